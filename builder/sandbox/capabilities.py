@@ -1,0 +1,118 @@
+"""Linux capabilities: names, numbers, and the fourteen that a build step keeps.
+
+Sources: include/uapi/linux/capability.h of Linux 6.18; the default set is the one Docker gives a container
+(`man 7 capabilities` says what each allows). Inside a user namespace they are powers over that namespace only.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from builder.sandbox import linux
+
+# As typing.TYPE_CHECKING: the worker that uses this module shall start fast.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final
+
+# In the kernel's order: the position is the number.
+NAMES: Final = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+)
+
+DEFAULT: Final = frozenset(
+    {
+        "CAP_AUDIT_WRITE",
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FOWNER",
+        "CAP_FSETID",
+        "CAP_KILL",
+        "CAP_MKNOD",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_NET_RAW",
+        "CAP_SETFCAP",
+        "CAP_SETGID",
+        "CAP_SETPCAP",
+        "CAP_SETUID",
+        "CAP_SYS_CHROOT",
+    }
+)
+
+# The mask of DEFAULT, as `CapBnd` of /proc/self/status shows it.
+DEFAULT_MASK: Final = 0x00000000A80425FB
+
+# Capability sets are 64 bits wide.
+_SET_BITS: Final = 64
+
+
+def mask(names: Iterable[str]) -> int:
+    """The bit mask of the named capabilities, bit n for number n. ValueError: no such capability."""
+    bits = 0
+    for name in names:
+        if name not in NAMES:
+            raise ValueError(f"unknown capability {name}")
+        bits |= 1 << NAMES.index(name)
+    return bits
+
+
+def names(bits: int) -> frozenset[str]:
+    """The names of the capabilities in a mask; bits that this table does not know are left out."""
+    return frozenset(name for number, name in enumerate(NAMES) if bits >> number & 1)
+
+
+def limit_bounding_set(keep: int) -> None:
+    """Drop everything from this thread's bounding set except the mask `keep`.
+
+    Goes on until the kernel says that it has no more, so that capabilities newer than this table are dropped too.
+    OSError (EPERM): the thread lacks CAP_SETPCAP in its user namespace.
+    """
+    for number in range(_SET_BITS):
+        try:
+            if linux.capbset_read(number) and not keep >> number & 1:
+                linux.capbset_drop(number)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return

@@ -1,0 +1,337 @@
+"""How the root filesystem of a step is put together, as a list of operations.
+
+Each operation is data that can tell what it does (`describe`) and do it (`execute`). They run in the step's own mount
+namespace, before pivot_root, and reach into the image by descriptors only: every target is opened with openat2 below
+the descriptor of the root, and no symbolic link of the image is ever followed.
+
+Sources: mount_setattr(2), move_mount(2), fsopen(2); the kernel's overlayfs.rst; the OCI runtime-spec,
+config-linux.md, "Default Filesystems" and "Default Devices".
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from builder.sandbox import linux
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from builder.sandbox.spec import SandboxSpec
+
+    class Operation(Protocol):
+        def describe(self) -> str: ...
+        def execute(self, root: Root) -> None: ...
+
+
+_SAFE = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
+_SAFEST = _SAFE | linux.MOUNT_ATTR_NOEXEC
+_PLACE = os.O_PATH | os.O_CLOEXEC
+_MASKED = (
+    "acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats",
+)  # fmt: skip
+_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+_SYS_MASKED = ("firmware", "devices/virtual/powercap")
+_DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+_DEVICE_LINKS = (
+    ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"), ("ptmx", "pts/ptmx"),
+)  # fmt: skip
+
+
+class Refused(Exception):
+    """The image or the machine does not allow an operation; the text says why, `hint` what helps."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Root:
+    """The root filesystem under construction. `fd` is the root of its overlay once that is mounted."""
+
+    def __init__(self) -> None:
+        self.fd = -1
+
+    def place(self, path: str, flags: int = 0) -> int:
+        """Open a mount point of the image, without following any link on the way."""
+        resolve = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_MAGICLINKS
+        return linux.openat2(self.fd, os.fsencode(path.strip("/")), _PLACE | os.O_NOFOLLOW | flags, resolve)
+
+    def directory(self, name: str) -> int:
+        """Open one of the directories that the kernel's file systems need."""
+        try:
+            return self.place(name, os.O_DIRECTORY)
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise Refused(f"the image has a non-directory at /{name}") from error
+            raise
+
+
+def operations_for(spec: SandboxSpec) -> list[Operation]:
+    """The operations for a step, in order."""
+    return [
+        Overlay(spec.lowers, spec.upper, spec.work, spec.mountpoint),
+        Proc(),
+        Sys(new_network=spec.new_network),
+        Dev(spec.shm_size),
+        Files(spec.files, ((spec.resolv_conf_target, spec.resolv_conf), (spec.hosts_target, spec.hosts))),
+        Pivot(),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """The layers, with a writable directory on top. Options as security demands: nothing hidden in attributes."""
+
+    lowers: tuple[str, ...]
+    upper: str
+    work: str
+    mountpoint: str
+
+    def describe(self) -> str:
+        return f"overlay of {len(self.lowers)} directories, changes to {self.upper}, on {self.mountpoint}"
+
+    def execute(self, root: Root) -> None:
+        context = linux.fsopen("overlay")
+        try:
+            root.fd = self._mount(context)
+        finally:
+            os.close(context)
+        place = os.open(self.mountpoint, _PLACE | os.O_DIRECTORY | os.O_NOFOLLOW)
+        linux.move_mount(root.fd, place)
+        os.close(place)
+
+    def _mount(self, context: int) -> int:
+        linux.fsconfig_string(context, "source", b"overlay")
+        try:
+            for lower in self.lowers:
+                linux.fsconfig_string(context, "lowerdir+", os.fsencode(lower))
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return self._mount_old()
+        linux.fsconfig_string(context, "upperdir", os.fsencode(self.upper))
+        linux.fsconfig_string(context, "workdir", os.fsencode(self.work))
+        linux.fsconfig_flag(context, "userxattr")
+        linux.fsconfig_string(context, "index", b"off")
+        linux.fsconfig_string(context, "metacopy", b"off")
+        linux.fsconfig_create(context)
+        return linux.fsmount(context, linux.MOUNT_ATTR_NODEV)
+
+    def _mount_old(self) -> int:
+        """mount(2), for kernels before 6.8. It cuts its data at a page without a word, so a longer one is refused."""
+        escape = {ord("\\"): r"\\", ord(":"): r"\:", ord(","): r"\,"}
+        lowers = ":".join(lower.translate(escape) for lower in self.lowers)
+        data = os.fsencode(
+            f"lowerdir={lowers},upperdir={self.upper.translate(escape)},workdir={self.work.translate(escape)},"
+            "userxattr,index=off,metacopy=off"
+        )
+        if len(data) > 4095:
+            raise Refused(
+                f"{len(self.lowers)} layers are too many for this kernel's overlay mounts", hint="a kernel of 6.8 or newer takes 500"
+            )
+        linux.mount(b"overlay", os.fsencode(self.mountpoint), b"overlay", linux.MS_NODEV, data)
+        return os.open(self.mountpoint, _PLACE | os.O_DIRECTORY)
+
+
+@dataclass(frozen=True, slots=True)
+class Proc:
+    """A fresh procfs for the step's own process numbers, with what tells about the machine covered."""
+
+    def describe(self) -> str:
+        return "proc on /proc, parts of it masked or read-only"
+
+    def execute(self, root: Root) -> None:
+        place = root.directory("proc")
+        try:
+            proc = _new("proc", (), _SAFEST)
+        except OSError as error:
+            if error.errno == errno.EPERM:
+                raise Refused(
+                    "this container forbids a new /proc, because its own is partly hidden",
+                    hint="start it with --security-opt systempaths=unconfined (Docker, podman) or procMount: Unmasked (Kubernetes)",
+                ) from error
+            raise
+        linux.move_mount(proc, place)
+        os.close(place)
+        for name in _READ_ONLY:
+            _remount_read_only(proc, name)
+        for name in _MASKED:
+            _mask(proc, name)
+        os.close(proc)
+
+
+@dataclass(frozen=True, slots=True)
+class Sys:
+    """sysfs, read-only. A step on the host's network cannot have its own, the kernel ties the two; it sees the host's."""
+
+    new_network: bool
+
+    def describe(self) -> str:
+        return f"{'a new sysfs' if self.new_network else 'the sysfs of the host'} on /sys, read-only"
+
+    def execute(self, root: Root) -> None:
+        place = root.directory("sys")
+        if self.new_network:
+            sys = _new("sysfs", (), _SAFEST | linux.MOUNT_ATTR_RDONLY)
+        else:
+            sys = linux.open_tree(
+                linux.AT_FDCWD, b"/sys", linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC | linux.AT_RECURSIVE
+            )
+            linux.mount_setattr(sys, _SAFEST | linux.MOUNT_ATTR_RDONLY, 0, recursive=True)
+        linux.move_mount(sys, place)
+        os.close(place)
+        for name in _SYS_MASKED:
+            _mask(sys, name)
+        os.close(sys)
+
+
+@dataclass(frozen=True, slots=True)
+class Dev:
+    """A /dev of its own: six devices of the host, a terminal multiplexer, shared memory, message queues."""
+
+    shm_size: int
+
+    def describe(self) -> str:
+        return f"tmpfs on /dev with devices, pts, mqueue and shm of {self.shm_size} bytes"
+
+    def execute(self, root: Root) -> None:
+        place = root.directory("dev")
+        dev = _new("tmpfs", (("mode", "755"), ("size", "65536k")), linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC)
+        linux.move_mount(dev, place)
+        os.close(place)
+        for name, major, minor in _DEVICES:
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=dev))
+            _attach(_device(name, major, minor), dev, name)
+        for name, target in _DEVICE_LINKS:
+            os.symlink(target, name, dir_fd=dev)
+        options = [("newinstance", None), ("ptmxmode", "0666"), ("mode", "0620")]
+        if _gid_is_mapped(5):
+            options.append(("gid", "5"))
+        self._mount_in(dev, "pts", "devpts", options, linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC)
+        self._mount_in(dev, "mqueue", "mqueue", [], _SAFEST)
+        self._mount_in(dev, "shm", "tmpfs", [("mode", "1777"), ("size", str(self.shm_size))], _SAFEST)
+        os.close(dev)
+
+    @staticmethod
+    def _mount_in(dev: int, name: str, kind: str, options: list[tuple[str, str | None]], attributes: int) -> None:
+        os.mkdir(name, 0o755, dir_fd=dev)
+        _attach(_new(kind, tuple(options), attributes), dev, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Files made for the step, each bound read-only over one of the image."""
+
+    directory: str
+    files: tuple[tuple[str, str], ...]  # target in the image, content
+
+    def describe(self) -> str:
+        return "read-only " + ", ".join(target for target, _ in self.files)
+
+    def execute(self, root: Root) -> None:
+        scratch = _new("tmpfs", (("mode", "700"), ("size", "16m")), _SAFEST)
+        place = os.open(self.directory, _PLACE | os.O_DIRECTORY | os.O_NOFOLLOW)
+        linux.move_mount(scratch, place)
+        os.close(place)
+        for number, (target, content) in enumerate(self.files):
+            name = str(number)
+            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=scratch)
+            with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(content)
+            tree = linux.open_tree(scratch, name.encode(), linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC)
+            linux.mount_setattr(tree, _SAFEST | linux.MOUNT_ATTR_RDONLY, 0)
+            place = root.place(target)
+            if not stat.S_ISREG(os.fstat(place).st_mode):
+                raise Refused(f"the image has no regular file at {target}")
+            linux.move_mount(tree, place)
+            os.close(place)
+            os.close(tree)
+        os.close(scratch)
+
+
+@dataclass(frozen=True, slots=True)
+class Pivot:
+    """Make the new root the root, and let go of the old one with all its mounts."""
+
+    def describe(self) -> str:
+        return "pivot into the new root"
+
+    def execute(self, root: Root) -> None:
+        os.fchdir(root.fd)
+        linux.pivot_root(b".", b".")
+        linux.umount2(b".", linux.MNT_DETACH)
+        os.chdir("/")
+
+
+def _new(kind: str, options: tuple[tuple[str, str | None], ...], attributes: int) -> int:
+    """A new file system of this kind, mounted nowhere yet."""
+    context = linux.fsopen(kind)
+    try:
+        for key, value in options:
+            if value is None:
+                linux.fsconfig_flag(context, key)
+            else:
+                linux.fsconfig_string(context, key, value.encode())
+        linux.fsconfig_create(context)
+        return linux.fsmount(context, attributes)
+    finally:
+        os.close(context)
+
+
+def _attach(tree: int, parent: int, name: str) -> None:
+    """Put a mount on a name in a directory that is ours."""
+    place = os.open(name, _PLACE | os.O_NOFOLLOW, dir_fd=parent)
+    linux.move_mount(tree, place)
+    os.close(place)
+    os.close(tree)
+
+
+def _device(name: str, major: int, minor: int) -> int:
+    """A device of the host, checked to be the one meant, as a mount."""
+    tree = linux.open_tree(linux.AT_FDCWD, f"/dev/{name}".encode(), linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC)
+    found = os.fstat(tree)
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(major, minor):
+        raise Refused(f"/dev/{name} of this machine is not device {major}:{minor}")
+    return tree
+
+
+def _mask(parent: int, name: str) -> None:
+    """Cover a file with /dev/null and a directory with an empty one; what is not there needs no cover."""
+    try:
+        place = os.open(name, _PLACE | os.O_NOFOLLOW, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(os.fstat(place).st_mode):
+        cover = _new("tmpfs", (("mode", "755"), ("size", "0"), ("nr_inodes", "2")), _SAFEST | linux.MOUNT_ATTR_RDONLY)
+    else:
+        cover = _device("null", 1, 3)
+    linux.move_mount(cover, place)
+    os.close(cover)
+    os.close(place)
+
+
+def _remount_read_only(parent: int, name: str) -> None:
+    """Make a part of a mount read-only, by binding it over itself."""
+    try:
+        place = os.open(name, _PLACE | os.O_NOFOLLOW, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    tree = linux.open_tree(
+        parent, name.encode(), linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC | linux.AT_RECURSIVE
+    )
+    linux.mount_setattr(tree, _SAFEST | linux.MOUNT_ATTR_RDONLY, 0, recursive=True)
+    linux.move_mount(tree, place)
+    os.close(tree)
+    os.close(place)
+
+
+def _gid_is_mapped(gid: int) -> bool:
+    with open("/proc/self/gid_map", encoding="ascii") as file:
+        extents = [[int(word) for word in line.split()] for line in file]
+    return any(inside <= gid < inside + count for inside, _, count in extents)

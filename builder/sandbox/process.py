@@ -1,0 +1,246 @@
+"""From the sandbox worker to the command of a RUN: three forks, and what each of them gives up.
+
+    worker --fork--> keeper --fork--> init --fork--> the command
+                     new mnt, pid,    pid 1 there:   own session, no capability beyond Docker's,
+                     ipc, uts, cgroup mounts, then   seccomp filter, the user of the step
+                     (net) namespaces reaps
+
+The end of init is the end of every process of the step, because the kernel kills a pid namespace with its first
+process; once the keeper has waited for it, nothing is left. SIGTERM makes the keeper kill init. Each of the three has
+its death tied to its parent's (PDEATHSIG).
+
+The status pipe carries JSON objects, one a line: {"exit": n}, {"signal": n} or {"error": text, "hint": text}.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+
+from builder.sandbox import capabilities, linux
+from builder.sandbox.operations import Refused, Root, operations_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from builder.sandbox.spec import SandboxSpec
+
+_NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+_NOFILE = 1 << 20
+_STACK = 8 << 20
+
+
+class Step:
+    """A RUN in progress, as the worker sees it: the keeper's pid and the read end of the status pipe."""
+
+    def __init__(self, spec: SandboxSpec, output: tuple[int, int], seccomp: bytes) -> None:
+        """Start the step. `output` are descriptors for its standard output and error, closed here."""
+        self.status_fd, status = os.pipe2(os.O_CLOEXEC)
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _keeper(spec, output, status, seccomp, parent)
+        os.close(status)
+        for fd in output:
+            os.close(fd)
+
+    def result(self) -> dict[str, object]:
+        """What the step reported, once its keeper has been waited for."""
+        data = b""
+        while chunk := os.read(self.status_fd, 1 << 16):
+            data += chunk
+        os.close(self.status_fd)
+        # Several of the processes may have had something to say; the first one knows the cause.
+        first = data.partition(b"\n")[0]
+        result: dict[str, object] = json.loads(first) if first else {"error": "the step was killed", "hint": None}
+        return result
+
+
+def _report(status: int, result: dict[str, object]) -> None:
+    os.write(status, json.dumps(result).encode("ascii") + b"\n")
+
+
+def _tie_to(parent: int) -> None:
+    """Die with the parent; and at once, if it is gone already."""
+    linux.set_pdeathsig(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _keeper(spec: SandboxSpec, output: tuple[int, int], status: int, seccomp: bytes, parent: int) -> NoReturn:
+    init: list[int] = []
+    signal.signal(signal.SIGTERM, lambda *_: [os.kill(pid, signal.SIGKILL) for pid in init])
+    try:
+        _tie_to(parent)
+        os.setsid()
+        linux.unshare(_NAMESPACES | (linux.CLONE_NEWNET if spec.new_network else 0))
+        try:
+            linux.unshare(linux.CLONE_NEWCGROUP)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):  # a kernel without cgroups has none to hide
+                raise
+        pid = os.fork()
+        if pid == 0:
+            _init(spec, output, status, seccomp)
+        init.append(pid)
+        os.waitpid(pid, 0)
+        os._exit(0)
+    except BaseException as error:
+        _report(status, {"error": f"cannot make the step's namespaces: {error}", "hint": "pybuild needs them for RUN only"})
+        os._exit(1)
+
+
+def _init(spec: SandboxSpec, output: tuple[int, int], status: int, seccomp: bytes) -> NoReturn:
+    """Process 1 of the step: builds the root filesystem, starts the command, reaps, reports."""
+    doing = "prepare the sandbox"
+    try:
+        linux.set_pdeathsig(signal.SIGKILL)
+        linux.set_dumpable(False)
+        os.umask(0o022)
+        stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        linux.mount(None, b"/", None, linux.MS_REC | linux.MS_PRIVATE)
+        socket.sethostname(spec.hostname)
+        if spec.new_network:
+            _loopback_up()
+        root = Root()
+        for operation in operations_for(spec):
+            doing = f"mount {operation.describe()}"
+            operation.execute(root)
+        doing = f"enter the working directory {spec.cwd}"
+        _enter_directory(spec.cwd)
+        doing = "start the command"
+        main = os.fork()
+        if main == 0:
+            _command(spec, (stdin, *output), status, seccomp)
+    except Refused as error:
+        _report(status, {"error": str(error), "hint": error.hint})
+        os._exit(1)
+    except BaseException as error:
+        _report(status, {"error": f"cannot {doing}: {error}", "hint": None})
+        os._exit(1)
+    for fd in (stdin, *output):
+        os.close(fd)
+    linux.capset(0, 0, 0)
+    while True:
+        pid, code = os.waitpid(-1, 0)
+        if pid == main:
+            break
+    if os.WIFSIGNALED(code):
+        _report(status, {"signal": os.WTERMSIG(code)})
+    else:
+        _report(status, {"exit": os.WEXITSTATUS(code)})
+    os._exit(0)
+
+
+def _command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, seccomp: bytes) -> NoReturn:
+    """The last steps before exec, in the order that each of them still allows the next."""
+    try:
+        for number, fd in enumerate(streams):
+            os.dup2(fd, number)
+        _reset_signals()
+        os.setsid()
+        _set_limits()
+        try:
+            linux.join_session_keyring()
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EPERM):  # no keyrings in this kernel, or hidden from a container
+                raise
+        # CAP_SYS_ADMIN is needed here because no_new_privs stays off: sudo and other setuid programs must work.
+        linux.seccomp_set_mode_filter(seccomp)
+        capabilities.limit_bounding_set(capabilities.DEFAULT_MASK)
+        if _may_set_groups():
+            os.setgroups(spec.groups)
+        os.setresgid(spec.gid, spec.gid, spec.gid)
+        os.setresuid(spec.uid, spec.uid, spec.uid)
+        mask = capabilities.DEFAULT_MASK if spec.uid == 0 else 0
+        linux.capset(mask, mask, 0)
+        linux.clear_ambient()
+        # The status pipe is close-on-exec, as are all descriptors of the worker; this is the second lock on that door.
+        os.set_inheritable(status, False)
+        _close_others(status)
+        os.execvpe(spec.argv[0], spec.argv, dict(pair.split("=", 1) for pair in spec.env))
+    except BaseException as error:
+        _report(status, {"error": _exec_error(spec, error), "hint": None})
+    os._exit(127)
+
+
+def _exec_error(spec: SandboxSpec, error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{spec.argv[0]}: not found in the image"
+    if isinstance(error, PermissionError):
+        return f"{spec.argv[0]}: cannot be executed as user {spec.uid}"
+    if isinstance(error, OSError) and error.errno == errno.EINVAL and spec.uid:
+        return f"cannot become user {spec.uid}: this namespace maps no such id"
+    return f"cannot start {spec.argv[0]}: {error}"
+
+
+def _close_others(status: int) -> None:
+    if status > 3:
+        linux.close_range(3, status - 1)
+    linux.close_range(status + 1)
+
+
+def _reset_signals() -> None:
+    """Python ignores SIGPIPE and SIGXFSZ, and the ignored stay ignored over exec: `yes | head` would complain."""
+    for number in signal.valid_signals():
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            try:
+                signal.signal(number, signal.SIG_DFL)
+            except (OSError, ValueError):
+                continue  # the two that the C library keeps for itself
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _set_limits() -> None:
+    """No core dumps, which would end up in the layer; many files; the usual stack. Hard limits can only go down."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for kind, wanted in ((resource.RLIMIT_NOFILE, _NOFILE), (resource.RLIMIT_STACK, _STACK)):
+        hard = resource.getrlimit(kind)[1]
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(kind, (soft, hard if kind == resource.RLIMIT_STACK else soft))
+
+
+def _may_set_groups() -> bool:
+    with open("/proc/self/setgroups", encoding="ascii") as file:
+        return file.read().strip() == "allow"
+
+
+def _enter_directory(cwd: str) -> None:
+    """Go to the working directory, making what is missing of it; a descriptor of the host cannot be one."""
+    resolve = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    path = ""
+    for part in cwd.split("/"):
+        if part:
+            path += f"/{part}"
+            try:
+                fd = linux.openat2(root, os.fsencode(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, resolve)
+            except FileNotFoundError:
+                parent = linux.openat2(root, os.fsencode(os.path.dirname(path)), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, resolve)
+                os.mkdir(part, 0o755, dir_fd=parent)
+                os.close(parent)
+            else:
+                os.close(fd)
+    fd = linux.openat2(root, os.fsencode(cwd), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, resolve)
+    os.fchdir(fd)
+    os.close(fd)
+    os.close(root)
+    # The kernel marks a directory outside of the root: getcwd(2), "(unreachable)".
+    if not os.getcwd().startswith("/"):
+        raise Refused(f"the working directory {cwd} is outside of the image")
+
+
+def _loopback_up() -> None:
+    """netdevice(7): set IFF_UP on lo."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = struct.pack("16sH14x", b"lo", 0)
+        flags = struct.unpack("16sH14x", fcntl.ioctl(sock, _SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))

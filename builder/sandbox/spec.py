@@ -1,0 +1,44 @@
+"""What one RUN needs, as data: the main process decides all of it, the sandbox worker only carries it out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """One command in one root filesystem. Paths are of the host unless they are said to be of the image."""
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...]  # K=V; nothing else reaches the command
+    cwd: str  # of the image, absolute
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    lowers: tuple[str, ...]  # directories, the topmost first; never empty
+    upper: str  # what the command changes ends up here
+    work: str  # overlayfs's own, beside `upper`
+    mountpoint: str  # an empty directory, for the root filesystem
+    files: str  # an empty directory, for the files below
+    resolv_conf: str  # content
+    hosts: str  # content
+    resolv_conf_target: str  # of the image, links resolved: where resolv.conf is bound
+    hosts_target: str
+    new_network: bool  # a network of its own with nothing but a loopback device; else that of the host
+    hostname: str = "pybuild"
+    shm_size: int = 64 << 20  # bytes
+
+    def to_json(self) -> dict[str, object]:
+        """The form that travels."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> SandboxSpec:
+        """The other direction; both ends are of one version, so nothing is checked."""
+        for key in ("argv", "env", "groups", "lowers"):
+            data[key] = tuple(data[key])
+        return SandboxSpec(**data)

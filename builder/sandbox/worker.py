@@ -1,0 +1,102 @@
+"""The sandbox worker: a small process inside the user and mount namespace, that starts steps and waits for them.
+
+It is started as `python -SI`, imports the standard library and this package only, and never anything afterwards, so
+that a step costs a fork and not an interpreter. It owns nothing: when the connection to the main process ends, in
+whatever way, it kills every step and ends.
+
+    main -> worker   {"id": n, "spec": {...}} with descriptors for stdout and stderr     start a step
+                     {"cancel": n}                                                        kill it
+    worker -> main   {"id": n, "exit": n | "signal": n | "error": text, "hint": text}     it ended
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+
+from builder.sandbox import linux, seccomp
+from builder.sandbox.frames import Channel
+from builder.sandbox.process import Step
+from builder.sandbox.spec import SandboxSpec
+
+
+def main(fd: int) -> None:
+    """Serve one main process over the socket `fd` until it goes away."""
+    channel = Channel(socket.socket(fileno=fd))
+    enter_namespaces(channel)
+    Worker(channel).serve()
+
+
+def enter_namespaces(channel: Channel) -> None:
+    """Make a user and a mount namespace; the main process writes the id maps, since it may have to ask newuidmap."""
+    linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+    channel.send({"unshared": os.getpid()})
+    answer, _ = channel.receive()
+    if not answer.get("mapped"):
+        sys.exit(1)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    linux.mount(None, b"/", None, linux.MS_REC | linux.MS_PRIVATE)
+    linux.set_child_subreaper(True)
+
+
+class Worker:
+    """The loop. One thread; any number of steps at a time."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._steps: dict[int, Step] = {}  # by id
+        self._ended: dict[int, int] = {}  # pidfd -> id
+        self._seccomp = seccomp.load_filter()
+        self._poll = select.poll()
+        self._poll.register(channel.fileno(), select.POLLIN)
+
+    def serve(self) -> None:
+        """Until the main process is gone."""
+        try:
+            while True:
+                for fd, _ in self._poll.poll():
+                    if fd == self._channel.fileno():
+                        self._receive()
+                    else:
+                        self._finish(fd)
+        except EOFError:
+            pass
+        finally:
+            self._kill_all()
+
+    def _receive(self) -> None:
+        message, fds = self._channel.receive()
+        if "cancel" in message:
+            step = self._steps.get(int(str(message["cancel"])))
+            if step is not None:
+                os.kill(step.pid, signal.SIGTERM)
+            return
+        identity = int(str(message["id"]))
+        spec = message["spec"]
+        assert isinstance(spec, dict)
+        step = Step(SandboxSpec.from_json(spec), (fds[0], fds[1]), self._seccomp)
+        pidfd = os.pidfd_open(step.pid)
+        self._steps[identity] = step
+        self._ended[pidfd] = identity
+        self._poll.register(pidfd, select.POLLIN)
+
+    def _finish(self, pidfd: int) -> None:
+        identity = self._ended.pop(pidfd)
+        step = self._steps.pop(identity)
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        os.waitpid(step.pid, 0)
+        self._channel.send({"id": identity, **step.result()})
+
+    def _kill_all(self) -> None:
+        for step in self._steps.values():
+            os.kill(step.pid, signal.SIGTERM)
+        try:
+            while True:
+                os.waitpid(-1, 0)
+        except ChildProcessError:
+            pass  # nothing of any step is left

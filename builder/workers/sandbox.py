@@ -1,0 +1,116 @@
+"""The main process's side of the sandbox worker."""
+
+from __future__ import annotations
+
+import os
+import selectors
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.errors import PrivilegeError, SandboxError
+from builder.workers.spawn import WorkerProcess, packages_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.sandbox.spec import SandboxSpec
+    from builder.userns import IdMap
+
+_PIPE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a command ended: `code` as a shell gives it; `signal` where one ended it."""
+
+    code: int
+    signal: int | None
+
+
+class SandboxWorker:
+    """A worker in a fresh user and mount namespace with the given id map."""
+
+    def __init__(self, id_map: IdMap) -> None:
+        """Raises PrivilegeError where this machine allows no user namespace, or not this map."""
+        self._process = WorkerProcess("builder.sandbox.worker", paths=[packages_directory()])
+        self._next_id = 0
+        try:
+            self._process.channel.receive()
+            id_map.write(self._process.pid)
+            self._process.channel.send({"mapped": True})
+        except (EOFError, OSError) as error:
+            self._process.close()
+            raise PrivilegeError(
+                f"RUN needs a user namespace, and this machine refuses one: {error}",
+                hint="allow user namespaces here, or build where they are allowed",
+            ) from error
+
+    @property
+    def pid(self) -> int:
+        """The process whose namespaces others may enter."""
+        return self._process.pid
+
+    def run(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None]) -> Status:
+        """Run one command to its end; `on_output` gets (1 or 2, bytes) as they come. Raises SandboxError."""
+        self._next_id += 1
+        readers: dict[int, int] = {}  # descriptor -> stream
+        writers = []
+        for stream in (1, 2):
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            readers[reader] = stream
+            writers.append(writer)
+        try:
+            self._process.channel.send({"id": self._next_id, "spec": spec.to_json()}, writers)
+            for writer in writers:
+                os.close(writer)
+            writers.clear()
+            result = self._wait(readers, on_output)
+        except EOFError as error:
+            raise SandboxError("the sandbox worker has ended", hint="it was killed, or the machine is out of memory") from error
+        finally:
+            for fd in (*readers, *writers):
+                os.close(fd)
+        if "exit" in result:
+            return Status(int(str(result["exit"])), None)
+        if "signal" in result:
+            return Status(128 + int(str(result["signal"])), int(str(result["signal"])))
+        hint = result.get("hint")
+        raise SandboxError(str(result["error"]), hint=str(hint) if hint else None)
+
+    def close(self) -> None:
+        """Kill what runs and end the worker. Idempotent."""
+        self._process.close()
+
+    def _wait(self, readers: dict[int, int], on_output: Callable[[int, bytes], None]) -> dict[str, object]:
+        """Pass on output until the worker says that the step has ended, then what is left in the pipes.
+
+        The end of the pipes is not waited for: when the step has ended nobody can write to them any more.
+        """
+        with selectors.DefaultSelector() as selector:
+            for fd in readers:
+                os.set_blocking(fd, False)
+                selector.register(fd, selectors.EVENT_READ)
+            selector.register(self._process.channel.fileno(), selectors.EVENT_READ)
+            result = None
+            while result is None:
+                for key, _ in selector.select():
+                    if key.fd in readers:
+                        if not self._pass_on(key.fd, readers[key.fd], on_output):
+                            selector.unregister(key.fd)
+                    else:
+                        result, _ = self._process.channel.receive()
+        for fd, stream in readers.items():
+            while self._pass_on(fd, stream, on_output):
+                pass
+        return result
+
+    @staticmethod
+    def _pass_on(fd: int, stream: int, on_output: Callable[[int, bytes], None]) -> bool:
+        """Read once; answer whether there may be more."""
+        try:
+            data = os.read(fd, _PIPE)
+        except BlockingIOError:
+            return False
+        if data:
+            on_output(stream, data)
+        return bool(data)

@@ -1,0 +1,64 @@
+"""Starting worker processes: fork and exec of a bare interpreter, connected by a socket pair.
+
+The interpreter runs as `python -SI`: no site packages of the machine, nothing from the environment or the working
+directory. What it may import is the directory that holds our own packages, and for job workers the places where the
+main process found its libraries.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.sandbox.frames import Channel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_CODE = "import sys; sys.path[:0] = {paths!r}; from {module} import main; main({arguments})"
+_GRACE_SECONDS = 5.0
+
+
+def packages_directory() -> str:
+    """The directory that holds the packages builder, store and parser."""
+    return str(Path(__file__).resolve().parent.parent.parent)
+
+
+class WorkerProcess:
+    """A worker and the connection to it. Closing the connection is the order to kill all and end."""
+
+    def __init__(self, module: str, *, paths: Sequence[str], pass_fds: Sequence[int] = ()) -> None:
+        """Start `module`.main(socket descriptor, *pass_fds)."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            numbers = (theirs.fileno(), *pass_fds)
+            code = _CODE.format(paths=list(paths), module=module, arguments=", ".join(map(str, numbers)))
+            # A session of its own: Ctrl-C on the terminal is for the main process, which tells its workers.
+            self._process = subprocess.Popen(
+                [sys.executable, "-SI", "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=None,
+                pass_fds=numbers,
+                start_new_session=True,
+                cwd="/",
+                env={"LC_ALL": "C.UTF-8", "PATH": os.defpath},
+            )
+        self.channel = Channel(ours)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def close(self) -> None:
+        """End the worker and wait for it: afterwards nothing that it started is left. Idempotent."""
+        self.channel.close()
+        try:
+            self._process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

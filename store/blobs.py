@@ -1,0 +1,115 @@
+"""Blobs: immutable bytes, named by their digest.
+
+A blob appears by rename, after its size and digest have been found right. A file in blobs/ without a row is garbage
+of an interrupted process and is never trusted: the next writer of that digest replaces it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from store.digest import Digest
+from store.errors import DigestMismatch, NotFound
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from store.metadata import Metadata
+
+_CHUNK = 1 << 20
+
+
+class Blobs:
+    """The blobs of a store."""
+
+    def __init__(self, directory: str, metadata: Metadata) -> None:
+        self._directory = directory
+        self._metadata = metadata
+
+    def path(self, digest: Digest) -> str:
+        """Where the bytes are. Only a parsed digest can become a path."""
+        return f"{self._directory}/{digest.algorithm}/{digest.hex}"
+
+    def size(self, digest: Digest) -> int | None:
+        """The size of a blob in bytes, or None where there is none."""
+        row = self._metadata.one("SELECT size FROM blobs WHERE digest = ?", str(digest))
+        return int(str(row[0])) if row else None
+
+    def put(self, data: bytes, scratch: str) -> Digest:
+        """Store bytes; nothing happens where they are stored already. `scratch` is a free path in an ingest directory."""
+        digest = Digest.of(data)
+        if self.size(digest) is None:
+            with open(scratch, "xb") as file:
+                file.write(data)
+            self.adopt(scratch, digest, len(data))
+        return digest
+
+    def adopt(self, path: str, digest: Digest, size: int) -> None:
+        """Make a file, whose digest and size the caller has computed while writing it, a blob.
+
+        Idempotent: a nil result means that the content is stored, not that this call stored it. The file is gone
+        afterwards in either case.
+        """
+        if self.size(digest) is not None:
+            os.unlink(path)
+            return
+        os.chmod(path, 0o444)
+        target = self.path(digest)
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        os.rename(path, target)
+        with self._metadata.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", (str(digest), size, self._metadata.boot))
+
+    def open(self, digest: Digest) -> VerifyingReader:
+        """Open a blob for reading; the reader fails at the end where the bytes are not those of the digest."""
+        size = self.size(digest)
+        if size is None:
+            raise NotFound(f"no blob {digest} in the store")
+        try:
+            return VerifyingReader(open(self.path(digest), "rb", buffering=0), digest, size)
+        except FileNotFoundError:
+            raise NotFound(f"blob {digest} is missing on the disk", hint="pybuild fsck tells what else is damaged") from None
+
+    def read(self, digest: Digest, limit: int) -> bytes:
+        """A whole small blob, verified. Raises DigestMismatch, or NotFound when it is larger than `limit`."""
+        with self.open(digest) as reader:
+            if reader.size > limit:
+                raise NotFound(f"blob {digest} of {reader.size} bytes exceeds the limit of {limit}")
+            data = b""
+            while chunk := reader.read(_CHUNK):
+                data += chunk
+            return data
+
+
+class VerifyingReader:
+    """Reads a stream and checks, when its end is reached, that it was as long and as promised."""
+
+    def __init__(self, raw: BinaryIO, digest: Digest, size: int) -> None:
+        self._raw = raw
+        self._digest = digest
+        self._hash = hashlib.new(digest.algorithm)
+        self._left = size
+        self.size = size
+
+    def read(self, count: int = -1, /) -> bytes:
+        """Up to `count` bytes. Raises DigestMismatch at the end of a damaged stream, or past the promised size."""
+        data = self._raw.read(count)
+        self._hash.update(data)
+        self._left -= len(data)
+        if self._left < 0 or (not data and count != 0 and (self._left or self._hash.hexdigest() != self._digest.hex)):
+            raise DigestMismatch(
+                f"blob {self._digest}: the bytes do not match the digest",
+                hint="the file is damaged: pybuild fsck lists what else is, fetch or build it again",
+            )
+        return data
+
+    def close(self) -> None:
+        self._raw.close()
+
+    def __enter__(self) -> VerifyingReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

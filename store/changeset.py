@@ -1,0 +1,181 @@
+"""Changesets and their three forms: table of contents, tree, tar; and the snapshots that stack them.
+
+A changeset is the difference one step made. Its toc is always there; its tree and its tar are made when somebody
+needs them, each from the other. This module keeps the books: the work is done by `trees`, `changes`, `layers` and
+`extract`, which know no tables and need no store.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from store.compression import Compression
+from store.digest import Digest
+from store.errors import NotFound
+from store.toc import Toc, encode
+from store.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from store.blobs import Blobs
+    from store.metadata import Metadata
+    from store.toc import Entry
+
+_NO_CLAMP = -(1 << 62)  # tars.clamp of a tar whose times are not bounded
+
+
+@dataclass(frozen=True, slots=True)
+class LayerBlob:
+    """One stored blob of a layer."""
+
+    diff_id: Digest
+    digest: Digest
+    size: int  # bytes, as stored
+    compression: Compression
+
+
+class Changesets:
+    """The changesets of a store, by id (16 hex digits, never used twice)."""
+
+    def __init__(self, root: str, metadata: Metadata, blobs: Blobs) -> None:
+        self._tocs = f"{root}/tocs"
+        self.trees_directory = f"{root}/trees"
+        self._metadata = metadata
+        self._blobs = blobs
+
+    def add(self, entries: Iterable[Entry], scratch: str) -> str:
+        """Store a new changeset, given by its sorted entries; return its id. `scratch` is a free path in an ingest."""
+        with open(scratch, "xb") as file:
+            file.write(encode(entries))
+        return self.adopt(scratch)
+
+    def adopt(self, toc_path: str) -> str:
+        """Store a new changeset, given by the file of its toc; the file is moved. Return its id."""
+        changeset = secrets.token_hex(8)
+        os.rename(toc_path, self._toc_path(changeset))
+        with self._metadata.transaction() as db:
+            db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, self._metadata.boot))
+        return changeset
+
+    def toc(self, changeset: str) -> Toc:
+        """The table of contents. Raises NotFound, or InvalidImage when its file is damaged."""
+        try:
+            return Toc.open(self._toc_path(changeset))
+        except FileNotFoundError:
+            raise NotFound(f"table of contents {changeset} is missing", hint="pybuild fsck tells what else is damaged") from None
+
+    def tree(self, changeset: str, id_map: str) -> str | None:
+        """The name, in `trees_directory`, of the tree made under this id map; None where there is none."""
+        row = self._metadata.one("SELECT id FROM trees WHERE changeset = ? AND id_map = ?", changeset, id_map)
+        return str(row[0]) if row else None
+
+    def adopt_tree(self, changeset: str, id_map: str, path: str) -> str:
+        """Make a finished directory the tree of a changeset; where another process was first, its tree is the one.
+
+        Return the name of the tree. The directory is moved, or left where it is for its ingest to remove.
+        """
+        name = secrets.token_hex(8)
+        os.rename(path, f"{self.trees_directory}/{name}")
+        with self._metadata.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO trees VALUES (?, ?, ?, ?)", (name, changeset, id_map, self._metadata.boot))
+        winner = self.tree(changeset, id_map)
+        if winner is None:
+            raise NotFound(f"changeset {changeset} is gone")
+        if winner != name:
+            os.rename(f"{self.trees_directory}/{name}", path)
+        return winner
+
+    def tar(self, changeset: str, clamp: int | None) -> Digest | None:
+        """The diff_id of the tar of a changeset, None while it was never made."""
+        row = self._metadata.one(
+            "SELECT diff_id FROM tars WHERE changeset = ? AND clamp = ?", changeset, _NO_CLAMP if clamp is None else clamp
+        )
+        return Digest.parse(str(row[0])) if row else None
+
+    def add_tar(self, changeset: str, clamp: int | None, blob: LayerBlob) -> None:
+        """Record that a stored blob is a form of this changeset's tar. Idempotent."""
+        with self._metadata.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO tars VALUES (?, ?, ?)",
+                (changeset, _NO_CLAMP if clamp is None else clamp, str(blob.diff_id)),
+            )
+        self.add_blob(blob)
+
+    def add_blob(self, blob: LayerBlob) -> None:
+        """Record one more blob of a layer. Idempotent."""
+        with self._metadata.transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO layer_blobs VALUES (?, ?, ?)", (str(blob.diff_id), str(blob.digest), blob.compression.value)
+            )
+
+    def blobs_of(self, diff_id: Digest) -> list[LayerBlob]:
+        """All stored blobs of a layer, in a fixed order."""
+        rows = self._metadata.all(
+            "SELECT digest, size, compression FROM layer_blobs JOIN blobs USING (digest) WHERE diff_id = ? ORDER BY digest",
+            str(diff_id),
+        )
+        return [LayerBlob(diff_id, Digest.parse(str(d)), int(str(size)), Compression(str(c))) for d, size, c in rows]
+
+    def any_tar(self, changeset: str) -> LayerBlob | None:
+        """Some stored blob of this changeset, to make its tree from or to read a file of it."""
+        for (diff_id,) in self._metadata.all("SELECT diff_id FROM tars WHERE changeset = ? ORDER BY clamp", changeset):
+            for blob in self.blobs_of(Digest.parse(str(diff_id))):
+                return blob
+        return None
+
+    def _toc_path(self, changeset: str) -> str:
+        return f"{self._tocs}/{changeset}"
+
+
+class Snapshots:
+    """Changesets stacked on one another; a snapshot is never written again."""
+
+    def __init__(self, metadata: Metadata, changesets: Changesets) -> None:
+        self._metadata = metadata
+        self._changesets = changesets
+
+    def add(self, parent: int | None, changeset: str) -> int:
+        """A new snapshot."""
+        with self._metadata.transaction() as db:
+            cursor = db.execute("INSERT INTO snapshots (parent, changeset) VALUES (?, ?)", (parent, changeset))
+            assert cursor.lastrowid is not None
+            return cursor.lastrowid
+
+    def parent(self, snapshot: int) -> int | None:
+        """The snapshot below; None for the lowest. Raises NotFound."""
+        row = self._metadata.one("SELECT parent FROM snapshots WHERE id = ?", snapshot)
+        if row is None:
+            raise NotFound(f"snapshot {snapshot} is gone")
+        return None if row[0] is None else int(str(row[0]))
+
+    def changesets(self, snapshot: int | None) -> list[str]:
+        """The changesets of a snapshot and of all below it, the topmost first."""
+        rows = self._metadata.all(
+            "WITH RECURSIVE chain (id, parent, changeset, depth) AS ("
+            " SELECT id, parent, changeset, 0 FROM snapshots WHERE id = ?"
+            " UNION ALL SELECT s.id, s.parent, s.changeset, depth + 1 FROM snapshots s JOIN chain ON s.id = chain.parent"
+            ") SELECT changeset FROM chain ORDER BY depth",
+            snapshot,
+        )
+        return [str(row[0]) for row in rows]
+
+    def view(self, snapshot: int | None) -> View:
+        """The root filesystem of a snapshot, as its tables of contents make it."""
+        return View([self._changesets.toc(changeset) for changeset in self.changesets(snapshot)])
+
+    def by_chain(self, chain_id: Digest) -> int | None:
+        """The snapshot of imported layers with this chain ID."""
+        row = self._metadata.one("SELECT snapshot FROM chains WHERE chain_id = ?", str(chain_id))
+        return int(str(row[0])) if row else None
+
+    def set_chain(self, chain_id: Digest, snapshot: int) -> int:
+        """Name a snapshot by its chain ID; the first one stays. Return the one that counts."""
+        with self._metadata.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO chains VALUES (?, ?)", (str(chain_id), snapshot))
+        known = self.by_chain(chain_id)
+        assert known is not None
+        return known

@@ -1,0 +1,180 @@
+"""Layers come and go compressed: gzip (the default everywhere), zstd, or not at all.
+
+gzip goes through ISA-L, which is several times faster than zlib at a like ratio and writes no time stamp, so that
+the same bytes always compress to the same blob. The libraries are imported when a layer is really read or written:
+a build that is served from the cache alone needs none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from store.digest import Digest
+from store.errors import InvalidImage
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from store.tarformat import Readable
+
+_CHUNK = 1 << 18
+EXPANDED_LIMIT = 64 << 30  # bytes of one expanded layer
+RATIO_LIMIT = 200  # beyond RATIO_FREE expanded bytes
+RATIO_FREE = 1 << 30
+
+
+class Compression(Enum):
+    """How a layer blob is stored; the value is the name used on the command line."""
+
+    UNCOMPRESSED = "uncompressed"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+
+
+def sniff(start: bytes) -> Compression:
+    """Tell the compression of a stream from its first four bytes."""
+    if start.startswith(b"\x1f\x8b"):
+        return Compression.GZIP
+    # A skippable frame (0x184D2A5?) may come first, RFC 8878 section 3.1.2.
+    if start.startswith(b"\x28\xb5\x2f\xfd") or (start[1:4] == b"\x2a\x4d\x18" and start[0] & 0xF0 == 0x50):
+        return Compression.ZSTD
+    return Compression.UNCOMPRESSED
+
+
+class _Decompressor(Protocol):
+    unused_data: bytes
+    eof: bool
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+class Expander:
+    """A readable stream of the expanded bytes, which are counted against the limits and hashed on the way.
+
+    After the last byte `diff_id` holds the digest of all of them.
+    """
+
+    def __init__(self, raw: Readable, compression: Compression | None = None, *, limit: int = EXPANDED_LIMIT) -> None:
+        """`compression` None means: look at the first bytes. Raises InvalidImage while reading."""
+        self._raw = raw
+        self._pending = raw.read(_CHUNK)
+        self.kind = compression if compression is not None else sniff(self._pending)
+        self._limit = limit
+        self._hash = hashlib.sha256()
+        self._buffer = bytearray()
+        self._taken = 0  # bytes of the buffer already given out
+        self.read_bytes = len(self._pending)
+        self.expanded_bytes = 0
+        self._stream: _Decompressor | None = None
+        self._ended = False
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes; an empty answer means the end."""
+        while len(self._buffer) - self._taken < size and not self._ended:
+            self._fill()
+        piece = bytes(self._buffer[self._taken : self._taken + size])
+        self._taken += len(piece)
+        if self._taken >= _CHUNK or self._taken == len(self._buffer):
+            del self._buffer[: self._taken]
+            self._taken = 0
+        return piece
+
+    def diff_id(self) -> Digest:
+        """Read what is left and return the digest of the whole expanded stream."""
+        while self.read(1 << 20):
+            pass
+        return Digest("sha256", self._hash.hexdigest())
+
+    def _fill(self) -> None:
+        data = self._pending or self._raw.read(_CHUNK)
+        if not self._pending:
+            self.read_bytes += len(data)
+        self._pending = b""
+        if self.kind is Compression.UNCOMPRESSED:
+            self._ended = not data
+            self._give(data)
+            return
+        if not data:
+            if self._stream is not None and not self._stream.eof:
+                raise InvalidImage(f"{self.kind.value} stream is truncated after {self.read_bytes} bytes")
+            if self._stream is None:
+                raise InvalidImage(f"{self.kind.value} stream is empty")
+            self._ended = True
+            return
+        if self._stream is not None and self._stream.eof and not data.strip(b"\0"):
+            return  # zero padding after the last member is harmless
+        if self._stream is None or self._stream.eof:
+            self._stream = self._open()
+        try:
+            self._give(self._stream.decompress(data))
+        except InvalidImage:
+            raise
+        except Exception as error:  # each library has its own class for damaged data
+            raise InvalidImage(f"damaged {self.kind.value} stream: {error}") from error
+        if self._stream.eof:
+            self._pending = self._stream.unused_data  # members may follow one another
+
+    def _open(self) -> _Decompressor:
+        if self.kind is Compression.GZIP:
+            from isal import isal_zlib
+
+            return isal_zlib.decompressobj(wbits=31)
+        import zstandard
+
+        # A window above 128 MiB is refused: it is memory that the sender chooses and we pay.
+        return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj(read_across_frames=False)
+
+    def _give(self, data: bytes) -> None:
+        self.expanded_bytes += len(data)
+        if self.expanded_bytes > self._limit:
+            raise InvalidImage(f"expands to more than the limit of {self._limit} bytes")
+        if self.expanded_bytes > RATIO_FREE and self.expanded_bytes > RATIO_LIMIT * self.read_bytes:
+            raise InvalidImage(f"expands more than {RATIO_LIMIT} times ({self.read_bytes} bytes to {self.expanded_bytes})")
+        self._hash.update(data)
+        self._buffer += data
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes, /) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+class Compressor:
+    """Writes a compressed stream to a file and knows the digest and size of what it wrote."""
+
+    def __init__(self, out: BinaryIO, compression: Compression) -> None:
+        self._out = out
+        self._hash = hashlib.sha256()
+        self.size = 0
+        self._stream: _Compressor | None
+        match compression:
+            case Compression.GZIP:
+                from isal import isal_zlib
+
+                self._stream = isal_zlib.compressobj(2, wbits=31)
+            case Compression.ZSTD:
+                import zstandard
+
+                # The level's default; the content size is unknown, so the frame's bytes depend on the data alone.
+                self._stream = zstandard.ZstdCompressor(level=3, threads=0).compressobj()
+            case Compression.UNCOMPRESSED:
+                self._stream = None
+
+    def write(self, data: bytes) -> None:
+        """Compress and write; raises OSError when the disk refuses."""
+        self._put(self._stream.compress(data) if self._stream is not None else data)
+
+    def finish(self) -> Digest:
+        """End the stream and return the digest of the compressed bytes."""
+        if self._stream is not None:
+            self._put(self._stream.flush())
+        self._out.flush()
+        return Digest("sha256", self._hash.hexdigest())
+
+    def _put(self, data: bytes) -> None:
+        if data:
+            self._out.write(data)
+            self._hash.update(data)
+            self.size += len(data)

@@ -1,0 +1,206 @@
+"""A layer's tar -> its table of contents -> a tree.
+
+`read_layer` turns the members of a tar into entries that are safe by construction: relative paths without "..", every
+parent present and a directory, links resolved, one entry a path. `make_tree` then makes exactly these entries, and so
+never meets a name that came out of the archive unchecked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from store import tarformat, whiteout
+from store.errors import InvalidImage, UnsafePath
+from store.tarformat import show
+from store.toc import MAX_PATH, Entry, Kind, parent_of, sort_key
+from store.view import ROOT, LinkLoop, View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from store.tarformat import Member, Readable
+
+MAX_ENTRIES = 5_000_000
+MAX_DEPTH = 4096  # components of one path
+
+_KINDS = {
+    tarformat.REGULAR: Kind.FILE,
+    tarformat.DIRECTORY: Kind.DIRECTORY,
+    tarformat.SYMLINK: Kind.SYMLINK,
+    tarformat.CHAR: Kind.CHAR,
+    tarformat.BLOCK_DEVICE: Kind.BLOCK,
+    tarformat.FIFO: Kind.FIFO,
+}
+
+
+def clean_path(name: bytes) -> bytes:
+    """The path of a member, relative and without "." and "//"; raises UnsafePath where it would leave the root."""
+    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+    if b".." in parts:
+        raise UnsafePath(f"entry {show(name)}: leaves the root", hint="the layer is damaged or hostile")
+    if len(name) > MAX_PATH or len(parts) > MAX_DEPTH:
+        raise UnsafePath(f"entry {show(name)}: longer than {MAX_PATH} bytes or {MAX_DEPTH} components")
+    return b"/".join(parts)
+
+
+def read_layer(stream: Readable, below: View) -> list[Entry]:
+    """Read a whole tar and return its entries, sorted. `below` is what the lower layers make.
+
+    Content is hashed on the way. Parents that the tar leaves out are taken from `below`; where a parent is a symbolic
+    link there, the entry goes where the link leads, inside the root. Raises InvalidImage or UnsafePath.
+    """
+    reader = tarformat.TarReader(stream)
+    layer = _LayerReader(below)
+    for member in reader:
+        entry = layer.place(member)
+        if entry.kind is Kind.FILE and not entry.hardlink:
+            hasher = hashlib.sha256()
+            for chunk in reader.data():
+                hasher.update(chunk)
+            entry = entry._replace(sha256=hasher.digest())
+        layer.add(entry)
+    return layer.entries()
+
+
+class _LayerReader:
+    """The entries of one layer so far. Whiteouts are kept apart: an entry of the same layer always survives them."""
+
+    def __init__(self, below: View) -> None:
+        self._below = below
+        self._found: dict[bytes, Entry] = {}
+        self._removed: set[bytes] = set()
+        self._opaque: set[bytes] = set()
+
+    def place(self, member: Member) -> Entry:
+        """The entry that a member means."""
+        path = clean_path(member.name)
+        kind = Kind.FILE if member.type == tarformat.HARDLINK else _KINDS[member.type]
+        if not path:
+            if kind is not Kind.DIRECTORY or member.type == tarformat.HARDLINK:
+                raise UnsafePath(f"entry {show(member.name)}: may not change the type of the root")
+        else:
+            path = self._inside(path, member.name)
+        name = path.rpartition(b"/")[2]
+        if name == whiteout.OPAQUE:
+            return Entry(parent_of(path), Kind.WHITEOUT, opaque=True)
+        removed = whiteout.removed_name(name)
+        if removed is not None:
+            parent = parent_of(path)
+            return Entry(parent + b"/" + removed if parent else removed, Kind.WHITEOUT)
+        if member.type == tarformat.HARDLINK:
+            return self._hardlink(path, member)
+        rdev = 0
+        if kind in (Kind.CHAR, Kind.BLOCK):
+            if kind is Kind.CHAR and member.devmajor == member.devminor == 0:
+                raise UnsafePath(f"entry {show(path)}: a device 0:0 means a removal to overlayfs and cannot be stored")
+            rdev = os.makedev(member.devmajor, member.devminor)
+        for key, _ in member.xattrs:
+            if key.startswith((b"trusted.overlay.", b"user.overlay.")):
+                raise UnsafePath(f"entry {show(path)}: attribute {show(key)} would control overlayfs")
+        return Entry(
+            path, kind, member.mode, member.uid, member.gid, member.mtime, member.size, member.linkname, b"", rdev,
+            member.xattrs, b"", member.offset if kind is Kind.FILE else -1,
+        )  # fmt: skip
+
+    def add(self, entry: Entry) -> None:
+        """Keep an entry; the last one of a path wins, as when a tar is unpacked."""
+        if len(self._found) + len(self._removed) >= MAX_ENTRIES:
+            raise InvalidImage(f"more than the limit of {MAX_ENTRIES} entries")
+        self._make_parents(entry.path)
+        if entry.kind is Kind.WHITEOUT:
+            if entry.opaque:
+                self._directory(entry.path)
+                self._opaque.add(entry.path)
+            else:
+                self._removed.add(entry.path)
+            return
+        before = self._found.get(entry.path)
+        if before is not None and before.kind is Kind.DIRECTORY and entry.kind is not Kind.DIRECTORY:
+            # A file takes the place of a directory and of all that the archive put into it before.
+            prefix = entry.path + b"/"
+            for path in [path for path in self._found if path.startswith(prefix)]:
+                del self._found[path]
+            self._removed = {path for path in self._removed if not path.startswith(prefix)}
+            self._opaque.discard(entry.path)
+        self._found[entry.path] = entry
+
+    def entries(self) -> list[Entry]:
+        """All entries in order."""
+        found = dict(self._found)
+        for path in self._opaque:
+            found[path] = found[path]._replace(opaque=True)
+        for path in self._removed:
+            # Below an opaque directory nothing is left to remove, and overlayfs would list the marker.
+            if parent_of(path) not in self._opaque:
+                found.setdefault(path, Entry(path, Kind.WHITEOUT))
+        return sorted(_repair_links(found), key=lambda entry: sort_key(entry.path))
+
+    def _inside(self, path: bytes, shown: bytes) -> bytes:
+        """The path with its parent's links resolved: those of this layer, then those of the layers below."""
+        parent, slash, name = path.rpartition(b"/")
+        if not slash or self._is_directory(parent):
+            return path
+        try:
+            resolved = View((_Overlay(self._found), *self._below.layers)).resolve(parent)  # type: ignore[arg-type]
+        except LinkLoop:
+            raise UnsafePath(f"entry {show(shown)}: too many levels of symbolic links") from None
+        return resolved + b"/" + name if resolved else name
+
+    def _is_directory(self, path: bytes) -> bool:
+        entry = self._found.get(path)
+        return entry is not None and entry.kind is Kind.DIRECTORY
+
+    def _make_parents(self, path: bytes) -> None:
+        missing = []
+        while (path := parent_of(path)) and not self._is_directory(path):
+            missing.append(path)
+        for directory in reversed(missing):
+            self._directory(directory)
+
+    def _directory(self, path: bytes) -> None:
+        """Make sure that a parent is an entry, as the layers below have it or else 0755 root."""
+        if self._is_directory(path):
+            return
+        if path in self._found:
+            raise UnsafePath(f"entry {show(path)}: is no directory, yet the layer puts entries below it")
+        below = self._below.lookup(path) if path not in self._removed else None
+        if below is None or below.kind is not Kind.DIRECTORY:
+            below = ROOT
+        self._found[path] = below._replace(path=path, opaque=False)
+
+    def _hardlink(self, path: bytes, member: Member) -> Entry:
+        target = clean_path(member.linkname)
+        target = self._inside(target, member.linkname) if target else target
+        source = self._found.get(target)
+        if source is None or source.kind is Kind.DIRECTORY or target == path:
+            raise UnsafePath(f"entry {show(path)}: hard link to {show(member.linkname)}, which is no file of this layer before it")
+        return source._replace(path=path, hardlink=source.hardlink or target)
+
+
+class _Overlay:
+    """The entries read so far, in the shape of a layer that `View` can ask."""
+
+    def __init__(self, found: dict[bytes, Entry]) -> None:
+        self._found = found
+
+    def find(self, path: bytes) -> Entry | None:
+        return self._found.get(path)
+
+
+def _repair_links(found: dict[bytes, Entry]) -> Iterable[Entry]:
+    """The first name in order becomes the file of each hard-link group, whatever the archive called it.
+
+    A later entry may have replaced the name that others link to; they keep the old file, as on a real disk.
+    """
+    groups: dict[tuple[bytes, int, bytes], bytes] = {}
+    linked = {entry.hardlink for entry in found.values() if entry.hardlink}
+    for path in sorted(found, key=sort_key):
+        entry = found[path]
+        if not entry.hardlink and path not in linked:
+            yield entry
+            continue
+        key = (entry.hardlink or path, entry.offset, entry.link)
+        first = groups.setdefault(key, path)
+        yield entry._replace(hardlink=b"" if first == path else first)

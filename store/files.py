@@ -1,0 +1,157 @@
+"""The few file operations that Python's library does not offer, or does not offer safely.
+
+Paths that come from an image are only ever opened by `open_in_root`: the kernel resolves them below a directory
+descriptor and refuses to leave it (openat2(2), RESOLVE_IN_ROOT). Trees are removed by `remove_tree`, which walks
+with descriptors: `shutil.rmtree` and `os.walk` fail, or silently stop, on trees deeper than PATH_MAX.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+import struct
+from typing import TYPE_CHECKING
+
+from store.errors import NoSpace, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OPENAT2 = 437  # the same number on every architecture, as for all system calls since Linux 5.1
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_IN_ROOT = 0x10
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def open_in_root(root_fd: int, path: bytes, flags: int) -> int:
+    """Open `path` as if `root_fd` were the root directory; links, also absolute ones, stay inside it.
+
+    Raises OSError as open(2) does. Source: openat2(2), struct open_how is three 64-bit words.
+    """
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    while True:
+        fd: int = _libc().syscall(_OPENAT2, root_fd, path or b".", how, len(how))
+        if fd >= 0:
+            return fd
+        number = ctypes.get_errno()
+        # EAGAIN: a rename raced with the resolution of "..", the manual says to try again.
+        if number not in (errno.EAGAIN, errno.EINTR):
+            raise OSError(number, os.strerror(number), os.fsdecode(path))
+
+
+def syncfs(fd: int) -> None:
+    """Write everything of the file system that holds `fd` to its device; raise OSError if a write was lost."""
+    if _libc().syncfs(fd):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def remove_tree(parent_fd: int, name: str | bytes) -> None:
+    """Remove a file or a whole tree. Idempotent: a name that does not exist is no error.
+
+    Depth is bounded by nothing but memory: the way back up is ".." of the directory at hand, so that only a few
+    descriptors are open at any depth. Directories without permissions are made removable first.
+    """
+    if _unlink(parent_fd, name):
+        return
+    names: list[str | bytes] = []
+    fd = _enter(parent_fd, name)
+    try:
+        while True:
+            below = _clear(fd)
+            if below is not None:
+                names.append(below)
+                child = _enter(fd, below)
+                os.close(fd)
+                fd = child
+            elif names:
+                up = os.open("..", _DIRECTORY, dir_fd=fd)
+                os.close(fd)
+                fd = up
+                os.rmdir(names.pop(), dir_fd=fd)
+            else:
+                break
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=parent_fd)
+
+
+def _unlink(parent_fd: int, name: str | bytes) -> bool:
+    """Remove what is no directory; answer whether nothing is left."""
+    try:
+        os.unlink(name, dir_fd=parent_fd)
+    except FileNotFoundError:
+        return True
+    except IsADirectoryError:
+        return False
+    return True
+
+
+def _enter(parent_fd: int, name: str | bytes) -> int:
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+    try:
+        if os.fstat(fd).st_mode & 0o700 != 0o700:
+            os.chmod(f"/proc/self/fd/{fd}", 0o700)
+        return os.open(".", _DIRECTORY, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def _clear(fd: int) -> bytes | None:
+    """Remove the files of a directory; name one sub-directory that is still there, or None."""
+    with os.scandir(fd) as entries:
+        names = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
+    directory = None
+    for name, is_directory in names:
+        if not is_directory:
+            os.unlink(name, dir_fd=fd)
+        else:
+            try:
+                os.rmdir(name, dir_fd=fd)
+            except OSError:
+                directory = name
+    return directory
+
+
+def read_regular(fd: int, limit: int, what: str) -> bytes:
+    """All bytes of an open regular file of at most `limit` bytes; raise StoreError for anything else."""
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"{what} is not a regular file")
+    chunks = []
+    left = limit + 1
+    while left > 0 and (chunk := os.read(fd, min(left, 1 << 20))):
+        chunks.append(chunk)
+        left -= len(chunk)
+    if left <= 0:
+        raise StoreError(f"{what} exceeds {limit} bytes")
+    return b"".join(chunks)
+
+
+def chunks_of(fd: int, size: int = 1 << 20) -> Iterator[bytes]:
+    """The bytes of an open file, from its present position, in pieces of at most `size`."""
+    while chunk := os.read(fd, size):
+        yield chunk
+
+
+def try_lock(fd: int, operation: int) -> bool:
+    """flock(2) without waiting; answer whether the lock was taken."""
+    try:
+        fcntl.flock(fd, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def no_space(error: OSError, where: str) -> OSError | NoSpace:
+    """The StoreError for a full disk, quota or inode table; any other error as it is."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"{where}: {os.strerror(error.errno)}", hint="free some space, or choose another --root")
+    return error

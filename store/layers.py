@@ -1,0 +1,164 @@
+"""Entries and their content -> the layer: a tar, its digests, and the entries as they now stand in it.
+
+One pass reads each file once and hashes it, writes its header and content, hashes the whole (the diff_id) and
+compresses it. The tar is a function of the entries and the clamp alone: ordered by path components, ustar headers,
+no user names, whiteouts with time 0, of the attributes only `security.capability`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from store import tarformat
+from store.compression import Compressor
+from store.digest import Digest
+from store.errors import InvalidImage
+from store.toc import Entry, Kind
+from store.whiteout import marker, refuse_reserved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import BinaryIO
+
+    from store.compression import Compression
+
+_FLUSH = 1 << 20
+KEPT_XATTR = b"security.capability"
+
+_TYPES = {
+    Kind.FILE: tarformat.REGULAR,
+    Kind.DIRECTORY: tarformat.DIRECTORY,
+    Kind.SYMLINK: tarformat.SYMLINK,
+    Kind.CHAR: tarformat.CHAR,
+    Kind.BLOCK: tarformat.BLOCK_DEVICE,
+    Kind.FIFO: tarformat.FIFO,
+    Kind.WHITEOUT: tarformat.REGULAR,
+}
+
+
+class Content(Protocol):
+    """Where the bytes of files come from."""
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        """The content of a file; exactly `entry.size` bytes in all."""
+        ...
+
+
+class Layer(NamedTuple):
+    """A tar that was written: what it is, and what it is as a blob."""
+
+    diff_id: Digest
+    digest: Digest  # of the compressed bytes
+    size: int  # of the compressed bytes
+    entries: tuple[Entry, ...]  # with content digests and offsets
+
+
+def write_layer(
+    entries: Iterable[Entry], content: Content, out: BinaryIO, compression: Compression, *, clamp: int | None = None
+) -> Layer:
+    """Write `entries` (sorted, parents first) as a tar to `out`; `clamp` bounds the times, in seconds.
+
+    Raises InvalidImage where a file is not as long as its entry says, UnsafePath for a name that would be read as a
+    whiteout, OSError when reading or writing fails.
+    """
+    sink = _Sink(Compressor(out, compression))
+    written = []
+    for entry in entries:
+        sink.put(tar_header(entry, clamp))
+        if entry.kind is Kind.FILE and not entry.hardlink:
+            offset = sink.position
+            entry = entry._replace(sha256=_copy(entry, content, sink), offset=offset)
+            sink.pad()
+        written.append(entry)
+    sink.put(tarformat.END)
+    diff_id, digest, size = sink.finish()
+    return Layer(diff_id, digest, size, tuple(_fill_links(written)))
+
+
+def tar_header(entry: Entry, clamp: int | None) -> bytes:
+    """The header bytes of one entry."""
+    name = entry.path
+    mode, mtime, link = entry.mode, entry.mtime, entry.link
+    kind = _TYPES[entry.kind]
+    if entry.kind is Kind.WHITEOUT:
+        name, mode, mtime = marker(name), 0, 0
+    else:
+        refuse_reserved(name)
+        if entry.kind is Kind.DIRECTORY:
+            name = name + b"/" if name else b"./"
+        if entry.hardlink:
+            kind, link = tarformat.HARDLINK, entry.hardlink
+    return tarformat.header(
+        name,
+        kind,
+        mode=mode,
+        uid=entry.uid,
+        gid=entry.gid,
+        size=entry.size if kind == tarformat.REGULAR else 0,
+        mtime=mtime,
+        clamp=clamp,
+        link=link,
+        device=(os.major(entry.rdev), os.minor(entry.rdev)) if entry.kind in (Kind.CHAR, Kind.BLOCK) else (0, 0),
+        xattrs=() if entry.hardlink else tuple(pair for pair in entry.xattrs if pair[0] == KEPT_XATTR),
+    )
+
+
+def _copy(entry: Entry, content: Content, sink: _Sink) -> bytes:
+    """Write the content of one file, return its sha256."""
+    hasher = hashlib.sha256()
+    left = entry.size
+    if left:
+        for chunk in content.chunks(entry):
+            left -= len(chunk)
+            if left < 0:
+                break
+            hasher.update(chunk)
+            sink.put(chunk)
+    if left:
+        raise InvalidImage(f"entry {tarformat.show(entry.path)}: changed while it was read", hint="build again when nothing writes to it")
+    return hasher.digest()
+
+
+def _fill_links(entries: list[Entry]) -> Iterator[Entry]:
+    """Give the further names of a file the digest and place of its content."""
+    first: dict[bytes, Entry] = {}
+    for entry in entries:
+        if entry.hardlink:
+            source = first[entry.hardlink]
+            yield entry._replace(sha256=source.sha256, offset=source.offset)
+        else:
+            first[entry.path] = entry
+            yield entry
+
+
+class _Sink:
+    """Gathers small writes, hashes the uncompressed stream and counts it."""
+
+    def __init__(self, compressor: Compressor) -> None:
+        self._compressor = compressor
+        self._buffer = bytearray()
+        self._hash = hashlib.sha256()
+        self._write: Callable[[bytes], None] = compressor.write
+        self.position = 0
+
+    def put(self, data: bytes) -> None:
+        self.position += len(data)
+        self._buffer += data
+        if len(self._buffer) >= _FLUSH:
+            self._flush()
+
+    def pad(self) -> None:
+        self.put(bytes(-self.position % tarformat.BLOCK))
+
+    def finish(self) -> tuple[Digest, Digest, int]:
+        self._flush()
+        digest = self._compressor.finish()
+        return Digest("sha256", self._hash.hexdigest()), digest, self._compressor.size
+
+    def _flush(self) -> None:
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        self._hash.update(data)
+        self._write(data)

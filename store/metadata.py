@@ -1,0 +1,137 @@
+"""The store's tables: one SQLite file, one owner process at a time a connection, never shared across a fork.
+
+A row is the truth: a file or directory without a row is garbage. What a build makes is first recorded with the boot
+id and becomes sealed (boot NULL) once its bytes are known to be on the disk; after another boot the rows that were
+not sealed are dropped, because a power cut may have taken their bytes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from store.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VERSION = 1
+_WAIT_SECONDS = 60.0
+
+_SCHEMA = """
+CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, boot TEXT) WITHOUT ROWID;
+CREATE TABLE layer_blobs (
+    diff_id TEXT NOT NULL, digest TEXT NOT NULL REFERENCES blobs ON DELETE CASCADE, compression TEXT NOT NULL,
+    PRIMARY KEY (diff_id, digest)) WITHOUT ROWID;
+CREATE TABLE changesets (id TEXT PRIMARY KEY, boot TEXT) WITHOUT ROWID;
+CREATE TABLE tars (
+    changeset TEXT NOT NULL REFERENCES changesets ON DELETE CASCADE, clamp INTEGER NOT NULL, diff_id TEXT NOT NULL,
+    PRIMARY KEY (changeset, clamp)) WITHOUT ROWID;
+CREATE TABLE trees (
+    id TEXT PRIMARY KEY, changeset TEXT NOT NULL REFERENCES changesets ON DELETE CASCADE, id_map TEXT NOT NULL, boot TEXT,
+    UNIQUE (changeset, id_map)) WITHOUT ROWID;
+CREATE TABLE snapshots (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, parent INTEGER REFERENCES snapshots ON DELETE CASCADE,
+    changeset TEXT NOT NULL REFERENCES changesets ON DELETE CASCADE);
+CREATE TABLE chains (
+    chain_id TEXT PRIMARY KEY, snapshot INTEGER NOT NULL REFERENCES snapshots ON DELETE CASCADE) WITHOUT ROWID;
+CREATE TABLE records (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, snapshot INTEGER NOT NULL REFERENCES snapshots ON DELETE CASCADE,
+    canonical TEXT NOT NULL, inputs TEXT NOT NULL, created INTEGER NOT NULL, last_used INTEGER NOT NULL);
+CREATE TABLE record_keys (
+    key TEXT PRIMARY KEY, kind TEXT NOT NULL, record INTEGER NOT NULL REFERENCES records ON DELETE CASCADE) WITHOUT ROWID;
+CREATE TABLE images (
+    manifest TEXT PRIMARY KEY REFERENCES blobs ON DELETE CASCADE, config TEXT NOT NULL REFERENCES blobs ON DELETE CASCADE,
+    snapshot INTEGER REFERENCES snapshots ON DELETE CASCADE) WITHOUT ROWID;
+CREATE TABLE tag_log (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, at INTEGER NOT NULL, manifest TEXT, recipe TEXT NOT NULL);
+CREATE TABLE parses (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX snapshots_of_changeset ON snapshots (changeset);
+CREATE INDEX snapshots_of_parent ON snapshots (parent);
+CREATE INDEX records_of_snapshot ON records (snapshot);
+CREATE INDEX keys_of_record ON record_keys (record);
+CREATE INDEX tags ON tag_log (name, id);
+CREATE INDEX tars_of_diff_id ON tars (diff_id);
+"""
+
+SEALABLE = ("blobs", "changesets", "trees")
+
+
+class Metadata:
+    """A connection to the tables. Each verb of the store runs in one `transaction`."""
+
+    def __init__(self, path: str, boot: str) -> None:
+        """Open or make the file. Raises StoreError when it belongs to a newer pybuild or is damaged."""
+        self.boot = boot
+        self._db = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
+        try:
+            self._db.execute("PRAGMA foreign_keys = ON")
+            if self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+                raise StoreError(f"{path}: this file system cannot hold the store (no shared memory for SQLite)", hint="choose another --root")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._prepare(path)
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise StoreError(f"{path}: {error}", hint="pybuild fsck tells what is damaged") from error
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; other processes wait."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    @contextmanager
+    def durable_transaction(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that is on the disk when it returns."""
+        self._db.execute("PRAGMA synchronous = FULL")
+        try:
+            with self.transaction() as db:
+                yield db
+        finally:
+            self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def one(self, query: str, *values: object) -> tuple[object, ...] | None:
+        """The first row of a question, or None."""
+        row: tuple[object, ...] | None = self._db.execute(query, values).fetchone()
+        return row
+
+    def all(self, query: str, *values: object) -> list[tuple[object, ...]]:
+        """All rows of a question."""
+        return self._db.execute(query, values).fetchall()
+
+    def check(self) -> list[str]:
+        """What SQLite itself finds wrong with the file and its references."""
+        found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        return found + [f"table {row[0]}: row {row[1]} refers to nothing in {row[2]}" for row in self._db.execute("PRAGMA foreign_key_check")]
+
+    def _prepare(self, path: str) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            with self.transaction() as db:
+                if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                    for statement in _SCHEMA.split(";\n"):
+                        if statement.strip():
+                            db.execute(statement)
+                    db.execute(f"PRAGMA user_version = {VERSION}")
+        elif version != VERSION:
+            raise StoreError(
+                f"{path}: the store has version {version}, this pybuild knows {VERSION}",
+                hint="use the pybuild that made it, or another --root",
+            )
+        stale = "boot IS NOT NULL AND boot != ?"
+        if any(self.one(f"SELECT 1 FROM {table} WHERE {stale}", self.boot) for table in SEALABLE):
+            with self.transaction() as db:
+                for table in SEALABLE:
+                    db.execute(f"DELETE FROM {table} WHERE {stale}", (self.boot,))

@@ -1,0 +1,99 @@
+"""The build cache: what a step made before, found by key.
+
+A record serves only on the very snapshot it was made on, so that an image's layers are always one chain. The first
+writer of a key wins; a build that comes second takes the winner's snapshot and goes on from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
+
+    from store.metadata import Metadata
+
+
+class KeyKind(Enum):
+    """What a key was made of: the step's definition, or the content that it copied."""
+
+    DEFINITION = "definition"
+    CONTENT = "content"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a step made: `canonical` is the key that the steps after it build theirs from."""
+
+    id: int
+    snapshot: int
+    canonical: str
+    created: int  # seconds since the epoch
+
+
+class Records:
+    """The records of a store."""
+
+    def __init__(self, metadata: Metadata) -> None:
+        self._metadata = metadata
+
+    def find(self, key: str, parent: int | None) -> Record | None:
+        """The record of a key, if what it made stands on the snapshot `parent`."""
+        row = self._metadata.one(
+            "SELECT r.id, r.snapshot, r.canonical, r.created FROM record_keys k JOIN records r ON r.id = k.record"
+            " JOIN snapshots s ON s.id = r.snapshot WHERE k.key = ? AND s.parent IS ?",
+            key,
+            parent,
+        )
+        return _record(row) if row else None
+
+    def known(self, key: str) -> bool:
+        """Whether any record has this key, on whatever snapshot."""
+        return self._metadata.one("SELECT 1 FROM record_keys WHERE key = ?", key) is not None
+
+    def add(
+        self, keys: Mapping[str, KeyKind], snapshot: int, parent: int | None, canonical: str, inputs: str, now: int
+    ) -> Record:
+        """Record what a step made, under all its keys; return the record that counts.
+
+        Where one of the keys already names a record on the same parent, that one wins and gets the other keys too.
+        `inputs` is a JSON text of the fields that the keys were made of.
+        """
+        with self._metadata.transaction() as db:
+            for key in keys:
+                winner = self.find(key, parent)
+                if winner is not None:
+                    self._name(db, keys, winner.id)
+                    return winner
+            cursor = db.execute(
+                "INSERT INTO records (snapshot, canonical, inputs, created, last_used) VALUES (?, ?, ?, ?, ?)",
+                (snapshot, canonical, inputs, now, now),
+            )
+            assert cursor.lastrowid is not None
+            self._name(db, keys, cursor.lastrowid)
+            return Record(cursor.lastrowid, snapshot, canonical, now)
+
+    def add_key(self, key: str, kind: KeyKind, record: Record) -> None:
+        """One more key for a record: the next build finds it without reading any source."""
+        with self._metadata.transaction() as db:
+            self._name(db, {key: kind}, record.id)
+
+    def touch(self, records: list[Record], now: int) -> None:
+        """Note that records were of use, for whoever has to choose what to evict."""
+        if records:
+            with self._metadata.transaction() as db:
+                db.executemany("UPDATE records SET last_used = ? WHERE id = ?", [(now, record.id) for record in records])
+
+    @staticmethod
+    def _name(db: sqlite3.Connection, keys: Mapping[str, KeyKind], record: int) -> None:
+        db.executemany(
+            "INSERT OR REPLACE INTO record_keys VALUES (?, ?, ?)", [(key, kind.value, record) for key, kind in keys.items()]
+        )
+
+
+def _record(row: tuple[object, ...]) -> Record:
+    identity, snapshot, canonical, created = row
+    return Record(int(str(identity)), int(str(snapshot)), str(canonical), int(str(created)))

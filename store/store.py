@@ -1,0 +1,171 @@
+"""The store: everything pybuild keeps, in one directory.
+
+    STORE/  lock          flock: shared by every user, exclusive for what must be alone (reset)
+            metadata.db   SQLite (WAL): the tables of metadata.py; a row is the truth
+            blobs/sha256/<hex>   manifests, configs, layers; read-only, appear by rename
+            tocs/<id>     tables of contents, one a changeset
+            trees/<id>/   directories that serve as lower layers of overlays
+            ingest/<id>/  work in progress; belongs to whoever holds a flock on it
+            CACHEDIR.TAG  tells backup programs to pass by
+
+Who holds what: a process that has the store open holds `lock` shared and one ingest directory exclusively, for as
+long as it lives. There is no other lock; SQLite's own transactions order the writers.
+
+What a crash leaves behind, at any point: an ingest directory without a lock (swept by the next user), and objects in
+blobs/, tocs/ or trees/ that have no row (never looked at; a writer of the same blob replaces it). Rows are written
+after their files, and become *sealed* by `seal`: one syncfs(2), then one transaction. A power cut may lose the bytes
+of rows that are not sealed, and so the first user after another boot drops those. A tag never names anything
+that is not sealed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from typing import TYPE_CHECKING
+
+from store.blobs import Blobs
+from store.changeset import Changesets, Snapshots
+from store.errors import StoreBusy, StoreError
+from store.files import remove_tree, syncfs, try_lock
+from store.images import Images
+from store.ingest import Ingest, sweep
+from store.metadata import SEALABLE, Metadata
+from store.records import Records
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PARTS = ("blobs", "tocs", "trees", "ingest")
+_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# This directory is pybuild's store and can be made again.\n"
+_SEAL_SECONDS = 30.0
+
+
+class Store:
+    """An open store. A context manager; `close` gives back its lock and removes its work in progress."""
+
+    def __init__(self, root: str) -> None:
+        """Open the store at `root`, making it where there is none. Raises StoreError."""
+        self.root = os.path.abspath(root)
+        try:
+            self._lock = self._prepare()
+        except OSError as error:
+            raise StoreError(f"cannot use the store {self.root}: {error.strerror}", hint="choose another place with --root") from error
+        try:
+            self.metadata = Metadata(f"{self.root}/metadata.db", _boot_id())
+            self.blobs = Blobs(f"{self.root}/blobs", self.metadata)
+            self.changesets = Changesets(self.root, self.metadata, self.blobs)
+            self.snapshots = Snapshots(self.metadata, self.changesets)
+            self.records = Records(self.metadata)
+            self.images = Images(self.metadata, self.blobs)
+            sweep(f"{self.root}/ingest")
+            self.ingest = Ingest(f"{self.root}/ingest")
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self._sealed_at = time.monotonic()
+
+    def seal(self) -> None:
+        """Make sure that all that is recorded so far survives a power cut. Raises OSError when the disk lost something."""
+        pending = {table: self._unsealed(table) for table in SEALABLE}
+        if any(pending.values()):
+            fd = os.open(self.root, _DIRECTORY)
+            try:
+                syncfs(fd)
+            finally:
+                os.close(fd)
+            with self.metadata.durable_transaction() as db:
+                for table, keys in pending.items():
+                    column = "digest" if table == "blobs" else "id"
+                    db.executemany(f"UPDATE {table} SET boot = NULL WHERE {column} = ?", [(key,) for key in keys])
+        self._sealed_at = time.monotonic()
+
+    def seal_now_and_then(self) -> None:
+        """Seal when the last time was long ago: a long build should not lose its finished steps."""
+        if time.monotonic() - self._sealed_at > _SEAL_SECONDS:
+            self.seal()
+
+    def close(self) -> None:
+        """Leave the store. Idempotent."""
+        if self._lock >= 0:
+            self.ingest.close()
+            self.metadata.close()
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _unsealed(self, table: str) -> list[str]:
+        column = "digest" if table == "blobs" else "id"
+        return [str(row[0]) for row in self.metadata.all(f"SELECT {column} FROM {table} WHERE boot IS NOT NULL")]
+
+    def _prepare(self) -> int:
+        """Make what is missing and take the shared lock; return its descriptor."""
+        os.makedirs(self.root, mode=0o700, exist_ok=True)
+        status = os.stat(self.root)
+        if status.st_uid != os.geteuid():
+            raise StoreError(f"the store {self.root} belongs to user {status.st_uid}", hint="choose your own with --root or PYBUILD_ROOT")
+        if status.st_mode & 0o022:
+            raise StoreError(f"the store {self.root} can be written by others", hint=f"chmod go-w {self.root}")
+        if not os.path.exists(f"{self.root}/CACHEDIR.TAG"):
+            foreign = [name for name in os.listdir(self.root) if name not in (*_PARTS, "lock", "CACHEDIR.TAG") and not name.startswith("metadata.db")]
+            if foreign:
+                raise StoreError(f"{self.root} is no store: it holds {foreign[0]!r}", hint="choose an empty or new directory")
+        for part in _PARTS:
+            os.makedirs(f"{self.root}/{part}", mode=0o700, exist_ok=True)
+        lock = os.open(f"{self.root}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if not try_lock(lock, fcntl.LOCK_SH):
+                raise StoreBusy(f"the store {self.root} is being repaired or reset by another process")
+            if not os.path.exists(f"{self.root}/CACHEDIR.TAG"):
+                with open(f"{self.root}/CACHEDIR.TAG", "wb") as file:
+                    file.write(_TAG)
+        except BaseException:
+            os.close(lock)
+            raise
+        return lock
+
+
+def reset(root: str) -> None:
+    """Remove a store with all it holds. Raises StoreBusy while anybody uses it, StoreError where there is none."""
+    root = os.path.abspath(root)
+    try:
+        fd = os.open(root, _DIRECTORY)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return
+        raise StoreError(f"cannot open {root}: {error.strerror}") from error
+    try:
+        names = os.listdir(fd)
+        if "CACHEDIR.TAG" not in names or "metadata.db" not in names:
+            raise StoreError(f"{root} is no store")
+        lock = os.open("lock", os.O_RDWR | os.O_CLOEXEC, dir_fd=fd)
+        try:
+            if not try_lock(lock, fcntl.LOCK_EX):
+                raise StoreBusy(f"the store {root} is in use by another process")
+            # The tag goes last: a reset that is interrupted can be run again.
+            for name in sorted(names, key=lambda name: (name == "CACHEDIR.TAG", name == "metadata.db")):
+                remove_tree(fd, name)
+        finally:
+            os.close(lock)
+    except OSError as error:
+        raise StoreError(f"cannot reset {root}: {error.strerror}") from error
+    finally:
+        os.close(fd)
+    os.rmdir(root)
+
+
+def _boot_id() -> str:
+    """The kernel's identity of this boot; proc(5), /proc/sys/kernel/random/boot_id."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return "unknown"  # without /proc nothing is known to be older than this process

@@ -1,0 +1,213 @@
+"""A layer's table of contents: what each of its entries is, without the layer.
+
+One file holds the entries of one changeset, sorted by path components as bytes. It is mapped and searched by
+bisection, so that asking for one path of a large base image reads a few pages. Every parent of an entry but the root
+is an entry itself, and is a directory: who makes a toc sees to it, who reads one may rely on it.
+
+    file    = magic, record*, index, trailer        (little-endian)
+    record  = crc32 of the rest, length of the rest, fixed fields, path, link, hardlink, xattrs
+    index   = u64 offset of each record, in order
+    trailer = u64 number of records, u64 offset of the index, crc32 of the index, magic
+
+The checksums find damage on the disk at the moment a record is used; a digest of the whole would mean reading it all.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import zlib
+from bisect import bisect_left
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from store.errors import InvalidImage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_MAGIC = b"pbtoc-1\n"
+_RECORD = struct.Struct("<IIBBHIIqQQqBHHHH")
+_TRAILER = struct.Struct("<QQI8s")
+_PAIR = struct.Struct("<HI")
+_OPAQUE = 1
+MAX_PATH = 32_768  # bytes of one path; eight times what one system call takes
+
+
+class Kind(IntEnum):
+    """What an entry is. A hard link has the kind of the file that it names."""
+
+    FILE = 1
+    DIRECTORY = 2
+    SYMLINK = 3
+    CHAR = 4
+    BLOCK = 5
+    FIFO = 6
+    WHITEOUT = 7
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+
+
+class Entry(NamedTuple):
+    """One row. `path` is relative, without a trailing slash; the root is b""."""
+
+    path: bytes
+    kind: Kind
+    mode: int = 0  # permission bits, 0 to 0o7777
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0  # whole seconds since the epoch
+    size: int = 0  # bytes of content, of files only
+    link: bytes = b""  # target of a symbolic link
+    hardlink: bytes = b""  # path of the first name of the same file in this layer, where this is another one
+    rdev: int = 0  # os.makedev() of a device
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()  # sorted by name
+    sha256: bytes = b""  # of a file's content, 32 bytes; empty while nobody has read it
+    offset: int = -1  # of a file's content in the layer's tar, in bytes; -1 where there is no tar
+    opaque: bool = False  # a directory that hides what is below it in lower layers
+
+
+def sort_key(path: bytes) -> bytes:
+    """Orders paths by components: a directory comes right before everything in it."""
+    return path.replace(b"/", b"\0")
+
+
+def parent_of(path: bytes) -> bytes:
+    """The directory of a path; that of a top-level name is the root, b""."""
+    return path.rpartition(b"/")[0]
+
+
+def encode(entries: Iterable[Entry]) -> bytes:
+    """The bytes of a toc file. `entries` must be in the order of `sort_key`, each path once."""
+    out = bytearray(_MAGIC)
+    offsets = []
+    last = None
+    for entry in entries:
+        key = sort_key(entry.path)
+        if last is not None and key <= last:
+            raise ValueError(f"toc entries out of order at {entry.path!r}")
+        last = key
+        if len(entry.path) > MAX_PATH or len(entry.link) > MAX_PATH:
+            raise InvalidImage(f"a path or link of more than {MAX_PATH} bytes")
+        offsets.append(len(out))
+        out += _encode_entry(entry)
+    index = struct.pack(f"<{len(offsets)}Q", *offsets)
+    trailer = _TRAILER.pack(len(offsets), len(out), zlib.crc32(index), _MAGIC)
+    return bytes(out) + index + trailer
+
+
+def _encode_entry(entry: Entry) -> bytes:
+    xattrs = b"".join(_PAIR.pack(len(key), len(value)) + key + value for key, value in entry.xattrs)
+    sha = entry.sha256
+    tail = b"".join((entry.path, entry.link, entry.hardlink, sha, xattrs))
+    fixed = _RECORD.pack(
+        0, _RECORD.size + len(tail) - 8, entry.kind, _OPAQUE if entry.opaque else 0, entry.mode, entry.uid, entry.gid,
+        entry.mtime, entry.size, entry.rdev, entry.offset, len(sha), len(entry.path), len(entry.link), len(entry.hardlink),
+        len(entry.xattrs),
+    )  # fmt: skip
+    rest = fixed[4:] + tail
+    return zlib.crc32(rest).to_bytes(4, "little") + rest
+
+
+class Toc:
+    """A readable table of contents. Entries are decoded as they are asked for."""
+
+    def __init__(self, data: bytes | mmap.mmap, name: str = "toc") -> None:
+        """Raises InvalidImage when the trailer or the index is damaged."""
+        self._data = data
+        self._name = name
+        size = len(data)
+        if size < len(_MAGIC) + _TRAILER.size or data[: len(_MAGIC)] != _MAGIC:
+            raise self._damaged()
+        count, start, crc, magic = _TRAILER.unpack(data[size - _TRAILER.size :])
+        index = data[start : size - _TRAILER.size]
+        if magic != _MAGIC or len(index) != 8 * count or zlib.crc32(index) != crc:
+            raise self._damaged()
+        self._offsets: tuple[int, ...] = struct.unpack(f"<{count}Q", index)
+
+    @staticmethod
+    def of(entries: Iterable[Entry]) -> Toc:
+        """A toc in memory."""
+        return Toc(encode(entries))
+
+    @staticmethod
+    def open(path: str) -> Toc:
+        """Map a toc file. Raises OSError, and InvalidImage when it is damaged."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data: bytes | mmap.mmap = mmap.mmap(fd, 0, access=mmap.ACCESS_READ) if os.fstat(fd).st_size else b""
+        finally:
+            os.close(fd)
+        return Toc(data, path)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (self._entry(index) for index in range(len(self._offsets)))
+
+    def find(self, path: bytes) -> Entry | None:
+        """The entry of exactly this path."""
+        index = self._search(sort_key(path))
+        if index < len(self._offsets) and self._path(index) == path:
+            return self._entry(index)
+        return None
+
+    def children(self, path: bytes) -> Iterator[Entry]:
+        """The entries right in a directory, in order; sub-trees are jumped over, not read."""
+        index = self._search(sort_key(path))
+        if index < len(self._offsets) and self._path(index) == path:
+            index += 1
+        elif path:
+            return
+        prefix = path + b"/" if path else b""
+        while index < len(self._offsets):
+            name = self._path(index)
+            if not name.startswith(prefix):
+                return
+            yield self._entry(index)
+            # \x01 is the least byte after the separator \0: the next key outside of this entry's sub-tree.
+            index = self._search(sort_key(name) + b"\x01", index + 1)
+
+    def _search(self, key: bytes, start: int = 0) -> int:
+        return bisect_left(range(len(self._offsets)), key, start, key=lambda index: sort_key(self._path(index)))
+
+    def _path(self, index: int) -> bytes:
+        offset = self._offsets[index]
+        length = int.from_bytes(self._data[offset + _PATH_LENGTH : offset + _PATH_LENGTH + 2], "little")
+        return self._data[offset + _RECORD.size : offset + _RECORD.size + length]
+
+    def _entry(self, index: int) -> Entry:
+        data = self._data
+        offset = self._offsets[index]
+        (
+            crc, length, kind, flags, mode, uid, gid, mtime, size, rdev, position, sha_length, path_length, link_length,
+            hardlink_length, xattr_count,
+        ) = _RECORD.unpack(data[offset : offset + _RECORD.size])  # fmt: skip
+        if zlib.crc32(data[offset + 4 : offset + 8 + length]) != crc:
+            raise self._damaged()
+        at = offset + _RECORD.size
+        path = data[at : (at := at + path_length)]
+        link = data[at : (at := at + link_length)]
+        hardlink = data[at : (at := at + hardlink_length)]
+        sha = data[at : (at := at + sha_length)]
+        xattrs = ()
+        if xattr_count:
+            pairs = []
+            for _ in range(xattr_count):
+                key_length, value_length = _PAIR.unpack(data[at : at + _PAIR.size])
+                at += _PAIR.size
+                pairs.append((data[at : at + key_length], data[at + key_length : at + key_length + value_length]))
+                at += key_length + value_length
+            xattrs = tuple(pairs)
+        return Entry(
+            path, _KINDS[kind], mode, uid, gid, mtime, size, link, hardlink, rdev, xattrs, sha, position, bool(flags & _OPAQUE)
+        )
+
+    def _damaged(self) -> InvalidImage:
+        return InvalidImage(f"{self._name}: damaged table of contents", hint="pybuild fsck tells what else is damaged")
+
+
+_PATH_LENGTH = struct.calcsize("<IIBBHIIqQQqB")
