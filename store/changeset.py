@@ -56,7 +56,7 @@ class Changesets:
     def adopt(self, toc_path: str) -> str:
         """Store a new changeset, given by the file of its toc; the file is moved. Return its id."""
         changeset = secrets.token_hex(8)
-        os.rename(toc_path, self._toc_path(changeset))
+        os.rename(toc_path, self.toc_path(changeset))
         with self._metadata.transaction() as db:
             db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, self._metadata.boot))
         return changeset
@@ -64,7 +64,7 @@ class Changesets:
     def toc(self, changeset: str) -> Toc:
         """The table of contents. Raises NotFound, or InvalidImage when its file is damaged."""
         try:
-            return Toc.open(self._toc_path(changeset))
+            return Toc.open(self.toc_path(changeset))
         except FileNotFoundError:
             raise NotFound(f"table of contents {changeset} is missing", hint="pybuild fsck tells what else is damaged") from None
 
@@ -127,7 +127,8 @@ class Changesets:
                 return blob
         return None
 
-    def _toc_path(self, changeset: str) -> str:
+    def toc_path(self, changeset: str) -> str:
+        """Where the table of contents is."""
         return f"{self._tocs}/{changeset}"
 
 

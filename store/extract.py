@@ -15,12 +15,13 @@ from store import tarformat, whiteout
 from store.errors import InvalidImage, UnsafePath
 from store.tarformat import show
 from store.toc import MAX_PATH, Entry, Kind, parent_of, sort_key
-from store.view import ROOT, LinkLoop, View
+from store.view import ROOT, LinkLoop, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from store.tarformat import Member, Readable
+    from store.view import View
 
 MAX_ENTRIES = 5_000_000
 MAX_DEPTH = 4096  # components of one path
@@ -143,10 +144,14 @@ class _LayerReader:
         if not slash or self._is_directory(parent):
             return path
         try:
-            resolved = View((_Overlay(self._found), *self._below.layers)).resolve(parent)  # type: ignore[arg-type]
+            resolved = resolve(self._lookup, parent)
         except LinkLoop:
             raise UnsafePath(f"entry {show(shown)}: too many levels of symbolic links") from None
         return resolved + b"/" + name if resolved else name
+
+    def _lookup(self, path: bytes) -> Entry | None:
+        """What is at a path when this layer, as far as it was read, lies on those below."""
+        return self._found.get(path) or (None if path in self._removed else self._below.lookup(path))
 
     def _is_directory(self, path: bytes) -> bool:
         entry = self._found.get(path)
@@ -177,16 +182,6 @@ class _LayerReader:
         if source is None or source.kind is Kind.DIRECTORY or target == path:
             raise UnsafePath(f"entry {show(path)}: hard link to {show(member.linkname)}, which is no file of this layer before it")
         return source._replace(path=path, hardlink=source.hardlink or target)
-
-
-class _Overlay:
-    """The entries read so far, in the shape of a layer that `View` can ask."""
-
-    def __init__(self, found: dict[bytes, Entry]) -> None:
-        self._found = found
-
-    def find(self, path: bytes) -> Entry | None:
-        return self._found.get(path)
 
 
 def _repair_links(found: dict[bytes, Entry]) -> Iterable[Entry]:

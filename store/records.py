@@ -55,15 +55,17 @@ class Records:
         return self._metadata.one("SELECT 1 FROM record_keys WHERE key = ?", key) is not None
 
     def add(
-        self, keys: Mapping[str, KeyKind], snapshot: int, parent: int | None, canonical: str, inputs: str, now: int
+        self, keys: Mapping[str, KeyKind], snapshot: int, parent: int | None, canonical: str, inputs: str, now: int,
+        *, replace: bool = False,
     ) -> Record:
         """Record what a step made, under all its keys; return the record that counts.
 
-        Where one of the keys already names a record on the same parent, that one wins and gets the other keys too.
+        Where one of the keys already names a record on the same parent, that one wins and gets the other keys too;
+        with `replace` (a build that was told not to use the cache) the new one takes its place.
         `inputs` is a JSON text of the fields that the keys were made of.
         """
         with self._metadata.transaction() as db:
-            for key in keys:
+            for key in () if replace else keys:
                 winner = self.find(key, parent)
                 if winner is not None:
                     self._name(db, keys, winner.id)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from store.toc import Entry, Kind, Toc, parent_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Entry(b"", Kind.DIRECTORY, 0o755)  # of an image whose layers say nothing about their root
 MAX_LINKS = 40  # as the kernel's MAXSYMLINKS
@@ -20,6 +20,35 @@ MAX_LINKS = 40  # as the kernel's MAXSYMLINKS
 
 class LinkLoop(Exception):
     """A path leads through more than MAX_LINKS symbolic links."""
+
+
+def resolve(lookup: Callable[[bytes], Entry | None], path: bytes, *, follow_last: bool = True) -> bytes:
+    """Follow the symbolic links of `path` in the tree that `lookup` answers for; the result need not exist.
+
+    ".." at the root stays there, absolute targets start at the root. Raises LinkLoop.
+    """
+    done: list[bytes] = []
+    todo = path.split(b"/")[::-1]
+    links = 0
+    while todo:
+        part = todo.pop()
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            if done:
+                done.pop()
+            continue
+        entry = lookup(b"/".join((*done, part))) if (todo or follow_last) else None
+        if entry is None or entry.kind is not Kind.SYMLINK:
+            done.append(part)
+            continue
+        links += 1
+        if links > MAX_LINKS:
+            raise LinkLoop(path)
+        if entry.link.startswith(b"/"):
+            done = []
+        todo += entry.link.split(b"/")[::-1]
+    return b"/".join(done)
 
 
 class View:
@@ -60,33 +89,8 @@ class View:
                 pending += self.readdir(entry.path)[::-1]
 
     def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
-        """Follow the symbolic links of `path` inside this root; the result need not exist.
-
-        ".." at the root stays there, absolute targets start at the root. Raises LinkLoop.
-        """
-        done: list[bytes] = []
-        todo = path.split(b"/")[::-1]
-        links = 0
-        while todo:
-            part = todo.pop()
-            if part in (b"", b"."):
-                continue
-            if part == b"..":
-                if done:
-                    done.pop()
-                continue
-            here = b"/".join((*done, part))
-            entry = self.lookup(here) if (todo or follow_last) else None
-            if entry is None or entry.kind is not Kind.SYMLINK:
-                done.append(part)
-                continue
-            links += 1
-            if links > MAX_LINKS:
-                raise LinkLoop(path)
-            if entry.link.startswith(b"/"):
-                done = []
-            todo += entry.link.split(b"/")[::-1]
-        return b"/".join(done)
+        """Follow the symbolic links of `path` inside this root; the result need not exist. Raises LinkLoop."""
+        return resolve(self.lookup, path, follow_last=follow_last)
 
     def _root_layers(self) -> tuple[Toc, ...]:
         found = []

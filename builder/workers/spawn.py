@@ -54,6 +54,12 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    def kill(self) -> None:
+        """End a worker that has started nothing of its own, in the middle of whatever it does. Idempotent."""
+        self.channel.close()
+        self._process.kill()
+        self._process.wait()
+
     def close(self) -> None:
         """End the worker and wait for it: afterwards nothing that it started is left. Idempotent."""
         self.channel.close()

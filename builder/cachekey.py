@@ -1,0 +1,74 @@
+"""The keys of the build cache: pure functions of values.
+
+A definition key is made of the expanded step and the canonical keys of all that it reads; a content key of what was
+copied instead. What the result does not depend on stays out: times of files, the names of stages, where the context
+lies. The fields are kept beside the key, so that a miss can be explained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.plan import Step
+    from store.spec import Platform
+
+_VERSION = 1  # of what a step makes from the same inputs; a change of it makes every earlier record a miss
+SCRATCH = "scratch"  # the canonical key of having nothing below
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key and what it was made of, as canonical JSON."""
+
+    digest: str
+    inputs: str
+
+
+def definition_key(step: Step, platform: Platform, inputs: Sequence[str]) -> Key:
+    """The key of a step whose inputs (first the one it stands on) have these canonical keys."""
+    return _key("definition", step, platform, inputs, None)
+
+
+def content_key(step: CopyStep, platform: Platform, parent: str, content: str) -> Key:
+    """The key of a COPY that copies `content` onto what has the canonical key `parent`.
+
+    The sources and the mode of the step are in the content already; the text of the destination too.
+    """
+    return _key("content", step, platform, [parent], content)
+
+
+def base_key(chain_id: str) -> str:
+    """The canonical key of an image's layers."""
+    return hashlib.sha256(f"pybuild {_VERSION} base {chain_id}".encode()).hexdigest()
+
+
+def _key(kind: str, step: Step, platform: Platform, inputs: Sequence[str], content: str | None) -> Key:
+    fields: dict[str, object] = {"version": _VERSION, "kind": kind, "platform": str(platform), "inputs": list(inputs)}
+    if content is not None:
+        fields |= {"step": "COPY", "content": content}
+    else:
+        fields |= _step_fields(step)
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return Key(hashlib.sha256(text.encode("ascii")).hexdigest(), text)
+
+
+def _step_fields(step: Step) -> dict[str, object]:
+    match step:
+        case BaseStep():
+            raise AssertionError("an image has its own key")
+        case RunStep(argv=argv, env=env, cwd=cwd, user=user, network=network):
+            return {"step": "RUN", "argv": argv, "env": env, "cwd": cwd, "user": user, "network": network.value}
+        case CopyStep(sources=sources, dest=dest, chown=chown, mode=mode):
+            return {"step": "COPY", "sources": sources, "dest": dest, "chown": chown, "mode": mode}
+        case WorkdirStep(path=path, user=user):
+            return {"step": "WORKDIR", "path": path, "user": user}
+        case _:
+            assert_never(step)

@@ -1,0 +1,79 @@
+"""The forms of a changeset on demand: its tree when a step needs one, its tar when an image does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from builder.contents import BlobPlace, place
+from builder.errors import SandboxError
+from builder.workers.jobs import MakeTree, Output, Recompress, WriteTar
+from store.changeset import LayerBlob
+from store.compression import Compression
+from store.digest import Digest
+from store.toc import Toc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.contents import LayerPlace
+    from builder.workers.jobs import Written
+    from builder.workers.pool import Pool
+    from store.store import Store
+
+MAX_LOWERS = 499  # overlayfs takes 500 lower layers; one is the scaffold
+
+
+def ensure_trees(store: Store, pool: Pool, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:
+    """The same layers, each with a tree, less those that change nothing. Raises SandboxError, StoreError."""
+    found = [ensure_tree(store, pool, layer) for layer in layers if len(Toc.open(layer.toc))]
+    if len(found) > MAX_LOWERS:
+        raise SandboxError(
+            f"{len(found)} layers are more than the {MAX_LOWERS} that one overlay can hold",
+            hint="join RUN steps with && or start a new stage with COPY --from",
+        )
+    return tuple(found)
+
+
+def ensure_tree(store: Store, pool: Pool, layer: LayerPlace) -> LayerPlace:
+    """The changeset as a directory, made from its tar if it has to be."""
+    if layer.tree is not None:
+        return layer
+    assert layer.blob is not None, layer.changeset
+    directory = store.ingest.new_path()
+    pool.run(MakeTree(layer.toc, layer.blob, directory))
+    name = store.changesets.adopt_tree(layer.changeset, pool.id_map.name, directory)
+    return replace(layer, tree=f"{store.changesets.trees_directory}/{name}")
+
+
+def ensure_tar(store: Store, pool: Pool, changeset: str, clamp: int | None, compression: Compression) -> LayerBlob:
+    """The changeset as a layer blob, with times bounded by `clamp`, in this compression."""
+    diff_id = store.changesets.tar(changeset, clamp)
+    if diff_id is None:
+        output = Output(store.ingest.new_path(), store.ingest.new_path(), compression.value, clamp)
+        written = pool.run(WriteTar(place(store, changeset, pool.tree_map), store.ingest.new_path(), output))
+        blob = _blob(written, compression)
+        store.blobs.adopt(output.blob, blob.digest, blob.size)
+        store.changesets.add_tar(changeset, clamp, blob)
+        return blob
+    return ensure_compression(store, pool, diff_id, compression)
+
+
+def ensure_compression(store: Store, pool: Pool, diff_id: Digest, compression: Compression) -> LayerBlob:
+    """A stored blob of this layer in this compression, made from another one if it has to be."""
+    blobs = store.changesets.blobs_of(diff_id)
+    for blob in blobs:
+        if blob.compression is compression:
+            return blob
+    source = blobs[0]
+    output = store.ingest.new_path()
+    where = BlobPlace(store.blobs.path(source.digest), str(source.digest), source.size, source.compression.value)
+    written = pool.run(Recompress(where, output, compression.value))
+    blob = _blob(written, compression)
+    store.blobs.adopt(output, blob.digest, blob.size)
+    store.changesets.add_blob(blob)
+    return blob
+
+
+def _blob(written: Written, compression: Compression) -> LayerBlob:
+    return LayerBlob(Digest.parse(written.diff_id), Digest.parse(written.digest), written.size, compression)

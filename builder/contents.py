@@ -1,0 +1,154 @@
+"""Where the bytes of a layer's files are: in its tree, or in a blob of its tar."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from store.blobs import VerifyingReader
+from store.changes import TreeContent
+from store.compression import Compression, Expander
+from store.digest import Digest
+from store.errors import InvalidImage
+from store.toc import Toc
+from store.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from store.store import Store
+    from store.toc import Entry
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class BlobPlace:
+    """A stored blob of a layer."""
+
+    path: str
+    digest: str
+    size: int
+    compression: str
+
+    def open(self) -> Expander:
+        """The layer's tar, verified at its end."""
+        raw = open(self.path, "rb", buffering=0)
+        return Expander(VerifyingReader(raw, Digest.parse(self.digest), self.size), Compression(self.compression))
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlace:
+    """One changeset on the disk: its table of contents, and its tree, or a blob, or both."""
+
+    changeset: str
+    toc: str
+    tree: str | None
+    blob: BlobPlace | None
+
+
+def places(store: Store, snapshot: int | None, id_map: str) -> tuple[LayerPlace, ...]:
+    """The layers of a snapshot, the topmost first. Trees count only if they were made under this id map."""
+    return tuple(place(store, changeset, id_map) for changeset in store.snapshots.changesets(snapshot))
+
+
+def place(store: Store, changeset: str, id_map: str) -> LayerPlace:
+    """One changeset on the disk."""
+    tree = store.changesets.tree(changeset, id_map)
+    blob = store.changesets.any_tar(changeset)
+    return LayerPlace(
+        changeset,
+        store.changesets.toc_path(changeset),
+        None if tree is None else f"{store.changesets.trees_directory}/{tree}",
+        None if blob is None else BlobPlace(store.blobs.path(blob.digest), str(blob.digest), blob.size, blob.compression.value),
+    )
+
+
+def view_of(layers: Sequence[LayerPlace]) -> View:
+    """The root filesystem of these layers."""
+    return View([Toc.open(layer.toc) for layer in layers])
+
+
+class StoredContents:
+    """Content of files of several layers, by the layer's position. A context manager.
+
+    A tree is read file by file. A tar can only be read from front to back: the files that will be asked for are
+    announced with `announce` and copied to a spool in one pass, in whatever order they are asked for later.
+    """
+
+    def __init__(self, layers: Sequence[LayerPlace], spool: str) -> None:
+        """`spool` is a free path, used only if a tar has to be read."""
+        self._layers = layers
+        self._spool_path = spool
+        self._spool: BinaryIO | None = None
+        self._spooled: dict[tuple[int, int], int] = {}  # (layer, offset in its tar) -> offset in the spool
+        self._trees: dict[int, int] = {}
+
+    def announce(self, wanted: Iterable[tuple[int, Entry]]) -> None:
+        """Say which files of which layers will be read."""
+        by_layer: dict[int, dict[int, Entry]] = {}
+        for layer, entry in wanted:
+            if self._layers[layer].tree is None and entry.size:
+                by_layer.setdefault(layer, {})[entry.offset] = entry
+        for layer, entries in by_layer.items():
+            self._spool_layer(layer, [entries[offset] for offset in sorted(entries)])
+
+    def chunks(self, layer: int, entry: Entry) -> Iterator[bytes]:
+        """The content of a file. Raises InvalidImage where it cannot be found."""
+        tree = self._layers[layer].tree
+        if tree is not None:
+            if layer not in self._trees:
+                self._trees[layer] = os.open(tree, _DIRECTORY)
+            yield from TreeContent(self._trees[layer]).chunks(entry)
+            return
+        if (layer, entry.offset) not in self._spooled:
+            self.announce([(layer, entry)])
+        if self._spool is None:
+            return
+        start, left = self._spooled[(layer, entry.offset)], entry.size
+        while left:
+            data = os.pread(self._spool.fileno(), min(left, _CHUNK), start)
+            if not data:
+                raise InvalidImage("the spool of a layer is shorter than its files")
+            left -= len(data)
+            start += len(data)
+            yield data
+
+    def close(self) -> None:
+        if self._spool is not None:
+            self._spool.close()
+            os.unlink(self._spool_path)
+        for fd in self._trees.values():
+            os.close(fd)
+
+    def __enter__(self) -> StoredContents:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _spool_layer(self, layer: int, entries: list[Entry]) -> None:
+        blob = self._layers[layer].blob
+        if blob is None:
+            raise InvalidImage(f"changeset {self._layers[layer].changeset} has neither a tree nor a tar")
+        if self._spool is None:
+            self._spool = open(self._spool_path, "x+b")
+        tar = blob.open()
+        position = 0
+        end = self._spool.seek(0, os.SEEK_END)
+        for entry in entries:
+            self._spooled[(layer, entry.offset)] = end
+            for wanted, keep in ((entry.offset - position, False), (entry.size, True)):
+                while wanted:
+                    data = tar.read(min(wanted, _CHUNK))
+                    if not data:
+                        raise InvalidImage("a layer is shorter than its table of contents")
+                    wanted -= len(data)
+                    if keep:
+                        self._spool.write(data)
+            position = entry.offset + entry.size
+            end += entry.size
+        tar.diff_id()  # to the end: only there the digest is checked
+        self._spool.flush()

@@ -1,0 +1,220 @@
+"""The build context: a directory of the user, less what its ignore file excludes.
+
+Files arrive as 0:0, whoever owns them here. No link is ever followed by the kernel on our way in: directories are
+opened name by name below the root's descriptor, files with O_NOFOLLOW, and a FIFO or a socket is never opened at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from builder.errors import BuildError, CopyError
+from parser import IgnoreFile
+from store.files import open_in_root, read_regular
+from store.tarformat import show
+from store.toc import Entry, Kind, parent_of
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+IGNORE_LIMIT = 4 << 20  # bytes of an ignore file
+CONTEXT_LIMIT = 16 << 30  # bytes
+CONTEXT_ENTRIES = 5_000_000
+_CAPABILITY = "security.capability"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_SHORT = 4000
+_CHUNK = 1 << 20
+
+
+class ContextTree:
+    """A context directory as a FileTree."""
+
+    gives_devices = False
+
+    def __init__(self, root: str, ignore: IgnoreFile | None) -> None:
+        """Raises BuildError when the directory cannot be opened."""
+        try:
+            self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise BuildError(f"cannot open the context {root}: {error.strerror}") from error
+        self._ignore = ignore
+        self._listed: dict[bytes, dict[bytes, Entry]] = {}
+        self._inodes: dict[bytes, tuple[int, int]] = {}
+        self._entries = 0
+        self._bytes = 0
+        self.sockets = 0
+
+    def close(self) -> None:
+        os.close(self._root)
+
+    def lookup(self, path: bytes) -> Entry | None:
+        if not path:
+            return self._entry(b"", os.fstat(self._root), b"")
+        parent, _, name = path.rpartition(b"/")
+        above = self._parent_is_directory(parent)
+        return self._list(parent).get(name) if above else None
+
+    def readdir(self, path: bytes) -> list[Entry]:
+        found = self._list(path)
+        return [found[name] for name in sorted(found)]
+
+    def identity(self, entry: Entry) -> Hashable | None:
+        return self._inodes.get(entry.path)
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        """The content, as it was when the directory was listed. Raises CopyError when it has changed since."""
+        parent = self._open(parent_of(entry.path))
+        try:
+            fd = os.open(entry.path.rpartition(b"/")[2], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+        except OSError as error:
+            raise CopyError(f"cannot read {show(entry.path)} of the context: {error.strerror}") from error
+        finally:
+            os.close(parent)
+        try:
+            before = os.fstat(fd)
+            if not stat.S_ISREG(before.st_mode) or before.st_size != entry.size:
+                raise self._changed(entry)
+            while chunk := os.read(fd, _CHUNK):
+                yield chunk
+            after = os.fstat(fd)
+            if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (after.st_size, after.st_mtime_ns, after.st_ctime_ns):
+                raise self._changed(entry)
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _changed(entry: Entry) -> CopyError:
+        return CopyError(f"{show(entry.path)} of the context changed while it was copied", hint="build again when nothing writes to it")
+
+    def _parent_is_directory(self, path: bytes) -> bool:
+        if not path:
+            return True
+        entry = self.lookup(path)
+        return entry is not None and entry.kind is Kind.DIRECTORY
+
+    def _open(self, path: bytes) -> int:
+        """Open a directory of the context, no link followed, however long its path is."""
+        fd = os.dup(self._root)
+        while path:
+            cut = len(path) if len(path) <= _SHORT else path.rindex(b"/", 0, _SHORT)
+            for part in path[:cut].split(b"/"):
+                try:
+                    below = os.open(part, _DIRECTORY, dir_fd=fd)
+                except OSError as error:
+                    raise CopyError(f"cannot read the directory {show(path)} of the context: {error.strerror}") from error
+                finally:
+                    os.close(fd)
+                fd = below
+            path = path[cut + 1 :]
+        return fd
+
+    def _list(self, path: bytes) -> dict[bytes, Entry]:
+        """What is in a directory and not excluded."""
+        known = self._listed.get(path)
+        if known is not None:
+            return known
+        found: dict[bytes, Entry] = {}
+        fd = self._open(path)
+        try:
+            try:
+                names = os.listdir(fd)
+            except OSError as error:
+                raise CopyError(f"cannot read the directory {show(path)} of the context: {error.strerror}") from error
+            for text in names:
+                name = os.fsencode(text)
+                here = path + b"/" + name if path else name
+                status = os.lstat(name, dir_fd=fd)
+                if self._excluded(here, is_directory=stat.S_ISDIR(status.st_mode)):
+                    continue
+                found[name] = self._entry(here, status, os.readlink(name, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else b"", fd, name)
+                if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
+                    self._inodes[here] = (status.st_dev, status.st_ino)
+        finally:
+            os.close(fd)
+        self._listed[path] = found
+        return found
+
+    def _excluded(self, path: bytes, *, is_directory: bool) -> bool:
+        if self._ignore is None:
+            return False
+        text = os.fsdecode(path)
+        if not self._ignore.excludes(text):
+            return False
+        # A directory that is excluded still comes along when something below it was taken back in.
+        return not (is_directory and self._ignore.may_contain_included(text) and self._list(path))
+
+    def _entry(self, path: bytes, status: os.stat_result, link: bytes, parent: int = -1, name: bytes = b"") -> Entry:
+        self._entries += 1
+        self._bytes += status.st_size if stat.S_ISREG(status.st_mode) else 0
+        if self._entries > CONTEXT_ENTRIES or self._bytes > CONTEXT_LIMIT:
+            raise CopyError(
+                f"the context exceeds the limit of {CONTEXT_ENTRIES} entries or {CONTEXT_LIMIT} bytes",
+                hint="exclude what is not needed in .dockerignore",
+            )
+        mtime = status.st_mtime_ns // 1_000_000_000
+        mode = stat.S_IMODE(status.st_mode)
+        match stat.S_IFMT(status.st_mode):
+            case stat.S_IFREG:
+                return Entry(path, Kind.FILE, mode, mtime=mtime, size=status.st_size, xattrs=self._capability(parent, name))
+            case stat.S_IFDIR:
+                return Entry(path, Kind.DIRECTORY, mode, mtime=mtime)
+            case stat.S_IFLNK:
+                return Entry(path, Kind.SYMLINK, 0o777, mtime=mtime, link=link)
+            case stat.S_IFIFO:
+                return Entry(path, Kind.FIFO, mode, mtime=mtime)
+            case stat.S_IFSOCK:
+                self.sockets += 1
+                return Entry(path, Kind.FILE, mode, mtime=mtime)
+            case _:
+                kind = Kind.CHAR if stat.S_ISCHR(status.st_mode) else Kind.BLOCK
+                return Entry(path, kind, mode, mtime=mtime, rdev=status.st_rdev)
+
+    @staticmethod
+    def _capability(parent: int, name: bytes) -> tuple[tuple[bytes, bytes], ...]:
+        """The file capabilities, in the form without a namespace's root id (20 bytes, revision 2)."""
+        try:
+            value = os.getxattr(b"/proc/self/fd/%d/%s" % (parent, name), _CAPABILITY, follow_symlinks=False)
+        except OSError:
+            return ()  # none, or a file system without attributes
+        if len(value) == 24 and value[3] == 3:
+            value = value[:3] + b"\x02" + value[4:20]
+        return ((_CAPABILITY.encode(), value),)
+
+
+def read_ignore_file(root: str, buildfile: str) -> IgnoreFile | None:
+    """The ignore file that counts: `<recipe>.dockerignore` beside the recipe, else `.dockerignore` in the context.
+
+    It must be a regular file where it lies: a link could lead to any file of the machine, and the messages about its
+    patterns would tell what is in there.
+    """
+    directory, name = os.path.split(os.path.abspath(buildfile))
+    for place, file in ((directory, f"{name}.dockerignore"), (root, ".dockerignore")):
+        data = _read_beside(place, file)
+        if data is not None:
+            return IgnoreFile.parse(data.decode("utf-8", "surrogateescape"))
+    return None
+
+
+def _read_beside(directory: str, name: str) -> bytes | None:
+    try:
+        root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise BuildError(f"cannot open {directory}: {error.strerror}") from error
+    try:
+        fd = open_in_root(root, os.fsencode(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        reason = "must be a regular file inside the context" if error.errno == errno.ELOOP else error.strerror
+        raise BuildError(f"ignore file {name}: {reason}") from error
+    finally:
+        os.close(root)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise BuildError(f"ignore file {name}: must be a regular file inside the context")
+        return read_regular(fd, IGNORE_LIMIT, f"ignore file {name}")
+    finally:
+        os.close(fd)

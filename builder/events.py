@@ -1,0 +1,64 @@
+"""What a build tells while it goes on. One callable takes them; `ignore` is the one that does nothing with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StepRef:
+    """The step an event is about."""
+
+    node: int
+    stage: str  # its name, else its number
+    number: int  # of the steps that make a layer in this stage, from 1
+    total: int
+    instruction: str  # as in the recipe, on one line
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A step was not in the cache and begins."""
+
+    step: StepRef
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """A running step wrote something. `stream` is 1 or 2."""
+
+    step: StepRef
+    stream: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """A step is done; `seconds` is 0 where the cache had it."""
+
+    step: StepRef
+    cached: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something worth a line, once a build."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An output was written."""
+
+    destination: str
+    manifest: str
+    size: int  # bytes
+
+
+Event = StepStarted | StepOutput | StepFinished | Note | Exported
+
+
+def ignore(event: Event) -> None:
+    """Take an event and do nothing."""

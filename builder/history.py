@@ -1,0 +1,53 @@
+"""The lines that instructions leave in an image's history, as BuildKit writes them.
+
+Tools compare and parse these, so the form is kept to the letter, including the `# buildkit` at the end of what made
+a layer and the Go syntax of lists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMENT = "buildkit.dockerfile.v0"
+_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\", '"': '\\"'}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line; `node` made the layer that belongs to it, None where it made none."""
+
+    text: str
+    node: int | None
+
+
+def run_line(args: Sequence[str], argv: Sequence[str]) -> str:
+    """A RUN, with the ARGs that were in scope in front of it."""
+    front = [f"|{len(args)}", *args] if args else []
+    return " ".join(["RUN", *front, *argv, "# buildkit"])
+
+
+def command_list(argv: Sequence[str]) -> str:
+    """A list of strings as Go's %q prints it."""
+    return "[" + " ".join(_quoted(word) for word in argv) + "]"
+
+
+def _quoted(text: str) -> str:
+    """Go's strconv.Quote: printable characters as they are, the others escaped."""
+    out = []
+    for character in text:
+        code = ord(character)
+        if character in _ESCAPES:
+            out.append(_ESCAPES[character])
+        elif 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
+            out.append(f"\\x{code - 0xDC00:02x}")
+        elif character.isprintable():
+            out.append(character)
+        elif code < 0x80:
+            out.append(f"\\x{code:02x}")
+        else:
+            out.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+    return '"' + "".join(out) + '"'

@@ -1,0 +1,30 @@
+"""What a build is asked for, beside the recipe and the context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from store.spec import Platform
+
+
+class Network(Enum):
+    """What a RUN can reach."""
+
+    DEFAULT = "default"
+    NONE = "none"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """The choices of one build."""
+
+    target: str | None = None
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    no_cache: bool = False
+    network: Network = Network.DEFAULT
+    epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds
+    platform: Platform = field(default_factory=Platform.host)

@@ -1,0 +1,177 @@
+"""From the parsed recipe to one whose bases are known: which stages are needed, and which image each starts from.
+
+This is the only part of planning that asks the outside. Stages that the target does not need are not resolved, and
+mistakes in their text beyond syntax are not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from builder.errors import PlanError
+from parser import Copy, ExpansionError, expand, suggest
+from store.errors import InvalidImage, StoreError
+from store.reference import Reference
+
+if TYPE_CHECKING:
+    from builder.options import BuildOptions
+    from parser import Buildfile, Span, Stage, Word
+    from store.images import Image
+
+
+class ImageSource(Protocol):
+    """Where base images come from."""
+
+    def image(self, reference: Reference) -> Image:
+        """The image of that name, for this machine. Raises StoreError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedStage:
+    """A needed stage. Its base is an image, another stage (by index), or, with neither, nothing: `scratch`."""
+
+    stage: Stage
+    image: Image | None
+    image_name: str
+    parent: int | None
+    sources: Mapping[str, int]  # what COPY --from says -> index of the stage
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The recipe with every base known; `stages` holds the needed ones, in order."""
+
+    buildfile: Buildfile
+    stages: Mapping[int, ResolvedStage]
+    target: int
+    global_args: Mapping[str, str | None]
+
+
+def platform_args(options: BuildOptions) -> dict[str, str]:
+    """The ARGs that tell about platforms; the builds of this machine are for this machine."""
+    platform = options.platform
+    values: dict[str, str] = {}
+    for prefix in ("BUILD", "TARGET"):
+        values |= {
+            f"{prefix}PLATFORM": str(platform),
+            f"{prefix}OS": platform.os,
+            f"{prefix}OSVERSION": "",
+            f"{prefix}ARCH": platform.architecture,
+            f"{prefix}VARIANT": platform.variant,
+        }
+    return values
+
+
+def resolve(buildfile: Buildfile, options: BuildOptions, images: ImageSource) -> Resolved:
+    """Find what the target needs. Raises PlanError where a stage or an image cannot be found."""
+    global_args = _global_args(buildfile, options)
+    target = _target(buildfile, options.target)
+    found: dict[int, ResolvedStage] = {}
+    pending = [target]
+    while pending:
+        index = pending.pop()
+        if index in found:
+            continue
+        resolved = _resolve_stage(buildfile, buildfile.stages[index], global_args, images)
+        found[index] = resolved
+        pending += resolved.sources.values()
+        if resolved.parent is not None:
+            pending.append(resolved.parent)
+    return Resolved(buildfile, {index: found[index] for index in sorted(found)}, target, global_args)
+
+
+def expand_word(word: Word, scope: Mapping[str, str], escape: str) -> str:
+    """Expand a word of the recipe; an error is placed at the word."""
+    try:
+        return expand(word.text, scope, escape=escape)
+    except ExpansionError as error:
+        raise PlanError(error.message, span=word.span, hint=getattr(error, "hint", None)) from None
+
+
+def _global_args(buildfile: Buildfile, options: BuildOptions) -> dict[str, str | None]:
+    values: dict[str, str | None] = {**platform_args(options)}
+    for name in list(values):
+        if name in options.build_args:
+            values[name] = options.build_args[name]
+    for arg in buildfile.args:
+        for item in arg.items:
+            scope = {name: value for name, value in values.items() if value is not None}
+            if item.name in options.build_args:
+                values[item.name] = options.build_args[item.name]
+            elif item.default is not None:
+                values[item.name] = expand_word(item.default, scope, buildfile.escape)
+            else:
+                values.setdefault(item.name, None)
+    return values
+
+
+def _target(buildfile: Buildfile, name: str | None) -> int:
+    if name is None:
+        return len(buildfile.stages) - 1
+    for stage in reversed(buildfile.stages):
+        if stage.name == name.lower():
+            return stage.index
+    if name.isdigit() and int(name) < len(buildfile.stages):
+        return int(name)
+    names = [stage.name for stage in buildfile.stages if stage.name]
+    similar = suggest(name.lower(), names)
+    hint = f"did you mean {similar}?" if similar else f"the stages are: {', '.join(names)}" if names else "no stage has a name"
+    raise PlanError(f"target stage {name!r} is not in the recipe", hint=hint)
+
+
+def _resolve_stage(
+    buildfile: Buildfile, stage: Stage, global_args: Mapping[str, str | None], images: ImageSource
+) -> ResolvedStage:
+    scope = {name: value for name, value in global_args.items() if value is not None}
+    word = stage.base.image
+    name = expand_word(word, scope, buildfile.escape)
+    if not name:
+        raise PlanError(f"FROM {word.text}: the name is empty", span=word.span, hint="give the ARG a default, or use --build-arg")
+    sources = _sources(buildfile, stage)
+    parent = _stage_before(buildfile, stage, name)
+    if parent is not None or name == "scratch":
+        return ResolvedStage(stage, None, name, parent, sources)
+    try:
+        image = images.image(Reference.parse(name))
+    except InvalidImage as error:
+        raise PlanError(str(error), span=word.span, hint=error.hint) from error
+    except StoreError as error:
+        raise PlanError(f"{name}: {error}", span=word.span, hint=error.hint) from error
+    return ResolvedStage(stage, image, name, None, sources)
+
+
+def _stage_before(buildfile: Buildfile, stage: Stage, name: str) -> int | None:
+    for other in reversed(buildfile.stages[: stage.index]):
+        if other.name is not None and other.name == name.lower():
+            return other.index
+    return None
+
+
+def _sources(buildfile: Buildfile, stage: Stage) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for instruction in stage.instructions:
+        if isinstance(instruction, Copy) and instruction.from_ is not None:
+            word = instruction.from_
+            found[word.text] = _source(buildfile, stage, word.text, word.span)
+    return found
+
+
+def _source(buildfile: Buildfile, stage: Stage, name: str, span: Span) -> int:
+    """The stage that COPY --from means: by name, or by number counted from 0; only one that comes before."""
+    if "$" in name:
+        raise PlanError("COPY --from cannot use variables", span=span, hint="name the stage, and use the variable in its FROM")
+    if name.isdigit():
+        if int(name) < stage.index:
+            return int(name)
+        raise PlanError(f"COPY --from={name}: there is no stage {name} before this one", span=span)
+    before = _stage_before(buildfile, stage, name)
+    if before is not None:
+        return before
+    if any(other.name == name.lower() for other in buildfile.stages):
+        raise PlanError(f"COPY --from={name}: stage {name} does not come before this one", span=span)
+    similar = suggest(name.lower(), [other.name for other in buildfile.stages[: stage.index] if other.name])
+    hint = f"did you mean {similar}?" if similar else "copy from a stage that starts FROM the image"
+    raise PlanError(f"COPY --from={name}: no earlier stage of that name, and copying from images is not supported yet", span=span, hint=hint)

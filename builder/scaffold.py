@@ -1,0 +1,64 @@
+"""The mount points that a step needs and its image lacks.
+
+They lie in a directory of their own, above the layers of the image: just the missing names, and their parents as the
+image has them, `/` included, because a directory of an upper layer decides the mode, owner and time of the merged one.
+Nothing of it ends up in a layer: what stands only here is no change of the step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.errors import SandboxError
+from store.toc import Entry, Kind, parent_of, sort_key
+from store.view import ROOT, LinkLoop
+
+if TYPE_CHECKING:
+    from store.view import View
+
+_DIRECTORIES = (b"proc", b"sys", b"dev")
+
+
+@dataclass(frozen=True, slots=True)
+class Scaffold:
+    """The rows to make, the root first; and where the image's links lead for the two bound files (absolute paths)."""
+
+    entries: tuple[Entry, ...]
+    resolv_conf: str
+    hosts: str
+
+
+def scaffold_for(view: View) -> Scaffold:
+    """What has to be put above these layers. Raises SandboxError where the image has something else in the place."""
+    rows: dict[bytes, Entry] = {b"": view.lookup(b"") or ROOT}
+    for name in _DIRECTORIES:
+        entry = view.lookup(name)
+        if entry is not None and entry.kind is not Kind.DIRECTORY:
+            raise SandboxError(f"the image has a non-directory at /{name.decode()}")
+        _need(rows, view, name, Kind.DIRECTORY)
+    targets = [_file_target(rows, view, name) for name in (b"etc/resolv.conf", b"etc/hosts")]
+    entries = sorted(rows.values(), key=lambda entry: sort_key(entry.path))
+    return Scaffold(tuple(entry._replace(opaque=False, offset=-1) for entry in entries), *targets)
+
+
+def _file_target(rows: dict[bytes, Entry], view: View, name: bytes) -> str:
+    """Where a file is bound: at the end of the image's links. They stay what they are."""
+    try:
+        path = view.resolve(name)
+    except LinkLoop:
+        raise SandboxError(f"/{name.decode()} of the image has too many levels of symbolic links") from None
+    _need(rows, view, path, Kind.FILE)
+    return "/" + path.decode("utf-8", "surrogateescape")
+
+
+def _need(rows: dict[bytes, Entry], view: View, path: bytes, kind: Kind) -> None:
+    """Add a row for a name that the image lacks, and rows for its parents."""
+    if view.lookup(path) is not None or path in rows:
+        return
+    rows[path] = Entry(path, kind, 0o755 if kind is Kind.DIRECTORY else 0o644, mtime=rows[b""].mtime)
+    while (path := parent_of(path)) and path not in rows:
+        above = view.lookup(path)
+        if above is not None and above.kind is not Kind.DIRECTORY:
+            raise SandboxError(f"the image has a non-directory at /{path.decode('utf-8', 'replace')}")
+        rows[path] = above if above is not None else Entry(path, Kind.DIRECTORY, 0o755, mtime=rows[b""].mtime)

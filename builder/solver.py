@@ -1,0 +1,199 @@
+"""Solving a plan: what the cache has, what has to run, in which order.
+
+First the keys of all steps are looked up, forwards and without running anything. Then comes demand, backwards from
+the target: a step is needed if a needed step, or the output, reads its result and no record serves it. The needed
+ones run, each after its inputs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder import cachekey
+from builder.errors import BuildError
+from builder.events import StepFinished, StepRef, StepStarted
+from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
+from builder.steps import Made, Steps
+from store.records import KeyKind
+from store.spec import chain_id
+
+if TYPE_CHECKING:
+    from builder.events import Event
+    from builder.options import BuildOptions
+    from builder.plan import Node, Plan
+    from collections.abc import Callable
+    from store.records import Record
+    from store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a step has come to."""
+
+    canonical: str  # the key that later steps build theirs from
+    snapshot: int | None
+    created: int  # when it ran, seconds since the epoch
+
+
+_NOTHING = Result(cachekey.SCRATCH, None, 0)
+
+
+class Solver:
+    """Solves one plan against one store."""
+
+    def __init__(
+        self, plan: Plan, options: BuildOptions, store: Store, steps: Steps, observe: Callable[[Event], None]
+    ) -> None:
+        self._plan = plan
+        self._options = options
+        self._store = store
+        self._steps = steps
+        self._observe = observe
+        self._results: dict[int, Result] = {}
+        self._used: list[Record] = []
+
+    def solve(self) -> Mapping[int, Result]:
+        """The results of the nodes that were needed, by node id. Raises BuildError, StoreError."""
+        target = self._plan.image.node
+        hits = self._look_up_all()
+        needed = self._demand(target)
+        for node in self._plan.nodes:
+            if node.id in hits and node.id in self._of_target(target):
+                self._finished(node, cached=True, seconds=0.0)
+            elif node.id in needed:
+                self._make(node)
+                self._store.seal_now_and_then()
+        self._store.records.touch(self._used, int(time.time()))
+        return self._results
+
+    def _look_up_all(self) -> set[int]:
+        """The nodes that a record serves."""
+        hits = set()
+        for node in self._plan.nodes:
+            found = self._look_up(node)
+            if found is not None:
+                self._results[node.id] = found
+                hits.add(node.id)
+        return hits
+
+    def _demand(self, target: int | None) -> set[int]:
+        """The nodes that have to run."""
+        needed: set[int] = set()
+        pending = [] if target is None else [target]
+        while pending:
+            node = self._plan.nodes[pending.pop()]
+            if node.id in self._results or node.id in needed:
+                continue
+            needed.add(node.id)
+            pending += [below for below in (node.parent, *node.sources) if below is not None]
+        return needed
+
+    def _of_target(self, target: int | None) -> set[int]:
+        """The nodes whose results the needed ones and the output read: those worth a line on the screen."""
+        found: set[int] = set()
+        pending = [] if target is None else [target]
+        while pending:
+            node = self._plan.nodes[pending.pop()]
+            if node.id in found:
+                continue
+            found.add(node.id)
+            if node.parent is not None:
+                pending.append(node.parent)
+            if node.id not in self._results:
+                pending += [source for source in node.sources if source is not None]
+        return found
+
+    def _result(self, node: int | None) -> Result | None:
+        return _NOTHING if node is None else self._results.get(node)
+
+    def _look_up(self, node: Node) -> Result | None:
+        """Find a record for a node whose inputs are known; None where there is none, or where that is not known yet."""
+        if isinstance(node.step, BaseStep):
+            config = node.step.image.config
+            return Result(cachekey.base_key(str(chain_id(config.diff_ids))), node.step.image.snapshot, 0)
+        inputs = [self._result(below) for below in (node.parent, *node.sources)]
+        if self._options.no_cache or any(found is None for found in inputs):
+            return None
+        parent = inputs[0]
+        assert parent is not None
+        key = self._definition(node)
+        if isinstance(node.step, CopyStep) and not node.step.from_stage:
+            # What a context holds is not known by its name. Only where this text was built before is it worth to read
+            # the files for the key alone; else they are read once, while they are copied.
+            if not self._store.records.known(key.digest):
+                return None
+        else:
+            record = self._store.records.find(key.digest, parent.snapshot)
+            if record is not None:
+                return self._served(record)
+        if isinstance(node.step, CopyStep):
+            source = inputs[1] if node.step.from_stage else None
+            content = self._steps.content(node, parent.snapshot, source.snapshot if source else None)
+            record = self._store.records.find(self._content_key(node, node.step, content).digest, parent.snapshot)
+            if record is not None:
+                self._store.records.add_key(key.digest, KeyKind.DEFINITION, record)
+                return self._served(record)
+        return None
+
+    def _served(self, record: Record) -> Result:
+        self._used.append(record)
+        return Result(record.canonical, record.snapshot, record.created)
+
+    def _definition(self, node: Node) -> cachekey.Key:
+        inputs = []
+        for below in (node.parent, *node.sources):
+            found = self._result(below)
+            assert found is not None
+            inputs.append(found.canonical)
+        return cachekey.definition_key(node.step, self._options.platform, inputs)
+
+    def _content_key(self, node: Node, step: CopyStep, content: str) -> cachekey.Key:
+        parent = self._result(node.parent)
+        assert parent is not None
+        return cachekey.content_key(step, self._options.platform, parent.canonical, content)
+
+    def _make(self, node: Node) -> None:
+        """Run a needed node, unless its inputs, now that they are there, show that the cache has it after all."""
+        found = self._look_up(node)
+        if found is not None:
+            self._results[node.id] = found
+            self._finished(node, cached=True, seconds=0.0)
+            return
+        begun = time.monotonic()
+        self._observe(StepStarted(self._ref(node)))
+        parent = self._result(node.parent)
+        sources = [self._result(source) for source in node.sources]
+        assert parent is not None
+        try:
+            made = self._steps.make(node, parent.snapshot, [source.snapshot for source in sources if source], self._ref(node))
+        except BuildError as error:
+            if error.span is None:
+                error.span = node.span
+            raise
+        self._results[node.id] = self._record(node, parent, made)
+        self._finished(node, cached=False, seconds=time.monotonic() - begun)
+
+    def _record(self, node: Node, parent: Result, made: Made) -> Result:
+        definition = self._definition(node)
+        keys = {definition.digest: KeyKind.DEFINITION}
+        canonical, inputs = definition.digest, definition.inputs
+        if isinstance(node.step, CopyStep):
+            content = self._content_key(node, node.step, made.content)
+            keys[content.digest] = KeyKind.CONTENT
+            canonical, inputs = content.digest, content.inputs
+        snapshot = self._store.snapshots.add(parent.snapshot, made.changeset)
+        record = self._store.records.add(
+            keys, snapshot, parent.snapshot, canonical, inputs, int(time.time()), replace=self._options.no_cache
+        )
+        return Result(record.canonical, record.snapshot, record.created)
+
+    def _finished(self, node: Node, *, cached: bool, seconds: float) -> None:
+        if isinstance(node.step, RunStep | CopyStep | WorkdirStep):
+            self._observe(StepFinished(self._ref(node), cached, seconds))
+
+    def _ref(self, node: Node) -> StepRef:
+        total = max((other.number for other in self._plan.nodes if other.stage == node.stage), default=0)
+        return StepRef(node.id, node.stage, node.number, total, node.text)

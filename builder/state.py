@@ -1,0 +1,74 @@
+"""What the instructions of a stage have come to: environment, user, directory, and the config of the image.
+
+Immutable: each instruction gives a new state. Nothing here depends on what a RUN did, so all of it is known before
+anything runs.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from store.spec import ExecConfig
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_SHELL = ("/bin/sh", "-c")
+
+
+@dataclass(frozen=True, slots=True)
+class StageState:
+    """The state after some instruction of a stage."""
+
+    config: ExecConfig
+    args: Mapping[str, str | None] = field(default_factory=dict)  # declared, in order; None has no value
+    cmd_here: bool = False  # whether this stage has set CMD
+
+    @staticmethod
+    def of_base(config: ExecConfig) -> StageState:
+        """The state right after FROM: the base's config, with a PATH and a working directory."""
+        state = StageState(replace(config, on_build=()))
+        if "PATH" not in state.env:
+            state = state.with_env({"PATH": DEFAULT_PATH})
+        return replace(state, config=replace(state.config, working_dir=state.config.working_dir or "/"))
+
+    def derived(self) -> StageState:
+        """The state with which a stage that starts FROM this one begins: it inherits the declared ARGs too."""
+        return replace(self, cmd_here=False)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment as a mapping, in the order of the config."""
+        return dict(pair.split("=", 1) for pair in self.config.env if "=" in pair)
+
+    @property
+    def scope(self) -> dict[str, str]:
+        """What `$X` means: declared ARGs that have a value, and above them ENV."""
+        return {**{name: value for name, value in self.args.items() if value is not None}, **self.env}
+
+    @property
+    def run_args(self) -> tuple[str, ...]:
+        """The ARGs as a RUN gets them and as its history names them: `name=value`, in order of declaration."""
+        return tuple(f"{name}={value}" for name, value in self.args.items() if value is not None)
+
+    @property
+    def run_env(self) -> tuple[str, ...]:
+        """The environment of a RUN, without HOME, which depends on the image's passwd."""
+        return tuple(f"{name}={value}" for name, value in self.scope.items())
+
+    @property
+    def shell(self) -> tuple[str, ...]:
+        return self.config.shell or DEFAULT_SHELL
+
+    def with_env(self, pairs: Mapping[str, str]) -> StageState:
+        """A name that was set before keeps its place and gets the new value."""
+        env = {**self.env, **pairs}
+        return replace(self, config=replace(self.config, env=tuple(f"{name}={value}" for name, value in env.items())))
+
+    def with_arg(self, name: str, value: str | None) -> StageState:
+        return replace(self, args={**self.args, name: value})
+
+    def absolute(self, path: str) -> str:
+        """A path of the image made absolute and clean, against the working directory."""
+        joined = posixpath.join(self.config.working_dir or "/", path)
+        return posixpath.normpath("/" + joined.lstrip("/"))

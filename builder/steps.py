@@ -1,0 +1,249 @@
+"""Making what a step makes: a changeset with its toc and tar, and for a RUN its tree.
+
+Each function takes the snapshots that the step reads, has workers do the work in the ingest directory, and records
+what came of it in the store. Nothing is visible before it is whole; a step that fails leaves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from builder.changesets import ensure_trees
+from builder.contents import StoredContents, places, view_of
+from builder.copyfiles import CopyRequest
+from builder.errors import BuildError, StepFailed
+from builder.events import Note, StepOutput
+from builder.options import Network
+from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
+from builder.sandbox.spec import SandboxSpec
+from builder.scaffold import scaffold_for
+from builder.users import UserDatabase
+from builder.workdir import missing_directories
+from builder.workers.jobs import CommitStep, ContextSource, CopyFiles, Output, PrepareStep, Written, write_entries
+from store.changeset import LayerBlob
+from store.compression import Compression
+from store.digest import Digest
+from store.files import remove_tree
+from store.toc import Kind, encode
+from store.view import ROOT, LinkLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from builder.contents import LayerPlace
+    from builder.events import Event, StepRef
+    from builder.options import BuildOptions
+    from builder.plan import Node
+    from builder.workers.pool import Pool
+    from store.store import Store
+    from store.view import View
+
+_ACCOUNTS_LIMIT = 10 << 20  # bytes of /etc/passwd or /etc/group
+_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+_SIGNALS = {1: "SIGHUP", 2: "SIGINT", 6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE", 15: "SIGTERM"}
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a step made; `content` is the digest of what a COPY copied."""
+
+    changeset: str
+    content: str = ""
+
+
+class Steps:
+    """The making of steps, for one build."""
+
+    def __init__(
+        self,
+        store: Store,
+        pool: Pool,
+        options: BuildOptions,
+        context: ContextSource | None,
+        compression: Compression,
+        observe: Callable[[Event], None],
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._options = options
+        self._context = context
+        self._compression = compression
+        self._observe = observe
+        self._noted_network = False
+
+    def content(self, node: Node, parent: int | None, source: int | None) -> str:
+        """The digest of what a COPY would copy, found without writing anything."""
+        assert isinstance(node.step, CopyStep)
+        with self._located(node):
+            return self._copy_job(node.step, parent, source, self._store.ingest.new_path()).content()
+
+    def make(self, node: Node, parent: int | None, sources: Sequence[int | None], ref: StepRef) -> Made:
+        """Run one step. Raises BuildError, placed at the step, or StoreError."""
+        with self._located(node):
+            match node.step:
+                case RunStep():
+                    return self._run(node.step, parent, ref)
+                case CopyStep():
+                    return self._copy(node.step, parent, sources[0] if sources else None)
+                case WorkdirStep():
+                    return self._workdir(node.step, parent)
+                case BaseStep():
+                    raise AssertionError("an image is never made")
+                case _:
+                    assert_never(node.step)
+
+    @contextmanager
+    def _located(self, node: Node) -> Iterator[None]:
+        try:
+            yield
+        except BuildError as error:
+            if error.span is None:
+                error.span = node.span
+            raise
+
+    def _run(self, step: RunStep, parent: int | None, ref: StepRef) -> Made:
+        layers = self._places(parent)
+        view = view_of(layers)
+        identity = self._accounts(view, layers).identity(step.user)
+        scaffold = scaffold_for(view)
+        env = step.env if any(pair.startswith("HOME=") for pair in step.env) else (*step.env, f"HOME={identity.home}")
+        self._note_network(step)
+        layers = ensure_trees(self._store, self._pool, layers)
+        with self._scratch() as directory:
+            output = self._output()
+            prepare = PrepareStep(
+                f"{directory}/upper", f"{directory}/work", self._toc_of([view.lookup(b"") or ROOT]),
+                f"{directory}/scaffold", self._toc_of(scaffold.entries),
+            )  # fmt: skip
+            self._pool.run(prepare)
+            for name in ("root", "files"):
+                os.mkdir(f"{directory}/{name}", 0o700)
+            spec = SandboxSpec(
+                argv=step.argv,
+                env=env,
+                cwd=step.cwd,
+                uid=identity.uid,
+                gid=identity.gid,
+                groups=identity.groups,
+                lowers=(f"{directory}/scaffold", *(layer.tree for layer in layers if layer.tree is not None)),
+                upper=f"{directory}/upper",
+                work=f"{directory}/work",
+                mountpoint=f"{directory}/root",
+                files=f"{directory}/files",
+                resolv_conf=_resolv_conf(),
+                hosts=_HOSTS,
+                resolv_conf_target=scaffold.resolv_conf,
+                hosts_target=scaffold.hosts,
+                new_network=step.network is Network.NONE,
+            )
+            status = self._pool.run_step(spec, lambda stream, data: self._observe(StepOutput(ref, stream, data)))
+            if status.signal is not None:
+                raise StepFailed(f"RUN was ended by signal {_SIGNALS.get(status.signal, status.signal)}", status.code)
+            if status.code:
+                raise StepFailed(f"RUN exited with status {status.code}", status.code)
+            written = self._pool.run(CommitStep(f"{directory}/upper", layers, prepare.scaffold_toc, output))
+            changeset = self._adopt(written, output)
+            self._store.changesets.adopt_tree(changeset, self._pool.id_map.name, f"{directory}/upper")
+        return Made(changeset)
+
+    def _copy(self, step: CopyStep, parent: int | None, source: int | None) -> Made:
+        job = self._copy_job(step, parent, source, self._store.ingest.new_path())
+        written = self._pool.run(job)
+        assert isinstance(written, Written)
+        if written.sockets:
+            self._observe(Note(f"{written.sockets} sockets of the context were copied as empty files"))
+        return Made(self._adopt(written, job.output), written.content)
+
+    def _copy_job(self, step: CopyStep, parent: int | None, source: int | None, spool: str) -> CopyFiles:
+        below = self._places(parent)
+        owner = None
+        if step.chown is not None:
+            owner = self._accounts(view_of(below), below).owner(step.chown)
+        elif not step.from_stage:
+            owner = (0, 0)
+        request = CopyRequest(step.sources, step.dest, owner, step.mode)
+        if step.from_stage:
+            return CopyFiles(request, None, self._places(source), below, spool, self._output())
+        if self._context is None:
+            raise BuildError("COPY needs a context, and this build has none")
+        return CopyFiles(request, self._context, (), below, spool, self._output())
+
+    def _workdir(self, step: WorkdirStep, parent: int | None) -> Made:
+        layers = self._places(parent)
+        view = view_of(layers)
+        uid, gid = self._accounts(view, layers).workdir_owner(step.user) if step.user else (0, 0)
+        try:
+            entries = missing_directories(view, step.path, uid, gid, int(time.time()))
+        except LinkLoop:
+            raise BuildError(f"WORKDIR {step.path}: too many levels of symbolic links in the image") from None
+        output = self._output()
+        # A few rows without content: not worth a worker.
+        return Made(self._adopt(write_entries(entries, output), output))
+
+    def _adopt(self, written: Written, output: Output) -> str:
+        """Make a written layer part of the store; return its changeset."""
+        blob = LayerBlob(Digest.parse(written.diff_id), Digest.parse(written.digest), written.size, Compression(output.compression))
+        self._store.blobs.adopt(output.blob, blob.digest, blob.size)
+        changeset = self._store.changesets.adopt(output.toc)
+        self._store.changesets.add_tar(changeset, output.clamp, blob)
+        return changeset
+
+    def _places(self, snapshot: int | None) -> tuple[LayerPlace, ...]:
+        return places(self._store, snapshot, self._pool.tree_map)
+
+    def _output(self) -> Output:
+        ingest = self._store.ingest
+        return Output(ingest.new_path(), ingest.new_path(), self._compression.value, self._options.epoch)
+
+    def _toc_of(self, entries: object) -> str:
+        path = self._store.ingest.new_path()
+        with open(path, "xb") as file:
+            file.write(encode(entries))  # type: ignore[arg-type]
+        return path
+
+    @contextmanager
+    def _scratch(self) -> Iterator[str]:
+        directory = self._store.ingest.new_directory()
+        try:
+            yield directory
+        finally:
+            remove_tree(self._store.ingest.fd, os.path.basename(directory))
+
+    def _accounts(self, view: View, layers: Sequence[LayerPlace]) -> UserDatabase:
+        return UserDatabase(self._read(view, layers, b"etc/passwd"), self._read(view, layers, b"etc/group"))
+
+    def _read(self, view: View, layers: Sequence[LayerPlace], path: bytes) -> bytes:
+        """A file of the image, small and regular; nothing where there is none."""
+        name = "/" + path.decode("ascii")
+        try:
+            located = view.locate(view.resolve(path))
+        except LinkLoop:
+            raise BuildError(f"{name} of the image has too many levels of symbolic links") from None
+        if located is None:
+            return b""
+        toc, entry = located
+        if entry.kind is not Kind.FILE:
+            raise BuildError(f"{name} of the image is not a regular file")
+        if entry.size > _ACCOUNTS_LIMIT:
+            raise BuildError(f"{name} of the image exceeds {_ACCOUNTS_LIMIT} bytes")
+        with StoredContents(layers, self._store.ingest.new_path()) as contents:
+            return b"".join(contents.chunks(view.layers.index(toc), entry))
+
+    def _note_network(self, step: RunStep) -> None:
+        if step.network is Network.DEFAULT and not self._noted_network:
+            self._noted_network = True
+            self._observe(Note("RUN steps use the network of this machine; --network=none gives them none"))
+
+
+def _resolv_conf() -> str:
+    try:
+        with open("/etc/resolv.conf", encoding="utf-8", errors="surrogateescape") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return ""
+
+

@@ -1,0 +1,116 @@
+"""Users and groups as an image knows them: /etc/passwd and /etc/group of its own root filesystem.
+
+Read through the layers' tables of contents, never through the name services of this machine: nothing of an image is
+loaded or run to find out who `www-data` is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from builder.errors import BuildError
+
+_MAX_ID = 0xFFFFFFFE  # 2^32 - 1 means "leave as it is" to chown(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a command runs as."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+@dataclass(frozen=True, slots=True)
+class _User:
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    name: str
+    gid: int
+    members: tuple[str, ...]
+
+
+class UserDatabase:
+    """The contents of passwd and group; either may be empty."""
+
+    def __init__(self, passwd: bytes, group: bytes) -> None:
+        self._users = [user for line in _lines(passwd) if (user := _user(line))]
+        self._groups = [found for line in _lines(group) if (found := _group(line))]
+
+    def identity(self, text: str) -> Identity:
+        """Who `USER text` is: `user`, `user:group`, by name or number. "" is root.
+
+        A number that passwd knows gets its group and supplementary groups; one that it does not gets group 0. With a
+        group given there are no supplementary ones. Raises BuildError for an unknown name.
+        """
+        name, colon, group = (text or "0").partition(":")
+        user = self._find(name)
+        if user is None:
+            uid, gid, home, groups = self._number(name, "user", "passwd"), 0, "/", ()
+        else:
+            uid, gid, home = user.uid, user.gid, user.home or "/"
+            groups = tuple(found.gid for found in self._groups if user.name in found.members)
+        if colon:
+            gid = self._gid(group)
+            groups = ()
+        return Identity(uid, gid, tuple(dict.fromkeys((gid, *groups))), home)
+
+    def owner(self, text: str) -> tuple[int, int]:
+        """What `--chown=text` means: a lone number is both uid and gid, a lone name brings its own group."""
+        name, colon, group = text.partition(":")
+        user = self._find(name) if not name.isdigit() else None
+        uid = user.uid if user is not None else self._number(name, "user", "passwd") if name else 0
+        if colon:
+            return uid, self._gid(group) if group else (user.gid if user is not None else uid)
+        return uid, user.gid if user is not None else uid
+
+    def workdir_owner(self, text: str) -> tuple[int, int]:
+        """Who owns the directories that WORKDIR makes; a lone number is its own group here, unlike in a RUN."""
+        return self.owner(text) if text else (0, 0)
+
+    def _find(self, name: str) -> _User | None:
+        for user in self._users:
+            if user.name == name:
+                return user
+        if name.isdigit():
+            for user in self._users:
+                if user.uid == int(name):
+                    return user
+        return None
+
+    def _gid(self, name: str) -> int:
+        for group in self._groups:
+            if group.name == name:
+                return group.gid
+        return self._number(name, "group", "group")
+
+    @staticmethod
+    def _number(text: str, what: str, file: str) -> int:
+        if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_ID:
+            return int(text)
+        raise BuildError(f"unable to find {what} {text}: no matching entries in /etc/{file}", hint="create it in a RUN, or use a number")
+
+
+def _lines(data: bytes) -> list[list[str]]:
+    return [line.split(":") for line in data.decode("utf-8", "surrogateescape").split("\n") if line and not line.startswith("#")]
+
+
+def _user(fields: list[str]) -> _User | None:
+    if len(fields) < 4 or not fields[0] or not fields[2].isdigit() or not fields[3].isdigit():
+        return None
+    return _User(fields[0], int(fields[2]), int(fields[3]), fields[5] if len(fields) > 5 else "")
+
+
+def _group(fields: list[str]) -> _Group | None:
+    if len(fields) < 3 or not fields[0] or not fields[2].isdigit():
+        return None
+    members = fields[3].split(",") if len(fields) > 3 else []
+    return _Group(fields[0], int(fields[2]), tuple(member for member in members if member))

@@ -1,0 +1,123 @@
+"""The worker processes of one build, started when they are first needed: a fully cached build starts none."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, overload
+
+import store.errors
+from builder import errors, userns
+from builder.errors import BuildError, PrivilegeError
+from builder.workers.codec import decode, encode
+from builder.workers.jobs import Done, Written
+from builder.workers.sandbox import SandboxWorker
+from builder.workers.spawn import WorkerProcess, packages_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from builder.sandbox.spec import SandboxSpec
+    from builder.userns import IdMap
+    from builder.workers.jobs import Job, MakeTree, PrepareStep, RemoveTree, WritingJob
+    from builder.workers.sandbox import Status
+
+_MODULE = "builder.workers.job_worker"
+
+
+class Pool:
+    """A context manager; leaving it ends every worker, and with them every process of every step."""
+
+    def __init__(self) -> None:
+        self._id_map: IdMap | None = None
+        self._sandbox: SandboxWorker | None = None
+        self._plain: WorkerProcess | None = None
+        self._inside: WorkerProcess | None = None
+
+    @property
+    def id_map(self) -> IdMap:
+        """The ids of the namespace. Raises PrivilegeError where this user may have none."""
+        if self._id_map is None:
+            self._id_map = userns.choose()
+        return self._id_map
+
+    @property
+    def tree_map(self) -> str:
+        """The name under which trees that can be used here were made; "" where there can be none."""
+        try:
+            return self.id_map.name
+        except PrivilegeError:
+            return ""
+
+    def run_step(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None]) -> Status:
+        """Run a command in the sandbox. Raises SandboxError, PrivilegeError."""
+        return self._sandbox_worker().run(spec, on_output)
+
+    @overload
+    def run(self, job: WritingJob) -> Written: ...
+
+    @overload
+    def run(self, job: PrepareStep | MakeTree | RemoveTree) -> Done: ...
+
+    def run(self, job: Job) -> Done | Written:
+        """Run a job to its end; raise what it raised."""
+        worker = self._worker_inside() if job.in_namespace else self._worker_outside()
+        try:
+            worker.channel.send({"job": type(job).__name__, "args": encode(job)})
+            answer, _ = worker.channel.receive()
+        except EOFError:
+            raise BuildError("a worker process has ended", hint="it was killed, or the machine is out of memory") from None
+        if "error" in answer:
+            raise _error(str(answer["error"]), str(answer["message"]), answer.get("hint"))
+        result = answer["result"]
+        assert isinstance(result, dict)
+        return decode(Written if "digest" in result else Done, result)
+
+    def close(self) -> None:
+        """End all workers. Idempotent."""
+        for worker in (self._inside, self._plain):
+            if worker is not None:
+                worker.kill()
+        if self._sandbox is not None:
+            self._sandbox.close()
+        self._sandbox = self._inside = self._plain = None
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _sandbox_worker(self) -> SandboxWorker:
+        if self._sandbox is None:
+            self._sandbox = SandboxWorker(self.id_map)
+        return self._sandbox
+
+    def _worker_outside(self) -> WorkerProcess:
+        if self._plain is None:
+            self._plain = WorkerProcess(_MODULE, paths=_paths())
+        return self._plain
+
+    def _worker_inside(self) -> WorkerProcess:
+        if self._inside is None:
+            namespace = os.pidfd_open(self._sandbox_worker().pid)
+            try:
+                self._inside = WorkerProcess(_MODULE, paths=_paths(), pass_fds=(namespace,))
+            finally:
+                os.close(namespace)
+        return self._inside
+
+
+def _paths() -> list[str]:
+    """Our packages and the libraries that the main process uses; never the working directory."""
+    return [packages_directory(), *(path for path in sys.path if path and os.path.isabs(path))]
+
+
+def _error(name: str, message: str, hint: object) -> Exception:
+    """The exception that a worker named, if it is one of ours."""
+    kind = getattr(errors, name, None) or getattr(store.errors, name, None)
+    text = str(hint) if hint else None
+    if isinstance(kind, type) and issubclass(kind, BuildError | store.errors.StoreError):
+        return kind(message, hint=text)
+    return BuildError(f"{name}: {message}", hint=text)

@@ -1,0 +1,175 @@
+"""JSON from outside, read within bounds, and JSON written the same way every time.
+
+Python's reader takes NaN, doubles keys silently (the last one wins), recurses once a nesting level and is quadratic in
+the digits of a number: each of these has been an attack on somebody. Here each of them is an error that names the
+document.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TypeAlias
+
+from store.errors import InvalidImage
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+
+MAX_DEPTH = 64
+MAX_ITEMS = 100_000
+MAX_DIGITS = 20
+# Strings are skipped whole, so that a bracket inside of one does not count.
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]|[,:]', re.DOTALL)
+
+
+def load_object(data: bytes, what: str, *, limit: int) -> dict[str, Json]:
+    """Read a JSON object of at most `limit` bytes. Raises InvalidImage for anything that is not plain and bounded."""
+    if len(data) > limit:
+        raise InvalidImage(f"{what} of {len(data)} bytes exceeds the limit of {limit}")
+    _check_structure(data, what)
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=lambda pairs: _object(pairs, what),
+            parse_constant=lambda text: _refuse(f"{what}: {text} is no number"),
+            parse_int=lambda text: _integer(text, what),
+            parse_float=lambda text: _float(text, what),
+        )
+    except UnicodeDecodeError:
+        raise InvalidImage(f"{what} is not UTF-8") from None
+    except ValueError as error:
+        raise InvalidImage(f"{what} is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidImage(f"{what} is no JSON object")
+    return value
+
+
+def dump(value: object) -> bytes:
+    """Compact JSON in the order of the mapping, so that the same values have the same digest."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogateescape")
+
+
+def _check_structure(data: bytes, what: str) -> None:
+    depth = items = 0
+    for match in _STRUCTURE.finditer(data):
+        token = match[0]
+        if token in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise InvalidImage(f"{what} is nested deeper than {MAX_DEPTH}")
+        elif token in b"]}":
+            depth -= 1
+        elif token == b",":
+            items += 1
+            if items > MAX_ITEMS:
+                raise InvalidImage(f"{what} has more than {MAX_ITEMS} items")
+
+
+def _object(pairs: list[tuple[str, Json]], what: str) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise InvalidImage(f"{what}: key {double[:80]!r} appears twice")
+    return found
+
+
+def _refuse(message: str) -> float:
+    raise InvalidImage(message)
+
+
+def _integer(text: str, what: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise InvalidImage(f"{what}: a number of {len(text)} digits")
+    return int(text)
+
+
+def _float(text: str, what: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise InvalidImage(f"{what}: {text[:40]} is out of range")
+    return value
+
+
+class Fields:
+    """Typed access to a JSON object; every error names the field by its path."""
+
+    def __init__(self, data: dict[str, Json], where: str) -> None:
+        self.data = data
+        self.where = where
+
+    def rest(self, known: frozenset[str]) -> dict[str, Json]:
+        """The members that are none of `known`."""
+        return {key: value for key, value in self.data.items() if key not in known}
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A string. Without a default it must be there; null counts as missing."""
+        value = self.data.get(name)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, str):
+            raise self.wrong(name, "a string")
+        if "\0" in value:
+            raise self.wrong(name, "a string without NUL")
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        """A string or None."""
+        return None if self.data.get(name) is None else self.text(name)
+
+    def integer(self, name: str, highest: int) -> int:
+        """A whole number from 0 to `highest`."""
+        value = self.data.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= highest:
+            raise self.wrong(name, f"an integer from 0 to {highest}")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """A boolean, false when missing."""
+        value = self.data.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise self.wrong(name, "true or false")
+        return bool(value)
+
+    def objects(self, name: str) -> list[Fields]:
+        """A list of objects, empty when missing."""
+        return [Fields(self._is_object(name, index, value), f"{self.where}.{name}[{index}]") for index, value in enumerate(self._list(name))]
+
+    def object(self, name: str) -> Fields:
+        """An object; empty when missing."""
+        value = self.data.get(name)
+        if value is None:
+            value = {}
+        if not isinstance(value, dict):
+            raise self.wrong(name, "an object")
+        return Fields(value, f"{self.where}.{name}")
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of strings, empty when missing."""
+        values = self._list(name)
+        for value in values:
+            if not isinstance(value, str) or "\0" in value:
+                raise self.wrong(name, "a list of strings")
+        return tuple(str(value) for value in values)
+
+    def mapping(self, name: str) -> dict[str, str]:
+        """An object of strings, empty when missing."""
+        found = self.object(name)
+        return {key: found.text(key) for key in found.data}
+
+    def wrong(self, name: str, expected: str) -> InvalidImage:
+        """The error for a field that is not what it should be."""
+        return InvalidImage(f"{self.where}.{name}: expected {expected}")
+
+    def _list(self, name: str) -> list[Json]:
+        value = self.data.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.wrong(name, "a list")
+        return value
+
+    def _is_object(self, name: str, index: int, value: Json) -> dict[str, Json]:
+        if not isinstance(value, dict):
+            raise self.wrong(f"{name}[{index}]", "an object")
+        return value
