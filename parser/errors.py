@@ -1,0 +1,40 @@
+"""What parsing raises."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from parser.source import Source, Span
+
+
+class ParseError(Exception):
+    """A recipe that cannot be read. `span` says where, `hint` what helps, `source` holds the text."""
+
+    def __init__(self, message: str, span: Span, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.span = span
+        self.hint = hint
+        self.source: Source | None = None
+
+
+class ExpansionError(Exception):
+    """A word whose quotes or variables make no sense; `offset` is the place in the word."""
+
+    def __init__(self, message: str, offset: int = 0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.offset = offset
+
+
+class PatternError(ValueError):
+    """A file name pattern with a malformed character class or a lone backslash at its end."""
+
+
+class PortError(ValueError):
+    """A port, a range of ports or a protocol that cannot be."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint

@@ -1,0 +1,153 @@
+"""The ignore file: which paths of a context stay behind.
+
+Semantics of moby's patternmatcher: the last line that matches decides, a line matches a path also when it matches one
+of its parents, `!` takes back, patterns are anchored at the root of the context. Path and pattern are compared
+component by component, each pair once, so that no pattern takes more than its length times that of the path.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+
+from parser.errors import PatternError
+from parser.patterns import compile_segment
+
+_ANY = None  # the component `**`
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """One line. `segments` holds a literal, an expression, or None for `**`."""
+
+    line: str
+    exclude: bool
+    segments: tuple[str | re.Pattern[str] | None, ...]
+
+    def matches(self, path: list[str]) -> bool:
+        """Whether the pattern matches the path or one of its parents."""
+        return bool(self._run(path)[1])
+
+    def may_match_below(self, path: list[str]) -> bool:
+        """Whether the pattern can match something below a directory."""
+        states, accepted = self._run(path)
+        return accepted or bool(states)
+
+    def _run(self, path: list[str]) -> tuple[set[int], bool]:
+        """All states after the path, and whether the end was reached on the way."""
+        end = len(self.segments)
+        states = self._closure({0})
+        for name in path:
+            following = set()
+            for state in states:
+                if state == end:
+                    continue
+                segment = self.segments[state]
+                if segment is _ANY:
+                    following.add(state)
+                    if state == end - 1:
+                        return set(), True  # a last `**` takes at least one name
+                elif segment == name if isinstance(segment, str) else segment.fullmatch(name):
+                    following.add(state + 1)
+            states = self._closure(following)
+            if end in states:
+                return states, True
+        return states, False
+
+    def _closure(self, states: set[int]) -> set[int]:
+        """`**` in front of something may stand for nothing."""
+        found = set(states)
+        for state in states:
+            while state < len(self.segments) - 1 and self.segments[state] is _ANY:
+                state += 1
+                found.add(state)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoreFile:
+    """The lines of an ignore file. Paths are relative to the context, without `./`."""
+
+    rules: tuple[_Rule, ...]
+
+    @staticmethod
+    def parse(text: str) -> IgnoreFile:
+        """Read the text of an ignore file. Raises PatternError, which names the line."""
+        rules = []
+        for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+            if line.startswith("#"):
+                continue
+            pattern = line.strip()
+            if not pattern:
+                continue
+            exclude = not pattern.startswith("!")
+            if not exclude:
+                pattern = pattern[1:].strip()
+                if not pattern:
+                    raise PatternError(f"ignore file, line {number}: a lone !")
+            clean = posixpath.normpath(pattern).lstrip("/")
+            if clean in ("", "."):
+                # The root itself cannot be left out; moby drops such lines too.
+                continue
+            try:
+                rules.append(_Rule(line.strip(), exclude, _segments(clean)))
+            except PatternError as error:
+                raise PatternError(f"ignore file, line {number}: {error}") from None
+        return IgnoreFile(tuple(rules))
+
+    @property
+    def has_exceptions(self) -> bool:
+        """Whether any line takes something back."""
+        return any(not rule.exclude for rule in self.rules)
+
+    def excludes(self, path: str) -> bool:
+        """Whether a path stays behind."""
+        rule = self._deciding(path)
+        return rule is not None and rule.exclude
+
+    def explain(self, path: str) -> str | None:
+        """The line that decides about a path; None where no line matches it."""
+        rule = self._deciding(path)
+        return rule.line if rule is not None else None
+
+    def may_contain_included(self, directory: str) -> bool:
+        """Whether something below an excluded directory may have been taken back."""
+        parts = directory.split("/")
+        return any(not rule.exclude and rule.may_match_below(parts) for rule in self.rules)
+
+    def _deciding(self, path: str) -> _Rule | None:
+        parts = path.split("/")
+        for rule in reversed(self.rules):
+            if rule.matches(parts):
+                return rule
+        return None
+
+
+def _segments(pattern: str) -> tuple[str | re.Pattern[str] | None, ...]:
+    found: list[str | re.Pattern[str] | None] = []
+    for part in pattern.split("/"):
+        if part == "**":
+            if not found or found[-1] is not _ANY:
+                found.append(_ANY)
+        elif "**" in part:
+            found += _glued(part)
+        elif any(character in part for character in "*?[\\"):
+            found.append(compile_segment(part))
+        else:
+            found.append(part)
+    return tuple(found)
+
+
+def _glued(part: str) -> list[str | re.Pattern[str] | None]:
+    """`a**b`: moby lets `**` stand for whole directories here, so it is `a` and `b` as one name or with any between.
+
+    The common forms are `**.ext`, the same as `**/*.ext` and `*.ext` at any depth, and `dir**`.
+    """
+    before, _, after = part.partition("**")
+    after = after.lstrip("*")
+    if not before:
+        return [_ANY, compile_segment("*" + after)]
+    if not after:
+        return [compile_segment(before + "*")]
+    raise PatternError(f"** inside of the name {part!r} is not supported")

@@ -1,0 +1,86 @@
+"""File name patterns: those of COPY, which Go's filepath.Match defines, and the segments of ignore patterns.
+
+A segment becomes one regular expression in which every `*` is followed, atomically, by the nearest place where the
+next piece matches: taking the nearest one never loses a match, and nothing is ever tried twice.
+"""
+
+from __future__ import annotations
+
+import re
+
+from parser.errors import PatternError
+
+_MAGIC = re.compile(r"[*?\[\\]")
+
+
+def has_wildcard(pattern: str) -> bool:
+    """Whether a COPY source is a pattern; a backslash makes it one too, as it takes the meaning from what follows."""
+    return _MAGIC.search(pattern) is not None
+
+
+def match_pattern(pattern: str, name: str) -> bool:
+    """Go's filepath.Match for one path component. Raises PatternError."""
+    return compile_segment(pattern).fullmatch(name) is not None
+
+
+def compile_segment(pattern: str) -> re.Pattern[str]:
+    """The regular expression of a pattern without slashes. Raises PatternError."""
+    pieces = [""]
+    position = 0
+    while position < len(pattern):
+        character = pattern[position]
+        position += 1
+        if character == "*":
+            if pieces[-1] or len(pieces) == 1:
+                pieces.append("")
+        elif character == "?":
+            pieces[-1] += "[^/]"
+        elif character == "[":
+            expression, position = _class(pattern, position)
+            pieces[-1] += expression
+        elif character == "\\":
+            if position == len(pattern):
+                raise PatternError(f"the pattern {pattern!r} ends in a backslash")
+            pieces[-1] += re.escape(pattern[position])
+            position += 1
+        else:
+            pieces[-1] += re.escape(character)
+    first, *rest = pieces
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    *middle, last = rest
+    return re.compile(first + "".join(f"(?>[^/]*?{piece})" for piece in middle if piece) + f"[^/]*{last}", re.DOTALL)
+
+
+def _class(pattern: str, position: int) -> tuple[str, int]:
+    """A character class from behind its bracket; the expression and the place behind it."""
+    negated = pattern[position : position + 1] == "^"
+    position += negated
+    ranges = []
+    while True:
+        if pattern[position : position + 1] == "]" and ranges:
+            break
+        low, position = _class_character(pattern, position)
+        high = low
+        if pattern[position : position + 1] == "-":
+            high, position = _class_character(pattern, position + 1)
+        if low <= high:
+            ranges.append(f"{re.escape(low)}-{re.escape(high)}")
+        else:
+            ranges.append("")  # Go takes a range the wrong way round for an empty one
+    inside = "".join(ranges)
+    if not inside:
+        return ("[^/]" if negated else "(?!)"), position + 1
+    return f"(?!/)[{'^' if negated else ''}{inside}]", position + 1
+
+
+def _class_character(pattern: str, position: int) -> tuple[str, int]:
+    character = pattern[position : position + 1]
+    if character == "\\":
+        position += 1
+        character = pattern[position : position + 1]
+    elif character in ("-", "]"):
+        character = ""
+    if not character:
+        raise PatternError(f"malformed character class in the pattern {pattern!r}")
+    return character, position + 1

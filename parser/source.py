@@ -1,0 +1,43 @@
+"""Places in a recipe, and how they are shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_WIDTH = 160  # characters of a line that an excerpt shows
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From the first to behind the last character, lines and columns counted from 1, in the file as it is."""
+
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The text of a recipe and what it is called."""
+
+    filename: str
+    text: str
+
+    def excerpt(self, span: Span) -> str:
+        """The line of a span with a caret below its first column, both behind the line's number."""
+        lines = self.text.split("\n")
+        line = lines[span.line - 1].rstrip("\r") if span.line <= len(lines) else ""
+        start = max(0, span.column - 1 - _WIDTH // 2) if len(line) > _WIDTH else 0
+        shown = line[start : start + _WIDTH]
+        gutter = f"{span.line:>5} | "
+        # Tabs stay tabs in both lines, so that the caret stands where the terminal puts the character.
+        before = "".join(character if character == "\t" else " " * len(_visible(character)) for character in line[start : span.column - 1])
+        return f"{gutter}{''.join(map(_visible, shown))}\n{' ' * (len(gutter) - 2)}| {before}^"
+
+
+def _visible(character: str) -> str:
+    """A character for the terminal: control characters would let a recipe write anywhere on it."""
+    if character == "\t" or character.isprintable():
+        return character
+    return f"\\x{ord(character):02x}"
