@@ -184,17 +184,17 @@ class ContextTree:
         return ((_CAPABILITY.encode(), value),)
 
 
-def read_ignore_file(root: str, buildfile: str) -> IgnoreFile | None:
-    """The ignore file that counts: `<recipe>.dockerignore` beside the recipe, else `.dockerignore` in the context.
+def read_ignore_file(root: str, buildfile: str) -> str | None:
+    """The text of the ignore file that counts, or None.
 
-    It must be a regular file where it lies: a link could lead to any file of the machine, and the messages about its
-    patterns would tell what is in there.
+    `<recipe>.dockerignore` beside the recipe, else `.dockerignore` in the context. It must be a regular file where it
+    lies: a link could lead to any file of the machine, and messages about its patterns would tell what is in there.
     """
     directory, name = os.path.split(os.path.abspath(buildfile))
     for place, file in ((directory, f"{name}.dockerignore"), (root, ".dockerignore")):
         data = _read_beside(place, file)
         if data is not None:
-            return IgnoreFile.parse(data.decode("utf-8", "surrogateescape"))
+            return data.decode("utf-8", "surrogateescape")
     return None
 
 

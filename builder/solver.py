@@ -134,7 +134,8 @@ class Solver:
             content = self._steps.content(node, parent.snapshot, source.snapshot if source else None)
             record = self._store.records.find(self._content_key(node, node.step, content).digest, parent.snapshot)
             if record is not None:
-                self._store.records.add_key(key.digest, KeyKind.DEFINITION, record)
+                if node.step.from_stage:
+                    self._store.records.add_key(key.digest, KeyKind.DEFINITION, record)
                 return self._served(record)
         return None
 
@@ -182,6 +183,8 @@ class Solver:
         canonical, inputs = definition.digest, definition.inputs
         if isinstance(node.step, CopyStep):
             content = self._content_key(node, node.step, made.content)
+            if not node.step.from_stage:
+                keys[definition.digest] = KeyKind.TEXT
             keys[content.digest] = KeyKind.CONTENT
             canonical, inputs = content.digest, content.inputs
         snapshot = self._store.snapshots.add(parent.snapshot, made.changeset)

@@ -48,8 +48,8 @@ class StageState:
 
     @property
     def run_args(self) -> tuple[str, ...]:
-        """The ARGs as a RUN gets them and as its history names them: `name=value`, in order of declaration."""
-        return tuple(f"{name}={value}" for name, value in self.args.items() if value is not None)
+        """The ARGs as the history of a RUN names them: `name=value`, in order of declaration."""
+        return tuple(f"{name}={value or ''}" for name, value in self.args.items())
 
     @property
     def run_env(self) -> tuple[str, ...]:

@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 
 
 class KeyKind(Enum):
-    """What a key was made of: the step's definition, or the content that it copied."""
+    """What a key was made of: the step's definition, or the content that it copied.
+
+    The definition of a step that reads a context is but a TEXT: the same words may mean other files tomorrow. Such a key
+    serves nothing; without it, though, no record can exist, and nothing needs to be read to know that.
+    """
 
     DEFINITION = "definition"
     CONTENT = "content"
+    TEXT = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +49,9 @@ class Records:
         """The record of a key, if what it made stands on the snapshot `parent`."""
         row = self._metadata.one(
             "SELECT r.id, r.snapshot, r.canonical, r.created FROM record_keys k JOIN records r ON r.id = k.record"
-            " JOIN snapshots s ON s.id = r.snapshot WHERE k.key = ? AND s.parent IS ?",
+            " JOIN snapshots s ON s.id = r.snapshot WHERE k.key = ? AND k.kind != ? AND s.parent IS ?",
             key,
+            KeyKind.TEXT.value,
             parent,
         )
         return _record(row) if row else None

@@ -1,0 +1,111 @@
+"""pybuild build."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from builder.build import BuildRequest, build as run_build, read_recipe
+from builder.errors import BuildError
+from builder.options import BuildOptions, Network
+from parser import Source
+from pybuild import report
+from pybuild.outputs import parse_output
+from pybuild.progress import progress_for
+from store.reference import Reference
+from store.store import Store
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("context")
+@click.option("-f", "--file", "recipe", metavar="FILE", help="The recipe. [default: Buildfile, Dockerfile or Containerfile in CONTEXT]")
+@click.option("-t", "--tag", "tags", multiple=True, metavar="NAME", help="Name the image in the store. Can be repeated.")
+@click.option("-o", "--output", "outputs", multiple=True, metavar="SPEC", help="type=oci,dest=FILE[,compression=gzip|zstd|uncompressed]. Can be repeated.")
+@click.option("--target", metavar="STAGE", help="Build this stage instead of the last one.")
+@click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="Set an ARG; without a value it comes from the environment.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Add a label to the image.")
+@click.option("--no-cache", is_flag=True, help="Run every step again.")
+@click.option("--network", type=click.Choice([kind.value for kind in Network]), default="default", show_default=True, help="What RUN steps can reach.")
+@click.option("--progress", type=click.Choice(["auto", "plain", "json", "quiet"]), default="auto", show_default=True, help="How to show what happens.")
+@click.option("-q", "--quiet", is_flag=True, help="Show only the image's digest.")
+@click.pass_obj
+def build(
+    root: str,
+    context: str,
+    recipe: str | None,
+    tags: tuple[str, ...],
+    outputs: tuple[str, ...],
+    target: str | None,
+    build_args: tuple[str, ...],
+    labels: tuple[str, ...],
+    no_cache: bool,
+    network: str,
+    progress: str,
+    quiet: bool,
+) -> int:
+    """Build an image from the recipe in the directory CONTEXT; its digest goes to standard output."""
+    args = _build_args(build_args)
+    epoch = _epoch(args)
+    request = BuildRequest(
+        context=context,
+        recipe=recipe,
+        options=BuildOptions(
+            target=target,
+            build_args=args,
+            labels=dict(_pair(label, "--label") for label in labels),
+            no_cache=no_cache,
+            network=Network(network),
+            epoch=epoch,
+        ),
+        tags=tuple(Reference.parse(tag).with_default_tag() for tag in tags),
+        outputs=tuple(parse_output(output) for output in outputs),
+    )
+    display = progress_for("quiet" if quiet else progress)
+    try:
+        with Store(root) as store:
+            result = run_build(request, store, display)
+    except BuildError as error:
+        display.failed()
+        report.show(error, _source(request, error))
+        return 1
+    click.echo(str(result.manifest))
+    return 0
+
+
+def _source(request: BuildRequest, error: BuildError) -> Source | None:
+    """The text that an error points into."""
+    if error.span is None:
+        return None
+    path, data = read_recipe(request.context, request.recipe)
+    return Source(path, data.decode("utf-8", "replace").removeprefix("\ufeff"))
+
+
+def _build_args(values: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not name:
+            raise click.UsageError(f"--build-arg {value}: expected NAME=VALUE")
+        if equals:
+            found[name] = text
+        elif name in os.environ:
+            found[name] = os.environ[name]
+    return found
+
+
+def _pair(text: str, flag: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise click.UsageError(f"{flag} {text}: expected NAME=VALUE")
+    return name, value
+
+
+def _epoch(args: dict[str, str]) -> int | None:
+    """SOURCE_DATE_EPOCH: a build argument wins over the environment."""
+    text = args.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 11:
+        raise click.UsageError(f"SOURCE_DATE_EPOCH={text}: expected seconds since 1970")
+    return int(text)

@@ -1,0 +1,104 @@
+"""The command line: its options, and where they lead. Only this package prints and exits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from pybuild import __version__
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_EXIT_FAILED, _EXIT_USAGE = 1, 2
+
+
+class Terminated(BaseException):
+    """A signal asked the process to end; the builds in progress are cancelled on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class DefaultGroup(click.Group):
+    """A group whose default command is `build`: a verb wins over a directory of that name."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None:
+            args = ["build", *args]
+        return super().resolve_command(ctx, args)
+
+
+def default_root() -> str:
+    """Where the store is unless --root or PYBUILD_ROOT says otherwise."""
+    if os.geteuid() == 0:
+        return "/var/lib/pybuild"
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return os.path.join(data, "pybuild")
+
+
+@click.group(
+    cls=DefaultGroup,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
+    invoke_without_command=False,
+)
+@click.option("--root", metavar="DIR", envvar="PYBUILD_ROOT", help="The store. [default: /var/lib/pybuild, or in your home]")
+@click.option("--debug", is_flag=True, help="Show where an internal error happened.")
+@click.version_option(__version__, prog_name="pybuild")
+@click.pass_context
+def cli(ctx: click.Context, root: str | None, debug: bool) -> None:
+    """Build OCI images from Dockerfile-style recipes, without a daemon.
+
+    `pybuild [OPTIONS] CONTEXT` is short for `pybuild build`; `pybuild build --help` shows its options.
+    """
+    ctx.obj = root or default_root()
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit status."""
+    from pybuild import commands
+
+    for command in commands.ALL:
+        cli.add_command(command)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
+    try:
+        return int(cli.main(arguments, prog_name="pybuild", standalone_mode=False) or 0)
+    except click.UsageError as error:
+        error.show()
+        return _EXIT_USAGE
+    except click.ClickException as error:
+        error.show()
+        return _EXIT_FAILED
+    except (KeyboardInterrupt, click.Abort):
+        print("error: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Terminated as error:
+        print(f"error: ended by {signal.Signals(error.number).name}", file=sys.stderr)
+        return 128 + error.number
+    except Exception as error:
+        return _failed(error, debug="--debug" in arguments)
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    raise Terminated(number)
+
+
+def _failed(error: Exception, *, debug: bool) -> int:
+    from pybuild import report
+
+    if isinstance(error, BrokenPipeError):
+        # Who read our output has gone; there is nobody to tell.
+        sys.stdout = open(os.devnull, "w")
+        return _EXIT_FAILED
+    if debug or not isinstance(error, report.KNOWN):
+        raise error
+    report.show(error)
+    return _EXIT_FAILED

@@ -1,0 +1,10 @@
+"""All verbs."""
+
+from __future__ import annotations
+
+from pybuild.build_command import build
+from pybuild.image_commands import export, images, import_, inspect, rmi, tag
+from pybuild.history_command import history
+from pybuild.store_commands import fsck, reset
+
+ALL = (build, images, tag, rmi, inspect, history, export, import_, fsck, reset)

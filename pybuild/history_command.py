@@ -1,0 +1,80 @@
+"""pybuild history: what each instruction added to an image."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from pybuild.progress import human_size
+from store.spec import normalise_history
+from store.store import Store
+from store.toc import Entry, Kind
+from store.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from store.images import Image
+
+
+@click.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--files", "with_files", is_flag=True, help="List what each layer adds (A), changes (C) and deletes (D).")
+@click.pass_obj
+def history(root: str, name: str, as_json: bool, with_files: bool) -> int:
+    """Show the layers of an image and the instructions that made them, the first one first."""
+    with Store(root) as store:
+        image = store.images.find(name)
+        if not as_json:
+            click.echo(f"{'SIZE':>9}  {'CREATED':<20}  {'LAYER':<12}  INSTRUCTION")
+        for row in _rows(store, image, with_files):
+            click.echo(json.dumps(row) if as_json else _line(row))
+            if with_files and not as_json:
+                for change in row["files"]:  # type: ignore[attr-defined]
+                    click.echo(f"{'':>9}  {change['change']} {change['path']}")
+    return 0
+
+
+def _line(row: dict[str, object]) -> str:
+    size = human_size(int(str(row["size"]))) if row["layer"] else ""
+    layer = str(row["layer"] or "").partition(":")[2][:12]
+    text = "".join(character if character.isprintable() else " " for character in str(row["instruction"]))
+    return f"{size:>9}  {str(row['created'] or '')[:20]:<20}  {layer:<12}  {text}"
+
+
+def _rows(store: Store, image: Image, with_files: bool) -> Iterator[dict[str, object]]:
+    changesets = store.snapshots.changesets(image.snapshot)[::-1]
+    layer = 0
+    for line in normalise_history(image.config).history:
+        row: dict[str, object] = {"created": line.created, "instruction": line.created_by, "layer": None, "diff_id": None, "size": 0}
+        if not line.empty_layer:
+            descriptor = image.manifest.layers[layer]
+            row |= {"layer": str(descriptor.digest), "diff_id": str(image.config.diff_ids[layer]), "size": descriptor.size}
+            if with_files:
+                tocs = [store.changesets.toc(changeset) for changeset in changesets[: layer + 1]]
+                row["files"] = list(_changes(View(tocs[:-1][::-1]), tocs[-1]))
+            layer += 1
+        elif with_files:
+            row["files"] = []
+        yield row
+
+
+def _changes(below: View, entries: object) -> Iterator[dict[str, object]]:
+    """What a layer does to those below it; a directory that stays what it was is not worth a line."""
+    for entry in entries:  # type: ignore[attr-defined]
+        assert isinstance(entry, Entry)
+        before = below.lookup(entry.path) if entry.path else None
+        path = "/" + os.fsdecode(entry.path)
+        if entry.kind is Kind.WHITEOUT:
+            if before is not None:
+                yield {"change": "D", "path": path, "size": 0}
+        elif before is None:
+            yield {"change": "A", "path": path, "size": entry.size}
+        elif entry.kind is not Kind.DIRECTORY or (entry.mode, entry.uid, entry.gid, before.kind) != (
+            before.mode, before.uid, before.gid, Kind.DIRECTORY,
+        ):  # fmt: skip
+            yield {"change": "C", "path": path, "size": entry.size}

@@ -1,0 +1,127 @@
+"""The verbs about images in the store: images, tag, rmi, inspect, import, export."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import click
+
+from pybuild.outputs import parse_output
+from pybuild.progress import human_size
+from store.compression import Compression
+from store.digest import Digest
+from store.importing import import_archive
+from store.layout import publish_archive
+from store.reference import Reference
+from store.store import Store
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_obj
+def images(root: str, as_json: bool) -> int:
+    """List the images of the store."""
+    with Store(root) as store:
+        tags = store.images.tags()
+        named = {tag.manifest for tag in tags}
+        rows: list[tuple[str, Digest, int | None]] = [(Reference.parse(tag.name).familiar, tag.manifest, tag.at) for tag in tags]
+        rows += [("<none>", digest, None) for digest in store.images.all() if digest not in named]
+        if not as_json:
+            click.echo(f"{'NAME':<40} {'DIGEST':<14} {'LAYERS':>6} {'SIZE':>9}  TAGGED")
+        for name, digest, at in rows:
+            image = store.images.get(digest)
+            size = sum(layer.size for layer in image.manifest.layers)
+            if as_json:
+                fields = {"name": name, "digest": str(digest), "layers": len(image.manifest.layers), "size": size, "tagged": at}
+                click.echo(json.dumps(fields))
+            else:
+                when = time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) if at is not None else ""
+                click.echo(f"{name:<40} {digest.short:<14} {len(image.manifest.layers):>6} {human_size(size):>9}  {when}")
+    return 0
+
+
+@click.command()
+@click.argument("source")
+@click.argument("name")
+@click.pass_obj
+def tag(root: str, source: str, name: str) -> int:
+    """Give the image SOURCE one more NAME."""
+    with Store(root) as store:
+        image = store.images.find(source)
+        store.seal()
+        store.images.tag([Reference.parse(name)], image.manifest_digest, int(time.time()), recipe=f"tag {source}")
+    return 0
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True)
+@click.pass_obj
+def rmi(root: str, names: tuple[str, ...]) -> int:
+    """Take NAMES away; an image that no name is left for is forgotten, its layers serve the cache."""
+    with Store(root) as store:
+        for name in names:
+            image = store.images.find(name)
+            found = [tag for tag in store.images.tags() if tag.manifest == image.manifest_digest]
+            by_digest = not any(tag.name == _full_name(name) for tag in found)
+            if by_digest and len(found) > 1:
+                raise click.UsageError(f"{name} has several names: {', '.join(Reference.parse(tag.name).familiar for tag in found)}")
+            for tag in found:
+                if by_digest or tag.name == _full_name(name):
+                    store.images.untag(Reference.parse(tag.name), int(time.time()))
+                    click.echo(f"untagged {Reference.parse(tag.name).familiar}")
+            if by_digest or len(found) == 1:
+                store.images.remove(image.manifest_digest)
+                click.echo(f"removed {image.manifest_digest}")
+    return 0
+
+
+def _full_name(name: str) -> str:
+    """The name as the store has it; a digest stays what it is."""
+    return str(Reference.parse(name).with_default_tag())
+
+
+@click.command()
+@click.argument("name")
+@click.pass_obj
+def inspect(root: str, name: str) -> int:
+    """Show manifest and config of an image as JSON."""
+    with Store(root) as store:
+        image = store.images.find(name)
+        names = [Reference.parse(tag.name).familiar for tag in store.images.tags() if tag.manifest == image.manifest_digest]
+        manifest = json.loads(image.manifest.to_bytes())
+        config = json.loads(image.config.to_bytes())
+        fields = {"digest": str(image.manifest_digest), "names": names, "manifest": manifest, "config": config}
+        click.echo(json.dumps(fields, indent=2, ensure_ascii=False))
+    return 0
+
+
+@click.command("import")
+@click.argument("archive")
+@click.argument("name", required=False)
+@click.pass_obj
+def import_(root: str, archive: str, name: str | None) -> int:
+    """Bring in an OCI archive, or the tar of a root filesystem (which needs a NAME); the digest goes to standard output."""
+    reference = Reference.parse(name).with_default_tag() if name is not None else None
+    with Store(root) as store:
+        for digest, names in import_archive(store, archive, reference, int(time.time())):
+            click.echo(str(digest))
+            for given in names:
+                click.echo(f"imported {given.familiar}", err=True)
+    return 0
+
+
+@click.command()
+@click.argument("name")
+@click.option("-o", "--output", required=True, metavar="SPEC", help="type=oci,dest=FILE")
+@click.pass_obj
+def export(root: str, name: str, output: str) -> int:
+    """Write an image to an OCI archive, its layers as they are in the store."""
+    chosen = parse_output(output)
+    if "compression=" in output and chosen.compression is not Compression.GZIP:
+        raise click.UsageError("export writes layers as they are stored; choose the compression when building")
+    with Store(root) as store:
+        image = store.images.find(name)
+        names = [Reference.parse(tag.name) for tag in store.images.tags() if tag.manifest == image.manifest_digest]
+        publish_archive(store.blobs, image, names, chosen.destination)
+    return 0

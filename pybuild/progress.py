@@ -1,0 +1,166 @@
+"""What a build shows while it runs: plain lines, JSON objects, or nothing until something fails."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from typing import TYPE_CHECKING, Protocol, assert_never
+
+from builder.events import Event, Exported, Note, StepFinished, StepOutput, StepStarted
+
+if TYPE_CHECKING:
+    from builder.events import StepRef
+
+_VERSION = 1
+
+
+class Progress(Protocol):
+    """Takes the events of one build."""
+
+    def __call__(self, event: Event) -> None: ...
+
+    def failed(self) -> None:
+        """The build has failed: show what was held back and helps to understand it."""
+        ...
+
+
+def progress_for(kind: str) -> Progress:
+    """The display of that name."""
+    match kind:
+        case "json":
+            return JsonProgress()
+        case "quiet":
+            return QuietProgress()
+        case _:
+            return PlainProgress()
+
+
+class PlainProgress:
+    """A line for each thing that happens, with the step in front; output of steps is never cut."""
+
+    def __init__(self) -> None:
+        self._partial: dict[tuple[int, int], bytes] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StepStarted(step=step):
+                self._line(f"{_name(step)} {_one_line(step.instruction)}")
+            case StepOutput(step=step, stream=stream, data=data):
+                self._output(step, stream, data)
+            case StepFinished(step=step, cached=True):
+                self._line(f"{_name(step)} CACHED {_one_line(step.instruction)}")
+            case StepFinished(step=step, seconds=seconds):
+                self._flush(step)
+                self._line(f"{_name(step)} done in {seconds:.1f} s")
+            case Note(text=text):
+                self._line(f"note: {text}")
+            case Exported(destination=destination, size=size):
+                self._line(f"wrote {destination} ({human_size(size)})")
+            case _:
+                assert_never(event)
+
+    def failed(self) -> None:
+        for key in list(self._partial):
+            sys.stderr.buffer.write(self._partial.pop(key) + b"\n")
+        sys.stderr.buffer.flush()
+
+    def _output(self, step: StepRef, stream: int, data: bytes) -> None:
+        prefix = f"{_name(step)} | ".encode()
+        *whole, rest = (self._partial.pop((step.node, stream), prefix) + data).split(b"\n")
+        out = b""
+        for index, line in enumerate(whole):
+            out += (b"" if index == 0 else prefix) + line + b"\n"
+        if whole:
+            rest = prefix + rest if rest else b""
+        if rest:
+            self._partial[(step.node, stream)] = rest
+        sys.stderr.flush()
+        sys.stderr.buffer.write(out)
+        sys.stderr.buffer.flush()
+
+    def _flush(self, step: StepRef) -> None:
+        for stream in (1, 2):
+            rest = self._partial.pop((step.node, stream), b"")
+            if rest:
+                sys.stderr.buffer.write(rest + b"\n")
+        sys.stderr.buffer.flush()
+
+    @staticmethod
+    def _line(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+class JsonProgress:
+    """One object a line on standard error; the fields of each kind of event only ever grow."""
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StepStarted(step=step):
+                self._emit("step_started", step)
+            case StepOutput(step=step, stream=stream, data=data):
+                self._emit("step_output", step, stream=stream, data=data.decode("utf-8", "backslashreplace"))
+            case StepFinished(step=step, cached=cached, seconds=seconds):
+                self._emit("step_finished", step, cached=cached, seconds=round(seconds, 3))
+            case Note(text=text):
+                self._emit("note", None, text=text)
+            case Exported(destination=destination, manifest=manifest, size=size):
+                self._emit("exported", None, destination=destination, manifest=manifest, size=size)
+            case _:
+                assert_never(event)
+
+    def failed(self) -> None:
+        pass
+
+    @staticmethod
+    def _emit(name: str, step: StepRef | None, **fields: object) -> None:
+        data: dict[str, object] = {"event": name, "version": _VERSION, "time": round(time.time(), 3)}
+        if step is not None:
+            data |= {"node": step.node, "stage": step.stage, "number": step.number, "total": step.total, "instruction": step.instruction}
+        print(json.dumps({**data, **fields}), file=sys.stderr, flush=True)
+
+
+class QuietProgress:
+    """Nothing, unless a step fails: then its whole output."""
+
+    def __init__(self) -> None:
+        self._log = tempfile.TemporaryFile()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StepStarted():
+                self._log.seek(0)
+                self._log.truncate()
+            case StepOutput(data=data):
+                self._log.write(data)
+            case StepFinished() | Note() | Exported():
+                pass
+            case _:
+                assert_never(event)
+
+    def failed(self) -> None:
+        self._log.seek(0)
+        sys.stderr.flush()
+        while data := self._log.read(1 << 20):
+            sys.stderr.buffer.write(data)
+        sys.stderr.buffer.flush()
+
+
+def _name(step: StepRef) -> str:
+    return f"[{step.stage} {step.number}/{step.total}]"
+
+
+def _one_line(text: str) -> str:
+    """An instruction for one line of a terminal; it comes from the recipe and may hold anything."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def human_size(size: int) -> str:
+    """A number of bytes for people, in powers of 1000 as docker shows them."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

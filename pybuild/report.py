@@ -1,0 +1,28 @@
+"""Errors as people read them: one line that says what and where, the excerpt, a hint."""
+
+from __future__ import annotations
+
+import sys
+
+from builder.errors import BuildError
+from parser import ParseError, Source, Span
+from store.errors import StoreError
+
+KNOWN = (ParseError, BuildError, StoreError, OSError)
+
+
+def show(error: Exception, source: Source | None = None) -> None:
+    """Print an error that is somebody's mistake or the machine's, on standard error."""
+    span: Span | None = getattr(error, "span", None)
+    source = getattr(error, "source", None) or source
+    message = f"error: {_text(error)}"
+    if span is not None and source is not None:
+        message = f"{source.filename}:{span.line}:{span.column}: {message}\n{source.excerpt(span)}"
+    hint = getattr(error, "hint", None)
+    print(message + (f"\nhint: {hint}" if hint else ""), file=sys.stderr)
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
