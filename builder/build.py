@@ -80,7 +80,7 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
     buildfile = parse(text, path, cache=_Parses(store))
     resolved = resolve(buildfile, request.options, _StoredImages(store))
     planned = plan(resolved, request.options)
-    context = ContextSource(request.context, _ignore_text(request.context, path))
+    context = ContextSource(os.path.abspath(request.context), _ignore_text(request.context, path))
     compression = request.outputs[0].compression if request.outputs else Compression.GZIP
     with Pool() as pool:
         steps = Steps(store, pool, request.options, context, compression, observe)
@@ -134,7 +134,10 @@ def _base_layers(store: Store, base: Image) -> list[LayerBlob]:
     for descriptor, diff_id in zip(base.manifest.layers, base.config.diff_ids, strict=True):
         blob = next((blob for blob in store.changesets.blobs_of(diff_id) if blob.digest == descriptor.digest), None)
         if blob is None:
-            raise NotFound(f"layer {descriptor.digest} of the base image is missing", hint="pybuild fsck tells what else is damaged")
+            raise NotFound(
+                f"layer {descriptor.digest} of the base image is missing",
+                hint="pybuild fsck tells what else is damaged",
+            )
         layers.append(blob)
     return layers
 
@@ -148,14 +151,18 @@ def read_recipe(context: str, recipe: str | None) -> tuple[str, bytes]:
     try:
         root = os.open(context, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise BuildError(f"cannot open the context {context}: {error.strerror}", hint="it must be a directory") from error
+        raise BuildError(
+            f"cannot open the context {context}: {error.strerror}", hint="it must be a directory"
+        ) from error
     try:
         if recipe is None:
             for name in RECIPE_NAMES:
                 data = _read_in(root, name, name)
                 if data is not None:
                     return os.path.join(context, name) if context != "." else name, data
-            raise BuildError(f"no {', '.join(RECIPE_NAMES[:-1])} or {RECIPE_NAMES[-1]} in {context}", hint="name the recipe with -f")
+            raise BuildError(
+                f"no {', '.join(RECIPE_NAMES[:-1])} or {RECIPE_NAMES[-1]} in {context}", hint="name the recipe with -f"
+            )
         inside = os.path.relpath(os.path.abspath(recipe), os.path.abspath(context))
         if inside == ".." or inside.startswith("../"):
             data = _read_outside(recipe)
@@ -216,7 +223,9 @@ class _StoredImages:
     def image(self, reference: Reference) -> Image:
         digest = self._store.images.resolve(reference)
         if digest is None:
-            raise NotFound("not in the store", hint="pybuild import ARCHIVE NAME brings an image in; pulling is not supported yet")
+            raise NotFound(
+                "not in the store", hint="pybuild import ARCHIVE NAME brings an image in; pulling is not supported yet"
+            )
         return self._store.images.get(digest)
 
 
@@ -233,5 +242,3 @@ class _Parses:
     def put(self, key: str, value: bytes) -> None:
         with self._store.metadata.transaction() as db:
             db.execute("INSERT OR REPLACE INTO parses VALUES (?, ?)", (key, value))
-
-

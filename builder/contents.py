@@ -62,7 +62,9 @@ def place(store: Store, changeset: str, id_map: str) -> LayerPlace:
         changeset,
         store.changesets.toc_path(changeset),
         None if tree is None else f"{store.changesets.trees_directory}/{tree}",
-        None if blob is None else BlobPlace(store.blobs.path(blob.digest), str(blob.digest), blob.size, blob.compression.value),
+        None
+        if blob is None
+        else BlobPlace(store.blobs.path(blob.digest), str(blob.digest), blob.size, blob.compression.value),
     )
 
 

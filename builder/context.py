@@ -68,7 +68,11 @@ class ContextTree:
         """The content, as it was when the directory was listed. Raises CopyError when it has changed since."""
         parent = self._open(parent_of(entry.path))
         try:
-            fd = os.open(entry.path.rpartition(b"/")[2], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+            fd = os.open(
+                entry.path.rpartition(b"/")[2],
+                os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+                dir_fd=parent,
+            )
         except OSError as error:
             raise CopyError(f"cannot read {show(entry.path)} of the context: {error.strerror}") from error
         finally:
@@ -80,14 +84,21 @@ class ContextTree:
             while chunk := os.read(fd, _CHUNK):
                 yield chunk
             after = os.fstat(fd)
-            if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (after.st_size, after.st_mtime_ns, after.st_ctime_ns):
+            if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
+                after.st_size,
+                after.st_mtime_ns,
+                after.st_ctime_ns,
+            ):
                 raise self._changed(entry)
         finally:
             os.close(fd)
 
     @staticmethod
     def _changed(entry: Entry) -> CopyError:
-        return CopyError(f"{show(entry.path)} of the context changed while it was copied", hint="build again when nothing writes to it")
+        return CopyError(
+            f"{show(entry.path)} of the context changed while it was copied",
+            hint="build again when nothing writes to it",
+        )
 
     def _parent_is_directory(self, path: bytes) -> bool:
         if not path:
@@ -104,7 +115,9 @@ class ContextTree:
                 try:
                     below = os.open(part, _DIRECTORY, dir_fd=fd)
                 except OSError as error:
-                    raise CopyError(f"cannot read the directory {show(path)} of the context: {error.strerror}") from error
+                    raise CopyError(
+                        f"cannot read the directory {show(path)} of the context: {error.strerror}"
+                    ) from error
                 finally:
                     os.close(fd)
                 fd = below
@@ -129,7 +142,9 @@ class ContextTree:
                 status = os.lstat(name, dir_fd=fd)
                 if self._excluded(here, is_directory=stat.S_ISDIR(status.st_mode)):
                     continue
-                found[name] = self._entry(here, status, os.readlink(name, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else b"", fd, name)
+                found[name] = self._entry(
+                    here, status, os.readlink(name, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else b"", fd, name
+                )
                 if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
                     self._inodes[here] = (status.st_dev, status.st_ino)
         finally:
@@ -158,7 +173,9 @@ class ContextTree:
         mode = stat.S_IMODE(status.st_mode)
         match stat.S_IFMT(status.st_mode):
             case stat.S_IFREG:
-                return Entry(path, Kind.FILE, mode, mtime=mtime, size=status.st_size, xattrs=self._capability(parent, name))
+                return Entry(
+                    path, Kind.FILE, mode, mtime=mtime, size=status.st_size, xattrs=self._capability(parent, name)
+                )
             case stat.S_IFDIR:
                 return Entry(path, Kind.DIRECTORY, mode, mtime=mtime)
             case stat.S_IFLNK:

@@ -133,7 +133,12 @@ def _same(item: Planned, before: Entry | None, tree: FileTree) -> bool:
         case Kind.SYMLINK:
             return (entry.mtime, entry.link) == (before.mtime, before.link)
         case _:
-            if (entry.mode, entry.mtime, entry.size, entry.rdev) != (before.mode, before.mtime, before.size, before.rdev):
+            if (entry.mode, entry.mtime, entry.size, entry.rdev) != (
+                before.mode,
+                before.mtime,
+                before.size,
+                before.rdev,
+            ):
                 return False
     if entry.kind is not Kind.FILE or not entry.size:
         return True
@@ -228,7 +233,9 @@ class _Plan:
         except LinkLoop:
             raise CopyError(f"{show(path)}: too many levels of symbolic links") from None
         if entry is None:
-            raise CopyError(f"{show(path)}: not found", hint="it does not exist in the source, or an ignore file excludes it")
+            raise CopyError(
+                f"{show(path)}: not found", hint="it does not exist in the source, or an ignore file excludes it"
+            )
         return entry
 
     def _resolve_dest(self, dest: bytes) -> bytes:

@@ -87,7 +87,10 @@ def _history(stage: PlannedStage, created: Mapping[int, int], epoch: int | None)
         times = [epoch] * len(times)
     return tuple(
         History(
-            created=None if time is None else format_time(time), created_by=line.text, comment=COMMENT, empty_layer=line.node is None
+            created=None if time is None else format_time(time),
+            created_by=line.text,
+            comment=COMMENT,
+            empty_layer=line.node is None,
         )
         for line, time in zip(stage.history, times, strict=True)
     )

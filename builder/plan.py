@@ -231,7 +231,11 @@ class _Planner:
             case Stopsignal(signal=word):
                 signal = self._expand(word)
                 if not valid_signal(signal):
-                    raise PlanError(f"STOPSIGNAL {signal}: no such signal", span=word.span, hint="a name such as SIGTERM, or a number")
+                    raise PlanError(
+                        f"STOPSIGNAL {signal}: no such signal",
+                        span=word.span,
+                        hint="a name such as SIGTERM, or a number",
+                    )
                 self._config(replace(config, stop_signal=signal), f"STOPSIGNAL {signal}")
             case _:
                 assert_never(instruction)
@@ -282,7 +286,9 @@ class _Planner:
     def _workdir(self, instruction: Workdir) -> None:
         path = self._expand(instruction.path)
         if not path:
-            raise PlanError("WORKDIR: the path is empty", span=instruction.path.span, hint="a variable without a value?")
+            raise PlanError(
+                "WORKDIR: the path is empty", span=instruction.path.span, hint="a variable without a value?"
+            )
         path = self._state.absolute(path)
         self._state = replace(self._state, config=replace(self._state.config, working_dir=path))
         if path != "/":
@@ -317,4 +323,6 @@ class _Planner:
             ports = parse_ports(words)
         except PortError as error:
             raise PlanError(str(error), span=instruction.span, hint=error.hint) from None
-        self._config(replace(config, exposed_ports=tuple(sorted({*config.exposed_ports, *ports}))), f"EXPOSE [{' '.join(ports)}]")
+        self._config(
+            replace(config, exposed_ports=tuple(sorted({*config.exposed_ports, *ports}))), f"EXPOSE [{' '.join(ports)}]"
+        )

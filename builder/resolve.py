@@ -118,7 +118,13 @@ def _target(buildfile: Buildfile, name: str | None) -> int:
         return int(name)
     names = [stage.name for stage in buildfile.stages if stage.name]
     similar = suggest(name.lower(), names)
-    hint = f"did you mean {similar}?" if similar else f"the stages are: {', '.join(names)}" if names else "no stage has a name"
+    hint = (
+        f"did you mean {similar}?"
+        if similar
+        else f"the stages are: {', '.join(names)}"
+        if names
+        else "no stage has a name"
+    )
     raise PlanError(f"target stage {name!r} is not in the recipe", hint=hint)
 
 
@@ -129,7 +135,9 @@ def _resolve_stage(
     word = stage.base.image
     name = expand_word(word, scope, buildfile.escape)
     if not name:
-        raise PlanError(f"FROM {word.text}: the name is empty", span=word.span, hint="give the ARG a default, or use --build-arg")
+        raise PlanError(
+            f"FROM {word.text}: the name is empty", span=word.span, hint="give the ARG a default, or use --build-arg"
+        )
     sources = _sources(buildfile, stage)
     parent = _stage_before(buildfile, stage, name)
     if parent is not None or name == "scratch":
@@ -162,7 +170,9 @@ def _sources(buildfile: Buildfile, stage: Stage) -> dict[str, int]:
 def _source(buildfile: Buildfile, stage: Stage, name: str, span: Span) -> int:
     """The stage that COPY --from means: by name, or by number counted from 0; only one that comes before."""
     if "$" in name:
-        raise PlanError("COPY --from cannot use variables", span=span, hint="name the stage, and use the variable in its FROM")
+        raise PlanError(
+            "COPY --from cannot use variables", span=span, hint="name the stage, and use the variable in its FROM"
+        )
     if name.isdigit():
         if int(name) < stage.index:
             return int(name)
@@ -174,4 +184,8 @@ def _source(buildfile: Buildfile, stage: Stage, name: str, span: Span) -> int:
         raise PlanError(f"COPY --from={name}: stage {name} does not come before this one", span=span)
     similar = suggest(name.lower(), [other.name for other in buildfile.stages[: stage.index] if other.name])
     hint = f"did you mean {similar}?" if similar else "copy from a stage that starts FROM the image"
-    raise PlanError(f"COPY --from={name}: no earlier stage of that name, and copying from images is not supported yet", span=span, hint=hint)
+    raise PlanError(
+        f"COPY --from={name}: no earlier stage of that name, and copying from images is not supported yet",
+        span=span,
+        hint=hint,
+    )

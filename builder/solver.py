@@ -169,7 +169,9 @@ class Solver:
         sources = [self._result(source) for source in node.sources]
         assert parent is not None
         try:
-            made = self._steps.make(node, parent.snapshot, [source.snapshot for source in sources if source], self._ref(node))
+            made = self._steps.make(
+                node, parent.snapshot, [source.snapshot for source in sources if source], self._ref(node)
+            )
         except BuildError as error:
             if error.span is None:
                 error.span = node.span

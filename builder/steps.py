@@ -186,7 +186,9 @@ class Steps:
 
     def _adopt(self, written: Written, output: Output) -> str:
         """Make a written layer part of the store; return its changeset."""
-        blob = LayerBlob(Digest.parse(written.diff_id), Digest.parse(written.digest), written.size, Compression(output.compression))
+        blob = LayerBlob(
+            Digest.parse(written.diff_id), Digest.parse(written.digest), written.size, Compression(output.compression)
+        )
         self._store.blobs.adopt(output.blob, blob.digest, blob.size)
         changeset = self._store.changesets.adopt(output.toc)
         self._store.changesets.add_tar(changeset, output.clamp, blob)
@@ -245,5 +247,3 @@ def _resolv_conf() -> str:
             return file.read(1 << 20)
     except OSError:
         return ""
-
-

@@ -43,7 +43,8 @@ def choose() -> IdMap:
     capabilities = _effective_capabilities()
     if not (capabilities >> _CAP_SETUID & 1 and capabilities >> _CAP_SETGID & 1):
         raise PrivilegeError(
-            "RUN needs root: this user may not map the ids of a step", hint="run pybuild as root, or in a container as its root"
+            "RUN needs root: this user may not map the ids of a step",
+            hint="run pybuild as root, or in a container as its root",
         )
     return IdMap("identity", _identity("uid"), _identity("gid"))
 

@@ -54,7 +54,8 @@ class UserDatabase:
         name, colon, group = (text or "0").partition(":")
         user = self._find(name)
         if user is None:
-            uid, gid, home, groups = self._number(name, "user", "passwd"), 0, "/", ()
+            uid, gid, home = self._number(name, "user", "passwd"), 0, "/"
+            groups: tuple[int, ...] = ()
         else:
             uid, gid, home = user.uid, user.gid, user.home or "/"
             groups = tuple(found.gid for found in self._groups if user.name in found.members)
@@ -96,11 +97,18 @@ class UserDatabase:
     def _number(text: str, what: str, file: str) -> int:
         if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_ID:
             return int(text)
-        raise BuildError(f"unable to find {what} {text}: no matching entries in /etc/{file}", hint="create it in a RUN, or use a number")
+        raise BuildError(
+            f"unable to find {what} {text}: no matching entries in /etc/{file}",
+            hint="create it in a RUN, or use a number",
+        )
 
 
 def _lines(data: bytes) -> list[list[str]]:
-    return [line.split(":") for line in data.decode("utf-8", "surrogateescape").split("\n") if line and not line.startswith("#")]
+    return [
+        line.split(":")
+        for line in data.decode("utf-8", "surrogateescape").split("\n")
+        if line and not line.startswith("#")
+    ]
 
 
 def _user(fields: list[str]) -> _User | None:

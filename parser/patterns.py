@@ -56,7 +56,7 @@ def _class(pattern: str, position: int) -> tuple[str, int]:
     """A character class from behind its bracket; the expression and the place behind it."""
     negated = pattern[position : position + 1] == "^"
     position += negated
-    ranges = []
+    ranges: list[str] = []
     while True:
         if pattern[position : position + 1] == "]" and ranges:
             break

@@ -104,7 +104,7 @@ class _Expander:
         return "".join(f"\\{character}" for character in inner) if raw else inner
 
     def _double(self, raw: bool) -> str:
-        out = []
+        out: list[str] = []
         self._at += 1
         text = self._text
         while self._at < len(text):

@@ -19,15 +19,48 @@ from store.store import Store
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("context")
-@click.option("-f", "--file", "recipe", metavar="FILE", help="The recipe. [default: Buildfile, Dockerfile or Containerfile in CONTEXT]")
-@click.option("-t", "--tag", "tags", multiple=True, metavar="NAME", help="Name the image in the store. Can be repeated.")
-@click.option("-o", "--output", "outputs", multiple=True, metavar="SPEC", help="type=oci,dest=FILE[,compression=gzip|zstd|uncompressed]. Can be repeated.")
+@click.option(
+    "-f",
+    "--file",
+    "recipe",
+    metavar="FILE",
+    help="The recipe. [default: Buildfile, Dockerfile or Containerfile in CONTEXT]",
+)
+@click.option(
+    "-t", "--tag", "tags", multiple=True, metavar="NAME", help="Name the image in the store. Can be repeated."
+)
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="SPEC",
+    help="type=oci,dest=FILE[,compression=gzip|zstd|uncompressed]. Can be repeated.",
+)
 @click.option("--target", metavar="STAGE", help="Build this stage instead of the last one.")
-@click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="Set an ARG; without a value it comes from the environment.")
+@click.option(
+    "--build-arg",
+    "build_args",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="Set an ARG; without a value it comes from the environment.",
+)
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Add a label to the image.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
-@click.option("--network", type=click.Choice([kind.value for kind in Network]), default="default", show_default=True, help="What RUN steps can reach.")
-@click.option("--progress", type=click.Choice(["auto", "plain", "json", "quiet"]), default="auto", show_default=True, help="How to show what happens.")
+@click.option(
+    "--network",
+    type=click.Choice([kind.value for kind in Network]),
+    default="default",
+    show_default=True,
+    help="What RUN steps can reach.",
+)
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "plain", "json", "quiet"]),
+    default="auto",
+    show_default=True,
+    help="How to show what happens.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Show only the image's digest.")
 @click.pass_obj
 def build(

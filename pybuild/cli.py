@@ -46,10 +46,16 @@ def default_root() -> str:
 
 @click.group(
     cls=DefaultGroup,
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+        "help_option_names": ["-h", "--help"],
+    },
     invoke_without_command=False,
 )
-@click.option("--root", metavar="DIR", envvar="PYBUILD_ROOT", help="The store. [default: /var/lib/pybuild, or in your home]")
+@click.option(
+    "--root", metavar="DIR", envvar="PYBUILD_ROOT", help="The store. [default: /var/lib/pybuild, or in your home]"
+)
 @click.option("--debug", is_flag=True, help="Show where an internal error happened.")
 @click.version_option(__version__, prog_name="pybuild")
 @click.pass_context

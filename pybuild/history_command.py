@@ -50,10 +50,20 @@ def _rows(store: Store, image: Image, with_files: bool) -> Iterator[dict[str, ob
     changesets = store.snapshots.changesets(image.snapshot)[::-1]
     layer = 0
     for line in normalise_history(image.config).history:
-        row: dict[str, object] = {"created": line.created, "instruction": line.created_by, "layer": None, "diff_id": None, "size": 0}
+        row: dict[str, object] = {
+            "created": line.created,
+            "instruction": line.created_by,
+            "layer": None,
+            "diff_id": None,
+            "size": 0,
+        }
         if not line.empty_layer:
             descriptor = image.manifest.layers[layer]
-            row |= {"layer": str(descriptor.digest), "diff_id": str(image.config.diff_ids[layer]), "size": descriptor.size}
+            row |= {
+                "layer": str(descriptor.digest),
+                "diff_id": str(image.config.diff_ids[layer]),
+                "size": descriptor.size,
+            }
             if with_files:
                 tocs = [store.changesets.toc(changeset) for changeset in changesets[: layer + 1]]
                 row["files"] = list(_changes(View(tocs[:-1][::-1]), tocs[-1]))

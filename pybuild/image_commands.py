@@ -25,7 +25,9 @@ def images(root: str, as_json: bool) -> int:
     with Store(root) as store:
         tags = store.images.tags()
         named = {tag.manifest for tag in tags}
-        rows: list[tuple[str, Digest, int | None]] = [(Reference.parse(tag.name).familiar, tag.manifest, tag.at) for tag in tags]
+        rows: list[tuple[str, Digest, int | None]] = [
+            (Reference.parse(tag.name).familiar, tag.manifest, tag.at) for tag in tags
+        ]
         rows += [("<none>", digest, None) for digest in store.images.all() if digest not in named]
         if not as_json:
             click.echo(f"{'NAME':<40} {'DIGEST':<14} {'LAYERS':>6} {'SIZE':>9}  TAGGED")
@@ -33,11 +35,19 @@ def images(root: str, as_json: bool) -> int:
             image = store.images.get(digest)
             size = sum(layer.size for layer in image.manifest.layers)
             if as_json:
-                fields = {"name": name, "digest": str(digest), "layers": len(image.manifest.layers), "size": size, "tagged": at}
+                fields = {
+                    "name": name,
+                    "digest": str(digest),
+                    "layers": len(image.manifest.layers),
+                    "size": size,
+                    "tagged": at,
+                }
                 click.echo(json.dumps(fields))
             else:
                 when = time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) if at is not None else ""
-                click.echo(f"{name:<40} {digest.short:<14} {len(image.manifest.layers):>6} {human_size(size):>9}  {when}")
+                click.echo(
+                    f"{name:<40} {digest.short:<14} {len(image.manifest.layers):>6} {human_size(size):>9}  {when}"
+                )
     return 0
 
 
@@ -65,7 +75,9 @@ def rmi(root: str, names: tuple[str, ...]) -> int:
             found = [tag for tag in store.images.tags() if tag.manifest == image.manifest_digest]
             by_digest = not any(tag.name == _full_name(name) for tag in found)
             if by_digest and len(found) > 1:
-                raise click.UsageError(f"{name} has several names: {', '.join(Reference.parse(tag.name).familiar for tag in found)}")
+                raise click.UsageError(
+                    f"{name} has several names: {', '.join(Reference.parse(tag.name).familiar for tag in found)}"
+                )
             for tag in found:
                 if by_digest or tag.name == _full_name(name):
                     store.images.untag(Reference.parse(tag.name), int(time.time()))
@@ -88,7 +100,9 @@ def inspect(root: str, name: str) -> int:
     """Show manifest and config of an image as JSON."""
     with Store(root) as store:
         image = store.images.find(name)
-        names = [Reference.parse(tag.name).familiar for tag in store.images.tags() if tag.manifest == image.manifest_digest]
+        names = [
+            Reference.parse(tag.name).familiar for tag in store.images.tags() if tag.manifest == image.manifest_digest
+        ]
         manifest = json.loads(image.manifest.to_bytes())
         config = json.loads(image.config.to_bytes())
         fields = {"digest": str(image.manifest_digest), "names": names, "manifest": manifest, "config": config}

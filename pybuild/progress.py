@@ -117,7 +117,13 @@ class JsonProgress:
     def _emit(name: str, step: StepRef | None, **fields: object) -> None:
         data: dict[str, object] = {"event": name, "version": _VERSION, "time": round(time.time(), 3)}
         if step is not None:
-            data |= {"node": step.node, "stage": step.stage, "number": step.number, "total": step.total, "instruction": step.instruction}
+            data |= {
+                "node": step.node,
+                "stage": step.stage,
+                "number": step.number,
+                "total": step.total,
+                "instruction": step.instruction,
+            }
         print(json.dumps({**data, **fields}), file=sys.stderr, flush=True)
 
 

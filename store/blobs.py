@@ -70,7 +70,9 @@ class Blobs:
         try:
             return VerifyingReader(open(self.path(digest), "rb", buffering=0), digest, size)
         except FileNotFoundError:
-            raise NotFound(f"blob {digest} is missing on the disk", hint="pybuild fsck tells what else is damaged") from None
+            raise NotFound(
+                f"blob {digest} is missing on the disk", hint="pybuild fsck tells what else is damaged"
+            ) from None
 
     def read(self, digest: Digest, limit: int) -> bytes:
         """A whole small blob, verified. Raises DigestMismatch, or NotFound when it is larger than `limit`."""

@@ -161,7 +161,12 @@ class _Changes:
             return same and (row.mtime, row.link) == (before.mtime, before.link)
         if row.kind is Kind.DIRECTORY:
             return same and row.mode == before.mode
-        return same and (row.mode, row.mtime, row.size, row.rdev) == (before.mode, before.mtime, before.size, before.rdev)
+        return same and (row.mode, row.mtime, row.size, row.rdev) == (
+            before.mode,
+            before.mtime,
+            before.size,
+            before.rdev,
+        )
 
     def _link(self, rows: list[Entry]) -> Iterator[Entry]:
         first: dict[tuple[int, int], bytes] = {}
@@ -188,7 +193,10 @@ class _Changes:
         found = {}
         for key in keys:
             if key in _UNREADABLE:
-                raise InvalidImage(f"entry {show(path)}: the overlay used {key}, which would lose content", hint="a bug: please report it")
+                raise InvalidImage(
+                    f"entry {show(path)}: the overlay used {key}, which would lose content",
+                    hint="a bug: please report it",
+                )
             if key.startswith(_CONTROL) or key == KEPT_XATTR.decode():
                 found[key] = os.getxattr(place, key, follow_symlinks=False)
         return found

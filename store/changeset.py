@@ -66,7 +66,9 @@ class Changesets:
         try:
             return Toc.open(self.toc_path(changeset))
         except FileNotFoundError:
-            raise NotFound(f"table of contents {changeset} is missing", hint="pybuild fsck tells what else is damaged") from None
+            raise NotFound(
+                f"table of contents {changeset} is missing", hint="pybuild fsck tells what else is damaged"
+            ) from None
 
     def tree(self, changeset: str, id_map: str) -> str | None:
         """The name, in `trees_directory`, of the tree made under this id map; None where there is none."""
@@ -81,7 +83,9 @@ class Changesets:
         name = secrets.token_hex(8)
         os.rename(path, f"{self.trees_directory}/{name}")
         with self._metadata.transaction() as db:
-            db.execute("INSERT OR IGNORE INTO trees VALUES (?, ?, ?, ?)", (name, changeset, id_map, self._metadata.boot))
+            db.execute(
+                "INSERT OR IGNORE INTO trees VALUES (?, ?, ?, ?)", (name, changeset, id_map, self._metadata.boot)
+            )
         winner = self.tree(changeset, id_map)
         if winner is None:
             raise NotFound(f"changeset {changeset} is gone")
@@ -92,7 +96,9 @@ class Changesets:
     def tar(self, changeset: str, clamp: int | None) -> Digest | None:
         """The diff_id of the tar of a changeset, None while it was never made."""
         row = self._metadata.one(
-            "SELECT diff_id FROM tars WHERE changeset = ? AND clamp = ?", changeset, _NO_CLAMP if clamp is None else clamp
+            "SELECT diff_id FROM tars WHERE changeset = ? AND clamp = ?",
+            changeset,
+            _NO_CLAMP if clamp is None else clamp,
         )
         return Digest.parse(str(row[0])) if row else None
 
@@ -109,7 +115,8 @@ class Changesets:
         """Record one more blob of a layer. Idempotent."""
         with self._metadata.transaction() as db:
             db.execute(
-                "INSERT OR IGNORE INTO layer_blobs VALUES (?, ?, ?)", (str(blob.diff_id), str(blob.digest), blob.compression.value)
+                "INSERT OR IGNORE INTO layer_blobs VALUES (?, ?, ?)",
+                (str(blob.diff_id), str(blob.digest), blob.compression.value),
             )
 
     def blobs_of(self, diff_id: Digest) -> list[LayerBlob]:

@@ -44,9 +44,10 @@ def sniff(start: bytes) -> Compression:
 
 
 class _Decompressor(Protocol):
-    unused_data: bytes
-    eof: bool
-
+    @property
+    def unused_data(self) -> bytes: ...
+    @property
+    def eof(self) -> bool: ...
     def decompress(self, data: bytes, /) -> bytes: ...
 
 
@@ -131,7 +132,9 @@ class Expander:
         if self.expanded_bytes > self._limit:
             raise InvalidImage(f"expands to more than the limit of {self._limit} bytes")
         if self.expanded_bytes > RATIO_FREE and self.expanded_bytes > RATIO_LIMIT * self.read_bytes:
-            raise InvalidImage(f"expands more than {RATIO_LIMIT} times ({self.read_bytes} bytes to {self.expanded_bytes})")
+            raise InvalidImage(
+                f"expands more than {RATIO_LIMIT} times ({self.read_bytes} bytes to {self.expanded_bytes})"
+            )
         self._hash.update(data)
         self._buffer += data
 

@@ -180,7 +180,9 @@ class _LayerReader:
         target = self._inside(target, member.linkname) if target else target
         source = self._found.get(target)
         if source is None or source.kind is Kind.DIRECTORY or target == path:
-            raise UnsafePath(f"entry {show(path)}: hard link to {show(member.linkname)}, which is no file of this layer before it")
+            raise UnsafePath(
+                f"entry {show(path)}: hard link to {show(member.linkname)}, which is no file of this layer before it"
+            )
         return source._replace(path=path, hardlink=source.hardlink or target)
 
 

@@ -83,16 +83,20 @@ def _images(store: Store) -> Iterator[tuple[int, str]]:
         except StoreError as error:
             problem = f"image {manifest_digest}: {error}"
         yield 1, problem
-    for name, manifest in store.metadata.all(
+    for name, target in store.metadata.all(
         "SELECT name, manifest FROM tag_log WHERE id IN (SELECT max(id) FROM tag_log GROUP BY name) AND manifest IS NOT NULL"
     ):
-        known = store.metadata.one("SELECT 1 FROM images WHERE manifest = ?", manifest)
-        yield 1, "" if known else f"tag {name} names {manifest}, which is no image of the store"
+        known = store.metadata.one("SELECT 1 FROM images WHERE manifest = ?", target)
+        yield 1, "" if known else f"tag {name} names {target}, which is no image of the store"
 
 
 def _garbage(store: Store) -> Iterator[str]:
     """Files without a row."""
-    for part, table, column in (("blobs/sha256", "blobs", "digest"), ("tocs", "changesets", "id"), ("trees", "trees", "id")):
+    for part, table, column in (
+        ("blobs/sha256", "blobs", "digest"),
+        ("tocs", "changesets", "id"),
+        ("trees", "trees", "id"),
+    ):
         directory = f"{store.root}/{part}"
         names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
         for name in names:

@@ -74,7 +74,8 @@ class Images:
         if _SHORT.fullmatch(name):
             prefix = name if name.startswith("sha256:") else f"sha256:{name}"
             rows = self._metadata.all(
-                "SELECT DISTINCT manifest FROM images WHERE manifest LIKE ?1 || '%' OR config LIKE ?1 || '%' LIMIT 2", prefix
+                "SELECT DISTINCT manifest FROM images WHERE manifest LIKE ?1 || '%' OR config LIKE ?1 || '%' LIMIT 2",
+                prefix,
             )
             if len(rows) == 1:
                 return self.get(Digest.parse(str(rows[0][0])))
@@ -83,7 +84,10 @@ class Images:
         reference = Reference.parse(name)
         digest = self.resolve(reference)
         if digest is None:
-            raise NotFound(f"no image {reference.with_default_tag().familiar} in the store", hint="pybuild images lists what is there")
+            raise NotFound(
+                f"no image {reference.with_default_tag().familiar} in the store",
+                hint="pybuild images lists what is there",
+            )
         return self.get(digest)
 
     def resolve(self, reference: Reference) -> Digest | None:
@@ -110,10 +114,13 @@ class Images:
         """Take a name away; return what it stood for. Raises NotFound."""
         digest = self.resolve(name)
         if digest is None:
-            raise NotFound(f"no image {name.with_default_tag().familiar} in the store", hint="pybuild images lists what is there")
+            raise NotFound(
+                f"no image {name.with_default_tag().familiar} in the store", hint="pybuild images lists what is there"
+            )
         with self._metadata.durable_transaction() as db:
             db.execute(
-                "INSERT INTO tag_log (name, at, manifest, recipe) VALUES (?, ?, NULL, '')", (str(name.with_default_tag()), now)
+                "INSERT INTO tag_log (name, at, manifest, recipe) VALUES (?, ?, NULL, '')",
+                (str(name.with_default_tag()), now),
             )
         return digest
 
@@ -134,4 +141,6 @@ class Images:
 
     def all(self) -> list[Digest]:
         """Every image, named or not."""
-        return [Digest.parse(str(row[0])) for row in self._metadata.all("SELECT manifest FROM images ORDER BY manifest")]
+        return [
+            Digest.parse(str(row[0])) for row in self._metadata.all("SELECT manifest FROM images ORDER BY manifest")
+        ]

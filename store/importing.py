@@ -222,7 +222,9 @@ def _import_rootfs(store: Store, file: BinaryIO) -> Digest:
         layers=(Descriptor(media_type, digest, size),),
         media_type=MediaType.OCI_MANIFEST,
     )
-    return store.images.add(manifest.to_bytes(), config_bytes, snapshot, (store.ingest.new_path(), store.ingest.new_path()))
+    return store.images.add(
+        manifest.to_bytes(), config_bytes, snapshot, (store.ingest.new_path(), store.ingest.new_path())
+    )
 
 
 @contextmanager

@@ -133,7 +133,10 @@ class Fields:
 
     def objects(self, name: str) -> list[Fields]:
         """A list of objects, empty when missing."""
-        return [Fields(self._is_object(name, index, value), f"{self.where}.{name}[{index}]") for index, value in enumerate(self._list(name))]
+        return [
+            Fields(self._is_object(name, index, value), f"{self.where}.{name}[{index}]")
+            for index, value in enumerate(self._list(name))
+        ]
 
     def object(self, name: str) -> Fields:
         """An object; empty when missing."""

@@ -117,7 +117,10 @@ def _copy(entry: Entry, content: Content, sink: _Sink) -> bytes:
             hasher.update(chunk)
             sink.put(chunk)
     if left:
-        raise InvalidImage(f"entry {tarformat.show(entry.path)}: changed while it was read", hint="build again when nothing writes to it")
+        raise InvalidImage(
+            f"entry {tarformat.show(entry.path)}: changed while it was read",
+            hint="build again when nothing writes to it",
+        )
     return hasher.digest()
 
 

@@ -44,7 +44,8 @@ def write_archive(blobs: Blobs, image: Image, names: list[Reference], out: Binar
     if image.config.variant:
         platform["variant"] = image.config.variant
     manifests = []
-    for name in names or [None]:
+    given: list[Reference | None] = [*names] if names else [None]
+    for name in given:
         annotations = {}
         if name is not None:
             full = name.with_default_tag()
@@ -56,7 +57,9 @@ def write_archive(blobs: Blobs, image: Image, names: list[Reference], out: Binar
     archive.add_bytes(b"index.json", dump(index))
     archive.add_directory(b"blobs/")
     archive.add_directory(b"blobs/sha256/")
-    for digest in dict.fromkeys((image.manifest_digest, image.manifest.config.digest, *(d.digest for d in image.manifest.layers))):
+    for digest in dict.fromkeys(
+        (image.manifest_digest, image.manifest.config.digest, *(d.digest for d in image.manifest.layers))
+    ):
         archive.add_blob(blobs, digest)
     archive.finish()
 
@@ -90,7 +93,14 @@ class _ArchiveWriter:
 
     def add_blob(self, blobs: Blobs, digest: Digest) -> None:
         with blobs.open(digest) as reader:
-            self._out.write(_header(b"blobs/%s/%s" % (digest.algorithm.encode(), digest.hex.encode()), tarformat.REGULAR, 0o644, reader.size))
+            self._out.write(
+                _header(
+                    b"blobs/%s/%s" % (digest.algorithm.encode(), digest.hex.encode()),
+                    tarformat.REGULAR,
+                    0o644,
+                    reader.size,
+                )
+            )
             while chunk := reader.read(_CHUNK):
                 self._out.write(chunk)
             self._out.write(bytes(-reader.size % tarformat.BLOCK))
@@ -161,7 +171,9 @@ def looks_like_layout(file: BinaryIO) -> bool:
         name = member.name.removeprefix(b"./")
         if name in (b"oci-layout", b"index.json"):
             found = True
-        elif name not in (b"", b"manifest.json", b"repositories") and not name.startswith(b"blobs/") and name != b"blobs":
+        elif (
+            name not in (b"", b"manifest.json", b"repositories") and not name.startswith(b"blobs/") and name != b"blobs"
+        ):
             return False
         if name == b"oci-layout":
             return True

@@ -68,7 +68,10 @@ class Metadata:
         try:
             self._db.execute("PRAGMA foreign_keys = ON")
             if self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-                raise StoreError(f"{path}: this file system cannot hold the store (no shared memory for SQLite)", hint="choose another --root")
+                raise StoreError(
+                    f"{path}: this file system cannot hold the store (no shared memory for SQLite)",
+                    hint="choose another --root",
+                )
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._prepare(path)
         except sqlite3.DatabaseError as error:
@@ -114,7 +117,10 @@ class Metadata:
     def check(self) -> list[str]:
         """What SQLite itself finds wrong with the file and its references."""
         found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check") if row[0] != "ok"]
-        return found + [f"table {row[0]}: row {row[1]} refers to nothing in {row[2]}" for row in self._db.execute("PRAGMA foreign_key_check")]
+        return found + [
+            f"table {row[0]}: row {row[1]} refers to nothing in {row[2]}"
+            for row in self._db.execute("PRAGMA foreign_key_check")
+        ]
 
     def _prepare(self, path: str) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]

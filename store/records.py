@@ -61,8 +61,15 @@ class Records:
         return self._metadata.one("SELECT 1 FROM record_keys WHERE key = ?", key) is not None
 
     def add(
-        self, keys: Mapping[str, KeyKind], snapshot: int, parent: int | None, canonical: str, inputs: str, now: int,
-        *, replace: bool = False,
+        self,
+        keys: Mapping[str, KeyKind],
+        snapshot: int,
+        parent: int | None,
+        canonical: str,
+        inputs: str,
+        now: int,
+        *,
+        replace: bool = False,
     ) -> Record:
         """Record what a step made, under all its keys; return the record that counts.
 
@@ -93,12 +100,15 @@ class Records:
         """Note that records were of use, for whoever has to choose what to evict."""
         if records:
             with self._metadata.transaction() as db:
-                db.executemany("UPDATE records SET last_used = ? WHERE id = ?", [(now, record.id) for record in records])
+                db.executemany(
+                    "UPDATE records SET last_used = ? WHERE id = ?", [(now, record.id) for record in records]
+                )
 
     @staticmethod
     def _name(db: sqlite3.Connection, keys: Mapping[str, KeyKind], record: int) -> None:
         db.executemany(
-            "INSERT OR REPLACE INTO record_keys VALUES (?, ?, ?)", [(key, kind.value, record) for key, kind in keys.items()]
+            "INSERT OR REPLACE INTO record_keys VALUES (?, ?, ?)",
+            [(key, kind.value, record) for key, kind in keys.items()],
         )
 
 

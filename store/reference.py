@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from store.digest import Digest
 from store.errors import InvalidImage
 
-_DOMAIN = re.compile(r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*(?::[0-9]+)?|\[[0-9a-fA-F:]+\](?::[0-9]+)?")
+_DOMAIN = re.compile(
+    r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*(?::[0-9]+)?|\[[0-9a-fA-F:]+\](?::[0-9]+)?"
+)
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DEFAULT_DOMAIN = "docker.io"
@@ -42,7 +44,9 @@ class Reference:
         if colon and "/" not in last:
             rest, tag = head, last
             if not _TAG.fullmatch(tag):
-                raise InvalidImage(f"invalid tag {tag!r} in {text!r}", hint="up to 128 letters, digits, dots, dashes and underscores")
+                raise InvalidImage(
+                    f"invalid tag {tag!r} in {text!r}", hint="up to 128 letters, digits, dots, dashes and underscores"
+                )
         first, slash, path = rest.partition("/")
         if slash and ("." in first or ":" in first or first == "localhost" or first.lower() != first):
             domain = first
@@ -54,7 +58,11 @@ class Reference:
             path = _LIBRARY + path
         components = path.split("/")
         if not _DOMAIN.fullmatch(domain) or not all(_COMPONENT.fullmatch(part) for part in components):
-            hint = "names are in lower case" if path.lower() != path else "for instance debian:bookworm or host:5000/team/app:1.0"
+            hint = (
+                "names are in lower case"
+                if path.lower() != path
+                else "for instance debian:bookworm or host:5000/team/app:1.0"
+            )
             raise InvalidImage(f"invalid image name {text[:300]!r}", hint=hint)
         if len(domain) + 1 + len(path) > MAX_LENGTH:
             raise InvalidImage(f"an image name of more than {MAX_LENGTH} characters")

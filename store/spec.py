@@ -131,7 +131,9 @@ class Manifest:
         """Read and check; `media_type` is what its descriptor says. Raises InvalidImage."""
         fields = _document(data, "manifest", media_type, (MediaType.OCI_MANIFEST, MediaType.DOCKER_MANIFEST))
         if "manifests" in fields.data or "fsLayers" in fields.data:
-            raise InvalidImage("manifest: it reads as an index, or as schema 1, too", hint="the image is damaged or hostile")
+            raise InvalidImage(
+                "manifest: it reads as an index, or as schema 1, too", hint="the image is damaged or hostile"
+            )
         layers = fields.objects("layers")
         if len(layers) > _MAX_LAYERS:
             raise InvalidImage(f"manifest: more than the limit of {_MAX_LAYERS} layers")
@@ -232,7 +234,12 @@ class History:
     def to_json(self) -> dict[str, Json]:
         """The JSON members; empty ones are left out."""
         data: dict[str, Json] = {}
-        for name, value in (("created", self.created), ("created_by", self.created_by), ("comment", self.comment), ("author", self.author)):
+        for name, value in (
+            ("created", self.created),
+            ("created_by", self.created_by),
+            ("comment", self.comment),
+            ("author", self.author),
+        ):
             if value:
                 data[name] = value
         if self.empty_layer:

@@ -53,7 +53,9 @@ class Store:
         try:
             self._lock = self._prepare()
         except OSError as error:
-            raise StoreError(f"cannot use the store {self.root}: {error.strerror}", hint="choose another place with --root") from error
+            raise StoreError(
+                f"cannot use the store {self.root}: {error.strerror}", hint="choose another place with --root"
+            ) from error
         try:
             self.metadata = Metadata(f"{self.root}/metadata.db", _boot_id())
             self.blobs = Blobs(f"{self.root}/blobs", self.metadata)
@@ -99,7 +101,9 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _unsealed(self, table: str) -> list[str]:
@@ -111,13 +115,22 @@ class Store:
         os.makedirs(self.root, mode=0o700, exist_ok=True)
         status = os.stat(self.root)
         if status.st_uid != os.geteuid():
-            raise StoreError(f"the store {self.root} belongs to user {status.st_uid}", hint="choose your own with --root or PYBUILD_ROOT")
+            raise StoreError(
+                f"the store {self.root} belongs to user {status.st_uid}",
+                hint="choose your own with --root or PYBUILD_ROOT",
+            )
         if status.st_mode & 0o022:
             raise StoreError(f"the store {self.root} can be written by others", hint=f"chmod go-w {self.root}")
         if not os.path.exists(f"{self.root}/CACHEDIR.TAG"):
-            foreign = [name for name in os.listdir(self.root) if name not in (*_PARTS, "lock", "CACHEDIR.TAG") and not name.startswith("metadata.db")]
+            foreign = [
+                name
+                for name in os.listdir(self.root)
+                if name not in (*_PARTS, "lock", "CACHEDIR.TAG") and not name.startswith("metadata.db")
+            ]
             if foreign:
-                raise StoreError(f"{self.root} is no store: it holds {foreign[0]!r}", hint="choose an empty or new directory")
+                raise StoreError(
+                    f"{self.root} is no store: it holds {foreign[0]!r}", hint="choose an empty or new directory"
+                )
         for part in _PARTS:
             os.makedirs(f"{self.root}/{part}", mode=0o700, exist_ok=True)
         lock = os.open(f"{self.root}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

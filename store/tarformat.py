@@ -154,7 +154,11 @@ class TarReader:
             devmajor=_number(header[329:337], "devmajor", 31) if device else 0,
             devminor=_number(header[337:345], "devminor", 31) if device else 0,
             xattrs=tuple(
-                sorted((key[len(XATTR) :].encode("utf-8", "surrogateescape"), value) for key, value in pax.items() if key.startswith(XATTR))
+                sorted(
+                    (key[len(XATTR) :].encode("utf-8", "surrogateescape"), value)
+                    for key, value in pax.items()
+                    if key.startswith(XATTR)
+                )
             ),
             offset=self._position,
         )
@@ -186,7 +190,9 @@ class TarReader:
                 got += len(data)
             data = b"".join(parts)
             if got < size:
-                raise InvalidImage(f"tar: truncated after {self._position + got} bytes", hint="the file is incomplete; fetch it again")
+                raise InvalidImage(
+                    f"tar: truncated after {self._position + got} bytes", hint="the file is incomplete; fetch it again"
+                )
         self._position += size
         return data
 
@@ -242,7 +248,11 @@ def _text(field: bytes) -> bytes:
 def _number(field: bytes, what: str, bits: int = 63, *, signed: bool = False) -> int:
     """An octal or base-256 number; negative ones only where `signed`."""
     if field[0] & 0x80:
-        value = int.from_bytes(field, "big", signed=True) if field[0] == 0xFF else int.from_bytes(bytes((field[0] & 0x7F,)) + field[1:], "big")
+        value = (
+            int.from_bytes(field, "big", signed=True)
+            if field[0] == 0xFF
+            else int.from_bytes(bytes((field[0] & 0x7F,)) + field[1:], "big")
+        )
     else:
         digits, _, rest = field.lstrip(b" ").partition(b"\0")
         digits = digits.rstrip(b" ")
@@ -320,7 +330,9 @@ def header(
     if not _is_utf8(name) or not _is_utf8(link):
         records.insert(0, (b"hdrcharset", b"BINARY"))
     body = b"".join(_record(key, value) for key, value in records)
-    extended = _block(b"PaxHeaders.0/" + name.rstrip(b"/").rpartition(b"/")[2][:80], b"x", 0o644, 0, 0, len(body), 0, b"", (0, 0))
+    extended = _block(
+        b"PaxHeaders.0/" + name.rstrip(b"/").rpartition(b"/")[2][:80], b"x", 0o644, 0, 0, len(body), 0, b"", (0, 0)
+    )
     return extended + body + bytes(-len(body) % BLOCK) + block
 
 

@@ -193,7 +193,7 @@ class Toc:
         link = data[at : (at := at + link_length)]
         hardlink = data[at : (at := at + hardlink_length)]
         sha = data[at : (at := at + sha_length)]
-        xattrs = ()
+        xattrs: tuple[tuple[bytes, bytes], ...] = ()
         if xattr_count:
             pairs = []
             for _ in range(xattr_count):
@@ -203,7 +203,20 @@ class Toc:
                 at += key_length + value_length
             xattrs = tuple(pairs)
         return Entry(
-            path, _KINDS[kind], mode, uid, gid, mtime, size, link, hardlink, rdev, xattrs, sha, position, bool(flags & _OPAQUE)
+            path,
+            _KINDS[kind],
+            mode,
+            uid,
+            gid,
+            mtime,
+            size,
+            link,
+            hardlink,
+            rdev,
+            xattrs,
+            sha,
+            position,
+            bool(flags & _OPAQUE),
         )
 
     def _damaged(self) -> InvalidImage:

@@ -155,7 +155,11 @@ class _TreeMaker:
         try:
             parent, name = self._place(entry.path)
             os.link(
-                entry.hardlink.rpartition(b"/")[2], name, src_dir_fd=source_parent, dst_dir_fd=parent, follow_symlinks=False
+                entry.hardlink.rpartition(b"/")[2],
+                name,
+                src_dir_fd=source_parent,
+                dst_dir_fd=parent,
+                follow_symlinks=False,
             )
         finally:
             os.close(source_parent)
@@ -174,7 +178,9 @@ class _TreeMaker:
                 # Attributes that this namespace or file system cannot hold stay in the blob, which is what is exported.
                 # Capabilities are part of what a layer means: without them the tree would be wrong.
                 if key == b"security.capability" or error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL):
-                    raise OSError(error.errno, f"{os.strerror(error.errno)}: {show(entry.path)}, attribute {show(key)}") from error
+                    raise OSError(
+                        error.errno, f"{error.strerror}: {show(entry.path)}, attribute {show(key)}"
+                    ) from error
 
     def _place(self, path: bytes) -> tuple[int, bytes]:
         parent, _, name = path.rpartition(b"/")

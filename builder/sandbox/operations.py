@@ -133,7 +133,8 @@ class Overlay:
         )
         if len(data) > 4095:
             raise Refused(
-                f"{len(self.lowers)} layers are too many for this kernel's overlay mounts", hint="a kernel of 6.8 or newer takes 500"
+                f"{len(self.lowers)} layers are too many for this kernel's overlay mounts",
+                hint="a kernel of 6.8 or newer takes 500",
             )
         linux.mount(b"overlay", os.fsencode(self.mountpoint), b"overlay", linux.MS_NODEV, data)
         return os.open(self.mountpoint, _PLACE | os.O_DIRECTORY)
@@ -322,9 +323,7 @@ def _remount_read_only(parent: int, name: str) -> None:
         place = os.open(name, _PLACE | os.O_NOFOLLOW, dir_fd=parent)
     except FileNotFoundError:
         return
-    tree = linux.open_tree(
-        parent, name.encode(), linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC | linux.AT_RECURSIVE
-    )
+    tree = linux.open_tree(parent, name.encode(), linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC | linux.AT_RECURSIVE)
     linux.mount_setattr(tree, _SAFEST | linux.MOUNT_ATTR_RDONLY, 0, recursive=True)
     linux.move_mount(tree, place)
     os.close(tree)

@@ -77,7 +77,12 @@ def _tie_to(parent: int) -> None:
 
 def _keeper(spec: SandboxSpec, output: tuple[int, int], status: int, seccomp: bytes, parent: int) -> NoReturn:
     init: list[int] = []
-    signal.signal(signal.SIGTERM, lambda *_: [os.kill(pid, signal.SIGKILL) for pid in init])
+
+    def kill_init(*_: object) -> None:
+        for pid in init:
+            os.kill(pid, signal.SIGKILL)
+
+    signal.signal(signal.SIGTERM, kill_init)
     try:
         _tie_to(parent)
         os.setsid()
@@ -94,7 +99,9 @@ def _keeper(spec: SandboxSpec, output: tuple[int, int], status: int, seccomp: by
         os.waitpid(pid, 0)
         os._exit(0)
     except BaseException as error:
-        _report(status, {"error": f"cannot make the step's namespaces: {error}", "hint": "pybuild needs them for RUN only"})
+        _report(
+            status, {"error": f"cannot make the step's namespaces: {error}", "hint": "pybuild needs them for RUN only"}
+        )
         os._exit(1)
 
 
@@ -224,7 +231,9 @@ def _enter_directory(cwd: str) -> None:
             try:
                 fd = linux.openat2(root, os.fsencode(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, resolve)
             except FileNotFoundError:
-                parent = linux.openat2(root, os.fsencode(os.path.dirname(path)), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, resolve)
+                parent = linux.openat2(
+                    root, os.fsencode(os.path.dirname(path)), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, resolve
+                )
                 os.mkdir(part, 0o755, dir_fd=parent)
                 os.close(parent)
             else:

@@ -195,7 +195,9 @@ class CopyFiles:
             source.announce(kept)
             written = _write([item.entry for item in kept], _Sources(source.tree, kept), self.output)
             digests = {entry.path: entry.sha256 for entry in Toc.open(self.output.toc)}
-            known = [Planned(item.entry._replace(sha256=digests.get(item.entry.path, b"")), item.source) for item in planned]
+            known = [
+                Planned(item.entry._replace(sha256=digests.get(item.entry.path, b"")), item.source) for item in planned
+            ]
             content = _content_digest(with_digests(known, source.tree))
             return Written(written.diff_id, written.digest, written.size, content, source.sockets)
 

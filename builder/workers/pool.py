@@ -67,12 +67,14 @@ class Pool:
             worker.channel.send({"job": type(job).__name__, "args": encode(job)})
             answer, _ = worker.channel.receive()
         except EOFError:
-            raise BuildError("a worker process has ended", hint="it was killed, or the machine is out of memory") from None
+            raise BuildError(
+                "a worker process has ended", hint="it was killed, or the machine is out of memory"
+            ) from None
         if "error" in answer:
             raise _error(str(answer["error"]), str(answer["message"]), answer.get("hint"))
         result = answer["result"]
         assert isinstance(result, dict)
-        return decode(Written if "digest" in result else Done, result)
+        return decode(Written, result) if "digest" in result else decode(Done, result)
 
     def close(self) -> None:
         """End all workers. Idempotent."""
@@ -86,7 +88,9 @@ class Pool:
     def __enter__(self) -> Pool:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _sandbox_worker(self) -> SandboxWorker:

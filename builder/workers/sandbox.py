@@ -66,7 +66,9 @@ class SandboxWorker:
             writers.clear()
             result = self._wait(readers, on_output)
         except EOFError as error:
-            raise SandboxError("the sandbox worker has ended", hint="it was killed, or the machine is out of memory") from error
+            raise SandboxError(
+                "the sandbox worker has ended", hint="it was killed, or the machine is out of memory"
+            ) from error
         finally:
             for fd in (*readers, *writers):
                 os.close(fd)
