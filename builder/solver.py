@@ -21,10 +21,11 @@ from store.records import KeyKind
 from store.spec import chain_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from builder.events import Event
     from builder.options import BuildOptions
     from builder.plan import Node, Plan
-    from collections.abc import Callable
     from store.records import Record
     from store.store import Store
 

@@ -22,7 +22,9 @@ def parse_ports(words: Iterable[str]) -> tuple[str, ...]:
         numbers, slash, protocol = word.partition("/")
         protocol = protocol.lower() if slash else "tcp"
         if protocol not in _PROTOCOLS:
-            raise PortError(f"invalid protocol {protocol!r} in port {word!r}", hint=f"it can be {', '.join(_PROTOCOLS)}")
+            raise PortError(
+                f"invalid protocol {protocol!r} in port {word!r}", hint=f"it can be {', '.join(_PROTOCOLS)}"
+            )
         # docker's `ip:host:container` form is accepted there, but only the container's port has a meaning here.
         first, dash, last = numbers.rpartition(":")[2].partition("-")
         low, high = _port(first, word), _port(last if dash else first, word)

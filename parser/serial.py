@@ -13,13 +13,19 @@ from parser import instructions
 from parser.instructions import Arg, Buildfile, Stage
 from parser.source import Source, Span
 
-_KINDS = {kind.__name__: kind for kind in vars(instructions).values() if dataclasses.is_dataclass(kind) and isinstance(kind, type)}
+_KINDS = {
+    kind.__name__: kind
+    for kind in vars(instructions).values()
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type)
+}
 _KINDS["Span"] = Span
 
 
 def to_json(buildfile: Buildfile) -> bytes:
     """Everything but the source, which the reader has."""
-    return json.dumps([buildfile.escape, _encode(buildfile.args), _encode(buildfile.stages)], separators=(",", ":")).encode()
+    return json.dumps(
+        [buildfile.escape, _encode(buildfile.args), _encode(buildfile.stages)], separators=(",", ":")
+    ).encode()
 
 
 def from_json(data: bytes, source: Source) -> Buildfile | None:
@@ -31,7 +37,9 @@ def from_json(data: bytes, source: Source) -> Buildfile | None:
         return None
     if not isinstance(escape, str) or not isinstance(decoded_args, tuple) or not isinstance(decoded_stages, tuple):
         return None
-    if not all(isinstance(arg, Arg) for arg in decoded_args) or not all(isinstance(stage, Stage) for stage in decoded_stages):
+    if not all(isinstance(arg, Arg) for arg in decoded_args) or not all(
+        isinstance(stage, Stage) for stage in decoded_stages
+    ):
         return None
     return Buildfile(source, escape, decoded_args, decoded_stages)
 

@@ -32,7 +32,10 @@ class Source:
         shown = line[start : start + _WIDTH]
         gutter = f"{span.line:>5} | "
         # Tabs stay tabs in both lines, so that the caret stands where the terminal puts the character.
-        before = "".join(character if character == "\t" else " " * len(_visible(character)) for character in line[start : span.column - 1])
+        before = "".join(
+            character if character == "\t" else " " * len(_visible(character))
+            for character in line[start : span.column - 1]
+        )
         return f"{gutter}{''.join(map(_visible, shown))}\n{' ' * (len(gutter) - 2)}| {before}^"
 
 

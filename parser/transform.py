@@ -167,14 +167,18 @@ class _Reader:
                 token = self._one(words, name, span)
                 command = self._command(token)
                 if not isinstance(command, ExecForm) or not command.argv:
-                    raise ParseError("SHELL takes a JSON list", self._span(token), hint='for instance SHELL ["/bin/bash", "-c"]')
+                    raise ParseError(
+                        "SHELL takes a JSON list", self._span(token), hint='for instance SHELL ["/bin/bash", "-c"]'
+                    )
                 return Shell(span, text, command.argv)
             case _:
                 raise AssertionError(keyword)
 
     def _from(self, words: list[Token], span: Span, text: str) -> From:
         if len(words) not in (1, 3) or (len(words) == 3 and words[1].lower() != "as"):
-            raise ParseError("FROM requires either one or three arguments", span, hint="FROM image, or FROM image AS name")
+            raise ParseError(
+                "FROM requires either one or three arguments", span, hint="FROM image, or FROM image AS name"
+            )
         alias = words[2].lower() if len(words) == 3 else None
         if alias is not None and not _STAGE_NAME.fullmatch(alias):
             raise ParseError(
@@ -204,7 +208,11 @@ class _Reader:
         for token in words:
             key, equals, _ = token.partition("=")
             if not equals:
-                raise ParseError(f"syntax error: can't find = in {token.value!r}", self._span(token), hint="it must be of the form name=value")
+                raise ParseError(
+                    f"syntax error: can't find = in {token.value!r}",
+                    self._span(token),
+                    hint="it must be of the form name=value",
+                )
             if not key:
                 raise ParseError(f"{name} names can not be blank", self._span(token))
             start = token.start_pos or 0
@@ -252,7 +260,9 @@ class _Reader:
         except (ValueError, RecursionError):
             return
         if isinstance(found, list) and not all(isinstance(item, str) for item in found):
-            raise ParseError("only string type is allowed in JSON format arrays", self._lines.span(start or 0, end or 0))
+            raise ParseError(
+                "only string type is allowed in JSON format arrays", self._lines.span(start or 0, end or 0)
+            )
 
     def _flags(self, name: str, tokens: list[Token]) -> dict[str, Word]:
         found: dict[str, Word] = {}

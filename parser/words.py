@@ -176,7 +176,9 @@ class _Expander:
             if modifier == "+":
                 return "" if missing else word
             if missing:
-                raise self._error(f"{name}: {word or ('is not allowed to be unset or empty' if colon else 'is not allowed to be unset')}")
+                raise self._error(
+                    f"{name}: {word or ('is not allowed to be unset or empty' if colon else 'is not allowed to be unset')}"
+                )
             return value or ""
         if colon or modifier not in ("#", "%", "/"):
             raise self._error(f"unsupported modifier ({':' if colon else ''}{modifier}) in the variable {name}")

@@ -6,7 +6,8 @@ import os
 
 import click
 
-from builder.build import BuildRequest, build as run_build, read_recipe
+from builder.build import BuildRequest, read_recipe
+from builder.build import build as run_build
 from builder.errors import BuildError
 from builder.options import BuildOptions, Network
 from parser import Source

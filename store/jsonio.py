@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from store.errors import InvalidImage
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 MAX_DEPTH = 64
 MAX_ITEMS = 100_000

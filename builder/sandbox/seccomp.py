@@ -245,8 +245,8 @@ def compile_profile(profile: Profile, caps: frozenset[str], machine: str, number
 
 
 def _open(name: str) -> TextIO:
-    path = os.path.join(os.path.dirname(__file__), name)  # noqa: PTH118, PTH120 - pathlib is slow to import
-    return open(path, encoding="utf-8")  # noqa: PTH123
+    path = os.path.join(os.path.dirname(__file__), name)
+    return open(path, encoding="utf-8")
 
 
 def read_profile() -> Profile:
