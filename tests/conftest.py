@@ -1,0 +1,41 @@
+"""What all tests stand on: a base image made of this machine's busybox, and a store that holds it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.cli import FIXTURES, Pybuild
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def base_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An OCI archive of the base image."""
+    path = tmp_path_factory.mktemp("base") / "base.tar"
+    subprocess.run([sys.executable, FIXTURES / "make_base.py", path], check=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def store_with_base(tmp_path_factory: pytest.TempPathFactory, base_archive: Path) -> Path:
+    """A store that holds only the base image; copied, never used."""
+    root = tmp_path_factory.mktemp("seed") / "store"
+    Pybuild(root)("import", base_archive)
+    return root
+
+
+@pytest.fixture
+def pybuild(tmp_path: Path, store_with_base: Path) -> Pybuild:
+    """The command, with a store of the test's own that holds the base image."""
+    assert os.geteuid() == 0, "the tests need root; `make test` asks sudo for it"
+    root = tmp_path / "store"
+    shutil.copytree(store_with_base, root, symlinks=True)
+    return Pybuild(root)
