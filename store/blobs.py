@@ -37,10 +37,18 @@ class Blobs:
         row = self._metadata.one("SELECT size FROM blobs WHERE digest = ?", str(digest))
         return int(str(row[0])) if row else None
 
+    def has(self, digest: Digest) -> bool:
+        """Whether the blob is there. One whose file was lost or cut short is not: who has the bytes may store it anew."""
+        size = self.size(digest)
+        try:
+            return size is not None and os.stat(self.path(digest)).st_size == size
+        except FileNotFoundError:
+            return False
+
     def put(self, data: bytes, scratch: str) -> Digest:
         """Store bytes; nothing happens where they are stored already. `scratch` is a free path in an ingest directory."""
         digest = Digest.of(data)
-        if self.size(digest) is None:
+        if not self.has(digest):
             with open(scratch, "xb") as file:
                 file.write(data)
             self.adopt(scratch, digest, len(data))
@@ -52,7 +60,7 @@ class Blobs:
         Idempotent: a nil result means that the content is stored, not that this call stored it. The file is gone
         afterwards in either case.
         """
-        if self.size(digest) is not None:
+        if self.has(digest):
             os.unlink(path)
             return
         os.chmod(path, 0o444)
@@ -60,7 +68,10 @@ class Blobs:
         os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
         os.rename(path, target)
         with self._metadata.transaction() as db:
-            db.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", (str(digest), size, self._metadata.boot))
+            db.execute(
+                "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE SET boot = excluded.boot",
+                (str(digest), size, self._metadata.boot),
+            )
 
     def open(self, digest: Digest) -> VerifyingReader:
         """Open a blob for reading; the reader fails at the end where the bytes are not those of the digest."""

@@ -97,19 +97,19 @@ class _Changes:
             for name in names:
                 here = path + b"/" + name if path else name
                 status = os.lstat(name, dir_fd=fd)
-                if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+                removed = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+                # A socket is of no use to anyone after its process ended; layers hold none, only the gap it left.
+                if removed or stat.S_ISSOCK(status.st_mode):
                     if self._below.lookup(here) is not None:
                         self._kept[here] = Entry(here, Kind.WHITEOUT)
                     continue
-                if stat.S_ISSOCK(status.st_mode):
-                    continue  # a socket is of no use to anyone after its process ended; layers leave it out
                 refuse_reserved(here)
                 xattrs = self._xattrs(fd, name, status, here)
                 row = self._row(here, status, xattrs)
                 self._judge(row, status)
                 if row.kind is Kind.DIRECTORY:
                     self._directories[here] = row
-                    yield here, hidden or OPAQUE in xattrs
+                    yield here, hidden or xattrs.get(OPAQUE) == b"y"
             if hidden:
                 kept = set(names)
                 for lower in self._below.readdir(path):

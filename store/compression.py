@@ -23,6 +23,9 @@ _CHUNK = 1 << 18
 EXPANDED_LIMIT = 64 << 30  # bytes of one expanded layer
 RATIO_LIMIT = 200  # beyond RATIO_FREE expanded bytes
 RATIO_FREE = 1 << 30
+# Bytes given to a decompressor at once: what comes out is memory that the sender chooses. DEFLATE makes 1032 bytes of
+# one, a zstd block of 4 bytes up to 128 KiB: 16 and 32 MiB at the most.
+_SLICES = {"gzip": 1 << 14, "zstd": 1 << 10}
 
 
 class Compression(Enum):
@@ -60,13 +63,14 @@ class Expander:
     def __init__(self, raw: Readable, compression: Compression | None = None, *, limit: int = EXPANDED_LIMIT) -> None:
         """`compression` None means: look at the first bytes. Raises InvalidImage while reading."""
         self._raw = raw
-        self._pending = raw.read(_CHUNK)
-        self.kind = compression if compression is not None else sniff(self._pending)
+        self._chunk = raw.read(_CHUNK)
+        self._at = 0  # bytes of the chunk already given to the decompressor
+        self.kind = compression if compression is not None else sniff(self._chunk)
         self._limit = limit
         self._hash = hashlib.sha256()
         self._buffer = bytearray()
         self._taken = 0  # bytes of the buffer already given out
-        self.read_bytes = len(self._pending)
+        self.read_bytes = len(self._chunk)
         self.expanded_bytes = 0
         self._stream: _Decompressor | None = None
         self._ended = False
@@ -89,10 +93,11 @@ class Expander:
         return Digest("sha256", self._hash.hexdigest())
 
     def _fill(self) -> None:
-        data = self._pending or self._raw.read(_CHUNK)
-        if not self._pending:
-            self.read_bytes += len(data)
-        self._pending = b""
+        if self._at == len(self._chunk):
+            self._chunk, self._at = self._raw.read(_CHUNK), 0
+            self.read_bytes += len(self._chunk)
+        data = self._chunk[self._at : self._at + _SLICES.get(self.kind.value, _CHUNK)]
+        self._at += len(data)
         if self.kind is Compression.UNCOMPRESSED:
             self._ended = not data
             self._give(data)
@@ -115,7 +120,7 @@ class Expander:
         except Exception as error:  # each library has its own class for damaged data
             raise InvalidImage(f"damaged {self.kind.value} stream: {error}") from error
         if self._stream.eof:
-            self._pending = self._stream.unused_data  # members may follow one another
+            self._at -= len(self._stream.unused_data)  # members may follow one another
 
     def _open(self) -> _Decompressor:
         if self.kind is Compression.GZIP:

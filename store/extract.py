@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 MAX_ENTRIES = 5_000_000
 MAX_DEPTH = 4096  # components of one path
+_MAX_NAME = 255  # bytes of one component, NAME_MAX of every file system of Linux
+_MAX_LINK = 4095  # bytes of a symbolic link's target, which symlink(2) takes
+_MAX_XATTR = 65_536  # bytes of an attribute's value, XATTR_SIZE_MAX
+_MAX_IMPLIED = 64 << 20  # bytes of all paths that the archive implies and does not spend a header on
 
 _KINDS = {
     tarformat.REGULAR: Kind.FILE,
@@ -43,6 +47,8 @@ def clean_path(name: bytes) -> bytes:
         raise UnsafePath(f"entry {show(name)}: leaves the root", hint="the layer is damaged or hostile")
     if len(name) > MAX_PATH or len(parts) > MAX_DEPTH:
         raise UnsafePath(f"entry {show(name)}: longer than {MAX_PATH} bytes or {MAX_DEPTH} components")
+    if parts and len(max(parts, key=len)) > _MAX_NAME:
+        raise UnsafePath(f"entry {show(name)}: a component of more than {_MAX_NAME} bytes")
     return b"/".join(parts)
 
 
@@ -73,6 +79,8 @@ class _LayerReader:
         self._found: dict[bytes, Entry] = {}
         self._removed: set[bytes] = set()
         self._opaque: set[bytes] = set()
+        self._implied = 0
+        self._inside_of: dict[bytes, set[bytes]] | None = None  # directory -> what was put into it, once asked for
 
     def place(self, member: Member) -> Entry:
         """The entry that a member means."""
@@ -97,7 +105,11 @@ class _LayerReader:
             if kind is Kind.CHAR and member.devmajor == member.devminor == 0:
                 raise UnsafePath(f"entry {show(path)}: a device 0:0 means a removal to overlayfs and cannot be stored")
             rdev = os.makedev(member.devmajor, member.devminor)
-        for key, _ in member.xattrs:
+        if kind is Kind.SYMLINK and not 0 < len(member.linkname) <= _MAX_LINK:
+            raise UnsafePath(f"entry {show(path)}: a link target of no or of more than {_MAX_LINK} bytes")
+        for key, value in member.xattrs:
+            if not 0 < len(key) <= _MAX_NAME or b"\0" in key or len(value) > _MAX_XATTR:
+                raise UnsafePath(f"entry {show(path)}: attribute {show(key[:80])} is longer than any file can have")
             if key.startswith((b"trusted.overlay.", b"user.overlay.")):
                 raise UnsafePath(f"entry {show(path)}: attribute {show(key)} would control overlayfs")
         return Entry(
@@ -116,25 +128,27 @@ class _LayerReader:
                 self._opaque.add(entry.path)
             else:
                 self._removed.add(entry.path)
+                self._note(entry.path)
             return
         before = self._found.get(entry.path)
         if before is not None and before.kind is Kind.DIRECTORY and entry.kind is not Kind.DIRECTORY:
-            # A file takes the place of a directory and of all that the archive put into it before.
-            prefix = entry.path + b"/"
-            for path in [path for path in self._found if path.startswith(prefix)]:
-                del self._found[path]
-            self._removed = {path for path in self._removed if not path.startswith(prefix)}
-            self._opaque.discard(entry.path)
+            self._empty(entry.path)
         self._found[entry.path] = entry
+        self._note(entry.path)
 
     def entries(self) -> list[Entry]:
         """All entries in order."""
         found = dict(self._found)
-        for path in self._opaque:
+        opaque = set(self._opaque)
+        for path in self._removed:
+            # What was removed below and is a directory of this layer has nothing of the old one in it.
+            if path in found and found[path].kind is Kind.DIRECTORY:
+                opaque.add(path)
+        for path in opaque:
             found[path] = found[path]._replace(opaque=True)
         for path in self._removed:
             # Below an opaque directory nothing is left to remove, and overlayfs would list the marker.
-            if parent_of(path) not in self._opaque:
+            if parent_of(path) not in opaque:
                 found.setdefault(path, Entry(path, Kind.WHITEOUT))
         return sorted(_repair_links(found), key=lambda entry: sort_key(entry.path))
 
@@ -151,7 +165,38 @@ class _LayerReader:
 
     def _lookup(self, path: bytes) -> Entry | None:
         """What is at a path when this layer, as far as it was read, lies on those below."""
-        return self._found.get(path) or (None if path in self._removed else self._below.lookup(path))
+        return self._found.get(path) or self._from_below(path)
+
+    def _from_below(self, path: bytes) -> Entry | None:
+        """What the layers below have at a path, unless this one has removed it."""
+        if path in self._removed:
+            return None
+        step = path
+        while step and (self._removed or self._opaque):
+            step = parent_of(step)
+            if step in self._removed or step in self._opaque:
+                return None
+        return self._below.lookup(path)
+
+    def _empty(self, path: bytes) -> None:
+        """A file takes the place of a directory, and of all that the archive put into it before."""
+        if self._inside_of is None:
+            # Few layers need it; it makes the work depend on what goes away, not on the size of the layer.
+            self._inside_of = {}
+            for known in (*self._found, *self._removed):
+                self._note(known)
+        pending = [path]
+        while pending:
+            directory = pending.pop()
+            self._opaque.discard(directory)
+            for gone in self._inside_of.pop(directory, ()):
+                self._found.pop(gone, None)
+                self._removed.discard(gone)
+                pending.append(gone)
+
+    def _note(self, path: bytes) -> None:
+        if self._inside_of is not None:
+            self._inside_of.setdefault(parent_of(path), set()).add(path)
 
     def _is_directory(self, path: bytes) -> bool:
         entry = self._found.get(path)
@@ -159,8 +204,12 @@ class _LayerReader:
 
     def _make_parents(self, path: bytes) -> None:
         missing = []
+        shown = path
         while (path := parent_of(path)) and not self._is_directory(path):
             missing.append(path)
+            self._implied += len(path)
+        if self._implied > _MAX_IMPLIED:
+            raise InvalidImage(f"entry {show(shown)}: more than {_MAX_IMPLIED} bytes of parents without an entry")
         for directory in reversed(missing):
             self._directory(directory)
 
@@ -170,10 +219,11 @@ class _LayerReader:
             return
         if path in self._found:
             raise UnsafePath(f"entry {show(path)}: is no directory, yet the layer puts entries below it")
-        below = self._below.lookup(path) if path not in self._removed else None
+        below = self._from_below(path)
         if below is None or below.kind is not Kind.DIRECTORY:
             below = ROOT
         self._found[path] = below._replace(path=path, opaque=False)
+        self._note(path)
 
     def _hardlink(self, path: bytes, member: Member) -> Entry:
         target = clean_path(member.linkname)
@@ -191,13 +241,13 @@ def _repair_links(found: dict[bytes, Entry]) -> Iterable[Entry]:
 
     A later entry may have replaced the name that others link to; they keep the old file, as on a real disk.
     """
-    groups: dict[tuple[bytes, int, bytes], bytes] = {}
+    groups: dict[tuple[bytes, Entry], bytes] = {}
     linked = {entry.hardlink for entry in found.values() if entry.hardlink}
     for path in sorted(found, key=sort_key):
         entry = found[path]
         if not entry.hardlink and path not in linked:
             yield entry
             continue
-        key = (entry.hardlink or path, entry.offset, entry.link)
+        key = (entry.hardlink or path, entry._replace(path=b"", hardlink=b""))
         first = groups.setdefault(key, path)
         yield entry._replace(hardlink=b"" if first == path else first)

@@ -61,23 +61,23 @@ def remove_tree(parent_fd: int, name: str | bytes) -> None:
     """
     if _unlink(parent_fd, name):
         return
-    names: list[str | bytes] = []
     fd = _enter(parent_fd, name)
     try:
-        while True:
-            below = _clear(fd)
-            if below is not None:
-                names.append(below)
-                child = _enter(fd, below)
+        # Of each directory on the way down, the sub-directories that are still there; the last of each is at hand.
+        pending = [_clear(fd)]
+        while pending:
+            if pending[-1]:
+                child = _enter(fd, pending[-1][-1])
                 os.close(fd)
                 fd = child
-            elif names:
+                pending.append(_clear(fd))
+                continue
+            pending.pop()
+            if pending:
                 up = os.open("..", _DIRECTORY, dir_fd=fd)
                 os.close(fd)
                 fd = up
-                os.rmdir(names.pop(), dir_fd=fd)
-            else:
-                break
+                os.rmdir(pending[-1].pop(), dir_fd=fd)
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=parent_fd)
@@ -104,11 +104,11 @@ def _enter(parent_fd: int, name: str | bytes) -> int:
         os.close(fd)
 
 
-def _clear(fd: int) -> bytes | None:
-    """Remove the files of a directory; name one sub-directory that is still there, or None."""
+def _clear(fd: int) -> list[bytes]:
+    """Remove the files and the empty directories of a directory; name the sub-directories that are still there."""
     with os.scandir(fd) as entries:
         names = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
-    directory = None
+    left = []
     for name, is_directory in names:
         if not is_directory:
             os.unlink(name, dir_fd=fd)
@@ -116,8 +116,8 @@ def _clear(fd: int) -> bytes | None:
             try:
                 os.rmdir(name, dir_fd=fd)
             except OSError:
-                directory = name
-    return directory
+                left.append(name)
+    return left
 
 
 def read_regular(fd: int, limit: int, what: str) -> bytes:

@@ -80,7 +80,7 @@ def _images(store: Store) -> Iterator[tuple[int, str]]:
             for layer in manifest.layers:
                 if store.blobs.size(layer.digest) is None:
                     problem = f"image {manifest_digest}: layer {layer.digest} is missing"
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             problem = f"image {manifest_digest}: {error}"
         yield 1, problem
     for name, target in store.metadata.all(
@@ -94,12 +94,13 @@ def _garbage(store: Store) -> Iterator[str]:
     """Files without a row."""
     for part, table, column in (
         ("blobs/sha256", "blobs", "digest"),
+        ("blobs/sha512", "blobs", "digest"),
         ("tocs", "changesets", "id"),
         ("trees", "trees", "id"),
     ):
         directory = f"{store.root}/{part}"
         names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
         for name in names:
-            key = f"sha256:{name}" if table == "blobs" else name
+            key = f"{os.path.basename(part)}:{name}" if table == "blobs" else name
             if not store.metadata.one(f"SELECT 1 FROM {table} WHERE {column} = ?", key):
                 yield f"{part}/{name}"

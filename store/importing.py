@@ -17,6 +17,7 @@ from store.digest import Digest
 from store.errors import DigestMismatch, InvalidImage, NotFound, StoreError
 from store.extract import read_layer
 from store.files import no_space
+from store.jsonio import Fields, load_object
 from store.layout import NAME_ANNOTATION, REF_ANNOTATION, ArchiveFiles, looks_like_layout
 from store.reference import Reference
 from store.spec import (
@@ -56,20 +57,29 @@ def import_archive(store: Store, path: str, name: Reference | None, now: int) ->
 
     `name` overrides the names that the archive gives; a root filesystem needs one. Raises StoreError, OSError.
     """
-    with open(path, "rb") as file, _whole_tar(store, file) as tar:
+    try:
+        with open(path, "rb") as file:
+            found = _read_archive(store, path, file, name)
+        store.seal()
+    except OSError as error:
+        raise no_space(error, store.root) from error
+    for digest, names in found:
+        store.images.tag(names, digest, now, recipe=f"import {os.path.basename(path)}")
+    return found
+
+
+def _read_archive(
+    store: Store, path: str, file: BinaryIO, name: Reference | None
+) -> list[tuple[Digest, list[Reference]]]:
+    with _whole_tar(store, file) as tar:
         if not looks_like_layout(tar):
             if name is None:
                 raise InvalidImage(
                     f"{path} holds a root filesystem, which has no name", hint="give one: pybuild import FILE NAME"
                 )
             file.seek(0)
-            found = [(_import_rootfs(store, file), [name])]
-        else:
-            found = _import_layout(store, ArchiveFiles(tar), name)
-    store.seal()
-    for digest, names in found:
-        store.images.tag(names, digest, now, recipe=f"import {os.path.basename(path)}")
-    return found
+            return [(_import_rootfs(store, file), [name])]
+        return _import_layout(store, ArchiveFiles(tar), name)
 
 
 @contextmanager
@@ -90,13 +100,14 @@ def _whole_tar(store: Store, file: BinaryIO) -> Iterator[BinaryIO]:
                 plain.write(chunk)
             plain.flush()
             yield plain
-    except OSError as error:
-        raise no_space(error, store.root) from error
     finally:
         os.unlink(path)
 
 
 def _import_layout(store: Store, files: ArchiveFiles, name: Reference | None) -> list[tuple[Digest, list[Reference]]]:
+    version = Fields(load_object(files.read(b"oci-layout", 4096), "oci-layout", limit=4096), "oci-layout")
+    if version.text("imageLayoutVersion").partition(".")[0] != "1":
+        raise version.wrong("imageLayoutVersion", "1.0.0")
     index = Index.from_bytes(files.read(b"index.json", MANIFEST_LIMIT))
     if not index.manifests:
         raise InvalidImage("index.json lists no image")
@@ -149,7 +160,10 @@ def _import_layer(
     store: Store, files: ArchiveFiles, layer: Descriptor, parent: int | None, diff_id: Digest, chain: Digest
 ) -> int:
     known = store.snapshots.by_chain(chain)
-    if known is not None and store.blobs.size(layer.digest) is not None:
+    if known is not None and any(
+        (blob.digest, blob.size) == (layer.digest, layer.size) and store.blobs.has(blob.digest)
+        for blob in store.changesets.blobs_of(diff_id)
+    ):
         return known
     with _named(layer.digest):
         compression = _COMPRESSIONS.get(layer.media_type)
@@ -177,23 +191,20 @@ def _import_rootfs(store: Store, file: BinaryIO) -> Digest:
     """A tar of files becomes an image of one layer. Its bytes stay as they are: only compression is added."""
     scratch = store.ingest.new_path()
     expander = Expander(file)
-    try:
-        with open(scratch, "xb") as out:
-            if expander.kind is Compression.UNCOMPRESSED:
-                compressor = Compressor(out, Compression.GZIP)
-                entries = read_layer(_Tee(expander, compressor.write), store.snapshots.view(None))
-                diff_id = expander.diff_id()
-                digest, size, compression = compressor.finish(), compressor.size, Compression.GZIP
-            else:
-                entries = read_layer(expander, store.snapshots.view(None))
-                diff_id = expander.diff_id()
-                file.seek(0)
-                copier = Compressor(out, Compression.UNCOMPRESSED)
-                while chunk := file.read(1 << 20):
-                    copier.write(chunk)
-                digest, size, compression = copier.finish(), copier.size, expander.kind
-    except OSError as error:
-        raise no_space(error, store.root) from error
+    with open(scratch, "xb") as out:
+        if expander.kind is Compression.UNCOMPRESSED:
+            compressor = Compressor(out, Compression.GZIP)
+            entries = read_layer(_Tee(expander, compressor.write), store.snapshots.view(None))
+            diff_id = expander.diff_id()
+            digest, size, compression = compressor.finish(), compressor.size, Compression.GZIP
+        else:
+            entries = read_layer(expander, store.snapshots.view(None))
+            diff_id = expander.diff_id()
+            file.seek(0)
+            copier = Compressor(out, Compression.UNCOMPRESSED)
+            while chunk := file.read(1 << 20):
+                copier.write(chunk)
+            digest, size, compression = copier.finish(), copier.size, expander.kind
     store.blobs.adopt(scratch, digest, size)
     chain = chain_id((diff_id,))
     snapshot = store.snapshots.by_chain(chain)

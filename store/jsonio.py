@@ -18,8 +18,9 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 MAX_DEPTH = 64
 MAX_ITEMS = 100_000
 MAX_DIGITS = 20
-# Strings are skipped whole, so that a bracket inside of one does not count.
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]|[,:]', re.DOTALL)
+# Strings are skipped whole, so that a bracket inside of one does not count. One without an end is skipped to the end
+# of the document: to try again at each quote in it would take quadratic time.
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"?+|[\[{]|[\]}]|[,:]', re.DOTALL)
 
 
 def load_object(data: bytes, what: str, *, limit: int) -> dict[str, Json]:
@@ -41,6 +42,11 @@ def load_object(data: bytes, what: str, *, limit: int) -> dict[str, Json]:
         raise InvalidImage(f"{what} is no JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidImage(f"{what} is no JSON object")
+    if b"\\u" in data:
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise InvalidImage(f"{what}: half of a surrogate pair is no text") from None
     return value
 
 
@@ -61,7 +67,7 @@ def _check_structure(data: bytes, what: str) -> None:
             depth -= 1
         elif token == b",":
             items += 1
-            if items > MAX_ITEMS:
+            if items >= MAX_ITEMS:
                 raise InvalidImage(f"{what} has more than {MAX_ITEMS} items")
 
 

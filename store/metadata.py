@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from store.errors import StoreError
+from store.errors import NoSpace, StoreBusy, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ class Metadata:
             self._prepare(path)
         except sqlite3.DatabaseError as error:
             self._db.close()
-            raise StoreError(f"{path}: {error}", hint="pybuild fsck tells what is damaged") from error
+            raise _translate(error, f"{path}: ") from error
         except BaseException:
             self._db.close()
             raise
@@ -86,14 +86,19 @@ class Metadata:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; other processes wait."""
-        self._db.execute("BEGIN IMMEDIATE")
+        """All or nothing; other processes wait. Raises NoSpace, StoreBusy, StoreError when the file refuses."""
         try:
-            yield self._db
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                # A full disk or an I/O error has ended the transaction already.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as error:
+            raise _translate(error) from error
 
     @contextmanager
     def durable_transaction(self) -> Iterator[sqlite3.Connection]:
@@ -107,12 +112,15 @@ class Metadata:
 
     def one(self, query: str, *values: object) -> tuple[object, ...] | None:
         """The first row of a question, or None."""
-        row: tuple[object, ...] | None = self._db.execute(query, values).fetchone()
-        return row
+        found = self.all(query, *values)
+        return found[0] if found else None
 
     def all(self, query: str, *values: object) -> list[tuple[object, ...]]:
         """All rows of a question."""
-        return self._db.execute(query, values).fetchall()
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _translate(error) from error
 
     def check(self) -> list[str]:
         """What SQLite itself finds wrong with the file and its references."""
@@ -141,3 +149,14 @@ class Metadata:
             with self.transaction() as db:
                 for table in SEALABLE:
                     db.execute(f"DELETE FROM {table} WHERE {stale}", (self.boot,))
+
+
+def _translate(error: sqlite3.DatabaseError, where: str = "the store's tables: ") -> StoreError:
+    """The StoreError for what SQLite says."""
+    match getattr(error, "sqlite_errorcode", None):
+        case sqlite3.SQLITE_FULL:
+            return NoSpace(f"{where}no space left", hint="free some space, or choose another --root")
+        case sqlite3.SQLITE_BUSY:
+            return StoreBusy(f"{where}in use by another process for more than {_WAIT_SECONDS:.0f} seconds")
+        case _:
+            return StoreError(f"{where}{error}", hint="pybuild fsck tells what is damaged")

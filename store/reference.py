@@ -20,7 +20,9 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DEFAULT_DOMAIN = "docker.io"
 _LEGACY_DOMAIN = "index.docker.io"
 _LIBRARY = "library/"
+_HEX_ID = re.compile(r"[0-9a-f]{64}")
 MAX_LENGTH = 255  # of domain and path
+_MAX_TEXT = MAX_LENGTH + len(":") + 128 + len("@sha512:") + 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,10 @@ class Reference:
         """Read a name. Raises InvalidImage, with a hint where the mistake is a common one."""
         if text == "scratch":
             raise InvalidImage("scratch is no image", hint="it means an empty root filesystem, and only after FROM")
+        if len(text) > _MAX_TEXT:
+            raise InvalidImage(f"an image name of more than {_MAX_TEXT} characters")
+        if _HEX_ID.fullmatch(text):
+            raise InvalidImage(f"{text!r} cannot be a name", hint="it reads as the digest of an image")
         rest, at, digest_text = text.partition("@")
         digest = Digest.parse(digest_text) if at else None
         tag = None

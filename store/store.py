@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from store.blobs import Blobs
 from store.changeset import Changesets, Snapshots
 from store.errors import StoreBusy, StoreError
-from store.files import remove_tree, syncfs, try_lock
+from store.files import no_space, remove_tree, syncfs, try_lock
 from store.images import Images
 from store.ingest import Ingest, sweep
 from store.metadata import SEALABLE, Metadata
@@ -53,11 +53,17 @@ class Store:
         try:
             self._lock = self._prepare()
         except OSError as error:
+            if isinstance(full := no_space(error, self.root), StoreError):
+                raise full from error
             raise StoreError(
                 f"cannot use the store {self.root}: {error.strerror}", hint="choose another place with --root"
             ) from error
         try:
             self.metadata = Metadata(f"{self.root}/metadata.db", _boot_id())
+        except BaseException:
+            os.close(self._lock)
+            raise
+        try:
             self.blobs = Blobs(f"{self.root}/blobs", self.metadata)
             self.changesets = Changesets(self.root, self.metadata, self.blobs)
             self.snapshots = Snapshots(self.metadata, self.changesets)
@@ -65,8 +71,11 @@ class Store:
             self.images = Images(self.metadata, self.blobs)
             sweep(f"{self.root}/ingest")
             self.ingest = Ingest(f"{self.root}/ingest")
-        except BaseException:
+        except BaseException as error:
+            self.metadata.close()
             os.close(self._lock)
+            if isinstance(error, OSError):
+                raise no_space(error, self.root) from error
             raise
         self._sealed_at = time.monotonic()
 

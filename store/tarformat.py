@@ -60,6 +60,10 @@ def show(name: bytes) -> str:
     return f'"{text if len(text) <= 300 else text[:300] + "…"}"'
 
 
+class _BadField(Exception):
+    """A field of a header is none; whoever knows the entry's name says whose."""
+
+
 class TarReader:
     """Iterates over the members of a stream; between two members their data can be read once, in order."""
 
@@ -90,9 +94,13 @@ class TarReader:
                 record = self._extended(size)
                 match kind:
                     case b"L":
-                        long_name = record.rstrip(b"\0")
+                        if long_name is not None:
+                            raise InvalidImage("tar: two long names for one entry")
+                        long_name = _text(record)
                     case b"K":
-                        long_link = record.rstrip(b"\0")
+                        if long_link is not None:
+                            raise InvalidImage("tar: two long link names for one entry")
+                        long_link = _text(record)
                     case b"x":
                         if pax:
                             raise InvalidImage("tar: two PAX headers for one entry")
@@ -127,18 +135,27 @@ class TarReader:
             raise InvalidImage(f"entry {show(name)}: sparse files are not supported in a layer")
         if b"\0" in name or b"\0" in link:
             raise UnsafePath(f"entry {show(name)}: the name holds a NUL byte")
+        try:
+            return self._entry(header, name, link, kind, size, pax)
+        except _BadField as error:
+            raise InvalidImage(f"entry {show(name)}: {error}") from None
+
+    def _entry(
+        self, header: bytes, name: bytes, link: bytes, kind: bytes, size: int, pax: Mapping[str, bytes]
+    ) -> Member:
         if "size" in pax:
-            size = _decimal(pax["size"], "size")
+            size = _agreed_size(size, _decimal(pax["size"], "size"))
         has_data = kind in _WITH_DATA
-        if not has_data and kind != HARDLINK:
-            # Old writers give a directory a size; nobody stores data for it, so nobody may count it.
-            size = 0
-        elif kind == HARDLINK:
+        if not has_data:
+            # Some writers repeat the file's size in a hard link, and no reader looks for data behind it. Behind all
+            # else some readers would, and others would not.
+            if size and kind != HARDLINK:
+                raise _BadField(f"a size of {size} bytes, where no data can follow")
             size = 0
         if has_data and name.endswith(b"/"):
             kind = DIRECTORY  # V7 archives know no type for directories
             if size:
-                raise InvalidImage(f"entry {show(name)}: a directory with data")
+                raise _BadField("a directory with data")
         self._left = size if has_data else 0
         self._padding = -self._left % BLOCK
         device = kind in (CHAR, BLOCK_DEVICE)
@@ -151,8 +168,8 @@ class TarReader:
             size=size,
             mtime=_seconds(pax["mtime"]) if "mtime" in pax else _number(header[136:148], "mtime", signed=True),
             linkname=link if kind in (HARDLINK, SYMLINK) else b"",
-            devmajor=_number(header[329:337], "devmajor", 31) if device else 0,
-            devminor=_number(header[337:345], "devminor", 31) if device else 0,
+            devmajor=_number(header[329:337], "devmajor", 12) if device else 0,  # the widths of Linux's dev_t
+            devminor=_number(header[337:345], "devminor", 20) if device else 0,
             xattrs=tuple(
                 sorted(
                     (key[len(XATTR) :].encode("utf-8", "surrogateescape"), value)
@@ -232,13 +249,16 @@ def _global(records: dict[str, bytes]) -> Mapping[str, bytes]:
 
 def _checked_header(header: bytes) -> int:
     """Verify the checksum and return the header's size field."""
-    stored = _number(header[148:156], "checksum")
+    try:
+        stored, size = _number(header[148:156], "checksum"), _number(header[124:136], "size")
+    except _BadField as error:
+        raise InvalidImage(f"tar: {error}") from None
     total = sum(header) - sum(header[148:156]) + 8 * 32
     if stored != total:
         signed = sum(b - 256 if b > 127 else b for b in header[:148] + header[156:]) + 8 * 32
         if stored != signed:
             raise InvalidImage("tar: a header has a wrong checksum")
-    return _number(header[124:136], "size", 63)
+    return size
 
 
 def _text(field: bytes) -> bytes:
@@ -257,32 +277,39 @@ def _number(field: bytes, what: str, bits: int = 63, *, signed: bool = False) ->
         digits, _, rest = field.lstrip(b" ").partition(b"\0")
         digits = digits.rstrip(b" ")
         if rest.strip(b"\0 ") or digits.strip(b"01234567"):
-            raise InvalidImage(f"tar: field {what} is no number")
+            raise _BadField(f"field {what} is no number")
         value = int(digits, 8) if digits else 0
     if value >> bits or (value < 0 and not signed):
         if not (signed and -(1 << bits) <= value < 0):
-            raise InvalidImage(f"tar: field {what} is out of range")
+            raise _BadField(f"field {what} is out of range")
     return value
 
 
 def _decimal(value: bytes, what: str) -> int:
     if not value.isdigit() or len(value) > 19 or int(value) >> 63:
-        raise InvalidImage(f"tar: PAX {what} {value[:40]!r} is out of range")
+        raise _BadField(f"PAX {what} {value[:40]!r} is out of range")
     return int(value)
+
+
+def _agreed_size(size: int, pax: int) -> int:
+    """The size of an entry that has a PAX one. The header may be silent only about what it cannot hold."""
+    if size != pax and not (pax >= _OCTAL_12 and size in (0, _OCTAL_12 - 1)):
+        raise _BadField(f"its PAX header says {pax} bytes, its own header {size}")
+    return pax
 
 
 def _id(number: int, what: str) -> int:
     if number >= 0xFFFFFFFF:  # (uid_t)-1 means "unchanged" to chown(2)
-        raise InvalidImage(f"tar: {what} {number} is out of range")
+        raise _BadField(f"{what} {number} is out of range")
     return number
 
 
 def _seconds(value: bytes) -> int:
     """Whole seconds of a PAX time, towards minus infinity, as the image writers cut it."""
     sign = value.startswith(b"-")
-    whole, _, fraction = value.lstrip(b"-").partition(b".")
+    whole, _, fraction = value.removeprefix(b"-").partition(b".")
     if not whole.isdigit() or (fraction and not fraction.isdigit()) or len(whole.lstrip(b"0")) > 18:
-        raise InvalidImage(f"tar: PAX mtime {value[:40]!r} is no time")
+        raise _BadField(f"PAX mtime {value[:40]!r} is no time")
     return -int(whole) - (1 if fraction.strip(b"0") else 0) if sign else int(whole)
 
 

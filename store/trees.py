@@ -28,6 +28,7 @@ OPAQUE = "user.overlay.opaque"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
+_NOT_KEPT = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSPC, errno.E2BIG, errno.ERANGE))
 _SHORT = 4000  # bytes of a path that one system call takes
 
 
@@ -177,7 +178,8 @@ class _TreeMaker:
             except OSError as error:
                 # Attributes that this namespace or file system cannot hold stay in the blob, which is what is exported.
                 # Capabilities are part of what a layer means: without them the tree would be wrong.
-                if key == b"security.capability" or error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL):
+                # ENOSPC: more than a file's attributes may take on this file system; a full disk shows at the next file.
+                if key == b"security.capability" or error.errno not in _NOT_KEPT:
                     raise OSError(
                         error.errno, f"{error.strerror}: {show(entry.path)}, attribute {show(key)}"
                     ) from error

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 ROOT = Entry(b"", Kind.DIRECTORY, 0o755)  # of an image whose layers say nothing about their root
 MAX_LINKS = 40  # as the kernel's MAXSYMLINKS
+_MAX_STEPS = 16_384  # components walked in one resolution; the kernel's limit is one of bytes
 
 
 class LinkLoop(Exception):
-    """A path leads through more than MAX_LINKS symbolic links."""
+    """A path leads through more than MAX_LINKS symbolic links, or they lead further than any real path."""
 
 
 def resolve(lookup: Callable[[bytes], Entry | None], path: bytes, *, follow_last: bool = True) -> bytes:
@@ -27,28 +28,31 @@ def resolve(lookup: Callable[[bytes], Entry | None], path: bytes, *, follow_last
 
     ".." at the root stays there, absolute targets start at the root. Raises LinkLoop.
     """
-    done: list[bytes] = []
+    done = b""
     todo = path.split(b"/")[::-1]
-    links = 0
+    links = steps = 0
     while todo:
         part = todo.pop()
         if part in (b"", b"."):
             continue
+        steps += 1
+        if steps > _MAX_STEPS:
+            raise LinkLoop(path)
         if part == b"..":
-            if done:
-                done.pop()
+            done = parent_of(done)
             continue
-        entry = lookup(b"/".join((*done, part))) if (todo or follow_last) else None
+        here = done + b"/" + part if done else part
+        entry = lookup(here) if (todo or follow_last) else None
         if entry is None or entry.kind is not Kind.SYMLINK:
-            done.append(part)
+            done = here
             continue
         links += 1
         if links > MAX_LINKS:
             raise LinkLoop(path)
         if entry.link.startswith(b"/"):
-            done = []
+            done = b""
         todo += entry.link.split(b"/")[::-1]
-    return b"/".join(done)
+    return done
 
 
 class View:
