@@ -91,6 +91,9 @@ class _LayerReader:
                 raise UnsafePath(f"entry {show(member.name)}: may not change the type of the root")
         else:
             path = self._inside(path, member.name)
+        if whiteout.PREFIX in path:
+            for part in path.split(b"/")[:-1]:
+                whiteout.refuse_reserved(part)
         name = path.rpartition(b"/")[2]
         if name == whiteout.OPAQUE:
             return Entry(parent_of(path), Kind.WHITEOUT, opaque=True)
