@@ -1,0 +1,378 @@
+"""What a step changed, by real overlays: upper directory -> table of contents -> tar -> tree, and the same to be seen."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from store import trees
+from store.changes import TreeContent, changes
+from store.compression import Compression
+from store.errors import InvalidImage, UnsafePath
+from store.extract import read_layer
+from store.layers import Layer, write_layer
+from store.tarformat import BLOCK_DEVICE, CHAR
+from store.toc import Entry, Kind, Toc
+from store.view import View
+from tests.support.overlays import overlaid
+from tests.support.tars import directory, entry, hardlink, symlink, tar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OLD = 1_000_000_000
+CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
+BASE = tar(
+    directory(b"./", mtime=OLD),
+    directory(b"d/", mode=0o750, uid=5, mtime=OLD),
+    entry(b"d/a", data=b"aaa", mtime=OLD),
+    entry(b"d/b", data=b"bbb", mtime=OLD),
+    directory(b"d/sub/", mtime=OLD),
+    entry(b"d/sub/c", data=b"ccc", mtime=OLD),
+    entry(b"dev", CHAR, device=(1, 3), mode=0o666, mtime=OLD),
+    entry(b"disk", BLOCK_DEVICE, device=(8, 1), mtime=OLD),
+    entry(b"f", data=b"fff", mtime=OLD),
+    hardlink(b"g", b"f"),
+    symlink(b"l", b"f", mtime=OLD),
+    entry(b"ping", data=b"x", mtime=OLD, xattrs=((b"security.capability", CAPABILITY),)),
+)
+
+
+def opened(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+@dataclass
+class Stack:
+    """Layers on one another, each as table of contents and as tree."""
+
+    place: Path
+    tocs: list[Toc]
+    lowers: list[str]
+
+    def add(self, data: bytes) -> list[Entry]:
+        entries = read_layer(io.BytesIO(data), View(self.tocs))
+        root = self.place / f"tree{len(self.tocs)}"
+        root.mkdir()
+        fd = opened(root)
+        trees.make_tree(entries, io.BytesIO(data), fd)
+        os.close(fd)
+        self.tocs.insert(0, Toc.of(entries))
+        self.lowers.insert(0, str(root))
+        return entries
+
+    def step(
+        self, action: Callable[[Path], object], scaffold: Toc | None = None
+    ) -> tuple[Layer, bytes, dict[str, tuple[object, ...]]]:
+        """Do something on top; return the layer, its tar, and what was to be seen in the end."""
+        upper = self.place / f"upper{len(self.tocs)}"
+        upper.mkdir()
+        root = View(self.tocs).lookup(b"")
+        assert root is not None
+        os.chown(upper, root.uid, root.gid)
+        upper.chmod(root.mode)
+        seen = overlaid(
+            self.lowers, str(upper), str(self.place / f"mount{len(self.tocs)}"), lambda merged: action(Path(merged))
+        )
+        fd = opened(upper)
+        try:
+            out = io.BytesIO()
+            layer = write_layer(
+                changes(fd, View(self.tocs), scaffold or Toc.of([])), TreeContent(fd), out, Compression.UNCOMPRESSED
+            )
+        finally:
+            os.close(fd)
+        return layer, out.getvalue(), seen
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Stack:
+    stack = Stack(tmp_path, [], [])
+    stack.add(BASE)
+    return stack
+
+
+def described(layer: Layer) -> list[str]:
+    """The paths of a layer: removals with a minus, directories with a slash, hard links with the name of their file."""
+    return [
+        ("-" if e.kind is Kind.WHITEOUT else "")
+        + (os.fsdecode(e.path) or ".")
+        + ("/" if e.kind is Kind.DIRECTORY else "")
+        + (f"={os.fsdecode(e.hardlink)}" if e.hardlink else "")
+        for e in layer.entries
+    ]
+
+
+def comparable(seen: dict[str, tuple[object, ...]]) -> dict[str, tuple[object, ...]]:
+    """Without the times of directories, which are no change by themselves, and without groups across layers."""
+    return {
+        path: (
+            *row[:4],
+            None if row[0] == stat.S_IFDIR else row[4],
+            *row[5:6],
+            {k: v for k, v in row[6].items() if not k.startswith("user.overlay.")},
+        )  # type: ignore[attr-defined]
+        for path, row in seen.items()
+    }
+
+
+def rewrite(path: Path, data: bytes, at: int = OLD) -> None:
+    path.write_bytes(data)
+    os.utime(path, (at, at))
+
+
+def there_and_back(path: Path) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    path.chmod(0o700)
+    path.chmod(mode)
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+def replace(path: Path, make: Callable[[Path], object]) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    make(path)
+
+
+CASES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "nothing": (lambda r: None, []),
+    "a file opened for writing": (lambda r: (r / "f").open("ab").close(), []),
+    "the same content, the same time": (lambda r: rewrite(r / "f", b"fff"), []),
+    "the same content, another time": (lambda r: rewrite(r / "f", b"fff", OLD + 1), ["f"]),
+    "other content, the same time": (lambda r: rewrite(r / "f", b"ggg"), ["f"]),
+    "touch": (lambda r: os.utime(r / "f", (OLD, OLD + 5)), ["f"]),
+    "touch of a fraction of a second": (lambda r: os.utime(r / "f", ns=(OLD * 10**9, OLD * 10**9 + 5)), []),
+    "touch of a directory": (lambda r: os.utime(r / "d", (1, 1)), []),
+    "chmod there and back": (lambda r: there_and_back(r / "d/a"), []),
+    "chmod of a directory there and back": (lambda r: there_and_back(r / "d"), []),
+    "chmod": (lambda r: (r / "d/a").chmod(0o600), ["d/", "d/a"]),
+    "chmod of a directory": (lambda r: (r / "d").chmod(0o700), ["d/"]),
+    "chown": (lambda r: os.chown(r / "f", 1, 2), ["f"]),
+    "chown of a link": (lambda r: os.lchown(r / "l", 1, 2), ["l"]),
+    "a file made and removed": (lambda r: ((r / "n").touch(), (r / "n").unlink()), []),
+    "a file removed": (lambda r: (r / "d/a").unlink(), ["d/", "-d/a"]),
+    "a file removed and made anew the same": (lambda r: replace(r / "d/a", lambda p: rewrite(p, b"aaa")), []),
+    "a directory removed": (lambda r: shutil.rmtree(r / "d"), ["-d"]),
+    "a directory emptied": (lambda r: replace(r / "d/sub", Path.mkdir), ["d/", "d/sub/", "-d/sub/c"]),
+    "a directory made anew with one file": (
+        lambda r: replace(r / "d", lambda p: (p.mkdir(), os.chown(p, 5, 0), p.chmod(0o750), rewrite(p / "a", b"new"))),
+        ["d/", "d/a", "-d/b", "-d/sub"],
+    ),
+    "a directory turned into a file": (lambda r: replace(r / "d", Path.touch), ["d"]),
+    "a file turned into a directory": (lambda r: replace(r / "f", lambda p: (p.mkdir(), (p / "x").touch())), ["f/", "f/x"]),
+    "a directory moved": (lambda r: _move(r / "d/sub", r / "moved"), ["d/", "-d/sub", "moved/", "moved/c"]),
+    "a file moved": (lambda r: (r / "d/a").rename(r / "m"), ["d/", "-d/a", "m"]),
+    "hard links made": (lambda r: ((r / "z").touch(), os.link(r / "z", r / "d/y")), ["d/", "d/y", "z=d/y"]),
+    "a hard link to a file of the image": (lambda r: os.link(r / "d/a", r / "h"), ["h"]),
+    "hard links of a symbolic link": (
+        lambda r: (os.symlink("t", r / "s1"), os.link(r / "s1", r / "s2", follow_symlinks=False)), ["s1", "s2=s1"]
+    ),
+    "a socket": (lambda r: make_socket(r / "s"), []),
+    "a socket in the place of a file": (lambda r: replace(r / "f", make_socket), ["-f"]),
+    "a fifo": (lambda r: os.mkfifo(r / "p"), ["p"]),
+    "the root's mode": (lambda r: r.chmod(0o700), ["./"]),
+    "the root's owner": (lambda r: os.chown(r, 3, 4), ["./"]),
+    "attributes other than capabilities": (lambda r: os.setxattr(r / "f", "user.x", b"1"), []),
+    "capabilities": (lambda r: os.setxattr(r / "d/a", "security.capability", CAPABILITY), ["d/", "d/a"]),
+    "capabilities removed": (lambda r: os.removexattr(r / "ping", "security.capability"), ["ping"]),
+    "capabilities set anew": (lambda r: os.setxattr(r / "ping", "security.capability", CAPABILITY), []),
+    "an unwritten device": (lambda r: there_and_back(r / "dev"), []),
+    "names of all bytes": (lambda r: [Path(os.fsdecode(os.fsencode(r) + b"/" + n)).touch() for n in (b"\xff", b"a\nb", b"x" * 255)], ["a\nb", "x" * 255, "\udcff"]),
+}  # fmt: skip
+
+
+def _move(source: Path, target: Path) -> None:
+    shutil.move(source, target)  # overlayfs answers EXDEV for directories of the image, as mv(1) expects
+
+
+@pytest.mark.parametrize(("action", "expected"), CASES.values(), ids=CASES.keys())
+def test_a_layer_holds_what_changed(base: Stack, action: Callable[[Path], object], expected: list[str]) -> None:
+    layer, data, seen = base.step(action)
+    assert described(layer) == expected
+    # The tar says the same as the table of contents...
+    assert read_layer(io.BytesIO(data), View(base.tocs)) == list(layer.entries)
+    # ...and on the layers below it makes what the step saw, for overlayfs and for the View.
+    base.add(data)
+    again = overlaid(base.lowers, None, str(base.place / "again"))
+    sockets = {path for path, row in seen.items() if row[0] == stat.S_IFSOCK}
+    expected_rows = {path: row for path, row in comparable(seen).items() if path not in sockets}
+    got = comparable(again)
+    for rows in (expected_rows, got):
+        for row in rows.values():
+            row[6].pop("user.x", None)  # type: ignore[attr-defined]
+    assert got == expected_rows
+    assert {""} | {os.fsdecode(e.path) for e in View(base.tocs).walk(b"")} == set(expected_rows)
+
+
+@pytest.mark.parametrize(
+    ("action", "mode", "uid"), [(lambda p: p.chmod(0o600), 0o600, 0), (lambda p: os.chown(p, 9, 9), 0o666, 9)]
+)
+def test_a_device_stays_one_when_its_mode_or_owner_changes(
+    base: Stack, action: Callable[[Path], object], mode: int, uid: int
+) -> None:
+    layer, data, _ = base.step(lambda r: action(r / "dev"))
+    (found,) = layer.entries
+    assert (found.kind, found.rdev, found.mode, found.uid) == (Kind.CHAR, os.makedev(1, 3), mode, uid)
+    assert read_layer(io.BytesIO(data), View([])) == [found]
+
+
+def test_what_is_written_to_a_placeholder_is_a_file(base: Stack) -> None:
+    layer, _, _ = base.step(lambda r: (r / "dev").write_bytes(b"data"))
+    assert [(e.kind, e.size) for e in layer.entries] == [(Kind.FILE, 4)]
+
+
+def test_an_empty_file_in_the_place_of_a_device_is_a_file(base: Stack) -> None:
+    layer, _, _ = base.step(lambda r: replace(r / "dev", Path.touch))
+    assert [e.kind for e in layer.entries] == [Kind.FILE]
+
+
+@pytest.mark.parametrize("name", [".wh.bin", "d/.wh.a", ".wh..wh..opq", ".wh."])
+def test_a_name_that_reads_as_a_removal_is_refused(base: Stack, name: str) -> None:
+    with pytest.raises(UnsafePath, match=r"\.wh\. cannot be stored") as caught:
+        base.step(lambda r: (r / name).touch())
+    assert f'"{name}"' in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["user.overlay.redirect", "user.overlay.metacopy"])
+def test_an_upper_directory_with_features_that_lose_content_is_refused(tmp_path: Path, key: str) -> None:
+    (tmp_path / "u/d").mkdir(parents=True)
+    os.setxattr(tmp_path / "u/d", key, b"/x")
+    fd = opened(tmp_path / "u")
+    with pytest.raises(InvalidImage, match=key):
+        changes(fd, View([]), Toc.of([]))
+    os.close(fd)
+
+
+def test_mount_points_that_stand_for_a_step_only_are_no_change(base: Stack) -> None:
+    scaffold = tar(directory(b"proc/", mtime=OLD), entry(b"etc/resolv.conf", mtime=OLD))
+    entries = read_layer(io.BytesIO(scaffold), View(base.tocs))
+    before = list(base.tocs)
+    base.add(scaffold)
+    base.tocs = before
+
+    def action(root: Path) -> None:
+        there_and_back(root / "proc")
+        (root / "etc/resolv.conf").unlink()
+        (root / "etc").rmdir()
+        (root / "f").unlink()
+
+    layer, _, _ = base.step(action, Toc.of(entries))
+    assert described(layer) == ["-f"]
+
+
+def test_a_tar_depends_on_entries_and_clamp_only(base: Stack) -> None:
+    """The same digest from an upper directory, from the tree made of it, and with times that a clamp bounds alike."""
+
+    def action(root: Path) -> None:
+        for name in ("n2", "n1", "d/n3"):
+            rewrite(root / name, b"x", OLD + 7)
+        os.utime(root / "d", (OLD, OLD))
+
+    layer, data, _ = base.step(action)
+
+    def written(stack: Stack, clamp: int | None) -> Layer:
+        fd = opened(Path(stack.lowers[0]))
+        try:
+            return write_layer(stack.tocs[0], TreeContent(fd), io.BytesIO(), Compression.GZIP, clamp=clamp)
+        finally:
+            os.close(fd)
+
+    base.add(data)
+    assert written(base, None).diff_id == layer.diff_id == written(base, OLD + 7).diff_id
+    clamped = written(base, OLD)
+    assert clamped.diff_id != layer.diff_id
+    assert [e.offset for e in clamped.entries] == [e.offset for e in layer.entries]
+    assert written(base, OLD).digest == clamped.digest
+
+
+def test_a_file_that_shrinks_or_grows_while_it_is_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"12345")
+    fd = opened(tmp_path)
+    for size in (4, 6):
+        with pytest.raises(InvalidImage, match='"f": changed while it was read'):
+            write_layer([Entry(b"f", Kind.FILE, 0o644, size=size)], TreeContent(fd), io.BytesIO(), Compression.GZIP)
+    os.close(fd)
+
+
+# -- any change at all
+
+NAMES = st.sampled_from(["a", "b", "c", "\udcff"])
+PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["write", "mkdir", "remove", "symlink", "link", "rename", "chmod", "touch", "fifo", "chown"]),
+        PATHS, PATHS, st.integers(0, 3),
+    ),
+    max_size=14,
+)  # fmt: skip
+
+
+def perform(root: Path, operations: list[tuple[str, str, str, int]]) -> None:
+    for verb, one, two, number in operations:
+        first, second = root / one, root / two
+        try:
+            match verb:
+                case "write":
+                    if first.is_symlink():
+                        continue
+                    rewrite(first, b"x" * number, OLD + number % 2)
+                case "mkdir":
+                    first.mkdir()
+                case "remove":
+                    shutil.rmtree(first) if first.is_dir() and not first.is_symlink() else first.unlink()
+                case "symlink":
+                    first.symlink_to(two)
+                    os.utime(first, (OLD, OLD), follow_symlinks=False)
+                case "link":
+                    os.link(first, second, follow_symlinks=False)
+                case "rename":
+                    first.rename(second)
+                case "chmod":
+                    os.chmod(first, 0o700 + number)
+                case "touch":
+                    os.utime(first, (OLD, OLD + number), follow_symlinks=False)
+                case "fifo":
+                    os.mkfifo(first)
+                    os.utime(first, (OLD, OLD))
+                case "chown":
+                    os.chown(first, number, number, follow_symlinks=False)
+        except (OSError, shutil.Error):
+            continue
+
+
+@given(steps=st.lists(OPERATIONS, min_size=2, max_size=3))
+@settings(max_examples=120, deadline=None, derandomize=True)
+def test_a_difference_applied_to_what_was_before_gives_what_came_after(
+    steps: list[list[tuple[str, str, str, int]]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    stack = Stack(tmp_path_factory.mktemp("any"), [], [])
+    try:
+        stack.add(tar(directory(b"./", mtime=OLD)))
+        for operations in steps:
+            layer, data, seen = stack.step(lambda root, operations=operations: perform(root, operations))  # type: ignore[misc]
+            assert read_layer(io.BytesIO(data), View(stack.tocs)) == list(layer.entries)
+            stack.add(data)
+            assert comparable(overlaid(stack.lowers, None, f"{stack.place}/again{len(stack.tocs)}")) == comparable(seen)
+            view = View(stack.tocs)
+            for path, row in seen.items():
+                found = view.lookup(os.fsencode(path))
+                assert found is not None
+                assert (found.uid, found.gid) == row[2:4]
+                if row[0] == stat.S_IFREG:
+                    assert (found.kind, found.size, found.mode) == (Kind.FILE, len(row[5]), row[1])  # type: ignore[arg-type]
+            assert len(list(view.walk(b""))) == len(seen) - 1
+    finally:
+        shutil.rmtree(stack.place)

@@ -1,0 +1,172 @@
+"""Compressed streams: every form that layers come in, and damage and bombs found while reading."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import struct
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from store import compression
+from store.compression import Compression, Compressor, Expander, sniff
+from store.errors import InvalidImage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROPERTY = settings(max_examples=200, deadline=None, derandomize=True)
+TEXT = b"".join(b"%d squared is %d\n" % (i, i * i) for i in range(40_000))
+MAKE = {Compression.GZIP: gzip.compress, Compression.ZSTD: zstandard.compress, Compression.UNCOMPRESSED: bytes}
+SKIPPABLE = b"\x5a\x2a\x4d\x18" + struct.pack("<I", 3) + b"abc"
+
+
+def expand(data: bytes, kind: Compression | None = None, piece: int = 100_000) -> bytes:
+    expander = Expander(io.BytesIO(data), kind)
+    out = b""
+    while chunk := expander.read(piece):
+        out += chunk
+    assert expander.diff_id().hex == hashlib.sha256(out).hexdigest()
+    assert expander.expanded_bytes == len(out)
+    return out
+
+
+@given(
+    pieces=st.lists(st.binary(max_size=3000), max_size=6),
+    kind=st.sampled_from(list(Compression)),
+    piece=st.integers(1, 5000),
+)
+@PROPERTY
+def test_what_is_compressed_expands_again(pieces: list[bytes], kind: Compression, piece: int) -> None:
+    out = io.BytesIO()
+    compressor = Compressor(out, kind)
+    for data in pieces:
+        compressor.write(data)
+    digest = compressor.finish()
+    stored = out.getvalue()
+    assert (digest.hex, compressor.size) == (hashlib.sha256(stored).hexdigest(), len(stored))
+    assert expand(stored, kind, piece) == b"".join(pieces)
+
+
+@pytest.mark.parametrize("kind", Compression)
+def test_the_same_bytes_give_the_same_blob(kind: Compression) -> None:
+    def blob() -> bytes:
+        out = io.BytesIO()
+        compressor = Compressor(out, kind)
+        compressor.write(TEXT)
+        compressor.finish()
+        return out.getvalue()
+
+    assert blob() == blob()
+    assert sniff(blob()[:4]) is kind
+    assert expand(blob()) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (gzip.compress(TEXT) + gzip.compress(b"more"), Compression.GZIP),
+        (gzip.compress(b"") + gzip.compress(TEXT) + gzip.compress(b"more"), Compression.GZIP),
+        (b"".join(gzip.compress(b"%d" % i) for i in range(3000)), Compression.GZIP),
+        (gzip.compress(TEXT) + bytes(5000), Compression.GZIP),
+        (zstandard.compress(TEXT) + zstandard.compress(b"more"), Compression.ZSTD),
+        (SKIPPABLE + zstandard.compress(TEXT) + SKIPPABLE + zstandard.compress(b"more"), Compression.ZSTD),
+        (zstandard.compress(TEXT) + bytes(5000), Compression.ZSTD),
+    ],
+)
+def test_members_and_frames_follow_one_another(data: bytes, kind: Compression) -> None:
+    expander = Expander(io.BytesIO(data))
+    assert expander.kind is kind
+    assert expand(data) in (TEXT, TEXT + b"more", b"".join(b"%d" % i for i in range(3000)))
+
+
+def damaged(data: bytes, position: int) -> bytes:
+    position %= len(data)
+    return data[:position] + bytes((data[position] ^ 0xFF,)) + data[position + 1 :]
+
+
+CHECKED = zstandard.ZstdCompressor(write_checksum=True).compress(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", Compression.GZIP),
+        (b"", Compression.ZSTD),
+        (b"plain", Compression.GZIP),
+        (b"plain", Compression.ZSTD),
+        (gzip.compress(TEXT), Compression.ZSTD),
+        (zstandard.compress(TEXT), Compression.GZIP),
+        (gzip.compress(TEXT) + b"garbage", Compression.GZIP),
+        (zstandard.compress(TEXT) + b"garbage", Compression.ZSTD),
+        (damaged(gzip.compress(TEXT), -1), Compression.GZIP),
+        (damaged(gzip.compress(TEXT), -5), Compression.GZIP),
+        (damaged(gzip.compress(TEXT), 5000), Compression.GZIP),
+        (damaged(CHECKED, -1), Compression.ZSTD),
+        (damaged(CHECKED, 5000), Compression.ZSTD),
+        (gzip.compress(TEXT)[:-1], Compression.GZIP),
+        (gzip.compress(TEXT)[:-8], Compression.GZIP),
+        (gzip.compress(TEXT)[:1000], Compression.GZIP),
+        (zstandard.compress(TEXT)[:-1], Compression.ZSTD),
+        (zstandard.compress(TEXT)[:1000], Compression.ZSTD),
+        (SKIPPABLE[:-1], Compression.ZSTD),
+        (b"\x28\xb5\x2f\xfd\x00\x90" + zstandard.compress(TEXT)[6:], Compression.ZSTD),  # a window of 256 MiB
+    ],
+)  # fmt: skip
+def test_a_damaged_stream_is_refused(data: bytes, kind: Compression) -> None:
+    with pytest.raises(InvalidImage, match=kind.value):
+        expand(data, kind)
+
+
+def test_the_expanded_size_is_bounded() -> None:
+    assert Expander(io.BytesIO(gzip.compress(bytes(1000))), limit=1000).diff_id()
+    with pytest.raises(InvalidImage, match="limit of 999 bytes"):
+        Expander(io.BytesIO(gzip.compress(bytes(1000))), limit=999).diff_id()
+
+
+@pytest.mark.parametrize("kind", [Compression.GZIP, Compression.ZSTD])
+def test_the_ratio_is_bounded(kind: Compression, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "RATIO_FREE", 1 << 20)
+    with pytest.raises(InvalidImage, match="more than 200 times"):
+        expand(MAKE[kind](bytes(64 << 20)), kind)
+    assert len(expand(MAKE[kind](bytes(1 << 20)), kind)) == 1 << 20
+
+
+BOMB = """
+import io, resource, sys
+from store.compression import Expander
+from store.errors import InvalidImage
+data = open(sys.argv[1], "rb").read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+expander = Expander(io.BytesIO(data))
+try:
+    while expander.read(1 << 20):
+        pass
+except InvalidImage as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_a_bomb_takes_little_memory(kind: str, tmp_path: Path) -> None:
+    """1.5 GiB of zeros: each library would give out all that a piece of its input expands to, in one object."""
+    if kind == "gzip":
+        data = gzip.compress(bytes(512 << 20)) * 3
+    else:
+        # One block of 128 KiB that repeats a byte takes four bytes: RFC 8878, section 3.1.1.2.
+        block = struct.pack("<I", (131_072 << 3) | (1 << 1))[:3] + b"\0"
+        data = b"\x28\xb5\x2f\xfd\x00\x58" + block * 12_288 + struct.pack("<I", 1)[:3]
+    path = tmp_path / "bomb"
+    path.write_bytes(data)
+    done = subprocess.run([sys.executable, "-c", BOMB, path], capture_output=True, check=True, text=True)
+    message, kilobytes = done.stdout.splitlines()
+    assert "expands more than 200 times" in message
+    assert int(kilobytes) < 200_000

@@ -1,0 +1,249 @@
+"""Tables of contents as files, and the root filesystem that several of them make, against plain dictionaries."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from store.errors import InvalidImage
+from store.extract import read_layer
+from store.toc import Entry, Kind, Toc, encode, parent_of, sort_key
+from store.view import ROOT, LinkLoop, View
+from tests.support.tars import directory, entry, symlink, tar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROPERTY = settings(max_examples=300, deadline=None, derandomize=True)
+
+BYTES = st.binary(min_size=1, max_size=20).filter(lambda b: not set(b) & {0, 47})
+PATH = st.lists(BYTES, min_size=1, max_size=4).map(b"/".join)
+ENTRY = st.builds(
+    Entry,
+    path=PATH,
+    kind=st.sampled_from(list(Kind)),
+    mode=st.integers(0, 0o7777),
+    uid=st.integers(0, 2**32 - 1),
+    gid=st.integers(0, 2**32 - 1),
+    mtime=st.integers(-(2**63), 2**63 - 1),
+    size=st.integers(0, 2**63 - 1),
+    link=st.binary(max_size=50),
+    hardlink=st.binary(max_size=50),
+    rdev=st.integers(0, 2**64 - 1),
+    xattrs=st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=300)), max_size=3).map(tuple),
+    sha256=st.sampled_from([b"", b"\xaa" * 32]),
+    offset=st.integers(-1, 2**62),
+    opaque=st.booleans(),
+)
+
+
+@given(st.dictionaries(PATH, ENTRY, max_size=20))
+@PROPERTY
+def test_a_table_gives_back_what_was_put_in(entries: dict[bytes, Entry]) -> None:
+    rows = [entries[path]._replace(path=path) for path in sorted(entries, key=sort_key)]
+    toc = Toc.of(rows)
+    assert list(toc) == rows
+    assert len(toc) == len(rows)
+    for row in rows:
+        assert toc.find(row.path) == row
+        assert toc.find(row.path + b"\x01") is None or row.path + b"\x01" in entries
+    for parent in {parent_of(path) for path in entries}:
+        if not parent or parent in entries:
+            # Rows that lack their parent are no sound table; sub-trees are still jumped over as a whole.
+            expected = [row for row in rows if parent_of(row.path) == parent]
+            assert [row for row in toc.children(parent) if parent_of(row.path) == parent] == expected
+
+
+@pytest.mark.parametrize("rows", [[b"b", b"a"], [b"a", b"a"], [b"a.x", b"a/x"]])
+def test_rows_out_of_order_are_a_mistake_of_the_caller(rows: list[bytes]) -> None:
+    with pytest.raises(ValueError, match="out of order"):
+        encode([Entry(path, Kind.FILE) for path in rows])
+
+
+def test_a_path_without_measure_is_refused() -> None:
+    with pytest.raises(InvalidImage, match="more than 32768 bytes"):
+        encode([Entry(b"x" * 32_769, Kind.FILE)])
+
+
+def test_every_damaged_byte_of_a_table_is_found(tmp_path: Path) -> None:
+    rows = [
+        Entry(b"", Kind.DIRECTORY),
+        Entry(b"a", Kind.FILE, size=3, sha256=b"\1" * 32),
+        Entry(b"b", Kind.SYMLINK, link=b"a"),
+    ]
+    data = encode(rows)
+    path = tmp_path / "toc"
+    path.write_bytes(data)
+    assert list(Toc.open(str(path))) == rows
+    for position in range(len(data)):
+        path.write_bytes(data[:position] + bytes((data[position] ^ 0x55,)) + data[position + 1 :])
+        with pytest.raises(InvalidImage, match="damaged table of contents"):
+            list(Toc.open(str(path)))
+
+
+def test_every_truncated_table_is_found(tmp_path: Path) -> None:
+    data = encode([Entry(b"a", Kind.FILE), Entry(b"b", Kind.FILE)])
+    for size in range(len(data)):
+        (tmp_path / "toc").write_bytes(data[:size])
+        with pytest.raises(InvalidImage, match="damaged"):
+            list(Toc.open(str(tmp_path / "toc")))
+
+
+def test_an_empty_table_is_a_table() -> None:
+    toc = Toc.of([])
+    assert (len(toc), list(toc), toc.find(b"a"), list(toc.children(b""))) == (0, [], None, [])
+
+
+# -- the merge, against the plainest model: unpacking one layer after the other into a dictionary
+
+MEMBER_NAME = st.lists(st.sampled_from([b"a", b"b", b"c", b"a.b"]), min_size=1, max_size=3).map(b"/".join)
+LAYER = st.lists(
+    st.one_of(
+        st.tuples(st.just("file"), MEMBER_NAME),
+        st.tuples(st.just("directory"), MEMBER_NAME),
+        st.tuples(st.just("remove"), MEMBER_NAME),
+        st.tuples(st.just("opaque"), MEMBER_NAME),
+    ),
+    max_size=8,
+)
+
+
+def members(layer: list[tuple[str, bytes]]) -> dict[bytes, str]:
+    """The layer as path -> what it says, the last word on a path counting; None where it contradicts itself."""
+    said: dict[bytes, str] = {}
+    for verb, path in layer:
+        above = parent_of(path)
+        while above:
+            if said.get(above) in ("file", "remove"):
+                return {}
+            said.setdefault(above, "parent")
+            above = parent_of(above)
+        if path in said:
+            return {}
+        said[path] = verb
+    return said
+
+
+def applied(tree: dict[bytes, str], said: dict[bytes, str]) -> dict[bytes, str]:
+    tree = dict(tree)
+
+    def drop(path: bytes, itself: bool) -> None:
+        for known in [k for k in tree if k.startswith(path + b"/") or (itself and k == path)]:
+            del tree[known]
+
+    for path in sorted(said, key=sort_key):
+        match said[path]:
+            case "remove":
+                drop(path, True)
+            case "opaque":
+                drop(path, True)
+                tree[path] = "directory"
+            case "file":
+                drop(path, True)
+                tree[path] = "file"
+            case _:
+                if tree.get(path) == "file":
+                    drop(path, True)
+                tree[path] = "directory"
+    return tree
+
+
+@given(st.lists(LAYER, min_size=1, max_size=4))
+@settings(max_examples=500, deadline=None, derandomize=True)
+def test_a_view_shows_what_unpacking_the_layers_in_turn_leaves(layers: list[list[tuple[str, bytes]]]) -> None:
+    tree: dict[bytes, str] = {}
+    tocs: list[Toc] = []
+    for layer in layers:
+        said = members(layer)
+        tree = applied(tree, said)
+        data = []
+        for path, verb in said.items():
+            match verb:
+                case "file":
+                    data.append(entry(path))
+                case "remove":
+                    above, slash, name = path.rpartition(b"/")
+                    data.append(entry(above + slash + b".wh." + name))
+                case "opaque":
+                    data.append(entry(path + b"/.wh..wh..opq"))
+                case _:
+                    data.append(directory(path + b"/"))
+        tocs.insert(0, Toc.of(read_layer(io.BytesIO(tar(*data)), View(tocs))))
+    view = View(tocs)
+    walked = list(view.walk(b""))
+    assert {e.path: e.kind for e in walked} == {
+        path: Kind.FILE if kind == "file" else Kind.DIRECTORY for path, kind in tree.items()
+    }
+    for found in walked:
+        assert view.lookup(found.path) == found
+    for path in {e.path for toc in tocs for e in toc} - set(tree):
+        if path:
+            assert view.lookup(path) is None
+            assert view.readdir(path) == []
+
+
+def stack(*layers: bytes) -> View:
+    tocs: list[Toc] = []
+    for data in layers:
+        tocs.insert(0, Toc.of(read_layer(io.BytesIO(data), View(tocs))))
+    return View(tocs)
+
+
+def test_the_root_is_always_there() -> None:
+    assert View([]).lookup(b"") == ROOT
+    assert View([]).locate(b"") is None
+    assert View([]).readdir(b"") == []
+    assert View([]).lookup(b"a/b/c") is None
+    assert stack(tar(directory(b"./", mode=0o700)), tar(entry(b"f"))).lookup(b"") == Entry(b"", Kind.DIRECTORY, 0o700)
+
+
+def test_an_opaque_root_hides_all_below() -> None:
+    view = stack(tar(entry(b"old"), directory(b"./", mode=0o700)), tar(entry(b".wh..wh..opq"), entry(b"new")))
+    assert [e.path for e in view.walk(b"")] == [b"new"]
+
+
+def test_the_layer_that_an_entry_comes_from_is_told() -> None:
+    view = stack(tar(entry(b"d/a"), entry(b"d/b")), tar(entry(b"d/b")))
+    for path, layer in ((b"d/a", 1), (b"d/b", 0)):
+        found = view.locate(path)
+        assert found is not None and found[0] is view.layers[layer]
+
+
+LINKED = stack(
+    tar(
+        entry(b"usr/lib/x"), symlink(b"lib", b"usr/lib"), symlink(b"abs", b"/usr"), symlink(b"up", b"../../../usr/../usr"),
+        symlink(b"usr/here", b"."), symlink(b"usr/lib/back", b"../../abs/lib"), symlink(b"loop", b"loop"), symlink(b"ping", b"pong"),
+        symlink(b"pong", b"./ping"), symlink(b"hole", b"/no/where"), symlink(b"root", b"/"),
+        *[symlink(b"c%d" % i, b"c%d" % (i + 1)) for i in range(60)], entry(b"c60"),
+    )
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (b"", b""), (b"/", b""), (b"..", b""), (b"../../..", b""), (b"usr/lib/x", b"usr/lib/x"), (b"/usr//lib/./x", b"usr/lib/x"),
+        (b"lib/x", b"usr/lib/x"), (b"lib/..", b"usr"), (b"lib/../..", b""), (b"lib/../../../x", b"x"), (b"abs/lib/x", b"usr/lib/x"),
+        (b"up/lib", b"usr/lib"), (b"usr/here/here/lib", b"usr/lib"), (b"lib/back/back/x", b"usr/lib/x"), (b"hole", b"no/where"),
+        (b"hole/../x", b"no/x"), (b"nothing/at/all", b"nothing/at/all"), (b"nothing/../usr", b"usr"), (b"root/root/lib", b"usr/lib"),
+        (b"c25", b"c60"), (b"c20", b"c60"),
+    ],
+)  # fmt: skip
+def test_links_are_followed_inside_the_root(path: bytes, expected: bytes) -> None:
+    assert LINKED.resolve(path) == expected
+
+
+@pytest.mark.parametrize("path", [b"loop", b"loop/x", b"ping", b"pong/x", b"c0", b"c19", b"usr/../loop"])
+def test_loops_and_long_chains_end(path: bytes) -> None:
+    with pytest.raises(LinkLoop):
+        LINKED.resolve(path)
+
+
+def test_the_last_link_may_be_left_alone() -> None:
+    assert LINKED.resolve(b"lib", follow_last=False) == b"lib"
+    assert LINKED.resolve(b"abs/lib", follow_last=False) == b"usr/lib"
+    assert LINKED.resolve(b"loop", follow_last=False) == b"loop"
