@@ -1,0 +1,137 @@
+"""What this machine lacks for a build, found by trying it out, with the exact fix for each thing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from builder.errors import BuildError
+from builder.machine import sysctl, user_namespace_obstacle
+from builder.userns import MapKind
+from builder.workers.probe import Probe, Probed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.userns import IdMap
+    from builder.workers.pool import Pool
+    from store.store import Store
+
+_OLDEST_KERNEL = (5, 12)  # mount_setattr(2)
+_MANY_LAYERS_KERNEL = (6, 8)  # overlay takes each lower directory by itself
+_LOW_SPACE = 512 << 20  # bytes
+_NEW_IDS = "100000-165535"
+
+
+class State(Enum):
+    """How something stands."""
+
+    OK = "ok"
+    NOTE = "note"  # builds go on, with less
+    FAIL = "fail"  # RUN cannot work
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report. `fix` is a command or a setting; empty where nothing needs one."""
+
+    name: str
+    state: State
+    found: str
+    fix: str = ""
+
+
+def examine(store: Store, pool: Pool) -> list[Check]:
+    """Look at everything that a build may need. Raises nothing that the machine lacks: it is the result."""
+    checks = [_kernel(os.uname().release)]
+    probed: Probed | None = None
+    try:
+        probed = pool.probe(Probe(store.ingest.new_directory()))
+        checks.append(Check("user namespaces", State.OK, "allowed"))
+    except BuildError as error:
+        obstacle = user_namespace_obstacle()
+        checks.append(Check("user namespaces", State.FAIL, str(error), obstacle.fix))
+    checks.append(_ids(pool.id_map))
+    if probed is not None:
+        checks += [_overlay(probed.overlay, store.root), _proc(probed.proc)]
+    checks += [*_network(), _cgroups(probed), _space(store.root), _binfmt()]
+    return checks
+
+
+def _kernel(release: str) -> Check:
+    numbers = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit())
+    if numbers < _OLDEST_KERNEL:
+        return Check("kernel", State.FAIL, f"Linux {release}", "Linux 5.12 or newer: mount_setattr(2) is needed")
+    if numbers < _MANY_LAYERS_KERNEL:
+        return Check("kernel", State.NOTE, f"Linux {release}: images of up to about 100 layers", "Linux 6.8 or newer")
+    return Check("kernel", State.OK, f"Linux {release}")
+
+
+def _ids(id_map: IdMap) -> Check:
+    users, groups = (sum(extent.count for extent in run) for run in (id_map.uids, id_map.gids))
+    found = f"{users} users and {groups} groups ({id_map.kind.value})"
+    if id_map.kind is not MapKind.SINGLE:
+        return Check("ids", State.OK, found)
+    user = os.environ.get("USER") or str(os.getuid())
+    fix = f"usermod --add-subuids {_NEW_IDS} --add-subgids {_NEW_IDS} {user}"
+    if "newuidmap" in id_map.missing:
+        fix = "apt-get install uidmap (Debian, Ubuntu), dnf install shadow-utils (Fedora)"
+    elif os.geteuid() == 0:
+        fix = "start the container with more ids"
+    return Check("ids", State.NOTE, f"one user and one group: {id_map.missing}; chown and USER fail in a RUN", fix)
+
+
+def _overlay(said: str, root: str) -> Check:
+    if said:
+        return Check(
+            "overlay", State.FAIL, f"not on the file system of {root}: {said}",
+            "a store on ext4, xfs or btrfs: --root DIR or PYBUILD_ROOT (in a container, a volume)",
+        )  # fmt: skip
+    return Check("overlay", State.OK, f"mounts on the file system of {root}")
+
+
+def _proc(said: str) -> Check:
+    if said:
+        return Check(
+            "/proc", State.FAIL, f"a new one is refused: {said}",
+            "docker run --security-opt systempaths=unconfined, procMount: Unmasked in Kubernetes",
+        )  # fmt: skip
+    return Check("/proc", State.OK, "a new one mounts")
+
+
+def _network() -> Iterator[Check]:
+    found = [name for name in ("pasta", "slirp4netns") if shutil.which(name)]
+    have = f" ({', '.join(found)} installed)" if found else ""
+    yield Check("network", State.NOTE, f"RUN uses the network of this machine, or none with --network=none{have}")
+
+
+def _cgroups(probed: Probed | None) -> Check:
+    try:
+        with open("/sys/fs/cgroup/cgroup.controllers", encoding="ascii") as file:
+            controllers = file.read().split()
+    except OSError:
+        controllers = []
+    version = f"version 2 with {', '.join(controllers)}" if controllers else "version 1, or version 2 without controllers"
+    hidden = probed is not None and not probed.cgroup
+    return Check("cgroups", State.OK, f"{version}; {'hidden from steps' if hidden else 'visible to steps'}")
+
+
+def _space(root: str) -> Check:
+    usage = shutil.disk_usage(root)
+    inodes = os.statvfs(root)
+    found = f"{usage.free >> 20} MiB free of {usage.total >> 20} MiB at {root}"
+    if usage.free < _LOW_SPACE or (inodes.f_files and inodes.f_favail < 10_000):
+        return Check("space", State.NOTE, f"{found}, {inodes.f_favail} inodes", "free some space, or another --root")
+    return Check("space", State.OK, found)
+
+
+def _binfmt() -> Check:
+    try:
+        names = sorted(name for name in os.listdir("/proc/sys/fs/binfmt_misc") if name not in ("register", "status"))
+    except OSError:
+        names = []
+    machine = sysctl("kernel.arch") or os.uname().machine
+    return Check("binfmt", State.OK, f"{machine}, and {', '.join(names)}" if names else f"{machine} only")
