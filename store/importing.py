@@ -115,12 +115,14 @@ def _import_layout(store: Store, files: ArchiveFiles, name: Reference | None) ->
     descriptors = index.manifests
     if name is not None and len({descriptor.digest for descriptor in descriptors}) > 1:
         descriptors = (index.select(Platform.host()),)
-    for descriptor in descriptors:
-        manifest = _manifest_of(files, descriptor)
+    # Names and indexes first: what is wrong with them shall come out before the work on the layers.
+    found = [
+        (_manifest_of(files, descriptor), [name] if name is not None else _names(descriptor))
+        for descriptor in descriptors
+    ]
+    for manifest, references in found:
         names = chosen.setdefault(_import_image(store, files, manifest), [])
-        for reference in [name] if name is not None else _names(descriptor):
-            if reference not in names:
-                names.append(reference)
+        names += [reference for reference in references if reference not in names]
     return list(chosen.items())
 
 
@@ -150,9 +152,10 @@ def _import_image(store: Store, files: ArchiveFiles, descriptor: Descriptor) -> 
     config_bytes = _checked(files, manifest.config, CONFIG_LIMIT)
     config = ImageConfig.from_bytes(config_bytes)
     check_image(manifest, config)
-    snapshot = None
-    for position, (layer, diff_id) in enumerate(zip(manifest.layers, config.diff_ids, strict=True)):
-        snapshot = _import_layer(store, files, layer, snapshot, diff_id, chain_id(config.diff_ids[: position + 1]))
+    snapshot = chain = None
+    for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
+        chain = chain_id((diff_id,) if chain is None else (chain, diff_id))
+        snapshot = _import_layer(store, files, layer, snapshot, diff_id, chain)
     return store.images.add(manifest_bytes, config_bytes, snapshot, (store.ingest.new_path(), store.ingest.new_path()))
 
 

@@ -153,7 +153,7 @@ class Metadata:
 
 def _translate(error: sqlite3.DatabaseError, where: str = "the store's tables: ") -> StoreError:
     """The StoreError for what SQLite says."""
-    match getattr(error, "sqlite_errorcode", None):
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # without SQLite's own finer distinctions
         case sqlite3.SQLITE_FULL:
             return NoSpace(f"{where}no space left", hint="free some space, or choose another --root")
         case sqlite3.SQLITE_BUSY:

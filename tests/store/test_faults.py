@@ -1,0 +1,436 @@
+"""Power cuts, kill -9, full disks, I/O errors, damaged files: the store stays whole, or says what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import store.store
+from store import fsck
+from store.changeset import LayerBlob
+from store.compression import Compression
+from store.digest import Digest
+from store.errors import InvalidImage, NoSpace, NotFound, StoreBusy, StoreError
+from store.importing import import_archive
+from store.ingest import Ingest, sweep
+from store.metadata import VERSION, Metadata
+from store.records import KeyKind
+from store.reference import Reference
+from store.store import Store, reset
+from store.toc import Entry, Kind
+from tests.support.archives import Archive
+from tests.support.overlays import in_private_mounts, mount_tmpfs
+from tests.support.tars import entry, tar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+NAME = Reference.parse("test:1")
+
+
+def archive(tmp_path: Path, *layers: bytes) -> str:
+    path = tmp_path / "archive.tar"
+    path.write_bytes(Archive(layers=list(layers) or [tar(entry(b"f", data=b"hello")), tar(entry(b"g"))]).data())
+    return str(path)
+
+
+def python(code: str, *arguments: str, command: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*command, sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=CHECKOUT
+    )
+
+
+def damage(root: str) -> tuple[str, ...]:
+    with Store(root) as opened:
+        return fsck.check(opened).damage
+
+
+# -- sealing
+
+
+def make_layer(opened: Store, parent: int | None = None) -> int:
+    changeset = opened.changesets.add([Entry(b"f", Kind.FILE)], opened.ingest.new_path())
+    digest = opened.blobs.put(os.urandom(20), opened.ingest.new_path())
+    opened.changesets.add_tar(changeset, None, LayerBlob(digest, digest, 20, Compression.UNCOMPRESSED))
+    return opened.snapshots.add(parent, changeset)
+
+
+def test_what_was_not_sealed_does_not_survive_another_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(tmp_path / "s")
+    with Store(root) as opened:
+        kept = make_layer(opened)
+        opened.records.add({"key": KeyKind.DEFINITION}, kept, None, "c", "{}", 1)
+        opened.seal()
+        lost = make_layer(opened, kept)
+        opened.records.add({"lost": KeyKind.DEFINITION}, lost, kept, "c", "{}", 1)
+    with Store(root) as opened:
+        assert len(opened.snapshots.changesets(lost)) == 2  # the same boot: nothing can have been lost
+    monkeypatch.setattr(store.store, "_boot_id", lambda: "another boot")
+    with Store(root) as opened:
+        assert len(opened.snapshots.changesets(kept)) == 1
+        with pytest.raises(NotFound):
+            opened.snapshots.parent(lost)
+        assert opened.records.find("key", None) is not None
+        assert opened.records.find("lost", kept) is None
+        report = fsck.check(opened)
+        assert report.damage == ()
+        assert len(report.garbage) == 2
+
+
+def test_a_tagged_image_survives_another_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(tmp_path / "s")
+    with Store(root) as opened:
+        import_archive(opened, archive(tmp_path), None, 1)
+    monkeypatch.setattr(store.store, "_boot_id", lambda: "another boot")
+    with Store(root) as opened:
+        image = opened.images.find("test:1")
+        assert len(opened.snapshots.changesets(image.snapshot)) == 2
+        assert fsck.check(opened) == fsck.Report(fsck.check(opened).checked, (), ())
+
+
+# -- kill -9
+
+KILLED = """
+import os, signal, sys
+from store.store import Store
+from store.importing import import_archive
+root, path, function, count = sys.argv[1:]
+left = int(count)
+def before(real):
+    def call(*arguments, **options):
+        global left
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        return real(*arguments, **options)
+    return call
+setattr(os, function, before(getattr(os, function)))
+with Store(root) as store:
+    import_archive(store, path, None, 1)
+print("done")
+"""
+
+
+@pytest.mark.parametrize("function", ["rename", "chmod", "mkdir"])
+def test_a_process_killed_between_any_two_steps_loses_its_own_work_only(tmp_path: Path, function: str) -> None:
+    path, root = archive(tmp_path), str(tmp_path / "s")
+    with Store(root) as opened:
+        before = make_layer(opened)
+        opened.seal()
+    for count in range(20):
+        done = python(KILLED, root, path, function, str(count))
+        with Store(root) as opened:
+            assert os.listdir(f"{root}/ingest") == [os.path.basename(opened.ingest.path)]
+            assert fsck.check(opened).damage == ()
+            assert len(opened.snapshots.changesets(before)) == 1
+        if done.returncode == 0:
+            break
+        assert done.returncode == -9, done.stderr
+    assert done.stdout == "done\n"
+    with Store(root) as opened:
+        assert len(opened.snapshots.changesets(opened.images.find("test:1").snapshot)) == 2
+
+
+def test_work_in_progress_goes_with_its_process(tmp_path: Path) -> None:
+    parent = str(tmp_path)
+    alive = Ingest(parent)
+    code = "import os, sys; from store.ingest import Ingest; i = Ingest(sys.argv[1]); d = i.new_directory(); open(d + '/f', 'w'); os.chmod(d, 0); os._exit(0)"
+    assert python(code, parent).returncode == 0
+    assert len(os.listdir(parent)) == 2
+    assert sweep(parent) == 1
+    assert os.listdir(parent) == [os.path.basename(alive.path)]
+    assert sweep(parent) == 0
+    alive.close()
+    alive.close()
+    assert os.listdir(parent) == []
+
+
+# -- a full disk, a broken disk
+
+IMPORT = """
+import sys
+from store.store import Store
+from store.errors import StoreError
+from store.importing import import_archive
+try:
+    with Store(sys.argv[1]) as store:
+        import_archive(store, sys.argv[2], None, 1)
+except (StoreError, OSError) as error:
+    print(type(error).__name__, error)
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize(
+    "options", ["size=300k", "size=600k", "size=1m", "size=1600k", "nr_inodes=6", "nr_inodes=12", "nr_inodes=18"]
+)
+def test_a_full_disk_is_told_and_the_store_stays_whole(tmp_path: Path, options: str) -> None:
+    path = archive(tmp_path, tar(entry(b"small")), tar(entry(b"noise", data=os.urandom(1_500_000))))
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def fill() -> object:
+        mount_tmpfs(str(place), options)
+        root = f"{place}/s"
+        try:
+            with Store(root) as opened:
+                import_archive(opened, path, None, 1)
+            return "no error"
+        except NoSpace as error:
+            said = str(error)
+        subprocess.run(["mount", "-o", "remount,size=64m,nr_inodes=0", place], check=True)
+        with Store(root) as opened:
+            whole = fsck.check(opened).damage
+            images = len(opened.images.all())
+            import_archive(opened, path, None, 1)
+            return (said, whole, images, fsck.check(opened).damage, len(opened.images.all()))
+
+    found = in_private_mounts(fill)
+    assert isinstance(found, tuple), found
+    assert "space" in found[0]
+    assert found[1:] == ((), 0, (), 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("write", "ENOSPC"),
+        ("write", "EIO"),
+        ("pwrite64", "ENOSPC"),
+        ("pwrite64", "EIO"),
+        ("rename", "EIO"),
+        ("syncfs", "EIO"),
+        ("fsync,fdatasync", "EIO"),
+    ],
+)
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_an_error_of_the_disk_is_told_and_the_store_stays_whole(
+    tmp_path: Path, call: str, error: str, number: int
+) -> None:
+    path, root = archive(tmp_path), str(tmp_path / "s")
+    with Store(root) as opened:
+        make_layer(opened)
+        opened.seal()
+    trace = (
+        "strace",
+        "-f",
+        "-o",
+        str(tmp_path / "trace"),
+        "-P",
+        root,
+        *[f"-P{root}/{name}" for name in ("metadata.db", "metadata.db-wal")],
+    )
+    trace = ("strace", "-f", "-o", str(tmp_path / "trace"), "-e", f"inject={call}:error={error}:when={number}+")
+    done = python(IMPORT, root, path, command=trace)
+    reached = (tmp_path / "trace").read_text().count("(INJECTED)")
+    assert "Traceback" not in done.stderr
+    if reached:
+        assert done.returncode in (7, 120), done.stdout + done.stderr
+        if error == "ENOSPC" and done.stdout:
+            assert done.stdout.startswith("NoSpace ")
+    else:
+        assert done.returncode == 0
+    assert damage(root) == ()
+    with Store(root) as opened:
+        import_archive(opened, path, None, 1)
+        assert fsck.check(opened).damage == ()
+
+
+# -- fsck
+
+
+def blob(root: str) -> str:
+    return max((str(path) for path in Path(root, "blobs/sha256").iterdir()), key=os.path.getsize)
+
+
+def any_toc(root: str) -> str:
+    return str(sorted(Path(root, "tocs").iterdir())[0])
+
+
+def flip(path: str) -> None:
+    os.chmod(path, 0o600)
+    with open(path, "r+b") as file:
+        file.seek(os.path.getsize(path) // 2)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes((byte[0] ^ 1,)))
+
+
+DAMAGE: dict[str, tuple[Callable[[str], object], str]] = {
+    "a flipped bit in a blob": (lambda root: flip(blob(root)), "do not match the digest"),
+    "a truncated blob": (lambda root: os.truncate(blob(root), 10), "do not match the digest"),
+    "a longer blob": (lambda root: os.truncate(blob(root), 1 << 20), "do not match the digest"),
+    "a missing blob": (lambda root: os.unlink(blob(root)), "missing on the disk"),
+    "a flipped bit in a table of contents": (lambda root: flip(any_toc(root)), "damaged table of contents"),
+    "a truncated table of contents": (lambda root: os.truncate(any_toc(root), 30), "damaged table of contents"),
+    "an empty table of contents": (lambda root: os.truncate(any_toc(root), 0), "damaged table of contents"),
+    "a missing table of contents": (lambda root: os.unlink(any_toc(root)), "is missing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("harm", "message"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_fsck_finds_damage(tmp_path: Path, harm: Callable[[str], object], message: str) -> None:
+    root = str(tmp_path / "s")
+    with Store(root) as opened:
+        import_archive(opened, archive(tmp_path, tar(entry(b"noise", data=os.urandom(5000)))), None, 1)
+    assert damage(root) == ()
+    harm(root)
+    found = damage(root)
+    assert len(found) == 1
+    assert message in found[0]
+
+
+def test_fsck_finds_rows_that_refer_to_nothing(tmp_path: Path) -> None:
+    root = str(tmp_path / "s")
+    with Store(root) as opened:
+        import_archive(opened, archive(tmp_path), None, 1)
+        (digest,) = opened.images.all()
+        with opened.metadata.transaction() as db:
+            db.execute("DELETE FROM images")
+        assert fsck.check(opened).damage == (
+            f"tag docker.io/library/test:1 names {digest}, which is no image of the store",
+        )
+        changeset = opened.changesets.add([], opened.ingest.new_path())
+        opened.changesets.adopt_tree(changeset, "map", opened.ingest.new_directory())
+        name = opened.changesets.tree(changeset, "map")
+        os.rmdir(f"{root}/trees/{name}")
+        assert f"tree {name} of changeset {changeset} is missing" in fsck.check(opened).damage
+
+
+@pytest.mark.parametrize("place", ["blobs/sha256/" + "0" * 64, "blobs/sha512/" + "0" * 128, "tocs/x", "trees/x"])
+def test_fsck_tells_files_that_belong_to_nothing(tmp_path: Path, place: str) -> None:
+    with Store(str(tmp_path / "s")) as opened:
+        path = tmp_path / "s" / place
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.touch()
+        assert fsck.check(opened) == fsck.Report(0, (), (place,))
+
+
+def test_a_file_that_belongs_to_nothing_is_replaced_not_trusted(tmp_path: Path) -> None:
+    with Store(str(tmp_path / "s")) as opened:
+        path = opened.blobs.path(Digest.of(b"hello"))
+        os.makedirs(os.path.dirname(path))
+        Path(path).write_bytes(b"jello")
+        assert opened.blobs.read(opened.blobs.put(b"hello", opened.ingest.new_path()), 9) == b"hello"
+        assert fsck.check(opened).damage == ()
+
+
+# -- opening
+
+
+def test_a_damaged_file_of_tables_is_told(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    Store(str(root)).close()
+    (root / "metadata.db").write_bytes(b"x" * 5000)
+    with pytest.raises(StoreError, match="not a database"):
+        Store(str(root))
+
+
+def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    with Store(str(root)) as opened, opened.metadata.transaction() as db:
+        db.execute(f"PRAGMA user_version = {VERSION + 1}")
+    with pytest.raises(StoreError, match=f"version {VERSION + 1}"):
+        Store(str(root))
+
+
+def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
+    tables = Metadata(str(tmp_path / "db"), "boot")
+    with pytest.raises(KeyError), tables.transaction() as db:
+        db.execute("INSERT INTO parses VALUES ('a', 'b')")
+        raise KeyError
+    assert tables.all("SELECT * FROM parses") == []
+    with tables.durable_transaction() as db:
+        db.execute("INSERT INTO parses VALUES ('a', 'b')")
+    assert len(tables.all("SELECT * FROM parses")) == 1
+    with pytest.raises(StoreError, match="no such table"):
+        tables.all("SELECT * FROM nothing")
+    tables.close()
+
+
+def test_a_directory_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").touch()
+    with pytest.raises(StoreError, match="is no store: it holds 'precious'"):
+        Store(str(tmp_path))
+    with pytest.raises(StoreError, match="is no store"):
+        reset(str(tmp_path))
+    assert os.listdir(tmp_path) == ["precious"]
+
+
+def test_a_store_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    Store(str(root)).close()
+    root.chmod(0o777)
+    with pytest.raises(StoreError, match="can be written by others"):
+        Store(str(root))
+    root.chmod(0o700)
+    os.chown(root, 1, 1)
+    with pytest.raises(StoreError, match="belongs to user 1"):
+        Store(str(root))
+
+
+def test_a_store_in_use_is_not_reset_and_one_at_rest_goes_whole(tmp_path: Path) -> None:
+    root = str(tmp_path / "s")
+    with Store(root) as opened:
+        import_archive(opened, archive(tmp_path), None, 1)
+        with Store(root):
+            pass  # many may use it at a time
+        with pytest.raises(StoreBusy):
+            reset(root)
+    reset(root)
+    assert not os.path.exists(root)
+    reset(root)
+
+
+def test_deep_and_wide_trees_are_removed(tmp_path: Path) -> None:
+    ingest = Ingest(str(tmp_path))
+    fd = os.open(ingest.new_directory(), os.O_RDONLY)
+    for _ in range(2000):
+        os.mkdir("d", dir_fd=fd)
+        os.mkdir("e", 0, dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    for i in range(1500):
+        os.mkdir(f"w{i}", dir_fd=fd)
+        os.mkdir(f"w{i}/x", dir_fd=fd)
+        os.symlink("/", f"w{i}/x/root", dir_fd=fd)
+    os.close(fd)
+    ingest.close()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_record_serves_on_its_own_parent_only_and_the_first_one_wins(tmp_path: Path) -> None:
+    with Store(str(tmp_path / "s")) as opened:
+        base, other = make_layer(opened), make_layer(opened)
+        one, two = make_layer(opened, base), make_layer(opened, base)
+        first = opened.records.add({"k": KeyKind.DEFINITION, "t": KeyKind.TEXT}, one, base, "c", "{}", 1)
+        assert opened.records.add({"k": KeyKind.DEFINITION, "k2": KeyKind.CONTENT}, two, base, "c", "{}", 2) == first
+        assert opened.records.find("k", base) == first == opened.records.find("k2", base)
+        assert opened.records.find("k", other) is None
+        assert opened.records.find("t", base) is None and opened.records.known("t")
+        assert not opened.records.known("never")
+        again = opened.records.add({"k": KeyKind.DEFINITION}, two, base, "c", "{}", 3, replace=True)
+        assert opened.records.find("k", base) == again != first
+        opened.records.add_key("more", KeyKind.DEFINITION, first)
+        assert opened.records.find("more", base) == first
+        opened.records.touch([first, again], 9)
+        assert {row[0] for row in opened.metadata.all("SELECT last_used FROM records")} == {9}
+
+
+def test_the_first_tree_of_a_changeset_is_the_one(tmp_path: Path) -> None:
+    with Store(str(tmp_path / "s")) as opened:
+        changeset = opened.changesets.add([], opened.ingest.new_path())
+        mine, theirs = opened.ingest.new_directory(), opened.ingest.new_directory()
+        winner = opened.changesets.adopt_tree(changeset, "m", mine)
+        assert opened.changesets.adopt_tree(changeset, "m", theirs) == winner
+        assert opened.changesets.adopt_tree(changeset, "other map", theirs) != winner
+        assert fsck.check(opened).garbage == ()
+        with pytest.raises(InvalidImage):
+            opened.images.find("Not A Name")
