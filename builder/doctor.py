@@ -114,7 +114,9 @@ def _cgroups(probed: Probed | None) -> Check:
             controllers = file.read().split()
     except OSError:
         controllers = []
-    version = f"version 2 with {', '.join(controllers)}" if controllers else "version 1, or version 2 without controllers"
+    version = (
+        f"version 2 with {', '.join(controllers)}" if controllers else "version 1, or version 2 without controllers"
+    )
     hidden = probed is not None and not probed.cgroup
     return Check("cgroups", State.OK, f"{version}; {'hidden from steps' if hidden else 'visible to steps'}")
 

@@ -56,7 +56,9 @@ def user_namespace_obstacle(number: int | None = None) -> Obstacle:
         return Obstacle("namespaces are nested too deep, or too many of them exist", "build one level further out")
     if _chrooted():
         return Obstacle("a process in a chroot cannot make user namespaces", "build outside of the chroot")
-    return Obstacle("the kernel refuses user namespaces", "a kernel with CONFIG_USER_NS, and a container that allows them")
+    return Obstacle(
+        "the kernel refuses user namespaces", "a kernel with CONFIG_USER_NS, and a container that allows them"
+    )
 
 
 def _chrooted() -> bool:

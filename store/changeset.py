@@ -171,6 +171,13 @@ class Snapshots:
         )
         return [str(row[0]) for row in rows]
 
+    def top(self, snapshot: int) -> Toc:
+        """The table of contents of a snapshot's own changeset. Raises NotFound."""
+        row = self._metadata.one("SELECT changeset FROM snapshots WHERE id = ?", snapshot)
+        if row is None:
+            raise NotFound(f"snapshot {snapshot} is gone")
+        return self._changesets.toc(str(row[0]))
+
     def view(self, snapshot: int | None) -> View:
         """The root filesystem of a snapshot, as its tables of contents make it."""
         return View([self._changesets.toc(changeset) for changeset in self.changesets(snapshot)])

@@ -34,12 +34,14 @@ from store.spec import (
     chain_id,
     check_image,
 )
+from store.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
     from store.store import Store
+    from store.toc import Toc
 
 _INDEXES = (MediaType.OCI_INDEX, MediaType.DOCKER_INDEX)
 _MAX_NESTING = 8
@@ -153,14 +155,22 @@ def _import_image(store: Store, files: ArchiveFiles, descriptor: Descriptor) -> 
     config = ImageConfig.from_bytes(config_bytes)
     check_image(manifest, config)
     snapshot = chain = None
+    below: list[Toc] = []
     for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
         chain = chain_id((diff_id,) if chain is None else (chain, diff_id))
-        snapshot = _import_layer(store, files, layer, snapshot, diff_id, chain)
+        snapshot = _import_layer(store, files, layer, snapshot, View(below), diff_id, chain)
+        below.insert(0, store.snapshots.top(snapshot))
     return store.images.add(manifest_bytes, config_bytes, snapshot, (store.ingest.new_path(), store.ingest.new_path()))
 
 
 def _import_layer(
-    store: Store, files: ArchiveFiles, layer: Descriptor, parent: int | None, diff_id: Digest, chain: Digest
+    store: Store,
+    files: ArchiveFiles,
+    layer: Descriptor,
+    parent: int | None,
+    below: View,
+    diff_id: Digest,
+    chain: Digest,
 ) -> int:
     known = store.snapshots.by_chain(chain)
     if known is not None and any(
@@ -176,7 +186,7 @@ def _import_layer(
         with open(scratch, "xb") as copy:
             source = _Copier(_member(files, layer), layer, copy)
             expander = Expander(source, compression)
-            entries = read_layer(expander, store.snapshots.view(parent))
+            entries = read_layer(expander, below)
             if expander.diff_id() != diff_id:
                 raise DigestMismatch(f"expands to {expander.diff_id()}, the config promises {diff_id}")
             source.finish()

@@ -153,7 +153,10 @@ class Metadata:
 
 def _translate(error: sqlite3.DatabaseError, where: str = "the store's tables: ") -> StoreError:
     """The StoreError for what SQLite says."""
-    match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # without SQLite's own finer distinctions
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_IOERR_SHMSIZE:  # the file of the index did not grow
+        code = sqlite3.SQLITE_FULL
+    match code & 0xFF:  # without SQLite's finer distinctions
         case sqlite3.SQLITE_FULL:
             return NoSpace(f"{where}no space left", hint="free some space, or choose another --root")
         case sqlite3.SQLITE_BUSY:

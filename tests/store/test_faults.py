@@ -217,21 +217,12 @@ def test_an_error_of_the_disk_is_told_and_the_store_stays_whole(
     with Store(root) as opened:
         make_layer(opened)
         opened.seal()
-    trace = (
-        "strace",
-        "-f",
-        "-o",
-        str(tmp_path / "trace"),
-        "-P",
-        root,
-        *[f"-P{root}/{name}" for name in ("metadata.db", "metadata.db-wal")],
-    )
-    trace = ("strace", "-f", "-o", str(tmp_path / "trace"), "-e", f"inject={call}:error={error}:when={number}+")
+    trace = ("strace", "-f", "-o", str(tmp_path / "trace"), "-e", f"inject={call}:error={error}:when={number}")
     done = python(IMPORT, root, path, command=trace)
     reached = (tmp_path / "trace").read_text().count("(INJECTED)")
     assert "Traceback" not in done.stderr
     if reached:
-        assert done.returncode in (7, 120), done.stdout + done.stderr
+        assert done.returncode == 7, done.stdout + done.stderr
         if error == "ENOSPC" and done.stdout:
             assert done.stdout.startswith("NoSpace ")
     else:
@@ -350,7 +341,7 @@ def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
         db.execute("INSERT INTO parses VALUES ('a', 'b')")
     assert len(tables.all("SELECT * FROM parses")) == 1
     with pytest.raises(StoreError, match="no such table"):
-        tables.all("SELECT * FROM nothing")
+        tables.all("SELECT * FROM absent")
     tables.close()
 
 

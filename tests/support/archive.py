@@ -1,0 +1,72 @@
+"""Reading an OCI archive with the standard library alone, so that nothing of ours vouches for itself."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import zstandard
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_UNPACK = {
+    "tar": lambda data: data,
+    "tar+gzip": gzip.decompress,
+    "tar+zstd": lambda data: zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read(),
+}
+
+
+@dataclass(frozen=True)
+class ReadImage:
+    """One image of an archive, its layers uncompressed."""
+
+    digest: str
+    annotations: dict[str, str]
+    manifest: dict[str, Any]
+    config: dict[str, Any]
+    layers: tuple[bytes, ...]
+
+    def names(self, layer: int) -> list[str]:
+        """The entries of a layer, sorted."""
+        with tarfile.open(fileobj=io.BytesIO(self.layers[layer])) as tar:
+            return sorted(path for path in (clean(member.name) for member in tar) if path)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return list(self.config.get("history") or [])
+
+
+def clean(name: str) -> str:
+    return name.removeprefix("./").strip("/")
+
+
+def read_archive(path: Path) -> ReadImage:
+    """Read the only image of an archive, and check each digest, size and count on the way."""
+    with tarfile.open(path) as tar:
+        members = {clean(member.name): member for member in tar}
+
+        def data(name: str) -> bytes:
+            file = tar.extractfile(members[name])
+            assert file is not None
+            return file.read()
+
+        def blob(descriptor: dict[str, Any]) -> bytes:
+            found = data("blobs/" + descriptor["digest"].replace(":", "/"))
+            assert "sha256:" + hashlib.sha256(found).hexdigest() == descriptor["digest"]
+            assert len(found) == descriptor["size"]
+            return found
+
+        assert json.loads(data("oci-layout")) == {"imageLayoutVersion": "1.0.0"}
+        (descriptor,) = json.loads(data("index.json"))["manifests"]
+        manifest = json.loads(blob(descriptor))
+        config = json.loads(blob(manifest["config"]))
+        layers = tuple(_UNPACK[layer["mediaType"].partition(".v1.")[2]](blob(layer)) for layer in manifest["layers"])
+    assert config["rootfs"]["diff_ids"] == ["sha256:" + hashlib.sha256(layer).hexdigest() for layer in layers]
+    assert len([line for line in config.get("history", []) if not line.get("empty_layer")]) == len(layers)
+    return ReadImage(descriptor["digest"], descriptor.get("annotations", {}), manifest, config, layers)
