@@ -1,0 +1,218 @@
+"""A real image, from a Debian root to a web server: built here, read and run by the tools that others use."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.archive import read_archive
+from tests.support.cli import Pybuild, write_context
+
+LIST_TREE = Path(__file__).with_name("list_tree.py")
+PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+RECIPE = """\
+FROM debian:bookworm
+ENV PORT=8080 PYTHONUNBUFFERED=1
+RUN apt-get update && apt-get install -y --no-install-recommends python3 iputils-ping
+RUN cd /srv && echo linked > one && ln one two && ln one /opt/three && ln -s ../opt/three four \\
+    && chown 1234:5678 one && chmod 4711 one && rm /etc/issue.net && mkfifo -m 640 pipe
+WORKDIR /srv/www
+COPY --chown=www-data:www-data page index.html
+COPY capped /usr/local/bin/
+USER www-data
+EXPOSE 8080
+CMD python3 -m http.server --bind 127.0.0.1 "$PORT"
+"""
+PAGE = "a page out of the image\n"
+
+
+@dataclass(frozen=True)
+class App:
+    """The built image: in a store, and as an archive."""
+
+    pybuild: Pybuild
+    context: Path
+    archive: Path
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The image as umoci unpacks it: an OCI layout and a runtime bundle."""
+
+    layout: Path
+    path: Path
+
+    @property
+    def root(self) -> Path:
+        return self.path / "rootfs"
+
+
+@pytest.fixture(scope="session")
+def debian_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tar of a minimal Debian root."""
+    path = tmp_path_factory.mktemp("debian") / "debian.tar"
+    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "bookworm", path], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory, debian_tar: Path) -> App:
+    directory = tmp_path_factory.mktemp("app")
+    pybuild = Pybuild(directory / "store")
+    pybuild("import", debian_tar, "debian:bookworm")
+    context = write_context(directory / "context", RECIPE, page=PAGE)
+    shutil.copy("/bin/busybox", context / "capped")
+    subprocess.run(["setcap", "cap_net_raw,cap_chown=ep", context / "capped"], check=True)
+    proxies = [f"--build-arg={name}={os.environ[name]}" for name in PROXIES if name in os.environ]
+    archive = directory / "app.tar"
+    arguments = (*proxies, "-t", "app")
+    pybuild(*arguments, "-o", f"type=oci,dest={archive}", context)
+    return App(pybuild, context, archive, arguments)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory, app: App) -> Bundle:
+    directory = tmp_path_factory.mktemp("bundle")
+    layout, path = directory / "layout", directory / "bundle"
+    subprocess.run(["skopeo", "copy", "--quiet", f"oci-archive:{app.archive}", f"oci:{layout}:app"], check=True)
+    subprocess.run(["umoci", "--log=error", "unpack", "--image", f"{layout}:app", path], check=True)
+    return Bundle(layout, path)
+
+
+def rows(lines: str) -> dict[str, dict[str, object]]:
+    return {row["path"]: row for row in map(json.loads, lines.splitlines())}
+
+
+@pytest.fixture(scope="module")
+def unpacked(bundle: Bundle) -> dict[str, dict[str, object]]:
+    """The tree that umoci made."""
+    done = subprocess.run([sys.executable, LIST_TREE, bundle.root], check=True, capture_output=True, text=True)
+    return rows(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory, app: App) -> dict[str, dict[str, object]]:
+    """The tree that a RUN on top of the image finds."""
+    recipe = "FROM app\nUSER root\nCOPY list_tree.py /\nRUN python3 -B /list_tree.py / /list_tree.py\n"
+    context = write_context(tmp_path_factory.mktemp("seen"), recipe)
+    shutil.copy(LIST_TREE, context)
+    done = app.pybuild("--progress=json", context)
+    return rows("".join(str(event["data"]) for event in done.events if event["event"] == "step_output"))
+
+
+def test_umoci_unpacks_what_a_run_sees(
+    unpacked: dict[str, dict[str, object]], seen: dict[str, dict[str, object]]
+) -> None:
+    assert {path for path in unpacked.keys() ^ seen.keys()} == set()
+    assert {path: (row, seen[path]) for path, row in unpacked.items() if row != seen[path]} == {}
+    assert len(seen) > 5000
+
+
+def test_links_owners_and_capabilities_of_the_recipe_are_all_there(unpacked: dict[str, dict[str, object]]) -> None:
+    group = [path for path, row in unpacked.items() if row.get("same_as") == unpacked["/opt/three"]["same_as"]]
+    assert sorted(group) == ["/opt/three", "/srv/one", "/srv/two"]
+    one = unpacked["/srv/one"]
+    assert (one["mode"], one["uid"], one["gid"]) == (0o4711, 1234, 5678)
+    assert unpacked["/srv/four"]["link"] == "../opt/three"
+    assert (unpacked["/srv/www/index.html"]["uid"], unpacked["/srv/www/index.html"]["gid"]) == (33, 33)
+    assert "/etc/issue.net" not in unpacked
+    capable = {path for path, row in unpacked.items() if "capability" in row}
+    assert capable == {"/usr/bin/ping", "/usr/local/bin/capped"}
+
+
+RUNTIMES = {
+    "runc": ("runc",),
+    # Debian's crun refuses a machine with both versions of cgroups, so it gets to see one only.
+    "crun": (
+        "unshare", "--mount", "sh", "-c",
+        'umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec crun --cgroup-manager=disabled "$@"', "crun",
+    ),
+}  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=RUNTIMES)
+def test_the_image_runs_and_answers(tmp_path: Path, bundle: Bundle, runtime: tuple[str, ...]) -> None:
+    port = free_port()
+    config = json.loads((bundle.path / "config.json").read_text())
+    process, linux = config["process"], config["linux"]
+    process["terminal"] = False
+    process["env"] = [f"PORT={port}" if pair == "PORT=8080" else pair for pair in process["env"]]
+    linux["namespaces"] = [namespace for namespace in linux["namespaces"] if namespace["type"] != "network"]
+    linux.pop("resources", None)
+    config["root"]["path"] = str(bundle.root)
+    config["mounts"] = [mount for mount in config["mounts"] if mount["type"] != "cgroup"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    command = [*runtime, "--root", str(tmp_path / "state")]
+    name = f"pybuild-test-{os.getpid()}"
+    start = ["timeout", "--kill-after=5", "60", *command, "run", "--bundle", str(tmp_path), name]
+    with subprocess.Popen(start, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as container:
+        try:
+            assert container.stdout is not None
+            assert container.stdout.readline().startswith("Serving HTTP on 127.0.0.1")
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+                assert answer.read().decode() == PAGE
+        finally:
+            subprocess.run([*command, "kill", name, "KILL"])
+            container.wait()
+
+
+def test_skopeo_reads_the_config(bundle: Bundle) -> None:
+    done = subprocess.run(
+        ["skopeo", "inspect", "--config", f"oci:{bundle.layout}:app"], check=True, capture_output=True
+    )
+    config = json.loads(done.stdout)["config"]
+    assert {"PORT=8080", "PYTHONUNBUFFERED=1"} < set(config["Env"])
+    assert config["User"] == "www-data"
+    assert config["WorkingDir"] == "/srv/www"
+    assert config["ExposedPorts"] == {"8080/tcp": {}}
+    assert config["Cmd"] == ["/bin/sh", "-c", 'python3 -m http.server --bind 127.0.0.1 "$PORT"']
+
+
+def test_gnu_tar_lists_every_layer_as_python_does(tmp_path: Path, app: App) -> None:
+    layers = read_archive(app.archive).layers
+    assert len(layers) == 6
+    for number, data in enumerate(layers):
+        path = tmp_path / f"{number}.tar"
+        path.write_bytes(data)
+        done = subprocess.run(
+            ["tar", "--quoting-style=literal", "-tf", path], check=True, capture_output=True, text=True
+        )
+        assert done.stderr == ""
+        with tarfile.open(path) as tar:
+            assert [name.rstrip("/") for name in done.stdout.splitlines()] == [member.name for member in tar]
+
+
+def test_history_names_every_instruction(app: App) -> None:
+    lines = [json.loads(line) for line in app.pybuild("history", "--json", "app").out.splitlines()]
+    words = ["import", "ENV", "RUN", "RUN", "WORKDIR", "COPY", "COPY", "USER", "EXPOSE", "CMD"]
+    assert [line["instruction"].split()[0] for line in lines] == words
+    assert [line["layer"] is not None for line in lines] == [word not in ("ENV", "USER", "EXPOSE", "CMD") for word in words]
+
+
+def test_a_second_build_gives_the_same_archive(tmp_path: Path, app: App) -> None:
+    again = tmp_path / "again.tar"
+    done = app.pybuild("--progress=json", *app.arguments, "-o", f"type=oci,dest={again}", app.context)
+    assert set(done.finished().values()) == {True}
+    assert again.read_bytes() == app.archive.read_bytes()
+
+
+def test_the_store_is_whole(app: App) -> None:
+    app.pybuild.assert_whole()
