@@ -37,3 +37,19 @@ class StoreBusy(StoreError):
 
 class NoSpace(StoreError):
     """The disk, the quota or the inode table is full."""
+
+
+class RegistryError(StoreError):
+    """A registry does not answer as the distribution-spec says, or exceeds a limit."""
+
+
+class Unreachable(RegistryError):
+    """No connection to a registry, or none that can be trusted."""
+
+
+class TooSlow(RegistryError):
+    """A registry let a deadline pass, or sends less than the lowest rate."""
+
+
+class Unauthorized(RegistryError):
+    """A registry refuses access, or credentials would have to go where they do not belong."""
