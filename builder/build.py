@@ -19,6 +19,7 @@ from builder.context import read_ignore_file
 from builder.errors import BuildError
 from builder.events import Exported
 from builder.image import assemble
+from builder.leftovers import sweep_all
 from builder.plan import plan
 from builder.resolve import resolve
 from builder.solver import Solver
@@ -83,6 +84,8 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
     context = ContextSource(os.path.abspath(request.context), _ignore_text(request.context, path))
     compression = request.outputs[0].compression if request.outputs else Compression.GZIP
     with Pool() as pool:
+        if store.unswept:
+            sweep_all(store, pool)
         steps = Steps(store, pool, request.options, context, compression, observe)
         results = Solver(planned, request.options, store, steps, observe).solve()
         finish = _Finish(request, store, pool, planned.image, results)

@@ -43,7 +43,7 @@ def ensure_tree(store: Store, pool: Pool, layer: LayerPlace) -> LayerPlace:
     directory = store.ingest.new_path()
     pool.run(MakeTree(layer.toc, layer.blob, directory))
     name = store.changesets.adopt_tree(layer.changeset, pool.id_map.name, directory)
-    return replace(layer, tree=f"{store.changesets.trees_directory}/{name}")
+    return replace(layer, tree=store.changesets.tree_path(name))
 
 
 def ensure_tar(store: Store, pool: Pool, changeset: str, clamp: int | None, compression: Compression) -> LayerBlob:

@@ -61,7 +61,7 @@ def place(store: Store, changeset: str, id_map: str) -> LayerPlace:
     return LayerPlace(
         changeset,
         store.changesets.toc_path(changeset),
-        None if tree is None else f"{store.changesets.trees_directory}/{tree}",
+        None if tree is None else store.changesets.tree_path(tree),
         None
         if blob is None
         else BlobPlace(store.blobs.path(blob.digest), str(blob.digest), blob.size, blob.compression.value),

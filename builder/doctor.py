@@ -49,7 +49,7 @@ def examine(store: Store, pool: Pool) -> list[Check]:
     checks = [_kernel(os.uname().release)]
     probed: Probed | None = None
     try:
-        probed = pool.probe(Probe(store.ingest.new_directory()))
+        probed = pool.run(Probe(store.ingest.new_directory()))
         checks.append(Check("user namespaces", State.OK, "allowed"))
     except BuildError as error:
         obstacle = user_namespace_obstacle()

@@ -13,21 +13,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from builder.changesets import ensure_trees
-from builder.contents import StoredContents, places, view_of
+from builder.contents import places, view_of
 from builder.copyfiles import CopyRequest
-from builder.errors import BuildError, StepFailed
+from builder.errors import BuildError, PrivilegeError, StepFailed
 from builder.events import Note, StepOutput
+from builder.leftovers import discard
+from builder.machine import SEE_DOCTOR
 from builder.options import Network
 from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
 from builder.sandbox.spec import SandboxSpec
 from builder.scaffold import scaffold_for
+from builder.userns import MapKind
 from builder.users import UserDatabase
 from builder.workdir import missing_directories
-from builder.workers.jobs import CommitStep, ContextSource, CopyFiles, Output, PrepareStep, Written, write_entries
-from store.changeset import LayerBlob
+from builder.workers.jobs import CommitStep, ContextSource, CopyFiles, Output, PrepareStep, ReadFile, write_entries
+from store.changeset import TREE, LayerBlob
 from store.compression import Compression
 from store.digest import Digest
-from store.files import remove_tree
 from store.toc import Kind, encode
 from store.view import ROOT, LinkLoop
 
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from builder.events import Event, StepRef
     from builder.options import BuildOptions
     from builder.plan import Node
+    from builder.users import Identity
+    from builder.workers.jobs import Written
     from builder.workers.pool import Pool
     from store.store import Store
     from store.view import View
@@ -109,19 +113,21 @@ class Steps:
         layers = self._places(parent)
         view = view_of(layers)
         identity = self._accounts(view, layers).identity(step.user)
+        self._check_mapped(step.user, identity)
         scaffold = scaffold_for(view)
         env = step.env if any(pair.startswith("HOME=") for pair in step.env) else (*step.env, f"HOME={identity.home}")
         self._note_network(step)
         layers = ensure_trees(self._store, self._pool, layers)
         with self._scratch() as directory:
             output = self._output()
+            upper = f"{directory}/tree/{TREE}"
             prepare = PrepareStep(
-                f"{directory}/upper", f"{directory}/work", self._toc_of([view.lookup(b"") or ROOT]),
+                upper, f"{directory}/work", self._toc_of([view.lookup(b"") or ROOT]),
                 f"{directory}/scaffold", self._toc_of(scaffold.entries),
             )  # fmt: skip
-            self._pool.run(prepare)
-            for name in ("root", "files"):
+            for name in ("tree", "root", "files"):
                 os.mkdir(f"{directory}/{name}", 0o700)
+            self._pool.run(prepare)
             spec = SandboxSpec(
                 argv=step.argv,
                 env=env,
@@ -130,7 +136,7 @@ class Steps:
                 gid=identity.gid,
                 groups=identity.groups,
                 lowers=(f"{directory}/scaffold", *(layer.tree for layer in layers if layer.tree is not None)),
-                upper=f"{directory}/upper",
+                upper=upper,
                 work=f"{directory}/work",
                 mountpoint=f"{directory}/root",
                 files=f"{directory}/files",
@@ -144,16 +150,22 @@ class Steps:
             if status.signal is not None:
                 raise StepFailed(f"RUN was ended by signal {_SIGNALS.get(status.signal, status.signal)}", status.code)
             if status.code:
-                raise StepFailed(f"RUN exited with status {status.code}", status.code)
-            written = self._pool.run(CommitStep(f"{directory}/upper", layers, prepare.scaffold_toc, output))
+                raise StepFailed(f"RUN exited with status {status.code}", status.code, hint=self._single_id_hint())
+            written = self._pool.run(CommitStep(upper, layers, prepare.scaffold_toc, output))
             changeset = self._adopt(written, output)
-            self._store.changesets.adopt_tree(changeset, self._pool.id_map.name, f"{directory}/upper")
+            self._store.changesets.adopt_tree(changeset, self._pool.id_map.name, f"{directory}/tree")
         return Made(changeset)
 
     def _copy(self, step: CopyStep, parent: int | None, source: int | None) -> Made:
         job = self._copy_job(step, parent, source, self._store.ingest.new_path())
-        written = self._pool.run(job)
-        assert isinstance(written, Written)
+        try:
+            written = self._pool.run(job)
+        except PrivilegeError:
+            # The trees of an earlier build lie in a namespace that cannot be had here and now: the tars hold the same.
+            job = self._copy_job(step, parent, source, self._store.ingest.new_path())
+            if job.in_namespace or any(layer.blob is None for layer in job.layers):
+                raise
+            written = self._pool.run(job)
         if written.sockets:
             self._observe(Note(f"{written.sockets} sockets of the context were copied as empty files"))
         return Made(self._adopt(written, job.output), written.content)
@@ -209,11 +221,34 @@ class Steps:
 
     @contextmanager
     def _scratch(self) -> Iterator[str]:
+        """A directory for a step, removed with all that the step left in it."""
         directory = self._store.ingest.new_directory()
         try:
             yield directory
+        except BaseException:
+            # Whatever ended us, the step may still be writing.
+            self._pool.stop()
+            raise
         finally:
-            remove_tree(self._store.ingest.fd, os.path.basename(directory))
+            discard(self._store, self._pool, directory)
+
+    def _check_mapped(self, user: str, identity: Identity) -> None:
+        """Raise PrivilegeError where the namespace lacks the step's user; the kernel would only say EINVAL."""
+        ids = self._pool.id_map
+        groups = () if ids.kind is MapKind.SINGLE else identity.groups
+        if ids.has_uid(identity.uid) and all(ids.has_gid(gid) for gid in (identity.gid, *groups)):
+            return
+        raise PrivilegeError(
+            f"USER {user} needs user {identity.uid} and group {identity.gid}, which this machine's user may not use",
+            hint=f"{ids.missing or 'the subordinate ids are too few'}; {SEE_DOCTOR}",
+        )
+
+    def _single_id_hint(self) -> str | None:
+        """What to say below a failed command that may have tried to use a second id."""
+        ids = self._pool.id_map
+        if ids.kind is not MapKind.SINGLE:
+            return None
+        return f"here a RUN has one user and one group, chown to others fails: {ids.missing}; {SEE_DOCTOR}"
 
     def _accounts(self, view: View, layers: Sequence[LayerPlace]) -> UserDatabase:
         return UserDatabase(self._read(view, layers, b"etc/passwd"), self._read(view, layers, b"etc/group"))
@@ -232,8 +267,12 @@ class Steps:
             raise BuildError(f"{name} of the image is not a regular file")
         if entry.size > _ACCOUNTS_LIMIT:
             raise BuildError(f"{name} of the image exceeds {_ACCOUNTS_LIMIT} bytes")
-        with StoredContents(layers, self._store.ingest.new_path()) as contents:
-            return b"".join(contents.chunks(view.layers.index(toc), entry))
+        job = ReadFile(tuple(layers), view.layers.index(toc), os.fsdecode(entry.path), self._store.ingest.new_path())
+        try:
+            return bytes.fromhex(job.run().hex)
+        except PermissionError:
+            # Behind a directory that its owner, an id of the namespace, has closed.
+            return bytes.fromhex(self._pool.run(job).hex)
 
     def _note_network(self, step: RunStep) -> None:
         if step.network is Network.DEFAULT and not self._noted_network:

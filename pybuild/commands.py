@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pybuild.build_command import build
+from pybuild.doctor_command import doctor
 from pybuild.history_command import history
 from pybuild.image_commands import export, images, import_, inspect, rmi, tag
 from pybuild.store_commands import fsck, reset
 
-ALL = (build, images, tag, rmi, inspect, history, export, import_, fsck, reset)
+ALL = (build, images, tag, rmi, inspect, history, export, import_, fsck, reset, doctor)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from builder.leftovers import remove, sweep_all
+from builder.workers.pool import Pool
 from store.fsck import check
 from store.store import Store
 from store.store import reset as reset_store
@@ -14,6 +16,9 @@ from store.store import reset as reset_store
 def fsck(root: str) -> int:
     """Check the store: its tables against its files, and every blob against its digest."""
     with Store(root) as store:
+        if store.unswept:
+            with Pool() as pool:
+                sweep_all(store, pool)
         report = check(store)
     for problem in report.damage:
         click.echo(f"damaged: {problem}")
@@ -27,5 +32,5 @@ def fsck(root: str) -> int:
 @click.pass_obj
 def reset(root: str) -> int:
     """Remove the store and all it holds."""
-    reset_store(root)
+    reset_store(root, remove)
     return 0

@@ -3,6 +3,10 @@
 A row equal to the one below is dropped, because opening a file for writing, or a `chmod` there and back, copies it up
 without changing it. The directories of what remains are added, so that a layer stands alone. An opaque directory
 becomes single whiteouts of the names that it hides: every tool reads those alike.
+
+Where the namespace lacks the owner of a file, its tree has root in the owner's place (ids.py). A file that was copied
+up from such a tree and still belongs to root has kept its owner: the layer gets the true one from below. Overlayfs
+marks what it copied up, save for a file of several names, which is then root's.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from store.errors import InvalidImage
 from store.files import chunks_of
+from store.ids import MappedIds
 from store.layers import KEPT_XATTR
 from store.tarformat import show
 from store.toc import Entry, Kind, parent_of, sort_key
@@ -72,13 +77,15 @@ class _Changes:
         self._upper = upper_fd
         self._below = below
         self._scaffold = scaffold
+        self._ids = MappedIds.of_this_process()
         self._directories: dict[bytes, Entry] = {}
         self._kept: dict[bytes, Entry] = {}
         self._inodes: dict[bytes, tuple[int, int]] = {}
 
     def entries(self) -> list[Entry]:
-        root = self._row(b"", os.fstat(self._upper), {})
-        if not self._same(root, self._below.lookup(b"")):
+        before = self._below.lookup(b"")
+        root = self._row(b"", os.fstat(self._upper), {}, before)
+        if not self._same(root, before):
             self._kept[b""] = root
         pending = [(b"", False)]
         while pending:
@@ -105,8 +112,9 @@ class _Changes:
                     continue
                 refuse_reserved(here)
                 xattrs = self._xattrs(fd, name, status, here)
-                row = self._row(here, status, xattrs)
-                self._judge(row, status)
+                before = self._below.lookup(here) or self._scaffold.find(here)
+                row = self._row(here, status, xattrs, before)
+                self._judge(row, before, status)
                 if row.kind is Kind.DIRECTORY:
                     self._directories[here] = row
                     yield here, hidden or xattrs.get(OPAQUE) == b"y"
@@ -118,9 +126,8 @@ class _Changes:
         finally:
             os.close(fd)
 
-    def _judge(self, row: Entry, status: os.stat_result) -> None:
+    def _judge(self, row: Entry, before: Entry | None, status: os.stat_result) -> None:
         """Keep a row unless the one below is the same."""
-        before = self._below.lookup(row.path) or self._scaffold.find(row.path)
         if before is not None and self._same(row, before):
             if row.kind is not Kind.FILE or not row.size or self._digest(row.path) == before.sha256:
                 return
@@ -128,27 +135,40 @@ class _Changes:
         if status.st_nlink > 1 and row.kind is not Kind.DIRECTORY:
             self._inodes[row.path] = (status.st_dev, status.st_ino)
 
-    def _row(self, path: bytes, status: os.stat_result, xattrs: dict[str, bytes]) -> Entry:
+    def _row(self, path: bytes, status: os.stat_result, xattrs: dict[str, bytes], before: Entry | None) -> Entry:
         kind = _KINDS[stat.S_IFMT(status.st_mode)]
         rdev = 0
-        if kind is Kind.FILE and _ORIGIN in xattrs and not status.st_size:
-            # A device of the image is an empty file in its tree; copied up it is still that device.
-            before = self._below.lookup(path)
-            if before is not None and before.kind in (Kind.CHAR, Kind.BLOCK):
+        uid, gid = status.st_uid, status.st_gid
+        target = self._target(path) if kind is Kind.SYMLINK else b""
+        if before is not None and self._copied_up(before, kind, status, target, xattrs):
+            if (uid, gid) == self._ids.on_disk(before.uid, before.gid):
+                uid, gid = before.uid, before.gid
+            if kind is Kind.FILE and not status.st_size and before.kind in (Kind.CHAR, Kind.BLOCK):
+                # A device of the image is an empty file in its tree; copied up it is still that device.
                 kind, rdev = before.kind, before.rdev
         capability = xattrs.get(KEPT_XATTR.decode())
         return Entry(
             path,
             kind,
             0o777 if kind is Kind.SYMLINK else stat.S_IMODE(status.st_mode),
-            status.st_uid,
-            status.st_gid,
+            uid,
+            gid,
             status.st_mtime_ns // 1_000_000_000,
             status.st_size if kind is Kind.FILE else 0,
-            self._target(path) if kind is Kind.SYMLINK else b"",
+            target,
             rdev=rdev,
             xattrs=((KEPT_XATTR, capability),) if capability is not None else (),
         )
+
+    @staticmethod
+    def _copied_up(before: Entry, kind: Kind, status: os.stat_result, target: bytes, xattrs: dict[str, bytes]) -> bool:
+        """Whether a file of the upper directory was copied from below, and not made anew."""
+        if not before.path or _ORIGIN in xattrs:
+            return True
+        if kind in (Kind.FILE, Kind.DIRECTORY):
+            return False
+        # Nothing but files and directories can carry the mark; what agrees in all else was not made anew.
+        return (kind, target, status.st_mtime_ns // 1_000_000_000) == (before.kind, before.link, before.mtime)
 
     @staticmethod
     def _same(row: Entry, before: Entry | None) -> bool:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from store.metadata import Metadata
     from store.toc import Entry
 
+TREE = "fs"  # the tree inside of its directory: only whoever owns a directory can rename it, root of an image may own "fs"
 _NO_CLAMP = -(1 << 62)  # tars.clamp of a tar whose times are not bounded
 
 
@@ -71,14 +72,14 @@ class Changesets:
             ) from None
 
     def tree(self, changeset: str, id_map: str) -> str | None:
-        """The name, in `trees_directory`, of the tree made under this id map; None where there is none."""
+        """The name, in `trees_directory`, of what holds the tree made under this id map; None where there is none."""
         row = self._metadata.one("SELECT id FROM trees WHERE changeset = ? AND id_map = ?", changeset, id_map)
         return str(row[0]) if row else None
 
     def adopt_tree(self, changeset: str, id_map: str, path: str) -> str:
-        """Make a finished directory the tree of a changeset; where another process was first, its tree is the one.
+        """Take over a directory that holds a finished tree as TREE; where another process was first, its tree is the one.
 
-        Return the name of the tree. The directory is moved, or left where it is for its ingest to remove.
+        Return the name that it got. The directory is moved, or left where it is for its ingest to remove.
         """
         name = secrets.token_hex(8)
         os.rename(path, f"{self.trees_directory}/{name}")
@@ -133,6 +134,10 @@ class Changesets:
             for blob in self.blobs_of(Digest.parse(str(diff_id))):
                 return blob
         return None
+
+    def tree_path(self, name: str) -> str:
+        """Where the tree of that name is."""
+        return f"{self.trees_directory}/{name}/{TREE}"
 
     def toc_path(self, changeset: str) -> str:
         """Where the table of contents is."""

@@ -58,6 +58,8 @@ class Ingest:
         parent = os.open(self._parent, _DIRECTORY)
         try:
             remove_tree(parent, self._name)
+        except PermissionError:
+            pass  # a step with other ids was here when we were stopped; `sweep` names what is left
         finally:
             os.close(parent)
             os.close(self.fd)
@@ -72,9 +74,9 @@ class Ingest:
         self.close()
 
 
-def sweep(parent: str) -> int:
-    """Remove the working directories of processes that are gone; return how many there were."""
-    removed = 0
+def sweep(parent: str) -> list[str]:
+    """Remove the working directories of processes that are gone; name those that this process may not remove."""
+    left = []
     parent_fd = os.open(parent, _DIRECTORY)
     try:
         for name in os.listdir(parent_fd):
@@ -85,11 +87,10 @@ def sweep(parent: str) -> int:
             try:
                 if try_lock(fd, fcntl.LOCK_EX):
                     remove_tree(parent_fd, name)
-                    removed += 1
             except PermissionError:
-                continue  # left by a step that ran with other ids
+                left.append(name)  # by a step that had other ids
             finally:
                 os.close(fd)
     finally:
         os.close(parent_fd)
-    return removed
+    return left

@@ -36,6 +36,7 @@ from store.metadata import SEALABLE, Metadata
 from store.records import Records
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -69,7 +70,7 @@ class Store:
             self.snapshots = Snapshots(self.metadata, self.changesets)
             self.records = Records(self.metadata)
             self.images = Images(self.metadata, self.blobs)
-            sweep(f"{self.root}/ingest")
+            self.unswept = sweep(f"{self.root}/ingest")
             self.ingest = Ingest(f"{self.root}/ingest")
         except BaseException as error:
             self.metadata.close()
@@ -155,8 +156,19 @@ class Store:
         return lock
 
 
-def reset(root: str) -> None:
-    """Remove a store with all it holds. Raises StoreBusy while anybody uses it, StoreError where there is none."""
+def _remove(parent: str, name: str) -> None:
+    fd = os.open(parent, _DIRECTORY)
+    try:
+        remove_tree(fd, name)
+    finally:
+        os.close(fd)
+
+
+def reset(root: str, remove: Callable[[str, str], None] = _remove) -> None:
+    """Remove a store with all it holds. Raises StoreBusy while anybody uses it, StoreError where there is none.
+
+    `remove(directory, name)` removes a part of it; trees may hold files that this process may not remove by itself.
+    """
     root = os.path.abspath(root)
     try:
         fd = os.open(root, _DIRECTORY)
@@ -174,7 +186,7 @@ def reset(root: str) -> None:
                 raise StoreBusy(f"the store {root} is in use by another process")
             # The tag goes last: a reset that is interrupted can be run again.
             for name in sorted(names, key=lambda name: (name == "CACHEDIR.TAG", name == "metadata.db")):
-                remove_tree(fd, name)
+                remove(root, name)
         finally:
             os.close(lock)
     except OSError as error:

@@ -2,7 +2,8 @@
 
 A tree holds what a user namespace can hold. A removal is a character device 0:0 and an opaque directory carries
 `user.overlay.opaque` (kernel documentation, overlayfs.rst, "whiteouts and opaque directories", with the `userxattr`
-option). A device node is an empty file here: its type and number are in the table of contents only.
+option). A device node is an empty file here: its type and number are in the table of contents only. Likewise an owner
+that the namespace lacks is root here (ids.py).
 
 Nothing here runs hostile code or meets a hostile name: a tree is private while it is made, and the entries come from
 a table of contents, whose parents are real directories by construction.
@@ -16,6 +17,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from store.errors import InvalidImage
+from store.ids import MappedIds
 from store.tarformat import show
 from store.toc import Entry, Kind, parent_of
 
@@ -87,6 +89,7 @@ class _TreeMaker:
 
     def __init__(self, root_fd: int) -> None:
         self._root = root_fd
+        self._ids = MappedIds.of_this_process()
         self._open_path = b""
         self._open_fd = os.dup(root_fd)
 
@@ -102,7 +105,7 @@ class _TreeMaker:
         """Owner, mode and time come last: making the contents changed the time and may need the permission."""
         fd = open_directory(self._root, entry.path)
         try:
-            os.fchown(fd, entry.uid, entry.gid)
+            os.fchown(fd, *self._owner(entry))
             os.fchmod(fd, entry.mode)
             if entry.opaque:
                 os.setxattr(fd, OPAQUE, b"y")
@@ -135,11 +138,11 @@ class _TreeMaker:
                 os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
             case Kind.SYMLINK:
                 os.symlink(entry.link, name, dir_fd=parent)
-                os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
+                os.chown(name, *self._owner(entry), dir_fd=parent, follow_symlinks=False)
                 os.utime(name, times, dir_fd=parent, follow_symlinks=False)
             case Kind.FIFO:
                 os.mkfifo(name, 0o600, dir_fd=parent)
-                os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
+                os.chown(name, *self._owner(entry), dir_fd=parent, follow_symlinks=False)
                 os.chmod(name, entry.mode, dir_fd=parent)
                 os.utime(name, times, dir_fd=parent, follow_symlinks=False)
             case Kind.CHAR | Kind.BLOCK:
@@ -165,8 +168,11 @@ class _TreeMaker:
         finally:
             os.close(source_parent)
 
+    def _owner(self, entry: Entry) -> tuple[int, int]:
+        return self._ids.on_disk(entry.uid, entry.gid)
+
     def _attributes(self, fd: int, entry: Entry) -> None:
-        os.fchown(fd, entry.uid, entry.gid)
+        os.fchown(fd, *self._owner(entry))
         os.fchmod(fd, entry.mode)  # after the owner: chown(2) clears the setuid bits
         self._xattrs(fd, entry)
         os.utime(fd, (entry.mtime, entry.mtime))

@@ -4,6 +4,9 @@ It is started as `python -SI`, imports the standard library and this package onl
 that a step costs a fork and not an interpreter. It owns nothing: when the connection to the main process ends, in
 whatever way, it kills every step and ends.
 
+    worker -> main   {"unshared": pid} | {"refused": text, "errno": n}                    a namespace was made, or not
+    main -> worker   {"mapped": true}                                                     its id map is written
+    worker -> main   {"entered": pid} | {"refused": text, "errno": n}                     others may enter it now
     main -> worker   {"id": n, "spec": {...}} with descriptors for stdout and stderr     start a step
                      {"cancel": n}                                                        kill it
     worker -> main   {"id": n, "exit": n | "signal": n | "error": text, "hint": text}     it ended
@@ -15,7 +18,6 @@ import os
 import select
 import signal
 import socket
-import sys
 
 from builder.sandbox import linux, seccomp
 from builder.sandbox.frames import Channel
@@ -26,7 +28,13 @@ from builder.sandbox.spec import SandboxSpec
 def main(fd: int) -> None:
     """Serve one main process over the socket `fd` until it goes away."""
     channel = Channel(socket.socket(fileno=fd))
-    enter_namespaces(channel)
+    try:
+        enter_namespaces(channel)
+    except EOFError:
+        return
+    except OSError as error:
+        channel.send({"refused": str(error), "errno": error.errno})
+        return
     Worker(channel).serve()
 
 
@@ -34,13 +42,12 @@ def enter_namespaces(channel: Channel) -> None:
     """Make a user and a mount namespace; the main process writes the id maps, since it may have to ask newuidmap."""
     linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
     channel.send({"unshared": os.getpid()})
-    answer, _ = channel.receive()
-    if not answer.get("mapped"):
-        sys.exit(1)
+    channel.receive()  # "mapped"
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     linux.mount(None, b"/", None, linux.MS_REC | linux.MS_PRIVATE)
     linux.set_child_subreaper(True)
+    channel.send({"entered": os.getpid()})
 
 
 class Worker:

@@ -10,14 +10,16 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from builder.contents import BlobPlace, LayerPlace, StoredContents, view_of
 from builder.context import ContextTree
 from builder.copyfiles import CopyRequest, Planned, changed, content_fields, plan_copy, with_digests
 from builder.filetree import ViewTree
+from builder.workers.probe import Probe
 from parser import IgnoreFile
 from store.changes import TreeContent, changes
+from store.changeset import TREE
 from store.compression import Compression, Compressor
 from store.files import remove_tree
 from store.layers import write_layer
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from store.layers import Content
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ class CommitStep:
 
 @dataclass(frozen=True, slots=True)
 class MakeTree:
-    """Unpack a layer into a directory that can be a lower layer."""
+    """Unpack a layer into a directory that can be a lower layer: `fs` in the new `directory`."""
 
     in_namespace: ClassVar[bool] = True
     toc: str
@@ -111,8 +115,9 @@ class MakeTree:
     directory: str
 
     def run(self) -> Done:
-        os.mkdir(self.directory, 0o755)
-        fd = os.open(self.directory, _DIRECTORY)
+        os.mkdir(self.directory, 0o700)
+        os.mkdir(f"{self.directory}/{TREE}", 0o755)
+        fd = os.open(f"{self.directory}/{TREE}", _DIRECTORY)
         try:
             tar = self.blob.open()
             make_tree(Toc.open(self.toc), tar, fd)
@@ -126,10 +131,13 @@ class MakeTree:
 class WriteTar:
     """Make the tar of a changeset, from its tree or from a tar with other times."""
 
-    in_namespace: ClassVar[bool] = True
     layer: LayerPlace
     spool: str
     output: Output
+
+    @property
+    def in_namespace(self) -> bool:
+        return self.layer.tree is not None
 
     def run(self) -> Written:
         entries = list(Toc.open(self.layer.toc))
@@ -203,6 +211,33 @@ class CopyFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class FileContent:
+    """The content of a small file, as hexadecimal digits."""
+
+    hex: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile:
+    """Read a small file of a root filesystem. `layer` is counted from the topmost, `path` is as in its toc."""
+
+    layers: tuple[LayerPlace, ...]
+    layer: int
+    path: str
+    spool: str
+
+    @property
+    def in_namespace(self) -> bool:
+        return self.layers[self.layer].tree is not None
+
+    def run(self) -> FileContent:
+        entry = Toc.open(self.layers[self.layer].toc).find(os.fsencode(self.path))
+        assert entry is not None
+        with StoredContents(self.layers, self.spool) as contents:
+            return FileContent(b"".join(contents.chunks(self.layer, entry)).hex())
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveTree:
     """Remove a directory whose files may belong to ids of the namespace."""
 
@@ -219,9 +254,30 @@ class RemoveTree:
         return Done()
 
 
-WritingJob = CommitStep | WriteTar | Recompress | CopyFiles
-Job = PrepareStep | CommitStep | MakeTree | WriteTar | Recompress | CopyFiles | RemoveTree
-JOBS: tuple[type[Job], ...] = (PrepareStep, CommitStep, MakeTree, WriteTar, Recompress, CopyFiles, RemoveTree)
+class Job(Protocol[R_co]):
+    """A frozen dataclass whose `run` does the work, in whatever worker."""
+
+    @property
+    def in_namespace(self) -> bool:
+        """Whether the work touches files that belong to ids of the steps' namespace."""
+        ...
+
+    def run(self) -> R_co:
+        """Do it. Raises BuildError, StoreError, OSError; the main process raises the same."""
+        ...
+
+
+JOBS: tuple[type[Job[object]], ...] = (
+    PrepareStep,
+    CommitStep,
+    MakeTree,
+    WriteTar,
+    Recompress,
+    CopyFiles,
+    ReadFile,
+    RemoveTree,
+    Probe,
+)
 
 
 def write_entries(entries: list[Entry], output: Output) -> Written:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, overload
+import typing
+from typing import TYPE_CHECKING, TypeVar
 
 import store.errors
 from builder import errors, userns
 from builder.errors import BuildError, PrivilegeError
 from builder.workers.codec import decode, encode
-from builder.workers.jobs import Done, Written
 from builder.workers.sandbox import SandboxWorker
 from builder.workers.spawn import WorkerProcess, packages_directory
 
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from builder.sandbox.spec import SandboxSpec
     from builder.userns import IdMap
-    from builder.workers.jobs import Job, MakeTree, PrepareStep, RemoveTree, WritingJob
+    from builder.workers.jobs import Job
     from builder.workers.sandbox import Status
 
 _MODULE = "builder.workers.job_worker"
+
+R = TypeVar("R")
 
 
 class Pool:
@@ -34,33 +36,25 @@ class Pool:
         self._sandbox: SandboxWorker | None = None
         self._plain: WorkerProcess | None = None
         self._inside: WorkerProcess | None = None
+        self._refused = False
 
     @property
     def id_map(self) -> IdMap:
-        """The ids of the namespace. Raises PrivilegeError where this user may have none."""
+        """The ids of the namespace."""
         if self._id_map is None:
             self._id_map = userns.choose()
         return self._id_map
 
     @property
     def tree_map(self) -> str:
-        """The name under which trees that can be used here were made; "" where there can be none."""
-        try:
-            return self.id_map.name
-        except PrivilegeError:
-            return ""
+        """The name under which trees that can be used here were made; "" once a namespace was refused."""
+        return "" if self._refused else self.id_map.name
 
     def run_step(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None]) -> Status:
         """Run a command in the sandbox. Raises SandboxError, PrivilegeError."""
         return self._sandbox_worker().run(spec, on_output)
 
-    @overload
-    def run(self, job: WritingJob) -> Written: ...
-
-    @overload
-    def run(self, job: PrepareStep | MakeTree | RemoveTree) -> Done: ...
-
-    def run(self, job: Job) -> Done | Written:
+    def run(self, job: Job[R]) -> R:
         """Run a job to its end; raise what it raised."""
         worker = self._worker_inside() if job.in_namespace else self._worker_outside()
         try:
@@ -74,16 +68,19 @@ class Pool:
             raise _error(str(answer["error"]), str(answer["message"]), answer.get("hint"))
         result = answer["result"]
         assert isinstance(result, dict)
-        return decode(Written, result) if "digest" in result else decode(Done, result)
+        kind: type[R] = typing.get_type_hints(type(job).run)["return"]
+        return decode(kind, result)
 
-    def close(self) -> None:
-        """End all workers. Idempotent."""
+    def stop(self) -> None:
+        """End all workers, and with them what they were doing; the next job starts new ones. Idempotent."""
         for worker in (self._inside, self._plain):
             if worker is not None:
                 worker.kill()
         if self._sandbox is not None:
             self._sandbox.close()
         self._sandbox = self._inside = self._plain = None
+
+    close = stop
 
     def __enter__(self) -> Pool:
         return self
@@ -95,7 +92,11 @@ class Pool:
 
     def _sandbox_worker(self) -> SandboxWorker:
         if self._sandbox is None:
-            self._sandbox = SandboxWorker(self.id_map)
+            try:
+                self._sandbox = SandboxWorker(self.id_map)
+            except PrivilegeError:
+                self._refused = True
+                raise
         return self._sandbox
 
     def _worker_outside(self) -> WorkerProcess:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import PrivilegeError, SandboxError
+from builder.machine import SEE_DOCTOR, user_namespace_obstacle
 from builder.workers.spawn import WorkerProcess, packages_directory
 
 if TYPE_CHECKING:
@@ -35,15 +37,10 @@ class SandboxWorker:
         self._process = WorkerProcess("builder.sandbox.worker", paths=[packages_directory()])
         self._next_id = 0
         try:
-            self._process.channel.receive()
-            id_map.write(self._process.pid)
-            self._process.channel.send({"mapped": True})
-        except (EOFError, OSError) as error:
+            self._enter(id_map)
+        except BaseException:
             self._process.close()
-            raise PrivilegeError(
-                f"RUN needs a user namespace, and this machine refuses one: {error}",
-                hint="allow user namespaces here, or build where they are allowed",
-            ) from error
+            raise
 
     @property
     def pid(self) -> int:
@@ -82,6 +79,31 @@ class SandboxWorker:
     def close(self) -> None:
         """Kill what runs and end the worker. Idempotent."""
         self._process.close()
+
+    def _enter(self, id_map: IdMap) -> None:
+        try:
+            self._expect("unshared")
+        except (EOFError, OSError) as error:
+            obstacle = user_namespace_obstacle(error.errno if isinstance(error, OSError) else None)
+            raise PrivilegeError(
+                f"RUN needs a user namespace, and this machine refuses one: {obstacle.what}",
+                hint=f"{obstacle.fix}; {SEE_DOCTOR}",
+            ) from error
+        try:
+            id_map.write(self._process.pid)
+            self._process.channel.send({"mapped": True})
+            self._expect("entered")
+        except (EOFError, OSError) as error:
+            raise PrivilegeError(
+                f"RUN needs a user namespace, and its id map ({id_map.name}) is refused: {error}", hint=SEE_DOCTOR
+            ) from error
+
+    def _expect(self, word: str) -> None:
+        """Wait for the worker to say `word`. Raises OSError where it says instead what the kernel refused."""
+        message, _ = self._process.channel.receive()
+        if word not in message:
+            number = message.get("errno")
+            raise OSError(number if isinstance(number, int) else errno.EIO, str(message.get("refused")))
 
     def _wait(self, readers: dict[int, int], on_output: Callable[[int, bytes], None]) -> dict[str, object]:
         """Pass on output until the worker says that the step has ended, then what is left in the pipes.

@@ -143,9 +143,9 @@ def test_work_in_progress_goes_with_its_process(tmp_path: Path) -> None:
     code = "import os, sys; from store.ingest import Ingest; i = Ingest(sys.argv[1]); d = i.new_directory(); open(d + '/f', 'w'); os.chmod(d, 0); os._exit(0)"
     assert python(code, parent).returncode == 0
     assert len(os.listdir(parent)) == 2
-    assert sweep(parent) == 1
+    assert sweep(parent) == []
     assert os.listdir(parent) == [os.path.basename(alive.path)]
-    assert sweep(parent) == 0
+    assert sweep(parent) == []
     alive.close()
     alive.close()
     assert os.listdir(parent) == []
@@ -197,6 +197,13 @@ def test_a_full_disk_is_told_and_the_store_stays_whole(tmp_path: Path, options: 
     assert found[1:] == ((), 0, (), 1)
 
 
+def directory_was_synced(line: str, trace: str) -> bool:
+    """Whether a line of a trace is the fdatasync of a descriptor that was opened for the store's directory last."""
+    fd = line.partition("fdatasync(")[2].partition(")")[0]
+    opened = [found for found in trace[: trace.index(line)].splitlines() if found.endswith(f"= {fd}") and "openat" in found]
+    return bool(fd) and bool(opened) and '/s", O_RDONLY' in opened[-1]
+
+
 @pytest.mark.parametrize(
     ("call", "error"),
     [
@@ -219,9 +226,12 @@ def test_an_error_of_the_disk_is_told_and_the_store_stays_whole(
         opened.seal()
     trace = ("strace", "-f", "-o", str(tmp_path / "trace"), "-e", f"inject={call}:error={error}:when={number}")
     done = python(IMPORT, root, path, command=trace)
-    reached = (tmp_path / "trace").read_text().count("(INJECTED)")
+    trace_text = (tmp_path / "trace").read_text()
+    injected = [line for line in trace_text.splitlines() if "(INJECTED)" in line]
+    # SQLite does not mind when the directory of its log cannot be synced: the next commit syncs the file itself.
+    minded = [line for line in injected if not directory_was_synced(line, trace_text)]
     assert "Traceback" not in done.stderr
-    if reached:
+    if minded:
         assert done.returncode == 7, done.stdout + done.stderr
         if error == "ENOSPC" and done.stdout:
             assert done.stdout.startswith("NoSpace ")
