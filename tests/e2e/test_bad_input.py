@@ -1,0 +1,326 @@
+"""What pybuild says about input that is wrong, and what it leaves untouched: the store, and outputs of earlier builds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.archives import Archive
+from tests.support.cli import Pybuild, write_context
+from tests.support.disks import small_disk
+from tests.support.tars import directory, entry, tar
+
+BASE = "FROM pybuild.test/base\n"
+NOTE = "note: RUN steps use the network of this machine; --network=none gives them none"
+PREVIOUS = b"the archive of an earlier build"
+
+
+# -- recipes
+
+RECIPES = {
+    "a misspelt instruction": (
+        BASE + "CPOY a b\n",
+        "Buildfile:2:1: error: unknown instruction CPOY\n    2 | CPOY a b\n      | ^\nhint: did you mean COPY?\n",
+    ),
+    "a RUN that fails": (
+        BASE + "ENV A=b\n\nRUN exit 7\n",
+        "Buildfile:4:1: error: RUN exited with status 7\n    4 | RUN exit 7\n      | ^\n",
+    ),
+    "a RUN that is killed": (
+        BASE + "RUN kill -9 $$\n",
+        "Buildfile:2:1: error: RUN was ended by signal SIGKILL\n    2 | RUN kill -9 $$\n      | ^\n",
+    ),
+    "a program that the image lacks": (
+        BASE + 'RUN ["/no/such", "x"]\n',
+        'Buildfile:2:1: error: /no/such: not found in the image\n    2 | RUN ["/no/such", "x"]\n      | ^\n',
+    ),
+    "a program that is none": (
+        BASE + 'RUN ["/etc/passwd"]\n',
+        'Buildfile:2:1: error: /etc/passwd: cannot be executed as user 0\n    2 | RUN ["/etc/passwd"]\n      | ^\n',
+    ),
+    "an unknown user": (
+        BASE + "USER nosuch\nRUN true\n",
+        "Buildfile:3:1: error: unable to find user nosuch: no matching entries in /etc/passwd\n"
+        "    3 | RUN true\n      | ^\nhint: create it in a RUN, or use a number\n",
+    ),
+    "an unknown owner": (
+        BASE + "COPY --chown=root:nosuch Buildfile /\n",
+        "Buildfile:2:1: error: unable to find group nosuch: no matching entries in /etc/group\n"
+        "    2 | COPY --chown=root:nosuch Buildfile /\n      | ^\nhint: create it in a RUN, or use a number\n",
+    ),
+    "a source that is not there": (
+        BASE + "COPY missing /\n",
+        'Buildfile:2:1: error: "missing": not found\n    2 | COPY missing /\n      | ^\n'
+        "hint: it does not exist in the source, or an ignore file excludes it\n",
+    ),
+    "an image that is not there": (
+        "FROM nosuch:1\n",
+        "Buildfile:1:6: error: nosuch:1: not in the store\n    1 | FROM nosuch:1\n      |      ^\n",
+    ),
+    "bytes that are no text": (BASE + "RUN \udcff\n", "Buildfile:2:5: error: invalid UTF-8\n    2 | RUN \ufffd\n      |     ^\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("recipe", "message"), RECIPES.values(), ids=RECIPES)
+def test_a_recipe_is_refused_at_its_place(tmp_path: Path, pybuild: Pybuild, recipe: str, message: str) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Buildfile").write_bytes(recipe.encode("utf-8", "surrogateescape"))
+    output = tmp_path / "app.tar"
+    output.write_bytes(PREVIOUS)
+    said = pybuild.refused("-t", "app", "-o", f"type=oci,dest={output}", ".", cwd=context)
+    assert message in said
+    # Nothing comes after the message but a hint.
+    assert said.partition(message)[2].count("\n") <= 1
+    assert output.read_bytes() == PREVIOUS
+    assert sorted(os.listdir(tmp_path)) == ["app.tar", "context", "store"]
+    assert "app" not in pybuild("images").out
+
+
+def test_a_failing_run_shows_its_output_first(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", BASE + "RUN echo out; echo err >&2; printf unfinished; exit 7\n")
+    said = pybuild.refused(".", "--network=none", cwd=context)
+    first, *output, error, excerpt, caret = said.splitlines()
+    assert first == "[stage-0 1/1] RUN echo out; echo err >&2; printf unfinished; exit 7"
+    # Two pipes: the order is only certain within each of them.
+    assert sorted(output) == [f"[stage-0 1/1] | {text}" for text in ("err", "out", "unfinished")]
+    assert error == "Buildfile:2:1: error: RUN exited with status 7"
+    assert excerpt.endswith("| RUN echo out; echo err >&2; printf unfinished; exit 7")
+    assert caret == "      | ^"
+
+
+def test_a_failing_run_shows_its_output_when_quiet(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", BASE + "RUN echo before\nRUN echo what went wrong; false\n")
+    said = pybuild.refused("-q", ".", cwd=context)
+    assert said.splitlines()[:2] == ["what went wrong", "Buildfile:3:1: error: RUN exited with status 1"]
+
+
+def test_steps_before_a_failure_are_kept(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", BASE + "RUN echo one > /one\nRUN false\n")
+    pybuild.refused(context)
+    (context / "Buildfile").write_text(BASE + "RUN echo one > /one\nRUN true\n")
+    assert pybuild("--progress=json", context).finished() == {"RUN echo one > /one": True, "RUN true": False}
+
+
+def test_nothing_runs_when_a_later_line_is_wrong(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", BASE + "RUN echo ran\nCOPY --from=nosuch a b\n")
+    said = pybuild.refused(".", cwd=context)
+    assert said.startswith("Buildfile:3:") and "RUN" not in said
+
+
+# -- recipes and contexts that cannot be read
+
+
+def test_no_recipe(tmp_path: Path, pybuild: Pybuild) -> None:
+    (tmp_path / "c").mkdir()
+    assert pybuild.refused("c", cwd=tmp_path) == (
+        "error: no Buildfile, Dockerfile or Containerfile in c\nhint: name the recipe with -f\n"
+    )
+
+
+def test_a_named_recipe_that_is_not_there(tmp_path: Path, pybuild: Pybuild) -> None:
+    (tmp_path / "c").mkdir()
+    assert pybuild.refused("-f", "c/nosuch", "c", cwd=tmp_path) == "error: cannot open c/nosuch: no such file\n"
+    assert pybuild.refused("-f", "nosuch", "c", cwd=tmp_path) == "error: cannot open nosuch: no such file\n"
+
+
+@pytest.mark.parametrize("where", ["inside of the context", "outside of the context"])
+@pytest.mark.parametrize("kind", ["directory", "FIFO", "device"])
+def test_a_recipe_that_is_no_file(tmp_path: Path, pybuild: Pybuild, kind: str, where: str) -> None:
+    context = tmp_path / "c"
+    context.mkdir()
+    recipe = (context if where.startswith("inside") else tmp_path) / "recipe"
+    match kind:
+        case "directory":
+            recipe.mkdir()
+        case "FIFO":
+            os.mkfifo(recipe)
+        case _:
+            os.mknod(recipe, 0o20666, os.makedev(1, 5))
+    assert pybuild.refused("-f", recipe, "c", cwd=tmp_path) == f"error: {recipe} is not a regular file\n"
+
+
+def test_a_default_recipe_that_is_a_fifo(tmp_path: Path, pybuild: Pybuild) -> None:
+    (tmp_path / "c").mkdir()
+    os.mkfifo(tmp_path / "c" / "Buildfile")
+    assert "is not a regular file" in pybuild.refused("c", cwd=tmp_path)
+
+
+def test_a_recipe_without_end(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", "")
+    with open(context / "Buildfile", "wb") as file:
+        file.truncate(1 << 40)
+    assert pybuild.refused(context) == f"error: Buildfile exceeds {4 << 20} bytes\n"
+
+
+def test_a_recipe_that_leads_out_of_its_context(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = tmp_path / "c"
+    context.mkdir()
+    (tmp_path / "secret").write_text("the content of a file of this machine\n")
+    (context / "Buildfile").symlink_to("../secret")
+    said = pybuild.refused(context)
+    assert "content" not in said
+
+
+@pytest.mark.parametrize(
+    ("context", "reason"), [("nosuch", "No such file or directory"), ("file", "Not a directory")], ids=["none", "file"]
+)
+def test_a_context_that_cannot_be_opened(tmp_path: Path, pybuild: Pybuild, context: str, reason: str) -> None:
+    (tmp_path / "file").write_text(BASE)
+    assert pybuild.refused(context, cwd=tmp_path) == (
+        f"error: cannot open the context {context}: {reason}\nhint: it must be a directory\n"
+    )
+
+
+def test_a_device_in_the_context(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", BASE + "COPY . /\n")
+    os.mknod(context / "zero", 0o20666, os.makedev(1, 5))
+    said = pybuild.refused(".", cwd=context)
+    assert "Buildfile:2:1: error: " in said and "zero" in said
+
+
+def test_an_ignore_file_that_leads_out_of_the_context(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", BASE + "COPY . /\n")
+    (tmp_path / "secret").write_text("[a-\n")
+    (context / ".dockerignore").symlink_to("../secret")
+    assert pybuild.refused(context) == (
+        "error: ignore file .dockerignore: must be a regular file inside the context\n"
+    )
+
+
+# -- archives
+
+ARCHIVES = {
+    "an entry outside of the root": (
+        Archive(layers=[tar(entry(b"../x", data=b"1"))]),
+        "error: layer {layer}: entry \"../x\": leaves the root\nhint: the layer is damaged or hostile\n",
+    ),
+    "control bytes in a name": (
+        Archive(layers=[tar(entry(b"a\x1b[31m\n/../x", data=b"1"))]),
+        'error: layer {layer}: entry "a\\x1b[31m\\x0a/../x": leaves the root\nhint: the layer is damaged or hostile\n',
+    ),
+    "a layer with a wrong digest": (Archive(spoil="layer", compress=False), "error: layer {layer}: "),
+    "a config with a wrong digest": (Archive(spoil="config"), ": the archive holds other bytes\n"),
+    "a layer that is missing": (
+        Archive(lose="layer"),
+        "the archive lacks blob {layer}\nhint: the file is incomplete; fetch it again\n",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("archive", "message"), ARCHIVES.values(), ids=ARCHIVES)
+def test_an_archive_is_refused(tmp_path: Path, pybuild: Pybuild, archive: Archive, message: str) -> None:
+    path = tmp_path / "archive.tar"
+    path.write_bytes(archive.data())
+    before = pybuild("images").out
+    said = pybuild.refused("import", path)
+    assert message.format(layer=layer_digest(archive)) in said
+    assert said.startswith("error: ") and "\x1b" not in said
+    assert pybuild("images").out == before
+
+
+def layer_digest(archive: Archive) -> str:
+    return "sha256:" + hashlib.sha256(archive.blob_of_layer(archive.layers[0])).hexdigest()
+
+
+@pytest.mark.parametrize("lost", [1025, 3000, 1_000_000], ids=lambda count: f"{count} bytes short")
+def test_a_truncated_archive_is_refused(tmp_path: Path, pybuild: Pybuild, lost: int) -> None:
+    path = tmp_path / "archive.tar"
+    data = Archive(layers=[tar(entry(b"f", data=os.urandom(1_500_000)))]).data()
+    path.write_bytes(data[:-lost])
+    said = pybuild.refused("import", path)
+    assert "truncated after" in said and said.endswith("hint: the file is incomplete; fetch it again\n")
+
+
+def test_the_tar_of_a_root_that_leaves_it(tmp_path: Path, pybuild: Pybuild) -> None:
+    path = tmp_path / "root.tar"
+    path.write_bytes(tar(directory(b"etc/"), entry(b"../x", data=b"1")))
+    said = pybuild.refused("import", path, "root:1")
+    assert said == 'error: entry "../x": leaves the root\nhint: the layer is damaged or hostile\n'
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nosuch.tar",), "error: nosuch.tar: No such file or directory\n"),
+        ((".",), "error: .: Is a directory\n"),
+        (("empty.tar",), "error: the archive is empty\n"),
+        (("empty.tar", "Bad Name"), "error: invalid image name 'Bad Name'\nhint: names are in lower case\n"),
+    ],
+    ids=["no file", "a directory", "an empty file", "a bad name"],
+)
+def test_what_import_cannot_read(
+    tmp_path: Path, pybuild: Pybuild, arguments: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "empty.tar").touch()
+    assert pybuild.refused("import", *arguments, cwd=tmp_path) == message
+
+
+# -- outputs
+
+
+@pytest.mark.parametrize(
+    ("destination", "message"),
+    [("nosuch/app.tar", "No such file or directory"), ("taken", "Is a directory")],
+    ids=["in no directory", "over a directory"],
+)
+def test_an_output_that_cannot_be_written(tmp_path: Path, pybuild: Pybuild, destination: str, message: str) -> None:
+    write_context(tmp_path / "c", BASE + "ENV a=b\n")
+    (tmp_path / "taken").mkdir()
+    said = pybuild.refused("-o", f"type=oci,dest={destination}", "c", cwd=tmp_path)
+    assert said == f"error: {destination}: {message}\n"
+    assert sorted(os.listdir(tmp_path)) == ["c", "store", "taken"]
+
+
+# -- full disks
+
+
+def test_an_output_on_a_full_disk(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", BASE + "ENV a=b\n")
+    with small_disk(tmp_path / "disk", "size=64k") as disk:
+        output = disk / "app.tar"
+        output.write_bytes(PREVIOUS)
+        said = pybuild.refused("-o", f"type=oci,dest={output}", context)
+        assert f"error: {output}: No space left on device\n" in said
+        assert output.read_bytes() == PREVIOUS
+        assert os.listdir(disk) == ["app.tar"]
+
+
+STEPS = {
+    "COPY": ("COPY file /\n", "error: the store: No space left on device\n"),
+    "RUN": ("RUN head -c 20000000 /dev/urandom > /file\n", "Buildfile:2:1: error: RUN exited with status 1\n"),
+    "the layer of a RUN": ("RUN head -c 5000000 /dev/urandom > /file\n", "error: the store: No space left on device\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("step", "message"), STEPS.values(), ids=STEPS)
+def test_a_store_on_a_full_disk_goes_on_afterwards(
+    tmp_path: Path, store_with_base: Path, step: str, message: str
+) -> None:
+    context = write_context(tmp_path / "c", BASE + step, file=os.urandom(20_000_000))
+    with small_disk(tmp_path / "disk", "size=12m") as disk:
+        pybuild = Pybuild(disk / "store")
+        shutil.copytree(store_with_base, pybuild.root, symlinks=True)
+        assert message in pybuild.refused(".", cwd=context)
+        (context / "Buildfile").write_text(BASE + "RUN echo small > /file\n")
+        pybuild(context)
+        pybuild.assert_whole()
+
+
+@pytest.mark.parametrize("options", ["size=600k", "nr_inodes=25"], ids=["of few bytes", "of few inodes"])
+def test_an_import_onto_a_full_disk(tmp_path: Path, options: str) -> None:
+    members = [entry(b"f%d" % number, data=os.urandom(1 << 20)) for number in range(2)]
+    path = tmp_path / "archive.tar"
+    path.write_bytes(Archive(layers=[tar(member) for member in members * 8]).data())
+    with small_disk(tmp_path / "disk", options) as disk:
+        pybuild = Pybuild(disk / "store")
+        said = pybuild.run("import", path)
+        assert (said.status, "Traceback" in said.err) == (1, False)
+        assert "no space left" in said.err.lower()
+        pybuild.assert_whole()
+        assert len(pybuild("images", "--json").out) == 0
