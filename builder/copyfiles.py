@@ -82,7 +82,7 @@ def with_digests(planned: Iterable[Planned], tree: FileTree) -> list[Planned]:
                 entry = entry._replace(sha256=known[entry.hardlink])
             else:
                 entry = entry._replace(sha256=source.sha256 or _digest(tree, source))
-                known[entry.path] = entry.sha256
+        known[entry.path] = entry.sha256
         result.append(Planned(entry, source))
     return result
 
@@ -162,7 +162,7 @@ def _matches(source: str, tree: FileTree) -> Iterator[bytes]:
             clean.append(part)
         elif clean:
             clean.pop()
-    if not has_wildcard(source):
+    if not has_wildcard(b"/".join(clean).decode("utf-8", "surrogateescape")):
         yield b"/".join(clean)
         return
     found = [b""]
@@ -170,7 +170,7 @@ def _matches(source: str, tree: FileTree) -> Iterator[bytes]:
         pattern = part.decode("utf-8", "surrogateescape")
         below = []
         for directory in found:
-            resolved = resolve(tree.lookup, directory)
+            resolved = _resolve(tree, directory)
             if not has_wildcard(pattern):
                 below.append(directory + b"/" + part if directory else part)
                 continue
@@ -180,8 +180,16 @@ def _matches(source: str, tree: FileTree) -> Iterator[bytes]:
                     below.append(directory + b"/" + name if directory else name)
         found = below
     for path in found:
-        if tree.lookup(resolve(tree.lookup, path)) is not None:
+        # A link that is there but leads nowhere was matched: it is missed later, not passed over.
+        if tree.lookup(_resolve(tree, path, follow_last=False)) is not None:
             yield path
+
+
+def _resolve(tree: FileTree, path: bytes, *, follow_last: bool = True) -> bytes:
+    try:
+        return resolve(tree.lookup, path, follow_last=follow_last)
+    except LinkLoop:
+        raise CopyError(f"{show(path)}: too many levels of symbolic links") from None
 
 
 def _is_directory(tree: FileTree, path: bytes) -> bool:
@@ -197,7 +205,7 @@ class _Plan:
         self._tree = tree
         self._below = below
         self._found: dict[bytes, Planned] = {}
-        self._links: dict[Hashable, bytes] = {}
+        self._files: dict[bytes, Hashable] = {}  # target -> what all names of its source file have in common
         dest = request.dest.encode("utf-8", "surrogateescape")
         self._wants_directory = dest.endswith(b"/") or dest.rpartition(b"/")[2] in (b".", b"..")
         self._dest = self._resolve_dest(dest)
@@ -224,14 +232,20 @@ class _Plan:
         self._put(target, source)
 
     def entries(self) -> list[Planned]:
-        return sorted(self._found.values(), key=lambda item: sort_key(item.entry.path))
+        """All of it, sorted; of several names of one file the first is the file, the others are links to it."""
+        first: dict[Hashable, bytes] = {}
+        result = []
+        for entry, source in sorted(self._found.values(), key=lambda item: sort_key(item.entry.path)):
+            identity = self._files.get(entry.path)
+            if identity is not None:
+                name = first.setdefault(identity, entry.path)
+                entry = entry._replace(hardlink=name if name != entry.path else b"")
+            result.append(Planned(entry, source))
+        return result
 
     def _source(self, path: bytes) -> Entry:
         """The row of a source; a link that is named directly is followed, inside the source's root."""
-        try:
-            entry = self._tree.lookup(resolve(self._tree.lookup, path))
-        except LinkLoop:
-            raise CopyError(f"{show(path)}: too many levels of symbolic links") from None
+        entry = self._tree.lookup(_resolve(self._tree, path))
         if entry is None:
             raise CopyError(
                 f"{show(path)}: not found", hint="it does not exist in the source, or an ignore file excludes it"
@@ -308,14 +322,13 @@ class _Plan:
         mode = source.mode
         if self._request.mode is not None and source.kind is not Kind.SYMLINK:
             mode = self._request.mode
-        hardlink = b""
+        self._files.pop(target, None)
         if source.kind is not Kind.DIRECTORY and (identity := self._tree.identity(source)) is not None:
-            first = self._links.setdefault(identity, target)
-            hardlink = first if first != target else b""
+            self._files[target] = identity
         xattrs = tuple(pair for pair in source.xattrs if pair[0] == KEPT_XATTR)
         self._found[target] = Planned(
             Entry(
-                target, source.kind, mode, uid, gid, source.mtime, source.size, source.link, hardlink, source.rdev, xattrs,
+                target, source.kind, mode, uid, gid, source.mtime, source.size, source.link, b"", source.rdev, xattrs,
                 source.sha256,
             ),
             source,
