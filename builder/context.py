@@ -125,11 +125,32 @@ class ContextTree:
         return fd
 
     def _list(self, path: bytes) -> dict[bytes, Entry]:
-        """What is in a directory and not excluded."""
-        known = self._listed.get(path)
-        if known is not None:
-            return known
+        """What is in a directory and not excluded.
+
+        A directory that is excluded still comes along when something below it was taken back in: those are listed
+        first, on a stack of our own, because they may be nested deeper than Python's.
+        """
+        pending = [path]
+        scanned: dict[bytes, tuple[dict[bytes, Entry], list[bytes]]] = {}
+        while pending:
+            here = pending[-1]
+            if here in self._listed:
+                pending.pop()
+            elif here not in scanned:
+                scanned[here] = self._scan(here)
+                pending += [join(here, name) for name in scanned[here][1]]
+            else:
+                found, undecided = scanned.pop(here)
+                for name in undecided:
+                    if not self._listed[join(here, name)]:
+                        del found[name]
+                self._listed[here] = found
+        return self._listed[path]
+
+    def _scan(self, path: bytes) -> tuple[dict[bytes, Entry], list[bytes]]:
+        """The entries of a directory, and which of them are directories that only what is in them can bring along."""
         found: dict[bytes, Entry] = {}
+        undecided = []
         fd = self._open(path)
         try:
             try:
@@ -138,28 +159,22 @@ class ContextTree:
                 raise CopyError(f"cannot read the directory {show(path)} of the context: {error.strerror}") from error
             for text in names:
                 name = os.fsencode(text)
-                here = path + b"/" + name if path else name
-                status = os.lstat(name, dir_fd=fd)
-                if self._excluded(here, is_directory=stat.S_ISDIR(status.st_mode)):
-                    continue
-                found[name] = self._entry(
-                    here, status, os.readlink(name, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else b"", fd, name
-                )
+                here = join(path, name)
+                try:
+                    status = os.lstat(name, dir_fd=fd)
+                    link = os.readlink(name, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else b""
+                except FileNotFoundError:
+                    continue  # gone since: as if it had never been there
+                if self._ignore is not None and self._ignore.excludes(text := os.fsdecode(here)):
+                    if not stat.S_ISDIR(status.st_mode) or not self._ignore.may_contain_included(text):
+                        continue
+                    undecided.append(name)
+                found[name] = self._entry(here, status, link, fd, name)
                 if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
                     self._inodes[here] = (status.st_dev, status.st_ino)
         finally:
             os.close(fd)
-        self._listed[path] = found
-        return found
-
-    def _excluded(self, path: bytes, *, is_directory: bool) -> bool:
-        if self._ignore is None:
-            return False
-        text = os.fsdecode(path)
-        if not self._ignore.excludes(text):
-            return False
-        # A directory that is excluded still comes along when something below it was taken back in.
-        return not (is_directory and self._ignore.may_contain_included(text) and self._list(path))
+        return found, undecided
 
     def _entry(self, path: bytes, status: os.stat_result, link: bytes, parent: int = -1, name: bytes = b"") -> Entry:
         self._entries += 1
@@ -199,6 +214,11 @@ class ContextTree:
         if len(value) == 24 and value[3] == 3:
             value = value[:3] + b"\x02" + value[4:20]
         return ((_CAPABILITY.encode(), value),)
+
+
+def join(directory: bytes, name: bytes) -> bytes:
+    """The path of a name in a directory; that of the root is b""."""
+    return directory + b"/" + name if directory else name
 
 
 def read_ignore_file(root: str, buildfile: str) -> str | None:
