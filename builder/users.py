@@ -6,11 +6,13 @@ loaded or run to find out who `www-data` is.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from builder.errors import BuildError
 
 _MAX_ID = 0xFFFFFFFE  # 2^32 - 1 means "leave as it is" to chown(2)
+_NUMBER = re.compile(r"[0-9]{1,10}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,11 @@ class UserDatabase:
         """Who `USER text` is: `user`, `user:group`, by name or number. "" is root.
 
         A number that passwd knows gets its group and supplementary groups; one that it does not gets group 0. With a
-        group given there are no supplementary ones. Raises BuildError for an unknown name.
+        group given there are no supplementary ones; `:group` is root with that group. Raises BuildError for an unknown
+        name.
         """
-        name, colon, group = (text or "0").partition(":")
+        name, _, group = text.partition(":")
+        name = name or "0"
         user = self._find(name)
         if user is None:
             uid, gid, home = self._number(name, "user", "passwd"), 0, "/"
@@ -59,7 +63,7 @@ class UserDatabase:
         else:
             uid, gid, home = user.uid, user.gid, user.home or "/"
             groups = tuple(found.gid for found in self._groups if user.name in found.members)
-        if colon:
+        if group:
             gid = self._gid(group)
             groups = ()
         return Identity(uid, gid, tuple(dict.fromkeys((gid, *groups))), home)
@@ -67,7 +71,7 @@ class UserDatabase:
     def owner(self, text: str) -> tuple[int, int]:
         """What `--chown=text` means: a lone number is both uid and gid, a lone name brings its own group."""
         name, colon, group = text.partition(":")
-        user = self._find(name) if not name.isdigit() else None
+        user = self._find(name) if not _NUMBER.fullmatch(name) else None
         uid = user.uid if user is not None else self._number(name, "user", "passwd") if name else 0
         if colon:
             return uid, self._gid(group) if group else (user.gid if user is not None else uid)
@@ -75,15 +79,15 @@ class UserDatabase:
 
     def workdir_owner(self, text: str) -> tuple[int, int]:
         """Who owns the directories that WORKDIR makes; a lone number is its own group here, unlike in a RUN."""
-        return self.owner(text) if text else (0, 0)
+        return self.owner(text)
 
     def _find(self, name: str) -> _User | None:
         for user in self._users:
             if user.name == name:
                 return user
-        if name.isdigit():
+        if (number := _id(name)) is not None:
             for user in self._users:
-                if user.uid == int(name):
+                if user.uid == number:
                     return user
         return None
 
@@ -95,30 +99,36 @@ class UserDatabase:
 
     @staticmethod
     def _number(text: str, what: str, file: str) -> int:
-        if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_ID:
-            return int(text)
+        number = _id(text)
+        if number is not None:
+            return number
         raise BuildError(
             f"unable to find {what} {text}: no matching entries in /etc/{file}",
             hint="create it in a RUN, or use a number",
         )
 
 
+def _id(text: str) -> int | None:
+    """A user or group id; None for what is none, or is none that the kernel takes."""
+    return int(text) if _NUMBER.fullmatch(text) and int(text) <= _MAX_ID else None
+
+
 def _lines(data: bytes) -> list[list[str]]:
     return [
         line.split(":")
-        for line in data.decode("utf-8", "surrogateescape").split("\n")
+        for line in map(str.strip, data.decode("utf-8", "surrogateescape").split("\n"))
         if line and not line.startswith("#")
     ]
 
 
 def _user(fields: list[str]) -> _User | None:
-    if len(fields) < 4 or not fields[0] or not fields[2].isdigit() or not fields[3].isdigit():
+    if len(fields) < 4 or not fields[0] or (uid := _id(fields[2])) is None or (gid := _id(fields[3])) is None:
         return None
-    return _User(fields[0], int(fields[2]), int(fields[3]), fields[5] if len(fields) > 5 else "")
+    return _User(fields[0], uid, gid, fields[5] if len(fields) > 5 else "")
 
 
 def _group(fields: list[str]) -> _Group | None:
-    if len(fields) < 3 or not fields[0] or not fields[2].isdigit():
+    if len(fields) < 3 or not fields[0] or (gid := _id(fields[2])) is None:
         return None
     members = fields[3].split(",") if len(fields) > 3 else []
-    return _Group(fields[0], int(fields[2]), tuple(member for member in members if member))
+    return _Group(fields[0], gid, tuple(member for member in members if member))

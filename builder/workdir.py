@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from builder.errors import BuildError
+from store.tarformat import show
 from store.toc import Entry, Kind, parent_of
+from store.whiteout import refuse_reserved
 
 if TYPE_CHECKING:
     from store.view import View
@@ -13,14 +16,19 @@ if TYPE_CHECKING:
 def missing_directories(view: View, path: str, uid: int, gid: int, now: int) -> list[Entry]:
     """The rows for all missing parts of an absolute path, 0755 and of the given owner, with their parents' rows.
 
-    Directories that exist are not touched; links of the image are followed inside of it. Raises LinkLoop.
+    Directories that exist are not touched; links of the image are followed inside of it. Raises LinkLoop, BuildError
+    where something that is no directory is in the way, UnsafePath for names that no layer can hold.
     """
     target = view.resolve(path.encode("utf-8", "surrogateescape"))
     missing = []
     here = target
     while here and view.lookup(here) is None:
+        refuse_reserved(here)
         missing.append(here)
         here = parent_of(here)
+    existing = view.lookup(here)
+    if existing is not None and existing.kind is not Kind.DIRECTORY:
+        raise BuildError(f"WORKDIR {path}: {show(b'/' + here)} of the image is not a directory")
     if not missing:
         return []
     rows = [Entry(directory, Kind.DIRECTORY, 0o755, uid, gid, now) for directory in missing]
