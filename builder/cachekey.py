@@ -64,7 +64,7 @@ def _step_fields(step: Step) -> dict[str, object]:
     match step:
         case BaseStep():
             raise AssertionError("an image has its own key")
-        case RunStep(argv=argv, env=env, cwd=cwd, user=user, network=network):
+        case RunStep(argv=argv, variables=env, cwd=cwd, user=user, network=network):
             return {"step": "RUN", "argv": argv, "env": env, "cwd": cwd, "user": user, "network": network.value}
         case CopyStep(sources=sources, dest=dest, chown=chown, mode=mode):
             return {"step": "COPY", "sources": sources, "dest": dest, "chown": chown, "mode": mode}

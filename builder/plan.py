@@ -26,6 +26,7 @@ from parser import (
     ExpansionError,
     Expose,
     Label,
+    PatternError,
     PortError,
     Run,
     Shell,
@@ -35,6 +36,7 @@ from parser import (
     Volume,
     Workdir,
     expand_words,
+    match_pattern,
     parse_ports,
     valid_signal,
 )
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from store.images import Image
 
 _OCTAL = re.compile(r"[0-7]{1,5}")
+_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +61,22 @@ class BaseStep:
 
 @dataclass(frozen=True, slots=True)
 class RunStep:
-    """A command. `env` lacks HOME where the image's passwd has to tell it."""
+    """A command. `env` lacks HOME where the image's passwd has to tell it.
+
+    `proxy` is how this machine reaches others: part of the environment, but not of what the result depends on.
+    """
 
     argv: tuple[str, ...]
-    env: tuple[str, ...]
+    variables: tuple[str, ...]
     cwd: str
     user: str
     network: Network
+    proxy: tuple[str, ...] = ()
+
+    @property
+    def env(self) -> tuple[str, ...]:
+        """All of the environment, as `name=value`."""
+        return (*self.variables, *self.proxy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +210,9 @@ class _Planner:
                 self._arg(instruction)
             case Env(pairs=pairs):
                 values = [(self._expand(name), self._expand(value)) for name, value in pairs]
+                for (word, _), (name, _) in zip(pairs, values, strict=True):
+                    if not name:
+                        raise PlanError("ENV: the name is empty", span=word.span, hint="a variable without a value?")
                 self._state = self._state.with_env(dict(values))
                 self._remember("ENV " + " ".join(f"{name}={value}" for name, value in values))
             case Label(pairs=pairs):
@@ -254,17 +269,37 @@ class _Planner:
         argv = self._command(instruction.command)
         if not argv:
             raise PlanError("RUN: the command is empty", span=instruction.span)
-        step = RunStep(argv, state.run_env, state.config.working_dir or "/", state.config.user, self._options.network)
+        cwd, user = state.config.working_dir or "/", state.config.user
+        step = RunStep(argv, state.run_env, cwd, user, self._options.network, self._proxy())
         self._add(step, instruction.span, instruction.text, ())
         self._remember(run_line(state.run_args, argv), layer=True)
+
+    def _proxy(self) -> tuple[str, ...]:
+        """The predefined ARGs of the build that the recipe says nothing about: RUN sees them without a declaration.
+
+        Programs differ in which case they look at, so both are set.
+        """
+        found: dict[str, str] = {}
+        for name, value in self._options.build_args.items():
+            if name.lower() in _PROXIES and value:
+                found |= {name.lower(): value, name.upper(): value}
+        scope = self._state.scope
+        return tuple(f"{name}={found[name]}" for name in sorted(found) if name not in scope)
 
     def _copy(self, instruction: Copy) -> None:
         sources = tuple(self._expand(word) for word in instruction.sources)
         dest = self._expand(instruction.dest)
         if not dest or not all(sources):
             raise PlanError("COPY: a path is empty", span=instruction.span, hint="a variable without a value?")
-        chown = self._expand(instruction.chown) if instruction.chown is not None else None
-        mode_text = self._expand(instruction.chmod) if instruction.chmod is not None else None
+        for word, source in zip(instruction.sources, sources, strict=True):
+            try:
+                for part in source.split("/"):
+                    match_pattern(part, "")
+            except PatternError as error:
+                raise PlanError(f"COPY: {error}", span=word.span) from None
+        # A flag whose variable is empty was not given.
+        chown = (self._expand(instruction.chown) or None) if instruction.chown is not None else None
+        mode_text = (self._expand(instruction.chmod) or None) if instruction.chmod is not None else None
         mode = None
         if mode_text is not None:
             assert instruction.chmod is not None
@@ -305,9 +340,8 @@ class _Planner:
                 value = self._expand(item.default)
             else:
                 value = self._resolved.global_args.get(item.name, platform.get(item.name))
-                if value is None:
-                    value = self._state.args.get(item.name)
-            self._state = self._state.with_arg(item.name, value)
+            # Without any value it is what the stage knew before: what it inherited stays.
+            self._state = self._state.with_arg(item.name, self._state.args.get(item.name) if value is None else value)
             texts.append(item.name if value is None else f"{item.name}={value}")
         self._remember("ARG " + " ".join(texts))
 

@@ -51,7 +51,7 @@ class Resolved:
 
 
 def platform_args(options: BuildOptions) -> dict[str, str]:
-    """The ARGs that tell about platforms; the builds of this machine are for this machine."""
+    """The ARGs that tell about platforms and target; the builds of this machine are for this machine."""
     platform = options.platform
     values: dict[str, str] = {}
     for prefix in ("BUILD", "TARGET"):
@@ -62,6 +62,7 @@ def platform_args(options: BuildOptions) -> dict[str, str]:
             f"{prefix}ARCH": platform.architecture,
             f"{prefix}VARIANT": platform.variant,
         }
+    values["TARGETSTAGE"] = options.target or "default"
     return values
 
 
@@ -114,8 +115,9 @@ def _target(buildfile: Buildfile, name: str | None) -> int:
     for stage in reversed(buildfile.stages):
         if stage.name == name.lower():
             return stage.index
-    if name.isdigit() and int(name) < len(buildfile.stages):
-        return int(name)
+    number = _index(name)
+    if number is not None and number < len(buildfile.stages):
+        return number
     names = [stage.name for stage in buildfile.stages if stage.name]
     similar = suggest(name.lower(), names)
     hint = (
@@ -158,6 +160,11 @@ def _stage_before(buildfile: Buildfile, stage: Stage, name: str) -> int | None:
     return None
 
 
+def _index(text: str) -> int | None:
+    """A stage's number; None for what is no number, or has more digits than any stage."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
 def _sources(buildfile: Buildfile, stage: Stage) -> dict[str, int]:
     found: dict[str, int] = {}
     for instruction in stage.instructions:
@@ -173,9 +180,9 @@ def _source(buildfile: Buildfile, stage: Stage, name: str, span: Span) -> int:
         raise PlanError(
             "COPY --from cannot use variables", span=span, hint="name the stage, and use the variable in its FROM"
         )
-    if name.isdigit():
-        if int(name) < stage.index:
-            return int(name)
+    if (number := _index(name)) is not None:
+        if number < stage.index:
+            return number
         raise PlanError(f"COPY --from={name}: there is no stage {name} before this one", span=span)
     before = _stage_before(buildfile, stage, name)
     if before is not None:

@@ -48,8 +48,9 @@ class StageState:
 
     @property
     def run_args(self) -> tuple[str, ...]:
-        """The ARGs as the history of a RUN names them: `name=value`, in order of declaration."""
-        return tuple(f"{name}={value or ''}" for name, value in self.args.items())
+        """The ARGs as the history of a RUN names them: in order of declaration, with the value that `$name` has."""
+        scope = self.scope
+        return tuple(f"{name}={scope.get(name, '')}" for name in self.args)
 
     @property
     def run_env(self) -> tuple[str, ...]:
