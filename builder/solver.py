@@ -1,6 +1,7 @@
 """Solving a plan: what the cache has, what has to run, in which order.
 
-First the keys of all steps are looked up, forwards and without running anything. Then comes demand, backwards from
+First the keys of all steps are looked up, forwards and without running anything. The key of a RUN or a WORKDIR is
+known even where its record is gone, so that what copies from it can still be found. Then comes demand, backwards from
 the target: a step is needed if a needed step, or the output, reads its result and no record serves it. The needed
 ones run, each after its inputs.
 """
@@ -54,6 +55,7 @@ class Solver:
         self._steps = steps
         self._observe = observe
         self._results: dict[int, Result] = {}
+        self._canonical: dict[int, str] = {}  # the keys that later steps build theirs from, as far as they are known
         self._used: list[Record] = []
 
     def solve(self) -> Mapping[int, Result]:
@@ -61,8 +63,9 @@ class Solver:
         target = self._plan.image.node
         hits = self._look_up_all()
         needed = self._demand(target)
+        shown = self._of_target(target)
         for node in self._plan.nodes:
-            if node.id in hits and node.id in self._of_target(target):
+            if node.id in hits and node.id in shown:
                 self._finished(node, cached=True, seconds=0.0)
             elif node.id in needed:
                 self._make(node)
@@ -76,9 +79,13 @@ class Solver:
         for node in self._plan.nodes:
             found = self._look_up(node)
             if found is not None:
-                self._results[node.id] = found
+                self._know(node, found)
                 hits.add(node.id)
         return hits
+
+    def _know(self, node: Node, result: Result) -> None:
+        self._results[node.id] = result
+        self._canonical[node.id] = result.canonical
 
     def _demand(self, target: int | None) -> set[int]:
         """The nodes that have to run."""
@@ -111,16 +118,18 @@ class Solver:
         return _NOTHING if node is None else self._results.get(node)
 
     def _look_up(self, node: Node) -> Result | None:
-        """Find a record for a node whose inputs are known; None where there is none, or where that is not known yet."""
+        """Find a record for a node on a known parent; None where there is none, or where that is not known yet."""
         if isinstance(node.step, BaseStep):
             config = node.step.image.config
             return Result(cachekey.base_key(str(chain_id(config.diff_ids))), node.step.image.snapshot, 0)
-        inputs = [self._result(below) for below in (node.parent, *node.sources)]
-        if self._options.no_cache or any(found is None for found in inputs):
-            return None
-        parent = inputs[0]
-        assert parent is not None
         key = self._definition(node)
+        if key is None or self._options.no_cache:
+            return None
+        if not isinstance(node.step, CopyStep):
+            self._canonical[node.id] = key.digest
+        parent = self._result(node.parent)
+        if parent is None:
+            return None
         if isinstance(node.step, CopyStep) and not node.step.from_stage:
             # What a context holds is not known by its name. Only where this text was built before is it worth to read
             # the files for the key alone; else they are read once, while they are copied.
@@ -131,7 +140,9 @@ class Solver:
             if record is not None:
                 return self._served(record)
         if isinstance(node.step, CopyStep):
-            source = inputs[1] if node.step.from_stage else None
+            source = self._result(node.sources[0]) if node.step.from_stage else None
+            if node.step.from_stage and source is None:
+                return None
             content = self._steps.content(node, parent.snapshot, source.snapshot if source else None)
             record = self._store.records.find(self._content_key(node, node.step, content).digest, parent.snapshot)
             if record is not None:
@@ -144,12 +155,14 @@ class Solver:
         self._used.append(record)
         return Result(record.canonical, record.snapshot, record.created)
 
-    def _definition(self, node: Node) -> cachekey.Key:
+    def _definition(self, node: Node) -> cachekey.Key | None:
+        """The definition key of a node; None where the key of an input is not known."""
         inputs = []
         for below in (node.parent, *node.sources):
-            found = self._result(below)
-            assert found is not None
-            inputs.append(found.canonical)
+            canonical = cachekey.SCRATCH if below is None else self._canonical.get(below)
+            if canonical is None:
+                return None
+            inputs.append(canonical)
         return cachekey.definition_key(node.step, self._options.platform, inputs)
 
     def _content_key(self, node: Node, step: CopyStep, content: str) -> cachekey.Key:
@@ -161,7 +174,7 @@ class Solver:
         """Run a needed node, unless its inputs, now that they are there, show that the cache has it after all."""
         found = self._look_up(node)
         if found is not None:
-            self._results[node.id] = found
+            self._know(node, found)
             self._finished(node, cached=True, seconds=0.0)
             return
         begun = time.monotonic()
@@ -177,11 +190,12 @@ class Solver:
             if error.span is None:
                 error.span = node.span
             raise
-        self._results[node.id] = self._record(node, parent, made)
+        self._know(node, self._record(node, parent, made))
         self._finished(node, cached=False, seconds=time.monotonic() - begun)
 
     def _record(self, node: Node, parent: Result, made: Made) -> Result:
         definition = self._definition(node)
+        assert definition is not None
         keys = {definition.digest: KeyKind.DEFINITION}
         canonical, inputs = definition.digest, definition.inputs
         if isinstance(node.step, CopyStep):
