@@ -31,7 +31,7 @@ from store.changeset import LayerBlob
 from store.compression import Compression
 from store.errors import NotFound
 from store.files import open_in_root, read_regular
-from store.layout import publish_archive
+from store.layout_output import publish_archive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

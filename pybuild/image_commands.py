@@ -12,7 +12,7 @@ from pybuild.progress import human_size
 from store.compression import Compression
 from store.digest import Digest
 from store.importing import import_archive
-from store.layout import publish_archive
+from store.layout_output import publish_archive
 from store.reference import Reference
 from store.store import Store
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _OPENAT2 = 437  # the same number on every architecture, as for all system calls since Linux 5.1
 _RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_NO_SYMLINKS = 0x04
+_RESOLVE_BENEATH = 0x08
 _RESOLVE_IN_ROOT = 0x10
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -33,11 +35,21 @@ def _libc() -> ctypes.CDLL:
 def open_in_root(root_fd: int, path: bytes, flags: int) -> int:
     """Open `path` as if `root_fd` were the root directory; links, also absolute ones, stay inside it.
 
-    Raises OSError as open(2) does. Source: openat2(2), struct open_how is three 64-bit words.
+    Raises OSError as open(2) does.
     """
-    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    return _openat2(root_fd, path, flags, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+
+
+def open_beneath(directory_fd: int, path: bytes, flags: int) -> int:
+    """Open `path` below a directory; a symbolic link anywhere in it is ELOOP, leaving the directory EXDEV."""
+    return _openat2(directory_fd, path, flags, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS)
+
+
+def _openat2(directory_fd: int, path: bytes, flags: int, resolve: int) -> int:
+    """Source: openat2(2), struct open_how is three 64-bit words."""
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, resolve)
     while True:
-        fd: int = _libc().syscall(_OPENAT2, root_fd, path or b".", how, len(how))
+        fd: int = _libc().syscall(_OPENAT2, directory_fd, path or b".", how, len(how))
         if fd >= 0:
             return fd
         number = ctypes.get_errno()

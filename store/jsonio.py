@@ -25,11 +25,31 @@ _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"?+|[\[{]|[\]}]|[,:]', re.DOTALL)
 
 def load_object(data: bytes, what: str, *, limit: int) -> dict[str, Json]:
     """Read a JSON object of at most `limit` bytes. Raises InvalidImage for anything that is not plain and bounded."""
+    value = _load(data, what, limit)
+    if not isinstance(value, dict):
+        raise InvalidImage(f"{what} is no JSON object")
+    return value
+
+
+def load_list(data: bytes, what: str, *, limit: int) -> list[Fields]:
+    """Read a JSON list of objects, as `load_object` reads one."""
+    value = _load(data, what, limit)
+    if not isinstance(value, list):
+        raise InvalidImage(f"{what} is no JSON list")
+    found = []
+    for index, item in enumerate(value):
+        if not isinstance(item, dict):
+            raise InvalidImage(f"{what}[{index}]: expected an object")
+        found.append(Fields(item, f"{what}[{index}]"))
+    return found
+
+
+def _load(data: bytes, what: str, limit: int) -> Json:
     if len(data) > limit:
         raise InvalidImage(f"{what} of {len(data)} bytes exceeds the limit of {limit}")
     _check_structure(data, what)
     try:
-        value = json.loads(
+        value: Json = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=lambda pairs: _object(pairs, what),
             parse_constant=lambda text: _refuse(f"{what}: {text} is no number"),
@@ -40,8 +60,6 @@ def load_object(data: bytes, what: str, *, limit: int) -> dict[str, Json]:
         raise InvalidImage(f"{what} is not UTF-8") from None
     except ValueError as error:
         raise InvalidImage(f"{what} is no JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InvalidImage(f"{what} is no JSON object")
     if b"\\u" in data:
         try:
             json.dumps(value, ensure_ascii=False).encode("utf-8")

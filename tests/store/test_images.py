@@ -14,7 +14,8 @@ from store import extract, fsck
 from store.digest import Digest
 from store.errors import DigestMismatch, InvalidImage, NotFound, StoreError
 from store.importing import import_archive
-from store.layout import ArchiveFiles, publish_archive
+from store.layout_output import publish_archive
+from store.members import ArchiveMembers, read_member
 from store.reference import Reference
 from store.spec import MediaType
 from store.store import Store
@@ -314,11 +315,11 @@ def test_what_is_no_archive_is_refused(data: bytes, store: Store, tmp_path: Path
 
 
 def test_an_archive_without_end_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("store.layout.MAX_MEMBERS", 10)
+    monkeypatch.setattr("store.members.MAX_MEMBERS", 10)
     path = tmp_path / "a"
     path.write_bytes(tar(*[entry(b"%d" % i) for i in range(11)]))
     with path.open("rb") as file, pytest.raises(InvalidImage, match="more than 10 entries"):
-        ArchiveFiles(file)
+        ArchiveMembers(file)
 
 
 def test_a_bomb_of_entries_is_stopped(monkeypatch: pytest.MonkeyPatch, store: Store, tmp_path: Path) -> None:
@@ -331,16 +332,16 @@ def test_a_member_is_read_in_pieces_and_within_bounds(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(tar(entry(b"./x", data=b"hello"), directory(b"d/")))
     with path.open("rb") as file:
-        files = ArchiveFiles(file)
-        assert files.read(b"x", 5) == b"hello"
+        files = ArchiveMembers(file)
+        assert read_member(files, b"x", 5) == b"hello"
         assert b"d/" not in files
         with pytest.raises(InvalidImage, match="limit of 4"):
-            files.read(b"x", 4)
+            read_member(files, b"x", 4)
         with pytest.raises(NotFound):
-            files.read(b"y", 4)
+            read_member(files, b"y", 4)
         os.truncate(path, 513)
         with pytest.raises(InvalidImage, match="truncated"):
-            files.read(b"x", 5)
+            read_member(files, b"x", 5)
 
 
 def test_an_output_appears_whole_or_not_at_all(store: Store, tmp_path: Path) -> None:

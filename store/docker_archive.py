@@ -1,0 +1,122 @@
+"""Docker archives, as `docker save`, `podman save` and skopeo write them: a tar with a manifest.json.
+
+Source: moby's image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset Format", and what the tools do beyond it:
+
+    manifest.json   [{"Config": NAME, "RepoTags": [NAME:TAG…] or null, "Layers": [NAME…]}…], names of this archive
+    docker < 25     <config digest>.json, <id>/layer.tar with VERSION and json beside it; a layer that comes a second
+                    time is a link to the first
+    docker >= 25    blobs/sha256/<digest>, with an index.json and an oci-layout: it is read as a layout
+    podman, skopeo  <config digest>.json, <diff_id>.tar, with links of the old names to them
+
+There is no manifest in it, and layers have no digest but that of their uncompressed bytes. The image that comes of it
+keeps the config's bytes, and with them Docker's image ID; its layers are compressed if they were not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from store.digest import Digest
+from store.errors import DigestMismatch, InvalidImage, NotFound
+from store.extract import clean_path
+from store.intake import LAYER_TYPES, LayerStack, named_layer
+from store.jsonio import load_list
+from store.members import read_member
+from store.offers import Offer
+from store.reference import Reference
+from store.spec import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, ImageConfig, Manifest, MediaType
+from store.tarformat import show
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from store.images import Image
+    from store.members import Members
+    from store.store import Store
+
+MANIFEST = b"manifest.json"
+# Names of a config that promise its digest: docker's and podman's, containerd's, that of crane and kaniko.
+_CONFIG_NAME = re.compile(rb"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedImage:
+    """One item of manifest.json: the names of an image's parts in the archive."""
+
+    config: bytes
+    layers: tuple[bytes, ...]
+
+
+def saved_offers(members: Members) -> list[Offer[SavedImage]]:
+    """What manifest.json lists. Raises InvalidImage, UnsafePath, NotFound."""
+    if MANIFEST not in members:
+        raise NotFound(
+            "the archive has no manifest.json",
+            hint="it was written by a docker older than 1.10; load it there and save it with a newer one",
+        )
+    found = []
+    for item in load_list(read_member(members, MANIFEST, MANIFEST_LIMIT), "manifest.json", limit=MANIFEST_LIMIT):
+        config = _member_name(item.text("Config"))
+        layers = tuple(_member_name(text) for text in item.texts("Layers"))
+        names = tuple(Reference.parse(text).with_default_tag() for text in item.texts("RepoTags"))
+        found.append(Offer(SavedImage(config, layers), names))
+    if not found:
+        raise InvalidImage("manifest.json lists no image")
+    return found
+
+
+def take_saved_image(store: Store, members: Members, image: SavedImage) -> Digest:
+    """Store an image; return the digest of the manifest that it gets. Raises StoreError, OSError."""
+    config_bytes = read_member(members, image.config, CONFIG_LIMIT)
+    promised = _CONFIG_NAME.fullmatch(image.config)
+    if promised is not None and hashlib.sha256(config_bytes).hexdigest().encode() != promised[1]:
+        raise DigestMismatch(f"config {show(image.config)}: there are other bytes under this digest")
+    config = ImageConfig.from_bytes(config_bytes)
+    if len(image.layers) != len(config.diff_ids):
+        raise InvalidImage(f"manifest.json has {len(image.layers)} layers, the config {len(config.diff_ids)}")
+    stack = LayerStack(store)
+    layers = []
+    for name, diff_id in zip(image.layers, config.diff_ids, strict=True):
+        with named_layer(f"{show(name)} ({diff_id})"):
+            blob = stack.put_tar(_Stream(members.chunks(name)), diff_id)
+        layers.append(Descriptor(LAYER_TYPES[blob.compression], blob.digest, blob.size))
+    manifest = Manifest(
+        config=Descriptor(MediaType.OCI_CONFIG, Digest.of(config_bytes), len(config_bytes)),
+        layers=tuple(layers),
+    )
+    return store.images.add(manifest.to_bytes(), config_bytes, stack.snapshot, stack.scratch())
+
+
+def manifest_json(image: Image, names: list[Reference]) -> list[dict[str, object]]:
+    """The manifest.json of an archive whose blobs lie where an OCI layout has them."""
+    return [
+        {
+            "Config": _blob_path(image.manifest.config.digest),
+            "RepoTags": [name.with_default_tag().familiar for name in names],
+            "Layers": [_blob_path(layer.digest) for layer in image.manifest.layers],
+        }
+    ]
+
+
+def _blob_path(digest: Digest) -> str:
+    return f"blobs/{digest.algorithm}/{digest.hex}"
+
+
+def _member_name(text: str) -> bytes:
+    return clean_path(text.encode("utf-8"))
+
+
+class _Stream:
+    """A readable over pieces."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def read(self, size: int, /) -> bytes:
+        data = self._rest or next(self._chunks, b"")
+        data, self._rest = data[:size], data[size:]
+        return data
