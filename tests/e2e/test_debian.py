@@ -114,7 +114,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory, app: App) -> dict[str, dict[s
 def test_umoci_unpacks_what_a_run_sees(
     unpacked: dict[str, dict[str, object]], seen: dict[str, dict[str, object]]
 ) -> None:
-    assert {path for path in unpacked.keys() ^ seen.keys()} == set()
+    assert set(unpacked.keys() ^ seen.keys()) == set()
     assert {path: (row, seen[path]) for path, row in unpacked.items() if row != seen[path]} == {}
     assert len(seen) > 5000
 
