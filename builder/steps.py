@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from store.view import View
 
 _ACCOUNTS_LIMIT = 10 << 20  # bytes of /etc/passwd or /etc/group
+_REFUSED = (b"Invalid argument", b"Operation not permitted")  # what programs say where an id is missing
 _HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 _SIGNALS = {1: "SIGHUP", 2: "SIGINT", 6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE", 15: "SIGTERM"}
 
@@ -146,11 +147,22 @@ class Steps:
                 hosts_target=scaffold.hosts,
                 new_network=step.network is Network.NONE,
             )
-            status = self._pool.run_step(spec, lambda stream, data: self._observe(StepOutput(ref, stream, data)))
+            refused = False
+
+            def output_came(stream: int, data: bytes) -> None:
+                nonlocal refused
+                refused = refused or any(words in data for words in _REFUSED)
+                self._observe(StepOutput(ref, stream, data))
+
+            status = self._pool.run_step(spec, output_came)
             if status.signal is not None:
                 raise StepFailed(f"RUN was ended by signal {_SIGNALS.get(status.signal, status.signal)}", status.code)
             if status.code:
-                raise StepFailed(f"RUN exited with status {status.code}", status.code, hint=self._single_id_hint())
+                raise StepFailed(
+                    f"RUN exited with status {status.code}",
+                    status.code,
+                    hint=self._single_id_hint() if refused else None,
+                )
             written = self._pool.run(CommitStep(upper, layers, prepare.scaffold_toc, output))
             changeset = self._adopt(written, output)
             self._store.changesets.adopt_tree(changeset, self._pool.id_map.name, f"{directory}/tree")
@@ -244,7 +256,7 @@ class Steps:
         )
 
     def _single_id_hint(self) -> str | None:
-        """What to say below a failed command that may have tried to use a second id."""
+        """What to say below a failed command that seems to have tried to use a second id."""
         ids = self._pool.id_map
         if ids.kind is not MapKind.SINGLE:
             return None

@@ -73,8 +73,11 @@ def run(arguments: list[str]) -> int:
 
     for command in commands.ALL:
         cli.add_command(command)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if (
+            number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+        ):  # else nohup was asked to see to it
+            signal.signal(number, _terminate)
     try:
         return int(cli.main(arguments, prog_name="pybuild", standalone_mode=False) or 0)
     except click.UsageError as error:
@@ -83,18 +86,24 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return _EXIT_FAILED
-    except (KeyboardInterrupt, click.Abort):
-        print("error: interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
     except Terminated as error:
-        print(f"error: ended by {signal.Signals(error.number).name}", file=sys.stderr)
+        said = "interrupted" if error.number == signal.SIGINT else f"ended by {signal.Signals(error.number).name}"
+        print(f"error: {said}", file=sys.stderr)
         return 128 + error.number
     except Exception as error:
         return _failed(error, debug="--debug" in arguments)
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:
+    # The next signal ends us at once: the workers see their connections close and end what they run, and what lies in
+    # the ingest directory is swept by whoever opens the store next.
+    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(other, _end_at_once)
     raise Terminated(number)
+
+
+def _end_at_once(number: int, _frame: FrameType | None) -> None:
+    os._exit(128 + number)
 
 
 def _failed(error: Exception, *, debug: bool) -> int:

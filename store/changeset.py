@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from store.metadata import Metadata
     from store.toc import Entry
 
-TREE = "fs"  # the tree inside of its directory: only whoever owns a directory can rename it, root of an image may own "fs"
+TREE = (
+    "fs"  # the tree inside of its directory: only whoever owns a directory can rename it, root of an image may own "fs"
+)
 _NO_CLAMP = -(1 << 62)  # tars.clamp of a tar whose times are not bounded
 
 

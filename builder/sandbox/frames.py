@@ -39,7 +39,8 @@ class Channel:
         data = _LENGTH.pack(len(text)) + text
         try:
             sent = socket.send_fds(self.socket, [data], list(fds)) if fds else self.socket.send(data)
-            self.socket.sendall(data[sent:])
+            if sent < len(data):  # who has read all of it may be gone by now
+                self.socket.sendall(data[sent:])
         except (BrokenPipeError, ConnectionResetError):
             raise EOFError("the other end is gone") from None
 
