@@ -1,0 +1,63 @@
+"""The state that the instructions of a stage are folded into."""
+
+from __future__ import annotations
+
+import pytest
+
+from builder.state import DEFAULT_PATH, DEFAULT_SHELL, StageState
+from store.spec import ExecConfig
+
+EMPTY = StageState.of_base(ExecConfig())
+
+
+def test_a_state_is_never_changed_by_what_comes_after_it() -> None:
+    before = EMPTY.with_arg("a", "1")
+    before.with_env({"b": "2"}).with_arg("c", "3")
+    assert (before.args, before.env) == ({"a": "1"}, {"PATH": DEFAULT_PATH})
+
+
+def test_entries_of_an_environment_that_are_no_pairs_have_no_name() -> None:
+    assert StageState(ExecConfig(env=("A", "B=1"))).env == {"B": "1"}
+
+
+def test_of_a_name_given_twice_by_the_base_the_last_value_counts() -> None:
+    assert StageState(ExecConfig(env=("A=1", "A=2"))).scope == {"A": "2"}
+
+
+def test_an_arg_without_a_value_is_not_in_scope() -> None:
+    assert "a" not in EMPTY.with_arg("a", None).scope
+
+
+def test_an_arg_with_an_empty_value_is_in_scope() -> None:
+    assert EMPTY.with_arg("a", "").scope["a"] == ""
+
+
+def test_args_are_listed_in_the_order_of_their_first_declaration() -> None:
+    state = EMPTY.with_arg("b", "1").with_arg("a", None).with_arg("b", "2")
+    assert state.run_args == ("b=2", "a=")
+
+
+def test_the_list_of_args_has_the_value_that_a_step_sees() -> None:
+    assert EMPTY.with_arg("a", "1").with_env({"a": "2"}).run_args == ("a=2",)
+
+
+@pytest.mark.parametrize(("shell", "expected"), [(None, DEFAULT_SHELL), (("x",), ("x",)), ((), DEFAULT_SHELL)])
+def test_the_shell_is_the_base_s_or_the_default(shell: tuple[str, ...] | None, expected: tuple[str, ...]) -> None:
+    assert StageState.of_base(ExecConfig(shell=shell)).shell == expected
+
+
+@pytest.mark.parametrize(
+    ("directory", "path", "expected"),
+    [
+        ("/w", "a", "/w/a"),
+        ("/w", "/a", "/a"),
+        ("/w", "..", "/"),
+        ("/w", "../../..", "/"),
+        ("/w", "", "/w"),
+        ("", "a", "/a"),
+        ("w", "a", "/w/a"),
+        ("//w", "a", "/w/a"),
+    ],
+)
+def test_paths_are_absolute_and_clean(directory: str, path: str, expected: str) -> None:
+    assert StageState(ExecConfig(working_dir=directory)).absolute(path) == expected

@@ -1,0 +1,102 @@
+"""Recipes planned without a store: base images are made up, nothing is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from builder.errors import PlanError
+from builder.options import BuildOptions
+from builder.plan import plan
+from builder.resolve import resolve
+from parser import parse
+from store.digest import Digest
+from store.errors import NotFound
+from store.images import Image
+from store.spec import Descriptor, ExecConfig, History, ImageConfig, Manifest, MediaType, Platform
+
+if TYPE_CHECKING:
+    from builder.plan import Node, Plan, Step
+    from builder.resolve import Resolved
+    from store.reference import Reference
+
+PLATFORM = Platform("linux", "amd64")
+LAYER = Digest.of(b"the layer of a made-up base")
+
+
+def image(config: ExecConfig | None = None, *, layers: int = 1, history: tuple[History, ...] | None = None) -> Image:
+    """A base image that no store holds."""
+    diff_ids = tuple(Digest.of(b"layer %d" % number) for number in range(layers))
+    lines = tuple(History(created_by=f"base {number}") for number in range(layers)) if history is None else history
+    described = ImageConfig("amd64", "linux", "", None, "", config or ExecConfig(), diff_ids, lines)
+    manifest = Manifest(
+        Descriptor(MediaType.OCI_CONFIG, LAYER, 1),
+        tuple(Descriptor(MediaType.OCI_LAYER, digest, 1) for digest in diff_ids),
+    )
+    return Image(LAYER, manifest, described, 7 if layers else None)
+
+
+@dataclass
+class Images:
+    """Where made-up images come from; `asked` tells for which names."""
+
+    known: dict[str, Image] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    def image(self, reference: Reference) -> Image:
+        self.asked.append(reference.familiar)
+        try:
+            return self.known[reference.familiar]
+        except KeyError:
+            raise NotFound("not in the store", hint="bring it in") from None
+
+
+def options(**fields: object) -> BuildOptions:
+    """Options for one fixed platform, whatever machine this is."""
+    return BuildOptions(**{"platform": PLATFORM, **fields})  # type: ignore[arg-type]
+
+
+def resolved(text: str, images: Images | None = None, **fields: object) -> Resolved:
+    """Resolve a recipe; without images there is one called `base`."""
+    return resolve(parse(text), options(**fields), images or Images({"base": image()}))
+
+
+def planned(text: str, images: Images | None = None, **fields: object) -> Plan:
+    """Plan a recipe."""
+    return plan(resolved(text, images, **fields), options(**fields))
+
+
+def steps(text: str, images: Images | None = None, **fields: object) -> list[Step]:
+    """The steps of the target's own chain, the lowest first."""
+    result = planned(text, images, **fields)
+    return [node.step for node in chain(result, result.image.node)]
+
+
+def chain(result: Plan, last: int | None) -> list[Node]:
+    """A node and all that it stands on, the lowest first."""
+    found: list[Node] = []
+    while last is not None:
+        found.append(result.nodes[last])
+        last = result.nodes[last].parent
+    return found[::-1]
+
+
+def config(text: str, base: ExecConfig | None = None, **fields: object) -> ExecConfig:
+    """What the config of the image comes to, on a base with this one."""
+    return planned(text, Images({"base": image(base)}), **fields).image.state.config
+
+
+def history(text: str, images: Images | None = None, **fields: object) -> list[str]:
+    """The lines that the recipe adds to the history; those without a layer begin with a tilde."""
+    lines = planned(text, images, **fields).image.history
+    return [("~" if line.node is None else "") + line.text for line in lines]
+
+
+def refusal(text: str, images: Images | None = None, **fields: object) -> str:
+    """Why a recipe cannot be planned, behind where: `line:column message`."""
+    try:
+        planned(text, images, **fields)
+    except PlanError as error:
+        place = f"{error.span.line}:{error.span.column} " if error.span is not None else ""
+        return f"{place}{error}"
+    raise AssertionError("the recipe was planned")
