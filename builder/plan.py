@@ -17,6 +17,7 @@ from builder.history import Line, command_list, run_line
 from builder.resolve import expand_word, platform_args
 from builder.state import StageState
 from parser import (
+    Add,
     Arg,
     Cmd,
     Copy,
@@ -25,7 +26,10 @@ from parser import (
     ExecForm,
     ExpansionError,
     Expose,
+    Healthcheck,
     Label,
+    Maintainer,
+    Onbuild,
     PatternError,
     PortError,
     Run,
@@ -252,6 +256,8 @@ class _Planner:
                         hint="a name such as SIGTERM, or a number",
                     )
                 self._config(replace(config, stop_signal=signal), f"STOPSIGNAL {signal}")
+            case Add() | Healthcheck() | Maintainer() | Onbuild():
+                raise AssertionError("builder.unsupported refuses these")
             case _:
                 assert_never(instruction)
 

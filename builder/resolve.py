@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from builder.errors import PlanError
+from builder.unsupported import refuse_unsupported
 from parser import Copy, ExpansionError, expand, suggest
 from store.errors import InvalidImage, StoreError
 from store.reference import Reference
@@ -68,6 +69,7 @@ def platform_args(options: BuildOptions) -> dict[str, str]:
 
 def resolve(buildfile: Buildfile, options: BuildOptions, images: ImageSource) -> Resolved:
     """Find what the target needs. Raises PlanError where a stage or an image cannot be found."""
+    refuse_unsupported(buildfile)
     global_args = _global_args(buildfile, options)
     target = _target(buildfile, options.target)
     found: dict[int, ResolvedStage] = {}

@@ -10,22 +10,42 @@ import hashlib
 from typing import Protocol
 
 from parser import lines
-from parser.errors import ExpansionError, ParseError, PatternError, PortError
+from parser.durations import parse_duration
+from parser.errors import (
+    DurationError,
+    ExpansionError,
+    ModeError,
+    ParseError,
+    PatternError,
+    PortError,
+    SizeError,
+    ValueTextError,
+)
 from parser.ignorefile import IgnoreFile
 from parser.instructions import (
+    Add,
     Arg,
     ArgItem,
     Buildfile,
+    Checks,
     Cmd,
     Command,
     Copy,
+    Device,
     Entrypoint,
     Env,
     ExecForm,
     Expose,
+    Flag,
     From,
+    Healthcheck,
+    Heredoc,
     Instruction,
     Label,
+    Maintainer,
+    Mount,
+    Onbuild,
+    ParseWarning,
     Run,
     Shell,
     ShellForm,
@@ -36,14 +56,25 @@ from parser.instructions import (
     Word,
     Workdir,
 )
+from parser.modes import FileMode, OctalMode, SymbolicMode, apply_mode, parse_mode
+from parser.mounts import (
+    BindMount,
+    CacheMount,
+    RunMount,
+    SecretMount,
+    SshMount,
+    TmpfsMount,
+    parse_size,
+    read_mount,
+)
 from parser.patterns import has_wildcard, match_pattern
 from parser.ports import parse_ports
 from parser.signals import valid_signal
 from parser.source import Source, Span
 from parser.suggest import suggest
-from parser.words import expand, expand_words
+from parser.words import expand, expand_heredoc, expand_words
 
-FORMAT = 1  # of what `parse` returns; a change makes every cached parse a miss
+FORMAT = 2  # of what `parse` returns; a change makes every cached parse a miss
 
 
 class ParseCache(Protocol):
@@ -59,7 +90,7 @@ def parse(text: bytes | str, filename: str = "Buildfile", *, cache: ParseCache |
     try:
         decoded = lines.decode(text)
         source = Source(filename, decoded)
-        key = hashlib.sha256(f"pybuild parse {FORMAT}\n{decoded}".encode("utf-8", "surrogatepass")).hexdigest()
+        key = _key("parse", decoded)
         if cache is not None and (known := cache.get(key)) is not None:
             from parser.serial import from_json
 
@@ -70,9 +101,7 @@ def parse(text: bytes | str, filename: str = "Buildfile", *, cache: ParseCache |
 
         buildfile = transform(lines.split(decoded), source)
     except ParseError as error:
-        if not decoded and isinstance(text, bytes):
-            decoded = text[: lines.MAX_RECIPE].decode("utf-8", "replace")
-        error.source = Source(filename, decoded)
+        error.source = _source_of(text, decoded, filename)
         raise
     if cache is not None:
         from parser.serial import to_json
@@ -81,43 +110,110 @@ def parse(text: bytes | str, filename: str = "Buildfile", *, cache: ParseCache |
     return buildfile
 
 
+def parse_trigger(text: str, filename: str = "ONBUILD", *, cache: ParseCache | None = None) -> Instruction:
+    """Parse the text of an ONBUILD as an image's config has it. Raises ParseError, whose source is that text."""
+    decoded = ""
+    try:
+        decoded = lines.decode(text)
+        key = _key("trigger", decoded)
+        if cache is not None and (known := cache.get(key)) is not None:
+            from parser.serial import trigger_from_json
+
+            instruction = trigger_from_json(known)
+            if instruction is not None:
+                return instruction
+        from parser.transform import transform_trigger
+
+        instruction = transform_trigger(lines.split(decoded))
+    except ParseError as error:
+        error.source = _source_of(text, decoded, filename)
+        raise
+    if cache is not None:
+        from parser.serial import trigger_to_json
+
+        cache.put(key, trigger_to_json(instruction))
+    return instruction
+
+
+def _key(what: str, text: str) -> str:
+    return hashlib.sha256(f"pybuild {what} {FORMAT}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _source_of(text: bytes | str, decoded: str, filename: str) -> Source:
+    """The text that an error is shown in, also where it could not be decoded."""
+    if not decoded:
+        head = text[: lines.MAX_RECIPE]
+        decoded = head if isinstance(head, str) else head.decode("utf-8", "surrogateescape")
+    return Source(filename, decoded)
+
+
 __all__ = [
+    "Add",
     "Arg",
     "ArgItem",
+    "BindMount",
     "Buildfile",
+    "CacheMount",
+    "Checks",
     "Cmd",
     "Command",
     "Copy",
+    "Device",
+    "DurationError",
     "Entrypoint",
     "Env",
     "ExecForm",
     "ExpansionError",
     "Expose",
+    "FileMode",
+    "Flag",
     "From",
+    "Healthcheck",
+    "Heredoc",
     "IgnoreFile",
     "Instruction",
     "Label",
+    "Maintainer",
+    "ModeError",
+    "Mount",
+    "OctalMode",
+    "Onbuild",
     "ParseCache",
     "ParseError",
+    "ParseWarning",
     "PatternError",
     "PortError",
     "Run",
+    "RunMount",
+    "SecretMount",
     "Shell",
     "ShellForm",
+    "SizeError",
     "Source",
     "Span",
+    "SshMount",
     "Stage",
     "Stopsignal",
+    "SymbolicMode",
+    "TmpfsMount",
     "User",
+    "ValueTextError",
     "Volume",
     "Word",
     "Workdir",
+    "apply_mode",
     "expand",
+    "expand_heredoc",
     "expand_words",
     "has_wildcard",
     "match_pattern",
     "parse",
+    "parse_duration",
+    "parse_mode",
     "parse_ports",
+    "parse_size",
+    "parse_trigger",
+    "read_mount",
     "suggest",
     "valid_signal",
 ]

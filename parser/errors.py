@@ -32,9 +32,25 @@ class PatternError(ValueError):
     """A file name pattern with a malformed character class or a lone backslash at its end."""
 
 
-class PortError(ValueError):
-    """A port, a range of ports or a protocol that cannot be."""
+class ValueTextError(ValueError):
+    """A text that is no value of its kind; whoever knows where it stands makes a ParseError of it."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class PortError(ValueTextError):
+    """A port, a range of ports or a protocol that cannot be."""
+
+
+class ModeError(ValueTextError):
+    """A --chmod that is neither octal nor symbolic."""
+
+
+class DurationError(ValueTextError):
+    """A length of time that Go could not read."""
+
+
+class SizeError(ValueTextError):
+    """A number of bytes that cannot be."""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from parser.source import Source, Span
+
+RunNetwork: TypeAlias = Literal["default", "none", "host"]
+RunSecurity: TypeAlias = Literal["sandbox", "insecure"]
+MountType: TypeAlias = Literal["bind", "cache", "tmpfs", "secret", "ssh"]
+
+_LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +24,58 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class Flag:
+    """A `--name` of an instruction, for errors about the flag itself; its value is a field of the instruction."""
+
+    name: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Heredoc:
+    """`<<NAME` and the lines up to one that holds only NAME.
+
+    `body` is as in the file, each line with its end; bytes that are no UTF-8 are in it as with surrogateescape. `span`
+    is that of `<<NAME`, `line` the number of the first line of the body.
+    """
+
+    name: str
+    body: str
+    expand: bool  # no part of the delimiter is quoted
+    strip_tabs: bool  # <<-
+    span: Span
+    line: int
+
+    @property
+    def content(self) -> str:
+        """The body, without the tabs in front of its lines where `<<-` takes them away."""
+        if not self.strip_tabs:
+            return self.body
+        return _LEADING_TABS.sub("", self.body)
+
+
+@dataclass(frozen=True, slots=True)
 class ShellForm:
-    """A command line for the shell of the stage."""
+    """A command line for the shell of the stage. `text` is the line itself, `whole` whether it is but one `<<NAME`."""
 
     text: str
+    heredocs: tuple[Heredoc, ...] = ()
+    whole: bool = False
+
+    @property
+    def script(self) -> str:
+        """What the shell is to run: the line, the body of a heredoc that is all of it, or the line and all bodies.
+
+        A body stays as it is: variables in it are the shell's.
+        """
+        if self.whole:
+            return self.heredocs[0].content
+        return self.text + "".join(f"\n{heredoc.body}{heredoc.name}" for heredoc in self.heredocs)
+
+    @property
+    def file(self) -> Heredoc | None:
+        """The heredoc that is a program of its own, as it begins with `#!`: to be run from a file of its name."""
+        return self.heredocs[0] if self.whole and self.heredocs[0].body.startswith("#!") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +90,15 @@ Command: TypeAlias = ShellForm | ExecForm
 
 @dataclass(frozen=True, slots=True)
 class From:
-    """FROM image [AS alias]."""
+    """FROM [--platform=…] image [AS alias]."""
 
     keyword: ClassVar[str] = "FROM"
     span: Span
     text: str
     image: Word
     alias: str | None  # in lower case
+    platform: Word | None = None
+    flags: tuple[Flag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +140,89 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """One --mount of a RUN as written; `parser.read_mount` makes values of it, once variables can be expanded.
+
+    Options have one name each, whatever way they were written: type is no option, `src` is source, `dst` and
+    `destination` are target, `ro` is readonly, `rw` readwrite. One without a value has the word `true`.
+    """
+
+    type: MountType
+    options: tuple[tuple[str, Word], ...]
+    span: Span
+
+    def option(self, name: str) -> Word | None:
+        """The word of an option, None where it is not given."""
+        return next((word for key, word in self.options if key == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One --device of a RUN: a CDI name, and whether the step fails without it."""
+
+    name: str
+    required: bool
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """RUN command."""
+    """RUN [--mount=…] [--network=…] [--security=…] [--device=…] command."""
 
     keyword: ClassVar[str] = "RUN"
     span: Span
     text: str
     command: Command
+    mounts: tuple[Mount, ...] = ()
+    network: RunNetwork | None = None
+    security: RunSecurity | None = None
+    devices: tuple[Device, ...] = ()
+    flags: tuple[Flag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """COPY [--from=…] [--chown=…] [--chmod=…] source … dest."""
+    """COPY [flags] source … dest. Heredocs among the sources come after all others, whatever the order on the line.
+
+    `exclude` and `from_` are not expanded by BuildKit; quotes are gone from both.
+    """
 
     keyword: ClassVar[str] = "COPY"
     span: Span
     text: str
     sources: tuple[Word, ...]
+    heredocs: tuple[Heredoc, ...]
     dest: Word
-    from_: Word | None
-    chown: Word | None
-    chmod: Word | None
+    from_: Word | None = None
+    chown: Word | None = None
+    chmod: Word | None = None
+    link: bool = False
+    parents: bool = False
+    exclude: tuple[Word, ...] = ()
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """ADD [flags] source … dest: as COPY, and sources may be archives, URLs and git repositories.
+
+    `unpack` is None where the source decides: local archives are unpacked, downloaded ones are not.
+    """
+
+    keyword: ClassVar[str] = "ADD"
+    span: Span
+    text: str
+    sources: tuple[Word, ...]
+    heredocs: tuple[Heredoc, ...]
+    dest: Word
+    chown: Word | None = None
+    chmod: Word | None = None
+    link: bool = False
+    exclude: tuple[Word, ...] = ()
+    checksum: Word | None = None
+    keep_git_dir: bool = False
+    unpack: bool | None = None
+    flags: tuple[Flag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +305,68 @@ class Stopsignal:
     signal: Word
 
 
+@dataclass(frozen=True, slots=True)
+class Healthcheck:
+    """HEALTHCHECK [flags] CMD command, or HEALTHCHECK NONE, which has no command.
+
+    Durations are nanoseconds; None is one that was not given, and so are retries.
+    """
+
+    keyword: ClassVar[str] = "HEALTHCHECK"
+    span: Span
+    text: str
+    command: Command | None
+    interval: int | None = None
+    timeout: int | None = None
+    start_period: int | None = None
+    start_interval: int | None = None
+    retries: int | None = None
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Maintainer:
+    """MAINTAINER name: as it is written, never expanded."""
+
+    keyword: ClassVar[str] = "MAINTAINER"
+    span: Span
+    text: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Onbuild:
+    """ONBUILD instruction. `trigger` is the text for the image's config, heredocs and their bodies in it.
+
+    `instruction` is what the text says in this recipe; an image built on this one reads the text anew, with
+    `parser.parse_trigger`, where the escape character is always the backslash.
+    """
+
+    keyword: ClassVar[str] = "ONBUILD"
+    span: Span
+    text: str
+    trigger: str
+    instruction: Instruction
+
+
 Instruction: TypeAlias = (
-    Run | Copy | Arg | Env | Label | Workdir | User | Cmd | Entrypoint | Expose | Volume | Shell | Stopsignal
+    Run
+    | Copy
+    | Add
+    | Arg
+    | Env
+    | Label
+    | Workdir
+    | User
+    | Cmd
+    | Entrypoint
+    | Expose
+    | Volume
+    | Shell
+    | Stopsignal
+    | Healthcheck
+    | Maintainer
+    | Onbuild
 )
 
 
@@ -206,6 +385,23 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class Checks:
+    """What `# check=` says: rules to leave out (all of them: `*`), experimental ones to run, whether a finding fails."""
+
+    skip: tuple[str, ...] = ()
+    experimental: tuple[str, ...] = ()
+    error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ParseWarning:
+    """Something that is allowed and that its reader should know of."""
+
+    message: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Buildfile:
     """A parsed recipe."""
 
@@ -213,3 +409,7 @@ class Buildfile:
     escape: str  # "\\" or "`"
     args: tuple[Arg, ...]  # those before the first FROM
     stages: tuple[Stage, ...]
+    syntax: Word | None = None  # the image that `# syntax=` names; nothing runs it
+    checks: Checks | None = None
+    line_checks: tuple[tuple[int, Checks], ...] = ()  # line of an instruction -> the `# check=` right above it
+    warnings: tuple[ParseWarning, ...] = ()

@@ -9,16 +9,24 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from parser.directives import DIRECTIVE, read_checks
 from parser.errors import ParseError
+from parser.heredocs import RawHeredoc, opened_by
+from parser.instructions import ParseWarning, Word
 from parser.source import Span
+
+if TYPE_CHECKING:
+    from parser.instructions import Checks
 
 MAX_RECIPE = 4 << 20  # bytes
 MAX_LINE = 1 << 20  # characters of one logical line
-_DIRECTIVE = re.compile(r"#[ \t]*([a-zA-Z][a-zA-Z0-9]*)[ \t]*=[ \t]*(.+?)[ \t]*$")
 _KNOWN_DIRECTIVES = frozenset(("escape", "syntax", "check"))
-_HEREDOC = re.compile(r"\d*<<(-?)([^<]+)$")
-_TAKES_HEREDOC = frozenset(("RUN", "COPY", "ADD", "ONBUILD"))
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+_BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
+MAX_WARNINGS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +35,17 @@ class LogicalLine:
 
     text: str
     pieces: tuple[tuple[int, int, int], ...]  # offset in text, line, column
-    heredoc: str | None = None  # the delimiter of the first heredoc that it opens
+    heredocs: tuple[RawHeredoc, ...] = ()
+    checks: Checks | None = None  # the `# check=` comment right above it
+
+
+@dataclass(slots=True)
+class Directives:
+    """What the zone at the top says."""
+
+    escape: str = "\\"
+    syntax: Word | None = None
+    checks: Checks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +54,9 @@ class Lines:
 
     text: str
     lines: tuple[LogicalLine, ...]
-    escape: str
     offsets: tuple[int, ...]  # of each line in text
-    last_line: int  # number of physical lines
+    directives: Directives
+    warnings: tuple[ParseWarning, ...]
 
     def position(self, offset: int) -> tuple[int, int]:
         """Physical line and column of an offset in `text`."""
@@ -58,17 +76,13 @@ class Lines:
 
 
 def decode(data: bytes | str) -> str:
-    """The text of a recipe. Raises ParseError for what no recipe can hold."""
+    """The text of a recipe, bytes that are no UTF-8 as with surrogateescape: `split` allows them in heredocs only.
+
+    Raises ParseError for what no recipe can hold.
+    """
     if len(data) > MAX_RECIPE:
         raise ParseError(f"the recipe exceeds the limit of {MAX_RECIPE} bytes", Span(1, 1, 1, 1))
-    if isinstance(data, str):
-        text = data
-    else:
-        try:
-            text = data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            before = data[: error.start].decode("utf-8", "replace")
-            raise ParseError("invalid UTF-8", _place(before)) from None
+    text = data if isinstance(data, str) else data.decode("utf-8", "surrogateescape")
     text = text.removeprefix("\ufeff")
     if "\0" in text:
         raise ParseError("a NUL byte", _place(text[: text.index("\0")]))
@@ -90,29 +104,50 @@ def split(text: str) -> Lines:
         offsets.append(position)
         position += len(line.text) + 1
     joined = "".join(line.text + "\n" for line in lines)
-    return Lines(joined, tuple(lines), scanner.escape, tuple(offsets), len(scanner.physical))
+    return Lines(joined, tuple(lines), tuple(offsets), scanner.directives, tuple(_warnings(text)))
+
+
+def _warnings(text: str) -> list[ParseWarning]:
+    found: list[ParseWarning] = []
+    for match in _BIDI.finditer(text):
+        if len(found) == MAX_WARNINGS:
+            break
+        message = f"U+{ord(match[0]):04X} changes the direction of text: the line may not do what it looks like"
+        found.append(ParseWarning(message, _place(text[: match.start()])))
+    return found
 
 
 class _Scanner:
     def __init__(self, text: str) -> None:
-        self.physical = [line.removesuffix("\r") for line in text.split("\n")]
-        self.escape = "\\"
+        self.directives = Directives()
+        self._lines = text.split("\n")
+        self._checked = _SURROGATE.search(text) is None  # then there is nothing to look for in each line
         self._at = 0
+        self._zone = 0  # lines that are directives
 
     def scan(self) -> list[LogicalLine]:
         self._directives()
         found = []
-        while self._at < len(self.physical):
+        while self._at < len(self._lines):
             line = self._logical()
             if line is not None:
                 found.append(line)
         return found
 
+    def _line(self, index: int) -> str:
+        """A physical line that is no part of a heredoc."""
+        line = self._lines[index].removesuffix("\r")
+        if not self._checked and (match := _SURROGATE.search(line)) is not None:
+            column = match.start() + 1
+            raise ParseError("invalid UTF-8", Span(index + 1, column, index + 1, column + 1))
+        return line
+
     def _directives(self) -> None:
         """The zone at the top; the first line that is no known directive ends it."""
         seen = set()
-        for number, line in enumerate(self.physical):
-            match = _DIRECTIVE.match(line.strip())
+        for number in range(len(self._lines)):
+            line = self._line(number)
+            match = DIRECTIVE.match(line.strip())
             name = match[1].lower() if match else ""
             if match is None or name not in _KNOWN_DIRECTIVES:
                 return
@@ -120,19 +155,24 @@ class _Scanner:
             if name in seen:
                 raise ParseError(f"only one {name} parser directive can be used", span)
             seen.add(name)
-            if name == "escape":
-                if match[2] not in ("\\", "`"):
-                    raise ParseError(f"invalid escape character {match[2]!r}", span, hint="it can be \\ or `")
-                self.escape = match[2]
-            self._at = number + 1
+            match name:
+                case "escape":
+                    if match[2] not in ("\\", "`"):
+                        raise ParseError(f"invalid escape character {match[2]!r}", span, hint="it can be \\ or `")
+                    self.directives.escape = match[2]
+                case "syntax":
+                    self.directives.syntax = Word(match[2], span)
+                case _:
+                    self.directives.checks = read_checks(match[2], span)
+            self._at = self._zone = number + 1
 
     def _logical(self) -> LogicalLine | None:
         """The next instruction, or None for a blank or comment line."""
-        line = self.physical[self._at]
-        stripped = line.lstrip(" \t\f\v")
+        line = self._line(self._at)
+        stripped = line.lstrip()
         first = self._at
         self._at += 1
-        if not stripped.strip() or stripped.startswith("#"):
+        if not stripped or stripped.startswith("#"):
             return None
         parts: list[str] = []
         pieces: list[tuple[int, int, int]] = []
@@ -152,83 +192,59 @@ class _Scanner:
                 break
             piece, goes_on = self._continues(following)
             column = 1
-        text = "".join(parts).rstrip(" \t\f\v")
+        text = "".join(parts).rstrip()
         if not text:
             return None
-        return LogicalLine(text, tuple(pieces), self._heredocs(text, first))
+        return LogicalLine(text, tuple(pieces), self._heredocs(text, first), self._checks_above(first))
 
     def _continuation(self) -> str | None:
         """The next physical line of a continued one; comments and blank lines in between do not count."""
-        while self._at < len(self.physical):
-            line = self.physical[self._at]
+        while self._at < len(self._lines):
+            line = self._line(self._at)
             self._at += 1
-            bare = line.strip(" \t\f\v")
+            bare = line.strip()
             if bare and not bare.startswith("#"):
                 return line
         return None
 
     def _continues(self, line: str) -> tuple[str, bool]:
         """Cut the continuation character off, if the line ends in one; a doubled one is none."""
+        escape = self.directives.escape
         bare = line.rstrip(" \t")
-        if bare.endswith(self.escape) and not bare.endswith(self.escape * 2):
+        if bare.endswith(escape) and not bare.endswith(escape * 2):
             return bare[:-1], True
         return line, False
 
-    def _heredocs(self, text: str, first: int) -> str | None:
-        """Pass by the bodies of the heredocs that a line opens; answer the first delimiter."""
-        keyword = text.split(None, 1)[0].upper()
-        if keyword not in _TAKES_HEREDOC or "<<" not in text:
+    def _checks_above(self, first: int) -> Checks | None:
+        """Of a comment right above an instruction; one that cannot be read is only a comment."""
+        match = DIRECTIVE.match(self._lines[first - 1].strip()) if first > 0 else None
+        if match is None or match[1].lower() != "check" or first <= self._zone:
             return None
-        opened = []
-        for word in quoted_words(text, self.escape):
-            match = _HEREDOC.match(word)
-            if match is not None:
-                name = match[2].replace('"', "").replace("'", "")
-                if name:
-                    opened.append((name, bool(match[1])))
-        for name, strip_tabs in opened:
+        try:
+            return read_checks(match[2], Span(first, 1, first, 1))
+        except ParseError:
+            return None
+
+    def _heredocs(self, text: str, first: int) -> tuple[RawHeredoc, ...]:
+        """The heredocs that a line opens, with their bodies."""
+        found = []
+        for opened in opened_by(text):
+            line_number = self._at + 1
+            body: list[str] = []
             while True:
-                if self._at >= len(self.physical):
+                if self._at >= len(self._lines):
                     raise ParseError(
-                        f"unterminated heredoc {name}", Span(first + 1, 1, first + 1, len(self.physical[first]) + 1),
-                        hint=f"end it with a line that holds only {name}",
-                    )  # fmt: skip
-                line = self.physical[self._at]
+                        f"unterminated heredoc {opened.name}",
+                        Span(first + 1, 1, first + 1, len(self._lines[first]) + 1),
+                        hint=f"end it with a line that holds only {opened.name}",
+                    )
+                raw = self._lines[self._at]
                 self._at += 1
-                if (line.lstrip("\t") if strip_tabs else line) == name:
+                line = raw.removesuffix("\r")
+                if (line.lstrip("\t") if opened.strip_tabs else line) == opened.name:
                     break
-        return opened[0][0] if opened else None
-
-
-def quoted_words(text: str, escape: str) -> list[str]:
-    """Split at blanks that are neither quoted nor escaped; quotes and escapes stay in the words."""
-    return [text[start:end] for start, end in word_ranges(text, escape)]
-
-
-def word_ranges(text: str, escape: str) -> list[tuple[int, int]]:
-    """As `quoted_words`, the offsets of each word. An open quote reaches to the end."""
-    found = []
-    start = -1
-    quote = ""
-    position = 0
-    while position < len(text):
-        character = text[position]
-        if start < 0 and not character.isspace():
-            start = position
-        if start >= 0:
-            if quote:
-                if character == quote:
-                    quote = ""
-                elif character == escape and quote == '"':
-                    position += 1
-            elif character in "\"'":
-                quote = character
-            elif character == escape:
-                position += 1
-            elif character.isspace():
-                found.append((start, position))
-                start = -1
-        position += 1
-    if start >= 0:
-        found.append((start, len(text)))
-    return found
+                if not self._checked and (match := _NO_BYTE.search(raw)) is not None:
+                    raise ParseError("invalid UTF-8", Span(self._at, match.start() + 1, self._at, match.start() + 2))
+                body.append(raw + "\n")
+            found.append(opened.with_body("".join(body), line_number))
+        return tuple(found)

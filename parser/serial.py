@@ -10,7 +10,7 @@ import dataclasses
 import json
 
 from parser import instructions
-from parser.instructions import Arg, Buildfile, Stage
+from parser.instructions import Arg, Buildfile, Instruction, Stage
 from parser.source import Source, Span
 
 _KINDS = {
@@ -19,29 +19,41 @@ _KINDS = {
     if dataclasses.is_dataclass(kind) and isinstance(kind, type)
 }
 _KINDS["Span"] = Span
+_FIELDS = tuple(field.name for field in dataclasses.fields(Buildfile) if field.name != "source")
 
 
 def to_json(buildfile: Buildfile) -> bytes:
     """Everything but the source, which the reader has."""
-    return json.dumps(
-        [buildfile.escape, _encode(buildfile.args), _encode(buildfile.stages)], separators=(",", ":")
-    ).encode()
+    fields = [_encode(getattr(buildfile, name)) for name in _FIELDS]
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def trigger_to_json(instruction: Instruction) -> bytes:
+    """An instruction of its own."""
+    return json.dumps(_encode(instruction), separators=(",", ":")).encode()
+
+
+def trigger_from_json(data: bytes) -> Instruction | None:
+    """The instruction, or None where the data is none."""
+    try:
+        decoded = _decode(json.loads(data))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return decoded if isinstance(decoded, Instruction) else None
 
 
 def from_json(data: bytes, source: Source) -> Buildfile | None:
     """The recipe, or None where the data is no such value."""
     try:
-        escape, args, stages = json.loads(data)
-        decoded_args, decoded_stages = _decode(args), _decode(stages)
+        decoded = [_decode(field) for field in json.loads(data)]
+        buildfile = Buildfile(source, *decoded)  # type: ignore[arg-type]  # checked below
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    if not isinstance(escape, str) or not isinstance(decoded_args, tuple) or not isinstance(decoded_stages, tuple):
+    if not isinstance(buildfile.escape, str) or not isinstance(buildfile.args, tuple):
         return None
-    if not all(isinstance(arg, Arg) for arg in decoded_args) or not all(
-        isinstance(stage, Stage) for stage in decoded_stages
-    ):
+    if not isinstance(buildfile.stages, tuple) or not all(isinstance(arg, Arg) for arg in buildfile.args):
         return None
-    return Buildfile(source, escape, decoded_args, decoded_stages)
+    return buildfile if all(isinstance(stage, Stage) for stage in buildfile.stages) else None
 
 
 def _encode(value: object) -> object:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_RESULT = 1 << 20  # characters of one expanded word
+MAX_BODY = 16 << 20  # characters of one expanded heredoc
 MAX_DEPTH = 64  # of ${a:-${b:-…}}
 _MAX_WORK = 20_000_000  # comparisons of one pattern
 _SPECIAL = frozenset("@*#?-$!0")
@@ -22,6 +23,14 @@ _SPECIAL = frozenset("@*#?-$!0")
 def expand(word: str, scope: Mapping[str, str], *, escape: str = "\\") -> str:
     """Remove quotes and escapes, replace variables. Raises ExpansionError."""
     return "".join(text for text, _ in _Expander(word, scope, escape).run())
+
+
+def expand_heredoc(body: str, scope: Mapping[str, str]) -> str:
+    """Replace the variables in a heredoc of COPY or ADD. Raises ExpansionError.
+
+    Quotes are text there, and the escape character is the backslash in every recipe: `\\x` is x, whatever x is.
+    """
+    return "".join(text for text, _ in _Expander(body, scope, "\\", quotes=False, limit=MAX_BODY).run())
 
 
 def expand_words(text: str, scope: Mapping[str, str], *, escape: str = "\\") -> list[str]:
@@ -48,8 +57,12 @@ def expand_words(text: str, scope: Mapping[str, str], *, escape: str = "\\") -> 
 
 
 class _Expander:
-    def __init__(self, text: str, scope: Mapping[str, str], escape: str) -> None:
+    def __init__(
+        self, text: str, scope: Mapping[str, str], escape: str, *, quotes: bool = True, limit: int = MAX_RESULT
+    ) -> None:
         self._text = text
+        self._quotes = quotes
+        self._limit = limit
         self._scope = scope
         self._escape = escape
         self._at = 0
@@ -69,9 +82,9 @@ class _Expander:
             if character == stop:
                 self._at += 1
                 return pieces
-            if character == "'":
+            if character == "'" and self._quotes:
                 self._add(pieces, self._single(raw), quoted=True)
-            elif character == '"':
+            elif character == '"' and self._quotes:
                 self._add(pieces, self._double(raw), quoted=True)
             elif character == "$":
                 self._add(pieces, self._dollar(), quoted=False)
@@ -89,8 +102,8 @@ class _Expander:
 
     def _add(self, pieces: list[tuple[str, bool]], text: str, *, quoted: bool) -> None:
         self._size += len(text)
-        if self._size > MAX_RESULT:
-            raise self._error(f"a word expands to more than the limit of {MAX_RESULT} characters")
+        if self._size > self._limit:
+            raise self._error(f"a word expands to more than the limit of {self._limit} characters")
         pieces.append((text, quoted))
 
     def _single(self, raw: bool) -> str:

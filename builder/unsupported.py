@@ -1,0 +1,70 @@
+"""What the parser reads and the builder cannot do yet: refused before anything runs, where it stands in the recipe.
+
+Each feature is one line of a table here; the line goes when the feature comes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder.errors import PlanError
+from parser import Add, Copy, Run, ShellForm
+
+if TYPE_CHECKING:
+    from parser import Buildfile, From, Heredoc, Instruction
+
+_INSTRUCTIONS = frozenset(
+    (
+        "ADD",
+        "HEALTHCHECK",
+        "MAINTAINER",
+        "ONBUILD",
+    )
+)
+_FLAGS = frozenset(
+    (
+        ("COPY", "exclude"),
+        ("COPY", "link"),
+        ("COPY", "parents"),
+        ("FROM", "platform"),
+        ("RUN", "device"),
+        ("RUN", "mount"),
+        ("RUN", "network"),
+        ("RUN", "security"),
+    )
+)
+_HEREDOCS = frozenset(
+    (
+        "ADD",
+        "COPY",
+        "RUN",
+    )
+)
+
+
+def refuse_unsupported(buildfile: Buildfile) -> None:
+    """Look at every instruction of every stage, needed or not. Raises PlanError at the first that has to wait."""
+    for stage in buildfile.stages:
+        _check(stage.base)
+        for instruction in stage.instructions:
+            _check(instruction)
+
+
+def _check(instruction: From | Instruction) -> None:
+    keyword = instruction.keyword
+    if keyword in _INSTRUCTIONS:
+        raise PlanError(f"{keyword} is not supported yet", span=instruction.span)
+    for flag in getattr(instruction, "flags", ()):
+        if (keyword, flag.name) in _FLAGS:
+            raise PlanError(f"{keyword} --{flag.name} is not supported yet", span=flag.span)
+    heredocs = _heredocs(instruction)
+    if heredocs and keyword in _HEREDOCS:
+        raise PlanError(f"heredocs (<<{heredocs[0].name}) are not supported yet", span=instruction.span)
+
+
+def _heredocs(instruction: From | Instruction) -> tuple[Heredoc, ...]:
+    match instruction:
+        case Run(command=ShellForm(heredocs=heredocs)) | Copy(heredocs=heredocs) | Add(heredocs=heredocs):
+            return heredocs
+        case _:
+            return ()

@@ -1,0 +1,117 @@
+"""The flags between an instruction and its arguments: which there are, and their values as they are written.
+
+Quotes and backslashes around a value are taken away here, whatever the escape character of the recipe, and before any
+variable is looked at: that is how BuildKit reads flags.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from parser.errors import ParseError
+from parser.instructions import Flag, Word
+from parser.suggest import suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lark import Token
+
+    from parser.lines import Lines
+    from parser.source import Span
+
+_Kind: TypeAlias = Literal["text", "list", "bool"]
+
+FLAGS: dict[str, dict[str, _Kind]] = {
+    "FROM": {"platform": "text"},
+    "RUN": {"mount": "list", "network": "text", "security": "text", "device": "list"},
+    "COPY": {
+        "from": "text", "chown": "text", "chmod": "text", "link": "bool", "parents": "bool", "exclude": "list",
+    },
+    "ADD": {
+        "chown": "text", "chmod": "text", "link": "bool", "exclude": "list", "checksum": "text",
+        "keep-git-dir": "bool", "unpack": "bool",
+    },
+    "HEALTHCHECK": {
+        "interval": "text", "timeout": "text", "start-period": "text", "start-interval": "text", "retries": "text",
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """The flags of one instruction, in order; a value is None where none was written."""
+
+    items: tuple[tuple[Flag, Word | None], ...]
+
+    @property
+    def all(self) -> tuple[Flag, ...]:
+        """Their names and places."""
+        return tuple(flag for flag, _ in self.items)
+
+    def words(self, name: str) -> tuple[Word, ...]:
+        """The values of a flag that may be given more than once."""
+        return tuple(word for flag, word in self.items if flag.name == name and word is not None)
+
+    def word(self, name: str) -> Word | None:
+        """The value of a flag that may be given once."""
+        return next(iter(self.words(name)), None)
+
+    def span(self, name: str) -> Span | None:
+        """Where a flag stands."""
+        return next((flag.span for flag, _ in self.items if flag.name == name), None)
+
+    def truth(self, name: str) -> bool | None:
+        """The value of a flag that is true when it stands alone; None where it is not given."""
+        for flag, word in self.items:
+            if flag.name == name:
+                return word is None or word.text.lower() == "true"
+        return None
+
+
+def read_flags(instruction: str, tokens: Iterable[Token], lines: Lines) -> Flags:
+    """Read the tokens `--name` and `--name=value`. Raises ParseError."""
+    known = FLAGS.get(instruction, {})
+    found: list[tuple[Flag, Word | None]] = []
+    seen: set[str] = set()
+    for token in tokens:
+        start, end = token.start_pos or 0, token.end_pos or 0
+        name, equals, raw = token[2:].partition("=")
+        span = lines.span(start, end)
+        kind = known.get(name)
+        if kind is None:
+            similar = suggest(name, known)
+            hint = f"did you mean --{similar}?" if similar else f"{instruction} takes no flag" if not known else None
+            raise ParseError(f"unknown flag --{name}", span, hint=hint)
+        if name in seen and kind != "list":
+            raise ParseError(f"duplicate flag --{name}", span)
+        seen.add(name)
+        text = _unquoted(raw, span)
+        if not text and (equals or kind != "bool"):
+            raise ParseError(f"missing a value on flag --{name}", span, hint=f"--{name}=value")
+        if kind == "bool" and text.lower() not in ("", "true", "false"):
+            raise ParseError(f"--{name}={text}: expected true or false", span)
+        found.append((Flag(name, span), Word(text, lines.span(start + len(name) + 3, end)) if equals else None))
+    return Flags(tuple(found))
+
+
+def _unquoted(value: str, span: Span) -> str:
+    out = []
+    quote = ""
+    position = 0
+    while position < len(value):
+        character = value[position]
+        position += 1
+        if character == "\\" and position < len(value):
+            out.append(value[position])
+            position += 1
+        elif quote and character == quote:
+            quote = ""
+        elif not quote and character in "\"'":
+            quote = character
+        else:
+            out.append(character)
+    if quote:
+        raise ParseError(f"a flag with an open quote ({quote})", span)
+    return "".join(out)

@@ -1,0 +1,319 @@
+"""The mounts of RUN: what --mount may say for each type, and the values it comes to.
+
+`parse_mount` checks the text of a flag: its keys, each once under all of its names, and every value that holds no
+variable. `read_mount` gives the values when variables can be expanded; the parser itself calls it for flags without
+any. Keys and defaults are those of BuildKit's reference for RUN --mount. A key that a type does not use is refused.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+from parser.directives import read_bool
+from parser.errors import ParseError, SizeError
+from parser.instructions import Mount, MountType, Word
+from parser.suggest import suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from parser.source import Span
+
+Sharing: TypeAlias = Literal["shared", "private", "locked"]
+
+_ALIASES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly", "rw": "readwrite"}
+_ALLOWED: dict[str, frozenset[str]] = {
+    "bind": frozenset(("from", "source", "target", "readonly", "readwrite")),
+    "cache": frozenset(("from", "source", "target", "readonly", "readwrite", "id", "sharing", "mode", "uid", "gid")),
+    "tmpfs": frozenset(("target", "size", "readonly", "readwrite")),
+    "secret": frozenset(("id", "source", "target", "required", "mode", "uid", "gid", "env")),
+    "ssh": frozenset(("id", "target", "required", "mode", "uid", "gid")),
+}
+_KEYS = frozenset(("type",)).union(*_ALLOWED.values())
+_WITHOUT_VALUE = frozenset(("readonly", "readwrite", "required"))
+_SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([kmgtp]?)i?b?", re.IGNORECASE)
+_SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MAX_ID = (1 << 32) - 2  # the last one means "no change" to the kernel
+
+
+@dataclass(frozen=True, slots=True)
+class BindMount:
+    """Files of the context, of a stage or of an image. What a step writes to one that is not read-only is lost.
+
+    `source` is a path in what `from_` names (None: the context), `target` may be relative to the working directory.
+    """
+
+    target: str
+    source: str
+    from_: str | None
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMount:
+    """A directory that stays from build to build. `id` is None where the target, made absolute and clean, is it.
+
+    `source` in `from_` (None: an empty directory) is what it holds at first; mode and owner are those of its root.
+    """
+
+    target: str
+    id: str | None
+    sharing: Sharing
+    source: str
+    from_: str | None
+    read_only: bool
+    mode: int
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class TmpfsMount:
+    """An empty directory in memory; `size` is a limit in bytes."""
+
+    target: str
+    size: int | None
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SecretMount:
+    """A secret as a file (`target`), as a variable (`env`), or both. Not there if it is not given and not required."""
+
+    id: str
+    target: str | None
+    env: str | None
+    required: bool
+    mode: int
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SshMount:
+    """The socket of an SSH agent. Without a `target` the builder chooses the place."""
+
+    id: str
+    target: str | None
+    required: bool
+    mode: int
+    uid: int
+    gid: int
+
+
+RunMount: TypeAlias = BindMount | CacheMount | TmpfsMount | SecretMount | SshMount
+
+
+def parse_mount(value: Word, flag: Span) -> Mount:
+    """Read the value of a --mount. Raises ParseError."""
+    if "\\" in value.text or '"' in value.text or "'" in value.text:
+        raise ParseError("invalid mount option: no quotes and no backslash can be in it", value.span)
+    written: dict[str, Word] = {}
+    for key, name, word in _fields(value):
+        if name in written:
+            raise ParseError(f"duplicate mount option {key!r}", word.span)
+        written[name] = word
+    kind = _type(written.pop("type", Word("bind", value.span)))
+    for name, word in written.items():
+        if name not in _ALLOWED[kind]:
+            raise ParseError(
+                f"mount option {name!r} has no meaning for a mount of type {kind}", word.span,
+                hint=f"it can have {', '.join(sorted(_ALLOWED[kind]))}",
+            )  # fmt: skip
+    if "readonly" in written and "readwrite" in written:
+        raise ParseError("mount options 'readonly' and 'readwrite' exclude each other", written["readwrite"].span)
+    mount = Mount(kind, tuple(written.items()), flag)
+    if not any("$" in word.text for word in written.values()):
+        read_mount(mount, lambda word: word.text)
+    return mount
+
+
+def _fields(value: Word) -> list[tuple[str, str, Word]]:
+    """The key as written, its one name, and the value of each option."""
+    found = []
+    column = value.span.column
+    for field in value.text.split(","):
+        key, equals, text = field.partition("=")
+        name = _ALIASES.get(key.lower(), key.lower())
+        span = _at(value, column, len(field))
+        column += len(field) + 1
+        if name not in _KEYS:
+            similar = suggest(name, {*_KEYS, *_ALIASES})
+            raise ParseError(
+                f"invalid mount option {key!r}", span, hint=f"did you mean {similar}?" if similar else None
+            )
+        if not equals and name not in _WITHOUT_VALUE:
+            raise ParseError(f"invalid mount option {field!r}: it needs a value", span, hint=f"{name}=value")
+        if equals and not text:
+            raise ParseError(f"mount option {key!r} has an empty value", span)
+        found.append((key, name, Word(text if equals else "true", span)))
+    return found
+
+
+def _at(value: Word, column: int, length: int) -> Span:
+    """The span of a part of the value, if that stands on one line as it was written; otherwise all of it."""
+    span = value.span
+    if span.line != span.end_line or span.end_column - span.column != len(value.text):
+        return span
+    return type(span)(span.line, column, span.line, column + max(1, length))
+
+
+def _type(word: Word) -> MountType:
+    if "$" in word.text:
+        raise ParseError("the type of a mount cannot use variables", word.span)
+    for known in get_args(MountType):
+        if word.text == known:
+            kind: MountType = known
+            return kind
+    similar = suggest(word.text, get_args(MountType))
+    raise ParseError(
+        f"unsupported mount type {word.text!r}", word.span,
+        hint=f"did you mean {similar}?" if similar else f"it can be {', '.join(get_args(MountType))}",
+    )  # fmt: skip
+
+
+def read_mount(mount: Mount, expand: Callable[[Word], str]) -> RunMount:
+    """The values of a mount, its words expanded. Raises ParseError at the option, and what `expand` raises."""
+    return _Options(mount, {name: (expand(word), word.span) for name, word in mount.options}).read()
+
+
+class _Options:
+    def __init__(self, mount: Mount, values: dict[str, tuple[str, Span]]) -> None:
+        self._mount = mount
+        self._values = values
+
+    def read(self) -> RunMount:
+        match self._mount.type:
+            case "bind":
+                return BindMount(self._target(), self._source(), self._text("from"), self._read_only(otherwise=True))
+            case "cache":
+                return CacheMount(
+                    self._target(),
+                    self._text("id"),
+                    self._sharing(),
+                    self._source(),
+                    self._text("from"),
+                    self._read_only(otherwise=False),
+                    self._mode(0o755),
+                    self._number("uid"),
+                    self._number("gid"),
+                )
+            case "tmpfs":
+                return TmpfsMount(self._target(), self._size(), self._read_only(otherwise=False))
+            case "secret":
+                return self._secret()
+            case "ssh":
+                target = self._target() if "target" in self._values else None
+                required, mode = self._bool("required"), self._mode(0o600)
+                uid, gid = self._number("uid"), self._number("gid")
+                return SshMount(self._text("id") or "default", target, required, mode, uid, gid)
+
+    def _secret(self) -> SecretMount:
+        if "id" in self._values and "source" in self._values:
+            raise ParseError("a secret has an id or a source, not both", self._values["source"][1])
+        target = self._target() if "target" in self._values else None
+        name = self._text("id") or self._text("source") or (posixpath.basename(target) if target else "")
+        if not name:
+            raise ParseError("a secret needs an id or a target", self._mount.span, hint="--mount=type=secret,id=…")
+        env = self._text("env")
+        if env is not None and not _ENV_NAME.fullmatch(env):
+            raise ParseError(f"{env!r} is no name of a variable", self._values["env"][1])
+        if target is None and env is None:
+            base = posixpath.basename(name.rstrip("/"))
+            if base in ("", ".", ".."):
+                raise ParseError(f"the secret {name!r} needs a target", self._mount.span)
+            target = f"/run/secrets/{base}"
+        required, mode = self._bool("required"), self._mode(0o400)
+        return SecretMount(name, target, env, required, mode, self._number("uid"), self._number("gid"))
+
+    def _text(self, name: str) -> str | None:
+        if name not in self._values:
+            return None
+        text, span = self._values[name]
+        if not text:
+            raise ParseError(f"mount option {name!r} is empty", span, hint="a variable without a value?")
+        if "\0" in text:
+            raise ParseError(f"a NUL character in mount option {name!r}", span)
+        return text
+
+    def _target(self) -> str:
+        target = self._text("target")
+        if target is None:
+            raise ParseError(
+                f"a mount of type {self._mount.type} needs a target", self._mount.span, hint="target=/path"
+            )
+        if posixpath.normpath(target).strip("/") == "" and target.startswith("/"):
+            raise ParseError("the root directory cannot be the target of a mount", self._values["target"][1])
+        return target
+
+    def _source(self) -> str:
+        return self._text("source") or "/"
+
+    def _bool(self, name: str) -> bool:
+        text = self._text(name)
+        if text is None:
+            return False
+        value = read_bool(text)
+        if value is None:
+            raise self._bad(name, text, "true or false")
+        return value
+
+    def _read_only(self, *, otherwise: bool) -> bool:
+        if "readwrite" in self._values:
+            return not self._bool("readwrite")
+        return self._bool("readonly") if "readonly" in self._values else otherwise
+
+    def _number(self, name: str) -> int:
+        text = self._text(name)
+        if text is None:
+            return 0
+        if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > _MAX_ID:
+            raise self._bad(name, text, f"a number up to {_MAX_ID}")
+        return int(text)
+
+    def _mode(self, otherwise: int) -> int:
+        text = self._text("mode")
+        if text is None:
+            return otherwise
+        if not re.fullmatch(r"[0-7]{1,5}", text) or int(text, 8) > 0o7777:
+            raise self._bad("mode", text, "an octal mode up to 7777")
+        return int(text, 8)
+
+    def _sharing(self) -> Sharing:
+        text = self._text("sharing")
+        match text:
+            case None:
+                return "shared"
+            case "shared" | "private" | "locked":
+                return text
+            case _:
+                raise self._bad("sharing", text, "shared, private or locked")
+
+    def _size(self) -> int | None:
+        text = self._text("size")
+        if text is None:
+            return None
+        try:
+            return parse_size(text)
+        except SizeError as error:
+            raise ParseError(f"mount option size: {error}", self._values["size"][1], hint=error.hint) from None
+
+    def _bad(self, name: str, text: str, expected: str) -> ParseError:
+        return ParseError(f"mount option {name}={text}: expected {expected}", self._values[name][1])
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `512`, `64k`, `1.5g`, `1GiB`: the units are powers of 1024, as docker has them. Raises SizeError."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise SizeError(f"invalid size {text!r}", hint="for instance 64m or 1g")
+    unit = 1 << _SHIFTS[match[3].lower()]
+    fraction = match[2] or ""
+    size = int(match[1]) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
+    if size >= 1 << 63:
+        raise SizeError(f"the size {text!r} is too large")
+    return size

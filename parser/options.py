@@ -1,0 +1,59 @@
+"""The flags of RUN that have a closed set of values, and its devices."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from parser.directives import read_bool
+from parser.errors import ParseError
+from parser.instructions import Device
+
+if TYPE_CHECKING:
+    from parser.instructions import RunNetwork, RunSecurity, Word
+
+_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/=-]*")
+
+
+def read_network(word: Word) -> RunNetwork:
+    """The value of --network. Raises ParseError."""
+    match word.text:
+        case "default" | "none" | "host":
+            return word.text
+        case _:
+            raise ParseError(f"invalid network mode {word.text!r}", word.span, hint="it can be default, none or host")
+
+
+def read_security(word: Word) -> RunSecurity:
+    """The value of --security. Raises ParseError."""
+    match word.text:
+        case "sandbox" | "insecure":
+            return word.text
+        case _:
+            raise ParseError(f"invalid security mode {word.text!r}", word.span, hint="it can be sandbox or insecure")
+
+
+def parse_device(word: Word) -> Device:
+    """The value of --device: `vendor/class=name`, `name=…`, and `required[=true]`. Raises ParseError."""
+    name: str | None = None
+    required: bool | None = None
+    for field in word.text.split(","):
+        key, equals, value = field.partition("=")
+        match key.lower():
+            case "required" if required is None:
+                required = read_bool(value) if equals else True
+                if required is None:
+                    raise ParseError(f"device option {field!r}: expected true or false", word.span)
+            case "name" if equals and name is None:
+                name = value
+            case _ if name is None and "/" in field:
+                name = field
+            case "required" | "name":
+                raise ParseError(f"duplicate device option {key!r}", word.span)
+            case _:
+                raise ParseError(
+                    f"invalid device option {field!r}", word.span, hint="--device=vendor/class=name,required"
+                )
+    if name is None or not _DEVICE.fullmatch(name):
+        raise ParseError("a device needs a name", word.span, hint="--device=vendor/class=name")
+    return Device(name, required or False, word.span)
