@@ -1,0 +1,180 @@
+"""Proving to a registry who we are, without telling anybody else.
+
+The registry answers 401 and names a scheme. Basic sends user and password with every request. Bearer names a token
+server, the *realm*: whoever controls the registry, or one redirect of it, chooses that URL, and credentials are what it
+would like to have sent there. So a realm is believed only where
+
+* it is https, or the registry itself speaks plain http;
+* it is not written as a private address, unless it is the registry's own host and port or the user named it;
+* for a request with credentials: it is the registry's own host and port, the one built in for docker.io, or one that
+  the user named in `token-hosts`.
+
+What is asked of it is our own scope, never the one that the registry would like to have a token for.
+Source: distribution's token and OAuth2 specifications.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from store.errors import InvalidImage, RegistryError, Unauthorized
+from store.jsonio import Fields, load_object
+from store.registry.challenges import parse_challenges
+from store.registry.credentials import IdentityToken, Login, RegistryToken
+from store.registry.transport import Interrupted, Request
+from store.registry.urls import Origin, Url, address_of, is_private, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from store.registry.config import Limits
+    from store.registry.credentials import Credential, Credentials
+    from store.registry.endpoints import Endpoint
+    from store.registry.transport import Answer, Transport
+
+CLIENT_ID = "pybuild"
+_DEFAULT_SECONDS = 60  # a token without expires_in
+_EARLY_SECONDS = 10  # before it expires a token is renewed
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750, b64token
+_BUSY = frozenset((429, 500, 502, 503, 504))
+
+
+class Authorizer:
+    """Authorization headers for one endpoint: one repository and what may be done with it."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        transport: Transport,
+        credentials: Credentials,
+        limits: Limits,
+        *,
+        actions: str = "pull",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._endpoint = endpoint
+        self._transport = transport
+        self._credentials = credentials
+        self._limits = limits
+        self._scope = f"repository:{endpoint.repository}:{actions}"
+        self._clock = clock
+        self._header: str | None = None
+        self._expires = float("inf")
+
+    def header(self) -> str | None:
+        """What the registry accepted before, or was given last; None as long as it did not ask."""
+        if self._clock() >= self._expires:
+            self._header = None
+        return self._header
+
+    def answer(self, refusal: Answer, origin: Origin) -> str:
+        """The header that a 401 of the registry asks for. Raises Unauthorized, and all that a request raises."""
+        self._header = None
+        challenges = parse_challenges(refusal.headers("WWW-Authenticate"))
+        credential = self._credentials.find(self._endpoint.registry, self._endpoint.repository)
+        if credential is not None and not self._endpoint.may_send_credentials(origin):
+            raise Unauthorized(
+                f"{self._endpoint.name}: credentials are not sent over plain http",
+                hint=f'plain-http = true in [registry."{self._endpoint.registry}"] of the configuration allows it',
+            )
+        by_scheme = {challenge.scheme: challenge.parameters for challenge in reversed(challenges)}
+        if isinstance(credential, RegistryToken):
+            self._header, self._expires = self._bearer(credential.token), float("inf")
+        elif "bearer" in by_scheme:
+            self._header, seconds = self._fetch(by_scheme["bearer"], credential, origin)
+            self._expires = self._clock() + max(seconds - _EARLY_SECONDS, 1)
+        elif "basic" in by_scheme:
+            if not isinstance(credential, Login):
+                raise self.refused(credential)
+            self._header, self._expires = credential.header(), float("inf")
+        else:
+            schemes = ", ".join(sorted(by_scheme)) or "none"
+            raise Unauthorized(f"{self._endpoint.name}: it asks for a way to log in that we lack: {printable(schemes)}")
+        return self._header
+
+    def refused(self, credential: Credential | None = None) -> Unauthorized:
+        """The error for a registry that does not let us in."""
+        credential = credential or self._credentials.find(self._endpoint.registry, self._endpoint.repository)
+        if credential is None:
+            return Unauthorized(
+                f"{self._endpoint.name}: access denied, and there are no credentials for it",
+                hint=f"log in with: docker login {self._endpoint.registry}, or podman login; is the name right?",
+            )
+        return Unauthorized(
+            f"{self._endpoint.name}: access denied with the credentials that there are",
+            hint="is the name right, are they still valid?",
+        )
+
+    def _fetch(
+        self, parameters: Mapping[str, str], credential: Login | IdentityToken | None, origin: Origin
+    ) -> tuple[str, int]:
+        """A header and the seconds it is good for, from the token server."""
+        realm = self._realm(parameters.get("realm", ""), origin, with_credentials=credential is not None)
+        fields = {"scope": self._scope}
+        if service := parameters.get("service", ""):
+            fields = {"service": service, **fields}
+        if isinstance(credential, IdentityToken):
+            form = {"grant_type": "refresh_token", "refresh_token": credential.token, "client_id": CLIENT_ID, **fields}
+            request = Request(
+                "POST",
+                realm,
+                {"Content-Type": "application/x-www-form-urlencoded"},
+                body=urlencode(form).encode("ascii"),
+            )
+        else:
+            joint = "&" if "?" in realm.target else "?"
+            url = Url(realm.origin, f"{realm.target}{joint}{urlencode(fields)}")
+            request = Request("GET", url, authorization=None if credential is None else credential.header())
+        with self._transport.request(request) as answer:
+            if answer.status in (401, 403):
+                raise self.refused(credential)
+            if answer.status in _BUSY:
+                raise Interrupted(f"{realm.origin}: no token: status {answer.status}")
+            if answer.status != 200:
+                raise Unauthorized(f"{self._endpoint.name}: {realm.origin} gives no token: status {answer.status}")
+            data = answer.read(self._limits.token_bytes, "a token", "token-bytes")
+        return self._read(data, realm)
+
+    def _read(self, data: bytes, realm: Url) -> tuple[str, int]:
+        try:
+            answer = Fields(load_object(data, "token", limit=self._limits.token_bytes), "token")
+            token = answer.text("token", "") or answer.text("access_token")
+            given = answer.data.get("expires_in")
+            seconds = _DEFAULT_SECONDS if given is None else answer.integer("expires_in", 1 << 40)
+        except InvalidImage as error:
+            raise Unauthorized(f"{self._endpoint.name}: the answer of {realm.origin}: {error}") from None
+        return self._bearer(token), seconds
+
+    def _bearer(self, token: str) -> str:
+        if not _TOKEN.fullmatch(token):
+            raise Unauthorized(f"{self._endpoint.name}: a token with characters that have no place in one")
+        return f"Bearer {token}"
+
+    def _realm(self, text: str, origin: Origin, *, with_credentials: bool) -> Url:
+        """The checked URL of the token server."""
+        registry = self._endpoint.registry
+        try:
+            realm = Url.parse(text)
+        except RegistryError as error:
+            raise Unauthorized(f"{registry}: the token server that it names: {error}") from None
+        if realm.origin == origin:
+            return realm
+        if realm.origin.scheme == "http" and origin.scheme == "https":
+            raise Unauthorized(f"{registry} names a token server without TLS, {realm.origin}, which is not asked")
+        own = (realm.origin.host, realm.origin.port) == (origin.host, origin.port)
+        names = {realm.origin.authority, f"{realm.origin.authority.partition(':')[0]}:{realm.origin.port}"}
+        trusted = own or not names.isdisjoint(self._endpoint.token_hosts)
+        address = address_of(realm.origin.host)
+        if address is not None and is_private(address) and not trusted:
+            raise Unauthorized(f"{registry} names a token server at a private address, {realm.origin.authority}")
+        if with_credentials and not trusted:
+            raise Unauthorized(
+                f"{registry} wants its credentials sent to {realm.origin.authority}, which is not done unasked",
+                hint=f'token-hosts = ["{realm.origin.authority}"] in [registry."{registry}"] of the configuration',
+            )
+        if with_credentials and not self._endpoint.may_send_credentials(realm.origin):
+            raise Unauthorized(f"{registry}: credentials are not sent over plain http, to {realm.origin.authority}")
+        return realm

@@ -1,0 +1,215 @@
+"""Reading images from registries, by the OCI distribution-spec 1.1.
+
+    with RegistryClient(config, Credentials(environ), environ) as client:
+        image = client.manifest(Reference.parse("debian:bookworm"), Platform.host())
+        manifest = Manifest.from_bytes(image.data, image.descriptor.media_type)
+        config = client.config(reference, manifest.config)
+        client.blob(reference, manifest.layers[0], file, on_bytes)
+
+Every byte is checked against the descriptor that asked for it, whoever it comes from: so blobs may come from mirrors,
+through redirects, in pieces. What the tag of a name means is the registry's word (or its mirror's).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+from store.digest import Digest
+from store.errors import DigestMismatch, InvalidImage, NotFound, RegistryError, StoreError
+from store.jsonio import load_object
+from store.registry.download import Download
+from store.registry.endpoints import endpoints
+from store.registry.session import Session
+from store.registry.transport import published
+from store.registry.urls import is_private, printable
+from store.spec import Descriptor, Index, Manifest, MediaType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from store.reference import Reference
+    from store.registry.config import Config
+    from store.registry.credentials import Credentials
+    from store.registry.endpoints import Endpoint
+    from store.registry.urls import Address
+    from store.spec import Platform
+
+_INDEXES = (MediaType.OCI_INDEX, MediaType.DOCKER_INDEX)
+_MANIFESTS = (MediaType.OCI_MANIFEST, MediaType.DOCKER_MANIFEST)
+_ACCEPT = ", ".join(_INDEXES + _MANIFESTS)
+_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
+_MAX_NESTING = 4  # an index in an index
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The manifest of an image for one platform: what points to it, and its bytes as the registry has them."""
+
+    descriptor: Descriptor
+    data: bytes
+
+
+class RegistryClient:
+    """A context manager. Synchronous, one request after the other."""
+
+    def __init__(
+        self,
+        config: Config,
+        credentials: Credentials,
+        environ: Mapping[str, str],
+        *,
+        tls_verify: bool = True,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        private: Callable[[Address], bool] = is_private,
+    ) -> None:
+        """`environ` has the proxies and where certificates are."""
+        self._config = config
+        self._credentials = credentials
+        self._environ = environ
+        self._tls_verify = tls_verify
+        self._sleep = sleep
+        self._clock = clock
+        self._private = private
+        self._sessions: dict[Endpoint, Session] = {}
+
+    def manifest(self, reference: Reference, platform: Platform) -> Fetched:
+        """The image's manifest; of an index the one for `platform`.
+
+        Raises NotFound for what is not there, InvalidImage for what is no image, DigestMismatch, RegistryError.
+        """
+        return self._ask(reference, lambda session: _manifest(session, reference.with_default_tag(), platform))
+
+    def config(self, reference: Reference, descriptor: Descriptor) -> bytes:
+        """The config of an image, in memory. Raises as `blob` does, InvalidImage where it is too large."""
+        limit = self._config.limits.config_bytes
+        if descriptor.size > limit:
+            raise InvalidImage(f"{reference}: a config of {descriptor.size} bytes exceeds the limit of {limit}")
+        with io.BytesIO() as file:
+            self.blob(reference, descriptor, file)
+            return file.getvalue()
+
+    def blob(
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        file: BinaryIO,
+        on_bytes: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Write a blob into `file`, from its beginning on; `on_bytes` hears how many bytes of it are there.
+
+        Raises NotFound, DigestMismatch, RegistryError; then the file is empty. OSError where it cannot be written.
+        """
+        self._ask(reference, lambda session: Download(session, descriptor, file, on_bytes).run())
+
+    def close(self) -> None:
+        """Close all connections."""
+        for session in self._sessions.values():
+            session.close()
+
+    def __enter__(self) -> RegistryClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, reference: Reference, action: Callable[[Session], T]) -> T:
+        """What the first server answers that can; the error of the last one, the registry itself."""
+        *mirrors, registry = endpoints(reference, self._config, tls_verify=self._tls_verify)
+        failed = ""
+        for mirror in mirrors:
+            try:
+                return action(self._session(mirror))
+            except StoreError as error:
+                failed = failed or f"before that, its mirror: {error}"
+        try:
+            return action(self._session(registry))
+        except StoreError as error:
+            told = published(error)
+            told.hint = "; ".join(part for part in (told.hint, failed) if part) or None
+            raise told from None
+
+    def _session(self, endpoint: Endpoint) -> Session:
+        if endpoint not in self._sessions:
+            self._sessions[endpoint] = Session(
+                endpoint,
+                self._config.limits,
+                self._credentials,
+                self._environ,
+                sleep=self._sleep,
+                clock=self._clock,
+                private=self._private,
+            )
+        return self._sessions[endpoint]
+
+
+def _manifest(session: Session, reference: Reference, platform: Platform) -> Fetched:
+    # Where a name has both, the digest says what is meant and the tag is for people.
+    target = str(reference.digest or reference.tag)
+    digest, expected = reference.digest, None
+    for _ in range(_MAX_NESTING):
+        fetched = session.again(lambda: _fetch(session, target, digest, expected))  # noqa: B023 - called at once
+        if fetched.descriptor.media_type not in _INDEXES:
+            Manifest.from_bytes(fetched.data, fetched.descriptor.media_type)
+            return fetched
+        try:
+            expected = Index.from_bytes(fetched.data, fetched.descriptor.media_type).select(platform)
+        except NotFound as error:
+            raise NotFound(f"{reference}: {error}", hint=error.hint) from None
+        target, digest = str(expected.digest), expected.digest
+    raise InvalidImage(f"{reference}: indexes nested deeper than the limit of {_MAX_NESTING}")
+
+
+def _fetch(session: Session, target: str, digest: Digest | None, expected: Descriptor | None) -> Fetched:
+    """One manifest or index, checked against what pointed to it."""
+    where = f"{session.endpoint.name}: manifest {target}"
+    limit = session.limits.manifest_bytes
+    if expected is not None and expected.size > limit:
+        raise InvalidImage(f"{where}: {expected.size} bytes exceed the limit of {limit}")
+    with session.get(f"manifests/{target}", {"Accept": _ACCEPT}) as answer:
+        data = answer.read(limit, "a manifest", "manifest-bytes")
+        content_type = answer.header("Content-Type").partition(";")[0].strip().lower()
+        told = answer.header("Docker-Content-Digest")
+    if expected is not None and len(data) != expected.size:
+        raise DigestMismatch(f"{where}: {len(data)} bytes, its descriptor says {expected.size}")
+    if digest is not None:
+        _check(data, digest, where)
+    if told:
+        try:
+            _check(data, Digest.parse(told), f"{where}, by its Docker-Content-Digest")
+        except InvalidImage:
+            raise RegistryError(f"{where}: Docker-Content-Digest is {printable(told)}, no digest") from None
+    kind = _media_type(data, content_type, where)
+    if expected is not None and expected.media_type and expected.media_type != kind:
+        raise InvalidImage(f"{where}: it is {kind!r}, its descriptor says {printable(expected.media_type)!r}")
+    return Fetched(Descriptor(kind, digest or Digest.of(data), len(data)), data)
+
+
+def _check(data: bytes, digest: Digest, where: str) -> None:
+    found = hashlib.new(digest.algorithm, data).hexdigest()
+    if found != digest.hex:
+        raise DigestMismatch(f"{where}: expected {digest}, got {digest.algorithm}:{found}")
+
+
+def _media_type(data: bytes, content_type: str, where: str) -> str:
+    """What a document is: by its Content-Type, where a server has a general one only by itself."""
+    if content_type in _INDEXES + _MANIFESTS:
+        return content_type
+    if content_type.startswith(_SCHEMA_1):
+        raise InvalidImage(f"{where}: schema 1 is not supported", hint="push the image again with a newer tool")
+    if content_type not in ("", "application/json", "application/octet-stream", "text/plain"):
+        raise InvalidImage(f"{where}: unexpected Content-Type {printable(content_type)!r}")
+    document = load_object(data, "manifest", limit=len(data))
+    own = document.get("mediaType")
+    if isinstance(own, str) and own in _INDEXES + _MANIFESTS:
+        return own
+    return MediaType.OCI_INDEX if "manifests" in document else MediaType.OCI_MANIFEST

@@ -1,0 +1,195 @@
+"""What a user sets about registries: one small TOML file.
+
+    [registry."docker.io"]
+    mirrors = ["mirror.example:5000", "cache.example/dockerhub"]    # asked first, in this order
+
+    [registry."registry.example:5000"]
+    tls-verify = false                     # any certificate will do; without TLS it is asked too, but never with credentials
+    plain-http = true                      # no TLS at all: credentials, too, go over the wire for everybody to read
+    ca-files = ["/etc/ssl/company.pem"]    # trusted for this registry, besides those of the system
+    token-hosts = ["login.example"]        # other hosts that may get the credentials of this registry, for a token
+
+    [limits]                               # bytes and seconds
+    retries = 5
+
+$PYBUILD_CONFIG names it; else /etc/pybuild/config.toml is read, and $XDG_CONFIG_HOME/pybuild/config.toml over it:
+what the second says of a registry replaces what the first says of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from store.errors import StoreError
+from store.files import read_regular
+from store.reference import Reference
+from store.registry.urls import parse_host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_LIMIT = 1 << 20
+_SYSTEM = "/etc/pybuild/config.toml"
+ENVIRONMENT = ("PYBUILD_CONFIG", "XDG_CONFIG_HOME", "HOME")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a registry may cost. Seconds and bytes."""
+
+    connect_seconds: float = 10
+    header_seconds: float = 30  # from the request to the end of the answer's headers
+    rate_seconds: float = 60  # the time over which the lowest rate is measured
+    lowest_rate: int = 1024  # bytes a second
+    blob_seconds: float = 600  # for one blob, and on top of it a second for each `blob_rate` bytes
+    blob_rate: int = 16 << 10
+    retries: int = 5  # requests for one thing, the first one counted
+    wait_seconds: float = 60  # the longest wait that a registry may ask for
+    redirects: int = 10
+    manifest_bytes: int = 4 << 20
+    config_bytes: int = 8 << 20
+    token_bytes: int = 64 << 10
+    error_bytes: int = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """What is set about one registry."""
+
+    mirrors: tuple[str, ...] = ()  # host[:port][/prefix]
+    tls_verify: bool = True
+    plain_http: bool = False
+    ca_files: tuple[str, ...] = ()
+    token_hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All of it."""
+
+    registries: Mapping[str, RegistrySettings] = field(default_factory=dict)  # by host[:port] as in names
+    limits: Limits = Limits()
+
+    @staticmethod
+    def load(environ: Mapping[str, str]) -> Config:
+        """Read the files that there are. Raises StoreError with file and key."""
+        config = Config()
+        for path, needed in _files(environ):
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except FileNotFoundError:
+                if needed:
+                    raise StoreError(f"{path}: no such file", hint="PYBUILD_CONFIG names it") from None
+                continue
+            except OSError as error:
+                raise StoreError(f"{path}: {error.strerror}") from None
+            try:
+                config = config.updated(read_regular(fd, _LIMIT, path), path)
+            finally:
+                os.close(fd)
+        return config
+
+    def updated(self, data: bytes, path: str) -> Config:
+        """With what one file says over it. Raises StoreError with file and key."""
+        try:
+            document = tomllib.loads(data.decode("utf-8"))
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+            raise StoreError(f"{path}: no TOML: {error}") from None
+        _known(document, ("registry", "limits"), path, "")
+        registries = dict(self.registries)
+        for host, table in _table(document, "registry", path, "").items():
+            key = f'registry."{host}"'
+            if not isinstance(table, dict):
+                raise StoreError(f"{path}: {key}: expected a table")
+            _check_place(host, path, key, prefix=False)
+            registries[host] = _settings(table, path, key)
+        return Config(registries, _limits(self.limits, _table(document, "limits", path, ""), path))
+
+    def of(self, host: str) -> RegistrySettings:
+        """What is set about a registry."""
+        return self.registries.get(host, RegistrySettings())
+
+
+def _files(environ: Mapping[str, str]) -> list[tuple[str, bool]]:
+    if named := environ.get("PYBUILD_CONFIG"):
+        return [(named, True)]
+    files = [(_SYSTEM, False)]
+    home = environ.get("XDG_CONFIG_HOME") or (f"{environ['HOME']}/.config" if environ.get("HOME") else "")
+    if home.startswith("/"):
+        files.append((f"{home}/pybuild/config.toml", False))
+    return files
+
+
+def _settings(table: dict[str, Any], path: str, key: str) -> RegistrySettings:
+    names = {name.name.replace("_", "-"): name.name for name in dataclasses.fields(RegistrySettings)}
+    _known(table, names, path, key + ".")
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        where = f"{key}.{name}"
+        if name in ("tls-verify", "plain-http"):
+            if not isinstance(value, bool):
+                raise StoreError(f"{path}: {where}: expected true or false")
+            values[names[name]] = value
+            continue
+        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+            raise StoreError(f"{path}: {where}: expected a list of strings")
+        for item in value:
+            if name == "ca-files":
+                if not item.startswith("/"):
+                    raise StoreError(f"{path}: {where}: {item!r} is no absolute path")
+            else:
+                _check_place(item, path, where, prefix=name == "mirrors")
+        values[names[name]] = tuple(value)
+    return RegistrySettings(**values)
+
+
+def _limits(before: Limits, table: dict[str, Any], path: str) -> Limits:
+    names = {name.name.replace("_", "-"): name.name for name in dataclasses.fields(Limits)}
+    _known(table, names, path, "limits.")
+    for name, value in table.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1 << 40:
+            raise StoreError(f"{path}: limits.{name}: expected a whole number from 1 on")
+    return dataclasses.replace(before, **{names[name]: value for name, value in table.items()})
+
+
+def _table(document: dict[str, Any], name: str, path: str, prefix: str) -> dict[str, Any]:
+    value = document.get(name, {})
+    if not isinstance(value, dict):
+        raise StoreError(f"{path}: {prefix}{name}: expected a table")
+    return value
+
+
+def _known(table: Mapping[str, Any], names: Iterable[str], path: str, prefix: str) -> None:
+    names = sorted(names)
+    for name in table:
+        if name not in names:
+            raise StoreError(f"{path}: {prefix}{name}: unknown key", hint=f"known here: {', '.join(names)}")
+
+
+def _check_place(text: str, path: str, key: str, *, prefix: bool) -> None:
+    """host[:port], for a mirror with [/prefix]."""
+    try:
+        place, slash, rest = text.partition("/")
+        split_host(place)
+        if slash and not prefix:
+            raise StoreError("a path")
+        if slash:
+            Reference.parse(f"localhost/{rest}/name")
+    except StoreError:
+        form = "host, host:port or either with /prefix" if prefix else "host or host:port"
+        raise StoreError(f"{path}: {key}: {text!r} is no {form}") from None
+
+
+def split_host(text: str) -> tuple[str, int | None]:
+    """Host and port of `host[:port]` as it stands in names. Raises RegistryError."""
+    head, colon, port = text.rpartition(":")
+    if not colon or (text.startswith("[") and text.endswith("]")):
+        return parse_host(text.removeprefix("[").removesuffix("]")), None
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
+        raise StoreError(f"{text!r}: invalid port")
+    return parse_host(head.removeprefix("[").removesuffix("]")), int(port)

@@ -1,0 +1,190 @@
+"""Credentials that docker and podman keep: read, never written, never shown.
+
+In this order, the first that has something for a repository counts:
+
+    $REGISTRY_AUTH_FILE, and if it is set no other file
+    $XDG_RUNTIME_DIR/containers/auth.json, $XDG_CONFIG_HOME/containers/auth.json    podman, buildah, skopeo
+    $DOCKER_CONFIG/config.json, else ~/.docker/config.json                           docker
+
+Within a file: the helper that `credHelpers` names for the registry, the one that `credsStore` names for all, and what
+`auths` holds for the repository, its parents, or the registry: the longest key wins.
+Sources: containers-auth.json(5); docker's config.json.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from store.errors import InvalidImage, NotFound, RegistryError, StoreError
+from store.files import read_regular
+from store.jsonio import Fields, load_object
+from store.registry.endpoints import DOCKER_HUB
+from store.registry.helpers import SEARCH_PATH, ask_helper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_LIMIT = 4 << 20
+_DOCKER_HUB_KEY = "https://index.docker.io/v1/"  # as docker login writes it
+_DOCKER_HUB_KEYS = ("docker.io", "index.docker.io", "registry-1.docker.io")
+_TOKEN_USER = "<token>"  # a helper's user name where the secret is an identity token
+ENVIRONMENT = ("REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG", "HOME")
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user name and a password."""
+
+    user: str
+    password: str = field(repr=False)
+
+    def header(self) -> str:
+        """The value of an Authorization header (RFC 7617)."""
+        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityToken:
+    """An OAuth2 refresh token, to be exchanged at the token server."""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryToken:
+    """A bearer token that goes to the registry as it is."""
+
+    token: str = field(repr=False)
+
+
+Credential = Login | IdentityToken | RegistryToken
+
+
+class Credentials:
+    """All that is known on this machine, read when first asked for. Answers are kept: a helper is run once."""
+
+    def __init__(self, environ: Mapping[str, str], *, search_path: str = SEARCH_PATH) -> None:
+        self._environ = environ
+        self._search_path = search_path
+        self._files: list[tuple[str, Fields]] | None = None
+        self._known: dict[tuple[str, str], Credential | None] = {}
+
+    @staticmethod
+    def none() -> Credentials:
+        """No credentials, whatever the machine has."""
+        return Credentials({})
+
+    def find(self, registry: str, repository: str) -> Credential | None:
+        """What there is for `registry/repository`. Raises RegistryError for files and helpers that are broken."""
+        key = (registry, repository)
+        if key not in self._known:
+            if self._files is None:
+                self._files = list(self._read())
+            found = (self._in_file(path, fields, registry, repository) for path, fields in self._files)
+            self._known[key] = next((credential for credential in found if credential is not None), None)
+        return self._known[key]
+
+    def _read(self) -> Iterator[tuple[str, Fields]]:
+        for path in credential_files(self._environ):
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise RegistryError(f"{path}: {error.strerror}") from None
+            try:
+                yield path, Fields(load_object(read_regular(fd, _LIMIT, path), path, limit=_LIMIT), path)
+            except StoreError as error:
+                raise RegistryError(str(error), hint="docker login and podman login write it") from None
+            finally:
+                os.close(fd)
+
+    def _in_file(self, path: str, fields: Fields, registry: str, repository: str) -> Credential | None:
+        try:
+            helpers = fields.mapping("credHelpers")
+            for key in _hosts(registry):
+                if helpers.get(key):
+                    return self._from_helper(helpers[key], registry)
+            store = fields.text("credsStore", "")
+            if store:
+                try:
+                    found = self._from_helper(store, registry)
+                except NotFound:
+                    # A configuration that came from another machine: most images are public, so go on without.
+                    found = None
+                if found is not None:
+                    return found
+            return _in_auths(fields.object("auths"), registry, repository)
+        except NotFound as error:
+            raise RegistryError(f"{path}: {error}", hint=f"its credHelpers names it for {registry}") from None
+        except InvalidImage as error:
+            raise RegistryError(str(error), hint="docker login and podman login write it") from None
+
+    def _from_helper(self, name: str, registry: str) -> Credential | None:
+        server = _DOCKER_HUB_KEY if registry == DOCKER_HUB else registry
+        found = ask_helper(name, server, self._environ, search_path=self._search_path)
+        if found is None:
+            return None
+        user, secret = found
+        return IdentityToken(secret) if user == _TOKEN_USER else Login(user, secret)
+
+
+def credential_files(environ: Mapping[str, str]) -> list[str]:
+    """The files that may hold credentials, in the order to look."""
+    if named := environ.get("REGISTRY_AUTH_FILE"):
+        return [named]
+    home = environ.get("HOME", "")
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    config = environ.get("XDG_CONFIG_HOME") or (f"{home}/.config" if home else "")
+    docker = environ.get("DOCKER_CONFIG") or (f"{home}/.docker" if home else "")
+    places = ((runtime, "containers/auth.json"), (config, "containers/auth.json"), (docker, "config.json"))
+    return [f"{directory}/{name}" for directory, name in places if directory]
+
+
+def _hosts(registry: str) -> tuple[str, ...]:
+    """The keys under which a registry may stand in a file."""
+    return (_DOCKER_HUB_KEY, *_DOCKER_HUB_KEYS) if registry == DOCKER_HUB else (registry,)
+
+
+def _in_auths(auths: Fields, registry: str, repository: str) -> Credential | None:
+    # Of two keys for the same place, the one without a scheme is the newer form and comes last.
+    keys = {_normal(key): key for key in sorted(auths.data, key=lambda key: "://" not in key)}
+    path = repository.split("/")
+    for length in range(len(path), -1, -1):
+        for host in _hosts(registry):
+            key = keys.get("/".join([_normal(host), *path[:length]]))
+            if key is not None and (found := _entry(auths, key)) is not None:
+                return found
+    return None
+
+
+def _normal(key: str) -> str:
+    """A key without the scheme and the version of the API that old tools put there."""
+    for scheme in ("https://", "http://"):
+        key = key.removeprefix(scheme)
+    key = key.rstrip("/")
+    for version in ("/v1", "/v2"):
+        key = key.removesuffix(version)
+    return key
+
+
+def _entry(auths: Fields, key: str) -> Credential | None:
+    entry = auths.object(key)
+    if token := entry.text("identitytoken", ""):
+        return IdentityToken(token)
+    if token := entry.text("registrytoken", ""):
+        return RegistryToken(token)
+    if auth := entry.text("auth", ""):
+        try:
+            user, colon, password = base64.b64decode(auth, validate=True).decode("utf-8").partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise entry.wrong("auth", "user:password in base64") from None
+        if not colon or not user:
+            raise entry.wrong("auth", "user:password in base64")
+        return Login(user, password.rstrip("\0"))
+    user, password = entry.text("username", ""), entry.text("password", "")
+    return Login(user, password) if user else None

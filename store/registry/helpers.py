@@ -1,0 +1,103 @@
+"""Running docker-credential-* programs, which keep credentials for docker and podman.
+
+Source: docker-credential-helpers, "get": the server on standard input, JSON on standard output, or a failure with a
+message there. What a helper prints is a secret: no message quotes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import selectors
+import shutil
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from store.errors import InvalidImage, NotFound, RegistryError
+from store.jsonio import Fields, load_object
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SECONDS = 30.0
+OUTPUT_LIMIT = 64 << 10
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+# How helpers say that they have nothing for a server; the exit status is the same as for every failure.
+_NOTHING = b"credentials not found"
+
+
+def ask_helper(
+    name: str, server: str, environ: Mapping[str, str], *, search_path: str = SEARCH_PATH, seconds: float = SECONDS
+) -> tuple[str, str] | None:
+    """User name and secret for a server, None where the helper has none.
+
+    Raises NotFound where there is no such helper, RegistryError where it fails.
+    """
+    if not _NAME.fullmatch(name):
+        raise RegistryError(f"invalid name {name[:80]!r} of a credential helper", hint="letters, digits, - and _")
+    program = f"docker-credential-{name}"
+    path = shutil.which(program, path=search_path)
+    if path is None:
+        raise NotFound(f"there is no {program} in {search_path}")
+    status, output = _run([path, "get"], server, {**environ, "PATH": search_path}, program, seconds)
+    if status:
+        if _NOTHING in output:
+            return None
+        raise RegistryError(f"{program} failed for {server}, status {status}", hint=f"try: {program} get")
+    try:
+        answer = Fields(load_object(output, "its answer", limit=OUTPUT_LIMIT), "its answer")
+        return answer.text("Username"), answer.text("Secret")
+    except InvalidImage as error:
+        raise RegistryError(f"{program}, asked for {server}: {error}") from None
+
+
+def _run(argv: list[str], text: str, environ: Mapping[str, str], program: str, seconds: float) -> tuple[int, bytes]:
+    """Exit status and output of a program that gets neither more time nor more memory than it is due."""
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=dict(environ),
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise RegistryError(f"{program}: {error.strerror}") from None
+    try:
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin:
+            process.stdin.write(text.encode())  # less than a pipe holds
+        output = _read(process.stdout.fileno(), time.monotonic() + seconds, program, seconds)
+        return process.wait(1.0), output
+    except subprocess.TimeoutExpired:
+        raise RegistryError(f"{program} does not end") from None
+    finally:
+        if process.poll() is None:
+            # Helpers are often scripts: what they started goes with them.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _read(fd: int, deadline: float, program: str, seconds: float) -> bytes:
+    output = bytearray()
+    with selectors.DefaultSelector() as selector:
+        selector.register(fd, selectors.EVENT_READ)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0 or not selector.select(left):
+                raise RegistryError(f"{program} did not answer within the limit of {seconds:g} seconds")
+            data = os.read(fd, 1 << 14)
+            if not data:
+                return bytes(output)
+            output += data
+            if len(output) > OUTPUT_LIMIT:
+                raise RegistryError(f"{program} printed more than the limit of {OUTPUT_LIMIT} bytes")

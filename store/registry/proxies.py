@@ -1,0 +1,92 @@
+"""Which proxy a request goes through, by the environment variables that curl and Go read.
+
+HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, each in lower case first. NO_PROXY is a list of host names (with all
+below them; `.name` and `*.name` are only those below), addresses, networks, each with a port where that matters, or `*`.
+This machine is never reached through a proxy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from store.errors import RegistryError
+from store.registry.urls import DEFAULT_PORTS, Origin, address_of, is_loopback, parse_host
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENVIRONMENT = tuple(
+    name for upper in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY") for name in (upper.lower(), upper)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy, and what it wants to know of us (`user:password`)."""
+
+    origin: Origin
+    login: str | None = field(default=None, repr=False)
+
+
+def proxy_for(origin: Origin, environ: Mapping[str, str]) -> Proxy | None:
+    """The proxy for requests to an origin; None for a direct connection. Raises RegistryError."""
+    if is_loopback(origin.host) or _is_exempt(origin, _variable(environ, "no_proxy")):
+        return None
+    for name in (f"{origin.scheme}_proxy", "all_proxy"):
+        if text := _variable(environ, name):
+            return _parse(text, name.upper())
+    return None
+
+
+def _variable(environ: Mapping[str, str], name: str) -> str:
+    return environ.get(name) or environ.get(name.upper()) or ""
+
+
+def _parse(text: str, name: str) -> Proxy:
+    """A proxy's URL; `host:port` stands for http. The text may hold a password, so no message shows it."""
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        scheme, port = parts.scheme, parts.port
+        host = parse_host(parts.hostname or "")
+    except (ValueError, RegistryError):
+        raise RegistryError(f"{name} is no URL of a proxy") from None
+    if scheme not in DEFAULT_PORTS:
+        raise RegistryError(f"{name}: proxies by {scheme[:20]} are not supported", hint="http and https are")
+    login = None
+    if parts.username is not None:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return Proxy(Origin(scheme, host, port or DEFAULT_PORTS[scheme]), login)
+
+
+def _is_exempt(origin: Origin, list_: str) -> bool:
+    return any(_matches(origin, item.strip().lower()) for item in list_.split(","))
+
+
+def _matches(origin: Origin, item: str) -> bool:
+    if not item:
+        return False
+    if item == "*":
+        return True
+    address = address_of(origin.host)
+    if "/" in item:
+        with contextlib.suppress(ValueError):
+            return address is not None and address in ipaddress.ip_network(item, strict=False)
+        return False
+    host, colon, port = item.rpartition(":")
+    if not colon or not port.isdigit() or (":" in host and not host.startswith("[")):
+        host = item
+    elif int(port) != origin.port:
+        return False
+    host = host.removeprefix("[").removesuffix("]")
+    if address is not None:
+        with contextlib.suppress(ValueError):
+            return address == ipaddress.ip_address(host)
+        return False
+    host = host.removeprefix("*")
+    if host.startswith("."):
+        return origin.host.endswith(host)
+    return origin.host == host or origin.host.endswith(f".{host}")

@@ -1,0 +1,177 @@
+"""Requests to one endpoint: the scheme it speaks, the authorization it wants, and coming again when it is busy."""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from store.errors import InvalidImage, NotFound, RegistryError, TooSlow, Unauthorized, Unreachable
+from store.jsonio import Fields, load_object
+from store.registry.auth import Authorizer
+from store.registry.transport import Interrupted, NoTls, Refused, Request, Transport
+from store.registry.urls import Url, is_private, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from store.registry.config import Limits
+    from store.registry.credentials import Credentials
+    from store.registry.endpoints import Endpoint
+    from store.registry.transport import Answer
+    from store.registry.urls import Address, Origin
+
+_BUSY = frozenset((408, 429, 500, 502, 503, 504))
+_FIRST_WAIT = 1.0  # seconds; doubled each time
+_SLOW_TRIES = 2  # each of them takes a whole deadline
+_ERRORS_SHOWN = 3
+
+T = TypeVar("T")
+
+
+class Session:
+    """One endpoint, and what was learnt about it. `sleep` waits before a request is made again."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        limits: Limits,
+        credentials: Credentials,
+        environ: Mapping[str, str],
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        private: Callable[[Address], bool] = is_private,
+    ) -> None:
+        self.endpoint = endpoint
+        self.limits = limits
+        self.clock = clock
+        self._sleep = sleep
+        self._transport = Transport(endpoint, limits, environ, clock=clock, private=private)
+        self._authorizer = Authorizer(endpoint, self._transport, credentials, limits, clock=clock)
+        self._origin: Origin | None = None
+
+    def get(self, path: str, headers: Mapping[str, str], *, accept: tuple[int, ...] = (200,)) -> Answer:
+        """GET of /v2/<repository>/<path>, once. The answer's status is one of `accept`; the caller closes it.
+
+        Raises NotFound, Unauthorized, Unreachable, Interrupted, TooSlow, RegistryError.
+        """
+        origin = self.origin()
+        url = Url(origin, f"/v2/{self.endpoint.repository}/{path}")
+        answer = self._transport.request(Request("GET", url, headers, self._authorizer.header()))
+        # A 401 from where a redirect has led is nothing that our credentials could answer.
+        if answer.status == 401 and answer.url.origin == origin:
+            with answer:
+                header = self._authorizer.answer(answer, origin)
+            answer = self._transport.request(Request("GET", url, headers, header))
+        if answer.status in accept:
+            return answer
+        with answer:
+            raise self._failure(answer, path)
+
+    def again(self, action: Callable[[], T]) -> T:
+        """Do something until it is not interrupted, as often as the limit allows. Raises what the last try raised."""
+        patience = Patience(self.limits, self._sleep)
+        while True:
+            try:
+                return action()
+            except (Interrupted, TooSlow) as error:
+                patience.wait(error, self.endpoint.name)
+
+    def patience(self) -> Patience:
+        """For callers that keep something from one try to the next."""
+        return Patience(self.limits, self._sleep)
+
+    def origin(self) -> Origin:
+        """Scheme, host and port that the registry is spoken to at; found out on first use."""
+        if self._origin is None:
+            self._origin = self.again(self._find_origin)
+        return self._origin
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def _find_origin(self) -> Origin:
+        origins = self.endpoint.origins
+        for origin in origins[:-1]:
+            try:
+                self._transport.request(Request("GET", Url(origin, "/v2/"))).close()
+                return origin
+            except (NoTls, Interrupted):
+                continue
+            except Refused:
+                if origins[-1].port == origin.port:
+                    raise
+        return origins[-1]
+
+    def _failure(self, answer: Answer, path: str) -> RegistryError | NotFound:
+        name, status = self.endpoint.name, answer.status
+        what = path.replace("/", " ", 1)
+        if answer.url.origin != answer.request.url.origin:
+            name = f"{name}, from {answer.url.origin}"
+        elif status == 401:
+            return self._authorizer.refused()
+        said = self._said(answer)
+        said = f": {said}" if said else ""
+        if status == 403:
+            return Unauthorized(f"{name}: access to {what} is forbidden{said}")
+        if status == 404:
+            return NotFound(f"{name}: there is no {what}{said}")
+        if status in _BUSY:
+            return Interrupted(f"{name}: status {status} for {what}{said}", wait=_retry_after(answer))
+        return RegistryError(f"{name}: status {status} for {what}{said}")
+
+    def _said(self, answer: Answer) -> str:
+        """The messages of an error answer, if it is one of the distribution-spec's."""
+        try:
+            data = answer.read(self.limits.error_bytes, "an error", "error-bytes")
+            document = Fields(load_object(data, "error", limit=self.limits.error_bytes), "error")
+            messages = [error.text("message", "") or error.text("code", "") for error in document.objects("errors")]
+        except (RegistryError, InvalidImage):
+            return ""
+        return printable("; ".join(message for message in messages[:_ERRORS_SHOWN] if message))
+
+
+class Patience:
+    """How often and how long it is still worth to wait."""
+
+    def __init__(self, limits: Limits, sleep: Callable[[float], None]) -> None:
+        self._limits = limits
+        self._sleep = sleep
+        self._tries = 1
+
+    def wait(self, error: Interrupted | TooSlow, name: str) -> None:
+        """Wait until the next try; raise the error, with the limit, where there is none."""
+        asked = error.wait if isinstance(error, Interrupted) else None
+        if asked is not None and asked > self._limits.wait_seconds:
+            raise Unreachable(
+                f"{error}: it asks to come again in {asked:g} s, more than the limit of {self._limits.wait_seconds} s",
+                hint="try later, or log in: many registries allow more to those they know",
+            ) from None
+        if isinstance(error, TooSlow) and self._tries >= min(_SLOW_TRIES, self._limits.retries):
+            raise error
+        if self._tries >= self._limits.retries:
+            raise Unreachable(
+                f"{error}, {self._tries} times in a row", hint=error.hint or f"{name} may be down"
+            ) from None
+        self._sleep(
+            asked if asked is not None else min(_FIRST_WAIT * 2 ** (self._tries - 1), self._limits.wait_seconds)
+        )
+        self._tries += 1
+
+
+def _retry_after(answer: Answer) -> float | None:
+    """Seconds to wait, by Retry-After: a number, or a date (RFC 9110, 10.2.3)."""
+    text = answer.header("Retry-After").strip()
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return float(text)
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    now = datetime.datetime.now(datetime.timezone.utc)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.timezone.utc)
+    return max(0.0, (moment - now).total_seconds())

@@ -1,0 +1,295 @@
+"""Requests to one registry, and to the servers that it refers us to.
+
+Redirects are followed by hand, because of the rules that hold for them: at most ten, never from https to http, never to
+a link-local address, never from a public registry to a private address (checked on the connection, too: a name may lead
+anywhere), and what says who we are goes to the origin that it was meant for and to no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import ssl
+import time
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn
+
+import urllib3
+from urllib3 import exceptions
+
+from store.errors import RegistryError, StoreError, Unreachable
+from store.registry.connections import Hooks, Watch, direct, proxied
+from store.registry.proxies import proxy_for
+from store.registry.trust import foreign_context, tls_context
+from store.registry.urls import Url, address_of, is_private, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
+
+    from store.registry.config import Limits
+    from store.registry.endpoints import Endpoint
+    from store.registry.urls import Address, Origin
+
+USER_AGENT = "pybuild"
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+_SAFE = frozenset(("GET", "HEAD"))
+_PIECE = 1 << 20
+_WORTH_READING = 16 << 10
+# What OpenSSL says when the other side does not speak TLS at all.
+_NO_TLS = frozenset(
+    ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF_WHILE_READING", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+)  # fmt: skip
+
+
+class Interrupted(RegistryError):
+    """A connection broke, or a server is busy: the same request may succeed. `wait` is what the server asked for."""
+
+    def __init__(self, message: str, *, hint: str | None = None, wait: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.wait = wait
+
+
+class NoTls(Unreachable):
+    """There is a server, and it does not speak TLS."""
+
+
+class Refused(Unreachable):
+    """There is no server at that port."""
+
+
+def published(error: StoreError) -> StoreError:
+    """The same error as one of the classes of store.errors: those here are for the tries between."""
+    if isinstance(error, Interrupted | NoTls | Refused):
+        return Unreachable(str(error), hint=error.hint)
+    return error
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to ask for. `authorization` is sent to the URL's own origin only."""
+
+    method: str
+    url: Url
+    headers: Mapping[str, str] = field(default_factory=dict)
+    authorization: str | None = field(default=None, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+
+
+class Answer:
+    """A status and headers, and a body that is still to be read. A context manager."""
+
+    def __init__(self, request: Request, url: Url, response: urllib3.BaseHTTPResponse, watch: Watch) -> None:
+        self.request = request
+        self.url = url  # where redirects have led
+        self.status = response.status
+        self._response = response
+        self._watch = watch
+
+    def header(self, name: str) -> str:
+        """The value of a header; "" where there is none."""
+        return self._response.headers.get(name, "")
+
+    def headers(self, name: str) -> list[str]:
+        """All values of a header that may come more than once."""
+        return list(self._response.headers.getlist(name))
+
+    def length(self) -> int | None:
+        """Content-Length in bytes; None where it is missing or no number."""
+        text = self.header("Content-Length")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+    def chunks(self, limit: int, deadline: float = float("inf")) -> Iterator[bytes]:
+        """The body in the pieces in which it arrives, at most `limit` bytes and one more.
+
+        Raises Interrupted where it breaks, TooSlow, RegistryError.
+        """
+        encoding = self.header("Content-Encoding")
+        if encoding not in ("", "identity"):
+            raise RegistryError(f"{self.url} answers in an encoding that was not asked for, {printable(encoding)}")
+        self._watch.expect(limit, deadline)
+        left = limit + 1
+        while left > 0:
+            try:
+                piece = self._response.read1(min(left, _PIECE), decode_content=False)
+            except exceptions.HTTPError as error:
+                raise Interrupted(f"{self.url.origin}: the connection broke: {_reason(error)}") from None
+            except (http.client.HTTPException, ValueError, OSError) as error:
+                raise Interrupted(f"{self.url.origin}: the answer is damaged: {printable(str(error))}") from None
+            if not piece:
+                return
+            left -= len(piece)
+            yield piece
+
+    def read(self, limit: int, what: str, name: str) -> bytes:
+        """The whole body. Raises RegistryError where it is longer than `limit`."""
+        data = b"".join(self.chunks(limit))
+        if len(data) > limit:
+            raise RegistryError(f"{self.url.origin} sends {what} of more than {limit} bytes", hint=f"limits.{name}")
+        return data
+
+    def close(self) -> None:
+        """Be done with it. What little is left of it is read, so that the connection can serve again."""
+        length = self.length()
+        if length is not None and length <= _WORTH_READING:
+            with contextlib.suppress(RegistryError):
+                for _ in self.chunks(length):
+                    pass
+        self._response.close()
+
+    def __enter__(self) -> Answer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Transport:
+    """The connections that one endpoint needs."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        limits: Limits,
+        environ: Mapping[str, str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        private: Callable[[Address], bool] = is_private,
+    ) -> None:
+        self._endpoint = endpoint
+        self._limits = limits
+        self._environ = environ
+        self._clock = clock
+        self._is_private = private
+        self._watch = Watch(limits, endpoint.registry, clock)
+        address = address_of(endpoint.host)
+        # Unknown for a name until it has been reached.
+        self._registry_is_private: bool | None = None if address is None else private(address)
+        self._pools: dict[Origin, urllib3.PoolManager] = {}
+
+    def request(self, request: Request) -> Answer:
+        """Send, and follow redirects. Raises Unreachable, Interrupted, TooSlow, RegistryError."""
+        url, authorization = request.url, request.authorization
+        self.check_target(url.origin)
+        for _ in range(self._limits.redirects + 1):
+            answer = self._exchange(request, url, authorization)
+            location = answer.header("Location")
+            if answer.status not in _REDIRECTS or not location:
+                return answer
+            answer.close()
+            if request.method not in _SAFE:
+                raise RegistryError(f"{url} redirects a {request.method}, which is not followed")
+            target = url.join(location)
+            if url.origin.scheme == "https" and target.origin.scheme == "http":
+                raise RegistryError(f"{url.origin} redirects from https to {target}, which is not followed")
+            self.check_target(target.origin)
+            if target.origin != url.origin:
+                authorization = None
+            url = target
+        raise RegistryError(f"{request.url} redirects more often than the limit of {self._limits.redirects}")
+
+    def check_target(self, origin: Origin) -> None:
+        """Raise RegistryError for an address that the registry must not send us to."""
+        address = address_of(origin.host)
+        if address is not None and not self._is_own(origin):
+            self._check_address(address, origin)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for pool in self._pools.values():
+            pool.clear()
+
+    def _is_own(self, origin: Origin) -> bool:
+        return origin in self._endpoint.origins
+
+    def _check_address(self, address: Address, origin: Origin) -> None:
+        registry = self._endpoint.registry
+        if address.is_link_local or address.is_unspecified or address.is_multicast:
+            raise RegistryError(f"{registry} refers to {origin.authority}, an address that no registry has")
+        if self._is_private(address) and not self._registry_is_private:
+            raise RegistryError(f"{registry} refers to {origin.authority}, a private address, which is not followed")
+
+    def _exchange(self, request: Request, url: Url, authorization: str | None) -> Answer:
+        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers}
+        if authorization is not None:
+            headers["Authorization"] = authorization
+        self._watch = watch = Watch(self._limits, url.origin.authority, self._clock)
+        pool = self._pool(url.origin)
+        try:
+            with warnings.catch_warnings():
+                # A certificate that is not verified is what the user asked for.
+                warnings.simplefilter("ignore", exceptions.InsecureRequestWarning)
+                response = pool.urlopen(
+                    request.method,
+                    f"{url.origin}{url.target}",
+                    body=request.body,
+                    headers=headers,
+                    redirect=False,
+                    retries=False,
+                    preload_content=False,
+                    decode_content=False,
+                )
+        except exceptions.HTTPError as error:
+            _translate(error, url.origin)
+        except (http.client.HTTPException, ValueError, OSError) as error:
+            raise Interrupted(f"{url.origin}: {printable(str(error))}") from None
+        return Answer(request, url, response, watch)
+
+    def _pool(self, origin: Origin) -> urllib3.PoolManager:
+        if origin not in self._pools:
+            own = self._is_own(origin)
+            context = tls_context(self._endpoint, self._environ) if own else foreign_context(self._environ)
+            proxy = proxy_for(origin, self._environ)
+            if proxy is None:
+                hooks = Hooks(lambda: self._watch, lambda address: self._reached(address, origin))
+                self._pools[origin] = direct(hooks, context, self._limits)
+            else:
+                self._pools[origin] = proxied(Hooks(lambda: self._watch, None), context, self._limits, proxy)
+        return self._pools[origin]
+
+    def _reached(self, address: Address, origin: Origin) -> None:
+        if not self._is_own(origin):
+            self._check_address(address, origin)
+        elif self._registry_is_private is None:
+            self._registry_is_private = self._is_private(address)
+
+
+def _translate(error: exceptions.HTTPError, origin: Origin) -> NoReturn:
+    """Raise what an error of urllib3 means to us."""
+    if isinstance(error, exceptions.ProxyError):
+        raise Unreachable(f"{origin.authority}: the proxy does not connect: {_reason(error)}") from None
+    if isinstance(error, exceptions.SSLError):
+        cause = error.args[0] if error.args else None
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise Unreachable(
+                f"{origin.authority}: its certificate is not trusted: {cause.verify_message}",
+                hint="ca-files in the configuration adds an authority, --tls-verify=false takes any certificate",
+            ) from None
+        if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+            raise NoTls(
+                f"{origin.authority} does not speak TLS", hint="plain-http in the configuration allows to do without"
+            ) from None
+        raise Unreachable(f"{origin.authority}: no TLS connection: {_reason(error)}") from None
+    if isinstance(error, exceptions.NameResolutionError):
+        raise Unreachable(f"{origin.host}: the name cannot be resolved", hint="is the registry's name right?") from None
+    if isinstance(error, exceptions.NewConnectionError):
+        raise Refused(f"{origin.authority}: no connection: {_reason(error)}") from None
+    if isinstance(error, exceptions.ConnectTimeoutError):
+        raise Interrupted(f"{origin.authority}: no connection in time", hint="limits.connect-seconds") from None
+    if isinstance(error, exceptions.ProtocolError | exceptions.TimeoutError):
+        raise Interrupted(f"{origin.authority}: the connection broke: {_reason(error)}") from None
+    raise RegistryError(f"{origin.authority}: {_reason(error)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause in the system's words, without what a URL may hold."""
+    seen = 0
+    while (inner := error.__cause__ or error.__context__) is not None and seen < 8:
+        error, seen = inner, seen + 1
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error) or type(error).__name__
+    return printable(text)

@@ -1,0 +1,87 @@
+"""Whom a TLS connection to a registry trusts: the system's authorities, the user's, and those kept for docker.
+
+Source of the directories: containers-certs.d(5) and dockerd's "Verify repository client with certificates":
+`<directory>/<host:port>/` with *.crt (authorities) and pairs of *.cert and *.key (who we are).
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import TYPE_CHECKING
+
+from store.errors import RegistryError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from store.registry.endpoints import Endpoint
+
+_SYSTEM_DIRECTORIES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
+ENVIRONMENT = ("XDG_CONFIG_HOME", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+def tls_context(
+    endpoint: Endpoint, environ: Mapping[str, str], directories: Sequence[str] = _SYSTEM_DIRECTORIES
+) -> ssl.SSLContext:
+    """The context for connections to a registry. Raises RegistryError for a certificate that cannot be read."""
+    context = foreign_context(environ)
+    if not endpoint.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    for path in endpoint.settings.ca_files:
+        _load(context, path)
+    home = environ.get("XDG_CONFIG_HOME") or (f"{environ['HOME']}/.config" if environ.get("HOME") else "")
+    for directory in (*([f"{home}/containers/certs.d"] if home else []), *directories):
+        # The first directory that knows the registry is the only one that counts, as with the other tools.
+        if _load_directory(context, f"{directory}/{endpoint.registry}"):
+            break
+    return context
+
+
+def foreign_context(environ: Mapping[str, str]) -> ssl.SSLContext:
+    """The context for every other server that a registry refers us to: the system's authorities and nothing else."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Read from `environ`, for a process whose own environment has been emptied.
+    file, directory = environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")
+    if file and os.path.isfile(file):
+        _load(context, file)
+    if directory and os.path.isdir(directory):
+        context.load_verify_locations(capath=directory)
+    return context
+
+
+def _load(context: ssl.SSLContext, path: str) -> None:
+    try:
+        context.load_verify_locations(cafile=path)
+    except ssl.SSLError:
+        raise RegistryError(f"{path}: no certificates in PEM form") from None
+    except OSError as error:
+        raise RegistryError(f"{path}: {error.strerror}") from None
+
+
+def _load_directory(context: ssl.SSLContext, directory: str) -> bool:
+    try:
+        names = sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise RegistryError(f"{directory}: {error.strerror}") from None
+    for name in names:
+        stem, suffix = os.path.splitext(name)
+        if suffix == ".crt":
+            _load(context, f"{directory}/{name}")
+        elif suffix == ".cert":
+            _identify(context, f"{directory}/{name}", f"{directory}/{stem}.key")
+    return True
+
+
+def _identify(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    try:
+        # Without an answer OpenSSL would ask for the password of a key on the terminal.
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+    except ssl.SSLError:
+        raise RegistryError(f"{certificate}: no certificate in PEM form that {key} belongs to") from None
+    except OSError as error:
+        raise RegistryError(f"{certificate}, {key}: {error.strerror}") from None
