@@ -10,16 +10,16 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.changesets import ensure_compression, ensure_tar
 from builder.context import read_ignore_file
 from builder.errors import BuildError
-from builder.events import Exported
 from builder.image import assemble
 from builder.leftovers import sweep_all
+from builder.outputs import ImageOutput, Output, check_outputs, compressed, write_output
 from builder.plan import plan
 from builder.resolve import resolve
 from builder.solver import Solver
@@ -31,7 +31,6 @@ from store.changeset import LayerBlob
 from store.compression import Compression
 from store.errors import NotFound
 from store.files import open_in_root, read_regular
-from store.layout_output import publish_archive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,14 +49,6 @@ RECIPE_NAMES = ("Buildfile", "Dockerfile", "Containerfile")
 
 
 @dataclass(frozen=True, slots=True)
-class ArchiveOutput:
-    """An OCI archive to be written."""
-
-    destination: str
-    compression: Compression
-
-
-@dataclass(frozen=True, slots=True)
 class BuildRequest:
     """What to build and what to do with it. Without outputs the image is kept in the store, and only there."""
 
@@ -65,7 +56,7 @@ class BuildRequest:
     recipe: str | None  # a path; None: the first of RECIPE_NAMES in the context
     options: BuildOptions
     tags: tuple[Reference, ...] = ()
-    outputs: tuple[ArchiveOutput, ...] = ()
+    outputs: tuple[Output, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +73,8 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
     resolved = resolve(buildfile, request.options, _StoredImages(store))
     planned = plan(resolved, request.options)
     context = ContextSource(os.path.abspath(request.context), _ignore_text(request.context, path))
-    compression = request.outputs[0].compression if request.outputs else Compression.GZIP
+    check_outputs(request.outputs)
+    compression = _compression(request.outputs)
     with Pool() as pool:
         if store.unswept:
             sweep_all(store, pool)
@@ -94,10 +86,16 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
         if request.tags:
             store.images.tag(list(request.tags), digest, int(time.time()), recipe=path)
         for output in request.outputs:
-            image = store.images.get(finish.store_image(output.compression))
-            publish_archive(store.blobs, image, list(request.tags), output.destination)
-            observe(Exported(output.destination, str(image.manifest_digest), os.stat(output.destination).st_size))
+            image = store.images.get(finish.store_image(_compression([output])))
+            image = compressed(output, image, store, pool, all_layers=False)
+            store.seal()
+            write_output(output, image, request.tags, store, observe)
     return BuildResult(digest)
+
+
+def _compression(outputs: Sequence[Output]) -> Compression:
+    """The compression of new layers, for these outputs."""
+    return next((output.wanted for output in outputs if isinstance(output, ImageOutput)), Compression.GZIP)
 
 
 class _Finish:

@@ -12,8 +12,9 @@ from builder.errors import BuildError
 from builder.options import BuildOptions, Network
 from parser import Source
 from pybuild import report
-from pybuild.outputs import parse_output
+from pybuild.outputs import HELP, parse_outputs
 from pybuild.progress import progress_for
+from store.publish import STDOUT
 from store.reference import Reference
 from store.store import Store
 
@@ -36,7 +37,7 @@ from store.store import Store
     "outputs",
     multiple=True,
     metavar="SPEC",
-    help="type=oci,dest=FILE[,compression=gzip|zstd|uncompressed]. Can be repeated.",
+    help=f"{HELP} Can be repeated.",
 )
 @click.option("--target", metavar="STAGE", help="Build this stage instead of the last one.")
 @click.option(
@@ -93,7 +94,7 @@ def build(
             epoch=epoch,
         ),
         tags=tuple(Reference.parse(tag).with_default_tag() for tag in tags),
-        outputs=tuple(parse_output(output) for output in outputs),
+        outputs=parse_outputs(outputs),
     )
     display = progress_for("quiet" if quiet else progress)
     try:
@@ -103,7 +104,8 @@ def build(
         display.failed()
         report.show(error, _source(request, error))
         return 1
-    click.echo(str(result.manifest))
+    # An archive on standard output must not be followed by anything.
+    click.echo(str(result.manifest), err=any(output.destination == STDOUT for output in request.outputs))
     return 0
 
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from typing import TYPE_CHECKING
 
 import click
 
-from pybuild.outputs import parse_output
+from builder.events import Exported, Note
+from builder.outputs import check_outputs, compressed, write_output
+from builder.workers.pool import Pool
+from pybuild.outputs import HELP, parse_outputs
 from pybuild.progress import human_size
-from store.compression import Compression
 from store.digest import Digest
-from store.importing import import_archive
-from store.layout_output import publish_archive
+from store.importing import STDIN, import_archive
+from store.publish import STDOUT
 from store.reference import Reference
 from store.store import Store
+
+if TYPE_CHECKING:
+    from builder.events import Event
 
 
 @click.command()
@@ -115,8 +122,17 @@ def inspect(root: str, name: str) -> int:
 @click.argument("name", required=False)
 @click.pass_obj
 def import_(root: str, archive: str, name: str | None) -> int:
-    """Bring in an OCI archive, or the tar of a root filesystem (which needs a NAME); the digest goes to standard output."""
+    """Bring in images; their digests go to standard output.
+
+    ARCHIVE is an OCI archive or layout directory, what `docker save` or `podman save` wrote, or the tar of a root
+    filesystem, each also compressed with gzip, zstd, xz or bzip2; - is standard input. NAME is what the image is called
+    here, and chooses one of several; without it the archive's own names count. A root filesystem needs one.
+    """
     reference = Reference.parse(name).with_default_tag() if name is not None else None
+    if reference is not None and reference.digest is not None:
+        raise click.UsageError(f"{name}: a digest cannot be chosen, it comes of what is imported")
+    if archive == STDIN and sys.stdin.isatty():
+        raise click.UsageError("standard input is a terminal; pipe an archive into it")
     with Store(root) as store:
         for digest, names in import_archive(store, archive, reference, int(time.time())):
             click.echo(str(digest))
@@ -127,15 +143,33 @@ def import_(root: str, archive: str, name: str | None) -> int:
 
 @click.command()
 @click.argument("name")
-@click.option("-o", "--output", required=True, metavar="SPEC", help="type=oci,dest=FILE")
+@click.option(
+    "-o", "--output", "outputs", required=True, multiple=True, metavar="SPEC", help=f"{HELP} Can be repeated."
+)
 @click.pass_obj
-def export(root: str, name: str, output: str) -> int:
-    """Write an image to an OCI archive, its layers as they are in the store."""
-    chosen = parse_output(output)
-    if "compression=" in output and chosen.compression is not Compression.GZIP:
-        raise click.UsageError("export writes layers as they are stored; choose the compression when building")
-    with Store(root) as store:
+def export(root: str, name: str, outputs: tuple[str, ...]) -> int:
+    """Write an image to archives or directories, its layers as they are in the store.
+
+    With compression= all layers are compressed anew, and the manifest gets another digest.
+    """
+    chosen = parse_outputs(outputs)
+    check_outputs(chosen)
+    with Store(root) as store, Pool() as pool:
         image = store.images.find(name)
         names = [Reference.parse(tag.name) for tag in store.images.tags() if tag.manifest == image.manifest_digest]
-        publish_archive(store.blobs, image, names, chosen.destination)
+        for output in chosen:
+            written = compressed(output, image, store, pool, all_layers=True)
+            store.seal()
+            write_output(output, written, names, store, _told)
     return 0
+
+
+def _told(event: Event) -> None:
+    match event:
+        case Note(text=text):
+            click.echo(f"note: {text}", err=True)
+        case Exported(destination=destination, manifest=manifest):
+            where = "standard output" if destination == STDOUT else destination
+            click.echo(f"exported {manifest} to {where}", err=True)
+        case _:
+            pass

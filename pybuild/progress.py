@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from builder.events import Event, Exported, Note, StepFinished, StepOutput, StepStarted
+from store.publish import STDOUT
 
 if TYPE_CHECKING:
     from builder.events import StepRef
@@ -57,7 +58,8 @@ class PlainProgress:
             case Note(text=text):
                 self._line(f"note: {text}")
             case Exported(destination=destination, size=size):
-                self._line(f"wrote {destination} ({human_size(size)})")
+                where = "standard output" if destination == STDOUT else destination
+                self._line(f"wrote {where} ({human_size(size)})")
             case _:
                 assert_never(event)
 

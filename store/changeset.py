@@ -105,6 +105,13 @@ class Changesets:
         )
         return Digest.parse(str(row[0])) if row else None
 
+    def clamp_of(self, changeset: str, diff_id: Digest) -> int | None:
+        """The newest time that the files of this tar of the changeset have; None where it is not bounded."""
+        row = self._metadata.one(
+            "SELECT clamp FROM tars WHERE changeset = ? AND diff_id = ? ORDER BY clamp", changeset, str(diff_id)
+        )
+        return None if row is None or row[0] == _NO_CLAMP else int(str(row[0]))
+
     def add_tar(self, changeset: str, clamp: int | None, blob: LayerBlob) -> None:
         """Record that a stored blob is a form of this changeset's tar. Idempotent."""
         with self._metadata.transaction() as db:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,15 +17,22 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 
+STDOUT = "-"
+
+
 @contextmanager
 def replacing(destination: str) -> Iterator[BinaryIO]:
     """A file that takes the place of `destination` when the block ends well; else what was there stays as it is.
 
     A pipe or a device is no file that could be replaced (/dev/stdout, /dev/null, a FIFO): it is written to directly. Of
-    a symbolic link the target is replaced. Raises StoreError for a directory, OSError, NoSpace.
+    a symbolic link the target is replaced. STDOUT is standard output. Raises StoreError for a directory, OSError, NoSpace.
     """
     target = os.path.realpath(destination)
     try:
+        if destination == STDOUT:
+            with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as out:
+                yield out
+            return
         status = _status(destination)
         if status is not None and stat.S_ISDIR(status.st_mode):
             raise StoreError(f"{destination} is a directory", hint="name a file")

@@ -1,0 +1,220 @@
+"""The root filesystem of an image as files in a directory of the caller's.
+
+The directory may hold anything, also links that an earlier image put there: paths are walked with descriptors below it,
+no link in them is followed (openat2), and each file is made under a name of its own and renamed, so that what is
+replaced is only ever the name. Files of the directory that the image does not have stay.
+
+All files belong to the caller. A setuid or setgid bit would therefore mean another user than it does in the image and is
+left out; so are the extended attributes, and device nodes, which only root could make and nobody wants outside of a
+container. A failure leaves what was written before it: each file is either the old or the new one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from store.errors import StoreError
+from store.files import no_space, open_beneath
+from store.flatten import Rootfs
+from store.publish import temporary_name
+from store.tarformat import show
+from store.toc import Entry, Kind, parent_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from store.images import Image
+    from store.store import Store
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_SHORT = 4000  # bytes of a path that one system call takes
+
+
+@dataclass(frozen=True, slots=True)
+class LocalReport:
+    """What was written, and what could not be."""
+
+    size: int  # bytes of all files
+    devices: tuple[bytes, ...]  # paths of the device nodes that were left out
+
+
+def write_local(store: Store, image: Image, destination: str) -> LocalReport:
+    """Write the files of an image into a directory, which is made where there is none. Raises StoreError, OSError."""
+    try:
+        os.makedirs(destination, exist_ok=True)
+        root = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileExistsError, NotADirectoryError):
+        raise StoreError(f"{destination} is no directory", hint="type=local writes into one") from None
+    writer = _Writer(root, destination)
+    try:
+        with Rootfs(store, image) as rootfs:
+            return writer.write(rootfs)
+    except OSError as error:
+        raise no_space(error, destination) from error
+    finally:
+        writer.close()
+        os.close(root)
+
+
+class _Writer:
+    """Makes files below a directory; keeps the parent at hand open, as most neighbours share theirs."""
+
+    def __init__(self, root: int, shown: str) -> None:
+        self._root = root
+        self._shown = shown
+        self._open_path = b""
+        self._open_fd = os.dup(root)
+
+    def close(self) -> None:
+        os.close(self._open_fd)
+
+    def write(self, rootfs: Rootfs) -> LocalReport:
+        devices, links, directories, size = [], [], [], 0
+        for entry, _ in rootfs.items:
+            if entry.hardlink:
+                links.append(entry)
+            elif entry.kind is Kind.DIRECTORY:
+                self._at(entry, self._directory)
+                directories.append(entry)
+            elif entry.kind is Kind.FILE:
+                if not entry.size:
+                    self._at(entry, self._file, iter(()))
+            elif entry.kind in (Kind.CHAR, Kind.BLOCK):
+                devices.append(entry.path)
+            else:
+                self._at(entry, self._special)
+        for (entry, _), chunks in rootfs.in_order_of_layers():
+            self._at(entry, self._file, chunks)
+            size += entry.size
+        for entry in links:
+            if entry.kind in (Kind.CHAR, Kind.BLOCK):
+                devices.append(entry.path)
+            else:
+                self._at(entry, self._link)
+        # Times and modes of directories come last: making what they hold changed the one and may need the other.
+        for entry in reversed(directories):
+            self._at(entry, self._finish_directory)
+        return LocalReport(size, tuple(devices))
+
+    def _at(self, entry: Entry, make: Callable[..., None], *arguments: object) -> None:
+        """Do something at the place of an entry; every error says where."""
+        try:
+            parent, _, name = entry.path.rpartition(b"/")
+            make(entry, self._parent(parent), name, *arguments)
+        except OSError as error:
+            error.filename = f"{self._shown}/{show(entry.path)[1:-1]}"
+            raise
+
+    def _parent(self, path: bytes) -> int:
+        if path != self._open_path:
+            fd = self._open_directory(path)
+            os.close(self._open_fd)
+            self._open_fd, self._open_path = fd, path
+        return self._open_fd
+
+    def _open_directory(self, path: bytes) -> int:
+        fd = os.dup(self._root)
+        while path:
+            cut = len(path) if len(path) <= _SHORT else path.rindex(b"/", 0, _SHORT)
+            try:
+                below = open_beneath(fd, path[:cut], _DIRECTORY)
+            finally:
+                os.close(fd)
+            fd, path = below, path[cut + 1 :]
+        return fd
+
+    def _directory(self, entry: Entry, parent: int, name: bytes) -> None:
+        """A directory that can be written to; one that is there stays, anything else gives way to it."""
+        while True:
+            try:
+                os.mkdir(name, 0o700, dir_fd=parent)
+                return
+            except FileExistsError:
+                status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                break
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=parent)
+        if status.st_mode & 0o700 != 0o700:
+            self._change_mode(parent, name, stat.S_IMODE(status.st_mode) | 0o700)
+
+    def _finish_directory(self, entry: Entry, parent: int, name: bytes) -> None:
+        fd = os.open(name, _DIRECTORY, dir_fd=parent)
+        try:
+            os.fchmod(fd, entry.mode & 0o1777)
+            os.utime(fd, (entry.mtime, entry.mtime))
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _change_mode(parent: int, name: bytes, mode: int) -> None:
+        # A directory without permissions cannot be opened but as a place, and fchmod(2) does not take those.
+        fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            os.chmod(f"/proc/self/fd/{fd}", mode)
+        finally:
+            os.close(fd)
+
+    def _file(self, entry: Entry, parent: int, name: bytes, chunks: Iterator[bytes]) -> None:
+        def make(temporary: bytes) -> None:
+            with open(os.open(temporary, _CREATE, 0o600, dir_fd=parent), "wb") as out:
+                for chunk in chunks:
+                    out.write(chunk)
+                out.flush()
+                os.fchmod(out.fileno(), entry.mode & 0o777)
+                os.utime(out.fileno(), (entry.mtime, entry.mtime))
+
+        self._replace(entry, parent, name, make)
+
+    def _special(self, entry: Entry, parent: int, name: bytes) -> None:
+        def make(temporary: bytes) -> None:
+            if entry.kind is Kind.SYMLINK:
+                os.symlink(entry.link, temporary, dir_fd=parent)
+            else:
+                os.mkfifo(temporary, 0o600, dir_fd=parent)
+                os.chmod(temporary, entry.mode & 0o777, dir_fd=parent)
+            os.utime(temporary, (entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
+
+        self._replace(entry, parent, name, make)
+
+    def _link(self, entry: Entry, parent: int, name: bytes) -> None:
+        def make(temporary: bytes) -> None:
+            source = self._open_directory(parent_of(entry.hardlink))
+            try:
+                first = entry.hardlink.rpartition(b"/")[2]
+                os.link(first, temporary, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+            finally:
+                os.close(source)
+
+        self._replace(entry, parent, name, make)
+
+    def _replace(self, entry: Entry, parent: int, name: bytes, make: Callable[[bytes], None]) -> None:
+        """Make something under another name and let it take the place of what has this one."""
+        temporary = os.fsencode(os.path.basename(temporary_name("/pybuild")))
+        try:
+            make(temporary)
+            try:
+                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+            except IsADirectoryError:
+                self._remove_empty(entry, parent, name)
+                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=parent)
+
+    def _remove_empty(self, entry: Entry, parent: int, name: bytes) -> None:
+        try:
+            os.rmdir(name, dir_fd=parent)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise StoreError(
+                f"{self._shown}/{show(entry.path)[1:-1]}: a directory with files in it, where the image has none",
+                hint="remove it, or write to another directory",
+            ) from None
