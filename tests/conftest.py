@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.cli import FIXTURES, Pybuild
+from tests.support.people import Person, forget, make_person
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -39,3 +41,14 @@ def pybuild(tmp_path: Path, store_with_base: Path) -> Pybuild:
     root = tmp_path / "store"
     shutil.copytree(store_with_base, root, symlinks=True)
     return Pybuild(root)
+
+
+@pytest.fixture(params=["root", "range", "single"])
+def person(request: pytest.FixtureRequest, base_archive: Path) -> Iterator[Person]:
+    """Each of those who run pybuild, with a store that holds the base image. `indirect` parameters name others."""
+    found = make_person(request.param)
+    archive = shutil.copy(base_archive, found.home)
+    os.chmod(archive, 0o644)
+    found.pybuild()("import", archive)
+    yield found
+    forget(found)

@@ -1,0 +1,62 @@
+"""What doctor says of machines that lack something: each thing with its fix."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder import doctor
+from builder.doctor import State
+from builder.userns import Extent, IdMap, MapKind
+
+if TYPE_CHECKING:
+    from tests.support.people import Person
+
+ONE = (Extent(0, 1000, 1),)
+
+
+@pytest.mark.parametrize(
+    ("release", "state"),
+    [("4.18.0-553.el8", State.FAIL), ("5.11", State.FAIL), ("5.12.1", State.NOTE), ("6.8.0-45", State.OK), ("7.1", State.OK)],
+)
+def test_kernels(release: str, state: State) -> None:
+    check = doctor._kernel(release)
+    assert check.state is state
+    assert bool(check.fix) is (state is not State.OK)
+
+
+@pytest.mark.parametrize(
+    ("missing", "fix"),
+    [
+        ("newuidmap is not installed", "apt-get install uidmap"),
+        ("/etc/subuid gives no ids that exist here to me", "usermod --add-subuids 100000-165535"),
+    ],
+)
+def test_one_id_only_is_a_note_with_the_command_that_gives_more(
+    monkeypatch: pytest.MonkeyPatch, missing: str, fix: str
+) -> None:
+    monkeypatch.setattr(doctor.os, "geteuid", lambda: 1000)
+    check = doctor._ids(IdMap(MapKind.SINGLE, ONE, ONE, missing=missing))
+    assert check.state is State.NOTE
+    assert missing in check.found
+    assert fix in check.fix
+
+
+@pytest.mark.parametrize("check", [doctor._overlay("Invalid argument", "/store"), doctor._proc("Operation not permitted")])
+def test_what_a_run_cannot_do_without_fails_with_a_fix(check: doctor.Check) -> None:
+    assert check.state is State.FAIL
+    assert check.fix
+
+
+def test_on_this_machine_all_is_well(person: Person) -> None:
+    done = person.pybuild()("doctor", "--json")
+    checks = {line["name"]: line for line in map(json.loads, done.out.splitlines())}
+    assert list(checks) == [
+        "kernel", "user namespaces", "ids", "overlay", "/proc", "network", "cgroups", "space", "binfmt",
+    ]  # fmt: skip
+    assert {name for name, check in checks.items() if check["state"] == "fail"} == set()
+    person.pybuild().assert_whole()
+
+

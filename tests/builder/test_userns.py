@@ -1,0 +1,117 @@
+"""Which ids the namespace of the steps gets: what follows from /etc/subuid, helpers, and the ids that exist."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder import userns
+from builder.userns import Extent, IdMap, MapKind, find_helper, subordinate_ids
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("me:100000:65536\n", [(100000, 65536)]),
+        ("other:1:2\nme:5:6\nme:10:20\n", [(5, 6), (10, 20)]),
+        ("1000:7:8\n", [(7, 8)]),
+        ("me:x:8\nme:7\nme:7:0\nme\n\n:::\n", []),
+        ("mean:1:2\n", []),
+        ("", []),
+    ],
+    ids=["one", "several, in order", "by number", "malformed lines", "a longer name", "empty"],
+)
+def test_subordinate_ids_of_a_user(tmp_path: Path, text: str, expected: list[tuple[int, int]]) -> None:
+    path = tmp_path / "subuid"
+    path.write_text(text)
+    assert subordinate_ids(str(path), "me", 1000) == expected
+
+
+def test_no_file_gives_no_ids(tmp_path: Path) -> None:
+    assert subordinate_ids(str(tmp_path / "missing"), "me", 1000) == []
+
+
+def put_helper(directory: Path, mode: int, owner: int) -> None:
+    directory.mkdir()
+    (directory / "newuidmap").write_text("")
+    (directory / "newuidmap").chmod(mode)
+    os.chown(directory / "newuidmap", owner, 0)
+
+
+def test_a_helper_is_a_program_that_only_root_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_helper(tmp_path / "good", 0o4755, 0)
+    monkeypatch.setattr(userns, "_HELPER_DIRECTORIES", (str(tmp_path / "missing"), str(tmp_path / "good")))
+    assert find_helper("newuidmap") == f"{tmp_path}/good/newuidmap"
+
+
+@pytest.mark.parametrize(("mode", "owner"), [(0o4775, 0), (0o4757, 0), (0o4755, 1000)])
+def test_a_helper_that_others_can_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, owner: int
+) -> None:
+    put_helper(tmp_path / "bad", mode, owner)
+    monkeypatch.setattr(userns, "_HELPER_DIRECTORIES", (str(tmp_path / "bad"),))
+    with pytest.raises(PermissionError):
+        find_helper("newuidmap")
+
+
+def test_a_helper_is_not_looked_for_in_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_helper(tmp_path / "bin", 0o755, 0)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(userns, "_HELPER_DIRECTORIES", ())
+    with pytest.raises(FileNotFoundError):
+        find_helper("newuidmap")
+
+
+def test_only_ids_that_exist_here_are_mapped() -> None:
+    existing = (Extent(0, 100000, 1000), Extent(5000, 200000, 10))
+    assert userns._within([(500, 600), (4000, 1005), (9000, 5)], existing) == [(500, 500), (5000, 5)]
+
+
+def test_ranges_follow_one_another_inside() -> None:
+    assert userns._ranged(1000, [(100000, 10), (300000, 5)]) == (
+        Extent(0, 1000, 1),
+        Extent(1, 100000, 10),
+        Extent(11, 300000, 5),
+    )
+
+
+def test_a_map_knows_its_ids_and_is_told_apart_by_name() -> None:
+    one = IdMap(MapKind.RANGE, (Extent(0, 1000, 1), Extent(1, 100000, 10)), (Extent(0, 1000, 1),))
+    other = IdMap(MapKind.RANGE, (Extent(0, 1000, 1), Extent(1, 200000, 10)), (Extent(0, 1000, 1),))
+    assert [uid for uid in (0, 1, 10, 11) if one.has_uid(uid)] == [0, 1, 10]
+    assert [gid for gid in (0, 1) if one.has_gid(gid)] == [0]
+    assert one.name != other.name
+
+
+def choose_with(monkeypatch: pytest.MonkeyPatch, capabilities: int, existing: tuple[Extent, ...]) -> IdMap:
+    monkeypatch.setattr(userns, "_effective_capabilities", lambda: capabilities)
+    monkeypatch.setattr(userns, "_identity", lambda kind: existing)
+    monkeypatch.setattr(userns, "subordinate_ids", lambda path, user, uid: [])
+    return userns.choose()
+
+
+SETUID_SETGID = 1 << 7 | 1 << 6
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "existing", "kind"),
+    [
+        (SETUID_SETGID, (Extent(0, 0, 1 << 32 - 1),), MapKind.IDENTITY),
+        (SETUID_SETGID, (Extent(0, 0, 65536),), MapKind.IDENTITY),
+        (SETUID_SETGID, (Extent(0, 0, 1),), MapKind.SINGLE),
+        (1 << 7, (Extent(0, 0, 65536),), MapKind.SINGLE),
+        (0, (Extent(0, 0, 1 << 32 - 1),), MapKind.SINGLE),
+    ],
+    ids=["root", "root of a container", "root of one id", "CAP_SETUID alone", "called root without capabilities"],
+)
+def test_what_this_process_may_do_decides_and_not_its_name(
+    monkeypatch: pytest.MonkeyPatch, capabilities: int, existing: tuple[Extent, ...], kind: MapKind
+) -> None:
+    found = choose_with(monkeypatch, capabilities, existing)
+    assert found.kind is kind
+    assert bool(found.missing) is (kind is MapKind.SINGLE)

@@ -1,0 +1,105 @@
+"""Machines that refuse namespaces: all but RUN works, and what RUN is told names the cause and the fix."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.cli import BASE, SCRIPT, Pybuild
+from tests.support.people import forget, make_person
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.people import Person
+
+FORBID = str(Path(__file__).parent.parent / "support" / "no_namespaces.py")
+RECIPE = f"""\
+FROM {BASE} AS first
+COPY --chown=app file /d/file
+WORKDIR /made
+FROM {BASE}
+COPY --from=first / /all/
+ENV x=y
+"""
+CAUSES = {
+    "filter": ("a seccomp filter around this process denies namespaces", "--security-opt seccomp=unconfined"),
+    "sysctl": ("user.max_user_namespaces is 0", "sysctl -w user.max_user_namespaces=15000"),
+}
+
+
+@pytest.fixture(params=["root", "single"])
+def somebody(request: pytest.FixtureRequest, base_archive: Path) -> Iterator[Person]:
+    found = make_person(request.param)
+    shutil.copy(base_archive, found.home / "base.tar")
+    (found.home / "base.tar").chmod(0o644)
+    yield found
+    forget(found)
+
+
+def forbidden(person: Person, how: str) -> Pybuild:
+    """The command as `person` runs it where namespaces are refused."""
+    return Pybuild(
+        person.home / "store", {"SOURCE_DATE_EPOCH": "1700000000"}, (*person.prefix, sys.executable, FORBID, how, SCRIPT)
+    )
+
+
+@pytest.mark.parametrize("how", CAUSES)
+def test_everything_without_run_works_and_gives_the_same_image(somebody: Person, how: str) -> None:
+    pybuild = forbidden(somebody, how)
+    context = somebody.context("c", RECIPE, file="content\n")
+    pybuild("import", somebody.home / "base.tar")
+    digest = pybuild("-t", "t", "-o", f"type=oci,dest={somebody.home}/t.tar", context).out
+    assert pybuild("-t", "t", context).out == digest
+    assert "COPY / /all/" in pybuild("history", "t").out
+    assert "A /all/d/file" in pybuild("history", "--files", "t").out
+    pybuild("export", "t", "-o", f"type=oci,dest={somebody.home}/again.tar")
+    pybuild("tag", "t", "u")
+    pybuild("rmi", "t")
+    pybuild.assert_whole()
+    pybuild("reset")
+
+    allowed = somebody.pybuild(SOURCE_DATE_EPOCH="1700000000")
+    allowed("import", somebody.home / "base.tar")
+    assert allowed("-t", "t", context).out == digest
+
+
+@pytest.mark.parametrize("how", CAUSES)
+def test_run_is_told_the_cause_and_the_fix(somebody: Person, how: str) -> None:
+    pybuild = forbidden(somebody, how)
+    pybuild("import", somebody.home / "base.tar")
+    said = pybuild.refused(somebody.context("c", f"FROM {BASE}\nENV x=y\nRUN true\n"))
+    cause, fix = CAUSES[how]
+    assert f"Buildfile:3:1: error: RUN needs a user namespace, and this machine refuses one: {cause}" in said
+    assert fix in said.splitlines()[-1]
+    assert said.rstrip().endswith("see pybuild doctor")
+
+
+@pytest.mark.parametrize("how", CAUSES)
+def test_doctor_fails_and_names_the_same(somebody: Person, how: str) -> None:
+    done = forbidden(somebody, how).run("doctor", "--json")
+    assert done.status == 1
+    checks = {line["name"]: line for line in map(json.loads, done.out.splitlines())}
+    cause, fix = CAUSES[how]
+    assert checks["user namespaces"]["state"] == "fail"
+    assert cause in checks["user namespaces"]["found"]
+    assert fix in checks["user namespaces"]["fix"]
+
+
+@pytest.mark.parametrize("how", CAUSES)
+def test_trees_of_earlier_runs_are_not_needed_to_copy_from_their_stage(somebody: Person, how: str) -> None:
+    """What a RUN left is there as a tar too."""
+    allowed = somebody.pybuild(SOURCE_DATE_EPOCH="1700000000")
+    allowed("import", somebody.home / "base.tar")
+    stage = f"FROM {BASE} AS s\nRUN mkdir /made && echo 1 > /made/f && chmod -R go-rwx /made\n"
+    allowed("-q", somebody.context("a", stage))
+    pybuild = forbidden(somebody, how)
+    context = somebody.context("b", f"{stage}FROM scratch\nCOPY --from=s /made /copied/\n")
+    out = pybuild("-t", "t", "--progress=json", context)
+    assert out.finished()["COPY --from=s /made /copied/"] is False
+    assert "A /copied/f" in pybuild("history", "--files", "t").out

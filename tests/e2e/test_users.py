@@ -1,0 +1,155 @@
+"""One recipe, one image: whoever builds it, and with whatever ids."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.archive import read_archive
+from tests.support.cli import BASE, CHECKOUT
+from tests.support.people import forget, make_person
+from tests.support.processes import leftovers, running_until
+
+if TYPE_CHECKING:
+    from tests.support.people import Person
+
+EPOCH = "1700000000"
+EVERYBODY = ["root", "range", "single", "container", "nested"]
+everybody = pytest.mark.parametrize("person", EVERYBODY, indirect=True)
+# What a RUN does to the files below it: copied up, removed, replaced, linked, made special. No chown, no rename of
+# directories (which copies them, and so needs chown).
+RECIPE = f"""\
+FROM {BASE} AS first
+COPY --chown=123:456 file /d/owned
+COPY --chown=app file /d/named
+RUN chmod 600 /d/owned && cat /d/owned && chmod 755 /d && echo more >> /d/named
+RUN rm -r /home && mkdir /home && cp /bin/busybox /x && ln /x /y && chmod 4755 /x && ln -s x /sym && mkfifo -m 640 /fifo
+RUN touch -d @86400 /d/owned /fifo && chmod 700 /root && rm /sym
+WORKDIR /made/by/workdir
+FROM {BASE}
+COPY --from=first / /all/
+COPY --from=first --chown=9:9 /d/owned /d2/
+RUN rm /all/y && touch -d @86400 /all/d/owned /all
+"""
+# chown is what an ordinary user without further ids cannot do in a RUN.
+OWNERS = f"""\
+FROM {BASE}
+RUN mkdir /o && echo 1 > /o/f && chown -R app:staff /o && chmod 4710 /o/f && touch -d @86400 /o/f /o
+USER app
+RUN id -u > /tmp/uid && touch -d @86400 /tmp/uid
+"""
+
+
+def build(person: Person, name: str, recipe: str, *flags: str) -> str:
+    """Build with clamped times; return the image's digest."""
+    context = person.context(name, recipe, file="content\n")
+    out = f"type=oci,dest={person.home}/{name}.tar"
+    return person.pybuild(SOURCE_DATE_EPOCH=EPOCH)("-t", name, "-o", out, *flags, context).out.strip()
+
+
+@pytest.fixture(scope="module")
+def by_root(tmp_path_factory: pytest.TempPathFactory, base_archive: object) -> dict[str, str]:
+    """The digests when root builds."""
+    root = make_person("root")
+    root.pybuild()("import", base_archive)
+    found = {"plain": build(root, "plain", RECIPE), "owners": build(root, "owners", OWNERS)}
+    found["demo"] = root.pybuild(SOURCE_DATE_EPOCH=EPOCH)(CHECKOUT / "fixtures/demo").out.strip()
+    forget(root)
+    return found
+
+
+@everybody
+def test_the_digest_is_that_of_root(person: Person, by_root: dict[str, str]) -> None:
+    assert build(person, "plain", RECIPE) == by_root["plain"]
+    assert person.pybuild(SOURCE_DATE_EPOCH=EPOCH)(CHECKOUT / "fixtures/demo").out.strip() == by_root["demo"]
+    person.pybuild().assert_whole()
+
+
+@pytest.mark.parametrize("person", ["range", "container"], indirect=True)
+def test_with_enough_ids_owners_are_those_of_root(person: Person, by_root: dict[str, str]) -> None:
+    assert build(person, "owners", OWNERS) == by_root["owners"]
+
+
+@pytest.mark.parametrize("person", ["single", "nested"], indirect=True)
+def test_with_one_id_owners_of_what_is_below_are_kept(person: Person) -> None:
+    build(person, "kept", f"FROM {BASE}\nCOPY --chown=7:8 file /d/f\nRUN echo more >> /d/f; mkdir /d/new; chmod 700 /d\n")
+    (layer,) = read_archive(person.home / "kept.tar").layers[2:]
+    with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
+        owners = {member.name.strip("/"): (member.uid, member.gid) for member in tar}
+    assert owners == {"d": (7, 8), "d/f": (7, 8), "d/new": (0, 0)}
+
+
+@pytest.mark.parametrize("person", ["single", "nested"], indirect=True)
+def test_with_one_id_chown_is_refused_by_the_kernel_and_explained_by_us(person: Person) -> None:
+    context = person.context("chown", f"FROM {BASE}\nRUN touch /f && chown app /f\n")
+    said = person.pybuild().refused(context)
+    assert "chown: /f: Invalid argument" in said
+    assert "RUN exited with status 1" in said
+    assert "hint: here a RUN has one user and one group, chown to others fails" in said
+    assert said.rstrip().endswith("see pybuild doctor")
+
+
+@pytest.mark.parametrize("person", ["single", "nested"], indirect=True)
+def test_with_one_id_another_user_is_refused_before_the_command_runs(person: Person) -> None:
+    context = person.context("user", f"FROM {BASE}\nUSER app\nRUN echo ran\n")
+    said = person.pybuild().refused(context)
+    assert "Buildfile:3:1: error: USER app needs user 1000 and group 1000" in said
+    assert "| ran" not in said
+    assert "see pybuild doctor" in said
+
+
+def test_reset_removes_what_belongs_to_the_ids_of_steps(person: Person) -> None:
+    recipe = f"FROM {BASE}\nRUN mkdir -p /a/b && touch /a/b/f && chmod 0 /a/b && (chown -R 5:5 /a || true)\n"
+    person.pybuild()("-t", "t", person.context("c", recipe))
+    person.pybuild()("rmi", "t")
+    person.pybuild().assert_whole()
+    person.pybuild()("reset")
+    assert not (person.home / "store").exists()
+
+
+SLEEPER = f"""\
+FROM {BASE}
+RUN mkdir -p /q/r && (chown -R 5:5 /q || true) && chmod 0 /q; \\
+    (setsid sh -c 'trap "" TERM INT HUP; while :; do sleep 31337; done' &) ; trap "" TERM; echo READY; sleep 31337; sleep 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_signal_leaves_nothing_of_a_step(person: Person, number: int, status: int) -> None:
+    context = person.context("c", SLEEPER)
+    with running_until("| READY", person.pybuild(), context) as build:
+        build.send(number)
+        assert build.wait() == status
+    assert leftovers("sleep 31337", person.home) == []
+    person.pybuild().run("fsck")  # whoever opens the store next sweeps it
+    person.pybuild().assert_whole()
+
+
+def test_the_second_signal_ends_at_once(person: Person) -> None:
+    context = person.context("c", SLEEPER)
+    with running_until("| READY", person.pybuild(), context) as build:
+        build.send(signal.SIGINT)
+        build.send(signal.SIGINT)
+        assert build.wait() == 130
+    assert leftovers("sleep 31337", person.home) == []
+    person.pybuild().run("fsck")
+    person.pybuild().assert_whole()
+
+
+def test_a_store_of_somebody_else_is_refused(person: Person) -> None:
+    os.chown(person.home / "store", 4242, 4242)
+    done = subprocess.run(
+        [*person.pybuild().command, "images"], env=person.pybuild().env(), capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "belongs to user 4242" in done.stderr or "Permission denied" in done.stderr

@@ -1,0 +1,88 @@
+"""Who runs pybuild in a test: root, an ordinary user with subordinate ids, one without; root of containers too."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.cli import SCRIPT, Pybuild
+
+_SUPPORT = Path(__file__).parent
+_FIRST, _COUNT = 600_000, 65_536  # subordinate ids of the user that has some, where useradd gave none
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a directory of his own, which holds his store and his contexts."""
+
+    name: str
+    uid: int
+    prefix: tuple[str, ...]  # of a command that he runs; paths in it must be absolute, it runs in /
+    home: Path
+
+    def pybuild(self, **environment: str) -> Pybuild:
+        return Pybuild(self.home / "store", environment, (*self.prefix, SCRIPT))
+
+    def context(self, name: str, recipe: str, **files: str) -> Path:
+        """A context that everybody may read, with fixed times."""
+        directory = self.home / name
+        directory.mkdir(mode=0o755)
+        for path, text in {"Buildfile": recipe, **files}.items():
+            (directory / path).write_text(text)
+            (directory / path).chmod(0o644)
+            os.utime(directory / path, (1_600_000_000, 1_600_000_000))
+        return directory
+
+
+def add_user(name: str, *, subordinate: bool) -> int:
+    """Make an ordinary user, unless there is one; return the uid."""
+    try:
+        found = pwd.getpwnam(name)
+    except KeyError:
+        subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", name], check=True)
+        found = pwd.getpwnam(name)
+    for path in (Path("/etc/subuid"), Path("/etc/subgid")):
+        lines = path.read_text().splitlines() if path.exists() else []
+        mine = [line for line in lines if line.startswith(f"{name}:")]
+        if bool(mine) is not subordinate:
+            kept = [line for line in lines if line not in mine]
+            kept += [f"{name}:{_FIRST}:{_COUNT}"] if subordinate else []
+            path.write_text("".join(line + "\n" for line in kept))
+    return found.pw_uid
+
+
+def make_person(kind: str) -> Person:
+    """`root`, `range` (an ordinary user with subordinate ids), `single` (one without), `container` (root of 65,536 ids)
+    or `nested` (root of one id). Remove the home with `forget`.
+    """
+    as_user = ("unshare", "--mount", sys.executable, str(_SUPPORT / "as_user.py"))
+    match kind:
+        case "root":
+            name, uid, prefix = "root", 0, ()
+        case "range":
+            name = "pybuild-range"
+            uid, prefix = add_user(name, subordinate=True), (*as_user, name)
+        case "single":
+            name = "pybuild-single"
+            uid, prefix = add_user(name, subordinate=False), (*as_user, name)
+        case "container":
+            inside = (sys.executable, str(_SUPPORT / "as_container_root.py"), str(_FIRST))
+            name, uid, prefix = "root", _FIRST, (*as_user, "root", *inside)
+        case "nested":
+            name, uid, prefix = "root", 0, ("unshare", "--user", "--map-root-user")
+        case _:
+            raise AssertionError(kind)
+    home = Path(tempfile.mkdtemp(prefix="pybuild-test-"))
+    os.chown(home, uid, uid if uid else 0)
+    home.chmod(0o755)
+    return Person(name, uid, prefix, home)
+
+
+def forget(person: Person) -> None:
+    shutil.rmtree(person.home, ignore_errors=True)
