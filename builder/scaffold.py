@@ -48,6 +48,9 @@ def _file_target(rows: dict[bytes, Entry], view: View, name: bytes) -> str:
         path = view.resolve(name)
     except LinkLoop:
         raise SandboxError(f"/{name.decode()} of the image has too many levels of symbolic links") from None
+    entry = view.lookup(path)
+    if entry is not None and entry.kind is Kind.DIRECTORY:
+        raise SandboxError(f"/{name.decode()} of the image is a directory")
     _need(rows, view, path, Kind.FILE)
     return "/" + path.decode("utf-8", "surrogateescape")
 

@@ -1,0 +1,158 @@
+"""Users and groups of an image, and what USER, --chown and WORKDIR make of them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builder.errors import BuildError
+from builder.users import Identity, UserDatabase
+
+PASSWD = b"""\
+root:x:0:0:root:/root:/bin/sh
+# a comment
+app:x:1000:1001:App:/home/app:/bin/sh
+nohome:x:7:7
+\tindented:x:8:8:::\r
+11:x:12:13:a name of digits:/eleven:
+twice:x:20:20::/first:
+twice:x:21:21::/second:
+"""
+GROUP = b"""\
+root:x:0:
+staff:x:50:other,app
+wheel:x:10:app
+app:x:1001:
+more:x:60:nobody,apple
+50:x:51:
+"""
+USERS = UserDatabase(PASSWD, GROUP)
+EMPTY = UserDatabase(b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("text", "identity"),
+    [
+        pytest.param("", Identity(0, 0, (0,), "/root"), id="nothing is root"),
+        pytest.param("root", Identity(0, 0, (0,), "/root"), id="root"),
+        pytest.param("app", Identity(1000, 1001, (1001, 50, 10), "/home/app"), id="a name with its groups"),
+        pytest.param("1000", Identity(1000, 1001, (1001, 50, 10), "/home/app"), id="a number that passwd knows"),
+        pytest.param("0001000", Identity(1000, 1001, (1001, 50, 10), "/home/app"), id="a number with zeros"),
+        pytest.param("4711", Identity(4711, 0, (0,), "/"), id="a number that passwd does not know"),
+        pytest.param("app:staff", Identity(1000, 50, (50,), "/home/app"), id="a group takes the others away"),
+        pytest.param("app:", Identity(1000, 1001, (1001, 50, 10), "/home/app"), id="an empty group is none"),
+        pytest.param("app:77", Identity(1000, 77, (77,), "/home/app"), id="an unknown group by number"),
+        pytest.param("1042:1043", Identity(1042, 1043, (1043,), "/"), id="two unknown numbers"),
+        pytest.param(":staff", Identity(0, 50, (50,), "/root"), id="a group alone"),
+        pytest.param(":", Identity(0, 0, (0,), "/root"), id="a colon alone"),
+        pytest.param("nohome", Identity(7, 7, (7,), "/"), id="a short line has no home"),
+        pytest.param("indented", Identity(8, 8, (8,), "/"), id="blanks around a line"),
+        pytest.param("11", Identity(12, 13, (13,), "/eleven"), id="a name of digits comes before a number"),
+        pytest.param("0:50", Identity(0, 51, (51,), "/root"), id="a group's name of digits too"),
+        pytest.param("twice", Identity(20, 20, (20,), "/first"), id="the first line of a name counts"),
+        pytest.param("4294967294", Identity(4294967294, 0, (0,), "/"), id="the largest id"),
+    ],
+)
+def test_user_means(text: str, identity: Identity) -> None:
+    assert USERS.identity(text) == identity
+
+
+@pytest.mark.parametrize("text", ["", "0", "0:0"])
+def test_root_needs_no_files(text: str) -> None:
+    assert EMPTY.identity(text) == Identity(0, 0, (0,), "/")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("nobody", "unable to find user nobody: no matching entries in /etc/passwd", id="a name"),
+        pytest.param("# a comment", "unable to find user # a comment", id="a comment"),
+        pytest.param("app:nogroup", "unable to find group nogroup: no matching entries in /etc/group", id="a group"),
+        pytest.param("app:staff:x", "unable to find group staff:x", id="two colons"),
+        pytest.param("4294967295", "unable to find user 4294967295", id="the id that means no change"),
+        pytest.param("99999999999999999999", "unable to find user 9999", id="a number too large"),
+        pytest.param("9" * 5000, "unable to find user 9999", id="a number of thousands of digits"),
+        pytest.param("-1", "unable to find user -1", id="a negative number"),
+        pytest.param("²", "unable to find user ²", id="a digit of another kind"),
+        pytest.param("1_0", "unable to find user 1_0", id="an underscore between digits"),
+        pytest.param(" 1", "unable to find user  1", id="a blank before a number"),
+    ],
+)
+def test_unknown_users_and_groups_are_refused(text: str, message: str) -> None:
+    with pytest.raises(BuildError) as caught:
+        USERS.identity(text)
+    assert str(caught.value).startswith(message)
+    assert caught.value.hint == "create it in a RUN, or use a number"
+
+
+@pytest.mark.parametrize(
+    ("text", "owner"),
+    [
+        pytest.param("app", (1000, 1001), id="a name brings its group"),
+        pytest.param("1000", (1000, 1000), id="a number is its own group, also a known one"),
+        pytest.param("4711", (4711, 4711), id="an unknown number"),
+        pytest.param("app:staff", (1000, 50), id="names"),
+        pytest.param("1:2", (1, 2), id="numbers"),
+        pytest.param("app:2", (1000, 2), id="a name and a number"),
+        pytest.param("1:staff", (1, 50), id="a number and a name"),
+        pytest.param(":staff", (0, 50), id="a group alone"),
+        pytest.param("app:", (1000, 1001), id="an empty group"),
+        pytest.param("11", (11, 11), id="a name of digits is a number here"),
+    ],
+)
+def test_chown_means(text: str, owner: tuple[int, int]) -> None:
+    assert USERS.owner(text) == owner
+
+
+@pytest.mark.parametrize("text", ["nobody", "app:nogroup", "4294967295", "1:4294967295", "²", "x:1"])
+def test_chown_to_an_unknown_name_is_refused_and_never_root(text: str) -> None:
+    with pytest.raises(BuildError, match="unable to find"):
+        USERS.owner(text)
+
+
+@pytest.mark.parametrize(("text", "owner"), [("", (0, 0)), ("app", (1000, 1001)), ("1000", (1000, 1000))])
+def test_directories_of_workdir_belong_to(text: str, owner: tuple[int, int]) -> None:
+    assert USERS.workdir_owner(text) == owner
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"bad", id="one field"),
+        pytest.param(b"bad:x:1", id="no group"),
+        pytest.param(b"bad:x::", id="empty ids"),
+        pytest.param(b"bad:x:1:y:", id="a group that is no number"),
+        pytest.param(b"bad:x:-1:1:", id="a negative id"),
+        pytest.param(b"bad:x:4294967295:1:", id="an id that no chown takes"),
+        pytest.param(b"bad:x:" + b"9" * 5000 + b":1:", id="an id of thousands of digits"),
+        pytest.param("bad:x:²:1:".encode(), id="a digit of another kind"),
+        pytest.param(b"#bad:x:1:1:", id="a comment"),
+        pytest.param(b":x:1:1:", id="no name"),
+        pytest.param(b"+::::::", id="the mark of a name service"),
+        pytest.param(b"\xff\x00:x:1:1:", id="bytes that are no text"),
+    ],
+)
+def test_a_line_that_makes_no_sense_is_passed_over(line: bytes) -> None:
+    users = UserDatabase(line + b"\nroot:x:0:0::/root:\n", b"bad:x:" + b"9" * 5000 + b":root\nbad\nbad:x:y:root\n")
+    assert users.identity("root") == Identity(0, 0, (0,), "/root")
+    with pytest.raises(BuildError):
+        users.identity("bad")
+
+
+def test_a_large_file_takes_no_time_worth_mentioning() -> None:
+    count = 100_000
+    passwd = b"".join(b"u%d:x:%d:%d::/h:\n" % (n, n, n) for n in range(count))
+    group = b"all:x:9:" + b",".join(b"u%d" % n for n in range(count)) + b"\n"
+    users = UserDatabase(passwd, group)
+    assert users.identity(f"u{count - 1}") == Identity(count - 1, count - 1, (count - 1, 9), "/h")
+
+
+@settings(derandomize=True, max_examples=200)
+@given(st.binary(max_size=200), st.binary(max_size=200), st.text(max_size=12))
+def test_whatever_the_files_hold_the_answer_is_an_id_or_an_error(passwd: bytes, group: bytes, text: str) -> None:
+    try:
+        found = UserDatabase(passwd, group).identity(text)
+    except BuildError:
+        return
+    assert all(0 <= number < 2**32 - 1 for number in (found.uid, found.gid, *found.groups))
