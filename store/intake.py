@@ -122,15 +122,10 @@ class LayerStack:
 
     def put_tar(self, raw: Readable, diff_id: Digest | None) -> LayerBlob:
         """The next layer, from a tar that is compressed in whatever way; gzip and zstd stay as they are, all else
-        becomes gzip. `diff_id` None: whatever it is. Raises DigestMismatch, InvalidImage.
+        becomes gzip. `diff_id` None: whatever it is. The blob depends on the tar alone, so it is read even where the
+        layer is known: the store may have got it in another compression. Raises DigestMismatch, InvalidImage.
         """
         store = self._store
-        if diff_id is not None:
-            chain, known = self._next(diff_id)
-            stored = [blob for blob in store.changesets.blobs_of(diff_id) if store.blobs.has(blob.digest)]
-            if known is not None and stored:
-                self._advance(chain, known)
-                return min(stored, key=lambda blob: blob.compression is not Compression.GZIP)
         scratch = store.ingest.new_path()
         peeked = Peeked(raw)
         compression = sniff(peeked.start)
