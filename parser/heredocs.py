@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, replace
 
 _WORD = re.compile(r"\d*<<(-?)([^<]+)")
-_KEYWORD = re.compile(r"(?:onbuild\s+)?(?:run|copy|add)(?=\s)", re.IGNORECASE)
+_KEYWORD = re.compile(r"\s*(?:onbuild\s+)?(?:run|copy|add)(?=\s)", re.IGNORECASE)
 _FLAG = re.compile(r"\s+--\S+")
 
 

@@ -166,7 +166,7 @@ def _type(word: Word) -> MountType:
     if "$" in word.text:
         raise ParseError("the type of a mount cannot use variables", word.span)
     for known in get_args(MountType):
-        if word.text == known:
+        if word.text.lower() == known:
             kind: MountType = known
             return kind
     similar = suggest(word.text, get_args(MountType))
@@ -284,12 +284,11 @@ class _Options:
         return int(text, 8)
 
     def _sharing(self) -> Sharing:
-        text = self._text("sharing")
-        match text:
-            case None:
-                return "shared"
+        text = self._text("sharing") or "shared"
+        sharing = text.lower()
+        match sharing:
             case "shared" | "private" | "locked":
-                return text
+                return sharing
             case _:
                 raise self._bad("sharing", text, "shared, private or locked")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lark import Lark, Tree
 from lark.exceptions import UnexpectedInput
+from lark.lexer import PatternRE, TerminalDef
 
 from parser.errors import ParseError
 from parser.instructions import Arg, Buildfile, From, Instruction, Maintainer, Onbuild, Stage
@@ -25,9 +27,23 @@ MAX_STAGES = 1000
 
 
 @cache
-def _grammar() -> Lark:
+def _grammar(escape: str) -> Lark:
     text = Path(__file__).with_name("buildfile.lark").read_text(encoding="utf-8")
-    return Lark(text, parser="lalr", lexer="contextual", propagate_positions=False, maybe_placeholders=False)
+
+    def edit(terminal: TerminalDef) -> None:
+        # In pairs the recipe's escape character keeps a quote from ending a string; flags always have the backslash.
+        if terminal.name == "QUOTED":
+            pattern = terminal.pattern.value.replace(r"\\", re.escape(escape))
+            terminal.pattern = PatternRE(pattern, terminal.pattern.flags)
+
+    return Lark(
+        text,
+        parser="lalr",
+        lexer="contextual",
+        propagate_positions=False,
+        maybe_placeholders=False,
+        edit_terminals=edit,
+    )
 
 
 def _parse(lines: Lines) -> Tree[Token]:
@@ -36,7 +52,7 @@ def _parse(lines: Lines) -> Tree[Token]:
     if len(lines.lines) > MAX_INSTRUCTIONS:
         raise ParseError(f"more than the limit of {MAX_INSTRUCTIONS} instructions", lines.span(0, 0))
     try:
-        return _grammar().parse(lines.text)
+        return _grammar(lines.directives.escape).parse(lines.text)
     except UnexpectedInput as error:
         offset = error.pos_in_stream if isinstance(error.pos_in_stream, int) and error.pos_in_stream >= 0 else 0
         raise ParseError("this cannot be read as an instruction", lines.span(offset, offset + 1)) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from parser.errors import ExpansionError
+from parser.globs import Glob
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 MAX_RESULT = 1 << 20  # characters of one expanded word
 MAX_BODY = 16 << 20  # characters of one expanded heredoc
 MAX_DEPTH = 64  # of ${a:-${b:-…}}
-_MAX_WORK = 20_000_000  # comparisons of one pattern
 _SPECIAL = frozenset("@*#?-$!0")
 
 
@@ -74,7 +74,7 @@ class _Expander:
         return self._until("", raw=False)
 
     def _until(self, stop: str, *, raw: bool) -> list[tuple[str, bool]]:
-        """Expand up to a stop character, which is taken; `raw` keeps escapes, for patterns."""
+        """Expand up to a stop character, which is taken; `raw` keeps escapes, as backslashes, for patterns."""
         pieces: list[tuple[str, bool]] = []
         text = self._text
         while self._at < len(text):
@@ -83,7 +83,7 @@ class _Expander:
                 self._at += 1
                 return pieces
             if character == "'" and self._quotes:
-                self._add(pieces, self._single(raw), quoted=True)
+                self._add(pieces, self._single(), quoted=True)
             elif character == '"' and self._quotes:
                 self._add(pieces, self._double(raw), quoted=True)
             elif character == "$":
@@ -106,15 +106,13 @@ class _Expander:
             raise self._error(f"a word expands to more than the limit of {self._limit} characters")
         pieces.append((text, quoted))
 
-    def _single(self, raw: bool) -> str:
+    def _single(self) -> str:
         start = self._at
         end = self._text.find("'", start + 1)
         if end < 0:
             raise self._error("unexpected end of the word while looking for a matching single quote")
         self._at = end + 1
-        inner = self._text[start + 1 : end]
-        # In a pattern what is quoted means itself.
-        return "".join(f"\\{character}" for character in inner) if raw else inner
+        return self._text[start + 1 : end]
 
     def _double(self, raw: bool) -> str:
         out: list[str] = []
@@ -130,16 +128,13 @@ class _Expander:
                 continue
             self._at += 1
             if character == self._escape:
+                if raw:
+                    out.append("\\")
                 following = text[self._at : self._at + 1]
-                if not following:
-                    break
-                self._at += 1
-                if following in ('"', "$", self._escape):
-                    out.append(f"\\{following}" if raw else following)
-                else:
-                    out.append(character + following)
-            else:
-                out.append(character)
+                if following and following in ('"', "$", self._escape):
+                    self._at += 1
+                    character = following
+            out.append(character)
         raise self._error("unexpected end of the word while looking for a matching double quote")
 
     def _dollar(self) -> str:
@@ -199,10 +194,10 @@ class _Expander:
         if greedy:
             self._at += 1
         if modifier == "/":
-            pattern = _Glob(self._pattern("/"))
-            replacement = self._word()
-            return pattern.replace(value or "", replacement, every=greedy)
-        pattern = _Glob(self._pattern("}"))
+            pattern = Glob(self._raw("/"))
+            # The replacement keeps its backslashes, as in BuildKit: there is no other way to write one.
+            return pattern.replace(value or "", self._raw("}"), every=greedy, limit=self._limit)
+        pattern = Glob(self._raw("}"))
         if modifier == "#":
             return pattern.strip_start(value or "", longest=greedy)
         return pattern.strip_end(value or "", longest=greedy)
@@ -216,90 +211,8 @@ class _Expander:
     def _word(self) -> str:
         return "".join(text for text, _ in self._until("}", raw=False))
 
-    def _pattern(self, stop: str) -> str:
+    def _raw(self, stop: str) -> str:
         return "".join(text for text, _ in self._until(stop, raw=True))
 
     def _error(self, message: str) -> ExpansionError:
         return ExpansionError(message, min(self._at, len(self._text)))
-
-
-class _Glob:
-    """A pattern of `*`, `?` and characters, `\\` taking the meaning from the next one. `[` means itself."""
-
-    def __init__(self, pattern: str) -> None:
-        self._items: list[str | None] = []  # a character; "" for any one; None for any number of any
-        position = 0
-        while position < len(pattern):
-            character = pattern[position]
-            position += 1
-            if character == "*":
-                self._items.append(None)
-            elif character == "?":
-                self._items.append("")
-            else:
-                if character == "\\" and position < len(pattern):
-                    character = pattern[position]
-                    position += 1
-                self._items.append(character)
-        self._work = 0
-
-    def strip_start(self, value: str, *, longest: bool) -> str:
-        """The value without a prefix that matches."""
-        ends = self._ends(value, 0, self._items)
-        return value if not ends else value[(max(ends) if longest else min(ends)) :]
-
-    def strip_end(self, value: str, *, longest: bool) -> str:
-        """The value without a suffix that matches."""
-        ends = self._ends(value[::-1], 0, self._items[::-1])
-        return value if not ends else value[: len(value) - (max(ends) if longest else min(ends))]
-
-    def replace(self, value: str, replacement: str, *, every: bool) -> str:
-        """The value with the first match, or every one, replaced; each match as long as can be."""
-        out = []
-        position = 0
-        while position <= len(value):
-            ends = self._ends(value, position, self._items)
-            end = max(ends, default=-1)
-            if end > position or (end == position and not self._items):
-                out.append(replacement)
-                position = end
-                if not every or end == len(value):
-                    break
-            else:
-                out.append(value[position : position + 1])
-                position += 1
-        out.append(value[position:])
-        result = "".join(out)
-        if len(result) > MAX_RESULT:
-            raise ExpansionError(f"a word expands to more than the limit of {MAX_RESULT} characters")
-        return result
-
-    def _ends(self, value: str, start: int, items: list[str | None]) -> set[int]:
-        """All places where a match that begins at `start` can end: every state of the pattern is followed at once."""
-        states = {0}
-        ends: set[int] = set()
-        position = start
-        while states:
-            closure = set(states)
-            for state in sorted(states):
-                while state < len(items) and items[state] is None:
-                    state += 1
-                    closure.add(state)
-            if len(items) in closure:
-                ends.add(position)
-            if position >= len(value):
-                break
-            self._work += len(closure)
-            if self._work > _MAX_WORK:
-                raise ExpansionError("a pattern takes too long to match", 0)
-            character = value[position]
-            states = set()
-            for state in closure:
-                if state < len(items):
-                    item = items[state]
-                    if item is None:
-                        states.add(state)
-                    elif item in ("", character):
-                        states.add(state + 1)
-            position += 1
-        return ends

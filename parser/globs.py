@@ -1,0 +1,106 @@
+"""The patterns of `${X#…}`, `${X%…}` and `${X/…/…}`.
+
+`*` is any text, `?` any character, a backslash takes the meaning from `*`, `?` and itself, or lets `}` and `/` be part of
+the pattern; everything else, `[` too, means itself.
+
+A pattern is a sequence of pieces between its stars. Taking the nearest place for each piece never loses a match, so no
+place is tried twice: what is not found after one start is not found after a later one.
+"""
+
+from __future__ import annotations
+
+import re
+
+from parser.errors import ExpansionError
+
+MAX_WORK = 1 << 26  # characters of a value times those of a pattern
+
+
+class Glob:
+    """A compiled pattern. Raises ExpansionError for one that is none."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pieces = _pieces(pattern)
+        self._length = sum(map(len, self._pieces))
+
+    def strip_start(self, value: str, *, longest: bool) -> str:
+        """The value without a prefix that matches."""
+        self._check(value)
+        first, rest = _expressions(self._pieces, longest=longest)
+        start = first.match(value)
+        end = rest.match(value, start.end()) if start is not None else None
+        return value if end is None else value[end.end() :]
+
+    def strip_end(self, value: str, *, longest: bool) -> str:
+        """The value without a suffix that matches."""
+        reversed_value = value[::-1]
+        pieces = [piece[::-1] for piece in reversed(self._pieces)]
+        self._check(value)
+        first, rest = _expressions(pieces, longest=longest)
+        start = first.match(reversed_value)
+        end = rest.match(reversed_value, start.end()) if start is not None else None
+        return value if end is None else value[: len(value) - end.end()]
+
+    def replace(self, value: str, replacement: str, *, every: bool, limit: int) -> str:
+        """The value with the first match, or every one, replaced; a match begins early and is as long as can be."""
+        self._check(value)
+        first, rest = _expressions(self._pieces, longest=True)
+        out: list[str] = []
+        size = 0
+        done = position = 0  # what is written, and where to look
+        while position <= len(value):
+            start = first.search(value, position)
+            end = rest.match(value, start.end()) if start is not None else None
+            if start is None or end is None:
+                break
+            # An empty match right behind another one is none.
+            if end.end() > done or start.start() == 0:
+                out += [value[done : start.start()], replacement]
+                size += start.start() - done + len(replacement)
+                done = end.end()
+                if not every:
+                    break
+            if size > limit:
+                raise ExpansionError(f"a word expands to more than the limit of {limit} characters")
+            position = max(end.end(), start.start() + 1)
+        return "".join([*out, value[done:]])
+
+    def _check(self, value: str) -> None:
+        if len(value) * self._length > MAX_WORK:
+            raise ExpansionError("a pattern takes too long to match")
+
+
+# A piece: its characters, None for any one.
+_Piece = list[str | None]
+
+
+def _pieces(pattern: str) -> list[_Piece]:
+    pieces: list[_Piece] = [[]]
+    position = 0
+    while position < len(pattern):
+        character = pattern[position]
+        position += 1
+        match character:
+            case "*":
+                pieces.append([])
+            case "?":
+                pieces[-1].append(None)
+            case "\\":
+                following = pattern[position : position + 1]
+                position += 1
+                if following not in ("*", "?", "\\", "}", "/"):
+                    raise ExpansionError(f"invalid escape \\{following} in the pattern {pattern!r}")
+                pieces[-1].append(following)
+            case _:
+                pieces[-1].append(character)
+    return pieces
+
+
+def _expressions(pieces: list[_Piece], *, longest: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """The expression of the piece before the first star, and that of all behind it."""
+    first, *rest = ("".join("." if item is None else re.escape(item) for item in piece) for piece in pieces)
+    if not rest:
+        return re.compile(first, re.DOTALL), re.compile("")
+    *middle, last = rest
+    nearest = "".join(f"(?>.*?{piece})" for piece in middle if piece)
+    return re.compile(first, re.DOTALL), re.compile(f"{nearest}{'.*' if longest else '.*?'}{last}", re.DOTALL)
