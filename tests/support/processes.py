@@ -1,90 +1,122 @@
-"""Builds in progress: started, waited for until they say something, signalled, and looked for afterwards."""
+"""Builds in the middle of something: what they have started, and whether all of it ends."""
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import subprocess
 import time
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from tests.support.cli import Done
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.cli import Pybuild
 
-DEADLINE_SECONDS = 60.0
-GONE_SECONDS = 2.0  # after which nothing of a build that ended may be left
+
+@dataclass(frozen=True)
+class Process:
+    """A process that was seen. `fd` is a pidfd: it names this one, whoever gets the number later."""
+
+    pid: int
+    parent: int
+    command: str
+    fd: int
 
 
-class Running:
-    """A build in progress."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-        self.text = ""
-
-    def read_until(self, words: str) -> None:
-        """Read what the build prints, up to a line that contains `words`."""
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self.text += line.decode("utf-8", "replace")
-            if words in self.text:
-                return
-        raise AssertionError(f"the build ended before it said {words!r}:\n{self.text}")
-
-    def send(self, number: int) -> None:
-        """Signal pybuild itself, not its workers."""
-        os.kill(self._process.pid, number)
-
-    def wait(self) -> int:
-        """Wait for the end; answer the exit status, or minus the number of the signal."""
-        assert self._process.stderr is not None
-        self.text += self._process.stderr.read().decode("utf-8", "replace")
-        return self._process.wait(DEADLINE_SECONDS)
-
-
-@contextmanager
-def running_until(words: str, pybuild: Pybuild, *arguments: object) -> Iterator[Running]:
-    """Start a build, and wait until it prints `words`."""
-    process = subprocess.Popen(
-        [*pybuild.command, *map(str, arguments)],
-        env=pybuild.env(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        running = Running(process)
-        running.read_until(words)
-        yield running
-    finally:
-        process.kill()
-        process.wait()
-
-
-def leftovers(command: str, place: Path) -> list[str]:
-    """Processes whose command line holds `command` and mounts below `place` that are still there after 2 seconds."""
-    deadline = time.monotonic() + GONE_SECONDS
-    while found := [*_processes(command), *_mounts(place)]:
-        if time.monotonic() > deadline:
-            return found
-    return []
-
-
-def _processes(command: str) -> list[str]:
-    found = []
-    for pid in os.listdir("/proc"):
-        if pid.isdigit():
+def _all() -> Iterator[tuple[int, int]]:
+    """Number and parent of each process. proc_pid_stat(5)."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
             try:
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            except OSError:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    yield int(name), int(file.read().rpartition(b") ")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
                 continue
-            if command in words:
-                found.append(f"{pid} {words}")
+
+
+def descendants(pid: int) -> list[Process]:
+    """A process's children and theirs, parents first."""
+    children: dict[int, list[int]] = {}
+    for child, parent in _all():
+        children.setdefault(parent, []).append(child)
+    found = []
+    pending = [(child, pid) for child in children.get(pid, [])]
+    while pending:
+        child, parent = pending.pop(0)
+        pending += [(below, child) for below in children.get(child, [])]
+        try:
+            fd = os.pidfd_open(child)
+            with open(f"/proc/{child}/cmdline", "rb") as file:
+                command = file.read().replace(b"\0", b" ").decode()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found.append(Process(child, parent, command, fd))
     return found
 
 
-def _mounts(place: Path) -> list[str]:
-    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {place}/" in line]
+def survivors(processes: list[Process], within: float) -> list[str]:
+    """The commands of those that have not ended after so many seconds."""
+    poll = select.poll()
+    left = {process.fd: process for process in processes}
+    for fd in left:
+        poll.register(fd, select.POLLIN)
+    deadline = time.monotonic() + within
+    while left and (remaining := deadline - time.monotonic()) > 0:
+        for fd, _ in poll.poll(remaining * 1000):
+            poll.unregister(fd)
+            del left[fd]
+    for process in processes:
+        os.close(process.fd)
+    return [process.command for process in left.values()]
+
+
+class Running:
+    """A build with --progress=json that goes on."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._lines: list[str] = []
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_for(self, event: str, text: str = "") -> None:
+        """Go on until an event of this kind whose data or instruction holds the text."""
+        assert self._process.stderr is not None
+        for raw in self._process.stderr:
+            line = raw.decode()
+            self._lines.append(line)
+            if line.startswith("{"):
+                fields = json.loads(line)
+                if fields["event"] == event and text in fields.get("data", fields.get("instruction", "")):
+                    return
+        raise AssertionError("the build has ended: " + "".join(self._lines))
+
+    def end(self) -> Done:
+        """Wait for the end."""
+        assert self._process.stderr is not None and self._process.stdout is not None
+        rest = self._process.stderr.read().decode()
+        status = self._process.wait()
+        return Done(status, self._process.stdout.read().decode(), "".join(self._lines) + rest)
+
+
+@contextmanager
+def running(pybuild: Pybuild, *arguments: object) -> Iterator[Running]:
+    """Start a build in a process group of its own, and see to it that it ends."""
+    command = [*pybuild.command, "--progress=json", *map(str, arguments)]
+    process = subprocess.Popen(
+        command, env=pybuild.env(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield Running(process)
+    finally:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,257 @@
+"""However a build ends, nothing of it goes on, and the store is whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import SCRIPT, Pybuild, write_context
+from tests.support.processes import Process, descendants, running, survivors
+
+GRACE = 2.0  # seconds
+BASE = "FROM pybuild.test/base\n"
+# Deaf to polite signals, and with children that have left the family.
+STUBBORN = (
+    "RUN trap '' TERM INT HUP; (setsid sh -c \"trap '' TERM INT HUP; sleep 1000\" &); (sleep 1001 &);"
+    " mkdir -p /made/deep; echo ready; sleep 1002; echo survived\n"
+)
+
+
+def mounts_of(pybuild: Pybuild) -> list[str]:
+    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(pybuild.root) in line]
+
+
+def cgroups() -> set[str]:
+    done = subprocess.run(["find", "/sys/fs/cgroup", "-type", "d"], capture_output=True, text=True)
+    return set(done.stdout.splitlines())
+
+
+def left_in(pybuild: Pybuild) -> list[str]:
+    return os.listdir(pybuild.root / "ingest")
+
+
+@pytest.fixture
+def stubborn(tmp_path: Path) -> Path:
+    return write_context(tmp_path / "context", BASE + "RUN echo kept > /kept\n" + STUBBORN)
+
+
+def assert_goes_on(pybuild: Pybuild, context: Path) -> None:
+    """The store is whole, the step before is kept, and another one in place of the stubborn one can be built."""
+    pybuild.assert_whole()
+    (context / "Buildfile").write_text(BASE + "RUN echo kept > /kept\nRUN mkdir -p /made/deep\n")
+    assert pybuild("--progress=json", context).finished() == {
+        "RUN echo kept > /kept": True, "RUN mkdir -p /made/deep": False,
+    }  # fmt: skip
+
+
+SIGNALS = {
+    "SIGINT": (signal.SIGINT, 130, "error: interrupted"),
+    "SIGTERM": (signal.SIGTERM, 143, "error: ended by SIGTERM"),
+    "SIGHUP": (signal.SIGHUP, 129, "error: ended by SIGHUP"),
+}
+
+
+@pytest.mark.parametrize(("number", "status", "message"), SIGNALS.values(), ids=SIGNALS)
+def test_a_signal_ends_a_build_and_all_it_started(
+    pybuild: Pybuild, stubborn: Path, number: signal.Signals, status: int, message: str
+) -> None:
+    before = cgroups()
+    with running(pybuild, stubborn) as build:
+        build.wait_for("step_output", "ready")
+        started = descendants(build.pid)
+        assert sum("sleep 100" in process.command for process in started) >= 3
+        os.kill(build.pid, number)
+        done = build.end()
+        assert survivors(started, GRACE) == []
+    assert done.status == status
+    assert done.err.endswith(message + "\n")
+    assert "survived" not in done.err.replace("echo survived", "") and "Traceback" not in done.err
+    assert left_in(pybuild) == []
+    assert mounts_of(pybuild) == []
+    assert cgroups() <= before
+    assert_goes_on(pybuild, stubborn)
+
+
+def test_ctrl_c_reaches_the_whole_group(pybuild: Pybuild, stubborn: Path) -> None:
+    with running(pybuild, stubborn) as build:
+        build.wait_for("step_output", "ready")
+        started = descendants(build.pid)
+        os.killpg(build.pid, signal.SIGINT)
+        assert build.end().status == 130
+        assert survivors(started, GRACE) == []
+    assert left_in(pybuild) == []
+    pybuild.assert_whole()
+
+
+def test_an_impatient_user_loses_nothing(pybuild: Pybuild, stubborn: Path) -> None:
+    with running(pybuild, stubborn) as build:
+        build.wait_for("step_output", "ready")
+        started = descendants(build.pid)
+        for _ in range(2):
+            os.kill(build.pid, signal.SIGINT)
+        assert build.end().status == 130
+        assert survivors(started, GRACE) == []
+    assert_goes_on(pybuild, stubborn)
+
+
+def test_a_signal_ends_a_copy(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "context", BASE + "COPY big /\n")
+    with open(context / "big", "wb") as file:
+        file.truncate(8 << 30)
+    with running(pybuild, context) as build:
+        build.wait_for("step_started", "COPY")
+        os.kill(build.pid, signal.SIGTERM)
+        assert build.end().status == 143
+        assert descendants(build.pid) == []
+    assert left_in(pybuild) == []
+    pybuild.assert_whole()
+
+
+def test_a_signal_before_anything_runs(tmp_path: Path, pybuild: Pybuild) -> None:
+    recipe = tmp_path / "recipe"
+    context = write_context(tmp_path / "context", BASE)
+    recipe.write_text(BASE + "".join(f"ENV a{number}=$a\n" for number in range(50_000)))
+    with running(pybuild, "-f", recipe, context) as build:
+        while not os.path.exists(pybuild.root / "ingest") or not left_in(pybuild):
+            os.sched_yield()
+        os.kill(build.pid, signal.SIGINT)
+        done = build.end()
+    assert (done.status, done.err) == (130, "error: interrupted\n")
+    pybuild.assert_whole()
+
+
+# -- kill -9
+
+
+def find(processes: list[Process], what: str) -> Process:
+    """One of the processes of a build in the middle of a RUN."""
+    sandbox = next(process for process in processes if "builder.sandbox.worker" in process.command)
+    keeper = next(process for process in processes if process.parent == sandbox.pid)
+    first = next(process for process in processes if process.parent == keeper.pid)
+    match what:
+        case "the sandbox worker":
+            return sandbox
+        case "its keeper":
+            return keeper
+        case "process 1 of the step":
+            return first
+        case "the command":
+            return next(process for process in processes if process.parent == first.pid and "trap" in process.command)
+        case _:
+            return next(process for process in processes if "builder.workers.job_worker" in process.command)
+
+
+def test_nothing_outlives_kill_9(pybuild: Pybuild, stubborn: Path) -> None:
+    with running(pybuild, stubborn) as build:
+        build.wait_for("step_output", "ready")
+        started = descendants(build.pid)
+        os.kill(build.pid, signal.SIGKILL)
+        build.end()
+        assert survivors(started, GRACE) == []
+    assert mounts_of(pybuild) == []
+    assert_goes_on(pybuild, stubborn)
+
+
+VICTIMS = {
+    "the sandbox worker": "error: the sandbox worker has ended",
+    "its keeper": "error: the step was killed",
+    "process 1 of the step": "error: the step was killed",
+    "the command": "error: RUN was ended by signal SIGKILL",
+}
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_a_killed_part_of_a_step_fails_the_build(pybuild: Pybuild, stubborn: Path, victim: str) -> None:
+    with running(pybuild, stubborn) as build:
+        build.wait_for("step_output", "ready")
+        started = descendants(build.pid)
+        os.kill(find(started, victim).pid, signal.SIGKILL)
+        done = build.end()
+        assert survivors(started, GRACE) == []
+    assert done.status == 1
+    assert f"Buildfile:3:1: {VICTIMS[victim]}" in done.err and "Traceback" not in done.err
+    assert left_in(pybuild) == []
+    assert_goes_on(pybuild, stubborn)
+
+
+def test_a_killed_job_worker_fails_the_build(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "context", BASE + "COPY big /\n")
+    with open(context / "big", "wb") as file:
+        file.truncate(8 << 30)
+    with running(pybuild, context) as build:
+        build.wait_for("step_started", "COPY")
+        while not (started := [one for one in descendants(build.pid) if "builder.workers" in one.command]):
+            os.sched_yield()
+        os.kill(started[0].pid, signal.SIGKILL)
+        done = build.end()
+        assert survivors(started, GRACE) == []
+    assert done.status == 1
+    assert "Buildfile:2:1: error: a worker process has ended" in done.err
+    assert left_in(pybuild) == []
+    pybuild.assert_whole()
+
+
+# -- the end of a command
+
+
+def test_what_a_command_leaves_behind_is_ended_with_it(tmp_path: Path, pybuild: Pybuild) -> None:
+    daemons = "for i in 1 2 3 4 5 6 7 8 9; do (trap '' TERM; setsid sleep 1000 &); done"
+    context = write_context(tmp_path / "context", BASE + f"RUN {daemons}; echo ready\nRUN ls -d /proc/[0-9]*\n")
+    with running(pybuild, context) as build:
+        build.wait_for("step_output", "ready")
+        started = [one for one in descendants(build.pid) if "sleep" in one.command]
+        done = build.end()
+        # They held its pipes, and the build did not wait for them.
+        assert survivors(started, GRACE) == []
+    assert done.status == 0
+    pybuild.assert_whole()
+
+
+# -- kill -9 at a chosen system call of the main process
+
+RECIPE = BASE + "WORKDIR /a\nCOPY file .\nRUN echo made > made\n"
+POINTS = (
+    ("mkdir", 3), ("rename", 1), ("rename", 6), ("rename", 12), ("fsync", 1), ("syncfs", 1), ("pwrite64", 12),
+    ("pwrite64", 70), ("pwrite64", 110), ("sendto", 3),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path) -> tuple[Path, str, bytes]:
+    """A context, and the digest and archive of an undisturbed build of it."""
+    directory = tmp_path_factory.mktemp("golden")
+    context = write_context(directory / "context", RECIPE, file="content")
+    root = directory / "store"
+    shutil.copytree(store_with_base, root, symlinks=True)
+    archive = directory / "app.tar"
+    done = Pybuild(root, {"SOURCE_DATE_EPOCH": "1000"})("-t", "app", "-o", f"type=oci,dest={archive}", context)
+    return context, done.out, archive.read_bytes()
+
+
+def assert_undamaged(pybuild: Pybuild) -> None:
+    """No object is damaged. A file whose row was not written yet may lie around: it is no part of any object."""
+    assert " 0 damaged" in pybuild("fsck").out
+    assert left_in(pybuild) == []
+
+
+@pytest.mark.parametrize(("call", "count"), POINTS, ids=[f"{call} {count}" for call, count in POINTS])
+def test_a_build_goes_on_after_kill_9_at_a_system_call(
+    tmp_path: Path, pybuild: Pybuild, golden: tuple[Path, str, bytes], call: str, count: int
+) -> None:
+    context, digest, archive = golden
+    output = tmp_path / "app.tar"
+    output.write_bytes(b"of an earlier build")
+    arguments = ("-t", "app", "-o", f"type=oci,dest={output}", context)
+    inject = ("strace", "-qq", "-o", os.devnull, "-e", f"inject={call}:signal=SIGKILL:when={count}")
+    killed = Pybuild(pybuild.root, {"SOURCE_DATE_EPOCH": "1000"}, (*inject, SCRIPT)).run(*arguments)
+    assert killed.status == -signal.SIGKILL, killed.err
+    assert output.read_bytes() == b"of an earlier build"
+    assert_undamaged(pybuild)
+    assert pybuild(*arguments, SOURCE_DATE_EPOCH="1000").out == digest
+    assert output.read_bytes() == archive
+    assert_undamaged(pybuild)
