@@ -15,11 +15,22 @@ def show(error: Exception, source: Source | None = None) -> None:
     """Print an error that is somebody's mistake or the machine's, on standard error."""
     span: Span | None = getattr(error, "span", None)
     source = getattr(error, "source", None) or source
-    message = f"error: {_text(error)}"
+    message = visible(f"error: {_text(error)}")
     if span is not None and source is not None:
-        message = f"{source.filename}:{span.line}:{span.column}: {message}\n{source.excerpt(span)}"
+        message = f"{visible(source.filename)}:{span.line}:{span.column}: {message}\n{source.excerpt(span)}"
     hint = getattr(error, "hint", None)
-    print(message + (f"\nhint: {hint}" if hint else ""), file=sys.stderr)
+    print(message + (f"\nhint: {visible(hint)}" if hint else ""), file=sys.stderr)
+
+
+def visible(text: str) -> str:
+    """Text for one line of a terminal. Names of strangers are in it, which could write anywhere on it."""
+    return "".join(character if character.isprintable() else _code(character) for character in text)
+
+
+def _code(character: str) -> str:
+    """\\xNN; a byte that is no UTF-8 has come as a surrogate."""
+    number = ord(character)
+    return f"\\x{number - 0xDC00 if 0xDC80 <= number <= 0xDCFF else number:02x}"
 
 
 def _text(error: Exception) -> str:
