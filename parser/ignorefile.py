@@ -11,26 +11,33 @@ import posixpath
 import re
 from dataclasses import dataclass
 
+from parser.deepmatch import DeepPattern
 from parser.errors import PatternError
 from parser.patterns import compile_segment
 
 _ANY = None  # the component `**`
+_SPECIAL = frozenset("*?[\\")
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """One line. `segments` holds a literal, an expression, or None for `**`."""
+    """One line. `segments` holds a literal, an expression, or None for `**`; or `deep` is the pattern."""
 
     line: str
     exclude: bool
     segments: tuple[str | re.Pattern[str] | None, ...]
+    deep: DeepPattern | None = None
 
     def matches(self, path: list[str]) -> bool:
         """Whether the pattern matches the path or one of its parents."""
-        return bool(self._run(path)[1])
+        if self.deep is not None:
+            return self.deep.run("/".join(path))[0]
+        return self._run(path)[1]
 
     def may_match_below(self, path: list[str]) -> bool:
         """Whether the pattern can match something below a directory."""
+        if self.deep is not None:
+            return self.deep.run("/".join(path))[1]
         states, accepted = self._run(path)
         return accepted or bool(states)
 
@@ -91,7 +98,7 @@ class IgnoreFile:
                 # The root itself cannot be left out; moby drops such lines too.
                 continue
             try:
-                rules.append(_Rule(line.strip(), exclude, _segments(clean)))
+                rules.append(_rule(line.strip(), exclude, clean))
             except PatternError as error:
                 raise PatternError(f"ignore file, line {number}: {error}") from None
         return IgnoreFile(tuple(rules))
@@ -124,30 +131,31 @@ class IgnoreFile:
         return None
 
 
+def _rule(line: str, exclude: bool, pattern: str) -> _Rule:
+    """Compile a clean pattern. Raises PatternError.
+
+    moby takes `**` for whole directories, with two exceptions at the ends: `**name`, with nothing special behind it, is
+    any path that ends so, and `name**` any that begins so.
+    """
+    if pattern.startswith("**") and not pattern.startswith("**/") and not _SPECIAL & set(pattern[2:]):
+        pattern = f"**/*{pattern[2:]}" if pattern != "**" else pattern
+    elif pattern.startswith("**"):
+        pattern = "**/" + pattern[2:].removeprefix("/")
+    if pattern.endswith("**") and not pattern.endswith("/**") and pattern != "**":
+        pattern = pattern[:-1]
+    if any("**" in part and part != "**" for part in pattern.split("/")):
+        return _Rule(line, exclude, (), DeepPattern.compile(pattern))
+    return _Rule(line, exclude, _segments(pattern))
+
+
 def _segments(pattern: str) -> tuple[str | re.Pattern[str] | None, ...]:
     found: list[str | re.Pattern[str] | None] = []
     for part in pattern.split("/"):
         if part == "**":
             if not found or found[-1] is not _ANY:
                 found.append(_ANY)
-        elif "**" in part:
-            found += _glued(part)
-        elif any(character in part for character in "*?[\\"):
+        elif _SPECIAL & set(part):
             found.append(compile_segment(part))
         else:
             found.append(part)
     return tuple(found)
-
-
-def _glued(part: str) -> list[str | re.Pattern[str] | None]:
-    """`a**b`: moby lets `**` stand for whole directories here, so it is `a` and `b` as one name or with any between.
-
-    The common forms are `**.ext`, the same as `**/*.ext` and `*.ext` at any depth, and `dir**`.
-    """
-    before, _, after = part.partition("**")
-    after = after.lstrip("*")
-    if not before:
-        return [_ANY, compile_segment("*" + after)]
-    if not after:
-        return [compile_segment(before + "*")]
-    raise PatternError(f"** inside of the name {part!r} is not supported")

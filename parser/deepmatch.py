@@ -1,0 +1,94 @@
+"""Ignore patterns with `**` inside of a name, such as `a**b` or `src**/x`, matched character by character.
+
+There `**`, and a slash behind it, stand for nothing or for anything that ends in a slash, so `a**b` is `ab`, `a/b` and
+`ax/y/b`. A pattern of names cannot say that; all states of the pattern are followed at once instead, so that the time is
+the length of the pattern times that of the path.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from parser.errors import PatternError
+from parser.patterns import compile_segment
+
+_STAR = "*"
+_DEEP = "**"
+
+
+@dataclass(frozen=True, slots=True)
+class DeepPattern:
+    """A compiled pattern: `*`, `**`, or an expression for one character."""
+
+    items: tuple[str | re.Pattern[str], ...]
+
+    @staticmethod
+    def compile(pattern: str) -> DeepPattern:
+        """Read a clean pattern. Raises PatternError."""
+        items: list[str | re.Pattern[str]] = []
+        position = 0
+        while position < len(pattern):
+            if pattern.startswith("**", position):
+                position += 2
+                position += pattern.startswith("/", position)
+                items.append(_DEEP if position < len(pattern) else _STAR)
+                continue
+            if pattern[position] == "*":
+                items.append(_STAR)
+                position += 1
+                continue
+            end = _one(pattern, position)
+            part = pattern[position:end]
+            items.append(re.compile("/") if part == "/" else compile_segment(part))
+            position = end
+        return DeepPattern(tuple(items))
+
+    def run(self, path: str) -> tuple[bool, bool]:
+        """Whether the path or one of its parents matches, and whether something below the path may."""
+        end = len(self.items)
+        states = self._closure({0})
+        for position, character in enumerate(f"{path}/"):
+            if character == "/" and position and end in states:
+                return True, True
+            following = set()
+            for state in states:
+                if state == end:
+                    continue
+                item = self.items[state]
+                if item == _DEEP:
+                    following.add(state)
+                    if character == "/":
+                        following.add(state + 1)
+                elif item == _STAR:
+                    if character != "/":
+                        following.add(state)
+                elif isinstance(item, re.Pattern) and item.fullmatch(character):
+                    following.add(state + 1)
+            states = self._closure(following)
+        return False, bool(states)
+
+    def _closure(self, states: set[int]) -> set[int]:
+        found = set(states)
+        for state in states:
+            while state < len(self.items) and isinstance(self.items[state], str):
+                state += 1
+                found.add(state)
+        return found
+
+
+def _one(pattern: str, position: int) -> int:
+    """The end of the part of a pattern that stands for one character."""
+    character = pattern[position]
+    if character == "\\":
+        return position + 2
+    if character != "[":
+        return position + 1
+    end = position + 1 + pattern.startswith("^", position + 1)
+    first = True
+    while end < len(pattern) and (first or pattern[end] != "]"):
+        end += 2 if pattern[end] == "\\" else 1
+        first = False
+    if end >= len(pattern):
+        raise PatternError(f"malformed character class in the pattern {pattern!r}")
+    return end + 1
