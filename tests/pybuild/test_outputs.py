@@ -1,0 +1,108 @@
+"""What -o/--output takes, and what it says of everything else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from builder.outputs import Format, ImageOutput, LocalOutput, Output, TarOutput
+from pybuild.outputs import parse_output, parse_outputs
+from store.compression import Compression
+from store.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OCI, DOCKER = Format.OCI, Format.DOCKER
+NAME = Reference.parse("app:1")
+
+
+@pytest.mark.parametrize(
+    ("text", "output"),
+    [
+        ("out", LocalOutput("out")),
+        ("./out/", LocalOutput("./out/")),
+        ("a=b", LocalOutput("a=b")),
+        ("-", TarOutput("-")),
+        ("type=local,dest=out", LocalOutput("out")),
+        ("type=tar", TarOutput("-")),
+        ("type=tar,dest=-", TarOutput("-")),
+        ("dest=x.tar,type=tar", TarOutput("x.tar")),
+        ("type=oci,dest=x.tar", ImageOutput(OCI, "x.tar")),
+        ("type=oci,dest=-", ImageOutput(OCI, "-")),
+        ("type=oci,dest=/dev/stdout", ImageOutput(OCI, "-")),
+        ("TYPE=oci, DEST=x.tar", ImageOutput(OCI, "x.tar")),
+        ("type=docker,dest=x.tar", ImageOutput(DOCKER, "x.tar")),
+        ("type=oci,dest=d,tar=false", ImageOutput(OCI, "d", directory=True)),
+        ("type=oci,dest=d,tar=0", ImageOutput(OCI, "d", directory=True)),
+        ("type=oci,dest=x,tar=true", ImageOutput(OCI, "x")),
+        ("type=oci,dest=x,compression=zstd", ImageOutput(OCI, "x", compression=Compression.ZSTD)),
+        (
+            "type=oci,dest=x,compression=uncompressed,force-compression=true",
+            ImageOutput(OCI, "x", compression=Compression.UNCOMPRESSED, force=True),
+        ),
+        ("type=oci,dest=x,force-compression=1", ImageOutput(OCI, "x", compression=Compression.GZIP, force=True)),
+        ("type=oci,dest=x,force-compression=false", ImageOutput(OCI, "x")),
+        ("type=docker,dest=x,name=app:1", ImageOutput(DOCKER, "x", names=(NAME,))),
+        ('type=oci,dest=x,"name=app:1,b"', ImageOutput(OCI, "x", names=(NAME, Reference.parse("b:latest")))),
+        ('type=oci,"dest=a,b"', ImageOutput(OCI, "a,b")),
+        ("type=oci,dest=a=b", ImageOutput(OCI, "a=b")),
+    ],
+)
+def test_an_output_is_read_as_buildx_reads_it(text: str, output: Output) -> None:
+    assert parse_output(text) == output
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty value"),
+        ("dest=x.tar", "type= is missing; there are oci, docker, tar, local"),
+        ("dest=x.tar,name=a", "type= is missing; there are oci, docker, tar, local"),
+        ("a,b", "expected KEY=VALUE, not 'a'"),
+        ("type=oci,x", "expected KEY=VALUE, not 'x'"),
+        ("type=oci,=x", "expected KEY=VALUE, not '=x'"),
+        ("type=oci,,dest=x", "expected KEY=VALUE, not ''"),
+        ("type=zip,dest=x", "unknown type 'zip'; there are oci, docker, tar, local"),
+        ("type=registry", "type=registry is not supported yet"),
+        ("type=image,name=x", "type=image is not supported yet"),
+        ("type=oci,type=oci,dest=x", "type= is given twice"),
+        ("type=oci,dest=x,dest=y", "dest= is given twice"),
+        ("type=oci", "expected dest=FILE, or dest=- for standard output"),
+        ("type=docker", "expected dest=FILE"),
+        ("type=local", "expected dest=DIRECTORY"),
+        ("type=local,dest=-", "expected dest=DIRECTORY"),
+        ("type=oci,dest=-,tar=false", "expected dest=DIRECTORY"),
+        ("type=oci,dest=x,annotation=y", "unknown key 'annotation'; type=oci takes type, dest, tar, name, compression, force-compression"),
+        ("type=docker,dest=x,tar=false", "unknown key 'tar'; type=docker takes type, dest, name, compression, force-compression"),
+        ("type=local,dest=x,compression=gzip", "unknown key 'compression'; type=local takes type, dest"),
+        ("type=tar,dest=x,name=a", "unknown key 'name'; type=tar takes type, dest"),
+        ("type=oci,dest=x,compression=lz4", "compression=lz4: it can be uncompressed, gzip, zstd"),
+        ("type=oci,dest=x,tar=maybe", "tar=maybe: it can be true or false"),
+        ("type=oci,dest=x,force-compression=", "force-compression=: it can be true or false"),
+        ("type=oci,dest=x,name=", "invalid image name ''"),
+        ("type=oci,dest=x,name=A", "invalid image name 'A'"),
+        ("type=oci,dest=x,name=a@sha256:" + "0" * 64, "a digest cannot be chosen"),
+        ('type=oci,"dest=x', "unexpected end of data"),
+    ],
+)  # fmt: skip
+def test_all_else_is_a_usage_error_that_says_what_there_is(text: str, message: str) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        parse_output(text)
+    assert message in caught.value.message
+    assert caught.value.message.startswith("--output")
+
+
+@pytest.mark.parametrize("texts", [["-", "type=oci,dest=-"], ["type=tar", "type=docker,dest=/dev/stdout"]])
+def test_only_one_output_goes_to_standard_output(texts: Sequence[str]) -> None:
+    with pytest.raises(click.UsageError, match="only one of them can go to standard output"):
+        parse_outputs(texts)
+
+
+def test_no_archive_is_written_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    with pytest.raises(click.UsageError, match="not written to a terminal"):
+        parse_outputs(["-"])
+    assert parse_outputs(["out"]) == (LocalOutput("out"),)
