@@ -28,12 +28,12 @@ from store.registry.transport import Interrupted, Request
 from store.registry.urls import Origin, Url, address_of, is_private, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from store.registry.config import Limits
     from store.registry.credentials import Credential, Credentials
     from store.registry.endpoints import Endpoint
-    from store.registry.transport import Answer, Transport
+    from store.registry.transport import Transport
 
 CLIENT_ID = "pybuild"
 _DEFAULT_SECONDS = 60  # a token without expires_in
@@ -70,10 +70,13 @@ class Authorizer:
             self._header = None
         return self._header
 
-    def answer(self, refusal: Answer, origin: Origin) -> str:
-        """The header that a 401 of the registry asks for. Raises Unauthorized, and all that a request raises."""
+    def answer(self, refusals: Sequence[str], origin: Origin) -> str:
+        """The header that a 401 of the registry asks for; `refusals` are its WWW-Authenticate headers.
+
+        Raises Unauthorized, and all that a request raises.
+        """
         self._header = None
-        challenges = parse_challenges(refusal.headers("WWW-Authenticate"))
+        challenges = parse_challenges(refusals)
         credential = self._credentials.find(self._endpoint.registry, self._endpoint.repository)
         if credential is not None and not self._endpoint.may_send_credentials(origin):
             raise Unauthorized(

@@ -6,6 +6,7 @@ digest that is wrong after a resumption is a reason to read the whole once more,
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -60,8 +61,9 @@ class Download:
                     again = False
                     self._begin()
         except BaseException:
-            self._file.seek(0)
-            self._file.truncate()
+            with contextlib.suppress(OSError):  # a full disk, maybe: then that is the error to tell
+                self._file.seek(0)
+                self._file.truncate()
             raise
 
     def _begin(self) -> None:

@@ -62,8 +62,8 @@ class Session:
         answer = self._transport.request(Request("GET", url, headers, self._authorizer.header()))
         # A 401 from where a redirect has led is nothing that our credentials could answer.
         if answer.status == 401 and answer.url.origin == origin:
-            with answer:
-                header = self._authorizer.answer(answer, origin)
+            answer.close()
+            header = self._authorizer.answer(answer.headers("WWW-Authenticate"), origin)
             answer = self._transport.request(Request("GET", url, headers, header))
         if answer.status in accept:
             return answer
@@ -108,7 +108,8 @@ class Session:
 
     def _failure(self, answer: Answer, path: str) -> RegistryError | NotFound:
         name, status = self.endpoint.name, answer.status
-        what = path.replace("/", " ", 1)
+        kind, _, target = path.partition("/")
+        what = f"{kind.removesuffix('s')} {target}"
         if answer.url.origin != answer.request.url.origin:
             name = f"{name}, from {answer.url.origin}"
         elif status == 401:

@@ -22,7 +22,7 @@ from store.errors import RegistryError, StoreError, Unreachable
 from store.registry.connections import Hooks, Watch, direct, proxied
 from store.registry.proxies import proxy_for
 from store.registry.trust import foreign_context, tls_context
-from store.registry.urls import Url, address_of, is_private, printable
+from store.registry.urls import Url, address_of, is_private, plain_address, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -207,7 +207,8 @@ class Transport:
 
     def _check_address(self, address: Address, origin: Origin) -> None:
         registry = self._endpoint.registry
-        if address.is_link_local or address.is_unspecified or address.is_multicast:
+        plain = plain_address(address)
+        if plain.is_link_local or plain.is_unspecified or plain.is_multicast:
             raise RegistryError(f"{registry} refers to {origin.authority}, an address that no registry has")
         if self._is_private(address) and not self._registry_is_private:
             raise RegistryError(f"{registry} refers to {origin.authority}, a private address, which is not followed")

@@ -114,16 +114,16 @@ def is_loopback(host: str) -> bool:
     found = address_of(host)
     if found is None:
         return host == "localhost" or host.endswith(".localhost")
-    return _plain_address(found).is_loopback
+    return plain_address(found).is_loopback
 
 
 def is_private(address: Address) -> bool:
     """Whether an address is none of the public Internet: loopback, link-local, private, shared, reserved ones."""
-    plain = _plain_address(address)
+    plain = plain_address(address)
     return not plain.is_global or plain.is_multicast
 
 
-def _plain_address(address: Address) -> Address:
+def plain_address(address: Address) -> Address:
     """The IPv4 address inside of an IPv6 one, for the forms that the kernel or a gateway turns into it."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:

@@ -1,0 +1,445 @@
+"""Who gets the credentials, and who does not."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+import pytest
+
+from store.errors import RegistryError, StoreError, Unauthorized, Unreachable
+from store.reference import Reference
+from store.registry.config import Config, Limits, RegistrySettings
+from store.registry.credentials import Credentials
+from store.registry.endpoints import endpoints
+from tests.support.fake_registry import LINUX, FakeRegistry, Image, Setup, fake_registry, plain, redirect, reply
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from tests.support.fake_registry import Handler, Route
+
+IMAGE = Image()
+MANIFEST = IMAGE.path("manifests", "1")
+BASIC = "Basic " + base64.b64encode(b"me:secret").decode()
+LOGIN = {"auth": base64.b64encode(b"me:secret").decode()}
+SCOPE = "repository:team/app:pull"
+
+
+def known(directory: Path, *fakes: FakeRegistry, entry: Mapping[str, str] | None = None) -> Credentials:
+    """Credentials for these registries."""
+    path = directory / "auth.json"
+    path.write_text(json.dumps({"auths": {fake.host: entry or LOGIN for fake in fakes}}))
+    return Credentials({"REGISTRY_AUTH_FILE": str(path)})
+
+
+def challenge(text: str, status: int = 401) -> Route:
+    return reply(status=status, headers={"WWW-Authenticate": text})
+
+
+def bearer(realm: str, extra: str = 'service="registry"') -> Route:
+    return challenge(f'Bearer realm="{realm}",{extra},scope="repository:somebody/else:pull,push"')
+
+
+def guarded(want: str, refusal: Route, body: bytes = IMAGE.manifest) -> Route:
+    """Serve whoever has the right header, refuse all others."""
+
+    def route(handler: Handler) -> None:
+        (reply(body) if handler.headers.get("Authorization") == want else refusal)(handler)
+
+    return route
+
+
+def token(text: str = "abc", **fields: object) -> Route:
+    return reply(json.dumps({"token": text, **fields}).encode())
+
+
+def fetch(setup: Setup, fake: FakeRegistry) -> bytes:
+    with setup.client() as client:
+        return client.manifest(IMAGE.reference(fake), LINUX).data
+
+
+def assert_no_secret(*fakes: FakeRegistry) -> None:
+    for fake in fakes:
+        for seen in fake.seen:
+            everything = f"{seen.path}?{seen.query} {seen.headers} {seen.body!r}"
+            assert "secret" not in everything
+            assert LOGIN["auth"] not in everything
+
+
+# -- basic
+
+
+def test_basic_credentials_are_sent_when_asked_for(fake: FakeRegistry, tmp_path: Path) -> None:
+    fake.on(MANIFEST, guarded(BASIC, challenge('Basic realm="x"')))
+    setup = plain(fake, credentials=known(tmp_path, fake))
+    with setup.client() as client:
+        for _ in range(2):
+            client.manifest(IMAGE.reference(fake), LINUX)
+    assert [seen.authorization for seen in fake.seen] == [None, BASIC, BASIC]
+
+
+def test_nobody_is_told_who_does_not_ask(fake: FakeRegistry, tmp_path: Path) -> None:
+    IMAGE.serve(fake)
+    fetch(plain(fake, credentials=known(tmp_path, fake)), fake)
+    assert [seen.authorization for seen in fake.seen] == [None]
+
+
+def test_two_tries_are_made_with_credentials_that_are_refused(fake: FakeRegistry, tmp_path: Path) -> None:
+    fake.on(MANIFEST, challenge('Basic realm="x"'))
+    with pytest.raises(Unauthorized, match="access denied with the credentials that there are") as caught:
+        fetch(plain(fake, credentials=known(tmp_path, fake)), fake)
+    assert "secret" not in f"{caught.value} {caught.value.hint}"
+    assert len(fake.seen) == 2
+
+
+def test_without_credentials_basic_is_not_tried(fake: FakeRegistry) -> None:
+    fake.on(MANIFEST, challenge('Basic realm="x"'))
+    with pytest.raises(Unauthorized, match="access denied, and there are no credentials") as caught:
+        fetch(plain(fake), fake)
+    assert f"docker login {fake.host}" in str(caught.value.hint)
+    assert len(fake.seen) == 1
+
+
+@pytest.mark.parametrize("text", ["", "Negotiate", 'Digest realm="x", nonce="y"', "\x80", "=,=", 'Basic realm="open'])
+def test_a_challenge_that_we_cannot_meet_is_named(fake: FakeRegistry, tmp_path: Path, text: str) -> None:
+    fake.on(MANIFEST, challenge(text))
+    with pytest.raises(Unauthorized, match=r"access denied|a way to log in that we lack") as caught:
+        fetch(plain(fake, credentials=known(tmp_path, fake)), fake)
+    assert str(caught.value).isprintable()
+
+
+def test_over_plain_http_credentials_go_only_to_this_machine(stranger: FakeRegistry, tmp_path: Path) -> None:
+    """A name that is not loopback by its looks, and resolves to it: that is what a proxy is for."""
+    stranger.on(f"http://registry.test{MANIFEST}", challenge('Basic realm="x"'))
+    path = tmp_path / "auth.json"
+    path.write_text(json.dumps({"auths": {"registry.test": LOGIN}}))
+    stranger.on("http://registry.test/v2/", reply())
+    setup = Setup(
+        credentials=Credentials({"REGISTRY_AUTH_FILE": str(path)}),
+        environ={"http_proxy": stranger.url, "https_proxy": stranger.url},
+        options={"tls_verify": False},
+    )
+
+    def no_tls(handler: Handler) -> None:
+        handler.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        handler.connection.recv(1)
+        handler.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        handler.until_closed()
+
+    stranger.on("registry.test:443", no_tls)
+    reference = Reference.parse("registry.test/team/app:1")
+    with setup.client() as client, pytest.raises(Unauthorized, match="not sent over plain http") as caught:
+        client.manifest(reference, LINUX)
+    assert "plain-http = true" in str(caught.value.hint)
+    assert_no_secret(stranger)
+    setup.registries["registry.test"] = RegistrySettings(plain_http=True)
+    stranger.on(f"http://registry.test{MANIFEST}", guarded(BASIC, challenge('Basic realm="x"')))
+    with setup.client() as client:
+        assert client.manifest(reference, LINUX).data == IMAGE.manifest
+
+
+# -- tokens
+
+
+@pytest.mark.parametrize("field", ["token", "access_token"])
+def test_a_token_is_fetched_from_the_realm_and_used_until_it_expires(
+    fake: FakeRegistry, tmp_path: Path, field: str
+) -> None:
+    fake.on(MANIFEST, guarded("Bearer abc", bearer(f"{fake.url}/token?a=b")))
+    fake.on("/token", reply(json.dumps({field: "abc", "expires_in": 300}).encode()))
+    now = 0.0
+    setup = plain(fake, credentials=known(tmp_path, fake), options={"clock": lambda: now})
+    with setup.client() as client:
+        for now in (0.0, 200.0, 500.0):  # noqa: B007 - the clock reads it
+            client.manifest(IMAGE.reference(fake), LINUX)
+    assert [seen.path for seen in fake.seen] == [MANIFEST, "/token", MANIFEST, MANIFEST, MANIFEST, "/token", MANIFEST]
+    asked = fake.seen[1]
+    assert parse_qs(asked.query) == {"a": ["b"], "service": ["registry"], "scope": [SCOPE]}
+    assert asked.authorization == BASIC
+    assert fake.seen[2].authorization == "Bearer abc"
+
+
+def test_a_token_needs_no_credentials(fake: FakeRegistry) -> None:
+    fake.on(MANIFEST, guarded("Bearer abc", bearer(f"{fake.url}/token")))
+    fake.on("/token", token())
+    assert fetch(plain(fake), fake) == IMAGE.manifest
+    assert fake.asked("/token")[0].authorization is None
+
+
+def test_each_repository_has_a_token_of_its_own(fake: FakeRegistry) -> None:
+    other = Image(repository="team/other")
+    fake.on("/token", token("one"), token("two"))
+    fake.on(MANIFEST, guarded("Bearer one", bearer(f"{fake.url}/token")))
+    fake.on(other.path("manifests", "1"), guarded("Bearer two", bearer(f"{fake.url}/token"), other.manifest))
+    with plain(fake).client() as client:
+        client.manifest(IMAGE.reference(fake), LINUX)
+        client.manifest(other.reference(fake), LINUX)
+    scopes = [parse_qs(seen.query)["scope"] for seen in fake.asked("/token")]
+    assert scopes == [[SCOPE], ["repository:team/other:pull"]]
+
+
+def test_what_the_registry_puts_into_the_service_stays_one_parameter(fake: FakeRegistry) -> None:
+    fake.on(MANIFEST, guarded("Bearer abc", bearer(f"{fake.url}/token", 'service="a&scope=repository:x:push# b"')))
+    fake.on("/token", token())
+    fetch(plain(fake), fake)
+    assert parse_qs(fake.asked("/token")[0].query) == {"service": ["a&scope=repository:x:push# b"], "scope": [SCOPE]}
+
+
+def test_an_identity_token_is_posted(fake: FakeRegistry, tmp_path: Path) -> None:
+    fake.on(MANIFEST, guarded("Bearer abc", bearer(f"{fake.url}/token")))
+    fake.on("/token", reply(b'{"access_token":"abc"}'))
+    setup = plain(fake, credentials=known(tmp_path, fake, entry={"identitytoken": "refresh me"}))
+    assert fetch(setup, fake) == IMAGE.manifest
+    (asked,) = fake.asked("/token")
+    assert (asked.method, asked.query) == ("POST", "")
+    assert parse_qs(asked.body.decode()) == {
+        "grant_type": ["refresh_token"],
+        "refresh_token": ["refresh me"],
+        "client_id": ["pybuild"],
+        "service": ["registry"],
+        "scope": [SCOPE],
+    }
+
+
+def test_a_registry_token_is_used_as_it_is(fake: FakeRegistry, tmp_path: Path) -> None:
+    fake.on(MANIFEST, guarded("Bearer ready", bearer(f"{fake.url}/token")))
+    fetch(plain(fake, credentials=known(tmp_path, fake, entry={"registrytoken": "ready"})), fake)
+    assert fake.asked("/token") == []
+
+
+def test_of_bearer_and_basic_bearer_is_taken(fake: FakeRegistry, tmp_path: Path) -> None:
+    fake.on(MANIFEST, guarded("Bearer abc", challenge(f'Basic realm="x", Bearer realm="{fake.url}/token"')))
+    fake.on("/token", token())
+    assert fetch(plain(fake, credentials=known(tmp_path, fake)), fake) == IMAGE.manifest
+
+
+BAD_TOKENS: dict[str, tuple[Route, str]] = {
+    "refused": (reply(status=401), "access denied"),
+    "forbidden": (reply(status=403), "access denied"),
+    "missing": (reply(status=404), "gives no token: status 404"),
+    "no json": (reply(b"<html>"), "no JSON"),
+    "no token": (reply(b"{}"), "access_token: expected a string"),
+    "empty": (token(""), "access_token: expected a string"),
+    "a number": (reply(b'{"token":5}'), "token: expected a string"),
+    "header": (token("a\r\nX-Evil: 1"), "characters that have no place"),
+    "umlaut": (token("ä"), "characters that have no place"),
+    "expires never": (token("a", expires_in=1e400), "Infinity is no number"),
+    "expires before": (token("a", expires_in=-1), "expires_in: expected an integer"),
+    "twice": (reply(b'{"token":"a","token":"b"}'), "appears twice"),
+    "huge": (token("a" * 70_000), "a token of more than 65536 bytes"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TOKENS)
+def test_a_token_that_is_none_is_refused(fake: FakeRegistry, case: str) -> None:
+    route, text = BAD_TOKENS[case]
+    fake.on(MANIFEST, bearer(f"{fake.url}/token"))
+    fake.on("/token", route)
+    with pytest.raises(RegistryError, match=text) as caught:
+        fetch(plain(fake), fake)
+    assert str(caught.value).isprintable()
+    assert len(fake.seen) == 2
+
+
+def test_a_token_without_end_is_left(fake: FakeRegistry) -> None:
+    def route(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        while handler.send(b" " * 65536):
+            pass
+        handler.close_connection = True
+
+    fake.on(MANIFEST, bearer(f"{fake.url}/token"))
+    fake.on("/token", route)
+    with pytest.raises(RegistryError, match="a token of more than 65536 bytes"):
+        fetch(plain(fake), fake)
+
+
+def test_a_token_that_is_not_accepted_is_renewed_once(fake: FakeRegistry) -> None:
+    fake.on(MANIFEST, bearer(f"{fake.url}/token"))
+    fake.on("/token", token("one"), token("two"))
+    with pytest.raises(Unauthorized):
+        fetch(plain(fake), fake)
+    assert [seen.path for seen in fake.seen] == [MANIFEST, "/token", MANIFEST]
+
+
+def test_a_busy_token_server_is_asked_again(fake: FakeRegistry) -> None:
+    fake.on(MANIFEST, guarded("Bearer abc", bearer(f"{fake.url}/token")))
+    fake.on("/token", reply(status=503), token())
+    setup = plain(fake)
+    assert fetch(setup, fake) == IMAGE.manifest
+    assert setup.waits == [1.0]
+
+
+# -- R1: the realm is chosen by the registry
+
+EVIL_REALMS = [
+    ("", "characters that have no place"),
+    ("file:///etc/passwd", "neither an https nor an http URL"),
+    ("ftp://token.test/", "neither an https nor an http URL"),
+    ("//token.test/", "neither an https nor an http URL"),
+    ("https://me:you@token.test/", "a URL with a user name"),
+    ("https://169.254.169.254/latest", "at a private address, 169.254.169.254"),
+    ("http://169.254.169.254/latest", "at a private address, 169.254.169.254"),
+    ("https://[::]/", r"at a private address, \[::\]"),
+    ("https://0.0.0.0/", "at a private address"),
+    ("https://10.1.2.3/", "at a private address"),
+    ("https://127.0.0.3/", "at a private address"),
+    ("https://[::ffff:10.1.2.3]/", "at a private address"),
+    ("https://0x0a010203/", "is no host name"),
+    ("https://167838211/", "is no host name"),
+    ("https://token.test\\\\@evil.test/", "characters that have no place"),
+]
+
+
+@pytest.mark.parametrize(("realm", "text"), EVIL_REALMS, ids=[realm for realm, _ in EVIL_REALMS])
+@pytest.mark.parametrize("login", [True, False], ids=["login", "anonymous"])
+def test_a_realm_that_no_registry_has_is_not_asked(
+    fake: FakeRegistry, tmp_path: Path, realm: str, text: str, login: bool
+) -> None:
+    fake.on(MANIFEST, bearer(realm))
+    credentials = known(tmp_path, fake) if login else Credentials.none()
+    with pytest.raises(Unauthorized, match=text) as caught:
+        fetch(plain(fake, credentials=credentials), fake)
+    assert str(caught.value).isprintable()
+    assert len(fake.seen) == 1
+    assert_no_secret(fake)
+
+
+def test_a_realm_without_tls_is_not_asked_for_a_registry_with_tls(
+    secure: FakeRegistry, fake: FakeRegistry, certificate: Path, tmp_path: Path
+) -> None:
+    secure.on(MANIFEST, bearer(f"{fake.url}/token"))
+    settings = RegistrySettings(ca_files=(str(certificate / "ca.crt"),), token_hosts=(fake.host,))
+    with pytest.raises(Unauthorized, match=f"a token server without TLS, {fake.url}"):
+        fetch(Setup({secure.host: settings}, credentials=known(tmp_path, secure)), secure)
+    assert fake.seen == []
+
+
+def test_credentials_go_to_no_other_host_unasked(fake: FakeRegistry, tmp_path: Path) -> None:
+    fake.on(MANIFEST, bearer("https://token.example.test/auth"))
+    with pytest.raises(Unauthorized, match=r"credentials sent to token\.example\.test, which is not done") as caught:
+        fetch(plain(fake, credentials=known(tmp_path, fake)), fake)
+    assert str(caught.value.hint).startswith('token-hosts = ["token.example.test"]')
+    assert_no_secret(fake)
+
+
+def test_credentials_go_to_another_host_that_the_user_named(
+    fake: FakeRegistry, stranger: FakeRegistry, tmp_path: Path
+) -> None:
+    fake.on(MANIFEST, guarded("Bearer abc", bearer(f"{stranger.url}/token")))
+    stranger.on("/token", token())
+    setup = plain(fake, credentials=known(tmp_path, fake))
+    setup.registries[fake.host] = RegistrySettings(plain_http=True, token_hosts=(stranger.host,))
+    assert fetch(setup, fake) == IMAGE.manifest
+    assert stranger.seen[0].authorization == BASIC
+
+
+def test_docker_hub_has_its_token_server_built_in() -> None:
+    (endpoint,) = endpoints(Reference.parse("debian"), Config())
+    assert [str(origin) for origin in endpoint.origins] == ["https://registry-1.docker.io"]
+    assert endpoint.token_hosts == ("auth.docker.io",)
+    assert endpoint.repository == "library/debian"
+
+
+def test_a_realm_that_redirects_does_not_take_the_credentials_along(
+    fake: FakeRegistry, stranger: FakeRegistry, tmp_path: Path
+) -> None:
+    fake.on(MANIFEST, guarded("Bearer abc", bearer(f"{fake.url}/token")))
+    fake.on("/token", redirect(f"{stranger.url}/token"))
+    stranger.on("/token", token())
+    fetch(plain(fake, credentials=known(tmp_path, fake)), fake)
+    assert fake.asked("/token")[0].authorization == BASIC
+    assert_no_secret(stranger)
+
+
+def test_an_identity_token_is_not_posted_where_a_redirect_leads(
+    fake: FakeRegistry, stranger: FakeRegistry, tmp_path: Path
+) -> None:
+    fake.on(MANIFEST, bearer(f"{fake.url}/token"))
+    fake.on("/token", redirect(f"{stranger.url}/token"))
+    setup = plain(fake, credentials=known(tmp_path, fake, entry={"identitytoken": "secret"}))
+    with pytest.raises(RegistryError, match="redirects a POST, which is not followed"):
+        fetch(setup, fake)
+    assert stranger.seen == []
+
+
+# -- R2: redirects
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_authorization_is_sent_where_a_redirect_leads(
+    fake: FakeRegistry, stranger: FakeRegistry, tmp_path: Path, status: int
+) -> None:
+    fake.on(IMAGE.blob_path, guarded(BASIC, challenge('Basic realm="x"')))
+    with fake_registry("127.0.0.1") as other_port:
+        fake.on(IMAGE.blob_path, challenge('Basic realm="x"'), redirect(f"{other_port.url}/a", status))
+        other_port.on("/a", redirect(f"{stranger.url}/b", status))
+        stranger.on("/b", redirect(f"{fake.url}/c", status))
+        fake.on("/c", reply(IMAGE.layer))
+        setup = plain(fake, stranger, other_port, credentials=known(tmp_path, fake, stranger, other_port))
+        with setup.client() as client, io.BytesIO() as file:
+            client.blob(IMAGE.reference(fake), IMAGE.blob, file)
+        assert_no_secret(stranger, other_port)
+        # Once away, always away: the way back is another's choice.
+        assert fake.asked("/c")[0].authorization is None
+
+
+def test_a_challenge_where_a_redirect_leads_is_not_answered(
+    fake: FakeRegistry, stranger: FakeRegistry, tmp_path: Path
+) -> None:
+    fake.on(IMAGE.blob_path, redirect(f"{stranger.url}/b"))
+    stranger.on("/b", challenge('Basic realm="x"'))
+    setup = plain(fake, stranger, credentials=known(tmp_path, fake, stranger))
+    with setup.client() as client, pytest.raises(RegistryError, match="status 401"):
+        client.blob(IMAGE.reference(fake), IMAGE.blob, io.BytesIO())
+    assert len(stranger.seen) == 1
+    assert_no_secret(fake, stranger)
+
+
+def test_an_authorization_is_dropped_on_the_way_to_another_scheme(
+    secure: FakeRegistry, fake: FakeRegistry, certificate: Path, tmp_path: Path
+) -> None:
+    """From http to https, same host and other port: another origin."""
+    fake.on(IMAGE.blob_path, challenge('Basic realm="x"'), redirect(f"{secure.url}/b"))
+    secure.on("/b", reply(IMAGE.layer))
+    setup = plain(
+        fake, credentials=known(tmp_path, fake, secure), environ={"SSL_CERT_FILE": str(certificate / "ca.crt")}
+    )
+    with setup.client() as client:
+        client.blob(IMAGE.reference(fake), IMAGE.blob, io.BytesIO())
+    assert_no_secret(secure)
+
+
+# -- mirrors
+
+
+def test_a_mirror_gets_its_own_credentials_only(fake: FakeRegistry, stranger: FakeRegistry, tmp_path: Path) -> None:
+    stranger.on(MANIFEST, challenge('Basic realm="x"'))
+    fake.on(MANIFEST, guarded(BASIC, challenge('Basic realm="x"')))
+    setup = plain(stranger, credentials=known(tmp_path, fake))
+    setup.registries[fake.host] = RegistrySettings(plain_http=True, mirrors=(stranger.host,))
+    assert fetch(setup, fake) == IMAGE.manifest
+    assert_no_secret(stranger)
+
+
+# -- what goes wrong on the way
+
+
+def test_slow_token_servers_are_given_up(fake: FakeRegistry) -> None:
+    fake.on(MANIFEST, bearer(f"{fake.url}/token"))
+    fake.on("/token", lambda handler: handler.until_closed())
+    with pytest.raises(StoreError, match=r"sent no complete answer within 0.05 s"):
+        fetch(plain(fake, limits=Limits(header_seconds=0.05)), fake)
+
+
+def test_token_servers_that_break_off_are_given_up(fake: FakeRegistry) -> None:
+    fake.on(MANIFEST, bearer(f"{fake.url}/token"))
+    fake.on("/token", lambda handler: handler.cut())
+    with pytest.raises(Unreachable, match="5 times in a row"):
+        fetch(plain(fake), fake)

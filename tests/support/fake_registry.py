@@ -1,0 +1,233 @@
+"""A registry that does whatever a test says, on the loopback interface; and an image to find there."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from store.digest import Digest
+from store.reference import Reference
+from store.registry.client import RegistryClient
+from store.registry.config import Config, Limits, RegistrySettings
+from store.registry.credentials import Credentials
+from store.spec import Descriptor, MediaType, Platform
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+LINUX = Platform("linux", "amd64")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request that arrived; header names in lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def authorization(self) -> str | None:
+        return self.headers.get("authorization")
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def handle_any(self) -> None:
+        path, _, query = self.path.partition("?")
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        seen = Seen(self.command, path, query, {name.lower(): value for name, value in self.headers.items()}, body)
+        self.server.fake.seen.append(seen)
+        self.server.fake.route(path)(self)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_CONNECT = handle_any
+
+    def send(self, data: bytes) -> bool:
+        """Send as it is; answer whether somebody still listens."""
+        try:
+            self.wfile.write(data)
+        except OSError:
+            return False
+        return True
+
+    def until_closed(self) -> None:
+        """Say nothing until the other side has enough."""
+        with contextlib.suppress(OSError):
+            while self.connection.recv(1 << 16):
+                pass
+        self.close_connection = True
+
+    def cut(self) -> None:
+        """Break the connection, as a crash does."""
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+Route = Callable[[Handler], None]
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    fake: FakeRegistry
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass  # clients that leave are what the tests are about
+
+
+def reply(
+    body: bytes = b"", status: int = 200, headers: Mapping[str, str] | None = None, length: int | None = -1
+) -> Route:
+    """An ordinary answer; `length` is what Content-Length says, -1 the truth, None nothing."""
+
+    def route(handler: Handler) -> None:
+        handler.send_response(status)
+        if length is not None:
+            handler.send_header("Content-Length", str(len(body) if length == -1 else length))
+        for name, value in (headers or {}).items():
+            handler.send_header(name, value)
+        with contextlib.suppress(OSError):
+            handler.end_headers()
+        handler.send(body)
+        if length != -1:
+            handler.close_connection = True
+
+    return route
+
+
+def redirect(location: str, status: int = 307) -> Route:
+    return reply(status=status, headers={"Location": location})
+
+
+class FakeRegistry:
+    """Its routes are lists: each request takes the next one, the last stays. What has none is 404."""
+
+    def __init__(self, server: _Server, scheme: str) -> None:
+        self.host = f"{server.server_address[0]}:{server.server_address[1]}"
+        self.url = f"{scheme}://{self.host}"
+        self.scheme = scheme
+        self.seen: list[Seen] = []
+        self.paths: dict[str, list[Route]] = {}
+
+    def on(self, path: str, *routes: Route) -> None:
+        self.paths[path] = list(routes)
+
+    def route(self, path: str) -> Route:
+        routes = self.paths.get(path)
+        if routes is None:
+            return reply(b'{"errors":[{"code":"UNKNOWN"}]}', 404)
+        return routes.pop(0) if len(routes) > 1 else routes[0]
+
+    def asked(self, path: str) -> list[Seen]:
+        return [seen for seen in self.seen if seen.path == path]
+
+
+@contextlib.contextmanager
+def fake_registry(host: str = "127.0.0.1", certificate: Path | None = None) -> Iterator[FakeRegistry]:
+    """Run one; `certificate` is the directory of server.crt and server.key."""
+    server = _Server((host, 0), Handler)
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate / "server.crt", certificate / "server.key")
+        # The handshake is for the thread of the connection, where the first read makes it.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    server.fake = FakeRegistry(server, "http" if certificate is None else "https")
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield server.fake
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@dataclass
+class Image:
+    """An image of one layer, and where it is."""
+
+    layer: bytes = b"layer" * 1000
+    repository: str = "team/app"
+    config: bytes = b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}'
+    layer_fields: Mapping[str, object] = field(default_factory=dict)
+    media_type: str = MediaType.OCI_MANIFEST
+
+    @property
+    def blob(self) -> Descriptor:
+        return Descriptor(MediaType.OCI_LAYER_GZIP, Digest.of(self.layer), len(self.layer))
+
+    @property
+    def manifest(self) -> bytes:
+        layer = {**self.blob.to_json(), **self.layer_fields}
+        return json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": self.media_type,
+                "config": Descriptor(MediaType.OCI_CONFIG, Digest.of(self.config), len(self.config)).to_json(),
+                "layers": [layer],
+            }
+        ).encode()
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor(self.media_type, Digest.of(self.manifest), len(self.manifest), platform=LINUX)
+
+    def path(self, what: str, name: object) -> str:
+        return f"/v2/{self.repository}/{what}/{name}"
+
+    @property
+    def blob_path(self) -> str:
+        return self.path("blobs", self.blob.digest)
+
+    def serve(self, fake: FakeRegistry, tag: str = "1") -> None:
+        """Put it there, under a tag and by its digests."""
+        manifest = reply(self.manifest, headers={"Content-Type": self.media_type})
+        fake.on(self.path("manifests", tag), manifest)
+        fake.on(self.path("manifests", self.descriptor.digest), manifest)
+        fake.on(self.blob_path, reply(self.layer))
+        fake.on(self.path("blobs", Digest.of(self.config)), reply(self.config))
+
+    def reference(self, fake: FakeRegistry, tag: str = "1") -> Reference:
+        return Reference.parse(f"{fake.host}/{self.repository}:{tag}")
+
+
+def index(*manifests: Mapping[str, object], media_type: str = MediaType.OCI_INDEX) -> bytes:
+    return json.dumps({"schemaVersion": 2, "mediaType": media_type, "manifests": list(manifests)}).encode()
+
+
+@dataclass
+class Setup:
+    """How a client is set up. `waits` are the seconds that it would have waited."""
+
+    registries: dict[str, RegistrySettings] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    credentials: Credentials = field(default_factory=Credentials.none)
+    environ: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    waits: list[float] = field(default_factory=list)
+
+    def client(self) -> RegistryClient:
+        config = Config(self.registries, self.limits)
+        return RegistryClient(config, self.credentials, self.environ, sleep=self.waits.append, **self.options)
+
+
+def plain(*fakes: FakeRegistry, **options: Any) -> Setup:
+    """A client that speaks plain http to these, without asking for TLS first."""
+    return Setup({fake.host: RegistrySettings(plain_http=True) for fake in fakes}, **options)
