@@ -24,13 +24,14 @@ from builder.plan import plan
 from builder.resolve import resolve
 from builder.solver import Solver
 from builder.steps import Steps
-from builder.workers.jobs import ContextSource
+from builder.workers.copy_jobs import ContextSource
 from builder.workers.pool import Pool
 from parser import IgnoreFile, PatternError, parse
 from store.changeset import LayerBlob
 from store.compression import Compression
 from store.errors import NotFound
 from store.files import open_in_root, read_regular
+from store.intake import COMPRESSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -133,13 +134,12 @@ class _Finish:
 def _base_layers(store: Store, base: Image) -> list[LayerBlob]:
     layers = []
     for descriptor, diff_id in zip(base.manifest.layers, base.config.diff_ids, strict=True):
-        blob = next((blob for blob in store.changesets.blobs_of(diff_id) if blob.digest == descriptor.digest), None)
-        if blob is None:
+        if not store.blobs.has(descriptor.digest):
             raise NotFound(
                 f"layer {descriptor.digest} of the base image is missing",
                 hint="pybuild fsck tells what else is damaged",
             )
-        layers.append(blob)
+        layers.append(LayerBlob(diff_id, descriptor.digest, descriptor.size, COMPRESSIONS[descriptor.media_type]))
     return layers
 
 

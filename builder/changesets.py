@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder.contents import BlobPlace, place
+from builder.contents import blob_place, place
 from builder.errors import SandboxError
-from builder.workers.jobs import MakeTree, Output, Recompress, WriteTar
+from builder.workers.job import Output
+from builder.workers.layer_jobs import MakeTree, ReadLayer, Recompress, WriteTar
 from store.changeset import LayerBlob
 from store.compression import Compression
 from store.digest import Digest
@@ -17,11 +18,27 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.contents import LayerPlace
-    from builder.workers.jobs import Written
+    from builder.workers.job import Written
     from builder.workers.pool import Pool
     from store.store import Store
 
 MAX_LOWERS = 499  # overlayfs takes 500 lower layers; one is the scaffold
+
+
+def ensure_tocs(store: Store, pool: Pool, snapshot: int | None) -> None:
+    """Read those layers of a snapshot that nobody has read yet, the lowest first: a reader needs what lies below.
+
+    Raises DigestMismatch, InvalidImage, UnsafePath for a layer that is not what its image claims or breaks the rules.
+    """
+    chain = store.snapshots.changesets(snapshot)[::-1]
+    for number, changeset in enumerate(chain):
+        unread = store.changesets.unread(changeset)
+        if unread is None:
+            continue
+        output = store.ingest.new_path()
+        below = tuple(store.changesets.toc_path(lower) for lower in chain[:number][::-1])
+        pool.run(ReadLayer(blob_place(store, unread), str(unread.diff_id), below, output))
+        store.changesets.read(changeset, output)
 
 
 def ensure_trees(store: Store, pool: Pool, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:
@@ -67,8 +84,7 @@ def ensure_compression(store: Store, pool: Pool, diff_id: Digest, compression: C
             return blob
     source = blobs[0]
     output = store.ingest.new_path()
-    where = BlobPlace(store.blobs.path(source.digest), str(source.digest), source.size, source.compression.value)
-    written = pool.run(Recompress(where, output, compression.value))
+    written = pool.run(Recompress(blob_place(store, source), output, compression.value))
     blob = _blob(written, compression)
     store.blobs.adopt(output, blob.digest, blob.size)
     store.changesets.add_blob(blob)

@@ -17,6 +17,7 @@ from store.view import View
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from store.changeset import LayerBlob
     from store.store import Store
     from store.toc import Entry
 
@@ -57,15 +58,18 @@ def places(store: Store, snapshot: int | None, id_map: str) -> tuple[LayerPlace,
 def place(store: Store, changeset: str, id_map: str) -> LayerPlace:
     """One changeset on the disk."""
     tree = store.changesets.tree(changeset, id_map)
-    blob = store.changesets.any_tar(changeset)
+    blob = store.changesets.any_tar(changeset) or store.changesets.unread(changeset)
     return LayerPlace(
         changeset,
         store.changesets.toc_path(changeset),
         None if tree is None else store.changesets.tree_path(tree),
-        None
-        if blob is None
-        else BlobPlace(store.blobs.path(blob.digest), str(blob.digest), blob.size, blob.compression.value),
+        None if blob is None else blob_place(store, blob),
     )
+
+
+def blob_place(store: Store, blob: LayerBlob) -> BlobPlace:
+    """Where a stored blob is."""
+    return BlobPlace(store.blobs.path(blob.digest), str(blob.digest), blob.size, blob.compression.value)
 
 
 def view_of(layers: Sequence[LayerPlace]) -> View:

@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from builder.errors import PrivilegeError
-from builder.workers.jobs import RemoveTree
 from builder.workers.pool import Pool
+from builder.workers.step_jobs import RemoveTree
 from store.files import remove_tree
 from store.ingest import sweep
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-from builder.changesets import ensure_trees
+from builder.changesets import ensure_tocs, ensure_trees
 from builder.contents import places, view_of
 from builder.copyfiles import CopyRequest
 from builder.errors import BuildError, PrivilegeError, StepFailed
@@ -26,7 +26,9 @@ from builder.scaffold import scaffold_for
 from builder.userns import MapKind
 from builder.users import UserDatabase
 from builder.workdir import missing_directories
-from builder.workers.jobs import CommitStep, ContextSource, CopyFiles, Output, PrepareStep, ReadFile, write_entries
+from builder.workers.copy_jobs import ContextSource, CopyFiles
+from builder.workers.job import Output, write_entries
+from builder.workers.step_jobs import CommitStep, PrepareStep, ReadFile
 from store.changeset import TREE, LayerBlob
 from store.compression import Compression
 from store.digest import Digest
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from builder.options import BuildOptions
     from builder.plan import Node
     from builder.users import Identity
-    from builder.workers.jobs import Written
+    from builder.workers.job import Written
     from builder.workers.pool import Pool
     from store.store import Store
     from store.view import View
@@ -219,6 +221,7 @@ class Steps:
         return changeset
 
     def _places(self, snapshot: int | None) -> tuple[LayerPlace, ...]:
+        ensure_tocs(self._store, self._pool, snapshot)
         return places(self._store, snapshot, self._pool.tree_map)
 
     def _output(self) -> Output:

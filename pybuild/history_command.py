@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from builder.changesets import ensure_tocs
+from builder.workers.pool import Pool
 from pybuild.progress import human_size
 from store.spec import normalise_history
 from store.store import Store
@@ -29,6 +31,9 @@ def history(root: str, name: str, as_json: bool, with_files: bool) -> int:
     """Show the layers of an image and the instructions that made them, the first one first."""
     with Store(root) as store:
         image = store.images.find(name)
+        if with_files:
+            with Pool() as pool:
+                ensure_tocs(store, pool, image.snapshot)
         if not as_json:
             click.echo(f"{'SIZE':>9}  {'CREATED':<20}  {'LAYER':<12}  INSTRUCTION")
         for row in _rows(store, image, with_files):

@@ -1,7 +1,9 @@
 """Changesets and their three forms: table of contents, tree, tar; and the snapshots that stack them.
 
-A changeset is the difference one step made. Its toc is always there; its tree and its tar are made when somebody
-needs them, each from the other. This module keeps the books: the work is done by `trees`, `changes`, `layers` and
+A changeset is the difference one step made. Its toc is there from the start, its tree and its tar are made when
+somebody needs them, each from the other. The exception is a layer that was pulled: nobody has read it yet, so it has no
+toc, and that it has the diff_id which its image claims is not known. Until it is read it serves that image alone: under
+the claimed diff_id somebody else's layer would be replaced by whatever the registry sent. This module keeps the books: the work is done by `trees`, `changes`, `layers` and
 `extract`, which know no tables and need no store.
 """
 
@@ -62,7 +64,44 @@ class Changesets:
         os.rename(toc_path, self.toc_path(changeset))
         with self._metadata.transaction() as db:
             db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, self._metadata.boot))
+            db.execute("INSERT INTO tocs VALUES (?, ?)", (changeset, self._metadata.boot))
         return changeset
+
+    def add_unread(self, blob: LayerBlob) -> str:
+        """Store a new changeset that is known as a blob only, with a claimed diff_id; return its id."""
+        changeset = secrets.token_hex(8)
+        with self._metadata.transaction() as db:
+            db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, self._metadata.boot))
+            db.execute(
+                "INSERT INTO unread VALUES (?, ?, ?, ?)",
+                (changeset, str(blob.diff_id), str(blob.digest), blob.compression.value),
+            )
+        return changeset
+
+    def unread(self, changeset: str) -> LayerBlob | None:
+        """The blob of a changeset that nobody has read; None where it has a toc."""
+        row = self._metadata.one(
+            "SELECT diff_id, digest, size, compression FROM unread JOIN blobs USING (digest)"
+            " WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM tocs WHERE id = ?1)",
+            changeset,
+        )
+        if row is None:
+            return None
+        diff_id, digest, size, compression = map(str, row)
+        return LayerBlob(Digest.parse(diff_id), Digest.parse(digest), int(size), Compression(compression))
+
+    def read(self, changeset: str, toc_path: str) -> None:
+        """Give an unread changeset its toc, once its blob was read and found to have the diff_id. Idempotent."""
+        os.rename(toc_path, self.toc_path(changeset))
+        with self._metadata.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO tocs VALUES (?, ?)", (changeset, self._metadata.boot))
+            db.execute(
+                "INSERT OR IGNORE INTO tars SELECT id, ?, diff_id FROM unread WHERE id = ?", (_NO_CLAMP, changeset)
+            )
+            db.execute(
+                "INSERT OR IGNORE INTO layer_blobs SELECT diff_id, digest, compression FROM unread WHERE id = ?",
+                (changeset,),
+            )
 
     def toc(self, changeset: str) -> Toc:
         """The table of contents. Raises NotFound, or InvalidImage when its file is damaged."""
@@ -196,12 +235,12 @@ class Snapshots:
         """The root filesystem of a snapshot, as its tables of contents make it."""
         return View([self._changesets.toc(changeset) for changeset in self.changesets(snapshot)])
 
-    def by_chain(self, chain_id: Digest) -> int | None:
-        """The snapshot of imported layers with this chain ID."""
+    def by_chain(self, chain_id: Digest | str) -> int | None:
+        """The snapshot of layers with this chain ID, or, where nobody has read them, with this name."""
         row = self._metadata.one("SELECT snapshot FROM chains WHERE chain_id = ?", str(chain_id))
         return int(str(row[0])) if row else None
 
-    def set_chain(self, chain_id: Digest, snapshot: int) -> int:
+    def set_chain(self, chain_id: Digest | str, snapshot: int) -> int:
         """Name a snapshot by its chain ID; the first one stays. Return the one that counts."""
         with self._metadata.transaction() as db:
             db.execute("INSERT OR IGNORE INTO chains VALUES (?, ?)", (str(chain_id), snapshot))

@@ -52,6 +52,9 @@ def _blobs(store: Store) -> Iterator[tuple[int, str]]:
 def _tocs(store: Store) -> Iterator[tuple[int, str]]:
     for (changeset,) in store.metadata.all("SELECT id FROM changesets ORDER BY id"):
         problem = ""
+        if store.changesets.unread(str(changeset)) is not None:
+            yield 1, ""
+            continue
         try:
             toc = store.changesets.toc(str(changeset))
             for _ in toc:
@@ -95,7 +98,7 @@ def _garbage(store: Store) -> Iterator[str]:
     for part, table, column in (
         ("blobs/sha256", "blobs", "digest"),
         ("blobs/sha512", "blobs", "digest"),
-        ("tocs", "changesets", "id"),
+        ("tocs", "tocs", "id"),
         ("trees", "trees", "id"),
     ):
         directory = f"{store.root}/{part}"

@@ -16,7 +16,7 @@ from store.errors import NoSpace, StoreBusy, StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VERSION = 1
+VERSION = 2
 _WAIT_SECONDS = 60.0
 
 _SCHEMA = """
@@ -25,6 +25,10 @@ CREATE TABLE layer_blobs (
     diff_id TEXT NOT NULL, digest TEXT NOT NULL REFERENCES blobs ON DELETE CASCADE, compression TEXT NOT NULL,
     PRIMARY KEY (diff_id, digest)) WITHOUT ROWID;
 CREATE TABLE changesets (id TEXT PRIMARY KEY, boot TEXT) WITHOUT ROWID;
+CREATE TABLE tocs (id TEXT PRIMARY KEY REFERENCES changesets ON DELETE CASCADE, boot TEXT) WITHOUT ROWID;
+CREATE TABLE unread (
+    id TEXT PRIMARY KEY REFERENCES changesets ON DELETE CASCADE, diff_id TEXT NOT NULL,
+    digest TEXT NOT NULL REFERENCES blobs ON DELETE CASCADE, compression TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE tars (
     changeset TEXT NOT NULL REFERENCES changesets ON DELETE CASCADE, clamp INTEGER NOT NULL, diff_id TEXT NOT NULL,
     PRIMARY KEY (changeset, clamp)) WITHOUT ROWID;
@@ -55,7 +59,7 @@ CREATE INDEX tags ON tag_log (name, id);
 CREATE INDEX tars_of_diff_id ON tars (diff_id);
 """
 
-SEALABLE = ("blobs", "changesets", "trees")
+SEALABLE = ("blobs", "changesets", "tocs", "trees")
 
 
 class Metadata:

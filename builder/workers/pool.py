@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from builder.sandbox.spec import SandboxSpec
     from builder.userns import IdMap
-    from builder.workers.jobs import Job
+    from builder.workers.job import Job
     from builder.workers.sandbox import Status
 
 _MODULE = "builder.workers.job_worker"

@@ -1,0 +1,129 @@
+"""The job of a COPY: find what it copies, leave out what is there already, write the rest as a layer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.contents import LayerPlace, StoredContents, view_of
+from builder.context import ContextTree
+from builder.copyfiles import CopyRequest, Planned, changed, content_fields, plan_copy, with_digests
+from builder.filetree import ViewTree
+from builder.workers.job import Output, Written, write_output
+from parser import IgnoreFile
+from store.toc import Kind, Toc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.filetree import FileTree
+    from store.toc import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSource:
+    """Copy from a context directory; `ignore` is the text of its ignore file."""
+
+    root: str
+    ignore: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFiles:
+    """A COPY: from a context, or from the layers of another stage, onto the layers below."""
+
+    request: CopyRequest
+    context: ContextSource | None
+    layers: tuple[LayerPlace, ...]  # of the source stage; empty where there is a context
+    below: tuple[LayerPlace, ...]
+    spool: str
+    output: Output
+
+    @property
+    def in_namespace(self) -> bool:
+        """Trees may hold files that only their owner, an id of the namespace, may read."""
+        return any(layer.tree is not None for layer in self.layers)
+
+    def content(self) -> str:
+        """The digest of what would be copied, without writing anything. Files of a context are read for it."""
+        below = view_of(self.below)
+        with _Source(self) as source:
+            return _content_digest(with_digests(plan_copy(self.request, source.tree, below), source.tree))
+
+    def run(self) -> Written:
+        below = view_of(self.below)
+        with _Source(self) as source:
+            planned = plan_copy(self.request, source.tree, below)
+            kept = changed(planned, source.tree, below)
+            source.announce(kept)
+            written = write_output([item.entry for item in kept], _Sources(source.tree, kept), self.output)
+            digests = {entry.path: entry.sha256 for entry in Toc.open(self.output.toc)}
+            known = [
+                Planned(item.entry._replace(sha256=digests.get(item.entry.path, b"")), item.source) for item in planned
+            ]
+            content = _content_digest(with_digests(known, source.tree))
+            return Written(written.diff_id, written.digest, written.size, content, source.sockets)
+
+
+def _content_digest(planned: list[Planned]) -> str:
+    hasher = hashlib.sha256()
+    for fields in content_fields(planned):
+        text = json.dumps(fields, default=lambda value: value.hex(), separators=(",", ":"))
+        hasher.update(text.encode("ascii") + b"\n")
+    return hasher.hexdigest()
+
+
+class _Source:
+    """The tree that a COPY reads, open."""
+
+    def __init__(self, job: CopyFiles) -> None:
+        self._context: ContextTree | None = None
+        self._contents: StoredContents | None = None
+        self._view = None
+        self.tree: FileTree
+        if job.context is not None:
+            ignore = None if job.context.ignore is None else IgnoreFile.parse(job.context.ignore)
+            self.tree = self._context = ContextTree(job.context.root, ignore)
+        else:
+            self._view = view_of(job.layers)
+            self._contents = StoredContents(job.layers, job.spool)
+            self.tree = ViewTree(self._view, self._contents)
+
+    @property
+    def sockets(self) -> int:
+        return self._context.sockets if self._context is not None else 0
+
+    def announce(self, items: list[Planned]) -> None:
+        if self._contents is None or self._view is None:
+            return
+        wanted = []
+        for entry, source in items:
+            if entry.kind is Kind.FILE and not entry.hardlink and source is not None:
+                located = self._view.locate(source.path)
+                assert located is not None
+                wanted.append((self._view.layers.index(located[0]), located[1]))
+        self._contents.announce(wanted)
+
+    def __enter__(self) -> _Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._context is not None:
+            self._context.close()
+        if self._contents is not None:
+            self._contents.close()
+
+
+class _Sources:
+    """Content of planned entries, from where each was planned to come."""
+
+    def __init__(self, tree: FileTree, items: list[Planned]) -> None:
+        self._tree = tree
+        self._sources = {item.entry.path: item.source for item in items}
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        source = self._sources[entry.path]
+        assert source is not None, entry.path
+        return self._tree.chunks(source)

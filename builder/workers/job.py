@@ -1,0 +1,80 @@
+"""What a job is: work for a worker process, as a frozen value with a `run` that returns another one.
+
+Jobs carry paths inside the store, and the results go back to the main process, which alone writes the tables.
+A job that touches trees runs in the namespace of the steps; hashing, tar and compression need none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from store.compression import Compression
+from store.layers import write_layer
+from store.toc import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from store.layers import Content
+    from store.toc import Entry
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Job(Protocol[R_co]):
+    """A frozen dataclass whose `run` does the work, in whatever worker."""
+
+    @property
+    def in_namespace(self) -> bool:
+        """Whether the work touches files that belong to ids of the steps' namespace."""
+        ...
+
+    def run(self) -> R_co:
+        """Do it. Raises BuildError, StoreError, OSError; the main process raises the same."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """There is nothing to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A layer was written: a blob and the toc that belongs to it, at the paths the job named."""
+
+    diff_id: str
+    digest: str
+    size: int  # of the blob, bytes
+    content: str = ""  # of a COPY: digest of what it copies
+    sockets: int = 0  # of a COPY: sockets that became empty files
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a job puts a layer and how it is to be written."""
+
+    toc: str
+    blob: str
+    compression: str
+    clamp: int | None
+
+
+def write_output(entries: Iterable[Entry], content: Content, output: Output) -> Written:
+    """Write a layer and its table of contents where `output` says."""
+    with open(output.blob, "xb") as out:
+        layer = write_layer(entries, content, out, Compression(output.compression), clamp=output.clamp)
+    with open(output.toc, "xb") as file:
+        file.write(encode(layer.entries))
+    return Written(str(layer.diff_id), str(layer.digest), layer.size)
+
+
+def write_entries(entries: list[Entry], output: Output) -> Written:
+    """Write a layer of entries without content, such as the directories of a WORKDIR."""
+    return write_output(entries, _NoContent(), output)
+
+
+class _NoContent:
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        raise AssertionError(f"{entry.path!r} has content")

@@ -1,0 +1,115 @@
+"""The jobs that turn one form of a layer into another: blob, table of contents, tree."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from builder.contents import BlobPlace, LayerPlace, StoredContents
+from builder.workers.job import Done, Output, Written, write_output
+from store.changeset import TREE
+from store.compression import Compression, Compressor
+from store.errors import DigestMismatch
+from store.extract import read_layer
+from store.intake import named_layer
+from store.toc import Kind, Toc, encode
+from store.trees import make_tree
+from store.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from store.toc import Entry
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class MakeTree:
+    """Unpack a layer into a directory that can be a lower layer: `fs` in the new `directory`."""
+
+    in_namespace: ClassVar[bool] = True
+    toc: str
+    blob: BlobPlace
+    directory: str
+
+    def run(self) -> Done:
+        os.mkdir(self.directory, 0o700)
+        os.mkdir(f"{self.directory}/{TREE}", 0o755)
+        fd = os.open(f"{self.directory}/{TREE}", _DIRECTORY)
+        try:
+            tar = self.blob.open()
+            make_tree(Toc.open(self.toc), tar, fd)
+            tar.diff_id()  # to the end: only there the digest is checked
+        finally:
+            os.close(fd)
+        return Done()
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTar:
+    """Make the tar of a changeset, from its tree or from a tar with other times."""
+
+    layer: LayerPlace
+    spool: str
+    output: Output
+
+    @property
+    def in_namespace(self) -> bool:
+        return self.layer.tree is not None
+
+    def run(self) -> Written:
+        entries = list(Toc.open(self.layer.toc))
+        with StoredContents([self.layer], self.spool) as contents:
+            contents.announce((0, entry) for entry in entries if entry.kind is Kind.FILE and not entry.hardlink)
+            return write_output(entries, _OneLayer(contents), self.output)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLayer:
+    """Read a layer for the first time: check it, and make its table of contents. `below` are those under it, topmost first."""
+
+    in_namespace: ClassVar[bool] = False
+    blob: BlobPlace
+    diff_id: str
+    below: tuple[str, ...]
+    toc: str
+
+    def run(self) -> Done:
+        with named_layer(self.blob.digest):
+            tar = self.blob.open()
+            entries = read_layer(tar, View([Toc.open(path) for path in self.below]))
+            found = tar.diff_id()
+            if str(found) != self.diff_id:
+                raise DigestMismatch(f"expands to {found}, the config promises {self.diff_id}")
+        with open(self.toc, "xb") as file:
+            file.write(encode(entries))
+        return Done()
+
+
+@dataclass(frozen=True, slots=True)
+class Recompress:
+    """The same tar, compressed in another way."""
+
+    in_namespace: ClassVar[bool] = False
+    blob: BlobPlace
+    output: str
+    compression: str
+
+    def run(self) -> Written:
+        source = self.blob.open()
+        with open(self.output, "xb") as out:
+            compressor = Compressor(out, Compression(self.compression))
+            while data := source.read(1 << 20):
+                compressor.write(data)
+            digest = compressor.finish()
+        return Written(str(source.diff_id()), str(digest), compressor.size)
+
+
+class _OneLayer:
+    def __init__(self, contents: StoredContents) -> None:
+        self._contents = contents
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        return self._contents.chunks(0, entry)

@@ -1,0 +1,109 @@
+"""The jobs around a RUN: its directories, its layer, the small files that it needs to know, its traces."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import ClassVar
+
+from builder.contents import LayerPlace, StoredContents, view_of
+from builder.workers.job import Done, Output, Written, write_output
+from store.changes import TreeContent, changes
+from store.files import remove_tree
+from store.toc import Toc
+from store.trees import make_tree
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareStep:
+    """Make the directories of a RUN: the upper one with the root's own mode and owner, and the mount points."""
+
+    in_namespace: ClassVar[bool] = True
+    upper: str
+    work: str
+    upper_toc: str  # holds the root's row only
+    scaffold: str
+    scaffold_toc: str
+
+    def run(self) -> Done:
+        for directory, toc in ((self.upper, self.upper_toc), (self.scaffold, self.scaffold_toc)):
+            os.mkdir(directory, 0o700)
+            fd = os.open(directory, _DIRECTORY)
+            try:
+                make_tree(Toc.open(toc), _Nothing(), fd)
+            finally:
+                os.close(fd)
+        os.mkdir(self.work, 0o700)
+        return Done()
+
+
+@dataclass(frozen=True, slots=True)
+class CommitStep:
+    """Turn what a RUN changed into a layer."""
+
+    in_namespace: ClassVar[bool] = True
+    upper: str
+    below: tuple[LayerPlace, ...]
+    scaffold_toc: str
+    output: Output
+
+    def run(self) -> Written:
+        fd = os.open(self.upper, _DIRECTORY)
+        try:
+            entries = changes(fd, view_of(self.below), Toc.open(self.scaffold_toc))
+            return write_output(entries, TreeContent(fd), self.output)
+        finally:
+            os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """The content of a small file, as hexadecimal digits."""
+
+    hex: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile:
+    """Read a small file of a root filesystem. `layer` is counted from the topmost, `path` is as in its toc."""
+
+    layers: tuple[LayerPlace, ...]
+    layer: int
+    path: str
+    spool: str
+
+    @property
+    def in_namespace(self) -> bool:
+        return self.layers[self.layer].tree is not None
+
+    def run(self) -> FileContent:
+        entry = Toc.open(self.layers[self.layer].toc).find(os.fsencode(self.path))
+        assert entry is not None
+        with StoredContents(self.layers, self.spool) as contents:
+            return FileContent(b"".join(contents.chunks(self.layer, entry)).hex())
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveTree:
+    """Remove a directory whose files may belong to ids of the namespace."""
+
+    in_namespace: ClassVar[bool] = True
+    parent: str
+    name: str
+
+    def run(self) -> Done:
+        fd = os.open(self.parent, _DIRECTORY)
+        try:
+            remove_tree(fd, self.name)
+        finally:
+            os.close(fd)
+        return Done()
+
+
+class _Nothing:
+    """A tar of no content."""
+
+    def read(self, _size: int, /) -> bytes:
+        return b""
