@@ -154,42 +154,46 @@ def _digest(tree: FileTree, source: Entry) -> bytes:
 
 
 def _matches(source: str, tree: FileTree) -> Iterator[bytes]:
-    """The paths that a source stands for, in order. A pattern may match nothing, a plain path must exist."""
-    parts = [part for part in source.encode("utf-8", "surrogateescape").split(b"/") if part not in (b"", b".")]
+    """The paths that a source stands for, in order. A pattern may match nothing, a plain path must exist.
+
+    What stands before the first wildcard is a plain path, whose links are followed; a link that a pattern matches is one
+    only at the end.
+    """
     clean: list[bytes] = []
-    for part in parts:
-        if part != b"..":
+    for part in source.encode("utf-8", "surrogateescape").split(b"/"):
+        if part == b"..":
+            del clean[-1:]
+        elif part not in (b"", b"."):
             clean.append(part)
-        elif clean:
-            clean.pop()
-    if not has_wildcard(b"/".join(clean).decode("utf-8", "surrogateescape")):
+    patterns = [part.decode("utf-8", "surrogateescape") for part in clean]
+    plain = next((position for position, text in enumerate(patterns) if has_wildcard(text)), None)
+    if plain is None:
         yield b"/".join(clean)
         return
-    found = [b""]
-    for part in clean:
-        pattern = part.decode("utf-8", "surrogateescape")
-        below = []
-        for directory in found:
-            resolved = _resolve(tree, directory)
-            if not has_wildcard(pattern):
-                below.append(directory + b"/" + part if directory else part)
-                continue
-            for entry in tree.readdir(resolved) if _is_directory(tree, resolved) else ():
-                name = entry.path.rpartition(b"/")[2]
-                if match_pattern(pattern, name.decode("utf-8", "surrogateescape")):
-                    below.append(directory + b"/" + name if directory else name)
-        found = below
-    for path in found:
-        # A link that is there but leads nowhere was matched: it is missed later, not passed over.
-        if tree.lookup(_resolve(tree, path, follow_last=False)) is not None:
-            yield path
+    start = _resolve(tree, b"/".join(clean[:plain]))
+    if tree.lookup(start) is None:
+        raise _not_found(b"/".join(clean[:plain]))
+    found = [start]
+    for pattern in patterns[plain:]:
+        found = [
+            entry.path
+            for directory in found
+            if _is_directory(tree, directory)
+            for entry in tree.readdir(directory)
+            if match_pattern(pattern, entry.path.rpartition(b"/")[2].decode("utf-8", "surrogateescape"))
+        ]
+    yield from found
 
 
-def _resolve(tree: FileTree, path: bytes, *, follow_last: bool = True) -> bytes:
+def _resolve(tree: FileTree, path: bytes) -> bytes:
     try:
-        return resolve(tree.lookup, path, follow_last=follow_last)
+        return resolve(tree.lookup, path)
     except LinkLoop:
         raise CopyError(f"{show(path)}: too many levels of symbolic links") from None
+
+
+def _not_found(path: bytes) -> CopyError:
+    return CopyError(f"{show(path)}: not found", hint="it does not exist in the source, or an ignore file excludes it")
 
 
 def _is_directory(tree: FileTree, path: bytes) -> bool:
@@ -247,9 +251,7 @@ class _Plan:
         """The row of a source; a link that is named directly is followed, inside the source's root."""
         entry = self._tree.lookup(_resolve(self._tree, path))
         if entry is None:
-            raise CopyError(
-                f"{show(path)}: not found", hint="it does not exist in the source, or an ignore file excludes it"
-            )
+            raise _not_found(path)
         return entry
 
     def _resolve_dest(self, dest: bytes) -> bytes:

@@ -1,0 +1,411 @@
+"""COPY: what lands where, by a table of its rules and by a model of them on trees out of nowhere."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from builder.copyfiles import Planned, changed, plan_copy, with_digests
+from builder.errors import CopyError
+from store.errors import UnsafePath
+from store.toc import Entry, Kind, Toc, sort_key
+from store.view import View
+from tests.support.copies import MemoryTree, afterwards, layer_of, planned, request, view_of
+from tests.support.copymodel import ANY_TIME, Copy, Directory, File, Link, Refused, flat
+
+TIME = 1_000
+SOURCE = Directory(
+    {
+        "a.txt": File(b"a", 0o640, (5, 6), TIME),
+        "b.txt": File(b"b", 0o4755, (5, 6), TIME),
+        "[x]": File(b"x"),
+        "dir": Directory(
+            {
+                "f": File(b"f", 0o600, (7, 8), TIME),
+                "sub": Directory({"g": File(b"g"), "up": Link("../f", (7, 8), TIME)}, 0o700, (7, 8), TIME),
+            },
+            0o750, (7, 8), TIME,
+        ),
+        "other": Directory({"f": File(b"F"), "h": File(b"h")}, 0o711, (0, 0), TIME + 1),
+        "empty": Directory({}, 0o700, (1, 1), TIME),
+        "tofile": Link("a.txt"),
+        "todir": Link("/dir/sub/.."),
+        "out": Link("../../a.txt"),
+        "gone": Link("nowhere"),
+        "loop": Link("loop"),
+    },
+    mtime=TIME,
+)  # fmt: skip
+IMAGE = Directory(
+    {
+        "etc": Directory({"conf": File(b"old"), "d": Directory({"keep": File()}, 0o711, (9, 9), 5)}, 0o751, (3, 4), 7),
+        "file": File(b"old"),
+        "link": Link("/etc"),
+        "filelink": Link("file"),
+        "dangling": Link("lost/found"),
+        "loop": Link("loop"),
+        "full": Directory({"f": Directory({}, 0o755), "sub": Link("../etc")}, 0o755),
+    }
+)
+
+
+def named(items: list[Planned]) -> list[str]:
+    """The paths of a plan; a slash behind directories, an arrow behind links, the file behind further names."""
+    return [
+        entry.path.decode()
+        + ("/" if entry.kind is Kind.DIRECTORY else "")
+        + (f" -> {entry.link.decode()}" if entry.kind is Kind.SYMLINK else "")
+        + (f" = {entry.hardlink.decode()}" if entry.hardlink else "")
+        for entry, _ in items
+    ]
+
+
+def paths(sources: str, dest: str) -> list[str]:
+    return named(planned(Copy(tuple(sources.split()), dest), SOURCE, IMAGE))
+
+
+DIR = ["f", "sub/", "sub/g", "sub/up -> ../f"]
+
+
+def below(directory: str, names: list[str]) -> list[str]:
+    return [f"{directory}/{name}" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("sources", "dest", "expected"),
+    [
+        pytest.param("a.txt", "/new", ["new"], id="E36 a file to a name"),
+        pytest.param("a.txt", "/new/", ["new/", "new/a.txt"], id="E36 a file into a directory that is not there"),
+        pytest.param("a.txt", "/x/y/z", ["x/", "x/y/", "x/y/z"], id="E36 missing parents"),
+        pytest.param("a.txt", "/etc", ["etc/a.txt"], id="E36 a file into a directory"),
+        pytest.param("a.txt b.txt", "/etc", ["etc/a.txt", "etc/b.txt"], id="E7 files into a directory without a slash"),
+        pytest.param("dir", "/new", ["new/", *below("new", DIR)], id="E35 a directory gives its contents"),
+        pytest.param("dir/", "/new/", ["new/", *below("new", DIR)], id="E35 whatever slashes there are"),
+        pytest.param("dir", "/etc", below("etc", DIR), id="E35 into one that exists"),
+        pytest.param("dir", "/", DIR, id="E35 into the root"),
+        pytest.param("empty", "/new", ["new/"], id="E35 an empty directory"),
+        pytest.param("empty", "/etc/", [], id="E35 an empty directory into another"),
+        pytest.param("dir other", "/new", ["new/", *below("new", [*DIR[:1], "h", *DIR[1:]])], id="E7 directories merge"),
+        pytest.param("other a.txt", "/new", ["new/", "new/a.txt", "new/f", "new/h"], id="a file into a merged directory"),
+        pytest.param("a.txt", "/link", ["etc/a.txt"], id="E39 a destination that leads to a directory"),
+        pytest.param("a.txt", "/link/x", ["etc/x"], id="E39 a link on the way"),
+        pytest.param("dir", "/link", below("etc", DIR), id="E39 a directory through a link"),
+        pytest.param("a.txt", "/filelink", ["filelink"], id="E40 a link to a file is replaced"),
+        pytest.param("a.txt", "/dangling", ["dangling"], id="E40 a link to nothing is replaced"),
+        pytest.param("a.txt", "/dangling/", ["lost/", "lost/found/", "lost/found/a.txt"], id="with a slash it is followed"),
+        pytest.param("a.txt", "/file", ["file"], id="E40 a file is replaced"),
+        pytest.param("a.txt", "/full/sub", ["etc/a.txt"], id="E39 a link to a directory at the end"),
+        pytest.param("tofile", "/new", ["new"], id="E38 a link named directly is followed"),
+        pytest.param("tofile", "/etc/", ["etc/tofile"], id="E38 and gives its own name"),
+        pytest.param("todir", "/new", ["new/", *below("new", DIR)], id="E38 a link to a directory"),
+        pytest.param("todir/f", "/new", ["new"], id="E38 a link on the way"),
+        pytest.param("out", "/new", ["new"], id="E38 a link out of the source stays in it"),
+        pytest.param("to*e", "/etc/", ["etc/tofile"], id="E38 a link matched by a pattern"),
+        pytest.param("../../a.txt", "/new", ["new"], id="no way out of the source"),
+        pytest.param("dir/../a.txt", "/new", ["new"], id="dots are taken out as text"),
+        pytest.param("/a.txt", "/new", ["new"], id="an absolute source"),
+        pytest.param("*.txt", "/etc/", ["etc/a.txt", "etc/b.txt"], id="E41 a star"),
+        pytest.param("?.txt", "/etc/", ["etc/a.txt", "etc/b.txt"], id="E41 a question mark"),
+        pytest.param("[^b].txt", "/etc/", ["etc/a.txt"], id="E41 a class"),
+        pytest.param(r"\[x]", "/etc/", ["etc/[x]"], id="E41 an escape"),
+        pytest.param("*/f", "/new/", ["new/", "new/f"], id="E41 a star for a directory"),
+        pytest.param("**/g", "/new/", [], id="E41 two stars are one"),
+        pytest.param("todir/*b", "/new/", ["new/", *below("new", ["g", "up -> ../f"])], id="a link before a pattern"),
+        pytest.param("to*/f", "/new/", [], id="a link is no directory for a pattern"),
+        pytest.param("a.txt/*", "/new/", [], id="nor is a file"),
+        pytest.param("*.none", "/new/", [], id="E41 no match is no error"),
+        pytest.param("*.none a.txt", "/new/", ["new/", "new/a.txt"], id="E41 no match beside a match"),
+        pytest.param("di*", "/new/", ["new/", *below("new", DIR)], id="E41 a directory matched"),
+    ],
+)  # fmt: skip
+def test_what_lands_where(sources: str, dest: str, expected: list[str]) -> None:
+    assert paths(sources, dest) == expected
+
+
+@pytest.mark.parametrize(
+    ("sources", "dest", "message"),
+    [
+        pytest.param("missing", "/new", '"missing": not found', id="E41 a literal path that is not there"),
+        pytest.param("dir/missing", "/new", '"dir/missing": not found', id="one in a directory"),
+        pytest.param("a.txt/x", "/new", '"a.txt/x": not found', id="one below a file"),
+        pytest.param("gone", "/new", '"gone": not found', id="a link to nothing"),
+        pytest.param("g*", "/new/", '"gone": not found', id="a link to nothing, matched by a pattern"),
+        pytest.param("x*/../missing", "/new", '"missing": not found', id="a pattern that dots take out again"),
+        pytest.param("loop", "/new", '"loop": too many levels of symbolic links', id="a loop in the source"),
+        pytest.param("loop/x", "/new", '"loop/x": too many levels of symbolic links', id="a loop on the way"),
+        pytest.param("loop/*", "/new", '"loop": too many levels of symbolic links', id="a loop before a pattern"),
+        pytest.param("missing/*", "/new/", '"missing": not found', id="no directory for a pattern"),
+        pytest.param("a.txt", "/loop/x", "/loop/x: too many levels of symbolic links in the image", id="a loop in the image"),
+        pytest.param("dir", "/file", 'cannot copy to non-directory: "/file"', id="E40 a directory onto a file"),
+        pytest.param("dir", "/filelink", 'cannot copy to non-directory: "/filelink"', id="E40 onto a link to a file"),
+        pytest.param("dir", "/file/x", 'cannot copy to non-directory: "/file"', id="a directory below a file"),
+        pytest.param("a.txt", "/file/x", 'cannot copy to non-directory: "/file"', id="a file below a file"),
+        pytest.param("a.txt", "/file/", 'cannot copy to non-directory: "/file"', id="a file with a slash behind it"),
+        pytest.param("dir", "/full", 'cannot replace the directory "/full/f" with a file', id="E40 a file onto a directory"),
+        pytest.param("*.txt", "/new", "several files cannot be copied onto /new", id="E7 matched files onto one name"),
+        pytest.param("a.txt b.txt", "/file", "several files cannot be copied onto /file", id="E7 files onto a file"),
+        pytest.param("a.txt dir", "/new", 'cannot copy to non-directory: "/new"', id="a directory onto a file just copied"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(sources: str, dest: str, message: str) -> None:
+    with pytest.raises(CopyError) as caught:
+        paths(sources, dest)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_nested_link_to_a_directory_is_no_directory() -> None:
+    source = Directory({"sub": Directory({"x": File()})})
+    with pytest.raises(CopyError, match='cannot copy to non-directory: "/full/sub"'):
+        planned(Copy((".",), "/full"), source, IMAGE)
+
+
+def test_a_nested_link_is_replaced_by_a_file() -> None:
+    assert named(planned(Copy((".",), "/full"), Directory({"sub": File()}), IMAGE)) == ["full/sub"]
+
+
+def metadata(copy: Copy) -> dict[str, tuple[int, int, int]]:
+    """Path -> mode, uid, gid."""
+    return {e.path.decode(): (e.mode, e.uid, e.gid) for e, _ in planned(copy, SOURCE, IMAGE)}
+
+
+@pytest.mark.parametrize(
+    ("copy", "expected"),
+    [
+        pytest.param(Copy(("b.txt",), "/x/y"), {"x": (0o755, 0, 0), "x/y": (0o4755, 5, 6)}, id="E43 as it is"),
+        pytest.param(
+            Copy(("b.txt",), "/x/y", (1, 2)), {"x": (0o755, 1, 2), "x/y": (0o4755, 1, 2)}, id="E36 --chown, parents too"
+        ),
+        pytest.param(
+            Copy(("b.txt",), "/x/y", None, 0o600), {"x": (0o755, 0, 0), "x/y": (0o600, 5, 6)}, id="E46 --chmod, not parents"
+        ),
+        pytest.param(
+            Copy(("dir/sub",), "/new"),
+            {"new": (0o755, 0, 0), "new/g": (0o644, 0, 0), "new/up": (0o777, 7, 8)},
+            id="E37 a new directory has not the source's mode",
+        ),
+        pytest.param(
+            Copy(("dir",), "/new", (1, 2), 0o604),
+            {
+                "new": (0o604, 1, 2), "new/f": (0o604, 1, 2), "new/sub": (0o604, 1, 2), "new/sub/g": (0o604, 1, 2),
+                "new/sub/up": (0o777, 1, 2),
+            },
+            id="E46 --chmod of a tree, not of links",
+        ),
+        pytest.param(
+            Copy(("dir/sub",), "/etc", (1, 2)), {"etc/g": (0o644, 1, 2), "etc/up": (0o777, 1, 2)}, id="E37 an old one stays"
+        ),
+    ],
+)  # fmt: skip
+def test_modes_and_owners(copy: Copy, expected: dict[str, tuple[int, int, int]]) -> None:
+    assert metadata(copy) == expected
+
+
+def test_a_nested_directory_that_exists_takes_the_source_s_metadata() -> None:
+    source = Directory({"d": Directory({}, 0o700, (1, 2), TIME)})
+    ((entry, _),) = planned(Copy((".",), "/etc"), source, IMAGE)
+    assert (entry.path, entry.mode, entry.uid, entry.gid, entry.mtime) == (b"etc/d", 0o700, 1, 2, TIME)
+
+
+def test_a_new_directory_has_the_time_of_the_source() -> None:
+    assert planned(Copy(("dir",), "/new"), SOURCE, IMAGE)[0].entry.mtime == TIME
+
+
+# Names of one file
+
+SHARED = File(b"s", inode=1)
+
+
+@pytest.mark.parametrize(
+    ("source", "sources", "expected"),
+    [
+        pytest.param({"a": SHARED, "b": SHARED}, ".", ["d/", "d/a", "d/b = d/a"], id="in one directory"),
+        pytest.param({"a": SHARED, "b": SHARED}, "b a", ["d/", "d/a", "d/b = d/a"], id="named the other way round"),
+        pytest.param(
+            {"x": Directory({"f": SHARED}), "y": Directory({"f": SHARED})}, ".", ["d/", "d/x/", "d/x/f", "d/y/", "d/y/f = d/x/f"],
+            id="in two directories",
+        ),
+        pytest.param(
+            {"z": SHARED, "y": Directory({"f": SHARED})}, ".", ["d/", "d/y/", "d/y/f", "d/z = d/y/f"], id="at two depths"
+        ),
+        pytest.param(
+            {"x": Directory({"f": SHARED, "g": SHARED, "h": SHARED}), "y": Directory({"f": File(b"other")})}, "x y",
+            ["d/", "d/f", "d/g", "d/h = d/g"], id="one name is replaced by another file",
+        ),
+        pytest.param(
+            {"x": Directory({"f": SHARED}), "y": Directory({"f": SHARED})}, "x y", ["d/", "d/f"], id="one onto the other"
+        ),
+        pytest.param({"a": SHARED, "b": SHARED}, "a", ["d/", "d/a"], id="only one of them"),
+    ],
+)  # fmt: skip
+def test_names_of_one_file_stay_names_of_one_file(
+    source: dict[str, File | Directory], sources: str, expected: list[str]
+) -> None:
+    copy = Copy(tuple(sources.split()), "/d/")
+    assert named(planned(copy, Directory(dict(source)), Directory())) == expected
+
+
+def test_where_the_first_name_is_there_already_the_next_one_becomes_the_file() -> None:
+    source = Directory({"a": SHARED, "b": SHARED, "c": SHARED})
+    image = Directory({"a": File(b"s")})
+    assert named(layer_of(Copy((".",), "/"), source, image)) == ["b", "c = b"]
+
+
+@pytest.mark.parametrize("there", ["a", "b"])
+def test_the_digest_of_a_shared_file_is_known_for_all_its_names(there: str) -> None:
+    source, image = Directory({"a": SHARED, "b": SHARED}), Directory({there: File(b"s")})
+    tree, below_ = MemoryTree(source), view_of(image)
+    everything = plan_copy(request(Copy((".",), "/")), tree, below_)
+    written = {item.entry.path: item.entry.sha256 for item in with_digests(changed(everything, tree, below_), tree)}
+    known = [item._replace(entry=item.entry._replace(sha256=written.get(item.entry.path, b""))) for item in everything]
+    assert len({item.entry.sha256 for item in with_digests(known, tree)}) == 1
+
+
+# What a layer holds
+
+
+def test_rows_that_are_there_already_are_left_out() -> None:
+    source = Directory({"etc": Directory({"conf": File(b"old"), "new": File()}, 0o751, (3, 4), 99)})
+    copy = Copy((".",), "/")
+    assert named(planned(copy, source, IMAGE)) == ["etc/", "etc/conf", "etc/new"]
+    assert named(layer_of(copy, source, IMAGE)) == ["etc/", "etc/new"]
+
+
+def test_what_is_above_a_change_keeps_its_own_metadata() -> None:
+    (etc, _) = layer_of(Copy(("a.txt",), "/etc/"), SOURCE, IMAGE)
+    assert (etc.entry.mode, etc.entry.uid, etc.entry.gid, etc.entry.mtime) == (0o751, 3, 4, 7)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(File(b"old", 0o600), id="mode"),
+        pytest.param(File(b"old", owner=(1, 0)), id="owner"),
+        pytest.param(File(b"old", mtime=1), id="time"),
+        pytest.param(File(b"older"), id="size"),
+        pytest.param(File(b"OLD"), id="content"),
+        pytest.param(Link("old"), id="kind"),
+    ],
+)
+def test_a_row_that_differs_in_anything_is_a_change(other: File | Link) -> None:
+    (item,) = layer_of(Copy((".",), "/"), Directory({"file": other}), IMAGE)
+    assert item.entry.path == b"file"
+
+
+def test_content_is_only_read_where_all_else_is_equal() -> None:
+    tree, view = MemoryTree(Directory({"file": File(b"longer")})), view_of(IMAGE)
+    changed(plan_copy(request(Copy((".",), "/")), tree, view), tree, view)
+    assert tree.reads == 0
+
+
+def test_a_context_gives_no_devices() -> None:
+    class Devices(MemoryTree):
+        def lookup(self, path: bytes) -> Entry | None:
+            return Entry(path, Kind.CHAR, rdev=259) if path else super().lookup(path)
+
+    with pytest.raises(CopyError, match='"null" is a device, which a context cannot give'):
+        plan_copy(request(Copy(("null",), "/x")), Devices(Directory({"null": File()})), view_of(IMAGE))
+
+
+@pytest.mark.parametrize(
+    ("sources", "dest"),
+    [
+        pytest.param(".wh.x", "/", id="a file"),
+        pytest.param(".", "/new", id="within a directory"),
+        pytest.param("f", "/.wh.x", id="a destination"),
+        pytest.param("f", "/.wh.x/y", id="a parent"),
+        pytest.param("d", "/.wh..wh..opq", id="a directory"),
+    ],
+)
+def test_names_that_read_as_removals_are_refused(sources: str, dest: str) -> None:
+    source = Directory({".wh.x": File(), "f": File(), "d": Directory()})
+    with pytest.raises(UnsafePath, match="cannot be stored in a layer"):
+        planned(Copy((sources,), dest), source, IMAGE)
+
+
+def test_a_tree_deeper_than_any_stack_is_copied() -> None:
+    tree = Directory({"f": File()})
+    for _ in range(3000):
+        tree = Directory({"d": tree})
+    assert len(planned(Copy((".",), "/new"), tree, IMAGE)) == 3002
+
+
+# The model
+
+NAMES = st.sampled_from(["a", "b", "c"])
+TIMES = st.sampled_from([10, 20])
+OWNERS = st.sampled_from([(0, 0), (5, 6)])
+FILES = [
+    File(content, mode, owner, mtime, inode)
+    for inode, (content, mode, owner, mtime) in enumerate(
+        [(b"one", 0o644, (0, 0), 10), (b"two", 0o4755, (5, 6), 10), (b"one", 0o644, (0, 0), 20)], 1
+    )
+]
+LINKS = st.builds(Link, st.sampled_from(["a", "b", "../c", "/a/b", "/", "..", "nowhere"]), OWNERS, TIMES)
+ALONE = [File(file.content, file.mode, file.owner, file.mtime) for file in FILES]
+
+
+def trees(files: list[File]) -> st.SearchStrategy[Directory]:
+    modes = st.sampled_from([0o755, 0o700])
+    nodes = st.recursive(
+        st.sampled_from(files) | LINKS,
+        lambda below_: st.builds(Directory, st.dictionaries(NAMES, below_, max_size=3), modes, OWNERS, TIMES),
+        max_leaves=8,
+    )
+    return st.builds(Directory, st.dictionaries(NAMES, nodes, min_size=1, max_size=3), modes, OWNERS, TIMES)
+
+
+COPIES = st.builds(
+    Copy,
+    st.lists(
+        st.sampled_from([".", "a", "b", "a/b", "c/", "../a", "a/../b", "*", "a/*", "?/b", "[ab]", "[^a]", "c/*/a"]),
+        min_size=1, max_size=3,
+    ).map(tuple),
+    st.sampled_from(["/", "/a", "/b/", "/a/b", "/a/b/", "/c/a/b", "/new", "/new/", "/new/x"]),
+    st.none() | st.just((1, 2)),
+    st.none() | st.just(0o640),
+)  # fmt: skip
+
+
+@settings(derandomize=True, max_examples=400, deadline=None)
+@given(trees(FILES), trees(ALONE), COPIES)
+def test_a_plan_is_what_the_rules_say(source: Directory, image: Directory, copy: Copy) -> None:
+    try:
+        expected = flat(copy.apply(source, image))
+    except Refused as refused:
+        event(str(refused))
+        with pytest.raises(CopyError):
+            planned(copy, source, image)
+        return
+    event("copied")
+    found = afterwards(planned(copy, source, image), source, image)
+    assert without_time_of_parents(found, expected) == expected
+
+
+def without_time_of_parents(
+    found: dict[str, tuple[object, ...]], expected: dict[str, tuple[object, ...]]
+) -> dict[str, tuple[object, ...]]:
+    """Directories made on the way have some time or other."""
+    made = {path for path, row in expected.items() if row[0] == "directory" and row[3] == ANY_TIME}
+    return {path: (*row[:3], ANY_TIME) if path in made else row for path, row in found.items()}
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(trees(FILES), trees(ALONE), COPIES)
+def test_a_layer_makes_the_same_of_the_image_as_the_whole_plan(source: Directory, image: Directory, copy: Copy) -> None:
+    try:
+        whole = planned(copy, source, image)
+    except CopyError:
+        return
+    layer = layer_of(copy, source, image)
+    before = {entry.path: entry for entry in view_of(image).walk(b"")}
+    expected = before | {item.entry.path: item.entry for item in whole}
+    merged = View([Toc.of(item.entry for item in layer), *view_of(image).layers])
+    assert [comparable(row) for row in merged.walk(b"")] == [
+        comparable(expected[path]) for path in sorted(expected, key=sort_key) if path
+    ]
+
+
+def comparable(entry: Entry) -> Entry:
+    """A row without the time of a directory, which is no change, and without groups across layers."""
+    return entry._replace(hardlink=b"", mtime=0 if entry.kind is Kind.DIRECTORY else entry.mtime)

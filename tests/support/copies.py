@@ -1,0 +1,148 @@
+"""Trees of plain values as the planner of COPY sees them, and what a plan makes of an image."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from builder.copyfiles import CopyRequest, changed, plan_copy, with_digests
+from store.toc import Entry, Kind, Toc, sort_key
+from store.view import View
+from tests.support.copymodel import Directory, File, Link, flat
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from builder.copyfiles import Planned
+    from tests.support.copymodel import Copy, Node
+
+
+def entry(path: str, node: Node) -> Entry:
+    """The row of a node."""
+    name = path.encode()
+    match node:
+        case File():
+            return Entry(name, Kind.FILE, node.mode, *node.owner, mtime=node.mtime, size=len(node.content))
+        case Link():
+            return Entry(name, Kind.SYMLINK, 0o777, *node.owner, mtime=node.mtime, link=node.target.encode())
+        case Directory():
+            return Entry(name, Kind.DIRECTORY, node.mode, *node.owner, mtime=node.mtime)
+
+
+def nodes(tree: Directory) -> Iterator[tuple[str, Node]]:
+    """Everything in a tree, by path."""
+    pending: list[tuple[str, Directory]] = [("", tree)]
+    while pending:
+        path, directory = pending.pop()
+        for name, node in directory.names.items():
+            here = f"{path}/{name}" if path else name
+            yield here, node
+            if isinstance(node, Directory):
+                pending.append((here, node))
+
+
+class MemoryTree:
+    """A tree of values as a FileTree. `reads` counts how often content was asked for."""
+
+    gives_devices = False
+
+    def __init__(self, tree: Directory) -> None:
+        self._nodes: dict[bytes, Node] = {path.encode(): node for path, node in nodes(tree)} | {b"": tree}
+        self.reads = 0
+
+    def lookup(self, path: bytes) -> Entry | None:
+        node = self._nodes.get(path)
+        return None if node is None else entry(path.decode(), node)
+
+    def readdir(self, path: bytes) -> list[Entry]:
+        directory = self._nodes.get(path)
+        assert isinstance(directory, Directory)
+        prefix = path.decode() + "/" if path else ""
+        return [entry(prefix + name, directory.names[name]) for name in sorted(directory.names)]
+
+    def identity(self, entry: Entry) -> Hashable | None:
+        node = self._nodes[entry.path]
+        return node.inode if isinstance(node, File) else None
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        node = self._nodes[entry.path]
+        assert isinstance(node, File)
+        self.reads += 1
+        yield node.content
+
+
+def view_of(tree: Directory) -> View:
+    """An image of one layer, with content digests."""
+    rows = []
+    for path, node in nodes(tree):
+        row = entry(path, node)
+        rows.append(row._replace(sha256=hashlib.sha256(node.content).digest()) if isinstance(node, File) else row)
+    root = Entry(b"", Kind.DIRECTORY, tree.mode, *tree.owner, mtime=tree.mtime)
+    return View([Toc.of([root, *sorted(rows, key=lambda row: sort_key(row.path))])])
+
+
+def request(copy: Copy) -> CopyRequest:
+    return CopyRequest(copy.sources, copy.dest, copy.owner, copy.mode)
+
+
+def planned(copy: Copy, source: Directory, image: Directory) -> list[Planned]:
+    """The real plan of a copy, with content digests."""
+    tree = MemoryTree(source)
+    return with_digests(plan_copy(request(copy), tree, view_of(image)), tree)
+
+
+def layer_of(copy: Copy, source: Directory, image: Directory) -> list[Planned]:
+    """What the layer of a copy holds."""
+    tree, below = MemoryTree(source), view_of(image)
+    return with_digests(changed(plan_copy(request(copy), tree, below), tree, below), tree)
+
+
+def row(entry: Entry, content: bytes) -> tuple[object, ...]:
+    """An entry as the model's `flat` writes it."""
+    match entry.kind:
+        case Kind.FILE:
+            group = (entry.hardlink or entry.path).decode()
+            return ("file", entry.mode, (entry.uid, entry.gid), entry.mtime, content, group)
+        case Kind.DIRECTORY:
+            return ("directory", entry.mode, (entry.uid, entry.gid), entry.mtime)
+        case _:
+            return ("link", (entry.uid, entry.gid), entry.mtime, entry.link.decode())
+
+
+def afterwards(items: list[Planned], source: Directory, image: Directory) -> dict[str, tuple[object, ...]]:
+    """The image with planned entries put into it, as the model's `flat` writes it."""
+    content = {path.encode(): node.content for path, node in nodes(source) if isinstance(node, File)}
+    result = flat(image)
+    for entry, origin in items:
+        data = content.get(origin.path, b"") if origin is not None else b""
+        if entry.kind is Kind.FILE:
+            assert entry.sha256 == hashlib.sha256(data).digest()
+        result[entry.path.decode()] = row(entry, data)
+    return result
+
+
+def on_disk(tree: Directory, root: str) -> None:
+    """Make a tree, below a directory that exists: links, modes, seconds, but no owners."""
+    first: dict[object, str] = {}
+    for path, node in sorted(nodes(tree)):
+        here = f"{root}/{path}"
+        match node:
+            case Directory():
+                os.mkdir(here)
+            case Link():
+                os.symlink(node.target, here)
+                os.utime(here, (0, node.mtime), follow_symlinks=False)
+            case File() if node.inode is not None and node.inode in first:
+                os.link(first[node.inode], here)
+            case File():
+                first[node.inode] = here
+                with open(here, "wb") as file:
+                    file.write(node.content)
+                os.chmod(here, node.mode)
+                os.utime(here, (0, node.mtime))
+    for path, node in sorted(nodes(tree), reverse=True):
+        if isinstance(node, Directory):
+            os.chmod(f"{root}/{path}", node.mode)
+            os.utime(f"{root}/{path}", (0, node.mtime))
+    os.utime(root, (0, tree.mtime))
