@@ -55,11 +55,13 @@ class DeepPattern:
             for state in states:
                 if state == end:
                     continue
-                item = self.items[state]
+                # Inside of `**` (the complement of its place) only a slash leads on.
+                place = state if state >= 0 else ~state
+                item = self.items[place]
                 if item == _DEEP:
-                    following.add(state)
+                    following.add(~place)
                     if character == "/":
-                        following.add(state + 1)
+                        following.add(place + 1)
                 elif item == _STAR:
                     if character != "/":
                         following.add(state)
@@ -71,7 +73,7 @@ class DeepPattern:
     def _closure(self, states: set[int]) -> set[int]:
         found = set(states)
         for state in states:
-            while state < len(self.items) and isinstance(self.items[state], str):
+            while 0 <= state < len(self.items) and isinstance(self.items[state], str):
                 state += 1
                 found.add(state)
         return found

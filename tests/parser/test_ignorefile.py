@@ -1,0 +1,185 @@
+"""Ignore files: the rules of each line, and all of them against a reference that tries everything."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from parser import IgnoreFile, PatternError
+
+PROPERTY = settings(max_examples=500, deadline=None, derandomize=True)
+
+
+def excluded(text: str, *paths: str) -> list[str]:
+    ignore = IgnoreFile.parse(text)
+    return [path for path in paths if ignore.excludes(path)]
+
+
+@pytest.mark.parametrize(
+    ("text", "out", "stays"),
+    [
+        pytest.param("a", ["a", "a/b", "a/b/c"], ["b/a", "ab"], id="E54-a name is that of the root"),
+        pytest.param("/a", ["a", "a/b"], ["b/a"], id="E54-a slash in front means nothing"),
+        pytest.param("a/", ["a", "a/b"], ["b/a"], id="E54-a slash at the end means nothing"),
+        pytest.param("./a//b/../c", ["a/c", "a/c/d"], ["a/b"], id="E54-a path is made clean"),
+        pytest.param("  a  \r\n", ["a"], ["b"], id="E54-blanks around it are cut off"),
+        pytest.param("#a\na#", ["a#"], ["#a", "a"], id="E54-a hash is a comment in the first column"),
+        pytest.param(" #a", ["#a"], ["a"], id="E54-and nowhere else"),
+        pytest.param("\ufeffa", ["a"], ["b"], id="E54-a byte-order mark is none of it"),
+        pytest.param("*.log", ["x.log", "x.log/y"], ["a/x.log", "log"], id="E54-a star does not leave its directory"),
+        pytest.param("**/*.log", ["x.log", "a/b/x.log"], ["log"], id="E54-two stars do"),
+        pytest.param("**", ["a", "a/b", ".x"], [], id="E54-two stars alone are everything"),
+        pytest.param("a/**", ["a/b", "a/b/c"], ["a", "b"], id="E54-two stars at the end are what is in it"),
+        pytest.param("a/**/z", ["a/z", "a/b/z", "a/b/c/z"], ["a", "z", "a/b"], id="E54-two stars between"),
+        pytest.param("**z", ["z", "xz", "a/xz"], ["za"], id="E54-two stars in front of a name: all that ends so"),
+        pytest.param("**z*", ["z", "z1", "a/z1"], ["xz1"], id="E54-unless something special follows"),
+        pytest.param("a**", ["a", "ab", "ab/c"], ["ba"], id="E54-two stars behind a name: all that begins so"),
+        pytest.param("a**z", ["az", "a/z", "ab/c/z"], ["abz", "a/bz"], id="E54-two stars in a name"),
+        pytest.param("a**/z", ["az", "a/z", "ab/c/z"], ["abz"], id="E54-two stars in a name and a slash"),
+        pytest.param("a?c", ["abc"], ["ac", "a/c"], id="E54-a question mark is one character"),
+        pytest.param("[a-c]x", ["ax", "cx"], ["dx"], id="E54-a class"),
+        pytest.param("\\*", ["*"], ["a"], id="E54-a backslash takes the meaning away"),
+        pytest.param("a b", ["a b"], ["a", "b"], id="E54-a blank is part of a name"),
+        pytest.param(".", [], ["a"], id="E54-the root cannot be left out"),
+        pytest.param("/", [], ["a"], id="E54-nor as a slash"),
+        pytest.param("../a", [], ["a"], id="E54-nothing above the root is there"),
+        pytest.param("a\n!a", [], ["a", "a/b"], id="E55-the last line that matches wins"),
+        pytest.param("!a\na", ["a"], [], id="E55-in whatever order"),
+        pytest.param("a\n!a/keep", ["a", "a/b"], ["a/keep", "a/keep/x"], id="E55-something in a directory comes back"),
+        pytest.param("a\n!a/keep\na/keep/x", ["a/keep/x"], ["a/keep"], id="E55-and goes again"),
+        pytest.param("*\n!*.md\nREADME*", ["x", "README.md"], ["a.md"], id="E55-exceptions have exceptions"),
+        pytest.param("**\n! a", ["b"], ["a", "a/c"], id="E55-blanks behind the mark are cut off"),
+        pytest.param("a/*\n!a/b", ["a/c"], ["a", "a/b", "a/b/d"], id="E55-a directory whose content is out"),
+    ],
+)
+def test_a_line_leaves_out_what_it_says(text: str, out: list[str], stays: list[str]) -> None:
+    assert excluded(text, *out, *stays) == out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("a\n!\n", "line 2: a lone !", id="E54-a lone mark"),
+        pytest.param("!  ", "line 1: a lone !", id="E54-a lone mark with blanks"),
+        pytest.param("a\n\n[a", "line 3: malformed character class", id="an open class"),
+        pytest.param("[]", "line 1: malformed character class", id="an empty class"),
+        pytest.param("a**b[", "line 1: malformed character class", id="an open class behind two stars"),
+        pytest.param("a\\", "line 1: ", id="a lone backslash"),
+        pytest.param("a**b\\", "line 1: ", id="a lone backslash behind two stars"),
+    ],
+)
+def test_a_line_that_is_no_pattern_is_named(text: str, message: str) -> None:
+    with pytest.raises(PatternError, match="ignore file, ") as caught:
+        IgnoreFile.parse(text)
+    assert message in str(caught.value)
+
+
+def test_the_line_that_decides_is_told() -> None:
+    ignore = IgnoreFile.parse("*\n  !*.md\n")
+    assert ignore.explain("x") == "*"
+    assert ignore.explain("x.md") == "!*.md"
+    assert IgnoreFile.parse("a").explain("b") is None
+
+
+# The reference: a path matches a pattern if they are used up together, whatever way is taken.
+
+
+@cache
+def match_names(pattern: tuple[str, ...], path: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not path
+    first, *rest = pattern
+    if first == "**":
+        least = 0 if rest else 1
+        return any(match_names(tuple(rest), path[count:]) for count in range(least, len(path) + 1))
+    return bool(path) and match_characters(first, path[0]) and match_names(tuple(rest), path[1:])
+
+
+@cache
+def match_characters(pattern: str, name: str) -> bool:
+    if not pattern:
+        return not name
+    if pattern[0] == "*":
+        return any(match_characters(pattern[1:], name[count:]) for count in range(len(name) + 1))
+    return bool(name) and pattern[0] in (name[0], "?") and match_characters(pattern[1:], name[1:])
+
+
+def reference(lines: list[str], path: str) -> bool:
+    names = tuple(path.split("/"))
+    out = False
+    for line in lines:
+        pattern = tuple(line.removeprefix("!").split("/"))
+        if any(match_names(pattern, names[:count]) for count in range(1, len(names) + 1)):
+            out = not line.startswith("!")
+    return out
+
+
+NAME = st.sampled_from(["a", "b", "ab", "a.b", "bb"])
+PATH = st.lists(NAME, min_size=1, max_size=4).map("/".join)
+PART = st.sampled_from(["**", "*", "a*", "*b", "?", "a", "b", "a?b", "*.*", "ab"])
+LINE = st.builds(
+    lambda mark, parts: mark + "/".join(parts), st.sampled_from(["", "!"]), st.lists(PART, min_size=1, max_size=4)
+)
+
+
+@PROPERTY
+@given(st.lists(LINE, max_size=5), PATH)
+@example(["**/**/a/**"], "a/b")
+@example(["a/**", "!a/**/b"], "a/a/b")
+def test_lines_decide_as_the_reference_does(lines: list[str], path: str) -> None:
+    assert IgnoreFile.parse("\n".join(lines)).excludes(path) == reference(lines, path)
+
+
+@PROPERTY
+@given(st.lists(LINE, min_size=1, max_size=5), PATH, PATH)
+def test_what_comes_back_below_a_directory_is_foreseen(lines: list[str], directory: str, below: str) -> None:
+    ignore = IgnoreFile.parse("\n".join(lines))
+    path = f"{directory}/{below}"
+    decides = ignore.explain(path)
+    if ignore.excludes(directory) and decides is not None and decides.startswith("!"):
+        assert ignore.may_contain_included(directory)
+
+
+def match_deep(pattern: str, path: str) -> bool:
+    """As `match_characters`, and `**`, with a slash behind it or not, is nothing or anything that ends in a slash."""
+    if not pattern:
+        return not path
+    if pattern.startswith("**"):
+        rest = pattern[2:].removeprefix("/")
+        if not rest:
+            return True
+        return match_deep(rest, path) or any(
+            match_deep(rest, path[place + 1 :]) for place, character in enumerate(path) if character == "/"
+        )
+    if pattern[0] == "*":
+        first = path.split("/")[0]
+        return any(match_deep(pattern[1:], path[count:]) for count in range(len(first) + 1))
+    if not path or (pattern[0] == "?" and path[0] == "/"):
+        return False
+    return pattern[0] in (path[0], "?") and match_deep(pattern[1:], path[1:])
+
+
+@PROPERTY
+@given(st.lists(st.sampled_from(["a", "b", "**", "*", "?", "/b"]), max_size=5), PATH)
+def test_two_stars_in_a_name_decide_as_the_reference_does(parts: list[str], path: str) -> None:
+    pattern = f"a**b{''.join(parts)}".replace("***", "**").replace("***", "**")
+    names = path.split("/")
+    expected = any(match_deep(pattern, "/".join(names[:count])) for count in range(1, len(names) + 1))
+    assert IgnoreFile.parse(pattern).excludes(path) == expected
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        pytest.param("/".join(["**", "a*"] * 12) + "/z", id="many deep stars"),
+        pytest.param("*a" * 40 + "z", id="many stars"),
+        pytest.param("a**" * 12 + "z", id="many deep stars in a name"),
+    ],
+)
+def test_no_pattern_makes_matching_slow(pattern: str) -> None:
+    ignore = IgnoreFile.parse(pattern)
+    assert not ignore.excludes("/".join(["a" * 60] * 60))
+    assert not ignore.excludes("a" * 4000)
