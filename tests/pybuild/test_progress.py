@@ -1,0 +1,107 @@
+"""What a build shows while it goes on: plain lines, JSON, nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Pybuild, write_context
+from tests.support.runs import outputs
+
+BASE = "FROM pybuild.test/base\n"
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}\n")
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    recipe = "FROM pybuild.test/base AS first\nENV a=b\nRUN echo one; printf half\nCOPY file /\n"
+    return write_context(tmp_path / "context", recipe, file="x")
+
+
+def without_times(text: str) -> list[str]:
+    return [re.sub(r"in \d+\.\d s$", "in N s", line) for line in text.splitlines()]
+
+
+def test_plain_lines_tell_what_happens(pybuild: Pybuild, context: Path) -> None:
+    done = pybuild("--progress=plain", "--network=none", context)
+    assert DIGEST.fullmatch(done.out)
+    assert without_times(done.err) == [
+        "[first 1/2] RUN echo one; printf half",
+        "[first 1/2] | one",
+        "[first 1/2] | half",
+        "[first 1/2] done in N s",
+        "[first 2/2] COPY file /",
+        "[first 2/2] done in N s",
+    ]
+
+
+def test_plain_lines_tell_what_the_cache_had(tmp_path: Path, pybuild: Pybuild, context: Path) -> None:
+    first = pybuild(context).out
+    output = tmp_path / "app.tar"
+    done = pybuild("-o", f"type=oci,dest={output}", context)
+    assert done.out == first
+    cached, copied, wrote = done.err.splitlines()
+    assert cached == "[first 1/2] CACHED RUN echo one; printf half"
+    assert copied == "[first 2/2] CACHED COPY file /"
+    assert wrote.startswith(f"wrote {output} (")
+
+
+def test_what_is_no_terminal_gets_plain_lines(pybuild: Pybuild, context: Path) -> None:
+    assert without_times(pybuild("--network=none", context).err)[0] == "[first 1/2] RUN echo one; printf half"
+
+
+def test_the_use_of_the_network_is_told_once(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", BASE + "RUN true\nRUN :\n")
+    assert pybuild(context).err.count("use the network of this machine") == 1
+
+
+@pytest.mark.parametrize("option", ["--progress=quiet", "-q", "--quiet"])
+def test_quiet_shows_the_digest_only(pybuild: Pybuild, context: Path, option: str) -> None:
+    done = pybuild(option, context)
+    assert DIGEST.fullmatch(done.out) and done.err == ""
+
+
+def test_json_is_an_object_a_line(pybuild: Pybuild, context: Path) -> None:
+    done = pybuild("--progress=json", "--network=none", context)
+    assert DIGEST.fullmatch(done.out)
+    assert len(done.events) == len(done.err.splitlines())
+    assert {event["version"] for event in done.events} == {1}
+    kinds = [event["event"] for event in done.events if event["event"] != "step_output"]
+    assert kinds == ["step_started", "step_finished"] * 2
+    last = done.events[-1]
+    assert (last["stage"], last["number"], last["total"]) == ("first", 2, 2)
+    assert (last["instruction"], last["cached"]) == ("COPY file /", False)
+    assert float(str(last["seconds"])) >= 0
+
+
+def test_json_holds_all_output_by_stream(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", BASE + "RUN echo out; echo err >&2; seq 20000\n")
+    done = pybuild("--progress=json", context)
+    streams: dict[object, str] = {}
+    for event in done.events:
+        if event["event"] == "step_output":
+            streams[event["stream"]] = streams.get(event["stream"], "") + str(event["data"])
+    assert streams == {1: "out\n" + "".join(f"{number}\n" for number in range(1, 20001)), 2: "err\n"}
+
+
+def test_json_shows_bytes_that_are_no_text(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", BASE + "RUN printf '\\377\\n'\n")
+    assert list(outputs(pybuild("--progress=json", context)).values()) == ["\\xff\n"]
+
+
+def test_json_events_are_the_only_lines_until_an_error(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", BASE + "RUN echo before; exit 3\n")
+    lines = pybuild.refused("--progress=json", context).splitlines()
+    events = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [event["event"] for event in events][:1] == ["step_started"]
+    assert "error: RUN exited with status 3" in lines[len(events)]
+
+
+def test_plain_output_is_never_cut_and_lines_stay_whole(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", BASE + "RUN seq 30000; (seq 30001 40000 >&2)\n")
+    said = pybuild("--progress=plain", context).err
+    numbers = re.findall(r"^\[stage-0 1/1\] \| (\d+)$", said, re.MULTILINE)
+    assert sorted(map(int, numbers)) == list(range(1, 40001))
