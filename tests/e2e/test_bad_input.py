@@ -204,10 +204,10 @@ ARCHIVES = {
         'error: layer {layer}: entry "a\\x1b[31m\\x0a/../x": leaves the root\nhint: the layer is damaged or hostile\n',
     ),
     "a layer with a wrong digest": (Archive(spoil="layer", compress=False), "error: layer {layer}: "),
-    "a config with a wrong digest": (Archive(spoil="config"), ": the archive holds other bytes\n"),
+    "a config with a wrong digest": (Archive(spoil="config"), ": there are other bytes under this digest\n"),
     "a layer that is missing": (
         Archive(lose="layer"),
-        "the archive lacks blob {layer}\nhint: the file is incomplete; fetch it again\n",
+        "the archive lacks blob {layer}\nhint: it is incomplete; fetch it again\n",
     ),
 }  # fmt: skip
 
@@ -233,7 +233,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, pybuild: Pybuild, lost: 
     data = Archive(layers=[tar(entry(b"f", data=os.urandom(1_500_000)))]).data()
     path.write_bytes(data[:-lost])
     said = pybuild.refused("import", path)
-    assert "truncated after" in said and said.endswith("hint: the file is incomplete; fetch it again\n")
+    assert "truncated after" in said and said.endswith("hint: it is incomplete; fetch it again\n")
 
 
 def test_the_tar_of_a_root_that_leaves_it(tmp_path: Path, pybuild: Pybuild) -> None:
@@ -248,7 +248,11 @@ def test_the_tar_of_a_root_that_leaves_it(tmp_path: Path, pybuild: Pybuild) -> N
     ("arguments", "message"),
     [
         (("nosuch.tar",), "error: nosuch.tar: No such file or directory\n"),
-        ((".",), "error: .: Is a directory\n"),
+        (
+            (".",),
+            "error: the directory . is no OCI layout: it has no oci-layout\n"
+            "hint: a root filesystem comes in as a tar: tar -C DIR -c . | pybuild import - NAME\n",
+        ),
         (("empty.tar",), "error: the archive is empty\n"),
         (("empty.tar", "Bad Name"), "error: invalid image name 'Bad Name'\nhint: names are in lower case\n"),
     ],
@@ -266,14 +270,17 @@ def test_what_import_cannot_read(
 
 @pytest.mark.parametrize(
     ("destination", "message"),
-    [("nosuch/app.tar", "No such file or directory"), ("taken", "Is a directory")],
+    [
+        ("nosuch/app.tar", "error: cannot write nosuch/app.tar: {directory}/nosuch is no directory\n"),
+        ("taken", "error: cannot write taken: it is a directory\nhint: dest= names a file here\n"),
+    ],
     ids=["in no directory", "over a directory"],
 )
 def test_an_output_that_cannot_be_written(tmp_path: Path, pybuild: Pybuild, destination: str, message: str) -> None:
     write_context(tmp_path / "c", BASE + "ENV a=b\n")
     (tmp_path / "taken").mkdir()
     said = pybuild.refused("-o", f"type=oci,dest={destination}", "c", cwd=tmp_path)
-    assert said == f"error: {destination}: {message}\n"
+    assert said == message.format(directory=tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["c", "store", "taken"]
 
 
