@@ -11,7 +11,7 @@ from builder.errors import CopyError
 from store.errors import UnsafePath
 from store.toc import Entry, Kind, Toc, sort_key
 from store.view import View
-from tests.support.copies import MemoryTree, afterwards, layer_of, planned, request, view_of
+from tests.support.copies import ALONE, FILES, MemoryTree, afterwards, layer_of, planned, request, trees, view_of
 from tests.support.copymodel import ANY_TIME, Copy, Directory, File, Link, Refused, flat
 
 TIME = 1_000
@@ -331,29 +331,6 @@ def test_a_tree_deeper_than_any_stack_is_copied() -> None:
 
 
 # The model
-
-NAMES = st.sampled_from(["a", "b", "c"])
-TIMES = st.sampled_from([10, 20])
-OWNERS = st.sampled_from([(0, 0), (5, 6)])
-FILES = [
-    File(content, mode, owner, mtime, inode)
-    for inode, (content, mode, owner, mtime) in enumerate(
-        [(b"one", 0o644, (0, 0), 10), (b"two", 0o4755, (5, 6), 10), (b"one", 0o644, (0, 0), 20)], 1
-    )
-]
-LINKS = st.builds(Link, st.sampled_from(["a", "b", "../c", "/a/b", "/", "..", "nowhere"]), OWNERS, TIMES)
-ALONE = [File(file.content, file.mode, file.owner, file.mtime) for file in FILES]
-
-
-def trees(files: list[File]) -> st.SearchStrategy[Directory]:
-    modes = st.sampled_from([0o755, 0o700])
-    nodes = st.recursive(
-        st.sampled_from(files) | LINKS,
-        lambda below_: st.builds(Directory, st.dictionaries(NAMES, below_, max_size=3), modes, OWNERS, TIMES),
-        max_leaves=8,
-    )
-    return st.builds(Directory, st.dictionaries(NAMES, nodes, min_size=1, max_size=3), modes, OWNERS, TIMES)
-
 
 COPIES = st.builds(
     Copy,

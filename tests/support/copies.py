@@ -6,6 +6,8 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
+from hypothesis import strategies as st
+
 from builder.copyfiles import CopyRequest, changed, plan_copy, with_digests
 from store.toc import Entry, Kind, Toc, sort_key
 from store.view import View
@@ -16,6 +18,30 @@ if TYPE_CHECKING:
 
     from builder.copyfiles import Planned
     from tests.support.copymodel import Copy, Node
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+TIMES = st.sampled_from([10, 20])
+OWNERS = st.sampled_from([(0, 0), (5, 6)])
+FILES = [
+    File(content, mode, owner, mtime, inode)
+    for inode, (content, mode, owner, mtime) in enumerate(
+        [(b"one", 0o644, (0, 0), 10), (b"two", 0o4755, (5, 6), 10), (b"one", 0o644, (0, 0), 20)], 1
+    )
+]
+LINKS = st.builds(Link, st.sampled_from(["a", "b", "../c", "/a/b", "/", "..", "nowhere"]), OWNERS, TIMES)
+ALONE = [File(file.content, file.mode, file.owner, file.mtime) for file in FILES]
+
+
+def trees(files: list[File]) -> st.SearchStrategy[Directory]:
+    """Trees of up to eight of these files and of links, three names to a directory."""
+    modes = st.sampled_from([0o755, 0o700])
+    nodes = st.recursive(
+        st.sampled_from(files) | LINKS,
+        lambda below_: st.builds(Directory, st.dictionaries(NAMES, below_, max_size=3), modes, OWNERS, TIMES),
+        max_leaves=8,
+    )
+    return st.builds(Directory, st.dictionaries(NAMES, nodes, min_size=1, max_size=3), modes, OWNERS, TIMES)
 
 
 def entry(path: str, node: Node) -> Entry:

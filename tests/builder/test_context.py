@@ -1,0 +1,360 @@
+"""The build context: what an ignore file leaves of it, and files of every kind and name."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+
+from builder import context
+from builder.context import ContextTree, read_ignore_file
+from builder.copyfiles import plan_copy, with_digests
+from builder.errors import BuildError, CopyError
+from parser import IgnoreFile
+from store.toc import Kind
+from tests.support.copies import FILES, afterwards, on_disk, request, trees, view_of
+from tests.support.copymodel import Copy, Directory, flat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+from contextlib import contextmanager
+
+CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
+CAPABILITY_OF_A_NAMESPACE = bytes.fromhex("010000030004000000000000000000000000000010270000")
+
+
+@contextmanager
+def opened(root: Path | str, ignore: str | None = None) -> Iterator[ContextTree]:
+    tree = ContextTree(str(root), None if ignore is None else IgnoreFile.parse(ignore))
+    try:
+        yield tree
+    finally:
+        tree.close()
+
+
+def everything(tree: ContextTree) -> list[str]:
+    """All paths of a context, directories with a slash."""
+    found = []
+    pending = [b""]
+    while pending:
+        for entry in tree.readdir(pending.pop()):
+            found.append(os.fsdecode(entry.path) + ("/" if entry.kind is Kind.DIRECTORY else ""))
+            if entry.kind is Kind.DIRECTORY:
+                pending.append(entry.path)
+    return sorted(found)
+
+
+# Ignore files
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("project")
+    for name in (".git/config", "a.log", "deep/er/b.log", "deep/er/keep", "deep/x", "src/main.c", "src/main.o", "top"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    (root / "hollow").mkdir()
+    return root
+
+
+ALL = [
+    ".git/", ".git/config", "a.log", "deep/", "deep/er/", "deep/er/b.log", "deep/er/keep", "deep/x", "hollow/",
+    "src/", "src/main.c", "src/main.o", "top",
+]  # fmt: skip
+
+
+def without(*gone: str) -> list[str]:
+    return [path for path in ALL if path not in gone]
+
+
+DEEP = ("deep/", "deep/er/", "deep/er/b.log", "deep/er/keep", "deep/x")
+
+
+@pytest.mark.parametrize(
+    ("ignore", "left"),
+    [
+        pytest.param("", ALL, id="nothing"),
+        pytest.param("# top\n\n  \n", ALL, id="E54 comments and blank lines"),
+        pytest.param("top", without("top"), id="a file"),
+        pytest.param("  /top  ", without("top"), id="E54 blanks and a leading slash"),
+        pytest.param("./src/../top", without("top"), id="E54 clean"),
+        pytest.param("deep", without(*DEEP), id="a directory"),
+        pytest.param("deep/", without(*DEEP), id="E54 a slash behind it means nothing"),
+        pytest.param("*.log", without("a.log"), id="E54 a pattern is of the root only"),
+        pytest.param("**/*.log", without("a.log", "deep/er/b.log"), id="E54 two stars at any depth"),
+        pytest.param("*/*.o", without("src/main.o"), id="one star for one name"),
+        pytest.param("deep/**", without(*DEEP[1:]), id="all in a directory, but not itself"),
+        pytest.param("deep\n!deep/er/keep", without("deep/er/b.log", "deep/x"), id="E55 taken back, with its parents"),
+        pytest.param("!deep/er/keep\ndeep", without(*DEEP), id="E55 the last line wins"),
+        pytest.param("*\n!src/*.c", ["src/", "src/main.c"], id="E55 all but some"),
+        pytest.param("**\n!**/keep", ["deep/", "deep/er/", "deep/er/keep"], id="E55 all but one name anywhere"),
+        pytest.param("*\n!nowhere/at/all", [], id="E55 taking back what is not there"),
+        pytest.param("*\n!hollow", ["hollow/"], id="E55 an empty directory"),
+        pytest.param("*\n!deep", [*DEEP], id="E55 a directory with what is in it"),
+        pytest.param("*\n!deep\ndeep/er", ["deep/", "deep/x"], id="E55 out, in, out"),
+        pytest.param("# x\n #top\n", ALL, id="E54 a number sign behind a blank is a pattern"),
+        pytest.param("?op", without("top"), id="a question mark"),
+        pytest.param("[s-t]op", without("top"), id="a class"),
+        pytest.param("\ufefftop", without("top"), id="a byte order mark"),
+        pytest.param("top\r\n*.log\r\n", without("top", "a.log"), id="lines of another system"),
+    ],
+)  # fmt: skip
+def test_what_an_ignore_file_leaves(project: Path, ignore: str, left: list[str]) -> None:
+    with opened(project, ignore) as tree:
+        assert everything(tree) == sorted(left)
+
+
+def test_an_ignored_file_cannot_be_named(project: Path) -> None:
+    with opened(project, "deep\n!deep/x") as tree:
+        assert tree.lookup(b"deep/er/keep") is None
+        assert tree.lookup(b"deep/x") is not None
+        with pytest.raises(CopyError, match='"deep/er/keep": not found'):
+            plan_copy(request(Copy(("deep/er/keep",), "/x")), tree, view_of(Directory()))
+
+
+def test_a_context_that_is_nested_deeper_than_any_stack_is_read(tmp_path: Path) -> None:
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(600):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(os.open("keep", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    os.close(here)
+    with opened(tmp_path, "*\n!**/keep") as tree:
+        assert len(everything(tree)) == 601
+
+
+# Which ignore file
+
+
+def test_the_recipe_s_own_ignore_file_comes_before_that_of_the_context(tmp_path: Path) -> None:
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context/.dockerignore").write_text("context")
+    recipe = tmp_path / "My.recipe"
+    assert read_ignore_file(str(tmp_path / "context"), str(recipe)) == "context"
+    (tmp_path / "My.recipe.dockerignore").write_text("own")
+    assert read_ignore_file(str(tmp_path / "context"), str(recipe)) == "own"
+
+
+def test_a_context_may_have_none(tmp_path: Path) -> None:
+    assert read_ignore_file(str(tmp_path), str(tmp_path / "Buildfile")) is None
+
+
+@pytest.mark.parametrize("kind", ["link", "directory", "fifo", "dangling"])
+def test_an_ignore_file_is_a_regular_file_where_it_lies(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / ".dockerignore"
+    match kind:
+        case "link":
+            path.symlink_to("/etc/passwd")
+        case "dangling":
+            path.symlink_to("nowhere")
+        case "directory":
+            path.mkdir()
+        case _:
+            os.mkfifo(path)
+    with pytest.raises(BuildError, match=r"ignore file \.dockerignore: must be a regular file"):
+        read_ignore_file(str(tmp_path), str(tmp_path / "Buildfile"))
+
+
+# Kinds of files
+
+
+def test_files_of_every_kind(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("no/where")
+    (tmp_path / "directory").mkdir(mode=0o700)
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    os.mknod(tmp_path / "device", 0o020600, os.makedev(1, 3))
+    with socket.socket(socket.AF_UNIX) as listening, opened(tmp_path) as tree:
+        listening.bind(str(tmp_path / "socket"))
+        kinds = {entry.path.decode(): (entry.kind, entry.size) for entry in tree.readdir(b"")}
+    assert kinds == {
+        "device": (Kind.CHAR, 0), "directory": (Kind.DIRECTORY, 0), "fifo": (Kind.FIFO, 0), "file": (Kind.FILE, 1),
+        "link": (Kind.SYMLINK, 0), "socket": (Kind.FILE, 0),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o644, 0o4755, 0o2755, 0o1777, 0o7777])
+def test_modes_arrive_whole(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "f").touch()
+    (tmp_path / "f").chmod(mode)
+    with opened(tmp_path) as tree:
+        (entry,) = tree.readdir(b"")
+    assert (entry.mode, entry.uid, entry.gid) == (mode, 0, 0)
+
+
+def test_owners_do_not_arrive(tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    os.chown(tmp_path / "f", 1234, 4321)
+    with opened(tmp_path) as tree:
+        (entry,) = tree.readdir(b"")
+    assert (entry.uid, entry.gid) == (0, 0)
+
+
+@pytest.mark.parametrize("seconds", [-1.5, 0, 0.999, 4_000_000_000.5])
+def test_times_are_whole_seconds_rounded_down(tmp_path: Path, seconds: float) -> None:
+    (tmp_path / "f").touch()
+    os.utime(tmp_path / "f", (0, seconds))
+    with opened(tmp_path) as tree:
+        (entry,) = tree.readdir(b"")
+    assert entry.mtime == seconds // 1
+
+
+NAMES = [b"\xff\xfe", b"a\nb", b" ", b"'\"$`\\", b"-rf", b"*", "ü".encode(), "u\u0308".encode(), b"x" * 255, b"..."]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_names_are_bytes_and_nothing_else(tmp_path: Path, name: bytes) -> None:
+    path = os.path.join(os.fsencode(tmp_path), name)
+    with open(path, "wb") as file:
+        file.write(b"content")
+    with opened(tmp_path) as tree:
+        (entry,) = tree.readdir(b"")
+        assert entry.path == name
+        assert b"".join(tree.chunks(entry)) == b"content"
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        pytest.param(CAPABILITY, CAPABILITY, id="as it is"),
+        pytest.param(CAPABILITY_OF_A_NAMESPACE, CAPABILITY, id="without the root of a namespace"),
+    ],
+)
+def test_capabilities_of_files_arrive_and_other_attributes_do_not(tmp_path: Path, value: bytes, kept: bytes) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    os.setxattr(tmp_path / "f", "security.capability", value)
+    os.setxattr(tmp_path / "f", "user.other", b"x")
+    with opened(tmp_path) as tree:
+        (entry,) = tree.readdir(b"")
+    assert entry.xattrs == ((b"security.capability", kept),)
+
+
+# Files that change
+
+
+def changing(tmp_path: Path, change: str) -> AbstractContextManager[ContextTree]:
+    """A context whose file was listed and then changed."""
+    path = tmp_path / "f"
+    path.write_text("before")
+
+    @contextmanager
+    def listed() -> Iterator[ContextTree]:
+        with opened(tmp_path) as tree:
+            tree.readdir(b"")
+            match change:
+                case "longer":
+                    path.write_text("before and after")
+                case "shorter":
+                    path.write_text("b")
+                case "removed":
+                    path.unlink()
+                case "a link":
+                    path.unlink()
+                    path.symlink_to("/etc/passwd")
+                case "a fifo":
+                    path.unlink()
+                    os.mkfifo(path)
+                case _:
+                    path.unlink()
+                    path.mkdir()
+            yield tree
+
+    return listed()
+
+
+@pytest.mark.parametrize("change", ["longer", "shorter", "removed", "a link", "a fifo", "a directory"])
+def test_a_file_that_is_no_longer_what_it_was_is_an_error(tmp_path: Path, change: str) -> None:
+    with changing(tmp_path, change) as tree, pytest.raises(CopyError) as caught:
+        plan = plan_copy(request(Copy(("f",), "/f", (0, 0))), tree, view_of(Directory()))
+        with_digests(plan, tree)
+    assert '"f" of the context' in str(caught.value) or 'cannot read "f"' in str(caught.value)
+
+
+def test_a_file_that_is_written_to_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(bytes(3 << 20))
+    with opened(tmp_path) as tree, pytest.raises(CopyError, match="changed while it was copied") as caught:
+        chunks = tree.chunks(tree.readdir(b"")[0])
+        next(chunks)
+        os.utime(path, (1, 1))
+        list(chunks)
+    assert caught.value.hint is not None
+
+
+def test_a_name_that_goes_while_its_directory_is_read_was_never_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stays").touch()
+    (tmp_path / "goes").touch()
+    listdir = os.listdir
+
+    def and_then_one_goes(fd: int) -> list[str]:
+        names = listdir(fd)
+        (tmp_path / "goes").unlink()
+        return names
+
+    monkeypatch.setattr(context.os, "listdir", and_then_one_goes)
+    with opened(tmp_path) as tree:
+        assert everything(tree) == ["stays"]
+
+
+def test_a_directory_that_becomes_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    with opened(tmp_path) as tree:
+        tree.readdir(b"")
+        (tmp_path / "d").rmdir()
+        (tmp_path / "d").symlink_to("/etc")
+        with pytest.raises(CopyError, match='cannot read the directory "d" of the context'):
+            tree.readdir(b"d")
+
+
+# Limits
+
+
+@pytest.mark.parametrize(("name", "value"), [("CONTEXT_ENTRIES", 2), ("CONTEXT_LIMIT", 10)])
+def test_a_context_beyond_its_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: int
+) -> None:
+    for file in ("a", "b", "c"):
+        (tmp_path / file).write_text("12345")
+    monkeypatch.setattr(context, name, value)
+    with opened(tmp_path) as tree, pytest.raises(CopyError, match="exceeds the limit of") as caught:
+        tree.readdir(b"")
+    assert caught.value.hint == "exclude what is not needed in .dockerignore"
+
+
+def test_what_is_ignored_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(10):
+        (tmp_path / str(number)).touch()
+    monkeypatch.setattr(context, "CONTEXT_ENTRIES", 2)
+    with opened(tmp_path, "*\n!3") as tree:
+        assert everything(tree) == ["3"]
+
+
+def test_a_context_that_is_no_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    with pytest.raises(BuildError, match="cannot open the context"):
+        ContextTree(str(tmp_path / "f"), None)
+
+
+# The same as any other tree
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(trees(FILES))
+def test_a_directory_on_the_disk_is_copied_like_the_same_tree_in_memory(source: Directory) -> None:
+    copy = Copy((".",), "/", (0, 0))
+    with tempfile.TemporaryDirectory() as root:
+        on_disk(source, root)
+        with opened(root) as tree:
+            items = with_digests(plan_copy(request(copy), tree, view_of(Directory())), tree)
+    assert afterwards(items, source, Directory()) == flat(copy.apply(source, Directory()))
