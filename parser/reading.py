@@ -77,7 +77,7 @@ class _Reader(LineReader):
         if node.data == "unknown":
             similar = suggest(name, KEYWORDS)
             raise ParseError(
-                f"unknown instruction {keyword}" if name != name.lower() else f"unknown instruction {keyword!r}",
+                f"unknown instruction {keyword}",
                 self._span(keyword),
                 hint=f"did you mean {similar}?" if similar else None,
             )

@@ -45,8 +45,8 @@ def trigger_from_json(data: bytes) -> Instruction | None:
 def from_json(data: bytes, source: Source) -> Buildfile | None:
     """The recipe, or None where the data is no such value."""
     try:
-        decoded = [_decode(field) for field in json.loads(data)]
-        buildfile = Buildfile(source, *decoded)  # type: ignore[arg-type]  # checked below
+        decoded = dict(zip(_FIELDS, map(_decode, json.loads(data)), strict=True))
+        buildfile = Buildfile(source, **decoded)  # type: ignore[arg-type]  # checked below
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     if not isinstance(buildfile.escape, str) or not isinstance(buildfile.args, tuple):

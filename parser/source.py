@@ -36,11 +36,16 @@ class Source:
             character if character == "\t" else " " * len(_visible(character))
             for character in line[start : span.column - 1]
         )
-        return f"{gutter}{''.join(map(_visible, shown))}\n{' ' * (len(gutter) - 2)}| {before}^"
+        return f"{gutter}{visible(shown)}\n{' ' * (len(gutter) - 2)}| {before}^"
+
+
+def visible(text: str) -> str:
+    """A text for the terminal: control characters would let a recipe write anywhere on it. Tabs and newlines stay."""
+    return "".join(map(_visible, text))
 
 
 def _visible(character: str) -> str:
-    """A character for the terminal: control characters would let a recipe write anywhere on it."""
-    if character == "\t" or character.isprintable():
+    if character in "\t\n" or character.isprintable():
         return character
-    return f"\\x{ord(character):02x}"
+    code = ord(character)
+    return f"\\x{code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code:02x}"  # a byte that is no text is that byte

@@ -1,0 +1,159 @@
+"""What no recipe may be, and that a recipe that is large is read in the end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from parser import ExecForm, ParseError, Run, ShellForm, parse
+from parser.lines import MAX_LINE, MAX_RECIPE
+from parser.transform import MAX_INSTRUCTIONS, MAX_STAGES
+
+
+def error_of(text: str | bytes) -> ParseError:
+    with pytest.raises(ParseError) as caught:
+        parse(text)
+    return caught.value
+
+
+def command(text: str | bytes) -> ShellForm | ExecForm:
+    run = parse(text).stages[0].instructions[0]
+    assert isinstance(run, Run)
+    return run.command
+
+
+def test_a_recipe_has_a_size() -> None:
+    head = b"FROM a\n"
+    assert len(parse(head + b"#" * (MAX_RECIPE - len(head))).stages) == 1
+    assert f"limit of {MAX_RECIPE} bytes" in error_of(head + b"#" * (MAX_RECIPE - len(head) + 1)).message
+
+
+def test_a_logical_line_has_a_length() -> None:
+    assert isinstance(command("FROM a\nRUN " + "x" * (MAX_LINE - 4)), ShellForm)
+    error = error_of("FROM a\n\nRUN " + "x" * (MAX_LINE - 3))
+    assert f"limit of {MAX_LINE} characters" in error.message
+    assert error.span.line == 3
+
+
+def test_a_continued_line_has_a_length_too() -> None:
+    error = error_of("FROM a\nRUN x" + "\\\n " * 3 + ("y" * 1000 + "\\\n") * (MAX_LINE // 1000 + 1) + "z\n")
+    assert f"limit of {MAX_LINE} characters" in error.message
+    assert error.span.line == 2
+
+
+def test_the_body_of_a_heredoc_may_be_longer_than_a_line() -> None:
+    body = "x" * (MAX_LINE + 1) + "\n"
+    form = command(f"FROM a\nRUN <<E\n{body}E\n")
+    assert isinstance(form, ShellForm)
+    assert form.script == body
+
+
+def test_a_recipe_has_only_so_many_instructions() -> None:
+    error = error_of("FROM a\n" + "USER b\n" * MAX_INSTRUCTIONS)
+    assert f"limit of {MAX_INSTRUCTIONS} instructions" in error.message
+
+
+def test_a_recipe_has_only_so_many_stages() -> None:
+    assert len(parse("FROM a\n" * MAX_STAGES).stages) == MAX_STAGES
+    error = error_of("FROM a\n" * (MAX_STAGES + 1))
+    assert f"limit of {MAX_STAGES} stages" in error.message
+    assert error.span.line == MAX_STAGES + 1
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "column"),
+    [
+        pytest.param(b"FROM a\nRUN \0", 2, 5, id="in a line"),
+        pytest.param(b"\0", 1, 1, id="alone"),
+        pytest.param(b"FROM a\n# \0", 2, 3, id="in a comment"),
+        pytest.param("FROM a\nRUN <<E\nä\0\nE\n".encode(), 3, 2, id="in a heredoc, behind two bytes"),
+    ],
+)
+def test_a_nul_is_refused_where_it_stands(data: bytes, line: int, column: int) -> None:
+    error = error_of(data)
+    assert error.message == "a NUL byte"
+    assert (error.span.line, error.span.column) == (line, column)
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "column"),
+    [
+        pytest.param(b"FROM a\nRUN \xff", 2, 5, id="in a line"),
+        pytest.param(b"\xff\xfe", 1, 1, id="UTF-16"),
+        pytest.param(b"FROM a\n# \xc3\n", 2, 3, id="in a comment"),
+        pytest.param(b"FROM a\nRUN x \\\n \xc3\xa4\xed\xa0\x80\n", 3, 3, id="in a continued line, behind two bytes"),
+        pytest.param(b"# escape=\xff\nFROM a\n", 1, 10, id="in a directive"),
+        pytest.param(b"FROM a\nRUN <<E\n\xff\nE\nRUN \xff", 5, 5, id="behind a heredoc that may have it"),
+    ],
+)
+def test_bytes_that_are_no_text_are_refused_where_they_stand(data: bytes, line: int, column: int) -> None:
+    error = error_of(data)
+    assert error.message == "invalid UTF-8"
+    assert (error.span.line, error.span.column) == (line, column)
+
+
+def test_the_body_of_a_heredoc_may_hold_any_bytes() -> None:
+    form = command(b"FROM a\nRUN <<E\n\xff\xc3\xa4\x80\r\nE\n")
+    assert isinstance(form, ShellForm)
+    assert form.script.encode("utf-8", "surrogateescape") == b"\xff\xc3\xa4\x80\r\n"
+
+
+@pytest.mark.parametrize("text", ["FROM a\nRUN \udcff", "FROM a\nRUN <<E\n\ud800\nE\n"], ids=["a line", "a heredoc"])
+def test_a_text_that_no_bytes_make_is_refused(text: str) -> None:
+    assert error_of(text).message == "invalid UTF-8"
+
+
+def test_a_hundred_thousand_continuations_are_one_line() -> None:
+    form = command("FROM a\nRUN x" + "\\\n" * 100_000 + "y")
+    assert form == ShellForm("xy")
+
+
+def test_a_list_of_lists_is_never_followed_down() -> None:
+    text = "[" * 100_000
+    assert command(f"FROM a\nRUN {text}") == ShellForm(text)
+    assert isinstance(command(f"FROM a\nRUN {text}{']' * 100_000}"), ShellForm)
+
+
+def test_a_list_may_be_long() -> None:
+    argv = ["x"] * 100_000
+    assert command(f"FROM a\nRUN {json.dumps(argv)}") == ExecForm(tuple(argv))
+
+
+def test_triggers_do_not_nest() -> None:
+    assert "ONBUILD isn't allowed" in error_of("FROM a\n" + "ONBUILD " * 10_000 + "RUN x").message
+
+
+def test_ten_thousand_heredocs_of_one_line_are_read() -> None:
+    count = 10_000
+    text = "FROM a\nRUN cat " + " ".join(f"<<E{i}" for i in range(count)) + "\n"
+    form = command(text + "".join(f"{i}\nE{i}\n" for i in range(count)))
+    assert isinstance(form, ShellForm)
+    assert [heredoc.body for heredoc in form.heredocs] == [f"{i}\n" for i in range(count)]
+
+
+def test_ten_thousand_unterminated_heredocs_are_one_error() -> None:
+    assert error_of("FROM a\n" + "RUN <<E\n" * 10_000).span.line == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("RUN " + "--mount=type=tmpfs,target=/x " * 2000 + "y", id="flags"),
+        pytest.param("ENV " + "A=b " * 50_000, id="pairs"),
+        pytest.param("ENV A=" + "'" * 50_001, id="quotes"),
+        pytest.param('ENV A="' + '\\"' * 50_000, id="escaped quotes without an end"),
+        pytest.param('RUN ["' + '\\"' * 50_000, id="a list without an end"),
+        pytest.param("COPY " + "a " * 50_000 + "/b/", id="sources"),
+        pytest.param("RUN " + "<" * 100_000, id="arrows"),
+        pytest.param("RUN cat " + "<<'" * 50_000, id="arrows and quotes"),
+        pytest.param("COPY --from=" + '"' * 99_999 + " a b", id="a flag of quotes"),
+    ],
+)
+def test_a_long_line_is_read_or_refused(line: str) -> None:
+    try:
+        recipe = parse(f"FROM a\n{line}\n")
+    except ParseError as error:
+        assert error.span.line == 2
+    else:
+        assert len(recipe.stages[0].instructions) == 1
