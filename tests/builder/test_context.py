@@ -15,6 +15,7 @@ from builder.context import ContextTree, read_ignore_file
 from builder.copyfiles import plan_copy, with_digests
 from builder.errors import BuildError, CopyError
 from parser import IgnoreFile
+from store.files import remove_tree
 from store.toc import Kind
 from tests.support.copies import FILES, afterwards, on_disk, request, trees, view_of
 from tests.support.copymodel import Copy, Directory, flat
@@ -130,6 +131,9 @@ def test_a_context_that_is_nested_deeper_than_any_stack_is_read(tmp_path: Path) 
     os.close(here)
     with opened(tmp_path, "*\n!**/keep") as tree:
         assert len(everything(tree)) == 601
+    here = os.open(tmp_path, os.O_RDONLY)
+    remove_tree(here, "d")
+    os.close(here)
 
 
 # Which ignore file

@@ -1,0 +1,192 @@
+"""What a key depends on, and what it does not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from builder.cachekey import SCRATCH, base_key, content_key, definition_key
+from builder.copyfiles import content_fields
+from builder.options import Network
+from builder.plan import CopyStep, RunStep, WorkdirStep
+from store.spec import Platform
+from tests.support.copies import planned as planned_copy
+from tests.support.copymodel import Copy, Directory, File, Link
+from tests.support.recipes import PLATFORM, steps
+
+RUN = RunStep(("sh", "-c", "x"), ("A=1",), "/", "", Network.DEFAULT)
+COPY = CopyStep(("a",), "/d/", None, None, False)
+WORKDIR = WorkdirStep("/w", "")
+
+
+@pytest.mark.parametrize(
+    ("step", "other"),
+    [
+        pytest.param(RUN, replace(RUN, argv=("sh", "-c", "y")), id="command"),
+        pytest.param(RUN, replace(RUN, argv=("sh", "-c x")), id="words of the command"),
+        pytest.param(RUN, replace(RUN, variables=("A=2",)), id="environment"),
+        pytest.param(RUN, replace(RUN, variables=()), id="less environment"),
+        pytest.param(RUN, replace(RUN, cwd="/w"), id="directory"),
+        pytest.param(RUN, replace(RUN, user="1"), id="user"),
+        pytest.param(RUN, replace(RUN, network=Network.NONE), id="network"),
+        pytest.param(COPY, replace(COPY, sources=("b",)), id="sources"),
+        pytest.param(COPY, replace(COPY, sources=("a", "a")), id="number of sources"),
+        pytest.param(COPY, replace(COPY, dest="/d"), id="destination"),
+        pytest.param(COPY, replace(COPY, chown="1"), id="owner"),
+        pytest.param(COPY, replace(COPY, mode=0), id="mode"),
+        pytest.param(WORKDIR, replace(WORKDIR, path="/v"), id="path"),
+        pytest.param(WORKDIR, replace(WORKDIR, user="1"), id="owner of the path"),
+        pytest.param(RUN, WORKDIR, id="kind of step"),
+    ],
+)
+def test_a_step_that_differs_has_another_key(
+    step: RunStep | CopyStep | WorkdirStep, other: RunStep | CopyStep | WorkdirStep
+) -> None:
+    assert definition_key(step, PLATFORM, ["p"]) != definition_key(other, PLATFORM, ["p"])
+
+
+def test_a_proxy_is_not_in_the_key() -> None:
+    with_proxy = replace(RUN, proxy=("http_proxy=http://user:secret@host",))
+    assert definition_key(with_proxy, PLATFORM, ["p"]) == definition_key(RUN, PLATFORM, ["p"])
+
+
+@pytest.mark.parametrize("inputs", [["q"], ["p", "q"], ["q", "p"], [], [SCRATCH]])
+def test_other_inputs_give_another_key(inputs: list[str]) -> None:
+    assert definition_key(RUN, PLATFORM, inputs) != definition_key(RUN, PLATFORM, ["p"])
+
+
+def test_another_platform_gives_another_key() -> None:
+    other = Platform("linux", "arm64")
+    assert definition_key(RUN, PLATFORM, ["p"]) != definition_key(RUN, other, ["p"])
+    assert content_key(COPY, PLATFORM, "p", "c") != content_key(COPY, other, "p", "c")
+
+
+@pytest.mark.parametrize(("parent", "content"), [("q", "c"), ("p", "d"), ("c", "p")])
+def test_a_content_key_depends_on_what_is_copied_and_onto_what(parent: str, content: str) -> None:
+    assert content_key(COPY, PLATFORM, parent, content) != content_key(COPY, PLATFORM, "p", "c")
+
+
+def test_a_content_key_does_not_depend_on_how_the_copy_is_written() -> None:
+    written = CopyStep(("x", "y/.."), "/d", "0:0", None, True)
+    assert content_key(written, PLATFORM, "p", "c") == content_key(COPY, PLATFORM, "p", "c")
+
+
+def test_a_definition_is_no_content() -> None:
+    assert definition_key(COPY, PLATFORM, ["p"]).digest != content_key(COPY, PLATFORM, "p", "").digest
+
+
+def test_layers_of_an_image_have_a_key_of_their_own() -> None:
+    assert len({base_key("a"), base_key("b"), SCRATCH}) == 3
+
+
+def test_the_inputs_of_a_key_can_be_read_again() -> None:
+    fields = json.loads(definition_key(RUN, PLATFORM, ["p"]).inputs)
+    assert (fields["step"], fields["env"], fields["inputs"]) == ("RUN", ["A=1"], ["p"])
+
+
+def test_a_byte_that_is_no_text_has_a_key_like_any_other() -> None:
+    odd = replace(RUN, argv=("\udcff",))
+    assert definition_key(odd, PLATFORM, []) != definition_key(RUN, PLATFORM, [])
+
+
+# From the recipe to the key
+
+
+def key(text: str, **fields: object) -> str:
+    """The definition key of the target's last step."""
+    return definition_key(steps(f"FROM base\n{text}", **fields)[-1], PLATFORM, ["p"]).digest  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        pytest.param("RUN x", "# say why\nRUN x", id="a comment"),
+        pytest.param("RUN x", "LABEL a=b\nRUN x", id="a label"),
+        pytest.param("RUN x", "CMD y\nEXPOSE 1\nVOLUME /v\nSTOPSIGNAL 9\nRUN x", id="other config"),
+        pytest.param("RUN x", "ARG A\nRUN x", id="an ARG without a value"),
+        pytest.param("RUN x", 'SHELL ["/bin/sh", "-c"]\nRUN x', id="the shell that it is anyway"),
+        pytest.param("RUN x", 'RUN ["/bin/sh", "-c", "x"]', id="the same words"),
+        pytest.param("COPY a /b", "ENV X=1\nCOPY a /b", id="COPY and ENV"),
+        pytest.param("COPY a /b", "ARG D=b\nCOPY a /$D", id="COPY and the variable behind its words"),
+        pytest.param("COPY a b", "WORKDIR /\nCOPY a /b", id="COPY and how its destination is written"),
+        pytest.param("COPY a /b", "USER app\nCOPY a /b", id="COPY and USER"),
+    ],
+)
+def test_what_a_step_does_not_depend_on_is_not_in_its_key(text: str, other: str) -> None:
+    assert key(text) == key(other)
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        pytest.param("RUN x", "ENV A=1\nRUN x", id="ENV"),
+        pytest.param("RUN x", "ARG A=1\nRUN x", id="an ARG that is not used"),
+        pytest.param("RUN x", "USER app\nRUN x", id="USER"),
+        pytest.param("RUN x", 'SHELL ["/bin/ash", "-c"]\nRUN x', id="SHELL"),
+        pytest.param("RUN x y", "RUN x  y", id="a blank"),
+        pytest.param("WORKDIR /w", "USER app\nWORKDIR /w", id="WORKDIR and USER"),
+    ],
+)
+def test_what_a_step_depends_on_is_in_its_key(text: str, other: str) -> None:
+    assert key(text) != key(other)
+
+
+def test_a_build_arg_counts_for_a_run_only_where_it_is_declared() -> None:
+    assert key("RUN x", build_args={"A": "1"}) == key("RUN x", build_args={"A": "2"})
+    assert key("ARG A\nRUN x", build_args={"A": "1"}) != key("ARG A\nRUN x", build_args={"A": "2"})
+
+
+# Content
+
+SOURCE = Directory(
+    {"d": Directory({"f": File(b"f", 0o644, (1, 2), 10), "l": Link("f", (1, 2), 10)}, 0o755, (1, 2), 10)}
+)
+
+
+def content(tree: Directory, sources: str = "d", dest: str = "/e/") -> list[tuple[object, ...]]:
+    return list(content_fields(planned_copy(Copy((sources,), dest), tree, Directory())))
+
+
+def changed(**nodes: File | Link | Directory) -> Directory:
+    return Directory({"d": Directory({**SOURCE.names["d"].names, **nodes}, 0o755, (1, 2), 10)})  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        pytest.param(changed(f=File(b"f", 0o644, (1, 2), 99)), id="time of a file"),
+        pytest.param(changed(l=Link("f", (1, 2), 99)), id="time of a link"),
+        pytest.param(Directory({"other": File(), **SOURCE.names}), id="a file that is not copied"),
+    ],
+)
+def test_content_does_not_depend_on(tree: Directory) -> None:
+    assert content(tree) == content(SOURCE)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        pytest.param(changed(f=File(b"F", 0o644, (1, 2), 10)), id="content"),
+        pytest.param(changed(f=File(b"f", 0o600, (1, 2), 10)), id="mode"),
+        pytest.param(changed(f=File(b"f", 0o644, (0, 2), 10)), id="owner"),
+        pytest.param(changed(f=File(b"f", 0o644, (1, 0), 10)), id="group"),
+        pytest.param(changed(f=Link("l", (1, 2), 10)), id="type"),
+        pytest.param(changed(l=Link("g", (1, 2), 10)), id="target of a link"),
+        pytest.param(changed(g=File()), id="one more file"),
+        pytest.param(changed(g=Directory()), id="one more directory"),
+    ],
+)
+def test_content_depends_on(tree: Directory) -> None:
+    assert content(tree) != content(SOURCE)
+
+
+def test_content_depends_on_which_names_are_of_one_file() -> None:
+    apart = Directory({"d": Directory({"a": File(b"x"), "b": File(b"x")})})
+    together = Directory({"d": Directory({"a": File(b"x", inode=1), "b": File(b"x", inode=1)})})
+    assert content(apart) != content(together)
+
+
+def test_content_depends_on_where_it_goes() -> None:
+    assert content(SOURCE, dest="/e/") != content(SOURCE, dest="/f/")
