@@ -1,0 +1,216 @@
+"""Build, change one thing, build again: what hits and what misses, by real builds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.cli import Pybuild, write_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SRC, COMPILE, WORKDIR, CONF = "COPY src /src/", "RUN cat /src/main > /out", "WORKDIR /app", "COPY *.conf /etc/app/"
+FROM_STAGE, RUN = "COPY --from=build /out /app/out", "RUN cat out > /tmp/final"
+RECIPE = f"""\
+FROM pybuild.test/base AS build
+{SRC}
+{COMPILE}
+FROM pybuild.test/base
+ENV MODE=fast
+{WORKDIR}
+{CONF}
+{FROM_STAGE}
+{RUN}
+"""
+FILES = {
+    "src__main": "main", "src__other": "other", "src__junk": "junk", "a.conf": "a", "b.conf": "b", "notes": "n",
+    ".dockerignore": "src/junk\n",
+}  # fmt: skip
+FINAL = {WORKDIR, CONF, FROM_STAGE, RUN}
+TIME = 1_600_000_000
+
+
+@dataclass
+class Scene:
+    """A store in which the recipe was built once, and the context that it was built from, at another place now."""
+
+    pybuild: Pybuild
+    context: Path
+    digest: str
+
+    def recipe(self, *changes: tuple[str, str]) -> None:
+        path = self.context / "Buildfile"
+        text = path.read_text()
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        path.write_text(text)
+
+    def write(self, name: str, text: str) -> None:
+        """New content, with the time that all files had."""
+        (self.context / name).write_text(text)
+        os.utime(self.context / name, (TIME, TIME))
+
+    def build(self, *flags: str) -> tuple[str, set[str]]:
+        """Build; return the digest and the steps that were not cached."""
+        done = self.pybuild("--network=none", "--progress=json", *flags, self.context)
+        return done.out.strip(), {step for step, cached in done.finished().items() if not cached}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path) -> Scene:
+    """The first build; copied, never used."""
+    place = tmp_path_factory.mktemp("first")
+    shutil.copytree(store_with_base, place / "store", symlinks=True)
+    context = write_context(place / "context", RECIPE, **FILES)
+    for path in context.rglob("*"):
+        os.utime(path, (TIME, TIME))
+    scene = Scene(Pybuild(place / "store"), context, "")
+    scene.digest, misses = scene.build("-t", "app")
+    assert misses == {SRC, COMPILE, *FINAL}
+    return scene
+
+
+@pytest.fixture
+def scene(built: Scene, tmp_path: Path) -> Scene:
+    # The trees of a store hold hundreds of names of one busybox, which have to stay names of one file.
+    subprocess.run(["cp", "-a", built.pybuild.root, tmp_path / "store"], check=True)
+    subprocess.run(["cp", "-a", built.context, tmp_path / "context"], check=True)
+    return Scene(Pybuild(tmp_path / "store"), tmp_path / "context", built.digest)
+
+
+def nothing(_scene: Scene) -> None:
+    pass
+
+
+def touch(scene: Scene) -> None:
+    for path in scene.context.rglob("*"):
+        os.utime(path)
+
+
+def write_the_same_again(scene: Scene) -> None:
+    for name in ("src/main", "a.conf"):
+        path = scene.context / name
+        text = path.read_text()
+        path.unlink()
+        path.write_text(text)
+
+
+def swap_for_a_link(scene: Scene) -> None:
+    (scene.context / "src").rename(scene.context / "real")
+    (scene.context / "src").symlink_to("real")
+    (scene.context / ".dockerignore").write_text("real/junk\n")
+
+
+def name_all_stages(scene: Scene) -> None:
+    scene.recipe(("AS build", "AS compile"), ("FROM pybuild.test/base\nENV", "FROM pybuild.test/base AS app\nENV"))
+    scene.recipe(("--from=build", "--from=compile"))
+
+
+@pytest.mark.parametrize(
+    ("change", "flags"),
+    [
+        pytest.param(nothing, (), id="nothing"),
+        pytest.param(touch, (), id="E65 times of all files"),
+        pytest.param(write_the_same_again, (), id="E65 files written again, with the same content"),
+        pytest.param(swap_for_a_link, (), id="E38 a source that is a link now"),
+        pytest.param(lambda s: s.write("src/junk", "more junk"), (), id="E55 a file that is ignored"),
+        pytest.param(lambda s: s.write("notes", "more"), (), id="a file that is not copied"),
+        pytest.param(lambda s: s.write("c.txt", "new"), (), id="E67 a new file that no pattern matches"),
+        pytest.param(lambda s: os.chown(s.context / "src/main", 7, 8), (), id="E42 owner of a file of the context"),
+        pytest.param(lambda s: s.recipe((RUN, f"# why\n{RUN}")), (), id="a comment"),
+        pytest.param(lambda s: s.recipe(("COPY src", "copy    src")), (), id="how an instruction is written"),
+        pytest.param(name_all_stages, (), id="the name of a stage"),
+        pytest.param(lambda s: s.recipe((RUN, f"{RUN}\nCMD x")), (), id="config after the last step"),
+        pytest.param(lambda s: s.recipe((RUN, f"ARG A\n{RUN}")), (), id="E21 an ARG without a value"),
+        pytest.param(nothing, ("--build-arg", "A=1"), id="E20 a build argument that nobody declares"),
+        pytest.param(nothing, ("--build-arg", "HTTP_PROXY=http://proxy:1"), id="E66 a proxy"),
+        pytest.param(nothing, ("--label", "a=b"), id="a label"),
+    ],
+)  # fmt: skip
+def test_what_changes_nothing_is_served_from_the_cache(
+    scene: Scene, change: Callable[[Scene], object], flags: tuple[str, ...]
+) -> None:
+    change(scene)
+    assert scene.build(*flags)[1] == set()
+
+
+def test_a_rebuild_gives_the_same_image(scene: Scene) -> None:
+    touch(scene)
+    assert scene.build() == (scene.digest, set())
+
+
+OTHER_COMPILE = "RUN cp /src/main /out"
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "misses"),
+    [
+        pytest.param(
+            lambda s: s.write("src/main", "MAIN"), (), {SRC, COMPILE, FROM_STAGE, RUN}, id="content, size and time as before"
+        ),
+        pytest.param(lambda s: s.write("src/other", "OTHER"), (), {SRC, COMPILE}, id="content that the result does not show"),
+        pytest.param(lambda s: (s.context / "src/main").chmod(0o600), (), {SRC, COMPILE}, id="E65 mode"),
+        pytest.param(
+            lambda s: (s.context / "src/other").rename(s.context / "src/another"), (), {SRC, COMPILE}, id="E65 name in a directory"
+        ),
+        pytest.param(
+            lambda s: (s.context / "a.conf").rename(s.context / "c.conf"), (), FINAL - {WORKDIR}, id="E67 name of a matched file"
+        ),
+        pytest.param(lambda s: s.write("c.conf", "c"), (), FINAL - {WORKDIR}, id="E67 one more matched file"),
+        pytest.param(
+            lambda s: s.recipe((COMPILE, OTHER_COMPILE)), (), {OTHER_COMPILE}, id="another command that gives the same file"
+        ),
+        pytest.param(lambda s: s.recipe((RUN, f"ARG A=1\n{RUN}")), (), {RUN}, id="E21 an ARG, used or not"),
+        pytest.param(
+            lambda s: s.recipe((WORKDIR, f"ARG A\n{WORKDIR}")), ("--build-arg", "A=1"), {RUN}, id="E21 an ARG before a COPY"
+        ),
+        pytest.param(lambda s: s.recipe(("MODE=fast", "MODE=slow")), (), {RUN}, id="ENV"),
+        pytest.param(lambda s: s.recipe((RUN, f"USER app\n{RUN}")), (), {RUN}, id="USER"),
+        pytest.param(lambda s: s.recipe((WORKDIR, f"USER app\n{WORKDIR}")), (), FINAL, id="USER before a WORKDIR"),
+        pytest.param(nothing, ("--no-cache",), {SRC, COMPILE, *FINAL}, id="a build without the cache"),
+    ],
+)  # fmt: skip
+def test_a_change_misses_from_where_it_counts(
+    scene: Scene, change: Callable[[Scene], object], flags: tuple[str, ...], misses: set[str]
+) -> None:
+    change(scene)
+    assert scene.build(*flags)[1] == misses
+
+
+def test_a_base_whose_name_moved_misses_all(scene: Scene, tmp_path: Path) -> None:
+    base = write_context(tmp_path / "base", "FROM pybuild.test/base\nRUN echo new > /new\n")
+    scene.pybuild("--network=none", "-t", "pybuild.test/base", base)
+    assert scene.build()[1] == {SRC, COMPILE, *FINAL}
+
+
+def test_a_base_whose_name_moved_back_hits_again(scene: Scene, tmp_path: Path) -> None:
+    scene.pybuild("tag", "pybuild.test/base", "old")
+    base = write_context(tmp_path / "base", "FROM old\nRUN echo new > /new\n")
+    scene.pybuild("--network=none", "-t", "pybuild.test/base", base)
+    scene.pybuild("tag", "old", "pybuild.test/base")
+    assert scene.build() == (scene.digest, set())
+
+
+def test_files_that_were_there_before_hit_again(scene: Scene) -> None:
+    scene.write("src/main", "MAIN")
+    assert scene.build()[0] != scene.digest
+    scene.write("src/main", "main")
+    assert scene.build() == (scene.digest, set())
+
+
+def test_what_a_build_without_the_cache_made_is_served_from_then_on(scene: Scene) -> None:
+    digest, _ = scene.build("--no-cache")
+    assert scene.build() == (digest, set())
+
+
+def test_a_change_of_only_the_epoch_gives_other_layers_but_runs_nothing(scene: Scene) -> None:
+    digest, misses = scene.build("--build-arg", "SOURCE_DATE_EPOCH=1")
+    assert (misses, digest == scene.digest) == (set(), False)

@@ -1,0 +1,310 @@
+"""What runs, what the cache serves, and what two builds at once come to."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder.errors import StepFailed
+from builder.events import StepFinished, StepStarted
+from builder.solver import Solver
+from builder.steps import Made
+from store.store import Store
+from tests.support.cli import Pybuild, write_context
+from tests.support.recipes import Images, image, options, planned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from builder.events import Event, StepRef
+    from builder.plan import Node
+    from builder.solver import Result
+
+
+@dataclass
+class FakeSteps:
+    """Steps that make empty changesets. `holds` tells what a COPY finds, by its text; `fails` which step fails."""
+
+    store: Store
+    holds: dict[str, str] = field(default_factory=dict)
+    fails: str = ""
+    ran: list[str] = field(default_factory=list)
+    read: list[str] = field(default_factory=list)
+
+    def content(self, node: Node, parent: int | None, source: int | None) -> str:
+        self.read.append(node.text)
+        return self.holds.get(node.text, node.text)
+
+    def make(self, node: Node, parent: int | None, sources: Sequence[int | None], ref: StepRef) -> Made:
+        self.ran.append(node.text)
+        if node.text == self.fails:
+            raise StepFailed("it failed", 1)
+        changeset = self.store.changesets.add([], self.store.ingest.new_path())
+        return Made(changeset, self.holds.get(node.text, node.text) if node.text.startswith("COPY") else "")
+
+
+@dataclass
+class Bench:
+    """A store with a base image, and builds on it."""
+
+    store: Store
+    base: int
+    events: list[Event] = field(default_factory=list)
+
+    def build(self, text: str, holds: Mapping[str, str] | None = None, **fields: object) -> FakeSteps:
+        """Solve a recipe; return what its steps saw."""
+        return self.solve(text, holds, **fields)[0]
+
+    def solve(
+        self, text: str, holds: Mapping[str, str] | None = None, fails: str = "", **fields: object
+    ) -> tuple[FakeSteps, Result | None]:
+        """As `build`, with what the target came to."""
+        images = Images({"base": replace(image(), snapshot=self.base)})
+        plan = planned(text, images, **fields)
+        steps = FakeSteps(self.store, dict(holds or {}), fails)
+        self.events.clear()
+        results = Solver(plan, options(**fields), self.store, steps, self.events.append).solve()  # type: ignore[arg-type]
+        return steps, None if plan.image.node is None else results[plan.image.node]
+
+    def evict(self, text: str) -> None:
+        """Forget the records of the RUN with this command."""
+        with self.store.metadata.transaction() as db:
+            gone = db.execute("DELETE FROM records WHERE inputs LIKE ?", (f'%"{text}"%',))
+            assert gone.rowcount == 1
+
+    @property
+    def cached(self) -> dict[str, bool]:
+        """The steps that the last build told of, and whether each was cached."""
+        return {event.step.instruction: event.cached for event in self.events if isinstance(event, StepFinished)}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with Store(str(tmp_path / "store")) as store:
+        changeset = store.changesets.add([], store.ingest.new_path())
+        yield Bench(store, store.snapshots.add(None, changeset))
+
+
+TWO = """\
+FROM base AS build
+RUN compile
+RUN link
+FROM base
+COPY --from=build /out /app
+RUN check
+"""
+
+
+def test_everything_runs_once_and_in_order(bench: Bench) -> None:
+    assert bench.build(TWO).ran == ["RUN compile", "RUN link", "COPY --from=build /out /app", "RUN check"]
+
+
+def test_the_second_time_nothing_runs_and_nothing_is_read(bench: Bench) -> None:
+    _, first = bench.solve(TWO)
+    steps, second = bench.solve(TWO)
+    assert (steps.ran, steps.read, second) == ([], [], first)
+
+
+def test_a_step_that_is_told_to_begin_is_told_to_end(bench: Bench) -> None:
+    bench.build(TWO)
+    begun = [event.step for event in bench.events if isinstance(event, StepStarted)]
+    assert begun == [event.step for event in bench.events if isinstance(event, StepFinished)]
+
+
+def test_a_stage_that_nothing_reads_is_not_told_of(bench: Bench) -> None:
+    bench.build(TWO)
+    bench.build(TWO)
+    assert bench.cached == {"COPY --from=build /out /app": True, "RUN check": True}
+
+
+def test_steps_of_one_key_in_two_stages_run_once(bench: Bench) -> None:
+    text = "FROM base AS a\nRUN same\nFROM base AS b\nRUN same\nFROM base\nCOPY --from=a /x /x\nCOPY --from=b /y /y"
+    assert bench.build(text).ran.count("RUN same") == 1
+
+
+def test_a_target_runs_what_it_needs_and_no_more(bench: Bench) -> None:
+    assert bench.build(TWO, target="build").ran == ["RUN compile", "RUN link"]
+
+
+def test_a_target_without_layers_runs_nothing(bench: Bench) -> None:
+    steps, result = bench.solve("FROM base AS a\nRUN x\nFROM scratch")
+    assert (steps.ran, result) == ([], None)
+
+
+# Demand
+
+
+@pytest.mark.parametrize("evicted", [["compile"], ["link"], ["compile", "link"]], ids="+".join)
+def test_a_cached_image_does_not_need_the_records_of_what_was_copied_from(bench: Bench, evicted: list[str]) -> None:
+    _, first = bench.solve(TWO)
+    for command in evicted:
+        bench.evict(command)
+    steps, second = bench.solve(TWO)
+    assert (steps.ran, steps.read, second) == ([], [], first)
+
+
+def test_an_evicted_stage_runs_again_where_something_new_reads_it(bench: Bench) -> None:
+    bench.build(TWO)
+    bench.evict("link")
+    steps = bench.build(TWO.replace("/out /app", "/out /other"))
+    assert steps.ran == ["RUN link", "COPY --from=build /out /other", "RUN check"]
+    assert bench.cached["RUN compile"]
+
+
+def test_an_evicted_step_of_the_image_itself_runs_again(bench: Bench) -> None:
+    bench.build(TWO)
+    bench.evict("check")
+    assert bench.build(TWO).ran == ["RUN check"]
+
+
+def test_what_stands_on_an_evicted_step_runs_again_with_it(bench: Bench) -> None:
+    bench.build("FROM base\nRUN one\nRUN two")
+    bench.evict("one")
+    assert bench.build("FROM base\nRUN one\nRUN two").ran == ["RUN one", "RUN two"]
+
+
+def test_an_image_s_layers_are_one_chain_after_an_eviction(bench: Bench) -> None:
+    text = "FROM base\nRUN one\nRUN two"
+    bench.build(text)
+    bench.evict("one")
+    _, result = bench.solve(text)
+    assert result is not None and result.snapshot is not None
+    below = bench.store.snapshots.parent(result.snapshot)
+    assert below is not None and bench.store.snapshots.parent(below) == bench.base
+
+
+# Content
+
+CONTEXT = "FROM base\nCOPY src /src\nRUN make"
+
+
+def test_a_context_is_read_for_its_key_only_where_this_text_was_built_before(bench: Bench) -> None:
+    assert bench.build(CONTEXT).read == []
+    assert bench.build(CONTEXT).read == ["COPY src /src"]
+
+
+def test_other_files_under_the_same_words_are_a_miss(bench: Bench) -> None:
+    bench.build(CONTEXT, {"COPY src /src": "old"})
+    assert bench.build(CONTEXT, {"COPY src /src": "new"}).ran == ["COPY src /src", "RUN make"]
+
+
+def test_files_that_were_there_before_are_a_hit_again(bench: Bench) -> None:
+    for content in ("old", "new"):
+        bench.build(CONTEXT, {"COPY src /src": content})
+    assert bench.build(CONTEXT, {"COPY src /src": "old"}).ran == []
+
+
+def test_another_stage_that_gives_the_same_files_is_a_hit_from_the_copy_on(bench: Bench) -> None:
+    holds = {"COPY --from=build /out /app": "the program"}
+    bench.build(TWO, holds)
+    steps = bench.build(TWO.replace("RUN link", "RUN link --quietly"), holds)
+    assert steps.ran == ["RUN link --quietly"]
+    assert steps.read == ["COPY --from=build /out /app"]
+
+
+def test_a_hit_by_content_is_a_hit_by_its_words_the_next_time(bench: Bench) -> None:
+    holds = {"COPY --from=build /out /app": "the program"}
+    other = TWO.replace("RUN link", "RUN link --quietly")
+    for text in (TWO, other):
+        bench.build(text, holds)
+    steps = bench.build(other, holds)
+    assert (steps.ran, steps.read) == ([], [])
+
+
+def test_another_stage_that_gives_other_files_is_a_miss(bench: Bench) -> None:
+    bench.build(TWO)
+    steps = bench.build(TWO.replace("RUN link", "RUN strip"), {"COPY --from=build /out /app": "smaller"})
+    assert steps.ran == ["RUN strip", "COPY --from=build /out /app", "RUN check"]
+
+
+# --no-cache
+
+
+def test_without_the_cache_all_runs_and_replaces_what_was_known(bench: Bench) -> None:
+    _, first = bench.solve(TWO)
+    steps, second = bench.solve(TWO, no_cache=True)
+    assert len(steps.ran) == 4 and steps.read == []
+    _, third = bench.solve(TWO)
+    assert third == second != first
+
+
+# Failure
+
+
+def test_what_ran_before_a_failure_is_kept(bench: Bench) -> None:
+    with pytest.raises(StepFailed) as caught:
+        bench.solve(TWO, fails="RUN check")
+    assert caught.value.span is not None and caught.value.span.line == 6
+    assert bench.build(TWO).ran == ["RUN check"]
+
+
+def test_nothing_runs_after_a_failure(bench: Bench) -> None:
+    steps = FakeSteps(bench.store, fails="RUN compile")
+    plan = planned(TWO, Images({"base": replace(image(), snapshot=bench.base)}))
+    with pytest.raises(StepFailed):
+        Solver(plan, options(), bench.store, steps, bench.events.append).solve()  # type: ignore[arg-type]
+    assert steps.ran == ["RUN compile"]
+    assert bench.cached == {}
+
+
+# Two builds at once
+
+
+def test_of_two_results_for_one_key_the_first_one_counts(bench: Bench) -> None:
+    """The other build finishes the same step while ours runs: from there on ours stands on its snapshot."""
+    theirs: list[Result | None] = []
+
+    class Overtaken(FakeSteps):
+        def make(self, node: Node, parent: int | None, sources: Sequence[int | None], ref: StepRef) -> Made:
+            if node.text == "RUN one":
+                theirs.append(bench.solve("FROM base\nRUN one")[1])
+            return super().make(node, parent, sources, ref)
+
+    plan = planned("FROM base\nRUN one\nRUN two", Images({"base": replace(image(), snapshot=bench.base)}))
+    steps = Overtaken(bench.store)
+    results = Solver(plan, options(), bench.store, steps, lambda _event: None).solve()  # type: ignore[arg-type]
+    assert results[1] == theirs[0]
+    top = results[2].snapshot
+    assert top is not None and bench.store.snapshots.parent(top) == results[1].snapshot
+
+
+RACE = """\
+FROM pybuild.test/base AS build
+WORKDIR /src
+COPY input .
+RUN od -An -N8 -tx8 /dev/urandom > out && cat input >> out
+FROM pybuild.test/base
+COPY --from=build /src/out /app/
+RUN od -An -N8 -tx8 /dev/urandom > /app/stamp
+"""
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_two_builds_that_race_end_with_one_image(pybuild: Pybuild, tmp_path: Path, round_: int) -> None:
+    """Each RUN gives other bytes each time, so one image means that one build went on from what the other made."""
+    context = write_context(tmp_path / "context", RACE, input=f"round {round_}\n")
+    running = [
+        subprocess.Popen(
+            [*pybuild.command, "--network=none", str(context)],
+            env=pybuild.env(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    ended = [process.communicate() for process in running]
+    assert [process.returncode for process in running] == [0, 0], ended
+    assert ended[0][0] == ended[1][0]
+    pybuild.assert_whole()
+
+
+def test_a_failure_leaves_the_store_whole_and_what_was_done_in_it(pybuild: Pybuild, tmp_path: Path) -> None:
+    recipe = "FROM pybuild.test/base\nRUN echo done > /done\nCOPY missing /\n"
+    context = write_context(tmp_path / "context", recipe)
+    said = pybuild.refused("--network=none", context)
+    assert "Buildfile:3:1: error:" in said and '"missing": not found' in said
+    (context / "missing").write_text("found")
+    done = pybuild("--network=none", "--progress=json", context).finished()
+    assert done == {"RUN echo done > /done": True, "COPY missing /": False}
