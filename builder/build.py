@@ -18,6 +18,7 @@ from builder.changesets import ensure_compression, ensure_tar
 from builder.context import read_ignore_file
 from builder.errors import BuildError
 from builder.image import assemble
+from builder.imagesource import Images
 from builder.leftovers import sweep_all
 from builder.outputs import ImageOutput, Output, check_outputs, compressed, write_output
 from builder.plan import plan
@@ -71,14 +72,15 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
     """Build. Raises ParseError, BuildError, StoreError, OSError; after any of them the store is whole."""
     path, text = read_recipe(request.context, request.recipe)
     buildfile = parse(text, path, cache=_Parses(store))
-    resolved = resolve(buildfile, request.options, _StoredImages(store))
-    planned = plan(resolved, request.options)
     context = ContextSource(os.path.abspath(request.context), _ignore_text(request.context, path))
     check_outputs(request.outputs)
     compression = _compression(request.outputs)
     with Pool() as pool:
         if store.unswept:
             sweep_all(store, pool)
+        planned = plan(
+            resolve(buildfile, request.options, Images(store, pool, request.options, observe)), request.options
+        )
         steps = Steps(store, pool, request.options, context, compression, observe)
         results = Solver(planned, request.options, store, steps, observe).solve()
         finish = _Finish(request, store, pool, planned.image, results)
@@ -213,21 +215,6 @@ def _ignore_text(context: str, recipe: str) -> str | None:
         except PatternError as error:
             raise BuildError(str(error)) from None
     return text
-
-
-class _StoredImages:
-    """Base images out of the store."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def image(self, reference: Reference) -> Image:
-        digest = self._store.images.resolve(reference)
-        if digest is None:
-            raise NotFound(
-                "not in the store", hint="pybuild import ARCHIVE NAME brings an image in; pulling is not supported yet"
-            )
-        return self._store.images.get(digest)
 
 
 class _Parses:

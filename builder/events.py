@@ -42,6 +42,15 @@ class StepFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class Transfer:
+    """An image is being fetched: how many bytes of it are there, of how many."""
+
+    name: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something worth a line, once a build."""
 
@@ -57,7 +66,7 @@ class Exported:
     size: int  # bytes
 
 
-Event = StepStarted | StepOutput | StepFinished | Note | Exported
+Event = StepStarted | StepOutput | StepFinished | Transfer | Note | Exported
 
 
 def ignore(event: Event) -> None:

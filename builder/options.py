@@ -17,6 +17,14 @@ class Network(Enum):
     HOST = "host"
 
 
+class Pull(Enum):
+    """When a base image is looked for in its registry."""
+
+    MISSING = "missing"  # when the store has none of that name
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
     """The choices of one build."""
@@ -26,5 +34,7 @@ class BuildOptions:
     labels: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
     network: Network = Network.DEFAULT
+    pull: Pull = Pull.MISSING
+    tls_verify: bool = True  # of registries
     epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds
     platform: Platform = field(default_factory=Platform.host)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from builder.options import BuildOptions, Network
     from builder.resolve import Resolved, ResolvedStage
     from parser import Command, Instruction, Span, Word
+    from store.digest import Digest
     from store.images import Image
 
 _OCTAL = re.compile(r"[0-7]{1,5}")
@@ -159,6 +160,7 @@ class _Planner:
         self._escape = resolved.buildfile.escape
         self.nodes: list[Node] = []
         self.stages: dict[int, PlannedStage] = {}
+        self._images: dict[Digest, int] = {}  # nodes of images that are copied from
         self._stage: ResolvedStage
         self._state: StageState
         self._node: int | None
@@ -186,10 +188,13 @@ class _Planner:
 
     def _add(self, step: Step, span: Span, text: str, sources: tuple[int | None, ...], *, counts: bool = True) -> None:
         self._number += counts
-        stage = self._resolved.buildfile.stages[self._stage.stage.index]
-        name = stage.name or f"stage-{stage.index}"
+        name = self._stage_name()
         self.nodes.append(Node(len(self.nodes), step, self._node, sources, name, self._number, span, text))
         self._node = self.nodes[-1].id
+
+    def _stage_name(self) -> str:
+        stage = self._resolved.buildfile.stages[self._stage.stage.index]
+        return stage.name or f"stage-{stage.index}"
 
     def _remember(self, text: str, *, layer: bool = False) -> None:
         self._history.append(Line(text, self._node if layer else None))
@@ -314,7 +319,7 @@ class _Planner:
             mode = int(mode_text, 8)
         from_stage = None
         if instruction.from_ is not None:
-            from_stage = self.stages[self._stage.sources[instruction.from_.text]].node
+            from_stage = self._source(instruction.from_.text, instruction.span)
         absolute = self._state.absolute(dest)
         if dest.endswith("/") or posixpath.basename(dest) in (".", ".."):
             absolute = absolute.rstrip("/") + "/"
@@ -323,6 +328,20 @@ class _Planner:
         flags = [f"--chown={chown}"] if chown is not None else []
         flags += [f"--chmod={mode_text}"] if mode_text is not None else []
         self._remember(" ".join(["COPY", *flags, *sources, dest, "# buildkit"]), layer=True)
+
+    def _source(self, name: str, span: Span) -> int | None:
+        """The node that COPY --from reads: a stage's last one, or that of an image."""
+        source = self._stage.sources[name]
+        if isinstance(source, int):
+            return self.stages[source].node
+        if source.snapshot is None:
+            return None
+        known = self._images.get(source.manifest_digest)
+        if known is None:
+            known = self._images[source.manifest_digest] = len(self.nodes)
+            stage = self._stage_name()
+            self.nodes.append(Node(known, BaseStep(source), None, (), stage, self._number, span, f"FROM {name}"))
+        return known
 
     def _workdir(self, instruction: Workdir) -> None:
         path = self._expand(instruction.path)

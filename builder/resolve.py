@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from builder.errors import PlanError
 from builder.unsupported import refuse_unsupported
 from parser import Copy, ExpansionError, expand, suggest
-from store.errors import InvalidImage, StoreError
+from store.errors import StoreError
 from store.reference import Reference
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ResolvedStage:
     image: Image | None
     image_name: str
     parent: int | None
-    sources: Mapping[str, int]  # what COPY --from says -> index of the stage
+    sources: Mapping[str, int | Image]  # what COPY --from says -> index of the stage, or the image
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def resolve(buildfile: Buildfile, options: BuildOptions, images: ImageSource) ->
             continue
         resolved = _resolve_stage(buildfile, buildfile.stages[index], global_args, images)
         found[index] = resolved
-        pending += resolved.sources.values()
+        pending += [source for source in resolved.sources.values() if isinstance(source, int)]
         if resolved.parent is not None:
             pending.append(resolved.parent)
     return Resolved(buildfile, {index: found[index] for index in sorted(found)}, target, global_args)
@@ -142,16 +142,11 @@ def _resolve_stage(
         raise PlanError(
             f"FROM {word.text}: the name is empty", span=word.span, hint="give the ARG a default, or use --build-arg"
         )
-    sources = _sources(buildfile, stage)
+    sources = _sources(buildfile, stage, images)
     parent = _stage_before(buildfile, stage, name)
     if parent is not None or name == "scratch":
         return ResolvedStage(stage, None, name, parent, sources)
-    try:
-        image = images.image(Reference.parse(name))
-    except InvalidImage as error:
-        raise PlanError(str(error), span=word.span, hint=error.hint) from error
-    except StoreError as error:
-        raise PlanError(f"{name}: {error}", span=word.span, hint=error.hint) from error
+    image = _image(images, name, word.span)
     if image.config.config.on_build:
         triggers = "; ".join(image.config.config.on_build)
         raise PlanError(f"{name}: its ONBUILD triggers ({triggers[:200]}) are not supported yet", span=word.span)
@@ -170,17 +165,25 @@ def _index(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
-def _sources(buildfile: Buildfile, stage: Stage) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _image(images: ImageSource, name: str, span: Span) -> Image:
+    try:
+        return images.image(Reference.parse(name))
+    except StoreError as error:
+        about = "" if name in str(error) else f"{name}: "
+        raise PlanError(f"{about}{error}", span=span, hint=error.hint) from error
+
+
+def _sources(buildfile: Buildfile, stage: Stage, images: ImageSource) -> dict[str, int | Image]:
+    found: dict[str, int | Image] = {}
     for instruction in stage.instructions:
         if isinstance(instruction, Copy) and instruction.from_ is not None:
             word = instruction.from_
-            found[word.text] = _source(buildfile, stage, word.text, word.span)
+            found[word.text] = _source(buildfile, stage, word.text, word.span, images)
     return found
 
 
-def _source(buildfile: Buildfile, stage: Stage, name: str, span: Span) -> int:
-    """The stage that COPY --from means: by name, or by number counted from 0; only one that comes before."""
+def _source(buildfile: Buildfile, stage: Stage, name: str, span: Span, images: ImageSource) -> int | Image:
+    """What COPY --from means: a stage that comes before, by name or by number counted from 0, else an image."""
     if "$" in name:
         raise PlanError(
             "COPY --from cannot use variables", span=span, hint="name the stage, and use the variable in its FROM"
@@ -194,10 +197,10 @@ def _source(buildfile: Buildfile, stage: Stage, name: str, span: Span) -> int:
         return before
     if any(other.name == name.lower() for other in buildfile.stages):
         raise PlanError(f"COPY --from={name}: stage {name} does not come before this one", span=span)
-    similar = suggest(name.lower(), [other.name for other in buildfile.stages[: stage.index] if other.name])
-    hint = f"did you mean {similar}?" if similar else "copy from a stage that starts FROM the image"
-    raise PlanError(
-        f"COPY --from={name}: no earlier stage of that name, and copying from images is not supported yet",
-        span=span,
-        hint=hint,
-    )
+    try:
+        return _image(images, name, span)
+    except PlanError as error:
+        similar = suggest(name.lower(), [other.name for other in buildfile.stages[: stage.index] if other.name])
+        if similar:
+            error.hint = f"did you mean the stage {similar}?"
+        raise

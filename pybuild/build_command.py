@@ -9,9 +9,10 @@ import click
 from builder.build import BuildRequest, read_recipe
 from builder.build import build as run_build
 from builder.errors import BuildError
-from builder.options import BuildOptions, Network
+from builder.options import BuildOptions, Network, Pull
 from parser import Source
 from pybuild import report
+from pybuild.arguments import tls_verified
 from pybuild.outputs import HELP, parse_outputs
 from pybuild.progress import progress_for
 from store.publish import STDOUT
@@ -48,6 +49,14 @@ from store.store import Store
     help="Set an ARG; without a value it comes from the environment.",
 )
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Add a label to the image.")
+@click.option(
+    "--pull",
+    type=click.Choice([kind.value for kind in Pull]),
+    default="missing",
+    show_default=True,
+    help="When to ask the registry for a base image; --pull alone means always.",
+)
+@click.option("--tls-verify/--no-tls-verify", default=None, help="Check certificates of registries. [default: check]")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option(
     "--network",
@@ -64,9 +73,9 @@ from store.store import Store
     help="How to show what happens.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Show only the image's digest.")
-@click.pass_obj
+@click.pass_context
 def build(
-    root: str,
+    ctx: click.Context,
     context: str,
     recipe: str | None,
     tags: tuple[str, ...],
@@ -74,6 +83,8 @@ def build(
     target: str | None,
     build_args: tuple[str, ...],
     labels: tuple[str, ...],
+    pull: str,
+    tls_verify: bool | None,
     no_cache: bool,
     network: str,
     progress: str,
@@ -90,6 +101,8 @@ def build(
             build_args=args,
             labels=dict(_pair(label, "--label") for label in labels),
             no_cache=no_cache,
+            pull=Pull(pull),
+            tls_verify=tls_verified(ctx, tls_verify),
             network=Network(network),
             epoch=epoch,
         ),
@@ -98,7 +111,7 @@ def build(
     )
     display = progress_for("quiet" if quiet else progress)
     try:
-        with Store(root) as store:
+        with Store(ctx.obj) as store:
             result = run_build(request, store, display)
     except BuildError as error:
         display.failed()

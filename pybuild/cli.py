@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pybuild import __version__
+from pybuild.arguments import normalise
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -56,15 +57,21 @@ def default_root() -> str:
 @click.option(
     "--root", metavar="DIR", envvar="PYBUILD_ROOT", help="The store. [default: /var/lib/pybuild, or in your home]"
 )
+@click.option(
+    "--tls-verify/--no-tls-verify",
+    default=True,
+    help="Check certificates of registries, and refuse those without TLS. [default: check]",
+)
 @click.option("--debug", is_flag=True, help="Show where an internal error happened.")
 @click.version_option(__version__, prog_name="pybuild")
 @click.pass_context
-def cli(ctx: click.Context, root: str | None, debug: bool) -> None:
+def cli(ctx: click.Context, root: str | None, tls_verify: bool, debug: bool) -> None:
     """Build OCI images from Dockerfile-style recipes, without a daemon.
 
     `pybuild [OPTIONS] CONTEXT` is short for `pybuild build`; `pybuild build --help` shows its options.
     """
     ctx.obj = root or default_root()
+    ctx.meta["tls_verify"] = tls_verify
 
 
 def run(arguments: list[str]) -> int:
@@ -79,7 +86,7 @@ def run(arguments: list[str]) -> int:
         ):  # else nohup was asked to see to it
             signal.signal(number, _terminate)
     try:
-        return int(cli.main(arguments, prog_name="pybuild", standalone_mode=False) or 0)
+        return int(cli.main(normalise(arguments), prog_name="pybuild", standalone_mode=False) or 0)
     except click.UsageError as error:
         error.show()
         return _EXIT_USAGE

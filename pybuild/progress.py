@@ -8,13 +8,14 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Protocol, assert_never
 
-from builder.events import Event, Exported, Note, StepFinished, StepOutput, StepStarted
+from builder.events import Event, Exported, Note, StepFinished, StepOutput, StepStarted, Transfer
 from store.publish import STDOUT
 
 if TYPE_CHECKING:
     from builder.events import StepRef
 
 _VERSION = 1
+_TRANSFER_SECONDS = 5.0  # between two lines about one
 
 
 class Progress(Protocol):
@@ -43,6 +44,7 @@ class PlainProgress:
 
     def __init__(self) -> None:
         self._partial: dict[tuple[int, int], bytes] = {}
+        self._transfers: dict[str, float] = {}  # name -> when it was last told of
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -55,6 +57,8 @@ class PlainProgress:
             case StepFinished(step=step, seconds=seconds):
                 self._flush(step)
                 self._line(f"{_name(step)} done in {seconds:.1f} s")
+            case Transfer():
+                self._transfer(event)
             case Note(text=text):
                 self._line(f"note: {text}")
             case Exported(destination=destination, size=size):
@@ -67,6 +71,14 @@ class PlainProgress:
         for key in list(self._partial):
             sys.stderr.buffer.write(self._partial.pop(key) + b"\n")
         sys.stderr.buffer.flush()
+
+    def _transfer(self, event: Transfer) -> None:
+        """The beginning, the end, and in between a line now and then."""
+        now = time.monotonic()
+        if event.done < event.total and now < self._transfers.get(event.name, -_TRANSFER_SECONDS) + _TRANSFER_SECONDS:
+            return
+        self._transfers[event.name] = now
+        self._line(f"[{event.name}] {human_size(event.done)} of {human_size(event.total)} fetched")
 
     def _output(self, step: StepRef, stream: int, data: bytes) -> None:
         prefix = f"{_name(step)} | ".encode()
@@ -105,6 +117,8 @@ class JsonProgress:
                 self._emit("step_output", step, stream=stream, data=data.decode("utf-8", "backslashreplace"))
             case StepFinished(step=step, cached=cached, seconds=seconds):
                 self._emit("step_finished", step, cached=cached, seconds=round(seconds, 3))
+            case Transfer(name=name, done=done, total=total):
+                self._emit("transfer", None, image=name, done=done, total=total)
             case Note(text=text):
                 self._emit("note", None, text=text)
             case Exported(destination=destination, manifest=manifest, size=size):
@@ -142,7 +156,7 @@ class QuietProgress:
                 self._log.truncate()
             case StepOutput(data=data):
                 self._log.write(data)
-            case StepFinished() | Note() | Exported():
+            case StepFinished() | Transfer() | Note() | Exported():
                 pass
             case _:
                 assert_never(event)

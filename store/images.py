@@ -91,10 +91,11 @@ class Images:
         return self.get(digest)
 
     def resolve(self, reference: Reference) -> Digest | None:
-        """The manifest that a name stands for in this store."""
+        """The manifest that a name stands for in this store; the digest in a name may be that of an index around it."""
         if reference.digest is not None:
             row = self._metadata.one("SELECT manifest FROM images WHERE manifest = ?", str(reference.digest))
-            return reference.digest if row else None
+            if row:
+                return reference.digest
         row = self._metadata.one(
             "SELECT manifest FROM tag_log WHERE name = ? ORDER BY id DESC LIMIT 1", str(reference.with_default_tag())
         )

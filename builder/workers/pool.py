@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import selectors
 import sys
 import typing
 from typing import TYPE_CHECKING, TypeVar
@@ -15,7 +16,7 @@ from builder.workers.sandbox import SandboxWorker
 from builder.workers.spawn import WorkerProcess, packages_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from builder.sandbox.spec import SandboxSpec
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from builder.workers.job import Job
     from builder.workers.sandbox import Status
 
+_TICK_SECONDS = 0.2
 _MODULE = "builder.workers.job_worker"
 
 R = TypeVar("R")
@@ -57,19 +59,36 @@ class Pool:
     def run(self, job: Job[R]) -> R:
         """Run a job to its end; raise what it raised."""
         worker = self._worker_inside() if job.in_namespace else self._worker_outside()
+        _send(worker, job)
+        return _receive(worker, job)
+
+    def run_many(self, jobs: Sequence[Job[R]], workers: int, tick: Callable[[], None] = lambda: None) -> list[R]:
+        """Run jobs that need no namespace, several at a time, each in a process; raise what the first failing one raised.
+
+        `tick` is called now and then while they run. Results are in the order of the jobs.
+        """
+        results: dict[int, R] = {}
+        waiting = list(enumerate(jobs))[::-1]
+        free = [WorkerProcess(_MODULE, paths=_paths()) for _ in range(min(workers, len(jobs)))]
+        everyone = tuple(free)
         try:
-            worker.channel.send({"job": type(job).__name__, "args": encode(job)})
-            answer, _ = worker.channel.receive()
-        except EOFError:
-            raise BuildError(
-                "a worker process has ended", hint="it was killed, or the machine is out of memory"
-            ) from None
-        if "error" in answer:
-            raise _error(str(answer["error"]), str(answer["message"]), answer.get("hint"))
-        result = answer["result"]
-        assert isinstance(result, dict)
-        kind: type[R] = typing.get_type_hints(type(job).run)["return"]
-        return decode(kind, result)
+            with selectors.DefaultSelector() as selector:
+                while waiting or selector.get_map():
+                    while waiting and free:
+                        number, job = waiting.pop()
+                        worker = free.pop()
+                        _send(worker, job)
+                        selector.register(worker.channel.fileno(), selectors.EVENT_READ, (number, job, worker))
+                    for key, _ in selector.select(_TICK_SECONDS):
+                        number, job, worker = key.data
+                        selector.unregister(key.fd)
+                        results[number] = _receive(worker, job)
+                        free.append(worker)
+                    tick()
+        finally:
+            for worker in everyone:
+                worker.kill()
+        return [results[number] for number in range(len(jobs))]
 
     def stop(self) -> None:
         """End all workers, and with them what they were doing; the next job starts new ones. Idempotent."""
@@ -112,6 +131,31 @@ class Pool:
             finally:
                 os.close(namespace)
         return self._inside
+
+
+def _send(worker: WorkerProcess, job: Job[object]) -> None:
+    try:
+        worker.channel.send({"job": type(job).__name__, "args": encode(job)})
+    except EOFError:
+        raise _gone() from None
+
+
+def _receive(worker: WorkerProcess, job: Job[R]) -> R:
+    """Wait for the result of the job that was sent last."""
+    try:
+        answer, _ = worker.channel.receive()
+    except EOFError:
+        raise _gone() from None
+    if "error" in answer:
+        raise _error(str(answer["error"]), str(answer["message"]), answer.get("hint"))
+    result = answer["result"]
+    assert isinstance(result, dict)
+    kind: type[R] = typing.get_type_hints(type(job).run)["return"]
+    return decode(kind, result)
+
+
+def _gone() -> BuildError:
+    return BuildError("a worker process has ended", hint="it was killed, or the machine is out of memory")
 
 
 def _paths() -> list[str]:

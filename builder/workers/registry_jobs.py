@@ -1,0 +1,81 @@
+"""The jobs that talk to registries. Nothing else imports an HTTP library, and they only where they run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from builder.workers.job import Done
+from store.digest import Digest
+from store.reference import Reference
+from store.spec import Descriptor, Platform
+
+if TYPE_CHECKING:
+    from store.registry.client import RegistryClient
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryAccess:
+    """How registries are reached: the part of the environment that says so, and whether certificates are checked."""
+
+    environ: tuple[tuple[str, str], ...]
+    tls_verify: bool
+
+    def client(self) -> RegistryClient:
+        """A client with the configuration and the credentials that the environment names. Raises StoreError."""
+        from store.registry.client import RegistryClient
+        from store.registry.config import Config
+        from store.registry.credentials import Credentials
+
+        environ = dict(self.environ)
+        return RegistryClient(Config.load(environ), Credentials(environ), environ, tls_verify=self.tls_verify)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundManifest:
+    """An image in a registry, for one platform."""
+
+    media_type: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchManifest:
+    """Ask what a name means for a platform, and write the manifest to `path`."""
+
+    in_namespace: ClassVar[bool] = False
+    access: RegistryAccess
+    reference: str
+    os: str
+    architecture: str
+    variant: str
+    path: str
+
+    def run(self) -> FoundManifest:
+        platform = Platform(self.os, self.architecture, self.variant)
+        with self.access.client() as client:
+            fetched = client.manifest(Reference.parse(self.reference), platform)
+        with open(self.path, "xb") as file:
+            file.write(fetched.data)
+        found = fetched.descriptor
+        return FoundManifest(found.media_type, str(found.digest), found.size)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchBlob:
+    """Download a blob to `path`, where its size tells how far it is."""
+
+    in_namespace: ClassVar[bool] = False
+    access: RegistryAccess
+    reference: str
+    media_type: str
+    digest: str
+    size: int
+    path: str
+
+    def run(self) -> Done:
+        descriptor = Descriptor(self.media_type, Digest.parse(self.digest), self.size)
+        with self.access.client() as client, open(self.path, "xb", buffering=0) as file:
+            client.blob(Reference.parse(self.reference), descriptor, file)
+        return Done()

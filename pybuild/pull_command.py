@@ -1,0 +1,40 @@
+"""pybuild pull: images out of registries into the store."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from builder.workers.pool import Pool
+from pybuild.arguments import tls_verified
+from pybuild.progress import progress_for
+from store.reference import Reference
+from store.spec import Platform
+from store.store import Store
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option(
+    "--tls-verify/--no-tls-verify", default=None, help="Check certificates; refuse plain http. [default: check]"
+)
+@click.option("-q", "--quiet", is_flag=True, help="Show only the digests.")
+@click.pass_context
+def pull(ctx: click.Context, names: tuple[str, ...], tls_verify: bool | None, quiet: bool) -> int:
+    """Fetch the images NAMES for this machine's platform; their digests go to standard output."""
+    # Other verbs should not wait for what this one imports.
+    from builder.pull import pull as run_pull
+    from builder.pull import registry_access
+
+    references = [Reference.parse(name).with_default_tag() for name in names]
+    access = registry_access(os.environ, tls_verify=tls_verified(ctx, tls_verify))
+    display = progress_for("quiet" if quiet else "plain")
+    with Store(ctx.obj) as store, Pool() as pool:
+        for reference in references:
+            image = run_pull(store, pool, reference, Platform.host(), access, display)
+            click.echo(str(image.manifest_digest))
+            if not quiet:
+                print(f"pulled {reference.familiar}", file=sys.stderr)
+    return 0
