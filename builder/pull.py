@@ -113,7 +113,6 @@ class _Fetch:
             self._observe(Transfer(self._name.familiar, sum(_size(job.path) for job in jobs), total))
 
         self._pool.run_many(jobs, _AT_ONCE, tell)
-        tell()
         for job, descriptor in zip(jobs, wanted, strict=True):
             store.blobs.adopt(job.path, descriptor.digest, descriptor.size)
 
