@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint conformance tools clean
+.PHONY: help demo test lint conformance attack tools clean
 
 help:
 	@echo "make demo         build, export and show a small image on a base made on the spot"
 	@echo "make test         lint, type check and run all tests"
 	@echo "make lint         ruff and mypy only"
+	@echo "make attack       100,000 recipes with something changed at random; PYBUILD_SEED=N for others"
 	@echo "make conformance  only the recipes with results recorded from BuildKit"
 
 $(VENV)/ready: pyproject.toml
@@ -31,6 +32,9 @@ test: tools lint
 
 conformance: tools $(VENV)/ready
 	$(BIN)/python -m pytest tests/conformance
+
+attack: $(VENV)/ready
+	PYBUILD_MUTATIONS=100000 $(BIN)/python -m pytest tests/parser/test_mutations.py
 
 clean:
 	rm -rf $(VENV) .demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

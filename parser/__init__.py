@@ -70,7 +70,7 @@ from parser.mounts import (
 from parser.patterns import has_wildcard, match_pattern
 from parser.ports import parse_ports
 from parser.signals import valid_signal
-from parser.source import Source, Span, visible
+from parser.source import Source, Span
 from parser.suggest import suggest
 from parser.words import expand, expand_heredoc, expand_words
 
@@ -216,5 +216,4 @@ __all__ = [
     "read_mount",
     "suggest",
     "valid_signal",
-    "visible",
 ]

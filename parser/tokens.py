@@ -28,11 +28,13 @@ class LineReader:
         self._all: Span
 
     def _arg_item(self, token: Token) -> ArgItem:
-        name, equals, _ = token.partition("=")
-        name = name.strip("\"'")
+        written, equals, _ = token.partition("=")
+        name = written[1:-1] if len(written) > 1 and written[0] == written[-1] and written[0] in "\"'" else written
         if not name:
             raise ParseError("ARG names can not be blank", self._span(token))
-        return ArgItem(name, self._part(token, len(token.partition("=")[0]) + 1) if equals else None)
+        if any(character in "$\"'\\`" or character.isspace() for character in name):
+            raise ParseError(f"invalid ARG name {name!r}: it is not expanded", self._span(token))
+        return ArgItem(name, self._part(token, len(written) + 1) if equals else None)
 
     def _pairs(self, words: list[Token]) -> tuple[tuple[Word, Word], ...]:
         """`name=value …`, or the old form `name value`, which the first word decides by having no `=`."""

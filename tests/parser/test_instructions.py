@@ -152,6 +152,9 @@ def test_in_pairs_the_escape_character_of_the_recipe_escapes_quotes() -> None:
         pytest.param("ENV =b", 5, "names can not be blank", id="a pair without a name"),
         pytest.param("LABEL a=b c", 11, "can't find = in 'c'", id="E5-a word without = among labels"),
         pytest.param("ARG =b", 5, "names can not be blank", id="an ARG without a name"),
+        pytest.param("ARG ''=b", 5, "names can not be blank", id="an ARG whose name is empty quotes"),
+        pytest.param("ARG a $B=b", 7, "invalid ARG name '$B'", id="an ARG whose name is a variable"),
+        pytest.param('ARG "a=b c"', 5, "invalid ARG name '\"a'", id="an ARG in quotes as a whole"),
         pytest.param("ARG", 1, "ARG requires at least one argument", id="ARG alone"),
         pytest.param("RUN", 1, "RUN requires exactly one argument", id="RUN alone"),
         pytest.param("COPY a", 1, "COPY requires at least two arguments", id="E7-COPY with one argument"),
@@ -205,7 +208,9 @@ def test_in_pairs_the_escape_character_of_the_recipe_escapes_quotes() -> None:
         pytest.param("ONBUILD COPY a", 9, "COPY requires at least two", id="E27-a trigger that lacks something"),
         pytest.param("ADD --checksum=sha256:ab a /b", 16, "expected sha256:", id="a checksum that is too short"),
         pytest.param(f"ADD --checksum=sha256:{'a' * 64} a b /c", 16, "exactly one source", id="a checksum of two"),
-        pytest.param("COPY --chmod=888 a /b", 14, "expected an octal mode up to 7777", id="E46-a mode that is not octal"),
+        pytest.param(
+            "COPY --chmod=888 a /b", 14, "expected an octal mode up to 7777", id="E46-a mode that is not octal"
+        ),
         pytest.param("COPY --chmod=17777 a /b", 14, "up to 7777", id="E46-a mode that is too high"),
         pytest.param("COPY --chmod=u+q a /b", 14, "invalid mode", id="E46-a symbolic mode that is none"),
     ],
@@ -228,7 +233,7 @@ def test_an_instruction_that_cannot_be_is_refused_where_it_stands(text: str, col
         pytest.param("COPY --from= a /b", 6, "missing a value on flag --from", id="with an empty value"),
         pytest.param("COPY --link= a /b", 6, "missing a value on flag --link", id="of truth with an empty value"),
         pytest.param("COPY --link=yes a /b", 6, "expected true or false", id="of truth with another value"),
-        pytest.param("COPY --from=\"a b /c", 6, "cannot be read", id="with an open quote"),
+        pytest.param('COPY --from="a b /c', 6, "cannot be read", id="with an open quote"),
         pytest.param("ADD --from=a b /c", 5, "unknown flag --from", id="of COPY on ADD"),
         pytest.param("COPY --checksum=a b /c", 6, "unknown flag --checksum", id="of ADD on COPY"),
         pytest.param("RUN --network=bridge x", 15, "invalid network mode 'bridge'", id="with an unknown network"),
@@ -273,7 +278,9 @@ def test_from_has_an_image_an_alias_and_a_platform() -> None:
     assert base("FROM a").platform is None
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, id=f"E8-{name}") for name in ("a", "a-b", "a_b.c", "A1", "Scratch")])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, id=f"E8-{name}") for name in ("a", "a-b", "a_b.c", "A1", "Scratch")]
+)
 def test_a_stage_name_is_in_lower_case(name: str) -> None:
     assert base(f"FROM x AS {name}").alias == name.lower()
 
@@ -320,7 +327,8 @@ def test_two_dashes_end_the_flags_and_are_gone() -> None:
 
 def test_a_copy_has_all_its_flags() -> None:
     copy = read(
-        Copy, "COPY --from=Base --chown=a:b --chmod=u=rwX,go= --link --parents=TRUE --exclude=*.o --exclude='a b' s t /d"
+        Copy,
+        "COPY --from=Base --chown=a:b --chmod=u=rwX,go= --link --parents=TRUE --exclude=*.o --exclude='a b' s t /d",
     )
     assert [word.text for word in copy.sources] == ["s", "t"]
     assert copy.dest.text == "/d"

@@ -108,7 +108,9 @@ def test_a_duration_is_as_go_has_it(text: str, duration: int) -> None:
     assert parse_duration(text) == duration
 
 
-@pytest.mark.parametrize("text", ["", "1", "s", "1 s", "1d", "1S", ".s", "--1s", "1h2", "1s ", "٣s", "2562048h", "9" * 99])
+@pytest.mark.parametrize(
+    "text", ["", "1", "s", "1 s", "1d", "1S", ".s", "--1s", "1h2", "1s ", "٣s", "2562048h", "9" * 99]
+)
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(DurationError):
         parse_duration(text)
