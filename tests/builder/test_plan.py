@@ -67,7 +67,7 @@ def test_unused_stages_are_not_planned() -> None:
 
 
 def test_mistakes_in_the_words_of_an_unused_stage_are_not_seen() -> None:
-    planned("FROM base AS unused\nWORKDIR it's\nSTOPSIGNAL NONE\nFROM base")
+    planned("FROM base AS unused\nWORKDIR it's\nSTOPSIGNAL ${X:-NONE}\nFROM base")
 
 
 def test_steps_are_counted_within_their_stage() -> None:
@@ -325,8 +325,8 @@ def test_scratch_begins_with_a_path_and_the_root_as_its_directory() -> None:
         pytest.param("USER $x", "2:6 USER: the name is empty", id="USER of nothing"),
         pytest.param("COPY a $x", "2:1 COPY: a path is empty", id="COPY to nothing"),
         pytest.param("COPY $x /a", "2:1 COPY: a path is empty", id="COPY of nothing"),
-        pytest.param("COPY --chmod=999 a b", "2:14 --chmod=999: expected an octal mode", id="no octal mode"),
-        pytest.param("COPY --chmod=10000 a b", "2:14 --chmod=10000: expected an octal mode", id="a mode too large"),
+        pytest.param("COPY --chmod=${x:-999} a b", "2:14 --chmod=999: expected an octal mode", id="no octal mode"),
+        pytest.param("COPY --chmod=${x:-10000} a b", "2:14 --chmod=10000: expected an octal mode", id="a mode too large"),
         pytest.param(
             "COPY b [a /x", "2:8 COPY: malformed character class in the pattern '[a'", id="a malformed pattern"
         ),
@@ -337,12 +337,12 @@ def test_scratch_begins_with_a_path_and_the_root_as_its_directory() -> None:
         pytest.param("LABEL a=${", "2:9 a variable is not closed", id="a variable that is not closed"),
         pytest.param("ARG a='", "2:7 unexpected end of the word", id="the default of an ARG"),
         pytest.param("VOLUME /a $x", "2:1 VOLUME: a path is empty", id="VOLUME of nothing"),
-        pytest.param('VOLUME ["  "]', "2:1 VOLUME: a path is empty", id="VOLUME of a blank"),
-        pytest.param("STOPSIGNAL SIGNONE", "2:12 STOPSIGNAL SIGNONE: no such signal", id="an unknown signal"),
+        pytest.param('VOLUME ["${x:- }"]', "2:1 VOLUME: a path is empty", id="VOLUME of a blank"),
+        pytest.param("STOPSIGNAL ${x:-SIGNONE}", "2:12 STOPSIGNAL SIGNONE: no such signal", id="an unknown signal"),
         pytest.param("STOPSIGNAL $x", "2:12 STOPSIGNAL : no such signal", id="no signal"),
-        pytest.param("EXPOSE 65536", "2:1 invalid port '65536'", id="a port too high"),
-        pytest.param("EXPOSE 9-8", "2:1 invalid range of ports '9-8'", id="a range the wrong way round"),
-        pytest.param("EXPOSE 1/xyz", "2:1 invalid protocol 'xyz'", id="an unknown protocol"),
+        pytest.param("EXPOSE ${x:-65536}", "2:1 invalid port '65536'", id="a port too high"),
+        pytest.param("EXPOSE ${x:-9}-8", "2:1 invalid range of ports '9-8'", id="a range the wrong way round"),
+        pytest.param("EXPOSE ${x:-1}/xyz", "2:1 invalid protocol 'xyz'", id="an unknown protocol"),
         pytest.param("EXPOSE $", "2:1 invalid port '$'", id="a lone dollar"),
         pytest.param("RUN []", "2:1 RUN: the command is empty", id="RUN of nothing"),
     ],
