@@ -45,7 +45,7 @@ class ContextTree:
         self._inodes: dict[bytes, tuple[int, int]] = {}
         self._entries = 0
         self._bytes = 0
-        self.sockets = 0
+        self._sockets: set[bytes] = set()
 
     def close(self) -> None:
         os.close(self._root)
@@ -63,6 +63,10 @@ class ContextTree:
 
     def identity(self, entry: Entry) -> Hashable | None:
         return self._inodes.get(entry.path)
+
+    def is_socket(self, entry: Entry) -> bool:
+        """Whether the empty file that a listing gives is a socket here."""
+        return entry.path in self._sockets
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
         """The content, as it was when the directory was listed. Raises CopyError when it has changed since."""
@@ -198,7 +202,7 @@ class ContextTree:
             case stat.S_IFIFO:
                 return Entry(path, Kind.FIFO, mode, mtime=mtime)
             case stat.S_IFSOCK:
-                self.sockets += 1
+                self._sockets.add(path)
                 return Entry(path, Kind.FILE, mode, mtime=mtime)
             case _:
                 kind = Kind.CHAR if stat.S_ISCHR(status.st_mode) else Kind.BLOCK

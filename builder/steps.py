@@ -181,7 +181,8 @@ class Steps:
                 raise
             written = self._pool.run(job)
         if written.sockets:
-            self._observe(Note(f"{written.sockets} sockets of the context were copied as empty files"))
+            count = "a socket" if written.sockets == 1 else f"{written.sockets} sockets"
+            self._observe(Note(f"{count} of the context copied as empty files"))
         return Made(self._adopt(written, job.output), written.content)
 
     def _copy_job(self, step: CopyStep, parent: int | None, source: int | None, spool: str) -> CopyFiles:

@@ -64,7 +64,7 @@ class CopyFiles:
                 Planned(item.entry._replace(sha256=digests.get(item.entry.path, b"")), item.source) for item in planned
             ]
             content = _content_digest(with_digests(known, source.tree))
-            return Written(written.diff_id, written.digest, written.size, content, source.sockets)
+            return Written(written.diff_id, written.digest, written.size, content, source.sockets(planned))
 
 
 def _content_digest(planned: list[Planned]) -> str:
@@ -91,9 +91,11 @@ class _Source:
             self._contents = StoredContents(job.layers, job.spool)
             self.tree = ViewTree(self._view, self._contents)
 
-    @property
-    def sockets(self) -> int:
-        return self._context.sockets if self._context is not None else 0
+    def sockets(self, planned: list[Planned]) -> int:
+        """How many of the files that are copied are sockets in the context."""
+        if self._context is None:
+            return 0
+        return sum(item.source is not None and self._context.is_socket(item.source) for item in planned)
 
     def announce(self, items: list[Planned]) -> None:
         if self._contents is None or self._view is None:
