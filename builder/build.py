@@ -21,7 +21,7 @@ from builder.image import assemble
 from builder.imagesource import Images
 from builder.leftovers import sweep_all
 from builder.outputs import ImageOutput, Output, check_outputs, compressed, write_output
-from builder.plan import plan
+from builder.planner import plan
 from builder.resolve import resolve
 from builder.solver import Solver
 from builder.steps import Steps

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from builder.errors import PlanError
 from builder.options import BuildOptions
-from builder.plan import plan
+from builder.planner import plan
 from builder.resolve import resolve
-from parser import parse
+from parser import ParseError, parse
 from store.digest import Digest
 from store.errors import NotFound
 from store.images import Image
@@ -96,7 +96,7 @@ def refusal(text: str, images: Images | None = None, **fields: object) -> str:
     """Why a recipe cannot be planned, behind where: `line:column message`."""
     try:
         planned(text, images, **fields)
-    except PlanError as error:
+    except (ParseError, PlanError) as error:
         place = f"{error.span.line}:{error.span.column} " if error.span is not None else ""
         return f"{place}{error}"
     raise AssertionError("the recipe was planned")

@@ -1,0 +1,234 @@
+"""From the resolved recipe to the plan. A pure function of the recipe and the options.
+
+Instructions that make no layer are folded into the state of their stage. Each instruction leaves one line of history, in
+the form that BuildKit gives it. What RUN and COPY come to is decided in rooms of their own: plan_run.py, plan_copy.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, assert_never
+
+from builder.errors import PlanError
+from builder.history import Line, command_list
+from builder.plan import BaseStep, Node, Plan, PlannedStage, WorkdirStep
+from builder.plan_copy import plan_copy
+from builder.plan_run import plan_run
+from builder.resolve import platform_args
+from builder.scope import Planned, Scope
+from builder.state import StageState
+from parser import (
+    Add,
+    Arg,
+    Cmd,
+    Copy,
+    Entrypoint,
+    Env,
+    ExpansionError,
+    Expose,
+    Healthcheck,
+    Label,
+    Maintainer,
+    Onbuild,
+    PortError,
+    Run,
+    Shell,
+    Stopsignal,
+    User,
+    Volume,
+    Workdir,
+    expand_words,
+    parse_ports,
+    valid_signal,
+)  # fmt: skip
+from store.spec import ExecConfig
+
+if TYPE_CHECKING:
+    from builder.options import BuildOptions
+    from builder.plan import Step
+    from builder.resolve import Resolved, ResolvedStage
+    from parser import Instruction, Span
+    from store.digest import Digest
+
+
+def plan(resolved: Resolved, options: BuildOptions) -> Plan:
+    """Take every text decision. Raises PlanError at the first mistake in a stage that the target needs."""
+    planner = _Planner(resolved, options)
+    for index, stage in resolved.stages.items():
+        planner.stage(index, stage)
+    return Plan(tuple(planner.nodes), planner.stages, resolved.target)
+
+
+class _Planner:
+    def __init__(self, resolved: Resolved, options: BuildOptions) -> None:
+        self._resolved = resolved
+        self._options = options
+        self._escape = resolved.buildfile.escape
+        self.nodes: list[Node] = []
+        self.stages: dict[int, PlannedStage] = {}
+        self._images: dict[Digest, int] = {}  # nodes of images that are copied from
+        self._stage: ResolvedStage
+        self._state: StageState
+        self._node: int | None
+        self._history: list[Line]
+        self._number = 0
+
+    def stage(self, index: int, resolved: ResolvedStage) -> None:
+        """Plan one stage; those it needs have been planned before."""
+        self._stage = resolved
+        self._number = 0
+        if resolved.parent is not None:
+            before = self.stages[resolved.parent]
+            self._state, self._node, base = before.state.derived(), before.node, before.base
+            self._history = list(before.history)
+        else:
+            base = resolved.image
+            self._state = StageState.of_base(base.config.config if base is not None else ExecConfig())
+            self._node = None
+            self._history = []
+            if base is not None and base.snapshot is not None:
+                self._add(BaseStep(base), resolved.stage.base.span, f"FROM {resolved.image_name}", (), counts=False)
+        for instruction in resolved.stage.instructions:
+            self._instruction(instruction)
+        self.stages[index] = PlannedStage(self._node, self._state, base, tuple(self._history), self._number)
+
+    def _add(self, step: Step, span: Span, text: str, sources: tuple[int | None, ...], *, counts: bool = True) -> None:
+        self._number += counts
+        name = self._stage_name()
+        self.nodes.append(Node(len(self.nodes), step, self._node, sources, name, self._number, span, text))
+        self._node = self.nodes[-1].id
+
+    def _stage_name(self) -> str:
+        stage = self._resolved.buildfile.stages[self._stage.stage.index]
+        return stage.name or f"stage-{stage.index}"
+
+    def _remember(self, text: str, *, layer: bool = False) -> None:
+        self._history.append(Line(text, self._node if layer else None))
+
+    def _scope(self) -> Scope:
+        return Scope(self._state, self._escape, self._options, self._source)
+
+    def _layer(self, planned: Planned, instruction: Instruction) -> None:
+        self._add(planned.step, instruction.span, instruction.text, planned.sources)
+        self._remember(planned.history, layer=True)
+
+    def _config(self, config: ExecConfig, text: str) -> None:
+        self._state = replace(self._state, config=config)
+        self._remember(text)
+
+    def _instruction(self, instruction: Instruction) -> None:
+        config = self._state.config
+        match instruction:
+            case Run():
+                self._layer(plan_run(instruction, self._scope()), instruction)
+            case Copy():
+                self._layer(plan_copy(instruction, self._scope()), instruction)
+            case Workdir():
+                self._workdir(instruction)
+            case Arg():
+                self._arg(instruction)
+            case Env(pairs=pairs):
+                values = [(self._scope().expand(name), self._scope().expand(value)) for name, value in pairs]
+                for (word, _), (name, _) in zip(pairs, values, strict=True):
+                    if not name:
+                        raise PlanError("ENV: the name is empty", span=word.span, hint="a variable without a value?")
+                self._state = self._state.with_env(dict(values))
+                self._remember("ENV " + " ".join(f"{name}={value}" for name, value in values))
+            case Label(pairs=pairs):
+                values = [(self._scope().expand(name), self._scope().expand(value)) for name, value in pairs]
+                text = "LABEL " + " ".join(f"{name}={value}" for name, value in values)
+                self._config(replace(config, labels={**config.labels, **dict(values)}), text)
+            case User(user=word):
+                user = self._scope().expand(word)
+                if not user:
+                    raise PlanError("USER: the name is empty", span=word.span)
+                self._config(replace(config, user=user), f"USER {user}")
+            case Cmd(command=command):
+                argv = self._scope().argv(command)
+                self._state = replace(self._state, cmd_here=True)
+                self._config(replace(config, cmd=argv, args_escaped=True), f"CMD {command_list(argv)}")
+            case Entrypoint(command=command):
+                argv = self._scope().argv(command)
+                cmd = config.cmd if self._state.cmd_here else None
+                self._config(replace(config, entrypoint=argv, cmd=cmd), f"ENTRYPOINT {command_list(argv)}")
+            case Expose():
+                self._expose(instruction)
+            case Volume(paths=words):
+                volumes = [self._scope().expand(word) for word in words]
+                if not all(volume.strip() for volume in volumes):
+                    raise PlanError("VOLUME: a path is empty", span=instruction.span)
+                self._config(
+                    replace(config, volumes=tuple(sorted({*config.volumes, *volumes}))), f"VOLUME [{' '.join(volumes)}]"
+                )
+            case Shell(argv=argv):
+                self._config(replace(config, shell=argv), f"SHELL [{' '.join(argv)}]")
+            case Stopsignal(signal=word):
+                signal = self._scope().expand(word)
+                if not valid_signal(signal):
+                    raise PlanError(
+                        f"STOPSIGNAL {signal}: no such signal",
+                        span=word.span,
+                        hint="a name such as SIGTERM, or a number",
+                    )
+                self._config(replace(config, stop_signal=signal), f"STOPSIGNAL {signal}")
+            case Add() | Healthcheck() | Maintainer() | Onbuild():
+                raise AssertionError("builder.unsupported refuses these")
+            case _:
+                assert_never(instruction)
+
+    def _source(self, name: str, span: Span) -> int | None:
+        """The node that COPY --from reads: a stage's last one, or that of an image."""
+        source = self._stage.sources[name]
+        if isinstance(source, int):
+            return self.stages[source].node
+        if source.snapshot is None:
+            return None
+        known = self._images.get(source.manifest_digest)
+        if known is None:
+            known = self._images[source.manifest_digest] = len(self.nodes)
+            stage = self._stage_name()
+            self.nodes.append(Node(known, BaseStep(source), None, (), stage, self._number, span, f"FROM {name}"))
+        return known
+
+    def _workdir(self, instruction: Workdir) -> None:
+        path = self._scope().expand(instruction.path)
+        if not path:
+            raise PlanError(
+                "WORKDIR: the path is empty", span=instruction.path.span, hint="a variable without a value?"
+            )
+        path = self._state.absolute(path)
+        self._state = replace(self._state, config=replace(self._state.config, working_dir=path))
+        if path != "/":
+            self._add(WorkdirStep(path, self._state.config.user), instruction.span, instruction.text, ())
+        self._remember(f"WORKDIR {path}", layer=path != "/")
+
+    def _arg(self, instruction: Arg) -> None:
+        texts = []
+        platform = platform_args(self._options)
+        for item in instruction.items:
+            if item.name in self._options.build_args:
+                value: str | None = self._options.build_args[item.name]
+            elif item.default is not None:
+                value = self._scope().expand(item.default)
+            else:
+                value = self._resolved.global_args.get(item.name, platform.get(item.name))
+            # Without any value it is what the stage knew before: what it inherited stays.
+            self._state = self._state.with_arg(item.name, self._state.args.get(item.name) if value is None else value)
+            texts.append(item.name if value is None else f"{item.name}={value}")
+        self._remember("ARG " + " ".join(texts))
+
+    def _expose(self, instruction: Expose) -> None:
+        config = self._state.config
+        words: list[str] = []
+        for word in instruction.ports:
+            try:
+                words += expand_words(word.text, self._state.scope, escape=self._escape)
+            except ExpansionError as error:
+                raise PlanError(error.message, span=word.span) from None
+        try:
+            ports = parse_ports(words)
+        except PortError as error:
+            raise PlanError(str(error), span=instruction.span, hint=error.hint) from None
+        self._config(
+            replace(config, exposed_ports=tuple(sorted({*config.exposed_ports, *ports}))), f"EXPOSE [{' '.join(ports)}]"
+        )

@@ -1,0 +1,53 @@
+"""What the words of an instruction mean at its place in a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from builder.resolve import expand_word
+from parser import ExecForm, ShellForm
+
+if TYPE_CHECKING:
+    from builder.options import BuildOptions
+    from builder.plan import Step
+    from builder.state import StageState
+    from parser import Command, Span, Word
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The state before an instruction, and what its names lead to."""
+
+    state: StageState
+    escape: str
+    options: BuildOptions
+    source: Callable[[str, Span], int | None]  # what `from` says -> the node that holds it, None for nothing at all
+
+    def expand(self, word: Word) -> str:
+        """A word with its variables and without its quotes. Raises PlanError."""
+        return expand_word(word, self.state.scope, self.escape)
+
+    def expand_flag(self, word: Word | None) -> str | None:
+        """The same for the value of a flag; one whose variable is empty was not given."""
+        return None if word is None else self.expand(word) or None
+
+    def argv(self, command: Command) -> tuple[str, ...]:
+        """A command as the list that is executed."""
+        match command:
+            case ExecForm(argv=argv):
+                return argv
+            case ShellForm(text=text):
+                return (*self.state.shell, text)
+            case _:
+                assert_never(command)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What an instruction that makes a layer comes to: its step, the nodes that it reads, its line of history."""
+
+    step: Step
+    sources: tuple[int | None, ...]
+    history: str
