@@ -113,7 +113,7 @@ class Download:
         for piece in answer.chunks(left, self._deadline):
             if self._done + len(piece) > size:
                 raise DigestMismatch(f"{self._where}: more than the {size} bytes that its descriptor promises")
-            self._file.write(piece)
+            _write(self._file, piece)
             self._hasher.update(piece)
             self._done += len(piece)
             self._on_bytes(self._done)
@@ -124,3 +124,10 @@ class Download:
         if self._hasher.hexdigest() != self._descriptor.digest.hex:
             found = f"{self._descriptor.digest.algorithm}:{self._hasher.hexdigest()}"
             raise DigestMismatch(f"{self._where}: what arrived has the digest {found}")
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    """Write all of it: a file without a buffer takes less where the disk or a limit is near, and says so only then."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +18,8 @@ from store.spec import Descriptor, MediaType
 from tests.support.fake_registry import FakeRegistry, Image, Setup, plain, reply
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     from tests.support.fake_registry import Handler, Route
 
 LAYER = bytes(i * i % 251 for i in range(200_000))
@@ -162,6 +166,30 @@ def test_a_broken_connection_is_taken_up_again(fake: FakeRegistry, image: Image,
     # What was on its way when the connection broke may be lost; what is asked for is never more than what came.
     asked = int(second.headers.get("range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
     assert asked <= at
+
+
+def test_a_file_that_takes_less_than_it_is_given_gets_the_rest(fake: FakeRegistry, image: Image) -> None:
+    class Unbuffered(io.BytesIO):
+        def write(self, data: ReadableBuffer, /) -> int:
+            return super().write(memoryview(data)[:1000])
+
+    image.serve(fake)
+    with Unbuffered() as file, plain(fake).client() as client:
+        client.blob(image.reference(fake), image.blob, file)
+        assert file.getvalue() == LAYER
+
+
+def test_a_full_disk_is_told_as_such_and_at_once(fake: FakeRegistry, image: Image) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: ReadableBuffer, /) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    image.serve(fake)
+    with Full() as file, plain(fake).client() as client:
+        with pytest.raises(OSError, match="No space left on device"):
+            client.blob(image.reference(fake), image.blob, file)
+        assert file.getvalue() == b""
+    assert len(fake.asked(image.blob_path)) == 1
 
 
 def test_progress_falls_back_where_the_whole_is_sent_again(fake: FakeRegistry, image: Image) -> None:
