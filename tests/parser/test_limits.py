@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from parser import ExecForm, ParseError, Run, ShellForm, parse
 from parser.lines import MAX_LINE, MAX_RECIPE
 from parser.transform import MAX_INSTRUCTIONS, MAX_STAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
 
 
 def error_of(text: str | bytes) -> ParseError:
@@ -157,3 +164,54 @@ def test_a_long_line_is_read_or_refused(line: str) -> None:
         assert error.span.line == 2
     else:
         assert len(recipe.stages[0].instructions) == 1
+
+
+def cost(text: str) -> int:
+    """How many lines of Python reading a recipe runs: as good as its time, and the same each time."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with contextlib.suppress(ParseError):
+            parse(text)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("head", "part", "tail"),
+    [
+        pytest.param("FROM a\n", "RUN x\n", "", id="instructions"),
+        pytest.param("", "FROM a\n", "", id="stages"),
+        pytest.param("FROM a\nRUN x", "\\\n # c\n y", "", id="continuations"),
+        pytest.param("FROM a\nRUN x", "\\\n\n", "y", id="blank continuations"),
+        pytest.param("FROM a\nENV ", "A=b ", "", id="pairs"),
+        pytest.param('FROM a\nENV A="', '\\"', '"', id="escaped quotes"),
+        pytest.param("FROM a\nCOPY ", "x ", "/", id="sources"),
+        pytest.param("FROM a\nRUN ", "--device=a/b ", "x", id="flags"),
+        pytest.param("FROM a\nCOPY ", "--exclude=a ", "x /", id="exclusions"),
+        pytest.param("FROM a\nRUN --mount=target=/", "a,target=/", " x", id="mount options"),
+        pytest.param("FROM a\nRUN cat ", "<<A ", "\n", id="unterminated heredocs of one line"),
+        pytest.param("FROM a\n", "RUN <<A\nA\n", "", id="heredocs"),
+        pytest.param("FROM a\nRUN <<A\n", "b\n", "A\n", id="lines of a heredoc"),
+        pytest.param("FROM a\nCMD [", '"a",', '"b"]', id="a list"),
+        pytest.param("FROM a\nCMD ", "[", "", id="brackets"),
+        pytest.param("", "# c\n", "FROM a", id="comments"),
+        pytest.param("FROM a\nEXPOSE ", "1-9 ", "", id="ports"),
+        pytest.param("FROM a\nHEALTHCHECK --interval=", "1s", " CMD x", id="durations"),
+        pytest.param("FROM a\n# \u202e", "\u202e\n#", "", id="warnings"),
+        pytest.param("FROM a\nRUN ", "'", "", id="quotes"),
+        pytest.param("FROM a\n", "ONBUILD RUN x\n", "", id="triggers"),
+    ],
+)
+def test_twice_as_much_takes_no_more_than_twice_as_long(head: str, part: str, tail: str) -> None:
+    parse("FROM a")  # the grammar is there from now on
+    once, twice = (cost(head + part * count + tail) for count in (300, 600))
+    assert twice < 2.3 * once
