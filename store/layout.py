@@ -65,12 +65,14 @@ def _offer(descriptor: Descriptor) -> Offer[Descriptor]:
     """The name that the layout gives an image: the full one, or a tag that is a name by itself."""
     bare = Descriptor(descriptor.media_type, descriptor.digest, descriptor.size)
     tag = descriptor.annotations.get(REF_ANNOTATION, "")
+    is_tag = "/" not in tag and ":" not in tag  # as skopeo and umoci write it
     text = descriptor.annotations.get(NAME_ANNOTATION)
-    if text is None:
-        if "/" not in tag and ":" not in tag:  # only a tag, as skopeo writes it
-            return Offer(bare, (), tag, descriptor.platform)
-        text = tag
-    return Offer(bare, (Reference.parse(text).with_default_tag(),), "", descriptor.platform)
+    if text is not None or not is_tag:
+        name = Reference.parse(tag if text is None else text).with_default_tag()
+        # umoci gives an image that it made from a named one another tag, and leaves the name.
+        if not (tag and is_tag and tag != name.tag):
+            return Offer(bare, (name,), "", descriptor.platform)
+    return Offer(bare, (), tag, descriptor.platform)
 
 
 def manifest_of(blobs: LayoutBlobs, descriptor: Descriptor, platform: Platform) -> Descriptor:

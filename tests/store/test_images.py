@@ -128,6 +128,9 @@ def test_the_same_layer_twice_is_two_of_a_chain(store: Store, tmp_path: Path) ->
         ({"io.containerd.image.name": "a"}, ["docker.io/library/a:latest"]),
         ({"org.opencontainers.image.ref.name": "localhost/a:b"}, ["localhost/a:b"]),
         ({"org.opencontainers.image.ref.name": "latest"}, []),
+        ({"io.containerd.image.name": "a:1", "org.opencontainers.image.ref.name": "1"}, ["docker.io/library/a:1"]),
+        ({"io.containerd.image.name": "a:1", "org.opencontainers.image.ref.name": "b/c:2"}, ["docker.io/library/a:1"]),
+        ({"io.containerd.image.name": "a:1", "org.opencontainers.image.ref.name": "2"}, []),
         ({}, []),
     ],
 )
