@@ -153,7 +153,7 @@ def test_triggers_of_a_base_are_refused_and_not_passed_over() -> None:
 def test_a_mistyped_source_stage_gets_a_hint() -> None:
     with pytest.raises(PlanError) as caught:
         resolved("FROM base AS builder\nFROM base\nCOPY --from=biulder / /")
-    assert caught.value.hint == "did you mean builder?"
+    assert caught.value.hint == "did you mean the stage builder?"
 
 
 @pytest.mark.parametrize("number", ["²", "٣", "9" * 5000])
