@@ -58,10 +58,11 @@ RECIPES = {
         "hint: it does not exist in the source, or an ignore file excludes it\n",
     ),
     "an image that is not there": (
-        "FROM nosuch:1\n",
-        "Buildfile:1:6: error: nosuch:1: not in the store\n    1 | FROM nosuch:1\n      |      ^\n",
+        "FROM localhost:1/nosuch\n",
+        "Buildfile:1:6: error: localhost:1/nosuch: localhost:1: no connection: Connection refused\n"
+        "    1 | FROM localhost:1/nosuch\n      |      ^\n",
     ),
-    "bytes that are no text": (BASE + "RUN \udcff\n", "Buildfile:2:5: error: invalid UTF-8\n    2 | RUN \ufffd\n      |     ^\n"),
+    "bytes that are no text": (BASE + "RUN \udcff\n", "Buildfile:2:5: error: invalid UTF-8\n    2 | RUN \\xff\n      |     ^\n"),
 }  # fmt: skip
 
 
@@ -233,7 +234,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, pybuild: Pybuild, lost: 
     data = Archive(layers=[tar(entry(b"f", data=os.urandom(1_500_000)))]).data()
     path.write_bytes(data[:-lost])
     said = pybuild.refused("import", path)
-    assert "truncated after" in said and said.endswith("hint: it is incomplete; fetch it again\n")
+    assert "truncated after" in said and said.endswith("hint: the file is incomplete; fetch it again\n")
 
 
 def test_the_tar_of_a_root_that_leaves_it(tmp_path: Path, pybuild: Pybuild) -> None:

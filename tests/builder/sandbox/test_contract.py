@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import SCRIPT, Pybuild
+from tests.support.cli import SCRIPT, Pybuild, write_context
 from tests.support.runs import outputs, run_all
 
 DOCKER_CAPABILITIES = "00000000a80425fb"
@@ -57,6 +57,7 @@ COMMANDS = {
     "sockets": "/probe sockets",
     "terminal": "/probe tty",
     "tracing pid 1": "/probe ptrace 1",
+    "files of pid 1": "cd /proc/1; ls cwd/ root/; cat exe maps fd/*; true",
     "changed user": "cp /probe /owned && chown 1000 /owned && chmod 4755 /owned && /owned ids",
 }  # fmt: skip
 
@@ -192,6 +193,12 @@ def test_kernel_crypto_and_hypervisor_sockets_are_denied(said: dict[str, str]) -
 
 def test_process_1_cannot_be_traced(said: dict[str, str]) -> None:
     assert said["tracing pid 1"] == "ptrace EPERM\n"
+
+
+def test_process_1_opens_no_door_to_the_machine(said: dict[str, str]) -> None:
+    lines = said["files of pid 1"].splitlines()
+    assert len(lines) >= 5
+    assert all("Permission denied" in line for line in lines), lines
 
 
 def test_no_device_can_be_made(said: dict[str, str]) -> None:
@@ -379,6 +386,17 @@ def test_the_devices_work(said: dict[str, str]) -> None:
     assert zeros.split() == ["00"] * 4
     assert length == "4"
     assert "No space left on device" in full
+
+
+def test_a_proc_that_a_container_hides_in_part_is_not_brought_back(tmp_path: Path, machine: Pybuild) -> None:
+    hide = ("unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /proc/keys && exec "$0" "$@"', SCRIPT)
+    context = write_context(tmp_path / "c", "FROM pybuild.test/base\nCOPY Buildfile /\nRUN true\n")
+    said = Pybuild(machine.root, command=hide).refused(context)
+    assert "Buildfile:3:1: error: this container forbids a new /proc, because its own is partly hidden\n" in said
+    assert "hint: start it with --security-opt systempaths=unconfined" in said
+    # What needs no /proc works there.
+    (context / "Buildfile").write_text("FROM pybuild.test/base\nCOPY Buildfile /\n")
+    Pybuild(machine.root, command=hide)(context)
 
 
 # -- the network
