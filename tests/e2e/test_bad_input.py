@@ -12,6 +12,7 @@ import pytest
 from tests.support.archives import Archive
 from tests.support.cli import Pybuild, write_context
 from tests.support.disks import small_disk
+from tests.support.people import Person
 from tests.support.tars import directory, entry, tar
 
 BASE = "FROM pybuild.test/base\n"
@@ -175,6 +176,29 @@ def test_a_context_that_cannot_be_opened(tmp_path: Path, pybuild: Pybuild, conte
     assert pybuild.refused(context, cwd=tmp_path) == (
         f"error: cannot open the context {context}: {reason}\nhint: it must be a directory\n"
     )
+
+
+@pytest.mark.parametrize("person", ["single"], indirect=True)
+@pytest.mark.parametrize(
+    ("closed", "message"),
+    [
+        ("", "error: cannot open the context {context}: Permission denied\n"),
+        ("secret", 'Buildfile:2:1: error: cannot read "secret" of the context: Permission denied\n'),
+        ("sub", 'Buildfile:2:1: error: cannot read the directory "sub" of the context: Permission denied\n'),
+    ],
+    ids=["the context", "a file", "a directory"],
+)
+def test_what_may_not_be_read_is_not_left_out(person: Person, closed: str, message: str) -> None:
+    context = person.context("closed", "FROM scratch\nCOPY . /\n", secret="x")
+    (context / "sub").mkdir()
+    (context / "sub" / "file").touch()
+    (context / closed).chmod(0o700 if (context / closed).is_dir() else 0o600)
+    said = person.pybuild().refused(context)
+    assert message.format(context=context) in said
+    # An ignore file is the way to do without.
+    if closed:
+        (context / ".dockerignore").write_text(f"{closed}\n")
+        person.pybuild()(context)
 
 
 def test_a_device_in_the_context(tmp_path: Path, pybuild: Pybuild) -> None:
