@@ -23,6 +23,11 @@ _INSTRUCTIONS = frozenset(
 )
 _FLAGS = frozenset(
     (
+        ("ADD", "checksum"),
+        ("ADD", "exclude"),
+        ("ADD", "keep-git-dir"),
+        ("ADD", "link"),
+        ("ADD", "unpack"),
         ("COPY", "exclude"),
         ("COPY", "link"),
         ("COPY", "parents"),
@@ -45,12 +50,13 @@ _HEREDOCS = frozenset(
 def refuse_unsupported(buildfile: Buildfile) -> None:
     """Look at every instruction of every stage, needed or not. Raises PlanError at the first that has to wait."""
     for stage in buildfile.stages:
-        _check(stage.base)
+        refuse_instruction(stage.base)
         for instruction in stage.instructions:
-            _check(instruction)
+            refuse_instruction(instruction)
 
 
-def _check(instruction: From | Instruction) -> None:
+def refuse_instruction(instruction: From | Instruction) -> None:
+    """One instruction: of a recipe, or of a trigger that an image brings. Raises PlanError."""
     keyword = instruction.keyword
     if keyword in _INSTRUCTIONS:
         raise PlanError(f"{keyword} is not supported yet", span=instruction.span)

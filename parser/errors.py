@@ -8,10 +8,14 @@ if TYPE_CHECKING:
     from parser.source import Source, Span
 
 
+_LONGEST = 400  # characters of a message: the words of a recipe are in it, and may be a million
+
+
 class ParseError(Exception):
     """A recipe that cannot be read. `span` says where, `hint` what helps, `source` holds the text."""
 
     def __init__(self, message: str, span: Span, *, hint: str | None = None) -> None:
+        message = message if len(message) <= _LONGEST else f"{message[: _LONGEST - 1]}…"
         super().__init__(message)
         self.message = message
         self.span = span

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_INSTRUCTIONS = 100_000
 MAX_STAGES = 1000
+MAX_WORDS = 500_000  # of instructions that are read word by word
+_WORDS = ("ADD", "ARG", "COPY", "ENV", "EXPOSE", "FROM", "LABEL", "VOLUME")
 
 
 @cache
@@ -51,11 +53,23 @@ def _parse(lines: Lines) -> Tree[Token]:
         raise ParseError("file with no instructions", Span(1, 1, 1, 1), hint="a recipe begins with FROM")
     if len(lines.lines) > MAX_INSTRUCTIONS:
         raise ParseError(f"more than the limit of {MAX_INSTRUCTIONS} instructions", lines.span(0, 0))
+    if len(lines.text) > MAX_WORDS:
+        _count_words(lines)
     try:
         return _grammar(lines.directives.escape).parse(lines.text)
     except UnexpectedInput as error:
         offset = error.pos_in_stream if isinstance(error.pos_in_stream, int) and error.pos_in_stream >= 0 else 0
         raise ParseError("this cannot be read as an instruction", lines.span(offset, offset + 1)) from None
+
+
+def _count_words(lines: Lines) -> None:
+    """Each word takes memory, some 500 bytes: a recipe of words alone would take a gigabyte."""
+    count = 0
+    for line, offset in zip(lines.lines, lines.offsets, strict=True):
+        if line.text[:6].upper().startswith(_WORDS):
+            count += len(line.text.split())
+            if count > MAX_WORDS:
+                raise ParseError(f"more than the limit of {MAX_WORDS} words", lines.span(offset, offset + 1))
 
 
 def transform(lines: Lines, source: Source) -> Buildfile:

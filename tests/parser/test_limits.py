@@ -11,7 +11,7 @@ import pytest
 
 from parser import ExecForm, ParseError, Run, ShellForm, parse
 from parser.lines import MAX_LINE, MAX_RECIPE
-from parser.transform import MAX_INSTRUCTIONS, MAX_STAGES
+from parser.transform import MAX_INSTRUCTIONS, MAX_STAGES, MAX_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +59,22 @@ def test_the_body_of_a_heredoc_may_be_longer_than_a_line() -> None:
 def test_a_recipe_has_only_so_many_instructions() -> None:
     error = error_of("FROM a\n" + "USER b\n" * MAX_INSTRUCTIONS)
     assert f"limit of {MAX_INSTRUCTIONS} instructions" in error.message
+
+
+def test_a_recipe_has_only_so_many_words() -> None:
+    line = "COPY " + "a " * (MAX_WORDS // 2) + "b\n"
+    error = error_of(f"FROM a\n{line}{line}")
+    assert f"limit of {MAX_WORDS} words" in error.message
+    assert error.span.line == 3
+
+
+def test_the_words_of_a_command_are_not_counted() -> None:
+    line = "RUN " + "a " * (MAX_WORDS // 2) + "b\n"
+    assert len(parse(f"FROM a\n{line}{line}").stages[0].instructions) == 2
+
+
+def test_a_message_about_a_long_word_is_short() -> None:
+    assert len(error_of("FROM a\n" + "X" * 100_000).message) == 400
 
 
 def test_a_recipe_has_only_so_many_stages() -> None:
