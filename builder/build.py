@@ -20,7 +20,7 @@ from builder.errors import BuildError
 from builder.image import assemble
 from builder.imagesource import Images
 from builder.leftovers import sweep_all
-from builder.outputs import ImageOutput, Output, check_outputs, compressed, write_output
+from builder.outputs import ImageOutput, Output, check_outputs, prepare, write_output
 from builder.planner import plan
 from builder.resolve import resolve
 from builder.solver import Solver
@@ -90,7 +90,7 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
             store.images.tag(list(request.tags), digest, int(time.time()), recipe=path)
         for output in request.outputs:
             image = store.images.get(finish.store_image(_compression([output])))
-            image = compressed(output, image, store, pool, all_layers=False)
+            image = prepare(output, image, store, pool, all_layers=False)
             store.seal()
             write_output(output, image, request.tags, store, observe)
     return BuildResult(digest)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, assert_never
 
-from builder.changesets import ensure_compression
+from builder.changesets import ensure_compression, ensure_tocs
 from builder.errors import BuildError
 from builder.events import Exported, Note
 from store.compression import Compression
@@ -122,13 +122,14 @@ def write_output(
     observe(Exported(output.destination, str(image.manifest_digest), size))
 
 
-def compressed(output: Output, image: Image, store: Store, pool: Pool, *, all_layers: bool) -> Image:
-    """The image with its layers compressed as the output wants them; the same one where they are.
+def prepare(output: Output, image: Image, store: Store, pool: Pool, *, all_layers: bool) -> Image:
+    """The image as the output wants it: its layers compressed in that way, and read where their files are wanted.
 
     `all_layers`: the output's compression is for every layer, not only for those that a build made. A docker archive
     holds zstd only on request: docker reads it since version 23, and the image ID does not depend on it.
     """
     if not isinstance(output, ImageOutput):
+        ensure_tocs(store, pool, image.snapshot)
         return image
     every = output.force or (all_layers and output.compression is not None)
     layers = []
@@ -138,6 +139,7 @@ def compressed(output: Output, image: Image, store: Store, pool: Pool, *, all_la
         if output.format is Format.DOCKER and wanted is Compression.ZSTD and output.compression is not Compression.ZSTD:
             wanted = Compression.GZIP
         if wanted is not present:
+            ensure_tocs(store, pool, image.snapshot)
             blob = ensure_compression(store, pool, diff_id, wanted)
             layer = Descriptor(LAYER_TYPES[wanted], blob.digest, blob.size)
         layers.append(layer)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from builder.events import Exported, Note
-from builder.outputs import check_outputs, compressed, write_output
+from builder.outputs import check_outputs, prepare, write_output
 from builder.workers.pool import Pool
 from pybuild.outputs import HELP, parse_outputs
 from pybuild.progress import human_size
@@ -158,7 +158,7 @@ def export(root: str, name: str, outputs: tuple[str, ...]) -> int:
         image = store.images.find(name)
         names = [Reference.parse(tag.name) for tag in store.images.tags() if tag.manifest == image.manifest_digest]
         for output in chosen:
-            written = compressed(output, image, store, pool, all_layers=True)
+            written = prepare(output, image, store, pool, all_layers=True)
             store.seal()
             write_output(output, written, names, store, _told)
     return 0

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.cli import BASE, Pybuild, write_context
+from tests.support.registry import docker_registry
 from tests.support.tars import listing
 from tests.support.tools import Podman, run, skopeo_config, skopeo_copy
 
@@ -269,6 +270,20 @@ def test_what_umoci_changed_comes_in(app: App, tmp_path: Path) -> None:
     ours, theirs = listing(tmp_path / "tree"), listing(tmp_path / "again/rootfs")
     del ours[""], theirs[""]
     assert ours == theirs and "srv/file" not in ours
+
+
+@pytest.mark.parametrize(
+    "output", ["type=tar,dest={}/x", "{}/x", "type=docker,dest={}/x", "type=oci,dest={}/x,compression=zstd"]
+)
+def test_an_image_that_nobody_has_read_yet_goes_out(app: App, output: str, tmp_path: Path) -> None:
+    with docker_registry(tmp_path / "registry") as registry:
+        name = registry.push(app.out / "oci-zstd.tar", "app")
+        pybuild = Pybuild(tmp_path / "store")
+        pybuild("pull", name)
+    pybuild("export", name, "-o", output.format(tmp_path))
+    pybuild("export", name, "-o", f"type=tar,dest={tmp_path}/flat.tar")
+    assert (tmp_path / "flat.tar").read_bytes() == app.flat
+    pybuild.assert_whole()
 
 
 # -- pipes
