@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 STDOUT = "-"
+_BUFFER = 1 << 20
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def replacing(destination: str) -> Iterator[BinaryIO]:
     target = os.path.realpath(destination)
     try:
         if destination == STDOUT:
-            with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as out:
+            with os.fdopen(os.dup(sys.stdout.fileno()), "wb", _BUFFER) as out:
                 yield out
             return
         status = _status(destination)
@@ -42,7 +43,7 @@ def replacing(destination: str) -> Iterator[BinaryIO]:
             return
         temporary = temporary_name(target)
         try:
-            with open(temporary, "xb") as out:
+            with open(temporary, "xb", buffering=_BUFFER) as out:
                 yield out
                 out.flush()
                 os.fsync(out.fileno())

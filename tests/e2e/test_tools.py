@@ -18,7 +18,8 @@ import pytest
 
 from tests.support.cli import BASE, Pybuild, write_context
 from tests.support.registry import docker_registry
-from tests.support.tars import listing
+from tests.support.saved import Saved
+from tests.support.tars import entry, listing, symlink, tar
 from tests.support.tools import Podman, run, skopeo_config, skopeo_copy
 
 if TYPE_CHECKING:
@@ -440,6 +441,28 @@ def test_a_build_that_fails_leaves_the_outputs_of_the_last_one(app: App, tmp_pat
     out.write_bytes(b"before")
     app.pybuild.refused("-o", f"type=oci,dest={out}", "-o", tmp_path / "files", context)
     assert out.read_bytes() == b"before" and sorted(os.listdir(tmp_path)) == ["context", "x.tar"]
+
+
+ZERO = "sha256:" + "0" * 64
+HOSTILE = {
+    "a layer outside": (Saved(item_fields={"Layers": ["../x"]}), 'entry "../x": leaves the root'),
+    "a layer of other bytes": (Saved(diff_ids=[ZERO]), f"the config promises {ZERO}"),
+    "an entry outside": (Saved([tar(entry(b"../\x1b[2J"))]), 'entry "../\\x1b[2J": leaves the root'),
+    "a layer outside by a link": (Saved(extra=[symlink(b"layer.tar", b"../../etc")]), "a link that leaves the archive"),
+    "a bomb of a config": (Saved(config=b" " * (9 << 20)), "exceeds the limit of 8388608"),
+    "a name with an escape": (Saved(tags=["a:1\x1b[2J"]), "invalid tag"),
+}
+
+
+@pytest.mark.parametrize(("archive", "message"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_archive_is_told_of_in_one_line(archive: Saved, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    path.write_bytes(archive.data())
+    error = Pybuild(tmp_path / "store").refused("import", path)
+    lines = [line for line in error.splitlines() if not line.startswith("hint: ")]
+    assert len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0]
+    assert "\x1b" not in error
+    assert Pybuild(tmp_path / "store")("images", "--json").out == ""
 
 
 @pytest.mark.parametrize(
