@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import json
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from store import fsck
 from store.compression import Compression
@@ -412,6 +415,46 @@ def test_a_hostile_docker_archive_is_refused_and_leaves_nothing(
     assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
     assert store.images.all() == [] and store.images.tags() == []
     assert fsck.check(store).damage == ()
+
+
+ODD = [None, True, -1, 1.5, "", "\0", "x/../y", "é" * 300, [], [[]], [None], {}, {"a": 1}]
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+@pytest.mark.parametrize("field", ["Config", "RepoTags", "Layers"])
+def test_a_field_of_another_type_is_an_error_of_the_archive(
+    field: str, value: object, store: Store, tmp_path: Path
+) -> None:
+    fits = field == "RepoTags" and value in (None, [])
+    with contextlib.nullcontext() if fits else pytest.raises(StoreError):
+        load(store, tmp_path, Saved(item_fields={field: value}).data())
+    assert len(store.images.all()) == fits
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store for all examples of a property: what one leaves does not matter to the next."""
+    with Store(str(tmp_path_factory.mktemp("shared"))) as opened:
+        yield opened
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None, derandomize=True)
+@pytest.mark.parametrize(
+    "whole_archive",
+    [Saved(LAYERS, style="docker").data(), xz(Saved().data()), TWO_TAGGED],
+    ids=["docker", "xz", "layout"],
+)
+def test_damage_anywhere_is_an_error_of_the_archive(data: st.DataObject, whole_archive: bytes, shared: Store) -> None:
+    damaged = bytearray(whole_archive)
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    path = f"{shared.ingest.new_path()}.tar"
+    with open(path, "wb") as file:
+        file.write(damaged)
+    with contextlib.suppress(StoreError):
+        import_archive(shared, path, None, 7)
+    os.unlink(path)
 
 
 def test_a_docker_archive_cut_anywhere_is_refused(store: Store, tmp_path: Path) -> None:
