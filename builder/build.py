@@ -12,6 +12,7 @@ import stat
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from builder.changesets import ensure_compression, ensure_tar
@@ -27,7 +28,7 @@ from builder.solver import Solver
 from builder.steps import Steps
 from builder.workers.copy_jobs import ContextSource
 from builder.workers.pool import Pool
-from parser import IgnoreFile, PatternError, parse
+from parser import IgnoreFile, PatternError, parse, parse_trigger
 from store.changeset import LayerBlob
 from store.compression import Compression
 from store.errors import NotFound
@@ -78,9 +79,9 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
     with Pool() as pool:
         if store.unswept:
             sweep_all(store, pool)
-        planned = plan(
-            resolve(buildfile, request.options, Images(store, pool, request.options, observe)), request.options
-        )
+        read_trigger = partial(parse_trigger, cache=_Parses(store))
+        images = Images(store, pool, request.options, observe)
+        planned = plan(resolve(buildfile, request.options, images, read_trigger), request.options)
         steps = Steps(store, pool, request.options, context, compression, observe)
         results = Solver(planned, request.options, store, steps, observe).solve()
         finish = _Finish(request, store, pool, planned.image, results)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 COMMENT = "buildkit.dockerfile.v0"
 _ESCAPES = {
@@ -43,6 +43,31 @@ def run_line(args: Sequence[str], argv: Sequence[str]) -> str:
 def command_list(argv: Sequence[str]) -> str:
     """A list of strings as Go's %q prints it."""
     return "[" + " ".join(_quoted(word) for word in argv) + "]"
+
+
+def healthcheck_line(test: Sequence[str], times: Mapping[str, int], retries: int) -> str:
+    """A HEALTHCHECK, as Go prints its struct; `times` are name -> nanoseconds, in order."""
+    fields = " ".join(f"{name}:{_duration(value)}" for name, value in times.items())
+    return f"HEALTHCHECK {{Test:[{' '.join(test)}] {fields} Retries:{retries}}}"
+
+
+def _duration(nanoseconds: int) -> str:
+    """Go's time.Duration.String: 1h2m3.5s, 1.5ms, 0s."""
+    for unit, size in (("ns", 1), ("\u00b5s", 1_000), ("ms", 1_000_000)):
+        if 0 < nanoseconds < size * 1000:
+            return _decimal(nanoseconds, size) + unit
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    hours, minutes = seconds // 3600, seconds // 60 % 60
+    text = _decimal(seconds % 60 * 1_000_000_000 + rest, 1_000_000_000) + "s"
+    if seconds >= 60:
+        text = f"{minutes}m{text}"
+    return f"{hours}h{text}" if hours else text
+
+
+def _decimal(value: int, unit: int) -> str:
+    whole, rest = divmod(value, unit)
+    digits = str(rest).rjust(len(str(unit)) - 1, "0").rstrip("0") if rest else ""
+    return f"{whole}.{digits}" if digits else str(whole)
 
 
 def _quoted(text: str) -> str:

@@ -70,7 +70,12 @@ def image_config(
     if options.labels:
         execution = replace(execution, labels={**execution.labels, **options.labels})
     return replace(
-        base, created=times[-1] if times else None, config=execution, diff_ids=tuple(diff_ids), history=history
+        base,
+        author=stage.state.author or base.author,
+        created=times[-1] if times else None,
+        config=execution,
+        diff_ids=tuple(diff_ids),
+        history=history,
     )
 
 

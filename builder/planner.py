@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from builder.errors import PlanError
-from builder.history import Line, command_list
+from builder.history import Line, command_list, healthcheck_line
 from builder.plan import BaseStep, Node, Plan, PlannedStage, WorkdirStep
 from builder.plan_copy import plan_copy
 from builder.plan_run import plan_run
-from builder.resolve import platform_args
+from builder.resolve import platform_args, trigger_located
 from builder.scope import Planned, Scope
 from builder.state import StageState
 from parser import (
@@ -24,6 +24,7 @@ from parser import (
     Copy,
     Entrypoint,
     Env,
+    ExecForm,
     ExpansionError,
     Expose,
     Healthcheck,
@@ -33,6 +34,7 @@ from parser import (
     PortError,
     Run,
     Shell,
+    ShellForm,
     Stopsignal,
     User,
     Volume,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from builder.resolve import Resolved, ResolvedStage
     from parser import Instruction, Span
     from store.digest import Digest
+    from store.jsonio import Json
 
 
 def plan(resolved: Resolved, options: BuildOptions) -> Plan:
@@ -72,6 +75,7 @@ class _Planner:
         self._node: int | None
         self._history: list[Line]
         self._number = 0
+        self._trigger_of: Span | None = None  # the FROM whose base's triggers are being planned
 
     def stage(self, index: int, resolved: ResolvedStage) -> None:
         """Plan one stage; those it needs have been planned before."""
@@ -88,6 +92,11 @@ class _Planner:
             self._history = []
             if base is not None and base.snapshot is not None:
                 self._add(BaseStep(base), resolved.stage.base.span, f"FROM {resolved.image_name}", (), counts=False)
+        self._trigger_of, self._escape = resolved.stage.base.span, "\\"
+        for instruction in resolved.triggers:
+            with trigger_located(resolved.stage.base.image.span, resolved.image_name):
+                self._instruction(instruction)
+        self._trigger_of, self._escape = None, self._resolved.buildfile.escape
         for instruction in resolved.stage.instructions:
             self._instruction(instruction)
         self.stages[index] = PlannedStage(self._node, self._state, base, tuple(self._history), self._number)
@@ -109,7 +118,7 @@ class _Planner:
         return Scope(self._state, self._escape, self._options, self._source)
 
     def _layer(self, planned: Planned, instruction: Instruction) -> None:
-        self._add(planned.step, instruction.span, instruction.text, planned.sources)
+        self._add(planned.step, self._trigger_of or instruction.span, instruction.text, planned.sources)
         self._remember(planned.history, layer=True)
 
     def _config(self, config: ExecConfig, text: str) -> None:
@@ -171,7 +180,14 @@ class _Planner:
                         hint="a name such as SIGTERM, or a number",
                     )
                 self._config(replace(config, stop_signal=signal), f"STOPSIGNAL {signal}")
-            case Add() | Healthcheck() | Maintainer() | Onbuild():
+            case Healthcheck():
+                self._healthcheck(instruction)
+            case Maintainer(name=name):
+                self._state = replace(self._state, author=name)
+                self._remember(f"MAINTAINER {name}")
+            case Onbuild(trigger=trigger):
+                self._state = replace(self._state, config=replace(config, on_build=(*config.on_build, trigger)))
+            case Add():
                 raise AssertionError("builder.unsupported refuses these")
             case _:
                 assert_never(instruction)
@@ -199,7 +215,8 @@ class _Planner:
         path = self._state.absolute(path)
         self._state = replace(self._state, config=replace(self._state.config, working_dir=path))
         if path != "/":
-            self._add(WorkdirStep(path, self._state.config.user), instruction.span, instruction.text, ())
+            step = WorkdirStep(path, self._state.config.user)
+            self._add(step, self._trigger_of or instruction.span, instruction.text, ())
         self._remember(f"WORKDIR {path}", layer=path != "/")
 
     def _arg(self, instruction: Arg) -> None:
@@ -216,6 +233,29 @@ class _Planner:
             self._state = self._state.with_arg(item.name, self._state.args.get(item.name) if value is None else value)
             texts.append(item.name if value is None else f"{item.name}={value}")
         self._remember("ARG " + " ".join(texts))
+
+    def _healthcheck(self, instruction: Healthcheck) -> None:
+        match instruction.command:
+            case None:
+                test: tuple[str, ...] = ("NONE",)
+            case ExecForm(argv=argv):
+                test = ("CMD", *argv)
+            case ShellForm(text=text):
+                test = ("CMD-SHELL", text)
+            case _:
+                assert_never(instruction.command)
+        times = {
+            "Interval": instruction.interval or 0,
+            "Timeout": instruction.timeout or 0,
+            "StartPeriod": instruction.start_period or 0,
+            "StartInterval": instruction.start_interval or 0,
+        }
+        retries = instruction.retries or 0
+        fields: dict[str, Json] = {"Test": list(test), **times, "Retries": retries}
+        self._config(
+            replace(self._state.config, healthcheck={name: value for name, value in fields.items() if value}),
+            healthcheck_line(test, times, retries),
+        )
 
     def _expose(self, instruction: Expose) -> None:
         config = self._state.config

@@ -6,20 +6,23 @@ mistakes in their text beyond syntax are not seen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from builder.errors import PlanError
-from builder.unsupported import refuse_unsupported
-from parser import Copy, ExpansionError, expand, suggest
+from builder.unsupported import refuse_instruction, refuse_unsupported
+from parser import Copy, ExpansionError, Onbuild, ParseError, expand, parse_trigger, suggest
 from store.errors import StoreError
 from store.reference import Reference
 
 if TYPE_CHECKING:
     from builder.options import BuildOptions
-    from parser import Buildfile, Span, Stage, Word
+    from parser import Buildfile, Instruction, Span, Stage, Word
     from store.images import Image
+
+_MAX_TRIGGERS = 1_000
 
 
 class ImageSource(Protocol):
@@ -38,6 +41,7 @@ class ResolvedStage:
     image: Image | None
     image_name: str
     parent: int | None
+    triggers: tuple[Instruction, ...]  # of the base, to be run before the stage's own
     sources: Mapping[str, int | Image]  # what COPY --from says -> index of the stage, or the image
 
 
@@ -67,8 +71,16 @@ def platform_args(options: BuildOptions) -> dict[str, str]:
     return values
 
 
-def resolve(buildfile: Buildfile, options: BuildOptions, images: ImageSource) -> Resolved:
-    """Find what the target needs. Raises PlanError where a stage or an image cannot be found."""
+def resolve(
+    buildfile: Buildfile,
+    options: BuildOptions,
+    images: ImageSource,
+    read_trigger: Callable[[str], Instruction] = parse_trigger,
+) -> Resolved:
+    """Find what the target needs. Raises PlanError where a stage or an image cannot be found.
+
+    `read_trigger` parses the ONBUILD texts of bases; it may know them from earlier.
+    """
     refuse_unsupported(buildfile)
     global_args = _global_args(buildfile, options)
     target = _target(buildfile, options.target)
@@ -78,7 +90,7 @@ def resolve(buildfile: Buildfile, options: BuildOptions, images: ImageSource) ->
         index = pending.pop()
         if index in found:
             continue
-        resolved = _resolve_stage(buildfile, buildfile.stages[index], global_args, images)
+        resolved = _resolve_stage(buildfile, buildfile.stages[index], global_args, images, read_trigger)
         found[index] = resolved
         pending += [source for source in resolved.sources.values() if isinstance(source, int)]
         if resolved.parent is not None:
@@ -133,7 +145,11 @@ def _target(buildfile: Buildfile, name: str | None) -> int:
 
 
 def _resolve_stage(
-    buildfile: Buildfile, stage: Stage, global_args: Mapping[str, str | None], images: ImageSource
+    buildfile: Buildfile,
+    stage: Stage,
+    global_args: Mapping[str, str | None],
+    images: ImageSource,
+    read_trigger: Callable[[str], Instruction],
 ) -> ResolvedStage:
     scope = {name: value for name, value in global_args.items() if value is not None}
     word = stage.base.image
@@ -142,15 +158,43 @@ def _resolve_stage(
         raise PlanError(
             f"FROM {word.text}: the name is empty", span=word.span, hint="give the ARG a default, or use --build-arg"
         )
-    sources = _sources(buildfile, stage, images)
     parent = _stage_before(buildfile, stage, name)
-    if parent is not None or name == "scratch":
-        return ResolvedStage(stage, None, name, parent, sources)
-    image = _image(images, name, word.span)
-    if image.config.config.on_build:
-        triggers = "; ".join(image.config.config.on_build)
-        raise PlanError(f"{name}: its ONBUILD triggers ({triggers[:200]}) are not supported yet", span=word.span)
-    return ResolvedStage(stage, image, name, None, sources)
+    image = _image(images, name, word.span) if parent is None and name != "scratch" else None
+    texts: tuple[str, ...] = ()
+    if image is not None:
+        texts = image.config.config.on_build
+    elif parent is not None:
+        texts = tuple(i.trigger for i in buildfile.stages[parent].instructions if isinstance(i, Onbuild))
+    triggers = _triggers(texts, name, word.span, read_trigger)
+    with trigger_located(word.span, name):
+        sources = _sources(buildfile, stage, triggers, images)
+    sources |= _sources(buildfile, stage, stage.instructions, images)
+    return ResolvedStage(stage, image, name, parent, triggers, sources)
+
+
+def _triggers(
+    texts: Sequence[str], name: str, span: Span, read_trigger: Callable[[str], Instruction]
+) -> tuple[Instruction, ...]:
+    if len(texts) > _MAX_TRIGGERS:
+        raise PlanError(f"{name}: {len(texts)} ONBUILD triggers exceed the limit of {_MAX_TRIGGERS}", span=span)
+    found = []
+    for text in texts:
+        with trigger_located(span, name):
+            try:
+                found.append(read_trigger(text))
+            except ParseError as error:
+                raise PlanError(f"{text[:200]!r}: {error.message}", hint=error.hint) from None
+            refuse_instruction(found[-1])
+    return tuple(found)
+
+
+@contextmanager
+def trigger_located(span: Span, name: str) -> Iterator[None]:
+    """Place errors about a base's triggers at the FROM: their own text is not in the recipe."""
+    try:
+        yield
+    except PlanError as error:
+        raise PlanError(f"ONBUILD trigger of {name}: {error}", span=span, hint=error.hint) from None
 
 
 def _stage_before(buildfile: Buildfile, stage: Stage, name: str) -> int | None:
@@ -173,9 +217,11 @@ def _image(images: ImageSource, name: str, span: Span) -> Image:
         raise PlanError(f"{about}{error}", span=span, hint=error.hint) from error
 
 
-def _sources(buildfile: Buildfile, stage: Stage, images: ImageSource) -> dict[str, int | Image]:
+def _sources(
+    buildfile: Buildfile, stage: Stage, instructions: Sequence[Instruction], images: ImageSource
+) -> dict[str, int | Image]:
     found: dict[str, int | Image] = {}
-    for instruction in stage.instructions:
+    for instruction in instructions:
         if isinstance(instruction, Copy) and instruction.from_ is not None:
             word = instruction.from_
             found[word.text] = _source(buildfile, stage, word.text, word.span, images)

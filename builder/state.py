@@ -23,6 +23,7 @@ class StageState:
     config: ExecConfig
     args: Mapping[str, str | None] = field(default_factory=dict)  # declared, in order; None has no value
     cmd_here: bool = False  # whether this stage has set CMD
+    author: str = ""  # by MAINTAINER; empty where the base's stays
 
     @staticmethod
     def of_base(config: ExecConfig) -> StageState:
@@ -33,8 +34,11 @@ class StageState:
         return replace(state, config=replace(state.config, working_dir=state.config.working_dir or "/"))
 
     def derived(self) -> StageState:
-        """The state with which a stage that starts FROM this one begins: it inherits the declared ARGs too."""
-        return replace(self, cmd_here=False)
+        """The state with which a stage that starts FROM this one begins: it inherits the declared ARGs too.
+
+        The triggers are run there, and are none of its own.
+        """
+        return replace(self, cmd_here=False, config=replace(self.config, on_build=()))
 
     @property
     def env(self) -> dict[str, str]:

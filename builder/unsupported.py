@@ -13,14 +13,7 @@ from parser import Add, Copy, Run, ShellForm
 if TYPE_CHECKING:
     from parser import Buildfile, From, Heredoc, Instruction
 
-_INSTRUCTIONS = frozenset(
-    (
-        "ADD",
-        "HEALTHCHECK",
-        "MAINTAINER",
-        "ONBUILD",
-    )
-)
+_INSTRUCTIONS = frozenset(("ADD",))
 _FLAGS = frozenset(
     (
         ("ADD", "checksum"),

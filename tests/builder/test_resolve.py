@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from builder.errors import PlanError
-from store.spec import ExecConfig
 from tests.support.recipes import Images, image, refusal, resolved
 
 THREE = """\
@@ -143,11 +142,6 @@ def test_the_base_is_expanded_in_the_scope_of_the_global_args(
 )  # fmt: skip
 def test_what_cannot_be_resolved_is_refused_at_its_place(text: str, message: str) -> None:
     assert refusal(text).startswith(message)
-
-
-def test_triggers_of_a_base_are_refused_and_not_passed_over() -> None:
-    images = Images({"base": image(ExecConfig(on_build=("RUN x",)))})
-    assert refusal("FROM base", images) == "1:6 base: its ONBUILD triggers (RUN x) are not supported yet"
 
 
 def test_a_mistyped_source_stage_gets_a_hint() -> None:

@@ -12,13 +12,10 @@ REFUSED: dict[str, tuple[int, int, str]] = {
     "copy-exclude": (2, 6, "COPY --exclude is not supported yet"),
     "copy-heredoc-chmod": (2, 1, _HEREDOC),
     "copy-link": (2, 6, "COPY --link is not supported yet"),
-    "meta-all": (9, 1, "HEALTHCHECK is not supported yet"),
-    "meta-healthcheck-none": (2, 1, "HEALTHCHECK is not supported yet"),
     "run-cache-mount": (2, 5, "RUN --mount is not supported yet"),
     "run-heredoc": (2, 1, _HEREDOC),
     "run-heredoc-shebang": (2, 1, _HEREDOC),
     "run-network-none": (2, 5, "RUN --network is not supported yet"),
     "run-secret-missing-optional": (2, 5, "RUN --mount is not supported yet"),
     "run-tmpfs-mount": (2, 5, "RUN --mount is not supported yet"),
-    "stage-onbuild": (2, 1, "ONBUILD is not supported yet"),
 }
