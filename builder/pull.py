@@ -18,7 +18,6 @@ from store.changeset import LayerBlob
 from store.digest import Digest
 from store.errors import InvalidImage
 from store.intake import COMPRESSIONS
-from store.registry import config, credentials, proxies, trust
 from store.spec import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, ImageConfig, Manifest, chain_id, check_image
 
 if TYPE_CHECKING:
@@ -32,14 +31,11 @@ if TYPE_CHECKING:
     from store.store import Store
 
 _AT_ONCE = 4  # blobs
-_ENVIRONMENT = (*config.ENVIRONMENT, *credentials.ENVIRONMENT, *proxies.ENVIRONMENT, *trust.ENVIRONMENT)
 
 
 def registry_access(environ: Mapping[str, str], *, tls_verify: bool) -> RegistryAccess:
-    """What a worker has to know of this process's environment."""
-    return RegistryAccess(
-        tuple((name, environ[name]) for name in sorted(set(_ENVIRONMENT)) if name in environ), tls_verify
-    )
+    """What a worker has to know of this process's environment: all, for credential helpers read what they like."""
+    return RegistryAccess(tuple(sorted(environ.items())), tls_verify)
 
 
 def pull(

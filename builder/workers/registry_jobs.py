@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from builder.workers.job import Done
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RegistryAccess:
-    """How registries are reached: the part of the environment that says so, and whether certificates are checked."""
+    """How registries are reached: the user's environment, and whether certificates are checked."""
 
-    environ: tuple[tuple[str, str], ...]
+    environ: tuple[tuple[str, str], ...] = field(repr=False)
     tls_verify: bool
 
     def client(self) -> RegistryClient:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 _LIMIT = 1 << 20
 _SYSTEM = "/etc/pybuild/config.toml"
-ENVIRONMENT = ("PYBUILD_CONFIG", "XDG_CONFIG_HOME", "HOME")
 
 
 @dataclass(frozen=True, slots=True)

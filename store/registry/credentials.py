@@ -32,7 +32,6 @@ _LIMIT = 4 << 20
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"  # as docker login writes it
 _DOCKER_HUB_KEYS = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _TOKEN_USER = "<token>"  # a helper's user name where the secret is an identity token
-ENVIRONMENT = ("REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG", "HOME")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,6 @@ from store.registry.urls import DEFAULT_PORTS, Origin, address_of, is_loopback, 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ENVIRONMENT = tuple(
-    name for upper in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY") for name in (upper.lower(), upper)
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Proxy:

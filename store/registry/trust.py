@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from store.registry.endpoints import Endpoint
 
 _SYSTEM_DIRECTORIES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
-ENVIRONMENT = ("XDG_CONFIG_HOME", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def tls_context(
