@@ -115,6 +115,7 @@ def _end_at_once(number: int, _frame: FrameType | None) -> None:
 
 def _failed(error: Exception, *, debug: bool) -> int:
     from pybuild import report
+    from store.errors import NameNeeded
 
     if isinstance(error, BrokenPipeError):
         # Who read our output has gone; there is nobody to tell.
@@ -123,4 +124,4 @@ def _failed(error: Exception, *, debug: bool) -> int:
     if debug or not isinstance(error, report.KNOWN):
         raise error
     report.show(error)
-    return _EXIT_FAILED
+    return _EXIT_USAGE if isinstance(error, NameNeeded) else _EXIT_FAILED

@@ -27,6 +27,10 @@ class InvalidImage(StoreError):
     """A manifest, config, layer or archive breaks its format, or a limit."""
 
 
+class NameNeeded(InvalidImage):
+    """What is imported has no name of its own, and none was given."""
+
+
 class UnsafePath(InvalidImage):
     """An entry of a layer names something outside the root, or changes what it must not."""
 

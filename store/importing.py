@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from store.compression import Expander
 from store.digest import Digest
 from store.docker_archive import saved_offers, take_saved_image
-from store.errors import InvalidImage
+from store.errors import InvalidImage, NameNeeded
 from store.files import no_space
 from store.forms import Form, form_of
 from store.intake import LAYER_TYPES, LayerStack, take_image
@@ -100,7 +100,7 @@ def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | Non
     file.seek(0)
     if form is Form.ROOTFS:
         if name is None:
-            raise InvalidImage(
+            raise NameNeeded(
                 f"{shown} holds a root filesystem, which has no name", hint="give one: pybuild import FILE NAME"
             )
         return [(_import_rootfs(store, file), [name])]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import shutil
@@ -17,6 +19,7 @@ import pytest
 
 from tests.support.archive import read_archive
 from tests.support.cli import Pybuild, write_context
+from tests.support.people import forget, make_person
 
 LIST_TREE = Path(__file__).with_name("list_tree.py")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
@@ -212,6 +215,37 @@ def test_a_second_build_gives_the_same_archive(tmp_path: Path, app: App) -> None
     done = app.pybuild("--progress=json", *app.arguments, "-o", f"type=oci,dest={again}", app.context)
     assert set(done.finished().values()) == {True}
     assert again.read_bytes() == app.archive.read_bytes()
+
+
+def entries(layer: bytes) -> dict[str, tuple[object, ...]]:
+    """What a layer holds, without times, and without the content of logs and caches, which tell of times."""
+    found: dict[str, tuple[object, ...]] = {}
+    with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
+        for member in tar:
+            file = tar.extractfile(member) if member.isreg() else None
+            vague = member.name.startswith(("var/log/", "var/cache/"))
+            content = hashlib.sha256(file.read()).hexdigest() if file is not None and not vague else ""
+            found[member.name] = (member.type, member.mode, member.uid, member.gid, member.linkname, content)
+    return found
+
+
+def test_an_ordinary_user_with_subordinate_ids_gets_the_same_entries(app: App, debian_tar: Path) -> None:
+    person = make_person("range")
+    try:
+        subprocess.run(["cp", "-r", "--preserve=mode,timestamps,xattr", app.context, person.home / "context"], check=True)
+        shutil.copy(debian_tar, person.home / "debian.tar")
+        (person.home / "debian.tar").chmod(0o644)
+        pybuild = person.pybuild()
+        pybuild("import", person.home / "debian.tar", "debian:bookworm")
+        pybuild(*app.arguments, "-o", f"type=oci,dest={person.home}/app.tar", person.home / "context")
+        ours, roots = read_archive(person.home / "app.tar").layers, read_archive(app.archive).layers
+        assert ours[0] == roots[0]
+        for layer, expected in zip(ours, roots, strict=True):
+            assert entries(layer) == entries(expected)
+        pybuild.assert_whole()
+        pybuild("reset")
+    finally:
+        forget(person)
 
 
 def test_the_store_is_whole(app: App) -> None:

@@ -14,7 +14,7 @@ import pytest
 from tests.support.archive import read_archive
 from tests.support.cli import BASE, CHECKOUT
 from tests.support.people import forget, make_person
-from tests.support.processes import leftovers, running_until
+from tests.support.running import leftovers, running_until
 
 if TYPE_CHECKING:
     from tests.support.people import Person
