@@ -19,7 +19,13 @@ ONE = (Extent(0, 1000, 1),)
 
 @pytest.mark.parametrize(
     ("release", "state"),
-    [("4.18.0-553.el8", State.FAIL), ("5.11", State.FAIL), ("5.12.1", State.NOTE), ("6.8.0-45", State.OK), ("7.1", State.OK)],
+    [
+        ("4.18.0-553.el8", State.FAIL),
+        ("5.11", State.FAIL),
+        ("5.12.1", State.NOTE),
+        ("6.8.0-45", State.OK),
+        ("7.1", State.OK),
+    ],
 )
 def test_kernels(release: str, state: State) -> None:
     check = doctor._kernel(release)
@@ -44,7 +50,9 @@ def test_one_id_only_is_a_note_with_the_command_that_gives_more(
     assert fix in check.fix
 
 
-@pytest.mark.parametrize("check", [doctor._overlay("Invalid argument", "/store"), doctor._proc("Operation not permitted")])
+@pytest.mark.parametrize(
+    "check", [doctor._overlay("Invalid argument", "/store"), doctor._proc("Operation not permitted")]
+)
 def test_what_a_run_cannot_do_without_fails_with_a_fix(check: doctor.Check) -> None:
     assert check.state is State.FAIL
     assert check.fix
@@ -58,5 +66,3 @@ def test_on_this_machine_all_is_well(person: Person) -> None:
     ]  # fmt: skip
     assert {name for name, check in checks.items() if check["state"] == "fail"} == set()
     person.pybuild().assert_whole()
-
-
