@@ -27,10 +27,8 @@ RESOLVE_NO_MAGICLINKS: Final = 0x02
 RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_BENEATH: Final = 0x08
 RESOLVE_IN_ROOT: Final = 0x10
-RESOLVE_CACHED: Final = 0x20
 
 # unshare(2), setns(2)
-CLONE_NEWTIME: Final = 0x00000080
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWCGROUP: Final = 0x02000000
 CLONE_NEWUTS: Final = 0x04000000
@@ -47,19 +45,15 @@ MS_NOEXEC: Final = 0x8
 MS_REMOUNT: Final = 0x20
 MS_NOATIME: Final = 0x400
 MS_BIND: Final = 0x1000
-MS_MOVE: Final = 0x2000
 MS_REC: Final = 0x4000
 MS_UNBINDABLE: Final = 1 << 17
 MS_PRIVATE: Final = 1 << 18
 MS_SLAVE: Final = 1 << 19
 MS_SHARED: Final = 1 << 20
 MS_RELATIME: Final = 1 << 21
-MS_STRICTATIME: Final = 1 << 24
 
 # umount2(2)
-MNT_FORCE: Final = 0x1
 MNT_DETACH: Final = 0x2
-MNT_EXPIRE: Final = 0x4
 UMOUNT_NOFOLLOW: Final = 0x8
 
 # fsmount(2), mount_setattr(2)
@@ -71,14 +65,9 @@ MOUNT_ATTR__ATIME: Final = 0x70
 MOUNT_ATTR_RELATIME: Final = 0x0
 MOUNT_ATTR_NOATIME: Final = 0x10
 MOUNT_ATTR_STRICTATIME: Final = 0x20
-MOUNT_ATTR_NODIRATIME: Final = 0x80
-MOUNT_ATTR_IDMAP: Final = 0x100000
-MOUNT_ATTR_NOSYMFOLLOW: Final = 0x200000
 
 # the *at calls, open_tree(2), move_mount(2)
 AT_FDCWD: Final = -100
-AT_SYMLINK_NOFOLLOW: Final = 0x100
-AT_NO_AUTOMOUNT: Final = 0x800
 AT_EMPTY_PATH: Final = 0x1000
 AT_RECURSIVE: Final = 0x8000
 OPEN_TREE_CLONE: Final = 0x1
@@ -97,7 +86,6 @@ FSCONFIG_CMD_CREATE: Final = 6
 
 # prctl(2)
 PR_SET_PDEATHSIG: Final = 1
-PR_GET_PDEATHSIG: Final = 2
 PR_GET_DUMPABLE: Final = 3
 PR_SET_DUMPABLE: Final = 4
 PR_GET_KEEPCAPS: Final = 7
@@ -119,6 +107,8 @@ _MOUNT_DATA_MAX: Final = 4095
 
 # (x86_64, aarch64). Calls added since Linux 5.1 have one number everywhere.
 _NUMBERS: Final[dict[str, tuple[int, int]]] = {
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
     "prctl": (157, 167),
     "capset": (126, 91),
     "pivot_root": (155, 41),
@@ -395,6 +385,17 @@ def set_keepcaps(keep: bool) -> None:
 def set_child_subreaper(reap: bool) -> None:
     """Adopt orphaned descendants in place of init. PR_SET_CHILD_SUBREAPER."""
     _prctl(PR_SET_CHILD_SUBREAPER, int(reap))
+
+
+def reset_signals() -> None:
+    """Give every signal its default action and block none, also 32 and 33, which the C library keeps for itself and does
+    not let anybody set back: who started us may have left them ignored or blocked. rt_sigaction(2), rt_sigprocmask(2).
+    """
+    nothing = ctypes.create_string_buffer(32)  # struct sigaction of the kernel: SIG_DFL is 0
+    for number in range(1, 65):
+        if number not in (9, 19):  # SIGKILL, SIGSTOP
+            _call("rt_sigaction", number, nothing, None, 8)
+    _call("rt_sigprocmask", 2, nothing, None, 8)  # SIG_SETMASK
 
 
 def no_new_privs() -> bool:

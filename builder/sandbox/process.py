@@ -152,7 +152,8 @@ def _command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, secc
     try:
         for number, fd in enumerate(streams):
             os.dup2(fd, number)
-        _reset_signals()
+        # Python ignores SIGPIPE and SIGXFSZ, and the ignored stay ignored over exec: `yes | head` would complain.
+        linux.reset_signals()
         os.setsid()
         _set_limits()
         try:
@@ -193,17 +194,6 @@ def _close_others(status: int) -> None:
     if status > 3:
         linux.close_range(3, status - 1)
     linux.close_range(status + 1)
-
-
-def _reset_signals() -> None:
-    """Python ignores SIGPIPE and SIGXFSZ, and the ignored stay ignored over exec: `yes | head` would complain."""
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            try:
-                signal.signal(number, signal.SIG_DFL)
-            except (OSError, ValueError):
-                continue  # the two that the C library keeps for itself
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _set_limits() -> None:

@@ -424,3 +424,20 @@ def test_the_module_imports_little() -> None:
     loaded = set(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split())
     assert "ctypes" in loaded
     assert not loaded & {"typing", "re", "json", "dataclasses", "inspect", "pathlib", "subprocess", "socket", "parser"}
+
+
+def test_signals_are_reset_also_those_that_the_c_library_keeps_for_itself() -> None:
+    code = """
+import ctypes
+from builder.sandbox import linux
+ignored = ctypes.create_string_buffer((1).to_bytes(8, "little") + bytes(24))
+linux._call("rt_sigaction", 32, ignored, None, 8)
+linux._call("rt_sigprocmask", 0, ctypes.create_string_buffer((1 << 32).to_bytes(8, "little")), None, 8)
+def lines():
+    return [line.split()[1] for line in open("/proc/self/status") if line.startswith(("SigBlk", "SigIgn", "SigCgt"))]
+before = lines()
+linux.reset_signals()
+print(any(int(mask, 16) & 3 << 31 for mask in before), *lines())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "0" * 16, "0" * 16, "0" * 16]
