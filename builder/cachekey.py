@@ -67,7 +67,14 @@ def _step_fields(step: Step) -> dict[str, object]:
         case RunStep(argv=argv, variables=env, cwd=cwd, user=user, network=network):
             return {"step": "RUN", "argv": argv, "env": env, "cwd": cwd, "user": user, "network": network.value}
         case CopyStep(sources=sources, dest=dest, chown=chown, mode=mode):
-            return {"step": "COPY", "sources": sources, "dest": dest, "chown": chown, "mode": mode}
+            fields: dict[str, object] = {"step": "COPY", "sources": sources, "dest": dest, "chown": chown, "mode": mode}
+            if step.exclude:
+                fields["exclude"] = step.exclude
+            if step.parents:
+                fields["parents"] = True
+            if step.inline:
+                fields["inline"] = [(file.name, hashlib.sha256(file.data).hexdigest()) for file in step.inline]
+            return fields
         case WorkdirStep(path=path, user=user):
             return {"step": "WORKDIR", "path": path, "user": user}
         case _:

@@ -1,17 +1,19 @@
-"""Where COPY takes its files from: a context directory, or the root filesystem of another stage.
+"""Where COPY takes its files from: a context directory, the root filesystem of another stage, or the recipe itself.
 
-Both look the same to the planner: rows as in a table of contents, paths relative to the root, symbolic links never
+All look the same to the planner: rows as in a table of contents, paths relative to the root, symbolic links never
 leaving it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+from store.toc import Entry, Kind
 
-    from store.toc import Entry
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator
+
     from store.view import View
 
 
@@ -71,3 +73,40 @@ class Contents(Protocol):
     """Content of files by the layer they are in, counted from the topmost."""
 
     def chunks(self, layer: int, entry: Entry) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class InlineFile:
+    """A heredoc: the name of its delimiter, and its text; bytes that are no UTF-8 are in it as with surrogateescape."""
+
+    name: str
+    text: str
+
+    @property
+    def data(self) -> bytes:
+        return self.text.encode("utf-8", "surrogateescape")
+
+
+class InlineTree:
+    """The heredocs of an instruction, as files 0644 of root in one directory, in the order of the recipe."""
+
+    gives_devices = False
+
+    def __init__(self, files: Iterable[InlineFile], time: int) -> None:
+        self._data = {file.name.encode("utf-8", "surrogateescape"): file.data for file in files}
+        self._time = time
+
+    def lookup(self, path: bytes) -> Entry | None:
+        if not path:
+            return Entry(b"", Kind.DIRECTORY, 0o755, mtime=self._time)
+        data = self._data.get(path)
+        return None if data is None else Entry(path, Kind.FILE, 0o644, mtime=self._time, size=len(data))
+
+    def readdir(self, path: bytes) -> list[Entry]:
+        return [entry for name in self._data if (entry := self.lookup(name)) is not None] if not path else []
+
+    def identity(self, entry: Entry) -> Hashable | None:
+        return None
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        yield self._data[entry.path]

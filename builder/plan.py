@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from builder.filetree import InlineFile
     from builder.history import Line
     from builder.options import Network
     from builder.state import StageState
@@ -46,13 +47,21 @@ class RunStep:
 
 @dataclass(frozen=True, slots=True)
 class CopyStep:
-    """Files, from the context or (`from_stage`) from another stage, which then is the second input."""
+    """Files, from the context or (`from_stage`) from another stage, which then is the second input; and heredocs."""
 
     sources: tuple[str, ...]
     dest: str
     chown: str | None
-    mode: int | None
+    mode: int | str | None  # bits, or in symbols
     from_stage: bool
+    exclude: tuple[str, ...] = ()
+    parents: bool = False
+    inline: tuple[InlineFile, ...] = ()
+
+    @property
+    def reads_context(self) -> bool:
+        """Whether the words do not tell what is copied: the files of a context may be others tomorrow."""
+        return bool(self.sources) and not self.from_stage
 
 
 @dataclass(frozen=True, slots=True)

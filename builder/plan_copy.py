@@ -3,48 +3,109 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from typing import TYPE_CHECKING
 
 from builder.errors import PlanError
+from builder.filetree import InlineFile
 from builder.plan import CopyStep
 from builder.scope import Planned
-from parser import PatternError, match_pattern
+from parser import (
+    ExpansionError,
+    IgnoreFile,
+    ModeError,
+    OctalMode,
+    PatternError,
+    expand_heredoc,
+    match_pattern,
+    parse_mode,
+)
 
 if TYPE_CHECKING:
     from builder.scope import Scope
-    from parser import Copy
+    from parser import Copy, Heredoc, Word
 
-_OCTAL = re.compile(r"[0-7]{1,5}")
+INLINE_LIMIT = 16 << 20  # characters of all heredocs of one instruction, expanded
 
 
 def plan_copy(instruction: Copy, scope: Scope) -> Planned:
     """Raises PlanError."""
-    sources = tuple(scope.expand(word) for word in instruction.sources)
+    sources = _sources(instruction, scope)
     dest = scope.expand(instruction.dest)
-    if not dest or not all(sources):
+    if not dest:
         raise PlanError("COPY: a path is empty", span=instruction.span, hint="a variable without a value?")
-    for word, source in zip(instruction.sources, sources, strict=True):
-        try:
-            for part in source.split("/"):
-                match_pattern(part, "")
-        except PatternError as error:
-            raise PlanError(f"COPY: {error}", span=word.span) from None
     chown = scope.expand_flag(instruction.chown)
-    mode_text = scope.expand_flag(instruction.chmod)
-    mode = None
-    if mode_text is not None:
-        assert instruction.chmod is not None
-        if not _OCTAL.fullmatch(mode_text) or int(mode_text, 8) > 0o7777:
-            raise PlanError(f"--chmod={mode_text}: expected an octal mode up to 7777", span=instruction.chmod.span)
-        mode = int(mode_text, 8)
+    chmod = scope.expand_flag(instruction.chmod)
     nodes: tuple[int | None, ...] = ()
     if instruction.from_ is not None:
         nodes = (scope.source(instruction.from_.text, instruction.span),)
-    step = CopyStep(sources, absolute_dest(scope, dest), chown, mode, instruction.from_ is not None)
-    flags = [f"--chown={chown}"] if chown is not None else []
-    flags += [f"--chmod={mode_text}"] if mode_text is not None else []
-    return Planned(step, nodes, " ".join(["COPY", *flags, *sources, dest, "# buildkit"]))
+    step = CopyStep(
+        sources,
+        absolute_dest(scope, dest),
+        chown,
+        _mode(instruction.chmod, chmod),
+        instruction.from_ is not None,
+        _patterns(instruction.exclude),
+        instruction.parents,
+        _inline(instruction.heredocs, scope),
+    )
+    words = ["--parents"] if instruction.parents else []
+    words += [f"--chown={chown}"] if chown is not None else []
+    words += [f"--chmod={chmod}"] if chmod is not None else []
+    words += [*sources, *(f"<<{heredoc.name}" for heredoc in instruction.heredocs), dest]
+    return Planned(step, nodes, " ".join(["COPY", *words, "# buildkit"]))
+
+
+def _sources(instruction: Copy, scope: Scope) -> tuple[str, ...]:
+    sources = tuple(scope.expand(word) for word in instruction.sources)
+    for word, source in zip(instruction.sources, sources, strict=True):
+        if not source:
+            raise PlanError("COPY: a path is empty", span=instruction.span, hint="a variable without a value?")
+        try:
+            for part in source.split("/"):
+                match_pattern(part, "")
+            if instruction.parents:
+                IgnoreFile.of([source])
+        except PatternError as error:
+            raise PlanError(f"COPY: {error}", span=word.span) from None
+    return sources
+
+
+def _mode(word: Word | None, text: str | None) -> int | str | None:
+    """What --chmod says: bits, or symbols as they are written."""
+    if word is None or text is None:
+        return None
+    try:
+        mode = parse_mode(text)
+    except ModeError as error:
+        raise PlanError(f"--chmod={text}: {error}", span=word.span, hint=error.hint) from None
+    return mode.bits if isinstance(mode, OctalMode) else text
+
+
+def _patterns(words: tuple[Word, ...]) -> tuple[str, ...]:
+    """What --exclude says; variables mean nothing there."""
+    for word in words:
+        try:
+            IgnoreFile.of([word.text])
+        except PatternError as error:
+            raise PlanError(f"--exclude={word.text}: {error}", span=word.span) from None
+    return tuple(word.text for word in words)
+
+
+def _inline(heredocs: tuple[Heredoc, ...], scope: Scope) -> tuple[InlineFile, ...]:
+    files = []
+    size = 0
+    for heredoc in heredocs:
+        text = heredoc.content
+        if heredoc.expand:
+            try:
+                text = expand_heredoc(text, scope.state.scope)
+            except ExpansionError as error:
+                raise PlanError(f"<<{heredoc.name}: {error.message}", span=heredoc.span) from None
+        size += len(text)
+        if size > INLINE_LIMIT:
+            raise PlanError(f"heredocs of more than the limit of {INLINE_LIMIT} characters", span=heredoc.span)
+        files.append(InlineFile(heredoc.name, text))
+    return tuple(files)
 
 
 def absolute_dest(scope: Scope, dest: str) -> str:

@@ -130,7 +130,7 @@ class Solver:
         parent = self._result(node.parent)
         if parent is None:
             return None
-        if isinstance(node.step, CopyStep) and not node.step.from_stage:
+        if isinstance(node.step, CopyStep) and node.step.reads_context:
             # What a context holds is not known by its name. Only where this text was built before is it worth to read
             # the files for the key alone; else they are read once, while they are copied.
             if not self._store.records.known(key.digest):
@@ -146,7 +146,7 @@ class Solver:
             content = self._steps.content(node, parent.snapshot, source.snapshot if source else None)
             record = self._store.records.find(self._content_key(node, node.step, content).digest, parent.snapshot)
             if record is not None:
-                if node.step.from_stage:
+                if not node.step.reads_context:
                     self._store.records.add_key(key.digest, KeyKind.DEFINITION, record)
                 return self._served(record)
         return None
@@ -200,7 +200,7 @@ class Solver:
         canonical, inputs = definition.digest, definition.inputs
         if isinstance(node.step, CopyStep):
             content = self._content_key(node, node.step, made.content)
-            if not node.step.from_stage:
+            if node.step.reads_context:
                 keys[definition.digest] = KeyKind.TEXT
             keys[content.digest] = KeyKind.CONTENT
             canonical, inputs = content.digest, content.inputs

@@ -192,9 +192,12 @@ class Steps:
             owner = self._accounts(view_of(below), below).owner(step.chown)
         elif not step.from_stage:
             owner = (0, 0)
-        request = CopyRequest(step.sources, step.dest, owner, step.mode)
-        if step.from_stage:
-            return CopyFiles(request, None, self._places(source), below, spool, self._output())
+        request = CopyRequest(
+            step.sources, step.dest, owner, step.mode, step.exclude, step.parents, step.inline, int(time.time())
+        )
+        if not step.reads_context:
+            layers = self._places(source) if step.from_stage else ()
+            return CopyFiles(request, None, layers, below, spool, self._output())
         if self._context is None:
             raise BuildError("COPY needs a context, and this build has none")
         return CopyFiles(request, self._context, (), below, spool, self._output())

@@ -21,9 +21,7 @@ _FLAGS = frozenset(
         ("ADD", "keep-git-dir"),
         ("ADD", "link"),
         ("ADD", "unpack"),
-        ("COPY", "exclude"),
         ("COPY", "link"),
-        ("COPY", "parents"),
         ("FROM", "platform"),
         ("RUN", "device"),
         ("RUN", "mount"),
@@ -34,7 +32,6 @@ _FLAGS = frozenset(
 _HEREDOCS = frozenset(
     (
         "ADD",
-        "COPY",
         "RUN",
     )
 )

@@ -1,4 +1,4 @@
-"""The ignore file: which paths of a context stay behind.
+"""The ignore file: which paths of a context stay behind. The patterns of --exclude and --parents are of the same kind.
 
 Semantics of moby's patternmatcher: the last line that matches decides, a line matches a path also when it matches one
 of its parents, `!` takes back, patterns are anchored at the root of the context. Path and pattern are compared
@@ -10,10 +10,14 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from parser.deepmatch import DeepPattern
 from parser.errors import PatternError
 from parser.patterns import compile_segment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _ANY = None  # the component `**`
 _SPECIAL = frozenset("*?[\\")
@@ -103,6 +107,24 @@ class IgnoreFile:
                 raise PatternError(f"ignore file, line {number}: {error}") from None
         return IgnoreFile(tuple(rules))
 
+    @staticmethod
+    def of(patterns: Iterable[str]) -> IgnoreFile:
+        """The patterns of a flag. Raises PatternError.
+
+        As the lines of a file, but `#` begins a name like any other, and what begins with a slash matches nothing: the
+        paths that it is compared with have none.
+        """
+        rules = []
+        for text in patterns:
+            pattern = text.strip()
+            exclude = not pattern.startswith("!")
+            clean = posixpath.normpath(pattern.removeprefix("!")) if pattern else "."
+            if pattern == "!":
+                raise PatternError("a lone !")
+            if clean != ".":
+                rules.append(_rule(text, exclude, clean))
+        return IgnoreFile(tuple(rules))
+
     @property
     def has_exceptions(self) -> bool:
         """Whether any line takes something back."""
@@ -112,6 +134,11 @@ class IgnoreFile:
         """Whether a path stays behind."""
         rule = self._deciding(path)
         return rule is not None and rule.exclude
+
+    def matches_below(self, directory: str) -> bool:
+        """Whether something below a directory may match a pattern without `!`."""
+        parts = directory.split("/")
+        return any(rule.exclude and rule.may_match_below(parts) for rule in self.rules)
 
     def explain(self, path: str) -> str | None:
         """The line that decides about a path; None where no line matches it."""

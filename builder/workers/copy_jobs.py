@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from builder.contents import LayerPlace, StoredContents, view_of
 from builder.context import ContextTree
-from builder.copyfiles import CopyRequest, Planned, changed, content_fields, plan_copy, with_digests
+from builder.copyfiles import CopyRequest, Planned, plan_copy
+from builder.copylayer import changed, content_fields, with_digests
 from builder.filetree import ViewTree
 from builder.workers.job import Output, Written, write_output
 from parser import IgnoreFile
@@ -50,20 +51,20 @@ class CopyFiles:
         """The digest of what would be copied, without writing anything. Files of a context are read for it."""
         below = view_of(self.below)
         with _Source(self) as source:
-            return _content_digest(with_digests(plan_copy(self.request, source.tree, below), source.tree))
+            return _content_digest(with_digests(plan_copy(self.request, source.tree, below)))
 
     def run(self) -> Written:
         below = view_of(self.below)
         with _Source(self) as source:
             planned = plan_copy(self.request, source.tree, below)
-            kept = changed(planned, source.tree, below)
+            kept = changed(planned, below)
             source.announce(kept)
-            written = write_output([item.entry for item in kept], _Sources(source.tree, kept), self.output)
+            written = write_output([item.entry for item in kept], _Sources(kept), self.output)
             digests = {entry.path: entry.sha256 for entry in Toc.open(self.output.toc)}
             known = [
-                Planned(item.entry._replace(sha256=digests.get(item.entry.path, b"")), item.source) for item in planned
+                item._replace(entry=item.entry._replace(sha256=digests.get(item.entry.path, b""))) for item in planned
             ]
-            content = _content_digest(with_digests(known, source.tree))
+            content = _content_digest(with_digests(known))
             return Written(written.diff_id, written.digest, written.size, content, source.sockets(planned))
 
 
@@ -95,14 +96,15 @@ class _Source:
         """How many of the files that are copied are sockets in the context."""
         if self._context is None:
             return 0
-        return sum(item.source is not None and self._context.is_socket(item.source) for item in planned)
+        sources = (item.source for item in planned if item.tree is self._context)
+        return sum(source is not None and self._context.is_socket(source) for source in sources)
 
     def announce(self, items: list[Planned]) -> None:
         if self._contents is None or self._view is None:
             return
         wanted = []
-        for entry, source in items:
-            if entry.kind is Kind.FILE and not entry.hardlink and source is not None:
+        for entry, source, tree in items:
+            if entry.kind is Kind.FILE and not entry.hardlink and source is not None and tree is self.tree:
                 located = self._view.locate(source.path)
                 assert located is not None
                 wanted.append((self._view.layers.index(located[0]), located[1]))
@@ -121,11 +123,10 @@ class _Source:
 class _Sources:
     """Content of planned entries, from where each was planned to come."""
 
-    def __init__(self, tree: FileTree, items: list[Planned]) -> None:
-        self._tree = tree
-        self._sources = {item.entry.path: item.source for item in items}
+    def __init__(self, items: list[Planned]) -> None:
+        self._items = {item.entry.path: item for item in items}
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
-        source = self._sources[entry.path]
-        assert source is not None, entry.path
-        return self._tree.chunks(source)
+        item = self._items[entry.path]
+        assert item.source is not None and item.tree is not None, entry.path
+        return item.tree.chunks(item.source)

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from builder.cachekey import SCRATCH, base_key, content_key, definition_key
-from builder.copyfiles import content_fields
+from builder.copylayer import content_fields
+from builder.filetree import InlineFile
 from builder.options import Network
 from builder.plan import CopyStep, RunStep, WorkdirStep
 from store.spec import Platform
@@ -18,6 +19,7 @@ from tests.support.recipes import PLATFORM, steps
 
 RUN = RunStep(("sh", "-c", "x"), ("A=1",), "/", "", Network.DEFAULT)
 COPY = CopyStep(("a",), "/d/", None, None, False)
+HEREDOC = replace(COPY, sources=(), inline=(InlineFile("a", "x"),))
 WORKDIR = WorkdirStep("/w", "")
 
 
@@ -36,6 +38,12 @@ WORKDIR = WorkdirStep("/w", "")
         pytest.param(COPY, replace(COPY, dest="/d"), id="destination"),
         pytest.param(COPY, replace(COPY, chown="1"), id="owner"),
         pytest.param(COPY, replace(COPY, mode=0), id="mode"),
+        pytest.param(replace(COPY, mode="a+x"), replace(COPY, mode="a+r"), id="mode in symbols"),
+        pytest.param(COPY, replace(COPY, exclude=("x",)), id="what is excluded"),
+        pytest.param(COPY, replace(COPY, parents=True), id="parents"),
+        pytest.param(COPY, replace(COPY, inline=(InlineFile("a", ""),)), id="a heredoc"),
+        pytest.param(HEREDOC, replace(HEREDOC, inline=(InlineFile("b", "x"),)), id="name of a heredoc"),
+        pytest.param(HEREDOC, replace(HEREDOC, inline=(InlineFile("a", "y"),)), id="text of a heredoc"),
         pytest.param(WORKDIR, replace(WORKDIR, path="/v"), id="path"),
         pytest.param(WORKDIR, replace(WORKDIR, user="1"), id="owner of the path"),
         pytest.param(RUN, WORKDIR, id="kind of step"),
@@ -112,6 +120,9 @@ def key(text: str, **fields: object) -> str:
         pytest.param("COPY a /b", "ARG D=b\nCOPY a /$D", id="COPY and the variable behind its words"),
         pytest.param("COPY a b", "WORKDIR /\nCOPY a /b", id="COPY and how its destination is written"),
         pytest.param("COPY a /b", "USER app\nCOPY a /b", id="COPY and USER"),
+        pytest.param("COPY --chmod=755 a /b", "COPY --chmod=0755 a /b", id="COPY and how its mode is written"),
+        pytest.param("COPY <<E /b\nx\nE", "ARG A=x\nCOPY <<E /b\n$A\nE", id="COPY and the variable behind a heredoc"),
+        pytest.param("COPY <<E /b\nx\nE", "COPY <<-'E' /b\n\tx\n\tE", id="COPY and how a heredoc is written"),
     ],
 )
 def test_what_a_step_does_not_depend_on_is_not_in_its_key(text: str, other: str) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 
 from builder import context
 from builder.context import ContextTree, read_ignore_file
-from builder.copyfiles import plan_copy, with_digests
+from builder.copyfiles import plan_copy
+from builder.copylayer import with_digests
 from builder.errors import BuildError, CopyError
 from parser import IgnoreFile
 from store.files import remove_tree
@@ -279,7 +280,7 @@ def changing(tmp_path: Path, change: str) -> AbstractContextManager[ContextTree]
 def test_a_file_that_is_no_longer_what_it_was_is_an_error(tmp_path: Path, change: str) -> None:
     with changing(tmp_path, change) as tree, pytest.raises(CopyError) as caught:
         plan = plan_copy(request(Copy(("f",), "/f", (0, 0))), tree, view_of(Directory()))
-        with_digests(plan, tree)
+        with_digests(plan)
     assert '"f" of the context' in str(caught.value) or 'cannot read "f"' in str(caught.value)
 
 
@@ -360,5 +361,5 @@ def test_a_directory_on_the_disk_is_copied_like_the_same_tree_in_memory(source: 
     with tempfile.TemporaryDirectory() as root:
         on_disk(source, root)
         with opened(root) as tree:
-            items = with_digests(plan_copy(request(copy), tree, view_of(Directory())), tree)
+            items = with_digests(plan_copy(request(copy), tree, view_of(Directory())))
     assert afterwards(items, source, Directory()) == flat(copy.apply(source, Directory()))

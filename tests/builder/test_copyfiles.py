@@ -6,13 +6,14 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from builder.copyfiles import Planned, changed, plan_copy, with_digests
+from builder.copyfiles import Planned, plan_copy
+from builder.copylayer import changed, with_digests
 from builder.errors import CopyError
 from store.errors import UnsafePath
 from store.toc import Entry, Kind, Toc, sort_key
 from store.view import View
 from tests.support.copies import ALONE, FILES, MemoryTree, afterwards, layer_of, planned, request, trees, view_of
-from tests.support.copymodel import ANY_TIME, Copy, Directory, File, Link, Refused, flat
+from tests.support.copymodel import ANY_TIME, SYMBOLIC, Copy, Directory, File, Link, Refused, flat
 
 TIME = 1_000
 SOURCE = Directory(
@@ -57,7 +58,7 @@ def named(items: list[Planned]) -> list[str]:
         + ("/" if entry.kind is Kind.DIRECTORY else "")
         + (f" -> {entry.link.decode()}" if entry.kind is Kind.SYMLINK else "")
         + (f" = {entry.hardlink.decode()}" if entry.hardlink else "")
-        for entry, _ in items
+        for entry, _, _ in items
     ]
 
 
@@ -166,7 +167,7 @@ def test_a_nested_link_is_replaced_by_a_file() -> None:
 
 def metadata(copy: Copy) -> dict[str, tuple[int, int, int]]:
     """Path -> mode, uid, gid."""
-    return {e.path.decode(): (e.mode, e.uid, e.gid) for e, _ in planned(copy, SOURCE, IMAGE)}
+    return {e.path.decode(): (e.mode, e.uid, e.gid) for e, _, _ in planned(copy, SOURCE, IMAGE)}
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,7 @@ def test_modes_and_owners(copy: Copy, expected: dict[str, tuple[int, int, int]])
 
 def test_a_nested_directory_that_exists_takes_the_source_s_metadata() -> None:
     source = Directory({"d": Directory({}, 0o700, (1, 2), TIME)})
-    ((entry, _),) = planned(Copy((".",), "/etc"), source, IMAGE)
+    ((entry, _, _),) = planned(Copy((".",), "/etc"), source, IMAGE)
     assert (entry.path, entry.mode, entry.uid, entry.gid, entry.mtime) == (b"etc/d", 0o700, 1, 2, TIME)
 
 
@@ -256,9 +257,9 @@ def test_the_digest_of_a_shared_file_is_known_for_all_its_names(there: str) -> N
     source, image = Directory({"a": SHARED, "b": SHARED}), Directory({there: File(b"s")})
     tree, below_ = MemoryTree(source), view_of(image)
     everything = plan_copy(request(Copy((".",), "/")), tree, below_)
-    written = {item.entry.path: item.entry.sha256 for item in with_digests(changed(everything, tree, below_), tree)}
+    written = {item.entry.path: item.entry.sha256 for item in with_digests(changed(everything, below_))}
     known = [item._replace(entry=item.entry._replace(sha256=written.get(item.entry.path, b""))) for item in everything]
-    assert len({item.entry.sha256 for item in with_digests(known, tree)}) == 1
+    assert len({item.entry.sha256 for item in with_digests(known)}) == 1
 
 
 # What a layer holds
@@ -294,7 +295,7 @@ def test_a_row_that_differs_in_anything_is_a_change(other: File | Link) -> None:
 
 def test_content_is_only_read_where_all_else_is_equal() -> None:
     tree, view = MemoryTree(Directory({"file": File(b"longer")})), view_of(IMAGE)
-    changed(plan_copy(request(Copy((".",), "/")), tree, view), tree, view)
+    changed(plan_copy(request(Copy((".",), "/")), tree, view), view)
     assert tree.reads == 0
 
 
@@ -332,20 +333,23 @@ def test_a_tree_deeper_than_any_stack_is_copied() -> None:
 
 # The model
 
-COPIES = st.builds(
-    Copy,
-    st.lists(
-        st.sampled_from([".", "a", "b", "a/b", "c/", "../a", "a/../b", "*", "a/*", "?/b", "[ab]", "[^a]", "c/*/a"]),
-        min_size=1, max_size=3,
-    ).map(tuple),
-    st.sampled_from(["/", "/a", "/b/", "/a/b", "/a/b/", "/c/a/b", "/new", "/new/", "/new/x"]),
-    st.none() | st.just((1, 2)),
-    st.none() | st.just(0o640),
-)  # fmt: skip
+SOURCES = [".", "a", "b", "a/b", "c/", "../a", "a/../b", "*", "a/*", "?/b", "[ab]", "c/*/a"]
+PIVOTS = ["a/./b", "./a", "*/./*", "a/.", "a/./b/./c", "**/b", "a/**", "**", "*/./**/a"]
+OWNERS, MODES = st.none() | st.just((1, 2)), st.none() | st.sampled_from([0o640, *SYMBOLIC])
+EXCLUDED = st.lists(st.sampled_from(["a", "*", "a/b", "**/b", "*/c", "!a", "!*/b", "!**/c", "/a"]), max_size=3).map(tuple)
+DESTS = st.sampled_from(["/", "/a", "/b/", "/a/b", "/a/b/", "/c/a/b", "/new", "/new/", "/new/x"])
+
+
+def sources(texts: list[str]) -> st.SearchStrategy[tuple[str, ...]]:
+    return st.lists(st.sampled_from(texts), min_size=1, max_size=3).map(tuple)
+
+
+COPIES = st.builds(Copy, sources([*SOURCES, "[^a]", "[^b]*"]), DESTS, OWNERS, MODES, EXCLUDED)
+WITH_PARENTS = st.builds(Copy, sources([*SOURCES, *PIVOTS]), DESTS, OWNERS, MODES, EXCLUDED, st.just(True))
 
 
 @settings(derandomize=True, max_examples=400, deadline=None)
-@given(trees(FILES), trees(ALONE), COPIES)
+@given(trees(FILES), trees(ALONE), COPIES | WITH_PARENTS)
 def test_a_plan_is_what_the_rules_say(source: Directory, image: Directory, copy: Copy) -> None:
     try:
         expected = flat(copy.apply(source, image))
@@ -368,7 +372,7 @@ def without_time_of_parents(
 
 
 @settings(derandomize=True, max_examples=200, deadline=None)
-@given(trees(FILES), trees(ALONE), COPIES)
+@given(trees(FILES), trees(ALONE), COPIES | WITH_PARENTS)
 def test_a_layer_makes_the_same_of_the_image_as_the_whole_plan(source: Directory, image: Directory, copy: Copy) -> None:
     try:
         whole = planned(copy, source, image)

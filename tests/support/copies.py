@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from builder.copyfiles import CopyRequest, changed, plan_copy, with_digests
+from builder.copyfiles import CopyRequest, plan_copy
+from builder.copylayer import changed, with_digests
 from store.toc import Entry, Kind, Toc, sort_key
 from store.view import View
 from tests.support.copymodel import Directory, File, Link, flat
@@ -109,19 +110,19 @@ def view_of(tree: Directory) -> View:
 
 
 def request(copy: Copy) -> CopyRequest:
-    return CopyRequest(copy.sources, copy.dest, copy.owner, copy.mode)
+    return CopyRequest(copy.sources, copy.dest, copy.owner, copy.mode, copy.exclude, copy.parents)
 
 
 def planned(copy: Copy, source: Directory, image: Directory) -> list[Planned]:
     """The real plan of a copy, with content digests."""
     tree = MemoryTree(source)
-    return with_digests(plan_copy(request(copy), tree, view_of(image)), tree)
+    return with_digests(plan_copy(request(copy), tree, view_of(image)))
 
 
 def layer_of(copy: Copy, source: Directory, image: Directory) -> list[Planned]:
     """What the layer of a copy holds."""
     tree, below = MemoryTree(source), view_of(image)
-    return with_digests(changed(plan_copy(request(copy), tree, below), tree, below), tree)
+    return with_digests(changed(plan_copy(request(copy), tree, below), below))
 
 
 def row(entry: Entry, content: bytes) -> tuple[object, ...]:
@@ -140,7 +141,7 @@ def afterwards(items: list[Planned], source: Directory, image: Directory) -> dic
     """The image with planned entries put into it, as the model's `flat` writes it."""
     content = {path.encode(): node.content for path, node in nodes(source) if isinstance(node, File)}
     result = flat(image)
-    for entry, origin in items:
+    for entry, origin, _ in items:
         data = content.get(origin.path, b"") if origin is not None else b""
         if entry.kind is Kind.FILE:
             assert entry.sha256 == hashlib.sha256(data).digest()

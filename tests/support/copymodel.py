@@ -8,6 +8,10 @@ from __future__ import annotations
 import copy as copying
 import fnmatch
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 Path = tuple[str, ...]
 Owner = tuple[int, int]
@@ -47,6 +51,14 @@ class Refused(Exception):
     """This copy is an error."""
 
 
+# What some symbolic modes make of the mode of a file, and of a directory.
+SYMBOLIC: dict[str, Callable[[int, bool], int]] = {
+    "u=rwX,go=rX": lambda mode, directory: (mode & 0o1000) | (0o755 if directory or mode & 0o111 else 0o644),
+    "go-rwx": lambda mode, _: mode & ~0o077,
+    "a+x": lambda mode, _: mode | 0o111,
+}
+
+
 @dataclass(frozen=True)
 class Copy:
     """One instruction: `owner` is --chown, `mode` --chmod. A context's files belong to (0, 0), as if --chown said so."""
@@ -54,21 +66,23 @@ class Copy:
     sources: tuple[str, ...]
     dest: str
     owner: Owner | None = None
-    mode: int | None = None
+    mode: int | str | None = None
+    exclude: tuple[str, ...] = ()
+    parents: bool = False
 
     def apply(self, source: Directory, image: Directory) -> Directory:
         """The image afterwards. Raises Refused; the image that was given stays as it is."""
         image = copying.deepcopy(image)
-        found = [path for text in self.sources for path in matches(source, text)]
-        kinds = [get(source, follow(source, path)) for path in found]
+        found = [item for text in self.sources for item in self.found(source, text)]
+        kinds = [get(source, follow(source, path)) for path, _ in found]
         if None in kinds:
             raise Refused("a source does not exist")
         dest, is_directory = self.destination(image)
         if not is_directory and sum(not isinstance(kind, Directory) for kind in kinds) > 1:
             raise Refused("several files onto one name")
-        for path, node in zip(found, kinds, strict=True):
+        for (path, include), node in zip(found, kinds, strict=True):
             if isinstance(node, Directory):
-                self.put_contents(image, dest, node)
+                self.put_contents(image, dest, node, include)
                 continue
             inside = is_directory or isinstance(get(image, dest), Directory)
             target = (*dest, path[-1]) if inside else dest
@@ -76,6 +90,29 @@ class Copy:
             assert node is not None
             self.put(image, target, node)
         return image
+
+    def found(self, source: Directory, text: str) -> list[tuple[Path, str]]:
+        """The paths that a source stands for, each with the pattern of what is wanted below it; none is everything.
+
+        With --parents all of a source is such a pattern, or what stands behind its first `/./`.
+        """
+        if not self.parents:
+            return [(path, "") for path in matches(source, text)]
+        before, pivot, behind = text.partition("/./")
+        top, include = (before, behind) if pivot else ("", text)
+        include = "/".join(clean(include))
+        if not any(character in top + include for character in "*?["):
+            at = get(source, follow(source, clean(top)))
+            if not isinstance(at, Directory) or get(at, clean(include)) is None:
+                raise Refused("a source does not exist")
+        found = [(path, include) for path in matches(source, top)]
+        kinds = [get(source, follow(source, path)) for path, _ in found]
+        if None in kinds:
+            raise Refused("a source does not exist")
+        return [item for item, kind in zip(found, kinds, strict=True) if isinstance(kind, Directory)]
+
+    def wants(self, path: Path, include: str) -> bool:
+        return (not include or taken([include], path)) and not taken(self.exclude, path)
 
     def destination(self, image: Directory) -> tuple[Path, bool]:
         """Where the destination is, and whether things go inside of it.
@@ -89,6 +126,11 @@ class Copy:
             return end, True
         return (*follow(image, parts[:-1]), parts[-1]), False
 
+    def changed_mode(self, mode: int, *, directory: bool) -> int:
+        if isinstance(self.mode, str):
+            return SYMBOLIC[self.mode](mode, directory)
+        return mode if self.mode is None else self.mode
+
     def make_parents(self, image: Directory, path: Path) -> None:
         """Missing ones are 0755 and of root, or of who --chown names."""
         here = image
@@ -98,20 +140,36 @@ class Copy:
                 raise Refused("a parent is no directory")
             here = below
 
-    def put_contents(self, image: Directory, dest: Path, source: Directory) -> None:
+    def put_contents(self, image: Directory, dest: Path, source: Directory, include: str) -> None:
         """A directory gives what is in it; one that exists keeps its mode and owner, a new one has the source's time."""
         at = get(image, dest)
         if at is None:
             self.make_parents(image, dest)
-            mode = 0o755 if self.mode is None else self.mode
-            at = Directory({}, mode, self.owner or (0, 0), source.mtime)
+            at = Directory({}, self.changed_mode(0o755, directory=True), self.owner or (0, 0), source.mtime)
             parent = get(image, dest[:-1])
             assert isinstance(parent, Directory)
             parent.names[dest[-1]] = at
         if not isinstance(at, Directory):
             raise Refused("a directory onto something else")
-        for name, node in source.names.items():
-            self.put(image, (*dest, name), node)
+        done: set[Path] = set()
+        for path, node in below(source):
+            if not self.wants(path, include):
+                continue
+            for length in range(1, len(path)):
+                if path[:length] not in done:
+                    done.add(path[:length])
+                    self.bring_along(image, (*dest, *path[:length]), get(source, path[:length]))
+            done.add(path)
+            self.put(image, (*dest, *path), node)
+
+    def bring_along(self, image: Directory, path: Path, node: Node | None) -> None:
+        """A directory that is not wanted, above something that is: made as if it were, or given the source's mode."""
+        assert isinstance(node, Directory)
+        at = get(image, path)
+        if isinstance(at, Directory):
+            at.mode = node.mode
+        else:
+            self.put(image, path, node)
 
     def put(self, image: Directory, path: Path, node: Node) -> None:
         """Files and links replace one another; directories merge, and those that were there take what the source has."""
@@ -123,16 +181,47 @@ class Copy:
         owner = self.owner if self.owner is not None else node.owner
         match node:
             case File():
-                mode = node.mode if self.mode is None else self.mode
-                parent.names[path[-1]] = replace(node, owner=owner, mode=mode)
+                parent.names[path[-1]] = replace(node, owner=owner, mode=self.changed_mode(node.mode, directory=False))
             case Link():
                 parent.names[path[-1]] = replace(node, owner=owner)
             case Directory():
-                mode = node.mode if self.mode is None else self.mode
                 names = at.names if isinstance(at, Directory) else {}
+                mode = self.changed_mode(node.mode, directory=True)
                 parent.names[path[-1]] = Directory(names, mode, owner, node.mtime)
-                for name, below in node.names.items():
-                    self.put(image, (*path, name), below)
+
+
+def below(tree: Directory) -> Iterator[tuple[Path, Node]]:
+    """Everything in a tree, each directory before what is in it."""
+    pending: list[tuple[Path, Node]] = [((name,), node) for name, node in tree.names.items()]
+    while pending:
+        path, node = pending.pop()
+        yield path, node
+        if isinstance(node, Directory):
+            pending += [((*path, name), inside) for name, inside in node.names.items()]
+
+
+def taken(patterns: list[str] | tuple[str, ...], path: Path) -> bool:
+    """Whether the last pattern that matches a path, or a directory above it, is one without an exclamation mark."""
+    result = False
+    for pattern in patterns:
+        parts = tuple(pattern.removeprefix("!").split("/"))
+        if any(same(parts, path[:length]) for length in range(1, len(path) + 1)):
+            result = not pattern.startswith("!")
+    return result
+
+
+def same(pattern: Path, path: Path) -> bool:
+    """Whether names match a pattern, in which `**` is any number of them, but at its end at least one."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return bool(path) if len(pattern) == 1 else any(same(pattern[1:], path[n:]) for n in range(len(path) + 1))
+    return bool(path) and named(path[0], pattern[0]) and same(pattern[1:], path[1:])
+
+
+def named(name: str, pattern: str) -> bool:
+    """Whether one name matches a pattern; what a shell writes `[!a]` is `[^a]` here."""
+    return fnmatch.fnmatchcase(name, pattern.replace("[^", "[!"))
 
 
 def get(tree: Directory, path: Path) -> Node | None:
@@ -196,7 +285,7 @@ def matches(tree: Directory, text: str) -> list[Path]:
         for path in found:
             at = get(tree, path)
             if isinstance(at, Directory):
-                below += [(*path, name) for name in sorted(at.names) if fnmatch.fnmatchcase(name, part)]
+                below += [(*path, name) for name in sorted(at.names) if named(name, part)]
         found = below
     return found
 

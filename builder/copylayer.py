@@ -1,0 +1,111 @@
+"""Of the entries that a COPY plans: which ones its layer has to hold, and what its key is made of."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from builder.copyfiles import Planned
+from store.layers import KEPT_XATTR
+from store.toc import Entry, Kind, parent_of, sort_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from store.view import View
+
+
+def content_fields(planned: Iterable[Planned]) -> Iterator[tuple[object, ...]]:
+    """What the key of a COPY is made of: everything of the entries but their times and places in a tar.
+
+    The content digests must be known.
+    """
+    for entry, _, _ in planned:
+        yield (
+            entry.path, int(entry.kind), entry.mode, entry.uid, entry.gid, entry.size, entry.link, entry.hardlink, entry.rdev,
+            entry.xattrs, entry.sha256,
+        )  # fmt: skip
+
+
+def with_digests(planned: Iterable[Planned]) -> list[Planned]:
+    """Read every file and fill in the digest of its content."""
+    known: dict[bytes, bytes] = {}
+    result = []
+    for item in planned:
+        entry = item.entry
+        if entry.kind is Kind.FILE and item.source is not None and not entry.sha256:
+            entry = entry._replace(sha256=known[entry.hardlink] if entry.hardlink else _digest(item))
+        known[entry.path] = entry.sha256
+        result.append(item._replace(entry=entry))
+    return result
+
+
+def changed(planned: list[Planned], below: View) -> list[Planned]:
+    """What of the plan a layer has to hold: rows that differ from those below, and the directories above them.
+
+    Content is compared, and so read, only where all else is equal.
+    """
+    kept: dict[bytes, Planned] = {}
+    for item in planned:
+        if not _same(item, below.lookup(item.entry.path)):
+            kept[item.entry.path] = item
+    directories = {item.entry.path: item for item in planned if item.entry.kind is Kind.DIRECTORY}
+    for path in list(kept):
+        while (path := parent_of(path)) and path not in kept:
+            above = directories.get(path)
+            entry = above.entry if above is not None else below.lookup(path)
+            assert entry is not None, path
+            kept[path] = Planned(entry._replace(opaque=False), None, None)
+    return _relinked(sorted(kept.values(), key=lambda item: sort_key(item.entry.path)))
+
+
+def _relinked(items: list[Planned]) -> list[Planned]:
+    """Where the first name of a file was dropped, the next one becomes the file."""
+    names: dict[bytes, bytes] = {}
+    result = []
+    for item in items:
+        entry = item.entry
+        if entry.hardlink:
+            first = names.setdefault(entry.hardlink, entry.path)
+            entry = entry._replace(hardlink=b"" if first == entry.path else first)
+        else:
+            names[entry.path] = entry.path
+        result.append(item._replace(entry=entry))
+    return result
+
+
+def _same(item: Planned, before: Entry | None) -> bool:
+    entry = item.entry
+    if before is None or before.kind is not entry.kind:
+        return False
+    kept = tuple(pair for pair in before.xattrs if pair[0] == KEPT_XATTR)
+    if (entry.uid, entry.gid, entry.xattrs) != (before.uid, before.gid, kept):
+        return False
+    match entry.kind:
+        case Kind.DIRECTORY:
+            return entry.mode == before.mode
+        case Kind.SYMLINK:
+            return (entry.mtime, entry.link) == (before.mtime, before.link)
+        case _:
+            if (entry.mode, entry.mtime, entry.size, entry.rdev) != (
+                before.mode,
+                before.mtime,
+                before.size,
+                before.rdev,
+            ):
+                return False
+    if entry.kind is not Kind.FILE or not entry.size:
+        return True
+    return (entry.sha256 or _digest(item)) == before.sha256
+
+
+def _digest(item: Planned) -> bytes:
+    """The sha256 of the content of a planned file."""
+    source, tree = item.source, item.tree
+    assert source is not None and tree is not None, item.entry.path
+    if source.sha256:
+        return source.sha256
+    hasher = hashlib.sha256()
+    for chunk in tree.chunks(source) if source.size else ():
+        hasher.update(chunk)
+    return hasher.digest()
