@@ -45,6 +45,16 @@ def content_key(step: CopyStep, platform: Platform, parent: str, content: str) -
     return _key("content", step, platform, [parent], content)
 
 
+def link_key(step: CopyStep, platform: Platform, content: str) -> Key:
+    """The key of the layer of a COPY --link, whatever it lies on."""
+    return _key("link", step, platform, [], content)
+
+
+def stacked_key(parent: str, link: str) -> str:
+    """The canonical key of a layer with a link key on top of what has the canonical key `parent`."""
+    return hashlib.sha256(f"pybuild {_VERSION} link {parent} {link}".encode()).hexdigest()
+
+
 def base_key(chain_id: str) -> str:
     """The canonical key of an image's layers."""
     return hashlib.sha256(f"pybuild {_VERSION} base {chain_id}".encode()).hexdigest()
@@ -72,6 +82,8 @@ def _step_fields(step: Step) -> dict[str, object]:
                 fields["exclude"] = step.exclude
             if step.parents:
                 fields["parents"] = True
+            if step.link:
+                fields["link"] = True
             if step.inline:
                 fields["inline"] = [(file.name, hashlib.sha256(file.data).hexdigest()) for file in step.inline]
             return fields

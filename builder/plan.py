@@ -47,7 +47,10 @@ class RunStep:
 
 @dataclass(frozen=True, slots=True)
 class CopyStep:
-    """Files, from the context or (`from_stage`) from another stage, which then is the second input; and heredocs."""
+    """Files, from the context or (`from_stage`) from another stage, which then is the second input; and heredocs.
+
+    One that is a `link` makes a layer that does not depend on what lies below it.
+    """
 
     sources: tuple[str, ...]
     dest: str
@@ -57,6 +60,7 @@ class CopyStep:
     exclude: tuple[str, ...] = ()
     parents: bool = False
     inline: tuple[InlineFile, ...] = ()
+    link: bool = False
 
     @property
     def reads_context(self) -> bool:

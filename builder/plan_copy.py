@@ -47,6 +47,7 @@ def plan_copy(instruction: Copy, scope: Scope) -> Planned:
         _patterns(instruction.exclude),
         instruction.parents,
         _inline(instruction.heredocs, scope),
+        _is_link(instruction, chown, chmod),
     )
     words = ["--parents"] if instruction.parents else []
     words += [f"--chown={chown}"] if chown is not None else []
@@ -68,6 +69,23 @@ def _sources(instruction: Copy, scope: Scope) -> tuple[str, ...]:
         except PatternError as error:
             raise PlanError(f"COPY: {error}", span=word.span) from None
     return sources
+
+
+def _is_link(instruction: Copy, chown: str | None, chmod: str | None) -> bool:
+    """Whether the layer is to be one of its own. With --chmod it never is, in BuildKit, and so neither here.
+
+    Who is called what only the image below tells, so that owners have to be numbers.
+    """
+    if not instruction.link or chmod is not None:
+        return False
+    if chown is not None and not all(part.isdigit() for part in chown.split(":") if part):
+        assert instruction.chown is not None
+        raise PlanError(
+            f"--chown={chown}: a layer of its own knows no names",
+            span=instruction.chown.span,
+            hint="use numbers, or leave --link out",
+        )
+    return True
 
 
 def _mode(word: Word | None, text: str | None) -> int | str | None:

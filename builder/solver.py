@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder import cachekey
@@ -130,6 +130,8 @@ class Solver:
         parent = self._result(node.parent)
         if parent is None:
             return None
+        if isinstance(node.step, CopyStep) and node.step.link:
+            return self._look_up_link(node, node.step, key, parent)
         if isinstance(node.step, CopyStep) and node.step.reads_context:
             # What a context holds is not known by its name. Only where this text was built before is it worth to read
             # the files for the key alone; else they are read once, while they are copied.
@@ -151,6 +153,31 @@ class Solver:
                 return self._served(record)
         return None
 
+    def _look_up_link(self, node: Node, step: CopyStep, key: cachekey.Key, parent: Result) -> Result | None:
+        """As `_look_up`, for a layer that depends on nothing below: a record on another snapshot serves too."""
+        records = self._store.records
+        if step.reads_context and not records.known(key.digest):
+            return None
+        record = None if step.reads_context else records.find_anywhere(key.digest)
+        if record is None:
+            source = self._result(node.sources[0]) if step.from_stage else None
+            if step.from_stage and source is None:
+                return None
+            content = self._steps.content(node, None, source.snapshot if source else None)
+            record = records.find_anywhere(cachekey.link_key(step, self._options.platform, content).digest)
+        if record is None:
+            return None
+        stacked = cachekey.stacked_key(parent.canonical, record.canonical)
+        here = records.find(stacked, parent.snapshot)
+        if here is None:
+            (changeset, *_) = self._store.snapshots.changesets(record.snapshot)
+            snapshot = self._store.snapshots.add(parent.snapshot, changeset)
+            kind = KeyKind.TEXT if step.reads_context else KeyKind.DEFINITION
+            keys = {stacked: KeyKind.CONTENT, record.canonical: KeyKind.CONTENT, key.digest: kind}
+            inputs = records.inputs(record)
+            here = records.add(keys, snapshot, parent.snapshot, record.canonical, inputs, record.created)
+        return replace(self._served(here), canonical=stacked)
+
     def _served(self, record: Record) -> Result:
         self._used.append(record)
         return Result(record.canonical, record.snapshot, record.created)
@@ -158,7 +185,8 @@ class Solver:
     def _definition(self, node: Node) -> cachekey.Key | None:
         """The definition key of a node; None where the key of an input is not known."""
         inputs = []
-        for below in (node.parent, *node.sources):
+        on = () if isinstance(node.step, CopyStep) and node.step.link else (node.parent,)
+        for below in (*on, *node.sources):
             canonical = cachekey.SCRATCH if below is None else self._canonical.get(below)
             if canonical is None:
                 return None
@@ -198,8 +226,13 @@ class Solver:
         assert definition is not None
         keys = {definition.digest: KeyKind.DEFINITION}
         canonical, inputs = definition.digest, definition.inputs
+        stacked = None
         if isinstance(node.step, CopyStep):
             content = self._content_key(node, node.step, made.content)
+            if node.step.link:
+                content = cachekey.link_key(node.step, self._options.platform, made.content)
+                stacked = cachekey.stacked_key(parent.canonical, content.digest)
+                keys[stacked] = KeyKind.CONTENT
             if node.step.reads_context:
                 keys[definition.digest] = KeyKind.TEXT
             keys[content.digest] = KeyKind.CONTENT
@@ -208,7 +241,7 @@ class Solver:
         record = self._store.records.add(
             keys, snapshot, parent.snapshot, canonical, inputs, int(time.time()), replace=self._options.no_cache
         )
-        return Result(record.canonical, record.snapshot, record.created)
+        return Result(stacked or record.canonical, record.snapshot, record.created)
 
     def _finished(self, node: Node, *, cached: bool, seconds: float) -> None:
         if isinstance(node.step, RunStep | CopyStep | WorkdirStep):

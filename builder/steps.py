@@ -186,7 +186,7 @@ class Steps:
         return Made(self._adopt(written, job.output), written.content)
 
     def _copy_job(self, step: CopyStep, parent: int | None, source: int | None, spool: str) -> CopyFiles:
-        below = self._places(parent)
+        below = () if step.link else self._places(parent)
         owner = None
         if step.chown is not None:
             owner = self._accounts(view_of(below), below).owner(step.chown)

@@ -21,7 +21,6 @@ _FLAGS = frozenset(
         ("ADD", "keep-git-dir"),
         ("ADD", "link"),
         ("ADD", "unpack"),
-        ("COPY", "link"),
         ("FROM", "platform"),
         ("RUN", "device"),
         ("RUN", "mount"),

@@ -1,6 +1,7 @@
 """The build cache: what a step made before, found by key.
 
-A record serves only on the very snapshot it was made on, so that an image's layers are always one chain. The first
+A record serves only on the very snapshot it was made on, so that an image's layers are always one chain; a changeset
+that depends on nothing below is put on another snapshot, and has a record for each. The first
 writer of a key wins; a build that comes second takes the winner's snapshot and goes on from there.
 """
 
@@ -55,6 +56,21 @@ class Records:
             parent,
         )
         return _record(row) if row else None
+
+    def find_anywhere(self, key: str) -> Record | None:
+        """The record of a key, on whatever snapshot."""
+        row = self._metadata.one(
+            "SELECT r.id, r.snapshot, r.canonical, r.created FROM record_keys k JOIN records r ON r.id = k.record"
+            " WHERE k.key = ? AND k.kind != ?",
+            key,
+            KeyKind.TEXT.value,
+        )
+        return _record(row) if row else None
+
+    def inputs(self, record: Record) -> str:
+        """What the keys of a record were made of."""
+        row = self._metadata.one("SELECT inputs FROM records WHERE id = ?", record.id)
+        return "{}" if row is None else str(row[0])
 
     def known(self, key: str) -> bool:
         """Whether any record has this key, on whatever snapshot."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import socket
 import tarfile
@@ -12,24 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.archive import clean, read_archive
+from tests.support.archive import built_layers as built
 from tests.support.cli import Pybuild, write_context
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
-
-
-def built(pybuild: Pybuild, context: Path, tmp_path: Path, *flags: str) -> list[dict[str, tarfile.TarInfo]]:
-    """Build to an archive; the layers above the base, each by name."""
-    output = tmp_path / "out.tar"
-    pybuild("--network=none", *flags, "-o", f"type=oci,dest={output}", context)
-    found = []
-    for layer in read_archive(output).layers[1:]:
-        with tarfile.open(fileobj=io.BytesIO(layer), encoding="utf-8", errors="surrogateescape") as tar:
-            found.append({clean(member.name): member for member in tar})
-    return found
 
 
 def test_files_of_every_kind_reach_the_layer(pybuild: Pybuild, tmp_path: Path) -> None:

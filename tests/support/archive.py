@@ -15,6 +15,8 @@ import zstandard
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.cli import Pybuild
+
 _UNPACK = {
     "tar": lambda data: data,
     "tar+gzip": gzip.decompress,
@@ -70,3 +72,14 @@ def read_archive(path: Path) -> ReadImage:
     assert config["rootfs"]["diff_ids"] == ["sha256:" + hashlib.sha256(layer).hexdigest() for layer in layers]
     assert len([line for line in config.get("history", []) if not line.get("empty_layer")]) == len(layers)
     return ReadImage(descriptor["digest"], descriptor.get("annotations", {}), manifest, config, layers)
+
+
+def built_layers(pybuild: Pybuild, context: Path, tmp_path: Path, *flags: str) -> list[dict[str, tarfile.TarInfo]]:
+    """Build to an archive; the layers above the base, each by name."""
+    output = tmp_path / "out.tar"
+    pybuild("--network=none", *flags, "-o", f"type=oci,dest={output}", context)
+    found = []
+    for layer in read_archive(output).layers[1:]:
+        with tarfile.open(fileobj=io.BytesIO(layer), encoding="utf-8", errors="surrogateescape") as tar:
+            found.append({clean(member.name): member for member in tar})
+    return found
