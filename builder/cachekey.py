@@ -84,6 +84,8 @@ def _step_fields(step: Step) -> dict[str, object]:
                 fields["parents"] = True
             if step.link:
                 fields["link"] = True
+            if step.unpack:
+                fields["unpack"] = True
             if step.inline:
                 fields["inline"] = [(file.name, hashlib.sha256(file.data).hexdigest()) for file in step.inline]
             return fields

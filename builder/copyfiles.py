@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from builder.archives import ArchiveTree, open_archive, read_tree
 from builder.copysources import Choice, clean_parts, matches, not_found, source_row, split_pivot, walk
 from builder.errors import CopyError
 from builder.filetree import InlineFile, InlineTree
@@ -21,9 +22,11 @@ from store.view import LinkLoop
 from store.whiteout import refuse_reserved
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
+    from builder.archives import Spool
     from builder.filetree import FileTree
+    from store.tarformat import Readable
     from store.view import View
 
 
@@ -39,6 +42,7 @@ class CopyRequest:
     parents: bool = False
     inline: tuple[InlineFile, ...] = ()  # heredocs, copied behind the sources
     inline_time: int = 0  # when those were made, seconds since the epoch
+    unpack: bool = False  # what is an archive is unpacked, as ADD does
 
 
 class Planned(NamedTuple):
@@ -49,12 +53,13 @@ class Planned(NamedTuple):
     tree: FileTree | None
 
 
-def plan_copy(request: CopyRequest, tree: FileTree, below: View) -> list[Planned]:
+def plan_copy(request: CopyRequest, tree: FileTree, below: View, spool: Spool | None = None) -> list[Planned]:
     """All entries that the COPY puts into the image, sorted; those that lie there already are still among them.
 
+    `spool` is where the content of archives waits to be read; without one it cannot be.
     Raises CopyError where source and destination do not fit, UnsafePath for names that no layer can hold.
     """
-    plan = _Plan(request, below)
+    plan = _Plan(request, below, spool)
     inline = InlineTree(request.inline, request.inline_time)
     exclude = IgnoreFile.of(request.exclude) if request.exclude else None
     todo: list[_Source] = []
@@ -107,9 +112,10 @@ def _with_parents(source: str, tree: FileTree, exclude: IgnoreFile | None) -> li
 class _Plan:
     """The entries decided so far."""
 
-    def __init__(self, request: CopyRequest, below: View) -> None:
+    def __init__(self, request: CopyRequest, below: View, spool: Spool | None) -> None:
         self._request = request
         self._below = below
+        self._spool = spool
         self._found: dict[bytes, Planned] = {}
         self._files: dict[bytes, Hashable] = {}  # target -> what all names of its source file have in common
         self._chmod = parse_mode(request.mode) if isinstance(request.mode, str) else request.mode
@@ -122,15 +128,20 @@ class _Plan:
         at = self._lookup(self._dest)
         if self._wants_directory or (at is not None and at.kind is Kind.DIRECTORY):
             return False
-        return sum(source.row.kind is not Kind.DIRECTORY for source in sources) > 1
+        # Most copies have one source; what is an archive is only known when it is read.
+        files = [source for source in sources if source.row.kind is not Kind.DIRECTORY] if len(sources) > 1 else []
+        return len(files) > 1 and sum(self._archive(source) is None for source in files) > 1
 
     def copy(self, source: _Source) -> None:
         """One source."""
         row = source.row
-        at = self._lookup(self._dest)
         if row.kind is Kind.DIRECTORY:
             self._copy_contents(source.tree, row, source.choice)
             return
+        if (archive := self._archive(source)) is not None:
+            self._unpack(source.path, archive, row.mtime)
+            return
+        at = self._lookup(self._dest)
         target = self._dest
         if self._wants_directory or (at is not None and at.kind is Kind.DIRECTORY):
             target = _join(target, source.path.rpartition(b"/")[2] or row.path.rpartition(b"/")[2])
@@ -159,7 +170,10 @@ class _Plan:
                 return resolved
             return self._below.resolve(dest, follow_last=False)
         except LinkLoop:
-            raise CopyError(f"{self._request.dest}: too many levels of symbolic links in the image") from None
+            raise self._loop() from None
+
+    def _loop(self) -> CopyError:
+        return CopyError(f"{self._request.dest}: too many levels of symbolic links in the image")
 
     def _lookup(self, path: bytes) -> Entry | None:
         planned = self._found.get(path)
@@ -198,6 +212,44 @@ class _Plan:
         uid, gid = self._owner(None)
         self._found[path] = Planned(Entry(path, Kind.DIRECTORY, mode, uid, gid, mtime), None, None)
 
+    def _archive(self, source: _Source) -> Readable | None:
+        """The expanded stream of a source that is an archive. Heredocs are text, whatever they look like."""
+        if not self._request.unpack or isinstance(source.tree, InlineTree):
+            return None
+        return open_archive(source.tree, source.row)
+
+    def _unpack(self, name: bytes, archive: Readable, mtime: int) -> None:
+        """An archive, into the destination as a directory. Unlike files its entries replace whatever is in their way."""
+        dest = self._directory_of(self._request.dest.encode("utf-8", "surrogateescape"))
+        at = self._lookup(dest)
+        if at is None:
+            self._make_parents(dest, mtime)
+            self._make_directory(dest, 0o755, mtime)
+        elif at.kind is not Kind.DIRECTORY:
+            raise _no_directory(dest)
+        tree = read_tree(name, archive, _Below(self._lookup, dest), self._request.owner, self._spool)
+        for row in tree.rows:
+            if row.path:
+                self._replace(_join(dest, row.path), tree, row)
+
+    def _replace(self, target: bytes, tree: ArchiveTree, row: Entry) -> None:
+        at = self._lookup(target)
+        if at is not None and at.kind is not Kind.DIRECTORY and row.kind is Kind.DIRECTORY:
+            below = self._below.lookup(target)
+            if below is not None and below.kind is Kind.DIRECTORY:
+                raise _no_directory(target)  # it was one, but what was in there is gone
+        if at is not None and at.kind is Kind.DIRECTORY and row.kind is not Kind.DIRECTORY:
+            for path in [path for path in self._found if path.startswith(target + b"/")]:
+                del self._found[path]
+                self._files.pop(path, None)
+        self._set(target, tree, row, row.mode, (row.uid, row.gid))
+
+    def _directory_of(self, dest: bytes) -> bytes:
+        try:
+            return self._below.resolve(dest)
+        except LinkLoop:
+            raise self._loop() from None
+
     def _copy_contents(self, tree: FileTree, source: Entry, choice: Choice) -> None:
         """A directory gives its contents, never itself. A destination that exists keeps its mode and owner."""
         at = self._lookup(self._dest)
@@ -232,21 +284,34 @@ class _Plan:
             raise CopyError(f"cannot replace the directory {show(b'/' + target)} with a file")
         if source.kind in (Kind.CHAR, Kind.BLOCK) and not tree.gives_devices:
             raise CopyError(f"{show(source.path)} is a device, which a context cannot give")
-        uid, gid = self._owner(source)
         mode = source.mode
         if source.kind is not Kind.SYMLINK:
             mode = self._mode(mode, directory=source.kind is Kind.DIRECTORY)
+        self._set(target, tree, source, mode, self._owner(source))
+
+    def _set(self, target: bytes, tree: FileTree, source: Entry, mode: int, owner: tuple[int, int]) -> None:
         self._files.pop(target, None)
         if source.kind is not Kind.DIRECTORY and (identity := tree.identity(source)) is not None:
             self._files[target] = (id(tree), identity)
         xattrs = tuple(pair for pair in source.xattrs if pair[0] == KEPT_XATTR)
         self._found[target] = Planned(
             Entry(
-                target, source.kind, mode, uid, gid, source.mtime, source.size, source.link, b"", source.rdev, xattrs,
+                target, source.kind, mode, *owner, source.mtime, source.size, source.link, b"", source.rdev, xattrs,
                 source.sha256,
             ),
             source, tree,
         )  # fmt: skip
+
+
+class _Below:
+    """What lies in a directory of the image, as the plan has it so far."""
+
+    def __init__(self, lookup: Callable[[bytes], Entry | None], directory: bytes) -> None:
+        self._lookup = lookup
+        self._directory = directory
+
+    def lookup(self, path: bytes) -> Entry | None:
+        return self._lookup(_join(self._directory, path) if path else self._directory)
 
 
 def _join(directory: bytes, path: bytes) -> bytes:

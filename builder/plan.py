@@ -61,6 +61,7 @@ class CopyStep:
     parents: bool = False
     inline: tuple[InlineFile, ...] = ()
     link: bool = False
+    unpack: bool = False  # local archives
 
     @property
     def reads_context(self) -> bool:

@@ -1,15 +1,18 @@
-"""COPY: from where to where, and with which owner and mode."""
+"""COPY and ADD: from where to where, and with which owner and mode."""
 
 from __future__ import annotations
 
 import posixpath
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, NoReturn
 
 from builder.errors import PlanError
 from builder.filetree import InlineFile
 from builder.plan import CopyStep
 from builder.scope import Planned
 from parser import (
+    Add,
+    Copy,
     ExpansionError,
     IgnoreFile,
     ModeError,
@@ -22,56 +25,76 @@ from parser import (
 
 if TYPE_CHECKING:
     from builder.scope import Scope
-    from parser import Copy, Heredoc, Word
+    from parser import Heredoc, Word
 
+_REMOTE = re.compile(r"(?:https?|git|ssh)://|[a-zA-Z0-9_]+@[\w.-]+:")
 INLINE_LIMIT = 16 << 20  # characters of all heredocs of one instruction, expanded
 
 
-def plan_copy(instruction: Copy, scope: Scope) -> Planned:
+def plan_copy(instruction: Copy | Add, scope: Scope) -> Planned:
     """Raises PlanError."""
-    sources = _sources(instruction, scope)
+    keyword = instruction.keyword
+    from_ = instruction.from_ if isinstance(instruction, Copy) else None
+    parents = isinstance(instruction, Copy) and instruction.parents
+    sources = _sources(instruction, scope, parents=parents)
     dest = scope.expand(instruction.dest)
     if not dest:
-        raise PlanError("COPY: a path is empty", span=instruction.span, hint="a variable without a value?")
+        raise PlanError(f"{keyword}: a path is empty", span=instruction.span, hint="a variable without a value?")
     chown = scope.expand_flag(instruction.chown)
     chmod = scope.expand_flag(instruction.chmod)
     nodes: tuple[int | None, ...] = ()
-    if instruction.from_ is not None:
-        nodes = (scope.source(instruction.from_.text, instruction.span),)
+    if from_ is not None:
+        nodes = (scope.source(from_.text, instruction.span),)
     step = CopyStep(
         sources,
         absolute_dest(scope, dest),
         chown,
         _mode(instruction.chmod, chmod),
-        instruction.from_ is not None,
+        from_ is not None,
         _patterns(instruction.exclude),
-        instruction.parents,
+        parents,
         _inline(instruction.heredocs, scope),
         _is_link(instruction, chown, chmod),
+        isinstance(instruction, Add) and instruction.unpack is not False and bool(sources),
     )
-    words = ["--parents"] if instruction.parents else []
+    words = ["--parents"] if parents else []
     words += [f"--chown={chown}"] if chown is not None else []
     words += [f"--chmod={chmod}"] if chmod is not None else []
     words += [*sources, *(f"<<{heredoc.name}" for heredoc in instruction.heredocs), dest]
-    return Planned(step, nodes, " ".join(["COPY", *words, "# buildkit"]))
+    return Planned(step, nodes, " ".join([keyword, *words, "# buildkit"]))
 
 
-def _sources(instruction: Copy, scope: Scope) -> tuple[str, ...]:
+def _sources(instruction: Copy | Add, scope: Scope, *, parents: bool) -> tuple[str, ...]:
+    keyword = instruction.keyword
     sources = tuple(scope.expand(word) for word in instruction.sources)
     for word, source in zip(instruction.sources, sources, strict=True):
         if not source:
-            raise PlanError("COPY: a path is empty", span=instruction.span, hint="a variable without a value?")
+            raise PlanError(f"{keyword}: a path is empty", span=instruction.span, hint="a variable without a value?")
+        if is_remote(source):
+            refuse_remote(instruction, word)
         try:
             for part in source.split("/"):
                 match_pattern(part, "")
-            if instruction.parents:
+            if parents:
                 IgnoreFile.of([source])
         except PatternError as error:
-            raise PlanError(f"COPY: {error}", span=word.span) from None
+            raise PlanError(f"{keyword}: {error}", span=word.span) from None
     return sources
 
 
-def _is_link(instruction: Copy, chown: str | None, chmod: str | None) -> bool:
+def is_remote(source: str) -> bool:
+    """Whether a source is a URL or names a git repository; everything else is a path of the context."""
+    return _REMOTE.match(source) is not None
+
+
+def refuse_remote(instruction: Copy | Add, word: Word) -> NoReturn:
+    """Say that a source from elsewhere cannot be had: by COPY never, by ADD not yet."""
+    if isinstance(instruction, Copy):
+        raise PlanError("COPY: a source cannot be a URL or a repository", span=word.span, hint="ADD takes those")
+    raise PlanError("ADD: a URL or a repository as a source is not supported yet", span=word.span)
+
+
+def _is_link(instruction: Copy | Add, chown: str | None, chmod: str | None) -> bool:
     """Whether the layer is to be one of its own. With --chmod it never is, in BuildKit, and so neither here.
 
     Who is called what only the image below tells, so that owners have to be numbers.

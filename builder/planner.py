@@ -130,7 +130,7 @@ class _Planner:
         match instruction:
             case Run():
                 self._layer(plan_run(instruction, self._scope()), instruction)
-            case Copy():
+            case Copy() | Add():
                 self._layer(plan_copy(instruction, self._scope()), instruction)
             case Workdir():
                 self._workdir(instruction)
@@ -187,8 +187,6 @@ class _Planner:
                 self._remember(f"MAINTAINER {name}")
             case Onbuild(trigger=trigger):
                 self._state = replace(self._state, config=replace(config, on_build=(*config.on_build, trigger)))
-            case Add():
-                raise AssertionError("builder.unsupported refuses these")
             case _:
                 assert_never(instruction)
 

@@ -190,11 +190,10 @@ class Steps:
         owner = None
         if step.chown is not None:
             owner = self._accounts(view_of(below), below).owner(step.chown)
-        elif not step.from_stage:
-            owner = (0, 0)
         request = CopyRequest(
-            step.sources, step.dest, owner, step.mode, step.exclude, step.parents, step.inline, int(time.time())
-        )
+            step.sources, step.dest, owner, step.mode, step.exclude, step.parents, step.inline, int(time.time()),
+            step.unpack,
+        )  # fmt: skip
         if not step.reads_context:
             layers = self._places(source) if step.from_stage else ()
             return CopyFiles(request, None, layers, below, spool, self._output())

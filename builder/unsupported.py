@@ -13,14 +13,11 @@ from parser import Add, Copy, Run, ShellForm
 if TYPE_CHECKING:
     from parser import Buildfile, From, Heredoc, Instruction
 
-_INSTRUCTIONS = frozenset(("ADD",))
+_INSTRUCTIONS: frozenset[str] = frozenset()
 _FLAGS = frozenset(
     (
         ("ADD", "checksum"),
-        ("ADD", "exclude"),
         ("ADD", "keep-git-dir"),
-        ("ADD", "link"),
-        ("ADD", "unpack"),
         ("FROM", "platform"),
         ("RUN", "device"),
         ("RUN", "mount"),
@@ -28,12 +25,7 @@ _FLAGS = frozenset(
         ("RUN", "security"),
     )
 )
-_HEREDOCS = frozenset(
-    (
-        "ADD",
-        "RUN",
-    )
-)
+_HEREDOCS = frozenset(("RUN",))
 
 
 def refuse_unsupported(buildfile: Buildfile) -> None:

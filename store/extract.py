@@ -1,4 +1,4 @@
-"""A layer's tar -> its table of contents -> a tree.
+"""A layer's tar, or any other -> its table of contents -> a tree.
 
 `read_layer` turns the members of a tar into entries that are safe by construction: relative paths without "..", every
 parent present and a directory, links resolved, one entry a path. `make_tree` then makes exactly these entries, and so
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from store import tarformat, whiteout
 from store.errors import InvalidImage, UnsafePath
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from store.tarformat import Member, Readable
-    from store.view import View
 
 MAX_ENTRIES = 5_000_000
 MAX_DEPTH = 4096  # components of one path
@@ -52,14 +51,34 @@ def clean_path(name: bytes) -> bytes:
     return b"/".join(parts)
 
 
-def read_layer(stream: Readable, below: View) -> list[Entry]:
+class Lower(Protocol):
+    """What a tar is put on."""
+
+    def lookup(self, path: bytes) -> Entry | None:
+        """The row at a path, no link followed; None where there is nothing."""
+        ...
+
+
+def read_layer(stream: Readable, below: Lower) -> list[Entry]:
     """Read a whole tar and return its entries, sorted. `below` is what the lower layers make.
 
     Content is hashed on the way. Parents that the tar leaves out are taken from `below`; where a parent is a symbolic
     link there, the entry goes where the link leads, inside the root. Raises InvalidImage or UnsafePath.
     """
+    return _read(stream, _LayerReader(below))
+
+
+def read_archive(stream: Readable, below: Lower, owner: tuple[int, int] | None) -> list[Entry]:
+    """As `read_layer`, for a tar that is unpacked onto `below` as tar(1) would: it removes nothing by its names.
+
+    A directory where there is a link to one goes where the link leads. Members belong to `owner` if there is one;
+    directories that the tar leaves out do not.
+    """
+    return _read(stream, _ArchiveReader(below, owner))
+
+
+def _read(stream: Readable, layer: _LayerReader) -> list[Entry]:
     reader = tarformat.TarReader(stream)
-    layer = _LayerReader(below)
     for member in reader:
         entry = layer.place(member)
         if entry.kind is Kind.FILE and not entry.hardlink:
@@ -74,7 +93,7 @@ def read_layer(stream: Readable, below: View) -> list[Entry]:
 class _LayerReader:
     """The entries of one layer so far. Whiteouts are kept apart: an entry of the same layer always survives them."""
 
-    def __init__(self, below: View) -> None:
+    def __init__(self, below: Lower) -> None:
         self._below = below
         self._found: dict[bytes, Entry] = {}
         self._removed: set[bytes] = set()
@@ -237,6 +256,44 @@ class _LayerReader:
                 f"entry {show(path)}: hard link to {show(member.linkname)}, which is no file of this layer before it"
             )
         return source._replace(path=path, hardlink=source.hardlink or target)
+
+
+class _ArchiveReader(_LayerReader):
+    """The entries of an archive that is no layer."""
+
+    def __init__(self, below: Lower, owner: tuple[int, int] | None) -> None:
+        super().__init__(below)
+        self._owner = owner
+
+    def place(self, member: Member) -> Entry:
+        path = clean_path(member.name)
+        for part in path.split(b"/"):
+            whiteout.refuse_reserved(part)
+        if member.type == tarformat.DIRECTORY and path and not self._is_directory(path):
+            try:
+                member = member._replace(name=resolve(self._lookup, path))
+            except LinkLoop:
+                raise UnsafePath(f"entry {show(member.name)}: too many levels of symbolic links") from None
+        if self._owner is not None:
+            member = member._replace(uid=self._owner[0], gid=self._owner[1])
+        return super().place(member)
+
+    def add(self, entry: Entry) -> None:
+        before = self._found.get(entry.path)
+        if entry.kind is Kind.DIRECTORY and before is not None and before.kind is not Kind.DIRECTORY:
+            below = self._below.lookup(entry.path)
+            if below is not None and below.kind is Kind.DIRECTORY:
+                # What was in there is gone, and a layer of plain entries cannot say so.
+                raise UnsafePath(
+                    f"entry {show(entry.path)}: a directory of the image, made a file and again a directory"
+                )
+        super().add(entry)
+
+    def _directory(self, path: bytes) -> None:
+        below = None if path in self._found else self._from_below(path)
+        if below is not None and below.kind is not Kind.DIRECTORY:
+            raise UnsafePath(f"entry {show(path)}: is no directory in the image, yet entries lie below it")
+        super()._directory(path)
 
 
 def _repair_links(found: dict[bytes, Entry]) -> Iterable[Entry]:

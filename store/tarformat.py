@@ -247,6 +247,17 @@ def _global(records: dict[str, bytes]) -> Mapping[str, bytes]:
     return {key: value for key, value in records.items() if key in ("uid", "gid", "mtime")}
 
 
+def is_header(block: bytes) -> bool:
+    """Whether bytes are the header of an entry: those of an archive begin with one."""
+    if len(block) != BLOCK or block == _ZEROS:
+        return False
+    try:
+        _checked_header(block)
+    except InvalidImage:
+        return False
+    return True
+
+
 def _checked_header(header: bytes) -> int:
     """Verify the checksum and return the header's size field."""
     try:

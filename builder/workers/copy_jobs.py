@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from builder.archives import Spool
 from builder.contents import LayerPlace, StoredContents, view_of
 from builder.context import ContextTree
 from builder.copyfiles import CopyRequest, Planned, plan_copy
@@ -55,8 +56,8 @@ class CopyFiles:
 
     def run(self) -> Written:
         below = view_of(self.below)
-        with _Source(self) as source:
-            planned = plan_copy(self.request, source.tree, below)
+        with _Source(self) as source, Spool(f"{self.spool}.archives") as spool:
+            planned = plan_copy(self.request, source.tree, below, spool)
             kept = changed(planned, below)
             source.announce(kept)
             written = write_output([item.entry for item in kept], _Sources(kept), self.output)

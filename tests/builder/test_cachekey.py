@@ -41,6 +41,8 @@ WORKDIR = WorkdirStep("/w", "")
         pytest.param(replace(COPY, mode="a+x"), replace(COPY, mode="a+r"), id="mode in symbols"),
         pytest.param(COPY, replace(COPY, exclude=("x",)), id="what is excluded"),
         pytest.param(COPY, replace(COPY, parents=True), id="parents"),
+        pytest.param(COPY, replace(COPY, link=True), id="a layer of its own"),
+        pytest.param(COPY, replace(COPY, unpack=True), id="unpacking"),
         pytest.param(COPY, replace(COPY, inline=(InlineFile("a", ""),)), id="a heredoc"),
         pytest.param(HEREDOC, replace(HEREDOC, inline=(InlineFile("b", "x"),)), id="name of a heredoc"),
         pytest.param(HEREDOC, replace(HEREDOC, inline=(InlineFile("a", "y"),)), id="text of a heredoc"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 _HEREDOC = "heredocs (<<EOF) are not supported yet"
 
 REFUSED: dict[str, tuple[int, int, str]] = {
-    "add-archive": (2, 1, "ADD is not supported yet"),
     "run-cache-mount": (2, 5, "RUN --mount is not supported yet"),
     "run-heredoc": (2, 1, _HEREDOC),
     "run-heredoc-shebang": (2, 1, _HEREDOC),

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.cli import BASE, SCRIPT, Pybuild
+from tests.support.copies import tar_of
+from tests.support.copymodel import Directory, File
 from tests.support.people import forget, make_person
 
 if TYPE_CHECKING:
@@ -25,8 +27,14 @@ COPY --chown=app file /d/file
 WORKDIR /made
 FROM {BASE}
 COPY --from=first / /all/
+COPY --link --exclude=a.tar . /linked/
+COPY --parents --chmod=u=rwX,go=rX ./fi* <<EOF /parents/
+text
+EOF
+ADD a.tar /added
 ENV x=y
 """
+ARCHIVE = tar_of(Directory({"d": Directory({"f": File(b"", 0o600, (3, 4))}, 0o700, (1000, 1000))}))
 CAUSES = {
     "filter": ("a seccomp filter around this process denies namespaces", "--security-opt seccomp=unconfined"),
     "sysctl": ("user.max_user_namespaces is 0", "sysctl -w user.max_user_namespaces=15000"),
@@ -52,12 +60,13 @@ def forbidden(person: Person, how: str) -> Pybuild:
 @pytest.mark.parametrize("how", CAUSES)
 def test_everything_without_run_works_and_gives_the_same_image(somebody: Person, how: str) -> None:
     pybuild = forbidden(somebody, how)
-    context = somebody.context("c", RECIPE, file="content\n")
+    context = somebody.context("c", RECIPE, file="content\n", **{"a.tar": ARCHIVE})
     pybuild("import", somebody.home / "base.tar")
     digest = pybuild("-t", "t", "-o", f"type=oci,dest={somebody.home}/t.tar", context).out
     assert pybuild("-t", "t", context).out == digest
     assert "COPY / /all/" in pybuild("history", "t").out
-    assert "A /all/d/file" in pybuild("history", "--files", "t").out
+    files = pybuild("history", "--files", "t").out
+    assert all(f"A /{path}" in files for path in ("all/d/file", "linked/file", "parents/file", "parents/EOF", "added/d/f"))
     pybuild("export", "t", "-o", f"type=oci,dest={somebody.home}/again.tar")
     pybuild("tag", "t", "u")
     pybuild("rmi", "t")

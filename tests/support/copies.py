@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import tarfile
 from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
+from builder.archives import ArchiveTree
 from builder.copyfiles import CopyRequest, plan_copy
 from builder.copylayer import changed, with_digests
 from store.toc import Entry, Kind, Toc, sort_key
 from store.view import View
-from tests.support.copymodel import Directory, File, Link, flat
+from tests.support.copymodel import Directory, File, Link, below, flat
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
+    from builder.archives import Spool
     from builder.copyfiles import Planned
     from tests.support.copymodel import Copy, Node
 
@@ -110,19 +114,44 @@ def view_of(tree: Directory) -> View:
 
 
 def request(copy: Copy) -> CopyRequest:
-    return CopyRequest(copy.sources, copy.dest, copy.owner, copy.mode, copy.exclude, copy.parents)
+    return CopyRequest(
+        copy.sources, copy.dest, copy.owner, copy.mode, copy.exclude, copy.parents, unpack=bool(copy.archives)
+    )
 
 
-def planned(copy: Copy, source: Directory, image: Directory) -> list[Planned]:
+def planned(copy: Copy, source: Directory, image: Directory, spool: Spool | None = None) -> list[Planned]:
     """The real plan of a copy, with content digests."""
     tree = MemoryTree(source)
-    return with_digests(plan_copy(request(copy), tree, view_of(image)))
+    return with_digests(plan_copy(request(copy), tree, view_of(image), spool))
 
 
 def layer_of(copy: Copy, source: Directory, image: Directory) -> list[Planned]:
     """What the layer of a copy holds."""
     tree, below = MemoryTree(source), view_of(image)
     return with_digests(changed(plan_copy(request(copy), tree, below), below))
+
+
+def tar_of(tree: Directory) -> bytes:
+    """An archive of a tree, each directory before what is in it; of names of one file the later ones are hard links."""
+    out = io.BytesIO()
+    first: dict[object, str] = {}
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path, node in below(tree):
+            info = tarfile.TarInfo("/".join(path))
+            info.uid, info.gid = node.owner
+            info.mtime = node.mtime
+            match node:
+                case File() if node.inode is not None and node.inode in first:
+                    info.type, info.linkname = tarfile.LNKTYPE, first[node.inode]
+                case File():
+                    first[node.inode] = info.name
+                    info.mode, info.size = node.mode, len(node.content)
+                case Link():
+                    info.type, info.linkname = tarfile.SYMTYPE, node.target
+                case Directory():
+                    info.type, info.mode = tarfile.DIRTYPE, node.mode
+            tar.addfile(info, io.BytesIO(node.content) if info.type == tarfile.REGTYPE else None)
+    return out.getvalue()
 
 
 def row(entry: Entry, content: bytes) -> tuple[object, ...]:
@@ -141,8 +170,13 @@ def afterwards(items: list[Planned], source: Directory, image: Directory) -> dic
     """The image with planned entries put into it, as the model's `flat` writes it."""
     content = {path.encode(): node.content for path, node in nodes(source) if isinstance(node, File)}
     result = flat(image)
-    for entry, origin, _ in items:
+    for entry, origin, tree in items:
         data = content.get(origin.path, b"") if origin is not None else b""
+        if isinstance(tree, ArchiveTree) and origin is not None and entry.kind is Kind.FILE:
+            data = b"".join(tree.chunks(origin))
+        if entry.kind is not Kind.DIRECTORY:
+            gone = f"{entry.path.decode()}/"
+            result = {path: row_ for path, row_ in result.items() if not path.startswith(gone)}
         if entry.kind is Kind.FILE:
             assert entry.sha256 == hashlib.sha256(data).digest()
         result[entry.path.decode()] = row(entry, data)

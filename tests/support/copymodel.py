@@ -69,6 +69,7 @@ class Copy:
     mode: int | str | None = None
     exclude: tuple[str, ...] = ()
     parents: bool = False
+    archives: tuple[tuple[bytes, Directory], ...] = ()  # of ADD: what is in a file with this content
 
     def apply(self, source: Directory, image: Directory) -> Directory:
         """The image afterwards. Raises Refused; the image that was given stays as it is."""
@@ -78,11 +79,17 @@ class Copy:
         if None in kinds:
             raise Refused("a source does not exist")
         dest, is_directory = self.destination(image)
-        if not is_directory and sum(not isinstance(kind, Directory) for kind in kinds) > 1:
+        archives = [self.archive(node) for node in kinds]
+        files = [n for n, a in zip(kinds, archives, strict=True) if a is None and not isinstance(n, Directory)]
+        if not is_directory and len(files) > 1:
             raise Refused("several files onto one name")
-        for (path, include), node in zip(found, kinds, strict=True):
+        before, gone = copying.deepcopy(image), set()
+        for (path, include), node, archive in zip(found, kinds, archives, strict=True):
             if isinstance(node, Directory):
                 self.put_contents(image, dest, node, include)
+                continue
+            if archive is not None:
+                gone |= {place for place in self.unpack(image, archive, gone) if isinstance(get(before, place), Directory)}
                 continue
             inside = is_directory or isinstance(get(image, dest), Directory)
             target = (*dest, path[-1]) if inside else dest
@@ -90,6 +97,46 @@ class Copy:
             assert node is not None
             self.put(image, target, node)
         return image
+
+    def archive(self, node: Node | None) -> Directory | None:
+        """What is in a file that is an archive."""
+        return next((tree for data, tree in self.archives if isinstance(node, File) and node.content == data), None)
+
+    def unpack(self, image: Directory, archive: Directory, before: set[Path]) -> set[Path]:
+        """Into the destination as a directory, wherever links lead there, and as if that were the root.
+
+        Entries replace what is in their way; a directory goes where a link at its place leads. Nothing but --chown
+        changes them, and directories that the archive leaves out are 0755 of root. The answer are the places of directories
+        that are something else now: those cannot become directories again, nor can those of an archive before.
+        """
+        start = copying.deepcopy(image)
+        dest = follow(image, tuple(part for part in self.dest.split("/") if part))
+        self.make_parents(image, (*dest, "x"))
+        root = get(image, dest)
+        assert isinstance(root, Directory)
+        gone = set(before)
+        for path, node in below(archive):
+            place = follow(root, path) if isinstance(node, Directory) else (*follow(root, path[:-1]), path[-1])
+            if not place:
+                continue
+            here = root
+            for name in place[:-1]:
+                above = here.names.setdefault(name, Directory({}, 0o755, (0, 0), ANY_TIME))
+                if not isinstance(above, Directory):
+                    raise Refused("a parent is no directory")
+                here = above
+            at = here.names.get(place[-1])
+            owner = self.owner if self.owner is not None else node.owner
+            if isinstance(node, Directory):
+                if (*dest, *place) in gone and not isinstance(at, Directory):
+                    raise Refused("a directory of the image, made a file and again a directory")
+                names = at.names if isinstance(at, Directory) else {}
+                here.names[place[-1]] = Directory(names, node.mode, owner, node.mtime)
+            else:
+                if isinstance(at, Directory) and isinstance(get(start, (*dest, *place)), Directory):
+                    gone.add((*dest, *place))
+                here.names[place[-1]] = replace(node, owner=owner)
+        return gone
 
     def found(self, source: Directory, text: str) -> list[tuple[Path, str]]:
         """The paths that a source stands for, each with the pattern of what is wanted below it; none is everything.

@@ -29,12 +29,12 @@ class Person:
     def pybuild(self, **environment: str) -> Pybuild:
         return Pybuild(self.home / "store", environment, (*self.prefix, SCRIPT))
 
-    def context(self, name: str, recipe: str, **files: str) -> Path:
+    def context(self, name: str, recipe: str, **files: str | bytes) -> Path:
         """A context that everybody may read, with fixed times."""
         directory = self.home / name
         directory.mkdir(mode=0o755)
         for path, text in {"Buildfile": recipe, **files}.items():
-            (directory / path).write_text(text)
+            (directory / path).write_bytes(text if isinstance(text, bytes) else text.encode())
             (directory / path).chmod(0o644)
             os.utime(directory / path, (1_600_000_000, 1_600_000_000))
         return directory
