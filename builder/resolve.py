@@ -166,9 +166,10 @@ def _resolve_stage(
     elif parent is not None:
         texts = tuple(i.trigger for i in buildfile.stages[parent].instructions if isinstance(i, Onbuild))
     triggers = _triggers(texts, name, word.span, read_trigger)
+    places = _Places(buildfile, stage, scope, images)
     with trigger_located(word.span, name):
-        sources = _sources(buildfile, stage, triggers, images)
-    sources |= _sources(buildfile, stage, stage.instructions, images)
+        sources = places.sources(triggers, "\\")
+    sources |= places.sources(stage.instructions, buildfile.escape)
     return ResolvedStage(stage, image, name, parent, triggers, sources)
 
 
@@ -217,36 +218,53 @@ def _image(images: ImageSource, name: str, span: Span) -> Image:
         raise PlanError(f"{about}{error}", span=span, hint=error.hint) from error
 
 
-def _sources(
-    buildfile: Buildfile, stage: Stage, instructions: Sequence[Instruction], images: ImageSource
-) -> dict[str, int | Image]:
-    found: dict[str, int | Image] = {}
-    for instruction in instructions:
-        if isinstance(instruction, Copy) and instruction.from_ is not None:
-            word = instruction.from_
-            found[word.text] = _source(buildfile, stage, word.text, word.span, images)
-    return found
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """What the instructions of a stage may copy from."""
 
+    buildfile: Buildfile
+    stage: Stage
+    scope: Mapping[str, str]  # the ARGs before the first FROM
+    images: ImageSource
 
-def _source(buildfile: Buildfile, stage: Stage, name: str, span: Span, images: ImageSource) -> int | Image:
-    """What COPY --from means: a stage that comes before, by name or by number counted from 0, else an image."""
-    if "$" in name:
-        raise PlanError(
-            "COPY --from cannot use variables", span=span, hint="name the stage, and use the variable in its FROM"
-        )
-    if (number := _index(name)) is not None:
-        if number < stage.index:
-            return number
-        raise PlanError(f"COPY --from={name}: there is no stage {name} before this one", span=span)
-    before = _stage_before(buildfile, stage, name)
-    if before is not None:
-        return before
-    if any(other.name == name.lower() for other in buildfile.stages):
-        raise PlanError(f"COPY --from={name}: stage {name} does not come before this one", span=span)
-    try:
-        return _image(images, name, span)
-    except PlanError as error:
-        similar = suggest(name.lower(), [other.name for other in buildfile.stages[: stage.index] if other.name])
-        if similar:
-            error.hint = f"did you mean the stage {similar}?"
-        raise
+    def sources(self, instructions: Sequence[Instruction], escape: str) -> dict[str, int | Image]:
+        """Each COPY --from, as it is written, and what it means."""
+        found: dict[str, int | Image] = {}
+        for instruction in instructions:
+            if isinstance(instruction, Copy) and instruction.from_ is not None:
+                word = instruction.from_
+                found[word.text] = self._source(self._name(word, escape), word.span)
+        return found
+
+    def _name(self, word: Word, escape: str) -> str:
+        """The name with its variables replaced, as in a FROM: what a stage is made of is known before it is planned."""
+        if "$" not in word.text:
+            return word.text
+        name = expand_word(word, self.scope, escape)
+        if not name:
+            raise PlanError(
+                f"COPY --from={word.text}: the name is empty",
+                span=word.span,
+                hint="only ARGs before the first FROM count here; give it a default, or use --build-arg",
+            )
+        return name
+
+    def _source(self, name: str, span: Span) -> int | Image:
+        """What COPY --from means: a stage that comes before, by name or by number counted from 0, else an image."""
+        stages, stage = self.buildfile.stages, self.stage
+        if (number := _index(name)) is not None:
+            if number < stage.index:
+                return number
+            raise PlanError(f"COPY --from={name}: there is no stage {name} before this one", span=span)
+        before = _stage_before(self.buildfile, stage, name)
+        if before is not None:
+            return before
+        if any(other.name == name.lower() for other in stages):
+            raise PlanError(f"COPY --from={name}: stage {name} does not come before this one", span=span)
+        try:
+            return _image(self.images, name, span)
+        except PlanError as error:
+            similar = suggest(name.lower(), [other.name for other in stages[: stage.index] if other.name])
+            if similar:
+                error.hint = f"did you mean the stage {similar}?"
+            raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from builder.errors import PlanError
-from tests.support.recipes import Images, image, refusal, resolved
+from tests.support.recipes import Images, image, planned, refusal, resolved
 
 THREE = """\
 FROM base AS one
@@ -157,3 +157,48 @@ def test_odd_digits_are_no_stage_number(number: str) -> None:
 
 def test_mistakes_in_the_words_of_an_unused_stage_are_not_seen() -> None:
     resolved("FROM ${X?} AS unused\nCOPY --from=9 / /\nFROM base")
+
+
+FROM_ARG = """\
+ARG WHERE=one
+FROM base AS one
+RUN a
+FROM base AS two
+RUN b
+FROM base
+ARG LOCAL=one
+COPY --from=$WHERE /x /x
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "args", "stages"),
+    [
+        pytest.param(FROM_ARG, {}, [0, 2], id="E25 a default"),
+        pytest.param(FROM_ARG, {"WHERE": "two"}, [1, 2], id="E25 a build-arg"),
+        pytest.param(FROM_ARG, {"WHERE": "1"}, [1, 2], id="E25 a number"),
+        pytest.param(FROM_ARG, {"WHERE": "base"}, [2], id="E25 an image"),
+        pytest.param(FROM_ARG.replace("$WHERE", "${WHERE%e}e"), {}, [0, 2], id="E25 a modifier"),
+        pytest.param(FROM_ARG.replace("$WHERE", "${LOCAL:-two}"), {}, [1, 2], id="E25 an ARG of the stage does not count"),
+    ],
+)
+def test_what_is_copied_from_can_be_a_variable(text: str, args: dict[str, str], stages: list[int]) -> None:
+    assert needed(text, build_args=args) == stages
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("$LOCAL", "8:13 COPY --from=$LOCAL: the name is empty"),
+        ("${WHERE?}${NONE?}", "8:13 "),
+        ("${TARGETOS}s", "8:13 linuxs: not in the store"),
+    ],
+)
+def test_a_variable_that_leads_nowhere_is_told_where_it_stands(source: str, message: str) -> None:
+    assert refusal(FROM_ARG.replace("$WHERE", source)).startswith(message)
+
+
+def test_a_plan_reads_what_the_variable_says() -> None:
+    plan = planned(FROM_ARG, build_args={"WHERE": "two"})
+    last = plan.nodes[plan.image.node or 0]
+    assert [plan.nodes[source or 0].text for source in last.sources] == ["RUN b"]

@@ -20,7 +20,6 @@ ELSEWHERE: dict[int, str] = {
     22: "ARGs about platforms: conformance/cases/arg-platform",
     23: "the order of ENV: builder/test_state.py",
     24: "the default PATH: conformance/cases/env-path-default",
-    25: "COPY --from a stage: conformance/cases/copy-from-forward-fails builder/test_resolve.py",
     26: "stages that nobody needs: conformance/cases/stage-unused-skipped",
     28: "mount points leave nothing: conformance/cases/run-no-stubs builder/test_scaffold.py",
     32: "USER of a RUN: conformance/cases/run-unknown-user-fails builder/test_users.py",
