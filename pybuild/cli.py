@@ -11,6 +11,7 @@ import click
 
 from pybuild import __version__
 from pybuild.arguments import normalise
+from pybuild.commands import VERBS, verb
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -35,6 +36,12 @@ class DefaultGroup(click.Group):
         if args and self.get_command(ctx, args[0]) is None:
             args = ["build", *args]
         return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return verb(cmd_name)
 
 
 def default_root() -> str:
@@ -76,15 +83,10 @@ def cli(ctx: click.Context, root: str | None, tls_verify: bool, debug: bool) -> 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status."""
-    from pybuild import commands
-
-    for command in commands.ALL:
-        cli.add_command(command)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if (
-            number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
-        ):  # else nohup was asked to see to it
-            signal.signal(number, _terminate)
+        if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue  # nohup was asked to see to it
+        signal.signal(number, _terminate)
     try:
         return int(cli.main(normalise(arguments), prog_name="pybuild", standalone_mode=False) or 0)
     except click.UsageError as error:

@@ -1,12 +1,33 @@
-"""All verbs."""
+"""The verbs, and where each is: a verb does not wait for what others import."""
 
 from __future__ import annotations
 
-from pybuild.build_command import build
-from pybuild.doctor_command import doctor
-from pybuild.history_command import history
-from pybuild.image_commands import export, images, import_, inspect, rmi, tag
-from pybuild.pull_command import pull
-from pybuild.store_commands import fsck, reset
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-ALL = (build, images, tag, rmi, inspect, history, export, import_, pull, fsck, reset, doctor)
+if TYPE_CHECKING:
+    import click
+
+VERBS = {
+    "build": "build_command",
+    "images": "image_commands",
+    "tag": "image_commands",
+    "rmi": "image_commands",
+    "inspect": "image_commands",
+    "history": "history_command",
+    "export": "image_commands",
+    "import": "image_commands",
+    "pull": "pull_command",
+    "fsck": "store_commands",
+    "reset": "store_commands",
+    "doctor": "doctor_command",
+}
+
+
+def verb(name: str) -> click.Command | None:
+    """The command of that name."""
+    module = VERBS.get(name)
+    if module is None:
+        return None
+    found: click.Command = getattr(import_module(f"pybuild.{module}"), "import_" if name == "import" else name)
+    return found

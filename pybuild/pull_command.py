@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from builder.pull import pull as run_pull
+from builder.pull import registry_access
 from builder.workers.pool import Pool
 from pybuild.arguments import tls_verified
 from pybuild.progress import progress_for
@@ -24,10 +26,6 @@ from store.store import Store
 @click.pass_context
 def pull(ctx: click.Context, names: tuple[str, ...], tls_verify: bool | None, quiet: bool) -> int:
     """Fetch the images NAMES for this machine's platform; their digests go to standard output."""
-    # Other verbs should not wait for what this one imports.
-    from builder.pull import pull as run_pull
-    from builder.pull import registry_access
-
     references = [Reference.parse(name).with_default_tag() for name in names]
     access = registry_access(os.environ, tls_verify=tls_verified(ctx, tls_verify))
     display = progress_for("quiet" if quiet else "plain")
