@@ -33,7 +33,7 @@ from store.changeset import LayerBlob
 from store.compression import Compression
 from store.errors import NotFound
 from store.files import open_in_root, read_regular
-from store.intake import COMPRESSIONS
+from store.layertypes import COMPRESSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

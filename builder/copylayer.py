@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from builder.copyfiles import Planned
-from store.layers import KEPT_XATTR
+from store.layers import same_row
 from store.toc import Entry, Kind, parent_of, sort_key
 
 if TYPE_CHECKING:
@@ -76,24 +76,8 @@ def _relinked(items: list[Planned]) -> list[Planned]:
 
 def _same(item: Planned, before: Entry | None) -> bool:
     entry = item.entry
-    if before is None or before.kind is not entry.kind:
+    if before is None or not same_row(entry, before):
         return False
-    kept = tuple(pair for pair in before.xattrs if pair[0] == KEPT_XATTR)
-    if (entry.uid, entry.gid, entry.xattrs) != (before.uid, before.gid, kept):
-        return False
-    match entry.kind:
-        case Kind.DIRECTORY:
-            return entry.mode == before.mode
-        case Kind.SYMLINK:
-            return (entry.mtime, entry.link) == (before.mtime, before.link)
-        case _:
-            if (entry.mode, entry.mtime, entry.size, entry.rdev) != (
-                before.mode,
-                before.mtime,
-                before.size,
-                before.rdev,
-            ):
-                return False
     if entry.kind is not Kind.FILE or not entry.size:
         return True
     return (entry.sha256 or _digest(item)) == before.sha256

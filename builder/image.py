@@ -11,20 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.history import COMMENT
-from store.compression import Compression
 from store.digest import Digest
+from store.layertypes import LAYER_TYPES
 from store.spec import Descriptor, History, ImageConfig, Manifest, MediaType, format_time, normalise_history
 
 if TYPE_CHECKING:
     from builder.options import BuildOptions
     from builder.plan import PlannedStage
     from store.changeset import LayerBlob
-
-_MEDIA_TYPES = {
-    Compression.UNCOMPRESSED: MediaType.OCI_LAYER,
-    Compression.GZIP: MediaType.OCI_LAYER_GZIP,
-    Compression.ZSTD: MediaType.OCI_LAYER_ZSTD,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +41,7 @@ def assemble(
     config_bytes = config.to_bytes()
     manifest = Manifest(
         config=Descriptor(MediaType.OCI_CONFIG, Digest.of(config_bytes), len(config_bytes)),
-        layers=tuple(Descriptor(_MEDIA_TYPES[layer.compression], layer.digest, layer.size) for layer in layers),
+        layers=tuple(Descriptor(LAYER_TYPES[layer.compression], layer.digest, layer.size) for layer in layers),
         media_type=MediaType.OCI_MANIFEST,
     )
     return BuiltImage(manifest.to_bytes(), config_bytes)

@@ -13,7 +13,7 @@ from builder.errors import BuildError
 from builder.events import Exported, Note
 from store.compression import Compression
 from store.flatten import publish_rootfs
-from store.intake import COMPRESSIONS, LAYER_TYPES
+from store.layertypes import COMPRESSIONS, LAYER_TYPES
 from store.layout_output import publish_archive, publish_directory
 from store.local_output import write_local
 from store.publish import STDOUT

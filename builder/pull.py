@@ -17,7 +17,7 @@ from builder.workers.registry_jobs import FetchBlob, FetchManifest, RegistryAcce
 from store.changeset import LayerBlob
 from store.digest import Digest
 from store.errors import InvalidImage
-from store.intake import COMPRESSIONS
+from store.layertypes import COMPRESSIONS
 from store.spec import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, ImageConfig, Manifest, chain_id, check_image
 
 if TYPE_CHECKING:

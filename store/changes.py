@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from store.errors import InvalidImage
 from store.files import chunks_of
 from store.ids import MappedIds
-from store.layers import KEPT_XATTR
+from store.layers import KEPT_XATTR, same_row
 from store.tarformat import show
 from store.toc import Entry, Kind, parent_of, sort_key
 from store.trees import OPAQUE, open_directory
@@ -85,7 +85,7 @@ class _Changes:
     def entries(self) -> list[Entry]:
         before = self._below.lookup(b"")
         root = self._row(b"", os.fstat(self._upper), {}, before)
-        if not self._same(root, before):
+        if not same_row(root, before):
             self._kept[b""] = root
         pending = [(b"", False)]
         while pending:
@@ -128,7 +128,7 @@ class _Changes:
 
     def _judge(self, row: Entry, before: Entry | None, status: os.stat_result) -> None:
         """Keep a row unless the one below is the same."""
-        if before is not None and self._same(row, before):
+        if before is not None and same_row(row, before):
             if row.kind is not Kind.FILE or not row.size or self._digest(row.path) == before.sha256:
                 return
         self._kept[row.path] = row
@@ -169,24 +169,6 @@ class _Changes:
             return False
         # Nothing but files and directories can carry the mark; what agrees in all else was not made anew.
         return (kind, target, status.st_mtime_ns // 1_000_000_000) == (before.kind, before.link, before.mtime)
-
-    @staticmethod
-    def _same(row: Entry, before: Entry | None) -> bool:
-        """Whether two rows agree in all but content; directories also in all but time."""
-        if before is None or row.kind is not before.kind:
-            return False
-        kept = tuple(pair for pair in before.xattrs if pair[0] == KEPT_XATTR)
-        same = (row.uid, row.gid, row.xattrs) == (before.uid, before.gid, kept)
-        if row.kind is Kind.SYMLINK:
-            return same and (row.mtime, row.link) == (before.mtime, before.link)
-        if row.kind is Kind.DIRECTORY:
-            return same and row.mode == before.mode
-        return same and (row.mode, row.mtime, row.size, row.rdev) == (
-            before.mode,
-            before.mtime,
-            before.size,
-            before.rdev,
-        )
 
     def _link(self, rows: list[Entry]) -> Iterator[Entry]:
         first: dict[tuple[int, int], bytes] = {}

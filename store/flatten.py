@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from store import tarformat
 from store.compression import Expander
 from store.errors import InvalidImage
-from store.intake import COMPRESSIONS
+from store.layertypes import COMPRESSIONS
 from store.publish import replacing
 from store.toc import Entry, Kind
 from store.view import ROOT, View

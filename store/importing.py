@@ -18,7 +18,8 @@ from store.docker_archive import saved_offers, take_saved_image
 from store.errors import InvalidImage, NameNeeded
 from store.files import no_space
 from store.forms import Form, form_of
-from store.intake import LAYER_TYPES, LayerStack, take_image
+from store.intake import LayerStack, take_image
+from store.layertypes import LAYER_TYPES
 from store.layout import LAYOUT, LayoutBlobs, layout_offers, manifest_of
 from store.members import ArchiveMembers, DirectoryMembers
 from store.offers import choose

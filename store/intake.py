@@ -16,6 +16,7 @@ from store.digest import Digest
 from store.errors import DigestMismatch, InvalidImage, StoreError
 from store.extract import read_layer
 from store.files import no_space
+from store.layertypes import COMPRESSIONS
 from store.outer import Peeked, without_outer
 from store.spec import (
     CONFIG_LIMIT,
@@ -23,7 +24,6 @@ from store.spec import (
     Descriptor,
     ImageConfig,
     Manifest,
-    MediaType,
     chain_id,
     check_image,
 )
@@ -36,19 +36,6 @@ if TYPE_CHECKING:
     from store.store import Store
     from store.tarformat import Readable
     from store.toc import Entry, Toc
-
-COMPRESSIONS = {
-    MediaType.OCI_LAYER: Compression.UNCOMPRESSED,
-    MediaType.OCI_LAYER_GZIP: Compression.GZIP,
-    MediaType.OCI_LAYER_ZSTD: Compression.ZSTD,
-    MediaType.DOCKER_LAYER: Compression.UNCOMPRESSED,
-    MediaType.DOCKER_LAYER_GZIP: Compression.GZIP,
-}
-LAYER_TYPES = {
-    Compression.UNCOMPRESSED: MediaType.OCI_LAYER,
-    Compression.GZIP: MediaType.OCI_LAYER_GZIP,
-    Compression.ZSTD: MediaType.OCI_LAYER_ZSTD,
-}
 
 
 class BlobSource(Protocol):

@@ -38,6 +38,23 @@ _TYPES = {
 }
 
 
+def same_row(row: Entry, before: Entry | None) -> bool:
+    """Whether a row says what the one below it says, in all but content; of directories time counts for nothing.
+
+    What is the same is left out of a layer, whoever made it.
+    """
+    if before is None or row.kind is not before.kind:
+        return False
+    kept = tuple(pair for pair in before.xattrs if pair[0] == KEPT_XATTR)
+    if (row.uid, row.gid, row.xattrs) != (before.uid, before.gid, kept):
+        return False
+    if row.kind is Kind.SYMLINK:
+        return (row.mtime, row.link) == (before.mtime, before.link)
+    if row.kind is Kind.DIRECTORY:
+        return row.mode == before.mode
+    return (row.mode, row.mtime, row.size, row.rdev) == (before.mode, before.mtime, before.size, before.rdev)
+
+
 class Content(Protocol):
     """Where the bytes of files come from."""
 

@@ -1,0 +1,19 @@
+"""The media types of layers, and the compression that each stands for."""
+
+from __future__ import annotations
+
+from store.compression import Compression
+from store.spec import MediaType
+
+COMPRESSIONS = {
+    MediaType.OCI_LAYER: Compression.UNCOMPRESSED,
+    MediaType.OCI_LAYER_GZIP: Compression.GZIP,
+    MediaType.OCI_LAYER_ZSTD: Compression.ZSTD,
+    MediaType.DOCKER_LAYER: Compression.UNCOMPRESSED,
+    MediaType.DOCKER_LAYER_GZIP: Compression.GZIP,
+}
+LAYER_TYPES = {  # of the layers that are written here
+    Compression.UNCOMPRESSED: MediaType.OCI_LAYER,
+    Compression.GZIP: MediaType.OCI_LAYER_GZIP,
+    Compression.ZSTD: MediaType.OCI_LAYER_ZSTD,
+}
