@@ -7,65 +7,26 @@ its bytes wait in a spool until the layer asks for them, in an order of its own.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from builder.errors import CopyError
 from store.compression import Compression, Expander
 from store.errors import InvalidImage
 from store.extract import read_archive
-from store.outer import Peeked, is_packed, without_outer
+from store.outer import is_packed, without_outer
+from store.streams import Peeked, Prefixed, Tee
 from store.tarformat import BLOCK, is_header, show
 from store.toc import Entry, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
-    from typing import BinaryIO
 
     from builder.filetree import FileTree
+    from builder.spool import Spool
     from store.extract import Lower
     from store.tarformat import Readable
 
-_CHUNK = 1 << 20
 _SHORT, _SLOW = 64, 64  # bytes of a short piece, and how many of them
-
-
-class Spool:
-    """A file without a name for the expanded bytes of archives, made when the first one comes. A context manager."""
-
-    def __init__(self, path: str) -> None:
-        """`path` is a free one, on the disk of the store."""
-        self._path = path
-        self._file: BinaryIO | None = None
-        self.size = 0
-
-    def write(self, data: bytes) -> None:
-        """Append. Raises OSError when the disk refuses."""
-        if self._file is None:
-            self._file = open(self._path, "x+b", buffering=0)
-            os.unlink(self._path)
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
-        self.size += len(data)
-
-    def chunks(self, offset: int, size: int) -> Iterator[bytes]:
-        """A range of what was written."""
-        assert self._file is not None or not size
-        while size and self._file is not None:
-            data = os.pread(self._file.fileno(), min(size, _CHUNK), offset)
-            if not data:
-                raise InvalidImage("the spool of an archive is shorter than its files")
-            offset += len(data)
-            size -= len(data)
-            yield data
-
-    def __enter__(self) -> Spool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
 
 
 class ArchiveTree:
@@ -109,7 +70,7 @@ def open_archive(tree: FileTree, row: Entry) -> Readable | None:
             head += data
     except InvalidImage:
         return None
-    return _Behind(head, stream) if is_header(head) else None
+    return Prefixed(head, stream) if is_header(head) else None
 
 
 def read_tree(
@@ -121,7 +82,7 @@ def read_tree(
     """
     start = spool.size if spool is not None else 0
     try:
-        rows = read_archive(stream if spool is None else _Tee(stream, spool), below, owner)
+        rows = read_archive(stream if spool is None else Tee(stream, spool.write), below, owner)
     except InvalidImage as error:
         raise CopyError(
             f"cannot unpack {show(name)}: {error}", hint="--unpack=false copies the file as it is"
@@ -147,30 +108,3 @@ class _Chunks:
         piece = self._data[self._at : self._at + size]
         self._at += len(piece)
         return piece
-
-
-class _Behind:
-    """A readable with bytes in front of another one."""
-
-    def __init__(self, head: bytes, stream: Readable) -> None:
-        self._head = head
-        self._stream = stream
-
-    def read(self, size: int, /) -> bytes:
-        if self._head:
-            data, self._head = self._head[:size], self._head[size:]
-            return data
-        return self._stream.read(size)
-
-
-class _Tee:
-    """A readable whose bytes are kept in a spool as they are read."""
-
-    def __init__(self, stream: Readable, spool: Spool) -> None:
-        self._stream = stream
-        self._spool = spool
-
-    def read(self, size: int, /) -> bytes:
-        data = self._stream.read(size)
-        self._spool.write(data)
-        return data

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
+from builder.spool import Spool
 from store.blobs import VerifyingReader
 from store.changes import TreeContent
 from store.compression import Compression, Expander
@@ -87,8 +88,7 @@ class StoredContents:
     def __init__(self, layers: Sequence[LayerPlace], spool: str) -> None:
         """`spool` is a free path, used only if a tar has to be read."""
         self._layers = layers
-        self._spool_path = spool
-        self._spool: BinaryIO | None = None
+        self._spool = Spool(spool)
         self._spooled: dict[tuple[int, int], int] = {}  # (layer, offset in its tar) -> offset in the spool
         self._trees: dict[int, int] = {}
 
@@ -111,21 +111,11 @@ class StoredContents:
             return
         if (layer, entry.offset) not in self._spooled:
             self.announce([(layer, entry)])
-        if self._spool is None:
-            return
-        start, left = self._spooled[(layer, entry.offset)], entry.size
-        while left:
-            data = os.pread(self._spool.fileno(), min(left, _CHUNK), start)
-            if not data:
-                raise InvalidImage("the spool of a layer is shorter than its files")
-            left -= len(data)
-            start += len(data)
-            yield data
+        if entry.size:
+            yield from self._spool.chunks(self._spooled[(layer, entry.offset)], entry.size)
 
     def close(self) -> None:
-        if self._spool is not None:
-            self._spool.close()
-            os.unlink(self._spool_path)
+        self._spool.close()
         for fd in self._trees.values():
             os.close(fd)
 
@@ -139,13 +129,10 @@ class StoredContents:
         blob = self._layers[layer].blob
         if blob is None:
             raise InvalidImage(f"changeset {self._layers[layer].changeset} has neither a tree nor a tar")
-        if self._spool is None:
-            self._spool = open(self._spool_path, "x+b")
         tar = blob.open()
         position = 0
-        end = self._spool.seek(0, os.SEEK_END)
         for entry in entries:
-            self._spooled[(layer, entry.offset)] = end
+            self._spooled[(layer, entry.offset)] = self._spool.size
             for wanted, keep in ((entry.offset - position, False), (entry.size, True)):
                 while wanted:
                     data = tar.read(min(wanted, _CHUNK))
@@ -155,6 +142,4 @@ class StoredContents:
                     if keep:
                         self._spool.write(data)
             position = entry.offset + entry.size
-            end += entry.size
         tar.diff_id()  # to the end: only there the digest is checked
-        self._spool.flush()

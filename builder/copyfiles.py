@@ -24,8 +24,8 @@ from store.whiteout import refuse_reserved
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from builder.archives import Spool
     from builder.filetree import FileTree
+    from builder.spool import Spool
     from store.tarformat import Readable
     from store.view import View
 

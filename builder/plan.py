@@ -102,7 +102,6 @@ class PlannedStage:
     state: StageState
     base: Image | None
     history: tuple[Line, ...]
-    totals: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ from parser import (
     expand_words,
     parse_ports,
     valid_signal,
-)  # fmt: skip
+)
 from store.spec import ExecConfig
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class _Planner:
         self._trigger_of, self._escape = None, self._resolved.buildfile.escape
         for instruction in resolved.stage.instructions:
             self._instruction(instruction)
-        self.stages[index] = PlannedStage(self._node, self._state, base, tuple(self._history), self._number)
+        self.stages[index] = PlannedStage(self._node, self._state, base, tuple(self._history))
 
     def _add(self, step: Step, span: Span, text: str, sources: tuple[int | None, ...], *, counts: bool = True) -> None:
         self._number += counts
@@ -212,10 +212,11 @@ class _Planner:
             )
         path = self._state.absolute(path)
         self._state = replace(self._state, config=replace(self._state.config, working_dir=path))
-        if path != "/":
-            step = WorkdirStep(path, self._state.config.user)
-            self._add(step, self._trigger_of or instruction.span, instruction.text, ())
-        self._remember(f"WORKDIR {path}", layer=path != "/")
+        line = f"WORKDIR {path}"
+        if path == "/":
+            self._remember(line)
+        else:
+            self._layer(Planned(WorkdirStep(path, self._state.config.user), (), line), instruction)
 
     def _arg(self, instruction: Arg) -> None:
         texts = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from store.records import KeyKind
 from store.spec import chain_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from builder.events import Event
     from builder.options import BuildOptions
@@ -43,6 +44,16 @@ class Result:
 _NOTHING = Result(cachekey.SCRATCH, None, 0)
 
 
+@contextmanager
+def _placed(node: Node) -> Iterator[None]:
+    """Errors about a step are told at its place in the recipe."""
+    try:
+        yield
+    except BuildError as error:
+        error.span = error.span or node.span
+        raise
+
+
 class Solver:
     """Solves one plan against one store."""
 
@@ -57,6 +68,9 @@ class Solver:
         self._results: dict[int, Result] = {}
         self._canonical: dict[int, str] = {}  # the keys that later steps build theirs from, as far as they are known
         self._used: list[Record] = []
+        self._totals: dict[str, int] = {}  # stage -> how many steps it has
+        for node in plan.nodes:
+            self._totals[node.stage] = max(node.number, self._totals.get(node.stage, 0))
 
     def solve(self) -> Mapping[int, Result]:
         """The results of the nodes that were needed, by node id. Raises BuildError, StoreError."""
@@ -145,7 +159,7 @@ class Solver:
             source = self._result(node.sources[0]) if node.step.from_stage else None
             if node.step.from_stage and source is None:
                 return None
-            content = self._steps.content(node, parent.snapshot, source.snapshot if source else None)
+            content = self._content(node, parent.snapshot, source)
             record = self._store.records.find(self._content_key(node, node.step, content).digest, parent.snapshot)
             if record is not None:
                 if not node.step.reads_context:
@@ -163,7 +177,7 @@ class Solver:
             source = self._result(node.sources[0]) if step.from_stage else None
             if step.from_stage and source is None:
                 return None
-            content = self._steps.content(node, None, source.snapshot if source else None)
+            content = self._content(node, None, source)
             record = records.find_anywhere(cachekey.link_key(step, self._options.platform, content).digest)
         if record is None:
             return None
@@ -177,6 +191,10 @@ class Solver:
             inputs = records.inputs(record)
             here = records.add(keys, snapshot, parent.snapshot, record.canonical, inputs, record.created)
         return replace(self._served(here), canonical=stacked)
+
+    def _content(self, node: Node, parent: int | None, source: Result | None) -> str:
+        with _placed(node):
+            return self._steps.content(node, parent, source.snapshot if source else None)
 
     def _served(self, record: Record) -> Result:
         self._used.append(record)
@@ -210,14 +228,10 @@ class Solver:
         parent = self._result(node.parent)
         sources = [self._result(source) for source in node.sources]
         assert parent is not None
-        try:
+        with _placed(node):
             made = self._steps.make(
                 node, parent.snapshot, [source.snapshot for source in sources if source], self._ref(node)
             )
-        except BuildError as error:
-            if error.span is None:
-                error.span = node.span
-            raise
         self._know(node, self._record(node, parent, made))
         self._finished(node, cached=False, seconds=time.monotonic() - begun)
 
@@ -248,5 +262,4 @@ class Solver:
             self._observe(StepFinished(self._ref(node), cached, seconds))
 
     def _ref(self, node: Node) -> StepRef:
-        total = max((other.number for other in self._plan.nodes if other.stage == node.stage), default=0)
-        return StepRef(node.id, node.stage, node.number, total, node.text)
+        return StepRef(node.id, node.stage, node.number, self._totals[node.stage], node.text)

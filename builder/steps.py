@@ -85,32 +85,21 @@ class Steps:
     def content(self, node: Node, parent: int | None, source: int | None) -> str:
         """The digest of what a COPY would copy, found without writing anything."""
         assert isinstance(node.step, CopyStep)
-        with self._located(node):
-            return self._copy_job(node.step, parent, source, self._store.ingest.new_path()).content()
+        return self._copy_job(node.step, parent, source, self._store.ingest.new_path()).content()
 
     def make(self, node: Node, parent: int | None, sources: Sequence[int | None], ref: StepRef) -> Made:
-        """Run one step. Raises BuildError, placed at the step, or StoreError."""
-        with self._located(node):
-            match node.step:
-                case RunStep():
-                    return self._run(node.step, parent, ref)
-                case CopyStep():
-                    return self._copy(node.step, parent, sources[0] if sources else None)
-                case WorkdirStep():
-                    return self._workdir(node.step, parent)
-                case BaseStep():
-                    raise AssertionError("an image is never made")
-                case _:
-                    assert_never(node.step)
-
-    @contextmanager
-    def _located(self, node: Node) -> Iterator[None]:
-        try:
-            yield
-        except BuildError as error:
-            if error.span is None:
-                error.span = node.span
-            raise
+        """Run one step. Raises BuildError, StoreError."""
+        match node.step:
+            case RunStep():
+                return self._run(node.step, parent, ref)
+            case CopyStep():
+                return self._copy(node.step, parent, sources[0] if sources else None)
+            case WorkdirStep():
+                return self._workdir(node.step, parent)
+            case BaseStep():
+                raise AssertionError("an image is never made")
+            case _:
+                assert_never(node.step)
 
     def _run(self, step: RunStep, parent: int | None, ref: StepRef) -> Made:
         layers = self._places(parent)

@@ -23,8 +23,9 @@ from store.layertypes import LAYER_TYPES
 from store.layout import LAYOUT, LayoutBlobs, layout_offers, manifest_of
 from store.members import ArchiveMembers, DirectoryMembers
 from store.offers import choose
-from store.outer import Peeked, is_packed, without_outer
+from store.outer import is_packed, without_outer
 from store.spec import Descriptor, ExecConfig, History, ImageConfig, Manifest, MediaType, Platform
+from store.streams import Peeked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from store.errors import DigestMismatch, InvalidImage, StoreError
 from store.extract import read_layer
 from store.files import no_space
 from store.layertypes import COMPRESSIONS
-from store.outer import Peeked, without_outer
+from store.outer import without_outer
 from store.spec import (
     CONFIG_LIMIT,
     MANIFEST_LIMIT,
@@ -27,10 +27,11 @@ from store.spec import (
     chain_id,
     check_image,
 )
+from store.streams import Peeked, Tee
 from store.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import BinaryIO
 
     from store.store import Store
@@ -121,10 +122,10 @@ class LayerStack:
                 compression = Compression.GZIP
                 written = Compressor(out, compression)
                 expander = Expander(without_outer(peeked), Compression.UNCOMPRESSED)
-                entries = read_layer(_Tee(expander, written.write), View(self._below))
+                entries = read_layer(Tee(expander, written.write), View(self._below))
             else:
                 written = Compressor(out, Compression.UNCOMPRESSED)
-                expander = Expander(_Tee(peeked, written.write), compression)
+                expander = Expander(Tee(peeked, written.write), compression)
                 entries = read_layer(expander, View(self._below))
             found = expander.diff_id()
             if diff_id is not None:
@@ -202,16 +203,3 @@ class _Copier:
             pass
         if self._left or self._hash.hexdigest() != self._descriptor.digest.hex:
             raise DigestMismatch("there are other bytes under this digest")
-
-
-class _Tee:
-    """A readable that passes on what it reads."""
-
-    def __init__(self, source: Readable, sink: Callable[[bytes], None]) -> None:
-        self._source = source
-        self._sink = sink
-
-    def read(self, size: int, /) -> bytes:
-        data = self._source.read(size)
-        self._sink(data)
-        return data

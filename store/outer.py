@@ -13,29 +13,12 @@ from store.compression import EXPANDED_LIMIT, RATIO_FREE, RATIO_LIMIT, Compressi
 from store.errors import InvalidImage
 
 if TYPE_CHECKING:
+    from store.streams import Peeked
     from store.tarformat import Readable
 
 _CHUNK = 1 << 18
 _MEMORY = 256 << 20  # bytes that an xz stream may ask for: `xz -9` needs 65 MiB, the rest is the sender's wish
 _XZ, _BZIP2 = b"\xfd7zXZ\0", b"BZh"
-
-
-class Peeked:
-    """A readable whose first bytes can be looked at before they are read."""
-
-    def __init__(self, raw: Readable) -> None:
-        self._raw = raw
-        self.start = raw.read(_CHUNK)
-        while 0 < len(self.start) < 8 and (more := raw.read(_CHUNK)):
-            self.start += more
-        self._rest = self.start
-
-    def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes; an empty answer means the end."""
-        if self._rest:
-            data, self._rest = self._rest[:size], self._rest[size:]
-            return data
-        return self._raw.read(size)
 
 
 def is_packed(start: bytes) -> bool:

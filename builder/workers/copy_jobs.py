@@ -7,12 +7,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.archives import Spool
 from builder.contents import LayerPlace, StoredContents, view_of
 from builder.context import ContextTree
 from builder.copyfiles import CopyRequest, Planned, plan_copy
 from builder.copylayer import changed, content_fields, with_digests
 from builder.filetree import ViewTree
+from builder.spool import Spool
 from builder.workers.job import Output, Written, write_output
 from parser import IgnoreFile
 from store.toc import Kind, Toc

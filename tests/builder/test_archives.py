@@ -15,9 +15,10 @@ import zstandard
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from builder.archives import Spool, open_archive
+from builder.archives import open_archive
 from builder.copyfiles import Planned
 from builder.errors import CopyError
+from builder.spool import Spool
 from store.toc import Kind
 from tests.support.archive import built_layers
 from tests.support.cli import Pybuild, write_context

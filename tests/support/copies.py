@@ -20,8 +20,8 @@ from tests.support.copymodel import Directory, File, Link, below, flat
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-    from builder.archives import Spool
     from builder.copyfiles import Planned
+    from builder.spool import Spool
     from tests.support.copymodel import Copy, Node
 
 
