@@ -14,12 +14,13 @@ import pytest
 from tests.support.archive import read_archive
 from tests.support.cli import BASE, CHECKOUT
 from tests.support.people import forget, make_person
-from tests.support.running import leftovers, running_until
+from tests.support.processes import descendants, mounts_below, running, survivors
 
 if TYPE_CHECKING:
     from tests.support.people import Person
 
 EPOCH = "1700000000"
+GONE_SECONDS = 2.0  # after which nothing of a build that ended may be left
 EVERYBODY = ["root", "range", "single", "container", "nested"]
 everybody = pytest.mark.parametrize("person", EVERYBODY, indirect=True)
 # What a RUN does to the files below it: copied up, removed, replaced, linked, made special. No chown, no rename of
@@ -126,22 +127,27 @@ RUN mkdir -p /q/r && (chown -R 5:5 /q || true) && chmod 0 /q; \\
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_a_signal_leaves_nothing_of_a_step(person: Person, number: int, status: int) -> None:
-    context = person.context("c", SLEEPER)
-    with running_until("| READY", person.pybuild(), context) as build:
-        build.send(number)
-        assert build.wait() == status
-    assert leftovers("sleep 31337", person.home) == []
+    with running(person.pybuild(), person.context("c", SLEEPER)) as build:
+        build.wait_for("step_output", "READY")
+        seen = descendants(build.pid)
+        assert sum("sleep 31337" in process.command for process in seen) >= 2
+        os.kill(build.pid, number)
+        assert build.end().status == status
+    assert survivors(seen, GONE_SECONDS) == []
+    assert mounts_below(person.home) == []
     person.pybuild().run("fsck")  # whoever opens the store next sweeps it
     person.pybuild().assert_whole()
 
 
 def test_the_second_signal_ends_at_once(person: Person) -> None:
-    context = person.context("c", SLEEPER)
-    with running_until("| READY", person.pybuild(), context) as build:
-        build.send(signal.SIGINT)
-        build.send(signal.SIGINT)
-        assert build.wait() == 130
-    assert leftovers("sleep 31337", person.home) == []
+    with running(person.pybuild(), person.context("c", SLEEPER)) as build:
+        build.wait_for("step_output", "READY")
+        seen = descendants(build.pid)
+        os.kill(build.pid, signal.SIGINT)
+        os.kill(build.pid, signal.SIGINT)
+        assert build.end().status == 130
+    assert survivors(seen, GONE_SECONDS) == []
+    assert mounts_below(person.home) == []
     person.pybuild().run("fsck")
     person.pybuild().assert_whole()
 

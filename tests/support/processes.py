@@ -9,6 +9,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.support.cli import Done
@@ -74,6 +75,11 @@ def survivors(processes: list[Process], within: float) -> list[str]:
     for process in processes:
         os.close(process.fd)
     return [process.command for process in left.values()]
+
+
+def mounts_below(place: Path) -> list[str]:
+    """The mounts of this namespace that lie below a directory. proc_pid_mountinfo(5)."""
+    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {place}/" in line]
 
 
 class Running:
