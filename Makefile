@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint conformance attack tools clean
+.PHONY: help demo test lint conformance attack bench tools clean
 
 help:
 	@echo "make demo         build, export and show a small image on a base made on the spot"
@@ -11,6 +11,7 @@ help:
 	@echo "make lint         ruff and mypy only"
 	@echo "make attack       100,000 recipes with something changed at random; PYBUILD_SEED=N for others"
 	@echo "make conformance  only the recipes with results recorded from BuildKit"
+	@echo "make bench        how long it takes beside other tools; ROWS=\"pull ready\" for some, RUNS=N for other than 5"
 
 $(VENV)/ready: pyproject.toml
 	fixtures/make_venv.sh "$(PYTHON)" $(VENV)
@@ -36,5 +37,9 @@ conformance: tools $(VENV)/ready
 attack: $(VENV)/ready
 	PYBUILD_MUTATIONS=100000 $(BIN)/python -m pytest tests/parser/test_mutations.py
 
+bench: $(VENV)/ready
+	bench/install_tools.sh
+	$(BIN)/python -m bench --runs $(or $(RUNS),5) $(ROWS)
+
 clean:
-	rm -rf $(VENV) .demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .demo .bench build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

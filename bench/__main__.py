@@ -1,0 +1,58 @@
+"""Measure the rows that are asked for, or all. `make bench` sets up what this needs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import measure, report
+from bench.workloads import ROWS
+from bench.world import World
+
+if TYPE_CHECKING:
+    from bench.row import Row
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    """Rows one after another; of each row the contenders in turns, so that all meet the same machine."""
+    arguments = _arguments()
+    measure.adopt_orphans()
+    results: list[report.Result] = []
+    with World(arguments.directory) as world:
+        print(report.header(), flush=True)
+        for name in arguments.rows or ROWS:
+            found = _measure(ROWS[name](world), arguments.runs, memory=arguments.memory)
+            print("\n".join(report.table(found)), flush=True)
+            results += found
+    report.write(arguments.json, results)
+
+
+def _measure(row: Row, runs: int, *, memory: bool) -> list[report.Result]:
+    samples: dict[str, list[measure.Sample]] = {contender.name: [] for contender in row.contenders}
+    for turn in range(runs):
+        # Who starts changes: nobody always has the caches of the same neighbour.
+        start = turn % len(row.contenders)
+        for contender in row.contenders[start:] + row.contenders[:start]:
+            samples[contender.name].append(measure.timed(contender))
+    peaks = {contender.name: measure.peak_memory(contender) if memory else None for contender in row.contenders}
+    return [report.Result(row, name, tuple(found), peaks[name]) for name, found in samples.items()]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], metavar="ROW", help=f"of {', '.join(ROWS)}")
+    parser.add_argument("-n", "--runs", type=int, default=5, help="timed runs of each contender [5]")
+    parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave out the run for peak memory")
+    parser.add_argument("--directory", type=Path, default=CHECKOUT / ".bench", help="where the workloads live")
+    parser.add_argument("--json", type=Path, help="where the figures go [results.json of that directory]")
+    arguments = parser.parse_args()
+    arguments.directory = arguments.directory.resolve()
+    arguments.json = arguments.json or arguments.directory / "results.json"
+    return arguments
+
+
+if __name__ == "__main__":
+    main()

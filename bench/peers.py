@@ -1,0 +1,120 @@
+"""Others who can do what pybuild does, where they are installed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from bench.measure import clean_environment
+from bench.row import Contender, nothing
+from bench.world import remove
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bench.world import World
+
+
+def policy(world: World) -> Path:
+    """A signature policy that takes everything; a bare machine has none at all."""
+    path = world.kept / "policy.json"
+    path.write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
+    return path
+
+
+class ContainersStorage:
+    """A store of buildah, podman and skopeo, on overlayfs."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self._policy = policy(world)
+        self.root = world.directory / name
+        self.reset()
+        world.stack.callback(self.reset)
+
+    @property
+    def target(self) -> str:
+        """What skopeo calls it."""
+        return f"containers-storage:[overlay@{self.root}/root+{self.root}/run]"
+
+    def options(self) -> tuple[str, ...]:
+        """What buildah and podman call it."""
+        return ("--root", f"{self.root}/root", "--runroot", f"{self.root}/run", "--storage-driver", "overlay")
+
+    def podman(self, verb: str, *arguments: object) -> tuple[str, ...]:
+        """A command of podman's that runs nothing."""
+        quiet = ("--cgroup-manager", "cgroupfs", "--events-backend", "none", "--tmpdir", f"{self.root}/tmp")
+        return ("podman", *self.options(), *quiet, verb, "--signature-policy", str(self._policy), *map(str, arguments))
+
+    def buildah(self, verb: str, *arguments: object) -> tuple[str, ...]:
+        """A command of buildah's."""
+        return ("buildah", *self.options(), verb, "--signature-policy", str(self._policy), *map(str, arguments))
+
+    def reset(self) -> None:
+        """Make it empty. Their tools leave things mounted: the store on itself, and the root of a step that failed."""
+        with open("/proc/self/mountinfo") as file:
+            mounted = [line.split()[4] for line in file]
+        for path in reversed([path for path in mounted if path.startswith(f"{self.root}/")]):
+            subprocess.run(["umount", path], check=True)
+        remove(self.root)
+        self.root.mkdir(parents=True)
+
+
+def buildah_build(storage: ContainersStorage, context: Path, *arguments: object) -> tuple[str, ...]:
+    """A build of a context whose recipe is named Buildfile, with a layer for each step. Of its ways to run a step, chroot works everywhere."""
+    recipe = ("-f", context / "Buildfile")
+    return storage.buildah("bud", "-q", "--layers", "--isolation", "chroot", *recipe, *arguments, context)
+
+
+class BuildKit:
+    """A buildkitd of the benchmark's own; None of it where there is no buildctl and no buildkitd on PATH."""
+
+    def __init__(self, world: World) -> None:
+        root = world.fresh("buildkit")
+        self._address = f"unix://{root}/socket"
+        config = root / "buildkitd.toml"
+        config.write_text(
+            "[worker.oci]\n  enabled = true\n[worker.containerd]\n  enabled = false\n"
+            f'[registry."{world.registry.host}"]\n  http = true\n'
+        )
+        self._daemon = subprocess.Popen(
+            ["buildkitd", "--config", config, "--root", root / "root", "--addr", self._address],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=clean_environment(),
+        )
+        world.stack.callback(self._end)
+        for _ in range(100):
+            if subprocess.run([*self._buildctl(), "debug", "workers"], capture_output=True).returncode == 0:
+                return
+            time.sleep(0.1)
+        raise SystemExit("buildkitd does not answer")
+
+    @staticmethod
+    def there() -> bool:
+        """Whether it is on PATH."""
+        return shutil.which("buildctl") is not None and shutil.which("buildkitd") is not None
+
+    def build(
+        self, context: Path, output: str, *arguments: object, before: Callable[[], object] = nothing
+    ) -> Contender:
+        """A build of a context whose recipe is named Buildfile."""
+        command = (
+            *self._buildctl(), "build", "--progress=plain", "--frontend=dockerfile.v0", "--opt=filename=Buildfile",
+            f"--local=context={context}", f"--local=dockerfile={context}", f"--output={output}", *map(str, arguments),
+        )  # fmt: skip
+        return Contender("buildkit", command, before, daemons=(self._daemon.pid,))
+
+    def prune(self) -> None:
+        """Forget all that was built."""
+        subprocess.run([*self._buildctl(), "prune", "--all"], check=True, capture_output=True)
+
+    def _buildctl(self) -> tuple[str, ...]:
+        return ("buildctl", "--addr", self._address)
+
+    def _end(self) -> None:
+        self._daemon.terminate()
+        self._daemon.wait()

@@ -1,0 +1,115 @@
+"""What the workloads have in common: a directory, a base image in several forms, a registry. Made when asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import images
+from bench.measure import clean_environment
+from bench.row import Contender, nothing
+from tests.support.registry import DockerRegistry, docker_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PYBUILD = str(Path(sys.executable).parent / "pybuild")
+DEBIAN = "bench.test/debian:bookworm"
+
+
+class World:
+    """Use it in a `with`. What is costly to make stays in the directory for the next time."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.kept = directory / "kept"  # between invocations
+        self.stack = contextlib.ExitStack()
+
+    def __enter__(self) -> World:
+        self.kept.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def fresh(self, name: str) -> Path:
+        """An empty directory of this name."""
+        path = self.directory / name
+        remove(path)
+        path.mkdir(parents=True)
+        return path
+
+    def context(self, name: str, recipe: str) -> Path:
+        """A directory with a recipe in it."""
+        path = self.fresh(f"{name}-context")
+        (path / "Buildfile").write_text(recipe)
+        return path
+
+    def pybuild(self, store: Path, *arguments: object, before: Callable[[], object] = nothing) -> Contender:
+        """A command of pybuild's on a store."""
+        command = (PYBUILD, *map(str, arguments))
+        return Contender("pybuild", command, before, {"PYBUILD_ROOT": str(store)})
+
+    def setup(self, *command: object, **environment: str) -> None:
+        """Run something that is not measured."""
+        environment = {**clean_environment(), **environment}
+        done = subprocess.run(list(map(str, command)), env=environment, stdin=subprocess.DEVNULL, capture_output=True)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(map(str, command))}: {done.stderr.decode('utf-8', 'replace')}")
+
+    @cached_property
+    def debian_tar(self) -> Path:
+        """The root of a minimal Debian, some 170 MB."""
+        path = self.kept / "debian.tar"
+        if not path.exists():
+            say("making a minimal Debian with mmdebstrap")
+            self.setup("mmdebstrap", "--quiet", "--variant=minbase", "bookworm", f"{path}.new.tar")
+            os.rename(f"{path}.new.tar", path)
+        return path
+
+    @cached_property
+    def debian_archive(self) -> Path:
+        """The same as an OCI archive with one gzip layer, some 70 MB."""
+        path = self.kept / "debian-oci.tar"
+        if not path.exists():
+            images.make_archive(self.debian_tar, path, DEBIAN)
+        return path
+
+    @cached_property
+    def registry(self) -> DockerRegistry:
+        """A registry on the loopback interface."""
+        return self.stack.enter_context(docker_registry(self.fresh("registry")))
+
+    @cached_property
+    def debian_remote(self) -> str:
+        """The name of the Debian image in the registry."""
+        return self.registry.push(self.debian_archive, "bench/debian:bookworm")
+
+    def store_with_debian(self, name: str) -> Path:
+        """A store that has the Debian image, in the state it has after a build on it."""
+        store = self.fresh(name)
+        environment = {"PYBUILD_ROOT": str(store)}
+        self.setup(PYBUILD, "import", self.debian_archive, self.debian_remote, **environment)
+        context = self.context(f"{name}-first", f"FROM {self.debian_remote}\nRUN :\n")
+        self.setup(PYBUILD, "build", "--network=none", "-q", context, **environment)
+        return store
+
+
+def remove(path: Path) -> None:
+    """Remove a tree of whoever made it; a file or nothing at all are fine too."""
+    if path.is_dir() and not path.is_symlink():
+        subprocess.run(["chmod", "-R", "u+rwX", path], check=False, stderr=subprocess.DEVNULL)
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def say(text: str) -> None:
+    """Tell what takes a while."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
