@@ -1,4 +1,4 @@
-"""The local archives of an ADD: told by their content, and read as layers are, with the same limits.
+"""Archives that are unpacked, those of an ADD first of all: told by their content, and read as layers are, with the same limits.
 
 What begins, expanded, with the header of a tar entry is an archive; everything else is a file like any other. So is what
 is damaged before that. An archive is never written out as files: its rows are planned like those of any other tree, and
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.errors import CopyError
-from store.compression import Compression, Expander
+from store.compression import EXPANDED_LIMIT, Compression, Expander
 from store.errors import InvalidImage
 from store.extract import read_archive
 from store.outer import is_packed, without_outer
@@ -60,12 +60,16 @@ def open_archive(tree: FileTree, row: Entry) -> Readable | None:
     """The expanded stream of a file that is an archive; None where it is none."""
     if row.kind is not Kind.FILE or not row.size:
         return None
-    peeked = Peeked(_Chunks(tree.chunks(row)))
+    return archive_in(Peeked(_Chunks(tree.chunks(row))))
+
+
+def archive_in(peeked: Peeked, limit: int = EXPANDED_LIMIT) -> Readable | None:
+    """The expanded stream, of at most `limit` bytes, of what is an archive; None where it is none."""
     outer = without_outer(peeked)
     plain = outer is not peeked or not is_packed(peeked.start)
     head = b""
     try:
-        stream = Expander(outer, Compression.UNCOMPRESSED if plain else None)
+        stream = Expander(outer, Compression.UNCOMPRESSED if plain else None, limit=limit)
         while len(head) < BLOCK and (data := stream.read(BLOCK - len(head))):
             head += data
     except InvalidImage:

@@ -6,17 +6,14 @@ after all that they name is sealed; an output appears under its name when it is 
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from builder.changesets import ensure_compression, ensure_tar
-from builder.context import read_ignore_file
+from builder.contexts import Contexts
 from builder.errors import BuildError
 from builder.image import assemble
 from builder.imagesource import Images
@@ -26,38 +23,33 @@ from builder.planner import plan
 from builder.resolve import resolve
 from builder.solver import Solver
 from builder.steps import Steps
-from builder.workers.copy_jobs import ContextSource
 from builder.workers.pool import Pool
-from parser import IgnoreFile, PatternError, parse, parse_trigger
+from parser import parse, parse_trigger
 from store.changeset import LayerBlob
 from store.compression import Compression
 from store.errors import NotFound
-from store.files import open_in_root, read_regular
 from store.layertypes import COMPRESSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from builder.events import Event
     from builder.options import BuildOptions
     from builder.plan import PlannedStage
     from builder.solver import Result
+    from parser import Buildfile
     from store.digest import Digest
     from store.images import Image
     from store.reference import Reference
     from store.store import Store
-
-RECIPE_LIMIT = 4 << 20  # bytes
-RECIPE_NAMES = ("Buildfile", "Dockerfile", "Containerfile")
 
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
     """What to build and what to do with it. Without outputs the image is kept in the store, and only there."""
 
-    context: str  # a directory
-    recipe: str | None  # a path; None: the first of RECIPE_NAMES in the context
+    context: str  # as builder/contexts.py reads it
+    recipe: str | None  # a path, or `-`; None: the first of RECIPE_NAMES in the context
     options: BuildOptions
+    contexts: Mapping[str, str] = field(default_factory=dict)  # by context_name()
     tags: tuple[Reference, ...] = ()
     outputs: tuple[Output, ...] = ()
 
@@ -71,29 +63,45 @@ class BuildResult:
 
 def build(request: BuildRequest, store: Store, observe: Callable[[Event], None]) -> BuildResult:
     """Build. Raises ParseError, BuildError, StoreError, OSError; after any of them the store is whole."""
-    path, text = read_recipe(request.context, request.recipe)
-    buildfile = parse(text, path, cache=_Parses(store))
-    context = ContextSource(os.path.abspath(request.context), _ignore_text(request.context, path))
     check_outputs(request.outputs)
-    compression = _compression(request.outputs)
     with Pool() as pool:
         if store.unswept:
             sweep_all(store, pool)
-        read_trigger = partial(parse_trigger, cache=_Parses(store))
         images = Images(store, pool, request.options, observe)
-        planned = plan(resolve(buildfile, request.options, images, read_trigger), request.options)
-        steps = Steps(store, pool, request.options, context, compression, observe)
-        results = Solver(planned, request.options, store, steps, observe).solve()
-        finish = _Finish(request, store, pool, planned.image, results)
-        digest = finish.store_image(compression)
+        contexts = Contexts(request.context, request.contexts, store, pool, images)
+        recipe = contexts.open_main(request.recipe)
+        buildfile = parse(recipe.data, recipe.path, cache=_Parses(store))
+        try:
+            return _build(request, buildfile, contexts, images, store, pool, observe)
+        except BuildError as error:
+            error.source = buildfile.source
+            raise
+
+
+def _build(
+    request: BuildRequest,
+    buildfile: Buildfile,
+    contexts: Contexts,
+    images: Images,
+    store: Store,
+    pool: Pool,
+    observe: Callable[[Event], None],
+) -> BuildResult:
+    compression = _compression(request.outputs)
+    read_trigger = partial(parse_trigger, cache=_Parses(store))
+    planned = plan(resolve(buildfile, request.options, images, read_trigger, contexts), request.options)
+    steps = Steps(store, pool, request.options, contexts, compression, observe)
+    results = Solver(planned, request.options, store, steps, observe).solve()
+    finish = _Finish(request, store, pool, planned.image, results)
+    digest = finish.store_image(compression)
+    store.seal()
+    if request.tags:
+        store.images.tag(list(request.tags), digest, int(time.time()), recipe=buildfile.source.filename)
+    for output in request.outputs:
+        image = store.images.get(finish.store_image(_compression([output])))
+        image = prepare(output, image, store, pool, all_layers=False)
         store.seal()
-        if request.tags:
-            store.images.tag(list(request.tags), digest, int(time.time()), recipe=path)
-        for output in request.outputs:
-            image = store.images.get(finish.store_image(_compression([output])))
-            image = prepare(output, image, store, pool, all_layers=False)
-            store.seal()
-            write_output(output, image, request.tags, store, observe)
+        write_output(output, image, request.tags, store, observe)
     return BuildResult(digest)
 
 
@@ -144,78 +152,6 @@ def _base_layers(store: Store, base: Image) -> list[LayerBlob]:
             )
         layers.append(LayerBlob(diff_id, descriptor.digest, descriptor.size, COMPRESSIONS[descriptor.media_type]))
     return layers
-
-
-def read_recipe(context: str, recipe: str | None) -> tuple[str, bytes]:
-    """Find and read the recipe; return its path, as messages show it, and its bytes. Raises BuildError.
-
-    A recipe inside of the context is opened below the context's root: one that came with a hostile context cannot be a
-    link to a file of this machine, which the messages would quote.
-    """
-    try:
-        root = os.open(context, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise BuildError(
-            f"cannot open the context {context}: {error.strerror}", hint="it must be a directory"
-        ) from error
-    try:
-        if recipe is None:
-            for name in RECIPE_NAMES:
-                data = _read_in(root, name, name)
-                if data is not None:
-                    return os.path.join(context, name) if context != "." else name, data
-            raise BuildError(
-                f"no {', '.join(RECIPE_NAMES[:-1])} or {RECIPE_NAMES[-1]} in {context}", hint="name the recipe with -f"
-            )
-        inside = os.path.relpath(os.path.abspath(recipe), os.path.abspath(context))
-        if inside == ".." or inside.startswith("../"):
-            data = _read_outside(recipe)
-        else:
-            data = _read_in(root, inside, recipe)
-    finally:
-        os.close(root)
-    if data is None:
-        raise BuildError(f"cannot open {recipe}: no such file")
-    return recipe, data
-
-
-def _read_in(root: int, path: str, shown: str) -> bytes | None:
-    try:
-        fd = open_in_root(root, os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return None
-        raise BuildError(f"cannot open {shown}: {error.strerror}") from error
-    return _read_and_close(fd, shown)
-
-
-def _read_outside(path: str) -> bytes | None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise BuildError(f"cannot open {path}: {error.strerror}") from error
-    return _read_and_close(fd, path)
-
-
-def _read_and_close(fd: int, shown: str) -> bytes:
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise BuildError(f"{shown} is not a regular file")
-        return read_regular(fd, RECIPE_LIMIT, shown)
-    finally:
-        os.close(fd)
-
-
-def _ignore_text(context: str, recipe: str) -> str | None:
-    text = read_ignore_file(context, recipe)
-    if text is not None:
-        try:
-            IgnoreFile.parse(text)
-        except PatternError as error:
-            raise BuildError(str(error)) from None
-    return text
 
 
 class _Parses:

@@ -86,6 +86,8 @@ def _step_fields(step: Step) -> dict[str, object]:
                 fields["link"] = True
             if step.unpack:
                 fields["unpack"] = True
+            if step.identity:
+                fields["context"] = step.identity
             if step.inline:
                 fields["inline"] = [(file.name, hashlib.sha256(file.data).hexdigest()) for file in step.inline]
             return fields

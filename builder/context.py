@@ -225,14 +225,18 @@ def join(directory: bytes, name: bytes) -> bytes:
     return directory + b"/" + name if directory else name
 
 
-def read_ignore_file(root: str, buildfile: str) -> str | None:
+def read_ignore_file(root: str, buildfile: str | None) -> str | None:
     """The text of the ignore file that counts, or None.
 
-    `<recipe>.dockerignore` beside the recipe, else `.dockerignore` in the context. It must be a regular file where it
-    lies: a link could lead to any file of the machine, and messages about its patterns would tell what is in there.
+    `<recipe>.dockerignore` beside the recipe, where that is a file, else `.dockerignore` in the context. It must be a
+    regular file where it lies: a link could lead to any file of the machine, and messages about its patterns would tell
+    what is in there.
     """
-    directory, name = os.path.split(os.path.abspath(buildfile))
-    for place, file in ((directory, f"{name}.dockerignore"), (root, ".dockerignore")):
+    places = [(root, ".dockerignore")]
+    if buildfile is not None:
+        directory, name = os.path.split(os.path.abspath(buildfile))
+        places.insert(0, (directory, f"{name}.dockerignore"))
+    for place, file in places:
         data = _read_beside(place, file)
         if data is not None:
             return data.decode("utf-8", "surrogateescape")

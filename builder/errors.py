@@ -1,6 +1,6 @@
 """What the builder raises: decisions that cannot be taken, and steps that fail.
 
-`span` says where in the recipe, `hint` is one line of advice; both may be None.
+`span` says where in the recipe `source`, `hint` is one line of advice; all may be None.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from parser import Span
+    from parser import Source, Span
 
 
 class BuildError(Exception):
@@ -18,6 +18,7 @@ class BuildError(Exception):
         super().__init__(message)
         self.span = span
         self.hint = hint
+        self.source: Source | None = None
 
 
 class PlanError(BuildError):

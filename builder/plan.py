@@ -47,9 +47,10 @@ class RunStep:
 
 @dataclass(frozen=True, slots=True)
 class CopyStep:
-    """Files, from the context or (`from_stage`) from another stage, which then is the second input; and heredocs.
+    """Files, from a context or (`from_stage`) from another stage, which then is the second input; and heredocs.
 
-    One that is a `link` makes a layer that does not depend on what lies below it.
+    `context` is the name of a named context, "" of the main one; `identity` tells what is in it where that can never
+    change. One that is a `link` makes a layer that does not depend on what lies below it.
     """
 
     sources: tuple[str, ...]
@@ -62,11 +63,13 @@ class CopyStep:
     inline: tuple[InlineFile, ...] = ()
     link: bool = False
     unpack: bool = False  # local archives
+    context: str = ""
+    identity: str = ""
 
     @property
     def reads_context(self) -> bool:
         """Whether the words do not tell what is copied: the files of a context may be others tomorrow."""
-        return bool(self.sources) and not self.from_stage
+        return bool(self.sources) and not self.from_stage and not self.identity
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,19 +43,22 @@ def plan_copy(instruction: Copy | Add, scope: Scope) -> Planned:
     chown = scope.expand_flag(instruction.chown)
     chmod = scope.expand_flag(instruction.chmod)
     nodes: tuple[int | None, ...] = ()
-    if from_ is not None:
+    files = scope.context(from_.text if from_ is not None else None)
+    if from_ is not None and files is None:
         nodes = (scope.source(from_.text, instruction.span),)
     step = CopyStep(
         sources,
         absolute_dest(scope, dest),
         chown,
         _mode(instruction.chmod, chmod),
-        from_ is not None,
+        bool(nodes),
         _patterns(instruction.exclude),
         parents,
         _inline(instruction.heredocs, scope),
         _is_link(instruction, chown, chmod),
         isinstance(instruction, Add) and instruction.unpack is not False and bool(sources),
+        files.name if files is not None else "",
+        files.identity if files is not None and sources else "",
     )
     words = ["--parents"] if parents else []
     words += [f"--chown={chown}"] if chown is not None else []

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, assert_never
 
 from builder.errors import PlanError
 from builder.history import Line, command_list, healthcheck_line
-from builder.plan import BaseStep, Node, Plan, PlannedStage, WorkdirStep
+from builder.plan import BaseStep, CopyStep, Node, Plan, PlannedStage, WorkdirStep
 from builder.plan_copy import plan_copy
 from builder.plan_run import plan_run
-from builder.resolve import platform_args, trigger_located
+from builder.resolve import ContextFiles, platform_args, trigger_located
 from builder.scope import Planned, Scope
 from builder.state import StageState
 from parser import (
@@ -70,6 +70,7 @@ class _Planner:
         self.nodes: list[Node] = []
         self.stages: dict[int, PlannedStage] = {}
         self._images: dict[Digest, int] = {}  # nodes of images that are copied from
+        self._contexts: dict[str, int] = {}  # nodes of all the files of a context
         self._stage: ResolvedStage
         self._state: StageState
         self._node: int | None
@@ -92,6 +93,9 @@ class _Planner:
             self._history = []
             if base is not None and base.snapshot is not None:
                 self._add(BaseStep(base), resolved.stage.base.span, f"FROM {resolved.image_name}", (), counts=False)
+            if resolved.files is not None:
+                self._node = self._files(resolved.files, resolved.stage.base.span)
+                self._remember(f"FROM {resolved.image_name}", layer=True)
         self._trigger_of, self._escape = resolved.stage.base.span, "\\"
         for instruction in resolved.triggers:
             with trigger_located(resolved.stage.base.image.span, resolved.image_name):
@@ -115,7 +119,7 @@ class _Planner:
         self._history.append(Line(text, self._node if layer else None))
 
     def _scope(self) -> Scope:
-        return Scope(self._state, self._escape, self._options, self._source)
+        return Scope(self._state, self._escape, self._options, self._source, self._context)
 
     def _layer(self, planned: Planned, instruction: Instruction) -> None:
         self._add(planned.step, self._trigger_of or instruction.span, instruction.text, planned.sources)
@@ -195,6 +199,8 @@ class _Planner:
         source = self._stage.sources[name]
         if isinstance(source, int):
             return self.stages[source].node
+        if isinstance(source, ContextFiles):
+            return self._files(source, span)
         if source.snapshot is None:
             return None
         known = self._images.get(source.manifest_digest)
@@ -202,6 +208,21 @@ class _Planner:
             known = self._images[source.manifest_digest] = len(self.nodes)
             stage = self._stage_name()
             self.nodes.append(Node(known, BaseStep(source), None, (), stage, self._number, span, f"FROM {name}"))
+        return known
+
+    def _context(self, name: str | None) -> ContextFiles | None:
+        """The context that COPY --from names, or the main one."""
+        source = self._resolved.context if name is None else self._stage.sources[name]
+        return source if isinstance(source, ContextFiles) else None
+
+    def _files(self, files: ContextFiles, span: Span) -> int:
+        """The node of a whole context as a root filesystem."""
+        known = self._contexts.get(files.name)
+        if known is None:
+            known = self._contexts[files.name] = len(self.nodes)
+            step = CopyStep((".",), "/", None, None, False, context=files.name, identity=files.identity)
+            stage = self._stage_name()
+            self.nodes.append(Node(known, step, None, (), stage, self._number, span, f"FROM {files.name}"))
         return known
 
     def _workdir(self, instruction: Workdir) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from builder.errors import PlanError
@@ -34,15 +34,44 @@ class ImageSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ContextFiles:
+    """The files of a context; the main one has the name "". `identity` tells which they are where they can never change."""
+
+    name: str
+    identity: str = ""
+
+
+class NamedContexts(Protocol):
+    """The contexts of a build."""
+
+    def main(self) -> ContextFiles: ...
+
+    def find(self, name: str) -> Image | ContextFiles | None:
+        """What stands in the place of an image or a stage of this name, if anything. Raises BuildError, StoreError."""
+        ...
+
+
+class MainContext:
+    """A build without named contexts."""
+
+    def main(self) -> ContextFiles:
+        return ContextFiles("")
+
+    def find(self, name: str) -> Image | ContextFiles | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class ResolvedStage:
-    """A needed stage. Its base is an image, another stage (by index), or, with neither, nothing: `scratch`."""
+    """A needed stage. Its base is an image, another stage (by index), a context, or, with none of them, nothing: `scratch`."""
 
     stage: Stage
     image: Image | None
     image_name: str
     parent: int | None
     triggers: tuple[Instruction, ...]  # of the base, to be run before the stage's own
-    sources: Mapping[str, int | Image]  # what COPY --from says -> index of the stage, or the image
+    sources: Mapping[str, int | Image | ContextFiles]  # what COPY --from says -> index of the stage, image or context
+    files: ContextFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +82,7 @@ class Resolved:
     stages: Mapping[int, ResolvedStage]
     target: int
     global_args: Mapping[str, str | None]
+    context: ContextFiles = ContextFiles("")  # the main one
 
 
 def platform_args(options: BuildOptions) -> dict[str, str]:
@@ -76,12 +106,14 @@ def resolve(
     options: BuildOptions,
     images: ImageSource,
     read_trigger: Callable[[str], Instruction] = parse_trigger,
+    contexts: NamedContexts | None = None,
 ) -> Resolved:
     """Find what the target needs. Raises PlanError where a stage or an image cannot be found.
 
     `read_trigger` parses the ONBUILD texts of bases; it may know them from earlier.
     """
     refuse_unsupported(buildfile)
+    contexts = contexts or MainContext()
     global_args = _global_args(buildfile, options)
     target = _target(buildfile, options.target)
     found: dict[int, ResolvedStage] = {}
@@ -90,12 +122,12 @@ def resolve(
         index = pending.pop()
         if index in found:
             continue
-        resolved = _resolve_stage(buildfile, buildfile.stages[index], global_args, images, read_trigger)
+        resolved = _resolve_stage(buildfile, buildfile.stages[index], global_args, images, contexts, read_trigger)
         found[index] = resolved
         pending += [source for source in resolved.sources.values() if isinstance(source, int)]
         if resolved.parent is not None:
             pending.append(resolved.parent)
-    return Resolved(buildfile, {index: found[index] for index in sorted(found)}, target, global_args)
+    return Resolved(buildfile, {index: found[index] for index in sorted(found)}, target, global_args, contexts.main())
 
 
 def expand_word(word: Word, scope: Mapping[str, str], escape: str) -> str:
@@ -149,8 +181,13 @@ def _resolve_stage(
     stage: Stage,
     global_args: Mapping[str, str | None],
     images: ImageSource,
+    contexts: NamedContexts,
     read_trigger: Callable[[str], Instruction],
 ) -> ResolvedStage:
+    if stage.name is not None and (own := _named(contexts, stage.name, stage.base.span)) is not None:
+        # Nothing of what the recipe says about such a stage counts.
+        image, files = (None, own) if isinstance(own, ContextFiles) else (own, None)
+        return ResolvedStage(replace(stage, instructions=()), image, stage.name, None, (), {}, files)
     scope = {name: value for name, value in global_args.items() if value is not None}
     word = stage.base.image
     name = expand_word(word, scope, buildfile.escape)
@@ -159,18 +196,23 @@ def _resolve_stage(
             f"FROM {word.text}: the name is empty", span=word.span, hint="give the ARG a default, or use --build-arg"
         )
     parent = _stage_before(buildfile, stage, name)
-    image = _image(images, name, word.span) if parent is None and name != "scratch" else None
+    named = _named(contexts, name, word.span)
+    image, files = (None, named) if isinstance(named, ContextFiles) else (named, None)
+    if named is not None:
+        parent = None
+    elif parent is None and name != "scratch":
+        image = _image(images, name, word.span)
     texts: tuple[str, ...] = ()
     if image is not None:
         texts = image.config.config.on_build
     elif parent is not None:
         texts = tuple(i.trigger for i in buildfile.stages[parent].instructions if isinstance(i, Onbuild))
     triggers = _triggers(texts, name, word.span, read_trigger)
-    places = _Places(buildfile, stage, scope, images)
+    places = _Places(buildfile, stage, scope, images, contexts)
     with trigger_located(word.span, name):
         sources = places.sources(triggers, "\\")
     sources |= places.sources(stage.instructions, buildfile.escape)
-    return ResolvedStage(stage, image, name, parent, triggers, sources)
+    return ResolvedStage(stage, image, name, parent, triggers, sources, files)
 
 
 def _triggers(
@@ -211,8 +253,20 @@ def _index(text: str) -> int | None:
 
 
 def _image(images: ImageSource, name: str, span: Span) -> Image:
-    try:
+    with _about(name, span):
         return images.image(Reference.parse(name))
+
+
+def _named(contexts: NamedContexts, name: str, span: Span) -> Image | ContextFiles | None:
+    with _about(name, span):
+        return contexts.find(name)
+
+
+@contextmanager
+def _about(name: str, span: Span) -> Iterator[None]:
+    """Errors of the store are told with the name that the recipe uses, at its place."""
+    try:
+        yield
     except StoreError as error:
         about = "" if name in str(error) else f"{name}: "
         raise PlanError(f"{about}{error}", span=span, hint=error.hint) from error
@@ -226,10 +280,11 @@ class _Places:
     stage: Stage
     scope: Mapping[str, str]  # the ARGs before the first FROM
     images: ImageSource
+    contexts: NamedContexts
 
-    def sources(self, instructions: Sequence[Instruction], escape: str) -> dict[str, int | Image]:
+    def sources(self, instructions: Sequence[Instruction], escape: str) -> dict[str, int | Image | ContextFiles]:
         """Each COPY --from, as it is written, and what it means."""
-        found: dict[str, int | Image] = {}
+        found: dict[str, int | Image | ContextFiles] = {}
         for instruction in instructions:
             if isinstance(instruction, Copy) and instruction.from_ is not None:
                 word = instruction.from_
@@ -249,13 +304,16 @@ class _Places:
             )
         return name
 
-    def _source(self, name: str, span: Span) -> int | Image:
-        """What COPY --from means: a stage that comes before, by name or by number counted from 0, else an image."""
+    def _source(self, name: str, span: Span) -> int | Image | ContextFiles:
+        """What COPY --from means: a named context, a stage that comes before, by name or by number counted from 0, else an
+        image."""
         stages, stage = self.buildfile.stages, self.stage
         if (number := _index(name)) is not None:
             if number < stage.index:
                 return number
             raise PlanError(f"COPY --from={name}: there is no stage {name} before this one", span=span)
+        if (named := _named(self.contexts, name, span)) is not None:
+            return named
         before = _stage_before(self.buildfile, stage, name)
         if before is not None:
             return before

@@ -12,6 +12,7 @@ from parser import ExecForm, ShellForm
 if TYPE_CHECKING:
     from builder.options import BuildOptions
     from builder.plan import Step
+    from builder.resolve import ContextFiles
     from builder.state import StageState
     from parser import Command, Span, Word
 
@@ -24,6 +25,7 @@ class Scope:
     escape: str
     options: BuildOptions
     source: Callable[[str, Span], int | None]  # what `from` says -> the node that holds it, None for nothing at all
+    context: Callable[[str | None], ContextFiles | None]  # the same -> the context that it is; None is the main one
 
     def expand(self, word: Word) -> str:
         """A word with its variables and without its quotes. Raises PlanError."""

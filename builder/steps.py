@@ -10,7 +10,7 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 from builder.changesets import ensure_tocs, ensure_trees
 from builder.contents import places, view_of
@@ -26,7 +26,7 @@ from builder.scaffold import scaffold_for
 from builder.userns import MapKind
 from builder.users import UserDatabase
 from builder.workdir import missing_directories
-from builder.workers.copy_jobs import ContextSource, CopyFiles
+from builder.workers.copy_jobs import CopyFiles
 from builder.workers.job import Output, write_entries
 from builder.workers.step_jobs import CommitStep, PrepareStep, ReadFile
 from store.changeset import TREE, LayerBlob
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from builder.contents import LayerPlace
+    from builder.contextsource import ContextSource
     from builder.events import Event, StepRef
     from builder.options import BuildOptions
     from builder.plan import Node
@@ -62,6 +63,12 @@ class Made:
     content: str = ""
 
 
+class ContextSources(Protocol):
+    """Where the files of contexts are."""
+
+    def source(self, name: str) -> ContextSource: ...
+
+
 class Steps:
     """The making of steps, for one build."""
 
@@ -70,14 +77,14 @@ class Steps:
         store: Store,
         pool: Pool,
         options: BuildOptions,
-        context: ContextSource | None,
+        contexts: ContextSources,
         compression: Compression,
         observe: Callable[[Event], None],
     ) -> None:
         self._store = store
         self._pool = pool
         self._options = options
-        self._context = context
+        self._contexts = contexts
         self._compression = compression
         self._observe = observe
         self._noted_network = False
@@ -183,12 +190,9 @@ class Steps:
             step.sources, step.dest, owner, step.mode, step.exclude, step.parents, step.inline, int(time.time()),
             step.unpack,
         )  # fmt: skip
-        if not step.reads_context:
-            layers = self._places(source) if step.from_stage else ()
-            return CopyFiles(request, None, layers, below, spool, self._output())
-        if self._context is None:
-            raise BuildError("COPY needs a context, and this build has none")
-        return CopyFiles(request, self._context, (), below, spool, self._output())
+        context = self._contexts.source(step.context) if step.sources and not step.from_stage else None
+        layers = self._places(source) if step.from_stage else ()
+        return CopyFiles(request, context, layers, below, spool, self._output())
 
     def _workdir(self, step: WorkdirStep, parent: int | None) -> Made:
         layers = self._places(parent)

@@ -6,15 +6,16 @@ import os
 
 import click
 
-from builder.build import BuildRequest, read_recipe
+from builder.build import BuildRequest
 from builder.build import build as run_build
+from builder.contexts import context_name
 from builder.errors import BuildError
 from builder.options import BuildOptions, Network, Pull
-from parser import Source
 from pybuild import report
 from pybuild.arguments import tls_verified
 from pybuild.outputs import HELP, parse_outputs
 from pybuild.progress import progress_for
+from store.errors import InvalidImage
 from store.publish import STDOUT
 from store.reference import Reference
 from store.store import Store
@@ -27,7 +28,15 @@ from store.store import Store
     "--file",
     "recipe",
     metavar="FILE",
-    help="The recipe. [default: Buildfile, Dockerfile or Containerfile in CONTEXT]",
+    help="The recipe; - is standard input. [default: Buildfile, Dockerfile or Containerfile in CONTEXT]",
+)
+@click.option(
+    "--build-context",
+    "contexts",
+    multiple=True,
+    metavar="NAME=PLACE",
+    help="What FROM NAME and --from=NAME mean: a directory, docker-image://REFERENCE or oci-layout://DIR[:TAG]."
+    " Can be repeated.",
 )
 @click.option(
     "-t", "--tag", "tags", multiple=True, metavar="NAME", help="Name the image in the store. Can be repeated."
@@ -78,6 +87,7 @@ def build(
     ctx: click.Context,
     context: str,
     recipe: str | None,
+    contexts: tuple[str, ...],
     tags: tuple[str, ...],
     outputs: tuple[str, ...],
     target: str | None,
@@ -90,7 +100,13 @@ def build(
     progress: str,
     quiet: bool,
 ) -> int:
-    """Build an image from the recipe in the directory CONTEXT; its digest goes to standard output."""
+    """Build an image from the recipe and the files in CONTEXT; its digest goes to standard output.
+
+    CONTEXT is a directory, or - for standard input: an archive (tar; plain or with gzip, bzip2, xz or zstd), or else a
+    recipe that needs no files.
+    """
+    if context == recipe == "-":
+        raise click.UsageError("standard input cannot be both CONTEXT and the recipe (-f -)")
     args = _build_args(build_args)
     epoch = _epoch(args)
     request = BuildRequest(
@@ -108,6 +124,7 @@ def build(
         ),
         tags=tuple(Reference.parse(tag).with_default_tag() for tag in tags),
         outputs=parse_outputs(outputs),
+        contexts=_contexts(contexts),
     )
     display = progress_for("quiet" if quiet else progress)
     try:
@@ -115,19 +132,25 @@ def build(
             result = run_build(request, store, display)
     except BuildError as error:
         display.failed()
-        report.show(error, _source(request, error))
+        report.show(error)
         return 1
     # An archive on standard output must not be followed by anything.
     click.echo(str(result.manifest), err=any(output.destination == STDOUT for output in request.outputs))
     return 0
 
 
-def _source(request: BuildRequest, error: BuildError) -> Source | None:
-    """The text that an error points into."""
-    if error.span is None:
-        return None
-    path, data = read_recipe(request.context, request.recipe)
-    return Source(path, data.decode("utf-8", "replace").removeprefix("\ufeff"))
+def _contexts(values: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for value in values:
+        name, place = _pair(value, "--build-context")
+        try:
+            name = context_name(name)
+        except InvalidImage as error:
+            raise click.UsageError(f"--build-context {value}: {error}") from None
+        if not place:
+            raise click.UsageError(f"--build-context {value}: expected NAME=PLACE")
+        found[name] = place
+    return found
 
 
 def _build_args(values: tuple[str, ...]) -> dict[str, str]:

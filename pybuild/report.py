@@ -11,10 +11,10 @@ from store.errors import StoreError
 KNOWN = (ParseError, BuildError, StoreError, OSError)
 
 
-def show(error: Exception, source: Source | None = None) -> None:
+def show(error: Exception) -> None:
     """Print an error that is somebody's mistake or the machine's, on standard error."""
     span: Span | None = getattr(error, "span", None)
-    source = getattr(error, "source", None) or source
+    source: Source | None = getattr(error, "source", None)
     message = visible(f"error: {_text(error)}")
     if span is not None and source is not None:
         message = f"{visible(source.filename)}:{span.line}:{span.column}: {message}\n{source.excerpt(span)}"

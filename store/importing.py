@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from store.compression import Expander
 from store.digest import Digest
 from store.docker_archive import saved_offers, take_saved_image
-from store.errors import InvalidImage, NameNeeded
+from store.errors import InvalidImage, NameNeeded, NotFound
 from store.files import no_space
 from store.forms import Form, form_of
 from store.intake import LayerStack, take_image
@@ -24,6 +24,7 @@ from store.layout import LAYOUT, LayoutBlobs, layout_offers, manifest_of
 from store.members import ArchiveMembers, DirectoryMembers
 from store.offers import choose
 from store.outer import is_packed, without_outer
+from store.reference import Reference
 from store.spec import Descriptor, ExecConfig, History, ImageConfig, Manifest, MediaType, Platform
 from store.streams import Peeked
 
@@ -32,13 +33,12 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from store.members import Members
-    from store.reference import Reference
     from store.store import Store
     from store.tarformat import Readable
 
 STDIN = "-"
 _CHUNK = 1 << 20
-Imported = list[tuple[Digest, list["Reference"]]]
+Imported = list[tuple[Digest, list[Reference]]]
 
 
 def import_archive(store: Store, path: str, name: Reference | None, now: int) -> Imported:
@@ -65,6 +65,30 @@ def import_archive(store: Store, path: str, name: Reference | None, now: int) ->
     for digest, names in found:
         store.images.tag(names, digest, now, recipe=f"import {os.path.basename(path)}")
     return found
+
+
+def take_from_layout(store: Store, path: str, tag: str | None, digest: Digest | None) -> Digest:
+    """Take one image of a layout directory in, without giving it a name: the one with this tag or digest, or the only one.
+
+    Returns the manifest's digest. Raises StoreError.
+    """
+    try:
+        with DirectoryMembers(path) as members:
+            if LAYOUT not in members:
+                raise InvalidImage(f"the directory {path} is no OCI layout: it has no oci-layout")
+            offers = layout_offers(members)
+            if digest is not None:
+                offers = [offer for offer in offers if offer.item.digest == digest]
+            elif tag is not None:
+                offers = [offer for offer in offers if tag in (offer.tag, *(name.tag for name in offer.names))]
+            if not offers:
+                raise NotFound(f"the layout {path} has no image {digest or tag}")
+            host = Platform.host()
+            (choice,) = choose(offers, Reference.parse("context"), host)
+            blobs = LayoutBlobs(members)
+            return take_image(store, blobs, manifest_of(blobs, choice.item, host))
+    except OSError as error:
+        raise no_space(error, store.root) from error
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class Peeked(Prefixed):
 class Tee:
     """A readable that hands all that is read of it to `sink` as well."""
 
-    def __init__(self, source: Readable, sink: Callable[[bytes], None]) -> None:
+    def __init__(self, source: Readable, sink: Callable[[bytes], object]) -> None:
         self._source = source
         self._sink = sink
 

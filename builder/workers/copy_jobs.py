@@ -8,28 +8,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.contents import LayerPlace, StoredContents, view_of
-from builder.context import ContextTree
+from builder.contextsource import ContextSource
 from builder.copyfiles import CopyRequest, Planned, plan_copy
 from builder.copylayer import changed, content_fields, with_digests
 from builder.filetree import ViewTree
 from builder.spool import Spool
 from builder.workers.job import Output, Written, write_output
-from parser import IgnoreFile
 from store.toc import Kind, Toc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from builder.context import ContextTree
+    from builder.contextsource import TarTree
     from builder.filetree import FileTree
     from store.toc import Entry
-
-
-@dataclass(frozen=True, slots=True)
-class ContextSource:
-    """Copy from a context directory; `ignore` is the text of its ignore file."""
-
-    root: str
-    ignore: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +74,12 @@ class _Source:
     """The tree that a COPY reads, open."""
 
     def __init__(self, job: CopyFiles) -> None:
-        self._context: ContextTree | None = None
+        self._context: ContextTree | TarTree | None = None
         self._contents: StoredContents | None = None
         self._view = None
         self.tree: FileTree
         if job.context is not None:
-            ignore = None if job.context.ignore is None else IgnoreFile.parse(job.context.ignore)
-            self.tree = self._context = ContextTree(job.context.root, ignore)
+            self.tree = self._context = job.context.open()
         else:
             self._view = view_of(job.layers)
             self._contents = StoredContents(job.layers, job.spool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from builder.workers.context_jobs import ListContext
 from builder.workers.copy_jobs import CopyFiles
 from builder.workers.layer_jobs import MakeTree, ReadLayer, Recompress, WriteTar
 from builder.workers.probe import Probe
@@ -14,6 +15,6 @@ if TYPE_CHECKING:
     from builder.workers.job import Job
 
 JOBS: tuple[type[Job[object]], ...] = (
-    CommitStep, CopyFiles, FetchBlob, FetchManifest, MakeTree, PrepareStep, Probe, ReadFile, ReadLayer, Recompress,
+    CommitStep, CopyFiles, FetchBlob, FetchManifest, ListContext, MakeTree, PrepareStep, Probe, ReadFile, ReadLayer, Recompress,
     RemoveTree, WriteTar,
 )  # fmt: skip

@@ -30,7 +30,6 @@ ELSEWHERE: dict[int, str] = {
     48: "ADD of URLs: - not supported yet",
     50: "WORKDIR: conformance/cases/meta-workdir-root builder/test_workdir.py",
     51: "ENTRYPOINT and CMD: conformance/cases/meta-cmd-then-entrypoint builder/test_plan.py",
-    53: "which ignore file: builder/test_context.py",
     56: "ignored files that the build reads: conformance/cases/ignore-buildfile-itself",
     57: "whiteouts: conformance/cases/run-delete-lower store/test_changes.py",
     58: "the entries of a layer: store/test_changes.py",

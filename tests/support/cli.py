@@ -48,26 +48,28 @@ class Pybuild:
         clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LC_ALL": "C.UTF-8"}
         return {**clean, "PYBUILD_ROOT": str(self.root), **self.environment}
 
-    def run(self, *arguments: object, cwd: Path | None = None, **environment: str) -> Done:
+    def run(self, *arguments: object, cwd: Path | None = None, stdin: bytes = b"", **environment: str) -> Done:
         """Run to the end, however it ends."""
         done = subprocess.run(
             [*self.command, *map(str, arguments)],
             cwd=cwd,
             env={**self.env(), **environment},
             capture_output=True,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
         )
         return Done(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
 
-    def __call__(self, *arguments: object, cwd: Path | None = None, **environment: str) -> Done:
+    def __call__(self, *arguments: object, cwd: Path | None = None, stdin: bytes = b"", **environment: str) -> Done:
         """Run, and fail the test unless it succeeds."""
-        done = self.run(*arguments, cwd=cwd, **environment)
+        done = self.run(*arguments, cwd=cwd, stdin=stdin, **environment)
         assert done.status == 0, f"pybuild {' '.join(map(str, arguments))}: status {done.status}\n{done.out}{done.err}"
         return done
 
-    def refused(self, *arguments: object, status: int = 1, cwd: Path | None = None, **environment: str) -> str:
+    def refused(
+        self, *arguments: object, status: int = 1, cwd: Path | None = None, stdin: bytes = b"", **environment: str
+    ) -> str:
         """Run what must fail; return what it says. Afterwards the store is whole and nothing is left in it."""
-        done = self.run(*arguments, cwd=cwd, **environment)
+        done = self.run(*arguments, cwd=cwd, stdin=stdin, **environment)
         assert done.status == status, f"status {done.status}, expected {status}\n{done.out}{done.err}"
         assert "Traceback" not in done.err, done.err
         self.assert_whole()

@@ -1,0 +1,161 @@
+"""The contexts of one build: the main one, with the recipe, and those that got a name by --build-context.
+
+A context is opened when it is first needed. A named one stands for the image or the stage that a recipe calls so, whatever
+that would be without it.
+
+    CONTEXT                  DIR | - (standard input: an archive, or else the recipe alone)
+    --build-context NAME=    DIR | docker-image://REFERENCE | oci-layout://DIR[:TAG][@DIGEST]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from builder.context import CONTEXT_LIMIT
+from builder.contextsource import ContextSource
+from builder.errors import BuildError
+from builder.recipe import STDIN, STDIN_NAME, Recipe, ignore_text, recipe_in_file, recipe_of_directory, recipe_of_files
+from builder.resolve import ContextFiles
+from builder.workers.context_jobs import ListContext
+from store.digest import Digest
+from store.errors import InvalidImage
+from store.importing import take_from_layout
+from store.reference import Reference
+from store.toc import encode
+from store.view import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.resolve import ImageSource
+    from builder.workers.pool import Pool
+    from store.images import Image
+    from store.store import Store
+
+_IMAGE, _LAYOUT = "docker-image://", "oci-layout://"
+_CHUNK = 1 << 20
+
+
+def context_name(text: str) -> str:
+    """The form in which a named context is looked up: that of an image's short name, without `:latest`.
+
+    Raises InvalidImage for what can name neither a stage nor an image.
+    """
+    return Reference.parse(text.lower()).familiar.removesuffix(":latest")
+
+
+class Contexts:
+    """All contexts of a build. What has to be kept for them lies in the ingest directory, and goes with it."""
+
+    def __init__(self, main: str, named: Mapping[str, str], store: Store, pool: Pool, images: ImageSource) -> None:
+        """`named` is by `context_name`. Raises BuildError where a directory is missing."""
+        self._main = main
+        self._named = named
+        self._store = store
+        self._pool = pool
+        self._images = images
+        self._sources: dict[str, ContextSource] = {}  # the main one is called ""
+        self._found: dict[str, Image | ContextFiles] = {}
+        for name, place in named.items():
+            if not place.startswith((_IMAGE, _LAYOUT)) and not os.path.isdir(place):
+                raise BuildError(
+                    f"--build-context {name}={place}: no such directory",
+                    hint=f"or {_IMAGE}REFERENCE, {_LAYOUT}DIR[:TAG]",
+                )
+
+    def open_main(self, recipe: str | None) -> Recipe:
+        """Open the main context and read the recipe: `recipe` is what -f says. Raises BuildError, OSError."""
+        if self._main == STDIN:
+            return self._open_stdin(recipe)
+        found = recipe_of_directory(self._main, recipe)
+        beside = None if found.path == STDIN_NAME else found.path
+        self._sources[""] = ContextSource(os.path.abspath(self._main), ignore_text(self._main, beside))
+        return found
+
+    def main(self) -> ContextFiles:
+        """The main context, which has been opened."""
+        return ContextFiles("")
+
+    def find(self, name: str) -> Image | ContextFiles | None:
+        """What a named context puts in the place of an image or a stage; None where there is none of this name.
+
+        Raises BuildError, StoreError.
+        """
+        if not self._named:
+            return None
+        try:
+            name = context_name(name)
+        except InvalidImage:
+            return None
+        place = self._named.get(name)
+        if place is None:
+            return None
+        if name not in self._found:
+            self._found[name] = self._open_named(name, place)
+        return self._found[name]
+
+    def source(self, name: str) -> ContextSource:
+        """Where the files are of a context that `main` or `find` gave."""
+        return self._sources[name]
+
+    def _open_named(self, name: str, place: str) -> Image | ContextFiles:
+        if place.startswith(_IMAGE):
+            return self._images.image(Reference.parse(place.removeprefix(_IMAGE)))
+        if place.startswith(_LAYOUT):
+            directory, tag, digest = _split_layout(place.removeprefix(_LAYOUT))
+            return self._store.images.get(take_from_layout(self._store, directory, tag, digest))
+        self._sources[name] = ContextSource(os.path.abspath(place), ignore_text(place, None))
+        return ContextFiles(name)
+
+    def _open_stdin(self, recipe: str | None) -> Recipe:
+        raw = self._store.ingest.new_path()
+        _spool_stdin(raw)
+        if not os.stat(raw).st_size:
+            raise BuildError("standard input, which is to be the context, is empty")
+        source = self._listed(raw, "standard input")
+        if source is not None:
+            self._sources[""] = source
+            return recipe_of_files(source, "the archive on standard input", recipe)
+        if recipe is not None:
+            raise BuildError(
+                "standard input is no archive, and so the recipe; -f names another one", hint="leave -f out"
+            )
+        self._sources[""] = self._nothing()
+        return Recipe(STDIN_NAME, recipe_in_file(raw, STDIN_NAME))
+
+    def _listed(self, raw: str, shown: str) -> ContextSource | None:
+        """The archive that a file is; None for any other file."""
+        ingest = self._store.ingest
+        job = ListContext(raw, shown, ingest.new_path(), ingest.new_path())
+        tar = self._pool.run(job).tar
+        return ContextSource(tar, toc=job.toc) if tar else None
+
+    def _nothing(self) -> ContextSource:
+        """A context without files."""
+        toc = self._store.ingest.new_path()
+        with open(toc, "xb") as file:
+            file.write(encode([ROOT]))
+        return ContextSource(os.devnull, toc=toc)
+
+
+def _spool_stdin(path: str) -> None:
+    size = 0
+    with open(path, "xb") as file:
+        while data := os.read(sys.stdin.fileno(), _CHUNK):
+            size += len(data)
+            if size > CONTEXT_LIMIT:
+                raise BuildError(f"the context on standard input exceeds the limit of {CONTEXT_LIMIT} bytes")
+            file.write(data)
+
+
+def _split_layout(text: str) -> tuple[str, str | None, Digest | None]:
+    """Directory, tag and digest of `DIR[:TAG][@DIGEST]`. Raises InvalidImage."""
+    rest, at, digest = text.rpartition("@")
+    if not at or not digest.startswith(("sha256:", "sha512:")):
+        rest, digest = text, ""
+    directory, colon, tag = rest.rpartition(":")
+    if not colon or "/" in tag:
+        directory, tag = rest, ""
+    return directory, tag or None, Digest.parse(digest) if digest else None

@@ -1,0 +1,139 @@
+"""Finding and reading the recipe of a build, and the ignore file that belongs to it.
+
+A recipe inside of the context is opened below the context's root: one that came with a hostile context cannot be a link to
+a file of this machine, which the messages would quote.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.context import read_ignore_file
+from builder.errors import BuildError
+from parser import IgnoreFile, PatternError
+from store.files import open_in_root, read_regular
+
+if TYPE_CHECKING:
+    from builder.contextsource import ContextSource
+
+RECIPE_LIMIT = 4 << 20  # bytes
+RECIPE_NAMES = ("Buildfile", "Dockerfile", "Containerfile")
+STDIN = "-"
+STDIN_NAME = "<stdin>"  # in messages
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The text of a recipe, and what messages call it."""
+
+    path: str
+    data: bytes
+
+
+def recipe_of_directory(context: str, recipe: str | None) -> Recipe:
+    """The recipe of a build whose context is a directory: `recipe` is a path, None looks for RECIPE_NAMES in the context.
+
+    Raises BuildError.
+    """
+    if recipe == STDIN:
+        return recipe_of_stdin()
+    try:
+        root = os.open(context, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise BuildError(
+            f"cannot open the context {context}: {error.strerror}", hint="it must be a directory"
+        ) from error
+    try:
+        if recipe is None:
+            for name in RECIPE_NAMES:
+                data = _read_in(root, name, name)
+                if data is not None:
+                    return Recipe(os.path.join(context, name) if context != "." else name, data)
+            raise _no_recipe(context)
+        inside = os.path.relpath(os.path.abspath(recipe), os.path.abspath(context))
+        if inside == ".." or inside.startswith("../"):
+            data = _read_outside(recipe)
+        else:
+            data = _read_in(root, inside, recipe)
+    finally:
+        os.close(root)
+    if data is None:
+        raise BuildError(f"cannot open {recipe}: no such file")
+    return Recipe(recipe, data)
+
+
+def recipe_of_files(source: ContextSource, shown: str, recipe: str | None) -> Recipe:
+    """The recipe of a build whose context came from elsewhere: `recipe` is a path in it. Raises BuildError."""
+    if recipe == STDIN:
+        return recipe_of_stdin()
+    for name in RECIPE_NAMES if recipe is None else (recipe,):
+        data = source.read(name, RECIPE_LIMIT)
+        if data is not None:
+            return Recipe(name, data)
+    if recipe is None:
+        raise _no_recipe(shown)
+    raise BuildError(f"cannot open {recipe}: no such file in {shown}", hint="-f is a path in the context here")
+
+
+def recipe_of_stdin() -> Recipe:
+    """Standard input, which is the recipe. Raises BuildError."""
+    data = sys.stdin.buffer.read(RECIPE_LIMIT + 1)
+    if len(data) > RECIPE_LIMIT:
+        raise BuildError(f"the recipe on standard input exceeds {RECIPE_LIMIT} bytes")
+    return Recipe(STDIN_NAME, data)
+
+
+def recipe_in_file(path: str, shown: str) -> bytes:
+    """A file that is the recipe and nothing else. Raises BuildError."""
+    return _read_and_close(os.open(path, os.O_RDONLY | os.O_CLOEXEC), shown)
+
+
+def ignore_text(context: str, recipe: str | None) -> str | None:
+    """The ignore file of a directory, checked. `recipe` is a file beside which one of its own may lie. Raises BuildError."""
+    text = read_ignore_file(context, recipe)
+    if text is not None:
+        try:
+            IgnoreFile.parse(text)
+        except PatternError as error:
+            raise BuildError(str(error)) from None
+    return text
+
+
+def _no_recipe(context: str) -> BuildError:
+    return BuildError(
+        f"no {', '.join(RECIPE_NAMES[:-1])} or {RECIPE_NAMES[-1]} in {context}", hint="name the recipe with -f"
+    )
+
+
+def _read_in(root: int, path: str, shown: str) -> bytes | None:
+    try:
+        fd = open_in_root(root, os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise BuildError(f"cannot open {shown}: {error.strerror}") from error
+    return _read_and_close(fd, shown)
+
+
+def _read_outside(path: str) -> bytes | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BuildError(f"cannot open {path}: {error.strerror}") from error
+    return _read_and_close(fd, path)
+
+
+def _read_and_close(fd: int, shown: str) -> bytes:
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise BuildError(f"{shown} is not a regular file")
+        return read_regular(fd, RECIPE_LIMIT, shown)
+    finally:
+        os.close(fd)

@@ -1,0 +1,66 @@
+"""The job of a context that came as one file: find out what it is, and list a tar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from builder.archives import archive_in
+from builder.context import CONTEXT_LIMIT
+from builder.errors import BuildError
+from store.errors import InvalidImage
+from store.extract import read_archive
+from store.outer import is_packed
+from store.streams import Peeked, Tee
+from store.toc import Toc, encode
+from store.view import View
+
+if TYPE_CHECKING:
+    from store.toc import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class FoundContext:
+    """Where the tar is that its table of contents belongs to; "" where the file is no archive."""
+
+    tar: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListContext:
+    """Look at the file `raw`, called `name`. Of an archive: write its table of contents to `toc`, and what was compressed
+    to `tar`."""
+
+    in_namespace: ClassVar[bool] = False
+    raw: str
+    name: str
+    tar: str
+    toc: str
+
+    def run(self) -> FoundContext:
+        with open(self.raw, "rb", buffering=0) as file:
+            peeked = Peeked(file)
+            packed = is_packed(peeked.start)
+            try:
+                entries = self._entries(peeked, packed=packed)
+            except InvalidImage as error:
+                raise BuildError(
+                    f"{self.name}: {error}", hint="a context is a tar, plain or with gzip, bzip2, xz or zstd"
+                ) from error
+        if entries is None:
+            return FoundContext("")
+        with open(self.toc, "xb") as toc:
+            toc.write(encode(entries))
+        return FoundContext(self.tar if packed else self.raw)
+
+    def _entries(self, peeked: Peeked, *, packed: bool) -> list[Entry] | None:
+        archive = archive_in(peeked, CONTEXT_LIMIT)
+        if archive is None:
+            if packed:
+                raise InvalidImage("what is compressed there is none")
+            return None
+        nothing = View([Toc.of([])])
+        if not packed:
+            return read_archive(archive, nothing, None)
+        with open(self.tar, "xb", buffering=1 << 20) as tar:
+            return read_archive(Tee(archive, tar.write), nothing, None)
