@@ -12,11 +12,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
+from builder.mounts import ScriptMount
 from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
+from parser import TmpfsMount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from builder.mounts import StepMount
     from builder.plan import Step
     from store.spec import Platform
 
@@ -71,13 +74,19 @@ def _key(kind: str, step: Step, platform: Platform, inputs: Sequence[str], conte
 
 
 def _step_fields(step: Step) -> dict[str, object]:
+    fields: dict[str, object]
     match step:
         case BaseStep():
             raise AssertionError("an image has its own key")
         case RunStep(argv=argv, variables=env, cwd=cwd, user=user, network=network):
-            return {"step": "RUN", "argv": argv, "env": env, "cwd": cwd, "user": user, "network": network.value}
+            fields = {"step": "RUN", "argv": argv, "env": env, "cwd": cwd, "user": user, "network": network.value}
+            if step.mounts:
+                fields["mounts"] = [_mount_fields(mount) for mount in step.mounts]
+            if step.insecure:
+                fields["security"] = "insecure"
+            return fields
         case CopyStep(sources=sources, dest=dest, chown=chown, mode=mode):
-            fields: dict[str, object] = {"step": "COPY", "sources": sources, "dest": dest, "chown": chown, "mode": mode}
+            fields = {"step": "COPY", "sources": sources, "dest": dest, "chown": chown, "mode": mode}
             if step.exclude:
                 fields["exclude"] = step.exclude
             if step.parents:
@@ -95,3 +104,15 @@ def _step_fields(step: Step) -> dict[str, object]:
             return {"step": "WORKDIR", "path": path, "user": user}
         case _:
             assert_never(step)
+
+
+def _mount_fields(mount: StepMount) -> dict[str, object]:
+    """What a mount says. What it holds comes with the inputs, or does not count."""
+    match mount:
+        case TmpfsMount(target=target, size=size, read_only=read_only):
+            return {"type": "tmpfs", "target": target, "size": size, "read_only": read_only}
+        case ScriptMount(target=target, name=name, content=content):
+            digest = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
+            return {"type": "script", "target": target, "name": name, "content": digest}
+        case _:
+            assert_never(mount)

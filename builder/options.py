@@ -17,6 +17,13 @@ class Network(Enum):
     HOST = "host"
 
 
+class Entitlement(Enum):
+    """What a recipe gets only if its user allows it."""
+
+    NETWORK_HOST = "network.host"
+    SECURITY_INSECURE = "security.insecure"
+
+
 class Pull(Enum):
     """When a base image is looked for in its registry."""
 
@@ -34,6 +41,7 @@ class BuildOptions:
     labels: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
     network: Network = Network.DEFAULT
+    allow: frozenset[Entitlement] = frozenset()
     pull: Pull = Pull.MISSING
     tls_verify: bool = True  # of registries
     epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from builder.filetree import InlineFile
     from builder.history import Line
+    from builder.mounts import StepMount
     from builder.options import Network
     from builder.state import StageState
     from parser import Span
@@ -38,6 +39,8 @@ class RunStep:
     user: str
     network: Network
     proxy: tuple[str, ...] = ()
+    mounts: tuple[StepMount, ...] = ()
+    insecure: bool = False  # all of a namespace's power
 
     @property
     def env(self) -> tuple[str, ...]:

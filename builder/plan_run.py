@@ -1,4 +1,4 @@
-"""RUN: what is executed, with which environment."""
+"""RUN: what is executed, with which environment, mounts and power."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 from builder.errors import PlanError
 from builder.history import run_line
+from builder.mounts import SCRIPTS, ScriptMount, plan_mount
+from builder.options import Entitlement, Network
 from builder.plan import RunStep
 from builder.scope import Planned
+from parser import ShellForm
 
 if TYPE_CHECKING:
     from builder.scope import Scope
@@ -22,9 +25,50 @@ def plan_run(instruction: Run, scope: Scope) -> Planned:
     argv = scope.argv(instruction.command)
     if not argv:
         raise PlanError("RUN: the command is empty", span=instruction.span)
-    cwd, user = state.config.working_dir or "/", state.config.user
-    step = RunStep(argv, state.run_env, cwd, user, scope.options.network, _proxy(scope))
+    mounts = [plan_mount(mount, scope) for mount in instruction.mounts]
+    program = instruction.command.file if isinstance(instruction.command, ShellForm) else None
+    if program is not None:
+        mounts.append(ScriptMount(SCRIPTS, program.name, program.content))
+        argv = (*state.shell, f"{SCRIPTS}/{program.name}")
+    step = RunStep(
+        argv=argv,
+        variables=state.run_env,
+        cwd=state.config.working_dir or "/",
+        user=state.config.user,
+        network=_network(instruction, scope),
+        proxy=_proxy(scope),
+        mounts=tuple(mounts),
+        insecure=_insecure(instruction, scope),
+    )
     return Planned(step, (), run_line(state.run_args, argv))
+
+
+def _network(instruction: Run, scope: Scope) -> Network:
+    if instruction.network in (None, "default"):
+        return scope.options.network
+    network = Network(instruction.network)
+    if network is Network.HOST and scope.options.network is not Network.HOST:
+        _demand(Entitlement.NETWORK_HOST, "network", instruction, scope)
+    return network
+
+
+def _insecure(instruction: Run, scope: Scope) -> bool:
+    insecure = instruction.security == "insecure"
+    if insecure:
+        _demand(Entitlement.SECURITY_INSECURE, "security", instruction, scope)
+    return insecure
+
+
+def _demand(entitlement: Entitlement, flag: str, instruction: Run, scope: Scope) -> None:
+    """Raise PlanError at the flag unless the user of the recipe has allowed it."""
+    if entitlement in scope.options.allow:
+        return
+    span = next((found.span for found in instruction.flags if found.name == flag), instruction.span)
+    raise PlanError(
+        f"RUN --{flag} asks for {entitlement.value}, which has not been allowed",
+        span=span,
+        hint=f"if you trust this recipe: --allow {entitlement.value}",
+    )
 
 
 def _proxy(scope: Scope) -> tuple[str, ...]:

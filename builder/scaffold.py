@@ -7,14 +7,18 @@ Nothing of it ends up in a layer: what stands only here is no change of the step
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import SandboxError
 from store.toc import Entry, Kind, parent_of, sort_key
-from store.view import ROOT, LinkLoop
+from store.view import ROOT, LinkLoop, resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.mounts import MountPoint
     from store.view import View
 
 _DIRECTORIES = (b"proc", b"sys", b"dev")
@@ -22,14 +26,17 @@ _DIRECTORIES = (b"proc", b"sys", b"dev")
 
 @dataclass(frozen=True, slots=True)
 class Scaffold:
-    """The rows to make, the root first; and where the image's links lead for the two bound files (absolute paths)."""
+    """The rows to make, the root first; and where the image's links lead for the two bound files and for the mounts of
+    the step (absolute paths).
+    """
 
     entries: tuple[Entry, ...]
     resolv_conf: str
     hosts: str
+    mounts: tuple[str, ...] = ()
 
 
-def scaffold_for(view: View) -> Scaffold:
+def scaffold_for(view: View, mounts: Sequence[MountPoint] = ()) -> Scaffold:
     """What has to be put above these layers. Raises SandboxError where the image has something else in the place."""
     rows: dict[bytes, Entry] = {b"": view.lookup(b"") or ROOT}
     for name in _DIRECTORIES:
@@ -37,9 +44,10 @@ def scaffold_for(view: View) -> Scaffold:
         if entry is not None and entry.kind is not Kind.DIRECTORY:
             raise SandboxError(f"the image has a non-directory at /{name.decode()}")
         _need(rows, view, name, Kind.DIRECTORY)
-    targets = [_file_target(rows, view, name) for name in (b"etc/resolv.conf", b"etc/hosts")]
+    resolv_conf, hosts = (_file_target(rows, view, name) for name in (b"etc/resolv.conf", b"etc/hosts"))
+    targets = _mount_targets(rows, view, mounts)
     entries = sorted(rows.values(), key=lambda entry: sort_key(entry.path))
-    return Scaffold(tuple(entry._replace(opaque=False, offset=-1) for entry in entries), *targets)
+    return Scaffold(tuple(entry._replace(opaque=False, offset=-1) for entry in entries), resolv_conf, hosts, targets)
 
 
 def _file_target(rows: dict[bytes, Entry], view: View, name: bytes) -> str:
@@ -53,6 +61,40 @@ def _file_target(rows: dict[bytes, Entry], view: View, name: bytes) -> str:
         raise SandboxError(f"/{name.decode()} of the image is a directory")
     _need(rows, view, path, Kind.FILE)
     return "/" + path.decode("utf-8", "surrogateescape")
+
+
+def _mount_targets(rows: dict[bytes, Entry], view: View, mounts: Sequence[MountPoint]) -> tuple[str, ...]:
+    """Where each mount goes. What lies in another mount is made there, and the image's links do not count in it."""
+    covered = set(_DIRECTORIES)
+
+    def lookup(path: bytes) -> Entry | None:
+        return None if is_covered(path) else view.lookup(path)
+
+    def is_covered(path: bytes) -> bool:
+        while path := parent_of(path):
+            if path in covered:
+                return True
+        return False
+
+    found: dict[str, str] = {}
+    for mount in sorted(mounts, key=lambda mount: mount.target.split("/")):
+        try:
+            path = resolve(lookup, os.fsencode(mount.target))
+        except LinkLoop:
+            raise SandboxError(f"the mount point {mount.target} has too many levels of symbolic links") from None
+        if not path:
+            raise SandboxError(f"the mount point {mount.target} leads to the root of the image")
+        entry = lookup(path)
+        if entry is not None and (entry.kind is Kind.DIRECTORY) != mount.directory:
+            raise SandboxError(
+                f"the image has a {'non-directory' if mount.directory else 'directory'} at {mount.target}, "
+                f"where a {'directory' if mount.directory else 'file'} is to be mounted"
+            )
+        if not is_covered(path):
+            _need(rows, view, path, Kind.DIRECTORY if mount.directory else Kind.FILE)
+        covered.add(path)
+        found[mount.target] = "/" + os.fsdecode(path)
+    return tuple(found[mount.target] for mount in mounts)
 
 
 def _need(rows: dict[bytes, Entry], view: View, path: bytes, kind: Kind) -> None:

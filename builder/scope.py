@@ -40,8 +40,8 @@ class Scope:
         match command:
             case ExecForm(argv=argv):
                 return argv
-            case ShellForm(text=text):
-                return (*self.state.shell, text)
+            case ShellForm():
+                return (*self.state.shell, command.script)
             case _:
                 assert_never(command)
 

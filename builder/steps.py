@@ -19,6 +19,7 @@ from builder.errors import BuildError, PrivilegeError, StepFailed
 from builder.events import Note, StepOutput
 from builder.leftovers import discard
 from builder.machine import SEE_DOCTOR
+from builder.mounts import mount_points, sandbox_mounts
 from builder.options import Network
 from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
 from builder.sandbox.spec import SandboxSpec
@@ -113,7 +114,7 @@ class Steps:
         view = view_of(layers)
         identity = self._accounts(view, layers).identity(step.user)
         self._check_mapped(step.user, identity)
-        scaffold = scaffold_for(view)
+        scaffold = scaffold_for(view, mount_points(step.mounts))
         env = step.env if any(pair.startswith("HOME=") for pair in step.env) else (*step.env, f"HOME={identity.home}")
         self._note_network(step)
         layers = ensure_trees(self._store, self._pool, layers)
@@ -144,6 +145,8 @@ class Steps:
                 resolv_conf_target=scaffold.resolv_conf,
                 hosts_target=scaffold.hosts,
                 new_network=step.network is Network.NONE,
+                mounts=sandbox_mounts(step.mounts, scaffold.mounts),
+                insecure=step.insecure,
             )
             refused = False
 

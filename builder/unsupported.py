@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.errors import PlanError
-from parser import Add, Copy, Run, ShellForm
+from parser import Run
 
 if TYPE_CHECKING:
-    from parser import Buildfile, From, Heredoc, Instruction
+    from parser import Buildfile, From, Instruction
 
 _INSTRUCTIONS: frozenset[str] = frozenset()
 _FLAGS = frozenset(
@@ -20,12 +20,10 @@ _FLAGS = frozenset(
         ("ADD", "keep-git-dir"),
         ("FROM", "platform"),
         ("RUN", "device"),
-        ("RUN", "mount"),
-        ("RUN", "network"),
-        ("RUN", "security"),
     )
 )
-_HEREDOCS = frozenset(("RUN",))
+_MOUNTS = frozenset(("bind", "cache", "secret", "ssh"))
+_HINTS = {("RUN", "device"): "a step has no devices of the machine but the usual ones: null, zero, full, random, tty"}
 
 
 def refuse_unsupported(buildfile: Buildfile) -> None:
@@ -45,15 +43,8 @@ def refuse_instruction(instruction: From | Instruction) -> None:
         raise PlanError(f"{keyword} is not supported yet", span=instruction.span)
     for flag in getattr(instruction, "flags", ()):
         if (keyword, flag.name) in _FLAGS:
-            raise PlanError(f"{keyword} --{flag.name} is not supported yet", span=flag.span)
-    heredocs = _heredocs(instruction)
-    if heredocs and keyword in _HEREDOCS:
-        raise PlanError(f"heredocs (<<{heredocs[0].name}) are not supported yet", span=instruction.span)
-
-
-def _heredocs(instruction: From | Instruction) -> tuple[Heredoc, ...]:
-    match instruction:
-        case Run(command=ShellForm(heredocs=heredocs)) | Copy(heredocs=heredocs) | Add(heredocs=heredocs):
-            return heredocs
-        case _:
-            return ()
+            hint = _HINTS.get((keyword, flag.name))
+            raise PlanError(f"{keyword} --{flag.name} is not supported yet", span=flag.span, hint=hint)
+    for mount in instruction.mounts if isinstance(instruction, Run) else ():
+        if mount.type in _MOUNTS:
+            raise PlanError(f"mounts of type {mount.type} are not supported yet", span=mount.span)

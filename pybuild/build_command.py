@@ -10,7 +10,7 @@ from builder.build import BuildRequest
 from builder.build import build as run_build
 from builder.contexts import context_name
 from builder.errors import BuildError
-from builder.options import BuildOptions, Network, Pull
+from builder.options import BuildOptions, Entitlement, Network, Pull
 from pybuild import report
 from pybuild.arguments import tls_verified
 from pybuild.outputs import HELP, parse_outputs
@@ -75,6 +75,12 @@ from store.store import Store
     help="What RUN steps can reach.",
 )
 @click.option(
+    "--allow",
+    multiple=True,
+    type=click.Choice([kind.value for kind in Entitlement]),
+    help="What a RUN of the recipe may ask for: the network of this machine, or all power of a namespace. Can be repeated.",
+)
+@click.option(
     "--progress",
     type=click.Choice(["auto", "plain", "json", "quiet"]),
     default="auto",
@@ -97,6 +103,7 @@ def build(
     tls_verify: bool | None,
     no_cache: bool,
     network: str,
+    allow: tuple[str, ...],
     progress: str,
     quiet: bool,
 ) -> int:
@@ -120,6 +127,7 @@ def build(
             pull=Pull(pull),
             tls_verify=tls_verified(ctx, tls_verify),
             network=Network(network),
+            allow=frozenset(Entitlement(name) for name in allow),
             epoch=epoch,
         ),
         tags=tuple(Reference.parse(tag).with_default_tag() for tag in tags),

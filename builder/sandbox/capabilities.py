@@ -102,6 +102,19 @@ def names(bits: int) -> frozenset[str]:
     return frozenset(name for number, name in enumerate(NAMES) if bits >> number & 1)
 
 
+def bounding_set() -> int:
+    """The mask of this thread's bounding set: what it, and what it starts, can have at most."""
+    bits = 0
+    for number in range(_SET_BITS):
+        try:
+            bits |= linux.capbset_read(number) << number
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            break
+    return bits
+
+
 def limit_bounding_set(keep: int) -> None:
     """Drop everything from this thread's bounding set except the mask `keep`.
 

@@ -1,8 +1,7 @@
 """How the root filesystem of a step is put together, as a list of operations.
 
 Each operation is data that can tell what it does (`describe`) and do it (`execute`). They run in the step's own mount
-namespace, before pivot_root, and reach into the image by descriptors only: every target is opened with openat2 below
-the descriptor of the root, and no symbolic link of the image is ever followed.
+namespace, before pivot_root, and reach into the image by descriptors only (root.py).
 
 Sources: mount_setattr(2), move_mount(2), fsopen(2); the kernel's overlayfs.rst; the OCI runtime-spec,
 config-linux.md, "Default Filesystems" and "Default Devices".
@@ -16,6 +15,8 @@ import stat
 from dataclasses import dataclass
 
 from builder.sandbox import linux
+from builder.sandbox.mounts import File
+from builder.sandbox.root import Refused, Root, new_mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,43 +44,17 @@ _DEVICE_LINKS = (
 )  # fmt: skip
 
 
-class Refused(Exception):
-    """The image or the machine does not allow an operation; the text says why, `hint` what helps."""
-
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
-class Root:
-    """The root filesystem under construction. `fd` is the root of its overlay once that is mounted."""
-
-    def __init__(self) -> None:
-        self.fd = -1
-
-    def place(self, path: str, flags: int = 0) -> int:
-        """Open a mount point of the image, without following any link on the way."""
-        resolve = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_MAGICLINKS
-        return linux.openat2(self.fd, os.fsencode(path.strip("/")), _PLACE | os.O_NOFOLLOW | flags, resolve)
-
-    def directory(self, name: str) -> int:
-        """Open one of the directories that the kernel's file systems need."""
-        try:
-            return self.place(name, os.O_DIRECTORY)
-        except OSError as error:
-            if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                raise Refused(f"the image has a non-directory at /{name}") from error
-            raise
-
-
 def operations_for(spec: SandboxSpec) -> list[Operation]:
     """The operations for a step, in order."""
     return [
         Overlay(spec.lowers, spec.upper, spec.work, spec.mountpoint),
-        Proc(),
+        Proc(open=spec.insecure),
         Sys(new_network=spec.new_network),
         Dev(spec.shm_size),
-        Files(spec.files, ((spec.resolv_conf_target, spec.resolv_conf), (spec.hosts_target, spec.hosts))),
+        Scratch(spec.files),
+        File(spec.resolv_conf_target, spec.resolv_conf),
+        File(spec.hosts_target, spec.hosts),
+        *spec.mounts,
         Pivot(),
     ]
 
@@ -142,15 +117,17 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class Proc:
-    """A fresh procfs for the step's own process numbers, with what tells about the machine covered."""
+    """A fresh procfs for the step's own process numbers, with what tells about the machine covered, unless it is `open`."""
+
+    open: bool
 
     def describe(self) -> str:
-        return "proc on /proc, parts of it masked or read-only"
+        return "proc on /proc" if self.open else "proc on /proc, parts of it masked or read-only"
 
     def execute(self, root: Root) -> None:
         place = root.directory("proc")
         try:
-            proc = _new("proc", (), _SAFEST)
+            proc = new_mount("proc", (), _SAFEST)
         except OSError as error:
             if error.errno == errno.EPERM:
                 raise Refused(
@@ -160,9 +137,9 @@ class Proc:
             raise
         linux.move_mount(proc, place)
         os.close(place)
-        for name in _READ_ONLY:
+        for name in () if self.open else _READ_ONLY:
             _remount_read_only(proc, name)
-        for name in _MASKED:
+        for name in () if self.open else _MASKED:
             _mask(proc, name)
         os.close(proc)
 
@@ -179,7 +156,7 @@ class Sys:
     def execute(self, root: Root) -> None:
         place = root.directory("sys")
         if self.new_network:
-            sys = _new("sysfs", (), _SAFEST | linux.MOUNT_ATTR_RDONLY)
+            sys = new_mount("sysfs", (), _SAFEST | linux.MOUNT_ATTR_RDONLY)
         else:
             sys = linux.open_tree(
                 linux.AT_FDCWD, b"/sys", linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC | linux.AT_RECURSIVE
@@ -203,7 +180,9 @@ class Dev:
 
     def execute(self, root: Root) -> None:
         place = root.directory("dev")
-        dev = _new("tmpfs", (("mode", "755"), ("size", "65536k")), linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC)
+        dev = new_mount(
+            "tmpfs", (("mode", "755"), ("size", "65536k")), linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC
+        )
         linux.move_mount(dev, place)
         os.close(place)
         for name, major, minor in _DEVICES:
@@ -222,38 +201,23 @@ class Dev:
     @staticmethod
     def _mount_in(dev: int, name: str, kind: str, options: list[tuple[str, str | None]], attributes: int) -> None:
         os.mkdir(name, 0o755, dir_fd=dev)
-        _attach(_new(kind, tuple(options), attributes), dev, name)
+        _attach(new_mount(kind, tuple(options), attributes), dev, name)
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
-    """Files made for the step, each bound read-only over one of the image."""
+class Scratch:
+    """A directory in memory for the files that are made for the step; it goes with the old root."""
 
     directory: str
-    files: tuple[tuple[str, str], ...]  # target in the image, content
 
     def describe(self) -> str:
-        return "read-only " + ", ".join(target for target, _ in self.files)
+        return f"tmpfs on {self.directory}"
 
     def execute(self, root: Root) -> None:
-        scratch = _new("tmpfs", (("mode", "700"), ("size", "16m")), _SAFEST)
+        root.scratch = new_mount("tmpfs", (("mode", "700"), ("size", "64m")), _SAFEST)
         place = os.open(self.directory, _PLACE | os.O_DIRECTORY | os.O_NOFOLLOW)
-        linux.move_mount(scratch, place)
+        linux.move_mount(root.scratch, place)
         os.close(place)
-        for number, (target, content) in enumerate(self.files):
-            name = str(number)
-            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=scratch)
-            with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(content)
-            tree = linux.open_tree(scratch, name.encode(), linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC)
-            linux.mount_setattr(tree, _SAFEST | linux.MOUNT_ATTR_RDONLY, 0)
-            place = root.place(target)
-            if not stat.S_ISREG(os.fstat(place).st_mode):
-                raise Refused(f"the image has no regular file at {target}")
-            linux.move_mount(tree, place)
-            os.close(place)
-            os.close(tree)
-        os.close(scratch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,21 +232,6 @@ class Pivot:
         linux.pivot_root(b".", b".")
         linux.umount2(b".", linux.MNT_DETACH)
         os.chdir("/")
-
-
-def _new(kind: str, options: tuple[tuple[str, str | None], ...], attributes: int) -> int:
-    """A new file system of this kind, mounted nowhere yet."""
-    context = linux.fsopen(kind)
-    try:
-        for key, value in options:
-            if value is None:
-                linux.fsconfig_flag(context, key)
-            else:
-                linux.fsconfig_string(context, key, value.encode())
-        linux.fsconfig_create(context)
-        return linux.fsmount(context, attributes)
-    finally:
-        os.close(context)
 
 
 def _attach(tree: int, parent: int, name: str) -> None:
@@ -309,7 +258,9 @@ def _mask(parent: int, name: str) -> None:
     except FileNotFoundError:
         return
     if stat.S_ISDIR(os.fstat(place).st_mode):
-        cover = _new("tmpfs", (("mode", "755"), ("size", "0"), ("nr_inodes", "2")), _SAFEST | linux.MOUNT_ATTR_RDONLY)
+        cover = new_mount(
+            "tmpfs", (("mode", "755"), ("size", "0"), ("nr_inodes", "2")), _SAFEST | linux.MOUNT_ATTR_RDONLY
+        )
     else:
         cover = _device("null", 1, 3)
     linux.move_mount(cover, place)

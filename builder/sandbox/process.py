@@ -24,7 +24,8 @@ import socket
 import struct
 
 from builder.sandbox import capabilities, linux
-from builder.sandbox.operations import Refused, Root, operations_for
+from builder.sandbox.operations import operations_for
+from builder.sandbox.root import Refused, Root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,14 +162,17 @@ def _command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, secc
         except OSError as error:
             if error.errno not in (errno.ENOSYS, errno.EPERM):  # no keyrings in this kernel, or hidden from a container
                 raise
-        # CAP_SYS_ADMIN is needed here because no_new_privs stays off: sudo and other setuid programs must work.
-        linux.seccomp_set_mode_filter(seccomp)
-        capabilities.limit_bounding_set(capabilities.DEFAULT_MASK)
+        power = capabilities.bounding_set()
+        if not spec.insecure:
+            # CAP_SYS_ADMIN is needed here because no_new_privs stays off: sudo and other setuid programs must work.
+            linux.seccomp_set_mode_filter(seccomp)
+            power = capabilities.DEFAULT_MASK
+            capabilities.limit_bounding_set(power)
         if _may_set_groups():
             os.setgroups(spec.groups)
         os.setresgid(spec.gid, spec.gid, spec.gid)
         os.setresuid(spec.uid, spec.uid, spec.uid)
-        mask = capabilities.DEFAULT_MASK if spec.uid == 0 else 0
+        mask = power if spec.uid == 0 else 0
         linux.capset(mask, mask, 0)
         linux.clear_ambient()
         # The status pipe is close-on-exec, as are all descriptors of the worker; this is the second lock on that door.
@@ -185,6 +189,8 @@ def _exec_error(spec: SandboxSpec, error: BaseException) -> str:
         return f"{spec.argv[0]}: not found in the image"
     if isinstance(error, PermissionError):
         return f"{spec.argv[0]}: cannot be executed as user {spec.uid}"
+    if isinstance(error, OSError) and error.errno == errno.E2BIG:
+        return f"cannot start {spec.argv[0]}: the command and its environment are longer than the kernel allows"
     if isinstance(error, OSError) and error.errno == errno.EINVAL and spec.uid:
         return f"cannot become user {spec.uid}: this namespace maps no such id"
     return f"cannot start {spec.argv[0]}: {error}"

@@ -8,6 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from builder.sandbox.mounts import StepMount
+
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
@@ -29,16 +31,23 @@ class SandboxSpec:
     resolv_conf_target: str  # of the image, links resolved: where resolv.conf is bound
     hosts_target: str
     new_network: bool  # a network of its own with nothing but a loopback device; else that of the host
+    mounts: tuple[StepMount, ...] = ()  # in the order of their targets
+    insecure: bool = False  # all capabilities of the namespace, no seccomp filter
     hostname: str = "pybuild"
     shm_size: int = 64 << 20  # bytes
 
     def to_json(self) -> dict[str, object]:
         """The form that travels."""
-        return asdict(self)
+        from builder.sandbox.mounts import to_json
+
+        return {**asdict(self), "mounts": [to_json(mount) for mount in self.mounts]}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> SandboxSpec:
         """The other direction; both ends are of one version, so nothing is checked."""
+        from builder.sandbox.mounts import from_json
+
         for key in ("argv", "env", "groups", "lowers"):
             data[key] = tuple(data[key])
+        data["mounts"] = tuple(from_json(mount) for mount in data["mounts"])
         return SandboxSpec(**data)

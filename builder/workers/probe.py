@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from builder.sandbox import linux
-from builder.sandbox.operations import Overlay, Refused, Root
+from builder.sandbox.operations import Overlay
+from builder.sandbox.root import Refused, Root
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,17 +10,25 @@ import pytest
 from builder.cachekey import SCRATCH, base_key, content_key, definition_key
 from builder.copylayer import content_fields
 from builder.filetree import InlineFile
+from builder.mounts import ScriptMount, StepMount
 from builder.options import Network
 from builder.plan import CopyStep, RunStep, WorkdirStep
+from parser import TmpfsMount
 from store.spec import Platform
 from tests.support.copies import planned as planned_copy
 from tests.support.copymodel import Copy, Directory, File, Link
 from tests.support.recipes import PLATFORM, steps
 
 RUN = RunStep(("sh", "-c", "x"), ("A=1",), "/", "", Network.DEFAULT)
+TMPFS = TmpfsMount("/a", None, False)
+SCRIPT = ScriptMount("/dev/pipes", "E", "x")
 COPY = CopyStep(("a",), "/d/", None, None, False)
 HEREDOC = replace(COPY, sources=(), inline=(InlineFile("a", "x"),))
 WORKDIR = WorkdirStep("/w", "")
+
+
+def mounted(*mounts: StepMount) -> RunStep:
+    return replace(RUN, mounts=mounts)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +41,13 @@ WORKDIR = WorkdirStep("/w", "")
         pytest.param(RUN, replace(RUN, cwd="/w"), id="directory"),
         pytest.param(RUN, replace(RUN, user="1"), id="user"),
         pytest.param(RUN, replace(RUN, network=Network.NONE), id="network"),
+        pytest.param(RUN, replace(RUN, insecure=True), id="power"),
+        pytest.param(RUN, mounted(TMPFS), id="a mount"),
+        pytest.param(mounted(TMPFS), mounted(replace(TMPFS, target="/b")), id="target of a tmpfs"),
+        pytest.param(mounted(TMPFS), mounted(replace(TMPFS, size=1)), id="size of a tmpfs"),
+        pytest.param(mounted(TMPFS), mounted(replace(TMPFS, read_only=True)), id="a tmpfs that can only be read"),
+        pytest.param(mounted(SCRIPT), mounted(replace(SCRIPT, name="F")), id="name of a program"),
+        pytest.param(mounted(SCRIPT), mounted(replace(SCRIPT, content="y")), id="text of a program"),
         pytest.param(COPY, replace(COPY, sources=("b",)), id="sources"),
         pytest.param(COPY, replace(COPY, sources=("a", "a")), id="number of sources"),
         pytest.param(COPY, replace(COPY, dest="/d"), id="destination"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from builder.errors import SandboxError
+from builder.mounts import MountPoint
 from builder.scaffold import scaffold_for
 from store.toc import Entry, Kind, Toc, encode
 from store.view import View
@@ -108,6 +109,61 @@ def test_a_directory_in_the_place_of_a_file_is_an_error() -> None:
     rows = [*DIRECTORIES, FILES[0], Entry(b"etc/resolv.conf", Kind.DIRECTORY, 0o755)]
     with pytest.raises(SandboxError, match=r"/etc/resolv\.conf of the image is a directory"):
         scaffold_for(image(*rows))
+
+
+# The mounts of a step
+
+
+def mounted(view: View, *targets: str, directory: bool = True) -> tuple[list[str], tuple[str, ...]]:
+    """What is made beside the usual rows, and where the mounts go."""
+    found = scaffold_for(view, [MountPoint(target, directory) for target in targets])
+    usual = {row.path for row in scaffold_for(view).entries}
+    return [row.path.decode() for row in found.entries if row.path not in usual], found.mounts
+
+
+FULL = [*DIRECTORIES, *FILES]
+
+
+@pytest.mark.parametrize(
+    ("rows", "targets", "made", "where"),
+    [
+        pytest.param([], ("/a/b",), ["a", "a/b"], ("/a/b",), id="E28-a mount point and its parents"),
+        pytest.param([], ("/etc",), [], ("/etc",), id="E28-what is there is not made"),
+        pytest.param([], ("/a/b", "/a"), ["a"], ("/a/b", "/a"), id="E28-a mount in a mount is made there"),
+        pytest.param([], ("/dev/x", "/proc/y"), [], ("/dev/x", "/proc/y"), id="E28-in file systems of the kernel"),
+        pytest.param([link(b"l", b"etc")], ("/l/x",), ["etc", "etc/x"], ("/etc/x",), id="a link of the image"),
+        pytest.param([link(b"l", b"a")], ("/l/x/y", "/a/x"), ["a", "a/x"], ("/a/x/y", "/a/x"), id="a link to a mount"),
+        pytest.param(
+            [Entry(b"m", Kind.DIRECTORY, 0o755), link(b"m/l", b"/etc")], ("/m", "/m/l/x"), [], ("/m", "/m/l/x"),
+            id="a link that a mount covers",
+        ),
+    ],
+)  # fmt: skip
+def test_mount_points_are_made_where_the_image_lacks_them(
+    rows: list[Entry], targets: tuple[str, ...], made: list[str], where: tuple[str, ...]
+) -> None:
+    assert mounted(image(*FULL, *rows), *targets) == (made, where)
+
+
+def test_the_mount_point_of_a_file_is_a_file() -> None:
+    found = scaffold_for(image(*FULL), [MountPoint("/a/f", directory=False)])
+    assert {row.path: row.kind for row in found.entries if row.path} == {b"a": Kind.DIRECTORY, b"a/f": Kind.FILE}
+
+
+@pytest.mark.parametrize(
+    ("target", "directory", "message"),
+    [
+        ("/etc/hosts", True, "non-directory at /etc/hosts"),
+        ("/etc", False, "a directory at /etc"),
+        ("/etc/hosts/x", True, "non-directory at /etc/hosts"),
+        ("/loop", True, "too many levels of symbolic links"),
+        ("/up", True, "leads to the root"),
+    ],
+)
+def test_a_place_that_is_something_else_is_an_error(target: str, directory: bool, message: str) -> None:
+    view = image(*FULL, link(b"loop", b"loop"), link(b"up", b"../.."))
+    with pytest.raises(SandboxError, match=message):
+        mounted(view, target, directory=directory)
 
 
 def test_the_rows_are_a_table_of_contents() -> None:

@@ -21,7 +21,6 @@ ELSEWHERE: dict[int, str] = {
     23: "the order of ENV: builder/test_state.py",
     24: "the default PATH: conformance/cases/env-path-default",
     26: "stages that nobody needs: conformance/cases/stage-unused-skipped",
-    28: "mount points leave nothing: conformance/cases/run-no-stubs builder/test_scaffold.py",
     32: "USER of a RUN: conformance/cases/run-unknown-user-fails builder/test_users.py",
     33: "the image's passwd and group: builder/test_users.py",
     34: "a RUN that changes nothing: conformance/cases/run-empty-change",

@@ -1,0 +1,104 @@
+"""The mounts of one RUN beside its root filesystem: each is data that travels in the spec, and the operation itself.
+
+They are made in the order of their targets, so that one can lie in another. What is missing of a target is made where
+another mount is the place; in the image itself the scaffold has provided for it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+
+from builder.sandbox import linux
+from builder.sandbox.root import new_mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from builder.sandbox.root import Root
+
+_SAFE = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
+_SAFEST = _SAFE | linux.MOUNT_ATTR_NOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Tmpfs:
+    """An empty directory in memory; without a `size` in bytes it is the kernel's, half of the machine's memory."""
+
+    target: str
+    size: int | None = None
+    read_only: bool = False
+
+    def describe(self) -> str:
+        return f"tmpfs on {self.target}"
+
+    def execute(self, root: Root) -> None:
+        options = [("mode", "1777")] + ([("size", str(self.size))] if self.size is not None else [])
+        attributes = _SAFE | (linux.MOUNT_ATTR_RDONLY if self.read_only else 0)
+        root.attach(new_mount("tmpfs", options, attributes), self.target, directory=True)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file made for the step, bound read-only."""
+
+    target: str
+    content: str
+
+    def describe(self) -> str:
+        return f"read-only {self.target}"
+
+    def execute(self, root: Root) -> None:
+        name = root.new_name()
+        _write(os.open(name, _NEW_FILE, 0o644, dir_fd=root.scratch), self.content)
+        root.attach(_clone(root.scratch, name, _SAFEST), self.target, directory=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A directory that holds one program, read-only."""
+
+    target: str
+    name: str
+    content: str
+
+    def describe(self) -> str:
+        return f"the program {self.target}/{self.name}"
+
+    def execute(self, root: Root) -> None:
+        directory = root.new_name()
+        os.mkdir(directory, 0o755, dir_fd=root.scratch)
+        parent = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root.scratch)
+        fd = os.open(self.name, _NEW_FILE, 0o755, dir_fd=parent)
+        os.fchmod(fd, 0o755)
+        _write(fd, self.content)
+        os.close(parent)
+        root.attach(_clone(root.scratch, directory, _SAFE), self.target, directory=True)
+
+
+StepMount = Tmpfs | File | Program
+_KINDS: dict[str, type[StepMount]] = {kind.__name__: kind for kind in (Tmpfs, File, Program)}
+
+
+def to_json(mount: StepMount) -> dict[str, object]:
+    """The form that travels."""
+    return {"kind": type(mount).__name__, **asdict(mount)}
+
+
+def from_json(data: dict[str, Any]) -> StepMount:
+    """The other direction."""
+    return _KINDS[data.pop("kind")](**data)
+
+
+def _write(fd: int, content: str) -> None:
+    with open(fd, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        file.write(content)
+
+
+def _clone(parent: int, name: str, attributes: int) -> int:
+    """A file or directory of ours as a mount of its own, read-only."""
+    tree = linux.open_tree(parent, name.encode(), linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC)
+    linux.mount_setattr(tree, attributes | linux.MOUNT_ATTR_RDONLY, _SAFEST & ~attributes)
+    return tree
