@@ -13,12 +13,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from builder.changesets import ensure_compression, ensure_tar
+from builder.checks import Inspector, tell
 from builder.contexts import Contexts
 from builder.errors import BuildError
 from builder.image import assemble
 from builder.imagesource import Images
 from builder.leftovers import sweep_all
 from builder.outputs import ImageOutput, Output, check_outputs, prepare, write_output
+from builder.parses import ParseCache
 from builder.planner import plan
 from builder.resolve import resolve
 from builder.solver import Solver
@@ -70,7 +72,7 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
         images = Images(store, pool, request.options, observe)
         contexts = Contexts(request.context, request.contexts, store, pool, images)
         recipe = contexts.open_main(request.recipe)
-        buildfile = parse(recipe.data, recipe.path, cache=_Parses(store))
+        buildfile = parse(recipe.data, recipe.path, cache=ParseCache(store))
         try:
             return _build(request, buildfile, contexts, images, store, pool, observe)
         except BuildError as error:
@@ -88,8 +90,11 @@ def _build(
     observe: Callable[[Event], None],
 ) -> BuildResult:
     compression = _compression(request.outputs)
-    read_trigger = partial(parse_trigger, cache=_Parses(store))
-    planned = plan(resolve(buildfile, request.options, images, read_trigger, contexts), request.options)
+    read_trigger = partial(parse_trigger, cache=ParseCache(store))
+    resolved = resolve(buildfile, request.options, images, read_trigger, contexts)
+    inspector = Inspector(resolved, contexts.source("").ignore)
+    planned = plan(resolved, request.options, inspector)
+    tell(inspector, resolved, request.options, observe)
     steps = Steps(store, pool, request.options, contexts, compression, observe)
     results = Solver(planned, request.options, store, steps, observe).solve()
     finish = _Finish(request, store, pool, planned.image, results)
@@ -152,18 +157,3 @@ def _base_layers(store: Store, base: Image) -> list[LayerBlob]:
             )
         layers.append(LayerBlob(diff_id, descriptor.digest, descriptor.size, COMPRESSIONS[descriptor.media_type]))
     return layers
-
-
-class _Parses:
-    """The parse cache, in the store's tables."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def get(self, key: str) -> bytes | None:
-        row = self._store.metadata.one("SELECT value FROM parses WHERE key = ?", key)
-        return row[0] if row is not None and isinstance(row[0], bytes) else None
-
-    def put(self, key: str, value: bytes) -> None:
-        with self._store.metadata.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO parses VALUES (?, ?)", (key, value))

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from parser import Source, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,16 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckWarning:
+    """A rule found something in the recipe: allowed, and unwise. `rule` is the name by which it can be skipped."""
+
+    rule: str
+    text: str
+    source: Source
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Exported:
     """An output was written."""
 
@@ -66,7 +80,7 @@ class Exported:
     size: int  # bytes
 
 
-Event = StepStarted | StepOutput | StepFinished | Transfer | Note | Exported
+Event = StepStarted | StepOutput | StepFinished | Transfer | Note | CheckWarning | Exported
 
 
 def ignore(event: Event) -> None:

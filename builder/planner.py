@@ -7,7 +7,7 @@ the form that BuildKit gives it. What RUN and COPY come to is decided in rooms o
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from builder.errors import PlanError
 from builder.history import Line, command_list, healthcheck_line
@@ -46,6 +46,8 @@ from parser import (
 from store.spec import ExecConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from builder.options import BuildOptions
     from builder.plan import Step
     from builder.resolve import Resolved, ResolvedStage
@@ -53,19 +55,25 @@ if TYPE_CHECKING:
     from store.digest import Digest
     from store.jsonio import Json
 
+    Inspect: TypeAlias = Callable[[ResolvedStage, Instruction, StageState], None]
 
-def plan(resolved: Resolved, options: BuildOptions) -> Plan:
-    """Take every text decision. Raises PlanError at the first mistake in a stage that the target needs."""
-    planner = _Planner(resolved, options)
+
+def plan(resolved: Resolved, options: BuildOptions, inspect: Inspect | None = None) -> Plan:
+    """Take every text decision. Raises PlanError at the first mistake in a stage that the target needs.
+
+    `inspect` is shown each instruction of the recipe, and the state that it meets, before it is planned.
+    """
+    planner = _Planner(resolved, options, inspect)
     for index, stage in resolved.stages.items():
         planner.stage(index, stage)
     return Plan(tuple(planner.nodes), planner.stages, resolved.target)
 
 
 class _Planner:
-    def __init__(self, resolved: Resolved, options: BuildOptions) -> None:
+    def __init__(self, resolved: Resolved, options: BuildOptions, inspect: Inspect | None) -> None:
         self._resolved = resolved
         self._options = options
+        self._inspect = inspect
         self._escape = resolved.buildfile.escape
         self.nodes: list[Node] = []
         self.stages: dict[int, PlannedStage] = {}
@@ -102,6 +110,8 @@ class _Planner:
                 self._instruction(instruction)
         self._trigger_of, self._escape = None, self._resolved.buildfile.escape
         for instruction in resolved.stage.instructions:
+            if self._inspect is not None:
+                self._inspect(resolved, instruction, self._state)
             self._instruction(instruction)
         self.stages[index] = PlannedStage(self._node, self._state, base, tuple(self._history))
 

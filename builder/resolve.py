@@ -107,27 +107,29 @@ def resolve(
     images: ImageSource,
     read_trigger: Callable[[str], Instruction] = parse_trigger,
     contexts: NamedContexts | None = None,
+    *,
+    all_stages: bool = False,
 ) -> Resolved:
-    """Find what the target needs. Raises PlanError where a stage or an image cannot be found.
+    """Find what the target needs, or `all_stages`. Raises PlanError where a stage or an image cannot be found.
 
     `read_trigger` parses the ONBUILD texts of bases; it may know them from earlier.
     """
     refuse_unsupported(buildfile)
     contexts = contexts or MainContext()
-    global_args = _global_args(buildfile, options)
+    values = global_args(buildfile, options)
     target = _target(buildfile, options.target)
     found: dict[int, ResolvedStage] = {}
-    pending = [target]
+    pending = [stage.index for stage in buildfile.stages] if all_stages else [target]
     while pending:
         index = pending.pop()
         if index in found:
             continue
-        resolved = _resolve_stage(buildfile, buildfile.stages[index], global_args, images, contexts, read_trigger)
+        resolved = _resolve_stage(buildfile, buildfile.stages[index], values, images, contexts, read_trigger)
         found[index] = resolved
         pending += [source for source in resolved.sources.values() if isinstance(source, int)]
         if resolved.parent is not None:
             pending.append(resolved.parent)
-    return Resolved(buildfile, {index: found[index] for index in sorted(found)}, target, global_args, contexts.main())
+    return Resolved(buildfile, {index: found[index] for index in sorted(found)}, target, values, contexts.main())
 
 
 def expand_word(word: Word, scope: Mapping[str, str], escape: str) -> str:
@@ -138,7 +140,8 @@ def expand_word(word: Word, scope: Mapping[str, str], escape: str) -> str:
         raise PlanError(error.message, span=word.span, hint=getattr(error, "hint", None)) from None
 
 
-def _global_args(buildfile: Buildfile, options: BuildOptions) -> dict[str, str | None]:
+def global_args(buildfile: Buildfile, options: BuildOptions) -> dict[str, str | None]:
+    """The ARGs before the first FROM, and those about platforms; None for one without a value. Raises PlanError."""
     values: dict[str, str | None] = {**platform_args(options)}
     for name in list(values):
         if name in options.build_args:

@@ -10,6 +10,7 @@ import hashlib
 from typing import Protocol
 
 from parser import lines
+from parser.directives import read_checks
 from parser.durations import parse_duration
 from parser.errors import (
     DurationError,
@@ -74,7 +75,7 @@ from parser.source import Source, Span
 from parser.suggest import suggest
 from parser.words import expand, expand_heredoc, expand_words
 
-FORMAT = 2  # of what `parse` returns; a change makes every cached parse a miss
+FORMAT = 3  # of what `parse` returns; a change makes every cached parse a miss
 
 
 class ParseCache(Protocol):
@@ -213,6 +214,7 @@ __all__ = [
     "parse_ports",
     "parse_size",
     "parse_trigger",
+    "read_checks",
     "read_mount",
     "suggest",
     "valid_signal",

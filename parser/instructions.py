@@ -395,8 +395,9 @@ class Checks:
 
 @dataclass(frozen=True, slots=True)
 class ParseWarning:
-    """Something that is allowed and that its reader should know of."""
+    """Something that is allowed and that its reader should know of; `rule` is its name, by which it can be skipped."""
 
+    rule: str
     message: str
     span: Span
 

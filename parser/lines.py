@@ -104,22 +104,24 @@ def split(text: str) -> Lines:
         offsets.append(position)
         position += len(line.text) + 1
     joined = "".join(line.text + "\n" for line in lines)
-    return Lines(joined, tuple(lines), tuple(offsets), scanner.directives, tuple(_warnings(text)))
+    warnings = (*scanner.warnings, *_turned_around(text))
+    return Lines(joined, tuple(lines), tuple(offsets), scanner.directives, warnings)
 
 
-def _warnings(text: str) -> list[ParseWarning]:
+def _turned_around(text: str) -> list[ParseWarning]:
     found: list[ParseWarning] = []
     for match in _BIDI.finditer(text):
         if len(found) == MAX_WARNINGS:
             break
         message = f"U+{ord(match[0]):04X} changes the direction of text: the line may not do what it looks like"
-        found.append(ParseWarning(message, _place(text[: match.start()])))
+        found.append(ParseWarning("BidirectionalText", message, _place(text[: match.start()])))
     return found
 
 
 class _Scanner:
     def __init__(self, text: str) -> None:
         self.directives = Directives()
+        self.warnings: list[ParseWarning] = []
         self._lines = text.split("\n")
         self._checked = _SURROGATE.search(text) is None  # then there is nothing to look for in each line
         self._at = 0
@@ -192,6 +194,7 @@ class _Scanner:
                 break
             piece, goes_on = self._continues(following)
             column = 1
+        self._warn_of_blanks(first + 1)
         text = "".join(parts).rstrip()
         if not text:
             return None
@@ -206,6 +209,14 @@ class _Scanner:
             if bare and not bare.startswith("#"):
                 return line
         return None
+
+    def _warn_of_blanks(self, begin: int) -> None:
+        """The first empty line inside of a continued one, which begins right above `begin`."""
+        for index in range(begin, min(self._at, len(self._lines) - 1)):
+            if not self._lines[index].strip() and len(self.warnings) < MAX_WARNINGS:
+                span = Span(index + 1, 1, index + 1, 1)
+                self.warnings.append(ParseWarning("NoEmptyContinuation", "Empty continuation line", span))
+                return
 
     def _continues(self, line: str) -> tuple[str, bool]:
         """Cut the continuation character off, if the line ends in one; a doubled one is none."""

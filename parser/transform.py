@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from lark import Lark, Tree
 from lark.exceptions import UnexpectedInput
 from lark.lexer import PatternRE, TerminalDef
 
+from parser.checks import check_text
 from parser.errors import ParseError
 from parser.instructions import Arg, Buildfile, From, Instruction, Maintainer, Onbuild, Stage
 from parser.reading import read_instruction
@@ -95,7 +97,7 @@ def transform(lines: Lines, source: Source) -> Buildfile:
                 stages[-1][1].append(instruction)
     if not stages:
         raise ParseError("the recipe has no FROM", args[-1].span, hint="a recipe begins with FROM")
-    return Buildfile(
+    buildfile = Buildfile(
         source,
         lines.directives.escape,
         tuple(args),
@@ -105,6 +107,7 @@ def transform(lines: Lines, source: Source) -> Buildfile:
         tuple((line.pieces[0][1], line.checks) for line in lines.lines if line.checks is not None),
         lines.warnings,
     )
+    return replace(buildfile, warnings=check_text(buildfile))
 
 
 def transform_trigger(lines: Lines) -> Instruction:

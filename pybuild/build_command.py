@@ -87,6 +87,7 @@ from store.store import Store
     show_default=True,
     help="How to show what happens.",
 )
+@click.option("--check", "only_check", is_flag=True, help="List all warnings about the recipe and run nothing of it.")
 @click.option("-q", "--quiet", is_flag=True, help="Show only the image's digest.")
 @click.pass_context
 def build(
@@ -105,6 +106,7 @@ def build(
     network: str,
     allow: tuple[str, ...],
     progress: str,
+    only_check: bool,
     quiet: bool,
 ) -> int:
     """Build an image from the recipe and the files in CONTEXT; its digest goes to standard output.
@@ -137,6 +139,10 @@ def build(
     display = progress_for("quiet" if quiet else progress)
     try:
         with Store(ctx.obj) as store:
+            if only_check:
+                from pybuild.check_command import check_only
+
+                return check_only(request, store, display if progress == "json" else None)
             result = run_build(request, store, display)
     except BuildError as error:
         display.failed()

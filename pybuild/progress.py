@@ -8,7 +8,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Protocol, assert_never
 
-from builder.events import Event, Exported, Note, StepFinished, StepOutput, StepStarted, Transfer
+from builder.events import CheckWarning, Event, Exported, Note, StepFinished, StepOutput, StepStarted, Transfer
 from store.publish import STDOUT
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class PlainProgress:
                 self._transfer(event)
             case Note(text=text):
                 self._line(f"note: {text}")
+            case CheckWarning():
+                self._line(warning_line(event))
             case Exported(destination=destination, size=size):
                 where = "standard output" if destination == STDOUT else destination
                 self._line(f"wrote {where} ({human_size(size)})")
@@ -121,6 +123,10 @@ class JsonProgress:
                 self._emit("transfer", None, image=name, done=done, total=total)
             case Note(text=text):
                 self._emit("note", None, text=text)
+            case CheckWarning(rule=rule, text=text, source=source, span=span):
+                self._emit(
+                    "warning", None, rule=rule, text=text, file=source.filename, line=span.line, column=span.column
+                )
             case Exported(destination=destination, manifest=manifest, size=size):
                 self._emit("exported", None, destination=destination, manifest=manifest, size=size)
             case _:
@@ -156,7 +162,7 @@ class QuietProgress:
                 self._log.truncate()
             case StepOutput(data=data):
                 self._log.write(data)
-            case StepFinished() | Transfer() | Note() | Exported():
+            case StepFinished() | Transfer() | Note() | CheckWarning() | Exported():
                 pass
             case _:
                 assert_never(event)
@@ -176,6 +182,12 @@ def _name(step: StepRef) -> str:
 def _one_line(text: str) -> str:
     """An instruction for one line of a terminal; it comes from the recipe and may hold anything."""
     return "".join(character if character.isprintable() else " " for character in text)
+
+
+def warning_line(warning: CheckWarning) -> str:
+    """Where, which rule, and what it says."""
+    place = f"{warning.source.filename}:{warning.span.line}:{warning.span.column}"
+    return _one_line(f"{place}: warning: {warning.rule}: {warning.text}")
 
 
 def human_size(size: int) -> str:

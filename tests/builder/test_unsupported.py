@@ -79,9 +79,3 @@ def test_every_line_of_the_tables_is_tested() -> None:
 def test_what_is_there_is_not_refused() -> None:
     text = "ARG A\nENV B=c\nLABEL d=e\nRUN f\nCOPY --from=g --chown=1 --chmod=755 h /i\nWORKDIR /j\nUSER k\nCMD l\nENTRYPOINT m"
     assert refusal(f'{text}\nEXPOSE 1\nVOLUME /n\nSHELL ["o"]\nSTOPSIGNAL 9') is None
-
-
-def test_checks_that_should_fail_the_build_are_refused_as_none_are_run() -> None:
-    with pytest.raises(PlanError, match="check=error=true is not supported yet"):
-        refuse_unsupported(parse("# check=error=true\nFROM a"))
-    refuse_unsupported(parse("# check=skip=all\nFROM a"))

@@ -1,0 +1,99 @@
+"""`pybuild build --check`: everything that can be said about a recipe without running anything of it.
+
+All stages are looked at, needed or not. Base images are those of the store: nothing is fetched, no namespace entered.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from builder.checks import Inspector, warnings_of
+from builder.contexts import Contexts
+from builder.errors import BuildError, PlanError
+from builder.events import CheckWarning, Note
+from builder.parses import ParseCache
+from builder.planner import plan
+from builder.resolve import resolve
+from builder.workers.pool import Pool
+from parser import parse, parse_trigger
+from store.digest import Digest
+from store.images import Image
+from store.spec import Descriptor, ExecConfig, ImageConfig, Manifest, MediaType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from builder.build import BuildRequest
+    from builder.events import Event
+    from builder.options import BuildOptions
+    from builder.resolve import Resolved
+    from parser import ParseWarning
+    from store.reference import Reference
+    from store.store import Store
+
+
+def check(request: BuildRequest, store: Store, observe: Callable[[Event], None]) -> int:
+    """Tell of all warnings; return how many there are. Raises ParseError, BuildError and StoreError for mistakes."""
+    images = _StoredImages(store, request.options)
+    with Pool() as pool:
+        contexts = Contexts(request.context, request.contexts, store, pool, images)
+        recipe = contexts.open_main(request.recipe)
+        cache = ParseCache(store)
+        buildfile = parse(recipe.data, recipe.path, cache=cache)
+        read_trigger = partial(parse_trigger, cache=cache)
+        try:
+            resolved = resolve(buildfile, request.options, images, read_trigger, contexts, all_stages=True)
+            warnings = _inspect(resolved, images, contexts.source("").ignore, request.options, observe)
+        except BuildError as error:
+            error.source = buildfile.source
+            raise
+    for warning in warnings:
+        observe(CheckWarning(warning.rule, warning.message, buildfile.source, warning.span))
+    return len(warnings)
+
+
+def _inspect(
+    resolved: Resolved,
+    images: _StoredImages,
+    ignored: str | None,
+    options: BuildOptions,
+    observe: Callable[[Event], None],
+) -> Sequence[ParseWarning]:
+    unknown = {index for index, stage in resolved.stages.items() if stage.image in images.made_up}
+    for name in images.missing:
+        observe(Note(f"{name} is not in the store: what its environment holds is not known"))
+    inspector = Inspector(resolved, ignored, unknown)
+    try:
+        plan(resolved, options, inspector)
+    except PlanError as error:
+        if not unknown:
+            raise
+        line = f"line {error.span.line}" if error.span is not None else "the rest"
+        observe(Note(f"{line} cannot be judged without {'it' if len(unknown) == 1 else 'them'}: {error}"))
+    return warnings_of(inspector, resolved, options)[0]
+
+
+class _StoredImages:
+    """The images of the store; in the place of others stands one of which nothing is known."""
+
+    def __init__(self, store: Store, options: BuildOptions) -> None:
+        self._store = store
+        self._platform = options.platform
+        self.missing: dict[str, None] = {}
+        self.made_up: list[Image] = []
+
+    def image(self, reference: Reference) -> Image:
+        """The image of that name."""
+        digest = self._store.images.resolve(reference)
+        if digest is not None:
+            return self._store.images.get(digest)
+        self.missing[reference.familiar] = None
+        self.made_up.append(self._made_up(reference))
+        return self.made_up[-1]
+
+    def _made_up(self, reference: Reference) -> Image:
+        platform = self._platform
+        digest = Digest.of(str(reference).encode())
+        config = ImageConfig(platform.architecture, platform.os, platform.variant, None, "", ExecConfig(), (), ())
+        return Image(digest, Manifest(Descriptor(MediaType.OCI_CONFIG, digest, 0), ()), config, None)

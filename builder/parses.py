@@ -1,0 +1,26 @@
+"""The parse cache: recipes that were parsed before, in the store's tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ParseCache:
+    """What `parser.parse` and `parser.parse_trigger` keep."""
+
+    store: Store
+
+    def get(self, key: str) -> bytes | None:
+        """The value of a key."""
+        row = self.store.metadata.one("SELECT value FROM parses WHERE key = ?", key)
+        return row[0] if row is not None and isinstance(row[0], bytes) else None
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep a value."""
+        with self.store.metadata.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO parses VALUES (?, ?)", (key, value))

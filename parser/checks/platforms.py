@@ -1,0 +1,83 @@
+"""Rules about the variables of FROM, and about its --platform."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from parser.errors import ExpansionError
+from parser.suggest import suggest
+from parser.words import expand
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from parser.instructions import Buildfile, Word
+    from parser.source import Span
+
+PLATFORM_ARGS = tuple(
+    f"{prefix}{name}" for prefix in ("BUILD", "TARGET") for name in ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")
+)
+_ONLY_TARGET = re.compile(r"\$(?:TARGETPLATFORM|\{TARGETPLATFORM\})")
+
+
+class Names(dict[str, str]):
+    """Variables of a word, none of which has a value; `asked` are those that it names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: dict[str, None] = {}
+
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        self.asked[name] = None
+        return default
+
+
+def names_in(word: Word, escape: str) -> Sequence[str]:
+    """The variables that a word names, in order."""
+    names = Names()
+    with suppress(ExpansionError):  # planning says it, at its place
+        expand(word.text, names, escape=escape)
+    return list(names.asked)
+
+
+def undefined_arg_in_from(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
+    """A variable in FROM that no ARG before the first FROM declares."""
+    known = {item.name for arg in buildfile.args for item in arg.items} | {*PLATFORM_ARGS, "TARGETSTAGE"}
+    for stage in buildfile.stages:
+        for word in filter(None, (stage.base.image, stage.base.platform)):
+            for name in names_in(word, buildfile.escape):
+                if name not in known:
+                    similar = suggest(name, sorted(known))
+                    yield (
+                        f"FROM argument '{name}' is not declared" + (f" (did you mean {similar}?)" if similar else ""),
+                        stage.base.span,
+                    )
+
+
+def redundant_target_platform(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
+    """--platform=$TARGETPLATFORM, which is what it is without."""
+    for stage in buildfile.stages:
+        word = stage.base.platform
+        if word is not None and _ONLY_TARGET.fullmatch(word.text):
+            yield (
+                f"Setting platform to predefined {word.text} in FROM is redundant as this is the default behavior",
+                stage.base.span,
+            )
+
+
+def from_platform_flag_const_disallowed(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
+    """A --platform without a variable, unless the stage's name says which platform it is for."""
+    for stage in buildfile.stages:
+        word, name = stage.base.platform, stage.name or ""
+        if word is None or names_in(word, buildfile.escape):
+            continue
+        if not any(part in name for part in _named_parts(word.text)):
+            yield f'FROM --platform flag should not use constant value "{word.text}"', stage.base.span
+
+
+def _named_parts(platform: str) -> Sequence[str]:
+    """System and processor of a platform, as far as it names them."""
+    parts = platform.split("/")[:2]
+    return [part.lower() for part in parts if part]

@@ -1,0 +1,80 @@
+"""Rules about stages, and about what one may hold once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from parser.directives import DIRECTIVE
+from parser.instructions import Arg, Cmd, Entrypoint, From, Healthcheck, Instruction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from parser.instructions import Buildfile
+    from parser.source import Span
+
+Any: TypeAlias = From | Instruction
+_RESERVED = ("context", "scratch")
+
+
+def duplicate_stage_name(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
+    """Two stages of one name: only the later one can be meant behind both."""
+    seen = set()
+    for stage in buildfile.stages:
+        if stage.name in seen:
+            yield f'Duplicate stage name "{stage.name}", stage names should be unique', stage.base.span
+        if stage.name is not None:
+            seen.add(stage.name)
+
+
+def reserved_stage_name(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
+    """A stage whose name means something else."""
+    for stage in buildfile.stages:
+        if stage.name in _RESERVED:
+            yield f'Stage name should not use the same name as reserved stage "{stage.name}"', stage.base.span
+
+
+def multiple_instructions_disallowed(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
+    """CMD, ENTRYPOINT or HEALTHCHECK again in one stage; the place is that of the one that has no effect."""
+    for stage in buildfile.stages:
+        before: dict[str, Span] = {}
+        for instruction in stage.instructions:
+            if not isinstance(instruction, Cmd | Entrypoint | Healthcheck):
+                continue
+            keyword = instruction.keyword
+            if keyword in before:
+                yield (
+                    f"Multiple {keyword} instructions should not be used in the same stage because only the last one will be used",
+                    before[keyword],
+                )
+            before[keyword] = instruction.span
+
+
+def invalid_definition_description(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
+    """A comment right above a named FROM or an ARG that does not begin with its name."""
+    lines = buildfile.source.text.split("\n")
+    for instruction, names in _definitions(buildfile):
+        above = lines[instruction.span.line - 2].strip() if instruction.span.line > 1 else ""
+        comment = above[1:].strip() if above.startswith("#") and not _is_directive(above) else ""
+        if comment and comment.split(" ")[0] not in names:
+            example = names[0] if len(names) == 1 else "<arg_key>"
+            yield (
+                f"Comment for {instruction.keyword} should follow the format: `# {example} <description>`",
+                instruction.span,
+            )
+
+
+def _definitions(buildfile: Buildfile) -> Iterator[tuple[From | Arg, list[str]]]:
+    for arg in buildfile.args:
+        yield arg, [item.name for item in arg.items]
+    for stage in buildfile.stages:
+        if stage.name is not None:
+            yield stage.base, [stage.name]
+        for instruction in stage.instructions:
+            if isinstance(instruction, Arg):
+                yield instruction, [item.name for item in instruction.items]
+
+
+def _is_directive(line: str) -> bool:
+    match = DIRECTIVE.match(line)
+    return match is not None and match[1].lower() in ("check", "escape", "syntax")

@@ -1,0 +1,64 @@
+"""Rules about names and values, and about what has fallen out of use."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from parser.instructions import Arg, Env, Label, Maintainer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from parser.instructions import Buildfile
+    from parser.source import Span
+
+_SECRET = re.compile(
+    r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.IGNORECASE
+)
+_NO_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
+
+
+def maintainer_deprecated(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
+    """MAINTAINER at all."""
+    for stage in buildfile.stages:
+        for instruction in stage.instructions:
+            if isinstance(instruction, Maintainer):
+                yield "Maintainer instruction is deprecated in favor of using label", instruction.span
+
+
+def legacy_key_value_format(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
+    """`ENV name value`, without an equals sign."""
+    for stage in buildfile.stages:
+        for instruction in stage.instructions:
+            if isinstance(instruction, Env | Label) and _is_legacy(instruction):
+                keyword = instruction.keyword
+                yield (
+                    f'"{keyword} key=value" should be used instead of legacy "{keyword} key value" format',
+                    instruction.span,
+                )
+
+
+def _is_legacy(instruction: Env | Label) -> bool:
+    name = instruction.pairs[0][0].text
+    rest = instruction.text[len(instruction.keyword) :].lstrip().removeprefix("-- ").lstrip()
+    return not rest.startswith(name + "=")
+
+
+def secrets_used_in_arg_or_env(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
+    """A name that sounds like a secret: what ARG and ENV hold is in the image's history and config for all to read."""
+    for stage in buildfile.stages:
+        for instruction in stage.instructions:
+            match instruction:
+                case Arg(items=items):
+                    names = [item.name for item in items]
+                case Env(pairs=pairs):
+                    names = [name.text.strip("\"'") for name, _ in pairs]
+                case _:
+                    continue
+            for name in names:
+                if _SECRET.search(name) and not _NO_SECRET.search(name):
+                    yield (
+                        f'Do not use ARG or ENV instructions for sensitive data ({instruction.keyword} "{name}")',
+                        instruction.span,
+                    )

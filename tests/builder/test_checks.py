@@ -1,0 +1,177 @@
+"""The rules that need what words come to, the ignore file or the bases; and what is done with all of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from builder.checks import Inspector, tell, warnings_of
+from builder.errors import PlanError
+from builder.events import CheckWarning, Event
+from builder.planner import plan
+from builder.resolve import resolve
+from parser import parse
+from store.spec import ExecConfig
+from tests.support.recipes import Images, image, options
+
+BASE = ExecConfig(env=("FROM_BASE=x",))
+WITH_SHELL = ExecConfig(shell=("/bin/bash", "-c"))
+
+
+def inspected(text: str, ignored: str | None = None, *, all_stages: bool = False, **fields: object) -> list[str]:
+    """`line rule: text` of everything that is said about a recipe."""
+    images = Images({"base": image(BASE), "shell": image(WITH_SHELL)})
+    resolved = resolve(parse(text), options(**fields), images, all_stages=all_stages)
+    inspector = Inspector(resolved, ignored)
+    plan(resolved, options(**fields), inspector)
+    found, _ = warnings_of(inspector, resolved, options(**fields))
+    return [f"{warning.span.line} {warning.rule}: {warning.message}" for warning in found]
+
+
+def undefined(line: int, name: str, similar: str = "") -> str:
+    return f"{line} UndefinedVar: Usage of undefined variable '${name}'" + (similar and f" (did you mean ${similar}?)")
+
+
+def json_args(line: int, keyword: str) -> str:
+    return f"{line} JSONArgsRecommended: JSON arguments recommended for {keyword} to prevent unintended behavior related to OS signals"
+
+
+def ignored_file(line: int, path: str, how: str = "Copy") -> str:
+    return f'{line} CopyIgnoredFile: Attempting to {how} file "{path}" that is excluded by .dockerignore'
+
+
+def relative(line: int, path: str) -> str:
+    return f'{line} WorkdirRelativePath: Relative workdir "{path}" can have unexpected results if the base image changes'
+
+
+def invalid_default(line: int, word: str) -> str:
+    return f"{line} InvalidDefaultArgInFrom: Default value for ARG {word} results in empty or invalid base image name"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        pytest.param("FROM base\nENV a=$b", [undefined(2, "b")], id="a variable of nobody"),
+        pytest.param("FROM base\nENV a=${b:-c}", [undefined(2, "b")], id="with a default it is named all the same"),
+        pytest.param("FROM base\nENV a=$FROM_BASE$PATH", [], id="what the base sets"),
+        pytest.param("FROM base\nARG b\nENV a=$b", [], id="an ARG without a value is declared"),
+        pytest.param("FROM base\nENV PATH=$PAHT:/x", [undefined(2, "PAHT", "PATH")], id="a letter in the wrong place"),
+        pytest.param("FROM base\nENV a=1 b=$a", [undefined(2, "a")], id="the environment is that before the instruction"),
+        pytest.param("FROM base\nARG a=1 b=$a", [], id="but the items of an ARG see each other"),
+        pytest.param("FROM base\nCOPY x$a y$b /$c", [undefined(2, "a"), undefined(2, "b"), undefined(2, "c")], id="COPY"),
+        pytest.param("FROM base\nCOPY --chown=1$a --chmod=7$b f /", [undefined(2, "a"), undefined(2, "b")], id="flags"),
+        pytest.param("FROM base\nCOPY <<E <<'F' /\n$a\nE\n$b\nF", [undefined(2, "a")], id="heredocs that are expanded"),
+        pytest.param("FROM base\nLABEL a=$b\nUSER u$c\nVOLUME /$d", [undefined(2, "b"), undefined(3, "c"), undefined(4, "d")], id="others"),
+        pytest.param("FROM base\nEXPOSE 8$a\nSTOPSIGNAL 1$b", [undefined(2, "a"), undefined(3, "b")], id="more of them"),
+        pytest.param("FROM base\nRUN $a\nENV b='$c' d=\\$e\nSHELL [\"$f\"]", [], id="where nothing is replaced"),
+        pytest.param("FROM base\nENV a=$b$b", [undefined(2, "b")], id="once is enough"),
+        pytest.param("ARG g=1\nFROM base\nENV a=$g", [undefined(3, "g")], id="an ARG before FROM is not known in a stage"),
+        pytest.param("FROM base AS s\nARG b=1\nFROM s\nENV a=$b", [], id="a stage knows the ARGs of the one below"),
+        pytest.param("FROM base\nWORKDIR a", [relative(2, "a")], id="a relative WORKDIR"),
+        pytest.param("FROM base\nWORKDIR a\nWORKDIR b", [relative(2, "a")], id="only the first of a stage"),
+        pytest.param("FROM base\nWORKDIR /a\nWORKDIR b", [], id="below an absolute one"),
+        pytest.param("FROM base AS s\nWORKDIR /a\nFROM s AS t\nFROM t\nWORKDIR b", [], id="of a stage further down"),
+        pytest.param("FROM base\nENV d=/x\nWORKDIR $d/y", [], id="what it comes to counts"),
+        pytest.param("FROM base\nCMD a", [json_args(2, "CMD")], id="CMD of a shell"),
+        pytest.param("FROM base\nENTRYPOINT a", [json_args(2, "ENTRYPOINT")], id="ENTRYPOINT of a shell"),
+        pytest.param('FROM base\nCMD ["a"]\nENTRYPOINT ["b"]\nHEALTHCHECK CMD c', [], id="lists"),
+        pytest.param('FROM base\nSHELL ["/bin/bash"]\nCMD a', [], id="a SHELL was chosen"),
+        pytest.param("FROM shell\nCMD a", [], id="by the base"),
+        pytest.param(
+            "FROM base\nEXPOSE 80/TCP 81/udp",
+            ["2 ExposeProtoCasing: Defined protocol '80/TCP' in EXPOSE instruction should be lowercase"],
+            id="a protocol in capital letters",
+        ),
+        pytest.param(
+            "FROM base\nARG p=127.0.0.1:80:80\nEXPOSE $p 81",
+            ["3 ExposeInvalidFormat: EXPOSE instruction should not define an IP address or host-port mapping, found '127.0.0.1:80:80'"],
+            id="a port of the host",
+        ),
+        pytest.param("ARG v\nFROM ba${v:-se}", [], id="a FROM that comes to a name by itself"),
+        pytest.param("ARG v=base\nFROM $v", [], id="with a default"),
+    ],
+)  # fmt: skip
+def test_what_is_found(text: str, found: list[str]) -> None:
+    assert inspected(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "default"),
+    [
+        pytest.param("ARG v\nFROM ${v}", "${v}", id="empty"),
+        pytest.param("ARG v\nFROM $v", "$v", id="the word as written"),
+        pytest.param("ARG w\nARG v=BAD${w}\nFROM $v", "$v", id="no name"),
+    ],
+)
+def test_a_base_that_only_a_build_argument_makes_a_name(text: str, default: str) -> None:
+    line = text.count("\n") + 1
+    assert inspected(text, build_args={"v": "base"}) == [invalid_default(line, default)]
+
+
+@pytest.mark.parametrize(
+    ("ignored", "text", "found"),
+    [
+        pytest.param("a", "COPY a /", [ignored_file(2, "a")], id="the very file"),
+        pytest.param("a", "ADD ./a/b /", [ignored_file(2, "a/b", "Add")], id="below an ignored directory"),
+        pytest.param("a\n!a/b", "COPY a/c /", [], id="exceptions cannot be judged"),
+        pytest.param("a", "COPY b /", [], id="another file"),
+        pytest.param("a", "COPY --from=s a /", [], id="another stage"),
+        pytest.param("*", "COPY . /", [ignored_file(2, ".")], id="everything"),
+        pytest.param(".*", "COPY . /", [], id="names that begin with a dot are not everything"),
+        pytest.param("*.txt", "ARG n=a\nCOPY $n.txt /", [ignored_file(3, "a.txt")], id="a name out of a variable"),
+        pytest.param(None, "COPY a /", [], id="no ignore file"),
+    ],
+)
+def test_ignored_files(ignored: str | None, text: str, found: list[str]) -> None:
+    recipe = f"FROM base\n{text}" if "--from" not in text else f"FROM base AS s\nFROM base\n{text}"
+    assert inspected(recipe, ignored) == found
+
+
+def test_a_build_says_nothing_of_stages_that_it_does_not_need() -> None:
+    text = "FROM base AS s\nENV a b\nENV c=$d\nCMD e\nFROM base"
+    assert inspected(text) == []
+    assert len(inspected(text, all_stages=True)) == 3
+
+
+def test_a_base_that_is_not_there_may_set_anything() -> None:
+    text = "FROM base AS s\nFROM s\nENV a=$b\nCMD c"
+    resolved = resolve(parse(text), options(), Images({"base": image()}))
+    inspector = Inspector(resolved, None, unknown={0})
+    plan(resolved, options(), inspector)
+    assert [warning.rule for warning in inspector.found] == ["JSONArgsRecommended"]
+
+
+def told(text: str, **build_args: str) -> list[Event]:
+    events: list[Event] = []
+    resolved = resolve(parse(text), options(build_args=build_args), Images({"base": image()}))
+    tell(Inspector(resolved, None), resolved, options(build_args=build_args), events.append)
+    return events
+
+
+def test_warnings_are_told() -> None:
+    (event,) = told("FROM base\nMAINTAINER a")
+    assert isinstance(event, CheckWarning)
+    assert (event.rule, event.span.line, event.source.filename) == ("MaintainerDeprecated", 2, "Buildfile")
+
+
+@pytest.mark.parametrize(
+    ("text", "build_args"),
+    [
+        ("# check=error=true\nFROM base as B\nMAINTAINER a", {}),
+        ("FROM base as B\nMAINTAINER a", {"BUILDKIT_DOCKERFILE_CHECK": "error=true"}),
+    ],
+)
+def test_they_fail_the_build_where_that_is_asked_for(text: str, build_args: dict[str, str]) -> None:
+    with pytest.raises(PlanError) as caught:
+        told(text, **build_args)
+    assert str(caught.value) == "lint violation found for rules: FromAsCasing, MaintainerDeprecated, StageNameCasing"
+
+
+def test_without_warnings_nothing_fails() -> None:
+    assert told("# check=error=true\nFROM base") == []
+    assert told("# check=error=true\nFROM base as b", BUILDKIT_DOCKERFILE_CHECK="skip=all;error=true") == []
+    assert len(told("# check=error=true\nFROM base as b", BUILDKIT_DOCKERFILE_CHECK="error=false")) == 1
+
+
+def test_a_build_argument_that_is_no_choice_of_checks_is_a_mistake() -> None:
+    with pytest.raises(PlanError, match="BUILDKIT_DOCKERFILE_CHECK=bogus: invalid check option"):
+        told("FROM base", BUILDKIT_DOCKERFILE_CHECK="bogus")

@@ -1,0 +1,108 @@
+"""Warnings as users see them: beside a build, alone with --check, and as the end of a build that asked for that."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import BASE, SCRIPT, Pybuild, write_context
+from tests.support.people import forget, make_person
+
+RECIPE = f"FROM {BASE} as first\nENV a b\nCMD echo $a\n"
+SAID = [
+    "1:1: warning: FromAsCasing: 'as' and 'FROM' keywords' casing do not match",
+    '2:1: warning: LegacyKeyValueFormat: "ENV key=value" should be used instead of legacy "ENV key value" format',
+    "3:1: warning: JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals",
+]
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    return write_context(tmp_path / "context", RECIPE)
+
+
+def test_a_build_tells_its_warnings_and_goes_on(pybuild: Pybuild, context: Path) -> None:
+    done = pybuild(context)
+    assert done.err.splitlines() == [f"{context}/Buildfile:{line}" for line in SAID]
+    assert done.out.startswith("sha256:")
+    assert pybuild(context).err == done.err, "also where the cache has all of it"
+    assert pybuild("-q", context).err == ""
+
+
+def test_they_are_events(pybuild: Pybuild, context: Path) -> None:
+    first = pybuild("--progress=json", context).events[0]
+    assert {key: first[key] for key in ("event", "rule", "file", "line", "column")} == {
+        "event": "warning", "rule": "FromAsCasing", "file": f"{context}/Buildfile", "line": 1, "column": 1,
+    }  # fmt: skip
+
+
+def test_check_lists_them_and_runs_nothing(pybuild: Pybuild, context: Path) -> None:
+    (context / "Buildfile").write_text(f"FROM {BASE} AS unused\nMAINTAINER me\n{RECIPE}RUN exit 1\n")
+    done = pybuild.run("build", "--check", "-t", "none", context)
+    assert (done.status, done.err) == (1, "")
+    lines = done.out.splitlines()
+    assert [line.split(": ")[2] for line in lines if ": warning: " in line] == [
+        "MaintainerDeprecated", "FromAsCasing", "LegacyKeyValueFormat", "JSONArgsRecommended",
+    ]  # fmt: skip
+    assert lines[1:3] == ["    2 | MAINTAINER me", "      | ^"]
+    assert lines[-1] == "Check complete, 4 warnings found."
+    assert pybuild("images").out.count("none") == 0
+    assert len(pybuild.run("--check", "--progress=json", context).events) == 4
+    pybuild.assert_whole()
+
+
+def test_check_of_a_recipe_without_warnings(pybuild: Pybuild, context: Path) -> None:
+    done = pybuild("--check", "--build-arg=BUILDKIT_DOCKERFILE_CHECK=skip=all", context)
+    assert (done.out, done.err) == ("Check complete, no warnings found.\n", "")
+
+
+def test_check_needs_no_base_image(pybuild: Pybuild, context: Path) -> None:
+    (context / "Buildfile").write_text("FROM nowhere.test/image\nENV a=$b\nCOPY --from=other.test/x / /\nWORKDIR c\n")
+    done = pybuild.run("--check", context)
+    assert done.status == 1
+    assert "WorkdirRelativePath" in done.out and "UndefinedVar" not in done.out
+    assert done.err.splitlines() == [
+        "note: nowhere.test/image is not in the store: what its environment holds is not known",
+        "note: other.test/x is not in the store: what its environment holds is not known",
+    ]
+
+
+def test_what_a_missing_base_may_set_is_no_mistake(pybuild: Pybuild, context: Path) -> None:
+    (context / "Buildfile").write_text("FROM nowhere.test/image\nMAINTAINER a\nWORKDIR $APP\n")
+    done = pybuild.run("--check", context)
+    assert done.status == 1 and "MaintainerDeprecated" in done.out
+    assert done.err.splitlines()[1] == "note: line 3 cannot be judged without it: WORKDIR: the path is empty"
+
+
+def test_check_finds_mistakes_too(pybuild: Pybuild, context: Path) -> None:
+    (context / "Buildfile").write_text(f"FROM {BASE} AS unused\nWORKDIR it's\nFROM {BASE}\n")
+    assert f"{context}/Buildfile:2:9: error: " in pybuild.refused("--check", context)
+
+
+@pytest.mark.parametrize("how", ["directive", "argument"])
+def test_warnings_fail_the_build_where_that_is_asked_for(pybuild: Pybuild, context: Path, how: str) -> None:
+    if how == "directive":
+        (context / "Buildfile").write_text(f"# check=error=true\n{RECIPE}RUN exit 7\n")
+        said = pybuild.refused(context)
+    else:
+        said = pybuild.refused("--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true", context)
+    *warnings, error, hint = said.splitlines()
+    assert len(warnings) == 3 and all(": warning: " in line for line in warnings)
+    assert error == "error: lint violation found for rules: FromAsCasing, JSONArgsRecommended, LegacyKeyValueFormat"
+    assert hint.startswith("hint: ")
+
+
+def test_check_where_namespaces_are_forbidden(base_archive: Path) -> None:
+    person = make_person("single")
+    forbid = str(Path(__file__).parent.parent / "support" / "no_namespaces.py")
+    pybuild = Pybuild(person.home / "store", {}, (*person.prefix, sys.executable, forbid, "filter", SCRIPT))
+    shutil.copy(base_archive, person.home / "base.tar")
+    (person.home / "base.tar").chmod(0o644)
+    pybuild("import", person.home / "base.tar")
+    done = pybuild.run("--check", person.context("c", f"{RECIPE}RUN x\n"))
+    assert done.status == 1
+    assert done.out.endswith("Check complete, 3 warnings found.\n")
+    forget(person)
