@@ -60,7 +60,7 @@ def table(results: Sequence[Result]) -> Iterator[str]:
         yield _LINE.format(first.name, result.contender, *figures, note).rstrip()
 
 
-def write(path: Path, results: Sequence[Result]) -> None:
+def write(path: Path, results: Sequence[Result], *, own_disk: bool) -> None:
     """All figures, and on what machine they were taken."""
     rows = []
     for result in results:
@@ -76,7 +76,7 @@ def write(path: Path, results: Sequence[Result]) -> None:
                 "peak": result.peak,
             }
         )
-    path.write_text(json.dumps({"machine": _machine(), "results": rows}, indent=1) + "\n")
+    path.write_text(json.dumps({"machine": _machine(), "own_disk": own_disk, "results": rows}, indent=1) + "\n")
 
 
 def _ratio(result: Result, of_row: Sequence[Result]) -> float | None:
@@ -84,7 +84,7 @@ def _ratio(result: Result, of_row: Sequence[Result]) -> float | None:
     floor = next((other for other in of_row if other.contender == "floor"), None)
     if floor is None:
         return None
-    pairs = zip(result.samples, floor.samples, strict=True)
+    pairs = zip(result.samples, floor.samples, strict=False)  # a slow peer has fewer
     return round(statistics.median(ours.seconds / theirs.seconds for ours, theirs in pairs), 3)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 def nothing() -> None:
@@ -19,6 +22,10 @@ class Contender:
     before: Callable[[], object] = nothing  # puts things back as they were; not timed
     environment: Mapping[str, str] = field(default_factory=dict)
     daemons: tuple[int, ...] = ()  # processes that do a part of the work and outlive the command
+
+    @property
+    def is_peer(self) -> bool:
+        return self.name not in ("pybuild", "floor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +47,14 @@ def shell(name: str, script: str, before: Callable[[], object] = nothing) -> Con
 def floor(script: str, before: Callable[[], object] = nothing) -> Contender:
     """The same work by the plainest tools: what no builder of images can be much faster than."""
     return shell("floor", script, before)
+
+
+def namespaces() -> str:
+    """The words that run a command in the namespaces that a step gets."""
+    return "unshare -mpfiu" if os.geteuid() == 0 else "unshare -rmpfiu"
+
+
+def in_root(root: Path, command: str) -> str:
+    """The line that runs a shell command in a root directory."""
+    enter = "chroot" if os.geteuid() == 0 else "unshare -r chroot"
+    return f"{enter} {shlex.quote(str(root))} sh -c {shlex.quote(command)}"

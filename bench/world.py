@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import images
-from bench.measure import clean_environment
+from bench import images, measure
+from bench.disk import mount_own
 from bench.row import Contender, nothing
 from tests.support.registry import DockerRegistry, docker_registry
 
@@ -26,13 +26,20 @@ DEBIAN = "bench.test/debian:bookworm"
 class World:
     """Use it in a `with`. What is costly to make stays in the directory for the next time."""
 
+    BUILD = ("build", "-q", "--network=none")  # how pybuild is called
+
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        self.directory = directory / "disk"
         self.kept = directory / "kept"  # between invocations
+        self.own_disk = False
         self.stack = contextlib.ExitStack()
 
     def __enter__(self) -> World:
         self.kept.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(exist_ok=True)
+        self.own_disk = mount_own(self.directory)
+        if not self.own_disk:
+            say("on the file system that is there; as root it would be one of the benchmark's own")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,10 +52,11 @@ class World:
         path.mkdir(parents=True)
         return path
 
-    def context(self, name: str, recipe: str) -> Path:
-        """A directory with a recipe in it."""
+    def context(self, name: str, recipe: str, **files: str) -> Path:
+        """A directory with a recipe and files in it."""
         path = self.fresh(f"{name}-context")
-        (path / "Buildfile").write_text(recipe)
+        for file, content in {"Buildfile": recipe, **files}.items():
+            (path / file).write_text(content)
         return path
 
     def pybuild(self, store: Path, *arguments: object, before: Callable[[], object] = nothing) -> Contender:
@@ -58,10 +66,14 @@ class World:
 
     def setup(self, *command: object, **environment: str) -> None:
         """Run something that is not measured."""
-        environment = {**clean_environment(), **environment}
+        environment = {**measure.clean_environment(), **environment}
         done = subprocess.run(list(map(str, command)), env=environment, stdin=subprocess.DEVNULL, capture_output=True)
         if done.returncode:
             raise SystemExit(f"{' '.join(map(str, command))}: {done.stderr.decode('utf-8', 'replace')}")
+
+    def warm(self, contender: Contender) -> None:
+        """Have a contender do its work once, so that the runs that count find what it leaves."""
+        measure.timed(contender)
 
     @cached_property
     def debian_tar(self) -> Path:
@@ -97,7 +109,7 @@ class World:
         environment = {"PYBUILD_ROOT": str(store)}
         self.setup(PYBUILD, "import", self.debian_archive, self.debian_remote, **environment)
         context = self.context(f"{name}-first", f"FROM {self.debian_remote}\nRUN :\n")
-        self.setup(PYBUILD, "build", "--network=none", "-q", context, **environment)
+        self.setup(PYBUILD, *self.BUILD, context, **environment)
         return store
 
 

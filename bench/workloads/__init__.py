@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.workloads import importing, pull, ready
+from bench.workloads import big, ignore, importing, noop, pull, ready, run50, runtree, small, stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from bench.world import World
 
 ROWS: Mapping[str, Callable[[World], Row]] = {
+    "noop": noop.row,
+    "run50": run50.row,
+    "small": small.cold,
+    "incr": small.changed,
+    "big": big.zstd,
+    "big-gzip": big.gzip,
+    "runtree": runtree.row,
+    "stages": stages.eight,
+    "beside": stages.beside,
     "pull": pull.row,
     "ready": ready.row,
     "import": importing.row,
+    "ignore": ignore.row,
 }

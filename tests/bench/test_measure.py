@@ -47,5 +47,5 @@ def test_ratios_are_taken_turn_by_turn(tmp_path: Path) -> None:
         ["name", "pybuild", "8.000", "8.000", "3.00", "5", "what;", "aim:", "2.5", "x", "floor"],
         ["name", "floor", "2.000", "2.000", "1.00"],
     ]
-    report.write(tmp_path / "results.json", results)
+    report.write(tmp_path / "results.json", results, own_disk=False)
     assert [r["ratio"] for r in json.loads((tmp_path / "results.json").read_text())["results"]] == [3.0, 1.0]
