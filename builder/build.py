@@ -26,6 +26,7 @@ from builder.resolve import resolve
 from builder.solver import Solver
 from builder.steps import Steps
 from builder.workers.pool import Pool
+from builder.workers.tasks import complete, together
 from parser import parse, parse_trigger
 from store.changeset import LayerBlob
 from store.compression import Compression
@@ -141,10 +142,12 @@ class _Finish:
         base = self._stage.base
         layers = [] if base is None else _base_layers(self._store, base)
         changesets = self._store.snapshots.changesets(self._snapshot)[::-1]
-        for changeset in changesets[len(layers) :]:
-            blob = ensure_tar(self._store, self._pool, changeset, self._request.options.epoch, compression)
-            layers.append(ensure_compression(self._store, self._pool, blob.diff_id, compression))
-        return layers
+        new = changesets[len(layers) :]
+        return layers + complete(together(self._layer(changeset, compression) for changeset in new))
+
+    async def _layer(self, changeset: str, compression: Compression) -> LayerBlob:
+        blob = await ensure_tar(self._store, self._pool, changeset, self._request.options.epoch, compression)
+        return await ensure_compression(self._store, self._pool, blob.diff_id, compression)
 
 
 def _base_layers(store: Store, base: Image) -> list[LayerBlob]:

@@ -9,6 +9,7 @@ from builder.contents import blob_place, place
 from builder.errors import SandboxError
 from builder.workers.job import Output
 from builder.workers.layer_jobs import MakeTree, ReadLayer, Recompress, WriteTar
+from builder.workers.tasks import together
 from store.changeset import LayerBlob
 from store.compression import Compression
 from store.digest import Digest
@@ -25,70 +26,80 @@ if TYPE_CHECKING:
 MAX_LOWERS = 499  # overlayfs takes 500 lower layers; one is the scaffold
 
 
-def ensure_tocs(store: Store, pool: Pool, snapshot: int | None) -> None:
+async def ensure_tocs(store: Store, pool: Pool, snapshot: int | None) -> None:
     """Read those layers of a snapshot that nobody has read yet, the lowest first: a reader needs what lies below.
 
     Raises DigestMismatch, InvalidImage, UnsafePath for a layer that is not what its image claims or breaks the rules.
     """
     chain = store.snapshots.changesets(snapshot)[::-1]
     for number, changeset in enumerate(chain):
-        unread = store.changesets.unread(changeset)
-        if unread is None:
+        if store.changesets.unread(changeset) is None:
             continue
-        output = store.ingest.new_path()
-        below = tuple(store.changesets.toc_path(lower) for lower in chain[:number][::-1])
-        pool.run(ReadLayer(blob_place(store, unread), str(unread.diff_id), below, output))
-        store.changesets.read(changeset, output)
+        async with pool.locks(("toc", changeset)):
+            unread = store.changesets.unread(changeset)
+            if unread is None:
+                continue
+            output = store.ingest.new_path()
+            below = tuple(store.changesets.toc_path(lower) for lower in chain[:number][::-1])
+            await pool.job(ReadLayer(blob_place(store, unread), str(unread.diff_id), below, output))
+            store.changesets.read(changeset, output)
 
 
-def ensure_trees(store: Store, pool: Pool, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:
+async def ensure_trees(store: Store, pool: Pool, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:
     """The same layers, each with a tree, less those that change nothing. Raises SandboxError, StoreError."""
-    found = [ensure_tree(store, pool, layer) for layer in layers if len(Toc.open(layer.toc))]
-    if len(found) > MAX_LOWERS:
+    wanted = [layer for layer in layers if len(Toc.open(layer.toc))]
+    if len(wanted) > MAX_LOWERS:
         raise SandboxError(
-            f"{len(found)} layers are more than the {MAX_LOWERS} that one overlay can hold",
+            f"{len(wanted)} layers are more than the {MAX_LOWERS} that one overlay can hold",
             hint="join RUN steps with && or start a new stage with COPY --from",
         )
-    return tuple(found)
+    return tuple(await together(ensure_tree(store, pool, layer) for layer in wanted))
 
 
-def ensure_tree(store: Store, pool: Pool, layer: LayerPlace) -> LayerPlace:
+async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace) -> LayerPlace:
     """The changeset as a directory, made from its tar if it has to be."""
     if layer.tree is not None:
         return layer
-    assert layer.blob is not None, layer.changeset
-    directory = store.ingest.new_path()
-    pool.run(MakeTree(layer.toc, layer.blob, directory))
-    name = store.changesets.adopt_tree(layer.changeset, pool.id_map.name, directory)
+    async with pool.locks(("tree", layer.changeset)):
+        name = store.changesets.tree(layer.changeset, pool.id_map.name)
+        if name is None:
+            assert layer.blob is not None, layer.changeset
+            directory = store.ingest.new_path()
+            await pool.job(MakeTree(layer.toc, layer.blob, directory))
+            name = store.changesets.adopt_tree(layer.changeset, pool.id_map.name, directory)
     return replace(layer, tree=store.changesets.tree_path(name))
 
 
-def ensure_tar(store: Store, pool: Pool, changeset: str, clamp: int | None, compression: Compression) -> LayerBlob:
+async def ensure_tar(
+    store: Store, pool: Pool, changeset: str, clamp: int | None, compression: Compression
+) -> LayerBlob:
     """The changeset as a layer blob, with times bounded by `clamp`, in this compression."""
-    diff_id = store.changesets.tar(changeset, clamp)
-    if diff_id is None:
-        output = Output(store.ingest.new_path(), store.ingest.new_path(), compression.value, clamp)
-        written = pool.run(WriteTar(place(store, changeset, pool.tree_map), store.ingest.new_path(), output))
-        blob = _blob(written, compression)
-        store.blobs.adopt(output.blob, blob.digest, blob.size)
-        store.changesets.add_tar(changeset, clamp, blob)
-        return blob
-    return ensure_compression(store, pool, diff_id, compression)
-
-
-def ensure_compression(store: Store, pool: Pool, diff_id: Digest, compression: Compression) -> LayerBlob:
-    """A stored blob of this layer in this compression, made from another one if it has to be."""
-    blobs = store.changesets.blobs_of(diff_id)
-    for blob in blobs:
-        if blob.compression is compression:
+    async with pool.locks(("tar", changeset)):
+        diff_id = store.changesets.tar(changeset, clamp)
+        if diff_id is None:
+            output = Output(store.ingest.new_path(), store.ingest.new_path(), compression.value, clamp)
+            written = await pool.job(WriteTar(place(store, changeset, pool.tree_map), store.ingest.new_path(), output))
+            blob = _blob(written, compression)
+            store.blobs.adopt(output.blob, blob.digest, blob.size)
+            store.changesets.add_tar(changeset, clamp, blob)
             return blob
-    source = blobs[0]
-    output = store.ingest.new_path()
-    written = pool.run(Recompress(blob_place(store, source), output, compression.value))
-    blob = _blob(written, compression)
-    store.blobs.adopt(output, blob.digest, blob.size)
-    store.changesets.add_blob(blob)
-    return blob
+    return await ensure_compression(store, pool, diff_id, compression)
+
+
+async def ensure_compression(store: Store, pool: Pool, diff_id: Digest, compression: Compression) -> LayerBlob:
+    """A stored blob of this layer in this compression, made from another one if it has to be."""
+    async with pool.locks(("blob", diff_id)):
+        blobs = store.changesets.blobs_of(diff_id)
+        for blob in blobs:
+            if blob.compression is compression:
+                return blob
+        source = blobs[0]
+        output = store.ingest.new_path()
+        written = await pool.job(Recompress(blob_place(store, source), output, compression.value))
+        blob = _blob(written, compression)
+        store.blobs.adopt(output, blob.digest, blob.size)
+        store.changesets.add_blob(blob)
+        return blob
 
 
 def _blob(written: Written, compression: Compression) -> LayerBlob:

@@ -80,7 +80,12 @@ class Exported:
     size: int  # bytes
 
 
-Event = StepStarted | StepOutput | StepFinished | Transfer | Note | CheckWarning | Exported
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Nothing has happened for a moment; steps are running. For displays that show how time goes by."""
+
+
+Event = StepStarted | StepOutput | StepFinished | Transfer | Note | CheckWarning | Exported | Tick
 
 
 def ignore(event: Event) -> None:

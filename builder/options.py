@@ -40,6 +40,7 @@ class BuildOptions:
     build_args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
+    jobs: int = 16  # RUN steps at a time
     network: Network = Network.DEFAULT
     allow: frozenset[Entitlement] = frozenset()
     pull: Pull = Pull.MISSING

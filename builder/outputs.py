@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, assert_never
 from builder.changesets import ensure_compression, ensure_tocs
 from builder.errors import BuildError
 from builder.events import Exported, Note
+from builder.workers.tasks import complete, together
 from store.compression import Compression
 from store.flatten import publish_rootfs
 from store.layertypes import COMPRESSIONS, LAYER_TYPES
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from builder.events import Event
     from builder.workers.pool import Pool
+    from store.digest import Digest
     from store.images import Image
     from store.reference import Reference
     from store.store import Store
@@ -129,20 +131,27 @@ def prepare(output: Output, image: Image, store: Store, pool: Pool, *, all_layer
     holds zstd only on request: docker reads it since version 23, and the image ID does not depend on it.
     """
     if not isinstance(output, ImageOutput):
-        ensure_tocs(store, pool, image.snapshot)
+        complete(ensure_tocs(store, pool, image.snapshot))
         return image
     every = output.force or (all_layers and output.compression is not None)
-    layers = []
-    for layer, diff_id in zip(image.manifest.layers, image.config.diff_ids, strict=True):
+
+    async def wanted(layer: Descriptor, diff_id: Digest) -> Descriptor:
         present = COMPRESSIONS[layer.media_type]
-        wanted = output.wanted if every else present
-        if output.format is Format.DOCKER and wanted is Compression.ZSTD and output.compression is not Compression.ZSTD:
-            wanted = Compression.GZIP
-        if wanted is not present:
-            ensure_tocs(store, pool, image.snapshot)
-            blob = ensure_compression(store, pool, diff_id, wanted)
-            layer = Descriptor(LAYER_TYPES[wanted], blob.digest, blob.size)
-        layers.append(layer)
+        compression = output.wanted if every else present
+        if (
+            output.format is Format.DOCKER
+            and compression is Compression.ZSTD
+            and output.compression is not Compression.ZSTD
+        ):
+            compression = Compression.GZIP
+        if compression is present:
+            return layer
+        await ensure_tocs(store, pool, image.snapshot)
+        blob = await ensure_compression(store, pool, diff_id, compression)
+        return Descriptor(LAYER_TYPES[compression], blob.digest, blob.size)
+
+    pairs = zip(image.manifest.layers, image.config.diff_ids, strict=True)
+    layers = complete(together(wanted(layer, diff_id) for layer, diff_id in pairs))
     if tuple(layers) == image.manifest.layers:
         return image
     manifest = replace(

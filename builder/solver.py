@@ -3,7 +3,7 @@
 First the keys of all steps are looked up, forwards and without running anything. The key of a RUN or a WORKDIR is
 known even where its record is gone, so that what copies from it can still be found. Then comes demand, backwards from
 the target: a step is needed if a needed step, or the output, reads its result and no record serves it. The needed
-ones run, each after its inputs.
+ones run, each as soon as its own inputs are there.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from builder import cachekey
 from builder.errors import BuildError
-from builder.events import StepFinished, StepRef, StepStarted
+from builder.events import StepFinished, StepRef, StepStarted, Tick
 from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
 from builder.steps import Made, Steps
+from builder.workers.tasks import Slots, Tasks, complete
 from store.records import KeyKind
 from store.spec import chain_id
 
@@ -67,6 +68,8 @@ class Solver:
         self._observe = observe
         self._results: dict[int, Result] = {}
         self._canonical: dict[int, str] = {}  # the keys that later steps build theirs from, as far as they are known
+        self._begun: dict[int, cachekey.Key | None] = {}  # the nodes that are being made
+        self._run_slots = Slots(options.jobs)
         self._used: list[Record] = []
         self._totals: dict[str, int] = {}  # stage -> how many steps it has
         for node in plan.nodes:
@@ -75,23 +78,44 @@ class Solver:
     def solve(self) -> Mapping[int, Result]:
         """The results of the nodes that were needed, by node id. Raises BuildError, StoreError."""
         target = self._plan.image.node
-        hits = self._look_up_all()
+        hits = complete(self._look_up_all())
         needed = self._demand(target)
         shown = self._of_target(target)
         for node in self._plan.nodes:
             if node.id in hits and node.id in shown:
                 self._finished(node, cached=True, seconds=0.0)
-            elif node.id in needed:
-                self._make(node)
-                self._store.seal_now_and_then()
+        self._make_all([node for node in self._plan.nodes if node.id in needed])
         self._store.records.touch(self._used, int(time.time()))
         return self._results
 
-    def _look_up_all(self) -> set[int]:
+    def _make_all(self, waiting: list[Node]) -> None:
+        with Tasks[int, Result](lambda: self._observe(Tick())) as tasks:
+            try:
+                while waiting or tasks:
+                    for node in [node for node in waiting if self._can_begin(node)]:
+                        waiting.remove(node)
+                        self._begun[node.id] = self._definition(node)
+                        tasks.start(node.id, self._make(node))
+                    made, result = tasks.next_ended()
+                    del self._begun[made]
+                    self._know(self._plan.nodes[made], result)
+                    self._store.seal_now_and_then()
+            except BaseException:
+                self._steps.stop()  # what the others do is for nobody any more
+                raise
+
+    def _can_begin(self, node: Node) -> bool:
+        """Whether the inputs of a node are there, and nobody is making the very same: then the cache will have it."""
+        inputs = (node.parent, *node.sources)
+        if not all(below is None or below in self._results for below in inputs):
+            return False
+        return self._definition(node) not in self._begun.values()
+
+    async def _look_up_all(self) -> set[int]:
         """The nodes that a record serves."""
         hits = set()
         for node in self._plan.nodes:
-            found = self._look_up(node)
+            found = await self._look_up(node)
             if found is not None:
                 self._know(node, found)
                 hits.add(node.id)
@@ -131,7 +155,7 @@ class Solver:
     def _result(self, node: int | None) -> Result | None:
         return _NOTHING if node is None else self._results.get(node)
 
-    def _look_up(self, node: Node) -> Result | None:
+    async def _look_up(self, node: Node) -> Result | None:
         """Find a record for a node on a known parent; None where there is none, or where that is not known yet."""
         if isinstance(node.step, BaseStep):
             config = node.step.image.config
@@ -145,7 +169,7 @@ class Solver:
         if parent is None:
             return None
         if isinstance(node.step, CopyStep) and node.step.link:
-            return self._look_up_link(node, node.step, key, parent)
+            return await self._look_up_link(node, node.step, key, parent)
         if isinstance(node.step, CopyStep) and node.step.reads_context:
             # What a context holds is not known by its name. Only where this text was built before is it worth to read
             # the files for the key alone; else they are read once, while they are copied.
@@ -159,7 +183,7 @@ class Solver:
             source = self._result(node.sources[0]) if node.step.from_stage else None
             if node.step.from_stage and source is None:
                 return None
-            content = self._content(node, parent.snapshot, source)
+            content = await self._content(node, parent.snapshot, source)
             record = self._store.records.find(self._content_key(node, node.step, content).digest, parent.snapshot)
             if record is not None:
                 if not node.step.reads_context:
@@ -167,7 +191,7 @@ class Solver:
                 return self._served(record)
         return None
 
-    def _look_up_link(self, node: Node, step: CopyStep, key: cachekey.Key, parent: Result) -> Result | None:
+    async def _look_up_link(self, node: Node, step: CopyStep, key: cachekey.Key, parent: Result) -> Result | None:
         """As `_look_up`, for a layer that depends on nothing below: a record on another snapshot serves too."""
         records = self._store.records
         if step.reads_context and not records.known(key.digest):
@@ -177,7 +201,7 @@ class Solver:
             source = self._result(node.sources[0]) if step.from_stage else None
             if step.from_stage and source is None:
                 return None
-            content = self._content(node, None, source)
+            content = await self._content(node, None, source)
             record = records.find_anywhere(cachekey.link_key(step, self._options.platform, content).digest)
         if record is None:
             return None
@@ -192,9 +216,9 @@ class Solver:
             here = records.add(keys, snapshot, parent.snapshot, record.canonical, inputs, record.created)
         return replace(self._served(here), canonical=stacked)
 
-    def _content(self, node: Node, parent: int | None, source: Result | None) -> str:
+    async def _content(self, node: Node, parent: int | None, source: Result | None) -> str:
         with _placed(node):
-            return self._steps.content(node, parent, source.snapshot if source else None)
+            return await self._steps.content(node, parent, source.snapshot if source else None)
 
     def _served(self, record: Record) -> Result:
         self._used.append(record)
@@ -216,24 +240,30 @@ class Solver:
         assert parent is not None
         return cachekey.content_key(step, self._options.platform, parent.canonical, content)
 
-    def _make(self, node: Node) -> None:
+    async def _make(self, node: Node) -> Result:
         """Run a needed node, unless its inputs, now that they are there, show that the cache has it after all."""
-        found = self._look_up(node)
+        found = await self._look_up(node)
         if found is not None:
-            self._know(node, found)
             self._finished(node, cached=True, seconds=0.0)
-            return
+            return found
+        if isinstance(node.step, RunStep):
+            async with self._run_slots:
+                return await self._run(node)
+        return await self._run(node)
+
+    async def _run(self, node: Node) -> Result:
         begun = time.monotonic()
         self._observe(StepStarted(self._ref(node)))
         parent = self._result(node.parent)
         sources = [self._result(source) for source in node.sources]
         assert parent is not None
         with _placed(node):
-            made = self._steps.make(
+            made = await self._steps.make(
                 node, parent.snapshot, [source.snapshot for source in sources if source], self._ref(node)
             )
-        self._know(node, self._record(node, parent, made))
+        result = self._record(node, parent, made)
         self._finished(node, cached=False, seconds=time.monotonic() - begun)
+        return result
 
     def _record(self, node: Node, parent: Result, made: Made) -> Result:
         definition = self._definition(node)

@@ -90,34 +90,38 @@ class Steps:
         self._observe = observe
         self._noted_network = False
 
-    def content(self, node: Node, parent: int | None, source: int | None) -> str:
+    async def content(self, node: Node, parent: int | None, source: int | None) -> str:
         """The digest of what a COPY would copy, found without writing anything."""
         assert isinstance(node.step, CopyStep)
-        return self._copy_job(node.step, parent, source, self._store.ingest.new_path()).content()
+        return (await self._copy_job(node.step, parent, source, self._store.ingest.new_path())).content()
 
-    def make(self, node: Node, parent: int | None, sources: Sequence[int | None], ref: StepRef) -> Made:
+    def stop(self) -> None:
+        """End whatever is running for this build."""
+        self._pool.stop()
+
+    async def make(self, node: Node, parent: int | None, sources: Sequence[int | None], ref: StepRef) -> Made:
         """Run one step. Raises BuildError, StoreError."""
         match node.step:
             case RunStep():
-                return self._run(node.step, parent, ref)
+                return await self._run(node.step, parent, ref)
             case CopyStep():
-                return self._copy(node.step, parent, sources[0] if sources else None)
+                return await self._copy(node.step, parent, sources[0] if sources else None)
             case WorkdirStep():
-                return self._workdir(node.step, parent)
+                return await self._workdir(node.step, parent)
             case BaseStep():
                 raise AssertionError("an image is never made")
             case _:
                 assert_never(node.step)
 
-    def _run(self, step: RunStep, parent: int | None, ref: StepRef) -> Made:
-        layers = self._places(parent)
+    async def _run(self, step: RunStep, parent: int | None, ref: StepRef) -> Made:
+        layers = await self._places(parent)
         view = view_of(layers)
-        identity = self._accounts(view, layers).identity(step.user)
+        identity = (await self._accounts(view, layers)).identity(step.user)
         self._check_mapped(step.user, identity)
         scaffold = scaffold_for(view, mount_points(step.mounts))
         env = step.env if any(pair.startswith("HOME=") for pair in step.env) else (*step.env, f"HOME={identity.home}")
         self._note_network(step)
-        layers = ensure_trees(self._store, self._pool, layers)
+        layers = await ensure_trees(self._store, self._pool, layers)
         with self._scratch() as directory:
             output = self._output()
             upper = f"{directory}/tree/{TREE}"
@@ -127,7 +131,7 @@ class Steps:
             )  # fmt: skip
             for name in ("tree", "root", "files"):
                 os.mkdir(f"{directory}/{name}", 0o700)
-            self._pool.run(prepare)
+            await self._pool.job(prepare)
             spec = SandboxSpec(
                 argv=step.argv,
                 env=env,
@@ -155,7 +159,7 @@ class Steps:
                 refused = refused or any(words in data for words in _REFUSED)
                 self._observe(StepOutput(ref, stream, data))
 
-            status = self._pool.run_step(spec, output_came)
+            status = await self._pool.run_step(spec, output_came)
             if status.signal is not None:
                 raise StepFailed(f"RUN was ended by signal {_SIGNALS.get(status.signal, status.signal)}", status.code)
             if status.code:
@@ -164,43 +168,43 @@ class Steps:
                     status.code,
                     hint=self._single_id_hint() if refused else None,
                 )
-            written = self._pool.run(CommitStep(upper, layers, prepare.scaffold_toc, output))
+            written = await self._pool.job(CommitStep(upper, layers, prepare.scaffold_toc, output))
             changeset = self._adopt(written, output)
             self._store.changesets.adopt_tree(changeset, self._pool.id_map.name, f"{directory}/tree")
         return Made(changeset)
 
-    def _copy(self, step: CopyStep, parent: int | None, source: int | None) -> Made:
-        job = self._copy_job(step, parent, source, self._store.ingest.new_path())
+    async def _copy(self, step: CopyStep, parent: int | None, source: int | None) -> Made:
+        job = await self._copy_job(step, parent, source, self._store.ingest.new_path())
         try:
-            written = self._pool.run(job)
+            written = await self._pool.job(job)
         except PrivilegeError:
             # The trees of an earlier build lie in a namespace that cannot be had here and now: the tars hold the same.
-            job = self._copy_job(step, parent, source, self._store.ingest.new_path())
+            job = await self._copy_job(step, parent, source, self._store.ingest.new_path())
             if job.in_namespace or any(layer.blob is None for layer in job.layers):
                 raise
-            written = self._pool.run(job)
+            written = await self._pool.job(job)
         if written.sockets:
             count = "a socket" if written.sockets == 1 else f"{written.sockets} sockets"
             self._observe(Note(f"{count} of the context copied as empty files"))
         return Made(self._adopt(written, job.output), written.content)
 
-    def _copy_job(self, step: CopyStep, parent: int | None, source: int | None, spool: str) -> CopyFiles:
-        below = () if step.link else self._places(parent)
+    async def _copy_job(self, step: CopyStep, parent: int | None, source: int | None, spool: str) -> CopyFiles:
+        below = () if step.link else await self._places(parent)
         owner = None
         if step.chown is not None:
-            owner = self._accounts(view_of(below), below).owner(step.chown)
+            owner = (await self._accounts(view_of(below), below)).owner(step.chown)
         request = CopyRequest(
             step.sources, step.dest, owner, step.mode, step.exclude, step.parents, step.inline, int(time.time()),
             step.unpack,
         )  # fmt: skip
         context = self._contexts.source(step.context) if step.sources and not step.from_stage else None
-        layers = self._places(source) if step.from_stage else ()
+        layers = await self._places(source) if step.from_stage else ()
         return CopyFiles(request, context, layers, below, spool, self._output())
 
-    def _workdir(self, step: WorkdirStep, parent: int | None) -> Made:
-        layers = self._places(parent)
+    async def _workdir(self, step: WorkdirStep, parent: int | None) -> Made:
+        layers = await self._places(parent)
         view = view_of(layers)
-        uid, gid = self._accounts(view, layers).workdir_owner(step.user) if step.user else (0, 0)
+        uid, gid = (await self._accounts(view, layers)).workdir_owner(step.user) if step.user else (0, 0)
         try:
             entries = missing_directories(view, step.path, uid, gid, int(time.time()))
         except LinkLoop:
@@ -219,8 +223,8 @@ class Steps:
         self._store.changesets.add_tar(changeset, output.clamp, blob)
         return changeset
 
-    def _places(self, snapshot: int | None) -> tuple[LayerPlace, ...]:
-        ensure_tocs(self._store, self._pool, snapshot)
+    async def _places(self, snapshot: int | None) -> tuple[LayerPlace, ...]:
+        await ensure_tocs(self._store, self._pool, snapshot)
         return places(self._store, snapshot, self._pool.tree_map)
 
     def _output(self) -> Output:
@@ -239,6 +243,8 @@ class Steps:
         directory = self._store.ingest.new_directory()
         try:
             yield directory
+        except GeneratorExit:
+            raise  # the build has failed elsewhere, and the solver has ended all that ran
         except BaseException:
             # Whatever ended us, the step may still be writing.
             self._pool.stop()
@@ -264,10 +270,10 @@ class Steps:
             return None
         return f"here a RUN has one user and one group, chown to others fails: {ids.missing}; {SEE_DOCTOR}"
 
-    def _accounts(self, view: View, layers: Sequence[LayerPlace]) -> UserDatabase:
-        return UserDatabase(self._read(view, layers, b"etc/passwd"), self._read(view, layers, b"etc/group"))
+    async def _accounts(self, view: View, layers: Sequence[LayerPlace]) -> UserDatabase:
+        return UserDatabase(await self._read(view, layers, b"etc/passwd"), await self._read(view, layers, b"etc/group"))
 
-    def _read(self, view: View, layers: Sequence[LayerPlace], path: bytes) -> bytes:
+    async def _read(self, view: View, layers: Sequence[LayerPlace], path: bytes) -> bytes:
         """A file of the image, small and regular; nothing where there is none."""
         name = "/" + path.decode("ascii")
         try:
@@ -286,7 +292,7 @@ class Steps:
             return bytes.fromhex(job.run().hex)
         except PermissionError:
             # Behind a directory that its owner, an id of the namespace, has closed.
-            return bytes.fromhex(self._pool.run(job).hex)
+            return bytes.fromhex((await self._pool.job(job)).hex)
 
     def _note_network(self, step: RunStep) -> None:
         if step.network is Network.DEFAULT and not self._noted_network:

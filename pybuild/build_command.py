@@ -68,6 +68,9 @@ from store.store import Store
 @click.option("--tls-verify/--no-tls-verify", default=None, help="Check certificates of registries. [default: check]")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option(
+    "--jobs", type=click.IntRange(1), default=16, show_default=True, metavar="N", help="RUN steps at a time, at most."
+)
+@click.option(
     "--network",
     type=click.Choice([kind.value for kind in Network]),
     default="default",
@@ -103,6 +106,7 @@ def build(
     pull: str,
     tls_verify: bool | None,
     no_cache: bool,
+    jobs: int,
     network: str,
     allow: tuple[str, ...],
     progress: str,
@@ -126,6 +130,7 @@ def build(
             build_args=args,
             labels=dict(_pair(label, "--label") for label in labels),
             no_cache=no_cache,
+            jobs=jobs,
             pull=Pull(pull),
             tls_verify=tls_verified(ctx, tls_verify),
             network=Network(network),

@@ -10,6 +10,7 @@ import click
 
 from builder.changesets import ensure_tocs
 from builder.workers.pool import Pool
+from builder.workers.tasks import complete
 from pybuild.progress import human_size
 from store.spec import normalise_history
 from store.store import Store
@@ -33,7 +34,7 @@ def history(root: str, name: str, as_json: bool, with_files: bool) -> int:
         image = store.images.find(name)
         if with_files:
             with Pool() as pool:
-                ensure_tocs(store, pool, image.snapshot)
+                complete(ensure_tocs(store, pool, image.snapshot))
         if not as_json:
             click.echo(f"{'SIZE':>9}  {'CREATED':<20}  {'LAYER':<12}  INSTRUCTION")
         for row in _rows(store, image, with_files):

@@ -6,9 +6,9 @@ import json
 import sys
 import tempfile
 import time
-from typing import TYPE_CHECKING, Protocol, assert_never
+from typing import IO, TYPE_CHECKING, Protocol, assert_never
 
-from builder.events import CheckWarning, Event, Exported, Note, StepFinished, StepOutput, StepStarted, Transfer
+from builder.events import CheckWarning, Event, Exported, Note, StepFinished, StepOutput, StepStarted, Tick, Transfer
 from store.publish import STDOUT
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class PlainProgress:
             case Exported(destination=destination, size=size):
                 where = "standard output" if destination == STDOUT else destination
                 self._line(f"wrote {where} ({human_size(size)})")
+            case Tick():
+                pass
             case _:
                 assert_never(event)
 
@@ -129,6 +131,8 @@ class JsonProgress:
                 )
             case Exported(destination=destination, manifest=manifest, size=size):
                 self._emit("exported", None, destination=destination, manifest=manifest, size=size)
+            case Tick():
+                pass
             case _:
                 assert_never(event)
 
@@ -150,28 +154,31 @@ class JsonProgress:
 
 
 class QuietProgress:
-    """Nothing, unless a step fails: then its whole output."""
+    """Nothing, unless a step fails: then the whole output of those that were running."""
 
     def __init__(self) -> None:
-        self._log = tempfile.TemporaryFile()
+        self._logs: dict[int, IO[bytes]] = {}  # of running steps, by node
 
     def __call__(self, event: Event) -> None:
         match event:
-            case StepStarted():
-                self._log.seek(0)
-                self._log.truncate()
-            case StepOutput(data=data):
-                self._log.write(data)
-            case StepFinished() | Transfer() | Note() | CheckWarning() | Exported():
+            case StepStarted(step=step):
+                self._logs[step.node] = tempfile.TemporaryFile()
+            case StepOutput(step=step, data=data):
+                self._logs[step.node].write(data)
+            case StepFinished(step=step):
+                if step.node in self._logs:
+                    self._logs.pop(step.node).close()
+            case Transfer() | Note() | CheckWarning() | Exported() | Tick():
                 pass
             case _:
                 assert_never(event)
 
     def failed(self) -> None:
-        self._log.seek(0)
         sys.stderr.flush()
-        while data := self._log.read(1 << 20):
-            sys.stderr.buffer.write(data)
+        for log in self._logs.values():
+            log.seek(0)
+            while data := log.read(1 << 20):
+                sys.stderr.buffer.write(data)
         sys.stderr.buffer.flush()
 
 

@@ -86,6 +86,7 @@ def _keeper(spec: SandboxSpec, output: tuple[int, int], status: int, seccomp: by
     signal.signal(signal.SIGTERM, kill_init)
     try:
         _tie_to(parent)
+        _close_all_but(*output, status)  # what belongs to the worker, and to other steps
         os.setsid()
         linux.unshare(_NAMESPACES | (linux.CLONE_NEWNET if spec.new_network else 0))
         try:
@@ -177,7 +178,7 @@ def _command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, secc
         linux.clear_ambient()
         # The status pipe is close-on-exec, as are all descriptors of the worker; this is the second lock on that door.
         os.set_inheritable(status, False)
-        _close_others(status)
+        _close_all_but(status)
         os.execvpe(spec.argv[0], spec.argv, dict(pair.split("=", 1) for pair in spec.env))
     except BaseException as error:
         _report(status, {"error": _exec_error(spec, error), "hint": None})
@@ -196,10 +197,14 @@ def _exec_error(spec: SandboxSpec, error: BaseException) -> str:
     return f"cannot start {spec.argv[0]}: {error}"
 
 
-def _close_others(status: int) -> None:
-    if status > 3:
-        linux.close_range(3, status - 1)
-    linux.close_range(status + 1)
+def _close_all_but(*descriptors: int) -> None:
+    """Close all descriptors but the standard ones and these."""
+    first = 3
+    for descriptor in sorted(descriptors):
+        if descriptor > first:
+            linux.close_range(first, descriptor - 1)
+        first = max(first, descriptor + 1)
+    linux.close_range(first)
 
 
 def _set_limits() -> None:

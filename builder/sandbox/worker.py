@@ -7,13 +7,13 @@ whatever way, it kills every step and ends.
     worker -> main   {"unshared": pid} | {"refused": text, "errno": n}                    a namespace was made, or not
     main -> worker   {"mapped": true}                                                     its id map is written
     worker -> main   {"entered": pid} | {"refused": text, "errno": n}                     others may enter it now
-    main -> worker   {"id": n, "spec": {...}} with descriptors for stdout and stderr     start a step
-                     {"cancel": n}                                                        kill it
-    worker -> main   {"id": n, "exit": n | "signal": n | "error": text, "hint": text}     it ended
+    main -> worker   {"spec": {...}} with descriptors for stdout, stderr and the end     start a step
+    end of the step  {"exit": n} | {"signal": n} | {"error": text, "hint": text}          on its own descriptor, then EOF
 """
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -55,8 +55,7 @@ class Worker:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._steps: dict[int, Step] = {}  # by id
-        self._ended: dict[int, int] = {}  # pidfd -> id
+        self._steps: dict[int, tuple[Step, int]] = {}  # pidfd -> step, where its end is to be told
         self._seccomp = seccomp.load_filter()
         self._poll = select.poll()
         self._poll.register(channel.fileno(), select.POLLIN)
@@ -76,31 +75,28 @@ class Worker:
             self._kill_all()
 
     def _receive(self) -> None:
-        message, fds = self._channel.receive()
-        if "cancel" in message:
-            step = self._steps.get(int(str(message["cancel"])))
-            if step is not None:
-                os.kill(step.pid, signal.SIGTERM)
-            return
-        identity = int(str(message["id"]))
+        message, (stdout, stderr, end) = self._channel.receive()
         spec = message["spec"]
         assert isinstance(spec, dict)
-        step = Step(SandboxSpec.from_json(spec), (fds[0], fds[1]), self._seccomp)
+        step = Step(SandboxSpec.from_json(spec), (stdout, stderr), self._seccomp)
         pidfd = os.pidfd_open(step.pid)
-        self._steps[identity] = step
-        self._ended[pidfd] = identity
+        self._steps[pidfd] = step, end
         self._poll.register(pidfd, select.POLLIN)
 
     def _finish(self, pidfd: int) -> None:
-        identity = self._ended.pop(pidfd)
-        step = self._steps.pop(identity)
+        step, end = self._steps.pop(pidfd)
         self._poll.unregister(pidfd)
         os.close(pidfd)
         os.waitpid(step.pid, 0)
-        self._channel.send({"id": identity, **step.result()})
+        try:
+            os.write(end, json.dumps(step.result()).encode("ascii"))
+        except BrokenPipeError:  # the build has given the step up
+            return
+        finally:
+            os.close(end)
 
     def _kill_all(self) -> None:
-        for step in self._steps.values():
+        for step, _ in self._steps.values():
             os.kill(step.pid, signal.SIGTERM)
         try:
             while True:

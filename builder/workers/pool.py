@@ -1,9 +1,12 @@
-"""The worker processes of one build, started when they are first needed: a fully cached build starts none."""
+"""The worker processes of one build, started when they are first needed: a fully cached build starts none.
+
+A worker does one job at a time. There are as many as the machine has cores, of two kinds: those inside the namespace
+of the steps, for files that belong to its ids, and those outside.
+"""
 
 from __future__ import annotations
 
 import os
-import selectors
 import sys
 import typing
 from typing import TYPE_CHECKING, TypeVar
@@ -14,6 +17,7 @@ from builder.errors import BuildError, PrivilegeError
 from builder.workers.codec import decode, encode
 from builder.workers.sandbox import SandboxWorker
 from builder.workers.spawn import WorkerProcess, packages_directory
+from builder.workers.tasks import Locks, Slots, Tasks, complete, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +28,6 @@ if TYPE_CHECKING:
     from builder.workers.job import Job
     from builder.workers.sandbox import Status
 
-_TICK_SECONDS = 0.2
 _MODULE = "builder.workers.job_worker"
 
 R = TypeVar("R")
@@ -36,8 +39,10 @@ class Pool:
     def __init__(self) -> None:
         self._id_map: IdMap | None = None
         self._sandbox: SandboxWorker | None = None
-        self._plain: WorkerProcess | None = None
-        self._inside: WorkerProcess | None = None
+        self._workers: set[WorkerProcess] = set()
+        self._free: dict[bool, list[WorkerProcess]] = {False: [], True: []}  # in_namespace -> without work
+        self._cores = Slots(os.cpu_count() or 1)
+        self.locks = Locks()  # for what two tasks would make both
         self._refused = False
 
     @property
@@ -52,52 +57,47 @@ class Pool:
         """The name under which trees that can be used here were made; "" once a namespace was refused."""
         return "" if self._refused else self.id_map.name
 
-    def run_step(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None]) -> Status:
+    async def run_step(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None]) -> Status:
         """Run a command in the sandbox. Raises SandboxError, PrivilegeError."""
-        return self._sandbox_worker().run(spec, on_output)
+        return await self._sandbox_worker().run(spec, on_output)
+
+    async def job(self, job: Job[R]) -> R:
+        """Have a worker do a job; raise what it raised. Waits for one of the cores."""
+        async with self._cores:
+            return await self._run(job)
 
     def run(self, job: Job[R]) -> R:
-        """Run a job to its end; raise what it raised."""
-        worker = self._worker_inside() if job.in_namespace else self._worker_outside()
-        _send(worker, job)
-        return _receive(worker, job)
+        """As `job`, for callers that cannot wait with the others: those stand still until the job is done."""
+        return complete(self._run(job))
 
-    def run_many(self, jobs: Sequence[Job[R]], workers: int, tick: Callable[[], None] = lambda: None) -> list[R]:
-        """Run jobs that need no namespace, several at a time, each in a process; raise what the first failing one raised.
+    def run_many(self, jobs: Sequence[Job[R]], at_once: int, tick: Callable[[], None] = lambda: None) -> list[R]:
+        """Do jobs that wait for the network and not for a core, several at a time, each in a process.
 
-        `tick` is called now and then while they run. Results are in the order of the jobs.
+        `tick` is called now and then. The results are in the order of the jobs; raises what the first failing one raised.
         """
-        results: dict[int, R] = {}
-        waiting = list(enumerate(jobs))[::-1]
-        free = [WorkerProcess(_MODULE, paths=_paths()) for _ in range(min(workers, len(jobs)))]
-        everyone = tuple(free)
-        try:
-            with selectors.DefaultSelector() as selector:
-                while waiting or selector.get_map():
-                    while waiting and free:
-                        number, job = waiting.pop()
-                        worker = free.pop()
-                        _send(worker, job)
-                        selector.register(worker.channel.fileno(), selectors.EVENT_READ, (number, job, worker))
-                    for key, _ in selector.select(_TICK_SECONDS):
-                        number, job, worker = key.data
-                        selector.unregister(key.fd)
-                        results[number] = _receive(worker, job)
-                        free.append(worker)
-                    tick()
-        finally:
-            for worker in everyone:
-                worker.kill()
+        slots = Slots(at_once)
+
+        async def one(job: Job[R]) -> R:
+            async with slots:
+                return await self._run(job)
+
+        results = {}
+        with Tasks[int, R](tick) as tasks:
+            for number, job in enumerate(jobs):
+                tasks.start(number, one(job))
+            while tasks:
+                number, result = tasks.next_ended()
+                results[number] = result
         return [results[number] for number in range(len(jobs))]
 
     def stop(self) -> None:
         """End all workers, and with them what they were doing; the next job starts new ones. Idempotent."""
-        for worker in (self._inside, self._plain):
-            if worker is not None:
-                worker.kill()
+        while self._workers:
+            self._workers.pop().kill()
+        self._free = {False: [], True: []}
         if self._sandbox is not None:
             self._sandbox.close()
-        self._sandbox = self._inside = self._plain = None
+        self._sandbox = None
 
     close = stop
 
@@ -118,44 +118,49 @@ class Pool:
                 raise
         return self._sandbox
 
-    def _worker_outside(self) -> WorkerProcess:
-        if self._plain is None:
-            self._plain = WorkerProcess(_MODULE, paths=_paths())
-        return self._plain
+    async def _run(self, job: Job[R]) -> R:
+        free = self._free[job.in_namespace]
+        worker = free.pop() if free else self._start(job)
+        try:
+            worker.channel.send({"job": type(job).__name__, "args": encode(job)})
+            await readable(worker.channel.fileno())
+            answer, _ = worker.channel.receive()
+        except EOFError:
+            self._end(worker)
+            raise BuildError(
+                "a worker process has ended", hint="it was killed, or the machine is out of memory"
+            ) from None
+        except BaseException:
+            self._end(worker)  # in the middle of its work
+            raise
+        free.append(worker)
+        return _result(answer, job)
 
-    def _worker_inside(self) -> WorkerProcess:
-        if self._inside is None:
+    def _start(self, job: Job[object]) -> WorkerProcess:
+        if not job.in_namespace:
+            worker = WorkerProcess(_MODULE, paths=_paths())
+        else:
             namespace = os.pidfd_open(self._sandbox_worker().pid)
             try:
-                self._inside = WorkerProcess(_MODULE, paths=_paths(), pass_fds=(namespace,))
+                worker = WorkerProcess(_MODULE, paths=_paths(), pass_fds=(namespace,))
             finally:
                 os.close(namespace)
-        return self._inside
+        self._workers.add(worker)
+        return worker
+
+    def _end(self, worker: WorkerProcess) -> None:
+        self._workers.discard(worker)
+        worker.kill()
 
 
-def _send(worker: WorkerProcess, job: Job[object]) -> None:
-    try:
-        worker.channel.send({"job": type(job).__name__, "args": encode(job)})
-    except EOFError:
-        raise _gone() from None
-
-
-def _receive(worker: WorkerProcess, job: Job[R]) -> R:
-    """Wait for the result of the job that was sent last."""
-    try:
-        answer, _ = worker.channel.receive()
-    except EOFError:
-        raise _gone() from None
+def _result(answer: dict[str, object], job: Job[R]) -> R:
+    """What a worker answered, as the job's own type; raises the error that it named."""
     if "error" in answer:
         raise _error(str(answer["error"]), str(answer["message"]), answer.get("hint"))
     result = answer["result"]
     assert isinstance(result, dict)
     kind: type[R] = typing.get_type_hints(type(job).run)["return"]
     return decode(kind, result)
-
-
-def _gone() -> BuildError:
-    return BuildError("a worker process has ended", hint="it was killed, or the machine is out of memory")
 
 
 def _paths() -> list[str]:

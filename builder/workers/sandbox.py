@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
-import selectors
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import PrivilegeError, SandboxError
 from builder.machine import SEE_DOCTOR, user_namespace_obstacle
 from builder.workers.spawn import WorkerProcess, packages_directory
+from builder.workers.tasks import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,6 @@ class SandboxWorker:
     def __init__(self, id_map: IdMap) -> None:
         """Raises PrivilegeError where this machine allows no user namespace, or not this map."""
         self._process = WorkerProcess("builder.sandbox.worker", paths=[packages_directory()])
-        self._next_id = 0
         try:
             self._enter(id_map)
         except BaseException:
@@ -47,25 +47,24 @@ class SandboxWorker:
         """The process whose namespaces others may enter."""
         return self._process.pid
 
-    def run(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None]) -> Status:
+    async def run(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None]) -> Status:
         """Run one command to its end; `on_output` gets (1 or 2, bytes) as they come. Raises SandboxError."""
-        self._next_id += 1
-        readers: dict[int, int] = {}  # descriptor -> stream
+        readers: dict[int, int] = {}  # descriptor -> stream; 0 is the one that tells how the step ended
         writers = []
-        for stream in (1, 2):
+        for stream in (1, 2, 0):
             reader, writer = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(reader, False)
             readers[reader] = stream
             writers.append(writer)
         try:
-            self._process.channel.send({"id": self._next_id, "spec": spec.to_json()}, writers)
+            try:
+                self._process.channel.send({"spec": spec.to_json()}, writers)
+            except EOFError:
+                raise _gone() from None
             for writer in writers:
                 os.close(writer)
             writers.clear()
-            result = self._wait(readers, on_output)
-        except EOFError as error:
-            raise SandboxError(
-                "the sandbox worker has ended", hint="it was killed, or the machine is out of memory"
-            ) from error
+            result = await _watch(readers, on_output)
         finally:
             for fd in (*readers, *writers):
                 os.close(fd)
@@ -105,36 +104,43 @@ class SandboxWorker:
             number = message.get("errno")
             raise OSError(number if isinstance(number, int) else errno.EIO, str(message.get("refused")))
 
-    def _wait(self, readers: dict[int, int], on_output: Callable[[int, bytes], None]) -> dict[str, object]:
-        """Pass on output until the worker says that the step has ended, then what is left in the pipes.
 
-        The end of the pipes is not waited for: when the step has ended nobody can write to them any more.
-        """
-        with selectors.DefaultSelector() as selector:
-            for fd in readers:
-                os.set_blocking(fd, False)
-                selector.register(fd, selectors.EVENT_READ)
-            selector.register(self._process.channel.fileno(), selectors.EVENT_READ)
-            result = None
-            while result is None:
-                for key, _ in selector.select():
-                    if key.fd in readers:
-                        if not self._pass_on(key.fd, readers[key.fd], on_output):
-                            selector.unregister(key.fd)
-                    else:
-                        result, _ = self._process.channel.receive()
-        for fd, stream in readers.items():
-            while self._pass_on(fd, stream, on_output):
-                pass
-        return result
+async def _watch(readers: dict[int, int], on_output: Callable[[int, bytes], None]) -> dict[str, object]:
+    """Pass on output until the step's end is told, then what is left in the pipes.
 
-    @staticmethod
-    def _pass_on(fd: int, stream: int, on_output: Callable[[int, bytes], None]) -> bool:
-        """Read once; answer whether there may be more."""
-        try:
-            data = os.read(fd, _PIPE)
-        except BlockingIOError:
-            return False
-        if data:
-            on_output(stream, data)
-        return bool(data)
+    The end of the pipes is not waited for: when the step has ended nobody can write to them any more.
+    """
+    (ending,) = (fd for fd, stream in readers.items() if not stream)
+    watched = dict(readers)
+    told = b""
+    while ending in watched:
+        for fd in await readable(*watched):
+            if fd == ending:
+                data = os.read(fd, _PIPE)
+                told += data
+                if not data:
+                    del watched[fd]
+            elif not _pass_on(fd, watched[fd], on_output):
+                del watched[fd]
+    for fd, stream in readers.items():
+        while fd != ending and _pass_on(fd, stream, on_output):
+            pass
+    if not told:
+        raise _gone()
+    result: dict[str, object] = json.loads(told)
+    return result
+
+
+def _pass_on(fd: int, stream: int, on_output: Callable[[int, bytes], None]) -> bool:
+    """Read once; answer whether there may be more."""
+    try:
+        data = os.read(fd, _PIPE)
+    except BlockingIOError:
+        return False
+    if data:
+        on_output(stream, data)
+    return bool(data)
+
+
+def _gone() -> SandboxError:
+    return SandboxError("the sandbox worker has ended", hint="it was killed, or the machine is out of memory")

@@ -12,6 +12,7 @@ from builder.errors import StepFailed
 from builder.events import StepFinished, StepStarted
 from builder.solver import Solver
 from builder.steps import Made
+from builder.workers.tasks import until
 from store.store import Store
 from tests.support.cli import Pybuild, write_context
 from tests.support.recipes import Images, image, options, planned
@@ -32,17 +33,29 @@ class FakeSteps:
     store: Store
     holds: dict[str, str] = field(default_factory=dict)
     fails: str = ""
+    waits: dict[str, str] = field(default_factory=dict)  # a step does not end before this other one has begun
     ran: list[str] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+    stopped: bool = False
 
-    def content(self, node: Node, parent: int | None, source: int | None) -> str:
+    def stop(self) -> None:
+        self.stopped = True
+
+    async def content(self, node: Node, parent: int | None, source: int | None) -> str:
         self.read.append(node.text)
         return self.holds.get(node.text, node.text)
 
-    def make(self, node: Node, parent: int | None, sources: Sequence[int | None], ref: StepRef) -> Made:
+    async def make(self, node: Node, parent: int | None, sources: Sequence[int | None], ref: StepRef) -> Made:
         self.ran.append(node.text)
         if node.text == self.fails:
             raise StepFailed("it failed", 1)
+        try:
+            await until(lambda: self.waits.get(node.text, node.text) in self.ran)
+        except GeneratorExit:
+            self.closed.append(node.text)
+            raise
+        assert not self.stopped
         changeset = self.store.changesets.add([], self.store.ingest.new_path())
         return Made(changeset, self.holds.get(node.text, node.text) if node.text.startswith("COPY") else "")
 
@@ -54,18 +67,24 @@ class Bench:
     store: Store
     base: int
     events: list[Event] = field(default_factory=list)
+    steps: FakeSteps | None = None  # of the last build
 
     def build(self, text: str, holds: Mapping[str, str] | None = None, **fields: object) -> FakeSteps:
         """Solve a recipe; return what its steps saw."""
         return self.solve(text, holds, **fields)[0]
 
     def solve(
-        self, text: str, holds: Mapping[str, str] | None = None, fails: str = "", **fields: object
+        self,
+        text: str,
+        holds: Mapping[str, str] | None = None,
+        fails: str = "",
+        waits: Mapping[str, str] | None = None,
+        **fields: object,
     ) -> tuple[FakeSteps, Result | None]:
         """As `build`, with what the target came to."""
         images = Images({"base": replace(image(), snapshot=self.base)})
         plan = planned(text, images, **fields)
-        steps = FakeSteps(self.store, dict(holds or {}), fails)
+        steps = self.steps = FakeSteps(self.store, dict(holds or {}), fails, dict(waits or {}))
         self.events.clear()
         results = Solver(plan, options(**fields), self.store, steps, self.events.append).solve()  # type: ignore[arg-type]
         return steps, None if plan.image.node is None else results[plan.image.node]
@@ -133,6 +152,38 @@ def test_a_target_runs_what_it_needs_and_no_more(bench: Bench) -> None:
 def test_a_target_without_layers_runs_nothing(bench: Bench) -> None:
     steps, result = bench.solve("FROM base AS a\nRUN x\nFROM scratch")
     assert (steps.ran, result) == ([], None)
+
+
+# Side by side
+
+
+def test_stages_that_do_not_read_each_other_are_made_at_the_same_time(bench: Bench) -> None:
+    text = "FROM base AS a\nRUN one\nFROM base AS b\nRUN two\nFROM base\nCOPY --from=a /x /x\nCOPY --from=b /y /y"
+    assert bench.solve(text, waits={"RUN one": "RUN two"})[1] is not None
+
+
+def test_a_step_goes_on_beside_the_stage_that_a_later_one_copies_from(bench: Bench) -> None:
+    text = "FROM base AS build\nRUN compile\nFROM base\nRUN install\nCOPY --from=build /x /x"
+    assert bench.solve(text, waits={"RUN compile": "RUN install"})[1] is not None
+
+
+def test_jobs_bounds_how_many_commands_run(bench: Bench) -> None:
+    text = "FROM base AS a\nRUN one\nRUN two\nFROM base AS b\nRUN three\nFROM base\nCOPY --from=a /x /x\nCOPY --from=b /y /y"
+    bench.solve(text, jobs=1)
+    running = most = 0
+    for event in bench.events:
+        if isinstance(event, StepStarted | StepFinished) and event.step.instruction.startswith("RUN"):
+            running += 1 if isinstance(event, StepStarted) else -1
+            most = max(most, running)
+    assert most == 1
+
+
+def test_a_failure_ends_what_runs_beside_it(bench: Bench) -> None:
+    text = "FROM base AS a\nRUN long\nFROM base\nRUN bad\nCOPY --from=a /x /x"
+    with pytest.raises(StepFailed):
+        bench.solve(text, fails="RUN bad", waits={"RUN long": "nothing"})
+    assert bench.steps is not None
+    assert (bench.steps.closed, bench.steps.stopped) == (["RUN long"], True)
 
 
 # Demand

@@ -1,0 +1,161 @@
+"""Coroutines that wait for descriptors, for conditions and for each other."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder.errors import StepFailed
+from builder.workers.tasks import Locks, Slots, Tasks, complete, readable, together, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def pipes() -> Iterator[list[tuple[int, int]]]:
+    with ExitStack() as stack:
+        made = [os.pipe() for _ in range(3)]
+        for fd in (fd for pair in made for fd in pair):
+            stack.callback(os.close, fd)
+        yield made
+
+
+async def value(result: object) -> object:
+    return result
+
+
+async def word(fd: int) -> bytes:
+    await readable(fd)
+    return os.read(fd, 100)
+
+
+def ended(tasks: Tasks[str, object]) -> list[tuple[str, object]]:
+    return [tasks.next_ended() for _ in range(len(tasks))]
+
+
+def test_what_waits_for_nothing_ends_at_once() -> None:
+    with Tasks[str, object]() as tasks:
+        tasks.start("a", value(1))
+        tasks.start("b", value(2))
+        assert ended(tasks) == [("a", 1), ("b", 2)]
+        assert not tasks
+
+
+def test_a_task_goes_on_when_its_descriptor_can_be_read(pipes: list[tuple[int, int]]) -> None:
+    with Tasks[str, object]() as tasks:
+        for name, (reader, _) in zip("abc", pipes, strict=True):
+            tasks.start(name, word(reader))
+        os.write(pipes[1][1], b"second")
+        assert tasks.next_ended() == ("b", b"second")
+        os.write(pipes[2][1], b"third")
+        assert tasks.next_ended() == ("c", b"third")
+        assert len(tasks) == 1
+
+
+def test_a_task_is_told_which_of_its_descriptors_can_be_read(pipes: list[tuple[int, int]]) -> None:
+    readers = [reader for reader, _ in pipes]
+    os.write(pipes[0][1], b"x")
+    os.write(pipes[2][1], b"x")
+    assert complete(readable(*readers)) == {readers[0], readers[2]}
+
+
+def test_a_condition_is_looked_at_when_another_task_has_gone_on(pipes: list[tuple[int, int]]) -> None:
+    seen: list[bytes] = []
+
+    async def reader() -> None:
+        seen.append(await word(pipes[0][0]))
+
+    async def waiter() -> bytes:
+        await until(lambda: bool(seen))
+        return seen[0]
+
+    with Tasks[str, object]() as tasks:
+        tasks.start("waiter", waiter())
+        tasks.start("reader", reader())
+        os.write(pipes[0][1], b"now")
+        assert dict(ended(tasks)) == {"waiter": b"now", "reader": None}
+
+
+def test_together_gives_the_results_in_the_order_of_the_tasks(pipes: list[tuple[int, int]]) -> None:
+    for number, (_, writer) in reversed(list(enumerate(pipes))):
+        os.write(writer, b"%d" % number)
+    assert complete(together(word(reader) for reader, _ in pipes)) == [b"0", b"1", b"2"]
+    assert complete(together([])) == []
+
+
+def test_slots_are_given_in_the_order_of_asking(pipes: list[tuple[int, int]]) -> None:
+    slots = Slots(1)
+    order = []
+
+    async def use(number: int) -> None:
+        async with slots:
+            order.append(number)
+            await readable(pipes[number][0])
+
+    with Tasks[str, object]() as tasks:
+        for number in range(3):
+            tasks.start(str(number), use(number))
+        assert order == [0]
+        for _, writer in reversed(pipes):
+            os.write(writer, b"x")
+        ended(tasks)
+    assert order == [0, 1, 2]
+
+
+def test_a_lock_of_one_name_leaves_the_others_alone(pipes: list[tuple[int, int]]) -> None:
+    locks = Locks()
+    inside = []
+
+    async def use(name: str, reader: int) -> None:
+        async with locks(name):
+            inside.append(name)
+            await readable(reader)
+
+    with Tasks[str, object]() as tasks:
+        for name, (reader, _) in zip("aab", pipes, strict=True):
+            tasks.start(name, use(name, reader))
+        assert inside == ["a", "b"]
+
+
+def test_the_first_error_comes_out_and_the_others_are_closed(pipes: list[tuple[int, int]]) -> None:
+    closed = []
+
+    async def patient(name: str, reader: int) -> None:
+        try:
+            await readable(reader)
+        finally:
+            closed.append(name)
+
+    async def bad() -> None:
+        await readable(pipes[2][0])
+        raise StepFailed("bad", 1)
+
+    os.write(pipes[2][1], b"x")
+    with Tasks[str, object]() as tasks:
+        tasks.start("one", patient("one", pipes[0][0]))
+        tasks.start("group", together([patient("two", pipes[1][0]), bad()]))
+        with pytest.raises(StepFailed):
+            tasks.next_ended()
+    assert sorted(closed) == ["one", "two"]
+
+
+def test_a_tick_comes_while_all_wait(pipes: list[tuple[int, int]]) -> None:
+    ticks = []
+
+    def tick() -> None:
+        ticks.append(1)
+        os.write(pipes[0][1], b"x")
+
+    with Tasks[str, object](tick) as tasks:
+        tasks.start("a", word(pipes[0][0]))
+        assert tasks.next_ended()[1]
+    assert ticks
+
+
+def test_tasks_that_wait_for_each_other_are_a_mistake_and_not_a_hang() -> None:
+    with pytest.raises(AssertionError, match="waits for another"):
+        complete(until(lambda: False))
