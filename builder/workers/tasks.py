@@ -43,9 +43,14 @@ async def until(condition: Condition) -> None:
 
 
 async def together(tasks: Iterable[Task[R]]) -> list[R]:
-    """Wait for several tasks that go on at the same time; their results, in their order."""
+    """Wait for several tasks that go on at the same time; their results, in their order.
+
+    Raises what the first failing one raised; the others are closed then.
+    """
     group = Group(list(tasks))
     await _wait(group)
+    if group.error is not None:
+        raise group.error
     return [group.results[number] for number in range(len(group.tasks))]
 
 
@@ -55,10 +60,11 @@ class Group(Generic[R]):
     def __init__(self, tasks: list[Task[R]]) -> None:
         self.tasks = tasks
         self.results: dict[int, R] = {}
+        self.error: BaseException | None = None  # of the first that failed
 
     def ended(self) -> bool:
-        """Whether all have."""
-        return len(self.results) == len(self.tasks)
+        """Whether there is nothing more to wait for."""
+        return self.error is not None or len(self.results) == len(self.tasks)
 
 
 @types.coroutine
@@ -98,7 +104,8 @@ class Tasks(Generic[K, R]):
     def __init__(self, tick: Callable[[], None] = lambda: None) -> None:
         """`tick` is called now and then while all tasks wait."""
         self._tick = tick
-        self._returned: dict[Task[Any], Callable[[Any], None]] = {}  # who gets what a task returns
+        self._under_way: dict[Task[Any], Callable[[Any], None]] = {}  # to whoever gets what the task returns
+        self._groups: dict[Task[Any], Group[Any]] = {}  # the group that a task belongs to
         self._conditions: dict[Task[Any], Condition] = {}
         self._selector = selectors.PollSelector()
         self._ended: deque[tuple[K, R]] = deque()
@@ -109,7 +116,7 @@ class Tasks(Generic[K, R]):
 
     def __len__(self) -> int:
         """How many are still under way, or were not told of by `next_ended`."""
-        return len(self._returned) + len(self._ended)
+        return len(self._under_way) + len(self._ended)
 
     def next_ended(self) -> tuple[K, R]:
         """Wait for a task to end: its key and what it returned. Raises what the first failing one raised."""
@@ -119,10 +126,8 @@ class Tasks(Generic[K, R]):
 
     def close(self) -> None:
         """Close those that have not ended: each gets a GeneratorExit where it waits. Idempotent."""
-        while self._returned:
-            task, _ = self._returned.popitem()
-            task.close()
-        self._conditions.clear()
+        while self._under_way:
+            self._close(next(reversed(self._under_way)))
         self._selector.close()
 
     def __enter__(self) -> Tasks[K, R]:
@@ -134,7 +139,7 @@ class Tasks(Generic[K, R]):
         self.close()
 
     def _begin(self, task: Task[Any], returned: Callable[[Any], None]) -> None:
-        self._returned[task] = returned
+        self._under_way[task] = returned
         self._go_on(task, None)
 
     def _turn(self) -> None:
@@ -149,8 +154,9 @@ class Tasks(Generic[K, R]):
         for event, _ in self._selector.select(_TICK_SECONDS):
             ready.setdefault(event.data, set()).add(event.fd)
         for task, descriptors in ready.items():
-            for watched in [watched for watched in self._selector.get_map().values() if watched.data is task]:
-                self._selector.unregister(watched.fd)
+            if task not in self._under_way:
+                continue  # closed, since one of its group has failed
+            self._stop_watching(task)
             self._go_on(task, frozenset(descriptors))
         self._tick()
 
@@ -158,20 +164,42 @@ class Tasks(Generic[K, R]):
         try:
             waits_for = task.send(ready)  # type: ignore[arg-type]  # None begins it
         except StopIteration as end:
-            self._returned.pop(task)(end.value)
+            self._groups.pop(task, None)
+            self._under_way.pop(task)(end.value)
             return
-        except BaseException:
-            del self._returned[task]
-            raise
+        except BaseException as error:
+            del self._under_way[task]
+            group = self._groups.pop(task, None)
+            if group is None:
+                raise
+            group.error = error
+            for other in group.tasks:
+                self._close(other)
+            return
         if isinstance(waits_for, frozenset):
             for descriptor in waits_for:
                 self._selector.register(descriptor, selectors.EVENT_READ, task)
         elif isinstance(waits_for, Group):
             self._conditions[task] = waits_for.ended
             for number, child in enumerate(waits_for.tasks):
-                self._begin(child, partial(waits_for.results.__setitem__, number))
+                if waits_for.error is None:
+                    self._groups[child] = waits_for
+                    self._begin(child, partial(waits_for.results.__setitem__, number))
+                else:
+                    child.close()
         else:
             self._conditions[task] = waits_for
+
+    def _close(self, task: Task[Any]) -> None:
+        self._under_way.pop(task, None)
+        self._groups.pop(task, None)
+        self._conditions.pop(task, None)
+        self._stop_watching(task)
+        task.close()
+
+    def _stop_watching(self, task: Task[Any]) -> None:
+        for watched in [watched for watched in self._selector.get_map().values() if watched.data is task]:
+            self._selector.unregister(watched.fd)
 
 
 def complete(task: Task[R]) -> R:

@@ -140,7 +140,33 @@ def test_the_first_error_comes_out_and_the_others_are_closed(pipes: list[tuple[i
         tasks.start("group", together([patient("two", pipes[1][0]), bad()]))
         with pytest.raises(StepFailed):
             tasks.next_ended()
-    assert sorted(closed) == ["one", "two"]
+    assert closed == ["two", "one"]
+
+
+def test_an_error_in_a_group_comes_out_where_the_group_is_waited_for(pipes: list[tuple[int, int]]) -> None:
+    closed = []
+
+    async def patient() -> None:
+        try:
+            await readable(pipes[0][0])
+        finally:
+            closed.append("patient")
+
+    async def bad() -> None:
+        raise StepFailed("bad", 1)
+
+    async def late() -> None:
+        raise AssertionError("begun after the failure")
+
+    async def parent() -> str:
+        try:
+            await together([patient(), bad(), late()])
+        except StepFailed as error:
+            return str(error)
+        return "nothing"
+
+    assert complete(parent()) == "bad"
+    assert closed == ["patient"]
 
 
 def test_a_tick_comes_while_all_wait(pipes: list[tuple[int, int]]) -> None:
