@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import click
 
-if TYPE_CHECKING:
-    import click
+from parser import SizeError, parse_size
 
 _SAME = {
     "--pull": "--pull=always",
@@ -25,3 +24,13 @@ def normalise(arguments: list[str]) -> list[str]:
 def tls_verified(ctx: click.Context, chosen: bool | None) -> bool:
     """Whether certificates are checked: as said for the verb, else as said before it."""
     return chosen if chosen is not None else bool(ctx.meta.get("tls_verify", True))
+
+
+def size_option(name: str, text: str | None) -> int | None:
+    """A size as docker writes it, in bytes."""
+    if text is None:
+        return None
+    try:
+        return parse_size(text)
+    except SizeError as error:
+        raise click.UsageError(f"{name}: {error}; {error.hint}" if error.hint else f"{name}: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,15 +11,21 @@ from builder.build import BuildRequest
 from builder.build import build as run_build
 from builder.contexts import context_name
 from builder.errors import BuildError
+from builder.events import Note
 from builder.options import BuildOptions, Entitlement, Network, Pull
 from pybuild import report
-from pybuild.arguments import tls_verified
+from pybuild.arguments import size_option, tls_verified
 from pybuild.outputs import HELP, parse_outputs
-from pybuild.progress import progress_for
-from store.errors import InvalidImage
+from pybuild.progress import human_size, progress_for
+from store.errors import InvalidImage, StoreError
 from store.publish import STDOUT
 from store.reference import Reference
 from store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.events import Event
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -121,6 +128,7 @@ def build(
     if context == recipe == "-":
         raise click.UsageError("standard input cannot be both CONTEXT and the recipe (-f -)")
     args = _build_args(build_args)
+    limit = size_option("PYBUILD_KEEP_STORAGE", os.environ.get("PYBUILD_KEEP_STORAGE") or None)
     epoch = _epoch(args)
     request = BuildRequest(
         context=context,
@@ -149,6 +157,8 @@ def build(
 
                 return check_only(request, store, display if progress == "json" else None)
             result = run_build(request, store, display)
+            if limit is not None:
+                _keep_within(limit, store, display)
     except BuildError as error:
         display.failed()
         report.show(error)
@@ -170,6 +180,21 @@ def _contexts(values: tuple[str, ...]) -> dict[str, str]:
             raise click.UsageError(f"--build-context {value}: expected NAME=PLACE")
         found[name] = place
     return found
+
+
+def _keep_within(limit: int, store: Store, observe: Callable[[Event], None]) -> None:
+    """Free what exceeds the limit of the store. The build has succeeded, whatever comes of this."""
+    from builder.upkeep import keep_within
+    from builder.workers.pool import Pool
+
+    try:
+        with Pool() as pool:
+            freed = keep_within(store, pool, limit)
+    except (BuildError, StoreError, OSError) as error:
+        observe(Note(f"the store could not be kept within its limit: {error}"))
+        return
+    if freed is not None and freed.size:
+        observe(Note(f"{human_size(freed.size)} freed to keep the store within {human_size(limit)}"))
 
 
 def _build_args(values: tuple[str, ...]) -> dict[str, str]:

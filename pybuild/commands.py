@@ -18,6 +18,8 @@ VERBS = {
     "export": "image_commands",
     "import": "image_commands",
     "pull": "pull_command",
+    "gc": "gc_command",
+    "df": "df_command",
     "fsck": "store_commands",
     "reset": "store_commands",
     "doctor": "doctor_command",

@@ -10,6 +10,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
+from store.condemned import Kind, spare
 from store.digest import Digest
 from store.errors import DigestMismatch, NotFound
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from store.metadata import Metadata
 
 _CHUNK = 1 << 20
+_SIZE = "SELECT size, EXISTS (SELECT 1 FROM condemned WHERE kind = 'blob' AND key = blobs.digest) FROM blobs WHERE digest = ?"
 
 
 class Blobs:
@@ -34,7 +36,10 @@ class Blobs:
 
     def size(self, digest: Digest) -> int | None:
         """The size of a blob in bytes, or None where there is none."""
-        row = self._metadata.one("SELECT size FROM blobs WHERE digest = ?", str(digest))
+        row = self._metadata.one(_SIZE, str(digest))
+        if row and row[1]:
+            spare(self._metadata, Kind.BLOB, str(digest))
+            row = self._metadata.one(_SIZE, str(digest))
         return int(str(row[0])) if row else None
 
     def has(self, digest: Digest) -> bool:
@@ -66,8 +71,8 @@ class Blobs:
         os.chmod(path, 0o444)
         target = self.path(digest)
         os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-        os.rename(path, target)
         with self._metadata.transaction() as db:
+            os.rename(path, target)  # inside: who removes files without a row must not find this one before its row
             db.execute(
                 "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE SET boot = excluded.boot",
                 (str(digest), size, self._metadata.boot),

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from store.compression import Compression
+from store.condemned import Kind as Condemnable
+from store.condemned import spare
 from store.digest import Digest
 from store.errors import NotFound
 from store.toc import Toc, encode
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
 TREE = (
     "fs"  # the tree inside of its directory: only whoever owns a directory can rename it, root of an image may own "fs"
+)
+_BY_CHAIN = (
+    "SELECT snapshot, EXISTS (SELECT 1 FROM condemned WHERE kind = 'snapshot' AND key = CAST(snapshot AS TEXT))"
+    " FROM chains WHERE chain_id = ?"
 )
 _NO_CLAMP = -(1 << 62)  # tars.clamp of a tar whose times are not bounded
 
@@ -61,8 +67,8 @@ class Changesets:
     def adopt(self, toc_path: str) -> str:
         """Store a new changeset, given by the file of its toc; the file is moved. Return its id."""
         changeset = secrets.token_hex(8)
-        os.rename(toc_path, self.toc_path(changeset))
         with self._metadata.transaction() as db:
+            os.rename(toc_path, self.toc_path(changeset))
             db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, self._metadata.boot))
             db.execute("INSERT INTO tocs VALUES (?, ?)", (changeset, self._metadata.boot))
         return changeset
@@ -92,8 +98,8 @@ class Changesets:
 
     def read(self, changeset: str, toc_path: str) -> None:
         """Give an unread changeset its toc, once its blob was read and found to have the diff_id. Idempotent."""
-        os.rename(toc_path, self.toc_path(changeset))
         with self._metadata.transaction() as db:
+            os.rename(toc_path, self.toc_path(changeset))
             db.execute("INSERT OR IGNORE INTO tocs VALUES (?, ?)", (changeset, self._metadata.boot))
             db.execute(
                 "INSERT OR IGNORE INTO tars SELECT id, ?, diff_id FROM unread WHERE id = ?", (_NO_CLAMP, changeset)
@@ -123,17 +129,15 @@ class Changesets:
         Return the name that it got. The directory is moved, or left where it is for its ingest to remove.
         """
         name = secrets.token_hex(8)
-        os.rename(path, f"{self.trees_directory}/{name}")
         with self._metadata.transaction() as db:
-            db.execute(
-                "INSERT OR IGNORE INTO trees VALUES (?, ?, ?, ?)", (name, changeset, id_map, self._metadata.boot)
-            )
-        winner = self.tree(changeset, id_map)
-        if winner is None:
-            raise NotFound(f"changeset {changeset} is gone")
-        if winner != name:
-            os.rename(f"{self.trees_directory}/{name}", path)
-        return winner
+            winner = self.tree(changeset, id_map)
+            if winner is not None:
+                return winner
+            if self._metadata.one("SELECT 1 FROM changesets WHERE id = ?", changeset) is None:
+                raise NotFound(f"changeset {changeset} is gone")
+            os.rename(path, f"{self.trees_directory}/{name}")
+            db.execute("INSERT INTO trees VALUES (?, ?, ?, ?)", (name, changeset, id_map, self._metadata.boot))
+        return name
 
     def tar(self, changeset: str, clamp: int | None) -> Digest | None:
         """The diff_id of the tar of a changeset, None while it was never made."""
@@ -237,7 +241,10 @@ class Snapshots:
 
     def by_chain(self, chain_id: Digest | str) -> int | None:
         """The snapshot of layers with this chain ID, or, where nobody has read them, with this name."""
-        row = self._metadata.one("SELECT snapshot FROM chains WHERE chain_id = ?", str(chain_id))
+        row = self._metadata.one(_BY_CHAIN, str(chain_id))
+        if row and row[1]:
+            spare(self._metadata, Condemnable.SNAPSHOT, str(row[0]))
+            row = self._metadata.one(_BY_CHAIN, str(chain_id))
         return int(str(row[0])) if row else None
 
     def set_chain(self, chain_id: Digest | str, snapshot: int) -> int:

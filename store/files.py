@@ -132,6 +132,64 @@ def _clear(fd: int) -> list[bytes]:
     return left
 
 
+def size_of(path: str) -> int:
+    """The bytes of a file; 0 where there is none."""
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def tree_size(directory_fd: int) -> int:
+    """The bytes that a directory and all below it take on the disk. Files with several names count once.
+
+    Walks as `remove_tree` does, and changes nothing. Raises PermissionError at what only others may look into, and
+    OSError (ESTALE) where somebody moves directories meanwhile: the way up would lead elsewhere.
+    """
+    seen: set[tuple[int, int]] = set()
+    size, pending = _listed(directory_fd, seen)
+    stack = [(os.fstat(directory_fd).st_ino, pending)]
+    fd = os.dup(directory_fd)
+    try:
+        while stack:
+            if stack[-1][1]:
+                child = os.open(stack[-1][1].pop(), _DIRECTORY, dir_fd=fd)
+                os.close(fd)
+                fd = child
+                more, pending = _listed(fd, seen)
+                size += more
+                stack.append((os.fstat(fd).st_ino, pending))
+                continue
+            stack.pop()
+            if stack:
+                up = os.open("..", _DIRECTORY, dir_fd=fd)
+                os.close(fd)
+                fd = up
+                if os.fstat(fd).st_ino != stack[-1][0]:
+                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    finally:
+        os.close(fd)
+    return size
+
+
+def _listed(fd: int, seen: set[tuple[int, int]]) -> tuple[int, list[str]]:
+    """The bytes of the files of a directory that were not seen before, with its own; and its sub-directories."""
+    size = os.fstat(fd).st_blocks * 512
+    directories = []
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # a step is at work here
+            if stat.S_ISDIR(status.st_mode):
+                directories.append(entry.name)
+            elif status.st_nlink == 1 or (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                size += status.st_blocks * 512
+    return size, directories
+
+
 def read_regular(fd: int, limit: int, what: str) -> bytes:
     """All bytes of an open regular file of at most `limit` bytes; raise StoreError for anything else."""
     found = os.fstat(fd)

@@ -29,7 +29,7 @@ def check(store: Store) -> Report:
     """Read all of the store and compare. Raises nothing for damage: it is the result."""
     damage = list(store.metadata.check())
     checked = 0
-    for part in (_blobs, _tocs, _trees, _images):
+    for part in (_blobs, _tocs, _trees, _cachemounts, _images):
         for count, problem in part(store):
             checked += count
             if problem:
@@ -73,6 +73,12 @@ def _trees(store: Store) -> Iterator[tuple[int, str]]:
         yield 1, f"tree {name} of changeset {changeset} is missing" if missing else ""
 
 
+def _cachemounts(store: Store) -> Iterator[tuple[int, str]]:
+    for mount in store.cachemounts.all():
+        missing = not os.path.isdir(store.cachemounts.tree_path(mount.id))
+        yield 1, f"cache mount {mount.name} ({mount.id}) is missing" if missing else ""
+
+
 def _images(store: Store) -> Iterator[tuple[int, str]]:
     for manifest_digest, config_digest in store.metadata.all("SELECT manifest, config FROM images ORDER BY manifest"):
         problem = ""
@@ -100,6 +106,7 @@ def _garbage(store: Store) -> Iterator[str]:
         ("blobs/sha512", "blobs", "digest"),
         ("tocs", "tocs", "id"),
         ("trees", "trees", "id"),
+        ("cachemounts", "cachemounts", "id"),
     ):
         directory = f"{store.root}/{part}"
         names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from store.condemned import Kind, condemned, pardon, spare
 from store.digest import Digest
 from store.errors import InvalidImage, NotFound
 from store.reference import Reference
@@ -55,10 +56,13 @@ class Images:
         digest = self._blobs.put(manifest, scratch[1])
         with self._metadata.transaction() as db:
             db.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", (str(digest), str(config_digest), snapshot))
+            pardon(db, Kind.IMAGE, str(digest))
         return digest
 
     def get(self, digest: Digest) -> Image:
         """The image with this manifest. Raises NotFound."""
+        if condemned(self._metadata, Kind.IMAGE, str(digest)):
+            spare(self._metadata, Kind.IMAGE, str(digest))
         row = self._metadata.one("SELECT config, snapshot FROM images WHERE manifest = ?", str(digest))
         if row is None:
             raise NotFound(f"no image {digest} in the store", hint="pybuild images lists what is there")

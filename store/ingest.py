@@ -36,7 +36,7 @@ class Ingest:
                 break
             os.close(self.fd)
         self._parent = parent
-        self._name = name
+        self.name = name
         self._count = 0
         self.path = path
 
@@ -57,7 +57,7 @@ class Ingest:
             return
         parent = os.open(self._parent, _DIRECTORY)
         try:
-            remove_tree(parent, self._name)
+            remove_tree(parent, self.name)
         except PermissionError:
             pass  # a step with other ids was here when we were stopped; `sweep` names what is left
         finally:
@@ -72,6 +72,20 @@ class Ingest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def living(parent: str, without: str) -> list[str]:
+    """The names of the working directories, but for one, whose processes live."""
+    found = []
+    for name in os.listdir(parent):
+        try:
+            fd = os.open(f"{parent}/{name}", _DIRECTORY)
+        except OSError:
+            continue
+        if name != without and not try_lock(fd, fcntl.LOCK_SH):
+            found.append(name)
+        os.close(fd)
+    return found
 
 
 def sweep(parent: str) -> list[str]:

@@ -16,7 +16,7 @@ from store.errors import NoSpace, StoreBusy, StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VERSION = 2
+VERSION = 3
 _WAIT_SECONDS = 60.0
 
 _SCHEMA = """
@@ -58,8 +58,23 @@ CREATE INDEX keys_of_record ON record_keys (record);
 CREATE INDEX tags ON tag_log (name, id);
 CREATE INDEX tars_of_diff_id ON tars (diff_id);
 """
+_FIRST = 2  # the version that _SCHEMA makes; a store of it, or of a later one, is brought up to date when it is opened
+_LATER = {
+    3: """
+CREATE TABLE tree_sizes (
+    id TEXT PRIMARY KEY REFERENCES trees ON DELETE CASCADE, size INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE cachemounts (
+    id TEXT PRIMARY KEY, key TEXT NOT NULL, name TEXT NOT NULL, created INTEGER NOT NULL, last_used INTEGER NOT NULL,
+    size INTEGER, boot TEXT) WITHOUT ROWID;
+CREATE INDEX cachemounts_of_key ON cachemounts (key);
+CREATE TABLE condemned (
+    kind TEXT NOT NULL, key TEXT NOT NULL, generation INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE TABLE waits (
+    generation INTEGER NOT NULL, lease TEXT NOT NULL, PRIMARY KEY (generation, lease)) WITHOUT ROWID;
+""",
+}
 
-SEALABLE = ("blobs", "changesets", "tocs", "trees")
+SEALABLE = ("blobs", "changesets", "tocs", "trees", "cachemounts")
 
 
 class Metadata:
@@ -134,15 +149,25 @@ class Metadata:
             for row in self._db.execute("PRAGMA foreign_key_check")
         ]
 
-    def _prepare(self, path: str) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    def _bring_up_to_date(self, db: sqlite3.Connection) -> None:
+        version = self._version()  # who was first has done it
         if version == 0:
+            for statement in _statements(_SCHEMA):
+                db.execute(statement)
+            version = _FIRST
+        for later in range(version + 1, VERSION + 1):
+            for statement in _statements(_LATER[later]):
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _prepare(self, path: str) -> None:
+        version = self._version()
+        if version == 0 or _FIRST <= version < VERSION:
             with self.transaction() as db:
-                if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-                    for statement in _SCHEMA.split(";\n"):
-                        if statement.strip():
-                            db.execute(statement)
-                    db.execute(f"PRAGMA user_version = {VERSION}")
+                self._bring_up_to_date(db)
         elif version != VERSION:
             raise StoreError(
                 f"{path}: the store has version {version}, this pybuild knows {VERSION}",
@@ -153,6 +178,10 @@ class Metadata:
             with self.transaction() as db:
                 for table in SEALABLE:
                     db.execute(f"DELETE FROM {table} WHERE {stale}", (self.boot,))
+
+
+def _statements(text: str) -> list[str]:
+    return [statement for statement in text.split(";\n") if statement.strip()]
 
 
 def _translate(error: sqlite3.DatabaseError, where: str = "the store's tables: ") -> StoreError:

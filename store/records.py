@@ -108,9 +108,10 @@ class Records:
             return Record(cursor.lastrowid, snapshot, canonical, now)
 
     def add_key(self, key: str, kind: KeyKind, record: Record) -> None:
-        """One more key for a record: the next build finds it without reading any source."""
+        """One more key for a record: the next build finds it without reading any source. One that is gone gets none."""
         with self._metadata.transaction() as db:
-            self._name(db, {key: kind}, record.id)
+            if self._metadata.one("SELECT 1 FROM records WHERE id = ?", record.id):
+                self._name(db, {key: kind}, record.id)
 
     def touch(self, records: list[Record], now: int) -> None:
         """Note that records were of use, for whoever has to choose what to evict."""

@@ -5,6 +5,7 @@
             blobs/sha256/<hex>   manifests, configs, layers; read-only, appear by rename
             tocs/<id>     tables of contents, one a changeset
             trees/<id>/   directories that serve as lower layers of overlays
+            cachemounts/<id>/    directories that stay from build to build; in use by whoever holds a flock on one
             ingest/<id>/  work in progress; belongs to whoever holds a flock on it
             CACHEDIR.TAG  tells backup programs to pass by
 
@@ -27,6 +28,7 @@ import time
 from typing import TYPE_CHECKING
 
 from store.blobs import Blobs
+from store.cachemounts import CacheMounts
 from store.changeset import Changesets, Snapshots
 from store.errors import StoreBusy, StoreError
 from store.files import no_space, remove_tree, syncfs, try_lock
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_PARTS = ("blobs", "tocs", "trees", "ingest")
+_PARTS = ("blobs", "tocs", "trees", "cachemounts", "ingest")
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# This directory is pybuild's store and can be made again.\n"
 _SEAL_SECONDS = 30.0
 
@@ -70,6 +72,7 @@ class Store:
             self.snapshots = Snapshots(self.metadata, self.changesets)
             self.records = Records(self.metadata)
             self.images = Images(self.metadata, self.blobs)
+            self.cachemounts = CacheMounts(self.root, self.metadata)
             self.unswept = sweep(f"{self.root}/ingest")
             self.ingest = Ingest(f"{self.root}/ingest")
         except BaseException as error:

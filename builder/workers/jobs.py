@@ -9,12 +9,12 @@ from builder.workers.copy_jobs import CopyFiles
 from builder.workers.layer_jobs import MakeTree, ReadLayer, Recompress, WriteTar
 from builder.workers.probe import Probe
 from builder.workers.registry_jobs import FetchBlob, FetchManifest
-from builder.workers.step_jobs import CommitStep, PrepareStep, ReadFile, RemoveTree
+from builder.workers.step_jobs import CommitStep, MeasureTree, PrepareStep, ReadFile, RemoveTree
 
 if TYPE_CHECKING:
     from builder.workers.job import Job
 
 JOBS: tuple[type[Job[object]], ...] = (
-    CommitStep, CopyFiles, FetchBlob, FetchManifest, ListContext, MakeTree, PrepareStep, Probe, ReadFile, ReadLayer, Recompress,
-    RemoveTree, WriteTar,
+    CommitStep, CopyFiles, FetchBlob, FetchManifest, ListContext, MakeTree, MeasureTree, PrepareStep, Probe, ReadFile,
+    ReadLayer, Recompress, RemoveTree, WriteTar,
 )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import ClassVar
 from builder.contents import LayerPlace, StoredContents, view_of
 from builder.workers.job import Done, Output, Written, write_output
 from store.changes import TreeContent, changes
-from store.files import remove_tree
+from store.files import remove_tree, tree_size
 from store.toc import Toc
 from store.trees import make_tree
 
@@ -100,6 +100,28 @@ class RemoveTree:
         finally:
             os.close(fd)
         return Done()
+
+
+@dataclass(frozen=True, slots=True)
+class TreeSize:
+    """Bytes on the disk."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureTree:
+    """How large a directory is, whoever owns what is in it."""
+
+    in_namespace: ClassVar[bool] = True
+    directory: str
+
+    def run(self) -> TreeSize:
+        fd = os.open(self.directory, _DIRECTORY)
+        try:
+            return TreeSize(tree_size(fd))
+        finally:
+            os.close(fd)
 
 
 class _Nothing:

@@ -1,0 +1,133 @@
+"""gc and df as their users run them, also beside builds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from tests.support.cli import SCRIPT, Pybuild, write_context
+from tests.support.people import Person
+from tests.support.processes import running
+
+RECIPE = """\
+FROM pybuild.test/base AS made
+ARG X=1
+RUN head -c 300000 /dev/urandom > /big && mkdir -m 700 /closed && echo $X > /closed/x
+
+FROM pybuild.test/base
+COPY --from=made /big /closed /srv/
+RUN echo $RANDOM > /top
+"""
+
+
+def freed(pybuild: Pybuild, *arguments: str) -> dict[str, int]:
+    found: dict[str, int] = json.loads(pybuild("gc", "--json", *arguments).out)
+    return found
+
+
+def test_gc_tells_what_it_frees_and_takes_nothing_that_a_name_needs(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "context", RECIPE)
+    first = pybuild("-t", "app", context).out.strip()
+    second = pybuild("-t", "app", "--build-arg", "X=2", context).out.strip()
+    assert freed(pybuild, "--dry-run")["images"] == freed(pybuild)["images"] == 1
+    assert first not in pybuild("images", "--json").out
+    again = pybuild("--progress=json", context).finished()
+    assert all(again.values()), "records are kept"
+
+    assert freed(pybuild, "--all", "--dry-run") == {**freed(pybuild, "--all"), "dry_run": True}
+    assert pybuild("gc").out.startswith("freed 0 B\n")
+    assert second in pybuild("images", "--json").out
+    # What no image needs any more is not needed for the next build either, as long as nothing has changed.
+    assert all(pybuild("--progress=json", "--build-arg", "X=2", context).finished().values())
+    pybuild("export", "app", "-o", f"type=oci,dest={tmp_path}/app.tar")
+    pybuild.assert_whole()
+
+
+def test_a_limit_is_kept_after_each_build(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "context", RECIPE)
+    pybuild("-t", "app", context)
+    limit = int(json.loads(pybuild("df", "--json").out)["total"]) + 400_000
+    for number in range(2, 4):
+        done = pybuild("-t", "app", "--build-arg", f"X={number}", context, PYBUILD_KEEP_STORAGE=str(limit))
+        assert json.loads(pybuild("df", "--json").out)["total"] < limit + 200_000
+    assert "freed to keep the store within" in done.err
+    pybuild.assert_whole()
+    assert "PYBUILD_KEEP_STORAGE: invalid size 'much'" in pybuild.run(context, PYBUILD_KEEP_STORAGE="much").err
+
+
+def test_wrong_options_are_usage(pybuild: Pybuild) -> None:
+    assert "exclude each other" in pybuild.refused("gc", "--all", "--keep-storage", "1g", status=2)
+    assert "--keep-storage: invalid size 'x'" in pybuild.refused("gc", "--keep-storage", "x", status=2)
+
+
+def test_df_counts_the_store(tmp_path: Path, pybuild: Pybuild) -> None:
+    pybuild("-t", "app", write_context(tmp_path / "context", RECIPE))
+    found = json.loads(pybuild("df", "--json").out)
+    kept = sum(part["size"] for part in found["kept_for"].values())
+    assert kept == sum(part["size"] for part in found["stored_as"].values()) == found["total"] - found["tables"]
+    assert [item["name"] for item in found["items"] if item["kept_for"] == "images"] == [
+        "app:latest",
+        "pybuild.test/base:latest",
+    ]
+    on_disk = int(
+        subprocess.run(["du", "-sb", pybuild.root], capture_output=True, text=True, check=True).stdout.split()[0]
+    )
+    assert abs(found["total"] - on_disk) < 300_000  # blocks of trees, directories of the store
+    lines = pybuild("df", "-v").out.splitlines()
+    assert lines[0].split() == ["KEPT", "FOR", "COUNT", "SIZE"]
+    assert any(line.endswith("RUN echo $RANDOM > /top") for line in lines)
+
+
+def test_builds_go_on_beside_gc(tmp_path: Path, pybuild: Pybuild) -> None:
+    """Several builds, each of new and of cached steps, while gc takes whatever it may, again and again."""
+    context = write_context(tmp_path / "context", RECIPE + "ARG Y\nRUN echo $Y > /last\n")
+    builds = [
+        subprocess.Popen(
+            ["sh", "-ec", f"for y in 1 2; do {SCRIPT} -q -t app{x} --build-arg X={x % 2} --build-arg Y=$y {context}; done"],
+            env=pybuild.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        )
+        for x in range(2)
+    ]  # fmt: skip
+    rounds = 0
+    while any(build.poll() is None for build in builds):
+        assert freed(pybuild, *(["--all"] if rounds % 2 else []))
+        rounds += 1
+    for build in builds:
+        out, err = build.communicate()
+        assert build.returncode == 0, err.decode()
+        assert len(out.split()) == 2
+    assert rounds > 1
+    for x in range(2):
+        pybuild("export", f"app{x}", "-o", f"type=tar,dest={tmp_path}/{x}.tar")
+    freed(pybuild, "--all")
+    assert freed(pybuild, "--all")["size"] == 0
+    pybuild.assert_whole()
+
+
+def test_what_a_running_step_stands_on_waits_for_it(tmp_path: Path, pybuild: Pybuild) -> None:
+    waits = "RUN head -c 100000 /dev/urandom > /f\nRUN echo ready; while [ ! -e /dev/shm/never ]; do sleep 0.1; done\n"
+    context = write_context(tmp_path / "context", f"FROM pybuild.test/base\n{waits}")
+    with running(pybuild, context) as build:
+        build.wait_for("step_output", "ready")
+        pybuild("rmi", "pybuild.test/base")
+        found = freed(pybuild, "--all")
+        assert found["waiting"] > 100_000
+        assert found["layers"] == 0
+    assert freed(pybuild, "--all")["layers"] == 2
+    pybuild.assert_whole()
+
+
+def test_everybody_can_free_the_trees_of_his_steps(person: Person) -> None:
+    pybuild = person.pybuild()
+    context = person.context("context", RECIPE)
+    for number in range(2):
+        pybuild("-t", "app", "--build-arg", f"X={number}", context)
+    assert freed(pybuild)["images"] == 1
+    assert freed(pybuild, "--all")["layers"] == 4
+    pybuild("rmi", "app", "pybuild.test/base")
+    freed(pybuild, "--all")
+    assert os.listdir(person.home / "store/trees") == []
+    assert json.loads(pybuild("df", "--json").out)["kept_for"]["nothing"]["count"] == 0
+    pybuild.assert_whole()
