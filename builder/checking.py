@@ -12,6 +12,7 @@ from builder.checks import Inspector, warnings_of
 from builder.contexts import Contexts
 from builder.errors import BuildError, PlanError
 from builder.events import CheckWarning, Note
+from builder.imagesource import stored_image
 from builder.parses import ParseCache
 from builder.planner import plan
 from builder.resolve import resolve
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from builder.resolve import Resolved
     from parser import ParseWarning
     from store.reference import Reference
+    from store.spec import Platform
     from store.store import Store
 
 
@@ -79,21 +81,21 @@ class _StoredImages:
 
     def __init__(self, store: Store, options: BuildOptions) -> None:
         self._store = store
-        self._platform = options.platform
+        self._options = options
         self.missing: dict[str, None] = {}
         self.made_up: list[Image] = []
 
-    def image(self, reference: Reference) -> Image:
+    def image(self, reference: Reference, platform: Platform | None = None) -> Image:
         """The image of that name."""
-        digest = self._store.images.resolve(reference)
-        if digest is not None:
-            return self._store.images.get(digest)
+        wanted = platform or self._options.platform
+        found = stored_image(self._store, reference, wanted, strict=platform is not None or self._options.is_foreign)
+        if found is not None:
+            return found
         self.missing[reference.familiar] = None
-        self.made_up.append(self._made_up(reference))
+        self.made_up.append(self._made_up(reference, wanted))
         return self.made_up[-1]
 
-    def _made_up(self, reference: Reference) -> Image:
-        platform = self._platform
+    def _made_up(self, reference: Reference, platform: Platform) -> Image:
         digest = Digest.of(str(reference).encode())
         config = ImageConfig(platform.architecture, platform.os, platform.variant, None, "", ExecConfig(), (), ())
         return Image(digest, Manifest(Descriptor(MediaType.OCI_CONFIG, digest, 0), ()), config, None)

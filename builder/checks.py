@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import PlanError
 from builder.events import CheckWarning
+from builder.platforms import platform_of
 from builder.resolve import expand_word, global_args
 from parser import (
     Add,
@@ -206,11 +207,21 @@ def _invalid_default_arg_in_from(buildfile: Buildfile, options: BuildOptions) ->
             yield ParseWarning("InvalidDefaultArgInFrom", text, stage.base.span)
 
 
+def _invalid_base_image_platform(resolved: Resolved, options: BuildOptions) -> Iterator[ParseWarning]:
+    """A base for another platform than was wanted: its registry, or the store, has no other."""
+    for stage in resolved.stages.values():
+        wanted = stage.asked or options.platform
+        actual = platform_of(stage.image, wanted)
+        if (actual.os, actual.architecture) != (wanted.os, wanted.architecture):
+            text = f'Base image {stage.image_name} was pulled with platform "{actual}", expected "{wanted}" for current build'
+            yield ParseWarning("InvalidBaseImagePlatform", text, stage.stage.base.span)
+
+
 def warnings_of(inspector: Inspector, resolved: Resolved, options: BuildOptions) -> tuple[Sequence[ParseWarning], bool]:
     """What is to be said about a recipe, and whether that is to fail the build. Raises PlanError."""
     buildfile = resolved.buildfile
     chosen = _chosen(options)
-    found = [*buildfile.warnings, *inspector.found]
+    found = [*buildfile.warnings, *inspector.found, *_invalid_base_image_platform(resolved, options)]
     with suppress(PlanError):  # without build arguments there is a mistake in the words: it cannot be known
         found += _invalid_default_arg_in_from(buildfile, options)
     if not found:

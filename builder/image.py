@@ -55,7 +55,7 @@ def image_config(
         base = normalise_history(stage.base.config)
     else:
         base = ImageConfig(
-            architecture=options.platform.architecture, os=options.platform.os, variant=options.platform.variant,
+            architecture=stage.platform.architecture, os=stage.platform.os, variant=stage.platform.variant,
             created=None, author="", config=stage.state.config, diff_ids=(), history=(),
         )  # fmt: skip
     history = base.history + _history(stage, created, options.epoch)

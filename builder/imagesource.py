@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from builder.options import Pull
+from builder.platforms import platform_of
 from store.errors import NotFound
 
 if TYPE_CHECKING:
@@ -16,7 +17,20 @@ if TYPE_CHECKING:
     from builder.workers.pool import Pool
     from store.images import Image
     from store.reference import Reference
+    from store.spec import Platform
     from store.store import Store
+
+
+def stored_image(store: Store, reference: Reference, platform: Platform, *, strict: bool) -> Image | None:
+    """The newest image of that name that is for a platform; unless that is `strict`, else the newest of all."""
+    digest = store.images.resolve(reference)
+    if digest is None:
+        return None
+    newest = store.images.get(digest)
+    if platform_of(newest, platform).matches(platform):
+        return newest
+    others = (image for image in store.images.earlier(reference) if platform_of(image, platform).matches(platform))
+    return next(others, None if strict else newest)
 
 
 class Images:
@@ -27,26 +41,32 @@ class Images:
         self._pool = pool
         self._options = options
         self._observe = observe
-        self._found: dict[Reference, Image] = {}
+        self._found: dict[tuple[Reference, Platform | None], Image] = {}
 
-    def image(self, reference: Reference) -> Image:
-        """The image of that name for the build's platform. Raises StoreError."""
-        reference = reference.with_default_tag()
-        if reference not in self._found:
-            self._found[reference] = self._find(reference)
-        return self._found[reference]
+    def image(self, reference: Reference, platform: Platform | None = None) -> Image:
+        """The image of that name for this platform, else for the build's. Raises StoreError.
 
-    def _find(self, reference: Reference) -> Image:
-        if self._options.pull is not Pull.ALWAYS:
-            digest = self._store.images.resolve(reference)
-            if digest is not None:
-                return self._store.images.get(digest)
-            if self._options.pull is Pull.NEVER:
-                raise NotFound(
-                    "not in the store, and --pull=never", hint="pybuild import ARCHIVE NAME brings an image in"
+        Where nobody has asked for a platform, an image of the store serves whatever it is for.
+        """
+        key = reference.with_default_tag(), platform
+        if key not in self._found:
+            self._found[key] = self._find(*key)
+        return self._found[key]
+
+    def _find(self, reference: Reference, asked: Platform | None) -> Image:
+        options = self._options
+        platform = asked or options.platform
+        if options.pull is not Pull.ALWAYS:
+            found = stored_image(self._store, reference, platform, strict=asked is not None or options.is_foreign)
+            if found is not None:
+                return found
+            if options.pull is Pull.NEVER:
+                where = (
+                    f"not in the store for {platform}" if self._store.images.resolve(reference) else "not in the store"
                 )
+                raise NotFound(f"{where}, and --pull=never", hint="pybuild import ARCHIVE NAME brings an image in")
         # Only here: a build whose images are all in the store needs none of this.
         from builder.pull import pull, registry_access
 
         access = registry_access(os.environ, tls_verify=self._options.tls_verify)
-        return pull(self._store, self._pool, reference, self._options.platform, access, self._observe)
+        return pull(self._store, self._pool, reference, platform, access, self._observe)

@@ -46,4 +46,10 @@ class BuildOptions:
     pull: Pull = Pull.MISSING
     tls_verify: bool = True  # of registries
     epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds
-    platform: Platform = field(default_factory=Platform.host)
+    platform: Platform = field(default_factory=Platform.host)  # what the image is for
+    build_platform: Platform = field(default_factory=Platform.host)  # what builds it
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the image is for another platform than this machine's."""
+        return not self.platform.matches(self.build_platform)

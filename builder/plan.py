@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from builder.state import StageState
     from parser import Span
     from store.images import Image
+    from store.spec import Platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class Node:
     number: int
     span: Span
     text: str
+    platform: Platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class PlannedStage:
     state: StageState
     base: Image | None
     history: tuple[Line, ...]
+    platform: Platform
 
 
 @dataclass(frozen=True, slots=True)

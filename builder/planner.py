@@ -14,7 +14,8 @@ from builder.history import Line, command_list, healthcheck_line
 from builder.plan import BaseStep, CopyStep, Node, Plan, PlannedStage, WorkdirStep
 from builder.plan_copy import plan_copy
 from builder.plan_run import plan_run
-from builder.resolve import ContextFiles, platform_args, trigger_located
+from builder.platforms import platform_args, platform_of
+from builder.resolve import ContextFiles, trigger_located
 from builder.scope import Planned, Scope
 from builder.state import StageState
 from parser import (
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from parser import Instruction, Span
     from store.digest import Digest
     from store.jsonio import Json
+    from store.spec import Platform
 
     Inspect: TypeAlias = Callable[[ResolvedStage, Instruction, StageState], None]
 
@@ -82,6 +84,7 @@ class _Planner:
         self._stage: ResolvedStage
         self._state: StageState
         self._node: int | None
+        self._platform: Platform
         self._history: list[Line]
         self._number = 0
         self._trigger_of: Span | None = None  # the FROM whose base's triggers are being planned
@@ -92,10 +95,13 @@ class _Planner:
         self._number = 0
         if resolved.parent is not None:
             before = self.stages[resolved.parent]
+            self._platform = before.platform
+            self._check_platform(resolved)
             self._state, self._node, base = before.state.derived(), before.node, before.base
             self._history = list(before.history)
         else:
             base = resolved.image
+            self._platform = platform_of(base, resolved.asked or self._options.platform)
             self._state = StageState.of_base(base.config.config if base is not None else ExecConfig())
             self._node = None
             self._history = []
@@ -113,13 +119,28 @@ class _Planner:
             if self._inspect is not None:
                 self._inspect(resolved, instruction, self._state)
             self._instruction(instruction)
-        self.stages[index] = PlannedStage(self._node, self._state, base, tuple(self._history))
+        self.stages[index] = PlannedStage(self._node, self._state, base, tuple(self._history), self._platform)
 
     def _add(self, step: Step, span: Span, text: str, sources: tuple[int | None, ...], *, counts: bool = True) -> None:
         self._number += counts
-        name = self._stage_name()
-        self.nodes.append(Node(len(self.nodes), step, self._node, sources, name, self._number, span, text))
-        self._node = self.nodes[-1].id
+        self._node = self._append(step, self._node, sources, span, text, self._platform)
+
+    def _append(
+        self, step: Step, parent: int | None, sources: tuple[int | None, ...], span: Span, text: str, platform: Platform
+    ) -> int:
+        number = len(self.nodes)
+        self.nodes.append(Node(number, step, parent, sources, self._stage_name(), self._number, span, text, platform))
+        return number
+
+    def _check_platform(self, resolved: ResolvedStage) -> None:
+        """A stage on another one is for what that is for."""
+        asked, word = resolved.asked, resolved.stage.base.platform
+        if asked is not None and word is not None and not asked.matches(self._platform):
+            raise PlanError(
+                f"--platform={asked}: the stage {resolved.image_name} is for {self._platform}",
+                span=word.span,
+                hint="what a stage is for is said where it begins from an image",
+            )
 
     def _stage_name(self) -> str:
         stage = self._resolved.buildfile.stages[self._stage.stage.index]
@@ -215,9 +236,9 @@ class _Planner:
             return None
         known = self._images.get(source.manifest_digest)
         if known is None:
-            known = self._images[source.manifest_digest] = len(self.nodes)
-            stage = self._stage_name()
-            self.nodes.append(Node(known, BaseStep(source), None, (), stage, self._number, span, f"FROM {name}"))
+            platform = platform_of(source, self._options.platform)
+            known = self._append(BaseStep(source), None, (), span, f"FROM {name}", platform)
+            self._images[source.manifest_digest] = known
         return known
 
     def _context(self, name: str | None) -> ContextFiles | None:
@@ -229,10 +250,9 @@ class _Planner:
         """The node of a whole context as a root filesystem."""
         known = self._contexts.get(files.name)
         if known is None:
-            known = self._contexts[files.name] = len(self.nodes)
             step = CopyStep((".",), "/", None, None, False, context=files.name, identity=files.identity)
-            stage = self._stage_name()
-            self.nodes.append(Node(known, step, None, (), stage, self._number, span, f"FROM {files.name}"))
+            known = self._append(step, None, (), span, f"FROM {files.name}", self._options.platform)
+            self._contexts[files.name] = known
         return known
 
     def _workdir(self, instruction: Workdir) -> None:

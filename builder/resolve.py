@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from builder.errors import PlanError
+from builder.platforms import parse_platform, platform_args
 from builder.unsupported import refuse_instruction, refuse_unsupported
 from parser import Copy, ExpansionError, Onbuild, ParseError, expand, parse_trigger, suggest
 from store.errors import StoreError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from builder.options import BuildOptions
     from parser import Buildfile, Instruction, Span, Stage, Word
     from store.images import Image
+    from store.spec import Platform
 
 _MAX_TRIGGERS = 1_000
 
@@ -28,8 +30,8 @@ _MAX_TRIGGERS = 1_000
 class ImageSource(Protocol):
     """Where base images come from."""
 
-    def image(self, reference: Reference) -> Image:
-        """The image of that name, for this machine. Raises StoreError."""
+    def image(self, reference: Reference, platform: Platform | None = None) -> Image:
+        """The image of that name, for this platform, else for that of the build. Raises StoreError."""
         ...
 
 
@@ -72,6 +74,7 @@ class ResolvedStage:
     triggers: tuple[Instruction, ...]  # of the base, to be run before the stage's own
     sources: Mapping[str, int | Image | ContextFiles]  # what COPY --from says -> index of the stage, image or context
     files: ContextFiles | None = None
+    asked: Platform | None = None  # by --platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +86,6 @@ class Resolved:
     target: int
     global_args: Mapping[str, str | None]
     context: ContextFiles = ContextFiles("")  # the main one
-
-
-def platform_args(options: BuildOptions) -> dict[str, str]:
-    """The ARGs that tell about platforms and target; the builds of this machine are for this machine."""
-    platform = options.platform
-    values: dict[str, str] = {}
-    for prefix in ("BUILD", "TARGET"):
-        values |= {
-            f"{prefix}PLATFORM": str(platform),
-            f"{prefix}OS": platform.os,
-            f"{prefix}OSVERSION": "",
-            f"{prefix}ARCH": platform.architecture,
-            f"{prefix}VARIANT": platform.variant,
-        }
-    values["TARGETSTAGE"] = options.target or "default"
-    return values
 
 
 def resolve(
@@ -198,13 +185,14 @@ def _resolve_stage(
         raise PlanError(
             f"FROM {word.text}: the name is empty", span=word.span, hint="give the ARG a default, or use --build-arg"
         )
+    asked = _asked_platform(stage, scope, buildfile.escape)
     parent = _stage_before(buildfile, stage, name)
     named = _named(contexts, name, word.span)
     image, files = (None, named) if isinstance(named, ContextFiles) else (named, None)
     if named is not None:
         parent = None
     elif parent is None and name != "scratch":
-        image = _image(images, name, word.span)
+        image = _image(images, name, word.span, asked)
     texts: tuple[str, ...] = ()
     if image is not None:
         texts = image.config.config.on_build
@@ -215,7 +203,7 @@ def _resolve_stage(
     with trigger_located(word.span, name):
         sources = places.sources(triggers, "\\")
     sources |= places.sources(stage.instructions, buildfile.escape)
-    return ResolvedStage(stage, image, name, parent, triggers, sources, files)
+    return ResolvedStage(stage, image, name, parent, triggers, sources, files, asked)
 
 
 def _triggers(
@@ -255,9 +243,20 @@ def _index(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
-def _image(images: ImageSource, name: str, span: Span) -> Image:
+def _asked_platform(stage: Stage, scope: Mapping[str, str], escape: str) -> Platform | None:
+    """What --platform says."""
+    word = stage.base.platform
+    if word is None:
+        return None
+    text = expand_word(word, scope, escape)
+    if not text:
+        raise PlanError(f"--platform={word.text}: a variable without a value", span=word.span)
+    return parse_platform(text, word.span)
+
+
+def _image(images: ImageSource, name: str, span: Span, platform: Platform | None = None) -> Image:
     with _about(name, span):
-        return images.image(Reference.parse(name))
+        return images.image(Reference.parse(name), platform)
 
 
 def _named(contexts: NamedContexts, name: str, span: Span) -> Image | ContextFiles | None:

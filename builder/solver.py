@@ -202,7 +202,7 @@ class Solver:
             if step.from_stage and source is None:
                 return None
             content = await self._content(node, None, source)
-            record = records.find_anywhere(cachekey.link_key(step, self._options.platform, content).digest)
+            record = records.find_anywhere(cachekey.link_key(step, node.platform, content).digest)
         if record is None:
             return None
         stacked = cachekey.stacked_key(parent.canonical, record.canonical)
@@ -233,12 +233,12 @@ class Solver:
             if canonical is None:
                 return None
             inputs.append(canonical)
-        return cachekey.definition_key(node.step, self._options.platform, inputs)
+        return cachekey.definition_key(node.step, node.platform, inputs)
 
     def _content_key(self, node: Node, step: CopyStep, content: str) -> cachekey.Key:
         parent = self._result(node.parent)
         assert parent is not None
-        return cachekey.content_key(step, self._options.platform, parent.canonical, content)
+        return cachekey.content_key(step, node.platform, parent.canonical, content)
 
     async def _make(self, node: Node) -> Result:
         """Run a needed node, unless its inputs, now that they are there, show that the cache has it after all."""
@@ -274,7 +274,7 @@ class Solver:
         if isinstance(node.step, CopyStep):
             content = self._content_key(node, node.step, made.content)
             if node.step.link:
-                content = cachekey.link_key(node.step, self._options.platform, made.content)
+                content = cachekey.link_key(node.step, node.platform, made.content)
                 stacked = cachekey.stacked_key(parent.canonical, content.digest)
                 keys[stacked] = KeyKind.CONTENT
             if node.step.reads_context:

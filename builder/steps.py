@@ -22,6 +22,7 @@ from builder.machine import SEE_DOCTOR
 from builder.mounts import mount_points, sandbox_mounts
 from builder.options import Network
 from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
+from builder.platforms import check_runnable
 from builder.sandbox.spec import SandboxSpec
 from builder.scaffold import scaffold_for
 from builder.userns import MapKind
@@ -103,6 +104,7 @@ class Steps:
         """Run one step. Raises BuildError, StoreError."""
         match node.step:
             case RunStep():
+                check_runnable(node.platform)
                 return await self._run(node.step, parent, ref)
             case CopyStep():
                 return await self._copy(node.step, parent, sources[0] if sources else None)

@@ -18,7 +18,6 @@ _FLAGS = frozenset(
     (
         ("ADD", "checksum"),
         ("ADD", "keep-git-dir"),
-        ("FROM", "platform"),
         ("RUN", "device"),
     )
 )

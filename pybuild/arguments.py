@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from parser import SizeError, parse_size
+from store.errors import InvalidImage
+from store.spec import Platform
 
 _SAME = {
     "--pull": "--pull=always",
@@ -19,6 +21,24 @@ def normalise(arguments: list[str]) -> list[str]:
     """The same command line in click's spellings; what follows `--` is left alone."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     return [_SAME.get(word, word) for word in arguments[:end]] + arguments[end:]
+
+
+def platform_option(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Platform | None:
+    """What --platform says: one platform, `local` being this machine's. Raises UsageError."""
+    texts = [text.strip() for value in values for text in value.split(",") if text.strip()]
+    if not texts:
+        return None
+    if len(set(texts)) > 1:
+        raise click.UsageError(f"--platform {','.join(texts)}: one platform at a time; run once for each of them")
+    if texts[0] == "local":
+        return Platform.host()
+    try:
+        platform = Platform.parse(texts[0])
+    except InvalidImage as error:
+        raise click.UsageError(f"--platform {texts[0]}: {error}; {error.hint}") from None
+    if platform.os != "linux":
+        raise click.UsageError(f"--platform {texts[0]}: only images for linux are handled")
+    return platform
 
 
 def tls_verified(ctx: click.Context, chosen: bool | None) -> bool:

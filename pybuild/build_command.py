@@ -14,12 +14,13 @@ from builder.errors import BuildError
 from builder.events import Note
 from builder.options import BuildOptions, Entitlement, Network, Pull
 from pybuild import report
-from pybuild.arguments import size_option, tls_verified
+from pybuild.arguments import platform_option, size_option, tls_verified
 from pybuild.outputs import HELP, parse_outputs
 from pybuild.progress import human_size, progress_for
 from store.errors import InvalidImage, StoreError
 from store.publish import STDOUT
 from store.reference import Reference
+from store.spec import Platform
 from store.store import Store
 
 if TYPE_CHECKING:
@@ -55,6 +56,13 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="SPEC",
     help=f"{HELP} Can be repeated.",
+)
+@click.option(
+    "--platform",
+    multiple=True,
+    callback=platform_option,
+    metavar="OS/ARCH[/VARIANT]",
+    help="What the image is for; RUN for another processor needs an emulator. [default: this machine's]",
 )
 @click.option("--target", metavar="STAGE", help="Build this stage instead of the last one.")
 @click.option(
@@ -107,6 +115,7 @@ def build(
     contexts: tuple[str, ...],
     tags: tuple[str, ...],
     outputs: tuple[str, ...],
+    platform: Platform | None,
     target: str | None,
     build_args: tuple[str, ...],
     labels: tuple[str, ...],
@@ -135,6 +144,7 @@ def build(
         recipe=recipe,
         options=BuildOptions(
             target=target,
+            platform=platform or Platform.host(),
             build_args=args,
             labels=dict(_pair(label, "--label") for label in labels),
             no_cache=no_cache,

@@ -12,12 +12,14 @@ import click
 from builder.events import Exported, Note
 from builder.outputs import check_outputs, prepare, write_output
 from builder.workers.pool import Pool
+from pybuild.arguments import platform_option
 from pybuild.outputs import HELP, parse_outputs
 from pybuild.progress import human_size
 from store.digest import Digest
 from store.importing import STDIN, import_archive
 from store.publish import STDOUT
 from store.reference import Reference
+from store.spec import Platform
 from store.store import Store
 
 if TYPE_CHECKING:
@@ -120,8 +122,15 @@ def inspect(root: str, name: str) -> int:
 @click.command("import")
 @click.argument("archive")
 @click.argument("name", required=False)
+@click.option(
+    "--platform",
+    multiple=True,
+    callback=platform_option,
+    metavar="OS/ARCH[/VARIANT]",
+    help="Which of the images that differ in nothing else. [default: this machine's]",
+)
 @click.pass_obj
-def import_(root: str, archive: str, name: str | None) -> int:
+def import_(root: str, archive: str, name: str | None, platform: Platform | None) -> int:
     """Bring in images; their digests go to standard output.
 
     ARCHIVE is an OCI archive or layout directory, what `docker save` or `podman save` wrote, or the tar of a root
@@ -134,7 +143,7 @@ def import_(root: str, archive: str, name: str | None) -> int:
     if archive == STDIN and sys.stdin.isatty():
         raise click.UsageError("standard input is a terminal; pipe an archive into it")
     with Store(root) as store:
-        for digest, names in import_archive(store, archive, reference, int(time.time())):
+        for digest, names in import_archive(store, archive, reference, int(time.time()), platform):
             click.echo(str(digest))
             for given in names:
                 click.echo(f"imported {given.familiar}", err=True)

@@ -10,7 +10,7 @@ import click
 from builder.pull import pull as run_pull
 from builder.pull import registry_access
 from builder.workers.pool import Pool
-from pybuild.arguments import tls_verified
+from pybuild.arguments import platform_option, tls_verified
 from pybuild.progress import progress_for
 from store.reference import Reference
 from store.spec import Platform
@@ -22,16 +22,25 @@ from store.store import Store
 @click.option(
     "--tls-verify/--no-tls-verify", default=None, help="Check certificates; refuse plain http. [default: check]"
 )
+@click.option(
+    "--platform",
+    multiple=True,
+    callback=platform_option,
+    metavar="OS/ARCH[/VARIANT]",
+    help="Which image of the name. [default: this machine's]",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Show only the digests.")
 @click.pass_context
-def pull(ctx: click.Context, names: tuple[str, ...], tls_verify: bool | None, quiet: bool) -> int:
-    """Fetch the images NAMES for this machine's platform; their digests go to standard output."""
+def pull(
+    ctx: click.Context, names: tuple[str, ...], platform: Platform | None, tls_verify: bool | None, quiet: bool
+) -> int:
+    """Fetch the images NAMES; their digests go to standard output."""
     references = [Reference.parse(name).with_default_tag() for name in names]
     access = registry_access(os.environ, tls_verify=tls_verified(ctx, tls_verify))
     display = progress_for("quiet" if quiet else "plain")
     with Store(ctx.obj) as store, Pool() as pool:
         for reference in references:
-            image = run_pull(store, pool, reference, Platform.host(), access, display)
+            image = run_pull(store, pool, reference, platform or Platform.host(), access, display)
             click.echo(str(image.manifest_digest))
             if not quiet:
                 print(f"pulled {reference.familiar}", file=sys.stderr)

@@ -6,7 +6,9 @@ can tell what a tag meant before and which recipe moved it.
 
 from __future__ import annotations
 
+import itertools
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -93,6 +95,19 @@ class Images:
                 hint="pybuild images lists what is there",
             )
         return self.get(digest)
+
+    def earlier(self, reference: Reference) -> list[Image]:
+        """The images that a name stands for or stood for since it was last taken away, the newest first: of one name,
+        pulled for different platforms, each is there."""
+        rows = self._metadata.all(
+            "SELECT manifest FROM tag_log WHERE name = ? ORDER BY id DESC LIMIT 100", str(reference.with_default_tag())
+        )
+        names = itertools.takewhile(lambda text: text is not None, (row[0] for row in rows))
+        found = []
+        for digest in dict.fromkeys(Digest.parse(str(text)) for text in names):
+            with suppress(NotFound):
+                found.append(self.get(digest))
+        return found
 
     def resolve(self, reference: Reference) -> Digest | None:
         """The manifest that a name stands for in this store; the digest in a name may be that of an index around it."""

@@ -41,12 +41,16 @@ _CHUNK = 1 << 20
 Imported = list[tuple[Digest, list[Reference]]]
 
 
-def import_archive(store: Store, path: str, name: Reference | None, now: int) -> Imported:
+def import_archive(
+    store: Store, path: str, name: Reference | None, now: int, platform: Platform | None = None
+) -> Imported:
     """Import the archive or layout directory at `path`, or standard input; return each manifest's digest with its names.
 
-    `name` chooses one of several images and is what it is called here; a root filesystem needs one. Raises StoreError,
-    OSError; nothing of an archive is visible then.
+    `name` chooses one of several images and is what it is called here; a root filesystem needs one. Of images that differ
+    in their platform alone the one for `platform` comes in, and a root filesystem is for it: None is this machine's.
+    Raises StoreError, OSError; nothing of an archive is visible then.
     """
+    wanted = platform or Platform.host()
     try:
         if path != STDIN and os.path.isdir(path):
             with DirectoryMembers(path) as members:
@@ -55,10 +59,10 @@ def import_archive(store: Store, path: str, name: Reference | None, now: int) ->
                         f"the directory {path} is no OCI layout: it has no oci-layout",
                         hint="a root filesystem comes in as a tar: tar -C DIR -c . | pybuild import - NAME",
                     )
-                found = _import_layout(store, members, name)
+                found = _import_layout(store, members, name, wanted)
         else:
             with _opened(store, path) as file:
-                found = _import_file(store, "standard input" if path == STDIN else path, file, name)
+                found = _import_file(store, "standard input" if path == STDIN else path, file, name, wanted)
         store.seal()
     except OSError as error:
         raise no_space(error, store.root) from error
@@ -117,7 +121,7 @@ def _spooled(store: Store, stream: Readable) -> Iterator[BinaryIO]:
         os.unlink(path)
 
 
-def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | None) -> Imported:
+def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | None, wanted: Platform) -> Imported:
     peeked = Peeked(file)
     if not peeked.start:
         raise InvalidImage("the archive is empty")
@@ -129,19 +133,19 @@ def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | Non
             raise NameNeeded(
                 f"{shown} holds a root filesystem, which has no name", hint="give one: pybuild import FILE NAME"
             )
-        return [(_import_rootfs(store, file), [name])]
+        return [(_import_rootfs(store, file, wanted), [name])]
     with _spooled(store, Expander(without_outer(Peeked(file)))) if packed else nullcontext(file) as plain:
         if form is Form.LAYOUT:
-            return _import_layout(store, ArchiveMembers(plain), name)
-        return _import_saved(store, ArchiveMembers(plain, links=True), name)
+            return _import_layout(store, ArchiveMembers(plain), name, wanted)
+        return _import_saved(store, ArchiveMembers(plain, links=True), name, wanted)
 
 
-def _import_layout(store: Store, members: Members, name: Reference | None) -> Imported:
-    host = Platform.host()
+def _import_layout(store: Store, members: Members, name: Reference | None, wanted: Platform) -> Imported:
     blobs = LayoutBlobs(members)
     # Names and indexes first: what is wrong with them shall come out before the work on the layers.
     chosen = [
-        (manifest_of(blobs, choice.item, host), choice.names) for choice in choose(layout_offers(members), name, host)
+        (manifest_of(blobs, choice.item, wanted), choice.names)
+        for choice in choose(layout_offers(members), name, wanted)
     ]
     found: dict[Digest, list[Reference]] = {}
     taken: dict[Digest, Digest] = {}
@@ -153,23 +157,22 @@ def _import_layout(store: Store, members: Members, name: Reference | None) -> Im
     return list(found.items())
 
 
-def _import_saved(store: Store, members: Members, name: Reference | None) -> Imported:
+def _import_saved(store: Store, members: Members, name: Reference | None, wanted: Platform) -> Imported:
     found: dict[Digest, list[Reference]] = {}
-    for choice in choose(saved_offers(members), name, Platform.host()):
+    for choice in choose(saved_offers(members), name, wanted):
         known = found.setdefault(take_saved_image(store, members, choice.item), [])
         known += [given for given in choice.names if given not in known]
     return list(found.items())
 
 
-def _import_rootfs(store: Store, file: BinaryIO) -> Digest:
+def _import_rootfs(store: Store, file: BinaryIO, wanted: Platform) -> Digest:
     """A tar of files becomes an image of one layer. Its bytes stay as they are: only compression is added."""
     stack = LayerStack(store)
     blob = stack.put_tar(file, None)
-    host = Platform.host()
     config = ImageConfig(
-        architecture=host.architecture,
-        os=host.os,
-        variant=host.variant,
+        architecture=wanted.architecture,
+        os=wanted.os,
+        variant=wanted.variant,
         created=None,
         author="",
         config=ExecConfig(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -38,7 +39,14 @@ class MediaType:
     DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
-_MACHINES = {"x86_64": ("amd64", ""), "aarch64": ("arm64", ""), "armv7l": ("arm", "v7"), "i686": ("386", "")}
+# Go's words for what uname and people call processors; as containerd's platforms package reads them.
+_MACHINES = {
+    "x86_64": ("amd64", ""), "x86-64": ("amd64", ""), "aarch64": ("arm64", ""), "armv7l": ("arm", "v7"),
+    "armhf": ("arm", "v7"), "armel": ("arm", "v6"), "arm": ("arm", "v7"), "i686": ("386", ""), "i386": ("386", ""),
+}  # fmt: skip
+_ALONE = frozenset(("386", "amd64", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x"))
+_PART = re.compile(r"[a-z0-9_.-]+")
+_USUAL = {"arm64": "v8", "arm": "v7", "amd64": "v1"}  # the variant that is meant where none is named
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +59,18 @@ class Platform:
 
     @staticmethod
     def parse(text: str) -> Platform:
-        """Read `os/architecture[/variant]`. Raises InvalidImage."""
-        parts = text.split("/")
-        if len(parts) not in (2, 3) or not all(parts):
-            raise InvalidImage(f"invalid platform {text!r}", hint="for instance linux/amd64 or linux/arm/v7")
-        return Platform(*parts)
+        """Read `os/architecture[/variant]`; without a system it is linux, and other names of a processor are known too.
+
+        Raises InvalidImage.
+        """
+        parts = text.lower().split("/")
+        if parts[0] in _ALONE or parts[0] in _MACHINES:
+            parts = ["linux", *parts]
+        if len(parts) not in (2, 3) or not all(map(_PART.fullmatch, parts)):
+            raise InvalidImage(f"invalid platform {text[:100]!r}", hint="for instance linux/amd64 or linux/arm/v7")
+        system, architecture, *variant = parts
+        architecture, known = _MACHINES.get(architecture, (architecture, ""))
+        return Platform(system, architecture, variant[0] if variant else known)
 
     @staticmethod
     def host() -> Platform:
@@ -68,8 +83,8 @@ class Platform:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
     def matches(self, other: Platform) -> bool:
-        """Whether an image for `other` runs here. arm64 and arm64/v8 are one."""
-        mine, theirs = (platform.variant if platform.architecture != "arm64" else "" for platform in (self, other))
+        """Whether an image for `other` is one for this platform. arm64 and arm64/v8 are one, arm and arm/v7 too."""
+        mine, theirs = (p.variant or _USUAL.get(p.architecture, "") for p in (self, other))
         return (self.os, self.architecture, mine) == (other.os, other.architecture, theirs)
 
 

@@ -17,7 +17,6 @@ _ROW = re.compile(r"""["']E(\d{1,2})[- ]""")
 ELSEWHERE: dict[int, str] = {
     10: "the words of one instruction see the environment before it: conformance/cases/expand-same-instruction",
     19: "scopes of ARG: conformance/cases/arg-scopes builder/test_resolve.py",
-    22: "ARGs about platforms: conformance/cases/arg-platform",
     23: "the order of ENV: builder/test_state.py",
     24: "the default PATH: conformance/cases/env-path-default",
     26: "stages that nobody needs: conformance/cases/stage-unused-skipped",

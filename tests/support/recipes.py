@@ -43,17 +43,19 @@ class Images:
     known: dict[str, Image] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
-    def image(self, reference: Reference) -> Image:
-        self.asked.append(reference.familiar)
+    def image(self, reference: Reference, platform: Platform | None = None) -> Image:
+        """Those of a platform that is asked for are known as `platform name`."""
+        name = f"{platform} {reference.familiar}" if platform is not None else reference.familiar
+        self.asked.append(name)
         try:
-            return self.known[reference.familiar]
+            return self.known[name]
         except KeyError:
             raise NotFound("not in the store", hint="bring it in") from None
 
 
 def options(**fields: object) -> BuildOptions:
     """Options for one fixed platform, whatever machine this is."""
-    return BuildOptions(**{"platform": PLATFORM, **fields})  # type: ignore[arg-type]
+    return BuildOptions(**{"platform": PLATFORM, "build_platform": PLATFORM, **fields})  # type: ignore[arg-type]
 
 
 def resolved(text: str, images: Images | None = None, **fields: object) -> Resolved:

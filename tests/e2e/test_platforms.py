@@ -1,0 +1,98 @@
+"""Images for other processors: recipes that only copy build anywhere, one name holds an image for each, RUN says what it needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store.spec import Platform
+from tests.support.cli import BASE, Pybuild, write_context
+
+OTHER = "linux/sparc64"  # for which nobody has an emulator
+
+
+def config(pybuild: Pybuild, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(pybuild("inspect", name).out)["config"]
+    return found
+
+
+@pytest.fixture
+def foreign(pybuild: Pybuild, tmp_path: Path) -> Pybuild:
+    """The command, with a store that has an image `foreign` for another processor."""
+    pybuild("-t", "foreign", "--platform", OTHER, write_context(tmp_path / "f", "FROM scratch\nCOPY f /\n", f="x"))
+    return pybuild
+
+
+def test_what_only_copies_is_built_for_any_platform(foreign: Pybuild, tmp_path: Path) -> None:
+    text = f"FROM --platform=$BUILDPLATFORM {BASE} AS build\nARG TARGETPLATFORM\nRUN echo $TARGETPLATFORM > /out\n"
+    text += "FROM foreign\nCOPY --from=build /out /\nWORKDIR /w\nENV a=b\n"
+    foreign(
+        "-t", "app", "--platform", OTHER, "-o", f"type=tar,dest={tmp_path}/o.tar", write_context(tmp_path / "c", text)
+    )
+    assert (config(foreign, "app")["architecture"], config(foreign, "foreign")["architecture"]) == (
+        "sparc64",
+        "sparc64",
+    )
+    assert f"{OTHER}\n".encode() in (tmp_path / "o.tar").read_bytes()
+
+
+def test_run_for_another_processor_says_what_is_missing(foreign: Pybuild, tmp_path: Path) -> None:
+    said = foreign.refused(
+        "--platform", OTHER, write_context(tmp_path / "c", "FROM foreign\nCOPY f /g\nRUN true\n", f="x")
+    )
+    assert f"Buildfile:3:1: error: RUN for {OTHER} on {Platform.host()}: there is no emulator for sparc64" in said
+    assert "hint: apt-get install qemu-user-static" in said
+
+
+def test_a_base_for_another_platform_than_asked_for_is_not_taken(pybuild: Pybuild, tmp_path: Path) -> None:
+    said = pybuild.refused("--pull=never", write_context(tmp_path / "c", f"FROM --platform={OTHER} {BASE}\n"))
+    assert f"Buildfile:1:31: error: {BASE}: not in the store for {OTHER}, and --pull=never" in said
+
+
+def test_a_base_nobody_chose_a_platform_for_is_taken_with_a_warning(foreign: Pybuild, tmp_path: Path) -> None:
+    said = foreign(write_context(tmp_path / "c", "FROM foreign\nENV a=b\n")).err
+    assert (
+        f'InvalidBaseImagePlatform: Base image foreign was pulled with platform "{OTHER}", expected "{Platform.host()}"'
+        in said
+    )
+
+
+def test_one_name_stands_for_an_image_of_each_platform(foreign: Pybuild, tmp_path: Path) -> None:
+    for platform in (str(Platform.host()), OTHER):
+        context = write_context(tmp_path / "two", f"FROM scratch\nENV p={platform}\n")
+        foreign("-t", "both", "--platform", platform, context)
+    for platform in (str(Platform.host()), OTHER, str(Platform.host())):
+        foreign(
+            "--pull=never", "-t", "got", write_context(tmp_path / "c", f"FROM --platform={platform} both\nENV q=r\n")
+        )
+        assert f"p={platform}" in config(foreign, "got")["config"]["Env"]
+
+
+def test_a_root_filesystem_is_for_the_platform_that_is_said(pybuild: Pybuild, tmp_path: Path) -> None:
+    pybuild("export", BASE, "-o", f"type=tar,dest={tmp_path}/r.tar")
+    pybuild("import", "--platform", "linux/arm/v6", tmp_path / "r.tar", "rootfs")
+    found = config(pybuild, "rootfs")
+    assert (found["architecture"], found["variant"]) == ("arm", "v6")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--platform=linux/amd64,linux/arm64",), "one platform at a time"),
+        (("--platform=linux/amd64", "--platform=linux/arm64"), "one platform at a time"),
+        (("--platform=bogus",), "invalid platform 'bogus'"),
+        (("--platform=windows/amd64",), "only images for linux"),
+    ],
+)
+def test_platforms_that_cannot_be_are_wrong_usage(
+    pybuild: Pybuild, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    assert said in pybuild.refused(*arguments, write_context(tmp_path / "c", "FROM scratch\n"), status=2)
+
+
+def test_local_is_this_machine(pybuild: Pybuild, tmp_path: Path) -> None:
+    pybuild("-t", "t", "--platform=local", write_context(tmp_path / "c", "FROM scratch\nENV a=b\n"))
+    assert config(pybuild, "t")["architecture"] == Platform.host().architecture
