@@ -2,18 +2,19 @@
 
 Semantics of moby's patternmatcher: the last line that matches decides, a line matches a path also when it matches one
 of its parents, `!` takes back, patterns are anchored at the root of the context. Path and pattern are compared
-component by component, each pair once, so that no pattern takes more than its length times that of the path.
+component by component, all lines at once (`ignorewalk.py`): no pattern takes more than its length times that of the path,
+and most take nothing at a path that they have nothing to do with.
 """
 
 from __future__ import annotations
 
 import posixpath
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from parser.deepmatch import DeepPattern
 from parser.errors import PatternError
+from parser.ignorewalk import Segment, Walk
 from parser.patterns import compile_segment
 
 if TYPE_CHECKING:
@@ -29,51 +30,8 @@ class _Rule:
 
     line: str
     exclude: bool
-    segments: tuple[str | re.Pattern[str] | None, ...]
+    segments: tuple[Segment, ...]
     deep: DeepPattern | None = None
-
-    def matches(self, path: list[str]) -> bool:
-        """Whether the pattern matches the path or one of its parents."""
-        if self.deep is not None:
-            return self.deep.run("/".join(path))[0]
-        return self._run(path)[1]
-
-    def may_match_below(self, path: list[str]) -> bool:
-        """Whether the pattern can match something below a directory."""
-        if self.deep is not None:
-            return self.deep.run("/".join(path))[1]
-        states, accepted = self._run(path)
-        return accepted or bool(states)
-
-    def _run(self, path: list[str]) -> tuple[set[int], bool]:
-        """All states after the path, and whether the end was reached on the way."""
-        end = len(self.segments)
-        states = self._closure({0})
-        for name in path:
-            following = set()
-            for state in states:
-                if state == end:
-                    continue
-                segment = self.segments[state]
-                if segment is _ANY:
-                    following.add(state)
-                    if state == end - 1:
-                        return set(), True  # a last `**` takes at least one name
-                elif segment == name if isinstance(segment, str) else segment.fullmatch(name):
-                    following.add(state + 1)
-            states = self._closure(following)
-            if end in states:
-                return states, True
-        return states, False
-
-    def _closure(self, states: set[int]) -> set[int]:
-        """`**` in front of something may stand for nothing."""
-        found = set(states)
-        for state in states:
-            while state < len(self.segments) - 1 and self.segments[state] is _ANY:
-                state += 1
-                found.add(state)
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +39,12 @@ class IgnoreFile:
     """The lines of an ignore file. Paths are relative to the context, without `./`."""
 
     rules: tuple[_Rule, ...]
+    _walk: Walk = field(init=False, repr=False, compare=False)
+    _deep: tuple[int, ...] = field(init=False, repr=False, compare=False)  # the rules that the walk does not know
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_walk", Walk([(rule.exclude, rule.segments) for rule in self.rules]))
+        object.__setattr__(self, "_deep", tuple(n for n, rule in enumerate(self.rules) if rule.deep is not None))
 
     @staticmethod
     def parse(text: str) -> IgnoreFile:
@@ -137,8 +101,7 @@ class IgnoreFile:
 
     def matches_below(self, directory: str) -> bool:
         """Whether something below a directory may match a pattern without `!`."""
-        parts = directory.split("/")
-        return any(rule.exclude and rule.may_match_below(parts) for rule in self.rules)
+        return self._may_match_below(directory, exclude=True)
 
     def explain(self, path: str) -> str | None:
         """The line that decides about a path; None where no line matches it."""
@@ -147,15 +110,21 @@ class IgnoreFile:
 
     def may_contain_included(self, directory: str) -> bool:
         """Whether something below an excluded directory may have been taken back."""
-        parts = directory.split("/")
-        return any(not rule.exclude and rule.may_match_below(parts) for rule in self.rules)
+        return self._may_match_below(directory, exclude=False)
 
     def _deciding(self, path: str) -> _Rule | None:
-        parts = path.split("/")
-        for rule in reversed(self.rules):
-            if rule.matches(parts):
-                return rule
-        return None
+        found = self._walk.at(path).deciding
+        for number in self._deep:
+            deep = self.rules[number].deep
+            if number > found and deep is not None and deep.run(path)[0]:
+                found = number
+        return self.rules[found] if found >= 0 else None
+
+    def _may_match_below(self, directory: str, *, exclude: bool) -> bool:
+        if self._walk.may_match_below(directory, exclude=exclude):
+            return True
+        deep = (rule.deep for rule in self.rules if rule.deep is not None and rule.exclude is exclude)
+        return any(pattern.run(directory)[1] for pattern in deep)
 
 
 def _rule(line: str, exclude: bool, pattern: str) -> _Rule:
@@ -175,8 +144,8 @@ def _rule(line: str, exclude: bool, pattern: str) -> _Rule:
     return _Rule(line, exclude, _segments(pattern))
 
 
-def _segments(pattern: str) -> tuple[str | re.Pattern[str] | None, ...]:
-    found: list[str | re.Pattern[str] | None] = []
+def _segments(pattern: str) -> tuple[Segment, ...]:
+    found: list[Segment] = []
     for part in pattern.split("/"):
         if part == "**":
             if not found or found[-1] is not _ANY:

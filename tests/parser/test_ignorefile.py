@@ -134,6 +134,13 @@ def test_lines_decide_as_the_reference_does(lines: list[str], path: str) -> None
 
 
 @PROPERTY
+@given(st.lists(LINE, max_size=5), st.lists(PATH, min_size=2, max_size=6))
+def test_paths_are_told_apart_in_any_order(lines: list[str], paths: list[str]) -> None:
+    ignore = IgnoreFile.parse("\n".join(lines))
+    assert [ignore.excludes(path) for path in paths] == [reference(lines, path) for path in paths]
+
+
+@PROPERTY
 @given(st.lists(LINE, min_size=1, max_size=5), PATH, PATH)
 def test_what_comes_back_below_a_directory_is_foreseen(lines: list[str], directory: str, below: str) -> None:
     ignore = IgnoreFile.parse("\n".join(lines))
