@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from parser import Heredoc, Word
 
 _REMOTE = re.compile(r"(?:https?|git|ssh)://|[a-zA-Z0-9_]+@[\w.-]+:")
-INLINE_LIMIT = 16 << 20  # characters of all heredocs of one instruction, expanded
+PATH_LIMIT = 4096  # what the kernel takes at once
 
 
 def plan_copy(instruction: Copy | Add, scope: Scope) -> Planned:
@@ -38,6 +38,7 @@ def plan_copy(instruction: Copy | Add, scope: Scope) -> Planned:
     parents = isinstance(instruction, Copy) and instruction.parents
     sources = _sources(instruction, scope, parents=parents)
     dest = scope.expand(instruction.dest)
+    _check_length(keyword, dest, instruction.dest)
     if not dest:
         raise PlanError(f"{keyword}: a path is empty", span=instruction.span, hint="a variable without a value?")
     chown = scope.expand_flag(instruction.chown)
@@ -67,10 +68,16 @@ def plan_copy(instruction: Copy | Add, scope: Scope) -> Planned:
     return Planned(step, nodes, " ".join([keyword, *words, "# buildkit"]))
 
 
+def _check_length(keyword: str, path: str, word: Word) -> None:
+    if len(path) > PATH_LIMIT:
+        raise PlanError(f"{keyword}: a path of more than the limit of {PATH_LIMIT} characters", span=word.span)
+
+
 def _sources(instruction: Copy | Add, scope: Scope, *, parents: bool) -> tuple[str, ...]:
     keyword = instruction.keyword
     sources = tuple(scope.expand(word) for word in instruction.sources)
     for word, source in zip(instruction.sources, sources, strict=True):
+        _check_length(keyword, source, word)
         if not source:
             raise PlanError(f"{keyword}: a path is empty", span=instruction.span, hint="a variable without a value?")
         if is_remote(source):
@@ -137,17 +144,13 @@ def _patterns(words: tuple[Word, ...]) -> tuple[str, ...]:
 
 def _inline(heredocs: tuple[Heredoc, ...], scope: Scope) -> tuple[InlineFile, ...]:
     files = []
-    size = 0
     for heredoc in heredocs:
         text = heredoc.content
         if heredoc.expand:
             try:
-                text = expand_heredoc(text, scope.state.scope)
+                text = scope.budget.expansion(expand_heredoc(text, scope.state.scope), heredoc.span)
             except ExpansionError as error:
                 raise PlanError(f"<<{heredoc.name}: {error.message}", span=heredoc.span) from None
-        size += len(text)
-        if size > INLINE_LIMIT:
-            raise PlanError(f"heredocs of more than the limit of {INLINE_LIMIT} characters", span=heredoc.span)
         files.append(InlineFile(heredoc.name, text))
     return tuple(files)
 

@@ -32,7 +32,7 @@ def plan_run(instruction: Run, scope: Scope) -> Planned:
         argv = (*state.shell, f"{SCRIPTS}/{program.name}")
     step = RunStep(
         argv=argv,
-        variables=state.run_env,
+        variables=scope.budget.environment(state.run_env, instruction.span),
         cwd=state.config.working_dir or "/",
         user=state.config.user,
         network=_network(instruction, scope),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
+from builder.budget import Budget
 from builder.errors import PlanError
 from builder.history import Line, command_list, healthcheck_line
 from builder.plan import BaseStep, CopyStep, Node, Plan, PlannedStage, WorkdirStep
@@ -76,6 +77,7 @@ class _Planner:
         self._resolved = resolved
         self._options = options
         self._inspect = inspect
+        self._budget = Budget()
         self._escape = resolved.buildfile.escape
         self.nodes: list[Node] = []
         self.stages: dict[int, PlannedStage] = {}
@@ -150,7 +152,7 @@ class _Planner:
         self._history.append(Line(text, self._node if layer else None))
 
     def _scope(self) -> Scope:
-        return Scope(self._state, self._escape, self._options, self._source, self._context)
+        return Scope(self._state, self._escape, self._options, self._source, self._context, self._budget)
 
     def _layer(self, planned: Planned, instruction: Instruction) -> None:
         self._add(planned.step, self._trigger_of or instruction.span, instruction.text, planned.sources)
@@ -312,9 +314,10 @@ class _Planner:
         words: list[str] = []
         for word in instruction.ports:
             try:
-                words += expand_words(word.text, self._state.scope, escape=self._escape)
+                found = expand_words(word.text, self._state.scope, escape=self._escape)
             except ExpansionError as error:
                 raise PlanError(error.message, span=word.span) from None
+            words += (self._budget.expansion(port, word.span) for port in found)
         try:
             ports = parse_ports(words)
         except PortError as error:

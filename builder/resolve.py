@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from builder.budget import Budget
 from builder.errors import PlanError
 from builder.platforms import parse_platform, platform_args
 from builder.unsupported import refuse_instruction, refuse_unsupported
@@ -119,12 +120,13 @@ def resolve(
     return Resolved(buildfile, {index: found[index] for index in sorted(found)}, target, values, contexts.main())
 
 
-def expand_word(word: Word, scope: Mapping[str, str], escape: str) -> str:
-    """Expand a word of the recipe; an error is placed at the word."""
+def expand_word(word: Word, scope: Mapping[str, str], escape: str, budget: Budget | None = None) -> str:
+    """Expand a word of the recipe, and take it out of the budget; an error is placed at the word."""
     try:
-        return expand(word.text, scope, escape=escape)
+        text = expand(word.text, scope, escape=escape)
     except ExpansionError as error:
         raise PlanError(error.message, span=word.span, hint=getattr(error, "hint", None)) from None
+    return text if budget is None else budget.expansion(text, word.span)
 
 
 def global_args(buildfile: Buildfile, options: BuildOptions) -> dict[str, str | None]:
@@ -133,13 +135,14 @@ def global_args(buildfile: Buildfile, options: BuildOptions) -> dict[str, str | 
     for name in list(values):
         if name in options.build_args:
             values[name] = options.build_args[name]
+    budget = Budget()
     for arg in buildfile.args:
         for item in arg.items:
             scope = {name: value for name, value in values.items() if value is not None}
             if item.name in options.build_args:
                 values[item.name] = options.build_args[item.name]
             elif item.default is not None:
-                values[item.name] = expand_word(item.default, scope, buildfile.escape)
+                values[item.name] = expand_word(item.default, scope, buildfile.escape, budget)
             else:
                 values.setdefault(item.name, None)
     return values

@@ -10,6 +10,7 @@ from builder.resolve import expand_word
 from parser import ExecForm, ShellForm
 
 if TYPE_CHECKING:
+    from builder.budget import Budget
     from builder.options import BuildOptions
     from builder.plan import Step
     from builder.resolve import ContextFiles
@@ -26,10 +27,11 @@ class Scope:
     options: BuildOptions
     source: Callable[[str, Span], int | None]  # what `from` says -> the node that holds it, None for nothing at all
     context: Callable[[str | None], ContextFiles | None]  # the same -> the context that it is; None is the main one
+    budget: Budget
 
     def expand(self, word: Word) -> str:
         """A word with its variables and without its quotes. Raises PlanError."""
-        return expand_word(word, self.state.scope, self.escape)
+        return expand_word(word, self.state.scope, self.escape, self.budget)
 
     def expand_flag(self, word: Word | None) -> str | None:
         """The same for the value of a flag; one whose variable is empty was not given."""

@@ -258,4 +258,4 @@ def test_what_the_text_decides_is_refused_at_its_place(text: str, message: str) 
 
 def test_heredocs_cannot_grow_without_end() -> None:
     text = "COPY <<a <<b /d/\n" + "${A}" * 100 + "\na\n" + "${A}" * 100 + "\nb"
-    assert "heredocs of more than the limit" in refusal(f"FROM base\nARG A={'x' * 100_000}\n{text}")
+    assert "the words of the recipe expand to more than the limit" in refusal(f"FROM base\nARG A={'x' * 100_000}\n{text}")

@@ -1,0 +1,44 @@
+"""A few lines of a recipe cannot come to more text than a machine has memory for."""
+
+from __future__ import annotations
+
+import pytest
+
+from builder.budget import ENVIRONMENTS_LIMIT, EXPANSIONS_LIMIT
+from tests.support.recipes import planned, refusal
+
+DOUBLED = "FROM base\nENV a=0123456789abcdef\n" + "ENV a=$a$a\n" * 15  # 512 Ki characters in the end
+TOO_MUCH = f"the words of the recipe expand to more than the limit of {EXPANSIONS_LIMIT} characters"
+
+
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        pytest.param("ENV b=$a", "47:7", id="values"),
+        pytest.param("LABEL b=$a", "47:9", id="labels"),
+        pytest.param("ARG b=$a", "48:7", id="defaults"),
+        pytest.param("COPY <<E /x\n$a\nE", "105:6", id="heredocs"),
+        pytest.param("RUN --mount=type=tmpfs,target=/$a x", "47:24", id="mounts"),
+    ],
+)
+def test_all_words_together_have_a_limit(more: str, place: str) -> None:
+    """The doubling itself comes to 1 MiB; of what is left, each of the others takes half of one."""
+    planned(DOUBLED + f"{more}\n" * 20)
+    assert refusal(DOUBLED + f"{more}\n" * 40) == f"{place} {TOO_MUCH}"
+
+
+def test_a_path_has_a_limit_of_its_own() -> None:
+    for text, column in (("COPY $a /x", 6), ("COPY x /$a", 8)):
+        assert refusal(f"{DOUBLED}{text}") == f"18:{column} COPY: a path of more than the limit of 4096 characters"
+
+
+def test_args_before_the_first_from_have_it_too() -> None:
+    text = "ARG a=0123456789abcdef\n" + "ARG a=$a$a\n" * 15 + "ARG b=$a\n" * 40 + "FROM base"
+    assert refusal(text) == f"47:7 {TOO_MUCH}"
+
+
+def test_every_run_has_a_copy_of_the_environment() -> None:
+    count = ENVIRONMENTS_LIMIT >> 19
+    planned(DOUBLED + "RUN x\n" * (count - 10))
+    said = refusal(DOUBLED + "RUN x\n" * (count + 10))
+    assert said.endswith(f"1 the environments of all RUNs hold more than the limit of {ENVIRONMENTS_LIMIT} characters")
