@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from store.blobs import VerifyingReader
 from store.changes import TreeContent
 from store.compression import Compression, Expander
 from store.digest import Digest
-from store.errors import InvalidImage
+from store.errors import DigestMismatch, InvalidImage
+from store.tarformat import show
 from store.toc import Toc
 from store.view import View
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
+_DAMAGED = "the file is damaged: pybuild fsck lists what else is, fetch or build it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +135,30 @@ class StoredContents:
         tar = blob.open()
         position = 0
         for entry in entries:
+            _pass_over(tar, entry.offset - position)
             self._spooled[(layer, entry.offset)] = self._spool.size
-            for wanted, keep in ((entry.offset - position, False), (entry.size, True)):
-                while wanted:
-                    data = tar.read(min(wanted, _CHUNK))
-                    if not data:
-                        raise InvalidImage("a layer is shorter than its table of contents")
-                    wanted -= len(data)
-                    if keep:
-                        self._spool.write(data)
+            hasher = hashlib.sha256()
+            for data in _pieces(tar, entry.size):
+                hasher.update(data)
+                self._spool.write(data)
             position = entry.offset + entry.size
-        tar.diff_id()  # to the end: only there the digest is checked
+            # Each file is checked by itself, so what lies behind the last one need not be read: of /etc/passwd of a
+            # large layer that is nearly all.
+            if hasher.digest() != entry.sha256:
+                raise DigestMismatch(
+                    f"blob {blob.digest}: {show(entry.path)} is not what was read of it before", hint=_DAMAGED
+                )
+
+
+def _pass_over(tar: Expander, count: int) -> None:
+    for _ in _pieces(tar, count):
+        pass
+
+
+def _pieces(tar: Expander, count: int) -> Iterator[bytes]:
+    while count:
+        data = tar.read(min(count, _CHUNK))
+        if not data:
+            raise InvalidImage("a layer is shorter than its table of contents")
+        count -= len(data)
+        yield data
