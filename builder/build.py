@@ -6,6 +6,7 @@ after all that they name is sealed; an output appears under its name when it is 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from builder.leftovers import sweep_all
 from builder.outputs import ImageOutput, Output, check_outputs, prepare, write_output
 from builder.parses import ParseCache
 from builder.planner import plan
+from builder.remotes import Remotes
 from builder.resolve import resolve
 from builder.solver import Solver
 from builder.steps import Steps
@@ -96,7 +98,8 @@ def _build(
     inspector = Inspector(resolved, contexts.source("").ignore)
     planned = plan(resolved, request.options, inspector)
     tell(inspector, resolved, request.options, observe)
-    steps = Steps(store, pool, request.options, contexts, compression, observe)
+    remotes = Remotes(store, pool, os.environ)
+    steps = Steps(store, pool, request.options, contexts, remotes, compression, observe)
     results = Solver(planned, request.options, store, steps, observe).solve()
     finish = _Finish(request, store, pool, planned.image, results)
     digest = finish.store_image(compression)

@@ -36,7 +36,10 @@ class Key:
 
 
 def definition_key(step: Step, platform: Platform, inputs: Sequence[str]) -> Key:
-    """The key of a step whose inputs (first the one it stands on) have these canonical keys."""
+    """The key of a step whose inputs (first the one it stands on) have these canonical keys.
+
+    What is fetched for it has no key, but an identity, which takes the place of one.
+    """
     return _key("definition", step, platform, inputs, None)
 
 
@@ -95,6 +98,8 @@ def _step_fields(step: Step) -> dict[str, object]:
                 fields["link"] = True
             if step.unpack:
                 fields["unpack"] = True
+            if step.unpack_remote:
+                fields["unpack_remote"] = True
             if step.identity:
                 fields["context"] = step.identity
             if step.inline:

@@ -8,6 +8,7 @@ disagree; each is named where it is applied.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.archives import ArchiveTree, open_archive, read_tree
@@ -22,7 +23,7 @@ from store.view import LinkLoop
 from store.whiteout import refuse_reserved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Mapping
 
     from builder.filetree import FileTree
     from builder.spool import Spool
@@ -43,6 +44,7 @@ class CopyRequest:
     inline: tuple[InlineFile, ...] = ()  # heredocs, copied behind the sources
     inline_time: int = 0  # when those were made, seconds since the epoch
     unpack: bool = False  # what is an archive is unpacked, as ADD does
+    unpack_fetched: bool = False  # the same for what is downloaded
 
 
 class Planned(NamedTuple):
@@ -53,9 +55,16 @@ class Planned(NamedTuple):
     tree: FileTree | None
 
 
-def plan_copy(request: CopyRequest, tree: FileTree, below: View, spool: Spool | None = None) -> list[Planned]:
+def plan_copy(
+    request: CopyRequest,
+    tree: FileTree,
+    below: View,
+    spool: Spool | None = None,
+    fetched: Mapping[int, tuple[FileTree, bytes]] = MappingProxyType({}),
+) -> list[Planned]:
     """All entries that the COPY puts into the image, sorted; those that lie there already are still among them.
 
+    What is `fetched` takes the place of the source at that position: a path in a tree of its own.
     `spool` is where the content of archives waits to be read; without one it cannot be.
     Raises CopyError where source and destination do not fit, UnsafePath for names that no layer can hold.
     """
@@ -63,11 +72,13 @@ def plan_copy(request: CopyRequest, tree: FileTree, below: View, spool: Spool | 
     inline = InlineTree(request.inline, request.inline_time)
     exclude = IgnoreFile.of(request.exclude) if request.exclude else None
     todo: list[_Source] = []
-    for source in request.sources:
-        if request.parents:
+    for position, source in enumerate(request.sources):
+        if position in fetched:
+            todo.append(_Source(*fetched[position], Choice(None, exclude), request.unpack_fetched))
+        elif request.parents:
             todo += _with_parents(source, tree, exclude)
         else:
-            todo += [_Source(tree, path, Choice(None, exclude)) for path in matches(source, tree)]
+            todo += [_Source(tree, path, Choice(None, exclude), request.unpack) for path in matches(source, tree)]
     todo += [_Source(inline, entry.path, Choice()) for entry in inline.readdir(b"")]
     if plan.many_onto_one_file(todo):
         raise CopyError(
@@ -85,6 +96,7 @@ class _Source(NamedTuple):
     tree: FileTree
     path: bytes
     choice: Choice
+    unpack: bool = False  # if it is an archive
 
     @property
     def row(self) -> Entry:
@@ -214,9 +226,7 @@ class _Plan:
 
     def _archive(self, source: _Source) -> Readable | None:
         """The expanded stream of a source that is an archive. Heredocs are text, whatever they look like."""
-        if not self._request.unpack or isinstance(source.tree, InlineTree):
-            return None
-        return open_archive(source.tree, source.row)
+        return open_archive(source.tree, source.row) if source.unpack else None
 
     def _unpack(self, name: bytes, archive: Readable, mtime: int) -> None:
         """An archive, into the destination as a directory. Unlike files its entries replace whatever is in their way."""

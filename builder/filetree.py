@@ -1,4 +1,4 @@
-"""Where COPY takes its files from: a context directory, the root filesystem of another stage, or the recipe itself.
+"""Where COPY takes its files from: a context, the root filesystem of another stage, a download, or the recipe itself.
 
 All look the same to the planner: rows as in a table of contents, paths relative to the root, symbolic links never
 leaving it.
@@ -6,9 +6,11 @@ leaving it.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from store.files import chunks_of
 from store.toc import Entry, Kind
 
 if TYPE_CHECKING:
@@ -73,6 +75,44 @@ class Contents(Protocol):
     """Content of files by the layer they are in, counted from the topmost."""
 
     def chunks(self, layer: int, entry: Entry) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedSource:
+    """What a source from elsewhere came to, the one at `position` among those of its step: a file, to be called `name`."""
+
+    position: int
+    path: str
+    name: str
+    mtime: int
+
+
+class FetchedFile:
+    """A file that was downloaded: for its owner alone, which is root, as BuildKit has it."""
+
+    gives_devices = False
+
+    def __init__(self, source: FetchedSource) -> None:
+        self._source = source
+        self._name = source.name.encode("utf-8", "surrogateescape")
+
+    def lookup(self, path: bytes) -> Entry | None:
+        if not path:
+            return Entry(b"", Kind.DIRECTORY, 0o755, mtime=self._source.mtime)
+        if path != self._name:
+            return None
+        size = os.stat(self._source.path).st_size
+        return Entry(path, Kind.FILE, 0o600, mtime=self._source.mtime, size=size)
+
+    def readdir(self, path: bytes) -> list[Entry]:
+        return [entry for entry in (self.lookup(self._name),) if entry is not None] if not path else []
+
+    def identity(self, entry: Entry) -> Hashable | None:
+        return None
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        with open(self._source.path, "rb", buffering=0) as file:
+            yield from chunks_of(file.fileno())
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from parser import redact
+
 if TYPE_CHECKING:
     from store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class ParseCache:
-    """What `parser.parse` and `parser.parse_trigger` keep."""
+    """What `parser.parse` and `parser.parse_trigger` keep. A recipe with a password in a URL is not kept."""
 
     store: Store
 
@@ -22,5 +24,7 @@ class ParseCache:
 
     def put(self, key: str, value: bytes) -> None:
         """Keep a value."""
+        if redact(text := value.decode("utf-8", "replace")) != text:
+            return
         with self.store.metadata.transaction() as db:
             db.execute("INSERT OR REPLACE INTO parses VALUES (?, ?)", (key, value))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from builder.history import Line
     from builder.mounts import StepMount
     from builder.options import Network
+    from builder.remote import RemoteSource
     from builder.state import StageState
     from parser import Span
     from store.images import Image
@@ -54,7 +55,8 @@ class CopyStep:
     """Files, from a context or (`from_stage`) from another stage, which then is the second input; and heredocs.
 
     `context` is the name of a named context, "" of the main one; `identity` tells what is in it where that can never
-    change. One that is a `link` makes a layer that does not depend on what lies below it.
+    change. Some of the sources may be elsewhere: `remote` has them, each with its position. One that is a `link` makes a
+    layer that does not depend on what lies below it.
     """
 
     sources: tuple[str, ...]
@@ -69,11 +71,18 @@ class CopyStep:
     unpack: bool = False  # local archives
     context: str = ""
     identity: str = ""
+    remote: tuple[tuple[int, RemoteSource], ...] = ()
+    unpack_remote: bool = False  # archives that are downloaded
+
+    @property
+    def has_context(self) -> bool:
+        """Whether it takes files from a context."""
+        return len(self.sources) > len(self.remote) and not self.from_stage
 
     @property
     def reads_context(self) -> bool:
         """Whether the words do not tell what is copied: the files of a context may be others tomorrow."""
-        return bool(self.sources) and not self.from_stage and not self.identity
+        return self.has_context and not self.identity
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import posixpath
-import re
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from builder.errors import PlanError
 from builder.filetree import InlineFile
 from builder.plan import CopyStep
+from builder.remote import is_remote, read_remote
 from builder.scope import Planned
 from parser import (
     Add,
@@ -24,10 +24,10 @@ from parser import (
 )
 
 if TYPE_CHECKING:
+    from builder.remote import RemoteSource
     from builder.scope import Scope
     from parser import Heredoc, Word
 
-_REMOTE = re.compile(r"(?:https?|git|ssh)://|[a-zA-Z0-9_]+@[\w.-]+:")
 PATH_LIMIT = 4096  # what the kernel takes at once
 
 
@@ -36,7 +36,7 @@ def plan_copy(instruction: Copy | Add, scope: Scope) -> Planned:
     keyword = instruction.keyword
     from_ = instruction.from_ if isinstance(instruction, Copy) else None
     parents = isinstance(instruction, Copy) and instruction.parents
-    sources = _sources(instruction, scope, parents=parents)
+    sources, remote = _sources(instruction, scope, parents=parents)
     dest = scope.expand(instruction.dest)
     _check_length(keyword, dest, instruction.dest)
     if not dest:
@@ -57,9 +57,11 @@ def plan_copy(instruction: Copy | Add, scope: Scope) -> Planned:
         parents,
         _inline(instruction.heredocs, scope),
         _is_link(instruction, chown, chmod),
-        isinstance(instruction, Add) and instruction.unpack is not False and bool(sources),
+        isinstance(instruction, Add) and instruction.unpack is not False and len(sources) > len(remote),
         files.name if files is not None else "",
-        files.identity if files is not None and sources else "",
+        files.identity if files is not None and len(sources) > len(remote) else "",
+        remote,
+        isinstance(instruction, Add) and instruction.unpack is True and bool(remote),
     )
     words = ["--parents"] if parents else []
     words += [f"--chown={chown}"] if chown is not None else []
@@ -73,15 +75,25 @@ def _check_length(keyword: str, path: str, word: Word) -> None:
         raise PlanError(f"{keyword}: a path of more than the limit of {PATH_LIMIT} characters", span=word.span)
 
 
-def _sources(instruction: Copy | Add, scope: Scope, *, parents: bool) -> tuple[str, ...]:
+def _sources(
+    instruction: Copy | Add, scope: Scope, *, parents: bool
+) -> tuple[tuple[str, ...], tuple[tuple[int, RemoteSource], ...]]:
+    """The sources as they are shown and kept, and those of them that are elsewhere, by their positions."""
     keyword = instruction.keyword
-    sources = tuple(scope.expand(word) for word in instruction.sources)
-    for word, source in zip(instruction.sources, sources, strict=True):
-        _check_length(keyword, source, word)
+    checksum = scope.expand_flag(instruction.checksum) if isinstance(instruction, Add) else None
+    sources = []
+    remote = []
+    for position, word in enumerate(instruction.sources):
+        source = scope.expand(word)
         if not source:
             raise PlanError(f"{keyword}: a path is empty", span=instruction.span, hint="a variable without a value?")
         if is_remote(source):
-            refuse_remote(instruction, word)
+            found = _remote(instruction, word, source, checksum)
+            remote.append((position, found))
+            sources.append(found.shown)
+            continue
+        _check_length(keyword, source, word)
+        sources.append(source)
         try:
             for part in source.split("/"):
                 match_pattern(part, "")
@@ -89,19 +101,19 @@ def _sources(instruction: Copy | Add, scope: Scope, *, parents: bool) -> tuple[s
                 IgnoreFile.of([source])
         except PatternError as error:
             raise PlanError(f"{keyword}: {error}", span=word.span) from None
-    return sources
+    if checksum is not None and not remote:
+        assert isinstance(instruction, Add) and instruction.checksum is not None
+        raise PlanError("--checksum is for sources that are URLs or repositories", span=instruction.checksum.span)
+    return tuple(sources), tuple(remote)
 
 
-def is_remote(source: str) -> bool:
-    """Whether a source is a URL or names a git repository; everything else is a path of the context."""
-    return _REMOTE.match(source) is not None
-
-
-def refuse_remote(instruction: Copy | Add, word: Word) -> NoReturn:
-    """Say that a source from elsewhere cannot be had: by COPY never, by ADD not yet."""
+def _remote(instruction: Copy | Add, word: Word, source: str, checksum: str | None) -> RemoteSource:
     if isinstance(instruction, Copy):
         raise PlanError("COPY: a source cannot be a URL or a repository", span=word.span, hint="ADD takes those")
-    raise PlanError("ADD: a URL or a repository as a source is not supported yet", span=word.span)
+    try:
+        return read_remote(source, checksum)
+    except PlanError as error:
+        raise PlanError(f"ADD: {error}", span=word.span, hint=error.hint) from None
 
 
 def _is_link(instruction: Copy | Add, chown: str | None, chmod: str | None) -> bool:

@@ -43,6 +43,7 @@ from parser import (
     Workdir,
     expand_words,
     parse_ports,
+    redact,
     valid_signal,
 )
 from store.spec import ExecConfig
@@ -155,7 +156,7 @@ class _Planner:
         return Scope(self._state, self._escape, self._options, self._source, self._context, self._budget)
 
     def _layer(self, planned: Planned, instruction: Instruction) -> None:
-        self._add(planned.step, self._trigger_of or instruction.span, instruction.text, planned.sources)
+        self._add(planned.step, self._trigger_of or instruction.span, redact(instruction.text), planned.sources)
         self._remember(planned.history, layer=True)
 
     def _config(self, config: ExecConfig, text: str) -> None:

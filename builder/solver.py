@@ -160,6 +160,9 @@ class Solver:
         if isinstance(node.step, BaseStep):
             config = node.step.image.config
             return Result(cachekey.base_key(str(chain_id(config.diff_ids))), node.step.image.snapshot, 0)
+        if isinstance(node.step, CopyStep) and node.step.remote:
+            with _placed(node):
+                await self._steps.identify(node.step)
         key = self._definition(node)
         if key is None or self._options.no_cache:
             return None
@@ -179,7 +182,7 @@ class Solver:
             record = self._store.records.find(key.digest, parent.snapshot)
             if record is not None:
                 return self._served(record)
-        if isinstance(node.step, CopyStep):
+        if isinstance(node.step, CopyStep) and (node.step.reads_context or not node.step.remote):
             source = self._result(node.sources[0]) if node.step.from_stage else None
             if node.step.from_stage and source is None:
                 return None
@@ -197,7 +200,7 @@ class Solver:
         if step.reads_context and not records.known(key.digest):
             return None
         record = None if step.reads_context else records.find_anywhere(key.digest)
-        if record is None:
+        if record is None and (step.reads_context or not step.remote):
             source = self._result(node.sources[0]) if step.from_stage else None
             if step.from_stage and source is None:
                 return None
@@ -233,6 +236,8 @@ class Solver:
             if canonical is None:
                 return None
             inputs.append(canonical)
+        if isinstance(node.step, CopyStep) and node.step.remote:
+            inputs += self._steps.identities(node.step)
         return cachekey.definition_key(node.step, node.platform, inputs)
 
     def _content_key(self, node: Node, step: CopyStep, content: str) -> cachekey.Key:

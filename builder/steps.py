@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from builder.events import Event, StepRef
     from builder.options import BuildOptions
     from builder.plan import Node
+    from builder.remotes import Remotes
     from builder.users import Identity
     from builder.workers.job import Written
     from builder.workers.pool import Pool
@@ -80,6 +81,7 @@ class Steps:
         pool: Pool,
         options: BuildOptions,
         contexts: ContextSources,
+        remotes: Remotes,
         compression: Compression,
         observe: Callable[[Event], None],
     ) -> None:
@@ -87,6 +89,7 @@ class Steps:
         self._pool = pool
         self._options = options
         self._contexts = contexts
+        self._remotes = remotes
         self._compression = compression
         self._observe = observe
         self._noted_network = False
@@ -95,6 +98,15 @@ class Steps:
         """The digest of what a COPY would copy, found without writing anything."""
         assert isinstance(node.step, CopyStep)
         return (await self._copy_job(node.step, parent, source, self._store.ingest.new_path())).content()
+
+    async def identify(self, step: CopyStep) -> None:
+        """Find out what the sources of a step that are elsewhere are at the moment. Raises BuildError."""
+        for _, source in step.remote:
+            await self._remotes.identify(source)
+
+    def identities(self, step: CopyStep) -> list[str]:
+        """What `identify` has found."""
+        return [self._remotes.identity(source) for _, source in step.remote]
 
     def stop(self) -> None:
         """End whatever is running for this build."""
@@ -197,11 +209,12 @@ class Steps:
             owner = (await self._accounts(view_of(below), below)).owner(step.chown)
         request = CopyRequest(
             step.sources, step.dest, owner, step.mode, step.exclude, step.parents, step.inline, int(time.time()),
-            step.unpack,
+            step.unpack, step.unpack_remote,
         )  # fmt: skip
-        context = self._contexts.source(step.context) if step.sources and not step.from_stage else None
+        context = self._contexts.source(step.context) if step.has_context else None
+        fetched = tuple([await self._remotes.fetched(source, position) for position, source in step.remote])
         layers = await self._places(source) if step.from_stage else ()
-        return CopyFiles(request, context, layers, below, spool, self._output())
+        return CopyFiles(request, context, layers, below, spool, self._output(), fetched)
 
     async def _workdir(self, step: WorkdirStep, parent: int | None) -> Made:
         layers = await self._places(parent)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 _INSTRUCTIONS: frozenset[str] = frozenset()
 _FLAGS = frozenset(
     (
-        ("ADD", "checksum"),
         ("ADD", "keep-git-dir"),
         ("RUN", "device"),
     )

@@ -70,6 +70,7 @@ from parser.mounts import (
 )
 from parser.patterns import has_wildcard, match_pattern
 from parser.ports import parse_ports
+from parser.redact import redact
 from parser.signals import valid_signal
 from parser.source import Source, Span
 from parser.suggest import suggest
@@ -216,6 +217,7 @@ __all__ = [
     "parse_trigger",
     "read_checks",
     "read_mount",
+    "redact",
     "suggest",
     "valid_signal",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from parser.redact import redact
+
 _WIDTH = 160  # characters of a line that an excerpt shows
 
 
@@ -25,16 +27,17 @@ class Source:
     text: str
 
     def excerpt(self, span: Span) -> str:
-        """The line of a span with a caret below its first column, both behind the line's number."""
+        """The line of a span with a caret below its first column, both behind the line's number. Passwords are not shown."""
         lines = self.text.split("\n")
         line = lines[span.line - 1].rstrip("\r") if span.line <= len(lines) else ""
-        start = max(0, span.column - 1 - _WIDTH // 2) if len(line) > _WIDTH else 0
+        column = len(redact(line[: span.column - 1]))
+        line = redact(line)
+        start = max(0, column - _WIDTH // 2) if len(line) > _WIDTH else 0
         shown = line[start : start + _WIDTH]
         gutter = f"{span.line:>5} | "
         # Tabs stay tabs in both lines, so that the caret stands where the terminal puts the character.
         before = "".join(
-            character if character == "\t" else " " * len(_visible(character))
-            for character in line[start : span.column - 1]
+            character if character == "\t" else " " * len(_visible(character)) for character in line[start:column]
         )
         return f"{gutter}{visible(shown)}\n{' ' * (len(gutter) - 2)}| {before}^"
 

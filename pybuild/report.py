@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from builder.errors import BuildError
-from parser import ParseError, Source, Span
+from parser import ParseError, Source, Span, redact
 from store.errors import StoreError
 
 KNOWN = (ParseError, BuildError, StoreError, OSError)
@@ -19,7 +19,7 @@ def show(error: Exception) -> None:
     if span is not None and source is not None:
         message = f"{visible(source.filename)}:{span.line}:{span.column}: {message}\n{source.excerpt(span)}"
     hint = getattr(error, "hint", None)
-    print(message + (f"\nhint: {visible(hint)}" if hint else ""), file=sys.stderr)
+    print(redact(message + (f"\nhint: {visible(hint)}" if hint else "")), file=sys.stderr)
 
 
 def visible(text: str) -> str:

@@ -16,7 +16,7 @@ from store.errors import NoSpace, StoreBusy, StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VERSION = 3
+VERSION = 4
 _WAIT_SECONDS = 60.0
 
 _SCHEMA = """
@@ -71,6 +71,11 @@ CREATE TABLE condemned (
     kind TEXT NOT NULL, key TEXT NOT NULL, generation INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
 CREATE TABLE waits (
     generation INTEGER NOT NULL, lease TEXT NOT NULL, PRIMARY KEY (generation, lease)) WITHOUT ROWID;
+""",
+    4: """
+CREATE TABLE downloads (
+    url TEXT PRIMARY KEY, digest TEXT NOT NULL REFERENCES blobs ON DELETE CASCADE, etag TEXT NOT NULL,
+    last_modified TEXT NOT NULL) WITHOUT ROWID;
 """,
 }
 

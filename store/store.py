@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from store.blobs import Blobs
 from store.cachemounts import CacheMounts
 from store.changeset import Changesets, Snapshots
+from store.downloads import Downloads
 from store.errors import StoreBusy, StoreError
 from store.files import no_space, remove_tree, syncfs, try_lock
 from store.images import Images
@@ -71,6 +72,7 @@ class Store:
             self.changesets = Changesets(self.root, self.metadata, self.blobs)
             self.snapshots = Snapshots(self.metadata, self.changesets)
             self.records = Records(self.metadata)
+            self.downloads = Downloads(self.metadata, self.blobs)
             self.images = Images(self.metadata, self.blobs)
             self.cachemounts = CacheMounts(self.root, self.metadata)
             self.unswept = sweep(f"{self.root}/ingest")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from builder.contents import LayerPlace, StoredContents, view_of
 from builder.contextsource import ContextSource
 from builder.copyfiles import CopyRequest, Planned, plan_copy
 from builder.copylayer import changed, content_fields, with_digests
-from builder.filetree import ViewTree
+from builder.filetree import FetchedFile, FetchedSource, ViewTree
 from builder.spool import Spool
 from builder.workers.job import Output, Written, write_output
 from store.toc import Kind, Toc
@@ -35,6 +36,7 @@ class CopyFiles:
     below: tuple[LayerPlace, ...]
     spool: str
     output: Output
+    fetched: tuple[FetchedSource, ...] = ()
 
     @property
     def in_namespace(self) -> bool:
@@ -45,12 +47,12 @@ class CopyFiles:
         """The digest of what would be copied, without writing anything. Files of a context are read for it."""
         below = view_of(self.below)
         with _Source(self) as source:
-            return _content_digest(with_digests(plan_copy(self.request, source.tree, below)))
+            return _content_digest(with_digests(plan_copy(self.request, source.tree, below, None, source.fetched)))
 
     def run(self) -> Written:
         below = view_of(self.below)
         with _Source(self) as source, Spool(f"{self.spool}.archives") as spool:
-            planned = plan_copy(self.request, source.tree, below, spool)
+            planned = plan_copy(self.request, source.tree, below, spool, source.fetched)
             kept = changed(planned, below)
             source.announce(kept)
             written = write_output([item.entry for item in kept], _Sources(kept), self.output)
@@ -84,6 +86,7 @@ class _Source:
             self._view = view_of(job.layers)
             self._contents = StoredContents(job.layers, job.spool)
             self.tree = ViewTree(self._view, self._contents)
+        self.fetched = {item.position: (FetchedFile(item), os.fsencode(item.name)) for item in job.fetched}
 
     def sockets(self, planned: list[Planned]) -> int:
         """How many of the files that are copied are sockets in the context."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from builder.workers.context_jobs import ListContext
 from builder.workers.copy_jobs import CopyFiles
+from builder.workers.fetch_jobs import FetchUrl
 from builder.workers.layer_jobs import MakeTree, ReadLayer, Recompress, WriteTar
 from builder.workers.probe import Probe
 from builder.workers.registry_jobs import FetchBlob, FetchManifest
@@ -15,6 +16,6 @@ if TYPE_CHECKING:
     from builder.workers.job import Job
 
 JOBS: tuple[type[Job[object]], ...] = (
-    CommitStep, CopyFiles, FetchBlob, FetchManifest, ListContext, MakeTree, MeasureTree, PrepareStep, Probe, ReadFile,
-    ReadLayer, Recompress, RemoveTree, WriteTar,
+    CommitStep, CopyFiles, FetchBlob, FetchManifest, FetchUrl, ListContext, MakeTree, MeasureTree, PrepareStep, Probe,
+    ReadFile, ReadLayer, Recompress, RemoveTree, WriteTar,
 )  # fmt: skip

@@ -66,6 +66,10 @@ class Pool:
         async with self._cores:
             return await self._run(job)
 
+    async def distant_job(self, job: Job[R]) -> R:
+        """As `job`, for one that waits for the network and not for a core."""
+        return await self._run(job)
+
     def run(self, job: Job[R]) -> R:
         """As `job`, for callers that cannot wait with the others: those stand still until the job is done."""
         return complete(self._run(job))

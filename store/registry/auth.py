@@ -21,19 +21,19 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from store.errors import InvalidImage, RegistryError, Unauthorized
+from store.http.transport import Interrupted, Request
+from store.http.urls import Origin, Url, address_of, is_private, printable
 from store.jsonio import Fields, load_object
 from store.registry.challenges import parse_challenges
 from store.registry.credentials import IdentityToken, Login, RegistryToken
-from store.registry.transport import Interrupted, Request
-from store.registry.urls import Origin, Url, address_of, is_private, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from store.registry.config import Limits
+    from store.http.site import Limits
+    from store.http.transport import Transport
     from store.registry.credentials import Credential, Credentials
     from store.registry.endpoints import Endpoint
-    from store.registry.transport import Transport
 
 CLIENT_ID = "pybuild"
 _DEFAULT_SECONDS = 60  # a token without expires_in

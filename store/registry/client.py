@@ -20,23 +20,23 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from store.digest import Digest
 from store.errors import DigestMismatch, InvalidImage, NotFound, RegistryError, StoreError
+from store.http.transport import published
+from store.http.urls import is_private, printable
 from store.jsonio import load_object
 from store.registry.download import Download
 from store.registry.endpoints import endpoints
 from store.registry.session import Session
-from store.registry.transport import published
-from store.registry.urls import is_private, printable
 from store.spec import Descriptor, Index, Manifest, MediaType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from store.http.urls import Address
     from store.reference import Reference
     from store.registry.config import Config
     from store.registry.credentials import Credentials
     from store.registry.endpoints import Endpoint
-    from store.registry.urls import Address
     from store.spec import Platform
 
 _INDEXES = (MediaType.OCI_INDEX, MediaType.DOCKER_INDEX)

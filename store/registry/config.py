@@ -27,33 +27,15 @@ from typing import TYPE_CHECKING, Any
 
 from store.errors import StoreError
 from store.files import read_regular
+from store.http.site import Limits
+from store.http.urls import parse_host
 from store.reference import Reference
-from store.registry.urls import parse_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _LIMIT = 1 << 20
 _SYSTEM = "/etc/pybuild/config.toml"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a registry may cost. Seconds and bytes."""
-
-    connect_seconds: float = 10
-    header_seconds: float = 30  # from the request to the end of the answer's headers
-    rate_seconds: float = 60  # the time over which the lowest rate is measured
-    lowest_rate: int = 1024  # bytes a second
-    blob_seconds: float = 600  # for one blob, and on top of it a second for each `blob_rate` bytes
-    blob_rate: int = 16 << 10
-    retries: int = 5  # requests for one thing, the first one counted
-    wait_seconds: float = 60  # the longest wait that a registry may ask for
-    redirects: int = 10
-    manifest_bytes: int = 4 << 20
-    config_bytes: int = 8 << 20
-    token_bytes: int = 64 << 10
-    error_bytes: int = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +54,7 @@ class Config:
     """All of it."""
 
     registries: Mapping[str, RegistrySettings] = field(default_factory=dict)  # by host[:port] as in names
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
     @staticmethod
     def load(environ: Mapping[str, str]) -> Config:

@@ -11,13 +11,13 @@ import hashlib
 from typing import TYPE_CHECKING, BinaryIO
 
 from store.errors import DigestMismatch, TooSlow
-from store.registry.transport import Interrupted
+from store.http.transport import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from store.http.transport import Answer
     from store.registry.session import Session
-    from store.registry.transport import Answer
     from store.spec import Descriptor
 
 

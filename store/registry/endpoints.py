@@ -10,8 +10,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from store.http.site import Site
+from store.http.urls import DEFAULT_PORTS, Origin, is_loopback
 from store.registry.config import split_host
-from store.registry.urls import DEFAULT_PORTS, Origin, is_loopback
 
 if TYPE_CHECKING:
     from store.reference import Reference
@@ -38,8 +39,9 @@ class Endpoint:
         return f"{self.registry}/{self.repository}"
 
     @property
-    def host(self) -> str:
-        return self.origins[0].host
+    def site(self) -> Site:
+        """The same for requests."""
+        return Site(self.registry, self.origins, self.verify, self.settings.ca_files)
 
     @property
     def token_hosts(self) -> tuple[str, ...]:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import datetime
-import email.utils
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from store.errors import InvalidImage, NotFound, RegistryError, TooSlow, Unauthorized, Unreachable
+from store.errors import InvalidImage, NotFound, RegistryError, TooSlow, Unauthorized
+from store.http.patience import BUSY, Patience, retry_after
+from store.http.transport import Interrupted, NoTls, Refused, Request, Transport
+from store.http.urls import Url, is_private, printable
 from store.jsonio import Fields, load_object
 from store.registry.auth import Authorizer
-from store.registry.transport import Interrupted, NoTls, Refused, Request, Transport
-from store.registry.urls import Url, is_private, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from store.registry.config import Limits
+    from store.http.site import Limits
+    from store.http.transport import Answer
+    from store.http.urls import Address, Origin
     from store.registry.credentials import Credentials
     from store.registry.endpoints import Endpoint
-    from store.registry.transport import Answer
-    from store.registry.urls import Address, Origin
 
-_BUSY = frozenset((408, 429, 500, 502, 503, 504))
-_FIRST_WAIT = 1.0  # seconds; doubled each time
-_SLOW_TRIES = 2  # each of them takes a whole deadline
 _ERRORS_SHOWN = 3
 
 T = TypeVar("T")
@@ -48,7 +44,7 @@ class Session:
         self.limits = limits
         self.clock = clock
         self._sleep = sleep
-        self._transport = Transport(endpoint, limits, environ, clock=clock, private=private)
+        self._transport = Transport(endpoint.site, limits, environ, clock=clock, private=private)
         self._authorizer = Authorizer(endpoint, self._transport, credentials, limits, clock=clock)
         self._origin: Origin | None = None
 
@@ -120,8 +116,8 @@ class Session:
             return Unauthorized(f"{name}: access to {what} is forbidden{said}")
         if status == 404:
             return NotFound(f"{name}: there is no {what}{said}")
-        if status in _BUSY:
-            return Interrupted(f"{name}: status {status} for {what}{said}", wait=_retry_after(answer))
+        if status in BUSY:
+            return Interrupted(f"{name}: status {status} for {what}{said}", wait=retry_after(answer))
         return RegistryError(f"{name}: status {status} for {what}{said}")
 
     def _said(self, answer: Answer) -> str:
@@ -133,46 +129,3 @@ class Session:
         except (RegistryError, InvalidImage):
             return ""
         return printable("; ".join(message for message in messages[:_ERRORS_SHOWN] if message))
-
-
-class Patience:
-    """How often and how long it is still worth to wait."""
-
-    def __init__(self, limits: Limits, sleep: Callable[[float], None]) -> None:
-        self._limits = limits
-        self._sleep = sleep
-        self._tries = 1
-
-    def wait(self, error: Interrupted | TooSlow, name: str) -> None:
-        """Wait until the next try; raise the error, with the limit, where there is none."""
-        asked = error.wait if isinstance(error, Interrupted) else None
-        if asked is not None and asked > self._limits.wait_seconds:
-            raise Unreachable(
-                f"{error}: it asks to come again in {asked:g} s, more than the limit of {self._limits.wait_seconds} s",
-                hint="try later, or log in: many registries allow more to those they know",
-            ) from None
-        if isinstance(error, TooSlow) and self._tries >= min(_SLOW_TRIES, self._limits.retries):
-            raise error
-        if self._tries >= self._limits.retries:
-            raise Unreachable(
-                f"{error}, {self._tries} times in a row", hint=error.hint or f"{name} may be down"
-            ) from None
-        self._sleep(
-            asked if asked is not None else min(_FIRST_WAIT * 2 ** (self._tries - 1), self._limits.wait_seconds)
-        )
-        self._tries += 1
-
-
-def _retry_after(answer: Answer) -> float | None:
-    """Seconds to wait, by Retry-After: a number, or a date (RFC 9110, 10.2.3)."""
-    text = answer.header("Retry-After").strip()
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        return float(text)
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    now = datetime.datetime.now(datetime.timezone.utc)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.timezone.utc)
-    return max(0.0, (moment - now).total_seconds())

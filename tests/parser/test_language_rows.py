@@ -25,7 +25,6 @@ ELSEWHERE: dict[int, str] = {
     34: "a RUN that changes nothing: conformance/cases/run-empty-change",
     44: "hard links, sockets, devices: builder/test_context.py",
     45: "COPY --chown: conformance/cases/copy-chown-chmod builder/test_users.py",
-    48: "ADD of URLs: - not supported yet",
     50: "WORKDIR: conformance/cases/meta-workdir-root builder/test_workdir.py",
     51: "ENTRYPOINT and CMD: conformance/cases/meta-cmd-then-entrypoint builder/test_plan.py",
     56: "ignored files that the build reads: conformance/cases/ignore-buildfile-itself",
@@ -36,7 +35,6 @@ ELSEWHERE: dict[int, str] = {
     62: "history in the classic form: - not read yet",
     63: "history that does not fit the layers: - not filled up yet",
     64: "the config of an image from nothing: conformance/cases/meta-scratch-only",
-    68: "what is validated each build: - not supported yet",
 }
 
 

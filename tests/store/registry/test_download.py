@@ -12,8 +12,8 @@ import pytest
 
 from store.digest import Digest
 from store.errors import DigestMismatch, NotFound, RegistryError, TooSlow, Unreachable
+from store.http.connections import Watch
 from store.registry.config import Limits
-from store.registry.connections import Watch
 from store.spec import Descriptor, MediaType
 from tests.support.fake_registry import FakeRegistry, Image, Setup, plain, reply
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.errors import RegistryError
+from store.http.proxies import proxy_for
+from store.http.urls import Origin, Url, is_private
 from store.registry.challenges import Challenge, parse_challenges
-from store.registry.proxies import proxy_for
-from store.registry.urls import Origin, Url, is_private
 
 # -- WWW-Authenticate
 

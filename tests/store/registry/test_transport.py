@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from store.errors import RegistryError, TooSlow, Unreachable
+from store.http.urls import is_private
 from store.reference import Reference
 from store.registry.config import Limits, RegistrySettings
-from store.registry.urls import is_private
 from tests.support.fake_registry import LINUX, FakeRegistry, Image, Setup, fake_registry, plain, redirect, reply
 from tests.support.registry import make_certificate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from store.registry.urls import Address
+    from store.http.urls import Address
     from tests.support.fake_registry import Handler, Route
 
 IMAGE = Image()
@@ -118,11 +118,11 @@ def test_a_redirect_to_itself_ends(fake: FakeRegistry) -> None:
         ("http://127.0.0.1/\xe9", "characters that have no place"),
         ("http://127.0.0.1/a b", "characters that have no place"),
         ("/" + "x" * 20_000, "exceeds the limit of 16384"),
-        ("http://169.254.169.254/latest/meta-data", "an address that no registry has"),
-        ("http://[::ffff:169.254.169.254]/", "an address that no registry has"),
-        ("http://0.0.0.0/", "an address that no registry has"),
-        ("http://[::]/", "an address that no registry has"),
-        ("http://224.0.0.1/", "an address that no registry has"),
+        ("http://169.254.169.254/latest/meta-data", "an address that no server of others has"),
+        ("http://[::ffff:169.254.169.254]/", "an address that no server of others has"),
+        ("http://0.0.0.0/", "an address that no server of others has"),
+        ("http://[::]/", "an address that no server of others has"),
+        ("http://224.0.0.1/", "an address that no server of others has"),
     ],
 )
 def test_a_redirect_to_what_no_registry_has_is_not_followed(fake: FakeRegistry, location: str, text: str) -> None:

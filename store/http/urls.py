@@ -1,6 +1,6 @@
-"""URLs that a registry may send us to, and the addresses that may stand behind them.
+"""URLs that are asked for, and that servers may send us to, and the addresses that may stand behind them.
 
-Only what a registry needs is a URL here: http or https, a host, no user name, no control characters. Everything that
+Only what we need is a URL here: http or https, a host, no user name, no control characters. Everything that
 is read from a header of a stranger goes through `Url.parse`.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urljoin, urlsplit
 
 from store.errors import RegistryError
 
@@ -19,6 +19,9 @@ _PLAIN = re.compile(r"[\x21-\x7e]+")
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\.?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
+
+# What tells a cloud's machine who it is, and its credentials, besides the link-local 169.254.169.254.
+_METADATA = frozenset((ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")))
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -84,6 +87,31 @@ class Url:
         return f"{self.origin}{self.target.partition('?')[0]}"
 
 
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A URL without what says who we are, and that apart: `login` is `user:password`, sent to the URL's own origin only."""
+
+    url: Url
+    login: str | None = field(default=None, repr=False)
+
+    @staticmethod
+    def parse(text: str) -> Location:
+        """Read a URL; what stands behind `#` is not part of it. Raises RegistryError, which does not show a password."""
+        text = text.partition("#")[0]
+        try:
+            parts = urlsplit(text)
+        except ValueError:
+            return Location(Url.parse(text))
+        user, at, place = parts.netloc.rpartition("@")
+        if not at:
+            return Location(Url.parse(text))
+        name, _, password = user.partition(":")
+        url = Url.parse(parts._replace(netloc=place, fragment="").geturl())
+        if url.origin.scheme != "https" and not is_loopback(url.origin.host):
+            raise RegistryError(f"{url}: a password would go over the wire for everybody to read", hint="use https")
+        return Location(url, f"{unquote(name)}:{unquote(password)}")
+
+
 def parse_host(text: str) -> str:
     """A DNS name in lower case or an IP address in canonical form. Raises RegistryError.
 
@@ -121,6 +149,12 @@ def is_private(address: Address) -> bool:
     """Whether an address is none of the public Internet: loopback, link-local, private, shared, reserved ones."""
     plain = plain_address(address)
     return not plain.is_global or plain.is_multicast
+
+
+def is_nobodys(address: Address) -> bool:
+    """Whether an address can belong to no server of others: link-local ones, those of clouds for their own machines."""
+    plain = plain_address(address)
+    return plain.is_link_local or plain.is_unspecified or plain.is_multicast or plain in _METADATA
 
 
 def plain_address(address: Address) -> Address:

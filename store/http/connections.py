@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from urllib3.connectionpool import HTTPConnectionPool
 
-    from store.registry.config import Limits
-    from store.registry.proxies import Proxy
-    from store.registry.urls import Address
+    from store.http.proxies import Proxy
+    from store.http.site import Limits
+    from store.http.urls import Address
 
 _BUFFER = 64 << 10
 _SLACK = 1 << 20  # headers, at most 100 of 64 KiB by http.client, mostly far less

@@ -1,7 +1,7 @@
-"""Requests to one registry, and to the servers that it refers us to.
+"""Requests to one site, and to the servers that it refers us to.
 
 Redirects are followed by hand, because of the rules that hold for them: at most ten, never from https to http, never to
-a link-local address, never from a public registry to a private address (checked on the connection, too: a name may lead
+a link-local address, never from a public site to a private address (checked on the connection, too: a name may lead
 anywhere), and what says who we are goes to the origin that it was meant for and to no other.
 """
 
@@ -19,18 +19,17 @@ import urllib3
 from urllib3 import exceptions
 
 from store.errors import RegistryError, StoreError, Unreachable
-from store.registry.connections import Hooks, Watch, direct, proxied
-from store.registry.proxies import proxy_for
-from store.registry.trust import foreign_context, tls_context
-from store.registry.urls import Url, address_of, is_private, plain_address, printable
+from store.http.connections import Hooks, Watch, direct, proxied
+from store.http.proxies import proxy_for
+from store.http.trust import foreign_context, tls_context
+from store.http.urls import Url, address_of, is_nobodys, is_private, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
-    from store.registry.config import Limits
-    from store.registry.endpoints import Endpoint
-    from store.registry.urls import Address, Origin
+    from store.http.site import Limits, Site
+    from store.http.urls import Address, Origin
 
 USER_AGENT = "pybuild"
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -148,26 +147,26 @@ class Answer:
 
 
 class Transport:
-    """The connections that one endpoint needs."""
+    """The connections that one site needs."""
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        site: Site,
         limits: Limits,
         environ: Mapping[str, str],
         *,
         clock: Callable[[], float] = time.monotonic,
         private: Callable[[Address], bool] = is_private,
     ) -> None:
-        self._endpoint = endpoint
+        self._site = site
         self._limits = limits
         self._environ = environ
         self._clock = clock
         self._is_private = private
-        self._watch = Watch(limits, endpoint.registry, clock)
-        address = address_of(endpoint.host)
+        self._watch = Watch(limits, site.name, clock)
+        address = address_of(site.host)
         # Unknown for a name until it has been reached.
-        self._registry_is_private: bool | None = None if address is None else private(address)
+        self._site_is_private: bool | None = None if address is None else private(address)
         self._pools: dict[Origin, urllib3.PoolManager] = {}
 
     def request(self, request: Request) -> Answer:
@@ -192,9 +191,9 @@ class Transport:
         raise RegistryError(f"{request.url} redirects more often than the limit of {self._limits.redirects}")
 
     def check_target(self, origin: Origin) -> None:
-        """Raise RegistryError for an address that the registry must not send us to."""
+        """Raise RegistryError for an address that nobody must send us to, not a recipe either."""
         address = address_of(origin.host)
-        if address is not None and not self._is_own(origin):
+        if address is not None:
             self._check_address(address, origin)
 
     def close(self) -> None:
@@ -203,15 +202,16 @@ class Transport:
             pool.clear()
 
     def _is_own(self, origin: Origin) -> bool:
-        return origin in self._endpoint.origins
+        return origin in self._site.origins
 
     def _check_address(self, address: Address, origin: Origin) -> None:
-        registry = self._endpoint.registry
-        plain = plain_address(address)
-        if plain.is_link_local or plain.is_unspecified or plain.is_multicast:
-            raise RegistryError(f"{registry} refers to {origin.authority}, an address that no registry has")
-        if self._is_private(address) and not self._registry_is_private:
-            raise RegistryError(f"{registry} refers to {origin.authority}, a private address, which is not followed")
+        who = f"{origin.authority} is" if self._is_own(origin) else f"{self._site.name} refers to {origin.authority},"
+        if is_nobodys(address):
+            raise RegistryError(f"{who} an address that no server of others has")
+        if not self._is_own(origin) and self._is_private(address) and not self._site_is_private:
+            raise RegistryError(
+                f"{self._site.name} refers to {origin.authority}, a private address, which is not followed"
+            )
 
     def _exchange(self, request: Request, url: Url, authorization: str | None) -> Answer:
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers}
@@ -242,7 +242,7 @@ class Transport:
     def _pool(self, origin: Origin) -> urllib3.PoolManager:
         if origin not in self._pools:
             own = self._is_own(origin)
-            context = tls_context(self._endpoint, self._environ) if own else foreign_context(self._environ)
+            context = tls_context(self._site, self._environ) if own else foreign_context(self._environ)
             proxy = proxy_for(origin, self._environ)
             if proxy is None:
                 hooks = Hooks(lambda: self._watch, lambda address: self._reached(address, origin))
@@ -252,10 +252,9 @@ class Transport:
         return self._pools[origin]
 
     def _reached(self, address: Address, origin: Origin) -> None:
-        if not self._is_own(origin):
-            self._check_address(address, origin)
-        elif self._registry_is_private is None:
-            self._registry_is_private = self._is_private(address)
+        self._check_address(address, origin)
+        if self._is_own(origin) and self._site_is_private is None:
+            self._site_is_private = self._is_private(address)
 
 
 def _translate(error: exceptions.HTTPError, origin: Origin) -> NoReturn:
@@ -275,7 +274,7 @@ def _translate(error: exceptions.HTTPError, origin: Origin) -> NoReturn:
             ) from None
         raise Unreachable(f"{origin.authority}: no TLS connection: {_reason(error)}") from None
     if isinstance(error, exceptions.NameResolutionError):
-        raise Unreachable(f"{origin.host}: the name cannot be resolved", hint="is the registry's name right?") from None
+        raise Unreachable(f"{origin.host}: the name cannot be resolved", hint="is the name right?") from None
     if isinstance(error, exceptions.NewConnectionError):
         raise Refused(f"{origin.authority}: no connection: {_reason(error)}") from None
     if isinstance(error, exceptions.ConnectTimeoutError):

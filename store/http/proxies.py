@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from store.errors import RegistryError
-from store.registry.urls import DEFAULT_PORTS, Origin, address_of, is_loopback, parse_host
+from store.http.urls import DEFAULT_PORTS, Origin, address_of, is_loopback, parse_host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Whom a TLS connection to a registry trusts: the system's authorities, the user's, and those kept for docker.
+"""Whom a TLS connection trusts: the system's authorities, the user's, and those kept for docker.
 
 Source of the directories: containers-certs.d(5) and dockerd's "Verify repository client with certificates":
 `<directory>/<host:port>/` with *.crt (authorities) and pairs of *.cert and *.key (who we are).
@@ -15,31 +15,31 @@ from store.errors import RegistryError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from store.registry.endpoints import Endpoint
+    from store.http.site import Site
 
 _SYSTEM_DIRECTORIES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 
 
 def tls_context(
-    endpoint: Endpoint, environ: Mapping[str, str], directories: Sequence[str] = _SYSTEM_DIRECTORIES
+    site: Site, environ: Mapping[str, str], directories: Sequence[str] = _SYSTEM_DIRECTORIES
 ) -> ssl.SSLContext:
-    """The context for connections to a registry. Raises RegistryError for a certificate that cannot be read."""
+    """The context for connections to a site. Raises RegistryError for a certificate that cannot be read."""
     context = foreign_context(environ)
-    if not endpoint.verify:
+    if not site.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    for path in endpoint.settings.ca_files:
+    for path in site.ca_files:
         _load(context, path)
     home = environ.get("XDG_CONFIG_HOME") or (f"{environ['HOME']}/.config" if environ.get("HOME") else "")
     for directory in (*([f"{home}/containers/certs.d"] if home else []), *directories):
-        # The first directory that knows the registry is the only one that counts, as with the other tools.
-        if _load_directory(context, f"{directory}/{endpoint.registry}"):
+        # The first directory that knows the site is the only one that counts, as with the other tools.
+        if _load_directory(context, f"{directory}/{site.name}"):
             break
     return context
 
 
 def foreign_context(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """The context for every other server that a registry refers us to: the system's authorities and nothing else."""
+    """The context for every other server that we are sent to: the system's authorities and nothing else."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Read from `environ`, for a process whose own environment has been emptied.

@@ -1,0 +1,64 @@
+"""Sources of an ADD that are elsewhere, as the recipe names them."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+from builder.errors import PlanError
+from parser import redact
+from store.digest import Digest
+from store.errors import InvalidImage, RegistryError
+from store.http.urls import Location
+
+_REMOTE = re.compile(r"(?:https?|git|ssh)://|[a-zA-Z0-9_]+@[\w.-]+:")
+_UNNAMED = "__unnamed__"
+_MAX_NAME = 255  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UrlSource:
+    """A file that is downloaded. `name` is what it is called in a directory; `checksum` is what its content has to be."""
+
+    url: str = field(repr=False)  # a password may be in it
+    name: str
+    checksum: Digest | None = None
+
+    @property
+    def shown(self) -> str:
+        """What messages and the history call it."""
+        return redact(self.url)
+
+
+RemoteSource = UrlSource
+
+
+def is_remote(source: str) -> bool:
+    """Whether a source is a URL or names a git repository; everything else is a path of the context."""
+    return _REMOTE.match(source) is not None
+
+
+def read_remote(text: str, checksum: str | None) -> RemoteSource:
+    """Read a source that `is_remote`, and what --checksum says. Raises PlanError, without a place."""
+    if not text.startswith(("http://", "https://")):
+        raise PlanError("a repository as a source is not supported yet")
+    return _read_url(text, checksum)
+
+
+def _read_url(text: str, checksum: str | None) -> UrlSource:
+    """Raises PlanError, without a place."""
+    try:
+        Location.parse(text)
+        digest = Digest.parse(checksum) if checksum is not None else None
+    except RegistryError as error:
+        raise PlanError(str(error), hint=error.hint) from None
+    except InvalidImage as error:
+        raise PlanError(f"--checksum: {error}", hint=error.hint) from None
+    name = posixpath.basename(unquote(urlsplit(text).path, errors="surrogateescape").rstrip("/"))
+    if name in ("", "."):
+        name = _UNNAMED
+    if name == ".." or "\0" in name or len(name.encode("utf-8", "surrogateescape")) > _MAX_NAME:
+        raise PlanError(f"{redact(text)} ends in no name that a file can have")
+    return UrlSource(text, name, digest)

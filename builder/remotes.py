@@ -1,0 +1,87 @@
+"""The sources from elsewhere of one build: what they are at the moment, and their content once a step needs it.
+
+Each is asked once a build, also where all is cached: what a URL has may be another thing today. One whose checksum is given,
+though, is known by it, and nobody is asked until the content is needed.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import os
+from typing import TYPE_CHECKING
+
+from builder.errors import BuildError
+from builder.filetree import FetchedSource
+from builder.workers.fetch_jobs import FetchUrl
+from store.digest import Digest
+from store.downloads import Downloaded
+from store.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.remote import UrlSource
+    from builder.workers.pool import Pool
+    from store.store import Store
+
+
+class Remotes:
+    """The remote sources of a build."""
+
+    def __init__(self, store: Store, pool: Pool, environ: Mapping[str, str]) -> None:
+        self._store = store
+        self._pool = pool
+        self._environ = tuple(sorted(environ.items()))
+        self._downloads: dict[str, Downloaded] = {}  # by URL, what is known to be right now
+
+    async def identify(self, source: UrlSource) -> None:
+        """Find out what the source is at the moment. Raises BuildError, OSError."""
+        if source.checksum is None:
+            await self._download(source)
+
+    def identity(self, source: UrlSource) -> str:
+        """What the source is, for the key of a step, once that was found out."""
+        return f"url {source.checksum or self._downloads[source.url].digest}"
+
+    async def fetched(self, source: UrlSource, position: int) -> FetchedSource:
+        """The content, for the source at `position` of its step. Raises BuildError, OSError."""
+        found = await self._download(source)
+        return FetchedSource(position, self._store.blobs.path(found.digest), source.name, _seconds(found.last_modified))
+
+    async def _download(self, source: UrlSource) -> Downloaded:
+        async with self._pool.locks(("url", source.url)):
+            known = self._downloads.get(source.url)
+            if known is None or source.checksum not in (None, known.digest):
+                try:
+                    known = self._downloads[source.url] = await self._ask(source)
+                except StoreError as error:
+                    raise BuildError(str(error), hint=error.hint) from error
+            return known
+
+    async def _ask(self, source: UrlSource) -> Downloaded:
+        known = self._store.downloads.find(source.url)
+        if known is not None and known.digest == source.checksum:
+            return known
+        version = (known.etag, known.last_modified) if known is not None and source.checksum is None else ("", "")
+        checksum = str(source.checksum) if source.checksum is not None else None
+        job = FetchUrl(source.url, self._store.ingest.new_path(), self._environ, *version, checksum=checksum)
+        try:
+            answer = await self._pool.distant_job(job)
+            if not answer.digest:
+                assert known is not None
+                return known
+            found = Downloaded(Digest.parse(answer.digest), answer.etag, answer.last_modified)
+            self._store.blobs.adopt(job.path, found.digest, answer.size)
+        finally:
+            if os.path.exists(job.path):
+                os.unlink(job.path)
+        self._store.downloads.put(source.url, found)
+        return found
+
+
+def _seconds(last_modified: str) -> int:
+    """A Last-Modified as seconds since the epoch; 0 where there is none that can be read, as BuildKit has it."""
+    try:
+        return max(0, int(email.utils.parsedate_to_datetime(last_modified).timestamp()))
+    except (ValueError, TypeError, OverflowError, OSError):
+        return 0

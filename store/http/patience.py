@@ -1,0 +1,63 @@
+"""Coming again when a connection broke or a server is busy."""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+from typing import TYPE_CHECKING
+
+from store.errors import TooSlow, Unreachable
+from store.http.transport import Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from store.http.site import Limits
+    from store.http.transport import Answer
+
+BUSY = frozenset((408, 429, 500, 502, 503, 504))
+_FIRST_WAIT = 1.0  # seconds; doubled each time
+_SLOW_TRIES = 2  # each of them takes a whole deadline
+
+
+class Patience:
+    """How often and how long it is still worth to wait."""
+
+    def __init__(self, limits: Limits, sleep: Callable[[float], None]) -> None:
+        self._limits = limits
+        self._sleep = sleep
+        self._tries = 1
+
+    def wait(self, error: Interrupted | TooSlow, name: str) -> None:
+        """Wait until the next try; raise the error, with the limit, where there is none."""
+        asked = error.wait if isinstance(error, Interrupted) else None
+        if asked is not None and asked > self._limits.wait_seconds:
+            raise Unreachable(
+                f"{error}: it asks to come again in {asked:g} s, more than the limit of {self._limits.wait_seconds} s",
+                hint="try later, or log in: many registries allow more to those they know",
+            ) from None
+        if isinstance(error, TooSlow) and self._tries >= min(_SLOW_TRIES, self._limits.retries):
+            raise error
+        if self._tries >= self._limits.retries:
+            raise Unreachable(
+                f"{error}, {self._tries} times in a row", hint=error.hint or f"{name} may be down"
+            ) from None
+        self._sleep(
+            asked if asked is not None else min(_FIRST_WAIT * 2 ** (self._tries - 1), self._limits.wait_seconds)
+        )
+        self._tries += 1
+
+
+def retry_after(answer: Answer) -> float | None:
+    """Seconds to wait, by Retry-After: a number, or a date (RFC 9110, 10.2.3)."""
+    text = answer.header("Retry-After").strip()
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return float(text)
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    now = datetime.datetime.now(datetime.timezone.utc)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.timezone.utc)
+    return max(0.0, (moment - now).total_seconds())

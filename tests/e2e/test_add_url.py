@@ -1,0 +1,251 @@
+"""ADD of URLs: what arrives, when it is asked for again, and what servers must not get away with."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.archive import built_layers, read_archive
+from tests.support.cli import write_context
+from tests.support.fake_registry import FakeRegistry, fake_registry, redirect, reply
+from tests.support.tars import directory, entry, tar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.cli import Pybuild
+    from tests.support.fake_registry import Handler, Route
+    from tests.support.people import Person
+
+BASE = "pybuild.test/base"
+MODIFIED = "Wed, 21 Oct 2015 07:28:00 GMT"
+SECRET = "s3cret-0f-a-password"
+ARCHIVE = tar(directory(b"d/", mode=0o700, uid=3), entry(b"d/f", data=b"packed", mode=0o640, uid=3, gid=4))
+
+
+@pytest.fixture
+def web() -> Iterator[FakeRegistry]:
+    with fake_registry() as found:
+        yield found
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[FakeRegistry]:
+    with fake_registry() as found:
+        yield found
+
+
+def recipe(*lines: str) -> str:
+    return "\n".join((f"FROM {BASE}", *lines)) + "\n"
+
+
+def quick(tmp_path: Path, **limits: int) -> dict[str, str]:
+    """An environment in which nothing is tried twice."""
+    path = tmp_path / "config.toml"
+    path.write_text("[limits]\nretries = 1\n" + "".join(f"{k.replace('_', '-')} = {v}\n" for k, v in limits.items()))
+    return {"PYBUILD_CONFIG": str(path)}
+
+
+@pytest.mark.parametrize(
+    ("path", "dest", "flags", "expected"),
+    [
+        pytest.param("/a/file.txt", "/d/", "", ("d/file.txt", 0o600, 0, 0), id="E48-into a directory"),
+        pytest.param("/a/file.txt", "/d", "", ("d", 0o600, 0, 0), id="E48-as a file"),
+        pytest.param("/a/file.txt", "/etc", "", ("etc/file.txt", 0o600, 0, 0), id="E48-into one that is there"),
+        pytest.param("/a/file.txt?q=/x#y", "/d/", "", ("d/file.txt", 0o600, 0, 0), id="E48-the query is no name"),
+        pytest.param("/a%20b", "/d/", "", ("d/a b", 0o600, 0, 0), id="E48-a name is decoded"),
+        pytest.param("/a/", "/d/", "", ("d/a", 0o600, 0, 0), id="E48-a slash at the end"),
+        pytest.param("/", "/d/", "", ("d/__unnamed__", 0o600, 0, 0), id="E48-no name"),
+        pytest.param("/%0A%1B", "/d/", "", ("d/\n\x1b", 0o600, 0, 0), id="E48-a name of control characters"),
+        pytest.param("/f", "/d/", "--chmod=4755 --chown=5:6", ("d/f", 0o4755, 5, 6), id="E48-mode and owner"),
+        pytest.param("/f", "/d/", "--chown=daemon", ("d/f", 0o600, 1, 1), id="E48-an owner by name"),
+        pytest.param("/f", "/d/", "--link", ("d/f", 0o600, 0, 0), id="E48-a layer of its own"),
+    ],
+)
+def test_a_download_is_a_file_of_root(
+    path: str, dest: str, flags: str, expected: tuple[str, int, int, int], pybuild: Pybuild, tmp_path: Path, web: FakeRegistry
+) -> None:
+    web.on(path.partition("?")[0], reply(b"content", headers={"Last-Modified": MODIFIED}))
+    context = write_context(tmp_path / "c", recipe(f"ADD {flags} {web.url}{path} {dest}"))
+    (layer,) = built_layers(pybuild, context, tmp_path)
+    name, mode, uid, gid = expected
+    found = layer[name]
+    assert (found.mode, found.uid, found.gid, found.size, found.mtime) == (mode, uid, gid, 7, 1445412480)
+
+
+def test_sources_from_everywhere_come_in_the_order_of_the_recipe(
+    pybuild: Pybuild, tmp_path: Path, web: FakeRegistry
+) -> None:
+    web.on("/x/a", reply(b"from the web"))
+    context = write_context(tmp_path / "c", recipe(f"ADD a {web.url}/x/a b /d/", f"ADD {web.url}/x/a a /e/"), a="local", b="")
+    first, second = built_layers(pybuild, context, tmp_path)
+    assert (sorted(first), first["d/a"].size) == (["d", "d/a", "d/b"], len("from the web"))
+    assert (sorted(second), second["e/a"].size) == (["e", "e/a"], len("local"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("", ["x"]), ("--unpack=false", ["x"]), ("--unpack", ["x", "x/d", "x/d/f"]), ("--unpack --chown=7", ["x", "x/d", "x/d/f"])],
+)
+def test_a_downloaded_archive_is_unpacked_where_that_is_said(
+    flags: str, expected: list[str], pybuild: Pybuild, tmp_path: Path, web: FakeRegistry
+) -> None:
+    web.on("/a.tar", reply(ARCHIVE))
+    (layer,) = built_layers(pybuild, write_context(tmp_path / "c", recipe(f"ADD {flags} {web.url}/a.tar /x")), tmp_path)
+    assert sorted(layer) == expected
+    if "--unpack" in flags.split():
+        assert (layer["x/d/f"].mode, layer["x/d/f"].uid) == (0o640, 7 if "chown" in flags else 3)
+
+
+def unless(condition: str, value: str, body: bytes) -> Route:
+    """Answers 304 to a request with this header, and else with a body."""
+
+    def route(handler: Handler) -> None:
+        known = handler.headers.get(condition) == value
+        name = "ETag" if condition == "If-None-Match" else "Last-Modified"
+        reply(b"" if known else body, 304 if known else 200, {name: value})(handler)
+
+    return route
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        pytest.param("If-None-Match", '"v1"', id="E68-by ETag"),
+        pytest.param("If-None-Match", 'W/"1"', id="E68-by a weak ETag"),
+        pytest.param("If-Modified-Since", MODIFIED, id="E68-by time"),
+    ],
+)
+def test_what_has_not_changed_is_asked_for_and_not_fetched(
+    header: str, value: str, pybuild: Pybuild, tmp_path: Path, web: FakeRegistry
+) -> None:
+    web.on("/f", unless(header, value, b"one"))
+    context = write_context(tmp_path / "c", recipe(f"ADD {web.url}/f /f", "COPY other /"), other="")
+    first = pybuild("--progress=json", context)
+    again = pybuild("--progress=json", context)
+    assert (first.out, all(again.finished().values())) == (again.out, True)
+    assert [seen.headers.get(header.lower()) for seen in web.seen] == [None, value]
+    # Another step needs the content itself, which is still there.
+    write_context(tmp_path / "c", recipe(f"ADD {web.url}/f /other/"))
+    pybuild(context)
+    assert len(web.seen) == 3
+
+
+def test_what_has_changed_runs_and_what_only_came_again_does_not(
+    pybuild: Pybuild, tmp_path: Path, web: FakeRegistry
+) -> None:
+    web.on("/f", reply(b"one"), reply(b"one", headers={"Last-Modified": MODIFIED}), reply(b"two"))
+    context = write_context(tmp_path / "c", recipe(f"ADD {web.url}/f /f"))
+    step = f"ADD {web.url}/f /f"
+    assert [pybuild("--progress=json", context).finished()[step] for _ in range(3)] == [False, True, False]
+
+
+def test_a_checksum_is_known_before_anybody_is_asked(pybuild: Pybuild, tmp_path: Path, web: FakeRegistry) -> None:
+    web.on("/f", reply(b"one"), reply(b"two"))
+    digest = f"sha256:{hashlib.sha256(b'one').hexdigest()}"
+    context = write_context(
+        tmp_path / "c", recipe("ARG SUM", f"ADD --checksum=$SUM {web.url}/f /f", f"ADD --checksum={digest} {web.url}/f /g")
+    )
+    flags = ("--build-arg", f"SUM={digest}", "--progress=json", context)
+    pybuild(*flags)
+    assert all(pybuild(*flags).finished().values())
+    assert len(web.seen) == 1
+    write_context(tmp_path / "c", recipe(f"ADD --checksum=sha256:{'0' * 64} {web.url}/f /f"))
+    said = pybuild.refused(context)
+    assert f"Buildfile:2:1: error: {web.url}/f: expected sha256:{'0' * 64}, got sha256:" in said
+
+
+def endless(handler: Handler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    while handler.send(b"x" * 65536):
+        pass
+    handler.close_connection = True
+
+
+def stalled(handler: Handler) -> None:
+    reply(b"x", length=100)(handler)
+    handler.until_closed()
+
+
+@pytest.mark.parametrize(
+    ("route", "limits", "said"),
+    [
+        pytest.param(reply(b"x" * 10, length=20), {}, "the connection broke", id="shorter than it says"),
+        pytest.param(reply(b"x", length=1 << 40), {}, "more than the limit of 17179869184 bytes", id="says that it is large"),
+        pytest.param(endless, {"download_bytes": 100_000}, "more than the limit of 100000 bytes", id="no end"),
+        pytest.param(stalled, {"rate_seconds": 1}, "bytes a second", id="slow"),
+        pytest.param(reply(b"x", headers={"Content-Encoding": "gzip"}), {}, "an encoding that was not asked for", id="encoded"),
+        pytest.param(reply(status=404), {}, "there is nothing (status 404)", id="nothing"),
+        pytest.param(reply(status=401), {}, "access is forbidden (status 401)", id="forbidden"),
+        pytest.param(reply(status=304), {}, "status 304", id="a version that nobody asked about"),
+        pytest.param(reply(status=503), {}, "status 503, 1 times in a row", id="busy"),
+        pytest.param(redirect("file:///etc/passwd"), {}, "neither an https nor an http URL", id="a file of this machine"),
+        pytest.param(redirect("ftp://127.0.0.1/x"), {}, "neither an https nor an http URL", id="another protocol"),
+        pytest.param(redirect("/f"), {}, "redirects more often than the limit of 10", id="round and round"),
+        pytest.param(redirect("http://169.254.169.254/latest/"), {}, "an address that no server of others has", id="metadata"),
+    ],
+)  # fmt: skip
+def test_what_a_server_may_not_do(
+    route: Route, limits: dict[str, int], said: str, pybuild: Pybuild, tmp_path: Path, web: FakeRegistry
+) -> None:
+    web.on("/f", route)
+    context = write_context(tmp_path / "c", recipe(f"ADD {web.url}/f /f"))
+    told = pybuild.refused(context, **quick(tmp_path, **limits))
+    assert said in told and "Buildfile:2:1: error: " in told, told
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("ADD http://169.254.169.254/latest/meta-data /x", "an address that no server of others has"),
+        ("ADD http://[fd00:ec2::254]/ /x", "an address that no server of others has"),
+        ("ADD http://0x7f.1/ /x", "is no host name"),
+        ("ADD https://example.invalid/.. /x/", "2:5: error: ADD: https://example.invalid/.. ends in no name"),
+        ("ADD https://example.invalid/%00 /x/", "ends in no name"),
+        ('ADD ["https://example.invalid/a b", "/x"]', "characters that have no place in one"),
+        (f"ADD http://u:{SECRET}@example.invalid/ /x", "a password would go over the wire"),
+        ("ADD --checksum=abcd https://example.invalid/ /x", "error: ADD: --checksum: invalid digest 'abcd'"),
+        ("ADD --checksum=abcd file /x", "2:16: error: --checksum is for sources that are URLs or repositories"),
+        ("COPY https://example.invalid/ /x", "COPY: a source cannot be a URL"),
+    ],
+)
+def test_urls_that_are_refused(line: str, said: str, pybuild: Pybuild, tmp_path: Path) -> None:
+    context = write_context(tmp_path / "c", recipe(line), file="")
+    told = pybuild.refused(context, **quick(tmp_path))
+    assert said in told, told
+    assert SECRET not in told
+
+
+def test_a_password_goes_to_its_own_server_and_is_kept_nowhere(
+    pybuild: Pybuild, tmp_path: Path, web: FakeRegistry, elsewhere: FakeRegistry
+) -> None:
+    web.on("/f", redirect(f"{elsewhere.url}/f"))
+    web.on("/g", reply(status=500))
+    elsewhere.on("/f", reply(b"content"))
+    url = f"http://user:{SECRET}@{web.host}"
+    output = tmp_path / "out.tar"
+    context = write_context(tmp_path / "c", recipe(f"ADD {url}/f /f"))
+    done = pybuild("--progress=plain", "-t", "x", "-o", f"type=oci,dest={output}", context)
+    assert (web.seen[0].authorization or "").startswith("Basic ")
+    assert elsewhere.seen[0].authorization is None
+    image = read_archive(output)
+    assert image.history[-1]["created_by"] == f"ADD http://xxxxx:xxxxx@{web.host}/f /f # buildkit"
+    write_context(tmp_path / "c", recipe(f"ADD {url}/g /g"))
+    said = pybuild.refused(context, **quick(tmp_path))
+    assert f"    2 | ADD http://xxxxx:xxxxx@{web.host}/g /g\n      | ^" in said
+    kept = b"".join(path.read_bytes() for path in pybuild.root.rglob("*") if path.is_file())
+    for text in (done.out, done.err, said, output.read_bytes(), kept):
+        assert (SECRET if isinstance(text, str) else SECRET.encode()) not in text
+
+
+def test_anybody_can_add_a_url(person: Person, web: FakeRegistry) -> None:
+    web.on("/f", reply(b"content"))
+    context = person.context("c", recipe(f"ADD {web.url}/f /f", f"ADD {web.url}/f local /g/", "RUN cat /f /g/f"), local="")
+    pybuild = person.pybuild()
+    pybuild("--network=none", context)
+    assert all(pybuild("--network=none", "--progress=json", context).finished().values())
+    pybuild.assert_whole()
