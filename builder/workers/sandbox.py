@@ -114,7 +114,8 @@ async def _watch(readers: dict[int, int], on_output: Callable[[int, bytes], None
     watched = dict(readers)
     told = b""
     while ending in watched:
-        for fd in await readable(*watched):
+        ready = await readable(*watched)
+        for fd in [fd for fd in watched if fd in ready]:
             if fd == ending:
                 data = os.read(fd, _PIPE)
                 told += data
