@@ -17,6 +17,7 @@ from builder.changesets import ensure_compression, ensure_tar
 from builder.checks import Inspector, tell
 from builder.contexts import Contexts
 from builder.errors import BuildError
+from builder.handed import Handed
 from builder.image import assemble
 from builder.imagesource import Images
 from builder.leftovers import sweep_all
@@ -69,7 +70,8 @@ class BuildResult:
 def build(request: BuildRequest, store: Store, observe: Callable[[Event], None]) -> BuildResult:
     """Build. Raises ParseError, BuildError, StoreError, OSError; after any of them the store is whole."""
     check_outputs(request.outputs)
-    with Pool() as pool:
+    given = request.options
+    with Pool() as pool, Handed(given.secrets, given.agents, os.environ) as handed:
         if store.unswept:
             sweep_all(store, pool)
         images = Images(store, pool, request.options, observe)
@@ -77,7 +79,7 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
         recipe = contexts.open_main(request.recipe)
         buildfile = parse(recipe.data, recipe.path, cache=ParseCache(store))
         try:
-            return _build(request, buildfile, contexts, images, store, pool, observe)
+            return _build(request, buildfile, contexts, images, store, pool, handed, observe)
         except BuildError as error:
             error.source = buildfile.source
             raise
@@ -90,6 +92,7 @@ def _build(
     images: Images,
     store: Store,
     pool: Pool,
+    handed: Handed,
     observe: Callable[[Event], None],
 ) -> BuildResult:
     compression = _compression(request.outputs)
@@ -99,7 +102,7 @@ def _build(
     planned = plan(resolved, request.options, inspector)
     tell(inspector, resolved, request.options, observe)
     remotes = Remotes(store, pool, os.environ)
-    steps = Steps(store, pool, request.options, contexts, remotes, compression, observe)
+    steps = Steps(store, pool, request.options, contexts, remotes, compression, observe, handed)
     results = Solver(planned, request.options, store, steps, observe).solve()
     finish = _Finish(request, store, pool, planned.image, results)
     digest = finish.store_image(compression)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from builder.mounts import ScriptMount
 from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
-from parser import TmpfsMount
+from parser import SecretMount, SshMount, TmpfsMount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,10 +112,14 @@ def _step_fields(step: Step) -> dict[str, object]:
 
 
 def _mount_fields(mount: StepMount) -> dict[str, object]:
-    """What a mount says. What it holds comes with the inputs, or does not count."""
+    """What a mount says. What it holds comes with the inputs, or does not count, as with secrets and agents."""
     match mount:
-        case TmpfsMount(target=target, size=size, read_only=read_only):
-            return {"type": "tmpfs", "target": target, "size": size, "read_only": read_only}
+        case TmpfsMount():
+            return {"type": "tmpfs", **asdict(mount)}
+        case SecretMount():
+            return {"type": "secret", **asdict(mount)}
+        case SshMount():
+            return {"type": "ssh", **asdict(mount)}
         case ScriptMount(target=target, name=name, content=content):
             digest = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
             return {"type": "script", "target": target, "name": name, "content": digest}

@@ -33,6 +33,23 @@ class Pull(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class SecretSource:
+    """A secret of the user's: what a file holds, or, where it is given, a variable of the environment."""
+
+    id: str
+    path: str
+    variable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSource:
+    """An SSH agent of the user's, by its socket."""
+
+    id: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class BuildOptions:
     """The choices of one build."""
 
@@ -43,6 +60,8 @@ class BuildOptions:
     jobs: int = 16  # RUN steps at a time
     network: Network = Network.DEFAULT
     allow: frozenset[Entitlement] = frozenset()
+    secrets: tuple[SecretSource, ...] = ()
+    agents: tuple[AgentSource, ...] = ()
     pull: Pull = Pull.MISSING
     tls_verify: bool = True  # of registries
     epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import PlanError
 from builder.history import run_line
-from builder.mounts import SCRIPTS, ScriptMount, plan_mount
+from builder.mounts import SCRIPTS, ScriptMount, agent_variable, plan_mounts
 from builder.options import Entitlement, Network
 from builder.plan import RunStep
 from builder.scope import Planned
@@ -25,14 +25,18 @@ def plan_run(instruction: Run, scope: Scope) -> Planned:
     argv = scope.argv(instruction.command)
     if not argv:
         raise PlanError("RUN: the command is empty", span=instruction.span)
-    mounts = [plan_mount(mount, scope) for mount in instruction.mounts]
+    mounts = plan_mounts(instruction.mounts, scope)
+    variables = state.run_env
+    agent = agent_variable(mounts)
+    if agent is not None and not any(pair.startswith("SSH_AUTH_SOCK=") for pair in variables):
+        variables += (f"SSH_AUTH_SOCK={agent}",)
     program = instruction.command.file if isinstance(instruction.command, ShellForm) else None
     if program is not None:
         mounts.append(ScriptMount(SCRIPTS, program.name, program.content))
         argv = (*state.shell, f"{SCRIPTS}/{program.name}")
     step = RunStep(
         argv=argv,
-        variables=scope.budget.environment(state.run_env, instruction.span),
+        variables=scope.budget.environment(variables, instruction.span),
         cwd=state.config.working_dir or "/",
         user=state.config.user,
         network=_network(instruction, scope),

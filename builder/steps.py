@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from builder.contents import LayerPlace
     from builder.contextsource import ContextSource
     from builder.events import Event, StepRef
+    from builder.handed import Handed
     from builder.options import BuildOptions
     from builder.plan import Node
     from builder.remotes import Remotes
@@ -84,6 +85,7 @@ class Steps:
         remotes: Remotes,
         compression: Compression,
         observe: Callable[[Event], None],
+        handed: Handed,
     ) -> None:
         self._store = store
         self._pool = pool
@@ -92,6 +94,7 @@ class Steps:
         self._remotes = remotes
         self._compression = compression
         self._observe = observe
+        self._handed = handed
         self._noted_network = False
 
     async def content(self, node: Node, parent: int | None, source: int | None) -> str:
@@ -132,7 +135,8 @@ class Steps:
         view = view_of(layers)
         identity = (await self._accounts(view, layers)).identity(step.user)
         self._check_mapped(step.user, identity)
-        scaffold = scaffold_for(view, mount_points(step.mounts))
+        mounts = self._handed.present(step.mounts)
+        scaffold = scaffold_for(view, mount_points(mounts))
         env = step.env if any(pair.startswith("HOME=") for pair in step.env) else (*step.env, f"HOME={identity.home}")
         self._note_network(step)
         layers = await ensure_trees(self._store, self._pool, layers)
@@ -163,7 +167,8 @@ class Steps:
                 resolv_conf_target=scaffold.resolv_conf,
                 hosts_target=scaffold.hosts,
                 new_network=step.network is Network.NONE,
-                mounts=sandbox_mounts(step.mounts, scaffold.mounts),
+                mounts=sandbox_mounts(mounts, scaffold.mounts, self._handed),
+                secrets=self._handed.variables(mounts),
                 insecure=step.insecure,
             )
             refused = False
@@ -173,7 +178,7 @@ class Steps:
                 refused = refused or any(words in data for words in _REFUSED)
                 self._observe(StepOutput(ref, stream, data))
 
-            status = await self._pool.run_step(spec, output_came)
+            status = await self._pool.run_step(spec, output_came, self._handed.vault)
             if status.signal is not None:
                 raise StepFailed(f"RUN was ended by signal {_SIGNALS.get(status.signal, status.signal)}", status.code)
             if status.code:

@@ -15,6 +15,7 @@ from builder.events import Note
 from builder.options import BuildOptions, Entitlement, Network, Pull
 from pybuild import report
 from pybuild.arguments import platform_option, size_option, tls_verified
+from pybuild.handed import SECRET_HELP, SSH_HELP, parse_agents, parse_secrets
 from pybuild.outputs import HELP, parse_outputs
 from pybuild.progress import human_size, progress_for
 from store.errors import InvalidImage, StoreError
@@ -98,6 +99,8 @@ if TYPE_CHECKING:
     type=click.Choice([kind.value for kind in Entitlement]),
     help="What a RUN of the recipe may ask for: the network of this machine, or all power of a namespace. Can be repeated.",
 )
+@click.option("--secret", "secrets", multiple=True, metavar="SPEC", help=SECRET_HELP)
+@click.option("--ssh", "agents", multiple=True, metavar="SPEC", help=SSH_HELP)
 @click.option(
     "--progress",
     type=click.Choice(["auto", "plain", "json", "quiet"]),
@@ -125,6 +128,8 @@ def build(
     jobs: int,
     network: str,
     allow: tuple[str, ...],
+    secrets: tuple[str, ...],
+    agents: tuple[str, ...],
     progress: str,
     only_check: bool,
     quiet: bool,
@@ -153,6 +158,8 @@ def build(
             tls_verify=tls_verified(ctx, tls_verify),
             network=Network(network),
             allow=frozenset(Entitlement(name) for name in allow),
+            secrets=parse_secrets(secrets),
+            agents=parse_agents(agents),
             epoch=epoch,
         ),
         tags=tuple(Reference.parse(tag).with_default_tag() for tag in tags),

@@ -6,11 +6,13 @@ another mount is the place; in the image itself the scaffold has provided for it
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from dataclasses import asdict, dataclass
 
 from builder.sandbox import linux
-from builder.sandbox.root import new_mount
+from builder.sandbox.root import Refused, new_mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,8 +80,56 @@ class Program:
         root.attach(_clone(root.scratch, directory, _SAFE), self.target, directory=True)
 
 
-StepMount = Tmpfs | File | Program
-_KINDS: dict[str, type[StepMount]] = {kind.__name__: kind for kind in (Tmpfs, File, Program)}
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A part of the vault as a file, in memory and read-only."""
+
+    target: str
+    offset: int
+    size: int
+    mode: int
+    uid: int
+    gid: int
+
+    def describe(self) -> str:
+        return f"a secret on {self.target}"
+
+    def execute(self, root: Root) -> None:
+        name = root.new_name()
+        fd = os.open(name, _NEW_FILE, 0o600, dir_fd=root.scratch)
+        with open(fd, "wb") as file:
+            file.write(os.pread(root.vault, self.size, self.offset))
+        _own(root, name, self)
+        root.attach(_clone(root.scratch, name, _SAFEST), self.target, directory=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A socket behind which the SSH agent with the socket `path` of the host is."""
+
+    target: str
+    path: str
+    mode: int
+    uid: int
+    gid: int
+
+    def describe(self) -> str:
+        return f"an ssh agent on {self.target}"
+
+    def execute(self, root: Root) -> None:
+        name = root.new_name()
+        with socket.socket(socket.AF_UNIX) as listener, socket.socket(fileno=os.dup(root.agents)) as server:
+            os.fchdir(root.scratch)
+            listener.bind(name)
+            os.chdir("/")
+            listener.listen()
+            socket.send_fds(server, [os.fsencode(self.path)], [listener.fileno()])
+        _own(root, name, self)
+        root.attach(_clone(root.scratch, name, _SAFEST), self.target, directory=False)
+
+
+StepMount = Tmpfs | File | Program | Secret | Agent
+_KINDS: dict[str, type[StepMount]] = {kind.__name__: kind for kind in (Tmpfs, File, Program, Secret, Agent)}
 
 
 def to_json(mount: StepMount) -> dict[str, object]:
@@ -90,6 +140,17 @@ def to_json(mount: StepMount) -> dict[str, object]:
 def from_json(data: dict[str, Any]) -> StepMount:
     """The other direction."""
     return _KINDS[data.pop("kind")](**data)
+
+
+def _own(root: Root, name: str, mount: Secret | Agent) -> None:
+    """Give a file its owner and mode."""
+    try:
+        os.chown(name, mount.uid, mount.gid, dir_fd=root.scratch)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise Refused(f"{mount.target}: this namespace maps no user {mount.uid} or no group {mount.gid}") from error
+    os.chmod(name, mount.mode, dir_fd=root.scratch)
 
 
 def _write(fd: int, content: str) -> None:

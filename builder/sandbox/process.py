@@ -23,7 +23,8 @@ import signal
 import socket
 import struct
 
-from builder.sandbox import capabilities, linux
+from builder.sandbox import agents, capabilities, linux
+from builder.sandbox.mounts import Agent
 from builder.sandbox.operations import operations_for
 from builder.sandbox.root import Refused, Root
 
@@ -42,15 +43,15 @@ _STACK = 8 << 20
 class Step:
     """A RUN in progress, as the worker sees it: the keeper's pid and the read end of the status pipe."""
 
-    def __init__(self, spec: SandboxSpec, output: tuple[int, int], seccomp: bytes) -> None:
-        """Start the step. `output` are descriptors for its standard output and error, closed here."""
+    def __init__(self, spec: SandboxSpec, fds: tuple[int, ...], seccomp: bytes) -> None:
+        """Start the step. `fds` are for its standard output and error, and perhaps the vault; they are closed here."""
         self.status_fd, status = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
-            _keeper(spec, output, status, seccomp, parent)
+            _keeper(spec, fds, status, seccomp, parent)
         os.close(status)
-        for fd in output:
+        for fd in fds:
             os.close(fd)
 
     def result(self) -> dict[str, object]:
@@ -76,7 +77,7 @@ def _tie_to(parent: int) -> None:
         os._exit(1)
 
 
-def _keeper(spec: SandboxSpec, output: tuple[int, int], status: int, seccomp: bytes, parent: int) -> NoReturn:
+def _keeper(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, parent: int) -> NoReturn:
     init: list[int] = []
 
     def kill_init(*_: object) -> None:
@@ -86,8 +87,11 @@ def _keeper(spec: SandboxSpec, output: tuple[int, int], status: int, seccomp: by
     signal.signal(signal.SIGTERM, kill_init)
     try:
         _tie_to(parent)
-        _close_all_but(*output, status)  # what belongs to the worker, and to other steps
+        _close_all_but(*fds, status)  # what belongs to the worker, and to other steps
         os.setsid()
+        agents_pid, agents_fd = -1, -1
+        if any(isinstance(mount, Agent) for mount in spec.mounts):
+            agents_pid, agents_fd = agents.start(signal.SIGKILL)
         linux.unshare(_NAMESPACES | (linux.CLONE_NEWNET if spec.new_network else 0))
         try:
             linux.unshare(linux.CLONE_NEWCGROUP)
@@ -96,9 +100,12 @@ def _keeper(spec: SandboxSpec, output: tuple[int, int], status: int, seccomp: by
                 raise
         pid = os.fork()
         if pid == 0:
-            _init(spec, output, status, seccomp)
+            _init(spec, fds, status, seccomp, agents_fd)
         init.append(pid)
         os.waitpid(pid, 0)
+        if agents_pid > 0:
+            os.kill(agents_pid, signal.SIGKILL)
+            os.waitpid(agents_pid, 0)
         os._exit(0)
     except BaseException as error:
         _report(
@@ -107,7 +114,7 @@ def _keeper(spec: SandboxSpec, output: tuple[int, int], status: int, seccomp: by
         os._exit(1)
 
 
-def _init(spec: SandboxSpec, output: tuple[int, int], status: int, seccomp: bytes) -> NoReturn:
+def _init(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, agents_fd: int) -> NoReturn:
     """Process 1 of the step: builds the root filesystem, starts the command, reaps, reports."""
     doing = "prepare the sandbox"
     try:
@@ -119,7 +126,9 @@ def _init(spec: SandboxSpec, output: tuple[int, int], status: int, seccomp: byte
         socket.sethostname(spec.hostname)
         if spec.new_network:
             _loopback_up()
-        root = Root()
+        stdout, stderr, *vaults = fds
+        vault = vaults[0] if vaults else -1
+        root = Root(vault, agents_fd)
         for operation in operations_for(spec):
             doing = f"mount {operation.describe()}"
             operation.execute(root)
@@ -128,14 +137,14 @@ def _init(spec: SandboxSpec, output: tuple[int, int], status: int, seccomp: byte
         doing = "start the command"
         main = os.fork()
         if main == 0:
-            _command(spec, (stdin, *output), status, seccomp)
+            _command(spec, (stdin, stdout, stderr), status, seccomp, vault)
     except Refused as error:
         _report(status, {"error": str(error), "hint": error.hint})
         os._exit(1)
     except BaseException as error:
         _report(status, {"error": f"cannot {doing}: {error}", "hint": None})
         os._exit(1)
-    for fd in (stdin, *output):
+    for fd in (stdin, *fds):
         os.close(fd)
     linux.capset(0, 0, 0)
     while True:
@@ -149,9 +158,12 @@ def _init(spec: SandboxSpec, output: tuple[int, int], status: int, seccomp: byte
     os._exit(0)
 
 
-def _command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, seccomp: bytes) -> NoReturn:
+def _command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, seccomp: bytes, vault: int) -> NoReturn:
     """The last steps before exec, in the order that each of them still allows the next."""
     try:
+        # Secrets are read here, and nowhere else: the next thing that this process does with its memory is to lose it.
+        env: dict[str, str | bytes] = {**dict(pair.split("=", 1) for pair in spec.env)}
+        env |= {name: os.pread(vault, size, offset) for name, offset, size in spec.secrets}
         for number, fd in enumerate(streams):
             os.dup2(fd, number)
         # Python ignores SIGPIPE and SIGXFSZ, and the ignored stay ignored over exec: `yes | head` would complain.
@@ -179,7 +191,7 @@ def _command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, secc
         # The status pipe is close-on-exec, as are all descriptors of the worker; this is the second lock on that door.
         os.set_inheritable(status, False)
         _close_all_but(status)
-        os.execvpe(spec.argv[0], spec.argv, dict(pair.split("=", 1) for pair in spec.env))
+        os.execvpe(spec.argv[0], spec.argv, env)
     except BaseException as error:
         _report(status, {"error": _exec_error(spec, error), "hint": None})
     os._exit(127)

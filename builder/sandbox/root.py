@@ -29,9 +29,14 @@ class Refused(Exception):
 
 
 class Root:
-    """`fd` is the root of the overlay once that is mounted, `scratch` a directory in memory for what is made for the step."""
+    """`fd` is the root of the overlay once that is mounted, `scratch` a directory in memory for what is made for the step.
 
-    def __init__(self) -> None:
+    `vault` holds the secrets, `agents` leads to the process that serves SSH agents (agents.py); -1 where there is none.
+    """
+
+    def __init__(self, vault: int = -1, agents: int = -1) -> None:
+        self.vault = vault
+        self.agents = agents
         self.fd = -1
         self.scratch = -1
         self._names = 0

@@ -32,6 +32,7 @@ class SandboxSpec:
     hosts_target: str
     new_network: bool  # a network of its own with nothing but a loopback device; else that of the host
     mounts: tuple[StepMount, ...] = ()  # in the order of their targets
+    secrets: tuple[tuple[str, int, int], ...] = ()  # variables: name, and offset and size in the vault
     insecure: bool = False  # all capabilities of the namespace, no seccomp filter
     hostname: str = "pybuild"
     shm_size: int = 64 << 20  # bytes
@@ -49,5 +50,6 @@ class SandboxSpec:
 
         for key in ("argv", "env", "groups", "lowers"):
             data[key] = tuple(data[key])
+        data["secrets"] = tuple(tuple(item) for item in data["secrets"])
         data["mounts"] = tuple(from_json(mount) for mount in data["mounts"])
         return SandboxSpec(**data)

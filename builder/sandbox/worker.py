@@ -7,7 +7,8 @@ whatever way, it kills every step and ends.
     worker -> main   {"unshared": pid} | {"refused": text, "errno": n}                    a namespace was made, or not
     main -> worker   {"mapped": true}                                                     its id map is written
     worker -> main   {"entered": pid} | {"refused": text, "errno": n}                     others may enter it now
-    main -> worker   {"spec": {...}} with descriptors for stdout, stderr and the end     start a step
+    main -> worker   {"spec": {...}} with descriptors for stdout, stderr and the end,    start a step
+                     and a fourth one where there are secrets
     end of the step  {"exit": n} | {"signal": n} | {"error": text, "hint": text}          on its own descriptor, then EOF
 """
 
@@ -75,10 +76,10 @@ class Worker:
             self._kill_all()
 
     def _receive(self) -> None:
-        message, (stdout, stderr, end) = self._channel.receive()
+        message, (stdout, stderr, end, *vault) = self._channel.receive()
         spec = message["spec"]
         assert isinstance(spec, dict)
-        step = Step(SandboxSpec.from_json(spec), (stdout, stderr), self._seccomp)
+        step = Step(SandboxSpec.from_json(spec), (stdout, stderr, *vault), self._seccomp)
         pidfd = os.pidfd_open(step.pid)
         self._steps[pidfd] = step, end
         self._poll.register(pidfd, select.POLLIN)

@@ -57,9 +57,9 @@ class Pool:
         """The name under which trees that can be used here were made; "" once a namespace was refused."""
         return "" if self._refused else self.id_map.name
 
-    async def run_step(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None]) -> Status:
-        """Run a command in the sandbox. Raises SandboxError, PrivilegeError."""
-        return await self._sandbox_worker().run(spec, on_output)
+    async def run_step(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None], vault: int = -1) -> Status:
+        """Run a command in the sandbox; `vault` holds its secrets. Raises SandboxError, PrivilegeError."""
+        return await self._sandbox_worker().run(spec, on_output, vault)
 
     async def job(self, job: Job[R]) -> R:
         """Have a worker do a job; raise what it raised. Waits for one of the cores."""

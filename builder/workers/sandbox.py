@@ -47,8 +47,11 @@ class SandboxWorker:
         """The process whose namespaces others may enter."""
         return self._process.pid
 
-    async def run(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None]) -> Status:
-        """Run one command to its end; `on_output` gets (1 or 2, bytes) as they come. Raises SandboxError."""
+    async def run(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None], vault: int = -1) -> Status:
+        """Run one command to its end; `on_output` gets (1 or 2, bytes) as they come. Raises SandboxError.
+
+        `vault` is the descriptor of the secrets that the spec speaks of.
+        """
         readers: dict[int, int] = {}  # descriptor -> stream; 0 is the one that tells how the step ended
         writers = []
         for stream in (1, 2, 0):
@@ -58,7 +61,7 @@ class SandboxWorker:
             writers.append(writer)
         try:
             try:
-                self._process.channel.send({"spec": spec.to_json()}, writers)
+                self._process.channel.send({"spec": spec.to_json()}, [*writers, *([vault] if vault >= 0 else [])])
             except EOFError:
                 raise _gone() from None
             for writer in writers:

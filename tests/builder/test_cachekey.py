@@ -13,7 +13,7 @@ from builder.filetree import InlineFile
 from builder.mounts import ScriptMount, StepMount
 from builder.options import Network
 from builder.plan import CopyStep, RunStep, WorkdirStep
-from parser import TmpfsMount
+from parser import SecretMount, SshMount, TmpfsMount
 from store.spec import Platform
 from tests.support.copies import planned as planned_copy
 from tests.support.copymodel import Copy, Directory, File, Link
@@ -21,6 +21,8 @@ from tests.support.recipes import PLATFORM, steps
 
 RUN = RunStep(("sh", "-c", "x"), ("A=1",), "/", "", Network.DEFAULT)
 TMPFS = TmpfsMount("/a", None, False)
+SECRET = SecretMount("a", "/a", None, False, 0o400, 0, 0)
+SSH = SshMount("default", "/a", False, 0o600, 0, 0)
 SCRIPT = ScriptMount("/dev/pipes", "E", "x")
 COPY = CopyStep(("a",), "/d/", None, None, False)
 HEREDOC = replace(COPY, sources=(), inline=(InlineFile("a", "x"),))
@@ -47,6 +49,10 @@ def mounted(*mounts: StepMount) -> RunStep:
         pytest.param(mounted(TMPFS), mounted(replace(TMPFS, size=1)), id="size of a tmpfs"),
         pytest.param(mounted(TMPFS), mounted(replace(TMPFS, read_only=True)), id="a tmpfs that can only be read"),
         pytest.param(mounted(SCRIPT), mounted(replace(SCRIPT, name="F")), id="name of a program"),
+        pytest.param(mounted(SECRET), mounted(replace(SECRET, id="b")), id="E66-which secret"),
+        pytest.param(mounted(SECRET), mounted(replace(SECRET, env="A")), id="E66-a secret as a variable"),
+        pytest.param(mounted(SECRET), mounted(replace(SECRET, mode=0o440)), id="E66-mode of a secret"),
+        pytest.param(mounted(SSH), mounted(replace(SSH, uid=1)), id="E66-owner of an agent"),
         pytest.param(mounted(SCRIPT), mounted(replace(SCRIPT, content="y")), id="text of a program"),
         pytest.param(COPY, replace(COPY, sources=("b",)), id="sources"),
         pytest.param(COPY, replace(COPY, sources=("a", "a")), id="number of sources"),

@@ -7,5 +7,4 @@ from __future__ import annotations
 
 REFUSED: dict[str, tuple[int, int, str]] = {
     "run-cache-mount": (2, 5, "mounts of type cache are not supported yet"),
-    "run-secret-missing-optional": (2, 5, "mounts of type secret are not supported yet"),
 }

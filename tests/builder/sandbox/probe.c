@@ -6,6 +6,7 @@
  *   probe ptrace PID    attach to a process
  *   probe connect NAME  connect to an abstract unix socket
  *   probe ids           real and effective user
+ *   probe agent TYPE... send requests without content to the agent of SSH_AUTH_SOCK, print the types of its answers
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -65,6 +66,17 @@ int main(int argc, char **argv) {
         memcpy(address.sun_path + 1, argv[2], length);
         int fd = socket(AF_UNIX, SOCK_STREAM, 0);
         answer("connect", connect(fd, (struct sockaddr *)&address, offsetof(struct sockaddr_un, sun_path) + 1 + length));
+    } else if (!strcmp(what, "agent")) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        strncpy(address.sun_path, getenv("SSH_AUTH_SOCK"), sizeof address.sun_path - 1);
+        int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+        answer("connect", connect(fd, (struct sockaddr *)&address, sizeof address));
+        for (int i = 2; i < argc; i++) {
+            unsigned char frame[5] = {0, 0, 0, 1, atoi(argv[i])}, reply[1 << 16];
+            if (write(fd, frame, 5) != 5 || read(fd, reply, sizeof reply) < 5)
+                return 1;
+            printf("%s %d\n", argv[i], reply[4]);
+        }
     } else if (!strcmp(what, "ids")) {
         printf("%d %d\n", getuid(), geteuid());
     } else {

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -60,15 +59,6 @@ COMMANDS = {
     "files of pid 1": "cd /proc/1; ls cwd/ root/; cat exe maps fd/*; true",
     "changed user": "cp /probe /owned && chown 1000 /owned && chmod 4755 /owned && /owned ids",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def probe(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The program that asks the kernel."""
-    path = tmp_path_factory.mktemp("probe") / "probe"
-    source = Path(__file__).with_name("probe.c")
-    subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-O1", "-static", "-o", path, source], check=True)
-    return path.read_bytes()
 
 
 @pytest.fixture(scope="module")

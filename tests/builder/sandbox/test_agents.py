@@ -1,0 +1,162 @@
+"""The SSH agents of the user in a step: what passes, what does not, who may, and that nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder.sandbox.agents import Connection
+from tests.support.cli import BASE, Pybuild, write_context
+from tests.support.processes import descendants, running, survivors
+from tests.support.runs import outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.people import Person
+
+LIST, SIGN, REMOVE_ALL, EXTENSION = 11, 13, 19, 27
+FAILURE, KEYS = 5, 12
+GONE_SECONDS = 2.0
+
+
+def frame(kind: int, content: bytes = b"") -> bytes:
+    return struct.pack(">IB", 1 + len(content), kind) + content
+
+
+@contextmanager
+def connection() -> Iterator[tuple[Connection, socket.socket, socket.socket]]:
+    """A connection, and its two ends: the program's and the agent's."""
+    (client, program), (near, agent) = socket.socketpair(), socket.socketpair()
+    with client, program, near, agent:
+        agent.setblocking(False)
+        program.setblocking(False)
+        yield Connection(client, near), program, agent
+
+
+def read(end: socket.socket) -> bytes:
+    try:
+        return end.recv(1 << 20)
+    except BlockingIOError:
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("sent", "passed", "answered"),
+    [
+        pytest.param([frame(LIST)], frame(LIST), b"", id="the list of keys"),
+        pytest.param([frame(SIGN, b"data")], frame(SIGN, b"data"), b"", id="a signature"),
+        pytest.param([frame(LIST)[:3], frame(LIST)[3:]], frame(LIST), b"", id="in pieces"),
+        pytest.param([frame(LIST) + frame(SIGN, b"x")], frame(LIST) + frame(SIGN, b"x"), b"", id="two at once"),
+        pytest.param([frame(LIST)[:4]], b"", b"", id="not all of it yet"),
+        pytest.param([frame(REMOVE_ALL)], b"", frame(FAILURE), id="what changes the agent"),
+        pytest.param([frame(EXTENSION, b"x")], b"", frame(FAILURE), id="an extension"),
+        pytest.param([frame(17, b"key") + frame(LIST)], frame(LIST), frame(FAILURE), id="a change before a list"),
+    ],
+)
+def test_only_what_is_harmless_reaches_the_agent(sent: list[bytes], passed: bytes, answered: bytes) -> None:
+    with connection() as (between, program, agent):
+        for piece in sent:
+            program.sendall(piece)
+            assert between.from_client()
+        assert (read(agent), read(program)) == (passed, answered)
+
+
+@pytest.mark.parametrize("start", [struct.pack(">I", 0) + b"x", struct.pack(">I", (256 << 10) + 1) + b"x"])
+def test_what_is_no_request_ends_the_connection(start: bytes) -> None:
+    with connection() as (between, program, agent):
+        program.sendall(start)
+        assert not between.from_client()
+        assert read(agent) == b""
+
+
+def test_answers_pass_and_either_end_ends_it() -> None:
+    with connection() as (between, program, agent):
+        agent.sendall(frame(KEYS, b"x"))
+        assert between.from_agent()
+        assert read(program) == frame(KEYS, b"x")
+        agent.close()
+        assert not between.from_agent()
+        program.close()
+        assert not between.from_client()
+
+
+@contextmanager
+def an_agent(person: Person, tmp_path: Path) -> Iterator[str]:
+    """The socket of a real agent of this person, with a key."""
+    key = person.home / "key"
+    subprocess.run([*person.prefix, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    path = str(person.home / "agent")
+    with subprocess.Popen(
+        [*person.prefix, "ssh-agent", "-D", "-a", path], stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]}
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it tells the path once it listens
+        try:
+            subprocess.run([*person.prefix, "ssh-add", "-q", key], check=True, env={**os.environ, "SSH_AUTH_SOCK": path})
+            yield path
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+def keys(person: Person, path: str) -> str:
+    command = [*person.prefix, "ssh-add", "-L"]
+    return subprocess.run(command, env={**os.environ, "SSH_AUTH_SOCK": path}, capture_output=True, text=True).stdout
+
+
+def test_a_step_lists_keys_and_cannot_change_them(person: Person, probe: bytes, tmp_path: Path) -> None:
+    """As root of the step, and as another user where there is one; who is not given the socket cannot connect."""
+    recipe = f"FROM {BASE}\nCOPY --chmod=755 probe /\n"
+    recipe += f"RUN --mount=type=ssh,mode=0640 /probe agent {LIST} {REMOVE_ALL} {LIST}; ls -ln $SSH_AUTH_SOCK | cut -c 1-10\n"
+    if person.name != "pybuild-single":
+        recipe += "USER app\n"
+        recipe += f"RUN --mount=type=ssh,uid=1000,target=/s/agent /probe agent {LIST}; echo $SSH_AUTH_SOCK\n"
+        recipe += f"RUN --mount=type=ssh /probe agent {LIST}; true\n"
+    recipe += "RUN --mount=type=ssh,id=other ls /run; echo $SSH_AUTH_SOCK\n"
+    context = person.context("c", recipe, probe=probe)
+    with an_agent(person, tmp_path) as path:
+        before = keys(person, path)
+        said = list(outputs(person.pybuild()("--progress=json", f"--ssh=default={path}", context)).values())
+        assert keys(person, path) == before != ""
+    assert said[0] == f"connect ok\n{LIST} {KEYS}\n{REMOVE_ALL} {FAILURE}\n{LIST} {KEYS}\nsrw-r-----\n"
+    if person.name != "pybuild-single":
+        assert said[1:3] == [f"connect ok\n{LIST} {KEYS}\n/s/agent\n", "connect EACCES\n"]
+    assert said[-1] == "/run/buildkit/ssh_agent.0\n"
+
+
+def test_an_agent_that_is_required_is_missed(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN --mount=type=ssh,id=a,required true\n")
+    said = pybuild.refused(context)
+    assert "Buildfile:2:1: error: this step requires the ssh agent 'a', which was not given" in said
+    assert "hint: --ssh a=SOCKET" in said
+
+
+def test_a_private_key_is_not_an_agent(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN true\n", key="x")
+    said = pybuild.refused(f"--ssh=default={context / 'key'}", context)
+    assert "key is not the socket of an agent" in said and "ssh-add" in said
+    assert "no agent is running" in pybuild.refused("--ssh=default", context, status=2)
+
+
+def test_nothing_that_serves_an_agent_is_left(tmp_path: Path, pybuild: Pybuild, probe: bytes) -> None:
+    recipe = f"FROM {BASE}\nCOPY --chmod=755 probe /\nRUN --mount=type=ssh /probe agent; echo ready; sleep 1000\n"
+    context = write_context(tmp_path / "c", recipe, probe=probe)
+    with socket.socket(socket.AF_UNIX) as listener:
+        path = str(tmp_path / "agent")
+        listener.bind(path)
+        listener.listen()
+        with running(pybuild, f"--ssh=default={path}", context) as build:
+            build.wait_for("step_output", "ready")
+            started = descendants(build.pid)
+            os.kill(build.pid, signal.SIGTERM)
+            assert build.end().status == 143
+            assert survivors(started, GONE_SECONDS) == []
+    pybuild.assert_whole()
