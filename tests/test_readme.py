@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from store.registry.config import Config, Limits
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text()
@@ -38,6 +41,19 @@ def test_files_that_a_document_names_exist(path: Path) -> None:
         r"`((?:parser|store|builder|pybuild|docs|fixtures|tests|bench)/[\w./-]*)`", path.read_text()
     ):
         assert (CHECKOUT / found).exists() or list(CHECKOUT.glob(f"*/{found}")), f"{path.name} names {found}"
+
+
+def test_the_configuration_that_is_shown_can_be_read() -> None:
+    text = (CHECKOUT / "docs" / "configuration.md").read_text()
+    (shown,) = re.findall(r"^```toml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert set(Config().updated(shown.encode(), "shown").registries) == {"docker.io", "registry.example:5000"}
+    table = dict(re.findall(r"^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \| ([0-9, ]+) \|", text, re.MULTILINE))
+    told = {
+        key: float(value)
+        for keys, values in table.items()
+        for key, value in zip(re.findall(r"`([a-z-]+)`", keys), values.split(", "), strict=True)
+    }
+    assert told == {field.name.replace("_", "-"): field.default for field in dataclasses.fields(Limits)}
 
 
 def test_the_verbs_of_the_readme_are_those_of_the_command() -> None:
