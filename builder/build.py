@@ -24,7 +24,6 @@ from builder.leftovers import sweep_all
 from builder.outputs import ImageOutput, Output, check_outputs, prepare, write_output
 from builder.parses import ParseCache
 from builder.planner import plan
-from builder.remotes import Remotes
 from builder.resolve import resolve
 from builder.solver import Solver
 from builder.steps import Steps
@@ -101,8 +100,7 @@ def _build(
     inspector = Inspector(resolved, contexts.source("").ignore)
     planned = plan(resolved, request.options, inspector)
     tell(inspector, resolved, request.options, observe)
-    remotes = Remotes(store, pool, os.environ)
-    steps = Steps(store, pool, request.options, contexts, remotes, compression, observe, handed)
+    steps = Steps(store, pool, request.options, contexts, contexts.remotes, compression, observe, handed)
     results = Solver(planned, request.options, store, steps, observe).solve()
     finish = _Finish(request, store, pool, planned.image, results)
     digest = finish.store_image(compression)

@@ -3,8 +3,8 @@
 A context is opened when it is first needed. A named one stands for the image or the stage that a recipe calls so, whatever
 that would be without it.
 
-    CONTEXT                  DIR | - (standard input: an archive, or else the recipe alone)
-    --build-context NAME=    DIR | docker-image://REFERENCE | oci-layout://DIR[:TAG][@DIGEST]
+    CONTEXT                  DIR | - (standard input) | http(s)://… (each an archive, or else the recipe alone)
+    --build-context NAME=    DIR | docker-image://REFERENCE | oci-layout://DIR[:TAG][@DIGEST] | http(s)://… (a file `context`)
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ from builder.context import CONTEXT_LIMIT
 from builder.contextsource import ContextSource
 from builder.errors import BuildError
 from builder.recipe import STDIN, STDIN_NAME, Recipe, ignore_text, recipe_in_file, recipe_of_directory, recipe_of_files
+from builder.remote import is_remote, read_remote
+from builder.remotes import Remotes
 from builder.resolve import ContextFiles
 from builder.workers.context_jobs import ListContext
 from store.digest import Digest
 from store.errors import InvalidImage
 from store.importing import take_from_layout
 from store.reference import Reference
-from store.toc import encode
+from store.toc import Entry, Kind, encode
 from store.view import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from builder.remote import UrlSource
     from builder.resolve import ImageSource
     from builder.workers.pool import Pool
     from store.images import Image
@@ -56,19 +59,23 @@ class Contexts:
         self._store = store
         self._pool = pool
         self._images = images
+        self.remotes = Remotes(store, pool, os.environ)  # what the sources of the recipe come from, too
+        self._identities: dict[str, str] = {}  # of those whose files can never change, by name
         self._sources: dict[str, ContextSource] = {}  # the main one is called ""
         self._found: dict[str, Image | ContextFiles] = {}
         for name, place in named.items():
-            if not place.startswith((_IMAGE, _LAYOUT)) and not os.path.isdir(place):
+            if not place.startswith((_IMAGE, _LAYOUT)) and not is_remote(place) and not os.path.isdir(place):
                 raise BuildError(
                     f"--build-context {name}={place}: no such directory",
-                    hint=f"or {_IMAGE}REFERENCE, {_LAYOUT}DIR[:TAG]",
+                    hint=f"or {_IMAGE}REFERENCE, {_LAYOUT}DIR[:TAG], a URL",
                 )
 
     def open_main(self, recipe: str | None) -> Recipe:
         """Open the main context and read the recipe: `recipe` is what -f says. Raises BuildError, OSError."""
         if self._main == STDIN:
             return self._open_stdin(recipe)
+        if is_remote(self._main) and not os.path.isdir(self._main):
+            return self._open_url(read_remote(self._main, None), recipe)
         found = recipe_of_directory(self._main, recipe)
         beside = None if found.path == STDIN_NAME else found.path
         self._sources[""] = ContextSource(os.path.abspath(self._main), ignore_text(self._main, beside))
@@ -76,7 +83,7 @@ class Contexts:
 
     def main(self) -> ContextFiles:
         """The main context, which has been opened."""
-        return ContextFiles("")
+        return ContextFiles("", self._identities.get("", ""))
 
     def find(self, name: str) -> Image | ContextFiles | None:
         """What a named context puts in the place of an image or a stage; None where there is none of this name.
@@ -106,6 +113,12 @@ class Contexts:
         if place.startswith(_LAYOUT):
             directory, tag, digest = _split_layout(place.removeprefix(_LAYOUT))
             return self._store.images.get(take_from_layout(self._store, directory, tag, digest))
+        if is_remote(place) and not os.path.isdir(place):
+            found = self.remotes.file(read_remote(place, None))
+            size = os.stat(found.path).st_size
+            row = Entry(b"context", Kind.FILE, 0o600, mtime=found.mtime, size=size, offset=0)
+            self._sources[name] = ContextSource(found.path, toc=self._toc(ROOT, row))
+            return ContextFiles(name, found.identity)
         self._sources[name] = ContextSource(os.path.abspath(place), ignore_text(place, None))
         return ContextFiles(name)
 
@@ -114,16 +127,23 @@ class Contexts:
         _spool_stdin(raw)
         if not os.stat(raw).st_size:
             raise BuildError("standard input, which is to be the context, is empty")
-        source = self._listed(raw, "standard input")
+        return self._open_file(raw, "standard input", STDIN_NAME, recipe)
+
+    def _open_url(self, url: UrlSource, recipe: str | None) -> Recipe:
+        found = self.remotes.file(url)
+        self._identities[""] = found.identity
+        return self._open_file(found.path, url.shown, url.shown, recipe)
+
+    def _open_file(self, raw: str, shown: str, recipe_name: str, recipe: str | None) -> Recipe:
+        """The main context is one file: an archive, or else the recipe."""
+        source = self._listed(raw, shown)
         if source is not None:
             self._sources[""] = source
-            return recipe_of_files(source, "the archive on standard input", recipe)
+            return recipe_of_files(source, f"the archive {'on' if recipe_name == STDIN_NAME else 'at'} {shown}", recipe)
         if recipe is not None:
-            raise BuildError(
-                "standard input is no archive, and so the recipe; -f names another one", hint="leave -f out"
-            )
-        self._sources[""] = self._nothing()
-        return Recipe(STDIN_NAME, recipe_in_file(raw, STDIN_NAME))
+            raise BuildError(f"{shown} is no archive, and so the recipe; -f names another one", hint="leave -f out")
+        self._sources[""] = ContextSource(os.devnull, toc=self._toc(ROOT))
+        return Recipe(recipe_name, recipe_in_file(raw, shown))
 
     def _listed(self, raw: str, shown: str) -> ContextSource | None:
         """The archive that a file is; None for any other file."""
@@ -132,12 +152,12 @@ class Contexts:
         tar = self._pool.run(job).tar
         return ContextSource(tar, toc=job.toc) if tar else None
 
-    def _nothing(self) -> ContextSource:
-        """A context without files."""
-        toc = self._store.ingest.new_path()
-        with open(toc, "xb") as file:
-            file.write(encode([ROOT]))
-        return ContextSource(os.devnull, toc=toc)
+    def _toc(self, *rows: Entry) -> str:
+        """A table of contents of these."""
+        path = self._store.ingest.new_path()
+        with open(path, "xb") as file:
+            file.write(encode(rows))
+        return path
 
 
 def _spool_stdin(path: str) -> None:

@@ -40,10 +40,15 @@ def is_remote(source: str) -> bool:
     return _REMOTE.match(source) is not None
 
 
+def is_repository(text: str) -> bool:
+    """Whether what `is_remote` is a git repository: over http by the name of its path alone."""
+    return not text.startswith(("http://", "https://")) or urlsplit(text).path.endswith(".git")
+
+
 def read_remote(text: str, checksum: str | None) -> RemoteSource:
     """Read a source that `is_remote`, and what --checksum says. Raises PlanError, without a place."""
-    if not text.startswith(("http://", "https://")):
-        raise PlanError("a repository as a source is not supported yet")
+    if is_repository(text):
+        raise PlanError(f"{redact(text)}: repositories are not supported yet", hint="an archive of it can be unpacked")
     return _read_url(text, checksum)
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import email.utils
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError
 from builder.filetree import FetchedSource
 from builder.workers.fetch_jobs import FetchUrl
+from builder.workers.tasks import complete
 from store.digest import Digest
 from store.downloads import Downloaded
 from store.errors import StoreError
@@ -23,6 +25,15 @@ if TYPE_CHECKING:
     from builder.remote import UrlSource
     from builder.workers.pool import Pool
     from store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ContextFile:
+    """A download that is a context: where it is, what it is for the key of a step, and its time."""
+
+    path: str
+    identity: str
+    mtime: int
 
 
 class Remotes:
@@ -47,6 +58,11 @@ class Remotes:
         """The content, for the source at `position` of its step. Raises BuildError, OSError."""
         found = await self._download(source)
         return FetchedSource(position, self._store.blobs.path(found.digest), source.name, _seconds(found.last_modified))
+
+    def file(self, source: UrlSource) -> ContextFile:
+        """The content now, for a caller that stands still until it is there. Raises BuildError, OSError."""
+        found = complete(self._download(source))
+        return ContextFile(self._store.blobs.path(found.digest), self.identity(source), _seconds(found.last_modified))
 
     async def _download(self, source: UrlSource) -> Downloaded:
         async with self._pool.locks(("url", source.url)):

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     "contexts",
     multiple=True,
     metavar="NAME=PLACE",
-    help="What FROM NAME and --from=NAME mean: a directory, docker-image://REFERENCE or oci-layout://DIR[:TAG]."
+    help="What FROM NAME and --from=NAME mean: a directory, a URL, docker-image://REFERENCE or oci-layout://DIR[:TAG]."
     " Can be repeated.",
 )
 @click.option(
@@ -136,8 +136,8 @@ def build(
 ) -> int:
     """Build an image from the recipe and the files in CONTEXT; its digest goes to standard output.
 
-    CONTEXT is a directory, or - for standard input: an archive (tar; plain or with gzip, bzip2, xz or zstd), or else a
-    recipe that needs no files.
+    CONTEXT is a directory; or - for standard input, or a URL: an archive (tar; plain or with gzip, bzip2, xz or zstd), or
+    else a recipe that needs no files.
     """
     if context == recipe == "-":
         raise click.UsageError("standard input cannot be both CONTEXT and the recipe (-f -)")

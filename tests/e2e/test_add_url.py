@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -240,6 +241,48 @@ def test_a_password_goes_to_its_own_server_and_is_kept_nowhere(
     kept = b"".join(path.read_bytes() for path in pybuild.root.rglob("*") if path.is_file())
     for text in (done.out, done.err, said, output.read_bytes(), kept):
         assert (SECRET if isinstance(text, str) else SECRET.encode()) not in text
+
+
+# URLs as contexts
+
+
+CONTEXT = tar(entry(b"Buildfile", data=recipe("COPY d /d").encode()), directory(b"d/"), entry(b"d/f", data=b"text"))
+
+
+def test_an_archive_at_a_url_is_the_context(pybuild: Pybuild, web: FakeRegistry) -> None:
+    web.on("/c.tgz", unless("If-None-Match", '"1"', gzip.compress(CONTEXT)))
+    url = f"http://user:{SECRET}@{web.host}/c.tgz"
+    first = pybuild("-t", "x", url)
+    again = pybuild("--progress=json", url)
+    assert (first.out, all(again.finished().values())) == (again.out, True)
+    assert [seen.headers.get("if-none-match") for seen in web.seen] == [None, '"1"']
+    said = pybuild.refused("-f", "other", url)
+    assert f"no such file in the archive at http://xxxxx:xxxxx@{web.host}/c.tgz" in said
+    kept = b"".join(path.read_bytes() for path in pybuild.root.rglob("*") if path.is_file())
+    assert SECRET.encode() not in kept and SECRET not in first.err + again.err + said
+
+
+def test_what_is_no_archive_at_a_url_is_the_recipe(pybuild: Pybuild, web: FakeRegistry) -> None:
+    web.on("/recipe", reply(recipe("COPY nothing /x").encode()))
+    said = pybuild.refused(f"{web.url}/recipe")
+    assert f'{web.url}/recipe:2:1: error: "nothing": not found' in said
+    assert "-f names another one" in pybuild.refused("-f", "x", f"{web.url}/recipe")
+
+
+def test_a_named_url_is_a_file(pybuild: Pybuild, tmp_path: Path, web: FakeRegistry) -> None:
+    web.on("/f", reply(b"content", headers={"Last-Modified": MODIFIED}))
+    context = write_context(tmp_path / "c", recipe("COPY --from=web . /d/"))
+    flags = ("--build-context", f"web={web.url}/f")
+    (layer,) = built_layers(pybuild, context, tmp_path, *flags)
+    assert (sorted(layer), layer["d/context"].size, layer["d/context"].mode) == (["d", "d/context"], 7, 0o600)
+    assert all(pybuild("--network=none", "--progress=json", *flags, context).finished().values())
+
+
+@pytest.mark.parametrize("place", ["https://example.invalid/a.git#main", "git@example.invalid:a", "git://example.invalid/a"])
+def test_repositories_are_refused_for_now(place: str, pybuild: Pybuild, tmp_path: Path) -> None:
+    assert "repositories are not supported yet" in pybuild.refused(place)
+    context = write_context(tmp_path / "c", recipe(f"ADD {place} /x"))
+    assert "Buildfile:2:5: error: ADD: " in pybuild.refused(context)
 
 
 def test_anybody_can_add_a_url(person: Person, web: FakeRegistry) -> None:
