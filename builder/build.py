@@ -17,6 +17,7 @@ from builder.changesets import ensure_compression, ensure_tar
 from builder.checks import Inspector, tell
 from builder.contexts import Contexts
 from builder.errors import BuildError
+from builder.events import Built, BuiltLayer
 from builder.handed import Handed
 from builder.image import assemble
 from builder.imagesource import Images
@@ -38,7 +39,7 @@ from store.layertypes import COMPRESSIONS
 if TYPE_CHECKING:
     from builder.events import Event
     from builder.options import BuildOptions
-    from builder.plan import PlannedStage
+    from builder.plan import Plan, PlannedStage
     from builder.solver import Result
     from parser import Buildfile
     from store.digest import Digest
@@ -105,6 +106,7 @@ def _build(
     finish = _Finish(request, store, pool, planned.image, results)
     digest = finish.store_image(compression)
     store.seal()
+    observe(Built(str(digest), finish.layers(digest, planned)))
     if request.tags:
         store.images.tag(list(request.tags), digest, int(time.time()), recipe=buildfile.source.filename)
     for output in request.outputs:
@@ -140,6 +142,13 @@ class _Finish:
         built = assemble(self._stage, self._layers(compression), created, options)
         scratch = (self._store.ingest.new_path(), self._store.ingest.new_path())
         return self._store.images.add(built.manifest, built.config, self._snapshot, scratch)
+
+    def layers(self, digest: Digest, planned: Plan) -> tuple[BuiltLayer, ...]:
+        """All layers of an image that `store_image` made, with what made them."""
+        layers = self._store.images.get(digest).manifest.layers
+        made = [planned.nodes[line.node].text for line in self._stage.history if line.node is not None]
+        texts = [""] * (len(layers) - len(made)) + made
+        return tuple(BuiltLayer(str(layer.digest), layer.size, text) for layer, text in zip(layers, texts, strict=True))
 
     def _layers(self, compression: Compression) -> list[LayerBlob]:
         """All layers, lowest first. Those of the base stay the blobs that came in."""

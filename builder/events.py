@@ -46,6 +46,16 @@ class StepFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class StepBroke:
+    """A step failed. Those that run beside it are ended too, and no event tells of their end."""
+
+    step: StepRef
+    seconds: float
+    message: str
+    status: int | None  # of a RUN, as a shell gives it
+
+
+@dataclass(frozen=True, slots=True)
 class Transfer:
     """An image is being fetched: how many bytes of it are there, of how many."""
 
@@ -72,6 +82,23 @@ class CheckWarning:
 
 
 @dataclass(frozen=True, slots=True)
+class BuiltLayer:
+    """A layer of an image that was built. Those of the base have no instruction."""
+
+    digest: str
+    size: int  # bytes of the blob
+    instruction: str
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The image is whole and in the store; `layers` are all of it, lowest first."""
+
+    manifest: str
+    layers: tuple[BuiltLayer, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Exported:
     """An output was written."""
 
@@ -85,7 +112,7 @@ class Tick:
     """Nothing has happened for a moment; steps are running. For displays that show how time goes by."""
 
 
-Event = StepStarted | StepOutput | StepFinished | Transfer | Note | CheckWarning | Exported | Tick
+Event = StepStarted | StepOutput | StepFinished | StepBroke | Transfer | Note | CheckWarning | Built | Exported | Tick
 
 
 def ignore(event: Event) -> None:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder import cachekey
-from builder.errors import BuildError
-from builder.events import StepFinished, StepRef, StepStarted, Tick
+from builder.errors import BuildError, StepFailed
+from builder.events import StepBroke, StepFinished, StepRef, StepStarted, Tick
 from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
 from builder.steps import Made, Steps
 from builder.workers.tasks import Slots, Tasks, complete
@@ -53,6 +53,10 @@ def _placed(node: Node) -> Iterator[None]:
     except BuildError as error:
         error.span = error.span or node.span
         raise
+
+
+def _broke(step: StepRef, seconds: float, error: Exception) -> StepBroke:
+    return StepBroke(step, seconds, str(error), error.status if isinstance(error, StepFailed) else None)
 
 
 class Solver:
@@ -262,10 +266,14 @@ class Solver:
         parent = self._result(node.parent)
         sources = [self._result(source) for source in node.sources]
         assert parent is not None
-        with _placed(node):
-            made = await self._steps.make(
-                node, parent.snapshot, [source.snapshot for source in sources if source], self._ref(node)
-            )
+        try:
+            with _placed(node):
+                made = await self._steps.make(
+                    node, parent.snapshot, [source.snapshot for source in sources if source], self._ref(node)
+                )
+        except Exception as error:
+            self._observe(_broke(self._ref(node), time.monotonic() - begun, error))
+            raise
         result = self._record(node, parent, made)
         self._finished(node, cached=False, seconds=time.monotonic() - begun)
         return result

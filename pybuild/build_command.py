@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -10,14 +12,17 @@ import click
 from builder.build import BuildRequest
 from builder.build import build as run_build
 from builder.contexts import context_name
-from builder.errors import BuildError
+from builder.errors import BuildError, StepFailed
 from builder.events import Note
 from builder.options import BuildOptions, Entitlement, Network, Pull
 from pybuild import report
 from pybuild.arguments import platform_option, size_option, tls_verified
+from pybuild.build_log import Logged
 from pybuild.handed import SECRET_HELP, SSH_HELP, parse_agents, parse_secrets
 from pybuild.outputs import HELP, parse_outputs
-from pybuild.progress import human_size, progress_for
+from pybuild.progress import KINDS, human_size, kind_for, progress_for
+from pybuild.progress.words import BuildInfo
+from pybuild.result_files import ResultFiles
 from store.errors import InvalidImage, StoreError
 from store.publish import STDOUT
 from store.reference import Reference
@@ -103,10 +108,21 @@ if TYPE_CHECKING:
 @click.option("--ssh", "agents", multiple=True, metavar="SPEC", help=SSH_HELP)
 @click.option(
     "--progress",
-    type=click.Choice(["auto", "plain", "json", "quiet"]),
+    type=click.Choice(KINDS),
     default="auto",
     show_default=True,
-    help="How to show what happens.",
+    help="How to show what happens: a live view on a terminal, else lines; in GitHub Actions groups and annotations.",
+)
+@click.option("--iidfile", metavar="FILE", help="Write the image ID, the digest of its config, to FILE.")
+@click.option(
+    "--metadata-file", metavar="FILE", help="Write what came of the build to FILE, as JSON; also of a failure."
+)
+@click.option(
+    "--exit-code",
+    type=click.Choice(["1", "run"]),
+    default="1",
+    show_default=True,
+    help="The exit status when a RUN fails: 1, or that of its command.",
 )
 @click.option("--check", "only_check", is_flag=True, help="List all warnings about the recipe and run nothing of it.")
 @click.option("-q", "--quiet", is_flag=True, help="Show only the image's digest.")
@@ -131,6 +147,9 @@ def build(
     secrets: tuple[str, ...],
     agents: tuple[str, ...],
     progress: str,
+    iidfile: str | None,
+    metadata_file: str | None,
+    exit_code: str,
     only_check: bool,
     quiet: bool,
 ) -> int:
@@ -166,20 +185,33 @@ def build(
         outputs=parse_outputs(outputs),
         contexts=_contexts(contexts),
     )
-    display = progress_for("quiet" if quiet else progress)
+    files = ResultFiles(iidfile, metadata_file)
+    info = BuildInfo.begin(context, recipe, target)
     try:
-        with Store(ctx.obj) as store:
-            if only_check:
-                from pybuild.check_command import check_only
+        kind = kind_for("quiet" if quiet else progress, os.environ, terminal=sys.stderr.isatty())
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    files.check()
+    with Store(ctx.obj) as store:
+        if only_check:
+            from pybuild.check_command import check_only
 
-                return check_only(request, store, display if progress == "json" else None)
-            result = run_build(request, store, display)
+            return check_only(request, store, progress_for(kind, info) if kind == "json" else None)
+        with closing(Logged(progress_for(kind, info), info, store.logs)) as display:
+            try:
+                result = run_build(request, store, display)
+            except BrokenPipeError:
+                raise
+            except report.KNOWN as error:
+                display.failed(error)
+                files.failed(info, error)
+                if ctx.meta["debug"]:
+                    raise
+                return error.status if exit_code == "run" and isinstance(error, StepFailed) else 1
             if limit is not None:
                 _keep_within(limit, store, display)
-    except BuildError as error:
-        display.failed()
-        report.show(error)
-        return 1
+            display.finished(result.manifest)
+            files.finished(info, store, result.manifest, request.tags)
     # An archive on standard output must not be followed by anything.
     click.echo(str(result.manifest), err=any(output.destination == STDOUT for output in request.outputs))
     return 0

@@ -8,7 +8,7 @@ import click
 
 from builder.checking import check
 from builder.events import CheckWarning, Note
-from pybuild.progress import warning_line
+from pybuild.progress.words import warning_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -79,6 +79,7 @@ def cli(ctx: click.Context, root: str | None, tls_verify: bool, debug: bool) -> 
     """
     ctx.obj = root or default_root()
     ctx.meta["tls_verify"] = tls_verify
+    ctx.meta["debug"] = debug
 
 
 def run(arguments: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 
 import click
 
@@ -11,7 +12,7 @@ from builder.pull import pull as run_pull
 from builder.pull import registry_access
 from builder.workers.pool import Pool
 from pybuild.arguments import platform_option, tls_verified
-from pybuild.progress import progress_for
+from pybuild.progress import kind_for, progress_for
 from store.reference import Reference
 from store.spec import Platform
 from store.store import Store
@@ -37,10 +38,11 @@ def pull(
     """Fetch the images NAMES; their digests go to standard output."""
     references = [Reference.parse(name).with_default_tag() for name in names]
     access = registry_access(os.environ, tls_verify=tls_verified(ctx, tls_verify))
-    display = progress_for("quiet" if quiet else "plain")
+    kind = kind_for("quiet" if quiet else "auto", os.environ, terminal=sys.stderr.isatty())
     with Store(ctx.obj) as store, Pool() as pool:
         for reference in references:
-            image = run_pull(store, pool, reference, platform or Platform.host(), access, display)
+            with closing(progress_for(kind, None)) as display:
+                image = run_pull(store, pool, reference, platform or Platform.host(), access, display)
             click.echo(str(image.manifest_digest))
             if not quiet:
                 print(f"pulled {reference.familiar}", file=sys.stderr)

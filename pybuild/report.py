@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from builder.errors import BuildError
+from builder.errors import BuildError, StepFailed
 from parser import ParseError, Source, Span, redact
 from store.errors import StoreError
 
@@ -13,13 +13,38 @@ KNOWN = (ParseError, BuildError, StoreError, OSError)
 
 def show(error: Exception) -> None:
     """Print an error that is somebody's mistake or the machine's, on standard error."""
+    print(text(error), file=sys.stderr)
+
+
+def place(error: Exception) -> tuple[Source, Span] | None:
+    """The text that an error points into, and where."""
     span: Span | None = getattr(error, "span", None)
     source: Source | None = getattr(error, "source", None)
-    message = visible(f"error: {_text(error)}")
-    if span is not None and source is not None:
+    return None if span is None or source is None else (source, span)
+
+
+def fields(error: Exception) -> dict[str, object]:
+    """An error for programs."""
+    found = place(error)
+    hint = getattr(error, "hint", None)
+    return {
+        "message": message_of(error),
+        "hint": redact(hint) if hint else None,
+        "file": found[0].filename if found else None,
+        "line": found[1].line if found else None,
+        "column": found[1].column if found else None,
+        "status": error.status if isinstance(error, StepFailed) else None,
+    }
+
+
+def text(error: Exception) -> str:
+    """An error in full: the place, what is wrong, the excerpt, the hint."""
+    message = visible(f"error: {message_of(error)}")
+    if found := place(error):
+        source, span = found
         message = f"{visible(source.filename)}:{span.line}:{span.column}: {message}\n{source.excerpt(span)}"
     hint = getattr(error, "hint", None)
-    print(redact(message + (f"\nhint: {visible(hint)}" if hint else "")), file=sys.stderr)
+    return redact(message + (f"\nhint: {visible(hint)}" if hint else ""))
 
 
 def visible(text: str) -> str:
@@ -33,7 +58,8 @@ def _code(character: str) -> str:
     return f"\\x{number - 0xDC00 if 0xDC80 <= number <= 0xDCFF else number:02x}"
 
 
-def _text(error: Exception) -> str:
+def message_of(error: Exception) -> str:
+    """What is wrong, without the place."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+    return redact(str(error))

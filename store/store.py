@@ -7,6 +7,7 @@
             trees/<id>/   directories that serve as lower layers of overlays
             cachemounts/<id>/    directories that stay from build to build; in use by whoever holds a flock on one
             ingest/<id>/  work in progress; belongs to whoever holds a flock on it
+            logs/<build>/ what builds said (logs.py); no part of any object
             CACHEDIR.TAG  tells backup programs to pass by
 
 Who holds what: a process that has the store open holds `lock` shared and one ingest directory exclusively, for as
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_PARTS = ("blobs", "tocs", "trees", "cachemounts", "ingest")
+_PARTS = ("blobs", "tocs", "trees", "cachemounts", "ingest", "logs")
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# This directory is pybuild's store and can be made again.\n"
 _SEAL_SECONDS = 30.0
 
@@ -83,6 +84,7 @@ class Store:
             if isinstance(error, OSError):
                 raise no_space(error, self.root) from error
             raise
+        self.logs = f"{self.root}/logs"
         self._sealed_at = time.monotonic()
 
     def seal(self) -> None:

@@ -26,14 +26,15 @@ def context(tmp_path: Path) -> Path:
 
 def test_a_build_tells_its_warnings_and_goes_on(pybuild: Pybuild, context: Path) -> None:
     done = pybuild(context)
-    assert done.err.splitlines() == [f"{context}/Buildfile:{line}" for line in SAID]
+    assert done.err.splitlines()[:-2] == [f"{context}/Buildfile:{line}" for line in SAID]
     assert done.out.startswith("sha256:")
-    assert pybuild(context).err == done.err, "also where the cache has all of it"
+    again = pybuild(context).err.splitlines()[:-2]
+    assert again == done.err.splitlines()[:-2], "also where the cache has all of it"
     assert pybuild("-q", context).err == ""
 
 
 def test_they_are_events(pybuild: Pybuild, context: Path) -> None:
-    first = pybuild("--progress=json", context).events[0]
+    _, first, *_ = pybuild("--progress=json", context).events
     assert {key: first[key] for key in ("event", "rule", "file", "line", "column")} == {
         "event": "warning", "rule": "FromAsCasing", "file": f"{context}/Buildfile", "line": 1, "column": 1,
     }  # fmt: skip
@@ -50,7 +51,8 @@ def test_check_lists_them_and_runs_nothing(pybuild: Pybuild, context: Path) -> N
     assert lines[1:3] == ["    2 | MAINTAINER me", "      | ^"]
     assert lines[-1] == "Check complete, 4 warnings found."
     assert pybuild("images").out.count("none") == 0
-    assert len(pybuild.run("--check", "--progress=json", context).events) == 4
+    events = pybuild.run("--check", "--progress=json", context).events
+    assert [event["event"] for event in events] == ["build_started", *["warning"] * 4]
     pybuild.assert_whole()
 
 

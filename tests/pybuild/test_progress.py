@@ -21,8 +21,13 @@ def context(tmp_path: Path) -> Path:
     return write_context(tmp_path / "context", recipe, file="x")
 
 
+SUMMARY = ["built in N s: 2 run, 0 cached", "     N B  base image, 1 layer", "     N B  RUN echo one; printf half", "     N B  COPY file /"]
+
+
 def without_times(text: str) -> list[str]:
-    return [re.sub(r"in \d+\.\d s$", "in N s", line) for line in text.splitlines()]
+    """Lines with N for seconds and for sizes."""
+    lines = [re.sub(r"in \d+\.\d s\b", "in N s", line) for line in text.splitlines()]
+    return [re.sub(r"^ +\d[\d.]* .?B  ", "     N B  ", line) for line in lines]
 
 
 def test_plain_lines_tell_what_happens(pybuild: Pybuild, context: Path) -> None:
@@ -35,6 +40,7 @@ def test_plain_lines_tell_what_happens(pybuild: Pybuild, context: Path) -> None:
         "[first 1/2] done in N s",
         "[first 2/2] COPY file /",
         "[first 2/2] done in N s",
+        *SUMMARY,
     ]
 
 
@@ -43,10 +49,11 @@ def test_plain_lines_tell_what_the_cache_had(tmp_path: Path, pybuild: Pybuild, c
     output = tmp_path / "app.tar"
     done = pybuild("-o", f"type=oci,dest={output}", context)
     assert done.out == first
-    cached, copied, wrote = done.err.splitlines()
+    cached, copied, wrote, *summary = done.err.splitlines()
     assert cached == "[first 1/2] CACHED RUN echo one; printf half"
     assert copied == "[first 2/2] CACHED COPY file /"
     assert wrote.startswith(f"wrote {output} (")
+    assert without_times("\n".join(summary)) == ["built in N s: 0 run, 2 cached", *SUMMARY[1:]]
 
 
 def test_what_is_no_terminal_gets_plain_lines(pybuild: Pybuild, context: Path) -> None:
@@ -70,8 +77,8 @@ def test_json_is_an_object_a_line(pybuild: Pybuild, context: Path) -> None:
     assert len(done.events) == len(done.err.splitlines())
     assert {event["version"] for event in done.events} == {1}
     kinds = [event["event"] for event in done.events if event["event"] != "step_output"]
-    assert kinds == ["step_started", "step_finished"] * 2
-    last = done.events[-1]
+    assert kinds == ["build_started", *["step_started", "step_finished"] * 2, "built", "build_finished"]
+    last = done.events[-3]
     assert (last["stage"], last["number"], last["total"]) == ("first", 2, 2)
     assert (last["instruction"], last["cached"]) == ("COPY file /", False)
     assert float(str(last["seconds"])) >= 0
@@ -96,7 +103,8 @@ def test_json_events_are_the_only_lines_until_an_error(tmp_path: Path, pybuild: 
     context = write_context(tmp_path / "c", BASE + "RUN echo before; exit 3\n")
     lines = pybuild.refused("--progress=json", context).splitlines()
     events = [json.loads(line) for line in lines if line.startswith("{")]
-    assert [event["event"] for event in events][:1] == ["step_started"]
+    assert [event["event"] for event in events][:2] == ["build_started", "step_started"]
+    assert events[-1]["event"] == "build_failed"
     assert "error: RUN exited with status 3" in lines[len(events)]
 
 

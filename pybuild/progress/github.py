@@ -1,0 +1,150 @@
+"""For GitHub Actions: what a step wrote in a group that can be folded, errors as annotations at their place.
+
+Groups do not nest and steps run side by side, so the output of a step is held until it is over. What strangers wrote,
+steps and recipe alike, may hold workflow commands; it goes out where the runner does not obey any, until it meets a
+token that nobody can know before. Source: GitHub's "Workflow commands for GitHub Actions"; actions/runner,
+ActionCommand (a command begins a line, which also ends at \\r; the old form ##[…] is found anywhere).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING, assert_never
+
+from builder.events import (
+    Built,
+    CheckWarning,
+    Event,
+    Exported,
+    Note,
+    StepBroke,
+    StepFinished,
+    StepOutput,
+    StepStarted,
+    Tick,
+    Transfer,
+)
+from pybuild import report
+from pybuild.progress.lines import Held
+from pybuild.progress.words import Totals, exported_line, human_size, one_line, step_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import BinaryIO
+
+    from builder.events import StepRef
+    from parser import Source, Span
+    from store.digest import Digest
+
+
+class GithubProgress:
+    """Writes to `out`. `workspace` is the checkout, to which annotations name files; "" where that is not known."""
+
+    def __init__(
+        self,
+        out: BinaryIO,
+        workspace: str,
+        clock: Callable[[], float],
+        token: Callable[[], str] = lambda: secrets.token_hex(16),
+    ) -> None:
+        self._out = out
+        self._workspace = workspace
+        self._token = token
+        self._totals = Totals(clock)
+        self._held = Held()
+        self._running: dict[int, StepRef] = {}
+        self._fetched: set[str] = set()
+
+    def __call__(self, event: Event) -> None:
+        self._totals.take(event)
+        match event:
+            case StepStarted(step=step):
+                self._running[step.node] = step
+                self._line(f"{step_name(step)} {one_line(step.instruction)}")
+            case StepOutput():
+                self._held.add(event)
+            case StepFinished(step=step, cached=True):
+                self._line(f"{step_name(step)} CACHED {one_line(step.instruction)}")
+            case StepFinished(step=step, seconds=seconds):
+                self._over(step, f"done in {seconds:.1f} s")
+            case StepBroke(step=step, seconds=seconds):
+                self._over(step, f"FAILED after {seconds:.1f} s")
+            case Transfer(name=name, done=done, total=total):
+                if done >= total and name not in self._fetched:
+                    self._fetched.add(name)
+                    self._line(f"[{one_line(name)}] {human_size(total)} fetched")
+            case Note(text=text):
+                self._line(f"note: {one_line(text)}")
+            case CheckWarning(rule=rule, text=text, source=source, span=span):
+                self._command("warning", text, title=rule, **self._place(source, span))
+            case Built() | Tick():
+                pass
+            case Exported():
+                self._line(exported_line(event))
+            case _:
+                assert_never(event)
+
+    def finished(self, _manifest: Digest) -> None:
+        for line in self._totals.summary():
+            self._line(line)
+
+    def failed(self, error: Exception) -> None:
+        self.close()
+        found = report.place(error)
+        self._command("error", report.message_of(error), **(self._place(*found) if found else {}))
+        self._line(report.text(error))
+
+    def close(self) -> None:
+        for step in list(self._running.values()):
+            self._over(step, "stopped")
+
+    def _over(self, step: StepRef, how: str) -> None:
+        """A step has ended: its output as a group, or a line where it has none."""
+        self._running.pop(step.node, None)
+        title = f"{step_name(step)} {how}"
+        if step.node not in self._held.nodes():
+            self._line(title)
+            return
+        self._command("group", f"{title}: {one_line(step.instruction)}")
+        self._strange(self._held.take(step.node))
+        self._command("endgroup", "")
+
+    def _place(self, source: Source, span: Span) -> dict[str, str]:
+        """The properties of an annotation: the file as the checkout has it."""
+        path = source.filename
+        if self._workspace:
+            inside = os.path.relpath(path, self._workspace)
+            path = path if inside.startswith("../") else inside
+        return {"file": path, "line": str(span.line), "col": str(span.column)}
+
+    def _line(self, text: str) -> None:
+        """A line of ours. Words of the recipe may be in it."""
+        data = text.encode("utf-8", "backslashreplace") + b"\n"
+        if b"::" in data or b"##[" in data:
+            self._strange([data])
+        else:
+            self._write(data)
+
+    def _strange(self, pieces: Iterable[bytes]) -> None:
+        """Lines in which the runner must not look for commands."""
+        token = self._token().encode()
+        self._write(b"::stop-commands::" + token + b"\n")
+        for piece in pieces:
+            self._write(piece)
+        self._write(b"::" + token + b"::\n")
+
+    def _command(self, name: str, message: str, **properties: str) -> None:
+        given = ",".join(f"{key}={_escaped(value, ':,')}" for key, value in properties.items())
+        text = f"::{name}{' ' if given else ''}{given}::{_escaped(message)}\n"
+        self._write(text.encode("utf-8", "backslashreplace"))
+
+    def _write(self, data: bytes) -> None:
+        self._out.write(data)
+        self._out.flush()
+
+
+def _escaped(text: str, more: str = "") -> str:
+    for character in f"%\r\n{more}":
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text

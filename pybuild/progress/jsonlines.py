@@ -1,0 +1,163 @@
+"""Events as JSON, one object a line. docs/events.md is their contract: the fields of each kind only ever grow."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, assert_never
+
+from builder.events import (
+    Built,
+    CheckWarning,
+    Event,
+    Exported,
+    Note,
+    StepBroke,
+    StepFinished,
+    StepOutput,
+    StepStarted,
+    Tick,
+    Transfer,
+)
+from pybuild import report
+from pybuild.progress.words import Totals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.events import StepRef
+    from pybuild.progress.words import BuildInfo
+    from store.digest import Digest
+
+VERSION = 1
+
+
+class Encoder:
+    """Makes the objects of one build, with its id and a running number in each."""
+
+    def __init__(self, build: BuildInfo) -> None:
+        self._build = build
+        self._seq = 0
+        self._totals = Totals(time.monotonic)
+        self._decoders: dict[tuple[int, int], codecs.IncrementalDecoder] = {}  # a character may come in two pieces
+        self._broken: int | None = None
+
+    def started(self) -> dict[str, object]:
+        """The first object."""
+        build = self._build
+        return self._object("build_started", context=build.context, recipe=build.recipe, target=build.target)
+
+    def event(self, event: Event) -> Iterator[dict[str, object]]:
+        """What an event is in JSON: an object, of some several."""
+        self._totals.take(event)
+        match event:
+            case StepStarted(step=step):
+                yield self._object("step_started", step)
+            case StepOutput(step=step, stream=stream, data=data):
+                if text := self._text(step, stream, data):
+                    yield self._object("step_output", step, stream=stream, data=text)
+            case StepFinished(step=step, cached=cached, seconds=seconds):
+                yield from self._rest(step)
+                yield self._object("step_finished", step, cached=cached, seconds=round(seconds, 3))
+            case StepBroke(step=step, seconds=seconds, message=message, status=status):
+                self._broken = step.node
+                yield from self._rest(step)
+                yield self._object("step_failed", step, seconds=round(seconds, 3), message=message, status=status)
+            case Transfer(name=name, done=done, total=total):
+                yield self._object("transfer", image=name, done=done, total=total)
+            case Note(text=text):
+                yield self._object("note", text=text)
+            case CheckWarning(rule=rule, text=text, source=source, span=span):
+                yield self._object(
+                    "warning", rule=rule, text=text, file=source.filename, line=span.line, column=span.column
+                )
+            case Built(manifest=manifest, layers=layers):
+                yield self._object(
+                    "built",
+                    manifest=manifest,
+                    layers=[
+                        {"digest": layer.digest, "size": layer.size, "instruction": layer.instruction or None}
+                        for layer in layers
+                    ],
+                )
+            case Exported(destination=destination, manifest=manifest, size=size):
+                yield self._object("exported", destination=destination, manifest=manifest, size=size)
+            case Tick():
+                pass
+            case _:
+                assert_never(event)
+
+    def finished(self, manifest: Digest) -> dict[str, object]:
+        """The last object of a build that came to its end."""
+        return {**self._object("build_finished", manifest=str(manifest)), **self._counts()}
+
+    def failed(self, error: Exception) -> dict[str, object]:
+        """The last object of a build that did not."""
+        data = self._object("build_failed", failed_node=self._broken)
+        return {**data, **report.fields(error), **self._counts()}
+
+    def _object(self, name: str, step: StepRef | None = None, **fields: object) -> dict[str, object]:
+        """An object with the fields that all have."""
+        self._seq += 1
+        data: dict[str, object] = {
+            "event": name,
+            "version": VERSION,
+            "build": self._build.id,
+            "seq": self._seq,
+            "time": round(time.time(), 3),
+        }
+        if step is not None:
+            data |= {
+                "node": step.node,
+                "stage": step.stage,
+                "number": step.number,
+                "total": step.total,
+                "instruction": step.instruction,
+            }
+        return {**data, **fields}
+
+    def _counts(self) -> dict[str, object]:
+        totals = self._totals
+        return {"seconds": round(totals.seconds, 3), "run": totals.run, "cached": totals.cached}
+
+    def _text(self, step: StepRef, stream: int, data: bytes, *, final: bool = False) -> str:
+        key = (step.node, stream)
+        if key not in self._decoders:
+            self._decoders[key] = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        return self._decoders[key].decode(data, final)
+
+    def _rest(self, step: StepRef) -> Iterator[dict[str, object]]:
+        """The beginning of a character that never ended."""
+        for stream in (1, 2):
+            if (step.node, stream) in self._decoders:
+                if text := self._text(step, stream, b"", final=True):
+                    yield self._object("step_output", step, stream=stream, data=text)
+                del self._decoders[(step.node, stream)]
+
+
+class JsonProgress:
+    """The objects on standard error. An error is told once more as text, for people; it never begins with a brace."""
+
+    def __init__(self, build: BuildInfo) -> None:
+        self._encoder = Encoder(build)
+        _emit(self._encoder.started())
+
+    def __call__(self, event: Event) -> None:
+        for data in self._encoder.event(event):
+            _emit(data)
+
+    def finished(self, manifest: Digest) -> None:
+        _emit(self._encoder.finished(manifest))
+
+    def failed(self, error: Exception) -> None:
+        _emit(self._encoder.failed(error))
+        report.show(error)
+
+    def close(self) -> None:
+        pass
+
+
+def _emit(data: dict[str, object]) -> None:
+    print(json.dumps(data), file=sys.stderr, flush=True)

@@ -1,0 +1,199 @@
+"""The live view, as a function of events and the time. It knows nothing of terminals but how many cells one has.
+
+Steps run side by side, and their events come by turns: everything is kept by node. What is over becomes a line that
+is told once and stays; what goes on is a frame that is drawn again and again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, assert_never
+
+from builder.events import (
+    Built,
+    CheckWarning,
+    Event,
+    Exported,
+    Note,
+    StepBroke,
+    StepFinished,
+    StepOutput,
+    StepStarted,
+    Tick,
+    Transfer,
+)
+from pybuild.progress.text import clip, harmless
+from pybuild.progress.words import Totals, exported_line, human_size, step_name, warning_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.events import StepRef
+
+_TAIL = 4  # lines of a running step, where there is room
+_PARTIAL = 4096  # bytes of a line that has not ended; more than a terminal is wide
+_BOLD, _DIM, _RED, _GREEN, _CYAN = "1", "2", "31", "32", "36"
+
+
+@dataclass(slots=True)
+class _Running:
+    step: StepRef
+    since: float
+    tail: deque[bytes] = field(default_factory=lambda: deque(maxlen=_TAIL))
+    partial: dict[int, bytes] = field(default_factory=dict)  # stream -> a line that has not ended
+
+    def output(self, stream: int, data: bytes) -> None:
+        *whole, rest = (self.partial.get(stream, b"") + data).split(b"\n")
+        self.tail.extend(line for line in whole[-_TAIL:] if line.strip())
+        # Of a progress bar only its last state counts.
+        *_, rest = [b"", *(part for part in rest.split(b"\r") if part)]
+        self.partial[stream] = rest[:_PARTIAL]
+
+    def last(self, count: int) -> list[bytes]:
+        lines = [*self.tail, *(line for line in self.partial.values() if line.strip())]
+        return lines[-count:] if count else []
+
+
+@dataclass(slots=True)
+class _Transfer:
+    since: float
+    begun_with: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A line about what is over."""
+
+    text: str
+    name: str = ""
+    when: str = ""
+    style: str = ""  # of `when`, or of all
+    whole: bool = True  # it may take several rows; those of steps are folded to one
+
+
+class LiveView:
+    """Takes events; gives lines that are over (`told`) and the frame below them (`frame`)."""
+
+    def __init__(self, clock: Callable[[], float], *, colour: bool) -> None:
+        self._clock = clock
+        self._colour = colour
+        self._totals = Totals(clock)
+        self._running: dict[int, _Running] = {}
+        self._transfers: dict[str, _Transfer] = {}
+        self._fetched: set[str] = set()
+        self._told: list[_Told] = []
+
+    def take(self, event: Event) -> None:
+        """Change with an event."""
+        self._totals.take(event)
+        match event:
+            case StepStarted(step=step):
+                self._running[step.node] = _Running(step, self._clock())
+            case StepOutput(step=step, stream=stream, data=data):
+                if step.node in self._running:
+                    self._running[step.node].output(stream, data)
+            case StepFinished(step=step, cached=cached, seconds=seconds):
+                self._running.pop(step.node, None)
+                when, style = ("CACHED", _GREEN) if cached else (_seconds(seconds), "")
+                self._told.append(_Told(step.instruction, step_name(step), when, style, whole=False))
+            case StepBroke(step=step):
+                self._running.pop(step.node, None)
+                self._told.append(_Told(step.instruction, step_name(step), "FAILED", _RED, whole=False))
+            case Transfer():
+                self._transfer(event)
+            case Note(text=text):
+                self._told.append(_Told(f"note: {text}"))
+            case CheckWarning():
+                self._told.append(_Told(warning_line(event)))
+            case Built() | Tick():
+                pass
+            case Exported():
+                self._told.append(_Told(exported_line(event)))
+            case _:
+                assert_never(event)
+
+    def stop(self, *, finished: bool) -> None:
+        """The build is over: nothing runs any more, and what did is told."""
+        for running in self._running.values():
+            step = running.step
+            self._told.append(_Told(step.instruction, step_name(step), "stopped", _RED, whole=False))
+        self._running.clear()
+        self._transfers.clear()
+        if finished:
+            first, *layers = self._totals.summary()
+            self._told.append(_Told(first, style=_BOLD))
+            self._told += [_Told(line, whole=False) for line in layers]
+
+    def told(self, columns: int) -> list[str]:
+        """The lines that have come since the last time, for a terminal of that width."""
+        told, self._told = self._told, []
+        return [self._line(line, None if line.whole else columns) for line in told]
+
+    def frame(self, columns: int, rows: int) -> list[str]:
+        """What goes on, in at most `rows` lines of at most `columns` cells."""
+        if rows < 1:
+            return []
+        lines = [self._transfer_line(name, columns) for name in self._transfers][: rows - 1]
+        room = rows - 1 - len(lines)
+        running = list(self._running.values())
+        shown = running if len(running) <= room else running[: max(room - 1, 0)]
+        tail = min(_TAIL, (room - len(shown)) // len(shown)) if len(shown) == len(running) and shown else 0
+        for each in shown:
+            seconds = _seconds(self._clock() - each.since)
+            lines.append(self._line(_Told(each.step.instruction, step_name(each.step), seconds, _BOLD), columns))
+            lines += [self._output_line(line, columns) for line in each.last(tail)]
+        if len(shown) < len(running) and room:
+            lines.append(clip(f"and {len(running) - len(shown)} more that run", columns))
+        return [*lines, self._status(columns)]
+
+    def _status(self, columns: int) -> str:
+        totals = self._totals
+        text = f"{totals.seconds:.1f} s"
+        if any(counts := (totals.run, totals.cached, len(self._running))):
+            text += ": {} run, {} cached, {} running".format(*counts)
+        return self._styled(clip(text, columns), _CYAN)
+
+    def _line(self, told: _Told, columns: int | None) -> str:
+        """A step's line has the name and the time first, so that they are seen however narrow the terminal is."""
+        start = f"{told.name} {told.when:>8}  " if told.name else ""
+        line = clip(start + told.text, columns)
+        if not told.name:
+            return self._styled(line, told.style)
+        end = min(len(start) - 2, len(line))
+        begin = min(end - len(told.when), len(line))
+        return line[:begin] + self._styled(line[begin:end], told.style) + line[end:]
+
+    def _output_line(self, line: bytes, columns: int) -> str:
+        if columns < 8:
+            return ""
+        return self._styled("    | ", _DIM) + harmless(line[: _PARTIAL * 4], columns - 6, colour=self._colour)
+
+    def _styled(self, text: str, style: str) -> str:
+        return f"\x1b[{style}m{text}\x1b[0m" if style and text and self._colour else text
+
+    def _transfer(self, event: Transfer) -> None:
+        name = event.name
+        if event.done < event.total:
+            self._fetched.discard(name)
+            known = self._transfers.setdefault(name, _Transfer(self._clock(), event.done, event.done, event.total))
+            known.done, known.total = event.done, event.total
+        elif name not in self._fetched:
+            # Those who fetch tell of the end more than once.
+            self._fetched.add(name)
+            self._transfers.pop(name, None)
+            self._told.append(_Told(f"[{name}] {human_size(event.total)} fetched"))
+
+    def _transfer_line(self, name: str, columns: int) -> str:
+        transfer = self._transfers[name]
+        seconds = self._clock() - transfer.since
+        text = f"[{name}] {human_size(transfer.done)} of {human_size(transfer.total)}"
+        if seconds > 0:
+            text += f", {human_size(int((transfer.done - transfer.begun_with) / seconds))}/s"
+        return clip(text, columns)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 600 else f"{seconds // 60:.0f} min"

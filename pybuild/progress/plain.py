@@ -1,0 +1,127 @@
+"""A line for each thing that happens, with the step in front. Lines are whole and never cut."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, assert_never
+
+from builder.events import (
+    Built,
+    CheckWarning,
+    Event,
+    Exported,
+    Note,
+    StepBroke,
+    StepFinished,
+    StepOutput,
+    StepStarted,
+    Tick,
+    Transfer,
+)
+from pybuild import report
+from pybuild.progress.lines import Lines
+from pybuild.progress.words import Totals, exported_line, human_size, one_line, step_name, warning_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import BinaryIO
+
+    from builder.events import StepRef
+    from store.digest import Digest
+
+_TRANSFER_SECONDS = 5.0  # between two lines about one
+_SHOWN_AGAIN = 10  # lines of a failed step
+
+
+class PlainProgress:
+    """Lines on `out`. Where that is a terminal, what steps write is made harmless; else it is passed on as it came."""
+
+    def __init__(self, out: BinaryIO, clock: Callable[[], float], *, terminal: bool) -> None:
+        self._out = out
+        self._clock = clock
+        self._terminal = terminal
+        self._lines = Lines()
+        self._totals = Totals(clock)
+        self._running: dict[int, tuple[StepRef, deque[bytes]]] = {}  # with the last lines of each
+        self._recent: deque[int | None] = deque(maxlen=_SHOWN_AGAIN)  # whose lines were written last; None: ours
+        self._transfers: dict[str, tuple[float, int]] = {}  # name -> when it was last told of, how much was there
+        self._broken: int | None = None  # the step that failed
+
+    def __call__(self, event: Event) -> None:
+        self._totals.take(event)
+        match event:
+            case StepStarted(step=step):
+                self._running[step.node] = (step, deque(maxlen=_SHOWN_AGAIN))
+                self.line(f"{step_name(step)} {one_line(step.instruction)}")
+            case StepOutput(step=step):
+                self.output(step, self._lines.feed(event))
+            case StepFinished(step=step, cached=True):
+                self.line(f"{step_name(step)} CACHED {one_line(step.instruction)}")
+            case StepFinished(step=step, seconds=seconds):
+                self.output(step, self._lines.end(step.node))
+                self._running.pop(step.node, None)
+                self.line(f"{step_name(step)} done in {seconds:.1f} s")
+            case StepBroke(step=step):
+                self._broken = step.node
+            case Transfer():
+                self._transfer(event)
+            case Note(text=text):
+                self.line(f"note: {one_line(text)}")
+            case CheckWarning():
+                self.line(warning_line(event))
+            case Built() | Tick():
+                pass
+            case Exported():
+                self.line(exported_line(event))
+            case _:
+                assert_never(event)
+
+    def finished(self, _manifest: Digest) -> None:
+        for line in self._totals.summary():
+            self.line(line)
+
+    def failed(self, error: Exception) -> None:
+        self.close()
+        if self._broken in self._running:
+            step, last = self._running[self._broken]
+            # Where no other step wrote in between, they are right above.
+            if last and set(list(self._recent)[-len(last) :]) != {step.node}:
+                self.line(f"{step_name(step)} failed, and this is what it wrote last:")
+                self.output(step, list(last))
+        report.show(error)
+
+    def close(self) -> None:
+        for step, _ in self._running.values():
+            self.output(step, self._lines.end(step.node))
+
+    def line(self, text: str) -> None:
+        """Write a line of our own."""
+        self._recent.append(None)
+        self._write(text.encode("utf-8", "backslashreplace") + b"\n")
+
+    def output(self, step: StepRef, lines: list[bytes]) -> None:
+        """Write lines of a step."""
+        if not lines:
+            return
+        if self._terminal:
+            from pybuild.progress.text import harmless
+
+            lines = [harmless(line).encode() for line in lines]
+        if step.node in self._running:
+            self._running[step.node][1].extend(lines)
+        self._recent.extend([step.node] * min(len(lines), _SHOWN_AGAIN))
+        prefix = f"{step_name(step)} | ".encode("utf-8", "backslashreplace")
+        self._write(b"".join(prefix + line + b"\n" for line in lines))
+
+    def _write(self, data: bytes) -> None:
+        self._out.write(data)
+        self._out.flush()
+
+    def _transfer(self, event: Transfer) -> None:
+        """The beginning, the end, and in between a line now and then."""
+        now = self._clock()
+        then, before = self._transfers.get(event.name, (now - _TRANSFER_SECONDS, -1))
+        if event.done == before or (event.done < event.total and now < then + _TRANSFER_SECONDS):
+            return
+        self._transfers[event.name] = (now, event.done)
+        self.line(f"[{one_line(event.name)}] {human_size(event.done)} of {human_size(event.total)} fetched")

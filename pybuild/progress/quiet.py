@@ -1,0 +1,56 @@
+"""Nothing, unless a step fails: then all that it wrote."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from builder.events import StepBroke, StepFinished, StepOutput
+from pybuild import report
+from pybuild.progress.lines import Held
+
+if TYPE_CHECKING:
+    from builder.events import Event
+    from store.digest import Digest
+
+
+class QuietProgress:
+    """Holds what running steps write. Of those that run beside the one that fails nothing is shown."""
+
+    def __init__(self) -> None:
+        self._held = Held()
+        self._broken: int | None = None
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StepOutput():
+                self._held.add(event)
+            case StepFinished(step=step):
+                self._held.drop(step.node)
+            case StepBroke(step=step):
+                self._broken = step.node
+            case _:
+                pass
+
+    def finished(self, _manifest: Digest) -> None:
+        pass
+
+    def failed(self, error: Exception) -> None:
+        if self._broken is not None:
+            show_output(self._held, self._broken)
+        report.show(error)
+
+    def close(self) -> None:
+        pass
+
+
+def show_output(held: Held, node: int) -> None:
+    """What a step wrote, on standard error: as it came, but for a terminal made harmless."""
+    terminal = sys.stderr.isatty()
+    for piece in held.take(node):
+        if terminal:
+            from pybuild.progress.text import harmless
+
+            piece = "".join(harmless(line) + "\n" for line in piece.split(b"\n")[:-1]).encode()
+        sys.stderr.buffer.write(piece)
+    sys.stderr.buffer.flush()

@@ -1,0 +1,94 @@
+"""What strangers write, made fit for a terminal: text and colours, nothing that moves, asks, or hides.
+
+Source of the forms of control sequences: ECMA-48, 5.4 (CSI) and 5.6 (strings); xterm's ctlseqs for how they end.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SEQUENCE = re.compile(
+    "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: cursor, erasing, modes, colours
+    "|(?:\x1b[]PX^_]|[\x90\x98\x9d\x9e\x9f]).*?(?:\x07|\x1b\\\\|\x9c|$)"  # strings: titles, links, clipboard, queries
+    "|\x1b[ -/]*[0-~]?",  # character sets, reset; and an escape that nothing follows
+    re.DOTALL,
+)
+_COLOUR = re.compile("\x1b\\[[0-9;:]{0,40}m")  # SGR, as terminals read it
+_RESET = "\x1b[0m"
+_TAB = 8
+_MARKS = 2  # combining characters on one other: some make towers of them
+
+
+def harmless(line: bytes, columns: int | None = None, *, colour: bool = True) -> str:
+    """A line of output as text that takes one line of a terminal, of at most `columns`; None: however many it has.
+
+    Of a line that was written over (\\r, as progress bars do) what came last is left. Colours end with the line.
+    """
+    *_, shown = [b"", *(part for part in line.split(b"\r") if part)]
+    return clip(shown.decode("utf-8", "replace"), columns, colour=colour)
+
+
+def clip(text: str, columns: int | None = None, *, colour: bool = False) -> str:
+    """As `harmless`, for text; what is cut ends with an ellipsis."""
+    if text.isascii() and text.isprintable():
+        return text if columns is None or len(text) <= columns else text[: max(columns - 1, 0)] + "…" * (columns > 0)
+    out: list[str] = []
+    used = marks = 0
+    fits = 0  # how much of `out` leaves room for the ellipsis
+    coloured = False
+    for piece, width in _pieces(text, colour=colour):
+        if width < 0:
+            coloured = True
+        elif width == 0:
+            marks += 1
+            if marks > _MARKS:
+                continue
+        else:
+            marks = 0
+            if piece == "\t":
+                width = _TAB - used % _TAB
+                piece = " " * width
+            if columns is not None and used + width > columns:
+                out[fits:] = ["…"] if columns else []
+                break
+            used += width
+        out.append(piece)
+        if columns is not None and used < columns:
+            fits = len(out)
+    return "".join(out) + (_RESET if coloured else "")
+
+
+def _pieces(text: str, *, colour: bool) -> Iterator[tuple[str, int]]:
+    """What may be shown, and how many columns it takes; -1 for a colour."""
+    position = 0
+    for found in _SEQUENCE.finditer(text):
+        yield from _characters(text[position : found.start()])
+        if colour and _COLOUR.fullmatch(found.group()):
+            yield found.group(), -1
+        position = found.end()
+    yield from _characters(text[position:])
+
+
+def _characters(text: str) -> Iterator[tuple[str, int]]:
+    for character in text:
+        if character == "\t":
+            yield character, 1
+        elif character.isprintable():
+            # Selectors of variants make characters wider than the tables say.
+            if not "\ufe00" <= character <= "\ufe0f":
+                yield character, _width(character)
+        elif unicodedata.category(character) == "Zs":
+            yield " ", 1
+        # Else it is a control character, or an invisible one that would change how its neighbours are shown.
+
+
+def _width(character: str) -> int:
+    """Columns. Source: Unicode Standard Annex 11; where terminals differ, this is not less than what they use."""
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1

@@ -1,0 +1,77 @@
+"""Files that tell a script what came of a build: --iidfile and --metadata-file, as docker buildx writes them."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.errors import BuildError
+from pybuild import report
+from store.publish import replacing
+from store.spec import Descriptor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pybuild.progress.words import BuildInfo
+    from store.digest import Digest
+    from store.reference import Reference
+    from store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFiles:
+    """Where to write them; None: nowhere."""
+
+    iidfile: str | None
+    metadata: str | None
+
+    def check(self) -> None:
+        """Before the build: what an earlier one left does not stay, lest a script takes it for this one's.
+
+        Raises BuildError where nothing could be written.
+        """
+        for path in (self.iidfile, self.metadata):
+            if path is None:
+                continue
+            parent = os.path.dirname(os.path.abspath(path))
+            if not os.path.isdir(parent):
+                raise BuildError(f"cannot write {path}: {parent} is no directory")
+            if os.path.isdir(path):
+                raise BuildError(f"cannot write {path}: it is a directory")
+            if os.path.isfile(path):
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+
+    def finished(self, build: BuildInfo, store: Store, digest: Digest, tags: Sequence[Reference]) -> None:
+        """After a build. Raises OSError, StoreError."""
+        image = store.images.get(digest)
+        config = image.manifest.config
+        if self.iidfile is not None:
+            _write(self.iidfile, str(config.digest))
+        if self.metadata is not None:
+            fields: dict[str, object] = {
+                "containerimage.config.digest": str(config.digest),
+                "containerimage.descriptor": Descriptor(
+                    image.manifest.media_type, digest, store.blobs.size(digest) or 0
+                ).to_json(),
+                "containerimage.digest": str(digest),
+                "pybuild.build": build.id,
+            }
+            if tags:
+                fields["image.name"] = ",".join(map(str, tags))
+            _write(self.metadata, json.dumps(fields, indent=2, sort_keys=True) + "\n")
+
+    def failed(self, build: BuildInfo, error: Exception) -> None:
+        """After a build that failed: what, where, and the status of the RUN."""
+        if self.metadata is not None:
+            fields = {"pybuild.build": build.id, "pybuild.error": report.fields(error)}
+            _write(self.metadata, json.dumps(fields, indent=2, sort_keys=True) + "\n")
+
+
+def _write(path: str, text: str) -> None:
+    with replacing(path) as file:
+        file.write(text.encode())

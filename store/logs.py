@@ -1,0 +1,171 @@
+"""What builds said, kept for a while: STORE/logs/<build>/, a directory a build, named so that the newest sorts last.
+
+    events      a line for each thing that happened, in the words of whoever writes it
+    <step>.log  what a step wrote, as it came, up to STEP_LIMIT
+
+A directory belongs to the process that holds a flock on it; without one nobody writes to it any more. Logs are no part
+of any object and are never sealed: a power cut may lose the last of them. What cannot be written is not worth a build,
+so a writer that fails once is silent from there on and says why in `trouble`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from store.files import remove_tree, try_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STEP_LIMIT = 100 << 20  # bytes
+KEPT_BUILDS = 100
+KEPT_BYTES = 1 << 30
+KEPT_SECONDS = 30 * 86400
+_WORTH_A_LOOK = 1 << 20  # bytes that one build has added, after which the sum of all is looked at
+_SLACK = 10  # builds too many, before somebody looks
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_EVENTS = "events"
+
+
+class BuildLog:
+    """The log of a build that goes on. Nothing here raises OSError but the constructor."""
+
+    def __init__(self, logs: str, build: str, limit: int = STEP_LIMIT) -> None:
+        """Begin the log of `build` in the directory `logs`. `limit` is in bytes, for each step."""
+        self.trouble = ""
+        self._logs = logs
+        self._limit = limit
+        self._files: dict[int, IO[bytes]] = {}
+        self._sizes: dict[int, int] = {}
+        os.mkdir(f"{logs}/{build}", 0o700)
+        self._fd = os.open(f"{logs}/{build}", _DIRECTORY)
+        try_lock(self._fd, fcntl.LOCK_EX)
+        self._events = self._open(_EVENTS)
+
+    def event(self, line: bytes) -> None:
+        """Add a line; it holds no newline."""
+        self._attempt(lambda: self._events.write(line + b"\n"))
+
+    def output(self, step: int, data: bytes) -> None:
+        """Add what a step wrote. Beyond the limit nothing is kept but a note that says so."""
+        self._attempt(lambda: self._output(step, data))
+
+    def end(self, step: int) -> None:
+        """A step writes no more."""
+        if file := self._files.pop(step, None):
+            self._attempt(file.close)
+
+    def close(self) -> None:
+        """End the log, and remove old ones where they have become too many. Idempotent."""
+        if self._fd < 0:
+            return
+        for step in list(self._files):
+            self.end(step)
+        self._attempt(self._events.close)
+        os.close(self._fd)
+        self._fd = -1
+        self._attempt(self._prune)
+
+    def _open(self, name: str) -> IO[bytes]:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.fdopen(os.open(name, flags, 0o600, dir_fd=self._fd), "wb", buffering=0)
+
+    def _output(self, step: int, data: bytes) -> None:
+        if step not in self._files:
+            self._files[step] = self._open(f"{step}.log")
+            self._sizes[step] = 0
+        room = self._limit - self._sizes[step]
+        if room < 0:
+            return
+        self._sizes[step] += len(data)
+        self._files[step].write(data[:room])
+        if len(data) > room:
+            self._files[step].write(b"\n[the log of a step ends at %d bytes]\n" % self._limit)
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        if self.trouble:
+            return
+        try:
+            action()
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+
+    def _prune(self) -> None:
+        if sum(self._sizes.values()) > _WORTH_A_LOOK or len(os.listdir(self._logs)) > KEPT_BUILDS + _SLACK:
+            prune(self._logs)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLog:
+    """A log as it can be read."""
+
+    build: str
+    path: str
+
+    @property
+    def running(self) -> bool:
+        """Whether somebody still writes to it."""
+        fd = os.open(self.path, _DIRECTORY)
+        try:
+            return not try_lock(fd, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
+
+    def events(self) -> list[bytes]:
+        """The lines that are whole. Raises OSError."""
+        with open(f"{self.path}/{_EVENTS}", "rb") as file:
+            return [line for line in file if line.endswith(b"\n")]
+
+    def size(self, step: int) -> int:
+        """Bytes that are kept of what a step wrote."""
+        try:
+            return os.stat(f"{self.path}/{step}.log").st_size
+        except FileNotFoundError:
+            return 0
+
+    def open(self, step: int) -> IO[bytes]:
+        """What a step wrote. Raises FileNotFoundError where that was nothing."""
+        return open(f"{self.path}/{step}.log", "rb")
+
+
+def kept(logs: str) -> list[KeptLog]:
+    """The logs that are there, the newest first."""
+    names = sorted(os.listdir(logs), reverse=True) if os.path.isdir(logs) else []
+    return [KeptLog(name, f"{logs}/{name}") for name in names]
+
+
+def prune(logs: str, *, builds: int = KEPT_BUILDS, size: int = KEPT_BYTES, seconds: float = KEPT_SECONDS) -> int:
+    """Remove the oldest logs, until no more than `builds` are left, of `size` bytes, none older than `seconds`.
+
+    What is being written stays. Returns the bytes that were removed. Raises OSError.
+    """
+    freed = total = 0
+    oldest = time.time() - seconds
+    parent = os.open(logs, _DIRECTORY)
+    try:
+        for position, name in enumerate(sorted(os.listdir(parent), reverse=True)):
+            try:
+                fd = os.open(name, _DIRECTORY, dir_fd=parent)
+            except FileNotFoundError:
+                continue  # another process removes them too
+            try:
+                here = _bytes_in(fd)
+                total += here
+                keep = position < builds and total <= size and os.fstat(fd).st_mtime >= oldest
+                if not keep and try_lock(fd, fcntl.LOCK_EX):
+                    remove_tree(parent, name)
+                    freed += here
+            finally:
+                os.close(fd)
+    finally:
+        os.close(parent)
+    return freed
+
+
+def _bytes_in(directory: int) -> int:
+    with os.scandir(directory) as entries:
+        return sum(entry.stat().st_size for entry in entries)

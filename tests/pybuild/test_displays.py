@@ -1,0 +1,297 @@
+"""Displays that write lines, with events of several steps by turns: plain, for GitHub Actions, and quiet."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.errors import BuildError, StepFailed
+from builder.events import (
+    Built,
+    BuiltLayer,
+    CheckWarning,
+    Event,
+    Exported,
+    Note,
+    StepBroke,
+    StepFinished,
+    StepStarted,
+    Transfer,
+)
+from parser import Source, Span
+from pybuild.progress import kind_for
+from pybuild.progress.github import GithubProgress
+from pybuild.progress.lines import Held, Lines
+from pybuild.progress.plain import PlainProgress
+from pybuild.progress.quiet import QuietProgress
+from store.digest import Digest
+from tests.support.events import Clock, said, step
+
+A = step(1, "first", 1, 2, "RUN a")
+B = step(2, "other", 2, 3, "RUN b")
+SOURCE = Source("/checkout/app/Buildfile", "FROM x\nRUN b\n")
+BUILT = Built("sha256:m", (BuiltLayer("sha256:1", 2000, ""), BuiltLayer("sha256:2", 1500, "RUN b")))
+
+
+def placed(error: BuildError, span: Span, source: Source) -> BuildError:
+    error.span, error.source = span, source
+    return error
+
+
+FAILED = placed(StepFailed("RUN exited with status 3", 3), Span(2, 1, 2, 6), SOURCE)
+
+
+def plain(*events: Event, terminal: bool = False) -> tuple[PlainProgress, io.BytesIO]:
+    out = io.BytesIO()
+    display = PlainProgress(out, Clock(), terminal=terminal)
+    for event in events:
+        display(event)
+    return display, out
+
+
+def lines(out: io.BytesIO) -> list[str]:
+    return out.getvalue().decode().splitlines()
+
+
+# -- plain
+
+
+def test_lines_stay_whole_when_steps_write_by_turns() -> None:
+    _, out = plain(
+        StepStarted(A), StepStarted(B), said(A, "one a"), said(B, "one b\ntwo"), said(A, "gain\n"),
+        said(A, "err", 2), said(B, " b\n"), StepFinished(A, False, 1.25), StepFinished(B, False, 2.0),
+    )  # fmt: skip
+    assert lines(out) == [
+        "[first 1/2] RUN a", "[other 2/3] RUN b", "[other 2/3] | one b", "[first 1/2] | one again",
+        "[other 2/3] | two b", "[first 1/2] | err", "[first 1/2] done in 1.2 s", "[other 2/3] done in 2.0 s",
+    ]  # fmt: skip
+
+
+def test_what_goes_to_a_pipe_goes_as_it_came() -> None:
+    data = b"\x1b[31mred\x1b[0m \xff\x00 10%\r20%\n"
+    _, out = plain(StepStarted(A), said(A, data))
+    assert out.getvalue() == b"[first 1/2] RUN a\n[first 1/2] | " + data
+
+
+def test_what_goes_to_a_terminal_is_made_harmless() -> None:
+    _, out = plain(StepStarted(A), said(A, b"\x1b[2J\x1b[31mred\x1b]0;title\x07 \xff\n"), terminal=True)
+    assert lines(out)[1] == "[first 1/2] | \x1b[31mred �\x1b[0m"
+
+
+def test_a_failed_step_is_shown_again_where_others_wrote_in_between(capsys: pytest.CaptureFixture[str]) -> None:
+    display, out = plain(
+        StepStarted(A), StepStarted(B), said(B, "".join(f"{n}\n" for n in range(12))), said(A, "between\n"),
+        StepBroke(B, 1.0, "RUN exited with status 3", 3),
+    )  # fmt: skip
+    display.failed(FAILED)
+    assert lines(out)[-11:] == [
+        "[other 2/3] failed, and this is what it wrote last:", *(f"[other 2/3] | {n}" for n in range(2, 12)),
+    ]  # fmt: skip
+    assert capsys.readouterr().err == (
+        "/checkout/app/Buildfile:2:1: error: RUN exited with status 3\n    2 | RUN b\n      | ^\n"
+    )
+
+
+def test_a_failed_step_is_not_repeated_right_below(capsys: pytest.CaptureFixture[str]) -> None:
+    display, out = plain(StepStarted(A), said(A, "x\n"), StepStarted(B), said(B, "one\ntwo"), StepBroke(B, 1.0, "", 3))
+    display.failed(FAILED)
+    assert lines(out)[-3:] == ["[other 2/3] RUN b", "[other 2/3] | one", "[other 2/3] | two"]
+
+
+def test_transfers_are_told_now_and_then_and_once_at_the_end() -> None:
+    out, clock = io.BytesIO(), Clock()
+    display = PlainProgress(out, clock, terminal=False)
+    for seconds, done in ((0, 0), (1, 10), (6, 20), (7, 30), (7, 30), (8, 30)):
+        clock.now = 1000.0 + seconds
+        display(Transfer("app:1", done, 30))
+    assert lines(out) == [f"[app:1] {done} of 30 B fetched" for done in ("0 B", "20 B", "30 B")]
+
+
+def test_the_summary_has_the_size_of_each_layer() -> None:
+    display, out = plain(
+        StepFinished(A, True, 0), StepStarted(B), StepFinished(B, False, 1), BUILT, Exported("x", "", 9)
+    )
+    display.finished(Digest.of(b""))
+    assert lines(out)[-4:] == [
+        "wrote x (9 B)", "built in 0.0 s: 1 run, 1 cached", "   2.0 kB  base image, 1 layer", "   1.5 kB  RUN b",
+    ]  # fmt: skip
+
+
+def test_a_line_without_end_is_told_in_pieces() -> None:
+    found = Lines()
+    for _ in range(70):
+        pieces = found.feed(said(A, b"x" * (1 << 16)))
+        assert all(len(piece) == 1 << 20 for piece in pieces)
+    assert sum(len(piece) for piece in found.end(1)) <= 1 << 20
+
+
+@given(st.lists(st.tuples(st.sampled_from([A, B]), st.sampled_from([1, 2]), st.text("ab\n", max_size=9))))
+def test_no_byte_is_lost_or_moved_between_steps(pieces: list) -> None:  # type: ignore[type-arg]
+    found, wrote, expected = Lines(), {}, {}  # type: ignore[var-annotated]
+    for ref, stream, text in pieces:
+        expected[ref.node, stream] = expected.get((ref.node, stream), "") + text
+        for line in found.feed(said(ref, text, stream)):
+            wrote.setdefault((ref.node, stream), []).append(line.decode())
+    for ref in (A, B):
+        rest = [line.decode() for line in found.end(ref.node)]
+        streams = [stream for stream in (1, 2) if not expected.get((ref.node, stream), "\n").endswith("\n")]
+        streams = [stream for stream in streams if expected[ref.node, stream]]
+        assert len(rest) == len(streams)
+        for stream, line in zip(streams, rest, strict=True):
+            wrote.setdefault((ref.node, stream), []).append(line)
+    assert {key: text.splitlines() for key, text in expected.items() if text} == wrote
+
+
+# -- quiet
+
+
+def test_quiet_shows_the_failed_step_and_no_other(capfd: pytest.CaptureFixture[str]) -> None:
+    display = QuietProgress()
+    for event in (StepStarted(A), StepStarted(B), said(A, "of a\n"), said(B, "of b, "), said(B, "whole\n")):
+        display(event)
+    display(StepFinished(A, False, 1.0))
+    display(StepBroke(B, 1.0, "RUN exited with status 3", 3))
+    display.failed(BuildError("it failed"))
+    assert capfd.readouterr().err == "of b, whole\nerror: it failed\n"
+
+
+def test_quiet_shows_nothing_of_a_step_before(capfd: pytest.CaptureFixture[str]) -> None:
+    display = QuietProgress()
+    for event in (StepStarted(A), said(A, "of a\n"), StepFinished(A, False, 1.0)):
+        display(event)
+    display.failed(BuildError("cannot write"))
+    assert capfd.readouterr().err == "error: cannot write\n"
+
+
+def test_much_output_is_held_whole() -> None:
+    held = Held()
+    for number in range(50_000):
+        held.add(said(A, f"{number}\n"))
+        held.add(said(B, "other\n"))
+    assert b"".join(held.take(A.node)) == b"".join(b"%d\n" % number for number in range(50_000))
+    assert (held.nodes(), list(held.take(A.node))) == ([B.node], [])
+
+
+# -- GitHub Actions
+
+
+def github(*events: Event, workspace: str = "/checkout") -> tuple[GithubProgress, io.BytesIO]:
+    out = io.BytesIO()
+    display = GithubProgress(out, workspace, Clock(), lambda: "TOKEN")
+    for event in events:
+        display(event)
+    return display, out
+
+
+def test_groups_do_not_overlap_when_steps_do() -> None:
+    _, out = github(
+        StepStarted(A), StepStarted(B), said(A, "a1\n"), said(B, "b1\n"), said(A, "a2"),
+        StepFinished(B, False, 2.0), said(A, "\n"), StepFinished(A, False, 3.0),
+    )  # fmt: skip
+    assert out.getvalue() == (
+        b"[first 1/2] RUN a\n[other 2/3] RUN b\n"
+        b"::group::[other 2/3] done in 2.0 s: RUN b\n::stop-commands::TOKEN\nb1\n::TOKEN::\n::endgroup::\n"
+        b"::group::[first 1/2] done in 3.0 s: RUN a\n::stop-commands::TOKEN\na1\na2\n::TOKEN::\n::endgroup::\n"
+    )
+
+
+def test_a_step_without_output_has_no_group() -> None:
+    _, out = github(StepFinished(A, True, 0), StepStarted(B), StepFinished(B, False, 2.0), Note("x"), BUILT)
+    assert lines(out) == ["[first 1/2] CACHED RUN a", "[other 2/3] RUN b", "[other 2/3] done in 2.0 s", "note: x"]
+
+
+def test_a_failure_is_an_annotation_at_its_place() -> None:
+    display, out = github(StepStarted(B), said(B, "b1\n"), StepBroke(B, 1.0, "RUN exited with status 3", 3))
+    out.truncate(0), out.seek(0)
+    display.failed(FAILED)
+    assert out.getvalue() == (
+        b"::error file=app/Buildfile,line=2,col=1::RUN exited with status 3\n"
+        b"/checkout/app/Buildfile:2:1: error: RUN exited with status 3\n    2 | RUN b\n      | ^\n"
+    )
+
+
+def test_what_ran_beside_a_failure_is_shown_too() -> None:
+    display, out = github(StepStarted(A), StepStarted(B), said(A, "a\n"), said(B, "b\n"), StepBroke(B, 1.0, "", 3))
+    display.failed(FAILED)
+    titles = [line for line in lines(out) if line.startswith("::group::")]
+    assert titles == ["::group::[other 2/3] FAILED after 1.0 s: RUN b", "::group::[first 1/2] stopped: RUN a"]
+
+
+@pytest.mark.parametrize(
+    ("message", "path", "expected"),
+    [
+        ("50% of\r\na::b", "/checkout/f", "::error file=f,line=2,col=1::50%25 of%0D%0Aa::b"),
+        ("x", "/checkout/a:b,c%", "::error file=a%3Ab%2Cc%25,line=2,col=1::x"),
+        ("x", "/elsewhere/f", "::error file=/elsewhere/f,line=2,col=1::x"),
+    ],
+)
+def test_annotations_are_escaped(message: str, path: str, expected: str) -> None:
+    display, out = github()
+    display.failed(placed(BuildError(message), Span(2, 1, 2, 2), Source(path, "a\nb\n")))
+    assert lines(out)[0] == expected
+
+
+def test_a_warning_is_an_annotation_too() -> None:
+    _, out = github(CheckWarning("Rule", "10% of it", SOURCE, Span(1, 6, 1, 7)))
+    assert lines(out) == ["::warning title=Rule,file=app/Buildfile,line=1,col=6::10%25 of it"]
+
+
+def test_an_error_without_a_place() -> None:
+    display, out = github(workspace="")
+    display.failed(BuildError("no space"))
+    assert lines(out) == ["::error::no space", "error: no space"]
+
+
+HOSTILE = ("::set-output name=a::b", "  ::add-mask::x", "x\r::warning::y", "log ##[add-path]/evil", "::endgroup::")
+COMMAND = re.compile(r"^\s*::([a-z-]+)[ :]")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_the_runner_obeys_nothing_that_strangers_wrote(text: str) -> None:
+    """As the runner reads it: it splits at \\r and \\n, obeys `::` at the start of a line and `##[` anywhere."""
+    hostile = step(1, "first", 1, 1, f"RUN {text}")
+    display, out = github(StepStarted(hostile), said(hostile, f"{text}\n"), Note(text), Exported(text, "", 1))
+    display(StepBroke(hostile, 1.0, text, 1))
+    display(CheckWarning(text, text, SOURCE, Span(1, 1, 1, 2)))
+    display.failed(placed(BuildError(text), Span(1, 1, 1, 2), Source("f", f"{text}\n")))
+    obeyed, stopped = [], False
+    for line in re.split("[\r\n]", out.getvalue().decode()):
+        if line == "::TOKEN::":
+            stopped = False
+        elif not stopped and (found := COMMAND.match(line)):
+            obeyed.append(found[1])
+            stopped = found[1] == "stop-commands"
+        elif not stopped:
+            assert "##[" not in line
+    assert [name for name in obeyed if name != "stop-commands"] == ["group", "endgroup", "warning", "error"]
+    assert not stopped
+
+
+# -- the choice
+
+CHOICES = [
+    ("auto", {"TERM": "xterm"}, True, "tty"),
+    ("auto", {"TERM": "dumb"}, True, "plain"),
+    ("auto", {}, True, "plain"),
+    ("auto", {"TERM": "xterm"}, False, "plain"),
+    ("auto", {"GITHUB_ACTIONS": "true"}, False, "github"),
+    ("plain", {"GITHUB_ACTIONS": "true"}, False, "plain"),
+    ("tty", {"TERM": "xterm"}, True, "tty"),
+    ("json", {"TERM": "xterm"}, True, "json"),
+    ("quiet", {}, False, "quiet"),
+]
+
+
+@pytest.mark.parametrize(("asked", "environ", "terminal", "expected"), CHOICES)
+def test_the_display_that_is_meant(asked: str, environ: dict[str, str], terminal: bool, expected: str) -> None:
+    assert kind_for(asked, environ, terminal=terminal) == expected
+
+
+@pytest.mark.parametrize(("environ", "terminal", "why"), [({"TERM": "dumb"}, True, "'dumb'"), ({}, False, "is none")])
+def test_a_live_view_that_cannot_be_had_is_refused(environ: dict[str, str], terminal: bool, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        kind_for("tty", environ, terminal=terminal)

@@ -1,0 +1,168 @@
+"""The live view: what it shows after which events, at which time, in how many cells."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from builder.events import Built, BuiltLayer, Exported, Note, StepBroke, StepFinished, StepStarted, Transfer
+from pybuild.progress.live import LiveView
+from tests.support.events import Clock, said, step
+
+A = step(1, "first", 1, 2, "RUN make a")
+B = step(2, "other", 2, 3, "RUN make b")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def view(clock: Clock) -> LiveView:
+    return LiveView(clock, colour=False)
+
+
+def take(view: LiveView, *events: object) -> None:
+    for event in events:
+        view.take(event)  # type: ignore[arg-type]
+
+
+def test_running_steps_have_their_time_and_their_last_lines(view: LiveView, clock: Clock) -> None:
+    take(view, StepStarted(A))
+    clock.now += 1.5
+    take(view, StepStarted(B), said(A, "one\ntwo\n\nthr"), said(B, "b\n"), said(A, "ee\n4\n5\n"))
+    clock.now += 0.5
+    assert view.told(80) == []
+    assert view.frame(80, 20) == [
+        "[first 1/2]    2.0 s  RUN make a",
+        "    | two",
+        "    | three",
+        "    | 4",
+        "    | 5",
+        "[other 2/3]    0.5 s  RUN make b",
+        "    | b",
+        "2.0 s: 0 run, 0 cached, 2 running",
+    ]
+
+
+def test_what_is_over_is_told_once(view: LiveView) -> None:
+    take(view, StepStarted(A), said(A, "x\n"), StepFinished(B, True, 0.0), StepFinished(A, False, 71.25))
+    assert view.told(80) == ["[other 2/3]   CACHED  RUN make b", "[first 1/2]   71.2 s  RUN make a"]
+    assert view.told(80) == []
+    assert view.frame(80, 20) == ["0.0 s: 1 run, 1 cached, 0 running"]
+
+
+def test_a_failed_step_and_those_beside_it(view: LiveView) -> None:
+    take(view, StepStarted(A), StepStarted(B), StepBroke(B, 2.0, "RUN exited with status 3", 3))
+    view.stop(finished=False)
+    assert view.told(80) == ["[other 2/3]   FAILED  RUN make b", "[first 1/2]  stopped  RUN make a"]
+    assert view.frame(80, 20) == ["0.0 s"]
+
+
+def test_the_end_has_the_size_of_each_layer(view: LiveView, clock: Clock) -> None:
+    layers = (BuiltLayer("1", 3_000_000, ""), BuiltLayer("2", 500, ""), BuiltLayer("3", 12_345, "RUN make a"))
+    take(view, StepFinished(A, False, 3.0), Built("m", layers), Exported("app.tar", "m", 3_100_000))
+    clock.now += 3
+    view.stop(finished=True)
+    assert view.told(80) == [
+        "[first 1/2]    3.0 s  RUN make a",
+        "wrote app.tar (3.1 MB)",
+        "built in 3.0 s: 1 run, 0 cached",
+        "   3.0 MB  base image, 2 layers",
+        "  12.3 kB  RUN make a",
+    ]
+
+
+def test_transfers_have_bytes_and_a_rate(view: LiveView, clock: Clock) -> None:
+    take(view, Transfer("python:3", 0, 10_000_000))
+    clock.now += 2
+    take(view, Transfer("python:3", 5_000_000, 10_000_000))
+    assert view.frame(80, 20) == ["[python:3] 5.0 MB of 10.0 MB, 2.5 MB/s", "2.0 s"]
+    take(view, *[Transfer("python:3", 10_000_000, 10_000_000)] * 2)
+    assert (view.told(80), view.frame(80, 20)) == (["[python:3] 10.0 MB fetched"], ["2.0 s"])
+
+
+def test_a_progress_bar_is_one_line(view: LiveView) -> None:
+    take(view, StepStarted(A), said(A, "start\n"), *[said(A, f"\r{percent}%") for percent in range(99)])
+    assert view.frame(80, 20)[1:3] == ["    | start", "    | 98%"]
+    take(view, said(A, "\r100%\r\ndone"))
+    assert view.frame(80, 20)[1:4] == ["    | start", "    | 100%", "    | done"]
+
+
+def test_the_streams_of_a_step_do_not_mix(view: LiveView) -> None:
+    take(view, StepStarted(A), said(A, "half"), said(A, "error\n", 2), said(A, " a line\n"))
+    assert view.frame(80, 20)[1:3] == ["    | error", "    | half a line"]
+
+
+def test_a_line_without_end_takes_no_memory(view: LiveView) -> None:
+    take(view, StepStarted(A), *[said(A, "x" * 65536) for _ in range(100)])
+    assert sum(map(len, view._running[1].partial.values())) == 4096
+    take(view, said(A, "tail\nnext\n"))
+    assert view.frame(20, 20)[1:3] == ["    | " + "x" * 13 + "…", "    | next"]
+
+
+def test_hostile_output_is_harmless(view: LiveView) -> None:
+    take(view, StepStarted(step(1, "w\x1b[2J", instruction="RUN \x1b]0;x\x07")), said(A, b"\x1b[2J\x1b[31m\xff\x9b\x07\n"))
+    assert view.frame(80, 20)[:2] == ["[w [2J 1/2]    0.0 s  RUN ", "    | ��"]
+
+
+@pytest.mark.parametrize("rows", range(8))
+def test_many_steps_on_few_rows(view: LiveView, rows: int) -> None:
+    for node in range(100):
+        ref = step(node, "s", node, 100)
+        take(view, StepStarted(ref), said(ref, "x\n"))
+    frame = view.frame(80, rows)
+    assert len(frame) == rows
+    assert [line.partition("]")[0] for line in frame[:-2]] == [f"[s {node}/100" for node in range(rows - 2)]
+    assert frame[-2:-1] == ([f"and {100 - rows + 2} more that run"] if rows > 1 else [])
+
+
+def test_tails_share_what_room_there_is(view: LiveView) -> None:
+    take(view, StepStarted(A), StepStarted(B), said(A, "1\n2\n3\n"), said(B, "4\n5\n6\n"))
+    assert view.frame(80, 8)[1:3] == ["    | 2", "    | 3"]
+    assert [line[:5] for line in view.frame(80, 4)] == ["[firs", "[othe", "0.0 s"]
+
+
+@pytest.mark.parametrize("columns", [1, 5, 8, 12, 20, 21, 30])
+def test_narrow_terminals(view: LiveView, columns: int) -> None:
+    take(view, StepStarted(A), said(A, "0123456789" * 9 + "\n"), Transfer("a:1", 1, 9), StepFinished(B, True, 0))
+    told = view.told(columns)
+    assert all(len(line) <= columns for line in (*told, *view.frame(columns, 10)))
+
+
+def test_notes_and_destinations_are_never_cut(view: LiveView) -> None:
+    take(view, Note("x" * 100), Exported("y" * 100, "m", 1))
+    assert view.told(20) == ["note: " + "x" * 100, "wrote " + "y" * 100 + " (1 B)"]
+
+
+def test_colours_are_of_the_time_only_and_end(clock: Clock) -> None:
+    view = LiveView(clock, colour=True)
+    take(view, StepFinished(A, True, 0), StepStarted(B), said(B, b"\x1b[34mblue\n"))
+    assert view.told(80) == ["[first 1/2]   \x1b[32mCACHED\x1b[0m  RUN make a"]
+    assert view.frame(80, 9)[1] == "\x1b[2m    | \x1b[0m\x1b[34mblue\x1b[0m"
+    for columns in range(30):
+        take(view, StepFinished(A, True, 0))
+        assert all(line.count("\x1b[") % 2 == 0 for line in view.told(columns))
+
+
+def test_any_order_of_the_events_of_many_steps(view: LiveView, clock: Clock) -> None:
+    """Each step's events keep their order, and the steps are mixed at random."""
+    chosen = random.Random(7)
+    queues = []
+    for node in range(40):
+        ref = step(node, f"s{node}")
+        queues.append([StepStarted(ref), *(said(ref, f"{node}.{n}\n") for n in range(5)), StepFinished(ref, False, 1)])
+    running: set[int] = set()
+    told = 0
+    while queues:
+        queue = chosen.choice(queues)
+        event = queue.pop(0)
+        view.take(event)
+        running ^= {event.step.node} if not hasattr(event, "data") else set()
+        frame = view.frame(60, 200)
+        assert sum(line.startswith("[") for line in frame) == len(running)
+        told += len(view.told(60))
+        queues = [left for left in queues if left]
+    assert told == 40 and not running

@@ -1,0 +1,23 @@
+"""Events of a build that never was, and a clock that stands still until it is told."""
+
+from __future__ import annotations
+
+from builder.events import StepOutput, StepRef
+
+
+def step(node: int, stage: str = "web", number: int = 1, total: int = 2, instruction: str = "RUN make") -> StepRef:
+    return StepRef(node, stage, number, total, instruction)
+
+
+def said(ref: StepRef, text: str | bytes, stream: int = 1) -> StepOutput:
+    return StepOutput(ref, stream, text.encode() if isinstance(text, str) else text)
+
+
+class Clock:
+    """Seconds that pass when `now` is changed."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
