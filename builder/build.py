@@ -22,6 +22,7 @@ from builder.handed import Handed
 from builder.image import assemble
 from builder.imagesource import Images
 from builder.leftovers import sweep_all
+from builder.limits import check_limits
 from builder.outputs import ImageOutput, Output, check_outputs, prepare, write_output
 from builder.parses import ParseCache
 from builder.planner import plan
@@ -70,6 +71,7 @@ class BuildResult:
 def build(request: BuildRequest, store: Store, observe: Callable[[Event], None]) -> BuildResult:
     """Build. Raises ParseError, BuildError, StoreError, OSError; after any of them the store is whole."""
     check_outputs(request.outputs)
+    check_limits(request.options.limits)
     given = request.options
     with Pool() as pool, Handed(given.secrets, given.agents, os.environ) as handed:
         if store.unswept:

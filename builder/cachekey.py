@@ -85,6 +85,8 @@ def _step_fields(step: Step) -> dict[str, object]:
             fields = {"step": "RUN", "argv": argv, "env": env, "cwd": cwd, "user": user, "network": network.value}
             if step.mounts:
                 fields["mounts"] = [_mount_fields(mount) for mount in step.mounts]
+            if step.hosts:
+                fields["hosts"] = step.hosts
             if step.insecure:
                 fields["security"] = "insecure"
             return fields

@@ -43,6 +43,7 @@ def assemble(
         config=Descriptor(MediaType.OCI_CONFIG, Digest.of(config_bytes), len(config_bytes)),
         layers=tuple(Descriptor(LAYER_TYPES[layer.compression], layer.digest, layer.size) for layer in layers),
         media_type=MediaType.OCI_MANIFEST,
+        annotations=options.annotations,
     )
     return BuiltImage(manifest.to_bytes(), config_bytes)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from builder.limits import Limits
 from store.spec import Platform
 
 
@@ -56,9 +57,12 @@ class BuildOptions:
     target: str | None = None
     build_args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)  # of the manifest
     no_cache: bool = False
     jobs: int = 16  # RUN steps at a time
     network: Network = Network.DEFAULT
+    hosts: tuple[tuple[str, str], ...] = ()  # names and addresses for /etc/hosts of RUN steps
+    limits: Limits = field(default_factory=Limits)
     allow: frozenset[Entitlement] = frozenset()
     secrets: tuple[SecretSource, ...] = ()
     agents: tuple[AgentSource, ...] = ()

@@ -43,6 +43,7 @@ class RunStep:
     proxy: tuple[str, ...] = ()
     mounts: tuple[StepMount, ...] = ()
     insecure: bool = False  # all of a namespace's power
+    hosts: tuple[str, ...] = ()  # names of --add-host, sorted; the addresses are not part of what a step is
 
     @property
     def env(self) -> tuple[str, ...]:

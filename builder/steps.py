@@ -150,6 +150,7 @@ class Steps:
             for name in ("tree", "root", "files"):
                 os.mkdir(f"{directory}/{name}", 0o700)
             await self._pool.job(prepare)
+            limits = self._options.limits
             spec = SandboxSpec(
                 argv=step.argv,
                 env=env,
@@ -163,13 +164,15 @@ class Steps:
                 mountpoint=f"{directory}/root",
                 files=f"{directory}/files",
                 resolv_conf=_resolv_conf(),
-                hosts=_HOSTS,
+                hosts=_HOSTS + "".join(f"{address}\t{name}\n" for name, address in self._options.hosts),
                 resolv_conf_target=scaffold.resolv_conf,
                 hosts_target=scaffold.hosts,
                 new_network=step.network is Network.NONE,
                 mounts=sandbox_mounts(mounts, scaffold.mounts, self._handed),
                 secrets=self._handed.variables(mounts),
                 insecure=step.insecure,
+                shm_size=limits.shm_size,
+                rlimits=tuple((ulimit.number, ulimit.soft, ulimit.hard) for ulimit in limits.ulimits),
             )
             refused = False
 

@@ -41,6 +41,21 @@ def platform_option(ctx: click.Context, parameter: click.Parameter, values: tupl
     return platform
 
 
+def annotation_option(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """What --annotation says: KEY=VALUE for the manifest, which `manifest:` before the key names too."""
+    found = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        level, colon, rest = key.partition(":")
+        if colon and level != "manifest":
+            raise click.UsageError(f"--annotation {value}: only the manifest is annotated, not {level}")
+        key = rest if colon else key
+        if not key or not equals:
+            raise click.UsageError(f"--annotation {value}: expected KEY=VALUE")
+        found[key] = text
+    return found
+
+
 def tls_verified(ctx: click.Context, chosen: bool | None) -> bool:
     """Whether certificates are checked: as said for the verb, else as said before it."""
     return chosen if chosen is not None else bool(ctx.meta.get("tls_verify", True))

@@ -16,13 +16,14 @@ from builder.errors import BuildError, StepFailed
 from builder.events import Note
 from builder.options import BuildOptions, Entitlement, Network, Pull
 from pybuild import report
-from pybuild.arguments import platform_option, size_option, tls_verified
+from pybuild.arguments import annotation_option, platform_option, size_option, tls_verified
 from pybuild.build_log import Logged
 from pybuild.handed import SECRET_HELP, SSH_HELP, parse_agents, parse_secrets
 from pybuild.outputs import HELP, parse_outputs
 from pybuild.progress import KINDS, human_size, kind_for, progress_for
 from pybuild.progress.words import BuildInfo
 from pybuild.result_files import ResultFiles
+from pybuild.step_options import StepOptions, step_options
 from store.errors import InvalidImage, StoreError
 from store.publish import STDOUT
 from store.reference import Reference
@@ -80,6 +81,14 @@ if TYPE_CHECKING:
 )
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Add a label to the image.")
 @click.option(
+    "--annotation",
+    "annotations",
+    multiple=True,
+    callback=annotation_option,
+    metavar="KEY=VALUE",
+    help="Add an annotation to the manifest. Can be repeated.",
+)
+@click.option(
     "--pull",
     type=click.Choice([kind.value for kind in Pull]),
     default="missing",
@@ -127,6 +136,7 @@ if TYPE_CHECKING:
 @click.option("--check", "only_check", is_flag=True, help="List all warnings about the recipe and run nothing of it.")
 @click.option("-q", "--quiet", is_flag=True, help="Show only the image's digest.")
 @click.pass_context
+@step_options
 def build(
     ctx: click.Context,
     context: str,
@@ -138,6 +148,7 @@ def build(
     target: str | None,
     build_args: tuple[str, ...],
     labels: tuple[str, ...],
+    annotations: dict[str, str],
     pull: str,
     tls_verify: bool | None,
     no_cache: bool,
@@ -152,6 +163,7 @@ def build(
     exit_code: str,
     only_check: bool,
     quiet: bool,
+    steps: StepOptions,
 ) -> int:
     """Build an image from the recipe and the files in CONTEXT; its digest goes to standard output.
 
@@ -171,6 +183,7 @@ def build(
             platform=platform or Platform.host(),
             build_args=args,
             labels=dict(_pair(label, "--label") for label in labels),
+            annotations=annotations,
             no_cache=no_cache,
             jobs=jobs,
             pull=Pull(pull),
@@ -179,6 +192,8 @@ def build(
             allow=frozenset(Entitlement(name) for name in allow),
             secrets=parse_secrets(secrets),
             agents=parse_agents(agents),
+            hosts=steps.hosts,
+            limits=steps.limits,
             epoch=epoch,
         ),
         tags=tuple(Reference.parse(tag).with_default_tag() for tag in tags),

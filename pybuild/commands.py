@@ -15,6 +15,7 @@ VERBS = {
     "rmi": "image_commands",
     "inspect": "image_commands",
     "history": "history_command",
+    "diff": "diff_command",
     "export": "image_commands",
     "import": "image_commands",
     "pull": "pull_command",

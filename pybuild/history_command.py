@@ -12,9 +12,9 @@ from builder.changesets import ensure_tocs
 from builder.workers.pool import Pool
 from builder.workers.tasks import complete
 from pybuild.progress import human_size
+from store.difference import layer_differences
 from store.spec import normalise_history
 from store.store import Store
-from store.toc import Entry, Kind
 from store.view import View
 
 if TYPE_CHECKING:
@@ -72,25 +72,15 @@ def _rows(store: Store, image: Image, with_files: bool) -> Iterator[dict[str, ob
             }
             if with_files:
                 tocs = [store.changesets.toc(changeset) for changeset in changesets[: layer + 1]]
-                row["files"] = list(_changes(View(tocs[:-1][::-1]), tocs[-1]))
+                row["files"] = [
+                    {
+                        "change": found.change.value,
+                        "path": "/" + os.fsdecode(found.path),
+                        "size": 0 if found.after is None else found.after.size,
+                    }
+                    for found in layer_differences(View(tocs[:-1][::-1]), tocs[-1])
+                ]
             layer += 1
         elif with_files:
             row["files"] = []
         yield row
-
-
-def _changes(below: View, entries: object) -> Iterator[dict[str, object]]:
-    """What a layer does to those below it; a directory that stays what it was is not worth a line."""
-    for entry in entries:  # type: ignore[attr-defined]
-        assert isinstance(entry, Entry)
-        before = below.lookup(entry.path) if entry.path else None
-        path = "/" + os.fsdecode(entry.path)
-        if entry.kind is Kind.WHITEOUT:
-            if before is not None:
-                yield {"change": "D", "path": path, "size": 0}
-        elif before is None:
-            yield {"change": "A", "path": path, "size": entry.size}
-        elif entry.kind is not Kind.DIRECTORY or (entry.mode, entry.uid, entry.gid, before.kind) != (
-            before.mode, before.uid, before.gid, Kind.DIRECTORY,
-        ):  # fmt: skip
-            yield {"change": "C", "path": path, "size": entry.size}

@@ -170,6 +170,8 @@ def _command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, secc
         linux.reset_signals()
         os.setsid()
         _set_limits()
+        for number, soft, hard in spec.rlimits:
+            resource.setrlimit(number, (soft, hard))
         try:
             linux.join_session_keyring()
         except OSError as error:

@@ -36,6 +36,7 @@ class SandboxSpec:
     insecure: bool = False  # all capabilities of the namespace, no seccomp filter
     hostname: str = "pybuild"
     shm_size: int = 64 << 20  # bytes
+    rlimits: tuple[tuple[int, int, int], ...] = ()  # of setrlimit(2): number, soft, hard; -1 is unlimited
 
     def to_json(self) -> dict[str, object]:
         """The form that travels."""
@@ -51,5 +52,6 @@ class SandboxSpec:
         for key in ("argv", "env", "groups", "lowers"):
             data[key] = tuple(data[key])
         data["secrets"] = tuple(tuple(item) for item in data["secrets"])
+        data["rlimits"] = tuple(tuple(limit) for limit in data["rlimits"])
         data["mounts"] = tuple(from_json(mount) for mount in data["mounts"])
         return SandboxSpec(**data)

@@ -44,6 +44,7 @@ def mounted(*mounts: StepMount) -> RunStep:
         pytest.param(RUN, replace(RUN, user="1"), id="user"),
         pytest.param(RUN, replace(RUN, network=Network.NONE), id="network"),
         pytest.param(RUN, replace(RUN, insecure=True), id="power"),
+        pytest.param(RUN, replace(RUN, hosts=("db",)), id="names of hosts"),
         pytest.param(RUN, mounted(TMPFS), id="a mount"),
         pytest.param(mounted(TMPFS), mounted(replace(TMPFS, target="/b")), id="target of a tmpfs"),
         pytest.param(mounted(TMPFS), mounted(replace(TMPFS, size=1)), id="size of a tmpfs"),

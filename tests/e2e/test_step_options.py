@@ -1,0 +1,74 @@
+"""The options of a build about how its RUN steps run: they decide nothing about what is in the cache."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import BASE, Pybuild, write_context
+from tests.support.people import Person
+from tests.support.runs import outputs
+
+LOOK = "grep db /etc/hosts; df -k /dev/shm | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2; ulimit -Sn; ulimit -Hn; ulimit -c"
+
+
+def test_a_step_runs_as_the_options_say(person: Person) -> None:
+    context = person.context("c", f"FROM {BASE}\nRUN {LOOK}\n")
+    asked = ("--add-host", "db:10.0.0.1", "--add-host=db6=[::2]", "--shm-size=1m")
+    limits = ("--ulimit", "nofile=100:200", "--ulimit=core=0")
+    (said,) = outputs(person.pybuild()("--progress=json", *asked, *limits, context)).values()
+    assert said.splitlines() == ["10.0.0.1\tdb", "::2\tdb6", "1024", "100", "200", "0"]
+
+
+def test_only_the_names_of_hosts_are_part_of_a_step(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN true\n")
+
+    def cached(*options: str) -> bool:
+        (found,) = pybuild("--progress=json", *options, context).finished().values()
+        return found
+
+    assert not cached("--add-host=db:10.0.0.1")
+    assert cached("--add-host=db:10.0.0.2", "--shm-size=1m", "--ulimit=nofile=9")
+    assert not cached()
+
+
+def test_a_limit_above_that_of_this_process_is_refused_before_the_work(tmp_path: Path, pybuild: Pybuild) -> None:
+    above = resource.getrlimit(resource.RLIMIT_NOFILE)[1] + 1
+    said = pybuild.refused(f"--ulimit=nofile={above}", write_context(tmp_path / "c", f"FROM {BASE}\nRUN true\n"))
+    assert said.startswith(f"error: --ulimit nofile: {above} is above {above - 1}, the hard limit of this process")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--add-host=db", "expected NAME:ADDRESS"),
+        ("--add-host=db:x", "'x' is no IP address"),
+        ("--add-host=d b:1.2.3.4", "expected NAME:ADDRESS"),
+        ("--add-host=db:host-gateway", "127.0.0.1"),
+        ("--shm-size=0", "at least 1 byte"),
+        ("--shm-size=x", "--shm-size: "),
+        ("--ulimit=locks=1", "with NAME of core, cpu,"),
+        ("--ulimit=nofile", "expected a number"),
+        ("--ulimit=nofile=2:1", "the soft limit is above the hard one"),
+        ("--ulimit=nofile=-1:1", "the soft limit is above the hard one"),
+        ("--annotation=a", "expected KEY=VALUE"),
+        ("--annotation=index:a=b", "only the manifest is annotated"),
+        ("--provenance=mode=max", "only --provenance=false is taken"),
+        ("--sbom=true", "only --sbom=false is taken"),
+        ("--push", "pushing is not supported"),
+        ("--cache-from=type=gha", "every build uses what the store has"),
+        ("--cache-to=x", "every build uses what the store has"),
+        ("--output=type=registry", "type=registry is not supported yet"),
+    ],
+)
+def test_what_an_option_cannot_mean_is_refused(tmp_path: Path, pybuild: Pybuild, option: str, said: str) -> None:
+    assert said in pybuild.refused(option, write_context(tmp_path / "c", f"FROM {BASE}\n"), status=2)
+
+
+def test_annotations_are_those_of_the_manifest(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN true\n")
+    pybuild("-t", "i", "--annotation=a=b=c", "--annotation=manifest:d=", "--provenance=false", "--sbom=false", context)
+    assert json.loads(pybuild("inspect", "i").out)["manifest"]["annotations"] == {"a": "b=c", "d": ""}
