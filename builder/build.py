@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from builder.cachefilter import unknown_stages
 from builder.changesets import ensure_compression, ensure_tar
 from builder.checks import Inspector, tell
 from builder.contexts import Contexts
 from builder.errors import BuildError
-from builder.events import Built, BuiltLayer
+from builder.events import Built, BuiltLayer, Note
 from builder.handed import Handed
 from builder.image import assemble
 from builder.imagesource import Images
@@ -103,6 +104,8 @@ def _build(
     inspector = Inspector(resolved, contexts.source("").ignore)
     planned = plan(resolved, request.options, inspector)
     tell(inspector, resolved, request.options, observe)
+    for text in unknown_stages(buildfile, request.options):
+        observe(Note(text))
     steps = Steps(store, pool, request.options, contexts, contexts.remotes, compression, observe, handed)
     results = Solver(planned, request.options, store, steps, observe).solve()
     finish = _Finish(request, store, pool, planned.image, results)

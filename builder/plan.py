@@ -99,7 +99,10 @@ Step = BaseStep | RunStep | CopyStep | WorkdirStep
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One step. `inputs` are nodes: first the one it stands on (None: on nothing), then those it reads."""
+    """One step, and the nodes that it needs: the one it stands on (None: on nothing), and those it reads.
+
+    One that is `fresh` is made anew, whatever the cache has of it.
+    """
 
     id: int
     step: Step
@@ -110,6 +113,7 @@ class Node:
     span: Span
     text: str
     platform: Platform
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from builder.budget import Budget
+from builder.cachefilter import fresh_stages
 from builder.errors import PlanError
 from builder.history import Line, command_list, healthcheck_line
 from builder.plan import BaseStep, CopyStep, Node, Plan, PlannedStage, WorkdirStep
@@ -80,6 +81,7 @@ class _Planner:
         self._inspect = inspect
         self._budget = Budget()
         self._escape = resolved.buildfile.escape
+        self._fresh = fresh_stages(resolved.buildfile, options)
         self.nodes: list[Node] = []
         self.stages: dict[int, PlannedStage] = {}
         self._images: dict[Digest, int] = {}  # nodes of images that are copied from
@@ -132,7 +134,10 @@ class _Planner:
         self, step: Step, parent: int | None, sources: tuple[int | None, ...], span: Span, text: str, platform: Platform
     ) -> int:
         number = len(self.nodes)
-        self.nodes.append(Node(number, step, parent, sources, self._stage_name(), self._number, span, text, platform))
+        fresh = self._stage.stage.index in self._fresh
+        self.nodes.append(
+            Node(number, step, parent, sources, self._stage_name(), self._number, span, text, platform, fresh)
+        )
         return number
 
     def _check_platform(self, resolved: ResolvedStage) -> None:

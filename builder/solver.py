@@ -72,6 +72,7 @@ class Solver:
         self._observe = observe
         self._results: dict[int, Result] = {}
         self._canonical: dict[int, str] = {}  # the keys that later steps build theirs from, as far as they are known
+        self._renewed: set[int] = set()  # the nodes of which there may be another result under the same key
         self._begun: dict[int, cachekey.Key | None] = {}  # the nodes that are being made
         self._run_slots = Slots(options.jobs)
         self._used: list[Record] = []
@@ -168,7 +169,7 @@ class Solver:
             with _placed(node):
                 await self._steps.identify(node.step)
         key = self._definition(node)
-        if key is None or self._options.no_cache:
+        if key is None or node.fresh:
             return None
         if not isinstance(node.step, CopyStep):
             self._canonical[node.id] = key.digest
@@ -183,7 +184,7 @@ class Solver:
             if not self._store.records.known(key.digest):
                 return None
         else:
-            record = self._store.records.find(key.digest, parent.snapshot)
+            record = None if self._reads_renewed(node) else self._store.records.find(key.digest, parent.snapshot)
             if record is not None:
                 return self._served(record)
         if isinstance(node.step, CopyStep) and (node.step.reads_context or not node.step.remote):
@@ -203,7 +204,8 @@ class Solver:
         records = self._store.records
         if step.reads_context and not records.known(key.digest):
             return None
-        record = None if step.reads_context else records.find_anywhere(key.digest)
+        by_name = not step.reads_context and not self._reads_renewed(node)
+        record = records.find_anywhere(key.digest) if by_name else None
         if record is None and (step.reads_context or not step.remote):
             source = self._result(node.sources[0]) if step.from_stage else None
             if step.from_stage and source is None:
@@ -222,6 +224,10 @@ class Solver:
             inputs = records.inputs(record)
             here = records.add(keys, snapshot, parent.snapshot, record.canonical, inputs, record.created)
         return replace(self._served(here), canonical=stacked)
+
+    def _reads_renewed(self, node: Node) -> bool:
+        """Whether something that a node reads was made anew: then what it reads is not known by its key."""
+        return not self._renewed.isdisjoint(node.sources)
 
     async def _content(self, node: Node, parent: int | None, source: Result | None) -> str:
         with _placed(node):
@@ -294,9 +300,12 @@ class Solver:
                 keys[definition.digest] = KeyKind.TEXT
             keys[content.digest] = KeyKind.CONTENT
             canonical, inputs = content.digest, content.inputs
+        anew = node.fresh or self._reads_renewed(node)
+        if node.parent in self._renewed or (anew and not isinstance(node.step, CopyStep)):
+            self._renewed.add(node.id)
         snapshot = self._store.snapshots.add(parent.snapshot, made.changeset)
         record = self._store.records.add(
-            keys, snapshot, parent.snapshot, canonical, inputs, int(time.time()), replace=self._options.no_cache
+            keys, snapshot, parent.snapshot, canonical, inputs, int(time.time()), replace=anew
         )
         return Result(stacked or record.canonical, record.snapshot, record.created)
 

@@ -98,6 +98,13 @@ if TYPE_CHECKING:
 @click.option("--tls-verify/--no-tls-verify", default=None, help="Check certificates of registries. [default: check]")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option(
+    "--no-cache-filter",
+    "no_cache_stages",
+    multiple=True,
+    metavar="STAGE",
+    help="Run the steps of this stage again; several with commas. Can be repeated.",
+)
+@click.option(
     "--jobs", type=click.IntRange(1), default=16, show_default=True, metavar="N", help="RUN steps at a time, at most."
 )
 @click.option(
@@ -152,6 +159,7 @@ def build(
     pull: str,
     tls_verify: bool | None,
     no_cache: bool,
+    no_cache_stages: tuple[str, ...],
     jobs: int,
     network: str,
     allow: tuple[str, ...],
@@ -172,6 +180,8 @@ def build(
     """
     if context == recipe == "-":
         raise click.UsageError("standard input cannot be both CONTEXT and the recipe (-f -)")
+    if no_cache and no_cache_stages:
+        raise click.UsageError("--no-cache is for all stages: leave --no-cache-filter out")
     args = _build_args(build_args)
     limit = size_option("PYBUILD_KEEP_STORAGE", os.environ.get("PYBUILD_KEEP_STORAGE") or None)
     epoch = _epoch(args)
@@ -185,6 +195,7 @@ def build(
             labels=dict(_pair(label, "--label") for label in labels),
             annotations=annotations,
             no_cache=no_cache,
+            no_cache_stages=_stages(no_cache_stages),
             jobs=jobs,
             pull=Pull(pull),
             tls_verify=tls_verified(ctx, tls_verify),
@@ -244,6 +255,13 @@ def _contexts(values: tuple[str, ...]) -> dict[str, str]:
             raise click.UsageError(f"--build-context {value}: expected NAME=PLACE")
         found[name] = place
     return found
+
+
+def _stages(values: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(name.strip() for value in values for name in value.split(","))
+    if not all(names):
+        raise click.UsageError(f"--no-cache-filter {','.join(values)}: a name of a stage is empty")
+    return names
 
 
 def _keep_within(limit: int, store: Store, observe: Callable[[Event], None]) -> None:

@@ -126,6 +126,14 @@ def name_all_stages(scene: Scene) -> None:
         pytest.param(lambda s: s.write("c.txt", "new"), (), id="E67 a new file that no pattern matches"),
         pytest.param(lambda s: os.chown(s.context / "src/main", 7, 8), (), id="E42 owner of a file of the context"),
         pytest.param(lambda s: s.recipe((RUN, f"# why\n{RUN}")), (), id="a comment"),
+        pytest.param(lambda s: s.recipe((COMPILE, f"# why\n{COMPILE}")), (), id="a comment in another stage"),
+        pytest.param(lambda s: (s.context / "src/junk").unlink(), (), id="E55 a file that was ignored and is gone"),
+        pytest.param(lambda s: s.write(".dockerignore", "# other\nsrc/junk\nnothing\n"), (), id="E54 an ignore file that says the same"),
+        pytest.param(lambda s: s.recipe((FROM_STAGE, f"ARG A=1\n{FROM_STAGE}"), (RUN, "")), (), id="E21 an ARG with a value before a COPY"),
+        pytest.param(lambda s: s.recipe((RUN, f"{RUN}\nENV A=1 MODE=slow\nUSER app\nLABEL a=b")), (), id="ENV, USER and LABEL after the last step"),
+        pytest.param(lambda s: s.recipe(("ENV MODE=fast", "ENV MODE=slow\nENV MODE=fast")), (), id="ENV set twice, to the same in the end"),
+        pytest.param(lambda s: s.recipe((WORKDIR, "WORKDIR /app/../app/")), (), id="a WORKDIR written in another way"),
+        pytest.param(nothing, ("--build-arg", "NO_PROXY=a", "--build-arg", "https_proxy=b"), id="E66 more proxies"),
         pytest.param(lambda s: s.recipe(("COPY src", "copy    src")), (), id="how an instruction is written"),
         pytest.param(name_all_stages, (), id="the name of a stage"),
         pytest.param(lambda s: s.recipe((RUN, f"{RUN}\nCMD x")), (), id="config after the last step"),
@@ -148,6 +156,18 @@ def test_a_rebuild_gives_the_same_image(scene: Scene) -> None:
 
 
 OTHER_COMPILE = "RUN cp /src/main /out"
+OTHER_WORKDIR = {"WORKDIR /srv/app", CONF, "COPY --from=build /out /srv/app/out", RUN}
+
+
+def order_of_env(scene: Scene) -> None:
+    scene.recipe((RUN, "ENV A=1\nENV B=2\nRUN true"))
+    scene.build()
+    scene.recipe(("ENV A=1\nENV B=2", "ENV B=2\nENV A=1"))
+
+
+def swap(scene: Scene, name: str, link: str) -> None:
+    (scene.context / name).unlink()
+    (scene.context / name).symlink_to(link)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +193,34 @@ OTHER_COMPILE = "RUN cp /src/main /out"
             lambda s: s.recipe((WORKDIR, f"ARG A\n{WORKDIR}")), ("--build-arg", "A=1"), {RUN}, id="E21 an ARG before a COPY"
         ),
         pytest.param(lambda s: s.recipe(("MODE=fast", "MODE=slow")), (), {RUN}, id="ENV"),
+        pytest.param(lambda s: s.recipe(("MODE=fast", "A=1 MODE=fast")), (), {RUN}, id="one more ENV, unused"),
+        pytest.param(order_of_env, (), {"RUN true"}, id="the order of ENV"),
+        pytest.param(
+            lambda s: s.recipe((COMPILE, f"ENV A=1 B=2\n{COMPILE}")), (), {COMPILE}, id="ENV of another stage that gives the same file"
+        ),
+        pytest.param(
+            lambda s: s.recipe(("FROM pybuild", "ARG A=0\nFROM pybuild"), (RUN, f"ARG A\n{RUN}")), ("--build-arg", "A=1"), {RUN}, id="E19 an ARG of all stages, declared"
+        ),
+        pytest.param(
+            lambda s: s.recipe((RUN, f"ARG HTTP_PROXY\n{RUN}")), ("--build-arg", "HTTP_PROXY=http://a"), {RUN}, id="E66 a proxy that the recipe declares"
+        ),
+        pytest.param(lambda s: s.recipe((WORKDIR, "WORKDIR /srv/app"), ("/app/out", "/srv/app/out")), (), OTHER_WORKDIR, id="WORKDIR"),
+        pytest.param(lambda s: s.recipe((RUN, f'SHELL ["/bin/sh", "-ec"]\n{RUN}')), (), {RUN}, id="SHELL"),
+        pytest.param(lambda s: s.recipe((RUN, f"RUN {RUN[4:]} ")), ("--network=default",), {COMPILE, RUN}, id="network"),
+        pytest.param(lambda s: (s.context / "src/main").chmod(0o755), (), {SRC, COMPILE}, id="E65 a file that may be executed"),
+        pytest.param(lambda s: (s.context / "src/empty").mkdir(), (), {SRC, COMPILE}, id="E65 an empty directory"),
+        pytest.param(lambda s: s.write(".dockerignore", ""), (), {SRC, COMPILE}, id="E55 a file that is not ignored any more"),
+        pytest.param(
+            lambda s: swap(s, "src/other", "main"), (), {SRC, COMPILE}, id="E65 a link in the place of a file"
+        ),
+        pytest.param(
+            lambda s: s.recipe((CONF, f"COPY --chown=1:2 {CONF[5:]}")), (), {f"COPY --chown=1:2 {CONF[5:]}", FROM_STAGE, RUN}, id="the owner of what is copied"
+        ),
+        pytest.param(
+            lambda s: s.recipe((SRC, f"COPY --exclude=other {SRC[5:]}")), (), {f"COPY --exclude=other {SRC[5:]}", COMPILE}, id="a file that is left out"
+        ),
+        pytest.param(nothing, ("--no-cache-filter=BUILD",), {SRC, COMPILE}, id="a stage without the cache, which gives the same file"),
+        pytest.param(nothing, ("--no-cache-filter", "1,nobody"), FINAL, id="the last stage without the cache"),
         pytest.param(lambda s: s.recipe((RUN, f"USER app\n{RUN}")), (), {RUN}, id="USER"),
         pytest.param(lambda s: s.recipe((WORKDIR, f"USER app\n{WORKDIR}")), (), FINAL, id="USER before a WORKDIR"),
         pytest.param(nothing, ("--no-cache",), {SRC, COMPILE, *FINAL}, id="a build without the cache"),
@@ -214,3 +262,23 @@ def test_what_a_build_without_the_cache_made_is_served_from_then_on(scene: Scene
 def test_a_change_of_only_the_epoch_gives_other_layers_but_runs_nothing(scene: Scene) -> None:
     digest, misses = scene.build("--build-arg", "SOURCE_DATE_EPOCH=1")
     assert (misses, digest == scene.digest) == (set(), False)
+
+
+def test_a_stage_that_nobody_is_called_is_told_of(scene: Scene) -> None:
+    done = scene.pybuild("--network=none", "--no-cache-filter=biuld", scene.context)
+    assert done.out.strip() == scene.digest
+    assert "note: --no-cache-filter biuld: no stage of the recipe is called so; did you mean build?" in done.err
+
+
+def test_all_stages_and_one_of_them_cannot_be_asked_for_together(scene: Scene) -> None:
+    done = scene.pybuild.run("--no-cache", "--no-cache-filter=build", scene.context)
+    assert (done.status, "--no-cache is for all stages" in done.err) == (2, True)
+
+
+def test_a_fresh_stage_whose_files_are_others_makes_the_rest_anew(scene: Scene) -> None:
+    scene.recipe((COMPILE, "RUN cat /proc/sys/kernel/random/uuid > /out"))
+    digest, _ = scene.build()
+    assert scene.build() == (digest, set())
+    other, misses = scene.build("--no-cache-filter=build")
+    assert (other == digest, {FROM_STAGE, RUN} < misses) == (False, True)
+    assert scene.build() == (other, set())

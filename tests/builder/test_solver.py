@@ -283,6 +283,55 @@ def test_without_the_cache_all_runs_and_replaces_what_was_known(bench: Bench) ->
     assert third == second != first
 
 
+# --no-cache-filter
+
+PROGRAM = "COPY --from=build /out /app"
+
+
+@pytest.mark.parametrize("name", ["build", "BUILD", "0"])
+def test_a_stage_that_is_not_to_be_cached_runs_though_the_image_is(bench: Bench, name: str) -> None:
+    _, first = bench.solve(TWO, {PROGRAM: "the program"})
+    steps, second = bench.solve(TWO, {PROGRAM: "the program"}, no_cache_stages=(name,))
+    assert (steps.ran, steps.read) == (["RUN compile", "RUN link"], [PROGRAM])
+    assert bench.cached[PROGRAM] and second == first
+
+
+def test_what_a_fresh_stage_gives_is_not_known_by_its_name(bench: Bench) -> None:
+    bench.build(TWO, {PROGRAM: "old"})
+    steps, second = bench.solve(TWO, {PROGRAM: "new"}, no_cache_stages=("build",))
+    assert steps.ran == ["RUN compile", "RUN link", PROGRAM, "RUN check"]
+    steps, third = bench.solve(TWO, {PROGRAM: "new"})
+    assert (steps.ran, third) == ([], second)
+
+
+def test_a_fresh_stage_that_gives_what_another_recipe_knew_is_a_hit(bench: Bench) -> None:
+    bench.build(TWO, {PROGRAM: "old"})
+    bench.build(TWO.replace("link", "link -s"), {PROGRAM: "new"})
+    steps = bench.build(TWO, {PROGRAM: "new"}, no_cache_stages=("build",))
+    assert steps.ran == ["RUN compile", "RUN link"]
+
+
+def test_a_layer_of_its_own_is_read_again_where_its_stage_is_fresh(bench: Bench) -> None:
+    text = TWO.replace("COPY --from", "COPY --link --from")
+    link = "COPY --link --from=build /out /app"
+    bench.build(text, {link: "old"})
+    assert bench.build(text, {link: "new"}, no_cache_stages=("build",)).ran[2:] == [link, "RUN check"]
+    assert bench.build(text, {link: "new"}).ran == []
+
+
+def test_a_stage_on_a_fresh_one_runs_again(bench: Bench) -> None:
+    text = "FROM base AS a\nRUN one\nFROM a AS b\nRUN two\nFROM base\nRUN three\nCOPY --from=b /x /x"
+    bench.build(text)
+    steps = bench.build(text, {"COPY --from=b /x /x": "other"}, no_cache_stages=("a",))
+    assert steps.ran == ["RUN one", "RUN two", "COPY --from=b /x /x"]
+
+
+def test_a_fresh_stage_keeps_what_lies_below_it(bench: Bench) -> None:
+    bench.build(TWO)
+    steps = bench.build(TWO, no_cache_stages=("1",))
+    assert steps.ran == [PROGRAM, "RUN check"]
+
+
 # Failure
 
 
