@@ -19,6 +19,7 @@ VERBS = {
     "export": "image_commands",
     "import": "image_commands",
     "pull": "pull_command",
+    "logs": "logs_command",
     "gc": "gc_command",
     "df": "df_command",
     "fsck": "store_commands",

@@ -1,0 +1,109 @@
+"""pybuild logs: what builds of the past said."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from pybuild.progress.words import human_size, one_line
+from store.errors import NotFound
+from store.logs import KeptLog, kept
+from store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CHUNK = 1 << 16
+
+
+@click.command()
+@click.argument("build", required=False)
+@click.argument("step", required=False, type=int)
+@click.option("--list", "only_list", is_flag=True, help="List the builds, the newest first.")
+@click.option("--json", "as_json", is_flag=True, help="Events of BUILD, or the list, one JSON object a line.")
+@click.pass_obj
+def logs(root: str, build: str | None, step: int | None, only_list: bool, as_json: bool) -> int:
+    """Show what the steps of BUILD said, or one STEP of it by its number there.
+
+    BUILD is an id, or how it begins; `last`, which is meant where none is named, is the newest.
+    """
+    with Store(root) as store:
+        found = kept(store.logs)
+        if only_list:
+            for log in found:
+                summary = _summary(log)
+                click.echo(
+                    json.dumps(summary) if as_json else f"{log.build}  {summary['state']:<8}  {summary['recipe']}"
+                )
+            return 0
+        log = _choose(found, build)
+        if as_json:
+            for line in log.events():
+                click.echo(line, nl=False)
+        elif step is not None:
+            _copy(log, step)
+        else:
+            _all(log)
+    return 0
+
+
+def _choose(found: list[KeptLog], build: str | None) -> KeptLog:
+    matching = [log for log in found if build in (None, "last") or log.build.startswith(str(build))]
+    if not matching:
+        raise NotFound(f"there is no log of {build or 'any build'}", hint="pybuild logs --list shows what there is")
+    return matching[0]
+
+
+def _events(log: KeptLog) -> Iterator[dict[str, object]]:
+    for line in log.events():
+        yield json.loads(line)
+
+
+def _summary(log: KeptLog) -> dict[str, object]:
+    state, recipe = "running" if log.running else "stopped", ""
+    for event in _events(log):
+        match event["event"]:
+            case "build_started":
+                recipe = str(event["recipe"] or event["context"])
+            case "build_finished":
+                state = "done"
+            case "build_failed":
+                state = "failed"
+    return {"build": log.build, "state": state, "recipe": one_line(recipe)}
+
+
+def _all(log: KeptLog) -> None:
+    """Each step that ran, with what it wrote, in the order in which they ended."""
+    click.echo(f"build {log.build}")
+    for event in _events(log):
+        match event["event"]:
+            case "step_finished" | "step_failed":
+                node = int(str(event["node"]))
+                how = "CACHED" if event.get("cached") else "FAILED" if "status" in event else f"{event['seconds']} s"
+                size = f", {human_size(log.size(node))} written" if log.size(node) else ""
+                name = f"[{event['stage']} {event['number']}/{event['total']}]"
+                click.echo(one_line(f"step {node}: {name} {how}{size}: {event['instruction']}"))
+                _copy(log, node)
+            case "build_failed":
+                click.echo(one_line(f"error: {event['message']}"))
+
+
+def _copy(log: KeptLog, step: int) -> None:
+    """What a step wrote: as it came, but for a terminal made harmless."""
+    terminal = sys.stdout.isatty()
+    sys.stdout.flush()
+    try:
+        file = log.open(step)
+    except FileNotFoundError:
+        return
+    with file:
+        while piece := file.read(_CHUNK) + file.readline(_CHUNK):
+            if terminal:
+                from pybuild.progress.text import harmless
+
+                piece = "".join(harmless(line) + "\n" for line in piece.removesuffix(b"\n").split(b"\n")).encode()
+            sys.stdout.buffer.write(piece if piece.endswith(b"\n") else piece + b"\n")
+    sys.stdout.buffer.flush()

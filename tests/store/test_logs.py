@@ -1,0 +1,80 @@
+"""Logs of builds: bounded in size, number and age, and never worth a build."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from store.logs import BuildLog, kept, prune
+
+
+def write(logs: Path, name: str, *outputs: bytes) -> None:
+    log = BuildLog(str(logs), name)
+    for step, data in enumerate(outputs):
+        log.output(step, data)
+    log.close()
+
+
+def names(logs: Path) -> list[str]:
+    return [log.build for log in kept(str(logs))]
+
+
+def test_a_log_keeps_events_and_the_bytes_of_each_step(tmp_path: Path) -> None:
+    log = BuildLog(str(tmp_path), "a")
+    log.event(b"one")
+    log.output(7, b"\xff\x00")
+    log.output(8, b"other")
+    log.output(7, b"more")
+    found = kept(str(tmp_path))[0]
+    assert found.running
+    log.close()
+    assert (found.running, found.events(), found.size(9)) == (False, [b"one\n"], 0)
+    assert [found.open(step).read() for step in (7, 8)] == [b"\xff\x00more", b"other"]
+
+
+@pytest.mark.parametrize("pieces", [[b"12345", b"67890", b"x", b"y"], [b"1234567890xy"], [b"1234567", b"890xy", b"z"]])
+def test_a_step_that_says_too_much_is_cut_with_a_note(tmp_path: Path, pieces: list[bytes]) -> None:
+    log = BuildLog(str(tmp_path), "a", limit=10)
+    for piece in pieces:
+        log.output(1, piece)
+    log.close()
+    assert kept(str(tmp_path))[0].open(1).read() == b"1234567890\n[the log of a step ends at 10 bytes]\n"
+
+
+def test_a_step_that_says_just_enough_is_whole(tmp_path: Path) -> None:
+    log = BuildLog(str(tmp_path), "a", limit=10)
+    log.output(1, b"1234567890")
+    log.close()
+    assert kept(str(tmp_path))[0].open(1).read() == b"1234567890"
+
+
+def test_the_oldest_go_first(tmp_path: Path) -> None:
+    for name in "abcd":
+        write(tmp_path, name, b"x" * 100)
+    assert prune(str(tmp_path), builds=3) == 100
+    assert names(tmp_path) == ["d", "c", "b"]
+    assert prune(str(tmp_path), size=250) == 100
+    assert names(tmp_path) == ["d", "c"]
+    os.utime(tmp_path / "c", (0, 0))
+    prune(str(tmp_path))
+    assert names(tmp_path) == ["d"]
+
+
+def test_what_is_being_written_stays(tmp_path: Path) -> None:
+    log = BuildLog(str(tmp_path), "a")
+    log.output(1, b"x")
+    assert prune(str(tmp_path), builds=0) == 0
+    log.close()
+    assert prune(str(tmp_path), builds=0) == 1
+    assert names(tmp_path) == []
+
+
+def test_what_cannot_be_written_is_trouble_and_no_error(tmp_path: Path) -> None:
+    log = BuildLog(str(tmp_path), "a")
+    os.symlink("/dev/full", tmp_path / "a/1.log")  # nothing follows it
+    log.output(1, b"x")
+    assert log.trouble == "File exists"
+    log.event(b"nobody minds")
+    log.close()
