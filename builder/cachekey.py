@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
-from builder.mounts import ScriptMount
+from builder.mounts import FilesMount, KeptMount, ScriptMount, bound
 from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
 from parser import SecretMount, SshMount, TmpfsMount
 
@@ -51,6 +51,14 @@ def content_key(step: CopyStep, platform: Platform, parent: str, content: str) -
     return _key("content", step, platform, [parent], content)
 
 
+def bound_key(step: RunStep, platform: Platform, parent: str, contents: Sequence[str]) -> Key:
+    """The key of a RUN on what has the canonical key `parent`, that has files with these digests mounted."""
+    reading = bound(step)
+    mounts = tuple(replace(mount, path="") if mount in reading else mount for mount in step.mounts)
+    fields = {**_common("content", platform, [parent]), **_step_fields(replace(step, mounts=mounts))}
+    return _hashed({**fields, "contents": list(contents)})
+
+
 def link_key(step: CopyStep, platform: Platform, content: str) -> Key:
     """The key of the layer of a COPY --link, whatever it lies on."""
     return _key("link", step, platform, [], content)
@@ -67,11 +75,19 @@ def base_key(chain_id: str) -> str:
 
 
 def _key(kind: str, step: Step, platform: Platform, inputs: Sequence[str], content: str | None) -> Key:
-    fields: dict[str, object] = {"version": _VERSION, "kind": kind, "platform": str(platform), "inputs": list(inputs)}
+    fields = _common(kind, platform, inputs)
     if content is not None:
         fields |= {"step": "COPY", "content": content}
     else:
         fields |= _step_fields(step)
+    return _hashed(fields)
+
+
+def _common(kind: str, platform: Platform, inputs: Sequence[str]) -> dict[str, object]:
+    return {"version": _VERSION, "kind": kind, "platform": str(platform), "inputs": list(inputs)}
+
+
+def _hashed(fields: dict[str, object]) -> Key:
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     return Key(hashlib.sha256(text.encode("ascii")).hexdigest(), text)
 
@@ -122,6 +138,12 @@ def _mount_fields(mount: StepMount) -> dict[str, object]:
             return {"type": "secret", **asdict(mount)}
         case SshMount():
             return {"type": "ssh", **asdict(mount)}
+        case FilesMount(target=target, path=path, read_only=read_only):
+            return {"type": "bind", "target": target, "path": path, "read_only": read_only}
+        case KeptMount():
+            # Neither what a cache holds nor how it is called decides what a step makes.
+            fields = {"type": "cache", "target": mount.target, "read_only": mount.read_only, "path": mount.path}
+            return {**fields, "mode": mount.mode, "uid": mount.uid, "gid": mount.gid, "sharing": mount.sharing.value}
         case ScriptMount(target=target, name=name, content=content):
             digest = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
             return {"type": "script", "target": target, "name": name, "content": digest}

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from builder.errors import PlanError
+from builder.scope import Files
 from parser import BindMount, CacheMount, ParseError, SecretMount, SshMount, TmpfsMount, read_mount
+from store.cachemounts import Sharing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.handed import Handed
+    from builder.plan import RunStep
     from builder.sandbox import mounts as sandbox
     from builder.scope import Scope
     from parser import Mount, Word
 
 SCRIPTS = "/dev/pipes"
 AGENTS = "/run/buildkit/ssh_agent"
+BOUND = "/bound"  # where the files of a context's path lie in the root filesystem that is made of them
+_NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"  # a build argument: cache mounts of other namespaces are others
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +36,43 @@ class ScriptMount:
     content: str
 
 
-# Those of the parser have had their words expanded and their target made absolute.
-StepMount: TypeAlias = TmpfsMount | SecretMount | SshMount | ScriptMount
+@dataclass(frozen=True, slots=True)
+class FilesMount:
+    """Files of another root filesystem, at `path` in what the step's source of this number holds. Writes are lost."""
+
+    target: str
+    source: int
+    path: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeptMount:
+    """A cache mount of the store. `name` is its id with the build's namespace; `path` in the source of this number
+    (None: nothing) is what it holds at first, without a source a path in the cache itself.
+    """
+
+    target: str
+    name: str
+    sharing: Sharing
+    read_only: bool
+    mode: int
+    uid: int
+    gid: int
+    source: int | None
+    path: str
+
+
+# Those of the parser have had its words expanded and its target made absolute.
+StepMount: TypeAlias = TmpfsMount | SecretMount | SshMount | ScriptMount | FilesMount | KeptMount
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where what the mounts of a step need is on the disk: files of others, and the directories of cache mounts."""
+
+    files: Mapping[FilesMount, sandbox.Bound] = field(default_factory=dict)
+    kept: Mapping[KeptMount, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +83,23 @@ class MountPoint:
     directory: bool
 
 
-def plan_mounts(mounts: Sequence[Mount], scope: Scope) -> list[StepMount]:
-    """The values of all --mount of a RUN. Raises PlanError at the option that is wrong."""
+def plan_mounts(mounts: Sequence[Mount], scope: Scope) -> tuple[list[StepMount], tuple[int | None, ...]]:
+    """The values of all --mount of a RUN, and the nodes that hold what they mount.
+
+    Raises PlanError at the option that is wrong.
+    """
+    nodes: list[int | None] = []
     found: list[StepMount] = []
     for mount in mounts:
-        value = _plan_mount(mount, scope)
+        value = _plan_mount(mount, scope, nodes)
         if isinstance(value, SshMount) and value.target is None:
             number = sum(isinstance(before, SshMount) for before in found)
             value = replace(value, target=f"{AGENTS}.{number}")
         found.append(value)
-    return found
+    return found, tuple(nodes)
 
 
-def _plan_mount(mount: Mount, scope: Scope) -> StepMount:
+def _plan_mount(mount: Mount, scope: Scope, nodes: list[int | None]) -> StepMount:
 
     def expand(word: Word) -> str:
         return word.text if word is mount.option("from") else scope.expand(word)
@@ -67,10 +113,38 @@ def _plan_mount(mount: Mount, scope: Scope) -> StepMount:
             return replace(value, target=_target(mount, scope, target))
         case SecretMount(target=target) | SshMount(target=target):
             return value if target is None else replace(value, target=_target(mount, scope, target))
-        case BindMount() | CacheMount():
-            raise AssertionError("refused before")
+        case BindMount():
+            files = _files(mount, scope, value.from_, value.source)
+            nodes.append(files.node)
+            return FilesMount(_target(mount, scope, value.target), len(nodes) - 1, files.path, value.read_only)
+        case CacheMount():
+            name = posixpath.normpath(value.target) if value.id is None else value.id
+            if namespace := scope.options.build_args.get(_NAMESPACE):
+                name = f"{namespace}/{name}"
+            source, path = None, _from_root(value.source)
+            if value.from_ is not None:
+                files = _files(mount, scope, value.from_, value.source)
+                nodes.append(files.node)
+                source, path = len(nodes) - 1, files.path
+            sharing = Sharing(value.sharing)
+            target = _target(mount, scope, value.target)
+            return KeptMount(target, name, sharing, value.read_only, value.mode, value.uid, value.gid, source, path)
         case _:
             assert_never(value)
+
+
+def _files(mount: Mount, scope: Scope, from_: str | None, source: str) -> Files:
+    """Where the files are that a mount names."""
+    context = scope.context(from_)
+    if context is not None:
+        return scope.files(context, source, mount.span)
+    assert from_ is not None
+    return Files(scope.source(from_, mount.span), _from_root(source))
+
+
+def _from_root(path: str) -> str:
+    """A path as it is seen from a root."""
+    return posixpath.normpath("/" + path.lstrip("/"))
 
 
 def _target(mount: Mount, scope: Scope, target: str) -> str:
@@ -88,31 +162,46 @@ def agent_variable(mounts: Sequence[StepMount]) -> str | None:
     return next((mount.target for mount in mounts if isinstance(mount, SshMount)), None)
 
 
-def mount_points(mounts: Sequence[StepMount]) -> tuple[MountPoint, ...]:
+def bound(step: RunStep) -> tuple[FilesMount | KeptMount, ...]:
+    """The mounts that read files of the step's sources."""
+    return tuple(
+        mount for mount in step.mounts if isinstance(mount, FilesMount | KeptMount) and mount.source is not None
+    )
+
+
+def mount_points(mounts: Sequence[StepMount], found: Found) -> tuple[MountPoint, ...]:
     """Where these mounts go, each as it is written."""
-    found = []
+    points = []
     for mount in mounts:
         if mount.target is not None:
-            found.append(MountPoint(mount.target, directory=not isinstance(mount, SecretMount | SshMount)))
-    return tuple(found)
+            directory = not isinstance(mount, SecretMount | SshMount)
+            if isinstance(mount, FilesMount):
+                directory = found.files[mount].directory
+            points.append(MountPoint(mount.target, directory))
+    return tuple(points)
 
 
 def sandbox_mounts(
-    mounts: Sequence[StepMount], targets: Sequence[str], handed: Handed
+    mounts: Sequence[StepMount], targets: Sequence[str], handed: Handed, found: Found
 ) -> tuple[sandbox.StepMount, ...]:
     """The mounts as the sandbox makes them, one in which another lies before that.
 
     `targets` belong to the mount points, without links; all secrets and agents among the mounts are there.
     """
     placed = [mount for mount in mounts if mount.target is not None]
-    made = [_sandbox_mount(mount, target, handed) for mount, target in zip(placed, targets, strict=True)]
+    made = [_sandbox_mount(mount, target, handed, found) for mount, target in zip(placed, targets, strict=True)]
     return tuple(sorted(made, key=lambda mount: mount.target.split("/")))
 
 
-def _sandbox_mount(mount: StepMount, target: str, handed: Handed) -> sandbox.StepMount:
+def _sandbox_mount(mount: StepMount, target: str, handed: Handed, found: Found) -> sandbox.StepMount:
     from builder.sandbox import mounts as sandbox  # only where something runs
 
     match mount:
+        case FilesMount():
+            return replace(found.files[mount], target=target)
+        case KeptMount():
+            path = "" if mount.source is not None else mount.path.lstrip("/")
+            return sandbox.Kept(target, found.kept[mount], path, mount.read_only)
         case TmpfsMount():
             return sandbox.Tmpfs(target, mount.size, mount.read_only)
         case SecretMount(mode=mode, uid=uid, gid=gid):

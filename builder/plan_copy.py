@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from typing import TYPE_CHECKING
 
 from builder.errors import PlanError
@@ -105,6 +106,11 @@ def _sources(
         assert isinstance(instruction, Add) and instruction.checksum is not None
         raise PlanError("--checksum is for sources that are URLs or repositories", span=instruction.checksum.span)
     return tuple(sources), tuple(remote)
+
+
+def literal(path: str) -> str:
+    """The pattern that means this very path."""
+    return re.sub(r"[\\*?\[]", r"\\\g<0>", path)
 
 
 def _remote(instruction: Copy | Add, word: Word, source: str, checksum: str | None) -> RemoteSource:

@@ -25,7 +25,7 @@ def plan_run(instruction: Run, scope: Scope) -> Planned:
     argv = scope.argv(instruction.command)
     if not argv:
         raise PlanError("RUN: the command is empty", span=instruction.span)
-    mounts = plan_mounts(instruction.mounts, scope)
+    mounts, sources = plan_mounts(instruction.mounts, scope)
     variables = state.run_env
     agent = agent_variable(mounts)
     if agent is not None and not any(pair.startswith("SSH_AUTH_SOCK=") for pair in variables):
@@ -45,7 +45,7 @@ def plan_run(instruction: Run, scope: Scope) -> Planned:
         insecure=_insecure(instruction, scope),
         hosts=tuple(sorted(name for name, _ in scope.options.hosts)),
     )
-    return Planned(step, (), run_line(state.run_args, argv))
+    return Planned(step, sources, run_line(state.run_args, argv))
 
 
 def _network(instruction: Run, scope: Scope) -> Network:

@@ -6,6 +6,7 @@ the form that BuildKit gives it. What RUN and COPY come to is decided in rooms o
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
@@ -13,12 +14,13 @@ from builder.budget import Budget
 from builder.cachefilter import fresh_stages
 from builder.errors import PlanError
 from builder.history import Line, command_list, healthcheck_line
+from builder.mounts import BOUND
 from builder.plan import BaseStep, CopyStep, Node, Plan, PlannedStage, WorkdirStep
-from builder.plan_copy import plan_copy
+from builder.plan_copy import literal, plan_copy
 from builder.plan_run import plan_run
 from builder.platforms import platform_args, platform_of
 from builder.resolve import ContextFiles, trigger_located
-from builder.scope import Planned, Scope
+from builder.scope import Files, Planned, Scope
 from builder.state import StageState
 from parser import (
     Add,
@@ -85,7 +87,7 @@ class _Planner:
         self.nodes: list[Node] = []
         self.stages: dict[int, PlannedStage] = {}
         self._images: dict[Digest, int] = {}  # nodes of images that are copied from
-        self._contexts: dict[str, int] = {}  # nodes of all the files of a context
+        self._contexts: dict[tuple[str, str], int] = {}  # nodes of the files of a context, of all or of those at a path
         self._stage: ResolvedStage
         self._state: StageState
         self._node: int | None
@@ -158,7 +160,8 @@ class _Planner:
         self._history.append(Line(text, self._node if layer else None))
 
     def _scope(self) -> Scope:
-        return Scope(self._state, self._escape, self._options, self._source, self._context, self._budget)
+        names = (self._source, self._context, self._files_of)
+        return Scope(self._state, self._escape, self._options, *names, self._budget)
 
     def _layer(self, planned: Planned, instruction: Instruction) -> None:
         self._add(planned.step, self._trigger_of or instruction.span, redact(instruction.text), planned.sources)
@@ -254,14 +257,20 @@ class _Planner:
         source = self._resolved.context if name is None else self._stage.sources[name]
         return source if isinstance(source, ContextFiles) else None
 
-    def _files(self, files: ContextFiles, span: Span) -> int:
-        """The node of a whole context as a root filesystem."""
-        known = self._contexts.get(files.name)
+    def _files(self, files: ContextFiles, span: Span, source: str = ".") -> int:
+        """The node of a context as a root filesystem: of all of it, or of what is at a path."""
+        known = self._contexts.get((files.name, source))
         if known is None:
-            step = CopyStep((".",), "/", None, None, False, context=files.name, identity=files.identity)
-            known = self._append(step, None, (), span, f"FROM {files.name}", self._options.platform)
-            self._contexts[files.name] = known
+            dest = "/" if source == "." else BOUND
+            step = CopyStep((literal(source),), dest, None, None, False, context=files.name, identity=files.identity)
+            text = f"FROM {files.name or 'the context'}" + (f" {source}" if source != "." else "")
+            known = self._append(step, None, (), span, text, self._options.platform)
+            self._contexts[(files.name, source)] = known
         return known
+
+    def _files_of(self, files: ContextFiles, source: str, span: Span) -> Files:
+        path = posixpath.normpath("/" + source).lstrip("/")
+        return Files(self._files(files, span, path), BOUND) if path else Files(self._files(files, span), "/")
 
     def _workdir(self, instruction: Workdir) -> None:
         path = self._scope().expand(instruction.path)

@@ -15,7 +15,7 @@ from builder.budget import Budget
 from builder.errors import PlanError
 from builder.platforms import parse_platform, platform_args
 from builder.unsupported import refuse_instruction, refuse_unsupported
-from parser import Copy, ExpansionError, Onbuild, ParseError, expand, parse_trigger, suggest
+from parser import Copy, ExpansionError, Onbuild, ParseError, Run, expand, parse_trigger, suggest
 from store.errors import StoreError
 from store.reference import Reference
 
@@ -277,6 +277,19 @@ def _about(name: str, span: Span) -> Iterator[None]:
         raise PlanError(f"{about}{error}", span=span, hint=error.hint) from error
 
 
+def _froms(instruction: Instruction) -> Iterator[tuple[str, Word]]:
+    """How an instruction says where it takes files from, and the name it gives."""
+    match instruction:
+        case Copy(from_=word) if word is not None:
+            yield "COPY --from=", word
+        case Run(mounts=mounts):
+            for mount in mounts:
+                if (word := mount.option("from")) is not None:
+                    yield f"RUN --mount=type={mount.type},from=", word
+        case _:
+            pass
+
+
 @dataclass(frozen=True, slots=True)
 class _Places:
     """What the instructions of a stage may copy from."""
@@ -288,42 +301,41 @@ class _Places:
     contexts: NamedContexts
 
     def sources(self, instructions: Sequence[Instruction], escape: str) -> dict[str, int | Image | ContextFiles]:
-        """Each COPY --from, as it is written, and what it means."""
+        """Each COPY --from and each `from` of a mount, as it is written, and what it means."""
         found: dict[str, int | Image | ContextFiles] = {}
         for instruction in instructions:
-            if isinstance(instruction, Copy) and instruction.from_ is not None:
-                word = instruction.from_
-                found[word.text] = self._source(self._name(word, escape), word.span)
+            for says, word in _froms(instruction):
+                found[word.text] = self._source(self._name(word, says, escape), says, word.span)
         return found
 
-    def _name(self, word: Word, escape: str) -> str:
+    def _name(self, word: Word, says: str, escape: str) -> str:
         """The name with its variables replaced, as in a FROM: what a stage is made of is known before it is planned."""
         if "$" not in word.text:
             return word.text
         name = expand_word(word, self.scope, escape)
         if not name:
             raise PlanError(
-                f"COPY --from={word.text}: the name is empty",
+                f"{says}{word.text}: the name is empty",
                 span=word.span,
                 hint="only ARGs before the first FROM count here; give it a default, or use --build-arg",
             )
         return name
 
-    def _source(self, name: str, span: Span) -> int | Image | ContextFiles:
-        """What COPY --from means: a named context, a stage that comes before, by name or by number counted from 0, else an
+    def _source(self, name: str, says: str, span: Span) -> int | Image | ContextFiles:
+        """What a `from` means: a named context, a stage that comes before, by name or by number counted from 0, else an
         image."""
         stages, stage = self.buildfile.stages, self.stage
         if (number := _index(name)) is not None:
             if number < stage.index:
                 return number
-            raise PlanError(f"COPY --from={name}: there is no stage {name} before this one", span=span)
+            raise PlanError(f"{says}{name}: there is no stage {name} before this one", span=span)
         if (named := _named(self.contexts, name, span)) is not None:
             return named
         before = _stage_before(self.buildfile, stage, name)
         if before is not None:
             return before
         if any(other.name == name.lower() for other in stages):
-            raise PlanError(f"COPY --from={name}: stage {name} does not come before this one", span=span)
+            raise PlanError(f"{says}{name}: stage {name} does not come before this one", span=span)
         try:
             return _image(self.images, name, span)
         except PlanError as error:

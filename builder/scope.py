@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """Files to mount: the node whose root filesystem holds them (None: nothing does), and their path in there."""
+
+    node: int | None
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """The state before an instruction, and what its names lead to."""
 
@@ -27,6 +35,7 @@ class Scope:
     options: BuildOptions
     source: Callable[[str, Span], int | None]  # what `from` says -> the node that holds it, None for nothing at all
     context: Callable[[str | None], ContextFiles | None]  # the same -> the context that it is; None is the main one
+    files: Callable[[ContextFiles, str, Span], Files]  # a context and a path in it -> where that can be mounted from
     budget: Budget
 
     def expand(self, word: Word) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from builder import cachekey
 from builder.errors import BuildError, StepFailed
 from builder.events import StepBroke, StepFinished, StepRef, StepStarted, Tick
+from builder.mounts import bound
 from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
 from builder.steps import Made, Steps
 from builder.workers.tasks import Slots, Tasks, complete
@@ -73,6 +74,7 @@ class Solver:
         self._results: dict[int, Result] = {}
         self._canonical: dict[int, str] = {}  # the keys that later steps build theirs from, as far as they are known
         self._renewed: set[int] = set()  # the nodes of which there may be another result under the same key
+        self._bound: dict[int, list[str]] = {}  # of a RUN: digests of the files that it has mounted
         self._begun: dict[int, cachekey.Key | None] = {}  # the nodes that are being made
         self._run_slots = Slots(options.jobs)
         self._used: list[Record] = []
@@ -171,7 +173,8 @@ class Solver:
         key = self._definition(node)
         if key is None or node.fresh:
             return None
-        if not isinstance(node.step, CopyStep):
+        reads_files = isinstance(node.step, RunStep) and bool(bound(node.step))
+        if not isinstance(node.step, CopyStep) and not reads_files:
             self._canonical[node.id] = key.digest
         parent = self._result(node.parent)
         if parent is None:
@@ -197,7 +200,26 @@ class Solver:
                 if not node.step.reads_context:
                     self._store.records.add_key(key.digest, KeyKind.DEFINITION, record)
                 return self._served(record)
+        if reads_files and (content_key := await self._bound_key(node)) is not None:
+            self._canonical[node.id] = content_key.digest
+            record = self._store.records.find(content_key.digest, parent.snapshot)
+            if record is not None:
+                self._store.records.add_key(key.digest, KeyKind.DEFINITION, record)
+                return self._served(record)
         return None
+
+    async def _bound_key(self, node: Node) -> cachekey.Key | None:
+        """The content key of a RUN that has files mounted; None where it has none, or they are not known yet."""
+        parent = self._result(node.parent)
+        sources = [self._result(source) for source in node.sources]
+        if not isinstance(node.step, RunStep) or not bound(node.step) or parent is None or None in sources:
+            return None
+        if node.id not in self._bound:
+            with _placed(node):
+                self._bound[node.id] = await self._steps.mounted(
+                    node.step, [source.snapshot for source in sources if source]
+                )
+        return cachekey.bound_key(node.step, node.platform, parent.canonical, self._bound[node.id])
 
     async def _look_up_link(self, node: Node, step: CopyStep, key: cachekey.Key, parent: Result) -> Result | None:
         """As `_look_up`, for a layer that depends on nothing below: a record on another snapshot serves too."""
@@ -280,16 +302,19 @@ class Solver:
         except Exception as error:
             self._observe(_broke(self._ref(node), time.monotonic() - begun, error))
             raise
-        result = self._record(node, parent, made)
+        result = self._record(node, parent, made, await self._bound_key(node))
         self._finished(node, cached=False, seconds=time.monotonic() - begun)
         return result
 
-    def _record(self, node: Node, parent: Result, made: Made) -> Result:
+    def _record(self, node: Node, parent: Result, made: Made, bound_key: cachekey.Key | None) -> Result:
         definition = self._definition(node)
         assert definition is not None
         keys = {definition.digest: KeyKind.DEFINITION}
         canonical, inputs = definition.digest, definition.inputs
         stacked = None
+        if bound_key is not None:
+            keys[bound_key.digest] = KeyKind.CONTENT
+            canonical, inputs = bound_key.digest, bound_key.inputs
         if isinstance(node.step, CopyStep):
             content = self._content_key(node, node.step, made.content)
             if node.step.link:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, assert_never
 
@@ -19,7 +19,8 @@ from builder.errors import BuildError, PrivilegeError, StepFailed
 from builder.events import Note, StepOutput
 from builder.leftovers import discard
 from builder.machine import SEE_DOCTOR
-from builder.mounts import mount_points, sandbox_mounts
+from builder.mounting import Mounting
+from builder.mounts import bound, mount_points, sandbox_mounts
 from builder.options import Network
 from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
 from builder.platforms import check_runnable
@@ -96,6 +97,7 @@ class Steps:
         self._observe = observe
         self._handed = handed
         self._noted_network = False
+        self._mounting = Mounting(store, pool)
 
     async def content(self, node: Node, parent: int | None, source: int | None) -> str:
         """The digest of what a COPY would copy, found without writing anything."""
@@ -120,7 +122,7 @@ class Steps:
         match node.step:
             case RunStep():
                 check_runnable(node.platform)
-                return await self._run(node.step, parent, ref)
+                return await self._run(node.step, parent, sources, ref)
             case CopyStep():
                 return await self._copy(node.step, parent, sources[0] if sources else None)
             case WorkdirStep():
@@ -130,17 +132,22 @@ class Steps:
             case _:
                 assert_never(node.step)
 
-    async def _run(self, step: RunStep, parent: int | None, ref: StepRef) -> Made:
+    async def mounted(self, step: RunStep, sources: Sequence[int | None]) -> list[str]:
+        """The digests of the files that a RUN has mounted."""
+        return [await self._mounting.content(mount, sources) for mount in bound(step)]
+
+    async def _run(self, step: RunStep, parent: int | None, sources: Sequence[int | None], ref: StepRef) -> Made:
         layers = await self._places(parent)
         view = view_of(layers)
         identity = (await self._accounts(view, layers)).identity(step.user)
         self._check_mapped(step.user, identity)
         mounts = self._handed.present(step.mounts)
-        scaffold = scaffold_for(view, mount_points(mounts))
         env = step.env if any(pair.startswith("HOME=") for pair in step.env) else (*step.env, f"HOME={identity.home}")
         self._note_network(step)
         layers = await ensure_trees(self._store, self._pool, layers)
-        with self._scratch() as directory:
+        with self._scratch() as directory, ExitStack() as held:
+            found = await self._mounting.find(step, sources, directory, held)
+            scaffold = scaffold_for(view, mount_points(mounts, found))
             output = self._output()
             upper = f"{directory}/tree/{TREE}"
             prepare = PrepareStep(
@@ -168,7 +175,7 @@ class Steps:
                 resolv_conf_target=scaffold.resolv_conf,
                 hosts_target=scaffold.hosts,
                 new_network=step.network is Network.NONE,
-                mounts=sandbox_mounts(mounts, scaffold.mounts, self._handed),
+                mounts=sandbox_mounts(mounts, scaffold.mounts, self._handed, found),
                 secrets=self._handed.variables(mounts),
                 insecure=step.insecure,
                 shm_size=limits.shm_size,

@@ -20,7 +20,7 @@ _FLAGS = frozenset(
         ("RUN", "device"),
     )
 )
-_MOUNTS = frozenset(("bind", "cache"))
+_MOUNTS: frozenset[str] = frozenset()
 _HINTS = {("RUN", "device"): "a step has no devices of the machine but the usual ones: null, zero, full, random, tty"}
 
 

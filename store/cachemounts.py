@@ -65,10 +65,11 @@ class Held:
         self.close()
 
 
-class InUse(Enum):
-    """Why there is none to be had: somebody has it who does not share."""
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """Why there is none to be had: somebody has this one, which is not to be shared."""
 
-    WAIT = "wait"
+    id: str
 
 
 class CacheMounts:
@@ -128,7 +129,7 @@ class CacheMounts:
 
     def lock(self, identity: str) -> int | None:
         """Have one alone, to measure or to remove it: the descriptor that holds the lock; None where it is in use or gone."""
-        return self._open(identity, fcntl.LOCK_EX)
+        return lock_of(self.directory, identity)
 
     def set_size(self, identity: str, size: int) -> None:
         """Note how large it is; good until it is used again."""
@@ -136,29 +137,31 @@ class CacheMounts:
             db.execute("UPDATE cachemounts SET size = ? WHERE id = ?", (size, identity))
 
     def _find(self, db: sqlite3.Connection, key: str, sharing: Sharing, now: int) -> Held | InUse | None:
-        busy = False
+        busy = None
         for (identity,) in self._metadata.all(
             "SELECT id FROM cachemounts WHERE key = ? ORDER BY last_used DESC, id", key
         ):
-            fd = self._open(str(identity), _operation(sharing))
+            fd = lock_of(self.directory, str(identity), _operation(sharing))
             if fd is not None:
                 db.execute("UPDATE cachemounts SET last_used = ?, size = NULL WHERE id = ?", (now, identity))
                 return Held(self.tree_path(str(identity)), fd)
             if os.path.isdir(f"{self.directory}/{identity}"):
-                busy = True
+                busy = InUse(str(identity))
             else:
                 db.execute("DELETE FROM cachemounts WHERE id = ?", (identity,))  # lost, with a power cut for instance
-        return InUse.WAIT if busy and sharing is Sharing.LOCKED else None
+        return busy if sharing is Sharing.LOCKED else None
 
-    def _open(self, identity: str, operation: int) -> int | None:
-        try:
-            fd = os.open(f"{self.directory}/{identity}", _DIRECTORY)
-        except OSError:
-            return None
-        if try_lock(fd, operation):
-            return fd
-        os.close(fd)
+
+def lock_of(directory: str, identity: str, operation: int = fcntl.LOCK_EX) -> int | None:
+    """The descriptor that holds the lock of a cache mount; None where it is in use or gone."""
+    try:
+        fd = os.open(f"{directory}/{identity}", _DIRECTORY)
+    except OSError:
         return None
+    if try_lock(fd, operation):
+        return fd
+    os.close(fd)
+    return None
 
 
 def _operation(sharing: Sharing) -> int:

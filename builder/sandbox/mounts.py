@@ -12,6 +12,7 @@ import socket
 from dataclasses import asdict, dataclass
 
 from builder.sandbox import linux
+from builder.sandbox.overlay import mount_overlay
 from builder.sandbox.root import Refused, new_mount
 
 TYPE_CHECKING = False
@@ -128,8 +129,65 @@ class Agent:
         root.attach(_clone(root.scratch, name, _SAFEST), self.target, directory=False)
 
 
-StepMount = Tmpfs | File | Program | Secret | Agent
-_KINDS: dict[str, type[StepMount]] = {kind.__name__: kind for kind in (Tmpfs, File, Program, Secret, Agent)}
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A file or directory of another root filesystem, which is mounted for it. What is written there is lost.
+
+    `path` has no symbolic links. `upper` and `work` are empty directories, of no use where nothing can be written.
+    """
+
+    target: str
+    lowers: tuple[str, ...]  # the topmost first, at least two
+    upper: str
+    work: str
+    mountpoint: str  # an empty directory
+    path: str
+    directory: bool
+    read_only: bool
+
+    def describe(self) -> str:
+        return f"{self.path} of {len(self.lowers)} directories on {self.target}"
+
+    def execute(self, root: Root) -> None:
+        fd = mount_overlay(self.lowers, None if self.read_only else (self.upper, self.work), self.mountpoint)
+        try:
+            attributes = linux.MOUNT_ATTR_NODEV | (linux.MOUNT_ATTR_RDONLY if self.read_only else 0)
+            tree = _part(fd, self.path, attributes, directory=self.directory)
+        finally:
+            os.close(fd)
+        root.attach(tree, self.target, directory=self.directory)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A directory of the store that other steps may be writing to at this moment; `path` is in there."""
+
+    target: str
+    store: str
+    path: str
+    read_only: bool
+
+    def describe(self) -> str:
+        return f"a cache on {self.target}"
+
+    def execute(self, root: Root) -> None:
+        fd = os.open(self.store, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            attributes = _SAFE | (linux.MOUNT_ATTR_RDONLY if self.read_only else 0)
+            tree = _part(fd, self.path, attributes, directory=True)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
+            raise Refused(f"the cache mount for {self.target} has no directory /{self.path}") from error
+        finally:
+            os.close(fd)
+        root.attach(tree, self.target, directory=True)
+
+
+StepMount = Tmpfs | File | Program | Secret | Agent | Bound | Kept
+_KINDS: dict[str, type[StepMount]] = {
+    kind.__name__: kind for kind in (Tmpfs, File, Program, Secret, Agent, Bound, Kept)
+}
 
 
 def to_json(mount: StepMount) -> dict[str, object]:
@@ -139,6 +197,8 @@ def to_json(mount: StepMount) -> dict[str, object]:
 
 def from_json(data: dict[str, Any]) -> StepMount:
     """The other direction."""
+    if "lowers" in data:
+        data["lowers"] = tuple(data["lowers"])
     return _KINDS[data.pop("kind")](**data)
 
 
@@ -156,6 +216,19 @@ def _own(root: Root, name: str, mount: Secret | Agent) -> None:
 def _write(fd: int, content: str) -> None:
     with open(fd, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         file.write(content)
+
+
+def _part(root: int, path: str, attributes: int, *, directory: bool) -> int:
+    """What lies at a path below a directory, as a mount of its own; a link on the way is ELOOP, whoever put it there."""
+    resolve = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_MAGICLINKS
+    flags = os.O_PATH | os.O_NOFOLLOW | (os.O_DIRECTORY if directory else 0)
+    fd = linux.openat2(root, os.fsencode(path.strip("/")) or b".", flags, resolve)
+    try:
+        tree = linux.open_tree(fd, b"", linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC | linux.AT_EMPTY_PATH)
+    finally:
+        os.close(fd)
+    linux.mount_setattr(tree, attributes)
+    return tree
 
 
 def _clone(parent: int, name: str, attributes: int) -> int:

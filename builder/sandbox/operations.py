@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from builder.sandbox import linux
 from builder.sandbox.mounts import File
+from builder.sandbox.overlay import mount_overlay
 from builder.sandbox.root import Refused, Root, new_mount
 
 TYPE_CHECKING = False
@@ -77,48 +78,7 @@ class Overlay:
         return f"overlay of {len(self.lowers)} directories, changes to {self.upper}, on {self.mountpoint}"
 
     def execute(self, root: Root) -> None:
-        context = linux.fsopen("overlay")
-        try:
-            root.fd = self._mount(context)
-        finally:
-            os.close(context)
-        place = os.open(self.mountpoint, _PLACE | os.O_DIRECTORY | os.O_NOFOLLOW)
-        linux.move_mount(root.fd, place)
-        os.close(place)
-
-    def _mount(self, context: int) -> int:
-        linux.fsconfig_string(context, "source", b"overlay")
-        try:
-            for lower in self.lowers:
-                linux.fsconfig_string(context, "lowerdir+", os.fsencode(lower))
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            return self._mount_old()
-        linux.fsconfig_string(context, "upperdir", os.fsencode(self.upper))
-        linux.fsconfig_string(context, "workdir", os.fsencode(self.work))
-        linux.fsconfig_flag(context, "userxattr")
-        linux.fsconfig_flag(context, "volatile")
-        linux.fsconfig_string(context, "index", b"off")
-        linux.fsconfig_string(context, "metacopy", b"off")
-        linux.fsconfig_create(context)
-        return linux.fsmount(context, linux.MOUNT_ATTR_NODEV)
-
-    def _mount_old(self) -> int:
-        """mount(2), for kernels before 6.8. It cuts its data at a page without a word, so a longer one is refused."""
-        escape = {ord("\\"): r"\\", ord(":"): r"\:", ord(","): r"\,"}
-        lowers = ":".join(lower.translate(escape) for lower in self.lowers)
-        data = os.fsencode(
-            f"lowerdir={lowers},upperdir={self.upper.translate(escape)},workdir={self.work.translate(escape)},"
-            "userxattr,volatile,index=off,metacopy=off"
-        )
-        if len(data) > 4095:
-            raise Refused(
-                f"{len(self.lowers)} layers are too many for this kernel's overlay mounts",
-                hint="a kernel of 6.8 or newer takes 500",
-            )
-        linux.mount(b"overlay", os.fsencode(self.mountpoint), b"overlay", linux.MS_NODEV, data)
-        return os.open(self.mountpoint, _PLACE | os.O_DIRECTORY)
+        root.fd = mount_overlay(self.lowers, (self.upper, self.work), self.mountpoint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from builder.workers.context_jobs import ListContext
 from builder.workers.copy_jobs import CopyFiles
 from builder.workers.fetch_jobs import FetchUrl
 from builder.workers.layer_jobs import MakeTree, ReadLayer, Recompress, WriteTar
+from builder.workers.mount_jobs import AwaitCacheMount, MakeCacheMount, PrepareBound
 from builder.workers.probe import Probe
 from builder.workers.registry_jobs import FetchBlob, FetchManifest
 from builder.workers.step_jobs import CommitStep, MeasureTree, PrepareStep, ReadFile, RemoveTree
@@ -16,6 +17,6 @@ if TYPE_CHECKING:
     from builder.workers.job import Job
 
 JOBS: tuple[type[Job[object]], ...] = (
-    CommitStep, CopyFiles, FetchBlob, FetchManifest, FetchUrl, ListContext, MakeTree, MeasureTree, PrepareStep, Probe,
-    ReadFile, ReadLayer, Recompress, RemoveTree, WriteTar,
+    AwaitCacheMount, CommitStep, CopyFiles, FetchBlob, FetchManifest, FetchUrl, ListContext, MakeCacheMount, MakeTree,
+    MeasureTree, PrepareBound, PrepareStep, Probe, ReadFile, ReadLayer, Recompress, RemoveTree, WriteTar,
 )  # fmt: skip

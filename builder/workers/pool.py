@@ -67,7 +67,7 @@ class Pool:
             return await self._run(job)
 
     async def distant_job(self, job: Job[R]) -> R:
-        """As `job`, for one that waits for the network and not for a core."""
+        """As `job`, for one that waits for the network, or for others, and not for a core."""
         return await self._run(job)
 
     def run(self, job: Job[R]) -> R:

@@ -28,15 +28,20 @@ class PrepareStep:
     scaffold_toc: str
 
     def run(self) -> Done:
-        for directory, toc in ((self.upper, self.upper_toc), (self.scaffold, self.scaffold_toc)):
-            os.mkdir(directory, 0o700)
-            fd = os.open(directory, _DIRECTORY)
-            try:
-                make_tree(Toc.open(toc), _Nothing(), fd)
-            finally:
-                os.close(fd)
+        make_directory(self.upper, self.upper_toc)
+        make_directory(self.scaffold, self.scaffold_toc)
         os.mkdir(self.work, 0o700)
         return Done()
+
+
+def make_directory(directory: str, toc: str) -> None:
+    """Make a directory with the rows of a table of contents, which have no content."""
+    os.mkdir(directory, 0o700)
+    fd = os.open(directory, _DIRECTORY)
+    try:
+        make_tree(Toc.open(toc), _Nothing(), fd)
+    finally:
+        os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,6 @@ import pytest
 
 from fixtures import make_base
 from tests.conformance.flatten import SOURCE_TIME, Facts, flatten, short
-from tests.conformance.refused import REFUSED
 from tests.support.archive import ReadImage, read_archive
 from tests.support.cli import BASE, Done, Pybuild
 
@@ -164,13 +163,13 @@ def own_history(image: ReadImage) -> list[dict[str, object]]:
     ]
 
 
-BUILDS = [name for name in NAMES if read_json(name, "expected.json")["builds"] and name not in REFUSED]
+BUILDS = [name for name in NAMES if read_json(name, "expected.json")["builds"]]
 FAILS = [name for name in NAMES if not read_json(name, "expected.json")["builds"]]
 
 
 def test_all_cases_are_run() -> None:
     assert len(NAMES) == 82
-    assert sorted([*BUILDS, *FAILS, *REFUSED]) == NAMES
+    assert sorted([*BUILDS, *FAILS]) == NAMES
 
 
 @pytest.mark.parametrize("name", BUILDS)
@@ -210,14 +209,3 @@ def test_a_recipe_that_must_not_build_is_refused_for_the_recorded_reason(
         assert f":{error['line']}:" in done.err
     for words in error.get("contains", []):
         assert words.lower() in done.err.lower()
-
-
-@pytest.mark.parametrize("name", sorted(REFUSED))
-def test_what_is_not_there_yet_is_refused_in_these_words(name: str, bench: Bench, tmp_path: Path) -> None:
-    line, column, message = REFUSED[name]
-    case = Case(name, tmp_path, bench.pybuild)
-    done = case.build("out.tar")
-    assert done.status == 1
-    assert done.err.splitlines()[0] == f"{case.recipe}:{line}:{column}: error: {message}".lstrip("/") or (
-        done.err.splitlines()[0] == f"{case.recipe}:{line}:{column}: error: {message}"
-    )

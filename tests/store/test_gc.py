@@ -368,8 +368,9 @@ def test_who_wants_one_alone_gets_a_new_one_beside_a_user_and_an_old_one_else(st
 def test_a_locked_one_has_to_be_waited_for_and_never_has_a_second_directory(store: Store) -> None:
     made = store.ingest.new_directory()
     with hold(store, "k", Sharing.LOCKED) as one:
-        assert store.cachemounts.find("k", Sharing.LOCKED, 2) is InUse.WAIT
-        assert store.cachemounts.adopt("k", "/k", made, Sharing.LOCKED, 2) is InUse.WAIT
+        busy = InUse(store.cachemounts.all()[0].id)
+        assert store.cachemounts.find("k", Sharing.LOCKED, 2) == busy
+        assert store.cachemounts.adopt("k", "/k", made, Sharing.LOCKED, 2) == busy
         assert os.path.isdir(made)
     with hold(store, "k", Sharing.LOCKED) as again:
         assert again.path == one.path
