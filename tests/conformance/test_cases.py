@@ -10,7 +10,8 @@ A case is a directory:
   ran), seconds, or "-" for directories. For a recipe that must not build: the line that the message names, and words
   that it contains.
 
-What builds is built again on the same store: same digest, and every step from the cache.
+All of them are built by root, and by an ordinary user with subordinate ids. What root builds is built again on the same
+store: same digest, and every step from the cache.
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ import shutil
 import subprocess
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fixtures import make_base
 from tests.conformance.flatten import SOURCE_TIME, Facts, flatten, short
 from tests.support.archive import ReadImage, read_archive
-from tests.support.cli import BASE, Done, Pybuild
+from tests.support.cli import BASE, Done
+from tests.support.people import Person, forget, make_person
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CASES = Path(__file__).parent / "cases"
 NAMES = sorted(path.name for path in CASES.iterdir())
@@ -48,16 +53,17 @@ GROUP = "root:x:0:\ndaemon:x:1:\nbin:x:2:\nnogroup:x:65534:\n"
 
 
 class Bench:
-    """A store with the recorded base, shared by the cases, and what is needed to compare with it."""
+    """Somebody's store with the recorded base, shared by the cases, and what is needed to compare with it."""
 
-    def __init__(self, root: Path) -> None:
-        self.pybuild = Pybuild(root / "store")
+    def __init__(self, person: Person) -> None:
+        self.person = person
+        self.pybuild = person.pybuild()
         busybox = make_base.static_busybox()
         assert busybox is not None, "make tools installs busybox-static"
         binary = Path(busybox).read_bytes()
         # Programs differ from machine to machine; the recorded results name them by their path in the base.
         self.known = {short(binary): "=/bin/busybox"}
-        archive = root / "base.tar"
+        archive = person.home / "base.tar"
         make_base.write_image(self._layer(busybox, binary), f"{BASE}:latest", str(archive))
         self.pybuild("import", archive)
         self.base = flatten(read_archive(archive), self.known)
@@ -77,9 +83,11 @@ class Bench:
         return layer.close()
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("conformance"))
+@pytest.fixture(scope="module", params=["root", "range"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    person = make_person(request.param)
+    yield Bench(person)
+    forget(person)
 
 
 def read_json(case: str, name: str) -> Any:
@@ -106,7 +114,8 @@ def sample_archive(kind: str) -> bytes:
             return raw.getvalue()
 
 
-def make_context(held: dict[str, dict[str, Any]], root: Path) -> None:
+def make_context(held: dict[str, dict[str, Any]], root: Path, owner: int) -> None:
+    """Whoever builds owns it: some of the files are for nobody else to read."""
     root.mkdir()
     for name, what in held.items():
         path = root / name
@@ -117,6 +126,7 @@ def make_context(held: dict[str, dict[str, Any]], root: Path) -> None:
             path.mkdir(exist_ok=True)
         else:
             path.write_bytes(sample_archive(what["archive"]) if "archive" in what else what["text"].encode())
+            os.chown(path, owner, owner)  # before the mode: it takes setuid away
             path.chmod(int(what.get("mode", "0o644"), 8))
     for path in sorted(root.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
@@ -125,13 +135,16 @@ def make_context(held: dict[str, dict[str, Any]], root: Path) -> None:
 
 
 class Case:
-    """A case made ready to be built in a directory."""
+    """A case made ready to be built."""
 
-    def __init__(self, name: str, directory: Path, pybuild: Pybuild) -> None:
+    def __init__(self, name: str, bench: Bench) -> None:
+        directory = bench.person.home / name
+        directory.mkdir()
+        os.chown(directory, bench.person.uid, bench.person.uid)
         self._directory = directory
-        self._pybuild = pybuild
+        self._pybuild = bench.pybuild
         self.recipe = directory / "Dockerfile"
-        make_context(read_json(name, "context.json"), directory / "context")
+        make_context(read_json(name, "context.json"), directory / "context", bench.person.uid)
         shutil.copy(CASES / name / "Dockerfile", self.recipe)
         ignored = directory / "context/Dockerfile.dockerignore"
         if ignored.exists():  # it belongs beside the recipe
@@ -141,11 +154,14 @@ class Case:
         self._flags += [f"--target={options['target']}"] if "target" in options else []
 
     def build(self, out: str, *more: str) -> Done:
-        output = f"type=oci,dest={self._directory}/{out}"
+        output = f"type=oci,dest={self.archive(out)}"
         return self._pybuild.run("-f", self.recipe, *self._flags, *more, "-o", output, self._directory / "context")
 
+    def archive(self, out: str) -> Path:
+        return self._directory / out
+
     def result(self, out: str) -> ReadImage:
-        return read_archive(self._directory / out)
+        return read_archive(self.archive(out))
 
 
 def changes(image: ReadImage, bench: Bench) -> dict[str, Facts | None]:
@@ -173,9 +189,9 @@ def test_all_cases_are_run() -> None:
 
 
 @pytest.mark.parametrize("name", BUILDS)
-def test_a_recipe_gives_the_recorded_image_and_again_from_the_cache(name: str, bench: Bench, tmp_path: Path) -> None:
+def test_a_recipe_gives_the_recorded_image(name: str, bench: Bench) -> None:
     expected = read_json(name, "expected.json")
-    case = Case(name, tmp_path, bench.pybuild)
+    case = Case(name, bench)
     done = case.build("out.tar")
     assert done.status == 0, done.err
     image = case.result("out.tar")
@@ -187,24 +203,26 @@ def test_a_recipe_gives_the_recorded_image_and_again_from_the_cache(name: str, b
     count = len(expected["layers"])
     first = len(image.layers) - count
     assert [image.names(layer) for layer in range(first, len(image.layers))] == expected["layers"]
+    if bench.person.name == "root":
+        assert_again_from_the_cache(case, image, count)
 
+
+def assert_again_from_the_cache(case: Case, image: ReadImage, layers: int) -> None:
     again = case.build("again.tar", "--progress=json")
     assert again.status == 0, again.err
     assert case.result("again.tar").digest == image.digest
     assert all(again.finished().values()), again.finished()
-    assert again.finished() or not count, "steps that leave a layer are reported"
+    assert again.finished() or not layers, "steps that leave a layer are reported"
 
 
 @pytest.mark.parametrize("name", FAILS)
-def test_a_recipe_that_must_not_build_is_refused_for_the_recorded_reason(
-    name: str, bench: Bench, tmp_path: Path
-) -> None:
+def test_a_recipe_that_must_not_build_is_refused_for_the_recorded_reason(name: str, bench: Bench) -> None:
     error = read_json(name, "expected.json").get("error", {})
-    case = Case(name, tmp_path, bench.pybuild)
+    case = Case(name, bench)
     done = case.build("out.tar")
     assert done.status == 1, done.err
     assert "Traceback" not in done.err
-    assert not (tmp_path / "out.tar").exists()
+    assert not case.archive("out.tar").exists()
     if error.get("line"):
         assert f":{error['line']}:" in done.err
     for words in error.get("contains", []):
