@@ -1,3 +1,95 @@
-"""pybuild: a layered image builder for Dockerfile-style recipes."""
+"""pybuild: a layered image builder for Dockerfile-style recipes. docs/api.md has this interface with examples.
+
+Nothing is imported before it is asked for: neither does the command wait for it, nor does `python -m pybuild` look for a
+module in the working directory before pybuild/__main__.py has taken that out of the path.
+"""
 
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.errors import BuildError, CopyError, PlanError, PrivilegeError, SandboxError, StepFailed
+    from builder.events import (
+        CheckWarning,
+        Event,
+        Exported,
+        Note,
+        StepBroke,
+        StepFinished,
+        StepOutput,
+        StepRef,
+        StepStarted,
+        Tick,
+        Transfer,
+    )
+    from builder.options import BuildOptions, Network, Pull
+    from builder.outputs import Format, ImageOutput, LocalOutput, TarOutput
+    from parser import ParseError
+    from pybuild.api import build, open_image
+    from pybuild.image import HistoryLine, Image, Layer
+    from store.errors import NotFound, StoreError
+    from store.spec import Platform
+
+__all__ = [
+    "BuildError",
+    "BuildOptions",
+    "CheckWarning",
+    "CopyError",
+    "Event",
+    "Exported",
+    "Format",
+    "HistoryLine",
+    "Image",
+    "ImageOutput",
+    "Layer",
+    "LocalOutput",
+    "Network",
+    "NotFound",
+    "Note",
+    "ParseError",
+    "PlanError",
+    "Platform",
+    "PrivilegeError",
+    "Pull",
+    "SandboxError",
+    "StepBroke",
+    "StepFailed",
+    "StepFinished",
+    "StepOutput",
+    "StepRef",
+    "StepStarted",
+    "StoreError",
+    "TarOutput",
+    "Tick",
+    "Transfer",
+    "build",
+    "open_image",
+]
+
+_PLACES = {
+    "builder.errors": ("BuildError", "CopyError", "PlanError", "PrivilegeError", "SandboxError", "StepFailed"),
+    "builder.events": (
+        "CheckWarning", "Event", "Exported", "Note", "StepBroke", "StepFinished", "StepOutput", "StepRef", "StepStarted",
+        "Tick", "Transfer",
+    ),
+    "builder.options": ("BuildOptions", "Network", "Pull"),
+    "builder.outputs": ("Format", "ImageOutput", "LocalOutput", "TarOutput"),
+    "parser": ("ParseError",),
+    "pybuild.api": ("build", "open_image"),
+    "pybuild.image": ("HistoryLine", "Image", "Layer"),
+    "store.errors": ("NotFound", "StoreError"),
+    "store.spec": ("Platform",),
+}  # fmt: skip
+_NAMES = {name: place for place, names in _PLACES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'pybuild' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_NAMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_NAMES])

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from builder.build import BuildRequest
-from builder.build import build as run_build
 from builder.contexts import context_name
 from builder.errors import BuildError, StepFailed
 from builder.events import Note
 from builder.options import BuildOptions, Entitlement, Network, Pull
 from pybuild import report
+from pybuild.api import run
 from pybuild.arguments import annotation_option, platform_option, size_option, tls_verified
 from pybuild.build_log import Logged
 from pybuild.handed import SECRET_HELP, SSH_HELP, parse_agents, parse_secrets
@@ -225,7 +225,7 @@ def build(
             return check_only(request, store, progress_for(kind, info) if kind == "json" else None)
         with closing(Logged(progress_for(kind, info), info, store.logs)) as display:
             try:
-                result = run_build(request, store, display)
+                image = run(request, store, display)
             except BrokenPipeError:
                 raise
             except report.KNOWN as error:
@@ -236,10 +236,10 @@ def build(
                 return error.status if exit_code == "run" and isinstance(error, StepFailed) else 1
             if limit is not None:
                 _keep_within(limit, store, display)
-            display.finished(result.manifest)
-            files.finished(info, store, result.manifest, request.tags)
+            display.finished(image.digest)
+            files.finished(info, store, image.digest, request.tags)
     # An archive on standard output must not be followed by anything.
-    click.echo(str(result.manifest), err=any(output.destination == STDOUT for output in request.outputs))
+    click.echo(str(image.digest), err=any(output.destination == STDOUT for output in request.outputs))
     return 0
 
 

@@ -1,0 +1,98 @@
+"""An image of a store, as the Python interface shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.events import ignore
+from store.spec import normalise_history
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.events import Event
+    from builder.outputs import Output
+    from store.digest import Digest
+    from store.images import Image as StoredImage
+    from store.spec import ImageConfig
+    from store.toc import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer: the digest and size (in bytes) of its blob, and the digest of the tar in it."""
+
+    digest: Digest
+    diff_id: Digest
+    size: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLine:
+    """What an instruction did. `created` is as in the config (RFC 3339), or None; `layer` None: it made none."""
+
+    instruction: str
+    created: str | None
+    layer: Layer | None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image of the store in the directory `root`. What it says is kept here; `files` and `export` open the store."""
+
+    root: str
+    stored: StoredImage
+
+    @property
+    def digest(self) -> Digest:
+        """That of the manifest."""
+        return self.stored.manifest_digest
+
+    @property
+    def config(self) -> ImageConfig:
+        """Platform, environment, command and the rest, as in the OCI image-spec."""
+        return self.stored.config
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The lowest first."""
+        pairs = zip(self.stored.manifest.layers, self.stored.config.diff_ids, strict=True)
+        return tuple(Layer(blob.digest, diff_id, blob.size, blob.media_type) for blob, diff_id in pairs)
+
+    @property
+    def history(self) -> tuple[HistoryLine, ...]:
+        """The first instruction first, those of the base before all."""
+        layers = iter(self.layers)
+        return tuple(
+            HistoryLine(line.created_by, line.created, None if line.empty_layer else next(layers))
+            for line in normalise_history(self.stored.config).history
+        )
+
+    def files(self) -> list[Entry]:
+        """All files of all layers together, in order; paths are bytes, relative to the root. Raises StoreError."""
+        from builder.changesets import ensure_tocs
+        from builder.workers.pool import Pool
+        from builder.workers.tasks import complete
+        from store.store import Store
+        from store.view import View
+
+        with Store(self.root) as store, Pool() as pool:
+            complete(ensure_tocs(store, pool, self.stored.snapshot))
+            changesets = store.snapshots.changesets(self.stored.snapshot)
+            return list(View([store.changesets.toc(changeset) for changeset in changesets]).walk(b""))
+
+    def export(self, output: Output, on_event: Callable[[Event], None] = ignore) -> None:
+        """Write the image somewhere, under the names that it has. Raises BuildError, StoreError, OSError."""
+        from builder.outputs import check_outputs, prepare, write_output
+        from builder.workers.pool import Pool
+        from store.reference import Reference
+        from store.store import Store
+
+        check_outputs([output])
+        with Store(self.root) as store, Pool() as pool:
+            names = [Reference.parse(tag.name) for tag in store.images.tags() if tag.manifest == self.digest]
+            written = prepare(output, self.stored, store, pool, all_layers=True)
+            store.seal()
+            write_output(output, written, names, store, on_event)
