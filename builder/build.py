@@ -22,14 +22,12 @@ from builder.events import Built, BuiltLayer, Note
 from builder.handed import Handed
 from builder.image import assemble
 from builder.imagesource import Images
-from builder.leftovers import sweep_all
 from builder.limits import check_limits
 from builder.outputs import ImageOutput, Output, check_outputs, prepare, write_output
 from builder.parses import ParseCache
 from builder.planner import plan
 from builder.resolve import resolve
 from builder.solver import Solver
-from builder.steps import Steps
 from builder.workers.pool import Pool
 from builder.workers.tasks import complete, together
 from parser import parse, parse_trigger
@@ -43,6 +41,7 @@ if TYPE_CHECKING:
     from builder.options import BuildOptions
     from builder.plan import Plan, PlannedStage
     from builder.solver import Result
+    from builder.steps import Steps
     from parser import Buildfile
     from store.digest import Digest
     from store.images import Image
@@ -76,6 +75,8 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
     given = request.options
     with Pool() as pool, Handed(given.secrets, given.agents, os.environ) as handed:
         if store.unswept:
+            from builder.leftovers import sweep_all
+
             sweep_all(store, pool)
         images = Images(store, pool, request.options, observe)
         contexts = Contexts(request.context, request.contexts, store, pool, images)
@@ -106,7 +107,12 @@ def _build(
     tell(inspector, resolved, request.options, observe)
     for text in unknown_stages(buildfile, request.options):
         observe(Note(text))
-    steps = Steps(store, pool, request.options, contexts, contexts.remotes, compression, observe, handed)
+
+    def steps() -> Steps:
+        from builder.steps import Steps  # with all that makes layers: a cached build needs none of it
+
+        return Steps(store, pool, request.options, contexts, contexts.remotes, compression, observe, handed)
+
     results = Solver(planned, request.options, store, steps, observe).solve()
     finish = _Finish(request, store, pool, planned.image, results)
     digest = finish.store_image(compression)

@@ -1,14 +1,14 @@
-"""The forms of a changeset on demand: its tree when a step needs one, its tar when an image does."""
+"""The forms of a changeset on demand: its tree when a step needs one, its tar when an image does.
+
+The jobs that make them are imported when there is something to make: of a cached build all is there.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder.contents import blob_place, place
 from builder.errors import SandboxError
-from builder.workers.job import Output
-from builder.workers.layer_jobs import MakeTree, ReadLayer, Recompress, WriteTar
 from builder.workers.tasks import together
 from store.changeset import LayerBlob
 from store.compression import Compression
@@ -39,6 +39,9 @@ async def ensure_tocs(store: Store, pool: Pool, snapshot: int | None) -> None:
             unread = store.changesets.unread(changeset)
             if unread is None:
                 continue
+            from builder.contents import blob_place
+            from builder.workers.layer_jobs import ReadLayer
+
             output = store.ingest.new_path()
             below = tuple(store.changesets.toc_path(lower) for lower in chain[:number][::-1])
             await pool.job(ReadLayer(blob_place(store, unread), str(unread.diff_id), below, output))
@@ -63,6 +66,8 @@ async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace) -> LayerPlace
     async with pool.locks(("tree", layer.changeset)):
         name = store.changesets.tree(layer.changeset, pool.id_map.name)
         if name is None:
+            from builder.workers.layer_jobs import MakeTree
+
             assert layer.blob is not None, layer.changeset
             directory = store.ingest.new_path()
             await pool.job(MakeTree(layer.toc, layer.blob, directory))
@@ -77,6 +82,10 @@ async def ensure_tar(
     async with pool.locks(("tar", changeset)):
         diff_id = store.changesets.tar(changeset, clamp)
         if diff_id is None:
+            from builder.contents import place
+            from builder.workers.job import Output
+            from builder.workers.layer_jobs import WriteTar
+
             output = Output(store.ingest.new_path(), store.ingest.new_path(), compression.value, clamp)
             written = await pool.job(WriteTar(place(store, changeset, pool.tree_map), store.ingest.new_path(), output))
             blob = _blob(written, compression)
@@ -93,6 +102,9 @@ async def ensure_compression(store: Store, pool: Pool, diff_id: Digest, compress
         for blob in blobs:
             if blob.compression is compression:
                 return blob
+        from builder.contents import blob_place
+        from builder.workers.layer_jobs import Recompress
+
         source = blobs[0]
         output = store.ingest.new_path()
         written = await pool.job(Recompress(blob_place(store, source), output, compression.value))

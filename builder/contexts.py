@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from builder.context import CONTEXT_LIMIT
@@ -18,12 +19,9 @@ from builder.contextsource import ContextSource
 from builder.errors import BuildError
 from builder.recipe import STDIN, STDIN_NAME, Recipe, ignore_text, recipe_in_file, recipe_of_directory, recipe_of_files
 from builder.remote import is_remote, read_remote
-from builder.remotes import Remotes
 from builder.resolve import ContextFiles
-from builder.workers.context_jobs import ListContext
 from store.digest import Digest
 from store.errors import InvalidImage
-from store.importing import take_from_layout
 from store.reference import Reference
 from store.toc import Entry, Kind, encode
 from store.view import ROOT
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from builder.remote import UrlSource
+    from builder.remotes import Remotes
     from builder.resolve import ImageSource
     from builder.workers.pool import Pool
     from store.images import Image
@@ -59,7 +58,6 @@ class Contexts:
         self._store = store
         self._pool = pool
         self._images = images
-        self.remotes = Remotes(store, pool, os.environ)  # what the sources of the recipe come from, too
         self._identities: dict[str, str] = {}  # of those whose files can never change, by name
         self._sources: dict[str, ContextSource] = {}  # the main one is called ""
         self._found: dict[str, Image | ContextFiles] = {}
@@ -69,6 +67,13 @@ class Contexts:
                     f"--build-context {name}={place}: no such directory",
                     hint=f"or {_IMAGE}REFERENCE, {_LAYOUT}DIR[:TAG], a URL",
                 )
+
+    @cached_property
+    def remotes(self) -> Remotes:
+        """Where contexts come from that are elsewhere; and the sources of the recipe's ADD, too."""
+        from builder.remotes import Remotes
+
+        return Remotes(self._store, self._pool, os.environ)
 
     def open_main(self, recipe: str | None) -> Recipe:
         """Open the main context and read the recipe: `recipe` is what -f says. Raises BuildError, OSError."""
@@ -111,6 +116,8 @@ class Contexts:
         if place.startswith(_IMAGE):
             return self._images.image(Reference.parse(place.removeprefix(_IMAGE)))
         if place.startswith(_LAYOUT):
+            from store.importing import take_from_layout
+
             directory, tag, digest = _split_layout(place.removeprefix(_LAYOUT))
             return self._store.images.get(take_from_layout(self._store, directory, tag, digest))
         if is_remote(place) and not os.path.isdir(place):
@@ -148,6 +155,8 @@ class Contexts:
     def _listed(self, raw: str, shown: str) -> ContextSource | None:
         """The archive that a file is; None for any other file."""
         ingest = self._store.ingest
+        from builder.workers.context_jobs import ListContext
+
         job = ListContext(raw, shown, ingest.new_path(), ingest.new_path())
         tar = self._pool.run(job).tar
         return ContextSource(tar, toc=job.toc) if tar else None

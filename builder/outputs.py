@@ -13,10 +13,7 @@ from builder.errors import BuildError
 from builder.events import Exported, Note
 from builder.workers.tasks import complete, together
 from store.compression import Compression
-from store.flatten import publish_rootfs
 from store.layertypes import COMPRESSIONS, LAYER_TYPES
-from store.layout_output import publish_archive, publish_directory
-from store.local_output import write_local
 from store.publish import STDOUT
 from store.spec import CONFIG_LIMIT, Descriptor, MediaType
 from store.tarformat import show
@@ -101,6 +98,8 @@ def write_output(
     """Write one output and tell of it. `names` are those of the image. Raises StoreError, OSError."""
     match output:
         case ImageOutput():
+            from store.layout_output import publish_archive, publish_directory
+
             given = list(names if output.names is None else output.names)
             if output.directory:
                 publish_directory(store.blobs, image, given, output.destination)
@@ -109,8 +108,12 @@ def write_output(
                 publish_archive(store.blobs, image, given, output.destination, docker=docker)
             size = sum(layer.size for layer in image.manifest.layers)
         case TarOutput():
+            from store.flatten import publish_rootfs
+
             size = publish_rootfs(store, image, output.destination)
         case LocalOutput():
+            from store.local_output import write_local
+
             report = write_local(store, image, output.destination)
             size = report.size
             if report.devices:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from builder import cachekey
@@ -19,7 +20,6 @@ from builder.errors import BuildError, StepFailed
 from builder.events import StepBroke, StepFinished, StepRef, StepStarted, Tick
 from builder.mounts import bound
 from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
-from builder.steps import Made, Steps
 from builder.workers.tasks import Slots, Tasks, complete
 from store.records import KeyKind
 from store.spec import chain_id
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from builder.events import Event
     from builder.options import BuildOptions
     from builder.plan import Node, Plan
+    from builder.steps import Made, Steps
     from store.records import Record
     from store.store import Store
 
@@ -64,12 +65,18 @@ class Solver:
     """Solves one plan against one store."""
 
     def __init__(
-        self, plan: Plan, options: BuildOptions, store: Store, steps: Steps, observe: Callable[[Event], None]
+        self,
+        plan: Plan,
+        options: BuildOptions,
+        store: Store,
+        steps: Callable[[], Steps],
+        observe: Callable[[Event], None],
     ) -> None:
+        """`steps` is called at most once, and not by a build that the cache serves without reading any files."""
         self._plan = plan
         self._options = options
         self._store = store
-        self._steps = steps
+        self._new_steps = steps
         self._observe = observe
         self._results: dict[int, Result] = {}
         self._canonical: dict[int, str] = {}  # the keys that later steps build theirs from, as far as they are known
@@ -94,6 +101,10 @@ class Solver:
         self._make_all([node for node in self._plan.nodes if node.id in needed])
         self._store.records.touch(self._used, int(time.time()))
         return self._results
+
+    @cached_property
+    def _steps(self) -> Steps:
+        return self._new_steps()
 
     def _make_all(self, waiting: list[Node]) -> None:
         with Tasks[int, Result](lambda: self._observe(Tick())) as tasks:

@@ -1,7 +1,7 @@
 """The worker processes of one build, started when they are first needed: a fully cached build starts none.
 
 A worker does one job at a time. There are as many as the machine has cores, of two kinds: those inside the namespace
-of the steps, for files that belong to its ids, and those outside.
+of the steps, for files that belong to its ids, and those outside. What only a started worker needs is imported then.
 """
 
 from __future__ import annotations
@@ -12,11 +12,8 @@ import typing
 from typing import TYPE_CHECKING, TypeVar
 
 import store.errors
-from builder import errors, userns
+from builder import errors
 from builder.errors import BuildError, PrivilegeError
-from builder.workers.codec import decode, encode
-from builder.workers.sandbox import SandboxWorker
-from builder.workers.spawn import WorkerProcess, packages_directory
 from builder.workers.tasks import Locks, Slots, Tasks, complete, readable
 
 if TYPE_CHECKING:
@@ -26,7 +23,8 @@ if TYPE_CHECKING:
     from builder.sandbox.spec import SandboxSpec
     from builder.userns import IdMap
     from builder.workers.job import Job
-    from builder.workers.sandbox import Status
+    from builder.workers.sandbox import SandboxWorker, Status
+    from builder.workers.spawn import WorkerProcess
 
 _MODULE = "builder.workers.job_worker"
 
@@ -49,6 +47,8 @@ class Pool:
     def id_map(self) -> IdMap:
         """The ids of the namespace."""
         if self._id_map is None:
+            from builder import userns
+
             self._id_map = userns.choose()
         return self._id_map
 
@@ -115,6 +115,8 @@ class Pool:
 
     def _sandbox_worker(self) -> SandboxWorker:
         if self._sandbox is None:
+            from builder.workers.sandbox import SandboxWorker
+
             try:
                 self._sandbox = SandboxWorker(self.id_map)
             except PrivilegeError:
@@ -123,6 +125,8 @@ class Pool:
         return self._sandbox
 
     async def _run(self, job: Job[R]) -> R:
+        from builder.workers.codec import encode
+
         free = self._free[job.in_namespace]
         worker = free.pop() if free else self._start(job)
         try:
@@ -141,6 +145,8 @@ class Pool:
         return _result(answer, job)
 
     def _start(self, job: Job[object]) -> WorkerProcess:
+        from builder.workers.spawn import WorkerProcess
+
         if not job.in_namespace:
             worker = WorkerProcess(_MODULE, paths=_paths())
         else:
@@ -159,6 +165,8 @@ class Pool:
 
 def _result(answer: dict[str, object], job: Job[R]) -> R:
     """What a worker answered, as the job's own type; raises the error that it named."""
+    from builder.workers.codec import decode
+
     if "error" in answer:
         raise _error(str(answer["error"]), str(answer["message"]), answer.get("hint"))
     result = answer["result"]
@@ -169,6 +177,8 @@ def _result(answer: dict[str, object], job: Job[R]) -> R:
 
 def _paths() -> list[str]:
     """Our packages and the libraries that the main process uses; never the working directory."""
+    from builder.workers.spawn import packages_directory
+
     return [packages_directory(), *(path for path in sys.path if path and os.path.isabs(path))]
 
 

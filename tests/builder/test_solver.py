@@ -86,7 +86,7 @@ class Bench:
         plan = planned(text, images, **fields)
         steps = self.steps = FakeSteps(self.store, dict(holds or {}), fails, dict(waits or {}))
         self.events.clear()
-        results = Solver(plan, options(**fields), self.store, steps, self.events.append).solve()  # type: ignore[arg-type]
+        results = Solver(plan, options(**fields), self.store, lambda: steps, self.events.append).solve()  # type: ignore[arg-type]
         return steps, None if plan.image.node is None else results[plan.image.node]
 
     def evict(self, text: str) -> None:
@@ -346,7 +346,7 @@ def test_nothing_runs_after_a_failure(bench: Bench) -> None:
     steps = FakeSteps(bench.store, fails="RUN compile")
     plan = planned(TWO, Images({"base": replace(image(), snapshot=bench.base)}))
     with pytest.raises(StepFailed):
-        Solver(plan, options(), bench.store, steps, bench.events.append).solve()  # type: ignore[arg-type]
+        Solver(plan, options(), bench.store, lambda: steps, bench.events.append).solve()  # type: ignore[arg-type]
     assert steps.ran == ["RUN compile"]
     assert bench.cached == {}
 
@@ -366,7 +366,7 @@ def test_of_two_results_for_one_key_the_first_one_counts(bench: Bench) -> None:
 
     plan = planned("FROM base\nRUN one\nRUN two", Images({"base": replace(image(), snapshot=bench.base)}))
     steps = Overtaken(bench.store)
-    results = Solver(plan, options(), bench.store, steps, lambda _event: None).solve()  # type: ignore[arg-type]
+    results = Solver(plan, options(), bench.store, lambda: steps, lambda _event: None).solve()  # type: ignore[arg-type]
     assert results[1] == theirs[0]
     top = results[2].snapshot
     assert top is not None and bench.store.snapshots.parent(top) == results[1].snapshot
