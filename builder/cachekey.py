@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
 from builder.mounts import FilesMount, KeptMount, ScriptMount, bound
+from builder.options import HOSTNAME
 from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
 from parser import SecretMount, SshMount, TmpfsMount
 
@@ -101,6 +102,8 @@ def _step_fields(step: Step) -> dict[str, object]:
             fields = {"step": "RUN", "argv": argv, "env": env, "cwd": cwd, "user": user, "network": network.value}
             if step.mounts:
                 fields["mounts"] = [_mount_fields(mount) for mount in step.mounts]
+            if step.hostname != HOSTNAME:
+                fields["hostname"] = step.hostname
             if step.hosts:
                 fields["hosts"] = step.hosts
             if step.insecure:

@@ -15,6 +15,7 @@ from builder.errors import PlanError
 from builder.events import CheckWarning
 from builder.platforms import platform_of
 from builder.resolve import expand_word, global_args
+from builder.state import NO_VARIABLES
 from parser import (
     Add,
     Arg,
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from parser import Buildfile, Checks, Instruction, Word
 
 CONTROL = "BUILDKIT_DOCKERFILE_CHECK"  # the build argument that stands instead of the recipe's `# check=`
-_NO_VARIABLES = frozenset(("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"))
 _EVERYTHING = frozenset(("*", "**", "**/*"))  # lines of an ignore file
 
 
@@ -125,7 +125,7 @@ class Inspector:
                     expand_heredoc(heredoc.content, scope)
         declared = {item.name for item in instruction.items} if isinstance(instruction, Arg) else ()
         for name in scope.missing:
-            if name in state.args or name in declared or name in _NO_VARIABLES:
+            if name in state.args or name in declared or name in NO_VARIABLES:
                 continue
             similar = suggest(name, scope)
             text = f"Usage of undefined variable '${name}'" + (f" (did you mean ${similar}?)" if similar else "")

@@ -9,6 +9,8 @@ from enum import Enum
 from builder.limits import Limits
 from store.spec import Platform
 
+HOSTNAME = "pybuild"  # of RUN steps
+
 
 class Network(Enum):
     """What a RUN can reach."""
@@ -63,6 +65,7 @@ class BuildOptions:
     jobs: int = 16  # RUN steps at a time
     network: Network = Network.DEFAULT
     hosts: tuple[tuple[str, str], ...] = ()  # names and addresses for /etc/hosts of RUN steps
+    hostname: str = HOSTNAME  # of RUN steps
     limits: Limits = field(default_factory=Limits)
     allow: frozenset[Entitlement] = frozenset()
     secrets: tuple[SecretSource, ...] = ()

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from builder.options import HOSTNAME
+
 if TYPE_CHECKING:
     from builder.filetree import InlineFile
     from builder.history import Line
@@ -43,6 +45,7 @@ class RunStep:
     proxy: tuple[str, ...] = ()
     mounts: tuple[StepMount, ...] = ()
     insecure: bool = False  # all of a namespace's power
+    hostname: str = HOSTNAME
     hosts: tuple[str, ...] = ()  # names of --add-host, sorted; the addresses are not part of what a step is
 
     @property

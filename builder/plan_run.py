@@ -43,6 +43,7 @@ def plan_run(instruction: Run, scope: Scope) -> Planned:
         proxy=_proxy(scope),
         mounts=tuple(mounts),
         insecure=_insecure(instruction, scope),
+        hostname=scope.options.hostname,
         hosts=tuple(sorted(name for name, _ in scope.options.hosts)),
     )
     return Planned(step, sources, run_line(state.run_args, argv))

@@ -14,6 +14,8 @@ from store.spec import ExecConfig
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
+# ARGs that say which stages --sbom looks at: the history of a RUN has them, its environment and words do not.
+NO_VARIABLES = frozenset(("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,14 @@ class StageState:
     @property
     def scope(self) -> dict[str, str]:
         """What `$X` means: declared ARGs that have a value, and above them ENV."""
-        return {**{name: value for name, value in self.args.items() if value is not None}, **self.env}
+        args = {name: value for name, value in self.args.items() if value is not None and name not in NO_VARIABLES}
+        return {**args, **self.env}
 
     @property
     def run_args(self) -> tuple[str, ...]:
         """The ARGs as the history of a RUN names them: in order of declaration, with the value that `$name` has."""
         scope = self.scope
-        return tuple(f"{name}={scope.get(name, '')}" for name in self.args)
+        return tuple(f"{name}={scope.get(name, value or '')}" for name, value in self.args.items())
 
     @property
     def run_env(self) -> tuple[str, ...]:

@@ -171,6 +171,7 @@ class Steps:
                 mountpoint=f"{directory}/root",
                 files=f"{directory}/files",
                 resolv_conf=_resolv_conf(),
+                hostname=step.hostname,
                 hosts=_HOSTS + "".join(f"{address}\t{name}\n" for name, address in self._options.hosts),
                 resolv_conf_target=scaffold.resolv_conf,
                 hosts_target=scaffold.hosts,

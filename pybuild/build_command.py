@@ -18,6 +18,7 @@ from pybuild import report
 from pybuild.api import run
 from pybuild.arguments import annotation_option, platform_option, size_option, tls_verified
 from pybuild.build_log import Logged
+from pybuild.control_arguments import build_name, check_controls, step_hostname
 from pybuild.handed import SECRET_HELP, SSH_HELP, parse_agents, parse_secrets
 from pybuild.outputs import HELP, parse_outputs
 from pybuild.progress import KINDS, human_size, kind_for, progress_for
@@ -183,6 +184,7 @@ def build(
     if no_cache and no_cache_stages:
         raise click.UsageError("--no-cache is for all stages: leave --no-cache-filter out")
     args = _build_args(build_args)
+    check_controls(args)
     limit = size_option("PYBUILD_KEEP_STORAGE", os.environ.get("PYBUILD_KEEP_STORAGE") or None)
     epoch = _epoch(args)
     request = BuildRequest(
@@ -203,6 +205,7 @@ def build(
             allow=frozenset(Entitlement(name) for name in allow),
             secrets=parse_secrets(secrets),
             agents=parse_agents(agents),
+            hostname=step_hostname(args),
             hosts=steps.hosts,
             limits=steps.limits,
             epoch=epoch,
@@ -212,7 +215,7 @@ def build(
         contexts=_contexts(contexts),
     )
     files = ResultFiles(iidfile, metadata_file)
-    info = BuildInfo.begin(context, recipe, target)
+    info = BuildInfo.begin(context, recipe, target, build_name(args))
     try:
         kind = kind_for("quiet" if quiet else progress, os.environ, terminal=sys.stderr.isatty())
     except ValueError as error:

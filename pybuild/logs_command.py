@@ -36,7 +36,9 @@ def logs(root: str, build: str | None, step: int | None, only_list: bool, as_jso
             for log in found:
                 summary = _summary(log)
                 click.echo(
-                    json.dumps(summary) if as_json else f"{log.build}  {summary['state']:<8}  {summary['recipe']}"
+                    json.dumps(summary)
+                    if as_json
+                    else f"{log.build}  {summary['state']:<8}  {summary['name'] or summary['recipe']}"
                 )
             return 0
         log = _choose(found, build)
@@ -63,16 +65,17 @@ def _events(log: KeptLog) -> Iterator[dict[str, object]]:
 
 
 def _summary(log: KeptLog) -> dict[str, object]:
-    state, recipe = "running" if log.running else "stopped", ""
+    state, recipe, name = "running" if log.running else "stopped", "", ""
     for event in _events(log):
         match event["event"]:
             case "build_started":
                 recipe = str(event["recipe"] or event["context"])
+                name = str(event.get("name") or "")  # of logs that an older version wrote there is none
             case "build_finished":
                 state = "done"
             case "build_failed":
                 state = "failed"
-    return {"build": log.build, "state": state, "recipe": one_line(recipe)}
+    return {"build": log.build, "state": state, "recipe": one_line(recipe), "name": one_line(name)}
 
 
 def _all(log: KeptLog) -> None:

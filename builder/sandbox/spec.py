@@ -28,13 +28,13 @@ class SandboxSpec:
     files: str  # an empty directory, for the files below
     resolv_conf: str  # content
     hosts: str  # content
+    hostname: str
     resolv_conf_target: str  # of the image, links resolved: where resolv.conf is bound
     hosts_target: str
     new_network: bool  # a network of its own with nothing but a loopback device; else that of the host
     mounts: tuple[StepMount, ...] = ()  # in the order of their targets
     secrets: tuple[tuple[str, int, int], ...] = ()  # variables: name, and offset and size in the vault
     insecure: bool = False  # all capabilities of the namespace, no seccomp filter
-    hostname: str = "pybuild"
     shm_size: int = 64 << 20  # bytes
     rlimits: tuple[tuple[int, int, int], ...] = ()  # of setrlimit(2): number, soft, hard; -1 is unlimited
 

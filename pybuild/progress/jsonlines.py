@@ -47,7 +47,9 @@ class Encoder:
     def started(self) -> dict[str, object]:
         """The first object."""
         build = self._build
-        return self._object("build_started", context=build.context, recipe=build.recipe, target=build.target)
+        return self._object(
+            "build_started", context=build.context, recipe=build.recipe, target=build.target, name=build.name
+        )
 
     def event(self, event: Event) -> Iterator[dict[str, object]]:
         """What an event is in JSON: an object, of some several."""
@@ -98,11 +100,11 @@ class Encoder:
         data = self._object("build_failed", failed_node=self._broken)
         return {**data, **report.fields(error), **self._counts()}
 
-    def _object(self, name: str, step: StepRef | None = None, **fields: object) -> dict[str, object]:
+    def _object(self, event: str, step: StepRef | None = None, **fields: object) -> dict[str, object]:
         """An object with the fields that all have."""
         self._seq += 1
         data: dict[str, object] = {
-            "event": name,
+            "event": event,
             "version": VERSION,
             "build": self._build.id,
             "seq": self._seq,

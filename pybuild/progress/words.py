@@ -25,14 +25,15 @@ class BuildInfo:
     context: str
     recipe: str | None
     target: str | None
+    name: str | None = None  # that somebody gave it
 
     @staticmethod
-    def begin(context: str, recipe: str | None, target: str | None) -> BuildInfo:
+    def begin(context: str, recipe: str | None, target: str | None, name: str | None = None) -> BuildInfo:
         """A build that begins now. Its id sorts by time; a password in the URL of a context is left out."""
         now = time.time()
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
-        name = f"{stamp}.{int(now * 1000) % 1000:03d}Z-{secrets.token_hex(2)}"
-        return BuildInfo(name, redact(context), recipe, target)
+        id_ = f"{stamp}.{int(now * 1000) % 1000:03d}Z-{secrets.token_hex(2)}"
+        return BuildInfo(id_, redact(context), recipe, target, name)
 
 
 def step_name(step: StepRef) -> str:

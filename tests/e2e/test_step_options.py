@@ -12,15 +12,22 @@ from tests.support.cli import BASE, Pybuild, write_context
 from tests.support.people import Person
 from tests.support.runs import outputs
 
-LOOK = "grep db /etc/hosts; df -k /dev/shm | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2; ulimit -Sn; ulimit -Hn; ulimit -c"
+LOOK = "grep db /etc/hosts; df -k /dev/shm | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2; ulimit -Sn; ulimit -Hn; ulimit -c; hostname"
+CONTROL = "--build-arg=BUILDKIT"
 
 
 def test_a_step_runs_as_the_options_say(person: Person) -> None:
     context = person.context("c", f"FROM {BASE}\nRUN {LOOK}\n")
-    asked = ("--add-host", "db:10.0.0.1", "--add-host=db6=[::2]", "--shm-size=1m")
+    asked = (
+        "--add-host",
+        "db:10.0.0.1",
+        "--add-host=db6=[::2]",
+        "--shm-size=1m",
+        f"{CONTROL}_SANDBOX_HOSTNAME=builder.x",
+    )
     limits = ("--ulimit", "nofile=100:200", "--ulimit=core=0")
     (said,) = outputs(person.pybuild()("--progress=json", *asked, *limits, context)).values()
-    assert said.splitlines() == ["10.0.0.1\tdb", "::2\tdb6", "1024", "100", "200", "0"]
+    assert said.splitlines() == ["10.0.0.1\tdb", "::2\tdb6", "1024", "100", "200", "0", "builder.x"]
 
 
 def test_only_the_names_of_hosts_are_part_of_a_step(tmp_path: Path, pybuild: Pybuild) -> None:
@@ -33,6 +40,8 @@ def test_only_the_names_of_hosts_are_part_of_a_step(tmp_path: Path, pybuild: Pyb
     assert not cached("--add-host=db:10.0.0.1")
     assert cached("--add-host=db:10.0.0.2", "--shm-size=1m", "--ulimit=nofile=9")
     assert not cached()
+    assert cached(f"{CONTROL}_SANDBOX_HOSTNAME=")
+    assert not cached(f"{CONTROL}_SANDBOX_HOSTNAME=other")
 
 
 def test_a_limit_above_that_of_this_process_is_refused_before_the_work(tmp_path: Path, pybuild: Pybuild) -> None:
@@ -61,6 +70,12 @@ def test_a_limit_above_that_of_this_process_is_refused_before_the_work(tmp_path:
         ("--push", "pushing is not supported"),
         ("--cache-from=type=gha", "every build uses what the store has"),
         ("--cache-to=x", "every build uses what the store has"),
+        (f"{CONTROL}_SYNTAX=docker/dockerfile:1", "no other frontend is fetched and run"),
+        (f"{CONTROL}_INLINE_CACHE=1", "images carry no cache"),
+        (f"{CONTROL}_MULTI_PLATFORM=true", "one build is for one platform"),
+        (f"{CONTROL}_CONTEXT_KEEP_GIT_DIR=1", "no context is a repository yet"),
+        (f"{CONTROL}_SANDBOX_HOSTNAME=a b", "expected up to 64 letters"),
+        (f"{CONTROL}_SANDBOX_HOSTNAME={'x' * 65}", "expected up to 64 letters"),
         ("--output=type=registry", "type=registry is not supported yet"),
     ],
 )
@@ -72,3 +87,16 @@ def test_annotations_are_those_of_the_manifest(tmp_path: Path, pybuild: Pybuild)
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN true\n")
     pybuild("-t", "i", "--annotation=a=b=c", "--annotation=manifest:d=", "--provenance=false", "--sbom=false", context)
     assert json.loads(pybuild("inspect", "i").out)["manifest"]["annotations"] == {"a": "b=c", "d": ""}
+
+
+def test_control_arguments_that_ask_for_nothing_else_are_taken(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(
+        tmp_path / "c", f"FROM {BASE}\nARG BUILDKIT_SBOM_SCAN_STAGE\nRUN env | grep -c SBOM || true\n"
+    )
+    asked = ("SYNTAX=", "INLINE_CACHE=0", "MULTI_PLATFORM=False", "SBOM_SCAN_STAGE=true", "BUILD_NAME=nightly one")
+    done = pybuild("-t", "i", "--progress=json", *(f"{CONTROL}_{arg}" for arg in asked), context)
+    assert list(outputs(done).values()) == ["0\n"]
+    assert done.events[0]["name"] == "nightly one"
+    assert pybuild("logs", "--list").out.split("  ")[-1] == "nightly one\n"
+    history = json.loads(pybuild("inspect", "i").out)["config"]["history"]
+    assert history[-1]["created_by"].startswith("RUN |1 BUILDKIT_SBOM_SCAN_STAGE=true /bin/sh")
