@@ -181,7 +181,8 @@ def _words(instruction: Instruction) -> Iterator[Word]:
         case Arg(items=items):
             yield from (item.default for item in items if item.default is not None)
         case Run(mounts=mounts):
-            yield from (word for mount in mounts for _, word in mount.options)
+            # What a mount is `from` has the variables of FROM, which are not those of the stage.
+            yield from (word for mount in mounts for name, word in mount.options if name != "from")
         case Expose(ports=words) | Volume(paths=words):
             yield from words
         case Workdir(path=word) | User(user=word) | Stopsignal(signal=word):

@@ -6,6 +6,7 @@ a layer and the Go syntax of lists.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 COMMENT = "buildkit.dockerfile.v0"
+_CLASSIC_NOP = "/bin/sh -c #(nop)"
+_CLASSIC_RUN = re.compile(r"(\|\d+ .*)?/bin/sh -c ", re.DOTALL)
 _ESCAPES = {
     "\a": "\\a",
     "\b": "\\b",
@@ -32,6 +35,16 @@ class Line:
 
     text: str
     node: int | None
+
+
+def instruction_of(line: str) -> str:
+    """A line with its instruction in front, as BuildKit writes it, where docker's classic builder or buildah wrote it.
+
+    Those say `#(nop)` where nothing was run, and leave the keyword of a RUN out.
+    """
+    if line.startswith(_CLASSIC_NOP):
+        return line.removeprefix(_CLASSIC_NOP).lstrip()
+    return f"RUN {line}" if _CLASSIC_RUN.match(line) else line
 
 
 def run_line(args: Sequence[str], argv: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from builder.changesets import ensure_tocs
+from builder.history import instruction_of
 from builder.workers.pool import Pool
 from builder.workers.tasks import complete
 from pybuild.progress import human_size
@@ -87,7 +88,9 @@ def _by_layer(store: Store, base: Image, image: Image) -> Iterator[tuple[str, st
             hint="without --layers any two images can be compared",
         )
     tables = _tables(store, image)
-    lines = [line.created_by for line in normalise_history(image.config).history if not line.empty_layer]
+    lines = [
+        instruction_of(line.created_by) for line in normalise_history(image.config).history if not line.empty_layer
+    ]
     for number in range(shared, len(tables)):
         found = layer_differences(View(tables[:number][::-1]), tables[number])
         yield str(image.manifest.layers[number].digest), lines[number], found

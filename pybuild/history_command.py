@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from builder.changesets import ensure_tocs
+from builder.history import instruction_of
 from builder.workers.pool import Pool
 from builder.workers.tasks import complete
 from pybuild.progress import human_size
@@ -58,7 +59,7 @@ def _rows(store: Store, image: Image, with_files: bool) -> Iterator[dict[str, ob
     for line in normalise_history(image.config).history:
         row: dict[str, object] = {
             "created": line.created,
-            "instruction": line.created_by,
+            "instruction": instruction_of(line.created_by),
             "layer": None,
             "diff_id": None,
             "size": 0,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.events import ignore
+from builder.history import instruction_of
 from store.spec import normalise_history
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Image:
         """The first instruction first, those of the base before all."""
         layers = iter(self.layers)
         return tuple(
-            HistoryLine(line.created_by, line.created, None if line.empty_layer else next(layers))
+            HistoryLine(instruction_of(line.created_by), line.created, None if line.empty_layer else next(layers))
             for line in normalise_history(self.stored.config).history
         )
 

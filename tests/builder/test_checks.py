@@ -51,6 +51,8 @@ def invalid_default(line: int, word: str) -> str:
     ("text", "found"),
     [
         pytest.param("FROM base\nENV a=$b", [undefined(2, "b")], id="a variable of nobody"),
+        pytest.param("ARG s=base\nFROM base\nRUN --mount=from=$s,target=/x y", [], id="what a mount is from has the variables of FROM"),
+        pytest.param("FROM base\nRUN --mount=target=/x$b y", [undefined(2, "b")], id="what else it says has those of the stage"),
         pytest.param("FROM base\nENV a=${b:-c}", [undefined(2, "b")], id="with a default it is named all the same"),
         pytest.param("FROM base\nENV a=$FROM_BASE$PATH", [], id="what the base sets"),
         pytest.param("FROM base\nARG b\nENV a=$b", [], id="an ARG without a value is declared"),

@@ -15,26 +15,15 @@ _ROW = re.compile(r"""["']E(\d{1,2})[- ]""")
 
 # The number of a rule -> what it is about, and where it is tested; "-" where it waits for its feature.
 ELSEWHERE: dict[int, str] = {
-    10: "the words of one instruction see the environment before it: conformance/cases/expand-same-instruction",
-    19: "scopes of ARG: conformance/cases/arg-scopes builder/test_resolve.py",
-    23: "the order of ENV: builder/test_state.py",
-    24: "the default PATH: conformance/cases/env-path-default",
-    26: "stages that nobody needs: conformance/cases/stage-unused-skipped",
     32: "USER of a RUN: conformance/cases/run-unknown-user-fails builder/test_users.py",
     33: "the image's passwd and group: builder/test_users.py",
     34: "a RUN that changes nothing: conformance/cases/run-empty-change",
     44: "hard links, sockets, devices: builder/test_context.py",
     45: "COPY --chown: conformance/cases/copy-chown-chmod builder/test_users.py",
-    50: "WORKDIR: conformance/cases/meta-workdir-root builder/test_workdir.py",
-    51: "ENTRYPOINT and CMD: conformance/cases/meta-cmd-then-entrypoint builder/test_plan.py",
     56: "ignored files that the build reads: conformance/cases/ignore-buildfile-itself",
     57: "whiteouts: conformance/cases/run-delete-lower store/test_changes.py",
     58: "the entries of a layer: store/test_changes.py",
     59: "overlays: store/test_changes.py",
-    61: "ARGs in the history: builder/test_history.py",
-    62: "history in the classic form: - not read yet",
-    63: "history that does not fit the layers: - not filled up yet",
-    64: "the config of an image from nothing: conformance/cases/meta-scratch-only",
 }
 
 

@@ -1,0 +1,205 @@
+"""Rules of the language about states and histories, each row named by its number: what words, ARGs and stages come to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from builder.history import instruction_of
+from builder.image import image_config
+from builder.state import DEFAULT_PATH
+from store.digest import Digest
+from store.spec import ExecConfig, History, ImageConfig
+from tests.support.cli import Pybuild, write_context
+from tests.support.recipes import Images, config, history, image, options, planned, refusal, steps
+
+PATH = f"PATH={DEFAULT_PATH}"
+ON_A_STAGE = "FROM base AS one\nARG A=1\nENV E=2\nFROM one\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "env"),
+    [
+        pytest.param("FROM base\nENV a=1\nENV a=2 b=$a", ("a=2", "b=1"), id="E10-words of one ENV see what was before it"),
+        pytest.param("FROM base\nARG a=1 b=$a\nENV c=$b", ("c=1",), id="E10-items of one ARG see each other"),
+        pytest.param("ARG G=1\nFROM base\nENV a=<$G>", ("a=<>",), id="E19-a global ARG is not known in a stage"),
+        pytest.param("ARG G=1\nFROM base\nARG G\nENV a=$G", ("a=1",), id="E19-until it is named again"),
+        pytest.param("ARG G=1\nFROM base\nARG G=2\nENV a=$G", ("a=2",), id="E19-a default wins over the global value"),
+        pytest.param(ON_A_STAGE + "ENV a=$A", ("E=2", "a=1"), id="E19-a stage on a stage has its ARGs"),
+        pytest.param(ON_A_STAGE + "ARG A\nENV a=$A", ("E=2", "a=1"), id="E19-naming it again without a default keeps it"),
+        pytest.param("FROM base AS one\nARG A=1\nFROM base\nENV a=<$A>", ("a=<>",), id="E19-another stage has none of them"),
+        pytest.param("FROM base\nARG A=1\nENV A=2\nARG A=3\nENV a=$A", ("A=2", "a=2"), id="E19-ENV wins over every ARG"),
+        pytest.param("FROM base\nENV a=1 b=2\nENV a=3", ("a=3", "b=2"), id="E23-a name that is set again keeps its place"),
+        pytest.param("FROM base\nARG a=1", (), id="E23-an ARG is never in the config"),
+        pytest.param("FROM base\nENV PATH=/x:$PATH", (f"PATH=/x:{DEFAULT_PATH}",), id="E24-the default PATH can be added to"),
+    ],
+)  # fmt: skip
+def test_the_environment_of_the_image(text: str, env: tuple[str, ...]) -> None:
+    assert config(text).env == (env if env and env[0].startswith("PATH") else (PATH, *env))
+
+
+@pytest.mark.parametrize(
+    ("base", "env"),
+    [
+        pytest.param((), (PATH,), id="E24-a base without PATH gets one"),
+        pytest.param(("A=1",), ("A=1", PATH), id="E24-behind what it has"),
+        pytest.param(("PATH=/x",), ("PATH=/x",), id="E24-the base's stays"),
+    ],
+)
+def test_the_path_of_an_image(base: tuple[str, ...], env: tuple[str, ...]) -> None:
+    assert config("FROM base", ExecConfig(env=base)).env == env
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("FROM base AS a\nENV x=${y:?no}\nFROM base", id="E26-words of a stage that nobody needs are not seen"),
+        pytest.param("FROM nowhere AS a\nFROM base", id="E26-nor is its base looked for"),
+        pytest.param("FROM base AS a\nCOPY --from=nowhere x y\nFROM base", id="E26-nor what it copies from"),
+    ],
+)
+def test_what_nobody_needs_is_not_planned(text: str) -> None:
+    assert len(planned(text).stages) == 1
+
+
+def test_syntax_is_looked_at_everywhere() -> None:
+    """E26-syntax errors are seen in all stages."""
+    assert refusal("FROM base AS a\nCOPY x\nFROM base").startswith("2:")
+
+
+@dataclass(frozen=True)
+class Starts:
+    """What an image starts."""
+
+    entrypoint: tuple[str, ...] | None
+    cmd: tuple[str, ...] | None
+    base: ExecConfig = field(default_factory=lambda: ExecConfig(cmd=("sh",)))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param('ENTRYPOINT ["e"]', Starts(("e",), None), id="E51-ENTRYPOINT empties the CMD of the base"),
+        pytest.param('CMD ["c"]\nENTRYPOINT ["e"]', Starts(("e",), ("c",)), id="E51-but not one of its own stage"),
+        pytest.param('CMD ["c"]\nFROM one\nENTRYPOINT ["e"]', Starts(("e",), None), id="E51-that of the stage below is a base's"),
+        pytest.param(
+            'SHELL ["/s", "-x"]\nCMD a  $b', Starts(None, ("/s", "-x", "a  $b")), id="E51-the shell form has the SHELL in front"
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_image_starts(text: str, expected: Starts) -> None:
+    found = config(f"FROM base AS one\n{text}", expected.base)
+    assert (found.entrypoint, found.cmd) == (expected.entrypoint, expected.cmd)
+
+
+@pytest.mark.parametrize(
+    ("text", "args", "line"),
+    [
+        pytest.param("ARG b=1\nARG a=2\nARG b=3", {}, "|2 b=3 a=2 ", id="E61-in the order of declaration, each once"),
+        pytest.param("ARG a=1\nENV a=2", {}, "|1 a=2 ", id="E61-with the value in effect"),
+        pytest.param("ARG a", {}, "|1 a= ", id="E61-or none"),
+        pytest.param("ENV a=1", {"x": "1"}, "", id="E61-those that nobody declares are not there"),
+        pytest.param("ENV a=1", {"http_proxy": "p"}, "", id="E61-nor are proxies"),
+        pytest.param("ARG http_proxy", {"http_proxy": "p"}, "|1 http_proxy=p ", id="E61-unless they are declared"),
+        pytest.param(
+            "ARG BUILDKIT_SBOM_SCAN_STAGE=true", {}, "|1 BUILDKIT_SBOM_SCAN_STAGE=true ", id="E61-also what is no variable"
+        ),
+    ],
+)
+def test_the_args_of_a_run_in_the_history(text: str, args: dict[str, str], line: str) -> None:
+    assert history(f"FROM base\n{text}\nRUN x", build_args=args)[-1] == f"RUN {line}/bin/sh -c x # buildkit"
+
+
+def test_what_a_scanner_is_told_is_no_variable() -> None:
+    _, run = steps("FROM base\nARG BUILDKIT_SBOM_SCAN_CONTEXT=true\nRUN x")
+    assert run.variables == (PATH,)  # type: ignore[union-attr]
+    assert config("FROM base\nARG BUILDKIT_SBOM_SCAN_STAGE=true\nENV a=<$BUILDKIT_SBOM_SCAN_STAGE>").env[-1] == "a=<>"
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        pytest.param('/bin/sh -c #(nop)  CMD ["sh"]', 'CMD ["sh"]', id="E62-docker's CMD"),
+        pytest.param("/bin/sh -c #(nop) COPY file:ab in /x ", "COPY file:ab in /x ", id="E62-buildah's COPY"),
+        pytest.param("/bin/sh -c apt  update", "RUN /bin/sh -c apt  update", id="E62-a RUN"),
+        pytest.param("|1 A=b c /bin/sh -c x", "RUN |1 A=b c /bin/sh -c x", id="E62-a RUN with ARGs"),
+        pytest.param("RUN /bin/sh -c x # buildkit", "RUN /bin/sh -c x # buildkit", id="E62-BuildKit's"),
+        pytest.param("# debian.sh --arch amd64", "# debian.sh --arch amd64", id="E62-neither"),
+        pytest.param("", "", id="E62-nothing"),
+    ],
+)
+def test_lines_of_other_builders(line: str, shown: str) -> None:
+    assert instruction_of(line) == shown
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        pytest.param("", ["", "", "CMD"], id="E63-what is missing is filled up"),
+        pytest.param("a", ["a", "", "CMD"], id="E63-behind what is there"),
+        pytest.param("a~bc", ["a", "~b", "c", "CMD"], id="E63-what fits stays"),
+        pytest.param("abc~d", ["a", "b", "~c", "~d", "CMD"], id="E63-what is too much has no layer"),
+    ],
+)
+def test_a_history_that_does_not_fit_the_layers_of_the_base(lines: str, expected: list[str]) -> None:
+    base = tuple(
+        History(created_by=letter, empty_layer=lines[max(0, at - 1)] == "~") for at, letter in enumerate(lines) if letter != "~"
+    )  # fmt: skip
+    stage = planned("FROM base\nCMD x", Images({"base": image(layers=2, history=base)})).image
+    found = image_config(stage, [Digest.of(b"1"), Digest.of(b"2")], {}, options()).history
+    assert [("~" if line.empty_layer else "") + line.created_by for line in found[:-1]] == expected[:-1]
+    assert found[-1].empty_layer
+
+
+def test_times_of_the_base_stay_where_an_epoch_is_set() -> None:
+    """E63-SOURCE_DATE_EPOCH is for new lines only."""
+    old = History(created="2001-02-03T04:05:06Z", created_by="old")
+    stage = planned("FROM base\nCMD x", Images({"base": image(history=(old,))})).image
+    found = image_config(stage, [Digest.of(b"1")], {}, options(epoch=0)).history
+    assert [line.created for line in found] == ["2001-02-03T04:05:06Z", "1970-01-01T00:00:00Z"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        pytest.param("os.version", "10", id="E64-an unknown field of the base stays"),
+        pytest.param("moby.buildkit.cache.v0", {"layers": [1]}, id="E64-whatever it holds"),
+    ],
+)
+def test_what_a_config_holds_that_nobody_knows(key: str, value: object) -> None:
+    base = image()
+    known = ImageConfig.from_bytes(json.dumps({**json.loads(base.config.to_bytes()), key: value}).encode())
+    stage = planned("FROM base\nENV a=b", Images({"base": type(base)(base.manifest_digest, base.manifest, known, 7)})).image
+    written = json.loads(image_config(stage, [Digest.of(b"1")], {}, options()).to_bytes())
+    assert written[key] == value
+    assert written["config"]["Env"] == [PATH, "a=b"]
+
+
+def test_an_image_from_nothing() -> None:
+    """E64-a directory and a PATH, and nothing else."""
+    assert config("FROM scratch") == ExecConfig(env=(PATH,), working_dir="/")
+
+
+OWNERS = """\
+FROM pybuild.test/base
+USER app
+WORKDIR /named/deep
+USER 1234
+WORKDIR /number
+USER app:0
+WORKDIR /both
+USER 0
+WORKDIR rel
+RUN stat -c '%n %a %u:%g' /named /named/deep /number /both /both/rel > /found
+"""
+
+
+def test_whose_a_workdir_is(tmp_path: Path, pybuild: Pybuild) -> None:
+    """E50-the user of the moment, with the group that the image gives it; of a number the same number."""
+    pybuild("-o", f"type=local,dest={tmp_path}/out", write_context(tmp_path / "c", OWNERS))
+    assert (tmp_path / "out/found").read_text().splitlines() == [
+        "/named 755 1000:1000", "/named/deep 755 1000:1000", "/number 755 1234:1234", "/both 755 1000:0", "/both/rel 755 0:0",
+    ]  # fmt: skip
