@@ -17,11 +17,12 @@ from builder.cachefilter import unknown_stages
 from builder.changesets import ensure_compression, ensure_tar
 from builder.checks import Inspector, tell
 from builder.contexts import Contexts
-from builder.errors import BuildError
+from builder.errors import BuildError, NotCached
 from builder.events import Built, BuiltLayer, Note
 from builder.handed import Handed
 from builder.image import assemble
 from builder.imagesource import Images
+from builder.journal import Journal
 from builder.limits import check_limits
 from builder.outputs import ImageOutput, Output, check_outputs, prepare, write_output
 from builder.parses import ParseCache
@@ -59,6 +60,7 @@ class BuildRequest:
     contexts: Mapping[str, str] = field(default_factory=dict)  # by context_name()
     tags: tuple[Reference, ...] = ()
     outputs: tuple[Output, ...] = ()
+    id: str = ""  # under which the store remembers the build; it does not without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,19 @@ def _build(
 
         return Steps(store, pool, request.options, contexts, contexts.remotes, compression, observe, handed)
 
-    results = Solver(planned, request.options, store, steps, observe).solve()
-    finish = _Finish(request, store, pool, planned.image, results)
-    digest = finish.store_image(compression)
+    journal = Journal(request.id, buildfile.source.filename, request.options.target or "", store, observe)
+    solver = Solver(planned, request.options, store, steps, journal)
+    try:
+        finish = _Finish(request, store, pool, planned.image, solver.solve())
+        digest = finish.store_image(compression)
+        journal.manifest = str(digest)
+    except NotCached as error:
+        from builder.why import missing  # only where something is
+
+        error.steps = missing(store, journal.of(planned, solver), planned, solver)
+        raise
+    finally:
+        journal.keep(planned, solver)
     store.seal()
     observe(Built(str(digest), finish.layers(digest, planned)))
     if request.tags:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from builder.why import Explained
     from parser import Source, Span
 
 
@@ -31,6 +32,12 @@ class StepFailed(BuildError):
     def __init__(self, message: str, status: int, *, span: Span | None = None, hint: str | None = None) -> None:
         super().__init__(message, span=span, hint=hint)
         self.status = status
+
+
+class NotCached(BuildError):
+    """Something would have to be made, or fetched, in a build that must not: `steps` tell what and why."""
+
+    steps: tuple[Explained, ...] = ()
 
 
 class CopyError(BuildError):

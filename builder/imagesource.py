@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from builder.errors import NotCached
 from builder.options import Pull
 from builder.platforms import platform_of
 from store.errors import NotFound
@@ -65,6 +66,8 @@ class Images:
                     f"not in the store for {platform}" if self._store.images.resolve(reference) else "not in the store"
                 )
                 raise NotFound(f"{where}, and --pull=never", hint="pybuild import ARCHIVE NAME brings an image in")
+        if options.require_cached:
+            raise NotCached(f"{reference.familiar} is not in the store, and would be fetched")
         # Only here: a build whose images are all in the store needs none of this.
         from builder.pull import pull, registry_access
 

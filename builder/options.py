@@ -61,6 +61,7 @@ class BuildOptions:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)  # of the manifest
     no_cache: bool = False
+    require_cached: bool = False  # run nothing: raise NotCached instead
     no_cache_stages: tuple[str, ...] = ()  # by name or number: those whose steps run again
     jobs: int = 16  # RUN steps at a time
     network: Network = Network.DEFAULT

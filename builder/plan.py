@@ -47,6 +47,7 @@ class RunStep:
     insecure: bool = False  # all of a namespace's power
     hostname: str = HOSTNAME
     hosts: tuple[str, ...] = ()  # names of --add-host, sorted; the addresses are not part of what a step is
+    args: tuple[str, ...] = ()  # which names of the environment are ARGs; for explanations
 
     @property
     def env(self) -> tuple[str, ...]:

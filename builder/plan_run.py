@@ -45,6 +45,7 @@ def plan_run(instruction: Run, scope: Scope) -> Planned:
         insecure=_insecure(instruction, scope),
         hostname=scope.options.hostname,
         hosts=tuple(sorted(name for name, _ in scope.options.hosts)),
+        args=tuple(name for name in state.args if name not in state.env),
     )
     return Planned(step, sources, run_line(state.run_args, argv))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from builder.budget import Budget
-from builder.errors import PlanError
+from builder.errors import NotCached, PlanError
 from builder.platforms import parse_platform, platform_args
 from builder.unsupported import refuse_instruction, refuse_unsupported
 from parser import Copy, ExpansionError, Onbuild, ParseError, Run, expand, parse_trigger, suggest
@@ -272,6 +272,9 @@ def _about(name: str, span: Span) -> Iterator[None]:
     """Errors of the store are told with the name that the recipe uses, at its place."""
     try:
         yield
+    except NotCached as error:
+        error.span = error.span or span
+        raise
     except StoreError as error:
         about = "" if name in str(error) else f"{name}: "
         raise PlanError(f"{about}{error}", span=span, hint=error.hint) from error

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from builder import cachekey
-from builder.errors import BuildError, StepFailed
+from builder.errors import BuildError, NotCached, StepFailed
 from builder.events import StepBroke, StepFinished, StepRef, StepStarted, Tick
 from builder.mounts import bound
 from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from builder.steps import Made, Steps
     from store.records import Record
     from store.store import Store
+    from store.toc import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Solver:
         self._bound: dict[int, list[str]] = {}  # of a RUN: digests of the files that it has mounted
         self._begun: dict[int, cachekey.Key | None] = {}  # the nodes that are being made
         self._run_slots = Slots(options.jobs)
+        self._contents: dict[int, str] = {}  # digests of what a COPY would copy, where that was looked at
         self._used: list[Record] = []
         self._totals: dict[str, int] = {}  # stage -> how many steps it has
         for node in plan.nodes:
@@ -95,6 +97,8 @@ class Solver:
         hits = complete(self._look_up_all())
         needed = self._demand(target)
         shown = self._of_target(target)
+        if needed and self._options.require_cached:
+            raise NotCached("1 step is not cached" if len(needed) == 1 else f"{len(needed)} steps are not cached")
         for node in self._plan.nodes:
             if node.id in hits and node.id in shown:
                 self._finished(node, cached=True, seconds=0.0)
@@ -105,6 +109,27 @@ class Solver:
     @cached_property
     def _steps(self) -> Steps:
         return self._new_steps()
+
+    @property
+    def results(self) -> Mapping[int, Result]:
+        """What is known by now, by node id."""
+        return self._results
+
+    def key_of(self, node: Node) -> cachekey.Key | None:
+        """The key of a node that has no result yet, as far as its inputs are known."""
+        content, parent = self._contents.get(node.id), self._result(node.parent)
+        if isinstance(node.step, CopyStep) and content is not None and parent is not None:
+            if node.step.link:
+                return cachekey.link_key(node.step, node.platform, content)
+            return self._content_key(node, node.step, content)
+        return self._definition(node)
+
+    def rows(self, node: Node) -> list[Entry]:
+        """All that a COPY would copy, whose inputs are known; nothing is written."""
+        parent, *sources = (self._result(below) for below in (node.parent, *node.sources))
+        assert parent is not None
+        source = sources[0] if sources else None
+        return complete(self._steps.rows(node, parent.snapshot, source.snapshot if source else None))
 
     def _make_all(self, waiting: list[Node]) -> None:
         with Tasks[int, Result](lambda: self._observe(Tick())) as tasks:
@@ -195,7 +220,7 @@ class Solver:
         if isinstance(node.step, CopyStep) and node.step.reads_context:
             # What a context holds is not known by its name. Only where this text was built before is it worth to read
             # the files for the key alone; else they are read once, while they are copied.
-            if not self._store.records.known(key.digest):
+            if not self._was_built(node, key, parent):
                 return None
         else:
             record = None if self._reads_renewed(node) else self._store.records.find(key.digest, parent.snapshot)
@@ -206,7 +231,10 @@ class Solver:
             if node.step.from_stage and source is None:
                 return None
             content = await self._content(node, parent.snapshot, source)
-            record = self._store.records.find(self._content_key(node, node.step, content).digest, parent.snapshot)
+            by_content = self._content_key(node, node.step, content)
+            # Known even where its record is gone, as that of a RUN is.
+            self._canonical[node.id] = by_content.digest
+            record = self._store.records.find(by_content.digest, parent.snapshot)
             if record is not None:
                 if not node.step.reads_context:
                     self._store.records.add_key(key.digest, KeyKind.DEFINITION, record)
@@ -258,13 +286,19 @@ class Solver:
             here = records.add(keys, snapshot, parent.snapshot, record.canonical, inputs, record.created)
         return replace(self._served(here), canonical=stacked)
 
+    def _was_built(self, node: Node, key: cachekey.Key, parent: Result) -> bool:
+        """Whether this text was built before on what lies below, even if its record is gone."""
+        return self._store.records.known(key.digest) or self._store.builds.had(parent.canonical, node.text)
+
     def _reads_renewed(self, node: Node) -> bool:
         """Whether something that a node reads was made anew: then what it reads is not known by its key."""
         return not self._renewed.isdisjoint(node.sources)
 
     async def _content(self, node: Node, parent: int | None, source: Result | None) -> str:
         with _placed(node):
-            return await self._steps.content(node, parent, source.snapshot if source else None)
+            content = await self._steps.content(node, parent, source.snapshot if source else None)
+        self._contents[node.id] = content
+        return content
 
     def _served(self, record: Record) -> Result:
         self._used.append(record)

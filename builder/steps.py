@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from builder.workers.job import Written
     from builder.workers.pool import Pool
     from store.store import Store
+    from store.toc import Entry
     from store.view import View
 
 _ACCOUNTS_LIMIT = 10 << 20  # bytes of /etc/passwd or /etc/group
@@ -103,6 +104,11 @@ class Steps:
         """The digest of what a COPY would copy, found without writing anything."""
         assert isinstance(node.step, CopyStep)
         return (await self._copy_job(node.step, parent, source, self._store.ingest.new_path())).content()
+
+    async def rows(self, node: Node, parent: int | None, source: int | None) -> list[Entry]:
+        """The rows of all that a COPY would copy, with the digests of their content, without writing anything."""
+        assert isinstance(node.step, CopyStep)
+        return (await self._copy_job(node.step, parent, source, self._store.ingest.new_path())).rows()
 
     async def identify(self, step: CopyStep) -> None:
         """Find out what the sources of a step that are elsewhere are at the moment. Raises BuildError."""

@@ -11,7 +11,7 @@ import click
 
 from builder.build import BuildRequest
 from builder.contexts import context_name
-from builder.errors import BuildError, StepFailed
+from builder.errors import BuildError, NotCached, StepFailed
 from builder.events import Note
 from builder.options import BuildOptions, Entitlement, Network, Pull
 from pybuild import report
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from builder.events import Event
+
+_EXIT_NOT_CACHED = 3
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -106,6 +108,12 @@ if TYPE_CHECKING:
     help="Run the steps of this stage again; several with commas. Can be repeated.",
 )
 @click.option(
+    "--require-cached",
+    is_flag=True,
+    help="Run and fetch nothing: where a step is not cached, tell which and why, and exit with 3.",
+)
+@click.option("--explain", is_flag=True, help="Tell in the end why steps were not cached, as pybuild why does.")
+@click.option(
     "--jobs", type=click.IntRange(1), default=16, show_default=True, metavar="N", help="RUN steps at a time, at most."
 )
 @click.option(
@@ -161,6 +169,8 @@ def build(
     tls_verify: bool | None,
     no_cache: bool,
     no_cache_stages: tuple[str, ...],
+    require_cached: bool,
+    explain: bool,
     jobs: int,
     network: str,
     allow: tuple[str, ...],
@@ -183,11 +193,15 @@ def build(
         raise click.UsageError("standard input cannot be both CONTEXT and the recipe (-f -)")
     if no_cache and no_cache_stages:
         raise click.UsageError("--no-cache is for all stages: leave --no-cache-filter out")
+    if require_cached and pull == Pull.ALWAYS.value:
+        raise click.UsageError("--require-cached fetches nothing: leave --pull out")
     args = _build_args(build_args)
     check_controls(args)
     limit = size_option("PYBUILD_KEEP_STORAGE", os.environ.get("PYBUILD_KEEP_STORAGE") or None)
     epoch = _epoch(args)
+    info = BuildInfo.begin(context, recipe, target, build_name(args))
     request = BuildRequest(
+        id=info.id,
         context=context,
         recipe=recipe,
         options=BuildOptions(
@@ -198,6 +212,7 @@ def build(
             annotations=annotations,
             no_cache=no_cache,
             no_cache_stages=_stages(no_cache_stages),
+            require_cached=require_cached,
             jobs=jobs,
             pull=Pull(pull),
             tls_verify=tls_verified(ctx, tls_verify),
@@ -215,7 +230,6 @@ def build(
         contexts=_contexts(contexts),
     )
     files = ResultFiles(iidfile, metadata_file)
-    info = BuildInfo.begin(context, recipe, target, build_name(args))
     try:
         kind = kind_for("quiet" if quiet else progress, os.environ, terminal=sys.stderr.isatty())
     except ValueError as error:
@@ -234,16 +248,37 @@ def build(
             except report.KNOWN as error:
                 display.failed(error)
                 files.failed(info, error)
+                if isinstance(error, NotCached):
+                    _tell_missing(error, request)
+                    return _EXIT_NOT_CACHED
+                if explain:
+                    _explain(store, info)
                 if ctx.meta["debug"]:
                     raise
                 return error.status if exit_code == "run" and isinstance(error, StepFailed) else 1
             if limit is not None:
                 _keep_within(limit, store, display)
             display.finished(image.digest)
+            if explain:
+                _explain(store, info)
             files.finished(info, store, image.digest, request.tags)
     # An archive on standard output must not be followed by anything.
     click.echo(str(image.digest), err=any(output.destination == STDOUT for output in request.outputs))
     return 0
+
+
+def _tell_missing(error: NotCached, request: BuildRequest) -> None:
+    from pybuild.why_command import one_line
+
+    recipe = error.source.filename if error.source is not None else request.recipe or ""
+    for step in error.steps:
+        click.echo(one_line(recipe, step), err=True)
+
+
+def _explain(store: Store, info: BuildInfo) -> None:
+    from pybuild.why_command import explain_build
+
+    explain_build(store, info.id)
 
 
 def _contexts(values: tuple[str, ...]) -> dict[str, str]:

@@ -25,6 +25,7 @@ VERBS = {
     "fsck": "store_commands",
     "reset": "store_commands",
     "doctor": "doctor_command",
+    "why": "why_command",
 }
 
 

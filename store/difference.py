@@ -5,7 +5,7 @@ Times do not count: every build gives files new ones. A hard link is compared as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,6 +57,16 @@ def differences(before: View, after: View) -> Iterator[Difference]:
             if _look(left) != _look(right):
                 yield Difference(left.path, left, right)
             left, right = next(old, None), next(new, None)
+
+
+def differences_at(
+    paths: Iterable[bytes], before: Callable[[bytes], Entry | None], after: Callable[[bytes], Entry | None]
+) -> Iterator[Difference]:
+    """What differs at these paths, which are given in order, between what two lookups answer."""
+    for path in paths:
+        old, new = before(path), after(path)
+        if (old and _look(old)) != (new and _look(new)):
+            yield Difference(path, old, new)
 
 
 def layer_differences(below: View, layer: Iterable[Entry]) -> Iterator[Difference]:

@@ -16,7 +16,7 @@ from store.errors import NoSpace, StoreBusy, StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VERSION = 4
+VERSION = 5
 _WAIT_SECONDS = 60.0
 
 _SCHEMA = """
@@ -76,6 +76,17 @@ CREATE TABLE waits (
 CREATE TABLE downloads (
     url TEXT PRIMARY KEY, digest TEXT NOT NULL REFERENCES blobs ON DELETE CASCADE, etag TEXT NOT NULL,
     last_modified TEXT NOT NULL) WITHOUT ROWID;
+""",
+    5: """
+CREATE TABLE builds (
+    id TEXT PRIMARY KEY, recipe TEXT NOT NULL, target TEXT NOT NULL, manifest TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE build_steps (
+    build TEXT NOT NULL REFERENCES builds ON DELETE CASCADE, node INTEGER NOT NULL, parent INTEGER, sources TEXT NOT NULL,
+    stage TEXT NOT NULL, number INTEGER NOT NULL, line INTEGER NOT NULL, instruction TEXT NOT NULL, outcome TEXT NOT NULL,
+    fresh INTEGER NOT NULL, key TEXT NOT NULL, snapshot INTEGER, args TEXT NOT NULL,
+    PRIMARY KEY (build, node)) WITHOUT ROWID;
+CREATE TABLE step_inputs (key TEXT PRIMARY KEY, inputs TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX build_steps_of_key ON build_steps (key);
 """,
 }
 

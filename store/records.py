@@ -72,6 +72,13 @@ class Records:
         row = self._metadata.one("SELECT inputs FROM records WHERE id = ?", record.id)
         return "{}" if row is None else str(row[0])
 
+    def inputs_of(self, key: str) -> str | None:
+        """What a key was made of, if a record has it."""
+        row = self._metadata.one(
+            "SELECT r.inputs FROM record_keys k JOIN records r ON r.id = k.record WHERE k.key = ?", key
+        )
+        return None if row is None else str(row[0])
+
     def known(self, key: str) -> bool:
         """Whether any record has this key, on whatever snapshot."""
         return self._metadata.one("SELECT 1 FROM record_keys WHERE key = ?", key) is not None

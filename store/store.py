@@ -29,6 +29,7 @@ import time
 from typing import TYPE_CHECKING
 
 from store.blobs import Blobs
+from store.builds import Builds
 from store.cachemounts import CacheMounts
 from store.changeset import Changesets, Snapshots
 from store.downloads import Downloads
@@ -73,6 +74,7 @@ class Store:
             self.changesets = Changesets(self.root, self.metadata, self.blobs)
             self.snapshots = Snapshots(self.metadata, self.changesets)
             self.records = Records(self.metadata)
+            self.builds = Builds(self.metadata)
             self.downloads = Downloads(self.metadata, self.blobs)
             self.images = Images(self.metadata, self.blobs)
             self.cachemounts = CacheMounts(self.root, self.metadata)

@@ -45,9 +45,16 @@ class CopyFiles:
 
     def content(self) -> str:
         """The digest of what would be copied, without writing anything. Files of a context are read for it."""
+        return _content_digest(self._with_digests())
+
+    def rows(self) -> list[Entry]:
+        """What the digest is made of."""
+        return [item.entry for item in self._with_digests()]
+
+    def _with_digests(self) -> list[Planned]:
         below = view_of(self.below)
         with _Source(self) as source:
-            return _content_digest(with_digests(plan_copy(self.request, source.tree, below, None, source.fetched)))
+            return with_digests(plan_copy(self.request, source.tree, below, None, source.fetched))
 
     def run(self) -> Written:
         below = view_of(self.below)

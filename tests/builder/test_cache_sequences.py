@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from store.store import Store
 from tests.support.cli import Pybuild, write_context
 
 if TYPE_CHECKING:
@@ -262,6 +263,19 @@ def test_what_a_build_without_the_cache_made_is_served_from_then_on(scene: Scene
 def test_a_change_of_only_the_epoch_gives_other_layers_but_runs_nothing(scene: Scene) -> None:
     digest, misses = scene.build("--build-arg", "SOURCE_DATE_EPOCH=1")
     assert (misses, digest == scene.digest) == (set(), False)
+
+
+@pytest.mark.parametrize("step", [SRC, COMPILE, None])
+def test_a_stage_whose_records_are_gone_does_not_run_for_an_image_that_is_cached(scene: Scene, step: str | None) -> None:
+    """None: all of the stage."""
+    with Store(str(scene.pybuild.root)) as store, store.metadata.transaction() as db:
+        gone = db.execute(
+            "DELETE FROM records WHERE snapshot IN (SELECT snapshot FROM build_steps WHERE stage = 'build' AND number > 0"
+            " AND instruction = coalesce(?, instruction))",
+            (step,),
+        )
+        assert gone.rowcount == (2 if step is None else 1)
+    assert scene.build() == (scene.digest, set())
 
 
 def test_a_stage_that_nobody_is_called_is_told_of(scene: Scene) -> None:

@@ -1,0 +1,263 @@
+"""Why a step was not served from the cache: pure functions of what the store remembers of builds.
+
+A step is compared with the nearest one of an earlier build: the same place of the same recipe, else the same words
+anywhere; of several the one with the fewest differences, of those the latest. The first cause that is told decides; the
+others would have been enough as well.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from parser import redact
+from store.builds import Outcome
+from store.toc import Kind, parent_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence, Set
+
+    from store.builds import BuiltStep, KeptBuild
+    from store.difference import Difference
+
+_SECRET = re.compile(r"secret|token|passw|passphrase|pwd|key|auth|cred|private", re.IGNORECASE)
+_SHOWN = 60  # characters of a value
+# What else a key is made of, and how a recipe or a command line says it. Paths and modes of COPY come out in its files.
+_WORDS = {
+    "version": "how this pybuild makes steps", "platform": "platform", "user": "USER", "cwd": "WORKDIR", "path": "path",
+    "network": "--network", "security": "--security", "mounts": "--mount", "hosts": "--add-host", "context": "context",
+}  # fmt: skip
+_SHOWN_FIELDS = frozenset(("platform", "user", "cwd", "path", "network", "security", "hosts"))
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The step of an earlier build that another one is compared with."""
+
+    build: KeptBuild
+    step: BuiltStep
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A step that was not cached. `causes` are told in one line each, the decisive one first.
+
+    Where `other_files` is set, what it copies differs from what `earlier` copied.
+    """
+
+    step: BuiltStep
+    earlier: Earlier | None
+    causes: tuple[str, ...]
+    other_files: bool = False
+
+
+class FileChange(NamedTuple):
+    """A file that is not what it was, and how."""
+
+    path: bytes
+    how: str
+
+
+def explain(builds: Sequence[KeptBuild], build: KeptBuild) -> list[Miss]:
+    """The steps of a build that the cache did not serve. `builds` are all that are remembered, the oldest first."""
+    before = [other for other in builds if other.id < build.id]
+    return [
+        _explain_step(before, build, step) for step in build.steps if step.number and step.outcome is not Outcome.CACHED
+    ]
+
+
+def _explain_step(before: Sequence[KeptBuild], build: KeptBuild, step: BuiltStep) -> Miss:
+    if step.fresh:
+        return Miss(step, None, ("the cache was not to be used for it: --no-cache or --no-cache-filter",))
+    missing = _below_that_ran(build, step)
+    if not step.inputs:
+        return Miss(step, None, (*_stands_on(missing), *_reads(build, step)))
+    earlier = _nearest(before, build, step)
+    if earlier is None:
+        known = any(other.recipe == build.recipe and any(map(_counts, other.steps)) for other in before)
+        said = "no earlier build had this step" if known else "no earlier build of this recipe is remembered"
+        return Miss(step, None, (*_stands_on(missing), said))
+    old, new = _fields(earlier.step), _fields(step)
+    causes = [*_parent_causes(build, step, earlier, missing), *_instruction_causes(step, earlier.step)]
+    if step.instruction == earlier.step.instruction and old.get("argv") != new.get("argv"):
+        causes.append(f"the command is {_words(new.get('argv'))}, was {_words(old.get('argv'))}")
+    causes += _field_causes(old, new, {*earlier.step.args, *step.args})
+    other_files = old.get("content") != new.get("content") and "content" in old and "content" in new
+    if old.get("kind") == new.get("kind") and old.get("contents") != new.get("contents"):
+        causes.append("files that it has mounted differ")
+    if not causes and old.get("kind") != new.get("kind"):
+        causes = [*_reads(build, step)] or ["what it reads is not known"]
+    if not causes and not other_files:
+        causes.append(f"its record is gone: evicted since build {earlier.build.id}")
+    return Miss(step, earlier, tuple(causes), other_files)
+
+
+def _nearest(before: Sequence[KeptBuild], build: KeptBuild, step: BuiltStep) -> Earlier | None:
+    texts = {other.instruction for other in build.steps if other.stage == step.stage}
+    new = _fields(step)
+    best: tuple[tuple[object, ...], Earlier] | None = None
+    for age, other in enumerate(reversed(before)):
+        for candidate in other.steps:
+            same_words = candidate.instruction == step.instruction
+            same_place = other.recipe == build.recipe and candidate.stage == step.stage
+            # Where other words stand in its place, they may have been its own, unless they are elsewhere now.
+            replaced = same_place and candidate.number == step.number and candidate.instruction not in texts
+            if not _counts(candidate) or not (same_words or replaced):
+                continue
+            old = _fields(candidate)
+            if old.get("step") != new.get("step"):
+                continue
+            differing = sum(old.get(name) != new.get(name) for name in {*old, *new})
+            distance = abs(candidate.number - step.number)
+            rank = (not same_place, not same_words, candidate.key != step.key, differing, distance, age)
+            if best is None or rank < best[0]:
+                best = rank, Earlier(other, candidate)
+    return best[1] if best is not None else None
+
+
+def _counts(step: BuiltStep) -> bool:
+    """Whether a step, of a build, made or found something."""
+    return step.number > 0 and step.outcome in (Outcome.CACHED, Outcome.RAN)
+
+
+def _below_that_ran(build: KeptBuild, step: BuiltStep) -> BuiltStep | None:
+    """The step below, if it was not served either."""
+    below = _node(build, step.parent)
+    return below if below is not None and below.outcome is not Outcome.CACHED else None
+
+
+def _stands_on(below: BuiltStep | None) -> Iterator[str]:
+    if below is not None:
+        yield f"stands on {_name(below)}, which is not cached"
+
+
+def _reads(build: KeptBuild, step: BuiltStep) -> Iterator[str]:
+    for node in step.sources:
+        source = _node(build, node)
+        if source is not None and source.outcome is not Outcome.CACHED:
+            yield f"reads {_name(source)}, which is not cached"
+
+
+def _parent_causes(build: KeptBuild, step: BuiltStep, earlier: Earlier, missing: BuiltStep | None) -> Iterator[str]:
+    """What lies below. Of a COPY only that is an input: what it reads is told by its files."""
+    old, new = _fields(earlier.step), _fields(step)
+    if new.get("kind") == "link":
+        return
+    inputs, before = _strings(new.get("inputs")), _strings(old.get("inputs"))
+    if missing is not None and (inputs[:1] != before[:1] or step.key == earlier.step.key):
+        yield from _stands_on(missing)
+    elif inputs[:1] != before[:1]:
+        below, was = _node(build, step.parent), _node(earlier.build, earlier.step.parent)
+        if below is not None and was is not None and not below.number and not was.number:
+            yield f"the base is another one: {_base(was)}, now {_base(below)}"
+        elif below is not None and was is not None:
+            yield f"stands on {_name(below)}, no longer on {_name(was)}"
+        else:
+            yield "what it stands on is another"
+    if old.get("kind") == new.get("kind") and inputs[1:] != before[1:]:
+        names = [_name(source) for node in step.sources if (source := _node(build, node)) is not None]
+        yield f"reads {', '.join(names)}, which is another" if names else "what it fetches has changed"
+
+
+def _instruction_causes(step: BuiltStep, was: BuiltStep) -> Iterator[str]:
+    if step.instruction != was.instruction:
+        yield f"the instruction was {_cut(was.instruction)}"
+
+
+def _field_causes(old: Mapping[str, object], new: Mapping[str, object], args: Set[str]) -> Iterator[str]:
+    if old.get("kind") != new.get("kind"):
+        return  # of a COPY that did not come to read its files only its words are known
+    yield from _env_causes(_strings(old.get("env")), _strings(new.get("env")), args)
+    for name, said in _WORDS.items():
+        if old.get(name) != new.get(name):
+            shown = f" was {_value(old.get(name))}, is {_value(new.get(name))}" if name in _SHOWN_FIELDS else " differs"
+            yield said + shown
+
+
+def _env_causes(old: Sequence[str], new: Sequence[str], args: Set[str]) -> Iterator[str]:
+    before, after = (dict(pair.split("=", 1) for pair in pairs if "=" in pair) for pairs in (old, new))
+    for name in {**after, **before}:
+        if before.get(name) == after.get(name):
+            continue
+        what = f"{'ARG' if name in args else 'ENV'} {name}"
+        if name not in before:
+            yield f"{what} is new" + ("" if _is_secret(name) else f": {_value(after[name])}")
+        elif name not in after:
+            yield f"{what} is gone" + ("" if _is_secret(name) else f": was {_value(before[name])}")
+        elif _is_secret(name):
+            yield f"{what} has another value"
+        else:
+            yield f"{what} was {_value(before[name])}, is {_value(after[name])}"
+    if before == after and list(old) != list(new):
+        yield "the order of the environment differs"
+
+
+def file_changes(differences: Sequence[Difference]) -> list[FileChange]:
+    """How files differ. A directory that came or went with what is in it is not worth a line of its own."""
+    found = []
+    holders = {parent_of(path) for path, _, _ in differences}
+    for path, before, after in differences:
+        if before is None or after is None:
+            entry = before or after
+            assert entry is not None
+            if entry.kind is not Kind.DIRECTORY or path not in holders:
+                found.append(FileChange(path, "added" if before is None else "removed"))
+            continue
+        if before.kind is not after.kind:
+            found.append(FileChange(path, f"{before.kind.name.lower()}, now {after.kind.name.lower()}"))
+            continue
+        how = []
+        if (before.size, before.sha256) != (after.size, after.sha256):
+            how.append("content")
+        if before.link != after.link:
+            how.append("target of the link")
+        if before.mode != after.mode:
+            how.append(f"mode {before.mode:04o}, now {after.mode:04o}")
+        if (before.uid, before.gid) != (after.uid, after.gid):
+            how.append(f"owner {before.uid}:{before.gid}, now {after.uid}:{after.gid}")
+        if before.xattrs != after.xattrs:
+            how.append("attributes")
+        found.append(FileChange(path, ", ".join(how) or "device"))
+    return found
+
+
+def _fields(step: BuiltStep) -> Mapping[str, object]:
+    fields = json.loads(step.inputs) if step.inputs else {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _node(build: KeptBuild, node: int | None) -> BuiltStep | None:
+    return next((step for step in build.steps if step.node == node), None)
+
+
+def _name(step: BuiltStep) -> str:
+    return f"[{step.stage} {step.number}] {_cut(step.instruction)}" if step.number else _cut(step.instruction)
+
+
+def _base(step: BuiltStep) -> str:
+    manifest = _fields(step).get("manifest")
+    return f"{step.instruction.removeprefix('FROM ')} {str(manifest)[:19] if manifest else ''}".strip()
+
+
+def _is_secret(name: str) -> bool:
+    return _SECRET.search(name) is not None
+
+
+def _strings(value: object) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else []
+
+
+def _words(value: object) -> str:
+    return _value(" ".join(_strings(value)))
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "nothing"
+    return f'"{_cut(redact(str(value)))}"' if value is not None else "nothing"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -1,0 +1,227 @@
+"""pybuild why, --explain and --require-cached, as people use them; and the example of docs/cache.md, as it stands there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.cli import CHECKOUT, Pybuild, write_context
+
+if TYPE_CHECKING:
+    from tests.support.people import Person
+
+RECIPE = """\
+FROM pybuild.test/base AS build
+COPY src /src/
+RUN cat /src/* > /out
+FROM pybuild.test/base
+COPY --from=build /out /out
+"""
+SRC, COMPILE, FROM_STAGE = RECIPE.splitlines()[1], RECIPE.splitlines()[2], RECIPE.splitlines()[4]
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    return write_context(tmp_path / "context", RECIPE, src__a="a", src__b="b")
+
+
+def explained(pybuild: Pybuild) -> dict[str, dict[str, object]]:
+    """What `why` says of the last build, by instruction."""
+    return {step["instruction"]: step for step in json.loads(pybuild("why", "--json").out)["steps"]}
+
+
+def files(pybuild: Pybuild, instruction: str) -> dict[str, str]:
+    found = explained(pybuild)[instruction]["files"]
+    assert isinstance(found, list)
+    return {file["path"]: file["how"] for file in found}
+
+
+def build(pybuild: Pybuild, context: Path, *flags: str) -> None:
+    pybuild("--network=none", *flags, context)
+
+
+def test_the_example_of_the_document_is_as_it_is(pybuild: Pybuild, tmp_path: Path) -> None:
+    """Each command is run in a shell, and what it writes is compared; times, digests and the ids of builds may differ."""
+    text = (CHECKOUT / "docs" / "cache.md").read_text()
+    shown = "".join(re.findall(r"^```console\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
+    environment = {**pybuild.env(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    compared = 0
+    for command, output in re.findall(r"^\$ (.*\n(?:> .*\n)*)((?:(?!\$ ).*\n)*)", shown, re.MULTILINE):
+        script = re.sub(r"^> ", "", command, flags=re.MULTILINE)
+        done = subprocess.run(["sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert without_digests(done.stdout + done.stderr) == without_digests(output), command
+        compared += output.count("\n")
+    assert compared > 20
+
+
+def without_digests(text: str) -> list[str]:
+    text = re.sub(r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{4}", "BUILD", re.sub(r"[0-9a-f]{64}", "DIGEST", text))
+    return text.rstrip("\n").split("\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param("echo x > src/a", {"src/a": "content"}, id="content"),
+        pytest.param("printf X > src/a", {"src/a": "content"}, id="content of the same size"),
+        pytest.param("chmod 4755 src/a", {"src/a": "mode 0644, now 4755"}, id="mode"),
+        pytest.param("touch src/c", {"src/c": "added"}, id="added"),
+        pytest.param("rm src/b", {"src/b": "removed"}, id="removed"),
+        pytest.param("mv src/a src/c", {"src/a": "removed", "src/c": "added"}, id="another name"),
+        pytest.param("mkdir src/.d", {"src/.d": "added"}, id="a directory"),
+        pytest.param("rm src/a && ln -s b src/a", {"src/a": "file, now symlink"}, id="type"),
+        pytest.param("sed -i 's/COPY src/COPY --chown=1:2 src/' Buildfile", {"src": "owner 0:0, now 1:2", "src/a": "owner 0:0, now 1:2", "src/b": "owner 0:0, now 1:2"}, id="owner"),
+        pytest.param("sed -i 's/COPY src/COPY --exclude=b src/' Buildfile", {"src/b": "removed"}, id="left out"),
+        pytest.param("echo 'src/b' > .dockerignore", {"src/b": "removed"}, id="ignored"),
+    ],
+)  # fmt: skip
+def test_what_differs_of_the_files_of_a_copy(pybuild: Pybuild, context: Path, change: str, said: dict[str, str]) -> None:
+    """The same is said before anything is copied, and after."""
+    for name in ("a", "b"):
+        (context / "src" / name).chmod(0o644)
+    build(pybuild, context)
+    subprocess.run(["sh", "-ec", change], cwd=context, check=True)
+    copy = (context / "Buildfile").read_text().splitlines()[1]
+    done = pybuild.run("--network=none", "--require-cached", context)
+    assert done.status == 3
+    (line,) = [line for line in done.err.splitlines() if line.startswith(f"{context}/Buildfile:2: {copy}: ")]
+    if copy == SRC:
+        assert all(f"/{path}: {how}" in line for path, how in said.items()), line
+    else:
+        assert line.endswith(f": the instruction was {SRC}")  # in words that are new no files are looked for
+    build(pybuild, context)
+    assert files(pybuild, copy) == said
+
+
+def test_a_file_that_the_image_below_has_too_is_told_of(pybuild: Pybuild, tmp_path: Path) -> None:
+    """The earlier layer does not hold it, because it was there already."""
+    text = "FROM pybuild.test/base\nRUN mkdir /d && echo a > /d/a\nCOPY d /d/\n"
+    context = write_context(tmp_path / "context", text, d__a="a\n", d__b="b\n")
+    (context / "d" / "a").chmod(0o644)
+    build(pybuild, context)
+    (context / "d" / "a").write_text("other\n")
+    build(pybuild, context)
+    assert files(pybuild, "COPY d /d/") == {"d/a": "content"}
+
+
+def test_a_layer_of_its_own_is_compared_without_what_lies_below(pybuild: Pybuild, tmp_path: Path) -> None:
+    text = "FROM pybuild.test/base\nRUN true\nCOPY --link src /src/\n"
+    context = write_context(tmp_path / "context", text, src__a="a")
+    build(pybuild, context)
+    (context / "src" / "a").write_text("b")
+    (context / "Buildfile").write_text(text.replace("true", "echo x > /x"))
+    build(pybuild, context)
+    said = explained(pybuild)
+    assert files(pybuild, "COPY --link src /src/") == {"src/a": "content"}
+    assert said["COPY --link src /src/"]["causes"] == []
+
+
+def test_a_stage_that_gives_other_files(pybuild: Pybuild, context: Path) -> None:
+    build(pybuild, context)
+    (context / "Buildfile").write_text(RECIPE.replace("cat /src/*", "cat /src/a"))
+    build(pybuild, context)
+    said = explained(pybuild)
+    assert said["RUN cat /src/a > /out"]["causes"] == [f"the instruction was {COMPILE}"]
+    assert files(pybuild, FROM_STAGE) == {"out": "content"}
+
+
+def test_a_base_whose_name_moved(pybuild: Pybuild, context: Path, tmp_path: Path) -> None:
+    build(pybuild, context)
+    other = write_context(tmp_path / "base", "FROM pybuild.test/base\nRUN echo new > /new\n")
+    build(pybuild, other, "-t", "pybuild.test/base")
+    build(pybuild, context)
+    (cause,) = explained(pybuild)[SRC]["causes"]  # type: ignore[misc]
+    assert re.fullmatch(r"the base is another one: (\S+ sha256:\w{12}), now (?!\1)\S+ sha256:\w{12}", cause)
+
+
+def test_what_was_evicted_says_so(pybuild: Pybuild, context: Path) -> None:
+    build(pybuild, context)
+    pybuild("gc", "--all")
+    build(pybuild, context)
+    said = explained(pybuild)
+    assert "evicted since build" in said[SRC]["causes"][0]  # type: ignore[index]
+    assert said[COMPILE]["causes"] == [f"stands on [build 1] {SRC}, which is not cached"]
+
+
+def test_a_build_tells_when_it_ends_whether_well_or_not(pybuild: Pybuild, context: Path) -> None:
+    build(pybuild, context)
+    done = pybuild.run("-q", "--network=none", "--explain", context)
+    assert (done.status, done.err.endswith("0 of 3 steps not cached\n")) == (0, True)
+    (context / "Buildfile").write_text(RECIPE.replace("cat", "false"))
+    done = pybuild.run("-q", "--network=none", "--explain", context)
+    assert done.status == 1
+    assert f"RUN false /src/* > /out  (failed)\n    the instruction was {COMPILE}\n" in done.err
+    assert f"{FROM_STAGE}  (not run)\n    reads [build 2] RUN false /src/* > /out, which is not cached\n" in done.err
+
+
+def test_a_secret_in_a_variable_is_not_shown(pybuild: Pybuild, context: Path) -> None:
+    for value in ("hunter1", "hunter2"):
+        (context / "Buildfile").write_text(RECIPE.replace("RUN", f"ARG API_KEY={value}\nRUN"))
+        build(pybuild, context)
+    out = pybuild("why").out
+    assert "ARG API_KEY has another value" in out and "hunter" not in out
+
+
+def test_builds_are_listed_and_named_by_their_ids(pybuild: Pybuild, context: Path) -> None:
+    said = pybuild.refused("why")
+    assert "the store remembers no build" in said
+    for _ in range(2):
+        build(pybuild, context)
+    last, first = pybuild("why", "--list").out.splitlines()
+    assert (" 3/3 cached " in last, " 0/3 cached " in first) == (True, True)
+    assert pybuild("why", first.split()[0]).out.startswith(f"build {first.split()[0]} of ")
+    assert os.listdir(pybuild.root / "logs") and first.split()[0] in os.listdir(pybuild.root / "logs")
+    assert "no such build" in pybuild.refused("why", "nothing")
+
+
+# --require-cached
+
+
+def test_what_is_cached_goes_through_to_its_outputs(pybuild: Pybuild, context: Path, tmp_path: Path) -> None:
+    digest = pybuild("--network=none", context).out
+    output = f"type=oci,dest={tmp_path / 'image.tar'}"
+    assert pybuild("--network=none", "--require-cached", "-t", "app", "-o", output, context).out == digest
+    assert (tmp_path / "image.tar").exists()
+
+
+def test_what_is_not_runs_nothing_and_says_where_and_why(pybuild: Pybuild, context: Path) -> None:
+    done = pybuild.run("--network=none", "--require-cached", "-t", "app", "--progress=json", context)
+    assert (done.status, done.out) == (3, "")
+    assert [event["event"] for event in done.events if str(event["event"]).startswith("step")] == []
+    lines = [line for line in done.err.splitlines() if not line.startswith("{")]
+    assert lines == [
+        "error: 3 steps are not cached",
+        f"{context}/Buildfile:2: {SRC}: no earlier build of this recipe is remembered",
+        f"{context}/Buildfile:3: {COMPILE}: stands on [build 1] {SRC}, which is not cached",
+        f"{context}/Buildfile:5: {FROM_STAGE}: reads [build 2] {COMPILE}, which is not cached",
+    ]
+    assert "app" not in pybuild("images").out
+    pybuild.assert_whole()
+
+
+def test_a_base_that_is_not_there_is_not_fetched(pybuild: Pybuild, tmp_path: Path) -> None:
+    context = write_context(tmp_path / "context", "FROM registry.invalid/base\nRUN true\n")
+    done = pybuild.run("--require-cached", context)
+    assert done.status == 3
+    assert "Buildfile:1:6: error: registry.invalid/base:latest is not in the store, and would be fetched" in done.err
+    assert pybuild.run("--require-cached", "--pull", context).status == 2
+
+
+def test_whoever_builds_can_ask_why(person: Person) -> None:
+    pybuild = person.pybuild()
+    context = write_context(person.home / "context", "FROM pybuild.test/base\nCOPY a /a\nWORKDIR /w\n", a="a")
+    subprocess.run(["chmod", "-R", "a+rX", context], check=True)
+    pybuild(context)
+    (context / "a").write_text("b")
+    done = pybuild.run("--require-cached", context)
+    assert (done.status, "COPY a /a: /a: content" in done.err) == (3, True), shlex.join(done.err.splitlines())
+    pybuild(context)
+    assert files(pybuild, "COPY a /a") == {"a": "content"}

@@ -1,0 +1,94 @@
+"""The builds that a store remembers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from store.builds import KEPT_BUILDS, TEXT_LIMIT, BuiltStep, KeptBuild, Outcome
+from store.errors import NotFound, StoreError
+from store.metadata import Metadata
+from store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(str(tmp_path / "store")) as opened:
+        yield opened
+
+
+def build(name: str, key: str = "key", instruction: str = "RUN x", outcome: Outcome = Outcome.RAN) -> KeptBuild:
+    base = BuiltStep(0, None, (), "s", 0, 1, "FROM x", Outcome.CACHED, False, "base", None, (), "{}")
+    step = BuiltStep(1, 0, (0, 7), "s", 1, 3, instruction, outcome, True, key, 9, ("A", "B"), f'"{key}"')
+    return KeptBuild(name, "/r", "t", "", (base, step))
+
+
+def test_a_build_comes_back_as_it_was(store: Store) -> None:
+    store.builds.add(build("2"))
+    store.builds.add(build("1"))
+    assert store.builds.all() == [build("1"), build("2")]
+
+
+def test_only_so_many_are_remembered_and_nothing_of_the_others_stays(store: Store) -> None:
+    for number in range(1000, 1000 + 3 * KEPT_BUILDS):
+        store.builds.add(build(str(number), f"key {number}"))
+    left = store.builds.all()
+    assert KEPT_BUILDS <= len(left) <= KEPT_BUILDS + 10
+    assert left[-1] == build(str(999 + 3 * KEPT_BUILDS), f"key {999 + 3 * KEPT_BUILDS}")
+    for table, rows in (("build_steps", 2 * len(left)), ("step_inputs", len(left) + 1)):
+        assert store.metadata.one(f"SELECT count(*) FROM {table}") == (rows,)
+
+
+def test_a_build_is_found_by_either_end_of_its_name(store: Store) -> None:
+    for name in ("20260101-aa", "20260102-ab"):
+        store.builds.add(build(name))
+    assert [store.builds.find(name) for name in (None, "20260101", "ab")] == ["20260102-ab", "20260101-aa", "20260102-ab"]
+    with pytest.raises(StoreError, match="2 builds"):
+        store.builds.find("2026")
+    with pytest.raises(NotFound, match="no such build"):
+        store.builds.find("x")
+
+
+def test_a_store_that_remembers_nothing_says_so(store: Store) -> None:
+    with pytest.raises(NotFound, match="remembers no build"):
+        store.builds.find(None)
+
+
+@pytest.mark.parametrize(
+    ("below", "instruction", "outcome", "had"),
+    [
+        ("base", "RUN x", Outcome.RAN, True),
+        ("base", "RUN x", Outcome.CACHED, True),
+        ("base", "RUN x", Outcome.FAILED, False),
+        ("base", "RUN y", Outcome.RAN, False),
+        ("other", "RUN x", Outcome.RAN, False),
+    ],
+)
+def test_whether_a_step_was_built_on_something(
+    store: Store, below: str, instruction: str, outcome: Outcome, had: bool
+) -> None:
+    store.builds.add(build("1", outcome=outcome))
+    assert store.builds.had(below, instruction) is had
+
+
+def test_a_long_instruction_is_cut_and_found_all_the_same(store: Store) -> None:
+    long = "RUN " + "x" * 2 * TEXT_LIMIT
+    store.builds.add(build("1", instruction=long))
+    assert store.builds.all()[0].steps[1].instruction == long[:TEXT_LIMIT]
+    assert store.builds.had("base", long)
+
+
+def test_a_store_of_before_gets_the_tables(tmp_path: Path, store: Store) -> None:
+    with store.metadata.transaction() as db:
+        for table in ("build_steps", "builds", "step_inputs"):
+            db.execute(f"DROP TABLE {table}")
+        db.execute("PRAGMA user_version = 4")
+    store.close()
+    metadata = Metadata(str(tmp_path / "store" / "metadata.db"), "boot")
+    assert metadata.all("SELECT * FROM builds") == []
+    metadata.close()
