@@ -7,6 +7,7 @@ not sealed are dropped, because a power cut may have taken their bytes.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -99,6 +100,7 @@ class Metadata:
     def __init__(self, path: str, boot: str) -> None:
         """Open or make the file. Raises StoreError when it belongs to a newer pybuild or is damaged."""
         self.boot = boot
+        self._directory = os.path.dirname(path)
         self._db = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
         try:
             self._db.execute("PRAGMA foreign_keys = ON")
@@ -111,7 +113,7 @@ class Metadata:
             self._prepare(path)
         except sqlite3.DatabaseError as error:
             self._db.close()
-            raise _translate(error, f"{path}: ") from error
+            raise _translate(error, self._directory, f"{path}: ") from error
         except BaseException:
             self._db.close()
             raise
@@ -133,7 +135,7 @@ class Metadata:
                     self._db.execute("ROLLBACK")
                 raise
         except sqlite3.OperationalError as error:
-            raise _translate(error) from error
+            raise _translate(error, self._directory) from error
 
     @contextmanager
     def durable_transaction(self) -> Iterator[sqlite3.Connection]:
@@ -155,7 +157,7 @@ class Metadata:
         try:
             return self._db.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:
-            raise _translate(error) from error
+            raise _translate(error, self._directory) from error
 
     def check(self) -> list[str]:
         """What SQLite itself finds wrong with the file and its references."""
@@ -200,10 +202,12 @@ def _statements(text: str) -> list[str]:
     return [statement for statement in text.split(";\n") if statement.strip()]
 
 
-def _translate(error: sqlite3.DatabaseError, where: str = "the store's tables: ") -> StoreError:
-    """The StoreError for what SQLite says."""
+def _translate(error: sqlite3.DatabaseError, directory: str, where: str = "the store's tables: ") -> StoreError:
+    """The StoreError for what SQLite says of a file in `directory`."""
     code = getattr(error, "sqlite_errorcode", 0)
     if code == sqlite3.SQLITE_IOERR_SHMSIZE:  # the file of the index did not grow
+        code = sqlite3.SQLITE_FULL
+    if code & 0xFF == sqlite3.SQLITE_CANTOPEN and _out_of_inodes(directory):  # one that it makes beside the tables
         code = sqlite3.SQLITE_FULL
     match code & 0xFF:  # without SQLite's finer distinctions
         case sqlite3.SQLITE_FULL:
@@ -212,3 +216,12 @@ def _translate(error: sqlite3.DatabaseError, where: str = "the store's tables: "
             return StoreBusy(f"{where}in use by another process for more than {_WAIT_SECONDS:.0f} seconds")
         case _:
             return StoreError(f"{where}{error}", hint="pybuild fsck tells what is damaged")
+
+
+def _out_of_inodes(directory: str) -> bool:
+    """Whether no file can be made any more. A file system without such a limit counts none at all, statvfs(3)."""
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return False
+    return found.f_files > 0 and not found.f_favail
