@@ -15,7 +15,7 @@ from builder.errors import BuildError, CopyError
 from parser import IgnoreFile
 from store.files import open_in_root, read_regular
 from store.tarformat import show
-from store.toc import Entry, Kind, parent_of
+from store.toc import Entry, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -25,6 +25,7 @@ CONTEXT_LIMIT = 16 << 30  # bytes
 CONTEXT_ENTRIES = 5_000_000
 _CAPABILITY = "security.capability"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SHORT = 4000
 _CHUNK = 1 << 20
 
@@ -46,8 +47,10 @@ class ContextTree:
         self._entries = 0
         self._bytes = 0
         self._sockets: set[bytes] = set()
+        self._reading: tuple[bytes, int] | None = None  # the directory that was read from last, open
 
     def close(self) -> None:
+        self._leave()
         os.close(self._root)
 
     def lookup(self, path: bytes) -> Entry | None:
@@ -70,23 +73,23 @@ class ContextTree:
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
         """The content, as it was when the directory was listed. Raises CopyError when it has changed since."""
-        parent = self._open(parent_of(entry.path))
+        parent, _, name = entry.path.rpartition(b"/")
+        directory = self._enter(parent)
         try:
-            fd = os.open(
-                entry.path.rpartition(b"/")[2],
-                os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-                dir_fd=parent,
-            )
+            fd = os.open(name, _FILE, dir_fd=directory)
         except OSError as error:
             raise CopyError(f"cannot read {show(entry.path)} of the context: {error.strerror}") from error
-        finally:
-            os.close(parent)
         try:
             before = os.fstat(fd)
             if not stat.S_ISREG(before.st_mode) or before.st_size != entry.size:
                 raise self._changed(entry)
-            while chunk := os.read(fd, _CHUNK):
+            left = entry.size
+            # A byte more is asked for than there should be: a buffer of a MiB for each small file costs more than reading it.
+            while chunk := os.read(fd, min(left + 1, _CHUNK)):
                 yield chunk
+                left -= len(chunk)
+                if left <= 0:
+                    break  # the sizes below tell whether there is more
             after = os.fstat(fd)
             if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
                 after.st_size,
@@ -103,6 +106,18 @@ class ContextTree:
             f"{show(entry.path)} of the context changed while it was copied",
             hint="build again when nothing writes to it",
         )
+
+    def _enter(self, path: bytes) -> int:
+        """A directory to open files in. It stays open: the next file is most often in the same one."""
+        if self._reading is None or self._reading[0] != path:
+            self._leave()
+            self._reading = (path, self._open(path))
+        return self._reading[1]
+
+    def _leave(self) -> None:
+        if self._reading is not None:
+            os.close(self._reading[1])
+            self._reading = None
 
     def _parent_is_directory(self, path: bytes) -> bool:
         if not path:

@@ -16,7 +16,7 @@ from builder.copysources import Choice, clean_parts, matches, not_found, source_
 from builder.errors import CopyError
 from builder.filetree import InlineFile, InlineTree
 from parser import IgnoreFile, apply_mode, has_wildcard, parse_mode
-from store.layers import KEPT_XATTR
+from store.layers import kept_xattrs
 from store.tarformat import show
 from store.toc import Entry, Kind, parent_of, sort_key
 from store.view import LinkLoop
@@ -169,8 +169,8 @@ class _Plan:
             identity = self._files.get(entry.path)
             if identity is not None:
                 name = first.setdefault(identity, entry.path)
-                entry = entry._replace(hardlink=name if name != entry.path else b"")
-            result.append(item._replace(entry=entry))
+                item = item._replace(entry=entry._replace(hardlink=name if name != entry.path else b""))
+            result.append(item)
         return result
 
     def _resolve_dest(self, dest: bytes) -> bytes:
@@ -303,11 +303,10 @@ class _Plan:
         self._files.pop(target, None)
         if source.kind is not Kind.DIRECTORY and (identity := tree.identity(source)) is not None:
             self._files[target] = (id(tree), identity)
-        xattrs = tuple(pair for pair in source.xattrs if pair[0] == KEPT_XATTR)
         self._found[target] = Planned(
             Entry(
-                target, source.kind, mode, *owner, source.mtime, source.size, source.link, b"", source.rdev, xattrs,
-                source.sha256,
+                target, source.kind, mode, *owner, source.mtime, source.size, source.link, b"", source.rdev,
+                kept_xattrs(source), source.sha256,
             ),
             source, tree,
         )  # fmt: skip

@@ -38,6 +38,11 @@ _TYPES = {
 }
 
 
+def kept_xattrs(entry: Entry) -> tuple[tuple[bytes, bytes], ...]:
+    """The attributes of an entry that a layer holds."""
+    return tuple(pair for pair in entry.xattrs if pair[0] == KEPT_XATTR) if entry.xattrs else ()
+
+
 def same_row(row: Entry, before: Entry | None) -> bool:
     """Whether a row says what the one below it says, in all but content; of directories time counts for nothing.
 
@@ -45,8 +50,7 @@ def same_row(row: Entry, before: Entry | None) -> bool:
     """
     if before is None or row.kind is not before.kind:
         return False
-    kept = tuple(pair for pair in before.xattrs if pair[0] == KEPT_XATTR)
-    if (row.uid, row.gid, row.xattrs) != (before.uid, before.gid, kept):
+    if (row.uid, row.gid, row.xattrs) != (before.uid, before.gid, kept_xattrs(before)):
         return False
     if row.kind is Kind.SYMLINK:
         return (row.mtime, row.link) == (before.mtime, before.link)
@@ -86,7 +90,7 @@ def write_layer(
         sink.put(tar_header(entry, clamp))
         if entry.kind is Kind.FILE and not entry.hardlink:
             offset = sink.position
-            entry = entry._replace(sha256=_copy(entry, content, sink), offset=offset)
+            entry = entry.read_as(_copy(entry, content, sink), offset)
             sink.pad()
         written.append(entry)
     sink.put(tarformat.END)
@@ -118,7 +122,7 @@ def tar_header(entry: Entry, clamp: int | None) -> bytes:
         clamp=clamp,
         link=link,
         device=(os.major(entry.rdev), os.minor(entry.rdev)) if entry.kind in (Kind.CHAR, Kind.BLOCK) else (0, 0),
-        xattrs=() if entry.hardlink else tuple(pair for pair in entry.xattrs if pair[0] == KEPT_XATTR),
+        xattrs=kept_xattrs(entry) if not entry.hardlink else (),
     )
 
 
@@ -147,7 +151,7 @@ def _fill_links(entries: list[Entry]) -> Iterator[Entry]:
     for entry in entries:
         if entry.hardlink:
             source = first[entry.hardlink]
-            yield entry._replace(sha256=source.sha256, offset=source.offset)
+            yield entry.read_as(source.sha256, source.offset)
         else:
             first[entry.path] = entry
             yield entry
@@ -158,19 +162,23 @@ class _Sink:
 
     def __init__(self, compressor: Compressor) -> None:
         self._compressor = compressor
-        self._buffer = bytearray()
+        self._parts: list[bytes] = []
+        self._held = 0  # bytes of the parts
         self._hash = hashlib.sha256()
         self._write: Callable[[bytes], None] = compressor.write
         self.position = 0
 
     def put(self, data: bytes) -> None:
-        self.position += len(data)
-        self._buffer += data
-        if len(self._buffer) >= _FLUSH:
+        size = len(data)
+        self.position += size
+        self._held += size
+        self._parts.append(data)
+        if self._held >= _FLUSH:
             self._flush()
 
     def pad(self) -> None:
-        self.put(bytes(-self.position % tarformat.BLOCK))
+        if size := -self.position % tarformat.BLOCK:
+            self.put(bytes(size))
 
     def finish(self) -> tuple[Digest, Digest, int]:
         self._flush()
@@ -178,7 +186,8 @@ class _Sink:
         return Digest("sha256", self._hash.hexdigest()), digest, self._compressor.size
 
     def _flush(self) -> None:
-        data = bytes(self._buffer)
-        self._buffer.clear()
+        data = b"".join(self._parts)
+        self._parts.clear()
+        self._held = 0
         self._hash.update(data)
         self._write(data)

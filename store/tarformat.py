@@ -11,6 +11,7 @@ not fit. A header's length depends on the entry alone, never on the clamp of its
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from store.errors import InvalidImage, UnsafePath
@@ -394,7 +395,14 @@ def _record(key: bytes, value: bytes) -> bytes:
 def _block(
     name: bytes, kind: bytes, mode: int, uid: int, gid: int, size: int, mtime: int, link: bytes, device: tuple[int, int]
 ) -> bytes:
-    head = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0" % (name.ljust(100, b"\0"), mode, uid, gid, size, mtime)
+    fields = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
+    tail, tail_sum = _tail(kind, link, device)
+    checksum = sum(name) + sum(fields) + tail_sum + 8 * 32
+    return b"%s%s%06o\0 %s" % (name.ljust(100, b"\0"), fields, checksum, tail)
+
+
+@lru_cache(maxsize=64)  # nearly all entries of a layer end in the same bytes
+def _tail(kind: bytes, link: bytes, device: tuple[int, int]) -> tuple[bytes, int]:
+    """A header from its type on, and the sum of these bytes."""
     tail = b"%s%sustar\00000%s%07o\0%07o\0" % (kind, link.ljust(100, b"\0"), bytes(64), *device)
-    tail = tail.ljust(BLOCK - 156, b"\0")
-    return b"%s%06o\0 %s" % (head, sum(head) + sum(tail) + 8 * 32, tail)
+    return tail.ljust(BLOCK - 156, b"\0"), sum(tail)

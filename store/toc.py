@@ -68,6 +68,10 @@ class Entry(NamedTuple):
     offset: int = -1  # of a file's content in the layer's tar, in bytes; -1 where there is no tar
     opaque: bool = False  # a directory that hides what is below it in lower layers
 
+    def read_as(self, sha256: bytes, offset: int = -1) -> Entry:
+        """The same with its content known: as `_replace`, in half the time, for every file of a layer."""
+        return Entry(*self[:11], sha256, offset, self.opaque)
+
 
 def sort_key(path: bytes) -> bytes:
     """Orders paths by components: a directory comes right before everything in it."""

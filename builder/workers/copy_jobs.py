@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING
 from builder.contents import LayerPlace, StoredContents, view_of
 from builder.contextsource import ContextSource
 from builder.copyfiles import CopyRequest, Planned, plan_copy
-from builder.copylayer import changed, content_fields, with_digests
+from builder.copylayer import changed, content_lines, with_digests
 from builder.filetree import FetchedFile, FetchedSource, ViewTree
 from builder.spool import Spool
-from builder.workers.job import Output, Written, write_output
-from store.toc import Kind, Toc
+from builder.workers.job import Output, Written, write_files, written_as
+from store.toc import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,20 +61,16 @@ class CopyFiles:
             planned = plan_copy(self.request, source.tree, below, spool, source.fetched)
             kept = changed(planned, below)
             source.announce(kept)
-            written = write_output([item.entry for item in kept], _Sources(kept), self.output)
-            digests = {entry.path: entry.sha256 for entry in Toc.open(self.output.toc)}
-            known = [
-                item._replace(entry=item.entry._replace(sha256=digests.get(item.entry.path, b""))) for item in planned
-            ]
-            content = _content_digest(with_digests(known))
-            return Written(written.diff_id, written.digest, written.size, content, source.sockets(planned))
+            layer = write_files([item.entry for item in kept], _Sources(kept), self.output)
+            digests = {entry.path: entry.sha256 for entry in layer.entries}
+            content = _content_digest(with_digests(planned, digests))
+            return written_as(layer, content, source.sockets(planned))
 
 
 def _content_digest(planned: list[Planned]) -> str:
     hasher = hashlib.sha256()
-    for fields in content_fields(planned):
-        text = json.dumps(fields, default=lambda value: value.hex(), separators=(",", ":"))
-        hasher.update(text.encode("ascii") + b"\n")
+    for line in content_lines(planned):
+        hasher.update(line)
     return hasher.hexdigest()
 
 

@@ -16,7 +16,7 @@ from store.toc import encode
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from store.layers import Content
+    from store.layers import Content, Layer
     from store.toc import Entry
 
 R_co = TypeVar("R_co", covariant=True)
@@ -63,11 +63,21 @@ class Output:
 
 def write_output(entries: Iterable[Entry], content: Content, output: Output) -> Written:
     """Write a layer and its table of contents where `output` says."""
+    return written_as(write_files(entries, content, output))
+
+
+def write_files(entries: Iterable[Entry], content: Content, output: Output) -> Layer:
+    """As `write_output`, for who needs the entries as well."""
     with open(output.blob, "xb") as out:
         layer = write_layer(entries, content, out, Compression(output.compression), clamp=output.clamp)
     with open(output.toc, "xb") as file:
         file.write(encode(layer.entries))
-    return Written(str(layer.diff_id), str(layer.digest), layer.size)
+    return layer
+
+
+def written_as(layer: Layer, content: str = "", sockets: int = 0) -> Written:
+    """What the main process needs to know of a layer."""
+    return Written(str(layer.diff_id), str(layer.digest), layer.size, content, sockets)
 
 
 def write_entries(entries: list[Entry], output: Output) -> Written:

@@ -8,13 +8,15 @@ from dataclasses import replace
 import pytest
 
 from builder.cachekey import SCRATCH, base_key, content_key, definition_key
-from builder.copylayer import content_fields
+from builder.copyfiles import Planned
+from builder.copylayer import content_lines
 from builder.filetree import InlineFile
 from builder.mounts import ScriptMount, StepMount
 from builder.options import Network
 from builder.plan import CopyStep, RunStep, WorkdirStep
 from parser import SecretMount, SshMount, TmpfsMount
 from store.spec import Platform
+from store.toc import Entry, Kind
 from tests.support.copies import planned as planned_copy
 from tests.support.copymodel import Copy, Directory, File, Link
 from tests.support.recipes import PLATFORM, steps
@@ -180,8 +182,8 @@ SOURCE = Directory(
 )
 
 
-def content(tree: Directory, sources: str = "d", dest: str = "/e/") -> list[tuple[object, ...]]:
-    return list(content_fields(planned_copy(Copy((sources,), dest), tree, Directory())))
+def content(tree: Directory, sources: str = "d", dest: str = "/e/") -> list[bytes]:
+    return list(content_lines(planned_copy(Copy((sources,), dest), tree, Directory())))
 
 
 def changed(**nodes: File | Link | Directory) -> Directory:
@@ -225,3 +227,19 @@ def test_content_depends_on_which_names_are_of_one_file() -> None:
 
 def test_content_depends_on_where_it_goes() -> None:
     assert content(SOURCE, dest="/e/") != content(SOURCE, dest="/f/")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Entry(b"d", Kind.DIRECTORY, 0o755, 1, 2, 3),
+        Entry(b'a "b"\n\xff', Kind.FILE, 0o4711, size=1, xattrs=((b"k", b"\0v"), (b"l", b"")), sha256=bytes(range(32))),
+        Entry(b"h", Kind.FILE, hardlink=b"f\\", sha256=bytes(32), offset=512),
+        Entry(b"l", Kind.SYMLINK, link=b"../\xc3\xa4"),
+        Entry(b"c", Kind.CHAR, rdev=0x105),
+    ],
+)
+def test_content_is_told_in_compact_json(entry: Entry) -> None:
+    told = (*entry[:5], *entry[6:12])  # without the time, and the place in a tar
+    text = json.dumps(told, default=lambda value: value.hex(), separators=(",", ":"))
+    assert list(content_lines([Planned(entry, None, None)])) == [text.encode("ascii") + b"\n"]

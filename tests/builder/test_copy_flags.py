@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from builder.copyfiles import CopyRequest, plan_copy
-from builder.copylayer import content_fields, with_digests
+from builder.copylayer import content_lines, with_digests
 from builder.errors import CopyError
 from builder.filetree import InlineFile
 from tests.support.copies import MemoryTree, planned, view_of
@@ -194,9 +194,9 @@ def test_files_and_heredocs_are_copied_together() -> None:
 
 
 def test_content_depends_on_the_text_of_a_heredoc() -> None:
-    def content(text: str, time: int) -> list[tuple[object, ...]]:
+    def content(text: str, time: int) -> list[bytes]:
         request = CopyRequest((), "/x", None, inline=(InlineFile("EOF", text),), inline_time=time)
-        return list(content_fields(with_digests(plan_copy(request, MemoryTree(SOURCE), view_of(IMAGE)))))
+        return list(content_lines(with_digests(plan_copy(request, MemoryTree(SOURCE), view_of(IMAGE)))))
 
     assert content("a", 1) == content("a", 2) != content("b", 1)
 
