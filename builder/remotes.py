@@ -50,9 +50,11 @@ class Remotes:
         if source.checksum is None:
             await self._download(source)
 
-    def identity(self, source: UrlSource) -> str:
-        """What the source is, for the key of a step, once that was found out."""
-        return f"url {source.checksum or self._downloads[source.url].digest}"
+    def identity(self, source: UrlSource) -> str | None:
+        """What the source is, for the key of a step; None while nobody has found that out, or where nobody can."""
+        known = self._downloads.get(source.url)
+        digest = source.checksum or (known.digest if known is not None else None)
+        return None if digest is None else f"url {digest}"
 
     async def fetched(self, source: UrlSource, position: int) -> FetchedSource:
         """The content, for the source at `position` of its step. Raises BuildError, OSError."""
@@ -62,7 +64,9 @@ class Remotes:
     def file(self, source: UrlSource) -> ContextFile:
         """The content now, for a caller that stands still until it is there. Raises BuildError, OSError."""
         found = complete(self._download(source))
-        return ContextFile(self._store.blobs.path(found.digest), self.identity(source), _seconds(found.last_modified))
+        identity = self.identity(source)
+        assert identity is not None
+        return ContextFile(self._store.blobs.path(found.digest), identity, _seconds(found.last_modified))
 
     async def _download(self, source: UrlSource) -> Downloaded:
         async with self._pool.locks(("url", source.url)):

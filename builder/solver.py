@@ -306,15 +306,13 @@ class Solver:
 
     def _definition(self, node: Node) -> cachekey.Key | None:
         """The definition key of a node; None where the key of an input is not known."""
-        inputs = []
         on = () if isinstance(node.step, CopyStep) and node.step.link else (node.parent,)
-        for below in (*on, *node.sources):
-            canonical = cachekey.SCRATCH if below is None else self._canonical.get(below)
-            if canonical is None:
-                return None
-            inputs.append(canonical)
+        found = [cachekey.SCRATCH if below is None else self._canonical.get(below) for below in (*on, *node.sources)]
         if isinstance(node.step, CopyStep) and node.step.remote:
-            inputs += self._steps.identities(node.step)
+            found += self._steps.identities(node.step)
+        inputs = [one for one in found if one is not None]
+        if len(inputs) < len(found):
+            return None
         return cachekey.definition_key(node.step, node.platform, inputs)
 
     def _content_key(self, node: Node, step: CopyStep, content: str) -> cachekey.Key:

@@ -115,8 +115,8 @@ class Steps:
         for _, source in step.remote:
             await self._remotes.identify(source)
 
-    def identities(self, step: CopyStep) -> list[str]:
-        """What `identify` has found."""
+    def identities(self, step: CopyStep) -> list[str | None]:
+        """What `identify` has found; None for what it has not."""
         return [self._remotes.identity(source) for _, source in step.remote]
 
     def stop(self) -> None:
