@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from builder.cachefilter import unknown_stages
-from builder.changesets import ensure_compression, ensure_tar
+from builder.changesets import ensure_tar
 from builder.checks import Inspector, tell
 from builder.contexts import Contexts
 from builder.errors import BuildError, NotCached
@@ -24,7 +24,7 @@ from builder.image import assemble
 from builder.imagesource import Images
 from builder.journal import Journal
 from builder.limits import check_limits
-from builder.outputs import ImageOutput, Output, check_outputs, prepare, write_output
+from builder.outputs import ImageOutput, Output, check_outputs, export
 from builder.parses import ParseCache
 from builder.planner import plan
 from builder.resolve import resolve
@@ -134,9 +134,7 @@ def _build(
         store.images.tag(list(request.tags), digest, int(time.time()), recipe=buildfile.source.filename)
     for output in request.outputs:
         image = store.images.get(finish.store_image(_compression([output])))
-        image = prepare(output, image, store, pool, all_layers=False)
-        store.seal()
-        write_output(output, image, request.tags, store, observe)
+        export(output, image, request.tags, store, pool, observe, all_layers=False)
     return BuildResult(digest)
 
 
@@ -178,12 +176,9 @@ class _Finish:
         base = self._stage.base
         layers = [] if base is None else _base_layers(self._store, base)
         changesets = self._store.snapshots.changesets(self._snapshot)[::-1]
+        epoch = self._request.options.epoch
         new = changesets[len(layers) :]
-        return layers + complete(together(self._layer(changeset, compression) for changeset in new))
-
-    async def _layer(self, changeset: str, compression: Compression) -> LayerBlob:
-        blob = await ensure_tar(self._store, self._pool, changeset, self._request.options.epoch, compression)
-        return await ensure_compression(self._store, self._pool, blob.diff_id, compression)
+        return layers + complete(together(ensure_tar(self._store, self._pool, c, epoch, compression) for c in new))
 
 
 def _base_layers(store: Store, base: Image) -> list[LayerBlob]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from builder.errors import PlanError
@@ -19,6 +20,7 @@ from builder.state import NO_VARIABLES
 from parser import (
     Add,
     Arg,
+    Asked,
     Cmd,
     Copy,
     Entrypoint,
@@ -97,11 +99,14 @@ class Inspector:
                     for port in expand_words(word.text, state.scope, escape=self._escape):
                         self._expose(port, instruction.span)
             case Copy(from_=None) | Add() if self._ignored:
-                ignore = IgnoreFile.parse(self._ignored)
                 for word in instruction.sources:
-                    self._copy_ignored_file(instruction, expand_word(word, state.scope, self._escape), ignore)
+                    self._copy_ignored_file(instruction, expand_word(word, state.scope, self._escape))
             case _:
                 pass
+
+    @cached_property
+    def _ignore(self) -> IgnoreFile:
+        return IgnoreFile.parse(self._ignored or "")
 
     def _add(self, rule: str, message: str, span: Span) -> None:
         self.found.append(ParseWarning(rule, message, span))
@@ -115,7 +120,7 @@ class Inspector:
         return True
 
     def _undefined_var(self, instruction: Instruction, state: StageState) -> None:
-        scope = _Asked(state.scope)
+        scope = Asked(state.scope)
         for word in _words(instruction):
             if "$" in word.text:
                 expand(word.text, scope, escape=self._escape)
@@ -140,8 +145,9 @@ class Inspector:
             text = f"EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'"
             self._add("ExposeInvalidFormat", text, span)
 
-    def _copy_ignored_file(self, instruction: Copy | Add, source: str, ignore: IgnoreFile) -> None:
+    def _copy_ignored_file(self, instruction: Copy | Add, source: str) -> None:
         """Ignore files with a `!` cannot be judged: what is below a directory may be in again."""
+        ignore = self._ignore
         path = posixpath.normpath(source)
         if not all(rule.exclude for rule in ignore.rules):
             return
@@ -150,20 +156,6 @@ class Inspector:
         if ignore.excludes(path):
             text = f'Attempting to {instruction.keyword.capitalize()} file "{path}" that is excluded by .dockerignore'
             self._add("CopyIgnoredFile", text, instruction.span)
-
-
-class _Asked(dict[str, str]):
-    """A scope that remembers which of the names that were asked for it does not hold."""
-
-    def __init__(self, scope: dict[str, str]) -> None:
-        super().__init__(scope)
-        self.missing: dict[str, None] = {}
-
-    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
-        if name not in self:
-            self.missing[name] = None
-            return default
-        return self[name]
 
 
 def _words(instruction: Instruction) -> Iterator[Word]:

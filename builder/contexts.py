@@ -23,7 +23,7 @@ from builder.resolve import ContextFiles
 from store.digest import Digest
 from store.errors import InvalidImage
 from store.reference import Reference
-from store.toc import Entry, Kind, encode
+from store.toc import Entry, Kind, Toc
 from store.view import ROOT
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Contexts:
             found = self.remotes.file(read_remote(place, None))
             size = os.stat(found.path).st_size
             row = Entry(b"context", Kind.FILE, 0o600, mtime=found.mtime, size=size, offset=0)
-            self._sources[name] = ContextSource(found.path, toc=self._toc(ROOT, row))
+            self._sources[name] = ContextSource(found.path, toc=Toc.write(self._store.ingest.new_path(), [ROOT, row]))
             return ContextFiles(name, found.identity)
         self._sources[name] = ContextSource(os.path.abspath(place), ignore_text(place, None))
         return ContextFiles(name)
@@ -149,24 +149,17 @@ class Contexts:
             return recipe_of_files(source, f"the archive {'on' if recipe_name == STDIN_NAME else 'at'} {shown}", recipe)
         if recipe is not None:
             raise BuildError(f"{shown} is no archive, and so the recipe; -f names another one", hint="leave -f out")
-        self._sources[""] = ContextSource(os.devnull, toc=self._toc(ROOT))
+        self._sources[""] = ContextSource(os.devnull, toc=Toc.write(self._store.ingest.new_path(), [ROOT]))
         return Recipe(recipe_name, recipe_in_file(raw, shown))
 
     def _listed(self, raw: str, shown: str) -> ContextSource | None:
         """The archive that a file is; None for any other file."""
-        ingest = self._store.ingest
         from builder.workers.context_jobs import ListContext
 
+        ingest = self._store.ingest
         job = ListContext(raw, shown, ingest.new_path(), ingest.new_path())
         tar = self._pool.run(job).tar
         return ContextSource(tar, toc=job.toc) if tar else None
-
-    def _toc(self, *rows: Entry) -> str:
-        """A table of contents of these."""
-        path = self._store.ingest.new_path()
-        with open(path, "xb") as file:
-            file.write(encode(rows))
-        return path
 
 
 def _spool_stdin(path: str) -> None:

@@ -16,7 +16,6 @@ from builder.changesets import ensure_tocs, ensure_trees
 from builder.contents import places, view_of
 from builder.copyfiles import CopyRequest
 from builder.errors import CopyError, PrivilegeError
-from builder.machine import SEE_DOCTOR
 from builder.mounts import FilesMount, Found, KeptMount
 from builder.plan_copy import literal
 from builder.sandbox.mounts import Bound
@@ -25,7 +24,7 @@ from builder.workers.job import Output
 from builder.workers.mount_jobs import AwaitCacheMount, MakeCacheMount, PrepareBound
 from store.cachemounts import Held
 from store.compression import Compression
-from store.toc import Kind, encode
+from store.toc import Kind, Toc
 from store.view import ROOT, LinkLoop
 
 if TYPE_CHECKING:
@@ -79,9 +78,7 @@ class Mounting:
         layers = await self._layers(mount, sources)
         path, is_directory = self._resolve(mount, layers)
         trees = [layer.tree for layer in await ensure_trees(self._store, self._pool, layers) if layer.tree is not None]
-        root = self._store.ingest.new_path()
-        with open(root, "xb") as file:
-            file.write(encode([view_of(layers).lookup(b"") or ROOT]))
+        root = Toc.write(self._store.ingest.new_path(), [view_of(layers).lookup(b"") or ROOT])
         await self._pool.job(PrepareBound(directory, root))
         return Bound(
             mount.target,
@@ -113,7 +110,7 @@ class Mounting:
             raise PrivilegeError(
                 f"the cache mount for {mount.target} is to belong to {mount.uid}:{mount.gid}, "
                 "which this machine's user may not use",
-                hint=f"{ids.missing or 'the subordinate ids are too few'}; {SEE_DOCTOR}",
+                hint=ids.lack,
             )
         ingest = self._store.ingest
         directory, seed = ingest.new_path(), None

@@ -92,10 +92,29 @@ def check_outputs(outputs: Sequence[Output]) -> None:
             raise BuildError(f"cannot write to {path}: it is no directory", hint="dest= names a directory here")
 
 
-def write_output(
+def export(
+    output: Output,
+    image: Image,
+    names: Sequence[Reference],
+    store: Store,
+    pool: Pool,
+    observe: Callable[[Event], None],
+    *,
+    all_layers: bool,
+) -> None:
+    """Write one output of an image, under these names of it, and tell of it. Raises BuildError, StoreError, OSError.
+
+    `all_layers`: the output's compression is for every layer, not only for those that a build made.
+    """
+    image = _prepare(output, image, store, pool, all_layers=all_layers)
+    store.seal()
+    _write(output, image, names, store, observe)
+
+
+def _write(
     output: Output, image: Image, names: Sequence[Reference], store: Store, observe: Callable[[Event], None]
 ) -> None:
-    """Write one output and tell of it. `names` are those of the image. Raises StoreError, OSError."""
+    """Write one output and tell of it."""
     match output:
         case ImageOutput():
             from store.layout_output import publish_archive, publish_directory
@@ -127,11 +146,10 @@ def write_output(
     observe(Exported(output.destination, str(image.manifest_digest), size))
 
 
-def prepare(output: Output, image: Image, store: Store, pool: Pool, *, all_layers: bool) -> Image:
+def _prepare(output: Output, image: Image, store: Store, pool: Pool, *, all_layers: bool) -> Image:
     """The image as the output wants it: its layers compressed in that way, and read where their files are wanted.
 
-    `all_layers`: the output's compression is for every layer, not only for those that a build made. A docker archive
-    holds zstd only on request: docker reads it since version 23, and the image ID does not depend on it.
+    A docker archive holds zstd only on request: docker reads it since version 23, and the image ID does not depend on it.
     """
     if not isinstance(output, ImageOutput):
         complete(ensure_tocs(store, pool, image.snapshot))

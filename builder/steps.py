@@ -35,7 +35,7 @@ from builder.workers.step_jobs import CommitStep, PrepareStep, ReadFile
 from store.changeset import TREE, LayerBlob
 from store.compression import Compression
 from store.digest import Digest
-from store.toc import Kind, encode
+from store.toc import Kind, Toc
 from store.view import ROOT, LinkLoop
 
 if TYPE_CHECKING:
@@ -157,8 +157,8 @@ class Steps:
             output = self._output()
             upper = f"{directory}/tree/{TREE}"
             prepare = PrepareStep(
-                upper, f"{directory}/work", self._toc_of([view.lookup(b"") or ROOT]),
-                f"{directory}/scaffold", self._toc_of(scaffold.entries),
+                upper, f"{directory}/work", Toc.write(self._store.ingest.new_path(), [view.lookup(b"") or ROOT]),
+                f"{directory}/scaffold", Toc.write(self._store.ingest.new_path(), scaffold.entries),
             )  # fmt: skip
             for name in ("tree", "root", "files"):
                 os.mkdir(f"{directory}/{name}", 0o700)
@@ -268,12 +268,6 @@ class Steps:
         ingest = self._store.ingest
         return Output(ingest.new_path(), ingest.new_path(), self._compression.value, self._options.epoch)
 
-    def _toc_of(self, entries: object) -> str:
-        path = self._store.ingest.new_path()
-        with open(path, "xb") as file:
-            file.write(encode(entries))  # type: ignore[arg-type]
-        return path
-
     @contextmanager
     def _scratch(self) -> Iterator[str]:
         """A directory for a step, removed with all that the step left in it."""
@@ -297,7 +291,7 @@ class Steps:
             return
         raise PrivilegeError(
             f"USER {user} needs user {identity.uid} and group {identity.gid}, which this machine's user may not use",
-            hint=f"{ids.missing or 'the subordinate ids are too few'}; {SEE_DOCTOR}",
+            hint=ids.lack,
         )
 
     def _single_id_hint(self) -> str | None:

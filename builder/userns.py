@@ -15,6 +15,8 @@ import subprocess
 from dataclasses import dataclass
 from enum import Enum
 
+from builder.machine import SEE_DOCTOR
+
 _CAP_SETGID, _CAP_SETUID = 6, 7
 _HELPER_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin")
 _HELPER_SECONDS = 10
@@ -66,6 +68,11 @@ class IdMap:
     def has_gid(self, gid: int) -> bool:
         """The same for a group."""
         return _covers(self.gids, gid)
+
+    @property
+    def lack(self) -> str:
+        """A hint for who needs an id that is not there: why there are no more."""
+        return f"{self.missing or 'the subordinate ids are too few'}; {SEE_DOCTOR}"
 
     def write(self, pid: int) -> None:
         """Give the map to a process that has just made its user namespace. Raises OSError. user_namespaces(7)."""

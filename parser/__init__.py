@@ -74,7 +74,7 @@ from parser.redact import redact
 from parser.signals import valid_signal
 from parser.source import Source, Span
 from parser.suggest import suggest
-from parser.words import expand, expand_heredoc, expand_words
+from parser.words import Asked, expand, expand_heredoc, expand_words
 
 FORMAT = 3  # of what `parse` returns; a change makes every cached parse a miss
 
@@ -153,6 +153,7 @@ __all__ = [
     "Add",
     "Arg",
     "ArgItem",
+    "Asked",
     "BindMount",
     "Buildfile",
     "CacheMount",

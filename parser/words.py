@@ -56,6 +56,20 @@ def expand_words(text: str, scope: Mapping[str, str], *, escape: str = "\\") -> 
     return words
 
 
+class Asked(dict[str, str]):
+    """A scope that remembers which of the names that were asked for it does not hold."""
+
+    def __init__(self, scope: dict[str, str]) -> None:
+        super().__init__(scope)
+        self.missing: dict[str, None] = {}
+
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        if name not in self:
+            self.missing[name] = None
+            return default
+        return self[name]
+
+
 class _Expander:
     def __init__(
         self, text: str, scope: Mapping[str, str], escape: str, *, quotes: bool = True, limit: int = MAX_RESULT

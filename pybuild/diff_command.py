@@ -64,8 +64,7 @@ def diff(root: str, before: str, after: str, by_layer: bool, as_json: bool) -> i
                     click.echo(f"{layer.partition(':')[2][:12]}  {visible(instruction)}")
                     _show(found)
         else:
-            tables = [_tables(store, image) for image in images]
-            found = differences(View(tables[0][::-1]), View(tables[1][::-1]))
+            found = differences(*(store.snapshots.view(image.snapshot) for image in images))
             if as_json:
                 _show_json(found)
             else:

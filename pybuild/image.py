@@ -77,16 +77,14 @@ class Image:
         from builder.workers.pool import Pool
         from builder.workers.tasks import complete
         from store.store import Store
-        from store.view import View
 
         with Store(self.root) as store, Pool() as pool:
             complete(ensure_tocs(store, pool, self.stored.snapshot))
-            changesets = store.snapshots.changesets(self.stored.snapshot)
-            return list(View([store.changesets.toc(changeset) for changeset in changesets]).walk(b""))
+            return list(store.snapshots.view(self.stored.snapshot).walk(b""))
 
     def export(self, output: Output, on_event: Callable[[Event], None] = ignore) -> None:
         """Write the image somewhere, under the names that it has. Raises BuildError, StoreError, OSError."""
-        from builder.outputs import check_outputs, prepare, write_output
+        from builder.outputs import check_outputs, export
         from builder.workers.pool import Pool
         from store.reference import Reference
         from store.store import Store
@@ -94,6 +92,4 @@ class Image:
         check_outputs([output])
         with Store(self.root) as store, Pool() as pool:
             names = [Reference.parse(tag.name) for tag in store.images.tags() if tag.manifest == self.digest]
-            written = prepare(output, self.stored, store, pool, all_layers=True)
-            store.seal()
-            write_output(output, written, names, store, on_event)
+            export(output, self.stored, names, store, pool, on_event, all_layers=True)

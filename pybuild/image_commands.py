@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from builder.events import Exported, Note
-from builder.outputs import check_outputs, prepare, write_output
+from builder.outputs import check_outputs
+from builder.outputs import export as write_output
 from builder.workers.pool import Pool
 from pybuild.arguments import platform_option
 from pybuild.outputs import HELP, parse_outputs
@@ -167,9 +168,7 @@ def export(root: str, name: str, outputs: tuple[str, ...]) -> int:
         image = store.images.find(name)
         names = [Reference.parse(tag.name) for tag in store.images.tags() if tag.manifest == image.manifest_digest]
         for output in chosen:
-            written = prepare(output, image, store, pool, all_layers=True)
-            store.seal()
-            write_output(output, written, names, store, _told)
+            write_output(output, image, names, store, pool, _told, all_layers=True)
     return 0
 
 

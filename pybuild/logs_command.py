@@ -105,8 +105,8 @@ def _copy(log: KeptLog, step: int) -> None:
     with file:
         while piece := file.read(_CHUNK) + file.readline(_CHUNK):
             if terminal:
-                from pybuild.progress.text import harmless
+                from pybuild.progress.text import harmless_lines
 
-                piece = "".join(harmless(line) + "\n" for line in piece.removesuffix(b"\n").split(b"\n")).encode()
+                piece = harmless_lines(piece)
             sys.stdout.buffer.write(piece if piece.endswith(b"\n") else piece + b"\n")
     sys.stdout.buffer.flush()

@@ -19,7 +19,7 @@ from store.condemned import Kind as Condemnable
 from store.condemned import spare
 from store.digest import Digest
 from store.errors import NotFound
-from store.toc import Toc, encode
+from store.toc import Toc
 from store.view import View
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ class Changesets:
 
     def add(self, entries: Iterable[Entry], scratch: str) -> str:
         """Store a new changeset, given by its sorted entries; return its id. `scratch` is a free path in an ingest."""
-        with open(scratch, "xb") as file:
-            file.write(encode(entries))
-        return self.adopt(scratch)
+        return self.adopt(Toc.write(scratch, entries))
 
     def adopt(self, toc_path: str) -> str:
         """Store a new changeset, given by the file of its toc; the file is moved. Return its id."""

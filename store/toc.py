@@ -137,6 +137,13 @@ class Toc:
         return Toc(encode(entries))
 
     @staticmethod
+    def write(path: str, entries: Iterable[Entry]) -> str:
+        """Write sorted entries as a new file; return its path."""
+        with open(path, "xb") as file:
+            file.write(encode(entries))
+        return path
+
+    @staticmethod
     def open(path: str) -> Toc:
         """Map a toc file. Raises OSError, and InvalidImage when it is damaged."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

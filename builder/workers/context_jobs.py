@@ -12,7 +12,7 @@ from store.errors import InvalidImage
 from store.extract import read_archive
 from store.outer import is_packed
 from store.streams import Peeked, Tee
-from store.toc import Toc, encode
+from store.toc import Toc
 from store.view import View
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ class ListContext:
                 ) from error
         if entries is None:
             return FoundContext("")
-        with open(self.toc, "xb") as toc:
-            toc.write(encode(entries))
+        Toc.write(self.toc, entries)
         return FoundContext(self.tar if packed else self.raw)
 
     def _entries(self, peeked: Peeked, *, packed: bool) -> list[Entry] | None:

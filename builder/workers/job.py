@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from store.compression import Compression
 from store.layers import write_layer
-from store.toc import encode
+from store.toc import Toc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -70,8 +70,7 @@ def write_files(entries: Iterable[Entry], content: Content, output: Output) -> L
     """As `write_output`, for who needs the entries as well."""
     with open(output.blob, "xb") as out:
         layer = write_layer(entries, content, out, Compression(output.compression), clamp=output.clamp)
-    with open(output.toc, "xb") as file:
-        file.write(encode(layer.entries))
+    Toc.write(output.toc, layer.entries)
     return layer
 
 

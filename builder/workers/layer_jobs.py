@@ -13,7 +13,7 @@ from store.compression import Compression, Compressor
 from store.errors import DigestMismatch
 from store.extract import read_layer
 from store.intake import named_layer
-from store.toc import Kind, Toc, encode
+from store.toc import Kind, Toc
 from store.trees import make_tree
 from store.view import View
 
@@ -83,8 +83,7 @@ class ReadLayer:
             found = tar.diff_id()
             if str(found) != self.diff_id:
                 raise DigestMismatch(f"expands to {found}, the config promises {self.diff_id}")
-        with open(self.toc, "xb") as file:
-            file.write(encode(entries))
+        Toc.write(self.toc, entries)
         return Done()
 
 

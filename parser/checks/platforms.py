@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from parser.errors import ExpansionError
 from parser.suggest import suggest
-from parser.words import expand
+from parser.words import Asked, expand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,24 +22,12 @@ PLATFORM_ARGS = tuple(
 _ONLY_TARGET = re.compile(r"\$(?:TARGETPLATFORM|\{TARGETPLATFORM\})")
 
 
-class Names(dict[str, str]):
-    """Variables of a word, none of which has a value; `asked` are those that it names."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: dict[str, None] = {}
-
-    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
-        self.asked[name] = None
-        return default
-
-
 def names_in(word: Word, escape: str) -> Sequence[str]:
     """The variables that a word names, in order."""
-    names = Names()
+    names = Asked({})
     with suppress(ExpansionError):  # planning says it, at its place
         expand(word.text, names, escape=escape)
-    return list(names.asked)
+    return list(names.missing)
 
 
 def undefined_arg_in_from(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:

@@ -37,20 +37,20 @@ class QuietProgress:
 
     def failed(self, error: Exception) -> None:
         if self._broken is not None:
-            show_output(self._held, self._broken)
+            _show(self._held, self._broken)
         report.show(error)
 
     def close(self) -> None:
         pass
 
 
-def show_output(held: Held, node: int) -> None:
+def _show(held: Held, node: int) -> None:
     """What a step wrote, on standard error: as it came, but for a terminal made harmless."""
     terminal = sys.stderr.isatty()
     for piece in held.take(node):
         if terminal:
-            from pybuild.progress.text import harmless
+            from pybuild.progress.text import harmless_lines
 
-            piece = "".join(harmless(line) + "\n" for line in piece.split(b"\n")[:-1]).encode()
+            piece = harmless_lines(piece)
         sys.stderr.buffer.write(piece)
     sys.stderr.buffer.flush()

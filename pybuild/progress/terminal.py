@@ -10,11 +10,9 @@ import os
 import select
 from typing import TYPE_CHECKING
 
-from builder.events import StepBroke, StepFinished, StepOutput, Tick, Transfer
-from pybuild import report
-from pybuild.progress.lines import Held
+from builder.events import StepOutput, Tick, Transfer
 from pybuild.progress.live import LiveView
-from pybuild.progress.quiet import show_output
+from pybuild.progress.quiet import QuietProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +33,7 @@ class TerminalProgress:
         self._fd = fd
         self._clock = clock
         self._view = LiveView(clock, colour=colour)
-        self._held = Held()
-        self._broken: int | None = None
+        self._held = QuietProgress()  # what the view has no room for, to be shown after a failure
         self._height = 0  # lines of the frame that is on the screen, above the cursor
         self._drawing = False  # also where a signal ended us in the middle of it
         self._closed = False
@@ -45,15 +42,7 @@ class TerminalProgress:
 
     def __call__(self, event: Event) -> None:
         self._view.take(event)
-        match event:
-            case StepOutput():
-                self._held.add(event)
-            case StepFinished(step=step):
-                self._held.drop(step.node)
-            case StepBroke(step=step):
-                self._broken = step.node
-            case _:
-                pass
+        self._held(event)
         if not isinstance(event, StepOutput | Transfer | Tick) or self._clock() >= self._drawn + _FRAME_SECONDS:
             self._draw()
 
@@ -63,9 +52,7 @@ class TerminalProgress:
 
     def failed(self, error: Exception) -> None:
         self.close()
-        if self._broken is not None:
-            show_output(self._held, self._broken)
-        report.show(error)
+        self._held.failed(error)
 
     def close(self) -> None:
         if self._closed:

@@ -33,6 +33,11 @@ def harmless(line: bytes, columns: int | None = None, *, colour: bool = True) ->
     return clip(shown.decode("utf-8", "replace"), columns, colour=colour)
 
 
+def harmless_lines(piece: bytes) -> bytes:
+    """The same for several whole lines; the last one may lack its end."""
+    return "".join(harmless(line) + "\n" for line in piece.removesuffix(b"\n").split(b"\n")).encode()
+
+
 def clip(text: str, columns: int | None = None, *, colour: bool = False) -> str:
     """As `harmless`, for text; what is cut ends with an ellipsis."""
     if text.isascii() and text.isprintable():
