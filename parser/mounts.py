@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 Sharing: TypeAlias = Literal["shared", "private", "locked"]
 
 _ALIASES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly", "rw": "readwrite"}
-_ALLOWED: dict[str, frozenset[str]] = {
+OPTIONS: dict[str, frozenset[str]] = {
     "bind": frozenset(("from", "source", "target", "readonly", "readwrite")),
     "cache": frozenset(("from", "source", "target", "readonly", "readwrite", "id", "sharing", "mode", "uid", "gid")),
     "tmpfs": frozenset(("target", "size", "readonly", "readwrite")),
     "secret": frozenset(("id", "source", "target", "required", "mode", "uid", "gid", "env")),
     "ssh": frozenset(("id", "target", "required", "mode", "uid", "gid")),
 }
-_KEYS = frozenset(("type",)).union(*_ALLOWED.values())
+_KEYS = frozenset(("type",)).union(*OPTIONS.values())
 _WITHOUT_VALUE = frozenset(("readonly", "readwrite", "required"))
 _SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([kmgtp]?)i?b?", re.IGNORECASE)
 _SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
@@ -119,10 +119,10 @@ def parse_mount(value: Word, flag: Span) -> Mount:
         written[name] = word
     kind = _type(written.pop("type", Word("bind", value.span)))
     for name, word in written.items():
-        if name not in _ALLOWED[kind]:
+        if name not in OPTIONS[kind]:
             raise ParseError(
                 f"mount option {name!r} has no meaning for a mount of type {kind}", word.span,
-                hint=f"it can have {', '.join(sorted(_ALLOWED[kind]))}",
+                hint=f"it can have {', '.join(sorted(OPTIONS[kind]))}",
             )  # fmt: skip
     if "readonly" in written and "readwrite" in written:
         raise ParseError("mount options 'readonly' and 'readwrite' exclude each other", written["readwrite"].span)

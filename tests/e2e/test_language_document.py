@@ -1,67 +1,126 @@
-"""Every example of docs/language.md is built, offline, on the base image of the tests; those that say they fail, fail so."""
+"""Every example of docs/language.md is built on the base image of the tests; those that say they fail, fail so.
+
+`http://example.test/` is a server of the test, which stands where a proxy would.
+"""
 
 from __future__ import annotations
 
-import io
 import re
+import shlex
 import shutil
-import tarfile
-from pathlib import Path
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 
+from builder.unsupported import REFUSED
+from parser import Onbuild, Run, parse
 from parser.flags import FLAGS
+from parser.mounts import OPTIONS
 from parser.reading import KEYWORDS
-from tests.support.cli import CHECKOUT, Pybuild
+from tests.support.cli import BASE, CHECKOUT, Pybuild
+from tests.support.fake_registry import fake_registry, reply
+from tests.support.people import forget, make_person
+from tests.support.tars import entry, tar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from parser import From, Instruction
 
 TEXT = (CHECKOUT / "docs" / "language.md").read_text()
 EXAMPLES = re.findall(r"^```Dockerfile\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
-UNDOCUMENTED = {"ADD --keep-git-dir", "RUN --device"}  # the README says what is refused
-_FAILS = re.compile(r"# fails: (.*)\n")
+SITE = tar(entry(b"index.html", data=b"hi"))
+_SAYS = re.compile(r"# (fails|options): (.*)\n")
 _WHOLE = re.compile(r"(?:# (?:escape|check)=.*\n)*(?:ARG .*\n)*FROM ")
 
 
-def site() -> bytes:
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w") as tar:
-        info = tarfile.TarInfo("index.html")
-        info.size = 2
-        tar.addfile(info, io.BytesIO(b"hi"))
-    return raw.getvalue()
+@pytest.fixture(scope="module")
+def agent() -> Iterator[str]:
+    """The socket of an agent that runs."""
+    person = make_person("root")
+    path = str(person.home / "agent")
+    with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it tells the path once it listens
+        yield path
+        process.terminate()
+    forget(person)
 
 
 @pytest.fixture(scope="module")
-def documented(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path) -> Pybuild:
+def documented(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path, agent: str) -> Iterator[Pybuild]:
     """The command with a store that all examples share, beside the context that the document describes."""
     root = tmp_path_factory.mktemp("language")
     shutil.copytree(store_with_base, root / "store", symlinks=True)
+    Pybuild(root / "store")("export", BASE, "-o", f"type=oci,dest={root / 'layout'},tar=false")
     context = root / "context"
     (context / "app/data").mkdir(parents=True)
     for name in ("app/main.c", "app/data/one.txt", "app/data/two.log", "notes.md"):
         (context / name).write_text(name)
-    (context / "site.tar").write_bytes(site())
-    return Pybuild(root / "store")
+    (context / "site.tar").write_bytes(SITE)
+    (root / "token.txt").write_text("s3cret\n")
+    with fake_registry() as web:
+        web.on("http://example.test/notes.md", reply(b"notes.md"))
+        web.on("http://example.test/site.tar", reply(SITE))
+        yield Pybuild(root / "store", {"http_proxy": web.url, "SSH_AUTH_SOCK": agent, "PASSWORD": "s3same"})
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example: what its first line says of it, and the whole recipe."""
+
+    fails: str | None
+    options: tuple[str, ...]
+    text: str
+
+
+def read(example: str) -> Example:
+    said = _SAYS.match(example)
+    text = example[said.end() :] if said else example
+    fails = said[2] if said and said[1] == "fails" else None
+    options = tuple(shlex.split(said[2])) if said and said[1] == "options" else ()
+    return Example(fails, options, text if _WHOLE.match(text) else f"FROM {BASE}\n{text}")
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.split("\n")[0][:40])
 def test_an_example_does_what_the_document_says(example: str, documented: Pybuild) -> None:
-    fails = _FAILS.match(example)
-    text = example[fails.end() :] if fails else example
+    found = read(example)
     recipe = documented.root.parent / "Buildfile"
-    recipe.write_text(text if _WHOLE.match(text) else f"FROM pybuild.test/base\n{text}")
-    done = documented.run("--network=none", "-f", recipe, documented.root.parent / "context")
-    if fails:
-        assert done.status == 1 and fails[1] in done.err, done.err
+    recipe.write_text(found.text)
+    done = documented.run("--network=none", *found.options, "-f", recipe, ".", cwd=documented.root.parent / "context")
+    if found.fails is not None:
+        assert done.status == 1 and found.fails in done.err, done.err
     else:
         assert done.status == 0, done.err
 
 
-def test_every_instruction_has_an_example() -> None:
-    examples = "\n".join(EXAMPLES)
-    assert [word for word in KEYWORDS if not re.search(rf"^{word}\b", examples, re.MULTILINE)] == []
+def used(instruction: From | Instruction) -> Iterator[str]:
+    """The instruction, each of its flags, and of its mounts each option with the type."""
+    yield instruction.keyword
+    match instruction:
+        case Onbuild():
+            yield from used(instruction.instruction)
+        case Run():
+            for mount in instruction.mounts:
+                yield from (f"{mount.type} {name}" for name, _ in mount.options)
+    yield from (f"{instruction.keyword} --{flag.name}" for flag in getattr(instruction, "flags", ()))
 
 
-def test_every_flag_is_named() -> None:
-    named = {f"{keyword} --{name}" for keyword, flags in FLAGS.items() for name in flags if f"--{name}" in TEXT}
-    every = {f"{keyword} --{name}" for keyword, flags in FLAGS.items() for name in flags}
-    assert every - named <= UNDOCUMENTED
+def test_every_instruction_flag_and_option_is_in_an_example() -> None:
+    """In one that is built, or, if it is refused, in one that says so."""
+    seen: set[str] = set()
+    for example in map(read, EXAMPLES):
+        if example.fails is None:
+            recipe = parse(example.text)
+            every = [one for stage in recipe.stages for one in (stage.base, *stage.instructions)]
+            seen.update(word for one in (*every, *recipe.args) for word in used(one))
+        else:
+            seen.update(word for word in map(" --".join, REFUSED) if word in example.fails)
+    known = {*KEYWORDS}
+    known |= {f"{keyword} --{name}" for keyword, flags in FLAGS.items() for name in flags}
+    known |= {f"{kind} {name}" for kind, options in OPTIONS.items() for name in options}
+    refused = {" --".join(flag) for flag in REFUSED}
+    assert known - seen <= {"ADD --keep-git-dir"} & refused
