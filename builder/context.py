@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, CopyError
@@ -35,13 +36,18 @@ class ContextTree:
 
     gives_devices = False
 
-    def __init__(self, root: str, ignore: IgnoreFile | None) -> None:
-        """Raises BuildError when the directory cannot be opened."""
+    def __init__(self, root: str, ignore: IgnoreFile | None, left_out: dict[bytes, Entry] | None = None) -> None:
+        """Raises BuildError when the directory cannot be opened.
+
+        A listing that is for people gives `left_out`, which gets what is excluded of the directories that were listed;
+        the limits do not count then, because who exceeds them has to find out with what.
+        """
         try:
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise BuildError(f"cannot open the context {root}: {error.strerror}") from error
         self._ignore = ignore
+        self._left_out = left_out
         self._listed: dict[bytes, dict[bytes, Entry]] = {}
         self._inodes: dict[bytes, tuple[int, int]] = {}
         self._entries = 0
@@ -162,7 +168,9 @@ class ContextTree:
                 found, undecided = scanned.pop(here)
                 for name in undecided:
                     if not self._listed[join(here, name)]:
-                        del found[name]
+                        row = found.pop(name)
+                        if self._left_out is not None:
+                            self._left_out[row.path] = row
                 self._listed[here] = found
         return self._listed[path]
 
@@ -186,6 +194,8 @@ class ContextTree:
                     continue  # gone since: as if it had never been there
                 if self._ignore is not None and self._ignore.excludes(text := os.fsdecode(here)):
                     if not stat.S_ISDIR(status.st_mode) or not self._ignore.may_contain_included(text):
+                        if self._left_out is not None:
+                            self._left_out[here] = self._row(here, status, link)
                         continue
                     undecided.append(name)
                 found[name] = self._entry(here, status, link, fd, name)
@@ -198,18 +208,22 @@ class ContextTree:
     def _entry(self, path: bytes, status: os.stat_result, link: bytes, parent: int = -1, name: bytes = b"") -> Entry:
         self._entries += 1
         self._bytes += status.st_size if stat.S_ISREG(status.st_mode) else 0
-        if self._entries > CONTEXT_ENTRIES or self._bytes > CONTEXT_LIMIT:
+        if (self._entries > CONTEXT_ENTRIES or self._bytes > CONTEXT_LIMIT) and self._left_out is None:
             raise CopyError(
                 f"the context exceeds the limit of {CONTEXT_ENTRIES} entries or {CONTEXT_LIMIT} bytes",
                 hint="exclude what is not needed in .dockerignore",
             )
+        if stat.S_ISSOCK(status.st_mode):
+            self._sockets.add(path)
+        return self._row(path, status, link, self._capability(parent, name) if stat.S_ISREG(status.st_mode) else ())
+
+    @staticmethod
+    def _row(path: bytes, status: os.stat_result, link: bytes, xattrs: tuple[tuple[bytes, bytes], ...] = ()) -> Entry:
         mtime = status.st_mtime_ns // 1_000_000_000
         mode = stat.S_IMODE(status.st_mode)
         match stat.S_IFMT(status.st_mode):
             case stat.S_IFREG:
-                return Entry(
-                    path, Kind.FILE, mode, mtime=mtime, size=status.st_size, xattrs=self._capability(parent, name)
-                )
+                return Entry(path, Kind.FILE, mode, mtime=mtime, size=status.st_size, xattrs=xattrs)
             case stat.S_IFDIR:
                 return Entry(path, Kind.DIRECTORY, mode, mtime=mtime)
             case stat.S_IFLNK:
@@ -217,7 +231,6 @@ class ContextTree:
             case stat.S_IFIFO:
                 return Entry(path, Kind.FIFO, mode, mtime=mtime)
             case stat.S_IFSOCK:
-                self._sockets.add(path)
                 return Entry(path, Kind.FILE, mode, mtime=mtime)
             case _:
                 kind = Kind.CHAR if stat.S_ISCHR(status.st_mode) else Kind.BLOCK
@@ -240,21 +253,28 @@ def join(directory: bytes, name: bytes) -> bytes:
     return directory + b"/" + name if directory else name
 
 
-def read_ignore_file(root: str, buildfile: str | None) -> str | None:
-    """The text of the ignore file that counts, or None.
+@dataclass(frozen=True, slots=True)
+class IgnoreText:
+    """The ignore file that counts: what messages call it, and what is in it; a byte that is no UTF-8 as a surrogate."""
+
+    path: str
+    text: str
+
+
+def read_ignore_file(root: str, buildfile: str | None) -> IgnoreText | None:
+    """The ignore file that counts, or None.
 
     `<recipe>.dockerignore` beside the recipe, where that is a file, else `.dockerignore` in the context. It must be a
     regular file where it lies: a link could lead to any file of the machine, and messages about its patterns would tell
     what is in there.
     """
-    places = [(root, ".dockerignore")]
+    paths = [os.path.join(root, ".dockerignore")]
     if buildfile is not None:
-        directory, name = os.path.split(os.path.abspath(buildfile))
-        places.insert(0, (directory, f"{name}.dockerignore"))
-    for place, file in places:
-        data = _read_beside(place, file)
+        paths.insert(0, f"{buildfile}.dockerignore")
+    for path in paths:
+        data = _read_beside(*os.path.split(os.path.abspath(path)))
         if data is not None:
-            return data.decode("utf-8", "surrogateescape")
+            return IgnoreText(os.path.normpath(path), data.decode("utf-8", "surrogateescape"))
     return None
 
 

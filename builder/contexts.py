@@ -29,7 +29,6 @@ from store.view import ROOT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from builder.remote import UrlSource
     from builder.remotes import Remotes
     from builder.resolve import ImageSource
     from builder.workers.pool import Pool
@@ -38,6 +37,11 @@ if TYPE_CHECKING:
 
 _IMAGE, _LAYOUT = "docker-image://", "oci-layout://"
 _CHUNK = 1 << 20
+
+
+def is_archive(main: str) -> bool:
+    """Whether a main context is no directory of this machine, but something to be read."""
+    return main == STDIN or (is_remote(main) and not os.path.isdir(main))
 
 
 def context_name(text: str) -> str:
@@ -78,13 +82,21 @@ class Contexts:
     def open_main(self, recipe: str | None) -> Recipe:
         """Open the main context and read the recipe: `recipe` is what -f says. Raises BuildError, OSError."""
         if self._main == STDIN:
-            return self._open_stdin(recipe)
-        if is_remote(self._main) and not os.path.isdir(self._main):
-            return self._open_url(read_remote(self._main, None), recipe)
+            return self._open_file(*self._spooled_stdin(), recipe)
+        if is_archive(self._main):
+            return self._open_file(*self._spooled_url(), recipe)
         found = recipe_of_directory(self._main, recipe)
         beside = None if found.path == STDIN_NAME else found.path
         self._sources[""] = ContextSource(os.path.abspath(self._main), ignore_text(self._main, beside))
         return found
+
+    def open_archive(self) -> ContextSource:
+        """The files of a main context that is no directory, whatever recipe is in it. Raises BuildError, OSError.
+
+        Where it is no archive it is the recipe, and its context holds nothing.
+        """
+        found = self._listed(*(self._spooled_stdin() if self._main == STDIN else self._spooled_url())[:2])
+        return found or self._nothing()
 
     def main(self) -> ContextFiles:
         """The main context, which has been opened."""
@@ -129,17 +141,20 @@ class Contexts:
         self._sources[name] = ContextSource(os.path.abspath(place), ignore_text(place, None))
         return ContextFiles(name)
 
-    def _open_stdin(self, recipe: str | None) -> Recipe:
+    def _spooled_stdin(self) -> tuple[str, str, str]:
+        """A file with what is on standard input, what messages call it, and what they call a recipe that it is."""
         raw = self._store.ingest.new_path()
         _spool_stdin(raw)
         if not os.stat(raw).st_size:
             raise BuildError("standard input, which is to be the context, is empty")
-        return self._open_file(raw, "standard input", STDIN_NAME, recipe)
+        return raw, "standard input", STDIN_NAME
 
-    def _open_url(self, url: UrlSource, recipe: str | None) -> Recipe:
+    def _spooled_url(self) -> tuple[str, str, str]:
+        """The same of what is at the URL."""
+        url = read_remote(self._main, None)
         found = self.remotes.file(url)
         self._identities[""] = found.identity
-        return self._open_file(found.path, url.shown, url.shown, recipe)
+        return found.path, url.shown, url.shown
 
     def _open_file(self, raw: str, shown: str, recipe_name: str, recipe: str | None) -> Recipe:
         """The main context is one file: an archive, or else the recipe."""
@@ -149,8 +164,11 @@ class Contexts:
             return recipe_of_files(source, f"the archive {'on' if recipe_name == STDIN_NAME else 'at'} {shown}", recipe)
         if recipe is not None:
             raise BuildError(f"{shown} is no archive, and so the recipe; -f names another one", hint="leave -f out")
-        self._sources[""] = ContextSource(os.devnull, toc=Toc.write(self._store.ingest.new_path(), [ROOT]))
+        self._sources[""] = self._nothing()
         return Recipe(recipe_name, recipe_in_file(raw, shown))
+
+    def _nothing(self) -> ContextSource:
+        return ContextSource(os.devnull, toc=Toc.write(self._store.ingest.new_path(), [ROOT]))
 
     def _listed(self, raw: str, shown: str) -> ContextSource | None:
         """The archive that a file is; None for any other file."""

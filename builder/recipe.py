@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.context import read_ignore_file
+from builder.context import IgnoreText, read_ignore_file
 from builder.errors import BuildError
 from parser import IgnoreFile, PatternError
 from store.files import open_in_root, read_regular
@@ -42,19 +42,13 @@ def recipe_of_directory(context: str, recipe: str | None) -> Recipe:
     """
     if recipe == STDIN:
         return recipe_of_stdin()
-    try:
-        root = os.open(context, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise BuildError(
-            f"cannot open the context {context}: {error.strerror}", hint="it must be a directory"
-        ) from error
+    root = _open_context(context)
     try:
         if recipe is None:
-            for name in RECIPE_NAMES:
-                data = _read_in(root, name, name)
-                if data is not None:
-                    return Recipe(os.path.join(context, name) if context != "." else name, data)
-            raise _no_recipe(context)
+            found = _first_in(root, context)
+            if found is None:
+                raise _no_recipe(context)
+            return found
         inside = os.path.relpath(os.path.abspath(recipe), os.path.abspath(context))
         if inside == ".." or inside.startswith("../"):
             data = _read_outside(recipe)
@@ -95,19 +89,57 @@ def recipe_in_file(path: str, shown: str) -> bytes:
 
 def ignore_text(context: str, recipe: str | None) -> str | None:
     """The ignore file of a directory, checked. `recipe` is a file beside which one of its own may lie. Raises BuildError."""
-    text = read_ignore_file(context, recipe)
-    if text is not None:
-        try:
-            IgnoreFile.parse(text)
-        except PatternError as error:
-            raise BuildError(str(error)) from None
-    return text
+    found = read_ignore_file(context, recipe)
+    if found is None:
+        return None
+    parse_ignore_file(found)
+    return found.text
+
+
+def parse_ignore_file(found: IgnoreText) -> IgnoreFile:
+    """The lines of an ignore file. Raises BuildError."""
+    try:
+        return IgnoreFile.parse(found.text)
+    except PatternError as error:
+        raise BuildError(str(error)) from None
+
+
+def recipe_place(context: str, recipe: str | None) -> str | None:
+    """Where the recipe lies that a build of a directory would read, for what lies beside it; None where there is none.
+
+    Raises BuildError where `recipe` names what cannot be read.
+    """
+    if recipe is not None:
+        return None if recipe == STDIN else recipe_of_directory(context, recipe).path
+    root = _open_context(context)
+    try:
+        found = _first_in(root, context)
+    finally:
+        os.close(root)
+    return None if found is None else found.path
 
 
 def _no_recipe(context: str) -> BuildError:
     return BuildError(
         f"no {', '.join(RECIPE_NAMES[:-1])} or {RECIPE_NAMES[-1]} in {context}", hint="name the recipe with -f"
     )
+
+
+def _open_context(context: str) -> int:
+    try:
+        return os.open(context, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise BuildError(
+            f"cannot open the context {context}: {error.strerror}", hint="it must be a directory"
+        ) from error
+
+
+def _first_in(root: int, context: str) -> Recipe | None:
+    for name in RECIPE_NAMES:
+        data = _read_in(root, name, name)
+        if data is not None:
+            return Recipe(os.path.join(context, name) if context != "." else name, data)
+    return None
 
 
 def _read_in(root: int, path: str, shown: str) -> bytes | None:

@@ -22,7 +22,7 @@ from parser.errors import (
     SizeError,
     ValueTextError,
 )
-from parser.ignorefile import IgnoreFile
+from parser.ignorefile import IgnoreFile, IgnoreLine
 from parser.instructions import (
     Add,
     Arg,
@@ -174,6 +174,7 @@ __all__ = [
     "Healthcheck",
     "Heredoc",
     "IgnoreFile",
+    "IgnoreLine",
     "Instruction",
     "Label",
     "Maintainer",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from parser.deepmatch import DeepPattern
 from parser.errors import PatternError
@@ -24,11 +24,18 @@ _ANY = None  # the component `**`
 _SPECIAL = frozenset("*?[\\")
 
 
+class IgnoreLine(NamedTuple):
+    """A line as it stands in the file, without blanks around it; lines are numbered from 1."""
+
+    number: int
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class _Rule:
     """One line. `segments` holds a literal, an expression, or None for `**`; or `deep` is the pattern."""
 
-    line: str
+    line: IgnoreLine
     exclude: bool
     segments: tuple[Segment, ...]
     deep: DeepPattern | None = None
@@ -66,7 +73,7 @@ class IgnoreFile:
                 # The root itself cannot be left out; moby drops such lines too.
                 continue
             try:
-                rules.append(_rule(line.strip(), exclude, clean))
+                rules.append(_rule(IgnoreLine(number, line.strip()), exclude, clean))
             except PatternError as error:
                 raise PatternError(f"ignore file, line {number}: {error}") from None
         return IgnoreFile(tuple(rules))
@@ -79,14 +86,14 @@ class IgnoreFile:
         paths that it is compared with have none.
         """
         rules = []
-        for text in patterns:
+        for number, text in enumerate(patterns, 1):
             pattern = text.strip()
             exclude = not pattern.startswith("!")
             clean = posixpath.normpath(pattern.removeprefix("!")) if pattern else "."
             if pattern == "!":
                 raise PatternError("a lone !")
             if clean != ".":
-                rules.append(_rule(text, exclude, clean))
+                rules.append(_rule(IgnoreLine(number, text), exclude, clean))
         return IgnoreFile(tuple(rules))
 
     @property
@@ -103,7 +110,7 @@ class IgnoreFile:
         """Whether something below a directory may match a pattern without `!`."""
         return self._may_match_below(directory, exclude=True)
 
-    def explain(self, path: str) -> str | None:
+    def explain(self, path: str) -> IgnoreLine | None:
         """The line that decides about a path; None where no line matches it."""
         rule = self._deciding(path)
         return rule.line if rule is not None else None
@@ -127,7 +134,7 @@ class IgnoreFile:
         return any(pattern.run(directory)[1] for pattern in deep)
 
 
-def _rule(line: str, exclude: bool, pattern: str) -> _Rule:
+def _rule(line: IgnoreLine, exclude: bool, pattern: str) -> _Rule:
     """Compile a clean pattern. Raises PatternError.
 
     moby takes `**` for whole directories, with two exceptions at the ends: `**name`, with nothing special behind it, is

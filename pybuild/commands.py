@@ -26,6 +26,7 @@ VERBS = {
     "reset": "store_commands",
     "doctor": "doctor_command",
     "why": "why_command",
+    "context": "context_command",
 }
 
 

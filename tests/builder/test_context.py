@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from builder import context
-from builder.context import ContextTree, read_ignore_file
+from builder.context import ContextTree, IgnoreText, read_ignore_file
 from builder.copyfiles import plan_copy
 from builder.copylayer import with_digests
 from builder.errors import BuildError, CopyError
@@ -144,9 +144,10 @@ def test_the_recipe_s_own_ignore_file_comes_before_that_of_the_context(tmp_path:
     (tmp_path / "context").mkdir()
     (tmp_path / "context/.dockerignore").write_text("context")
     recipe = tmp_path / "My.recipe"
-    assert read_ignore_file(str(tmp_path / "context"), str(recipe)) == "context"
+    theirs = IgnoreText(str(tmp_path / "context/.dockerignore"), "context")
+    assert read_ignore_file(str(tmp_path / "context"), str(recipe)) == theirs
     (tmp_path / "My.recipe.dockerignore").write_text("own")
-    assert read_ignore_file(str(tmp_path / "context"), str(recipe)) == "own"
+    assert read_ignore_file(str(tmp_path / "context"), str(recipe)) == IgnoreText(f"{recipe}.dockerignore", "own")
 
 
 def test_a_context_may_have_none(tmp_path: Path) -> None:

@@ -78,9 +78,9 @@ def test_a_line_that_is_no_pattern_is_named(text: str, message: str) -> None:
 
 
 def test_the_line_that_decides_is_told() -> None:
-    ignore = IgnoreFile.parse("*\n  !*.md\n")
-    assert ignore.explain("x") == "*"
-    assert ignore.explain("x.md") == "!*.md"
+    ignore = IgnoreFile.parse("# all\n*\n\n  !*.md\n")
+    assert ignore.explain("x") == (2, "*")
+    assert ignore.explain("x.md") == (4, "!*.md")
     assert IgnoreFile.parse("a").explain("b") is None
 
 
@@ -146,7 +146,7 @@ def test_what_comes_back_below_a_directory_is_foreseen(lines: list[str], directo
     ignore = IgnoreFile.parse("\n".join(lines))
     path = f"{directory}/{below}"
     decides = ignore.explain(path)
-    if ignore.excludes(directory) and decides is not None and decides.startswith("!"):
+    if ignore.excludes(directory) and decides is not None and decides.text.startswith("!"):
         assert ignore.may_contain_included(directory)
 
 
