@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from store.store import Store
 
 _IMAGE, _LAYOUT = "docker-image://", "oci-layout://"
+_TARGET = "target:"  # what bake gives to a frontend
 _CHUNK = 1 << 20
 
 
@@ -66,11 +67,17 @@ class Contexts:
         self._sources: dict[str, ContextSource] = {}  # the main one is called ""
         self._found: dict[str, Image | ContextFiles] = {}
         for name, place in named.items():
-            if not place.startswith((_IMAGE, _LAYOUT)) and not is_remote(place) and not os.path.isdir(place):
+            if place.startswith((_IMAGE, _LAYOUT)) or is_remote(place) or os.path.isdir(place):
+                continue
+            if place.startswith(_TARGET):
                 raise BuildError(
-                    f"--build-context {name}={place}: no such directory",
-                    hint=f"or {_IMAGE}REFERENCE, {_LAYOUT}DIR[:TAG], a URL",
+                    f"--build-context {name}={place}: targets of other builds are for docker buildx bake",
+                    hint=f"build it first with -t NAME, and give {_IMAGE}NAME",
                 )
+            raise BuildError(
+                f"--build-context {name}={place}: no such directory",
+                hint=f"or {_IMAGE}REFERENCE, {_LAYOUT}DIR[:TAG], a URL",
+            )
 
     @cached_property
     def remotes(self) -> Remotes:

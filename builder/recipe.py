@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from builder.context import IgnoreText, read_ignore_file
 from builder.errors import BuildError
-from parser import IgnoreFile, PatternError
+from builder.remote import is_remote
+from parser import IgnoreFile, PatternError, redact
 from store.files import open_in_root, read_regular
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def recipe_of_directory(context: str, recipe: str | None) -> Recipe:
     finally:
         os.close(root)
     if data is None:
-        raise BuildError(f"cannot open {recipe}: no such file")
+        raise _not_found(recipe, "no such file", None)
     return Recipe(recipe, data)
 
 
@@ -71,7 +72,7 @@ def recipe_of_files(source: ContextSource, shown: str, recipe: str | None) -> Re
             return Recipe(name, data)
     if recipe is None:
         raise _no_recipe(shown)
-    raise BuildError(f"cannot open {recipe}: no such file in {shown}", hint="-f is a path in the context here")
+    raise _not_found(recipe, f"no such file in {shown}", "-f is a path in the context here")
 
 
 def recipe_of_stdin() -> Recipe:
@@ -140,6 +141,13 @@ def _first_in(root: int, context: str) -> Recipe | None:
         if data is not None:
             return Recipe(os.path.join(context, name) if context != "." else name, data)
     return None
+
+
+def _not_found(recipe: str, why: str, hint: str | None) -> BuildError:
+    """A URL is not fetched: whoever can change what it gives could have everything built."""
+    if is_remote(recipe):
+        hint = "the recipe is a file; -f - reads it from standard input, where curl can put it"
+    return BuildError(f"cannot open {redact(recipe)}: {why}", hint=hint)
 
 
 def _read_in(root: int, path: str, shown: str) -> bytes | None:
