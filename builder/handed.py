@@ -36,6 +36,9 @@ class Secret:
     text: bool
 
 
+_MISSING = Secret(0, 0, True)
+
+
 class Handed:
     """What a build was handed. A context manager: leaving it forgets all."""
 
@@ -98,11 +101,14 @@ class Handed:
         return tuple(found)
 
     def variables(self, mounts: Sequence[StepMount]) -> tuple[tuple[str, int, int], ...]:
-        """The secrets that become variables: name, offset and size in the vault. Raises BuildError."""
+        """The secrets that become variables: name, offset and size in the vault. Raises BuildError.
+
+        One that was not given is an empty variable, as BuildKit has it (loadSecretEnv in solver/llbsolver/ops/exec.go).
+        """
         found = []
         for mount in mounts:
             if isinstance(mount, SecretMount) and mount.env is not None:
-                secret = self._secrets[mount.id]
+                secret = self._secrets.get(mount.id, _MISSING)
                 if not secret.text:
                     raise BuildError(f"the secret {mount.id!r} holds a NUL byte, and a variable cannot")
                 found.append((mount.env, secret.offset, secret.size))

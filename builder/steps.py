@@ -183,7 +183,7 @@ class Steps:
                 hosts_target=scaffold.hosts,
                 new_network=step.network is Network.NONE,
                 mounts=sandbox_mounts(mounts, scaffold.mounts, self._handed, found),
-                secrets=self._handed.variables(mounts),
+                secrets=self._handed.variables(step.mounts),
                 insecure=step.insecure,
                 shm_size=limits.shm_size,
                 rlimits=tuple((ulimit.number, ulimit.soft, ulimit.hard) for ulimit in limits.ulimits),

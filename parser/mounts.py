@@ -82,7 +82,10 @@ class TmpfsMount:
 
 @dataclass(frozen=True, slots=True)
 class SecretMount:
-    """A secret as a file (`target`), as a variable (`env`), or both. Not there if it is not given and not required."""
+    """A secret as a file (`target`), as a variable (`env`), or both.
+
+    If it is not given and not required there is no file, and the variable is empty.
+    """
 
     id: str
     target: str | None

@@ -163,7 +163,7 @@ def _command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, secc
     try:
         # Secrets are read here, and nowhere else: the next thing that this process does with its memory is to lose it.
         env: dict[str, str | bytes] = {**dict(pair.split("=", 1) for pair in spec.env)}
-        env |= {name: os.pread(vault, size, offset) for name, offset, size in spec.secrets}
+        env |= {name: os.pread(vault, size, offset) if size else b"" for name, offset, size in spec.secrets}
         for number, fd in enumerate(streams):
             os.dup2(fd, number)
         # Python ignores SIGPIPE and SIGXFSZ, and the ignored stay ignored over exec: `yes | head` would complain.

@@ -90,13 +90,13 @@ def test_a_secret_is_found_where_it_is() -> None:
 
 
 def test_files_of_secrets_have_owner_and_mode(person: Person) -> None:
-    """E31: the default is 0400 and root's; mount points are no part of a layer."""
+    """E31: the default is 0400 and root's; mount points are no part of a layer; one that is missing is an empty variable."""
     owned = "uid=0,gid=0" if person.name == "pybuild-single" else "uid=1000,gid=50"
     recipe = f"""FROM {BASE}
 WORKDIR /w
 RUN --mount=type=secret,id=dir/a --mount=type=secret,id=b,target=conf/b,mode=0440,{owned} --mount=type=secret,id=b,env=B \\
     stat -c '%n %a %u %g' /run/secrets/a conf/b && cat /run/secrets/a && echo $B && (echo x > conf/b || echo read-only)
-RUN --mount=type=secret,id=none --mount=type=secret,id=none,env=NONE ls /run; echo ${{NONE-unset}}
+RUN --mount=type=secret,id=none --mount=type=secret,id=none,env=NONE ls /run; echo ${{NONE-unset}} ${{NONE:-empty}}
 """
     context = person.context("c", recipe, secret="from a file\n")
     image = person.home / "i.tar"
@@ -108,7 +108,7 @@ RUN --mount=type=secret,id=none --mount=type=secret,id=none,env=NONE ls /run; ec
     assert [line for line in first.splitlines() if "Read-only" not in line] == [
         "/run/secrets/a 400 0 0", f"conf/b 440 {uid} {gid}", "from a file", "from a variable", "read-only",
     ]  # fmt: skip
-    assert second == "unset\n"
+    assert second == "empty\n"
     assert [read_archive(image).names(layer) for layer in (1, 2, 3)] == [["w"], [], []]
     again = person.pybuild(VALUE="another")("--progress=json", *flags, context)
     assert set(again.finished().values()) == {True}, "another value is no other step"
