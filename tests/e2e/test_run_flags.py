@@ -20,10 +20,10 @@ EOF
 RUN <<EOF
 #!/bin/sh -e
 ls -l /dev/pipes/EOF | cut -c 1-10
-echo x >> /dev/pipes/EOF || echo read-only
+(echo x >> /dev/pipes/EOF) 2> /dev/null || echo read-only
 EOF
 RUN --mount=type=tmpfs,target=t,size=64k --mount=type=tmpfs,target=/run/a/b --mount=type=tmpfs,target=t/in/x,ro \\
-    touch t/f /run/a/b/f && ls t t/in && (echo x > t/in/x/f || echo read-only) && stat -f -c %b /w/t
+    touch t/f /run/a/b/f && ls t t/in && ((echo x > t/in/x/f) 2> /dev/null || echo read-only) && stat -f -c %b /w/t
 RUN --network=none ls /sys/class/net
 """
 
@@ -34,10 +34,8 @@ def test_heredocs_and_mounts_leave_only_what_the_commands_wrote(person: Person) 
     image = person.home / "i.tar"
     done = person.pybuild()("--progress=json", "-o", f"type=oci,dest={image}", context)
     program, mounts, network = list(outputs(done).values())
-    assert [line for line in program.splitlines() if "Read-only" not in line] == ["-rwxr-xr-x", "read-only"]
-    assert [line for line in mounts.splitlines() if "Read-only" not in line] == [
-        "t:", "f", "in", "", "t/in:", "x", "read-only", "16",
-    ]  # fmt: skip
+    assert program.splitlines() == ["-rwxr-xr-x", "read-only"]
+    assert mounts.splitlines() == ["t:", "f", "in", "", "t/in:", "x", "read-only", "16"]
     assert network == "lo\n"
     found = read_archive(image)
     assert [found.names(layer) for layer in range(1, 6)] == [["w"], ["lines"], [], [], []]
