@@ -34,24 +34,24 @@ EMPTY = UserDatabase(b"", b"")
 @pytest.mark.parametrize(
     ("text", "identity"),
     [
-        pytest.param("", Identity(0, 0, (0,), "/root"), id="nothing is root"),
-        pytest.param("root", Identity(0, 0, (0,), "/root"), id="root"),
-        pytest.param("app", Identity(1000, 1001, (1001, 50, 10), "/home/app"), id="a name with its groups"),
-        pytest.param("1000", Identity(1000, 1001, (1001, 50, 10), "/home/app"), id="a number that passwd knows"),
-        pytest.param("0001000", Identity(1000, 1001, (1001, 50, 10), "/home/app"), id="a number with zeros"),
-        pytest.param("4711", Identity(4711, 0, (0,), "/"), id="a number that passwd does not know"),
-        pytest.param("app:staff", Identity(1000, 50, (50,), "/home/app"), id="a group takes the others away"),
-        pytest.param("app:", Identity(1000, 1001, (1001, 50, 10), "/home/app"), id="an empty group is none"),
-        pytest.param("app:77", Identity(1000, 77, (77,), "/home/app"), id="an unknown group by number"),
-        pytest.param("1042:1043", Identity(1042, 1043, (1043,), "/"), id="two unknown numbers"),
-        pytest.param(":staff", Identity(0, 50, (50,), "/root"), id="a group alone"),
-        pytest.param(":", Identity(0, 0, (0,), "/root"), id="a colon alone"),
-        pytest.param("nohome", Identity(7, 7, (7,), "/"), id="a short line has no home"),
-        pytest.param("indented", Identity(8, 8, (8,), "/"), id="blanks around a line"),
-        pytest.param("11", Identity(12, 13, (13,), "/eleven"), id="a name of digits comes before a number"),
-        pytest.param("0:50", Identity(0, 51, (51,), "/root"), id="a group's name of digits too"),
-        pytest.param("twice", Identity(20, 20, (20,), "/first"), id="the first line of a name counts"),
-        pytest.param("4294967294", Identity(4294967294, 0, (0,), "/"), id="the largest id"),
+        pytest.param("", Identity(0, 0, (0,), "/root"), id="E32-nothing is root"),
+        pytest.param("root", Identity(0, 0, (0,), "/root"), id="E32-root"),
+        pytest.param("app", Identity(1000, 1001, (1001, 50, 10), "/home/app"), id="E32-a name with its groups"),
+        pytest.param("1000", Identity(1000, 1001, (1001, 50, 10), "/home/app"), id="E32-a number that passwd knows"),
+        pytest.param("0001000", Identity(1000, 1001, (1001, 50, 10), "/home/app"), id="E32-a number with zeros"),
+        pytest.param("4711", Identity(4711, 0, (0,), "/"), id="E32-a number that passwd does not know"),
+        pytest.param("app:staff", Identity(1000, 50, (50,), "/home/app"), id="E32-a group takes the others away"),
+        pytest.param("app:", Identity(1000, 1001, (1001, 50, 10), "/home/app"), id="E32-an empty group is none"),
+        pytest.param("app:77", Identity(1000, 77, (77,), "/home/app"), id="E32-an unknown group by number"),
+        pytest.param("1042:1043", Identity(1042, 1043, (1043,), "/"), id="E32-two unknown numbers"),
+        pytest.param(":staff", Identity(0, 50, (50,), "/root"), id="E32-a group alone"),
+        pytest.param(":", Identity(0, 0, (0,), "/root"), id="E32-a colon alone"),
+        pytest.param("nohome", Identity(7, 7, (7,), "/"), id="E32-a short line has no home"),
+        pytest.param("indented", Identity(8, 8, (8,), "/"), id="E32-blanks around a line"),
+        pytest.param("11", Identity(12, 13, (13,), "/eleven"), id="E32-a name of digits comes before a number"),
+        pytest.param("0:50", Identity(0, 51, (51,), "/root"), id="E32-a group's name of digits too"),
+        pytest.param("twice", Identity(20, 20, (20,), "/first"), id="E32-the first line of a name counts"),
+        pytest.param("4294967294", Identity(4294967294, 0, (0,), "/"), id="E32-the largest id"),
     ],
 )
 def test_user_means(text: str, identity: Identity) -> None:
@@ -66,17 +66,17 @@ def test_root_needs_no_files(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("nobody", "unable to find user nobody: no matching entries in /etc/passwd", id="a name"),
-        pytest.param("# a comment", "unable to find user # a comment", id="a comment"),
-        pytest.param("app:nogroup", "unable to find group nogroup: no matching entries in /etc/group", id="a group"),
-        pytest.param("app:staff:x", "unable to find group staff:x", id="two colons"),
-        pytest.param("4294967295", "unable to find user 4294967295", id="the id that means no change"),
-        pytest.param("99999999999999999999", "unable to find user 9999", id="a number too large"),
-        pytest.param("9" * 5000, "unable to find user 9999", id="a number of thousands of digits"),
-        pytest.param("-1", "unable to find user -1", id="a negative number"),
-        pytest.param("²", "unable to find user ²", id="a digit of another kind"),
-        pytest.param("1_0", "unable to find user 1_0", id="an underscore between digits"),
-        pytest.param(" 1", "unable to find user  1", id="a blank before a number"),
+        pytest.param("nobody", "unable to find user nobody: no matching entries in /etc/passwd", id="E32-a name"),
+        pytest.param("# a comment", "unable to find user # a comment", id="E32-a comment"),
+        pytest.param("app:nogroup", "unable to find group nogroup: no matching entries in /etc/group", id="E32-a group"),
+        pytest.param("app:staff:x", "unable to find group staff:x", id="E32-two colons"),
+        pytest.param("4294967295", "unable to find user 4294967295", id="E32-the id that means no change"),
+        pytest.param("99999999999999999999", "unable to find user 9999", id="E32-a number too large"),
+        pytest.param("9" * 5000, "unable to find user 9999", id="E32-a number of thousands of digits"),
+        pytest.param("-1", "unable to find user -1", id="E32-a negative number"),
+        pytest.param("²", "unable to find user ²", id="E32-a digit of another kind"),
+        pytest.param("1_0", "unable to find user 1_0", id="E32-an underscore between digits"),
+        pytest.param(" 1", "unable to find user  1", id="E32-a blank before a number"),
     ],
 )
 def test_unknown_users_and_groups_are_refused(text: str, message: str) -> None:
@@ -89,23 +89,33 @@ def test_unknown_users_and_groups_are_refused(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "owner"),
     [
-        pytest.param("app", (1000, 1001), id="a name brings its group"),
-        pytest.param("1000", (1000, 1000), id="a number is its own group, also a known one"),
-        pytest.param("4711", (4711, 4711), id="an unknown number"),
-        pytest.param("app:staff", (1000, 50), id="names"),
-        pytest.param("1:2", (1, 2), id="numbers"),
-        pytest.param("app:2", (1000, 2), id="a name and a number"),
-        pytest.param("1:staff", (1, 50), id="a number and a name"),
-        pytest.param(":staff", (0, 50), id="a group alone"),
-        pytest.param("app:", (1000, 1001), id="an empty group"),
-        pytest.param("11", (11, 11), id="a name of digits is a number here"),
+        pytest.param("app", (1000, 1001), id="E45-a name brings its group"),
+        pytest.param("1000", (1000, 1000), id="E45-a number is its own group, also a known one"),
+        pytest.param("4711", (4711, 4711), id="E45-an unknown number"),
+        pytest.param("app:staff", (1000, 50), id="E45-names"),
+        pytest.param("1:2", (1, 2), id="E45-numbers"),
+        pytest.param("app:2", (1000, 2), id="E45-a name and a number"),
+        pytest.param("1:staff", (1, 50), id="E45-a number and a name"),
+        pytest.param(":staff", (0, 50), id="E45-a group alone"),
+        pytest.param("app:", (1000, 1001), id="E45-an empty group"),
+        pytest.param("11", (11, 11), id="E45-a name of digits is a number here"),
     ],
 )
 def test_chown_means(text: str, owner: tuple[int, int]) -> None:
     assert USERS.owner(text) == owner
 
 
-@pytest.mark.parametrize("text", ["nobody", "app:nogroup", "4294967295", "1:4294967295", "²", "x:1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("nobody", id="E45-an unknown name"),
+        pytest.param("app:nogroup", id="E45-an unknown group"),
+        pytest.param("4294967295", id="E45-the id that means no change"),
+        pytest.param("1:4294967295", id="E45-as a group too"),
+        pytest.param("²", id="E45-a digit of another kind"),
+        pytest.param("x:1", id="E45-an unknown name with a group"),
+    ],
+)
 def test_chown_to_an_unknown_name_is_refused_and_never_root(text: str) -> None:
     with pytest.raises(BuildError, match="unable to find"):
         USERS.owner(text)

@@ -88,7 +88,15 @@ def test_links_within_dev_are_covered(tmp_path: Path, empty: Pybuild, sentinel: 
     assert listing(sentinel) == before
 
 
-@pytest.mark.parametrize("kind", ["link", "FIFO", "file of 11 MB", "loop"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("link", id="E33-a link is one of the image"),
+        pytest.param("FIFO", id="E33-only a regular file is read"),
+        pytest.param("file of 11 MB", id="E33-and no large one"),
+        pytest.param("loop", id="E33-a loop of links"),
+    ],
+)
 def test_accounts_of_the_image_are_read_from_a_small_file_of_the_image(
     tmp_path: Path, empty: Pybuild, sentinel: Path, kind: str
 ) -> None:
