@@ -69,6 +69,45 @@ def test_the_screen_at_three_moments(pybuild: Pybuild, context: Path) -> None:
         assert terminal.process.returncode == 0
 
 
+SIDE_BY_SIDE = f"""\
+FROM {BASE} AS left
+RUN : gate-left; mkfifo /gate; seq 6; cat /gate; rm /gate
+FROM {BASE} AS right
+RUN : gate-right; mkfifo /gate; printf 'a\\nb\\n50%%\\r75%%'; cat /gate; rm /gate
+FROM {BASE}
+COPY --from=left /etc/passwd /left
+COPY --from=right /etc/passwd /right
+"""
+
+
+def test_the_screen_of_steps_side_by_side_at_three_moments(pybuild: Pybuild, tmp_path: Path) -> None:
+    """Each has its last lines below it; what is over is one line, and what goes on stands below that."""
+    _, left, _, right, _, one, two = SIDE_BY_SIDE.splitlines()
+    context = write_context(tmp_path / "context", SIDE_BY_SIDE)
+    left_line, right_line = (cut(f"[{name} 1/1] N s  {line}", 100) for name, line in (("left", left), ("right", right)))
+    left_runs = [left_line, "    | 3", "    | 4", "    | 5", "    | 6"]
+    right_runs = [right_line, "    | a", "    | b", "    | 75%"]
+    with on_terminal(pybuild, "--network=none", context, columns=100, rows=20) as terminal:
+        lines = terminal.wait_until(lambda lines: {"    | 6", "    | 75%"} <= set(lines) and "running" in lines[-1])
+        assert lines in (
+            [*left_runs, *right_runs, "N s: 0 run, 0 cached, 2 running"],
+            [*right_runs, *left_runs, "N s: 0 run, 0 cached, 2 running"],
+        )
+
+        let_go(terminal, "gate-left")
+        lines = terminal.wait_until(lambda lines: lines[-1] == "N s: 2 run, 0 cached, 1 running")
+        copied = f"[stage-2 1/2] N s  {one}"
+        assert lines == [left_line, copied, *right_runs, "N s: 2 run, 0 cached, 1 running"]
+
+        let_go(terminal, "gate-right")
+        *lines, digest = terminal.end()
+        assert [re.sub(r"^ *[\d.]+ k?M?B  ", "      N B  ", line) for line in lines] == [
+            left_line, copied, right_line, f"[stage-2 2/2] N s  {two}", "built in N s: 4 run, 0 cached",
+            *(f"      N B  {line}" for line in ("base image, 1 layer", one, two)),
+        ]  # fmt: skip
+        assert digest.startswith("sha256:") and terminal.process.returncode == 0
+
+
 def test_a_failure_is_told_with_all_that_the_step_wrote(tmp_path: Path, pybuild: Pybuild) -> None:
     recipe = f"FROM {BASE}\nRUN seq 30; printf '\\033[2J\\033[?25lend'; exit 3\n"
     context = write_context(tmp_path / "context", recipe)
