@@ -28,8 +28,9 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check parser store builder pybuild
 	$(BIN)/mypy
 
+# Tests of one file share what they set up, so a file is never divided.
 test: tools lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 conformance: tools $(VENV)/ready
 	$(BIN)/python -m pytest tests/conformance

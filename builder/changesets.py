@@ -13,7 +13,6 @@ from builder.workers.tasks import together
 from store.changeset import LayerBlob
 from store.compression import Compression
 from store.digest import Digest
-from store.toc import Toc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,32 +30,36 @@ async def ensure_tocs(store: Store, pool: Pool, snapshot: int | None) -> None:
 
     Raises DigestMismatch, InvalidImage, UnsafePath for a layer that is not what its image claims or breaks the rules.
     """
-    chain = store.snapshots.changesets(snapshot)[::-1]
-    for number, changeset in enumerate(chain):
-        if store.changesets.unread(changeset) is None:
-            continue
-        async with pool.locks(("toc", changeset)):
-            unread = store.changesets.unread(changeset)
-            if unread is None:
-                continue
-            from builder.contents import blob_place
-            from builder.workers.layer_jobs import ReadLayer
+    chain = store.snapshots.changesets(snapshot)
+    for number in reversed(range(len(chain))):
+        await ensure_toc(store, pool, chain[number], chain[number + 1 :])
 
-            output = store.ingest.new_path()
-            below = tuple(store.changesets.toc_path(lower) for lower in chain[:number][::-1])
-            await pool.job(ReadLayer(blob_place(store, unread), str(unread.diff_id), below, output))
-            store.changesets.read(changeset, output)
+
+async def ensure_toc(store: Store, pool: Pool, changeset: str, below: Sequence[str]) -> None:
+    """Read a layer if nobody has yet. `below` are the changesets under it, topmost first, which have been read."""
+    if store.changesets.unread(changeset) is None:
+        return
+    async with pool.locks(("toc", changeset)):
+        unread = store.changesets.unread(changeset)
+        if unread is None:
+            return
+        from builder.contents import blob_place
+        from builder.workers.layer_jobs import ReadLayer
+
+        output = store.ingest.new_path()
+        tocs = tuple(store.changesets.toc_path(lower) for lower in below)
+        await pool.job(ReadLayer(blob_place(store, unread), str(unread.diff_id), tocs, output))
+        store.changesets.read(changeset, output)
 
 
 async def ensure_trees(store: Store, pool: Pool, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:
-    """The same layers, each with a tree, less those that change nothing. Raises SandboxError, StoreError."""
-    wanted = [layer for layer in layers if len(Toc.open(layer.toc))]
-    if len(wanted) > MAX_LOWERS:
+    """The same layers, each with a tree. Raises SandboxError where they are too many to mount, StoreError."""
+    if len(layers) > MAX_LOWERS:
         raise SandboxError(
-            f"{len(wanted)} layers are more than the {MAX_LOWERS} that one overlay can hold",
+            f"{len(layers)} layers are more than the {MAX_LOWERS} that one overlay can hold",
             hint="join RUN steps with && or start a new stage with COPY --from",
         )
-    return tuple(await together(ensure_tree(store, pool, layer) for layer in wanted))
+    return tuple(await together(ensure_tree(store, pool, layer) for layer in layers))
 
 
 async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace) -> LayerPlace:

@@ -54,13 +54,8 @@ class LayerPlace:
     blob: BlobPlace | None
 
 
-def places(store: Store, snapshot: int | None, id_map: str) -> tuple[LayerPlace, ...]:
-    """The layers of a snapshot, the topmost first. Trees count only if they were made under this id map."""
-    return tuple(place(store, changeset, id_map) for changeset in store.snapshots.changesets(snapshot))
-
-
 def place(store: Store, changeset: str, id_map: str) -> LayerPlace:
-    """One changeset on the disk."""
+    """One changeset on the disk. Its tree counts only if it was made under this id map."""
     tree = store.changesets.tree(changeset, id_map)
     blob = store.changesets.any_tar(changeset) or store.changesets.unread(changeset)
     return LayerPlace(

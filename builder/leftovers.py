@@ -24,6 +24,15 @@ def discard(store: Store, pool: Pool, directory: str) -> None:
         pool.run(RemoveTree(store.ingest.path, name))
 
 
+async def discard_meanwhile(store: Store, pool: Pool, directory: str) -> None:
+    """As `discard`, for who waits with others."""
+    name = os.path.basename(directory)
+    try:
+        remove_tree(store.ingest.fd, name)
+    except PermissionError:
+        await pool.job(RemoveTree(store.ingest.path, name))
+
+
 def sweep_all(store: Store, pool: Pool) -> None:
     """Remove the work of processes that are gone, also what the store could not remove by itself when it was opened."""
     parent = f"{store.root}/ingest"

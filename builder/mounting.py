@@ -12,8 +12,6 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from builder.changesets import ensure_tocs, ensure_trees
-from builder.contents import places, view_of
 from builder.copyfiles import CopyRequest
 from builder.errors import CopyError, PrivilegeError
 from builder.mounts import FilesMount, Found, KeptMount
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
 
     from builder.contents import LayerPlace
     from builder.plan import RunStep
+    from builder.stacks import Stacks
     from builder.workers.pool import Pool
     from store.store import Store
 
@@ -40,9 +39,10 @@ if TYPE_CHECKING:
 class Mounting:
     """For one build."""
 
-    def __init__(self, store: Store, pool: Pool) -> None:
+    def __init__(self, store: Store, pool: Pool, stacks: Stacks) -> None:
         self._store = store
         self._pool = pool
+        self._stacks = stacks
 
     async def content(self, mount: FilesMount | KeptMount, sources: Sequence[int | None]) -> str:
         """The digest of the files that a mount reads. Raises CopyError where they are missing."""
@@ -77,8 +77,8 @@ class Mounting:
     async def _bind(self, mount: FilesMount, sources: Sequence[int | None], directory: str) -> Bound:
         layers = await self._layers(mount, sources)
         path, is_directory = self._resolve(mount, layers)
-        trees = [layer.tree for layer in await ensure_trees(self._store, self._pool, layers) if layer.tree is not None]
-        root = Toc.write(self._store.ingest.new_path(), [view_of(layers).lookup(b"") or ROOT])
+        trees = [layer.tree for layer in await self._stacks.with_trees(layers) if layer.tree is not None]
+        root = Toc.write(self._store.ingest.new_path(), [self._stacks.view(layers).lookup(b"") or ROOT])
         await self._pool.job(PrepareBound(directory, root))
         return Bound(
             mount.target,
@@ -131,9 +131,7 @@ class Mounting:
 
     async def _layers(self, mount: FilesMount | KeptMount, sources: Sequence[int | None]) -> tuple[LayerPlace, ...]:
         assert mount.source is not None
-        snapshot = sources[mount.source]
-        await ensure_tocs(self._store, self._pool, snapshot)
-        return places(self._store, snapshot, self._pool.tree_map)
+        return await self._stacks.layers(sources[mount.source])
 
     def _copy(self, mount: FilesMount | KeptMount, layers: tuple[LayerPlace, ...], output: Output) -> CopyFiles:
         """What a COPY of the mount's files to the root of an empty image comes to."""
@@ -142,7 +140,7 @@ class Mounting:
 
     def _resolve(self, mount: FilesMount | KeptMount, layers: Sequence[LayerPlace]) -> tuple[str, bool]:
         """Where a path leads in its root filesystem, links followed inside of it; and whether a directory is there."""
-        view = view_of(layers)
+        view = self._stacks.view(layers)
         try:
             path = view.resolve(os.fsencode(mount.path))
         except LinkLoop:

@@ -132,6 +132,8 @@ class Solver:
         return complete(self._steps.rows(node, parent.snapshot, source.snapshot if source else None))
 
     def _make_all(self, waiting: list[Node]) -> None:
+        if not waiting:
+            return
         with Tasks[int, Result](lambda: self._observe(Tick())) as tasks:
             try:
                 while waiting or tasks:
@@ -146,6 +148,7 @@ class Solver:
             except BaseException:
                 self._steps.stop()  # what the others do is for nobody any more
                 raise
+        self._steps.tidy()
 
     def _can_begin(self, node: Node) -> bool:
         """Whether the inputs of a node are there, and nobody is making the very same: then the cache will have it."""

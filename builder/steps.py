@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, assert_never
 
-from builder.changesets import ensure_tocs, ensure_trees
-from builder.contents import places, view_of
 from builder.copyfiles import CopyRequest
 from builder.errors import BuildError, PrivilegeError, StepFailed
 from builder.events import Note, StepOutput
-from builder.leftovers import discard
 from builder.machine import SEE_DOCTOR
 from builder.mounting import Mounting
 from builder.mounts import bound, mount_points, sandbox_mounts
@@ -26,12 +23,15 @@ from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
 from builder.platforms import check_runnable
 from builder.sandbox.spec import SandboxSpec
 from builder.scaffold import scaffold_for
+from builder.stacks import Stacks
 from builder.userns import MapKind
 from builder.users import UserDatabase
 from builder.workdir import missing_directories
 from builder.workers.copy_jobs import CopyFiles
 from builder.workers.job import Output, write_entries
 from builder.workers.step_jobs import CommitStep, PrepareStep, ReadFile
+from builder.workers.tasks import beside
+from builder.workspace import Workspace
 from store.changeset import TREE, LayerBlob
 from store.compression import Compression
 from store.digest import Digest
@@ -39,7 +39,7 @@ from store.toc import Kind, Toc
 from store.view import ROOT, LinkLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from builder.contents import LayerPlace
     from builder.contextsource import ContextSource
@@ -98,7 +98,10 @@ class Steps:
         self._observe = observe
         self._handed = handed
         self._noted_network = False
-        self._mounting = Mounting(store, pool)
+        self._files: dict[bytes, bytes] = {}  # sha256 -> content of small files of images
+        self._stacks = Stacks(store, pool)
+        self._workspace = Workspace(store, pool)
+        self._mounting = Mounting(store, pool, self._stacks)
 
     async def content(self, node: Node, parent: int | None, source: int | None) -> str:
         """The digest of what a COPY would copy, found without writing anything."""
@@ -122,6 +125,11 @@ class Steps:
     def stop(self) -> None:
         """End whatever is running for this build."""
         self._pool.stop()
+        self._workspace.tidy()
+
+    def tidy(self) -> None:
+        """Remove what the steps that have ended needed while they ran."""
+        self._workspace.tidy()
 
     async def make(self, node: Node, parent: int | None, sources: Sequence[int | None], ref: StepRef) -> Made:
         """Run one step. Raises BuildError, StoreError."""
@@ -143,26 +151,23 @@ class Steps:
         return [await self._mounting.content(mount, sources) for mount in bound(step)]
 
     async def _run(self, step: RunStep, parent: int | None, sources: Sequence[int | None], ref: StepRef) -> Made:
-        layers = await self._places(parent)
-        view = view_of(layers)
+        layers = await self._stacks.layers(parent)
+        view = self._stacks.view(layers)
         identity = (await self._accounts(view, layers)).identity(step.user)
         self._check_mapped(step.user, identity)
         mounts = self._handed.present(step.mounts)
         env = step.env if any(pair.startswith("HOME=") for pair in step.env) else (*step.env, f"HOME={identity.home}")
         self._note_network(step)
-        layers = await ensure_trees(self._store, self._pool, layers)
-        with self._scratch() as directory, ExitStack() as held:
+        layers = await self._stacks.with_trees(layers)
+        with self._workspace.directory() as directory, ExitStack() as held:
             found = await self._mounting.find(step, sources, directory, held)
             scaffold = scaffold_for(view, mount_points(mounts, found))
+            scaffold_tree = await self._workspace.scaffold(scaffold.entries)
             output = self._output()
-            upper = f"{directory}/tree/{TREE}"
-            prepare = PrepareStep(
-                upper, f"{directory}/work", Toc.write(self._store.ingest.new_path(), [view.lookup(b"") or ROOT]),
-                f"{directory}/scaffold", Toc.write(self._store.ingest.new_path(), scaffold.entries),
-            )  # fmt: skip
-            for name in ("tree", "root", "files"):
-                os.mkdir(f"{directory}/{name}", 0o700)
-            await self._pool.job(prepare)
+            upper, work = f"{directory}/tree/{TREE}", f"{directory}/work"
+            root = Toc.write(self._store.ingest.new_path(), [view.lookup(b"") or ROOT])
+            os.mkdir(f"{directory}/tree", 0o700)
+            await self._pool.job(PrepareStep(upper, work, root))
             limits = self._options.limits
             spec = SandboxSpec(
                 argv=step.argv,
@@ -171,11 +176,11 @@ class Steps:
                 uid=identity.uid,
                 gid=identity.gid,
                 groups=identity.groups,
-                lowers=(f"{directory}/scaffold", *(layer.tree for layer in layers if layer.tree is not None)),
+                lowers=(scaffold_tree.directory, *(layer.tree for layer in layers if layer.tree is not None)),
                 upper=upper,
-                work=f"{directory}/work",
-                mountpoint=f"{directory}/root",
-                files=f"{directory}/files",
+                work=work,
+                mountpoint=self._workspace.mountpoint,
+                files=self._workspace.files,
                 resolv_conf=_resolv_conf(),
                 hostname=step.hostname,
                 hosts=_HOSTS + "".join(f"{address}\t{name}\n" for name, address in self._options.hosts),
@@ -195,7 +200,8 @@ class Steps:
                 refused = refused or any(words in data for words in _REFUSED)
                 self._observe(StepOutput(ref, stream, data))
 
-            status = await self._pool.run_step(spec, output_came, self._handed.vault)
+            running = self._pool.run_step(spec, output_came, self._handed.vault)
+            status = await beside(running, self._workspace.tidy_meanwhile())
             if status.signal is not None:
                 raise StepFailed(f"RUN was ended by signal {_SIGNALS.get(status.signal, status.signal)}", status.code)
             if status.code:
@@ -204,7 +210,7 @@ class Steps:
                     status.code,
                     hint=self._single_id_hint() if refused else None,
                 )
-            written = await self._pool.job(CommitStep(upper, layers, prepare.scaffold_toc, output))
+            written = await self._pool.job(CommitStep(upper, layers, scaffold_tree.toc, output))
             changeset = self._adopt(written, output)
             self._store.changesets.adopt_tree(changeset, self._pool.id_map.name, f"{directory}/tree")
         return Made(changeset)
@@ -225,22 +231,22 @@ class Steps:
         return Made(self._adopt(written, job.output), written.content)
 
     async def _copy_job(self, step: CopyStep, parent: int | None, source: int | None, spool: str) -> CopyFiles:
-        below = () if step.link else await self._places(parent)
+        below = () if step.link else await self._stacks.layers(parent)
         owner = None
         if step.chown is not None:
-            owner = (await self._accounts(view_of(below), below)).owner(step.chown)
+            owner = (await self._accounts(self._stacks.view(below), below)).owner(step.chown)
         request = CopyRequest(
             step.sources, step.dest, owner, step.mode, step.exclude, step.parents, step.inline, int(time.time()),
             step.unpack, step.unpack_remote,
         )  # fmt: skip
         context = self._contexts.source(step.context) if step.has_context else None
         fetched = tuple([await self._remotes.fetched(source, position) for position, source in step.remote])
-        layers = await self._places(source) if step.from_stage else ()
+        layers = await self._stacks.layers(source) if step.from_stage else ()
         return CopyFiles(request, context, layers, below, spool, self._output(), fetched)
 
     async def _workdir(self, step: WorkdirStep, parent: int | None) -> Made:
-        layers = await self._places(parent)
-        view = view_of(layers)
+        layers = await self._stacks.layers(parent)
+        view = self._stacks.view(layers)
         uid, gid = (await self._accounts(view, layers)).workdir_owner(step.user) if step.user else (0, 0)
         try:
             entries = missing_directories(view, step.path, uid, gid, int(time.time()))
@@ -260,28 +266,9 @@ class Steps:
         self._store.changesets.add_tar(changeset, output.clamp, blob)
         return changeset
 
-    async def _places(self, snapshot: int | None) -> tuple[LayerPlace, ...]:
-        await ensure_tocs(self._store, self._pool, snapshot)
-        return places(self._store, snapshot, self._pool.tree_map)
-
     def _output(self) -> Output:
         ingest = self._store.ingest
         return Output(ingest.new_path(), ingest.new_path(), self._compression.value, self._options.epoch)
-
-    @contextmanager
-    def _scratch(self) -> Iterator[str]:
-        """A directory for a step, removed with all that the step left in it."""
-        directory = self._store.ingest.new_directory()
-        try:
-            yield directory
-        except GeneratorExit:
-            raise  # the build has failed elsewhere, and the solver has ended all that ran
-        except BaseException:
-            # Whatever ended us, the step may still be writing.
-            self._pool.stop()
-            raise
-        finally:
-            discard(self._store, self._pool, directory)
 
     def _check_mapped(self, user: str, identity: Identity) -> None:
         """Raise PrivilegeError where the namespace lacks the step's user; the kernel would only say EINVAL."""
@@ -318,7 +305,12 @@ class Steps:
             raise BuildError(f"{name} of the image is not a regular file")
         if entry.size > _ACCOUNTS_LIMIT:
             raise BuildError(f"{name} of the image exceeds {_ACCOUNTS_LIMIT} bytes")
-        job = ReadFile(tuple(layers), view.layers.index(toc), os.fsdecode(entry.path), self._store.ingest.new_path())
+        if entry.sha256 not in self._files:
+            self._files[entry.sha256] = await self._read_file(layers, view.layers.index(toc), entry)
+        return self._files[entry.sha256]
+
+    async def _read_file(self, layers: Sequence[LayerPlace], layer: int, entry: Entry) -> bytes:
+        job = ReadFile(tuple(layers), layer, os.fsdecode(entry.path), self._store.ingest.new_path())
         try:
             return bytes.fromhex(job.run().hex)
         except PermissionError:

@@ -1,4 +1,8 @@
-"""Files of the caller's, written whole or not at all: under a temporary name beside the target, then renamed."""
+"""Files of the caller's, written whole or not at all: under a temporary name beside the target, then renamed.
+
+They are not waited for on their way to the device, no more than what `cp` writes is: after a power cut the store, which is
+sealed before, has the image to write again.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +49,6 @@ def replacing(destination: str) -> Iterator[BinaryIO]:
         try:
             with open(temporary, "xb", buffering=_BUFFER) as out:
                 yield out
-                out.flush()
-                os.fsync(out.fileno())
             os.rename(temporary, target)
         finally:
             if os.path.lexists(temporary):

@@ -32,6 +32,8 @@ _RECORD = struct.Struct("<IIBBHIIqQQqBHHHH")
 _TRAILER = struct.Struct("<QQI8s")
 _PAIR = struct.Struct("<HI")
 _OPAQUE = 1
+_SMALL = 1 << 16  # bytes; a table of up to this size is read, which costs less than mapping it
+_FEW = 64  # entries; of up to so many, each path is looked up in a dict
 MAX_PATH = 32_768  # bytes of one path; eight times what one system call takes
 
 
@@ -130,6 +132,7 @@ class Toc:
         if magic != _MAGIC or len(index) != 8 * count or zlib.crc32(index) != crc:
             raise self._damaged()
         self._offsets: tuple[int, ...] = struct.unpack(f"<{count}Q", index)
+        self._by_path: dict[bytes, int] | None = None  # path -> position, of a small table that was asked for one
 
     @staticmethod
     def of(entries: Iterable[Entry]) -> Toc:
@@ -145,10 +148,12 @@ class Toc:
 
     @staticmethod
     def open(path: str) -> Toc:
-        """Map a toc file. Raises OSError, and InvalidImage when it is damaged."""
+        """Read or map a toc file. Raises OSError, and InvalidImage when it is damaged."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            data: bytes | mmap.mmap = mmap.mmap(fd, 0, access=mmap.ACCESS_READ) if os.fstat(fd).st_size else b""
+            data: bytes | mmap.mmap = os.read(fd, _SMALL)
+            if len(data) == _SMALL:
+                data = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
         finally:
             os.close(fd)
         return Toc(data, path)
@@ -161,6 +166,11 @@ class Toc:
 
     def find(self, path: bytes) -> Entry | None:
         """The entry of exactly this path."""
+        if len(self._offsets) <= _FEW:
+            if self._by_path is None:
+                self._by_path = {self._path(index): index for index in range(len(self._offsets))}
+            known = self._by_path.get(path)
+            return None if known is None else self._entry(known)
         index = self._search(sort_key(path))
         if index < len(self._offsets) and self._path(index) == path:
             return self._entry(index)

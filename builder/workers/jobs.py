@@ -11,12 +11,12 @@ from builder.workers.layer_jobs import MakeTree, ReadLayer, Recompress, WriteTar
 from builder.workers.mount_jobs import AwaitCacheMount, MakeCacheMount, PrepareBound
 from builder.workers.probe import Probe
 from builder.workers.registry_jobs import FetchBlob, FetchManifest
-from builder.workers.step_jobs import CommitStep, MeasureTree, PrepareStep, ReadFile, RemoveTree
+from builder.workers.step_jobs import CommitStep, MakeDirectory, MeasureTree, PrepareStep, ReadFile, RemoveTree
 
 if TYPE_CHECKING:
     from builder.workers.job import Job
 
 JOBS: tuple[type[Job[object]], ...] = (
-    AwaitCacheMount, CommitStep, CopyFiles, FetchBlob, FetchManifest, FetchUrl, ListContext, MakeCacheMount, MakeTree,
-    MeasureTree, PrepareBound, PrepareStep, Probe, ReadFile, ReadLayer, Recompress, RemoveTree, WriteTar,
+    AwaitCacheMount, CommitStep, CopyFiles, FetchBlob, FetchManifest, FetchUrl, ListContext, MakeCacheMount, MakeDirectory,
+    MakeTree, MeasureTree, PrepareBound, PrepareStep, Probe, ReadFile, ReadLayer, Recompress, RemoveTree, WriteTar,
 )  # fmt: skip

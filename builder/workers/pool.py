@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import typing
 from typing import TYPE_CHECKING, TypeVar
 
 import store.errors
@@ -165,13 +164,13 @@ class Pool:
 
 def _result(answer: dict[str, object], job: Job[R]) -> R:
     """What a worker answered, as the job's own type; raises the error that it named."""
-    from builder.workers.codec import decode
+    from builder.workers.codec import decode, result_of
 
     if "error" in answer:
         raise _error(str(answer["error"]), str(answer["message"]), answer.get("hint"))
     result = answer["result"]
     assert isinstance(result, dict)
-    kind: type[R] = typing.get_type_hints(type(job).run)["return"]
+    kind: type[R] = result_of(type(job))
     return decode(kind, result)
 
 

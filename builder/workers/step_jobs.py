@@ -18,19 +18,29 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class PrepareStep:
-    """Make the directories of a RUN: the upper one with the root's own mode and owner, and the mount points."""
+    """Make the directories of a RUN: the upper one with the root's own mode and owner, and overlayfs's own."""
 
     in_namespace: ClassVar[bool] = True
     upper: str
     work: str
     upper_toc: str  # holds the root's row only
-    scaffold: str
-    scaffold_toc: str
 
     def run(self) -> Done:
         make_directory(self.upper, self.upper_toc)
-        make_directory(self.scaffold, self.scaffold_toc)
         os.mkdir(self.work, 0o700)
+        return Done()
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory:
+    """Make a directory with rows that have no content, such as mount points."""
+
+    in_namespace: ClassVar[bool] = True
+    directory: str
+    toc: str
+
+    def run(self) -> Done:
+        make_directory(self.directory, self.toc)
         return Done()
 
 

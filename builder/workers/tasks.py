@@ -54,6 +54,17 @@ async def together(tasks: Iterable[Task[R]]) -> list[R]:
     return [group.results[number] for number in range(len(group.tasks))]
 
 
+async def beside(task: Task[R], other: Task[None]) -> R:
+    """Wait for a task and for another one, of which only the end counts; what the first returned. Raises as `together`."""
+    result: list[R] = []
+
+    async def keep() -> None:
+        result.append(await task)
+
+    await together((keep(), other))
+    return result[0]
+
+
 class Group(Generic[R]):
     """Tasks that another one waits for, and what they returned so far, by number."""
 

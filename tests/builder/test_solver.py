@@ -42,6 +42,9 @@ class FakeSteps:
     def stop(self) -> None:
         self.stopped = True
 
+    def tidy(self) -> None:
+        pass
+
     async def content(self, node: Node, parent: int | None, source: int | None) -> str:
         self.read.append(node.text)
         return self.holds.get(node.text, node.text)

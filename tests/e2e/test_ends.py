@@ -121,7 +121,8 @@ def test_a_signal_before_anything_runs(tmp_path: Path, pybuild: Pybuild) -> None
             os.sched_yield()
         os.kill(build.pid, signal.SIGINT)
         done = build.end()
-    assert (done.status, done.err) == (130, "error: interrupted\n")
+    # Whether the build had told of its start by then is a matter of luck.
+    assert (done.status, done.err.splitlines()[-1]) == (130, "error: interrupted")
     pybuild.assert_whole()
 
 
@@ -216,7 +217,7 @@ def test_what_a_command_leaves_behind_is_ended_with_it(tmp_path: Path, pybuild: 
 
 RECIPE = BASE + "WORKDIR /a\nCOPY file .\nRUN echo made > made\n"
 POINTS = (
-    ("mkdir", 3), ("rename", 1), ("rename", 6), ("rename", 12), ("fsync", 1), ("syncfs", 1), ("pwrite64", 12),
+    ("mkdir", 3), ("rename", 1), ("rename", 6), ("rename", 12), ("mkdir", 12), ("syncfs", 1), ("pwrite64", 12),
     ("pwrite64", 70), ("pwrite64", 110), ("sendto", 3),
 )  # fmt: skip
 

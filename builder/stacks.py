@@ -1,0 +1,69 @@
+"""The layers of a snapshot as files on the disk, for one build: what is known of a layer is asked for once.
+
+A build asks for the layers below at every step, and there may be hundreds: without a memory the fiftieth step would open
+fifty tables of contents, and put four questions about each layer to the database, to learn what the step before it knew.
+Nothing that is kept here can change: changesets are never written again, and the build's lease keeps their files.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder.changesets import ensure_toc, ensure_trees
+from builder.contents import place
+from store.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.contents import LayerPlace
+    from builder.workers.pool import Pool
+    from store.store import Store
+    from store.toc import Toc
+
+
+class Stacks:
+    """For one build."""
+
+    def __init__(self, store: Store, pool: Pool) -> None:
+        self._store = store
+        self._pool = pool
+        self._tree_map = pool.tree_map
+        self._places: dict[str, LayerPlace] = {}  # by changeset, each with a blob
+        self._tocs: dict[str, Toc] = {}  # by changeset
+
+    async def layers(self, snapshot: int | None) -> tuple[LayerPlace, ...]:
+        """The layers of a snapshot, the topmost first, each with a table of contents.
+
+        Raises DigestMismatch, InvalidImage, UnsafePath for a layer that is not what its image claims or breaks the rules.
+        """
+        if self._tree_map != self._pool.tree_map:  # a namespace was refused: trees are out of reach
+            self._tree_map = self._pool.tree_map
+            self._places.clear()
+        chain = self._store.snapshots.changesets(snapshot)
+        for number in reversed(range(len(chain))):  # a reader needs what lies below
+            if chain[number] not in self._places:
+                await ensure_toc(self._store, self._pool, chain[number], chain[number + 1 :])
+                self._keep(place(self._store, chain[number], self._tree_map))
+        return tuple(self._places.get(one) or place(self._store, one, self._tree_map) for one in chain)
+
+    async def with_trees(self, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:
+        """The same layers, each with a tree, less those that change nothing. Raises SandboxError, StoreError."""
+        found = await ensure_trees(self._store, self._pool, [layer for layer in layers if len(self._toc(layer))])
+        for layer in found:
+            self._keep(layer)
+        return found
+
+    def view(self, layers: Sequence[LayerPlace]) -> View:
+        """The root filesystem of these layers."""
+        return View([self._toc(layer) for layer in layers])
+
+    def _keep(self, layer: LayerPlace) -> None:
+        if layer.blob is not None:
+            self._places[layer.changeset] = layer
+
+    def _toc(self, layer: LayerPlace) -> Toc:
+        toc = self._tocs.get(layer.changeset)
+        if toc is None:
+            toc = self._tocs[layer.changeset] = self._store.changesets.toc(layer.changeset)
+        return toc
