@@ -9,17 +9,21 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, CopyError
 from parser import IgnoreFile
 from store.files import open_in_root, read_regular
+from store.memo import file_key, is_settled
 from store.tarformat import show
 from store.toc import Entry, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
+
+    from store.memo import Memo
 
 IGNORE_LIMIT = 4 << 20  # bytes of an ignore file
 CONTEXT_LIMIT = 16 << 30  # bytes
@@ -36,11 +40,18 @@ class ContextTree:
 
     gives_devices = False
 
-    def __init__(self, root: str, ignore: IgnoreFile | None, left_out: dict[bytes, Entry] | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        ignore: IgnoreFile | None,
+        left_out: dict[bytes, Entry] | None = None,
+        memo: Memo | None = None,
+    ) -> None:
         """Raises BuildError when the directory cannot be opened.
 
         A listing that is for people gives `left_out`, which gets what is excluded of the directories that were listed;
-        the limits do not count then, because who exceeds them has to find out with what.
+        the limits do not count then, because who exceeds them has to find out with what. Rows of files that `memo` knows
+        come with the digest of their content.
         """
         try:
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -48,6 +59,9 @@ class ContextTree:
             raise BuildError(f"cannot open the context {root}: {error.strerror}") from error
         self._ignore = ignore
         self._left_out = left_out
+        self._memo = memo
+        self._unread: dict[bytes, bytes] = {}  # path -> what a file looks like that the memo may learn
+        self._read: dict[bytes, bytes] = {}  # the same of those whose content was read since
         self._listed: dict[bytes, dict[bytes, Entry]] = {}
         self._inodes: dict[bytes, tuple[int, int]] = {}
         self._entries = 0
@@ -72,6 +86,17 @@ class ContextTree:
 
     def identity(self, entry: Entry) -> Hashable | None:
         return self._inodes.get(entry.path)
+
+    def learn(self, entry: Entry, sha256: bytes) -> None:
+        """Let the memo know the content of a file, if that is what was read since it was listed."""
+        key = self._read.pop(entry.path, None) if entry.size else self._unread.get(entry.path)
+        if key is not None and self._memo is not None:
+            self._memo.learn(key, sha256)
+
+    def save_memo(self, scratch: str) -> None:
+        """Keep what was learned for the next build; `scratch` is a free path in the store."""
+        if self._memo is not None:
+            self._memo.save(scratch)
 
     def is_socket(self, entry: Entry) -> bool:
         """Whether the empty file that a listing gives is a socket here."""
@@ -103,6 +128,8 @@ class ContextTree:
                 after.st_ctime_ns,
             ):
                 raise self._changed(entry)
+            if (key := self._unread.pop(entry.path, None)) is not None and key == file_key(before):
+                self._read[entry.path] = key
         finally:
             os.close(fd)
 
@@ -179,6 +206,7 @@ class ContextTree:
         found: dict[bytes, Entry] = {}
         undecided = []
         fd = self._open(path)
+        now = time.time_ns()
         try:
             try:
                 names = os.listdir(fd)
@@ -195,17 +223,21 @@ class ContextTree:
                 if self._ignore is not None and self._ignore.excludes(text := os.fsdecode(here)):
                     if not stat.S_ISDIR(status.st_mode) or not self._ignore.may_contain_included(text):
                         if self._left_out is not None:
-                            self._left_out[here] = self._row(here, status, link)
+                            self._left_out[here] = _row(here, status, link)
                         continue
                     undecided.append(name)
-                found[name] = self._entry(here, status, link, fd, name)
-                if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
+                self._count(status)
+                if not stat.S_ISREG(status.st_mode):
+                    found[name] = self._entry(here, status, link)
+                    continue
+                found[name] = self._file(here, status, b"/proc/self/fd/%d/%s" % (fd, name), now)
+                if status.st_nlink > 1:
                     self._inodes[here] = (status.st_dev, status.st_ino)
         finally:
             os.close(fd)
         return found, undecided
 
-    def _entry(self, path: bytes, status: os.stat_result, link: bytes, parent: int = -1, name: bytes = b"") -> Entry:
+    def _count(self, status: os.stat_result) -> None:
         self._entries += 1
         self._bytes += status.st_size if stat.S_ISREG(status.st_mode) else 0
         if (self._entries > CONTEXT_ENTRIES or self._bytes > CONTEXT_LIMIT) and self._left_out is None:
@@ -213,39 +245,57 @@ class ContextTree:
                 f"the context exceeds the limit of {CONTEXT_ENTRIES} entries or {CONTEXT_LIMIT} bytes",
                 hint="exclude what is not needed in .dockerignore",
             )
+
+    def _file(self, path: bytes, status: os.stat_result, place: bytes, now: int) -> Entry:
+        """The row of a regular file, which is at `place` on this machine; `now` is before its status was taken."""
+        sha256 = b""
+        xattrs: tuple[tuple[bytes, bytes], ...] = ()
+        key = file_key(status) if self._memo is not None else b""
+        if self._memo is not None and (known := self._memo.find(key)) is not None:
+            sha256 = known
+        else:
+            xattrs = _capability(place)
+            if self._memo is not None and not xattrs and is_settled(status, now):
+                self._unread[path] = key
+        mtime = status.st_mtime_ns // 1_000_000_000
+        return Entry(
+            path, Kind.FILE, status.st_mode & 0o7777, 0, 0, mtime, status.st_size, b"", b"", 0, xattrs, sha256
+        )  # fmt: skip
+
+    def _entry(self, path: bytes, status: os.stat_result, link: bytes) -> Entry:
+        """The row of anything but a regular file."""
         if stat.S_ISSOCK(status.st_mode):
             self._sockets.add(path)
-        return self._row(path, status, link, self._capability(parent, name) if stat.S_ISREG(status.st_mode) else ())
+        return _row(path, status, link)
 
-    @staticmethod
-    def _row(path: bytes, status: os.stat_result, link: bytes, xattrs: tuple[tuple[bytes, bytes], ...] = ()) -> Entry:
-        mtime = status.st_mtime_ns // 1_000_000_000
-        mode = stat.S_IMODE(status.st_mode)
-        match stat.S_IFMT(status.st_mode):
-            case stat.S_IFREG:
-                return Entry(path, Kind.FILE, mode, mtime=mtime, size=status.st_size, xattrs=xattrs)
-            case stat.S_IFDIR:
-                return Entry(path, Kind.DIRECTORY, mode, mtime=mtime)
-            case stat.S_IFLNK:
-                return Entry(path, Kind.SYMLINK, 0o777, mtime=mtime, link=link)
-            case stat.S_IFIFO:
-                return Entry(path, Kind.FIFO, mode, mtime=mtime)
-            case stat.S_IFSOCK:
-                return Entry(path, Kind.FILE, mode, mtime=mtime)
-            case _:
-                kind = Kind.CHAR if stat.S_ISCHR(status.st_mode) else Kind.BLOCK
-                return Entry(path, kind, mode, mtime=mtime, rdev=status.st_rdev)
 
-    @staticmethod
-    def _capability(parent: int, name: bytes) -> tuple[tuple[bytes, bytes], ...]:
-        """The file capabilities, in the form without a namespace's root id (20 bytes, revision 2)."""
-        try:
-            value = os.getxattr(b"/proc/self/fd/%d/%s" % (parent, name), _CAPABILITY, follow_symlinks=False)
-        except OSError:
-            return ()  # none, or a file system without attributes
-        if len(value) == 24 and value[3] == 3:
-            value = value[:3] + b"\x02" + value[4:20]
-        return ((_CAPABILITY.encode(), value),)
+def _row(path: bytes, status: os.stat_result, link: bytes) -> Entry:
+    """What lstat(2) says of a name, without what has to be asked for besides."""
+    mtime = status.st_mtime_ns // 1_000_000_000
+    mode = stat.S_IMODE(status.st_mode)
+    match stat.S_IFMT(status.st_mode):
+        case stat.S_IFREG | stat.S_IFSOCK:
+            return Entry(path, Kind.FILE, mode, mtime=mtime, size=status.st_size)
+        case stat.S_IFDIR:
+            return Entry(path, Kind.DIRECTORY, mode, mtime=mtime)
+        case stat.S_IFLNK:
+            return Entry(path, Kind.SYMLINK, 0o777, mtime=mtime, link=link)
+        case stat.S_IFIFO:
+            return Entry(path, Kind.FIFO, mode, mtime=mtime)
+        case _:
+            kind = Kind.CHAR if stat.S_ISCHR(status.st_mode) else Kind.BLOCK
+            return Entry(path, kind, mode, mtime=mtime, rdev=status.st_rdev)
+
+
+def _capability(place: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """The file capabilities, in the form without a namespace's root id (20 bytes, revision 2)."""
+    try:
+        value = os.getxattr(place, _CAPABILITY, follow_symlinks=False)
+    except OSError:
+        return ()  # none, or a file system without attributes
+    if len(value) == 24 and value[3] == 3:
+        value = value[:3] + b"\x02" + value[4:20]
+    return ((_CAPABILITY.encode(), value),)
 
 
 def join(directory: bytes, name: bytes) -> bytes:

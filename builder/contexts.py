@@ -22,6 +22,7 @@ from builder.remote import is_remote, read_remote
 from builder.resolve import ContextFiles
 from store.digest import Digest
 from store.errors import InvalidImage
+from store.memo import memo_path
 from store.reference import Reference
 from store.toc import Entry, Kind, Toc
 from store.view import ROOT
@@ -94,7 +95,7 @@ class Contexts:
             return self._open_file(*self._spooled_url(), recipe)
         found = recipe_of_directory(self._main, recipe)
         beside = None if found.path == STDIN_NAME else found.path
-        self._sources[""] = ContextSource(os.path.abspath(self._main), ignore_text(self._main, beside))
+        self._sources[""] = self._directory(self._main, beside)
         return found
 
     def open_archive(self) -> ContextSource:
@@ -145,8 +146,12 @@ class Contexts:
             row = Entry(b"context", Kind.FILE, 0o600, mtime=found.mtime, size=size, offset=0)
             self._sources[name] = ContextSource(found.path, toc=Toc.write(self._store.ingest.new_path(), [ROOT, row]))
             return ContextFiles(name, found.identity)
-        self._sources[name] = ContextSource(os.path.abspath(place), ignore_text(place, None))
+        self._sources[name] = self._directory(place, None)
         return ContextFiles(name)
+
+    def _directory(self, root: str, recipe: str | None) -> ContextSource:
+        root = os.path.abspath(root)
+        return ContextSource(root, ignore_text(root, recipe), memo=memo_path(self._store.memos, root))
 
     def _spooled_stdin(self) -> tuple[str, str, str]:
         """A file with what is on standard input, what messages call it, and what they call a recipe that it is."""

@@ -8,13 +8,14 @@ owners need no privilege, and there is nothing to remove but one file.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.context import ContextTree
 from builder.copysources import follow
 from builder.errors import BuildError, CopyError
 from parser import IgnoreFile
+from store.memo import Memo
 from store.tarformat import show
 from store.toc import Entry, Kind, Toc
 from store.view import ROOT, View
@@ -27,21 +28,24 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ContextSource:
-    """A directory, with the text of its ignore file; or, where there is a `toc`, a tar that is not compressed."""
+    """A directory, with the text of its ignore file and the path of its memo; or, where there is a `toc`, a tar that is not
+    compressed."""
 
     root: str
     ignore: str | None = None
     toc: str | None = None
+    memo: str | None = None
 
     def open(self) -> ContextTree | TarTree:
         """The files; to be closed. Raises BuildError."""
         if self.toc is not None:
             return TarTree(self.root, self.toc)
-        return ContextTree(self.root, None if self.ignore is None else IgnoreFile.parse(self.ignore))
+        ignore = None if self.ignore is None else IgnoreFile.parse(self.ignore)
+        return ContextTree(self.root, ignore, memo=None if self.memo is None else Memo(self.memo))
 
     def read(self, path: str, limit: int) -> bytes | None:
         """A file of it, links followed inside; None where there is none. Raises BuildError for anything but a file."""
-        tree = self.open()
+        tree = replace(self, memo=None).open()
         try:
             entry = tree.lookup(follow(tree, os.fsencode(path)))
             if entry is None:
@@ -80,6 +84,12 @@ class TarTree:
     def is_socket(self, entry: Entry) -> bool:
         """Never: a tar holds none."""
         return False
+
+    def learn(self, entry: Entry, sha256: bytes) -> None:
+        """Nothing: a tar is listed anew for each build, and its table of contents has the digests."""
+
+    def save_memo(self, scratch: str) -> None:
+        """There is none."""
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
         offset, left = entry.offset, entry.size

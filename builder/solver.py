@@ -298,10 +298,11 @@ class Solver:
         return not self._renewed.isdisjoint(node.sources)
 
     async def _content(self, node: Node, parent: int | None, source: Result | None) -> str:
-        with _placed(node):
-            content = await self._steps.content(node, parent, source.snapshot if source else None)
-        self._contents[node.id] = content
-        return content
+        if node.id not in self._contents:  # what it reads and stands on never changes once it is known
+            with _placed(node):
+                content = await self._steps.content(node, parent, source.snapshot if source else None)
+            self._contents[node.id] = content
+        return self._contents[node.id]
 
     def _served(self, record: Record) -> Result:
         self._used.append(record)

@@ -50,6 +50,7 @@ def _fields(found: Usage) -> dict[str, object]:
     return {
         "total": found.total,
         "tables": found.tables,
+        "memos": found.memos,
         "kept_for": {reason.value: {"count": part.count, "size": part.size} for reason, part in found.reasons.items()},
         "stored_as": {form.value: {"count": part.count, "size": part.size} for form, part in found.forms.items()},
         "items": [
@@ -71,6 +72,7 @@ def _sums(found: Usage) -> Iterator[str]:
     for reason, part in found.reasons.items():
         yield f"{reason.value:<20} {part.count:>7} {human_size(part.size):>10}"
     yield f"{'the tables':<20} {'':>7} {human_size(found.tables):>10}"
+    yield f"{'digests of contexts':<20} {'':>7} {human_size(found.memos):>10}"
     yield f"{'total':<20} {'':>7} {human_size(found.total):>10}"
     yield ""
     yield f"{'STORED AS':<20} {'COUNT':>7} {'SIZE':>10}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from store.digest import Digest
 from store.errors import StoreError
+from store.memo import is_whole, memos
 from store.spec import CONFIG_LIMIT, MANIFEST_LIMIT, ImageConfig, Manifest, check_image
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _images(store: Store) -> Iterator[tuple[int, str]]:
 
 
 def _garbage(store: Store) -> Iterator[str]:
-    """Files without a row."""
+    """Files without a row, and memos that nobody can read."""
     for part, table, column in (
         ("blobs/sha256", "blobs", "digest"),
         ("blobs/sha512", "blobs", "digest"),
@@ -114,3 +115,6 @@ def _garbage(store: Store) -> Iterator[str]:
             key = f"{os.path.basename(part)}:{name}" if table == "blobs" else name
             if not store.metadata.one(f"SELECT 1 FROM {table} WHERE {column} = ?", key):
                 yield f"{part}/{name}"
+    for path, _ in memos(store.memos):
+        if not is_whole(path):
+            yield f"memo/{os.path.basename(path)}"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from store.condemned import Kind
 from store.files import size_of
 from store.ingest import living
+from store.memo import KEPT_FILES, prune
 from store.reach import Graph, Thing, measure_trees
 
 if TYPE_CHECKING:
@@ -89,11 +90,16 @@ def collect(
     ingest: their files may belong to ids that this process may not touch. Raises StoreError, OSError; the store is
     whole after any of them.
     """
-    leftovers, leftover_size = (0, 0) if dry_run else _purge(store, remove)  # first: a full disk may need it to go on
+    # Memos are worth nothing but time: only where everything has to go, those of use go too.
+    leftovers, leftover_size = prune(store.memos, files=0 if keep == 0 else KEPT_FILES, dry_run=dry_run)
+    if not dry_run:
+        count, size = _purge(store, remove)  # first: a full disk may need it to go on
+        leftovers, leftover_size = leftovers + count, leftover_size + size
     measure_trees(store)
     mounts = sized_cache_mounts(store, measure)
     if dry_run:
-        return _would_free(store, keep, mounts)
+        would = _would_free(store, keep, mounts)
+        return replace(would, leftovers=would.leftovers + leftovers, size=would.size + leftover_size)
     with store.metadata.transaction() as db:
         graph = Graph(store)
         choice = _choose(graph, keep, mounts)

@@ -8,6 +8,7 @@
             cachemounts/<id>/    directories that stay from build to build; in use by whoever holds a flock on one
             ingest/<id>/  work in progress; belongs to whoever holds a flock on it
             logs/<build>/ what builds said (logs.py); no part of any object
+            memo/<context>       digests of a context's files (memo.py); no part of any object
             CACHEDIR.TAG  tells backup programs to pass by
 
 Who holds what: a process that has the store open holds `lock` shared and one ingest directory exclusively, for as
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_PARTS = ("blobs", "tocs", "trees", "cachemounts", "ingest", "logs")
+_PARTS = ("blobs", "tocs", "trees", "cachemounts", "ingest", "logs", "memo")
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# This directory is pybuild's store and can be made again.\n"
 _SEAL_SECONDS = 30.0
 
@@ -87,6 +88,7 @@ class Store:
                 raise no_space(error, self.root) from error
             raise
         self.logs = f"{self.root}/logs"
+        self.memos = f"{self.root}/memo"
         self._sealed_at = time.monotonic()
 
     def seal(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from store.files import size_of
 from store.gc import sized_cache_mounts
+from store.memo import memos
 from store.reach import Graph, Thing, measure_trees
 
 if TYPE_CHECKING:
@@ -58,17 +59,18 @@ class Sum:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """All of it: the sums of either table are those of the store, but for its own tables."""
+    """All of it: the sums of either table are those of the store, but for its own tables and memos."""
 
     reasons: dict[Reason, Sum]
     forms: dict[Form, Sum]
     items: tuple[Item, ...]
     tables: int  # bytes of the metadata
+    memos: int  # bytes of what is known of files of contexts
 
     @property
     def total(self) -> int:
         """Bytes of the whole store."""
-        return sum(part.size for part in self.reasons.values()) + self.tables
+        return sum(part.size for part in self.reasons.values()) + self.tables + self.memos
 
 
 def usage(store: Store, measure: Callable[[str], int]) -> Usage:
@@ -85,7 +87,8 @@ def usage(store: Store, measure: Callable[[str], int]) -> Usage:
         sizes = [item.own for item in items if item.reason is reason]
         reasons[reason] = Sum(len(sizes), sum(sizes))
     tables = sum(size_of(f"{store.root}/metadata.db{suffix}") for suffix in ("", "-wal", "-shm"))
-    return Usage(reasons, _forms(store, [size for _, size in mounts]), tuple(items), tables)
+    known = sum(status.st_size for _, status in memos(store.memos))
+    return Usage(reasons, _forms(store, [size for _, size in mounts]), tuple(items), tables, known)
 
 
 def _reached(graph: Graph) -> list[Item]:

@@ -53,7 +53,9 @@ class CopyFiles:
     def _with_digests(self) -> list[Planned]:
         below = view_of(self.below)
         with _Source(self) as source:
-            return with_digests(plan_copy(self.request, source.tree, below, None, source.fetched))
+            planned = with_digests(plan_copy(self.request, source.tree, below, None, source.fetched))
+            source.learn(planned)
+            return planned
 
     def run(self) -> Written:
         below = view_of(self.below)
@@ -63,8 +65,9 @@ class CopyFiles:
             source.announce(kept)
             layer = write_files([item.entry for item in kept], _Sources(kept), self.output)
             digests = {entry.path: entry.sha256 for entry in layer.entries}
-            content = _content_digest(with_digests(planned, digests))
-            return written_as(layer, content, source.sockets(planned))
+            planned = with_digests(planned, digests)
+            source.learn(planned)
+            return written_as(layer, _content_digest(planned), source.sockets(planned))
 
 
 def _content_digest(planned: list[Planned]) -> str:
@@ -79,6 +82,7 @@ class _Source:
 
     def __init__(self, job: CopyFiles) -> None:
         self._context: ContextTree | TarTree | None = None
+        self._scratch = f"{job.spool}.memo"
         self._contents: StoredContents | None = None
         self._view = None
         self.tree: FileTree
@@ -96,6 +100,16 @@ class _Source:
             return 0
         sources = (item.source for item in planned if item.tree is self._context)
         return sum(source is not None and self._context.is_socket(source) for source in sources)
+
+    def learn(self, planned: list[Planned]) -> None:
+        """Remember the digests of files that were read, for the next build."""
+        context = self._context
+        if context is None:
+            return
+        for entry, source, tree in planned:
+            if tree is context and source is not None and entry.kind is Kind.FILE and entry.sha256:
+                context.learn(source, entry.sha256)
+        context.save_memo(self._scratch)
 
     def announce(self, items: list[Planned]) -> None:
         if self._contents is None or self._view is None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import tempfile
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,12 +19,13 @@ from builder.copylayer import with_digests
 from builder.errors import BuildError, CopyError
 from parser import IgnoreFile
 from store.files import remove_tree
+from store.memo import Memo
 from store.toc import Kind
 from tests.support.copies import FILES, afterwards, on_disk, request, trees, view_of
 from tests.support.copymodel import Copy, Directory, flat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -321,6 +324,125 @@ def test_a_directory_that_becomes_a_link_is_not_followed(tmp_path: Path) -> None
         (tmp_path / "d").symlink_to("/etc")
         with pytest.raises(CopyError, match='cannot read the directory "d" of the context'):
             tree.readdir(b"d")
+
+
+# Files that are known
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All files were written long ago."""
+    now = time.time_ns()
+    monkeypatch.setattr(context.time, "time_ns", lambda: now + 60_000_000_000)
+
+
+class Known:
+    """A directory, and what is remembered of its files."""
+
+    def __init__(self, root: Path, memo: Path) -> None:
+        self.root, self.memo = root, memo
+
+    def look(self) -> dict[str, tuple[bool, bytes]]:
+        """File -> whether its content was known without reading it; and its digest."""
+        tree = ContextTree(str(self.root), None, memo=Memo(str(self.memo)))
+        try:
+            plan = plan_copy(request(Copy((".",), "/", (0, 0))), tree, view_of(Directory()))
+            known = {item.entry.path: bool(item.entry.sha256) for item in plan}
+            items = [item for item in with_digests(plan) if item.entry.kind is Kind.FILE]
+            for item in items:
+                assert item.source is not None
+                tree.learn(item.source, item.entry.sha256)
+            tree.save_memo(f"{self.memo}.new")
+        finally:
+            tree.close()
+        for item in items:
+            assert item.entry.sha256 == hashlib.sha256((self.root / os.fsdecode(item.entry.path)).read_bytes()).digest()
+        return {os.fsdecode(item.entry.path): (known[item.entry.path], item.entry.sha256) for item in items}
+
+    def known(self) -> list[str]:
+        return sorted(path for path, (known, _) in self.look().items() if known)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Known:
+    """A context that was looked at before."""
+    root = tmp_path / "context"
+    (root / "d").mkdir(parents=True)
+    for name, content in {"a": b"one", "b": b"two", "d/c": b"three", "d/empty": b""}.items():
+        (root / name).write_bytes(content)
+        os.utime(root / name, (100, 100))
+    os.link(root / "a", root / "d/again")
+    (root / "link").symlink_to("a")
+    return Known(root, tmp_path / "memo")
+
+
+@pytest.mark.usefixtures("later")
+def test_a_file_that_did_not_change_is_read_once(directory: Known) -> None:
+    assert directory.known() == []
+    assert directory.known() == ["a", "b", "d/again", "d/c", "d/empty"]
+
+
+def test_a_file_that_may_change_unseen_is_not_remembered(directory: Known, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in ("a", "b", "d/c", "d/empty"):
+        os.utime(directory.root / file, (100, 100))
+    written = (directory.root / "a").stat().st_ctime_ns
+    monkeypatch.setattr(context.time, "time_ns", lambda: written + 50_000_000)
+    assert directory.known() == directory.known() == []
+
+
+def replaced(path: Path) -> None:
+    (path.parent / "new").write_bytes(b"owt")
+    os.utime(path.parent / "new", (100, 100))
+    os.rename(path.parent / "new", path)
+
+
+def rewritten(path: Path) -> None:
+    path.write_bytes(b"owt")
+    os.utime(path, (100, 100))
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda path: path.write_bytes(b"other"), id="another size"),
+        pytest.param(rewritten, id="the same size and time"),
+        pytest.param(replaced, id="another file of the same size and time"),
+        pytest.param(lambda path: path.chmod(0o700), id="another mode"),
+        pytest.param(lambda path: os.setxattr(path, "security.capability", CAPABILITY), id="a capability"),
+    ],
+)
+def test_a_file_that_changed_in_any_way_is_read_again(directory: Known, change: Callable[[Path], object]) -> None:
+    directory.look()
+    change(directory.root / "b")
+    assert directory.known() == ["a", "d/again", "d/c", "d/empty"]
+
+
+@pytest.mark.usefixtures("later")
+def test_a_file_with_capabilities_is_looked_at_each_time(directory: Known) -> None:
+    os.setxattr(directory.root / "b", "security.capability", CAPABILITY)
+    for _ in range(2):
+        assert "b" not in directory.known()
+        tree = ContextTree(str(directory.root), None, memo=Memo(str(directory.memo)))
+        assert [entry.xattrs[0][1] for entry in tree.readdir(b"") if entry.xattrs] == [CAPABILITY]
+        tree.close()
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize("change", [rewritten, replaced])
+def test_what_changed_between_the_list_and_the_reading_is_not_remembered(
+    directory: Known, change: Callable[[Path], object]
+) -> None:
+    tree = ContextTree(str(directory.root), None, memo=Memo(str(directory.memo)))
+    entry = tree.lookup(b"b")
+    assert entry is not None
+    change(directory.root / "b")
+    content = b"".join(tree.chunks(entry))
+    tree.learn(entry, hashlib.sha256(content).digest())
+    tree.save_memo(f"{directory.memo}.new")
+    tree.close()
+    assert content == b"owt"
+    assert "b" not in directory.known()
 
 
 # Limits

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import socket
 import tarfile
 import threading
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.archive import built_layers as built
-from tests.support.cli import Pybuild, write_context
+from tests.support.cli import SCRIPT, Pybuild, write_context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,3 +138,31 @@ def test_a_name_too_long_for_the_image_is_an_error_and_no_traceback(pybuild: Pyb
     recipe = f"FROM pybuild.test/base\nWORKDIR /{'x' * 300}\nRUN true\n"
     said = pybuild.refused("--network=none", write_context(tmp_path / "context", recipe))
     assert os.strerror(errno.ENAMETOOLONG) in said
+
+
+def test_a_file_that_did_not_change_is_not_read_for_a_key(pybuild: Pybuild, tmp_path: Path) -> None:
+    context = write_context(tmp_path / "context", "FROM pybuild.test/base\nCOPY d /d\n", d__stays="1", d__changes="2")
+    pybuild(context)
+    opened = tmp_path / "opened"
+    traced = Pybuild(pybuild.root, command=("strace", "-f", "-qq", "-e", "trace=openat", "-o", str(opened), SCRIPT))
+    assert traced("--progress=json", context).finished() == {"COPY d /d": True}
+    assert '"stays"' not in opened.read_text()
+    (context / "d/changes").write_text("3")
+    assert traced("--progress=json", context).finished() == {"COPY d /d": False}
+    assert opened.read_text().count('"stays"') == 1  # for the layer
+    (layer,) = built(pybuild, context, tmp_path)
+    assert sorted(layer) == ["d", "d/changes", "d/stays"]
+
+
+def test_what_a_layer_holds_was_read_whatever_is_remembered(pybuild: Pybuild, tmp_path: Path) -> None:
+    context = write_context(tmp_path / "context", "FROM pybuild.test/base\nCOPY f /f\n", f="right")
+    digest = pybuild(context).out
+    (memo,) = (pybuild.root / "memo").iterdir()
+    rows = memo.read_bytes()[12:]
+    right, wrong = hashlib.sha256(b"right").digest(), hashlib.sha256(b"wrong").digest()
+    assert right in rows
+    rows = rows.replace(right, wrong)
+    memo.write_bytes(b"pbmemo1\n" + zlib.crc32(rows).to_bytes(4, "little") + rows)
+    again = pybuild("--progress=json", context)
+    assert again.finished() == {"COPY f /f": False}
+    assert again.out == digest
