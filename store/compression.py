@@ -1,7 +1,7 @@
 """Layers come and go compressed: gzip (the default everywhere), zstd, or not at all.
 
 gzip goes through ISA-L, which is several times faster than zlib at a like ratio and writes no time stamp, so that
-the same bytes always compress to the same blob. The libraries are imported when a layer is really read or written:
+the same bytes always compress to the same blob, however they come. The libraries are imported when a layer is really read or written:
 a build that is served from the cache alone needs none.
 """
 
@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from store.digest import Digest
 from store.errors import InvalidImage
+from store.pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import BinaryIO
 
     from store.tarformat import Readable
@@ -150,39 +152,64 @@ class _Compressor(Protocol):
 
 
 class Compressor:
-    """Writes a compressed stream to a file and knows the digest and size of what it wrote."""
+    """Writes a compressed stream to a file and knows the digest and size of what it wrote. A context manager.
 
-    def __init__(self, out: BinaryIO, compression: Compression) -> None:
+    What is written is compressed, hashed and given to the file by threads (pipeline.py), in blocks that do not depend on
+    the sizes of the pieces that came. When it is left there are none.
+    """
+
+    def __init__(self, out: BinaryIO, compression: Compression, *beside: Callable[[bytes], object]) -> None:
+        """`beside` are called with the blocks of the stream before compression, each from a thread of its own."""
         self._out = out
         self._hash = hashlib.sha256()
         self.size = 0
-        self._stream: _Compressor | None
         match compression:
             case Compression.GZIP:
                 from isal import isal_zlib
 
-                self._stream = isal_zlib.compressobj(2, wbits=31)
+                self._stream: _Compressor = isal_zlib.compressobj(2, wbits=31)
             case Compression.ZSTD:
                 import zstandard
 
-                # The level's default; the content size is unknown, so the frame's bytes depend on the data alone.
+                # The level's default; the content size is unknown, so the frame's bytes depend on the data alone. With
+                # threads of its own they would depend on which of them came first.
                 self._stream = zstandard.ZstdCompressor(level=3, threads=0).compressobj()
             case Compression.UNCOMPRESSED:
-                self._stream = None
+                self._stream = _Uncompressed()
+        self._packed = Pipeline(self._hash.update, out.write)
+        self._plain = Pipeline(*beside, lambda block: self._put(self._stream.compress(block)))
 
     def write(self, data: bytes) -> None:
-        """Compress and write; raises OSError when the disk refuses."""
-        self._put(self._stream.compress(data) if self._stream is not None else data)
+        """Compress and write; raises OSError when the disk refuses, if not here then at the end."""
+        self._plain.write(data)
 
     def finish(self) -> Digest:
-        """End the stream and return the digest of the compressed bytes."""
-        if self._stream is not None:
-            self._put(self._stream.flush())
+        """End the stream and return the digest of the compressed bytes. Raises OSError."""
+        self._plain.finish()
+        self._put(self._stream.flush())
+        self._packed.finish()
         self._out.flush()
         return Digest("sha256", self._hash.hexdigest())
 
+    def close(self) -> None:
+        """End what goes on. Idempotent."""
+        self._plain.close()
+        self._packed.close()
+
+    def __enter__(self) -> Compressor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _put(self, data: bytes) -> None:
-        if data:
-            self._out.write(data)
-            self._hash.update(data)
-            self.size += len(data)
+        self.size += len(data)
+        self._packed.write(data)
+
+
+class _Uncompressed:
+    def compress(self, data: bytes, /) -> bytes:
+        return data
+
+    def flush(self) -> bytes:
+        return b""

@@ -117,16 +117,18 @@ class LayerStack:
         scratch = store.ingest.new_path()
         peeked = Peeked(raw)
         compression = sniff(peeked.start)
-        with open(scratch, "xb") as out:
-            if compression is Compression.UNCOMPRESSED:
-                compression = Compression.GZIP
-                written = Compressor(out, compression)
-                expander = Expander(without_outer(peeked), Compression.UNCOMPRESSED)
-                entries = read_layer(Tee(expander, written.write), View(self._below))
-            else:
-                written = Compressor(out, Compression.UNCOMPRESSED)
+        packed = compression is not Compression.UNCOMPRESSED
+        compression = compression if packed else Compression.GZIP
+        with (
+            open(scratch, "xb") as out,
+            Compressor(out, Compression.UNCOMPRESSED if packed else compression) as written,
+        ):
+            if packed:
                 expander = Expander(Tee(peeked, written.write), compression)
                 entries = read_layer(expander, View(self._below))
+            else:
+                expander = Expander(without_outer(peeked), Compression.UNCOMPRESSED)
+                entries = read_layer(Tee(expander, written.write), View(self._below))
             found = expander.diff_id()
             if diff_id is not None:
                 _check_diff_id(found, diff_id)

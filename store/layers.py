@@ -19,13 +19,13 @@ from store.toc import Entry, Kind
 from store.whiteout import marker, refuse_reserved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from typing import BinaryIO
 
     from store.compression import Compression
 
-_FLUSH = 1 << 20
 KEPT_XATTR = b"security.capability"
+_PADDING = bytes(tarformat.BLOCK)
 
 _TYPES = {
     Kind.FILE: tarformat.REGULAR,
@@ -84,18 +84,24 @@ def write_layer(
     Raises InvalidImage where a file is not as long as its entry says, UnsafePath for a name that would be read as a
     whiteout, OSError when reading or writing fails.
     """
-    sink = _Sink(Compressor(out, compression))
+    diff_hash = hashlib.sha256()
     written = []
-    for entry in entries:
-        sink.put(tar_header(entry, clamp))
-        if entry.kind is Kind.FILE and not entry.hardlink:
-            offset = sink.position
-            entry = entry.read_as(_copy(entry, content, sink), offset)
-            sink.pad()
-        written.append(entry)
-    sink.put(tarformat.END)
-    diff_id, digest, size = sink.finish()
-    return Layer(diff_id, digest, size, tuple(_fill_links(written)))
+    with Compressor(out, compression, diff_hash.update) as stream:
+        position = 0
+        for entry in entries:
+            header = tar_header(entry, clamp)
+            stream.write(header)
+            position += len(header)
+            if entry.kind is Kind.FILE and not entry.hardlink:
+                entry = entry.read_as(_copy(entry, content, stream), position)
+                if padding := -entry.size % tarformat.BLOCK:
+                    stream.write(_PADDING[:padding])
+                position += entry.size + padding
+            written.append(entry)
+        stream.write(tarformat.END)
+        digest = stream.finish()
+    diff_id = Digest("sha256", diff_hash.hexdigest())
+    return Layer(diff_id, digest, stream.size, tuple(_fill_links(written)))
 
 
 def tar_header(entry: Entry, clamp: int | None) -> bytes:
@@ -126,7 +132,7 @@ def tar_header(entry: Entry, clamp: int | None) -> bytes:
     )
 
 
-def _copy(entry: Entry, content: Content, sink: _Sink) -> bytes:
+def _copy(entry: Entry, content: Content, stream: Compressor) -> bytes:
     """Write the content of one file, return its sha256."""
     hasher = hashlib.sha256()
     left = entry.size
@@ -136,7 +142,7 @@ def _copy(entry: Entry, content: Content, sink: _Sink) -> bytes:
             if left < 0:
                 break
             hasher.update(chunk)
-            sink.put(chunk)
+            stream.write(chunk)
     if left:
         raise InvalidImage(
             f"entry {tarformat.show(entry.path)}: changed while it was read",
@@ -155,39 +161,3 @@ def _fill_links(entries: list[Entry]) -> Iterator[Entry]:
         else:
             first[entry.path] = entry
             yield entry
-
-
-class _Sink:
-    """Gathers small writes, hashes the uncompressed stream and counts it."""
-
-    def __init__(self, compressor: Compressor) -> None:
-        self._compressor = compressor
-        self._parts: list[bytes] = []
-        self._held = 0  # bytes of the parts
-        self._hash = hashlib.sha256()
-        self._write: Callable[[bytes], None] = compressor.write
-        self.position = 0
-
-    def put(self, data: bytes) -> None:
-        size = len(data)
-        self.position += size
-        self._held += size
-        self._parts.append(data)
-        if self._held >= _FLUSH:
-            self._flush()
-
-    def pad(self) -> None:
-        if size := -self.position % tarformat.BLOCK:
-            self.put(bytes(size))
-
-    def finish(self) -> tuple[Digest, Digest, int]:
-        self._flush()
-        digest = self._compressor.finish()
-        return Digest("sha256", self._hash.hexdigest()), digest, self._compressor.size
-
-    def _flush(self) -> None:
-        data = b"".join(self._parts)
-        self._parts.clear()
-        self._held = 0
-        self._hash.update(data)
-        self._write(data)

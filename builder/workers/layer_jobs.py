@@ -98,8 +98,7 @@ class Recompress:
 
     def run(self) -> Written:
         source = self.blob.open()
-        with open(self.output, "xb") as out:
-            compressor = Compressor(out, Compression(self.compression))
+        with open(self.output, "xb") as out, Compressor(out, Compression(self.compression)) as compressor:
             while data := source.read(1 << 20):
                 compressor.write(data)
             digest = compressor.finish()

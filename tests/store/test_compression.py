@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import random
 import struct
 import subprocess
 import sys
@@ -46,10 +47,10 @@ def expand(data: bytes, kind: Compression | None = None, piece: int = 100_000) -
 @PROPERTY
 def test_what_is_compressed_expands_again(pieces: list[bytes], kind: Compression, piece: int) -> None:
     out = io.BytesIO()
-    compressor = Compressor(out, kind)
-    for data in pieces:
-        compressor.write(data)
-    digest = compressor.finish()
+    with Compressor(out, kind) as compressor:
+        for data in pieces:
+            compressor.write(data)
+        digest = compressor.finish()
     stored = out.getvalue()
     assert (digest.hex, compressor.size) == (hashlib.sha256(stored).hexdigest(), len(stored))
     assert expand(stored, kind, piece) == b"".join(pieces)
@@ -59,14 +60,35 @@ def test_what_is_compressed_expands_again(pieces: list[bytes], kind: Compression
 def test_the_same_bytes_give_the_same_blob(kind: Compression) -> None:
     def blob() -> bytes:
         out = io.BytesIO()
-        compressor = Compressor(out, kind)
-        compressor.write(TEXT)
-        compressor.finish()
+        with Compressor(out, kind) as compressor:
+            compressor.write(TEXT)
+            compressor.finish()
         return out.getvalue()
 
     assert blob() == blob()
     assert sniff(blob()[:4]) is kind
     assert expand(blob()) == TEXT
+
+
+@pytest.mark.parametrize("kind", Compression)
+def test_a_blob_does_not_depend_on_the_pieces_that_its_bytes_came_in(kind: Compression) -> None:
+    numbers = random.Random(1)
+    data = b"".join(numbers.randbytes(5_000) + bytes(7_000) for _ in range(300))
+
+    def blob(piece: int) -> bytes:
+        out = io.BytesIO()
+        before = []
+        with Compressor(out, kind, before.append) as compressor:
+            for at in range(0, len(data), piece):
+                compressor.write(data[at : at + piece])
+            digest = compressor.finish()
+        assert digest.hex == hashlib.sha256(out.getvalue()).hexdigest()
+        assert b"".join(before) == data
+        return out.getvalue()
+
+    whole = blob(len(data))
+    assert blob(700) == blob(1 << 20) == blob(1_234_567) == whole
+    assert expand(whole, kind) == data
 
 
 @pytest.mark.parametrize(
