@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 from parser import redact
@@ -19,7 +20,7 @@ from store.toc import Kind, parent_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence, Set
 
-    from store.builds import BuiltStep, KeptBuild
+    from store.builds import BuiltStep, KeptBuild, MountedFiles
     from store.difference import Difference
 
 _SECRET = re.compile(r"secret|token|passw|passphrase|pwd|key|auth|cred|private", re.IGNORECASE)
@@ -44,13 +45,15 @@ class Earlier:
 class Miss:
     """A step that was not cached. `causes` are told in one line each, the decisive one first.
 
-    Where `other_files` is set, what it copies differs from what `earlier` copied.
+    Where `other_files` is set, what it copies differs from what `earlier` copied; `other_mounts` are the files that
+    `earlier` had mounted, and those that this step has in their place, where they differ.
     """
 
     step: BuiltStep
     earlier: Earlier | None
     causes: tuple[str, ...]
     other_files: bool = False
+    other_mounts: tuple[tuple[MountedFiles, MountedFiles], ...] = ()
 
 
 class FileChange(NamedTuple):
@@ -63,9 +66,16 @@ class FileChange(NamedTuple):
 def explain(builds: Sequence[KeptBuild], build: KeptBuild) -> list[Miss]:
     """The steps of a build that the cache did not serve. `builds` are all that are remembered, the oldest first."""
     before = [other for other in builds if other.id < build.id]
-    return [
-        _explain_step(before, build, step) for step in build.steps if step.number and step.outcome is not Outcome.CACHED
-    ]
+    return [_explain_step(before, build, step) for step in told_of(build) if step.outcome is not Outcome.CACHED]
+
+
+def told_of(build: KeptBuild) -> list[BuiltStep]:
+    """The steps that are worth a word of their own: those of the recipe, and contexts that stages begin from.
+
+    What is mounted is told of at the RUN that mounts it.
+    """
+    mounted = {files.node for step in build.steps for files in step.mounted}
+    return [step for step in build.steps if step.number or (_is_context(step) and step.node not in mounted)]
 
 
 def _explain_step(before: Sequence[KeptBuild], build: KeptBuild, step: BuiltStep) -> Miss:
@@ -85,13 +95,34 @@ def _explain_step(before: Sequence[KeptBuild], build: KeptBuild, step: BuiltStep
         causes.append(f"the command is {_words(new.get('argv'))}, was {_words(old.get('argv'))}")
     causes += _field_causes(old, new, {*earlier.step.args, *step.args})
     other_files = old.get("content") != new.get("content") and "content" in old and "content" in new
-    if old.get("kind") == new.get("kind") and old.get("contents") != new.get("contents"):
+    other_mounts = tuple(_other_mounts(build, step, earlier.step))
+    if not other_mounts and old.get("kind") == new.get("kind") and old.get("contents") != new.get("contents"):
         causes.append("files that it has mounted differ")
     if not causes and old.get("kind") != new.get("kind"):
         causes = [*_reads(build, step)] or ["what it reads is not known"]
-    if not causes and not other_files:
+    if not causes and not other_files and not other_mounts:
         causes.append(f"its record is gone: evicted since build {earlier.build.id}")
-    return Miss(step, earlier, tuple(causes), other_files)
+    return Miss(step, earlier, tuple(causes), other_files, other_mounts)
+
+
+def _other_mounts(build: KeptBuild, step: BuiltStep, earlier: BuiltStep) -> Iterator[tuple[MountedFiles, MountedFiles]]:
+    """The files that were mounted at one place, before and now, where their digests are not the same.
+
+    Where the step has not come to read them, those of contexts that are not cached.
+    """
+    before = {files.target: (files, content) for files, content in _mounted(earlier)}
+    for files, content in _mounted(step):
+        was, digest = before.get(files.target, (None, ""))
+        source = _node(build, files.node)
+        unread = source is not None and _is_context(source) and source.outcome is not Outcome.CACHED
+        if was is not None and (digest != content if content and digest else unread):
+            yield was, files
+
+
+def _mounted(step: BuiltStep) -> Iterator[tuple[MountedFiles, str]]:
+    """What a step had mounted, with the digests; those are "" where it has not come to read it."""
+    contents = _strings(_fields(step).get("contents"))
+    return zip(step.mounted, contents if len(contents) == len(step.mounted) else repeat(""), strict=False)
 
 
 def _nearest(before: Sequence[KeptBuild], build: KeptBuild, step: BuiltStep) -> Earlier | None:
@@ -119,7 +150,12 @@ def _nearest(before: Sequence[KeptBuild], build: KeptBuild, step: BuiltStep) -> 
 
 def _counts(step: BuiltStep) -> bool:
     """Whether a step, of a build, made or found something."""
-    return step.number > 0 and step.outcome in (Outcome.CACHED, Outcome.RAN)
+    return (step.number > 0 or _is_context(step)) and step.outcome in (Outcome.CACHED, Outcome.RAN)
+
+
+def _is_context(step: BuiltStep) -> bool:
+    """Whether it is the files of a context, taken as a root filesystem."""
+    return step.number == 0 and step.parent is None and _fields(step).get("step") == "COPY"
 
 
 def _below_that_ran(build: KeptBuild, step: BuiltStep) -> BuiltStep | None:

@@ -7,8 +7,9 @@ import os
 from typing import TYPE_CHECKING
 
 from builder.events import Note, StepFinished, StepStarted
+from builder.mounts import bound
 from builder.plan import BaseStep, RunStep
-from store.builds import TEXT_LIMIT, BuiltStep, KeptBuild, Outcome
+from store.builds import TEXT_LIMIT, BuiltStep, KeptBuild, MountedFiles, Outcome
 from store.errors import StoreError
 
 if TYPE_CHECKING:
@@ -69,12 +70,22 @@ class Journal:
                 key, inputs = ("", "") if found is None else (found.digest, found.inputs)
             yield BuiltStep(
                 node.id, node.parent, tuple(source for source in node.sources if source is not None), node.stage,
-                0 if isinstance(node.step, BaseStep) else node.number, node.span.line, node.text[:TEXT_LIMIT], outcome,
+                node.number, node.span.line, node.text[:TEXT_LIMIT], outcome,
                 node.fresh, key, None if result is None else result.snapshot,
-                node.step.args if isinstance(node.step, RunStep) else (), inputs,
+                node.step.args if isinstance(node.step, RunStep) else (), inputs, _mounted(node),
             )  # fmt: skip
 
     def _inputs(self, node: Node, key: str) -> str:
         if isinstance(node.step, BaseStep):
             return json.dumps({"step": "FROM", "manifest": str(node.step.image.manifest_digest)})
         return self._store.records.inputs_of(key) or ""
+
+
+def _mounted(node: Node) -> tuple[MountedFiles, ...]:
+    if not isinstance(node.step, RunStep):
+        return ()
+    # Those that read files of a source have one.
+    reading = ((mount, mount.source) for mount in bound(node.step))
+    return tuple(
+        MountedFiles(node.sources[number], mount.path, mount.target) for mount, number in reading if number is not None
+    )

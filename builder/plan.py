@@ -105,7 +105,8 @@ Step = BaseStep | RunStep | CopyStep | WorkdirStep
 class Node:
     """One step, and the nodes that it needs: the one it stands on (None: on nothing), and those it reads.
 
-    One that is `fresh` is made anew, whatever the cache has of it.
+    `number` counts the steps of the stage from 1; images and contexts that are used have 0. One that is `fresh` is made
+    anew, whatever the cache has of it.
     """
 
     id: int

@@ -130,17 +130,17 @@ class _Planner:
 
     def _add(self, step: Step, span: Span, text: str, sources: tuple[int | None, ...], *, counts: bool = True) -> None:
         self._number += counts
-        self._node = self._append(step, self._node, sources, span, text, self._platform)
+        number = self._number if counts else 0
+        self._node = self._append(step, self._node, sources, span, text, self._platform, number)
 
     def _append(
-        self, step: Step, parent: int | None, sources: tuple[int | None, ...], span: Span, text: str, platform: Platform
-    ) -> int:
-        number = len(self.nodes)
+        self, step: Step, parent: int | None, sources: tuple[int | None, ...], span: Span, text: str, platform: Platform,
+        number: int = 0,
+    ) -> int:  # fmt: skip
+        id = len(self.nodes)
         fresh = self._stage.stage.index in self._fresh
-        self.nodes.append(
-            Node(number, step, parent, sources, self._stage_name(), self._number, span, text, platform, fresh)
-        )
-        return number
+        self.nodes.append(Node(id, step, parent, sources, self._stage_name(), number, span, text, platform, fresh))
+        return id
 
     def _check_platform(self, resolved: ResolvedStage) -> None:
         """A stage on another one is for what that is for."""

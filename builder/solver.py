@@ -98,7 +98,9 @@ class Solver:
         needed = self._demand(target)
         shown = self._of_target(target)
         if needed and self._options.require_cached:
-            raise NotCached("1 step is not cached" if len(needed) == 1 else f"{len(needed)} steps are not cached")
+            mounted = {source for node in self._plan.nodes for source in node.sources}
+            count = sum(self._plan.nodes[node].number > 0 or node not in mounted for node in needed)
+            raise NotCached("1 step is not cached" if count == 1 else f"{count} steps are not cached")
         for node in self._plan.nodes:
             if node.id in hits and node.id in shown:
                 self._finished(node, cached=True, seconds=0.0)
@@ -122,6 +124,8 @@ class Solver:
             if node.step.link:
                 return cachekey.link_key(node.step, node.platform, content)
             return self._content_key(node, node.step, content)
+        if isinstance(node.step, RunStep) and node.id in self._bound and parent is not None:
+            return cachekey.bound_key(node.step, node.platform, parent.canonical, self._bound[node.id])
         return self._definition(node)
 
     def rows(self, node: Node) -> list[Entry]:

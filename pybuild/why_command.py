@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from builder.explain import told_of
 from builder.why import why as explained
 from pybuild.report import visible
 from store.builds import Outcome
@@ -64,7 +65,7 @@ def explain_build(store: Store, build: str) -> None:
 
 def report_lines(build: KeptBuild, found: Sequence[Explained]) -> Iterator[str]:
     """All of it, for people."""
-    steps = [step for step in build.steps if step.number]
+    steps = told_of(build)
     cached = sum(step.outcome is Outcome.CACHED for step in steps)
     yield visible(f"build {build.id} of {_place(build.recipe)}: {len(steps) - cached} of {len(steps)} steps not cached")
     for step in found:
@@ -106,7 +107,7 @@ def _file_lines(step: Explained) -> Iterator[str]:
 
 
 def _line(build: KeptBuild) -> str:
-    steps = [step for step in build.steps if step.number]
+    steps = told_of(build)
     cached = sum(step.outcome is Outcome.CACHED for step in steps)
     what = build.manifest[:19] or "failed"
     target = f" --target {build.target}" if build.target else ""

@@ -6,9 +6,10 @@ evicted since. The rows are no part of any object, and nothing is kept for them.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from store.errors import NotFound, StoreError
 
@@ -31,11 +32,20 @@ class Outcome(Enum):
     NOT_RUN = "not run"  # the build ended before
 
 
+class MountedFiles(NamedTuple):
+    """Files that a RUN had mounted: what is at `path` in what this node holds (None: nothing), and where it was seen."""
+
+    node: int | None
+    path: str
+    target: str
+
+
 @dataclass(frozen=True, slots=True)
 class BuiltStep:
-    """A step of a build. `number` counts those of its stage from 1, and is 0 for the image or context that it begins from.
+    """A step of a build. `number` counts those of its stage from 1, and is 0 for images and contexts that it uses.
 
-    `inputs` are the fields that its key was made of, as JSON; `args` the names of the ARGs that it knows.
+    `inputs` are the fields that its key was made of, as JSON; `args` the names of the ARGs that it knows; `mounted` the files
+    whose digests are among the inputs, in the same order.
     """
 
     node: int
@@ -51,6 +61,7 @@ class BuiltStep:
     snapshot: int | None
     args: tuple[str, ...]
     inputs: str
+    mounted: tuple[MountedFiles, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +86,7 @@ class Builds:
         with self._metadata.transaction() as db:
             db.execute("INSERT INTO builds VALUES (?, ?, ?, ?)", (build.id, build.recipe, build.target, build.manifest))
             db.executemany(
-                "INSERT INTO build_steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO build_steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(build.id, *_row(step)) for step in build.steps],
             )
             db.executemany(
@@ -94,7 +105,7 @@ class Builds:
         steps: dict[str, list[BuiltStep]] = {}
         for build, *row in self._metadata.all(
             "SELECT build, node, parent, sources, stage, number, line, instruction, outcome, fresh, key, snapshot, args,"
-            " inputs FROM build_steps JOIN step_inputs USING (key) ORDER BY build, node"
+            " mounted, inputs FROM build_steps JOIN step_inputs USING (key) ORDER BY build, node"
         ):
             steps.setdefault(str(build), []).append(_step(row))
         return [
@@ -133,17 +144,18 @@ def _row(step: BuiltStep) -> Sequence[object]:
     return (
         step.node, step.parent, ",".join(map(str, step.sources)), step.stage, step.number, step.line,
         step.instruction[:TEXT_LIMIT], step.outcome.value, step.fresh, step.key, step.snapshot, ",".join(step.args),
+        json.dumps(step.mounted),
     )  # fmt: skip
 
 
 def _step(row: Sequence[object]) -> BuiltStep:
-    node, parent, sources, stage, number, line, instruction, outcome, fresh, key, snapshot, args, inputs = map(
+    node, parent, sources, stage, number, line, instruction, outcome, fresh, key, snapshot, args, mounted, inputs = map(
         _text, row
     )
     return BuiltStep(
         int(node), int(parent) if parent else None, tuple(int(one) for one in sources.split(",") if one), stage,
         int(number), int(line), instruction, Outcome(outcome), fresh == "1", key, int(snapshot) if snapshot else None,
-        tuple(one for one in args.split(",") if one), inputs,
+        tuple(one for one in args.split(",") if one), inputs, tuple(MountedFiles(*files) for files in json.loads(mounted)),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from store.errors import NoSpace, StoreBusy, StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VERSION = 5
+VERSION = 6
 _WAIT_SECONDS = 60.0
 
 _SCHEMA = """
@@ -88,6 +88,9 @@ CREATE TABLE build_steps (
     PRIMARY KEY (build, node)) WITHOUT ROWID;
 CREATE TABLE step_inputs (key TEXT PRIMARY KEY, inputs TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX build_steps_of_key ON build_steps (key);
+""",
+    6: """
+ALTER TABLE build_steps ADD COLUMN mounted TEXT NOT NULL DEFAULT '[]';
 """,
 }
 

@@ -37,8 +37,8 @@ class BuildInfo:
 
 
 def step_name(step: StepRef) -> str:
-    """A step in front of a line: its stage, and which of its steps it is."""
-    return one_line(f"[{step.stage} {step.number}/{step.total}]")
+    """A step in front of a line: its stage, and which of its steps it is. Contexts that are used are none of them."""
+    return one_line(f"[{step.stage} {step.number}/{step.total}]" if step.number else f"[{step.stage}]")
 
 
 def one_line(text: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from builder.explain import FileChange, explain, file_changes
-from store.builds import BuiltStep, KeptBuild, Outcome
+from store.builds import BuiltStep, KeptBuild, MountedFiles, Outcome
 from store.difference import Difference
 from store.toc import Entry, Kind
 
@@ -149,6 +149,42 @@ def test_other_files_are_for_whoever_can_look_at_them() -> None:
     new = build("2", step({**COPY, "content": "new"}, "COPY . ."))
     (miss,) = explain([build("1", step(COPY, "COPY . .")), new], new)
     assert (miss.causes, miss.other_files) == ((), True)
+
+
+SOURCE, TOOLS = MountedFiles(7, "/bound", "/src"), MountedFiles(8, "/bin", "/tools")
+
+
+def context(outcome: Outcome) -> BuiltStep:
+    return step(COPY, "FROM the context src", outcome, number=0, node=7, parent=None)
+
+
+@pytest.mark.parametrize(
+    ("contents", "mounted", "pairs"),
+    [
+        pytest.param(["1", "2"], (SOURCE, TOOLS), (), id="the same"),
+        pytest.param(["other", "2"], (SOURCE, TOOLS), ((SOURCE, SOURCE),), id="one of them"),
+        pytest.param(["2", "other"], (TOOLS, SOURCE), ((SOURCE, SOURCE),), id="in another order"),
+        pytest.param(["1", "2", "3"], (SOURCE, TOOLS, TOOLS._replace(target="/new")), (), id="one more"),
+        pytest.param(None, (SOURCE, TOOLS), ((SOURCE, SOURCE),), id="not read, because the context is not cached"),
+    ],
+)
+def test_the_mounts_whose_files_differ(
+    contents: list[str] | None, mounted: tuple[MountedFiles, ...], pairs: tuple[tuple[MountedFiles, MountedFiles], ...]
+) -> None:
+    """What is mounted is no step of its own."""
+    old = step({**FIELDS, "kind": "content", "contents": ["1", "2"]}, mounted=(SOURCE, TOOLS))
+    fields = {**FIELDS, "inputs": ["below", "files"]} if contents is None else {**FIELDS, "kind": "content", "contents": contents}
+    new = step(fields, mounted=mounted, outcome=NOT_RUN if contents is None else RAN, sources=(7,))
+    second = build("2", context(NOT_RUN if contents is None else CACHED), new)
+    (miss,) = explain([build("1", context(RAN), old), second], second)
+    assert miss.other_mounts == pairs
+    assert ("reads FROM the context src, which is not cached" in miss.causes) == (contents is None)
+
+
+def test_a_context_that_a_stage_begins_from_is_told_of() -> None:
+    first, second = (build(name, replace(context(RAN), inputs=json.dumps({**COPY, "content": name}))) for name in "12")
+    (miss,) = explain([first, second], second)
+    assert (miss.step.instruction, miss.causes, miss.other_files) == ("FROM the context src", (), True)
 
 
 FILE = Entry(b"d/f", Kind.FILE, 0o644, size=1, sha256=b"1" * 32)

@@ -101,6 +101,73 @@ def test_what_differs_of_the_files_of_a_copy(pybuild: Pybuild, context: Path, ch
     assert files(pybuild, copy) == said
 
 
+MOUNTS = """\
+FROM pybuild.test/base AS tools
+RUN mkdir -p /opt/bin && echo one > /opt/bin/cc && echo one > /opt/other
+FROM pybuild.test/base
+RUN true
+RUN --mount=target=/src,source=src --mount=from=tools,source=/opt/bin,target=tools cat /src/a tools/cc > /out
+"""
+MOUNTING = MOUNTS.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param("echo x > src/a", {"src/a": "content"}, id="content"),
+        pytest.param("chmod 4755 src/a", {"src/a": "mode 0644, now 4755"}, id="mode"),
+        pytest.param("mkdir src/d && touch src/d/c", {"src/d/c": "added"}, id="added"),
+        pytest.param("mv src/b src/c", {"src/b": "removed", "src/c": "added"}, id="another name"),
+        pytest.param("sed -i 's/one > .opt.bin/two > \\/opt\\/bin/' Buildfile", {"tools/cc": "content"}, id="of a stage"),
+    ],
+)
+def test_what_differs_of_the_files_that_a_run_has_mounted(
+    pybuild: Pybuild, context: Path, change: str, said: dict[str, str]
+) -> None:
+    """By the names that they have in the step; also before it is run, unless a stage that was not run gives them."""
+    (context / "Buildfile").write_text(MOUNTS)
+    for name in ("a", "b"):
+        (context / "src" / name).chmod(0o644)
+    build(pybuild, context)
+    subprocess.run(["sh", "-ec", change], cwd=context, check=True)
+    done = pybuild.run("--network=none", "--require-cached", context)
+    (line,) = [line for line in done.err.splitlines() if f": {MOUNTING[:80]}" in line]
+    if "tools/cc" in said:
+        assert done.status == 3 and ": reads [tools 1] RUN mkdir" in line
+    else:
+        assert done.status == 3 and "error: 2 steps are" not in done.err
+        assert line.endswith("; ".join(["", *(f"/{path}: {how}" for path, how in sorted(said.items()))])), line
+    build(pybuild, context)
+    assert files(pybuild, MOUNTING) == said
+    assert explained(pybuild)[MOUNTING]["causes"] == []
+
+
+def test_files_of_a_mount_that_the_step_does_not_see_are_none_of_its_own(pybuild: Pybuild, context: Path) -> None:
+    (context / "Buildfile").write_text(MOUNTS)
+    build(pybuild, context)
+    (context / "Buildfile").write_text(MOUNTS.replace("one > /opt/other", "two > /opt/other"))
+    (context / "src" / "a").touch()
+    build(pybuild, context)
+    assert set(explained(pybuild)) == {MOUNTS.splitlines()[1].replace("one > /opt/other", "two > /opt/other")}
+
+
+def test_a_single_file_that_is_mounted(pybuild: Pybuild, context: Path) -> None:
+    (context / "Buildfile").write_text("FROM pybuild.test/base\nRUN --mount=source=src/a,target=/a cat /a\n")
+    build(pybuild, context)
+    (context / "src" / "a").write_text("other")
+    build(pybuild, context)
+    assert files(pybuild, "RUN --mount=source=src/a,target=/a cat /a") == {"a": "content"}
+
+
+def test_a_context_that_a_stage_begins_from(pybuild: Pybuild, context: Path) -> None:
+    (context / "Buildfile").write_text("FROM other\nWORKDIR /x\n")
+    flags = ("--build-context", f"other={context / 'src'}")
+    build(pybuild, context, *flags)
+    (context / "src" / "a").write_text("other")
+    build(pybuild, context, *flags)
+    assert files(pybuild, "FROM other") == {"a": "content"}
+
+
 def test_a_file_that_the_image_below_has_too_is_told_of(pybuild: Pybuild, tmp_path: Path) -> None:
     """The earlier layer does not hold it, because it was there already."""
     text = "FROM pybuild.test/base\nRUN mkdir /d && echo a > /d/a\nCOPY d /d/\n"

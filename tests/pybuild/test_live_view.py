@@ -47,6 +47,11 @@ def test_running_steps_have_their_time_and_their_last_lines(view: LiveView, cloc
     ]
 
 
+def test_a_context_that_is_used_is_no_step_of_its_stage(view: LiveView) -> None:
+    take(view, StepFinished(step(3, "first", 0, 2, "FROM the context src"), False, 0.25))
+    assert view.told(80) == ["[first]    0.2 s  FROM the context src"]
+
+
 def test_what_is_over_is_told_once(view: LiveView) -> None:
     take(view, StepStarted(A), said(A, "x\n"), StepFinished(B, True, 0.0), StepFinished(A, False, 71.25))
     assert view.told(80) == ["[other 2/3]   CACHED  RUN make b", "[first 1/2]   71.2 s  RUN make a"]
@@ -111,11 +116,11 @@ def test_hostile_output_is_harmless(view: LiveView) -> None:
 @pytest.mark.parametrize("rows", range(8))
 def test_many_steps_on_few_rows(view: LiveView, rows: int) -> None:
     for node in range(100):
-        ref = step(node, "s", node, 100)
+        ref = step(node, "s", node + 1, 100)
         take(view, StepStarted(ref), said(ref, "x\n"))
     frame = view.frame(80, rows)
     assert len(frame) == rows
-    assert [line.partition("]")[0] for line in frame[:-2]] == [f"[s {node}/100" for node in range(rows - 2)]
+    assert [line.partition("]")[0] for line in frame[:-2]] == [f"[s {number}/100" for number in range(1, rows - 1)]
     assert frame[-2:-1] == ([f"and {100 - rows + 2} more that run"] if rows > 1 else [])
 
 

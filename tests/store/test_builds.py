@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from store.builds import KEPT_BUILDS, TEXT_LIMIT, BuiltStep, KeptBuild, Outcome
+from store.builds import KEPT_BUILDS, TEXT_LIMIT, BuiltStep, KeptBuild, MountedFiles, Outcome
 from store.errors import NotFound, StoreError
 from store.metadata import Metadata
 from store.store import Store
@@ -24,7 +24,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def build(name: str, key: str = "key", instruction: str = "RUN x", outcome: Outcome = Outcome.RAN) -> KeptBuild:
     base = BuiltStep(0, None, (), "s", 0, 1, "FROM x", Outcome.CACHED, False, "base", None, (), "{}")
-    step = BuiltStep(1, 0, (0, 7), "s", 1, 3, instruction, outcome, True, key, 9, ("A", "B"), f'"{key}"')
+    mounted = (MountedFiles(7, "/a,b", "/t"), MountedFiles(None, "/", "/u"))
+    step = BuiltStep(1, 0, (0, 7), "s", 1, 3, instruction, outcome, True, key, 9, ("A", "B"), f'"{key}"', mounted)
     return KeptBuild(name, "/r", "t", "", (base, step))
 
 
