@@ -234,6 +234,59 @@ def test_a_change_misses_from_where_it_counts(
     assert scene.build(*flags)[1] == misses
 
 
+SECRET = "--secret=id=token,env=TOKEN"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a RUN is written, and how its build is started."""
+
+    flags: str = ""  # of the RUN
+    arguments: tuple[str, ...] = ()
+    token: str = "one"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "cached"),
+    [
+        pytest.param(
+            Way("--mount=type=secret,id=token", (SECRET,)), Way("--mount=type=secret,id=token", (SECRET,), "two"), True,
+            id="E66 another value of a secret",
+        ),
+        pytest.param(
+            Way("--mount=type=secret,id=token,env=T", (SECRET,)), Way("--mount=type=secret,id=token,env=T", (SECRET,), "two"), True,
+            id="E66 of one that is a variable",
+        ),
+        pytest.param(Way("--mount=type=secret,id=token", (SECRET,)), Way("--mount=type=secret,id=token"), True, id="E66 no secret"),
+        pytest.param(Way("--mount=type=secret,id=a"), Way("--mount=type=secret,id=b"), False, id="E66 another secret"),
+        pytest.param(Way("--mount=type=ssh"), Way("--mount=type=ssh,id=other"), False, id="E66 another agent"),
+        pytest.param(
+            Way("--mount=type=cache,target=/c"), Way("--mount=type=cache,target=/c,id=other"), True, id="E66 a cache of another id"
+        ),
+        pytest.param(Way("--mount=type=cache,target=/c"), Way("--mount=type=cache,target=/d"), False, id="E66 a cache elsewhere"),
+        pytest.param(
+            Way(arguments=("--add-host=db:10.0.0.1",)), Way(arguments=("--add-host=db:10.0.0.2",)), True, id="E66 another address"
+        ),
+        pytest.param(
+            Way(arguments=("--add-host=db:10.0.0.1",)), Way(arguments=("--add-host=web:10.0.0.1",)), False, id="E66 another host"
+        ),
+        pytest.param(Way(), Way(arguments=("--shm-size=1m", "--ulimit=nofile=99")), True, id="E66 limits"),
+        pytest.param(Way("--network=none"), Way(), True, id="E66 the network of the build, named in the recipe"),
+        pytest.param(Way(), Way("--mount=type=tmpfs,target=/t"), False, id="E66 one more mount"),
+        pytest.param(
+            Way(), Way("--security=insecure", ("--allow=security.insecure",)), False, id="E66 power"
+        ),
+    ],
+)  # fmt: skip
+def test_how_a_run_is_run(first: Way, second: Way, cached: bool, pybuild: Pybuild, tmp_path: Path) -> None:
+    found = []
+    for way in (first, second):
+        context = write_context(tmp_path / "c", f"FROM pybuild.test/base\nRUN {way.flags} true\n")
+        done = pybuild("--network=none", "--progress=json", *way.arguments, context, TOKEN=way.token)
+        found += done.finished().values()
+    assert found == [False, cached]
+
+
 def test_a_base_whose_name_moved_misses_all(scene: Scene, tmp_path: Path) -> None:
     base = write_context(tmp_path / "base", "FROM pybuild.test/base\nRUN echo new > /new\n")
     scene.pybuild("--network=none", "-t", "pybuild.test/base", base)
