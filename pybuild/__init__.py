@@ -25,16 +25,19 @@ if TYPE_CHECKING:
     from builder.options import BuildOptions, Network, Pull
     from builder.outputs import Format, ImageOutput, LocalOutput, TarOutput
     from parser import ParseError
-    from pybuild.api import build, open_image
+    from pybuild.api import build, check, open_image
     from pybuild.image import HistoryLine, Image, Layer
+    from store.difference import Change, Difference
     from store.errors import NotFound, StoreError
     from store.spec import Platform
 
 __all__ = [
     "BuildError",
     "BuildOptions",
+    "Change",
     "CheckWarning",
     "CopyError",
+    "Difference",
     "Event",
     "Exported",
     "Format",
@@ -63,6 +66,7 @@ __all__ = [
     "Tick",
     "Transfer",
     "build",
+    "check",
     "open_image",
 ]
 
@@ -75,8 +79,9 @@ _PLACES = {
     "builder.options": ("BuildOptions", "Network", "Pull"),
     "builder.outputs": ("Format", "ImageOutput", "LocalOutput", "TarOutput"),
     "parser": ("ParseError",),
-    "pybuild.api": ("build", "open_image"),
+    "pybuild.api": ("build", "check", "open_image"),
     "pybuild.image": ("HistoryLine", "Image", "Layer"),
+    "store.difference": ("Change", "Difference"),
     "store.errors": ("NotFound", "StoreError"),
     "store.spec": ("Platform",),
 }  # fmt: skip

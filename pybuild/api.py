@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from builder.build import BuildRequest
 from builder.build import build as _build
 from builder.contexts import context_name
-from builder.events import ignore
+from builder.errors import BuildError
+from builder.events import CheckWarning, Note, ignore
 from builder.options import BuildOptions
 from pybuild.image import Image
+from store.errors import StoreError
 from store.reference import Reference
 from store.store import Store
 
@@ -32,6 +34,16 @@ def default_root() -> str:
     return os.environ.get("PYBUILD_ROOT") or without_environment()
 
 
+def default_keep_storage() -> int | None:
+    """The bytes that PYBUILD_KEEP_STORAGE lets a store have. Raises ValueError."""
+    text = os.environ.get("PYBUILD_KEEP_STORAGE")
+    if not text:
+        return None
+    from parser import parse_size
+
+    return parse_size(text)
+
+
 def build(
     context: str | os.PathLike[str] = ".",
     recipe: str | None = None,
@@ -41,14 +53,78 @@ def build(
     tags: Iterable[str] = (),
     outputs: Iterable[Output] = (),
     root: str | os.PathLike[str] | None = None,
+    keep_storage: int | None = None,
     on_event: Callable[[Event], None] = ignore,
 ) -> Image:
-    """Build an image; `root` is the directory of the store. All else is as `pybuild build` has it.
+    """Build an image; `root` is the directory of the store, `keep_storage` the bytes that it may have in the end.
 
-    Raises ParseError, BuildError (StepFailed where a RUN ended with another status than 0), StoreError, OSError; after
-    any of them the store is whole, and nothing is left of what was running.
+    Without either the environment counts, as for the command: PYBUILD_ROOT, PYBUILD_KEEP_STORAGE. All else is as `pybuild
+    build` has it. Raises ParseError, BuildError (StepFailed where a RUN ended with another status than 0), StoreError,
+    OSError, and ValueError for what the environment says; after any of them the store is whole, and nothing is left of
+    what was running.
     """
-    request = BuildRequest(
+    request = _request(context, recipe, options, contexts, tags, outputs)
+    limit = default_keep_storage() if keep_storage is None else keep_storage
+    with _store(root) as store:
+        return run(request, store, on_event, limit)
+
+
+def check(
+    context: str | os.PathLike[str] = ".",
+    recipe: str | None = None,
+    *,
+    options: BuildOptions | None = None,
+    contexts: Mapping[str, str] | None = None,
+    root: str | os.PathLike[str] | None = None,
+    on_event: Callable[[Event], None] = ignore,
+) -> list[CheckWarning]:
+    """What is to be warned of in all stages of a recipe. Nothing of it is run, and nothing fetched.
+
+    Raises ParseError, BuildError, StoreError, OSError for what would not build at all.
+    """
+    from builder.checking import check as check_recipe
+
+    found: list[CheckWarning] = []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, CheckWarning):
+            found.append(event)
+        on_event(event)
+
+    with _store(root) as store:
+        check_recipe(_request(context, recipe, options, contexts), store, observe)
+    return found
+
+
+def run(
+    request: BuildRequest, store: Store, on_event: Callable[[Event], None], keep_storage: int | None = None
+) -> Image:
+    """As `build`, in a store that is open. `keep_storage` None: it may have any size."""
+    image = Image(store.root, store.images.get(_build(request, store, on_event).manifest))
+    if keep_storage is not None:
+        _keep_within(keep_storage, store, on_event)
+    return image
+
+
+def open_image(name: str, root: str | os.PathLike[str] | None = None) -> Image:
+    """The image of that name or digest in the store. Raises NotFound, StoreError."""
+    with _store(root) as store:
+        return Image(store.root, store.images.find(name))
+
+
+def _store(root: str | os.PathLike[str] | None) -> Store:
+    return Store(os.fspath(root) if root is not None else default_root())
+
+
+def _request(
+    context: str | os.PathLike[str],
+    recipe: str | None,
+    options: BuildOptions | None,
+    contexts: Mapping[str, str] | None,
+    tags: Iterable[str] = (),
+    outputs: Iterable[Output] = (),
+) -> BuildRequest:
+    return BuildRequest(
         context=os.fspath(context),
         recipe=recipe,
         options=options or BuildOptions(),
@@ -56,16 +132,19 @@ def build(
         tags=tuple(Reference.parse(tag).with_default_tag() for tag in tags),
         outputs=tuple(outputs),
     )
-    with Store(os.fspath(root) if root is not None else default_root()) as store:
-        return run(request, store, on_event)
 
 
-def run(request: BuildRequest, store: Store, on_event: Callable[[Event], None]) -> Image:
-    """As `build`, in a store that is open."""
-    return Image(store.root, store.images.get(_build(request, store, on_event).manifest))
+def _keep_within(limit: int, store: Store, on_event: Callable[[Event], None]) -> None:
+    """Free what exceeds the limit of the store. The build has succeeded, whatever comes of this."""
+    from builder.upkeep import keep_within
+    from builder.workers.pool import Pool
+    from pybuild.progress import human_size
 
-
-def open_image(name: str, root: str | os.PathLike[str] | None = None) -> Image:
-    """The image of that name or digest in the store. Raises NotFound, StoreError."""
-    with Store(os.fspath(root) if root is not None else default_root()) as store:
-        return Image(store.root, store.images.find(name))
+    try:
+        with Pool() as pool:
+            freed = keep_within(store, pool, limit)
+    except (BuildError, StoreError, OSError) as error:
+        on_event(Note(f"the store could not be kept within its limit: {error}"))
+        return
+    if freed is not None and freed.size:
+        on_event(Note(f"{human_size(freed.size)} freed to keep the store within {human_size(limit)}"))

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 import click
 
 from builder.build import BuildRequest
 from builder.contexts import context_name
-from builder.errors import BuildError, NotCached, StepFailed
-from builder.events import Note
+from builder.errors import NotCached, StepFailed
 from builder.options import BuildOptions, Entitlement, Network, Pull
 from pybuild import report
 from pybuild.api import run
@@ -21,20 +19,15 @@ from pybuild.build_log import Logged
 from pybuild.control_arguments import build_name, check_controls, step_hostname
 from pybuild.handed import SECRET_HELP, SSH_HELP, parse_agents, parse_secrets
 from pybuild.outputs import HELP, parse_outputs
-from pybuild.progress import KINDS, human_size, kind_for, progress_for
+from pybuild.progress import KINDS, kind_for, progress_for
 from pybuild.progress.words import BuildInfo
 from pybuild.result_files import ResultFiles
 from pybuild.step_options import StepOptions, step_options
-from store.errors import InvalidImage, StoreError
+from store.errors import InvalidImage
 from store.publish import STDOUT
 from store.reference import Reference
 from store.spec import Platform
 from store.store import Store
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from builder.events import Event
 
 _EXIT_NOT_CACHED = 3
 
@@ -242,7 +235,7 @@ def build(
             return check_only(request, store, progress_for(kind, info) if kind == "json" else None)
         with closing(Logged(progress_for(kind, info), info, store.logs)) as display:
             try:
-                image = run(request, store, display)
+                image = run(request, store, display, limit)
             except BrokenPipeError:
                 raise
             except report.KNOWN as error:
@@ -256,8 +249,6 @@ def build(
                 if ctx.meta["debug"]:
                     raise
                 return error.status if exit_code == "run" and isinstance(error, StepFailed) else 1
-            if limit is not None:
-                _keep_within(limit, store, display)
             display.finished(image.digest)
             if explain:
                 _explain(store, info)
@@ -300,21 +291,6 @@ def _stages(values: tuple[str, ...]) -> tuple[str, ...]:
     if not all(names):
         raise click.UsageError(f"--no-cache-filter {','.join(values)}: a name of a stage is empty")
     return names
-
-
-def _keep_within(limit: int, store: Store, observe: Callable[[Event], None]) -> None:
-    """Free what exceeds the limit of the store. The build has succeeded, whatever comes of this."""
-    from builder.upkeep import keep_within
-    from builder.workers.pool import Pool
-
-    try:
-        with Pool() as pool:
-            freed = keep_within(store, pool, limit)
-    except (BuildError, StoreError, OSError) as error:
-        observe(Note(f"the store could not be kept within its limit: {error}"))
-        return
-    if freed is not None and freed.size:
-        observe(Note(f"{human_size(freed.size)} freed to keep the store within {human_size(limit)}"))
 
 
 def _build_args(values: tuple[str, ...]) -> dict[str, str]:

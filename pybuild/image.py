@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from builder.events import Event
     from builder.outputs import Output
+    from store.difference import Difference
     from store.digest import Digest
     from store.images import Image as StoredImage
     from store.spec import ImageConfig
@@ -41,7 +42,7 @@ class HistoryLine:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image of the store in the directory `root`. What it says is kept here; `files` and `export` open the store."""
+    """An image of the store in the directory `root`. What it says is kept here; its methods open the store."""
 
     root: str
     stored: StoredImage
@@ -82,14 +83,33 @@ class Image:
             complete(ensure_tocs(store, pool, self.stored.snapshot))
             return list(store.snapshots.view(self.stored.snapshot).walk(b""))
 
-    def export(self, output: Output, on_event: Callable[[Event], None] = ignore) -> None:
-        """Write the image somewhere, under the names that it has. Raises BuildError, StoreError, OSError."""
+    def changes(self) -> list[list[Difference]]:
+        """What each layer does to those below it, the lowest first; in the order of the paths. Raises StoreError."""
+        from builder.changesets import ensure_tocs
+        from builder.workers.pool import Pool
+        from builder.workers.tasks import complete
+        from store.difference import layer_differences
+        from store.store import Store
+        from store.view import View
+
+        with Store(self.root) as store, Pool() as pool:
+            complete(ensure_tocs(store, pool, self.stored.snapshot))
+            changesets = store.snapshots.changesets(self.stored.snapshot)[::-1]
+            tocs = [store.changesets.toc(changeset) for changeset in changesets]
+            return [list(layer_differences(View(tocs[:at][::-1]), toc)) for at, toc in enumerate(tocs)]
+
+    def export(self, *outputs: Output, on_event: Callable[[Event], None] = ignore) -> None:
+        """Write the image to one or more places, under the names that it has; their compression is for all layers.
+
+        Raises BuildError, StoreError, OSError.
+        """
         from builder.outputs import check_outputs, export
         from builder.workers.pool import Pool
         from store.reference import Reference
         from store.store import Store
 
-        check_outputs([output])
+        check_outputs(outputs)
         with Store(self.root) as store, Pool() as pool:
             names = [Reference.parse(tag.name) for tag in store.images.tags() if tag.manifest == self.digest]
-            export(output, self.stored, names, store, pool, on_event, all_layers=True)
+            for output in outputs:
+                export(output, self.stored, names, store, pool, on_event, all_layers=True)

@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from builder.events import Exported, Note
-from builder.outputs import check_outputs
-from builder.outputs import export as write_output
-from builder.workers.pool import Pool
 from pybuild.arguments import platform_option
 from pybuild.outputs import HELP, parse_outputs
 from pybuild.progress import human_size
@@ -162,13 +159,9 @@ def export(root: str, name: str, outputs: tuple[str, ...]) -> int:
 
     With compression= all layers are compressed anew, and the manifest gets another digest.
     """
-    chosen = parse_outputs(outputs)
-    check_outputs(chosen)
-    with Store(root) as store, Pool() as pool:
-        image = store.images.find(name)
-        names = [Reference.parse(tag.name) for tag in store.images.tags() if tag.manifest == image.manifest_digest]
-        for output in chosen:
-            write_output(output, image, names, store, pool, _told, all_layers=True)
+    from pybuild.api import open_image  # which the other commands of this module can do without
+
+    open_image(name, root).export(*parse_outputs(outputs), on_event=_told)
     return 0
 
 

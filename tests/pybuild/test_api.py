@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import pybuild as api
 from tests.support.cli import BASE, CHECKOUT, Pybuild, write_context
 
@@ -34,6 +36,47 @@ def test_an_image_says_what_the_command_says(tmp_path: Path, pybuild: Pybuild) -
     assert str(image.digest) == digest and api.open_image("app", pybuild.root) == image
     assert [line.layer for line in image.history if line.layer] == list(image.layers)
     assert image.history[-1].layer is None and "A=b" in image.config.config.env
+
+
+def test_a_check_lists_warnings_and_runs_nothing(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN exit 1\nCMD echo $A\n")
+    (found,) = api.check(context, root=pybuild.root)
+    assert (found.rule, found.span.line) == ("JSONArgsRecommended", 3)
+    said = pybuild.run("build", "--check", context)
+    assert said.status == 1 and "JSONArgsRecommended" in said.out
+
+
+def test_a_store_is_kept_within_its_limit(
+    tmp_path: Path, pybuild: Pybuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The argument wins over the environment; an image without a name is the first that goes."""
+    context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN head -c 300000 /dev/urandom > /big\n")
+    notes: list[str] = []
+
+    def observe(event: api.Event) -> None:
+        if isinstance(event, api.Note) and "freed to keep the store within" in event.text:
+            notes.append(event.text)
+
+    monkeypatch.setenv("PYBUILD_KEEP_STORAGE", "1k")
+    image = api.build(context, root=pybuild.root, keep_storage=1 << 40, on_event=observe)
+    assert notes == [] and api.open_image(str(image.digest), pybuild.root) == image
+    api.build(context, root=pybuild.root, on_event=observe)
+    assert len(notes) == 1 and notes[0].endswith(" freed to keep the store within 1.0 kB")
+    monkeypatch.setenv("PYBUILD_KEEP_STORAGE", "much")
+    with pytest.raises(ValueError, match="invalid size 'much'"):
+        api.build(context, root=pybuild.root)
+    pybuild.assert_whole()
+
+
+def test_the_changes_of_an_image_are_those_that_the_command_tells(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN mkdir /d && echo 1 > /d/f\nRUN rm /d/f\n")
+    image = api.build(context, tags=["app"], root=pybuild.root)
+    _, *layers = image.changes()
+    assert [[(one.change, one.path) for one in layer] for layer in layers] == [
+        [(api.Change.ADDED, b"d"), (api.Change.ADDED, b"d/f")], [(api.Change.DELETED, b"d/f")],
+    ]  # fmt: skip
+    told = pybuild("history", "--files", "app").out.splitlines()
+    assert [line.split() for line in told if line.endswith((" /d", " /d/f"))] == [["A", "/d"], ["A", "/d/f"], ["D", "/d/f"]]
 
 
 def test_what_the_observer_raises_ends_the_build(tmp_path: Path, pybuild: Pybuild) -> None:
