@@ -20,6 +20,7 @@ class BuildError(Exception):
         self.span = span
         self.hint = hint
         self.source: Source | None = None
+        self.told = False  # whether an event has told of it
 
 
 class PlanError(BuildError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from builder.errors import StepFailed
+
 if TYPE_CHECKING:
     from parser import Source, Span
 
@@ -53,6 +55,13 @@ class StepBroke:
     seconds: float
     message: str
     status: int | None  # of a RUN, as a shell gives it
+
+
+@dataclass(frozen=True, slots=True)
+class ShellOpened:
+    """A shell takes the user's terminal, in what a step left that broke. Until it has ended no event comes."""
+
+    step: StepRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +121,15 @@ class Tick:
     """Nothing has happened for a moment; steps are running. For displays that show how time goes by."""
 
 
-Event = StepStarted | StepOutput | StepFinished | StepBroke | Transfer | Note | CheckWarning | Built | Exported | Tick
+Event = (
+    StepStarted | StepOutput | StepFinished | StepBroke | ShellOpened | Transfer | Note | CheckWarning | Built | Exported
+    | Tick
+)  # fmt: skip
+
+
+def broke(step: StepRef, seconds: float, error: Exception) -> StepBroke:
+    """The event of a step that raised an error."""
+    return StepBroke(step, seconds, str(error), error.status if isinstance(error, StepFailed) else None)
 
 
 def ignore(event: Event) -> None:

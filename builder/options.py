@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from builder.limits import Limits
+from builder.onfail import OnFail
 from store.spec import Platform
 
 HOSTNAME = "pybuild"  # of RUN steps
@@ -68,6 +69,7 @@ class BuildOptions:
     hosts: tuple[tuple[str, str], ...] = ()  # names and addresses for /etc/hosts of RUN steps
     hostname: str = HOSTNAME  # of RUN steps
     limits: Limits = field(default_factory=Limits)
+    on_fail: OnFail = field(default_factory=OnFail)
     allow: frozenset[Entitlement] = frozenset()
     secrets: tuple[SecretSource, ...] = ()
     agents: tuple[AgentSource, ...] = ()

@@ -16,8 +16,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from builder import cachekey
-from builder.errors import BuildError, NotCached, StepFailed
-from builder.events import StepBroke, StepFinished, StepRef, StepStarted, Tick
+from builder.errors import BuildError, NotCached
+from builder.events import StepFinished, StepRef, StepStarted, Tick, broke
 from builder.mounts import bound
 from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
 from builder.workers.tasks import Slots, Tasks, complete
@@ -56,10 +56,6 @@ def _placed(node: Node) -> Iterator[None]:
     except BuildError as error:
         error.span = error.span or node.span
         raise
-
-
-def _broke(step: StepRef, seconds: float, error: Exception) -> StepBroke:
-    return StepBroke(step, seconds, str(error), error.status if isinstance(error, StepFailed) else None)
 
 
 class Solver:
@@ -351,7 +347,8 @@ class Solver:
                     node, parent.snapshot, [source.snapshot for source in sources if source], self._ref(node)
                 )
         except Exception as error:
-            self._observe(_broke(self._ref(node), time.monotonic() - begun, error))
+            if not (isinstance(error, BuildError) and error.told):
+                self._observe(broke(self._ref(node), time.monotonic() - begun, error))
             raise
         result = self._record(node, parent, made, await self._bound_key(node))
         self._finished(node, cached=False, seconds=time.monotonic() - begun)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from builder.copyfiles import CopyRequest
-from builder.errors import BuildError, PrivilegeError, StepFailed
-from builder.events import Note, StepOutput
+from builder.errors import BuildError, PrivilegeError, SandboxError, StepFailed
+from builder.events import Note, StepOutput, broke
 from builder.machine import SEE_DOCTOR
 from builder.mounting import Mounting
 from builder.mounts import bound, mount_points, sandbox_mounts
@@ -193,27 +193,44 @@ class Steps:
                 shm_size=limits.shm_size,
                 rlimits=tuple((ulimit.number, ulimit.soft, ulimit.hard) for ulimit in limits.ulimits),
             )
-            refused = False
+            begun = time.monotonic()
+            try:
+                await self._command(spec, ref)
+            except (StepFailed, SandboxError) as error:
+                if self._options.on_fail.wanted:
+                    from builder.aftermath import Aftermath, FailedStep
 
-            def output_came(stream: int, data: bytes) -> None:
-                nonlocal refused
-                refused = refused or any(words in data for words in _REFUSED)
-                self._observe(StepOutput(ref, stream, data))
-
-            running = self._pool.run_step(spec, output_came, self._handed.vault)
-            status = await beside(running, self._workspace.tidy_meanwhile())
-            if status.signal is not None:
-                raise StepFailed(f"RUN was ended by signal {_SIGNALS.get(status.signal, status.signal)}", status.code)
-            if status.code:
-                raise StepFailed(
-                    f"RUN exited with status {status.code}",
-                    status.code,
-                    hint=self._single_id_hint() if refused else None,
-                )
+                    self._observe(broke(ref, time.monotonic() - begun, error))
+                    error.told = True
+                    left = FailedStep(ref, spec, layers, scaffold_tree.toc)
+                    Aftermath(self._options.on_fail, self._store, self._pool, self._handed.vault, self._observe).of(
+                        left, error
+                    )
+                raise
             written = await self._pool.job(CommitStep(upper, layers, scaffold_tree.toc, output))
             changeset = self._adopt(written, output)
             self._store.changesets.adopt_tree(changeset, self._pool.id_map.name, f"{directory}/tree")
         return Made(changeset)
+
+    async def _command(self, spec: SandboxSpec, ref: StepRef) -> None:
+        """Run the command of a step. Raises StepFailed, SandboxError."""
+        refused = False
+
+        def output_came(stream: int, data: bytes) -> None:
+            nonlocal refused
+            refused = refused or any(words in data for words in _REFUSED)
+            self._observe(StepOutput(ref, stream, data))
+
+        running = self._pool.run_step(spec, output_came, self._handed.vault)
+        status = await beside(running, self._workspace.tidy_meanwhile())
+        if status.signal is not None:
+            raise StepFailed(f"RUN was ended by signal {_SIGNALS.get(status.signal, status.signal)}", status.code)
+        if status.code:
+            raise StepFailed(
+                f"RUN exited with status {status.code}",
+                status.code,
+                hint=self._single_id_hint() if refused else None,
+            )
 
     async def _copy(self, step: CopyStep, parent: int | None, source: int | None) -> Made:
         job = await self._copy_job(step, parent, source, self._store.ingest.new_path())

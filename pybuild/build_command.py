@@ -216,6 +216,7 @@ def build(
             hostname=step_hostname(args),
             hosts=steps.hosts,
             limits=steps.limits,
+            on_fail=steps.on_fail,
             epoch=epoch,
         ),
         tags=tuple(Reference.parse(tag).with_default_tag() for tag in tags),

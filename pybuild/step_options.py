@@ -11,7 +11,10 @@ from typing import Any, TypeVar
 import click
 
 from builder.limits import ULIMITS, UNLIMITED, Limits, Ulimit
+from builder.onfail import OnFail
 from pybuild.arguments import size_option
+from pybuild.fail_options import HELP as ON_FAIL_HELP
+from pybuild.fail_options import on_fail_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,6 +30,7 @@ class StepOptions:
 
     hosts: tuple[tuple[str, str], ...]  # name, address
     limits: Limits
+    on_fail: OnFail
 
 
 def _hosts(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -115,6 +119,7 @@ _OPTIONS = (
         metavar="NAME=SOFT[:HARD]",
         help="A limit of each process in RUN steps, such as nofile=1024:2048. Can be repeated.",
     ),
+    click.option("--on-fail", multiple=True, callback=on_fail_option, metavar="WHAT", help=ON_FAIL_HELP),
     _only_checked("--provenance", _no_attestation, metavar="false", help="Taken for docker's sake: none is made."),
     _only_checked("--sbom", _no_attestation, metavar="false", help="Taken for docker's sake: none is made."),
     _only_checked("--push", _refuse(_PUSH), is_flag=True, hidden=True),
@@ -132,9 +137,10 @@ def step_options(command: Callable[..., int]) -> Callable[..., int]:
         add_host: tuple[tuple[str, str], ...],
         shm_size: int,
         ulimit: tuple[Ulimit, ...],
+        on_fail: OnFail,
         **others: object,
     ) -> int:
-        return command(*arguments, steps=StepOptions(add_host, Limits(shm_size, ulimit)), **others)
+        return command(*arguments, steps=StepOptions(add_host, Limits(shm_size, ulimit), on_fail), **others)
 
     for option in reversed(_OPTIONS):
         bundled = option(bundled)

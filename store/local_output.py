@@ -26,7 +26,7 @@ from store.tarformat import show
 from store.toc import Entry, Kind, parent_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from store.images import Image
     from store.store import Store
@@ -41,6 +41,7 @@ class LocalReport:
     """What was written, and what could not be."""
 
     size: int  # bytes of all files
+    files: int  # names of anything but directories
     devices: tuple[bytes, ...]  # paths of the device nodes that were left out
 
 
@@ -51,10 +52,11 @@ def write_local(store: Store, image: Image, destination: str) -> LocalReport:
         root = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileExistsError, NotADirectoryError):
         raise StoreError(f"{destination} is no directory", hint="type=local writes into one") from None
-    writer = _Writer(root, destination)
+    writer = FileWriter(root, destination)
     try:
         with Rootfs(store, image) as rootfs:
-            return writer.write(rootfs)
+            files = ((item.entry, chunks) for item, chunks in rootfs.in_order_of_layers())
+            return writer.write((item.entry for item in rootfs.items), files)
     except OSError as error:
         raise no_space(error, destination) from error
     finally:
@@ -62,10 +64,12 @@ def write_local(store: Store, image: Image, destination: str) -> LocalReport:
         os.close(root)
 
 
-class _Writer:
+class FileWriter:
     """Makes files below a directory; keeps the parent at hand open, as most neighbours share theirs."""
 
-    def __init__(self, root: int, shown: str) -> None:
+    def __init__(self, root: int, shown: str, *, replace: bool = True) -> None:
+        """`root` stays the caller's. Where nothing is to be replaced, a name that is there is a StoreError."""
+        self._replaces = replace
         self._root = root
         self._shown = shown
         self._open_path = b""
@@ -74,9 +78,11 @@ class _Writer:
     def close(self) -> None:
         os.close(self._open_fd)
 
-    def write(self, rootfs: Rootfs) -> LocalReport:
-        devices, links, directories, size = [], [], [], 0
-        for entry, _ in rootfs.items:
+    def write(self, entries: Iterable[Entry], contents: Iterable[tuple[Entry, Iterator[bytes]]]) -> LocalReport:
+        """Write entries, directories before what they hold; `contents` are those of all files that are not empty."""
+        devices, links, directories, size, files = [], [], [], 0, 0
+        for entry in entries:
+            files += entry.kind is not Kind.DIRECTORY
             if entry.hardlink:
                 links.append(entry)
             elif entry.kind is Kind.DIRECTORY:
@@ -89,7 +95,7 @@ class _Writer:
                 devices.append(entry.path)
             else:
                 self._at(entry, self._special)
-        for (entry, _), chunks in rootfs.in_order_of_layers():
+        for entry, chunks in contents:
             self._at(entry, self._file, chunks)
             size += entry.size
         for entry in links:
@@ -100,7 +106,7 @@ class _Writer:
         # Times and modes of directories come last: making what they hold changed the one and may need the other.
         for entry in reversed(directories):
             self._at(entry, self._finish_directory)
-        return LocalReport(size, tuple(devices))
+        return LocalReport(size, files - len(devices), tuple(devices))
 
     def _at(self, entry: Entry, make: Callable[..., None], *arguments: object) -> None:
         """Do something at the place of an entry; every error says where."""
@@ -199,6 +205,9 @@ class _Writer:
         temporary = os.fsencode(os.path.basename(temporary_name("/pybuild")))
         try:
             make(temporary)
+            if not self._replaces:
+                self._link_new(entry, temporary, parent, name)
+                return
             try:
                 os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
             except IsADirectoryError:
@@ -207,6 +216,12 @@ class _Writer:
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=parent)
+
+    def _link_new(self, entry: Entry, temporary: bytes, parent: int, name: bytes) -> None:
+        try:
+            os.link(temporary, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
+        except FileExistsError:
+            raise StoreError(f"{self._shown}/{show(entry.path)[1:-1]}: exists already") from None
 
     def _remove_empty(self, entry: Entry, parent: int, name: bytes) -> None:
         try:

@@ -23,7 +23,7 @@ import signal
 import socket
 import struct
 
-from builder.sandbox import agents, capabilities, linux
+from builder.sandbox import agents, capabilities, linux, terminal
 from builder.sandbox.mounts import Agent
 from builder.sandbox.operations import operations_for
 from builder.sandbox.root import Refused, Root
@@ -44,7 +44,10 @@ class Step:
     """A RUN in progress, as the worker sees it: the keeper's pid and the read end of the status pipe."""
 
     def __init__(self, spec: SandboxSpec, fds: tuple[int, ...], seccomp: bytes) -> None:
-        """Start the step. `fds` are for its standard output and error, and perhaps the vault; they are closed here."""
+        """Start the step. `fds` are for its standard output and error, and perhaps the vault; they are closed here.
+
+        Of a step with a terminal both outputs are the socket over which that is sent.
+        """
         self.status_fd, status = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
         self.pid = os.fork()
@@ -134,10 +137,15 @@ def _init(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, 
             operation.execute(root)
         doing = f"enter the working directory {spec.cwd}"
         _enter_directory(spec.cwd)
+        streams = (stdin, stdout, stderr)
+        if spec.terminal:
+            doing = "open a terminal"
+            # It stays open here: a terminal that nobody has open for a moment is not at its end.
+            streams = (terminal.open_terminal(spec.uid, stdout),) * 3
         doing = "start the command"
         main = os.fork()
         if main == 0:
-            _command(spec, (stdin, stdout, stderr), status, seccomp, vault)
+            _command(spec, streams, status, seccomp, vault)
     except Refused as error:
         _report(status, {"error": str(error), "hint": error.hint})
         os._exit(1)
@@ -169,6 +177,8 @@ def _command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, secc
         # Python ignores SIGPIPE and SIGXFSZ, and the ignored stay ignored over exec: `yes | head` would complain.
         linux.reset_signals()
         os.setsid()
+        if spec.terminal:
+            terminal.take_control()
         _set_limits()
         for number, soft, hard in spec.rlimits:
             resource.setrlimit(number, (soft, hard))

@@ -37,6 +37,7 @@ class SandboxSpec:
     insecure: bool = False  # all capabilities of the namespace, no seccomp filter
     shm_size: int = 64 << 20  # bytes
     rlimits: tuple[tuple[int, int, int], ...] = ()  # of setrlimit(2): number, soft, hard; -1 is unlimited
+    terminal: bool = False  # standard input and outputs are a terminal, whose master is sent over the first of them
 
     def to_json(self) -> dict[str, object]:
         """The form that travels."""

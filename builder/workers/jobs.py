@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from builder.workers.context_jobs import ListContext
 from builder.workers.copy_jobs import CopyFiles
+from builder.workers.export_jobs import ExportFailed
 from builder.workers.fetch_jobs import FetchUrl
 from builder.workers.layer_jobs import MakeTree, ReadLayer, Recompress, WriteTar
 from builder.workers.mount_jobs import AwaitCacheMount, MakeCacheMount, PrepareBound
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from builder.workers.job import Job
 
 JOBS: tuple[type[Job[object]], ...] = (
-    AwaitCacheMount, CommitStep, CopyFiles, FetchBlob, FetchManifest, FetchUrl, ListContext, MakeCacheMount, MakeDirectory,
-    MakeTree, MeasureTree, PrepareBound, PrepareStep, Probe, ReadFile, ReadLayer, Recompress, RemoveTree, WriteTar,
+    AwaitCacheMount, CommitStep, CopyFiles, ExportFailed, FetchBlob, FetchManifest, FetchUrl, ListContext, MakeCacheMount,
+    MakeDirectory, MakeTree, MeasureTree, PrepareBound, PrepareStep, Probe, ReadFile, ReadLayer, Recompress, RemoveTree,
+    WriteTar,
 )  # fmt: skip

@@ -60,6 +60,10 @@ class Pool:
         """Run a command in the sandbox; `vault` holds its secrets. Raises SandboxError, PrivilegeError."""
         return await self._sandbox_worker().run(spec, on_output, vault)
 
+    def run_on_terminal(self, spec: SandboxSpec, relay: Callable[[int, int], None], vault: int = -1) -> None:
+        """Run a command of the sandbox on a terminal, and nothing beside it (sandbox.py). Raises SandboxError, PrivilegeError."""
+        self._sandbox_worker().run_on_terminal(spec, relay, vault)
+
     async def job(self, job: Job[R]) -> R:
         """Have a worker do a job; raise what it raised. Waits for one of the cores."""
         async with self._cores:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import PrivilegeError, SandboxError
 from builder.machine import SEE_DOCTOR, user_namespace_obstacle
+from builder.sandbox.terminal import receive_terminal
 from builder.workers.spawn import WorkerProcess, packages_directory
 from builder.workers.tasks import readable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from builder.sandbox.spec import SandboxSpec
     from builder.userns import IdMap
@@ -60,27 +63,57 @@ class SandboxWorker:
             readers[reader] = stream
             writers.append(writer)
         try:
-            try:
-                self._process.channel.send({"spec": spec.to_json()}, [*writers, *([vault] if vault >= 0 else [])])
-            except EOFError:
-                raise _gone() from None
+            self._start(spec, writers, vault)
             for writer in writers:
                 os.close(writer)
             writers.clear()
-            result = await _watch(readers, on_output)
+            told = await _watch(readers, on_output)
         finally:
             for fd in (*readers, *writers):
                 os.close(fd)
-        if "exit" in result:
-            return Status(int(str(result["exit"])), None)
-        if "signal" in result:
-            return Status(128 + int(str(result["signal"])), int(str(result["signal"])))
-        hint = result.get("hint")
-        raise SandboxError(str(result["error"]), hint=str(hint) if hint else None)
+        return _status(told)
+
+    def run_on_terminal(self, spec: SandboxSpec, relay: Callable[[int, int], None], vault: int = -1) -> None:
+        """Run a command on a terminal while nothing else goes on; how it ends is nobody's concern.
+
+        `relay` gets the terminal's master and a descriptor that can be read when the command has ended; it may return
+        before. Raises SandboxError where the command cannot be started.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ended, end = os.pipe2(os.O_CLOEXEC)
+        try:
+            with ours:
+                try:
+                    with theirs:
+                        self._start(spec, (theirs.fileno(), theirs.fileno(), end), vault)
+                finally:
+                    os.close(end)
+                terminal = receive_terminal(ours)
+            if terminal is None:
+                select.select([ended], [], [])
+            else:
+                try:
+                    relay(terminal, ended)
+                finally:
+                    os.close(terminal)
+            os.set_blocking(ended, False)
+            try:
+                told = os.read(ended, _PIPE)
+            except BlockingIOError:
+                return
+        finally:
+            os.close(ended)
+        _status(told)
 
     def close(self) -> None:
         """Kill what runs and end the worker. Idempotent."""
         self._process.close()
+
+    def _start(self, spec: SandboxSpec, fds: Sequence[int], vault: int) -> None:
+        try:
+            self._process.channel.send({"spec": spec.to_json()}, [*fds, *([vault] if vault >= 0 else [])])
+        except EOFError:
+            raise _gone() from None
 
     def _enter(self, id_map: IdMap) -> None:
         try:
@@ -108,7 +141,7 @@ class SandboxWorker:
             raise OSError(number if isinstance(number, int) else errno.EIO, str(message.get("refused")))
 
 
-async def _watch(readers: dict[int, int], on_output: Callable[[int, bytes], None]) -> dict[str, object]:
+async def _watch(readers: dict[int, int], on_output: Callable[[int, bytes], None]) -> bytes:
     """Pass on output until the step's end is told, then what is left in the pipes.
 
     The end of the pipes is not waited for: when the step has ended nobody can write to them any more.
@@ -129,10 +162,20 @@ async def _watch(readers: dict[int, int], on_output: Callable[[int, bytes], None
     for fd, stream in readers.items():
         while fd != ending and _pass_on(fd, stream, on_output):
             pass
+    return told
+
+
+def _status(told: bytes) -> Status:
+    """What the worker told of the end of a step. Raises SandboxError."""
     if not told:
         raise _gone()
     result: dict[str, object] = json.loads(told)
-    return result
+    if "exit" in result:
+        return Status(int(str(result["exit"])), None)
+    if "signal" in result:
+        return Status(128 + int(str(result["signal"])), int(str(result["signal"])))
+    hint = result.get("hint")
+    raise SandboxError(str(result["error"]), hint=str(hint) if hint else None)
 
 
 def _pass_on(fd: int, stream: int, on_output: Callable[[int, bytes], None]) -> bool:

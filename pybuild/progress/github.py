@@ -18,6 +18,7 @@ from builder.events import (
     Event,
     Exported,
     Note,
+    ShellOpened,
     StepBroke,
     StepFinished,
     StepOutput,
@@ -70,6 +71,8 @@ class GithubProgress:
                 self._over(step, f"done in {seconds:.1f} s")
             case StepBroke(step=step, seconds=seconds):
                 self._over(step, f"FAILED after {seconds:.1f} s")
+            case ShellOpened():
+                self.close()
             case Transfer(name=name, done=done, total=total):
                 if done >= total and name not in self._fetched:
                     self._fetched.add(name)

@@ -14,6 +14,7 @@ from builder.events import (
     Event,
     Exported,
     Note,
+    ShellOpened,
     StepBroke,
     StepFinished,
     StepOutput,
@@ -67,6 +68,8 @@ class Encoder:
                 self._broken = step.node
                 yield from self._rest(step)
                 yield self._object("step_failed", step, seconds=round(seconds, 3), message=message, status=status)
+            case ShellOpened(step=step):
+                yield self._object("shell_opened", step)
             case Transfer(name=name, done=done, total=total):
                 yield self._object("transfer", image=name, done=done, total=total)
             case Note(text=text):

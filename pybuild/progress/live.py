@@ -16,6 +16,7 @@ from builder.events import (
     Event,
     Exported,
     Note,
+    ShellOpened,
     StepBroke,
     StepFinished,
     StepOutput,
@@ -108,7 +109,7 @@ class LiveView:
                 self._told.append(_Told(f"note: {text}"))
             case CheckWarning():
                 self._told.append(_Told(warning_line(event)))
-            case Built() | Tick():
+            case Built() | Tick() | ShellOpened():
                 pass
             case Exported():
                 self._told.append(_Told(exported_line(event)))

@@ -11,6 +11,7 @@ from builder.events import (
     Event,
     Exported,
     Note,
+    ShellOpened,
     StepBroke,
     StepFinished,
     StepOutput,
@@ -63,6 +64,8 @@ class PlainProgress:
                 self.line(f"{step_name(step)} done in {seconds:.1f} s")
             case StepBroke(step=step):
                 self._broken = step.node
+            case ShellOpened():
+                self._show_again()
             case Transfer():
                 self._transfer(event)
             case Note(text=text):
@@ -81,6 +84,11 @@ class PlainProgress:
             self.line(line)
 
     def failed(self, error: Exception) -> None:
+        self._show_again()
+        report.show(error)
+
+    def _show_again(self) -> None:
+        """What the step that broke wrote last, once."""
         self.close()
         if self._broken in self._running:
             step, last = self._running[self._broken]
@@ -88,7 +96,7 @@ class PlainProgress:
             if last and set(list(self._recent)[-len(last) :]) != {step.node}:
                 self.line(f"{step_name(step)} failed, and this is what it wrote last:")
                 self.output(step, list(last))
-        report.show(error)
+            self._broken = None
 
     def close(self) -> None:
         for step, _ in self._running.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from builder.events import StepBroke, StepFinished, StepOutput
+from builder.events import ShellOpened, StepBroke, StepFinished, StepOutput
 from pybuild import report
 from pybuild.progress.lines import Held
 
@@ -29,6 +29,8 @@ class QuietProgress:
                 self._held.drop(step.node)
             case StepBroke(step=step):
                 self._broken = step.node
+            case ShellOpened(step=step):
+                _show(self._held, step.node)
             case _:
                 pass
 

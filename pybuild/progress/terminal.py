@@ -10,7 +10,7 @@ import os
 import select
 from typing import TYPE_CHECKING
 
-from builder.events import StepOutput, Tick, Transfer
+from builder.events import ShellOpened, StepOutput, Tick, Transfer
 from pybuild.progress.live import LiveView
 from pybuild.progress.quiet import QuietProgress
 
@@ -41,8 +41,12 @@ class TerminalProgress:
         self._drawn = clock()
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, ShellOpened):
+            self.close()
         self._view.take(event)
         self._held(event)
+        if self._closed:
+            return
         if not isinstance(event, StepOutput | Transfer | Tick) or self._clock() >= self._drawn + _FRAME_SECONDS:
             self._draw()
 

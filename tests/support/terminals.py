@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import select
 import struct
 import subprocess
 import termios
@@ -43,22 +44,26 @@ class Terminal:
     def press(self, keys: bytes) -> None:
         os.write(self._master, keys)
 
+    def modes(self) -> list[object]:
+        """As tcgetattr(3) has them."""
+        return termios.tcgetattr(self._master)
+
     def lines(self) -> list[str]:
         """What is on the screen, times as N; lines without anything below the last one are left out."""
         text = "\n".join(line.rstrip() for line in self.screen.display).rstrip()
         return re.sub(r"(^| ) *\d+\.\d s\b", r"\1N s", text, flags=re.MULTILINE).split("\n")
 
     def wait_until(self, seen: Callable[[list[str]], bool]) -> list[str]:
-        """Read until the screen is as wanted. The live view is drawn again and again, so there is always more to read."""
+        """Read until the screen is as wanted."""
         deadline = time.monotonic() + _PATIENCE
         while not seen(self.lines()):
-            assert self._read(), "the process has ended: " + "\n".join(self.lines())
-            assert time.monotonic() < deadline, "it never came: " + "\n".join(self.lines())
+            assert self._read(deadline), "the process has ended: " + "\n".join(self.lines())
         return self.lines()
 
     def end(self) -> list[str]:
         """Read to the end of the process, return the screen."""
-        while self._read():
+        deadline = time.monotonic() + _PATIENCE
+        while self._read(deadline):
             pass
         self.process.wait()
         return self.lines()
@@ -68,7 +73,9 @@ class Terminal:
         cursor = self.screen.cursor
         return not cursor.hidden and cursor.x == 0 and pyte.modes.DECAWM in self.screen.mode
 
-    def _read(self) -> bool:
+    def _read(self, deadline: float) -> bool:
+        left = max(deadline - time.monotonic(), 0.0)
+        assert select.select([self._master], [], [], left)[0], "nothing comes any more: " + "\n".join(self.lines())
         try:
             data = os.read(self._master, 1 << 16)
         except OSError:
