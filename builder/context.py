@@ -33,6 +33,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SHORT = 4000
 _CHUNK = 1 << 20
+_WHOLE = 1 << 16  # bytes of a file that is read at once
 
 
 class ContextTree:
@@ -89,7 +90,7 @@ class ContextTree:
 
     def learn(self, entry: Entry, sha256: bytes) -> None:
         """Let the memo know the content of a file, if that is what was read since it was listed."""
-        key = self._read.pop(entry.path, None) if entry.size else self._unread.get(entry.path)
+        key = (self._read if entry.size else self._unread).get(entry.path)
         if key is not None and self._memo is not None:
             self._memo.learn(key, sha256)
 
@@ -104,34 +105,57 @@ class ContextTree:
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
         """The content, as it was when the directory was listed. Raises CopyError when it has changed since."""
-        parent, _, name = entry.path.rpartition(b"/")
-        directory = self._enter(parent)
+        return iter((self._whole(entry),)) if entry.size <= _WHOLE else self._pieces(entry)
+
+    def _whole(self, entry: Entry) -> bytes:
+        """The content of a small file, which is what one read(2) gives: a list of it and a generator would cost as much."""
+        fd = self._open_file(entry)
         try:
-            fd = os.open(name, _FILE, dir_fd=directory)
-        except OSError as error:
-            raise CopyError(f"cannot read {show(entry.path)} of the context: {error.strerror}") from error
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
+                raise self._changed(entry)
+            data = os.read(fd, entry.size + 1)
+        finally:
+            os.close(fd)
+        if len(data) != entry.size:
+            return b"".join(self._pieces(entry))
+        self._was_read(entry, status)
+        return data
+
+    def _pieces(self, entry: Entry) -> Iterator[bytes]:
+        fd = self._open_file(entry)
         try:
             before = os.fstat(fd)
             if not stat.S_ISREG(before.st_mode) or before.st_size != entry.size:
                 raise self._changed(entry)
             left = entry.size
-            # A byte more is asked for than there should be: a buffer of a MiB for each small file costs more than reading it.
-            while chunk := os.read(fd, min(left + 1, _CHUNK)):
+            while left > 0 and (chunk := os.read(fd, min(left, _CHUNK))):
                 yield chunk
                 left -= len(chunk)
-                if left <= 0:
-                    break  # the sizes below tell whether there is more
             after = os.fstat(fd)
-            if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
+            if left or (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
                 after.st_size,
                 after.st_mtime_ns,
                 after.st_ctime_ns,
             ):
                 raise self._changed(entry)
-            if (key := self._unread.pop(entry.path, None)) is not None and key == file_key(before):
-                self._read[entry.path] = key
+            self._was_read(entry, before)
         finally:
             os.close(fd)
+
+    def _open_file(self, entry: Entry) -> int:
+        parent, _, name = entry.path.rpartition(b"/")
+        directory = self._enter(parent)
+        try:
+            return os.open(name, _FILE, dir_fd=directory)
+        except OSError as error:
+            raise CopyError(f"cannot read {show(entry.path)} of the context: {error.strerror}") from error
+
+    def _was_read(self, entry: Entry, status: os.stat_result) -> None:
+        """All of a file was read that looked like `status` before."""
+        key = self._unread.get(entry.path)
+        if key is not None and key == file_key(status):
+            self._read[entry.path] = key
 
     @staticmethod
     def _changed(entry: Entry) -> CopyError:
@@ -290,9 +314,12 @@ def _row(path: bytes, status: os.stat_result, link: bytes) -> Entry:
 def _capability(place: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """The file capabilities, in the form without a namespace's root id (20 bytes, revision 2)."""
     try:
+        # Nearly no file has any: to list the names costs half of asking for one that is not there, which is an exception.
+        if _CAPABILITY not in os.listxattr(place, follow_symlinks=False):
+            return ()
         value = os.getxattr(place, _CAPABILITY, follow_symlinks=False)
     except OSError:
-        return ()  # none, or a file system without attributes
+        return ()  # none any more, or a file system without attributes
     if len(value) == 24 and value[3] == 3:
         value = value[:3] + b"\x02" + value[4:20]
     return ((_CAPABILITY.encode(), value),)

@@ -16,33 +16,42 @@ if TYPE_CHECKING:
     from store.view import View
 
 
-def content_lines(planned: Iterable[Planned]) -> Iterator[bytes]:
+def content_lines(planned: Iterable[Planned], digests: Mapping[bytes, bytes] = MappingProxyType({})) -> Iterator[bytes]:
     """What the key of a COPY is made of: everything of the entries but their times and places in a tar.
 
-    The content digests must be known. A line is JSON, made without its encoder, which takes three times as long:
-    digits and hexadecimal need no escapes.
+    `digests` has those content digests, by path, that entries lack. A line is JSON, made without its encoder, which takes three
+    times as long: digits and hexadecimal need no escapes.
     """
     for entry, _, _ in planned:
-        xattrs = ",".join(f'["{key.hex()}","{value.hex()}"]' for key, value in entry.xattrs) if entry.xattrs else ""
+        path, kind, mode, uid, gid, _, size, link, hardlink, rdev, attributes, sha256, _, _ = entry
+        xattrs = ",".join(f'["{key.hex()}","{value.hex()}"]' for key, value in attributes) if attributes else ""
         line = (
-            f'["{entry.path.hex()}",{int(entry.kind)},{entry.mode},{entry.uid},{entry.gid},{entry.size},'
-            f'"{entry.link.hex()}","{entry.hardlink.hex()}",{entry.rdev},[{xattrs}],"{entry.sha256.hex()}"]\n'
+            f'["{path.hex()}",{int(kind)},{mode},{uid},{gid},{size},'
+            f'"{link.hex()}","{hardlink.hex()}",{rdev},[{xattrs}],"{(digests.get(path) or sha256).hex()}"]\n'
         )
         yield line.encode("ascii")
 
 
-def with_digests(planned: Iterable[Planned], written: Mapping[bytes, bytes] = MappingProxyType({})) -> list[Planned]:
-    """Fill in the digest of every file's content: as a layer was `written` with it (by path), or reading the file."""
-    known: dict[bytes, bytes] = {}
-    result = []
+def digests_of(planned: Iterable[Planned], written: Mapping[bytes, bytes] = MappingProxyType({})) -> dict[bytes, bytes]:
+    """The digest of every file's content, by path: as a layer was `written` with it, or as it is known, or read."""
+    found: dict[bytes, bytes] = {}
     for item in planned:
-        entry, source, tree = item
+        entry = item.entry
         sha256 = written.get(entry.path) or entry.sha256
-        if not sha256 and source is not None and entry.kind is Kind.FILE:
-            sha256 = known[entry.hardlink] if entry.hardlink else _digest(item)
-        known[entry.path] = sha256
-        result.append(item if sha256 == entry.sha256 else Planned(entry.read_as(sha256), source, tree))
-    return result
+        if not sha256 and item.source is not None and entry.kind is Kind.FILE:
+            sha256 = found[entry.hardlink] if entry.hardlink else _digest(item)
+        if sha256:
+            found[entry.path] = sha256
+    return found
+
+
+def with_digests(planned: list[Planned], digests: Mapping[bytes, bytes] | None = None) -> list[Planned]:
+    """The same with these digests in the entries of files, or with those that `digests_of` finds."""
+    found = digests_of(planned) if digests is None else digests
+    return [
+        item._replace(entry=item.entry.read_as(found[item.entry.path])) if item.entry.path in found else item
+        for item in planned
+    ]
 
 
 def changed(planned: list[Planned], below: View) -> list[Planned]:

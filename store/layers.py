@@ -107,6 +107,12 @@ def write_layer(
 def tar_header(entry: Entry, clamp: int | None) -> bytes:
     """The header bytes of one entry."""
     name = entry.path
+    if entry.kind is Kind.FILE and not entry.hardlink and not entry.xattrs:  # what nearly all are
+        refuse_reserved(name)
+        return tarformat.header(
+            name, tarformat.REGULAR, mode=entry.mode, uid=entry.uid, gid=entry.gid, size=entry.size, mtime=entry.mtime,
+            clamp=clamp,
+        )  # fmt: skip
     mode, mtime, link = entry.mode, entry.mtime, entry.link
     kind = _TYPES[entry.kind]
     if entry.kind is Kind.WHITEOUT:

@@ -99,7 +99,7 @@ class _Lane:
         self._step = step
         self._error: BaseException | None = None
         self.queue: Queue[bytes | None] = Queue(_WAITING)
-        self._thread: Thread | None = Thread(target=self._run, name="pipeline")
+        self._thread: Thread | None = Thread(target=self._run, name="pipeline", daemon=True)
         self._thread.start()
 
     def check(self) -> None:

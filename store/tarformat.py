@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+from zlib import adler32
 
 from store.errors import InvalidImage, UnsafePath
 
@@ -397,7 +398,8 @@ def _block(
 ) -> bytes:
     fields = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
     tail, tail_sum = _tail(kind, link, device)
-    checksum = sum(name) + sum(fields) + tail_sum + 8 * 32
+    # Adler-32's lower half is 1 and the sum of the bytes, as long as that is less than 65521: here it is 154 * 255 at most.
+    checksum = (adler32(fields, adler32(name)) & 0xFFFF) - 1 + tail_sum + 8 * 32
     return b"%s%s%06o\0 %s" % (name.ljust(100, b"\0"), fields, checksum, tail)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from builder.contents import LayerPlace, StoredContents, view_of
 from builder.contextsource import ContextSource
 from builder.copyfiles import CopyRequest, Planned, plan_copy
-from builder.copylayer import changed, content_lines, with_digests
+from builder.copylayer import changed, content_lines, digests_of, with_digests
 from builder.filetree import FetchedFile, FetchedSource, ViewTree
 from builder.spool import Spool
 from builder.workers.job import Output, Written, write_files, written_as
@@ -43,19 +43,21 @@ class CopyFiles:
         return any(layer.tree is not None for layer in self.layers)
 
     def content(self) -> str:
-        """The digest of what would be copied, without writing anything. Files of a context are read for it."""
-        return _content_digest(self._with_digests())
+        """The digest of what would be copied, without writing anything. Files of a context that changed are read for it."""
+        return _content_digest(*self._look())
 
     def rows(self) -> list[Entry]:
         """What the digest is made of."""
-        return [item.entry for item in self._with_digests()]
+        return [item.entry for item in with_digests(*self._look())]
 
-    def _with_digests(self) -> list[Planned]:
+    def _look(self) -> tuple[list[Planned], dict[bytes, bytes]]:
+        """All that would be copied, and the digests of the files."""
         below = view_of(self.below)
         with _Source(self) as source:
-            planned = with_digests(plan_copy(self.request, source.tree, below, None, source.fetched))
-            source.learn(planned)
-            return planned
+            planned = plan_copy(self.request, source.tree, below, None, source.fetched)
+            digests = digests_of(planned)
+            source.learn(planned, digests)
+            return planned, digests
 
     def run(self) -> Written:
         below = view_of(self.below)
@@ -64,15 +66,14 @@ class CopyFiles:
             kept = changed(planned, below)
             source.announce(kept)
             layer = write_files([item.entry for item in kept], _Sources(kept), self.output)
-            digests = {entry.path: entry.sha256 for entry in layer.entries}
-            planned = with_digests(planned, digests)
-            source.learn(planned)
-            return written_as(layer, _content_digest(planned), source.sockets(planned))
+            digests = digests_of(planned, {entry.path: entry.sha256 for entry in layer.entries})
+            source.learn(planned, digests)
+            return written_as(layer, _content_digest(planned, digests), source.sockets(planned))
 
 
-def _content_digest(planned: list[Planned]) -> str:
+def _content_digest(planned: list[Planned], digests: dict[bytes, bytes]) -> str:
     hasher = hashlib.sha256()
-    for line in content_lines(planned):
+    for line in content_lines(planned, digests):
         hasher.update(line)
     return hasher.hexdigest()
 
@@ -101,14 +102,14 @@ class _Source:
         sources = (item.source for item in planned if item.tree is self._context)
         return sum(source is not None and self._context.is_socket(source) for source in sources)
 
-    def learn(self, planned: list[Planned]) -> None:
+    def learn(self, planned: list[Planned], digests: dict[bytes, bytes]) -> None:
         """Remember the digests of files that were read, for the next build."""
         context = self._context
         if context is None:
             return
         for entry, source, tree in planned:
-            if tree is context and source is not None and entry.kind is Kind.FILE and entry.sha256:
-                context.learn(source, entry.sha256)
+            if tree is context and source is not None and not entry.sha256 and entry.path in digests:
+                context.learn(source, digests[entry.path])
         context.save_memo(self._scratch)
 
     def announce(self, items: list[Planned]) -> None:

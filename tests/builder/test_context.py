@@ -299,6 +299,15 @@ def test_a_file_that_is_written_to_while_it_is_read_is_an_error(tmp_path: Path) 
     assert caught.value.hint is not None
 
 
+def test_a_small_file_that_is_read_in_parts_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "f").write_bytes(b"0123456789")
+    read = os.read
+    monkeypatch.setattr(context.os, "read", lambda fd, size: read(fd, min(size, 4)))
+    with opened(tmp_path) as tree:
+        (entry,) = tree.readdir(b"")
+        assert b"".join(tree.chunks(entry)) == b"0123456789"
+
+
 def test_a_name_that_goes_while_its_directory_is_read_was_never_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
