@@ -111,9 +111,11 @@ def _build(
         observe(Note(text))
 
     def steps() -> Steps:
+        from builder.stacks import run_on
         from builder.steps import Steps  # with all that makes layers: a cached build needs none of it
 
-        return Steps(store, pool, request.options, contexts, contexts.remotes, compression, observe, handed)
+        bases = run_on(planned.nodes)
+        return Steps(store, pool, request.options, contexts, contexts.remotes, compression, observe, handed, bases)
 
     journal = Journal(request.id, buildfile.source.filename, request.options.target or "", store, observe)
     solver = Solver(planned, request.options, store, steps, journal)
@@ -128,7 +130,8 @@ def _build(
         raise
     finally:
         journal.keep(planned, solver)
-    store.seal()
+    if request.tags or not request.outputs:
+        store.seal()
     observe(Built(str(digest), finish.layers(digest, planned)))
     if request.tags:
         store.images.tag(list(request.tags), digest, int(time.time()), recipe=buildfile.source.filename)

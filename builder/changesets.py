@@ -6,6 +6,7 @@ The jobs that make them are imported when there is something to make: of a cache
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from builder.errors import SandboxError
@@ -15,13 +16,14 @@ from store.compression import Compression
 from store.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from builder.contents import LayerPlace
     from builder.workers.job import Written
     from builder.workers.pool import Pool
     from store.store import Store
 
+_EXPANDED_LIMIT = 256 << 20  # bytes of a blob; the tar of a larger one may not stay in memory until it is read again
 MAX_LOWERS = 499  # overlayfs takes 500 lower layers; one is the scaffold
 
 
@@ -35,8 +37,11 @@ async def ensure_tocs(store: Store, pool: Pool, snapshot: int | None) -> None:
         await ensure_toc(store, pool, chain[number], chain[number + 1 :])
 
 
-async def ensure_toc(store: Store, pool: Pool, changeset: str, below: Sequence[str]) -> None:
-    """Read a layer if nobody has yet. `below` are the changesets under it, topmost first, which have been read."""
+async def ensure_toc(store: Store, pool: Pool, changeset: str, below: Sequence[str], expanded: str = "") -> None:
+    """Read a layer if nobody has yet. `below` are the changesets under it, topmost first, which have been read.
+
+    If it is read now, its tar is left at `expanded`, unless that is "" or the layer too large for that.
+    """
     if store.changesets.unread(changeset) is None:
         return
     async with pool.locks(("toc", changeset)):
@@ -48,22 +53,29 @@ async def ensure_toc(store: Store, pool: Pool, changeset: str, below: Sequence[s
 
         output = store.ingest.new_path()
         tocs = tuple(store.changesets.toc_path(lower) for lower in below)
-        await pool.job(ReadLayer(blob_place(store, unread), str(unread.diff_id), tocs, output))
+        if unread.size > _EXPANDED_LIMIT:
+            expanded = ""
+        await pool.job(ReadLayer(blob_place(store, unread), str(unread.diff_id), tocs, output, expanded))
         store.changesets.read(changeset, output)
 
 
-async def ensure_trees(store: Store, pool: Pool, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:
-    """The same layers, each with a tree. Raises SandboxError where they are too many to mount, StoreError."""
+async def ensure_trees(
+    store: Store, pool: Pool, layers: Sequence[LayerPlace], expanded: Mapping[str, str] = MappingProxyType({})
+) -> tuple[LayerPlace, ...]:
+    """The same layers, each with a tree. Raises SandboxError where they are too many to mount, StoreError.
+
+    `expanded` has the tars of some changesets, as `ensure_toc` has left them; those that are read are removed.
+    """
     if len(layers) > MAX_LOWERS:
         raise SandboxError(
             f"{len(layers)} layers are more than the {MAX_LOWERS} that one overlay can hold",
             hint="join RUN steps with && or start a new stage with COPY --from",
         )
-    return tuple(await together(ensure_tree(store, pool, layer) for layer in layers))
+    return tuple(await together(ensure_tree(store, pool, layer, expanded.get(layer.changeset, "")) for layer in layers))
 
 
-async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace) -> LayerPlace:
-    """The changeset as a directory, made from its tar if it has to be."""
+async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace, expanded: str = "") -> LayerPlace:
+    """The changeset as a directory, made from its tar if it has to be: the one at `expanded`, or that in its blob."""
     if layer.tree is not None:
         return layer
     async with pool.locks(("tree", layer.changeset)):
@@ -73,7 +85,7 @@ async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace) -> LayerPlace
 
             assert layer.blob is not None, layer.changeset
             directory = store.ingest.new_path()
-            await pool.job(MakeTree(layer.toc, layer.blob, directory))
+            await pool.job(MakeTree(layer.toc, layer.blob, directory, expanded))
             name = store.changesets.adopt_tree(layer.changeset, pool.id_map.name, directory)
     return replace(layer, tree=store.changesets.tree_path(name))
 

@@ -107,7 +107,6 @@ def export(
     `all_layers`: the output's compression is for every layer, not only for those that a build made.
     """
     image = _prepare(output, image, store, pool, all_layers=all_layers)
-    store.seal()
     _write(output, image, names, store, observe)
 
 

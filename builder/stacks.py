@@ -7,27 +7,47 @@ Nothing that is kept here can change: changesets are never written again, and th
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from builder.changesets import ensure_toc, ensure_trees
 from builder.contents import place
+from builder.plan import BaseStep, RunStep
 from store.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.contents import LayerPlace
+    from builder.plan import Node
     from builder.workers.pool import Pool
     from store.store import Store
     from store.toc import Toc
 
 
+def run_on(nodes: Sequence[Node]) -> frozenset[int]:
+    """The snapshots of the images that RUN steps of a plan stand on."""
+    found = set()
+    seen: set[int] = set()
+    for node in nodes:
+        if isinstance(node.step, RunStep):
+            while node.parent is not None and node.id not in seen:
+                seen.add(node.id)
+                node = nodes[node.parent]
+            if isinstance(node.step, BaseStep) and node.step.image.snapshot is not None:
+                found.add(node.step.image.snapshot)
+    return frozenset(found)
+
+
 class Stacks:
     """For one build."""
 
-    def __init__(self, store: Store, pool: Pool) -> None:
+    def __init__(self, store: Store, pool: Pool, run_on: frozenset[int]) -> None:
+        """`run_on` are the bases that steps run on: what is read of them will be mounted as well."""
         self._store = store
         self._pool = pool
+        self._run_on = run_on
+        self._expanded: dict[str, str] = {}  # changeset -> its tar, until its tree is made
         self._tree_map = pool.tree_map
         self._places: dict[str, LayerPlace] = {}  # by changeset, each with a blob
         self._tocs: dict[str, Toc] = {}  # by changeset
@@ -43,13 +63,20 @@ class Stacks:
         chain = self._store.snapshots.changesets(snapshot)
         for number in reversed(range(len(chain))):  # a reader needs what lies below
             if chain[number] not in self._places:
-                await ensure_toc(self._store, self._pool, chain[number], chain[number + 1 :])
+                expanded = self._store.ingest.new_path() if snapshot in self._run_on else ""
+                await ensure_toc(self._store, self._pool, chain[number], chain[number + 1 :], expanded)
+                if os.path.lexists(expanded):
+                    self._expanded[chain[number]] = expanded
                 self._keep(place(self._store, chain[number], self._tree_map))
         return tuple(self._places.get(one) or place(self._store, one, self._tree_map) for one in chain)
 
     async def with_trees(self, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:
         """The same layers, each with a tree, less those that change nothing. Raises SandboxError, StoreError."""
-        found = await ensure_trees(self._store, self._pool, [layer for layer in layers if len(self._toc(layer))])
+        wanted = [layer for layer in layers if len(self._toc(layer))]
+        expanded = {
+            one.changeset: self._expanded.pop(one.changeset) for one in wanted if one.changeset in self._expanded
+        }
+        found = await ensure_trees(self._store, self._pool, wanted, expanded)
         for layer in found:
             self._keep(layer)
         return found

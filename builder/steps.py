@@ -88,7 +88,9 @@ class Steps:
         compression: Compression,
         observe: Callable[[Event], None],
         handed: Handed,
+        run_on: frozenset[int],
     ) -> None:
+        """`run_on` are the snapshots of images that steps run on, as far as that is known before."""
         self._store = store
         self._pool = pool
         self._options = options
@@ -99,7 +101,7 @@ class Steps:
         self._handed = handed
         self._noted_network = False
         self._files: dict[bytes, bytes] = {}  # sha256 -> content of small files of images
-        self._stacks = Stacks(store, pool)
+        self._stacks = Stacks(store, pool, run_on)
         self._workspace = Workspace(store, pool)
         self._mounting = Mounting(store, pool, self._stacks)
 

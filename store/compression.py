@@ -25,9 +25,10 @@ _CHUNK = 1 << 18
 EXPANDED_LIMIT = 64 << 30  # bytes of one expanded layer
 RATIO_LIMIT = 200  # beyond RATIO_FREE expanded bytes
 RATIO_FREE = 1 << 30
-# Bytes given to a decompressor at once: what comes out is memory that the sender chooses. DEFLATE makes 1032 bytes of
-# one, a zstd block of 4 bytes up to 128 KiB: 16 and 32 MiB at the most.
-_SLICES = {"gzip": 1 << 14, "zstd": 1 << 10}
+# What comes out of a decompressor at once is memory that the sender chooses. ISA-L is told how much it may give. zstd is
+# not asked for more than a slice of this size makes: a block of 4 bytes up to 128 KiB, so 32 MiB at the most.
+_EXPANDED = 1 << 20
+_ZSTD_SLICE = 1 << 10
 
 
 class Compression(Enum):
@@ -53,7 +54,7 @@ class _Decompressor(Protocol):
     def unused_data(self) -> bytes: ...
     @property
     def eof(self) -> bool: ...
-    def decompress(self, data: bytes, /) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, /) -> bytes: ...
 
 
 class Expander:
@@ -65,27 +66,27 @@ class Expander:
     def __init__(self, raw: Readable, compression: Compression | None = None, *, limit: int = EXPANDED_LIMIT) -> None:
         """`compression` None means: look at the first bytes. Raises InvalidImage while reading."""
         self._raw = raw
-        self._chunk = raw.read(_CHUNK)
-        self._at = 0  # bytes of the chunk already given to the decompressor
-        self.kind = compression if compression is not None else sniff(self._chunk)
+        start = raw.read(_CHUNK)
+        self._chunk: bytes | memoryview = start  # not given to the decompressor yet
+        self.kind = compression if compression is not None else sniff(start)
         self._limit = limit
         self._hash = hashlib.sha256()
-        self._buffer = bytearray()
-        self._taken = 0  # bytes of the buffer already given out
-        self.read_bytes = len(self._chunk)
+        self._piece = b""
+        self._taken = 0  # bytes of the piece already given out
+        self.read_bytes = len(start)
         self.expanded_bytes = 0
         self._stream: _Decompressor | None = None
         self._ended = False
 
     def read(self, size: int, /) -> bytes:
         """Up to `size` bytes; an empty answer means the end."""
-        while len(self._buffer) - self._taken < size and not self._ended:
-            self._fill()
-        piece = bytes(self._buffer[self._taken : self._taken + size])
+        while self._taken == len(self._piece):
+            if self._ended:
+                return b""
+            self._piece, self._taken = self._expand(), 0
+            self._count(self._piece)
+        piece = self._piece[self._taken : self._taken + size]
         self._taken += len(piece)
-        if self._taken >= _CHUNK or self._taken == len(self._buffer):
-            del self._buffer[: self._taken]
-            self._taken = 0
         return piece
 
     def diff_id(self) -> Digest:
@@ -94,47 +95,56 @@ class Expander:
             pass
         return Digest("sha256", self._hash.hexdigest())
 
-    def _fill(self) -> None:
-        if self._at == len(self._chunk):
-            self._chunk, self._at = self._raw.read(_CHUNK), 0
+    def _expand(self) -> bytes:
+        """Some more bytes; none where the compressed ones at hand made none, or at the end."""
+        if not self._chunk and not self._ended:
+            self._chunk = self._raw.read(_CHUNK)
             self.read_bytes += len(self._chunk)
-        data = self._chunk[self._at : self._at + _SLICES.get(self.kind.value, _CHUNK)]
-        self._at += len(data)
+        data, self._chunk = self._chunk, b""
         if self.kind is Compression.UNCOMPRESSED:
             self._ended = not data
-            self._give(data)
-            return
+            return bytes(data)
         if not data:
             if self._stream is not None and not self._stream.eof:
                 raise InvalidImage(f"{self.kind.value} stream is truncated after {self.read_bytes} bytes")
             if self._stream is None:
                 raise InvalidImage(f"{self.kind.value} stream is empty")
             self._ended = True
-            return
-        if self._stream is not None and self._stream.eof and not data.strip(b"\0"):
-            return  # zero padding after the last member is harmless
-        if self._stream is None or self._stream.eof:
-            self._stream = self._open()
+            return b""
+        if self._stream is not None and self._stream.eof and not bytes(data).strip(b"\0"):
+            return b""  # zero padding after the last member is harmless
         try:
-            self._give(self._stream.decompress(data))
+            return self._gunzip(data) if self.kind is Compression.GZIP else self._unzstd(data)
         except InvalidImage:
             raise
         except Exception as error:  # each library has its own class for damaged data
             raise InvalidImage(f"damaged {self.kind.value} stream: {error}") from error
-        if self._stream.eof:
-            self._at -= len(self._stream.unused_data)  # members may follow one another
 
-    def _open(self) -> _Decompressor:
-        if self.kind is Compression.GZIP:
-            from isal import isal_zlib
+    # Members may follow one another: what one leaves is for the next.
 
-            return isal_zlib.decompressobj(wbits=31)
-        import zstandard
+    def _gunzip(self, data: bytes | memoryview) -> bytes:
+        from isal import isal_zlib
 
-        # A window above 128 MiB is refused: it is memory that the sender chooses and we pay.
-        return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj(read_across_frames=False)
+        stream = self._stream
+        if not isinstance(stream, isal_zlib.Decompress) or stream.eof:
+            stream = self._stream = isal_zlib.decompressobj(wbits=31)
+        expanded: bytes = stream.decompress(data, _EXPANDED)
+        self._chunk = stream.unused_data if stream.eof else stream.unconsumed_tail
+        return expanded
 
-    def _give(self, data: bytes) -> None:
+    def _unzstd(self, data: bytes | memoryview) -> bytes:
+        if self._stream is None or self._stream.eof:
+            import zstandard
+
+            # A window above 128 MiB is refused: it is memory that the sender chooses and we pay.
+            self._stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj(read_across_frames=False)
+        view = memoryview(data)
+        expanded = self._stream.decompress(view[:_ZSTD_SLICE])
+        rest = view[_ZSTD_SLICE:]
+        self._chunk = self._stream.unused_data + bytes(rest) if self._stream.eof else rest
+        return expanded
+
+    def _count(self, data: bytes) -> None:
         self.expanded_bytes += len(data)
         if self.expanded_bytes > self._limit:
             raise InvalidImage(f"expands to more than the limit of {self._limit} bytes")
@@ -143,7 +153,6 @@ class Expander:
                 f"expands more than {RATIO_LIMIT} times ({self.read_bytes} bytes to {self.expanded_bytes})"
             )
         self._hash.update(data)
-        self._buffer += data
 
 
 class _Compressor(Protocol):

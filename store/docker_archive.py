@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 from store.digest import Digest
 from store.errors import DigestMismatch, InvalidImage, NotFound
 from store.extract import clean_path
-from store.intake import LayerStack, named_layer
+from store.files import named_layer
+from store.intake import LayerStack
 from store.jsonio import load_list
 from store.layertypes import LAYER_TYPES
 from store.members import read_member

@@ -13,6 +13,7 @@ import fcntl
 import os
 import stat
 import struct
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from store.errors import NoSpace, StoreError
@@ -225,3 +226,14 @@ def no_space(error: OSError, where: str) -> OSError | NoSpace:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(f"{where}: {os.strerror(error.errno)}", hint="free some space, or choose another --root")
     return error
+
+
+@contextmanager
+def named_layer(name: object) -> Iterator[None]:
+    """Say in every error of the block which layer it is about."""
+    try:
+        yield
+    except StoreError as error:
+        raise type(error)(f"layer {name}: {error}", hint=error.hint) from error
+    except OSError as error:
+        raise no_space(error, f"layer {name}") from error

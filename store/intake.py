@@ -7,15 +7,14 @@ before all of it was found right. Layers that the store has already are not read
 from __future__ import annotations
 
 import hashlib
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from store.changeset import LayerBlob
 from store.compression import Compression, Compressor, Expander, sniff
 from store.digest import Digest
-from store.errors import DigestMismatch, InvalidImage, StoreError
+from store.errors import DigestMismatch, InvalidImage
 from store.extract import read_layer
-from store.files import no_space
+from store.files import named_layer
 from store.layertypes import COMPRESSIONS
 from store.outer import without_outer
 from store.spec import (
@@ -165,17 +164,6 @@ class LayerStack:
 def _check_diff_id(found: Digest, promised: Digest) -> None:
     if found != promised:
         raise DigestMismatch(f"expands to {found}, the config promises {promised}")
-
-
-@contextmanager
-def named_layer(name: object) -> Iterator[None]:
-    """Say in every error of the block which layer it is about."""
-    try:
-        yield
-    except StoreError as error:
-        raise type(error)(f"layer {name}: {error}", hint=error.hint) from error
-    except OSError as error:
-        raise no_space(error, f"layer {name}") from error
 
 
 class _Copier:

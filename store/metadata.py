@@ -1,8 +1,8 @@
 """The store's tables: one SQLite file, one owner process at a time a connection, never shared across a fork.
 
 A row is the truth: a file or directory without a row is garbage. What a build makes is first recorded with the boot
-id and becomes sealed (boot NULL) once its bytes are known to be on the disk; after another boot the rows that were
-not sealed are dropped, because a power cut may have taken their bytes.
+id and becomes sealed (boot NULL) once its bytes are known to be on the disk: after another boot a power cut may have taken
+the bytes of those that were not (sealing.py).
 """
 
 from __future__ import annotations
@@ -194,11 +194,6 @@ class Metadata:
                 f"{path}: the store has version {version}, this pybuild knows {VERSION}",
                 hint="use the pybuild that made it, or another --root",
             )
-        stale = "boot IS NOT NULL AND boot != ?"
-        if any(self.one(f"SELECT 1 FROM {table} WHERE {stale}", self.boot) for table in SEALABLE):
-            with self.transaction() as db:
-                for table in SEALABLE:
-                    db.execute(f"DELETE FROM {table} WHERE {stale}", (self.boot,))
 
 
 def _statements(text: str) -> list[str]:

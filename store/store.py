@@ -16,9 +16,9 @@ long as it lives. There is no other lock; SQLite's own transactions order the wr
 
 What a crash leaves behind, at any point: an ingest directory without a lock (swept by the next user), and objects in
 blobs/, tocs/ or trees/ that have no row (never looked at; a writer of the same blob replaces it). Rows are written
-after their files, and become *sealed* by `seal`: one syncfs(2), then one transaction. A power cut may lose the bytes
-of rows that are not sealed, and so the first user after another boot drops those. A tag never names anything
-that is not sealed.
+after their files, and become *sealed* (sealing.py) once their bytes are known to be on the disk. A power cut may lose the
+bytes of rows that are not sealed, and so the first user after another boot drops those whose bytes are not right. A tag never names anything that is
+not sealed.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ from store.cachemounts import CacheMounts
 from store.changeset import Changesets, Snapshots
 from store.downloads import Downloads
 from store.errors import StoreBusy, StoreError
-from store.files import no_space, remove_tree, syncfs, try_lock
+from store.files import no_space, remove_tree, try_lock
 from store.images import Images
 from store.ingest import Ingest, sweep
-from store.metadata import SEALABLE, Metadata
+from store.metadata import Metadata
 from store.records import Records
+from store.sealing import Sealer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +80,8 @@ class Store:
             self.downloads = Downloads(self.metadata, self.blobs)
             self.images = Images(self.metadata, self.blobs)
             self.cachemounts = CacheMounts(self.root, self.metadata)
+            self._sealer = Sealer(self.root, self.metadata, self.blobs, self.changesets)
+            self._sealer.recover()
             self.unswept = sweep(f"{self.root}/ingest")
             self.ingest = Ingest(f"{self.root}/ingest")
         except BaseException as error:
@@ -92,24 +95,18 @@ class Store:
         self._sealed_at = time.monotonic()
 
     def seal(self) -> None:
-        """Make sure that all that is recorded so far survives a power cut. Raises OSError when the disk lost something."""
-        pending = {table: self._unsealed(table) for table in SEALABLE}
-        if any(pending.values()):
-            fd = os.open(self.root, _DIRECTORY)
-            try:
-                syncfs(fd)
-            finally:
-                os.close(fd)
-            with self.metadata.durable_transaction() as db:
-                for table, keys in pending.items():
-                    column = "digest" if table == "blobs" else "id"
-                    db.executemany(f"UPDATE {table} SET boot = NULL WHERE {column} = ?", [(key,) for key in keys])
+        """Make sure that all that is recorded so far survives a power cut, or can be made again from what does.
+
+        Raises OSError when the disk lost something.
+        """
+        self._sealer.seal()
         self._sealed_at = time.monotonic()
 
     def seal_now_and_then(self) -> None:
-        """Seal when the last time was long ago: a long build should not lose its finished steps."""
+        """Seal everything when the last time was long ago: a long build should not lose its finished steps."""
         if time.monotonic() - self._sealed_at > _SEAL_SECONDS:
-            self.seal()
+            self._sealer.seal_all()
+            self._sealed_at = time.monotonic()
 
     def close(self) -> None:
         """Leave the store. Idempotent."""
@@ -126,10 +123,6 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _unsealed(self, table: str) -> list[str]:
-        column = "digest" if table == "blobs" else "id"
-        return [str(row[0]) for row in self.metadata.all(f"SELECT {column} FROM {table} WHERE boot IS NOT NULL")]
 
     def _prepare(self) -> int:
         """Make what is missing and take the shared lock; return its descriptor."""

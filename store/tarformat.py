@@ -278,6 +278,7 @@ def _text(field: bytes) -> bytes:
     return field.partition(b"\0")[0]
 
 
+@lru_cache(maxsize=1024)  # the modes, owners and sizes of a layer are few
 def _number(field: bytes, what: str, bits: int = 63, *, signed: bool = False) -> int:
     """An octal or base-256 number; negative ones only where `signed`."""
     if field[0] & 0x80:

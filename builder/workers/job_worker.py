@@ -16,7 +16,7 @@ import socket
 from builder.sandbox import linux
 from builder.sandbox.frames import Channel
 from builder.workers.codec import decode, encode
-from builder.workers.jobs import JOBS
+from builder.workers.jobs import job_class
 from store.files import no_space
 
 
@@ -31,7 +31,6 @@ def main(fd: int, namespace: int = -1) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     channel = Channel(socket.socket(fileno=fd))
-    jobs = {job.__name__: job for job in JOBS}
     while True:
         try:
             message, _ = channel.receive()
@@ -42,7 +41,7 @@ def main(fd: int, namespace: int = -1) -> None:
         # A job makes many values and hardly a cycle: looking for some takes a tenth of the time that a COPY needs.
         gc.disable()
         try:
-            result = decode(jobs[str(message["job"])], args).run()
+            result = decode(job_class(str(message["job"])), args).run()
             answer: dict[str, object] = {"result": encode(result)}
         except Exception as error:
             answer = _describe(error)

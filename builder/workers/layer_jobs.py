@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,7 +13,8 @@ from store.changeset import TREE
 from store.compression import Compression, Compressor
 from store.errors import DigestMismatch
 from store.extract import read_layer
-from store.intake import named_layer
+from store.files import named_layer
+from store.streams import Tee
 from store.toc import Kind, Toc
 from store.trees import make_tree
 from store.view import View
@@ -20,28 +22,39 @@ from store.view import View
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from store.tarformat import Readable
     from store.toc import Entry
 
+_BUFFER = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class MakeTree:
-    """Unpack a layer into a directory that can be a lower layer: `fs` in the new `directory`."""
+    """Unpack a layer into a directory that can be a lower layer: `fs` in the new `directory`.
+
+    `expanded` is the layer as `ReadLayer` has left it, checked and expanded; it is removed. "" where there is none.
+    """
 
     in_namespace: ClassVar[bool] = True
     toc: str
     blob: BlobPlace
     directory: str
+    expanded: str = ""
 
     def run(self) -> Done:
         os.mkdir(self.directory, 0o700)
         os.mkdir(f"{self.directory}/{TREE}", 0o755)
         fd = os.open(f"{self.directory}/{TREE}", _DIRECTORY)
         try:
-            tar = self.blob.open()
-            make_tree(Toc.open(self.toc), tar, fd)
-            tar.diff_id()  # to the end: only there the digest is checked
+            if self.expanded:
+                with open(self.expanded, "rb") as file:
+                    make_tree(Toc.open(self.toc), file, fd)
+                os.unlink(self.expanded)
+            else:
+                tar = self.blob.open()
+                make_tree(Toc.open(self.toc), tar, fd)
+                tar.diff_id()  # to the end: only there the digest is checked
         finally:
             os.close(fd)
         return Done()
@@ -68,18 +81,26 @@ class WriteTar:
 
 @dataclass(frozen=True, slots=True)
 class ReadLayer:
-    """Read a layer for the first time: check it, and make its table of contents. `below` are those under it, topmost first."""
+    """Read a layer for the first time: check it, and make its table of contents. `below` are those under it, topmost first.
+
+    `expanded` is a free path for the layer's tar, where somebody will make a tree of it: to expand it again takes longer
+    than to read it. "" where nobody will.
+    """
 
     in_namespace: ClassVar[bool] = False
     blob: BlobPlace
     diff_id: str
     below: tuple[str, ...]
     toc: str
+    expanded: str = ""
 
     def run(self) -> Done:
-        with named_layer(self.blob.digest):
+        with named_layer(self.blob.digest), ExitStack() as files:
             tar = self.blob.open()
-            entries = read_layer(tar, View([Toc.open(path) for path in self.below]))
+            source: Readable = tar
+            if self.expanded:
+                source = Tee(tar, files.enter_context(open(self.expanded, "xb", _BUFFER)).write)
+            entries = read_layer(source, View([Toc.open(path) for path in self.below]))
             found = tar.diff_id()
             if str(found) != self.diff_id:
                 raise DigestMismatch(f"expands to {found}, the config promises {self.diff_id}")

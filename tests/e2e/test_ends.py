@@ -217,7 +217,7 @@ def test_what_a_command_leaves_behind_is_ended_with_it(tmp_path: Path, pybuild: 
 
 RECIPE = BASE + "WORKDIR /a\nCOPY file .\nRUN echo made > made\n"
 POINTS = (
-    ("mkdir", 3), ("rename", 1), ("rename", 6), ("rename", 12), ("mkdir", 12), ("syncfs", 1), ("pwrite64", 12),
+    ("mkdir", 3), ("rename", 1), ("rename", 6), ("rename", 12), ("mkdir", 12), ("fsync", 1), ("fsync", 4), ("pwrite64", 12),
     ("pwrite64", 70), ("pwrite64", 110), ("sendto", 3),
 )  # fmt: skip
 

@@ -1,0 +1,27 @@
+"""The table of jobs that workers can be asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib import import_module
+from pathlib import Path
+
+import builder.workers
+from builder.workers.jobs import MODULES, job_class
+
+
+def test_every_job_is_in_the_table() -> None:
+    directory = Path(builder.workers.__file__).parent
+    for path in sorted(directory.glob("*.py")):
+        module = import_module(f"builder.workers.{path.stem}")
+        jobs = {
+            name
+            for name, value in vars(module).items()
+            if dataclasses.is_dataclass(value) and value.__module__ == module.__name__ and hasattr(value, "in_namespace")
+        }
+        assert jobs == set(MODULES.get(path.stem, ())), path.name
+
+
+def test_a_job_is_found_by_its_name() -> None:
+    for jobs in MODULES.values():
+        assert [job_class(name).__name__ for name in jobs] == list(jobs)
