@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from builder.events import Note, Transfer
-from builder.workers.registry_jobs import FetchBlob, FetchManifest, RegistryAccess
+from builder.workers.registry_jobs import FetchBlobs, FetchManifest, RegistryAccess, WantedBlob
 from store.changeset import LayerBlob
 from store.digest import Digest
 from store.errors import InvalidImage
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from store.store import Store
 
 _AT_ONCE = 4  # blobs
+_WORTH_A_WORKER = 1 << 20  # bytes
 
 
 def registry_access(environ: Mapping[str, str], *, tls_verify: bool) -> RegistryAccess:
@@ -100,22 +101,35 @@ class _Fetch:
         wanted = sorted(missing.values(), key=lambda descriptor: -descriptor.size)
         total = sum(descriptor.size for descriptor in wanted)
         self._warn_of_space(total)
-        jobs = [
-            FetchBlob(self._access, str(self._name), d.media_type, str(d.digest), d.size, store.ingest.new_path())
-            for d in wanted
-        ]
+        blobs = [WantedBlob(d.media_type, str(d.digest), d.size, store.ingest.new_path()) for d in wanted]
+        jobs = [FetchBlobs(self._access, str(self._name), share) for share in shares(blobs)]
 
         def tell() -> None:
-            self._observe(Transfer(self._name.familiar, sum(_size(job.path) for job in jobs), total))
+            self._observe(Transfer(self._name.familiar, sum(_size(blob.path) for blob in blobs), total))
 
         self._pool.run_many(jobs, _AT_ONCE, tell)
-        for job, descriptor in zip(jobs, wanted, strict=True):
-            store.blobs.adopt(job.path, descriptor.digest, descriptor.size)
+        for blob, descriptor in zip(blobs, wanted, strict=True):
+            store.blobs.adopt(blob.path, descriptor.digest, descriptor.size)
 
     def _warn_of_space(self, total: int) -> None:
         free = os.statvfs(self._store.root)
         if free.f_bavail * free.f_frsize < total * 1.1:
             self._observe(Note(f"{self._name.familiar}: {total >> 20} MiB to fetch, and hardly more are free"))
+
+
+def shares(blobs: Sequence[WantedBlob]) -> list[tuple[WantedBlob, ...]]:
+    """Blobs, the largest first, for as many workers as it takes: about the same number of bytes for each.
+
+    A worker costs more than it gains where all that it would fetch is a config of some kilobytes.
+    """
+    large = sum(blob.size >= _WORTH_A_WORKER for blob in blobs)
+    shares: list[list[WantedBlob]] = [[] for _ in range(max(1, min(_AT_ONCE, large)))]
+    loads = [0] * len(shares)
+    for blob in blobs:
+        least = loads.index(min(loads))
+        shares[least].append(blob)
+        loads[least] += blob.size
+    return [tuple(share) for share in shares if share]
 
 
 def _size(path: str) -> int:

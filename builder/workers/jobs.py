@@ -20,7 +20,7 @@ MODULES = {
     "layer_jobs": ("MakeTree", "ReadLayer", "Recompress", "WriteTar"),
     "mount_jobs": ("AwaitCacheMount", "MakeCacheMount", "PrepareBound"),
     "probe": ("Probe",),
-    "registry_jobs": ("FetchBlob", "FetchManifest"),
+    "registry_jobs": ("FetchBlobs", "FetchManifest"),
     "step_jobs": ("CommitStep", "MakeDirectory", "MeasureTree", "PrepareStep", "ReadFile", "RemoveTree"),
 }
 

@@ -63,19 +63,29 @@ class FetchManifest:
 
 
 @dataclass(frozen=True, slots=True)
-class FetchBlob:
-    """Download a blob to `path`, where its size tells how far it is."""
+class WantedBlob:
+    """A blob to download to `path`, where its size tells how far it is."""
 
-    in_namespace: ClassVar[bool] = False
-    access: RegistryAccess
-    reference: str
     media_type: str
     digest: str
     size: int
     path: str
 
+
+@dataclass(frozen=True, slots=True)
+class FetchBlobs:
+    """Download blobs, one after the other and over one connection."""
+
+    in_namespace: ClassVar[bool] = False
+    access: RegistryAccess
+    reference: str
+    blobs: tuple[WantedBlob, ...]
+
     def run(self) -> Done:
-        descriptor = Descriptor(self.media_type, Digest.parse(self.digest), self.size)
-        with self.access.client() as client, open(self.path, "xb", buffering=0) as file:
-            client.blob(Reference.parse(self.reference), descriptor, file)
+        reference = Reference.parse(self.reference)
+        with self.access.client() as client:
+            for blob in self.blobs:
+                descriptor = Descriptor(blob.media_type, Digest.parse(blob.digest), blob.size)
+                with open(blob.path, "xb", buffering=0) as file:
+                    client.blob(reference, descriptor, file)
         return Done()

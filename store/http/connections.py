@@ -160,8 +160,8 @@ class Hooks:
     on_peer: Callable[[Address], None] | None  # raises; None behind a proxy, whose address says nothing
 
 
-def direct(hooks: Hooks, context: ssl.SSLContext, limits: Limits) -> urllib3.PoolManager:
-    """Connections without a proxy."""
+def direct(hooks: Hooks, context: ssl.SSLContext | None, limits: Limits) -> urllib3.PoolManager:
+    """Connections without a proxy; to servers without TLS alone where there is no context."""
     return _Direct(hooks, ssl_context=context, timeout=_timeout(limits), maxsize=1)
 
 

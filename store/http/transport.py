@@ -241,15 +241,19 @@ class Transport:
 
     def _pool(self, origin: Origin) -> urllib3.PoolManager:
         if origin not in self._pools:
-            own = self._is_own(origin)
-            context = tls_context(self._site, self._environ) if own else foreign_context(self._environ)
             proxy = proxy_for(origin, self._environ)
             if proxy is None:
                 hooks = Hooks(lambda: self._watch, lambda address: self._reached(address, origin))
+                # The system's authorities take longer to read than a small file to fetch.
+                context = self._trust(origin) if origin.scheme == "https" else None
                 self._pools[origin] = direct(hooks, context, self._limits)
             else:
-                self._pools[origin] = proxied(Hooks(lambda: self._watch, None), context, self._limits, proxy)
+                hooks = Hooks(lambda: self._watch, None)
+                self._pools[origin] = proxied(hooks, self._trust(origin), self._limits, proxy)
         return self._pools[origin]
+
+    def _trust(self, origin: Origin) -> ssl.SSLContext:
+        return tls_context(self._site, self._environ) if self._is_own(origin) else foreign_context(self._environ)
 
     def _reached(self, address: Address, origin: Origin) -> None:
         self._check_address(address, origin)

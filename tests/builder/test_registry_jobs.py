@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from builder.pull import registry_access
+import pytest
+
+from builder.pull import registry_access, shares
 from builder.workers.codec import decode, encode
-from builder.workers.registry_jobs import FetchManifest, RegistryAccess
+from builder.workers.registry_jobs import FetchManifest, RegistryAccess, WantedBlob
 
 
 def test_the_whole_environment_is_there_for_credential_helpers() -> None:
@@ -20,3 +22,21 @@ def test_the_environment_is_not_shown() -> None:
 def test_a_job_arrives_as_it_was_sent() -> None:
     job = FetchManifest(RegistryAccess((("A", "b\udcff"),), False), "a.test/b", "linux", "arm", "v7", "/path")
     assert decode(FetchManifest, encode(job)) == job
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([], []),
+        ([10], [[10]]),
+        ([30 * MIB, 2_000], [[30 * MIB, 2_000]]),  # an image of one layer and its config: one worker
+        ([30 * MIB, 20 * MIB, 2_000], [[30 * MIB], [20 * MIB, 2_000]]),
+        ([9 * MIB, 8 * MIB, 7 * MIB, 6 * MIB, 5 * MIB], [[9 * MIB], [8 * MIB], [7 * MIB], [6 * MIB, 5 * MIB]]),
+    ],
+)
+def test_blobs_are_shared_out_evenly(sizes: list[int], expected: list[list[int]]) -> None:
+    blobs = [WantedBlob("type", f"sha256:{number}", size, f"/{number}") for number, size in enumerate(sizes)]
+    assert [[blob.size for blob in share] for share in shares(blobs)] == expected
