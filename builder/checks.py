@@ -151,7 +151,7 @@ class Inspector:
         path = posixpath.normpath(source)
         if not all(rule.exclude for rule in ignore.rules):
             return
-        if path in (".", "/") and _EVERYTHING.isdisjoint(rule.line for rule in ignore.rules):
+        if path in (".", "/") and _EVERYTHING.isdisjoint(rule.line.text for rule in ignore.rules):
             return
         if ignore.excludes(path):
             text = f'Attempting to {instruction.keyword.capitalize()} file "{path}" that is excluded by .dockerignore'
