@@ -21,7 +21,7 @@ from store.tarformat import show
 from store.toc import Entry, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator
 
     from store.memo import Memo
 
@@ -88,11 +88,14 @@ class ContextTree:
     def identity(self, entry: Entry) -> Hashable | None:
         return self._inodes.get(entry.path)
 
-    def learn(self, entry: Entry, sha256: bytes) -> None:
-        """Let the memo know the content of a file, if that is what was read since it was listed."""
-        key = (self._read if entry.size else self._unread).get(entry.path)
-        if key is not None and self._memo is not None:
-            self._memo.learn(key, sha256)
+    def learn(self, found: Iterable[tuple[Entry, bytes]]) -> None:
+        """Let the memo know the digests of files, where they are of what was read since the files were listed."""
+        if self._memo is None:
+            return
+        for entry, sha256 in found:
+            key = (self._read if entry.size else self._unread).get(entry.path)
+            if key is not None:
+                self._memo.learn(key, sha256)
 
     def save_memo(self, scratch: str) -> None:
         """Keep what was learned for the next build; `scratch` is a free path in the store."""

@@ -21,7 +21,7 @@ from store.toc import Entry, Kind, Toc
 from store.view import ROOT, View
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator
 
 _CHUNK = 1 << 20
 
@@ -85,7 +85,7 @@ class TarTree:
         """Never: a tar holds none."""
         return False
 
-    def learn(self, entry: Entry, sha256: bytes) -> None:
+    def learn(self, found: Iterable[tuple[Entry, bytes]]) -> None:
         """Nothing: a tar is listed anew for each build, and its table of contents has the digests."""
 
     def save_memo(self, scratch: str) -> None:

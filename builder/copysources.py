@@ -62,6 +62,7 @@ class _Level:
 
 def walk(tree: FileTree, top: Entry, choice: Choice) -> Iterator[Found]:
     """What is chosen of all that lies below a directory, each directory before what is in it."""
+    everything = choice.include is None and choice.exclude is None
     levels = [_Level(top, b"", tree, given=True)]
     while levels:
         level = levels[-1]
@@ -71,14 +72,15 @@ def walk(tree: FileTree, top: Entry, choice: Choice) -> Iterator[Found]:
             continue
         name = entry.path.rpartition(b"/")[2]
         path = level.path + b"/" + name if level.path else name
-        chosen = choice.takes(path)
+        chosen = everything or choice.takes(path)
         if chosen:
-            waiting = len(levels)
-            while not levels[waiting - 1].given:
-                waiting -= 1
-            for above in levels[waiting:]:
-                above.given = True
-                yield Found(above.entry, above.path, False)
+            if not level.given:
+                waiting = len(levels)
+                while not levels[waiting - 1].given:
+                    waiting -= 1
+                for above in levels[waiting:]:
+                    above.given = True
+                    yield Found(above.entry, above.path, False)
             yield Found(entry, path, True)
         if entry.kind is Kind.DIRECTORY and (chosen or choice.may_take_below(path)):
             levels.append(_Level(entry, path, tree, given=chosen))

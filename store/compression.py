@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from store.digest import Digest
 from store.errors import InvalidImage
+from store.files import start_writing
 from store.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from store.tarformat import Readable
 
 _CHUNK = 1 << 18
+_STRETCH = 16 << 20  # bytes after which the disk may begin
 EXPANDED_LIMIT = 64 << 30  # bytes of one expanded layer
 RATIO_LIMIT = 200  # beyond RATIO_FREE expanded bytes
 RATIO_FREE = 1 << 30
@@ -185,7 +187,7 @@ class Compressor:
                 self._stream = zstandard.ZstdCompressor(level=3, threads=0).compressobj()
             case Compression.UNCOMPRESSED:
                 self._stream = _Uncompressed()
-        self._packed = Pipeline(self._hash.update, out.write)
+        self._packed = Pipeline(self._hash.update, _Steady(out).write)
         self._plain = Pipeline(*beside, lambda block: self._put(self._stream.compress(block)))
 
     def write(self, data: bytes) -> None:
@@ -222,3 +224,18 @@ class _Uncompressed:
 
     def flush(self) -> bytes:
         return b""
+
+
+class _Steady:
+    """Writes to a file, and has what is large go to the disk while it is made."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._written = self._started = 0
+
+    def write(self, data: bytes) -> None:
+        self._out.write(data)
+        self._written += len(data)
+        if self._written - self._started >= _STRETCH:
+            start_writing(self._out.fileno(), self._started, self._written - self._started)
+            self._started = self._written

@@ -107,9 +107,11 @@ class _Source:
         context = self._context
         if context is None:
             return
-        for entry, source, tree in planned:
-            if tree is context and source is not None and not entry.sha256 and entry.path in digests:
-                context.learn(source, digests[entry.path])
+        context.learn(
+            (source, digests[entry.path])
+            for entry, source, tree in planned
+            if tree is context and source is not None and not entry.sha256 and entry.path in digests
+        )
         context.save_memo(self._scratch)
 
     def announce(self, items: list[Planned]) -> None:

@@ -358,9 +358,7 @@ class Known:
             plan = plan_copy(request(Copy((".",), "/", (0, 0))), tree, view_of(Directory()))
             known = {item.entry.path: bool(item.entry.sha256) for item in plan}
             items = [item for item in with_digests(plan) if item.entry.kind is Kind.FILE]
-            for item in items:
-                assert item.source is not None
-                tree.learn(item.source, item.entry.sha256)
+            tree.learn((item.source, item.entry.sha256) for item in items if item.source is not None)
             tree.save_memo(f"{self.memo}.new")
         finally:
             tree.close()
@@ -447,7 +445,7 @@ def test_what_changed_between_the_list_and_the_reading_is_not_remembered(
     assert entry is not None
     change(directory.root / "b")
     content = b"".join(tree.chunks(entry))
-    tree.learn(entry, hashlib.sha256(content).digest())
+    tree.learn([(entry, hashlib.sha256(content).digest())])
     tree.save_memo(f"{directory.memo}.new")
     tree.close()
     assert content == b"owt"

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from store import compression
 from store.compression import Compression, Compressor, Expander, sniff
 from store.errors import InvalidImage
+from store.files import start_writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +69,21 @@ def test_the_same_bytes_give_the_same_blob(kind: Compression) -> None:
     assert blob() == blob()
     assert sniff(blob()[:4]) is kind
     assert expand(blob()) == TEXT
+
+
+def test_the_disk_may_begin_with_a_large_blob_before_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[int, int]] = []
+    monkeypatch.setattr(compression, "_STRETCH", 3 << 20)
+    monkeypatch.setattr(compression, "start_writing", lambda fd, offset, size: begun.append((offset, size)))
+    with open(tmp_path / "blob", "wb") as out, Compressor(out, Compression.UNCOMPRESSED) as compressor:
+        compressor.write(bytes(7 << 20))
+        compressor.finish()
+    assert begun == [(0, 3 << 20), (3 << 20, 3 << 20)]
+    with open(tmp_path / "blob", "rb") as whole:
+        start_writing(whole.fileno(), 0, 1 << 20)
+        assert whole.read() == bytes(7 << 20)
 
 
 @pytest.mark.parametrize("kind", Compression)
@@ -165,6 +181,7 @@ BOMB = """
 import io, resource, sys
 from store.compression import Expander
 from store.errors import InvalidImage
+from store.files import start_writing
 data = open(sys.argv[1], "rb").read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 expander = Expander(io.BytesIO(data))
