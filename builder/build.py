@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from builder.cachefilter import unknown_stages
 from builder.changesets import ensure_tar
 from builder.checks import Inspector, tell
-from builder.contexts import Contexts
+from builder.contexts import Contexts, keeps_git_dir
 from builder.errors import BuildError, NotCached
 from builder.events import Built, BuiltLayer, Note
 from builder.handed import Handed
@@ -81,7 +81,15 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
 
             sweep_all(store, pool)
         images = Images(store, pool, request.options, observe)
-        contexts = Contexts(request.context, request.contexts, store, pool, images)
+        contexts = Contexts(
+            request.context,
+            request.contexts,
+            store,
+            pool,
+            images,
+            agent=handed.agent("default"),
+            keep_git_dir=keeps_git_dir(given.build_args),
+        )
         recipe = contexts.open_main(request.recipe)
         buildfile = parse(recipe.data, recipe.path, cache=ParseCache(store))
         try:

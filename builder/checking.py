@@ -39,7 +39,8 @@ def check(request: BuildRequest, store: Store, observe: Callable[[Event], None])
     """Tell of all warnings; return how many there are. Raises ParseError, BuildError and StoreError for mistakes."""
     images = _StoredImages(store, request.options)
     with Pool() as pool:
-        contexts = Contexts(request.context, request.contexts, store, pool, images)
+        agent = next((agent.path for agent in request.options.agents if agent.id == "default"), None)
+        contexts = Contexts(request.context, request.contexts, store, pool, images, agent=agent)
         recipe = contexts.open_main(request.recipe)
         cache = ParseCache(store)
         buildfile = parse(recipe.data, recipe.path, cache=cache)

@@ -5,6 +5,7 @@ that would be without it.
 
     CONTEXT                  DIR | - (standard input) | http(s)://… (each an archive, or else the recipe alone)
     --build-context NAME=    DIR | docker-image://REFERENCE | oci-layout://DIR[:TAG][@DIGEST] | http(s)://… (a file `context`)
+    both                     a git repository, as builder/repository.py reads it, or github.com/…
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from builder.contextsource import ContextSource
 from builder.errors import BuildError
 from builder.recipe import STDIN, STDIN_NAME, Recipe, ignore_text, recipe_in_file, recipe_of_directory, recipe_of_files
 from builder.remote import is_remote, read_remote
+from builder.repository import RepositorySource
 from builder.resolve import ContextFiles
 from store.digest import Digest
 from store.errors import InvalidImage
@@ -30,6 +32,7 @@ from store.view import ROOT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from builder.remote import RemoteSource, UrlSource
     from builder.remotes import Remotes
     from builder.resolve import ImageSource
     from builder.workers.pool import Pool
@@ -43,7 +46,12 @@ _CHUNK = 1 << 20
 
 def is_archive(main: str) -> bool:
     """Whether a main context is no directory of this machine, but something to be read."""
-    return main == STDIN or (is_remote(main) and not os.path.isdir(main))
+    return main == STDIN or (is_remote(_at_github(main)) and not os.path.isdir(main))
+
+
+def keeps_git_dir(args: Mapping[str, str]) -> bool:
+    """Whether a build argument of BuildKit's says that the main context keeps its `.git`; true is what Go takes for it."""
+    return args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "") in ("1", "t", "T", "true", "TRUE", "True")
 
 
 def context_name(text: str) -> str:
@@ -57,10 +65,24 @@ def context_name(text: str) -> str:
 class Contexts:
     """All contexts of a build. What has to be kept for them lies in the ingest directory, and goes with it."""
 
-    def __init__(self, main: str, named: Mapping[str, str], store: Store, pool: Pool, images: ImageSource) -> None:
-        """`named` is by `context_name`. Raises BuildError where a directory is missing."""
-        self._main = main
-        self._named = named
+    def __init__(
+        self,
+        main: str,
+        named: Mapping[str, str],
+        store: Store,
+        pool: Pool,
+        images: ImageSource,
+        *,
+        agent: str | None = None,
+        keep_git_dir: bool = False,
+    ) -> None:
+        """`named` is by `context_name`, `agent` the socket of an SSH agent for repositories; `keep_git_dir` is about the
+        main context. Raises BuildError where a directory is missing.
+        """
+        self._main = _at_github(main)
+        self._named = named = {name: _at_github(place) for name, place in named.items()}
+        self._agent = agent
+        self._keep_git_dir = keep_git_dir
         self._store = store
         self._pool = pool
         self._images = images
@@ -85,14 +107,17 @@ class Contexts:
         """Where contexts come from that are elsewhere; and the sources of the recipe's ADD, too."""
         from builder.remotes import Remotes
 
-        return Remotes(self._store, self._pool, os.environ)
+        return Remotes(self._store, self._pool, os.environ, self._agent)
 
     def open_main(self, recipe: str | None) -> Recipe:
         """Open the main context and read the recipe: `recipe` is what -f says. Raises BuildError, OSError."""
         if self._main == STDIN:
             return self._open_file(*self._spooled_stdin(), recipe)
         if is_archive(self._main):
-            return self._open_file(*self._spooled_url(), recipe)
+            remote = self._main_remote()
+            if isinstance(remote, RepositorySource):
+                return recipe_of_files(self._check_out("", remote), f"the repository {remote.shown}", recipe)
+            return self._open_file(*self._spooled_url(remote), recipe)
         found = recipe_of_directory(self._main, recipe)
         beside = None if found.path == STDIN_NAME else found.path
         self._sources[""] = self._directory(self._main, beside)
@@ -103,8 +128,12 @@ class Contexts:
 
         Where it is no archive it is the recipe, and its context holds nothing.
         """
-        found = self._listed(*(self._spooled_stdin() if self._main == STDIN else self._spooled_url())[:2])
-        return found or self._nothing()
+        if self._main == STDIN:
+            return self._listed(*self._spooled_stdin()[:2]) or self._nothing()
+        remote = self._main_remote()
+        if isinstance(remote, RepositorySource):
+            return self._check_out("", remote)
+        return self._listed(*self._spooled_url(remote)[:2]) or self._nothing()
 
     def main(self) -> ContextFiles:
         """The main context, which has been opened."""
@@ -141,7 +170,11 @@ class Contexts:
             directory, tag, digest = _split_layout(place.removeprefix(_LAYOUT))
             return self._store.images.get(take_from_layout(self._store, directory, tag, digest))
         if is_remote(place) and not os.path.isdir(place):
-            found = self.remotes.file(read_remote(place, None))
+            remote = read_remote(place, None)
+            if isinstance(remote, RepositorySource):
+                self._check_out(name, remote)
+                return ContextFiles(name, self._identities[name])
+            found = self.remotes.file(remote)
             size = os.stat(found.path).st_size
             row = Entry(b"context", Kind.FILE, 0o600, mtime=found.mtime, size=size, offset=0)
             self._sources[name] = ContextSource(found.path, toc=Toc.write(self._store.ingest.new_path(), [ROOT, row]))
@@ -161,9 +194,17 @@ class Contexts:
             raise BuildError("standard input, which is to be the context, is empty")
         return raw, "standard input", STDIN_NAME
 
-    def _spooled_url(self) -> tuple[str, str, str]:
+    def _main_remote(self) -> RemoteSource:
+        return read_remote(self._main, None, keep_git_dir=self._keep_git_dir)
+
+    def _check_out(self, name: str, source: RepositorySource) -> ContextSource:
+        """A context is a repository; what lies in it is taken as it is, an ignore file too."""
+        found, self._identities[name] = self.remotes.checkout(source)
+        self._sources[name] = ContextSource(found.tar, toc=found.toc)
+        return self._sources[name]
+
+    def _spooled_url(self, url: UrlSource) -> tuple[str, str, str]:
         """The same of what is at the URL."""
-        url = read_remote(self._main, None)
         found = self.remotes.file(url)
         self._identities[""] = found.identity
         return found.path, url.shown, url.shown
@@ -190,6 +231,14 @@ class Contexts:
         job = ListContext(raw, shown, ingest.new_path(), ingest.new_path())
         tar = self._pool.run(job).tar
         return ContextSource(tar, toc=job.toc) if tar else None
+
+
+def _at_github(place: str) -> str:
+    """The short form of a repository there, which could be a directory too, as a URL. Everything else is what it is."""
+    if not place.startswith("github.com/") or os.path.exists(place):
+        return place
+    end = min((place.index(mark) for mark in "?#" if mark in place), default=len(place))
+    return f"https://{place[:end].removesuffix('.git')}.git{place[end:]}"
 
 
 def _spool_stdin(path: str) -> None:

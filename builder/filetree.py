@@ -79,12 +79,16 @@ class Contents(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FetchedSource:
-    """What a source from elsewhere came to, the one at `position` among those of its step: a file, to be called `name`."""
+    """What a source from elsewhere came to, the one at `position` among those of its step: a file, to be called `name`.
+
+    Where there is a `toc` it is a directory: the root of the tar at `path`.
+    """
 
     position: int
     path: str
     name: str
     mtime: int
+    toc: str | None = None
 
 
 class FetchedFile:

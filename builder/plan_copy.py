@@ -117,7 +117,7 @@ def _remote(instruction: Copy | Add, word: Word, source: str, checksum: str | No
     if isinstance(instruction, Copy):
         raise PlanError("COPY: a source cannot be a URL or a repository", span=word.span, hint="ADD takes those")
     try:
-        return read_remote(source, checksum)
+        return read_remote(source, checksum, keep_git_dir=instruction.keep_git_dir)
     except PlanError as error:
         raise PlanError(f"ADD: {error}", span=word.span, hint=error.hint) from None
 

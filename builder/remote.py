@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from builder.errors import PlanError
+from builder.repository import RepositorySource, read_repository
 from parser import redact
 from store.digest import Digest
 from store.errors import InvalidImage, RegistryError
 from store.http.urls import Location
 
-_REMOTE = re.compile(r"(?:https?|git|ssh)://|[a-zA-Z0-9_]+@[\w.-]+:")
+_REMOTE = re.compile(r"(?:https?|git|ssh)://|[a-zA-Z0-9_][a-zA-Z0-9_-]*@[\w.-]+:", re.ASCII)
 _UNNAMED = "__unnamed__"
 _MAX_NAME = 255  # bytes
 
@@ -32,7 +33,7 @@ class UrlSource:
         return redact(self.url)
 
 
-RemoteSource = UrlSource
+RemoteSource = UrlSource | RepositorySource
 
 
 def is_remote(source: str) -> bool:
@@ -45,10 +46,13 @@ def is_repository(text: str) -> bool:
     return not text.startswith(("http://", "https://")) or urlsplit(text).path.endswith(".git")
 
 
-def read_remote(text: str, checksum: str | None) -> RemoteSource:
-    """Read a source that `is_remote`, and what --checksum says. Raises PlanError, without a place."""
+def read_remote(text: str, checksum: str | None, *, keep_git_dir: bool = False) -> RemoteSource:
+    """Read a source that `is_remote`, and what --checksum says. Raises PlanError, without a place.
+
+    `keep_git_dir` is for a repository: a file has none.
+    """
     if is_repository(text):
-        raise PlanError(f"{redact(text)}: repositories are not supported yet", hint="an archive of it can be unpacked")
+        return read_repository(text, checksum, keep_git_dir=keep_git_dir)
     return _read_url(text, checksum)
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import email.utils
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError
 from builder.filetree import FetchedSource
+from builder.repository import RepositorySource
 from builder.workers.fetch_jobs import FetchUrl
 from builder.workers.tasks import complete
 from store.digest import Digest
@@ -22,7 +24,8 @@ from store.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from builder.remote import UrlSource
+    from builder.remote import RemoteSource, UrlSource
+    from builder.repositories import Checkout, Repositories
     from builder.workers.pool import Pool
     from store.store import Store
 
@@ -39,27 +42,49 @@ class ContextFile:
 class Remotes:
     """The remote sources of a build."""
 
-    def __init__(self, store: Store, pool: Pool, environ: Mapping[str, str]) -> None:
+    def __init__(self, store: Store, pool: Pool, environ: Mapping[str, str], agent: str | None = None) -> None:
+        """`agent` is the socket of the SSH agent that the user hands to repositories."""
         self._store = store
         self._pool = pool
-        self._environ = tuple(sorted(environ.items()))
+        self._environ = environ
+        self._agent = agent
         self._downloads: dict[str, Downloaded] = {}  # by URL, what is known to be right now
 
-    async def identify(self, source: UrlSource) -> None:
+    @cached_property
+    def _repositories(self) -> Repositories:
+        from builder.repositories import Repositories
+
+        return Repositories(self._store, self._pool, self._environ, self._agent)
+
+    async def identify(self, source: RemoteSource) -> None:
         """Find out what the source is at the moment. Raises BuildError, OSError."""
-        if source.checksum is None:
+        if isinstance(source, RepositorySource):
+            await self._repositories.identify(source)
+        elif source.checksum is None:
             await self._download(source)
 
-    def identity(self, source: UrlSource) -> str | None:
+    def identity(self, source: RemoteSource) -> str | None:
         """What the source is, for the key of a step; None while nobody has found that out, or where nobody can."""
+        if isinstance(source, RepositorySource):
+            return self._repositories.identity(source)
         known = self._downloads.get(source.url)
         digest = source.checksum or (known.digest if known is not None else None)
         return None if digest is None else f"url {digest}"
 
-    async def fetched(self, source: UrlSource, position: int) -> FetchedSource:
+    async def fetched(self, source: RemoteSource, position: int) -> FetchedSource:
         """The content, for the source at `position` of its step. Raises BuildError, OSError."""
+        if isinstance(source, RepositorySource):
+            checkout = await self._repositories.checkout(source)
+            return FetchedSource(position, checkout.tar, "", 0, checkout.toc)
         found = await self._download(source)
         return FetchedSource(position, self._store.blobs.path(found.digest), source.name, _seconds(found.last_modified))
+
+    def checkout(self, source: RepositorySource) -> tuple[Checkout, str]:
+        """The files of a repository and what they are, for a caller that stands still. Raises BuildError, OSError."""
+        found = complete(self._repositories.checkout(source))
+        identity = self._repositories.identity(source)
+        assert identity is not None
+        return found, identity
 
     def file(self, source: UrlSource) -> ContextFile:
         """The content now, for a caller that stands still until it is there. Raises BuildError, OSError."""
@@ -84,7 +109,8 @@ class Remotes:
             return known
         version = (known.etag, known.last_modified) if known is not None and source.checksum is None else ("", "")
         checksum = str(source.checksum) if source.checksum is not None else None
-        job = FetchUrl(source.url, self._store.ingest.new_path(), self._environ, *version, checksum=checksum)
+        environ = tuple(sorted(self._environ.items()))
+        job = FetchUrl(source.url, self._store.ingest.new_path(), environ, *version, checksum=checksum)
         try:
             answer = await self._pool.distant_job(job)
             if not answer.digest:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 # Instruction and flag -> the hint, where there is something to say.
 REFUSED: dict[tuple[str, str], str | None] = {
-    ("ADD", "keep-git-dir"): None,
     ("RUN", "device"): "a step has no devices of the machine but the usual ones: null, zero, full, random, tty",
 }
 

@@ -46,7 +46,7 @@ _EXIT_NOT_CACHED = 3
     "contexts",
     multiple=True,
     metavar="NAME=PLACE",
-    help="What FROM NAME and --from=NAME mean: a directory, a URL, docker-image://REFERENCE or oci-layout://DIR[:TAG]."
+    help="What FROM NAME and --from=NAME mean: a directory, a URL, a git repository, docker-image://REFERENCE or oci-layout://DIR[:TAG]."
     " Can be repeated.",
 )
 @click.option(
@@ -180,7 +180,7 @@ def build(
     """Build an image from the recipe and the files in CONTEXT; its digest goes to standard output.
 
     CONTEXT is a directory; or - for standard input, or a URL: an archive (tar; plain or with gzip, bzip2, xz or zstd), or
-    else a recipe that needs no files.
+    else a recipe that needs no files; or a git repository: https://HOST/PATH.git#REF:SUBDIR, git@HOST:PATH#REF:SUBDIR.
     """
     if context == recipe == "-":
         raise click.UsageError("standard input cannot be both CONTEXT and the recipe (-f -)")

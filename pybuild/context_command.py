@@ -46,7 +46,7 @@ def ls(ctx: click.Context, place: str, recipe: str | None, excluded: bool, as_js
     """List what a build can copy from CONTEXT.
 
     Type, size and path of each thing; the sums at the end. CONTEXT is as for a build: a directory, or - or a URL for an
-    archive, of which nothing is ever excluded. A directory that is excluded is named once, unless a line with ! took back
+    archive or a git repository, of which nothing is ever excluded. A directory that is excluded is named once, unless a line with ! took back
     something in it.
     """
     if place == recipe == STDIN:

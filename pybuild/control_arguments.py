@@ -2,7 +2,7 @@
 
 A value that asks for what is done anyway may be given. The recipe can declare any of them as an ARG, too. Where an argument
 means something elsewhere, it is not looked at here: BUILDKIT_DOCKERFILE_CHECK in builder/checks.py, BUILDKIT_CACHE_MOUNT_NS
-in builder/mounts.py. BUILDKIT_SBOM_SCAN_CONTEXT and BUILDKIT_SBOM_SCAN_STAGE choose what --sbom looks at, and do nothing
+in builder/mounts.py, BUILDKIT_CONTEXT_KEEP_GIT_DIR in builder/contexts.py. BUILDKIT_SBOM_SCAN_CONTEXT and BUILDKIT_SBOM_SCAN_STAGE choose what --sbom looks at, and do nothing
 without it. https://docs.docker.com/reference/dockerfile/#buildkit-built-in-build-args
 """
 
@@ -17,7 +17,6 @@ from builder.options import HOSTNAME
 
 _FALSE = frozenset(("", "0", "f", "false"))  # as Go's strconv.ParseBool, in any case
 _REFUSED = {
-    "BUILDKIT_CONTEXT_KEEP_GIT_DIR": "no context is a repository yet",
     "BUILDKIT_INLINE_CACHE": "images carry no cache; every build uses what the store has",
     "BUILDKIT_MULTI_PLATFORM": "one build is for one platform, and its image stands in no list of platforms",
 }

@@ -19,7 +19,7 @@ SECRET_HELP = (
     "that name. Can be repeated."
 )
 SSH_HELP = (
-    "An SSH agent for RUN --mount=type=ssh: default (the one of SSH_AUTH_SOCK), or ID=SOCKET. Private keys are not read. "
+    "An SSH agent for RUN --mount=type=ssh, and, as default, for git over ssh: default (the one of SSH_AUTH_SOCK), or ID=SOCKET. Private keys are not read. "
     "Can be repeated."
 )
 

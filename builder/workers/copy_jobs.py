@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.contents import LayerPlace, StoredContents, view_of
-from builder.contextsource import ContextSource
+from builder.contextsource import ContextSource, TarTree
 from builder.copyfiles import CopyRequest, Planned, plan_copy
 from builder.copylayer import changed, content_lines, digests_of, with_digests
 from builder.filetree import FetchedFile, FetchedSource, ViewTree
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.context import ContextTree
-    from builder.contextsource import TarTree
     from builder.filetree import FileTree
     from store.toc import Entry
 
@@ -93,7 +92,14 @@ class _Source:
             self._view = view_of(job.layers)
             self._contents = StoredContents(job.layers, job.spool)
             self.tree = ViewTree(self._view, self._contents)
-        self.fetched = {item.position: (FetchedFile(item), os.fsencode(item.name)) for item in job.fetched}
+        self._tars: list[TarTree] = []
+        self.fetched = {item.position: (self._fetched(item), os.fsencode(item.name)) for item in job.fetched}
+
+    def _fetched(self, item: FetchedSource) -> FileTree:
+        if item.toc is None:
+            return FetchedFile(item)
+        self._tars.append(TarTree(item.path, item.toc))
+        return self._tars[-1]
 
     def sockets(self, planned: list[Planned]) -> int:
         """How many of the files that are copied are sockets in the context."""
@@ -129,6 +135,8 @@ class _Source:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for tar in self._tars:
+            tar.close()
         if self._context is not None:
             self._context.close()
         if self._contents is not None:

@@ -21,6 +21,7 @@ MODULES = {
     "mount_jobs": ("AwaitCacheMount", "MakeCacheMount", "PrepareBound"),
     "probe": ("Probe",),
     "registry_jobs": ("FetchBlobs", "FetchManifest"),
+    "repository_jobs": ("AskRepository", "FetchRepository", "ListSubdir"),
     "step_jobs": ("CommitStep", "MakeDirectory", "MeasureTree", "PrepareStep", "ReadFile", "RemoveTree"),
 }
 

@@ -55,10 +55,14 @@ class WorkerProcess:
         return self._process.pid
 
     def kill(self) -> None:
-        """End a worker that has started nothing of its own, in the middle of whatever it does. Idempotent."""
+        """End a worker in the middle of whatever it does. One that runs a program ends that first. Idempotent."""
         self.channel.close()
-        self._process.kill()
-        self._process.wait()
+        self._process.terminate()
+        try:
+            self._process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def close(self) -> None:
         """End the worker and wait for it: afterwards nothing that it started is left. Idempotent."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from store.http.site import Site
 
 _SYSTEM_DIRECTORIES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
+# Where systems keep the authorities in one file: Debian and Alpine, Fedora.
+_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
 
 def tls_context(
@@ -30,8 +32,7 @@ def tls_context(
         context.verify_mode = ssl.CERT_NONE
     for path in site.ca_files:
         _load(context, path)
-    home = environ.get("XDG_CONFIG_HOME") or (f"{environ['HOME']}/.config" if environ.get("HOME") else "")
-    for directory in (*([f"{home}/containers/certs.d"] if home else []), *directories):
+    for directory in _directories(environ, directories):
         # The first directory that knows the site is the only one that counts, as with the other tools.
         if _load_directory(context, f"{directory}/{site.name}"):
             break
@@ -49,6 +50,49 @@ def foreign_context(environ: Mapping[str, str]) -> ssl.SSLContext:
     if directory and os.path.isdir(directory):
         context.load_verify_locations(capath=directory)
     return context
+
+
+def authorities(
+    site: Site | None, environ: Mapping[str, str], directories: Sequence[str] = _SYSTEM_DIRECTORIES
+) -> bytes | None:
+    """All that a connection trusts, in PEM form, for a program of another kind; None where that is the system's alone.
+
+    Without a site it is the other servers that we are sent to. Raises RegistryError for a file that cannot be read.
+    """
+    files = [*(site.ca_files if site is not None else ())]
+    if site is not None:
+        for directory in _directories(environ, directories):
+            try:
+                names = sorted(os.listdir(f"{directory}/{site.name}"))
+            except OSError:
+                continue
+            files += [f"{directory}/{site.name}/{name}" for name in names if name.endswith(".crt")]
+            break
+    named = environ.get("SSL_CERT_FILE")
+    if named and os.path.isfile(named):
+        files.append(named)
+    if not files:
+        return None
+    _check(files)
+    system = next(
+        (path for path in (ssl.get_default_verify_paths().openssl_cafile, *_BUNDLES) if os.path.isfile(path)), None
+    )
+    texts = []
+    for path in (*([system] if system is not None else []), *files):
+        with open(path, "rb") as file:
+            texts.append(file.read())
+    return b"\n".join(texts)
+
+
+def _check(files: Sequence[str]) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for path in files:
+        _load(context, path)
+
+
+def _directories(environ: Mapping[str, str], directories: Sequence[str]) -> list[str]:
+    home = environ.get("XDG_CONFIG_HOME") or (f"{environ['HOME']}/.config" if environ.get("HOME") else "")
+    return [*([f"{home}/containers/certs.d"] if home else []), *directories]
 
 
 def _load(context: ssl.SSLContext, path: str) -> None:

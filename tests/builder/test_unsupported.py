@@ -9,7 +9,6 @@ from builder.unsupported import REFUSED, refuse_unsupported
 from parser import parse
 
 FLAGS = {
-    ("ADD", "keep-git-dir"): "ADD --keep-git-dir a /b",
     ("RUN", "device"): "RUN --device=a/b=c d",
 }
 TAKEN = """\
@@ -20,7 +19,7 @@ LABEL d=e
 RUN --network=none --security=insecure --mount=target=/a --mount=type=cache,target=/b f
 RUN --mount=type=tmpfs,target=/a --mount=type=secret,id=a --mount=type=ssh,required f
 COPY --from=g --chown=1 --chmod=755 --link --parents --exclude=a h /i
-ADD --chown=1 --chmod=755 --link --exclude=a --checksum=abcd123 --unpack h /i
+ADD --chown=1 --chmod=755 --link --exclude=a --checksum=abcd123 --unpack --keep-git-dir h /i
 WORKDIR /j
 USER k
 CMD l

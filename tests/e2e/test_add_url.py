@@ -278,13 +278,6 @@ def test_a_named_url_is_a_file(pybuild: Pybuild, tmp_path: Path, web: FakeRegist
     assert all(pybuild("--network=none", "--progress=json", *flags, context).finished().values())
 
 
-@pytest.mark.parametrize("place", ["https://example.invalid/a.git#main", "git@example.invalid:a", "git://example.invalid/a"])
-def test_repositories_are_refused_for_now(place: str, pybuild: Pybuild, tmp_path: Path) -> None:
-    assert "repositories are not supported yet" in pybuild.refused(place)
-    context = write_context(tmp_path / "c", recipe(f"ADD {place} /x"))
-    assert "Buildfile:2:5: error: ADD: " in pybuild.refused(context)
-
-
 def test_anybody_can_add_a_url(person: Person, web: FakeRegistry) -> None:
     web.on("/f", reply(b"content"))
     context = person.context("c", recipe(f"ADD {web.url}/f /f", f"ADD {web.url}/f local /g/", "RUN cat /f /g/f"), local="")

@@ -73,7 +73,6 @@ def test_a_limit_above_that_of_this_process_is_refused_before_the_work(tmp_path:
         (f"{CONTROL}_SYNTAX=docker/dockerfile:1", "no other frontend is fetched and run"),
         (f"{CONTROL}_INLINE_CACHE=1", "images carry no cache"),
         (f"{CONTROL}_MULTI_PLATFORM=true", "one build is for one platform"),
-        (f"{CONTROL}_CONTEXT_KEEP_GIT_DIR=1", "no context is a repository yet"),
         (f"{CONTROL}_SANDBOX_HOSTNAME=a b", "expected up to 64 letters"),
         (f"{CONTROL}_SANDBOX_HOSTNAME={'x' * 65}", "expected up to 64 letters"),
         ("--output=type=registry", "type=registry is not supported yet"),

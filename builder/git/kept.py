@@ -1,0 +1,92 @@
+"""The `.git` that comes along where it is asked for: of one commit, its reference, and nothing of what came before it.
+
+It is made anew in the repository that was fetched: what servers pack in their own ways is packed again in one, so that
+the same commit gives the same bytes with the same git. Source of what has to be there: gitrepository-layout(5).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from store import tarformat
+from store.files import chunks_of, remove_tree
+
+if TYPE_CHECKING:
+    from builder.git.process import Git
+    from builder.git.server import Resolved
+    from builder.git.tree import Archive
+
+_PACKING = ("-c", "pack.threads=1", "-c", "pack.writeReverseIndex=false", "-c", "repack.writeBitmaps=false")
+_GONE = (
+    "FETCH_HEAD",
+    "ORIG_HEAD",
+    "config",
+    "description",
+    "hooks",
+    "info",
+    "logs",
+    "packed-refs",
+    "refs",
+    "shallow",
+    "branches",
+)
+
+
+def add_git_dir(git: Git, resolved: Resolved, origin: str, archive: Archive) -> None:
+    """Add `.git` to an archive; the repository is not good for anything else then. Raises BuildError, OSError."""
+    words = git.run("rev-list", "--parents", "--max-count=1", resolved.commit).decode("ascii").split()
+    commit = words[0]
+    time = int(git.run("show", "-s", "--format=%ct", commit))
+    _reduce(git, resolved, commit, origin, has_parents=len(words) > 1 or os.path.exists(f"{git.directory}/shallow"))
+    git.run(*_PACKING, "repack", "-a", "-d", "-f", "-n", "--quiet")
+    git.run("read-tree", commit)
+    archive.member(b".git/", tarformat.DIRECTORY, 0o755, 0, time)
+    _add(os.fsencode(git.directory), b".git", time, archive)
+
+
+def _reduce(git: Git, resolved: Resolved, commit: str, origin: str, *, has_parents: bool) -> None:
+    """Leave only the commit and the reference that was asked for, and a configuration as `git clone` makes it."""
+    directory = os.open(git.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in _GONE:
+            remove_tree(directory, name)
+    finally:
+        os.close(directory)
+    files = {"HEAD": f"{commit}\n", "config": _config(origin, sha256=len(commit) == 64)}
+    if has_parents:
+        files["shallow"] = f"{commit}\n"
+    for name, text in files.items():
+        with open(f"{git.directory}/{name}", "w", encoding="utf-8") as file:
+            file.write(text)
+    os.makedirs(f"{git.directory}/refs/heads")
+    os.makedirs(f"{git.directory}/refs/tags")
+    if resolved.ref:
+        git.run("update-ref", "--no-deref", "--", resolved.ref, resolved.tag or commit)
+
+
+def _config(origin: str, *, sha256: bool) -> str:
+    quoted = origin.replace("\\", "\\\\").replace('"', '\\"')
+    return (
+        f"[core]\n\trepositoryformatversion = {int(sha256)}\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n"
+        + ("[extensions]\n\tobjectformat = sha256\n" if sha256 else "")
+        + f'[remote "origin"]\n\turl = "{quoted}"\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n'
+    )
+
+
+def _add(directory: bytes, name: bytes, time: int, archive: Archive) -> None:
+    """What is in a directory of git's own, which no stranger has named: it is a few levels deep."""
+    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+        path = name + b"/" + entry.name
+        status = entry.stat(follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            archive.member(path + b"/", tarformat.DIRECTORY, 0o755, 0, time)
+            _add(entry.path, path, time, archive)
+            continue
+        with open(entry.path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            archive.member(path, tarformat.REGULAR, 0o444 if b"/objects/" in path else 0o644, size, time)
+            for chunk in chunks_of(file.fileno()):
+                archive.write(chunk)
+            archive.pad(size)

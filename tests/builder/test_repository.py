@@ -1,0 +1,175 @@
+"""Reading the names of repositories: pure, and without anybody being asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from builder.contexts import _at_github, keeps_git_dir
+from builder.errors import PlanError
+from builder.remote import UrlSource, is_remote, is_repository, read_remote
+from builder.repository import RepositorySource, read_repository
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("text", "remote", "scheme", "ref", "subdir"),
+    [
+        ("https://h.test/r.git", "https://h.test/r.git", "https", "", ""),
+        ("http://h.test/r.git#v1", "http://h.test/r.git", "http", "v1", ""),
+        ("https://h.test/r.git#feature/x:a/b", "https://h.test/r.git", "https", "feature/x", "a/b"),
+        ("https://h.test/r.git#:sub", "https://h.test/r.git", "https", "", "sub"),
+        ("https://h.test/r.git#main:", "https://h.test/r.git", "https", "main", ""),
+        ("https://h.test/r.git#main:/", "https://h.test/r.git", "https", "main", ""),
+        ("https://h.test/r.git#main:../../a//b/./c/..", "https://h.test/r.git", "https", "main", "a/b"),
+        ("https://h.test/r.git#main:/abs", "https://h.test/r.git", "https", "main", "abs"),
+        ("https://h.test/r.git#main:a%20b:c", "https://h.test/r.git", "https", "main", "a b:c"),
+        ("https://u:p%40w@h.test/r.git#x", "https://u:p%40w@h.test/r.git", "https", "x", ""),
+        ("https://h.test:8443/g/r.git", "https://h.test:8443/g/r.git", "https", "", ""),
+        ("git://h.test/r", "git://h.test/r", "git", "", ""),
+        ("git://h.test:1234/r#pull/1/head", "git://h.test:1234/r", "git", "pull/1/head", ""),
+        ("ssh://git@h.test:22/g/r#x", "ssh://git@h.test:22/g/r", "ssh", "x", ""),
+        ("ssh://h.test/r", "ssh://h.test/r", "ssh", "", ""),
+        ("git@h.test:g/r.git", "git@h.test:g/r.git", "ssh", "", ""),
+        ("git@h.test:g/r.git#x:y", "git@h.test:g/r.git", "ssh", "x", "y"),
+        ("deploy-user@h.test:/abs/r", "deploy-user@h.test:/abs/r", "ssh", "", ""),
+        (f"https://h.test/r.git#{COMMIT}", "https://h.test/r.git", "https", COMMIT, ""),
+        ("https://h.test/r.git?ref=x&subdir=/y", "https://h.test/r.git", "https", "x", "y"),
+        ("https://h.test/r.git?tag=v1", "https://h.test/r.git", "https", "refs/tags/v1", ""),
+        ("https://h.test/r.git?tag=refs/tags/v1", "https://h.test/r.git", "https", "refs/tags/v1", ""),
+        ("https://h.test/r.git?branch=a/b#:y", "https://h.test/r.git", "https", "refs/heads/a/b", "y"),
+        (f"https://h.test/r.git?commit={COMMIT}", "https://h.test/r.git", "https", COMMIT, ""),
+        ("git@h.test:r?branch=x&submodules=false", "git@h.test:r", "ssh", "refs/heads/x", ""),
+        ("ssh://git@h.test/r?ref=x#x", "ssh://git@h.test/r", "ssh", "x", ""),
+    ],
+)
+def test_where_a_repository_is_and_what_of_it(text: str, remote: str, scheme: str, ref: str, subdir: str) -> None:
+    assert is_remote(text) and is_repository(text)
+    found = read_remote(text, None)
+    assert isinstance(found, RepositorySource)
+    assert (found.remote, found.scheme, found.ref, found.subdir) == (remote, scheme, ref, subdir)
+    assert found.commit == (COMMIT if ref == COMMIT else None)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", (False, True, "")),
+        ("?keep-git-dir", (True, True, "")),
+        ("?keep-git-dir=true&submodules=0", (True, False, "")),
+        ("?keep-git-dir=false", (False, True, "")),
+        ("?submodules", (False, True, "")),
+        ("?checksum=abcd#main", (False, True, "abcd")),
+        ("?checksum=abcd&commit=abcd#main", (False, True, "abcd")),
+    ],
+)
+def test_what_stands_behind_the_question_mark(query: str, expected: tuple[bool, bool, str]) -> None:
+    found = read_repository(f"https://h.test/r.git{query}")
+    assert (found.keep_git_dir, found.submodules, found.checksum) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("https://h.test/r.git#--upload-pack=touch${IFS}x:d", "can be the name of no branch"),
+        ("https://h.test/r.git#-x", "can be the name of no branch"),
+        ("https://h.test/r.git#a..b", "can be the name of no branch"),
+        ("https://h.test/r.git#a b", "can be the name of no branch"),
+        ("https://h.test/r.git#a%0ab", "can be the name of no branch"),
+        ("https://h.test/r.git#a/.b", "can be the name of no branch"),
+        ("https://h.test/r.git#a.lock", "can be the name of no branch"),
+        ("https://h.test/r.git#a//b", "can be the name of no branch"),
+        ("https://h.test/r.git#/a", "can be the name of no branch"),
+        ("https://h.test/r.git#a/", "can be the name of no branch"),
+        ("https://h.test/r.git#a@{1}", "can be the name of no branch"),
+        ("https://h.test/r.git#*", "can be the name of no branch"),
+        ("https://h.test/r.git#" + "a" * 1001, "can be the name of no branch"),
+        ("https://h.test/r.git?branch=-x", None),
+        ("https://h.test/r.git?x=y", "unexpected 'x'"),
+        ("https://h.test/r.git?ref", "'ref' has no value"),
+        ("https://h.test/r.git?ref=a&ref=b", "'ref' comes twice"),
+        ("https://h.test/r.git?ref=a#b", "ref says 'a', where 'b' was said already"),
+        ("https://h.test/r.git?branch=a&tag=b", "branch says 'refs/heads/a'"),
+        ("https://h.test/r.git?subdir=a#:b", "subdir says 'a'"),
+        ("https://h.test/r.git?checksum=xyz", "is not how the name of a commit begins"),
+        ("https://h.test/r.git?submodules=maybe", "submodules=maybe: expected true or false"),
+        ("http://u:p@h.test/r.git", "a password would go over the wire"),
+        ("ssh://u:secret@h.test/r", "a password in a ssh URL, for h.test"),
+        ("git://u@h.test/r", "can be no user"),
+        ("ssh://-oProxyCommand=x/r", "is no host name"),
+        ("ssh://-oProxyCommand=x@h.test/r", "can be no user"),
+        ("ssh://git@h.test/-x", "names no repository"),
+        ("ssh://git@h.test/", "names no repository"),
+        ("git@h.test:-x", "names no repository"),
+        ("git@h.test:", "names no repository"),
+        ("git@-x:a", "is no host name"),
+        ("git@127.1:a", "is no host name"),
+        ("git://169.254.169.254/r", "an address that no server of others has"),
+        ("git://h.test:0/r", "port 0"),
+        ("git://h.test:x/r", "no URL"),
+        ("git://h.test/a\nb", "characters that have no place in one"),
+        ("https://h.test/" + "r" * 20000 + ".git", "exceeds the limit"),
+    ],
+)
+def test_what_names_no_repository(text: str, said: str | None) -> None:
+    if said is None:
+        assert read_repository(text).ref == "refs/heads/-x", "no option, behind refs/heads/"
+        return
+    with pytest.raises(PlanError) as caught:
+        read_repository(text)
+    assert said in str(caught.value), caught.value
+    assert "secret" not in str(caught.value)
+
+
+def test_flags_and_url_must_agree() -> None:
+    assert read_repository("git@h.test:r", "abcd", keep_git_dir=True).checksum == "abcd"
+    assert read_repository("git@h.test:r?checksum=abcd", "abcd").checksum == "abcd"
+    for text, checksum, keep, said in (
+        ("git@h.test:r?checksum=abcd", "abce", False, "its checksum is not that of --checksum"),
+        ("git@h.test:r", "sha256:" + "0" * 64, False, "is not how the name of a commit begins"),
+        ("git@h.test:r?keep-git-dir=0", None, True, "its keep-git-dir is not that of --keep-git-dir"),
+    ):
+        with pytest.raises(PlanError, match=said):
+            read_repository(text, checksum, keep_git_dir=keep)
+
+
+def test_git_dir_is_kept_of_whole_repositories_only() -> None:
+    assert read_repository("git@h.test:r", keep_git_dir=True).keeps_git_dir
+    assert not read_repository("git@h.test:r#:sub", keep_git_dir=True).keeps_git_dir
+
+
+@pytest.mark.parametrize("text", ["https://h.test/r.git/", "https://h.test/r", "https://h.test/r.git.bz2", "http://h.test/?x.git"])
+def test_over_http_the_name_decides(text: str) -> None:
+    assert is_remote(text) and not is_repository(text)
+    assert isinstance(read_remote(text, None), UrlSource)
+
+
+@pytest.mark.parametrize("text", ["a/b.git", "./git@h:x", "git+https://h.test/r", "file:///r.git", "ext::sh", "github.com/a/b"])
+def test_what_is_a_path_for_a_recipe(text: str) -> None:
+    assert not is_remote(text)
+
+
+@pytest.mark.parametrize(
+    ("place", "url"),
+    [
+        ("github.com/a/b", "https://github.com/a/b.git"),
+        ("github.com/a/b.git#v1:d", "https://github.com/a/b.git#v1:d"),
+        ("github.com/a/b?tag=v1#:d", "https://github.com/a/b.git?tag=v1#:d"),
+        ("gitlab.com/a/b", "gitlab.com/a/b"),
+        ("/", "/"),
+    ],
+)
+def test_the_short_form_of_contexts(place: str, url: str) -> None:
+    assert _at_github(place) == url
+
+
+def test_passwords_are_not_shown() -> None:
+    found = read_repository("https://user:s3cret@h.test/r.git#main")
+    assert found.shown == "https://xxxxx:xxxxx@h.test/r.git#main" and found.origin == "https://xxxxx:xxxxx@h.test/r.git"
+    assert "s3cret" not in repr(found)
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", True), ("true", True), ("0", False), ("", False), ("yes", False)])
+def test_the_build_argument_of_the_main_context(value: str, expected: bool) -> None:
+    assert keeps_git_dir({"BUILDKIT_CONTEXT_KEEP_GIT_DIR": value}) is expected
+    assert not keeps_git_dir({})
