@@ -88,7 +88,7 @@ class StoredContents:
         self._layers = layers
         self._spool = Spool(spool)
         self._spooled: dict[tuple[int, int], int] = {}  # (layer, offset in its tar) -> offset in the spool
-        self._trees: dict[int, int] = {}
+        self._trees: dict[int, TreeContent] = {}
 
     def announce(self, wanted: Iterable[tuple[int, Entry]]) -> None:
         """Say which files of which layers will be read."""
@@ -104,8 +104,12 @@ class StoredContents:
         tree = self._layers[layer].tree
         if tree is not None:
             if layer not in self._trees:
-                self._trees[layer] = os.open(tree, _DIRECTORY)
-            yield from TreeContent(self._trees[layer]).chunks(entry)
+                fd = os.open(tree, _DIRECTORY)
+                try:
+                    self._trees[layer] = TreeContent(fd)
+                finally:
+                    os.close(fd)
+            yield from self._trees[layer].chunks(entry)
             return
         if (layer, entry.offset) not in self._spooled:
             self.announce([(layer, entry)])
@@ -114,8 +118,8 @@ class StoredContents:
 
     def close(self) -> None:
         self._spool.close()
-        for fd in self._trees.values():
-            os.close(fd)
+        for tree in self._trees.values():
+            tree.close()
 
     def __enter__(self) -> StoredContents:
         return self

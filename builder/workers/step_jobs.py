@@ -68,7 +68,8 @@ class CommitStep:
         fd = os.open(self.upper, _DIRECTORY)
         try:
             entries = changes(fd, view_of(self.below), Toc.open(self.scaffold_toc))
-            return write_output(entries, TreeContent(fd), self.output)
+            with TreeContent(fd) as content:
+                return write_output(entries, content, self.output)
         finally:
             os.close(fd)
 
