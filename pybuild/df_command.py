@@ -51,6 +51,7 @@ def _fields(found: Usage) -> dict[str, object]:
         "total": found.total,
         "tables": found.tables,
         "memos": found.memos,
+        "logs": {"count": found.logs.count, "size": found.logs.size},
         "kept_for": {reason.value: {"count": part.count, "size": part.size} for reason, part in found.reasons.items()},
         "stored_as": {form.value: {"count": part.count, "size": part.size} for form, part in found.forms.items()},
         "items": [
@@ -73,6 +74,7 @@ def _sums(found: Usage) -> Iterator[str]:
         yield f"{reason.value:<20} {part.count:>7} {human_size(part.size):>10}"
     yield f"{'the tables':<20} {'':>7} {human_size(found.tables):>10}"
     yield f"{'digests of contexts':<20} {'':>7} {human_size(found.memos):>10}"
+    yield f"{'logs of builds':<20} {found.logs.count:>7} {human_size(found.logs.size):>10}"
     yield f"{'total':<20} {'':>7} {human_size(found.total):>10}"
     yield ""
     yield f"{'STORED AS':<20} {'COUNT':>7} {'SIZE':>10}"

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 def gc(root: str, everything: bool, keep_storage: str | None, dry_run: bool, as_json: bool) -> int:
     """Free what nothing in the store needs.
 
-    That is what interrupted builds left, and images whose names went to newer ones. Images that have a name are always
-    kept, and so is what a running build may use: it goes with the next gc after it.
+    That is what interrupted builds left, images whose names went to newer ones, and logs of builds that pybuild why does not
+    remember any more. Images that have a name are always kept, and so is what a running build may use: it goes with the
+    next gc after it.
     """
     if everything and keep_storage is not None:
         raise click.UsageError("--all and --keep-storage exclude each other")
@@ -68,6 +69,7 @@ def lines(freed: Freed, *, dry_run: bool = False) -> Iterator[str]:
         (freed.blobs, "blob", "blobs"),
         (freed.cache_mounts, "cache mount", "cache mounts"),
         (freed.leftovers, "leftover", "leftovers"),
+        (freed.logs, "log", "logs"),
     ]
     found = ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counts if count)
     yield f"{'would free' if dry_run else 'freed'} {human_size(freed.size)}{': ' + found if found else ''}"

@@ -113,6 +113,11 @@ class Builds:
             for key, recipe, target, manifest in self._metadata.all("SELECT * FROM builds ORDER BY id")
         ]
 
+    def oldest(self) -> str:
+        """The id of the oldest build that is remembered, if any may have been forgotten; else ""."""
+        ids = self._metadata.all("SELECT id FROM builds ORDER BY id")
+        return str(ids[0][0]) if len(ids) >= KEPT_BUILDS else ""
+
     def had(self, below: str, instruction: str) -> bool:
         """Whether a build had a step of this text on what has this key, with success."""
         found = self._metadata.one(

@@ -17,10 +17,10 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from store import logs, memo
 from store.condemned import Kind
 from store.files import size_of
 from store.ingest import living
-from store.memo import KEPT_FILES, prune
 from store.reach import Graph, Thing, measure_trees
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Freed:
     blobs: int = 0
     cache_mounts: int = 0
     leftovers: int = 0  # files without a row
+    logs: int = 0  # of builds that are not remembered any more
     size: int = 0
     waiting: int = 0  # bytes that go when the processes that have the store open now have left it
     kept: int = 0  # bytes that something needs
@@ -91,7 +92,8 @@ def collect(
     whole after any of them.
     """
     # Memos are worth nothing but time: only where everything has to go, those of use go too.
-    leftovers, leftover_size = prune(store.memos, files=0 if keep == 0 else KEPT_FILES, dry_run=dry_run)
+    leftovers, leftover_size = memo.prune(store.memos, files=0 if keep == 0 else memo.KEPT_FILES, dry_run=dry_run)
+    log_count, log_size = logs.prune(store.logs, since=store.builds.oldest(), dry_run=dry_run)
     if not dry_run:
         count, size = _purge(store, remove)  # first: a full disk may need it to go on
         leftovers, leftover_size = leftovers + count, leftover_size + size
@@ -99,7 +101,8 @@ def collect(
     mounts = sized_cache_mounts(store, measure)
     if dry_run:
         would = _would_free(store, keep, mounts)
-        return replace(would, leftovers=would.leftovers + leftovers, size=would.size + leftover_size)
+        size = would.size + leftover_size + log_size
+        return replace(would, leftovers=would.leftovers + leftovers, logs=log_count, size=size)
     with store.metadata.transaction() as db:
         graph = Graph(store)
         choice = _choose(graph, keep, mounts)
@@ -118,7 +121,8 @@ def collect(
         freed,
         cache_mounts=len(removed),
         leftovers=leftovers,
-        size=freed.size + leftover_size,
+        logs=log_count,
+        size=freed.size + leftover_size + log_size,
         waiting=graph.size(set(graph.things) - choice.kept - gone),
         kept=choice.size,
     )

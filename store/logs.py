@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -120,6 +121,17 @@ class KeptLog:
         with open(f"{self.path}/{_EVENTS}", "rb") as file:
             return [line for line in file if line.endswith(b"\n")]
 
+    def total(self) -> int:
+        """Bytes of all of it; 0 where it has just been removed."""
+        try:
+            fd = os.open(self.path, _DIRECTORY)
+        except FileNotFoundError:
+            return 0
+        try:
+            return _bytes_in(fd)
+        finally:
+            os.close(fd)
+
     def size(self, step: int) -> int:
         """Bytes that are kept of what a step wrote."""
         try:
@@ -138,12 +150,21 @@ def kept(logs: str) -> list[KeptLog]:
     return [KeptLog(name, f"{logs}/{name}") for name in names]
 
 
-def prune(logs: str, *, builds: int = KEPT_BUILDS, size: int = KEPT_BYTES, seconds: float = KEPT_SECONDS) -> int:
-    """Remove the oldest logs, until no more than `builds` are left, of `size` bytes, none older than `seconds`.
+def prune(
+    logs: str,
+    *,
+    builds: int = KEPT_BUILDS,
+    size: int = KEPT_BYTES,
+    seconds: float = KEPT_SECONDS,
+    since: str = "",
+    dry_run: bool = False,
+) -> tuple[int, int]:
+    """Remove the oldest logs, until no more than `builds` are left, of `size` bytes, none older than `seconds`, and none
+    of a build before the one that is called `since`.
 
-    What is being written stays. Returns the bytes that were removed. Raises OSError.
+    What is being written stays. Returns how many went, and their bytes. Raises OSError.
     """
-    freed = total = 0
+    count = freed = total = 0
     oldest = time.time() - seconds
     parent = os.open(logs, _DIRECTORY)
     try:
@@ -155,17 +176,22 @@ def prune(logs: str, *, builds: int = KEPT_BUILDS, size: int = KEPT_BYTES, secon
             try:
                 here = _bytes_in(fd)
                 total += here
-                keep = position < builds and total <= size and os.fstat(fd).st_mtime >= oldest
-                if not keep and try_lock(fd, fcntl.LOCK_EX):
-                    remove_tree(parent, name)
+                new = name >= since and os.fstat(fd).st_mtime >= oldest
+                if not (new and position < builds and total <= size) and try_lock(fd, fcntl.LOCK_EX):
+                    if not dry_run:
+                        remove_tree(parent, name)
+                    count += 1
                     freed += here
             finally:
                 os.close(fd)
     finally:
         os.close(parent)
-    return freed
+    return count, freed
 
 
 def _bytes_in(directory: int) -> int:
-    with os.scandir(directory) as entries:
-        return sum(entry.stat().st_size for entry in entries)
+    found = 0
+    for name in os.listdir(directory):
+        with suppress(FileNotFoundError):  # another process removes it
+            found += os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
+    return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from store.files import size_of
 from store.gc import sized_cache_mounts
+from store.logs import kept
 from store.memo import memos
 from store.reach import Graph, Thing, measure_trees
 
@@ -59,18 +60,19 @@ class Sum:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """All of it: the sums of either table are those of the store, but for its own tables and memos."""
+    """All of it: the sums of either table are those of the store, but for its own tables, memos and logs."""
 
     reasons: dict[Reason, Sum]
     forms: dict[Form, Sum]
     items: tuple[Item, ...]
     tables: int  # bytes of the metadata
     memos: int  # bytes of what is known of files of contexts
+    logs: Sum  # of builds
 
     @property
     def total(self) -> int:
         """Bytes of the whole store."""
-        return sum(part.size for part in self.reasons.values()) + self.tables + self.memos
+        return sum(part.size for part in self.reasons.values()) + self.tables + self.memos + self.logs.size
 
 
 def usage(store: Store, measure: Callable[[str], int]) -> Usage:
@@ -88,7 +90,9 @@ def usage(store: Store, measure: Callable[[str], int]) -> Usage:
         reasons[reason] = Sum(len(sizes), sum(sizes))
     tables = sum(size_of(f"{store.root}/metadata.db{suffix}") for suffix in ("", "-wal", "-shm"))
     known = sum(status.st_size for _, status in memos(store.memos))
-    return Usage(reasons, _forms(store, [size for _, size in mounts]), tuple(items), tables, known)
+    logs = [log.total() for log in kept(store.logs)]
+    forms = _forms(store, [size for _, size in mounts])
+    return Usage(reasons, forms, tuple(items), tables, known, Sum(len(logs), sum(logs)))
 
 
 def _reached(graph: Graph) -> list[Item]:

@@ -7,6 +7,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from store.builds import KEPT_BUILDS, KeptBuild
+from store.store import Store
 from tests.support.cli import SCRIPT, Pybuild, write_context
 from tests.support.people import Person
 from tests.support.processes import running
@@ -66,7 +68,10 @@ def test_df_counts_the_store(tmp_path: Path, pybuild: Pybuild) -> None:
     pybuild("-t", "app", write_context(tmp_path / "context", RECIPE))
     found = json.loads(pybuild("df", "--json").out)
     kept = sum(part["size"] for part in found["kept_for"].values())
-    assert kept == sum(part["size"] for part in found["stored_as"].values()) == found["total"] - found["tables"] - found["memos"]
+    rest = found["tables"] + found["memos"] + found["logs"]["size"]
+    assert kept == sum(part["size"] for part in found["stored_as"].values()) == found["total"] - rest
+    logged = [path.stat().st_size for path in (pybuild.root / "logs").rglob("*") if path.is_file()]
+    assert found["logs"] == {"count": 1, "size": sum(logged)} and sum(logged) > 0
     assert [item["name"] for item in found["items"] if item["kept_for"] == "images"] == [
         "app:latest",
         "pybuild.test/base:latest",
@@ -78,6 +83,19 @@ def test_df_counts_the_store(tmp_path: Path, pybuild: Pybuild) -> None:
     lines = pybuild("df", "-v").out.splitlines()
     assert lines[0].split() == ["KEPT", "FOR", "COUNT", "SIZE"]
     assert any(line.endswith("RUN echo $RANDOM > /top") for line in lines)
+
+
+def test_gc_takes_logs_of_builds_that_are_not_remembered(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "context", "FROM pybuild.test/base\nRUN echo x\n")
+    pybuild(context)
+    (kept,) = os.listdir(pybuild.root / "logs")
+    with Store(str(pybuild.root)) as store:
+        for number in range(KEPT_BUILDS - 1):
+            store.builds.add(KeptBuild(f"3{number:03}", "/r", "", "", ()))
+    write_context(pybuild.root / "logs" / "19990101", "an old one")
+    assert freed(pybuild)["logs"] == freed(pybuild, "--dry-run")["logs"] + 1 == 1
+    assert os.listdir(pybuild.root / "logs") == [kept]
+    assert kept in pybuild("logs", "--list").out and "remembered" not in pybuild("why", kept).err
 
 
 def test_builds_go_on_beside_gc(tmp_path: Path, pybuild: Pybuild) -> None:

@@ -53,21 +53,31 @@ def test_a_step_that_says_just_enough_is_whole(tmp_path: Path) -> None:
 def test_the_oldest_go_first(tmp_path: Path) -> None:
     for name in "abcd":
         write(tmp_path, name, b"x" * 100)
-    assert prune(str(tmp_path), builds=3) == 100
+    assert prune(str(tmp_path), builds=3, dry_run=True) == (1, 100)
+    assert prune(str(tmp_path), builds=3) == (1, 100)
     assert names(tmp_path) == ["d", "c", "b"]
-    assert prune(str(tmp_path), size=250) == 100
+    assert prune(str(tmp_path), size=250) == (1, 100)
     assert names(tmp_path) == ["d", "c"]
     os.utime(tmp_path / "c", (0, 0))
     prune(str(tmp_path))
     assert names(tmp_path) == ["d"]
 
 
+def test_those_before_the_oldest_build_that_is_remembered_go(tmp_path: Path) -> None:
+    for name in "abcd":
+        write(tmp_path, name, b"x" * 100, b"y")
+    assert prune(str(tmp_path), since="") == (0, 0)
+    assert prune(str(tmp_path), since="bb") == (2, 202)
+    assert names(tmp_path) == ["d", "c"]
+    assert [log.total() for log in kept(str(tmp_path))] == [101, 101]
+
+
 def test_what_is_being_written_stays(tmp_path: Path) -> None:
     log = BuildLog(str(tmp_path), "a")
     log.output(1, b"x")
-    assert prune(str(tmp_path), builds=0) == 0
+    assert prune(str(tmp_path), builds=0) == (0, 0)
     log.close()
-    assert prune(str(tmp_path), builds=0) == 1
+    assert prune(str(tmp_path), builds=0) == (1, 1)
     assert names(tmp_path) == []
 
 
