@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from tests.support.cli import Pybuild
 
+# In front of a command. What is ignored stays so over exec: under nohup, or as a background job of a script, the tests'
+# own children would never see these.
+DEFAULT_SIGNALS = ("env", "--default-signal=HUP,INT,QUIT")
+
 
 @dataclass(frozen=True)
 class Process:
@@ -116,7 +120,7 @@ class Running:
 @contextmanager
 def running(pybuild: Pybuild, *arguments: object) -> Iterator[Running]:
     """Start a build in a process group of its own, and see to it that it ends."""
-    command = [*pybuild.command, "--progress=json", *map(str, arguments)]
+    command = [*DEFAULT_SIGNALS, *pybuild.command, "--progress=json", *map(str, arguments)]
     process = subprocess.Popen(
         command, env=pybuild.env(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True,

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import pyte
 import pyte.modes
 
+from tests.support.processes import DEFAULT_SIGNALS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -96,7 +98,7 @@ def on_terminal(
     terminal = Terminal(columns, rows)
     slave = terminal.slave
     terminal.process = subprocess.Popen(
-        ["setsid", "--ctty", *pybuild.command, *map(str, arguments)],
+        ["setsid", "--ctty", *DEFAULT_SIGNALS, *pybuild.command, *map(str, arguments)],
         env={**pybuild.env(), "TERM": "xterm", **environment}, stdin=slave, stdout=slave, stderr=slave,
     )  # fmt: skip
     os.close(slave)
