@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _MAGIC = b"pbtoc-1\n"
 _RECORD = struct.Struct("<IIBBHIIqQQqBHHHH")
+_CHECKED = struct.Struct("<IBBHIIqQQqBHHHH")  # a record behind its own checksum
 _TRAILER = struct.Struct("<QQI8s")
 _PAIR = struct.Struct("<HI")
 _OPAQUE = 1
@@ -105,15 +106,17 @@ def encode(entries: Iterable[Entry]) -> bytes:
 
 
 def _encode_entry(entry: Entry) -> bytes:
-    xattrs = b"".join(_PAIR.pack(len(key), len(value)) + key + value for key, value in entry.xattrs)
-    sha = entry.sha256
-    tail = b"".join((entry.path, entry.link, entry.hardlink, sha, xattrs))
-    fixed = _RECORD.pack(
-        0, _RECORD.size + len(tail) - 8, entry.kind, _OPAQUE if entry.opaque else 0, entry.mode, entry.uid, entry.gid,
-        entry.mtime, entry.size, entry.rdev, entry.offset, len(sha), len(entry.path), len(entry.link), len(entry.hardlink),
-        len(entry.xattrs),
+    path, kind, mode, uid, gid, mtime, size, link, hardlink, rdev, xattrs, sha256, offset, opaque = entry
+    tail = path + link + hardlink + sha256
+    if xattrs:
+        tail += b"".join(_PAIR.pack(len(key), len(value)) + key + value for key, value in xattrs)
+    rest = (
+        _CHECKED.pack(
+            _RECORD.size - 8 + len(tail), kind, _OPAQUE if opaque else 0, mode, uid, gid, mtime, size, rdev, offset,
+            len(sha256), len(path), len(link), len(hardlink), len(xattrs),
+        )
+        + tail
     )  # fmt: skip
-    rest = fixed[4:] + tail
     return zlib.crc32(rest).to_bytes(4, "little") + rest
 
 
