@@ -187,7 +187,8 @@ class Compressor:
                 self._stream = zstandard.ZstdCompressor(level=3, threads=0).compressobj()
             case Compression.UNCOMPRESSED:
                 self._stream = _Uncompressed()
-        self._packed = Pipeline(self._hash.update, _Steady(out).write)
+        self._file = _Steady(out)
+        self._packed = Pipeline(self._keep)
         self._plain = Pipeline(*beside, lambda block: self._put(self._stream.compress(block)))
 
     def write(self, data: bytes) -> None:
@@ -216,6 +217,10 @@ class Compressor:
     def _put(self, data: bytes) -> None:
         self.size += len(data)
         self._packed.write(data)
+
+    def _keep(self, block: bytes) -> None:
+        self._hash.update(block)
+        self._file.write(block)
 
 
 class _Uncompressed:
