@@ -79,13 +79,13 @@ class Repositories:
             if not source.commit.startswith(source.checksum):
                 raise BuildError(f"{source.shown}: expected a commit {source.checksum}…, got {source.commit}")
             return FoundCommit(source.commit, "", "")
-        directory = self._store.ingest.new_path()
+        directory = self._store.ingest.new_directory()
         try:
             return await self._pool.distant_job(AskRepository(source, self._access, directory))
         except StoreError as error:
             raise BuildError(str(error), hint=error.hint) from error
         finally:
-            self._remove(directory, f"{directory}.pem")
+            self._remove(directory)
 
     async def _tar(self, source: RepositorySource, found: FoundCommit) -> Digest:
         content = _content(source, found)
@@ -94,7 +94,7 @@ class Repositories:
             if known is not None:
                 return known.digest
             ingest = self._store.ingest
-            job = FetchRepository(source, self._access, found, ingest.new_path(), ingest.new_path())
+            job = FetchRepository(source, self._access, found, ingest.new_directory(), ingest.new_path())
             try:
                 fetched = await self._pool.distant_job(job)
                 digest = Digest.parse(fetched.digest)
@@ -102,7 +102,7 @@ class Repositories:
             except StoreError as error:
                 raise BuildError(str(error), hint=error.hint) from error
             finally:
-                self._remove(job.directory, f"{job.directory}.pem", job.path)
+                self._remove(job.directory, job.path)
             self._store.downloads.put(content, Downloaded(digest, "", ""))
             return digest
 

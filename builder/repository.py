@@ -137,6 +137,22 @@ class _Wanted:
         return _Wanted(ref, _clean(_agreed("subdir", subdir, found.get("subdir", ""))), checksum, keep, modules)
 
 
+def relative_remote(remote: str, url: str) -> str:
+    """Where a submodule is that `./` or `../` lead to from its own repository, as gitmodules(5) has it. Raises PlanError."""
+    scp = _SCP.fullmatch(remote) if "://" not in remote else None
+    start = scp.start("path") if scp is not None else len(remote) - len(urlsplit(remote).path)
+    parts = remote[start:].strip("/").split("/")
+    slash = "/" if remote[start:].startswith("/") else ""
+    for part in url.split("/"):
+        if part == "..":
+            if not parts:
+                raise PlanError(f"{printable(url)} leads out of the server")
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return remote[:start] + slash + "/".join(parts)
+
+
 def check_ref(ref: str) -> None:
     """Raises ValueError for what no branch or tag can be called: what git would take for an option, among others."""
     parts = ref.split("/")

@@ -3,35 +3,117 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from builder.errors import BuildError
+from builder.errors import BuildError, PlanError
 from builder.git.kept import add_git_dir
+from builder.git.process import GitFailed
+from builder.git.server import Resolved, Server
 from builder.git.tree import ATTRIBUTES, Archive, modules_of, write_tree
+from builder.repository import read_repository, relative_remote
+from parser import redact
+from store.http.urls import printable
 from store.tarformat import show
 
 if TYPE_CHECKING:
-    from builder.git.server import Resolved, Server
+    from builder.git.places import Access
+    from builder.git.process import Git
+    from builder.git.tree import Module
     from builder.repository import RepositorySource
 
+_MAX_MODULES = 1000
+_MAX_DEPTH = 10  # of repositories in repositories
 
-def write_checkout(server: Server, source: RepositorySource, resolved: Resolved, path: str) -> tuple[str, int]:
-    """Fetch, and write the tar to `path`; its digest and size. Raises BuildError, StoreError, OSError."""
-    server.fetch(resolved)
-    git = server.git
-    modules = modules_of(git, resolved.commit)
-    if modules and source.submodules:
-        raise BuildError(
-            f"{server.who}: {show(modules[0].path)} is another repository, a submodule, and those are not fetched yet",
-            hint="?submodules=false leaves their directories empty",
-        )
-    os.makedirs(f"{git.directory}/info", exist_ok=True)
-    with open(f"{git.directory}/info/attributes", "x") as file:
-        file.write(ATTRIBUTES)
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A commit that is still to be added, and where."""
+
+    source: RepositorySource
+    resolved: Resolved
+    prefix: bytes
+    depth: int
+
+
+def write_checkout(
+    source: RepositorySource, resolved: Resolved, access: Access, directory: str, path: str
+) -> tuple[str, int]:
+    """Fetch, and write the tar to `path`; its digest and size. Git keeps all that it gets below `directory`, which is empty.
+
+    Raises BuildError, GitFailed, StoreError, OSError.
+    """
+    first = Server(source, access, f"{directory}/0")
+    allowance = first.git.allowance
+    pending = [_Part(source, resolved, b"", 0)]
+    count = 0
     with open(path, "xb", buffering=1 << 20) as out:
-        archive = Archive(out, server.who)
-        write_tree(git, resolved.commit, archive)
-        if source.keeps_git_dir:
-            add_git_dir(git, resolved, source.origin, archive)
+        archive = Archive(out, first.who)
+        while pending:
+            part = pending.pop()
+            server = first if not count else Server(part.source, access, f"{directory}/{count}", allowance)
+            count += 1
+            server.fetch(part.resolved)
+            modules = modules_of(server.git, part.resolved.commit)
+            if modules and source.submodules:
+                if part.depth == _MAX_DEPTH or count + len(pending) + len(modules) > _MAX_MODULES:
+                    raise BuildError(
+                        f"{first.who}: more than the limit of {_MAX_MODULES} submodules, or of {_MAX_DEPTH} in one another"
+                    )
+                pending += _parts(server.git, part, modules)
+            os.makedirs(f"{server.git.directory}/info", exist_ok=True)
+            with open(f"{server.git.directory}/info/attributes", "x") as file:
+                file.write(ATTRIBUTES)
+            write_tree(server.git, part.resolved.commit, archive, part.prefix)
+            allowance.settle(server.git.size())
+            if not part.prefix and source.keeps_git_dir:
+                add_git_dir(server.git, resolved, source.origin, archive)
         digest = archive.end()
     return digest, archive.size
+
+
+def _parts(git: Git, part: _Part, modules: list[Module]) -> list[_Part]:
+    """Where the repositories in a commit are: its `.gitmodules` tells, gitmodules(5). Raises BuildError."""
+    urls = _urls(git, part.resolved.commit)
+    found = []
+    for module in modules:
+        shown = show(part.prefix + module.path)
+        url = urls.get(module.path)
+        if url is None:
+            raise BuildError(
+                f"{git.who}: .gitmodules tells no place of the submodule {shown}",
+                hint="?submodules=false leaves their directories empty",
+            )
+        try:
+            source = _source(part.source, url, module.commit)
+        except PlanError as error:
+            raise BuildError(f"{git.who}: the submodule {shown}: {error}", hint=error.hint) from None
+        found.append(_Part(source, Resolved(module.commit, ""), part.prefix + module.path + b"/", part.depth + 1))
+    return found
+
+
+def _source(parent: RepositorySource, url: str, commit: str) -> RepositorySource:
+    """Raises PlanError for what is no repository of a server: files of this machine, and protocols that run programs."""
+    if url.startswith(("./", "../")):
+        url = relative_remote(parent.remote, url)
+    if "#" in url or "?" in url:
+        raise PlanError(f"{printable(redact(url))} names no repository")
+    return replace(read_repository(url), ref=commit)
+
+
+def _urls(git: Git, commit: str) -> dict[bytes, str]:
+    """The URLs of `.gitmodules` by path; nothing where there is none that can be read."""
+    try:
+        data = git.run("config", "--no-includes", "-z", "--blob", f"{commit}:.gitmodules", "--list")
+    except GitFailed:
+        return {}
+    paths: dict[bytes, bytes] = {}
+    urls: dict[bytes, str] = {}
+    for line in data.split(b"\0"):
+        key, _, value = line.partition(b"\n")
+        section, _, field = key.rpartition(b".")
+        if field == b"path":
+            paths[section] = value
+        elif field == b"url":
+            urls[section] = os.fsdecode(value)
+    return {path.rstrip(b"/"): urls[section] for section, path in paths.items() if section in urls}

@@ -79,14 +79,20 @@ class Allowance:
         self._hint = hint
         self._clock = clock
         self._begun = clock()
+        self._settled = 0
 
     def check(self, who: str, came: int) -> None:
-        """Raise BuildError where it is used up by now; `came` is how many bytes there are."""
+        """Raise BuildError where it is used up by now; `came` is how many bytes there are of what comes now."""
+        came += self._settled
         if came > self._size:
             raise BuildError(f"{who}: more than the limit of {self._size} bytes", hint="limits.download-bytes")
         allowed = self._seconds + came / self._rate
         if self._clock() - self._begun > allowed:
             raise BuildError(f"{who}: not done after {allowed:.0f} s, in which {came} bytes came", hint=self._hint)
+
+    def settle(self, came: int) -> None:
+        """So many bytes have come of something that is done."""
+        self._settled += came
 
 
 @dataclass(frozen=True)

@@ -35,14 +35,16 @@ class Resolved:
 class Server:
     """The server of one repository. `directory` is where git keeps what it gets; nothing need be there."""
 
-    def __init__(self, source: RepositorySource, access: Access, directory: str) -> None:
-        """Over http, ask for the place. Raises BuildError, StoreError."""
+    def __init__(
+        self, source: RepositorySource, access: Access, directory: str, allowance: Allowance | None = None
+    ) -> None:
+        """Over http, ask for the place. An `allowance` may be shared with others. Raises BuildError, StoreError."""
         limits = access.limits
         self._source = source
         self.who = printable(source.shown)
         place = place_of(source, access, f"{directory}.pem")
         self._url = place.url
-        allowance = Allowance(
+        allowance = allowance or Allowance(
             limits.blob_seconds,
             limits.blob_rate,
             limits.download_bytes,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from builder.repository import RepositorySource
 
 if TYPE_CHECKING:
-    from builder.git.server import Server
+    from builder.git.places import Access
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +18,13 @@ class RepositoryAccess:
     environ: tuple[tuple[str, str], ...] = field(repr=False)
     agent: str | None = None
 
-    def server(self, source: RepositorySource, directory: str) -> Server:
-        """The server, which git asks from `directory`. Raises BuildError, StoreError."""
+    def read(self) -> Access:
+        """The same with the configuration that the environment names. Raises StoreError."""
         from builder.git.places import Access
-        from builder.git.server import Server
         from store.registry.config import Config
 
         environ = dict(self.environ)
-        return Server(source, Access(environ, self.agent, Config.load(environ)), directory)
+        return Access(environ, self.agent, Config.load(environ))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class FoundCommit:
 
 @dataclass(frozen=True, slots=True)
 class AskRepository:
-    """Ask what the reference of a source is at the moment. Git may use `directory`, which is not there yet."""
+    """Ask what the reference of a source is at the moment. Git may use `directory`, which is empty."""
 
     in_namespace: ClassVar[bool] = False
     source: RepositorySource
@@ -48,9 +47,10 @@ class AskRepository:
 
     def run(self) -> FoundCommit:
         from builder.git.process import failures_told
+        from builder.git.server import Server
 
         with failures_told():
-            found = self.access.server(self.source, self.directory).resolve()
+            found = Server(self.source, self.access.read(), f"{self.directory}/0").resolve()
         return FoundCommit(found.commit, found.ref, found.tag)
 
 
@@ -64,7 +64,7 @@ class FetchedRepository:
 
 @dataclass(frozen=True, slots=True)
 class FetchRepository:
-    """Get a commit into `directory`, which is not there yet, and write its files as a tar to `path`."""
+    """Get a commit into `directory`, which is empty, and write its files as a tar to `path`."""
 
     in_namespace: ClassVar[bool] = False
     source: RepositorySource
@@ -80,8 +80,9 @@ class FetchRepository:
 
         resolved = Resolved(self.found.commit, self.found.ref, self.found.tag)
         with failures_told():
-            server = self.access.server(self.source, self.directory)
-            return FetchedRepository(*write_checkout(server, self.source, resolved, self.path))
+            return FetchedRepository(
+                *write_checkout(self.source, resolved, self.access.read(), self.directory, self.path)
+            )
 
 
 @dataclass(frozen=True, slots=True)

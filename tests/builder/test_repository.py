@@ -7,7 +7,7 @@ import pytest
 from builder.contexts import _at_github, keeps_git_dir
 from builder.errors import PlanError
 from builder.remote import UrlSource, is_remote, is_repository, read_remote
-from builder.repository import RepositorySource, read_repository
+from builder.repository import RepositorySource, read_repository, relative_remote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -173,3 +173,24 @@ def test_passwords_are_not_shown() -> None:
 def test_the_build_argument_of_the_main_context(value: str, expected: bool) -> None:
     assert keeps_git_dir({"BUILDKIT_CONTEXT_KEEP_GIT_DIR": value}) is expected
     assert not keeps_git_dir({})
+
+
+@pytest.mark.parametrize(
+    ("remote", "url", "expected"),
+    [
+        ("https://u:p@h.test/g/r.git", "../x.git", "https://u:p@h.test/g/x.git"),
+        ("https://h.test/g/r.git", "./x", "https://h.test/g/r.git/x"),
+        ("https://h.test/g/r.git", "../../o/x", "https://h.test/o/x"),
+        ("git@h.test:g/r.git", "../x", "git@h.test:g/x"),
+        ("git@h.test:/g/r.git", "../x", "git@h.test:/g/x"),
+        ("ssh://git@h.test:22/g/r/", "../x/./y/../z", "ssh://git@h.test:22/g/x/z"),
+        ("https://h.test/r.git", "../../evil.test/x", None),
+        ("git@h.test:r", "../..", None),
+    ],
+)
+def test_where_the_submodules_of_a_repository_are(remote: str, url: str, expected: str | None) -> None:
+    if expected is not None:
+        assert relative_remote(remote, url) == expected
+        return
+    with pytest.raises(PlanError, match="leads out of the server"):
+        relative_remote(remote, url)

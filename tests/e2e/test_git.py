@@ -17,6 +17,7 @@ from tests.support.archive import built_layers, read_archive
 from tests.support.cli import write_context
 from tests.support.gits import TIME, GitServer, Repository, git_server, make_repository
 from tests.support.processes import descendants, running, survivors
+from tests.support.registry import make_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -353,14 +354,64 @@ def test_more_than_the_limit_is_not_fetched(
     assert "ADD" in told and "r.git /d" in told, "a build that failed so is remembered"
 
 
-def test_a_repository_in_a_repository_is_refused_for_now(
+def modules(**urls: str) -> str:
+    return "".join(f'[submodule "{name}"]\n\tpath = {name}\n\turl = {url}\n' for name, url in urls.items())
+
+
+def test_repositories_in_a_repository_come_along(
     pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
 ) -> None:
-    repository.commit({"f": "", "sub/": "1" * 40})
-    context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git /d/"))
-    assert '"sub" is another repository, a submodule' in pybuild.refused(context)
-    write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git?submodules=false /d/"))
-    assert sorted(built_layers(pybuild, context, tmp_path)[0]) == ["d", "d/f", "d/sub"]
+    inner = make_repository(tmp_path / "served" / "g" / "inner.git")
+    deepest = repository.git("rev-parse", "main")
+    old = inner.commit({"f": "old", "deep/": deepest, ".gitmodules": modules(deep="../../r.git")})
+    inner.commit({"f": "newer"}, parent=old)
+    text = modules(one="../g/inner.git", two=f"{server.url}/g/inner.git")
+    repository.commit({"one/": old, "two/": old, ".gitmodules": text}, "outer")
+    context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git#outer /d/", f"ADD {server.url}/r.git?branch=outer&submodules=false /e/"))
+    first, second = built_layers(pybuild, context, tmp_path)
+    assert (first["d/one/f"].size, first["d/two/f"].size, first["d/one/deep/a/b/text"].size) == (3, 3, 4)
+    assert sorted(second) == ["e", "e/.gitmodules", "e/one", "e/two"]
+    fetched = fetches(server)
+    assert all(pybuild("--network=none", "--progress=json", context).finished().values())
+    assert fetches(server) == fetched
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("", ".gitmodules tells no place of the submodule", id="no place"),
+        pytest.param(modules(sub="file:///etc"), "is the URL of no repository", id="C5-files of this machine"),
+        pytest.param(modules(sub="/etc"), "is the URL of no repository", id="C6-a path"),
+        pytest.param(modules(sub="ext::sh -c touch% evil"), "is the URL of no repository", id="C5-a program"),
+        pytest.param(modules(sub="-u./evil"), "is the URL of no repository", id="C5-an option"),
+        pytest.param(modules(sub="../../../../x"), "leads out of the server", id="out of the server"),
+        pytest.param(modules(sub="http://169.254.169.254/x"), "an address that no server of others has", id="metadata"),
+        pytest.param(modules(sub="../r.git"), "the server has no commit", id="a commit that is not there"),
+        pytest.param('[include]\n\tpath = /etc/passwd\n' + modules(sub="../r.git"), "the server has no commit", id="an include"),
+    ],
+)  # fmt: skip
+def test_where_a_submodule_may_not_be(
+    text: str, said: str, pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
+) -> None:
+    repository.commit({"sub/": "1" * 40, ".gitmodules": text})
+    context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git /d"))
+    told = pybuild.refused(context, **quick(tmp_path))
+    assert said in told and "Buildfile:2:1: error: " in told, told
+
+
+def test_over_https_the_authorities_are_those_of_the_configuration(
+    pybuild: Pybuild, tmp_path: Path, repository: Repository
+) -> None:
+    authority = make_certificate(tmp_path / "tls")
+    with git_server(tmp_path / "served", certificate=tmp_path / "tls") as server:
+        context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git /d"))
+        assert "its certificate is not trusted" in pybuild.refused(context, **quick(tmp_path))
+        config = tmp_path / "trusting.toml"
+        config.write_text(f'[registry."{server.host}"]\nca-files = ["{authority}"]\n')
+        pybuild(context, PYBUILD_CONFIG=str(config))
+        config.write_text(f'[registry."{server.host}"]\ntls-verify = false\n')
+        repository.commit({"f": ""})
+        pybuild(context, PYBUILD_CONFIG=str(config))
 
 
 def test_a_password_goes_to_its_own_server_and_is_kept_nowhere(

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import http.server
 import os
+import ssl
 import subprocess
 import threading
 from dataclasses import dataclass, field
@@ -178,13 +179,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def git_server(root: Path) -> Iterator[GitServer]:
-    """Give out all repositories below a directory over http."""
+def git_server(root: Path, certificate: Path | None = None) -> Iterator[GitServer]:
+    """Give out all repositories below a directory over http; with the directory of server.crt and server.key over https."""
     handler = type("Served", (Handler,), {"root": root})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate / "server.crt", certificate / "server.key")
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     host = f"127.0.0.1:{server.server_address[1]}"
-    handler.state = state = GitServer(f"http://{host}", host)  # type: ignore[attr-defined]
+    handler.state = state = GitServer(f"http{'s' if certificate else ''}://{host}", host)  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
