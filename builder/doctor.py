@@ -57,7 +57,7 @@ def examine(store: Store, pool: Pool) -> list[Check]:
     checks.append(_ids(pool.id_map))
     if probed is not None:
         checks += [_overlay(probed.overlay, store.root), _proc(probed.proc)]
-    checks += [*_network(), _cgroups(probed), _space(store.root), _binfmt()]
+    checks += [*_network(), _cgroups(probed), _space(store.root), _binfmt(), _git()]
     return checks
 
 
@@ -137,3 +137,11 @@ def _binfmt() -> Check:
         names = []
     machine = sysctl("kernel.arch") or os.uname().machine
     return Check("binfmt", State.OK, f"{machine}, and {', '.join(names)}" if names else f"{machine} only")
+
+
+def _git() -> Check:
+    if shutil.which("git") is None:
+        return Check(
+            "git", State.NOTE, "not installed: repositories can be neither contexts nor added", "apt-get install git"
+        )
+    return Check("git", State.OK, "installed")

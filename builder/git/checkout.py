@@ -85,15 +85,15 @@ def _parts(git: Git, part: _Part, modules: list[Module]) -> list[_Part]:
                 hint="?submodules=false leaves their directories empty",
             )
         try:
-            source = _source(part.source, url, module.commit)
+            source = module_source(part.source, url, module.commit)
         except PlanError as error:
             raise BuildError(f"{git.who}: the submodule {shown}: {error}", hint=error.hint) from None
         found.append(_Part(source, Resolved(module.commit, ""), part.prefix + module.path + b"/", part.depth + 1))
     return found
 
 
-def _source(parent: RepositorySource, url: str, commit: str) -> RepositorySource:
-    """Raises PlanError for what is no repository of a server: files of this machine, and protocols that run programs."""
+def module_source(parent: RepositorySource, url: str, commit: str) -> RepositorySource:
+    """The repository that `.gitmodules` names by `url`. Raises PlanError for what is no repository of a server: files of this machine, and protocols that run programs."""
     if url.startswith(("./", "../")):
         url = relative_remote(parent.remote, url)
     if "#" in url or "?" in url:

@@ -1,0 +1,110 @@
+"""What of a repository's files may be asked for, and where those of its submodules may come from: without any git."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder.errors import BuildError, PlanError
+from builder.git.checkout import module_source
+from builder.git.process import Allowance
+from builder.git.subdir import entries_below
+from builder.repository import read_repository
+from tests.support.tars import directory, entry, symlink, tar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMMIT = "1" * 40
+TAR = tar(
+    directory(b"a/"),
+    directory(b"a/b/"),
+    entry(b"a/b/text", data=b"text"),
+    entry(b"a/b.txt", data=b""),
+    symlink(b"out", b"/etc"),
+    symlink(b"in", b"a"),
+)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> str:
+    path = tmp_path / "tar"
+    path.write_bytes(TAR)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("subdir", "paths"),
+    [("", [b"a", b"a/b", b"a/b/text", b"a/b.txt", b"in", b"out"]), ("a", [b"b", b"b/text", b"b.txt"]), ("a/b", [b"text"])],
+)
+def test_a_directory_is_a_tree_of_its_own(subdir: str, paths: list[bytes], archive: str) -> None:
+    assert [row.path for row in entries_below(archive, "r", subdir) if row.path] == paths
+
+
+@pytest.mark.parametrize(
+    ("subdir", "said"),
+    [
+        pytest.param("out", "r: out is no directory of the repository", id="C3-a link to outside"),
+        pytest.param("out/passwd", "r: out is no directory of the repository", id="C3-through a link to outside"),
+        pytest.param("in/b", "r: in is no directory of the repository", id="C4-a link inside"),
+        pytest.param("a/b/text", "r: a/b/text is no directory of the repository", id="C4-a file"),
+        pytest.param("a/none", "r: the repository has no directory a/none", id="nothing"),
+        pytest.param(".git", "r: the repository has no directory .git", id="what was never written"),
+    ],
+)
+def test_what_is_no_directory(subdir: str, said: str, archive: str) -> None:
+    with pytest.raises(BuildError) as caught:
+        entries_below(archive, "r", subdir)
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    ("url", "remote"),
+    [
+        ("../x.git", "https://u:p@h.test/g/x.git"),
+        ("https://o.test/x", "https://o.test/x"),
+        ("git@o.test:x", "git@o.test:x"),
+        ("git://o.test/x", "git://o.test/x"),
+    ],
+)
+def test_a_submodule_is_at_a_server(url: str, remote: str) -> None:
+    found = module_source(read_repository("https://u:p@h.test/g/r.git#v1:sub", "abcd"), url, COMMIT)
+    assert (found.remote, found.ref, found.commit, found.subdir, found.checksum) == (remote, COMMIT, COMMIT, "", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        pytest.param("file:///etc", "is the URL of no repository", id="C5-files of this machine"),
+        pytest.param("/etc", "is the URL of no repository", id="C6-a path"),
+        pytest.param("ext::sh -c touch% evil", "is the URL of no repository", id="C5-a program"),
+        pytest.param("-u./evil", "is the URL of no repository", id="C5-an option"),
+        pytest.param("ssh://-oProxyCommand=x/r", "is no host name", id="C5-an option of ssh"),
+        pytest.param("../../../../x", "leads out of the server", id="out of the server"),
+        pytest.param("https://h.test/r.git#main", "names no repository", id="a reference of its own"),
+        pytest.param("http://u:p@h.test/r", "a password would go over the wire", id="a password for everybody"),
+        pytest.param("a\nb", "characters that have no place in one", id="two lines"),
+    ],
+)
+def test_where_a_submodule_may_not_be(url: str, said: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        module_source(read_repository("https://h.test/g/r.git"), url, COMMIT)
+    assert said in str(caught.value)
+
+
+def test_all_that_comes_has_one_allowance() -> None:
+    now = [0.0]
+    allowance = Allowance(10, 100, 1000, "the limits", clock=lambda: now[0])
+    allowance.check("r", 1000)
+    with pytest.raises(BuildError, match=r"^r: more than the limit of 1000 bytes$"):
+        allowance.check("r", 1001)
+    allowance.settle(400)
+    with pytest.raises(BuildError, match="more than the limit"):
+        allowance.check("r", 601)
+    now[0] = 14.0
+    allowance.check("r", 0)
+    now[0] = 14.1
+    with pytest.raises(BuildError, match=r"^r: not done after 14 s, in which 400 bytes came$") as caught:
+        allowance.check("r", 0)
+    assert caught.value.hint == "the limits"
