@@ -26,6 +26,7 @@ from store.layout import (
     index_entries,
     index_json,
 )
+from store.pipeline import BLOCK, Pipeline
 from store.publish import replacing, temporary_name
 from store.spec import MANIFEST_LIMIT, Index
 
@@ -207,8 +208,10 @@ class _ArchiveWriter:
     def add_blob(self, blobs: Blobs, digest: Digest) -> None:
         with blobs.open(digest) as reader:
             self._out.write(_header(blob_name(digest), tarformat.REGULAR, 0o644, reader.size))
-            while chunk := reader.read(_CHUNK):
-                self._out.write(chunk)
+            with Pipeline(self._out.write) as stream:  # what is large is read and verified while it is written
+                while chunk := reader.read(BLOCK):
+                    stream.write(chunk)
+                stream.finish()
             self._out.write(bytes(-reader.size % tarformat.BLOCK))
 
     def finish(self) -> None:

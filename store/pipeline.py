@@ -10,12 +10,12 @@ Threads share nothing but their queue. When `finish` or `close` has returned the
 
 from __future__ import annotations
 
-from queue import Queue
-from threading import Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from queue import Queue
+    from threading import Thread
 
     Step = Callable[[bytes], object]
 
@@ -41,11 +41,14 @@ class Pipeline:
             self._parts.append(data)
             self._room -= size
             return
+        if size == BLOCK and not self._parts:  # nothing to cut, nothing to copy
+            self._pass_on(data)
+            return
         rest = memoryview(data)
         while len(rest) >= self._room:
             self._parts.append(rest[: self._room])
             rest = rest[self._room :]
-            self._pass_on()
+            self._pass_on(b"".join(self._parts))
         if rest:
             self._parts.append(rest)
             self._room -= len(rest)
@@ -76,13 +79,13 @@ class Pipeline:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, block: bytes) -> None:
         """A block is full: the one before it is not the last."""
         if self._block is not None:
             if not self._lanes:
                 self._lanes = [_Lane(step) for step in self._steps]
             self._give(self._block)
-        self._block = b"".join(self._parts)
+        self._block = block
         self._parts = []
         self._room = BLOCK
 
@@ -96,6 +99,9 @@ class _Lane:
     """One step with its thread."""
 
     def __init__(self, step: Step) -> None:
+        from queue import Queue  # not before there is something to do for a thread
+        from threading import Thread
+
         self._step = step
         self._error: BaseException | None = None
         self.queue: Queue[bytes | None] = Queue(_WAITING)
