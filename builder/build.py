@@ -88,6 +88,7 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
             pool,
             images,
             agent=handed.agent("default"),
+            secret=handed.read,
             keep_git_dir=keeps_git_dir(given.build_args),
         )
         recipe = contexts.open_main(request.recipe)

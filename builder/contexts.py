@@ -30,7 +30,7 @@ from store.toc import Entry, Kind, Toc
 from store.view import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from builder.remote import RemoteSource, UrlSource
     from builder.remotes import Remotes
@@ -74,14 +74,17 @@ class Contexts:
         images: ImageSource,
         *,
         agent: str | None = None,
+        secret: Callable[[str], bytes | None] = lambda id: None,
         keep_git_dir: bool = False,
     ) -> None:
-        """`named` is by `context_name`, `agent` the socket of an SSH agent for repositories; `keep_git_dir` is about the
-        main context. Raises BuildError where a directory is missing.
+        """`named` is by `context_name`; `agent`, the socket of an SSH agent, and `secret`, what the user's secrets are by
+        their ids, are for repositories; `keep_git_dir` is about the main context. Raises BuildError where a directory is
+        missing.
         """
         self._main = _at_github(main)
         self._named = named = {name: _at_github(place) for name, place in named.items()}
         self._agent = agent
+        self._secret = secret
         self._keep_git_dir = keep_git_dir
         self._store = store
         self._pool = pool
@@ -107,7 +110,7 @@ class Contexts:
         """Where contexts come from that are elsewhere; and the sources of the recipe's ADD, too."""
         from builder.remotes import Remotes
 
-        return Remotes(self._store, self._pool, os.environ, self._agent)
+        return Remotes(self._store, self._pool, os.environ, self._agent, self._secret)
 
     def open_main(self, recipe: str | None) -> Recipe:
         """Open the main context and read the recipe: `recipe` is what -f says. Raises BuildError, OSError."""

@@ -76,6 +76,11 @@ class Handed:
     def secret(self, id: str) -> Secret | None:
         return self._secrets.get(id)
 
+    def read(self, id: str) -> bytes | None:
+        """What a secret is, for this process itself; None where it was not given."""
+        found = self._secrets.get(id)
+        return None if found is None else os.pread(self.vault, found.size, found.offset)
+
     def agent(self, id: str) -> str | None:
         """The path of an agent's socket."""
         return self._agents.get(id)

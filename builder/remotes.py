@@ -22,7 +22,7 @@ from store.downloads import Downloaded
 from store.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from builder.remote import RemoteSource, UrlSource
     from builder.repositories import Checkout, Repositories
@@ -42,19 +42,27 @@ class ContextFile:
 class Remotes:
     """The remote sources of a build."""
 
-    def __init__(self, store: Store, pool: Pool, environ: Mapping[str, str], agent: str | None = None) -> None:
-        """`agent` is the socket of the SSH agent that the user hands to repositories."""
+    def __init__(
+        self,
+        store: Store,
+        pool: Pool,
+        environ: Mapping[str, str],
+        agent: str | None = None,
+        secret: Callable[[str], bytes | None] = lambda id: None,
+    ) -> None:
+        """`agent` is the socket of the SSH agent that the user hands to repositories, `secret` tells his secrets by id."""
         self._store = store
         self._pool = pool
         self._environ = environ
         self._agent = agent
+        self._secret = secret
         self._downloads: dict[str, Downloaded] = {}  # by URL, what is known to be right now
 
     @cached_property
     def _repositories(self) -> Repositories:
         from builder.repositories import Repositories
 
-        return Repositories(self._store, self._pool, self._environ, self._agent)
+        return Repositories(self._store, self._pool, self._environ, self._agent, self._secret)
 
     async def identify(self, source: RemoteSource) -> None:
         """Find out what the source is at the moment. Raises BuildError, OSError."""

@@ -7,10 +7,11 @@ is, the server is asked once a build.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError
+from builder.repository import authorization
 from builder.workers.repository_jobs import (
     AskRepository,
     FetchRepository,
@@ -24,7 +25,7 @@ from store.errors import StoreError
 from store.files import remove_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from builder.repository import RepositorySource
     from builder.workers.pool import Pool
@@ -40,11 +41,19 @@ class Checkout:
 
 
 class Repositories:
-    """For one build. `agent` is the socket of the user's SSH agent, if he has handed one."""
+    """For one build. `agent` is the socket of the user's SSH agent, if he has handed one, `secret` tells his secrets by id."""
 
-    def __init__(self, store: Store, pool: Pool, environ: Mapping[str, str], agent: str | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        pool: Pool,
+        environ: Mapping[str, str],
+        agent: str | None,
+        secret: Callable[[str], bytes | None],
+    ) -> None:
         self._store = store
         self._pool = pool
+        self._secret = secret
         self._access = RepositoryAccess(tuple(sorted(environ.items())), agent)
         self._found: dict[RepositorySource, FoundCommit] = {}
         self._checkouts: dict[RepositorySource, Checkout] = {}
@@ -81,7 +90,7 @@ class Repositories:
             return FoundCommit(source.commit, "", "")
         directory = self._store.ingest.new_directory()
         try:
-            return await self._pool.distant_job(AskRepository(source, self._access, directory))
+            return await self._pool.distant_job(AskRepository(source, self._access_to(source), directory))
         except StoreError as error:
             raise BuildError(str(error), hint=error.hint) from error
         finally:
@@ -94,7 +103,7 @@ class Repositories:
             if known is not None:
                 return known.digest
             ingest = self._store.ingest
-            job = FetchRepository(source, self._access, found, ingest.new_directory(), ingest.new_path())
+            job = FetchRepository(source, self._access_to(source), found, ingest.new_directory(), ingest.new_path())
             try:
                 fetched = await self._pool.distant_job(job)
                 digest = Digest.parse(fetched.digest)
@@ -105,6 +114,9 @@ class Repositories:
                 self._remove(job.directory, job.path)
             self._store.downloads.put(content, Downloaded(digest, "", ""))
             return digest
+
+    def _access_to(self, source: RepositorySource) -> RepositoryAccess:
+        return replace(self._access, authorization=authorization(source, self._secret))
 
     def _remove(self, *paths: str) -> None:
         for path in paths:

@@ -9,15 +9,20 @@ Source of the forms: https://docs.docker.com/build/concepts/context/#git-reposit
 
 from __future__ import annotations
 
+import base64
 import posixpath
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from builder.errors import PlanError
 from parser import redact
 from store.errors import RegistryError
-from store.http.urls import MAX_URL, Location, address_of, is_nobodys, parse_host, printable
+from store.http.urls import MAX_URL, Location, address_of, is_loopback, is_nobodys, parse_host, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SCP = re.compile(
     r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_-]*)@(?P<host>[\w.-]+):(?P<path>[^#]*)(?:#(?P<fragment>.*))?", re.ASCII
@@ -62,6 +67,11 @@ class RepositorySource:
     def origin(self) -> str:
         """What `.git` may tell of where it came from."""
         return redact(self.remote)
+
+    @property
+    def server(self) -> str:
+        """Over http, where it is, without a path; else ""."""
+        return str(Location.parse(self.remote).url.origin) if self.scheme in ("http", "https") else ""
 
     @property
     def commit(self) -> str | None:
@@ -135,6 +145,37 @@ class _Wanted:
         keep = _truth("keep-git-dir", found["keep-git-dir"]) if "keep-git-dir" in found else None
         modules = _truth("submodules", found["submodules"]) if "submodules" in found else True
         return _Wanted(ref, _clean(_agreed("subdir", subdir, found.get("subdir", ""))), checksum, keep, modules)
+
+
+def basic(login: str) -> str:
+    """What an Authorization header says of `user:password` (RFC 7617)."""
+    return f"Basic {base64.b64encode(login.encode()).decode('ascii')}"
+
+
+def authorization(source: RepositorySource, secret: Callable[[str], bytes | None]) -> str:
+    """What secrets of BuildKit's names let git say to a server over http; "" for nothing, and where everybody could read it.
+
+    GIT_AUTH_HEADER is the value of an Authorization header, GIT_AUTH_TOKEN a token; `.HOST` behind the name is for one server.
+    Source: https://docs.docker.com/build/building/secrets/#git-authentication-for-remote-contexts
+    """
+    if not source.server:
+        return ""
+    origin = Location.parse(source.remote).url.origin
+    if origin.scheme != "https" and not is_loopback(origin.host):
+        return ""
+    for name in (
+        f"GIT_AUTH_HEADER.{origin.authority}",
+        f"GIT_AUTH_TOKEN.{origin.authority}",
+        "GIT_AUTH_HEADER",
+        "GIT_AUTH_TOKEN",
+    ):
+        value = secret(name)
+        if value is not None:
+            text = value.decode("utf-8", "replace").strip()
+            if not text.isprintable():
+                raise PlanError(f"the secret {name!r} holds characters that no header can have")
+            return basic(f"x-access-token:{text}") if name.startswith("GIT_AUTH_TOKEN") else text
+    return ""
 
 
 def relative_remote(remote: str, url: str) -> str:

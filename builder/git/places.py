@@ -7,7 +7,6 @@ Over ssh an agent of the user's signs; keys, configuration and passwords of the 
 
 from __future__ import annotations
 
-import base64
 import os
 import shlex
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from builder.errors import BuildError
+from builder.repository import basic
 from store.errors import NotFound, RegistryError, TooSlow, Unauthorized
 from store.http.patience import BUSY, Patience, retry_after
 from store.http.proxies import proxy_for
@@ -37,11 +37,16 @@ _SERVICE = "/info/refs?service=git-upload-pack"  # the first request of git's pr
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How servers are reached: the user's environment, the socket of an SSH agent of his, his configuration."""
+    """How servers are reached: the user's environment, the socket of an SSH agent of his, his configuration.
+
+    `authorization` is what he says over http to one `server`, `scheme://host[:port]`, where its URL says nothing.
+    """
 
     environ: Mapping[str, str] = field(repr=False)
     agent: str | None
     config: Config
+    authorization: str = field(default="", repr=False)
+    server: str = ""
 
     @property
     def limits(self) -> Limits:
@@ -81,7 +86,9 @@ def _over_http(source: RepositorySource, access: Access, certificates: str) -> P
     site = Site(origin.authority, (origin,), configured.tls_verify, configured.ca_files)
     authorization = None
     if location.login is not None:
-        authorization = f"Basic {base64.b64encode(location.login.encode()).decode()}"
+        authorization = basic(location.login)
+    elif access.authorization and str(origin) == access.server:
+        authorization = access.authorization
     found = _follow(location.url, site, authorization, access)
     own = found.origin == origin
     # What is secret goes into the environment: the arguments of a process can be read by everybody.

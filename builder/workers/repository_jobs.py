@@ -13,18 +13,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryAccess:
-    """How servers are reached: the user's environment, and the socket of the SSH agent that he hands over."""
+    """How servers are reached: the user's environment, the socket of the SSH agent that he hands over, and what he says over
+    http who he is, which is for the source's own server.
+    """
 
     environ: tuple[tuple[str, str], ...] = field(repr=False)
     agent: str | None = None
+    authorization: str = field(default="", repr=False)
 
-    def read(self) -> Access:
+    def read(self, source: RepositorySource) -> Access:
         """The same with the configuration that the environment names. Raises StoreError."""
         from builder.git.places import Access
         from store.registry.config import Config
 
         environ = dict(self.environ)
-        return Access(environ, self.agent, Config.load(environ))
+        return Access(environ, self.agent, Config.load(environ), self.authorization, source.server)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class AskRepository:
         from builder.git.server import Server
 
         with failures_told():
-            found = Server(self.source, self.access.read(), f"{self.directory}/0").resolve()
+            found = Server(self.source, self.access.read(self.source), f"{self.directory}/0").resolve()
         return FoundCommit(found.commit, found.ref, found.tag)
 
 
@@ -81,7 +84,7 @@ class FetchRepository:
         resolved = Resolved(self.found.commit, self.found.ref, self.found.tag)
         with failures_told():
             return FetchedRepository(
-                *write_checkout(self.source, resolved, self.access.read(), self.directory, self.path)
+                *write_checkout(self.source, resolved, self.access.read(self.source), self.directory, self.path)
             )
 
 

@@ -7,7 +7,7 @@ import pytest
 from builder.contexts import _at_github, keeps_git_dir
 from builder.errors import PlanError
 from builder.remote import UrlSource, is_remote, is_repository, read_remote
-from builder.repository import RepositorySource, read_repository, relative_remote
+from builder.repository import RepositorySource, authorization, read_repository, relative_remote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -173,6 +173,29 @@ def test_passwords_are_not_shown() -> None:
 def test_the_build_argument_of_the_main_context(value: str, expected: bool) -> None:
     assert keeps_git_dir({"BUILDKIT_CONTEXT_KEEP_GIT_DIR": value}) is expected
     assert not keeps_git_dir({})
+
+
+@pytest.mark.parametrize(
+    ("text", "secrets", "expected"),
+    [
+        ("https://h.test/r.git", {}, ""),
+        ("https://h.test/r.git", {"GIT_AUTH_TOKEN": b"t\n"}, "Basic eC1hY2Nlc3MtdG9rZW46dA=="),
+        ("https://h.test/r.git", {"GIT_AUTH_TOKEN": b"t", "GIT_AUTH_HEADER": b"Bearer x"}, "Bearer x"),
+        ("https://h.test/r.git", {"GIT_AUTH_TOKEN.h.test": b"t", "GIT_AUTH_HEADER": b"x"}, "Basic eC1hY2Nlc3MtdG9rZW46dA=="),
+        ("https://h.test:8443/r.git", {"GIT_AUTH_HEADER.h.test": b"x", "GIT_AUTH_HEADER.h.test:8443": b"y"}, "y"),
+        ("http://127.0.0.1:80/r.git", {"GIT_AUTH_HEADER": b"x"}, "x"),
+        ("http://h.test/r.git", {"GIT_AUTH_HEADER": b"x"}, ""),
+        ("git@h.test:r", {"GIT_AUTH_HEADER": b"x"}, ""),
+        ("git://h.test/r", {"GIT_AUTH_HEADER": b"x"}, ""),
+    ],
+)
+def test_what_secrets_say_to_a_server(text: str, secrets: dict[str, bytes], expected: str) -> None:
+    assert authorization(read_repository(text), secrets.get) == expected
+
+
+def test_a_secret_of_two_lines_is_no_header() -> None:
+    with pytest.raises(PlanError, match="holds characters that no header can have"):
+        authorization(read_repository("https://h.test/r.git"), {"GIT_AUTH_HEADER": b"a\r\nb: c"}.get)
 
 
 @pytest.mark.parametrize(

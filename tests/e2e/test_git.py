@@ -438,6 +438,23 @@ def test_a_password_goes_to_its_own_server_and_is_kept_nowhere(
     assert SECRET not in done.out + done.err + said
 
 
+def test_a_token_is_for_the_server_that_it_was_given_for(
+    pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
+) -> None:
+    server.login = f"x-access-token:{SECRET}"
+    token = tmp_path / "token"
+    token.write_text(f"{SECRET}\n")
+    with git_server(tmp_path / "served") as other:
+        repository.commit({"sub/": repository.git("rev-parse", "main"), ".gitmodules": modules(sub=f"{other.url}/r.git")})
+        context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git /d", f"ADD {other.url}/r.git /e"))
+        said = pybuild.refused("--secret", f"id=GIT_AUTH_TOKEN.{other.host},src={token}", context)
+        assert f"{server.url}/r.git: access is forbidden (status 401)" in said
+        done = pybuild("--secret", f"id=GIT_AUTH_TOKEN.{server.host},src={token}", "--progress=plain", context)
+        assert other.seen and all("authorization" not in headers for _, headers in other.seen)
+    kept = b"".join(path.read_bytes() for path in pybuild.root.rglob("*") if path.is_file())
+    assert SECRET.encode() not in kept and SECRET not in done.out + done.err + said
+
+
 # However it ends
 
 
