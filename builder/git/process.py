@@ -261,5 +261,7 @@ class Running:
         said = self._said.decode("utf-8", "replace")
         lines = [line.strip() for line in said.replace("\r", "\n").splitlines() if line.strip()]
         telling = [line for line in lines if line.startswith(("fatal:", "error:", "ERR "))] or lines[-1:]
+        if telling and telling[0].startswith("fatal: Could not read from remote") and lines[0] != telling[0]:
+            telling = lines[max(0, lines.index(telling[0]) - 2) : lines.index(telling[0])]  # ssh has said why
         text = "; ".join(line.partition(": ")[2] or line for line in telling[:2]) or f"git ended with status {status}"
         return GitFailed(f"{self._git.who}: {printable(redact(text), _SHOWN)}", said)

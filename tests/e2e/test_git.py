@@ -253,6 +253,12 @@ def test_over_ssh_the_agent_signs_and_known_hosts_count(pybuild: Pybuild, tmp_pa
     assert done.status == 0 and seen[0] == str(agent) and "git@host.invalid" in seen
     assert {"BatchMode=yes", "StrictHostKeyChecking=yes", "IdentityFile=none", "none"} <= set(seen)
     assert 'UserKnownHostsFile="/nobody\'s home/.ssh/known_hosts"' in seen
+    (tools / "ssh").write_text("#!/bin/sh\necho No key is known for the host. >&2\necho Host key verification failed. >&2\nexit 255\n")
+    with socket.socket(socket.AF_UNIX) as listener:
+        agent.unlink()
+        listener.bind(str(agent))
+        said = pybuild.refused("--ssh", f"default={agent}", context, **environment)
+    assert f"{repository.path}#main:a: No key is known for the host.; Host key verification failed." in said
 
 
 # What may not be
