@@ -22,10 +22,11 @@ from store.view import LinkLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from builder.contents import LayerPlace
     from builder.events import Event, StepRef
-    from builder.onfail import FailedExport, OnFail, TerminalHost
+    from builder.onfail import FailedExport, OnFail
     from builder.sandbox.mounts import StepMount
     from builder.sandbox.spec import SandboxSpec
     from builder.workers.pool import Pool
@@ -55,14 +56,23 @@ class Aftermath:
         self._vault = vault
         self._observe = observe
 
-    def of(self, step: FailedStep, error: BuildError) -> None:
-        """Do what is wanted. A shell that cannot be opened is told in the hint of `error`."""
+    def of(
+        self, step: FailedStep, error: BuildError, limited: Callable[[SandboxSpec], AbstractContextManager[SandboxSpec]]
+    ) -> None:
+        """Do what is wanted. A shell that cannot be opened is told in the hint of `error`.
+
+        `limited` gives what is run the limits of the build, and takes them back.
+        """
         self._pool.stop()
         for export in self._on_fail.exports:
             self._export(step, export)
         if self._on_fail.host is not None:
             try:
-                self._shell(step, error, self._on_fail.host)
+                with limited(self._spec_of_shell(step)) as spec:
+                    self._observe(ShellOpened(step.ref))
+                    self._on_fail.host.begin(error)
+                    self._pool.run_on_terminal(spec, self._on_fail.host.relay, self._vault)
+                    self._pool.stop()
             except BuildError as problem:
                 error.hint = "; ".join(filter(None, (error.hint, f"no shell could be opened: {problem}")))
             finally:
@@ -83,12 +93,12 @@ class Aftermath:
         devices = f"; without {written.devices} device nodes" if written.devices else ""
         self._observe(Note(f"{path} of the failed step copied to {export.destination}: {files}{devices}"))
 
-    def _shell(self, step: FailedStep, error: BuildError, host: TerminalHost) -> None:
-        """Run a shell as the step was run. Raises SandboxError, PrivilegeError."""
+    def _spec_of_shell(self, step: FailedStep) -> SandboxSpec:
+        """A shell that is run as the step was."""
         spec = step.spec
         given = {pair.partition("=")[0] for pair in spec.env}
         more = tuple(pair for pair in self._on_fail.variables if pair.partition("=")[0] not in given)
-        spec = replace(
+        return replace(
             spec,
             argv=(_shell(view_of(step.layers)),),
             env=(*spec.env, *more),
@@ -96,9 +106,6 @@ class Aftermath:
             mounts=tuple(_mount_again(mount) for mount in spec.mounts),
             terminal=True,
         )
-        self._observe(ShellOpened(step.ref))
-        host.begin(error)
-        self._pool.run_on_terminal(spec, host.relay, self._vault)
 
 
 def _shell(view: View) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -38,7 +39,11 @@ from store.errors import NotFound
 from store.layertypes import COMPRESSIONS
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from builder.cgroups import Cgroups
     from builder.events import Event
+    from builder.limits import Limits
     from builder.options import BuildOptions
     from builder.plan import Plan, PlannedStage
     from builder.solver import Result
@@ -75,7 +80,7 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
     check_outputs(request.outputs)
     check_limits(request.options.limits)
     given = request.options
-    with Pool() as pool, Handed(given.secrets, given.agents, os.environ) as handed:
+    with _limited(given.limits) as cgroups, Pool() as pool, Handed(given.secrets, given.agents, os.environ) as handed:
         if store.unswept:
             from builder.leftovers import sweep_all
 
@@ -94,10 +99,19 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
         recipe = contexts.open_main(request.recipe)
         buildfile = parse(recipe.data, recipe.path, cache=ParseCache(store))
         try:
-            return _build(request, buildfile, contexts, images, store, pool, handed, observe)
+            return _build(request, buildfile, contexts, images, store, pool, handed, cgroups, observe)
         except BuildError as error:
             error.source = buildfile.source
             raise
+
+
+def _limited(limits: Limits) -> AbstractContextManager[Cgroups | None]:
+    """The cgroups of the steps, where they are needed. Raises BuildError on entering where a limit cannot be given."""
+    if not limits.controllers:
+        return nullcontext()
+    from builder.cgroups import Cgroups
+
+    return Cgroups(limits)
 
 
 def _build(
@@ -108,6 +122,7 @@ def _build(
     store: Store,
     pool: Pool,
     handed: Handed,
+    cgroups: Cgroups | None,
     observe: Callable[[Event], None],
 ) -> BuildResult:
     compression = _compression(request.outputs)
@@ -123,8 +138,14 @@ def _build(
         from builder.stacks import run_on
         from builder.steps import Steps  # with all that makes layers: a cached build needs none of it
 
+        if cgroups is None:
+            from builder.cgroupfs import own_places, sweep
+
+            sweep(own_places())
         bases = run_on(planned.nodes)
-        return Steps(store, pool, request.options, contexts, contexts.remotes, compression, observe, handed, bases)
+        return Steps(
+            store, pool, request.options, contexts, contexts.remotes, compression, observe, handed, bases, cgroups
+        )
 
     journal = Journal(request.id, buildfile.source.filename, request.options.target or "", store, observe)
     solver = Solver(planned, request.options, store, steps, journal)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from builder.cgroups import Cgroups
 from builder.errors import BuildError
-from builder.machine import sysctl, user_namespace_obstacle
+from builder.limits import Limits
+from builder.machine import SEE_DOCTOR, sysctl, user_namespace_obstacle
 from builder.userns import MapKind
 from builder.workers.probe import Probe, Probed
 
@@ -46,6 +48,7 @@ class Check:
 
 def examine(store: Store, pool: Pool) -> list[Check]:
     """Look at everything that a build may need. Raises nothing that the machine lacks: it is the result."""
+    limits = _limits()  # first, while there is no other process of ours
     checks = [_kernel(os.uname().release)]
     probed: Probed | None = None
     try:
@@ -57,7 +60,7 @@ def examine(store: Store, pool: Pool) -> list[Check]:
     checks.append(_ids(pool.id_map))
     if probed is not None:
         checks += [_overlay(probed.overlay, store.root), _proc(probed.proc)]
-    checks += [*_network(), _cgroups(probed), _space(store.root), _binfmt(), _git()]
+    checks += [*_network(), _cgroups(probed), limits, _space(store.root), _binfmt(), _git()]
     return checks
 
 
@@ -119,6 +122,20 @@ def _cgroups(probed: Probed | None) -> Check:
     )
     hidden = probed is not None and not probed.cgroup
     return Check("cgroups", State.OK, f"{version}; {'hidden from steps' if hidden else 'visible to steps'}")
+
+
+def _limits() -> Check:
+    """What --memory, --cpus and --pids-limit can be given here: each is tried out."""
+    can, cannot = [], {}
+    for limits in (Limits(memory=1 << 30), Limits(cpus=1.0), Limits(pids=100)):
+        (controller,) = limits.controllers
+        try:
+            with Cgroups(limits):
+                can.append(controller.option)
+        except BuildError as error:
+            cannot[str(error)] = (error.hint or "").removesuffix(SEE_DOCTOR).rstrip("; ")
+    found = "; ".join([f"{', '.join(can)} work" if can else "none can be given", *cannot])
+    return Check("limits", State.NOTE if cannot else State.OK, found, next(filter(None, cannot.values()), ""))
 
 
 def _space(root: str) -> Check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from dataclasses import dataclass
+from enum import Enum
 
 from builder.errors import BuildError
 
@@ -31,12 +32,34 @@ class Ulimit:
         return ULIMITS[self.name]
 
 
+class Controller(Enum):
+    """What a cgroup can limit, by the kernel's names."""
+
+    MEMORY = "memory"
+    CPU = "cpu"
+    PIDS = "pids"
+
+    @property
+    def option(self) -> str:
+        """The option of a build that needs it."""
+        return {Controller.MEMORY: "--memory", Controller.CPU: "--cpus", Controller.PIDS: "--pids-limit"}[self]
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The limits of each RUN. None: as much as there is."""
 
     shm_size: int = 64 << 20  # bytes of /dev/shm
     ulimits: tuple[Ulimit, ...] = ()
+    memory: int | None = None  # bytes of all its processes and files in memory, swap included
+    cpus: float | None = None  # processors, as time that is used in the time that goes by
+    pids: int | None = None  # processes and threads
+
+    @property
+    def controllers(self) -> tuple[Controller, ...]:
+        """What is needed of cgroups."""
+        given = {Controller.MEMORY: self.memory, Controller.CPU: self.cpus, Controller.PIDS: self.pids}
+        return tuple(controller for controller, limit in given.items() if limit is not None)
 
 
 def check_limits(limits: Limits) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from builder.copyfiles import CopyRequest
@@ -21,6 +21,7 @@ from builder.mounts import bound, mount_points, sandbox_mounts
 from builder.options import Network
 from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
 from builder.platforms import check_runnable
+from builder.sandbox.mounts import Agent
 from builder.sandbox.spec import SandboxSpec
 from builder.scaffold import scaffold_for
 from builder.stacks import Stacks
@@ -39,8 +40,9 @@ from store.toc import Kind, Toc
 from store.view import ROOT, LinkLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from builder.cgroups import Cgroups
     from builder.contents import LayerPlace
     from builder.contextsource import ContextSource
     from builder.events import Event, StepRef
@@ -89,6 +91,7 @@ class Steps:
         observe: Callable[[Event], None],
         handed: Handed,
         run_on: frozenset[int],
+        cgroups: Cgroups | None,
     ) -> None:
         """`run_on` are the snapshots of images that steps run on, as far as that is known before."""
         self._store = store
@@ -99,6 +102,7 @@ class Steps:
         self._compression = compression
         self._observe = observe
         self._handed = handed
+        self._cgroups = cgroups
         self._noted_network = False
         self._files: dict[bytes, bytes] = {}  # sha256 -> content of small files of images
         self._stacks = Stacks(store, pool, run_on)
@@ -205,9 +209,10 @@ class Steps:
                     self._observe(broke(ref, time.monotonic() - begun, error))
                     error.told = True
                     left = FailedStep(ref, spec, layers, scaffold_tree.toc)
-                    Aftermath(self._options.on_fail, self._store, self._pool, self._handed.vault, self._observe).of(
-                        left, error
+                    aftermath = Aftermath(
+                        self._options.on_fail, self._store, self._pool, self._handed.vault, self._observe
                     )
+                    aftermath.of(left, error, self._in_cgroups)
                 raise
             written = await self._pool.job(CommitStep(upper, layers, scaffold_tree.toc, output))
             changeset = self._adopt(written, output)
@@ -223,16 +228,34 @@ class Steps:
             refused = refused or any(words in data for words in _REFUSED)
             self._observe(StepOutput(ref, stream, data))
 
-        running = self._pool.run_step(spec, output_came, self._handed.vault)
-        status = await beside(running, self._workspace.tidy_meanwhile())
-        if status.signal is not None:
-            raise StepFailed(f"RUN was ended by signal {_SIGNALS.get(status.signal, status.signal)}", status.code)
-        if status.code:
-            raise StepFailed(
-                f"RUN exited with status {status.code}",
-                status.code,
-                hint=self._single_id_hint() if refused else None,
-            )
+        with self._in_cgroups(spec) as limited:
+            running = self._pool.run_step(limited, output_came, self._handed.vault)
+            status = await beside(running, self._workspace.tidy_meanwhile())
+            if status.signal is not None:
+                raise StepFailed(f"RUN was ended by signal {_SIGNALS.get(status.signal, status.signal)}", status.code)
+            if status.code:
+                raise StepFailed(
+                    f"RUN exited with status {status.code}",
+                    status.code,
+                    hint=self._single_id_hint() if refused else None,
+                )
+
+    @contextmanager
+    def _in_cgroups(self, spec: SandboxSpec) -> Iterator[SandboxSpec]:
+        """The same step with the limits of this build. Raises what it ends with, or StepFailed where a limit was the cause."""
+        if self._cgroups is None:
+            yield spec
+            return
+        with self._cgroups.step(more=any(isinstance(mount, Agent) for mount in spec.mounts)) as cgroups:
+            try:
+                yield replace(spec, cgroups=cgroups.directories)
+            except BaseException as error:
+                self._pool.stop()  # what is in there may go on, and a cgroup goes last
+                if isinstance(error, StepFailed | SandboxError):
+                    raise cgroups.explained(error) from None
+                raise
+            if cgroups.out_of_memory is not None:
+                self._observe(Note(f"a process of a RUN that succeeded was {cgroups.out_of_memory}"))
 
     async def _copy(self, step: CopyStep, parent: int | None, source: int | None) -> Made:
         job = await self._copy_job(step, parent, source, self._store.ingest.new_path())

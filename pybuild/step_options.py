@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -18,6 +19,9 @@ from pybuild.fail_options import on_fail_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_LEAST_MEMORY = 16 << 20  # bytes; the processes of a step that are ours need some too
+_MOST_CPUS = 4096
+_DECIMAL = re.compile(r"\d{1,4}(\.\d{1,9})?|\.\d{1,9}", re.ASCII)
 _CACHE = "every build uses what the store has; keep the store (--root) between builds instead"
 _PUSH = (
     "pushing is not supported; write an archive with -o type=oci and push that, as with skopeo copy oci-archive:FILE"
@@ -56,6 +60,21 @@ def _shm_size(ctx: click.Context, parameter: click.Parameter, text: str | None) 
     if size == 0:
         raise click.UsageError("--shm-size: at least 1 byte")
     return Limits().shm_size if size is None else size
+
+
+def _memory(ctx: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    size = size_option("--memory", text)
+    if size is not None and size < _LEAST_MEMORY:
+        raise click.UsageError(f"--memory {text}: at least 16m, or nothing can start")
+    return size
+
+
+def _cpus(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    if text is None:
+        return None
+    if not _DECIMAL.fullmatch(text) or not 0.01 <= float(text) <= _MOST_CPUS:
+        raise click.UsageError(f"--cpus {text}: expected a number from 0.01 to {_MOST_CPUS}")
+    return float(text)
 
 
 def _ulimits(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Ulimit, ...]:
@@ -119,6 +138,11 @@ _OPTIONS = (
         metavar="NAME=SOFT[:HARD]",
         help="A limit of each process in RUN steps, such as nofile=1024:2048. Can be repeated.",
     ),
+    click.option(
+        "-m", "--memory", callback=_memory, metavar="SIZE", help="Memory of each RUN step, with swap: 512m, 1g."
+    ),
+    click.option("--cpus", callback=_cpus, metavar="N", help="Processors of each RUN step, such as 1.5."),
+    click.option("--pids-limit", type=click.IntRange(1), metavar="N", help="Processes and threads of each RUN step."),
     click.option("--on-fail", multiple=True, callback=on_fail_option, metavar="WHAT", help=ON_FAIL_HELP),
     _only_checked("--provenance", _no_attestation, metavar="false", help="Taken for docker's sake: none is made."),
     _only_checked("--sbom", _no_attestation, metavar="false", help="Taken for docker's sake: none is made."),
@@ -137,10 +161,14 @@ def step_options(command: Callable[..., int]) -> Callable[..., int]:
         add_host: tuple[tuple[str, str], ...],
         shm_size: int,
         ulimit: tuple[Ulimit, ...],
+        memory: int | None,
+        cpus: float | None,
+        pids_limit: int | None,
         on_fail: OnFail,
         **others: object,
     ) -> int:
-        return command(*arguments, steps=StepOptions(add_host, Limits(shm_size, ulimit), on_fail), **others)
+        limits = Limits(shm_size, ulimit, memory, cpus, pids_limit)
+        return command(*arguments, steps=StepOptions(add_host, limits, on_fail), **others)
 
     for option in reversed(_OPTIONS):
         bundled = option(bundled)

@@ -88,10 +88,14 @@ def _keeper(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes
             os.kill(pid, signal.SIGKILL)
 
     signal.signal(signal.SIGTERM, kill_init)
+    doing = "enter the step's cgroups"
     try:
         _tie_to(parent)
         _close_all_but(*fds, status)  # what belongs to the worker, and to other steps
         os.setsid()
+        for directory in spec.cgroups:
+            _enter_cgroup(directory)
+        doing = "make the step's namespaces"
         agents_pid, agents_fd = -1, -1
         if any(isinstance(mount, Agent) for mount in spec.mounts):
             agents_pid, agents_fd = agents.start(signal.SIGKILL)
@@ -111,10 +115,15 @@ def _keeper(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes
             os.waitpid(agents_pid, 0)
         os._exit(0)
     except BaseException as error:
-        _report(
-            status, {"error": f"cannot make the step's namespaces: {error}", "hint": "pybuild needs them for RUN only"}
-        )
+        _report(status, {"error": f"cannot {doing}: {error}", "hint": "pybuild needs them for RUN only"})
         os._exit(1)
+
+
+def _enter_cgroup(directory: str) -> None:
+    """cgroups(7): 0 is the process that writes it. All that it starts is in there too."""
+    fd = os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(fd, b"0")
+    os.close(fd)
 
 
 def _init(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, agents_fd: int) -> NoReturn:

@@ -37,6 +37,7 @@ class SandboxSpec:
     insecure: bool = False  # all capabilities of the namespace, no seccomp filter
     shm_size: int = 64 << 20  # bytes
     rlimits: tuple[tuple[int, int, int], ...] = ()  # of setrlimit(2): number, soft, hard; -1 is unlimited
+    cgroups: tuple[str, ...] = ()  # directories of those that the step is to be in
     terminal: bool = False  # standard input and outputs are a terminal, whose master is sent over the first of them
 
     def to_json(self) -> dict[str, object]:
@@ -50,7 +51,7 @@ class SandboxSpec:
         """The other direction; both ends are of one version, so nothing is checked."""
         from builder.sandbox.mounts import from_json
 
-        for key in ("argv", "env", "groups", "lowers"):
+        for key in ("argv", "env", "groups", "lowers", "cgroups"):
             data[key] = tuple(data[key])
         data["secrets"] = tuple(tuple(item) for item in data["secrets"])
         data["rlimits"] = tuple(tuple(limit) for limit in data["rlimits"])

@@ -1,0 +1,206 @@
+"""Where cgroups are made, how those of dead builds go, and what version 2 asks for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder.cgroupfs import UNIFIED, Cgroup, Place, own_places, places, remove_tree, sweep, words, write
+from builder.cgroups import StepCgroup, _shown
+from builder.errors import SandboxError, StepFailed
+from builder.limits import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+V1 = """\
+24 1 0:21 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+25 24 0:22 / /sys/fs/cgroup/memory rw,nosuid shared:9 - cgroup cgroup rw,memory
+26 24 0:23 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+27 24 0:24 /docker/ab /sys/fs/cgroup/pids ro - cgroup cgroup rw,pids
+28 24 0:25 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+"""
+V2 = "30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n"
+
+
+@pytest.mark.parametrize(
+    ("mountinfo", "cgroups", "found"),
+    [
+        pytest.param(
+            V1, "9:name=systemd:/x\n5:pids:/docker/ab/c\n4:memory:/a/b\n3:cpu,cpuacct:/\n",
+            {"memory": ("/sys/fs/cgroup/memory/a/b", 1), "cpu": ("/sys/fs/cgroup/cpu,cpuacct", 1),
+             "pids": ("/sys/fs/cgroup/pids/c", 1)},
+            id="version 1",
+        ),
+        pytest.param(V2, "0::/user.slice/x.scope\n", {UNIFIED: ("/sys/fs/cgroup/user.slice/x.scope", 2)}, id="version 2"),
+        pytest.param(V2, "0::/\n", {UNIFIED: ("/sys/fs/cgroup", 2)}, id="the root"),
+        pytest.param(V1 + V2, "4:memory:/\n0::/y\n", {"memory": ("/sys/fs/cgroup/memory", 1), UNIFIED: ("/sys/fs/cgroup/y", 2)}, id="both"),
+        pytest.param(V1, "5:pids:/docker/abc\n4:memory:/../x\n", {}, id="what is not below the mount"),
+        pytest.param(V2.replace("/sys/fs/cgroup", "/a\\040b"), "0::/c:d\n", {UNIFIED: ("/a b/c:d", 2)}, id="characters"),
+        pytest.param("", "0::/\n", {}, id="mounted nowhere"),
+    ],
+)  # fmt: skip
+def test_cgroups_are_where_the_kernel_says(mountinfo: str, cgroups: str, found: dict[str, tuple[str, int]]) -> None:
+    known = {name: (place.directory, place.version) for name, place in places(mountinfo, cgroups).items()}
+    assert {name: place for name, place in known.items() if name in ("memory", "cpu", "pids", UNIFIED)} == found
+
+
+@pytest.fixture
+def parent() -> str:
+    """A directory of cgroups: the first hierarchy of this machine."""
+    return next(iter(own_places().values())).directory
+
+
+def test_only_what_nobody_holds_is_swept(parent: str) -> None:
+    held = Cgroup(parent)
+    dead = f"{parent}/pybuild-of-a-dead-build"
+    other = f"{parent}/not-ours"
+    for path in (dead, f"{dead}/below", other):
+        os.mkdir(path)
+    try:
+        sweep({"x": Place(parent, 1), "y": Place("/nowhere", 1)})
+        assert (os.path.isdir(held.path), os.path.isdir(dead), os.path.isdir(other)) == (True, False, True)
+    finally:
+        held.remove()
+        remove_tree(other)
+    assert not os.path.isdir(held.path)
+
+
+def test_a_cgroup_with_a_process_stays_until_it_has_ended(parent: str) -> None:
+    cgroup = Cgroup(parent)
+    process = subprocess.Popen(["sleep", "1000"])
+    cgroup.write("cgroup.procs", str(process.pid))
+    assert not remove_tree(cgroup.path)
+    process.kill()
+    process.wait()
+    cgroup.remove()
+    assert not os.path.isdir(cgroup.path)
+
+
+# Version 2 with whatever controllers this machine has in it: it need not be those that a build limits.
+DIVIDE = """
+import os, sys
+from types import SimpleNamespace
+from builder.cgroupfs import Cgroup, UNIFIED, own_places, words, write
+from builder.cgroups import Cgroups
+from builder.errors import BuildError
+from builder.limits import Limits
+home, *names = sys.argv[1:]
+write(home + "/cgroup.procs", "0")
+assert own_places()[UNIFIED].directory == home
+wanted = [SimpleNamespace(value=name, option="--" + name) for name in names]
+cgroups = Cgroups(Limits())
+try:
+    cgroups._enable(home, wanted)
+    print(own_places()[UNIFIED].directory != home, words(home + "/cgroup.subtree_control") == names)
+    step = Cgroup(home)
+    print(words(step.path + "/cgroup.controllers") == names)
+    step.remove()
+except BuildError as error:
+    print("error:", error, error.hint)
+finally:
+    cgroups._leave()
+print(own_places()[UNIFIED].directory == home, words(home + "/cgroup.subtree_control"), next(os.walk(home))[1])
+"""
+
+
+@pytest.fixture
+def home() -> Iterator[str]:
+    """A cgroup of version 2, in which nobody is, and in which there is a controller, if this machine has any there."""
+    top = own_places()[UNIFIED].directory
+    first = [name for name in words(f"{top}/cgroup.controllers") if name not in words(f"{top}/cgroup.subtree_control")][
+        :1
+    ]
+    for name in first:
+        write(f"{top}/cgroup.subtree_control", f"+{name}")
+    path = f"{top}/test-of-pybuild"
+    os.mkdir(path)
+    yield path
+    os.rmdir(path)
+    for name in first:
+        write(f"{top}/cgroup.subtree_control", f"-{name}")
+
+
+def divide(home: str, *names: str) -> list[str]:
+    checkout = Path(__file__).resolve().parent.parent.parent
+    done = subprocess.run([sys.executable, "-c", DIVIDE, home, *names], cwd=checkout, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_cgroup_of_version_2_is_divided_and_left_as_it_was(home: str) -> None:
+    names = words(f"{home}/cgroup.controllers")[:1]
+    # Without any controller there is nothing to be divided, and no reason to move.
+    assert divide(home, *names) == [f"{bool(names)} True", "True", "True [] []"]
+
+
+def test_a_cgroup_of_version_2_with_others_in_it_is_left_alone(home: str) -> None:
+    other = subprocess.Popen(["sleep", "1000"])
+    write(f"{home}/cgroup.procs", str(other.pid))
+    try:
+        names = words(f"{home}/cgroup.controllers")[:1]
+        said = divide(home, *names, *([] if names else ["none"]))
+        reason = "cannot be divided: other processes are in it" if names else "has not got it"
+        assert reason in said[0] and "systemd-run --scope -p Delegate=yes" in said[0]
+        assert said[1:] == ["True [] []"]
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_controller_that_is_not_there_is_named(home: str) -> None:
+    said = divide(home, "nosuch")
+    assert said[0].startswith(f"error: --nosuch needs the cgroup controller nosuch: the cgroup {home} has not got it")
+    assert said[1:] == ["True [] []"]
+
+
+# What is told of a step
+
+
+class Counted:
+    """A cgroup that has counted."""
+
+    path = "/nowhere"
+
+    def __init__(self, **counts: int) -> None:
+        self._counts = counts
+
+    def count(self, file: str, key: str) -> int:
+        return self._counts.get(file.replace(".", "_"), 0)
+
+
+FAILED = StepFailed("RUN exited with status 2", 2, hint="before")
+
+
+@pytest.mark.parametrize("file", ["memory_oom_control", "memory_events"])
+@pytest.mark.parametrize(
+    ("error", "said", "status"),
+    [
+        (StepFailed("RUN was ended by signal SIGKILL", 137), "RUN was killed: out of memory, limit 512 MiB", 137),
+        (SandboxError("the step was killed"), "RUN was killed: out of memory, limit 512 MiB", 137),
+        (FAILED, "RUN exited with status 2, and a process of it was killed: out of memory, limit 512 MiB", 2),
+    ],
+)
+def test_a_step_that_was_out_of_memory_is_told_so(file: str, error: StepFailed, said: str, status: int) -> None:
+    told = StepCgroup(Limits(memory=512 << 20), [Counted(), Counted(**{file: 1})]).explained(error)  # type: ignore[list-item]
+    assert isinstance(told, StepFailed)
+    assert (str(told), told.status, told.hint) == (said, status, error.hint)
+
+
+def test_a_step_that_wanted_more_processes_is_told_so() -> None:
+    counted = Counted(pids_events=3)
+    told = StepCgroup(Limits(pids=7), [counted]).explained(StepFailed("x", 1))  # type: ignore[list-item]
+    assert told.hint == "it had 7 processes, which is the limit (--pids-limit), and wanted more"
+    assert StepCgroup(Limits(pids=7), [Counted()]).explained(FAILED) is FAILED  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(1 << 30, "1 GiB"), (512 << 20, "512 MiB"), (17 << 10, "17 KiB"), (16777217, "16777217 bytes")]
+)
+def test_sizes_are_told_as_they_were_given(size: int, text: str) -> None:
+    assert _shown(size) == text
