@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,12 @@ def main() -> None:
     arguments = _arguments()
     measure.adopt_orphans()
     results: list[report.Result] = []
-    with World(arguments.directory) as world:
+    with World(arguments.directory, peers=arguments.peers) as world:
         print(report.header(), flush=True)
         for name in arguments.rows or ROWS:
-            found = _measure(ROWS[name](world), arguments.runs, memory=arguments.memory)
+            row = ROWS[name](world)
+            row = replace(row, contenders=tuple(one for one in row.contenders if arguments.peers or not one.is_peer))
+            found = _measure(row, arguments.runs, memory=arguments.memory)
             print("\n".join(report.table(found)), flush=True)
             results += found
     report.write(arguments.json, results, own_disk=world.own_disk)
@@ -49,6 +52,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("rows", nargs="*", choices=[*ROWS, []], metavar="ROW", help=f"of {', '.join(ROWS)}")
     parser.add_argument("-n", "--runs", type=int, default=5, help="timed runs of each contender [5]")
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave out the run for peak memory")
+    parser.add_argument("--no-peers", dest="peers", action="store_false", help="pybuild and the floor alone")
     parser.add_argument("--directory", type=Path, default=CHECKOUT / ".bench", help="where the workloads live")
     parser.add_argument("--json", type=Path, help="where the figures go [results.json of that directory]")
     arguments = parser.parse_args()

@@ -143,9 +143,7 @@ def _build(
 
             sweep(own_places())
         bases = run_on(planned.nodes)
-        return Steps(
-            store, pool, request.options, contexts, contexts.remotes, compression, observe, handed, bases, cgroups
-        )
+        return Steps(store, pool, request.options, contexts, compression, observe, handed, bases, cgroups)
 
     journal = Journal(request.id, buildfile.source.filename, request.options.target or "", store, observe)
     solver = Solver(planned, request.options, store, steps, journal)

@@ -54,6 +54,11 @@ class ContextSources(Protocol):
 
     def source(self, name: str) -> ContextSource: ...
 
+    @property
+    def remotes(self) -> Remotes:
+        """The sources that are elsewhere; not to be asked for by a build that has none."""
+        ...
+
 
 class Steps:
     """The making of steps, for one build."""
@@ -64,7 +69,6 @@ class Steps:
         pool: Pool,
         options: BuildOptions,
         contexts: ContextSources,
-        remotes: Remotes,
         compression: Compression,
         observe: Callable[[Event], None],
         handed: Handed,
@@ -76,7 +80,6 @@ class Steps:
         self._pool = pool
         self._options = options
         self._contexts = contexts
-        self._remotes = remotes
         self._observe = observe
         self._handed = handed
         self._cgroups = cgroups
@@ -106,11 +109,11 @@ class Steps:
     async def identify(self, step: CopyStep) -> None:
         """Find out what the sources of a step that are elsewhere are at the moment. Raises BuildError."""
         for _, source in step.remote:
-            await self._remotes.identify(source)
+            await self._contexts.remotes.identify(source)
 
     def identities(self, step: CopyStep) -> list[str | None]:
         """What `identify` has found; None for what it has not."""
-        return [self._remotes.identity(source) for _, source in step.remote]
+        return [self._contexts.remotes.identity(source) for _, source in step.remote]
 
     def stop(self) -> None:
         """End whatever is running for this build."""
@@ -166,7 +169,7 @@ class Steps:
             step.unpack, step.unpack_remote,
         )  # fmt: skip
         context = self._contexts.source(step.context) if step.has_context else None
-        fetched = tuple([await self._remotes.fetched(source, position) for position, source in step.remote])
+        fetched = tuple([await self._contexts.remotes.fetched(source, position) for position, source in step.remote])
         layers = await self._stacks.layers(source) if step.from_stage else ()
         return CopyFiles(request, context, layers, below, spool, self._layers.output(), fetched)
 

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from store import tarformat
-from store.docker_archive import MANIFEST, manifest_json
 from store.errors import InvalidImage, StoreError
 from store.files import no_space, open_beneath, read_regular, remove_tree
 from store.jsonio import dump
@@ -51,6 +50,8 @@ def write_archive(blobs: Blobs, image: Image, names: list[Reference], out: Binar
     archive.add_bytes(LAYOUT, LAYOUT_JSON)
     archive.add_bytes(INDEX, index_json(_entries(blobs, image, names)))
     if docker:
+        from store.docker_archive import MANIFEST, manifest_json
+
         archive.add_bytes(MANIFEST, dump(manifest_json(image, names)))
     archive.add_directory(b"blobs/")
     archive.add_directory(b"blobs/sha256/")
