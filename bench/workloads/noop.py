@@ -26,14 +26,14 @@ CMD ["cat", "/srv/page"]
 
 
 def row(world: World) -> Row:
-    """The floor starts an interpreter and copies the archive."""
+    """The floor starts an interpreter with what a command line on a database needs, and copies the archive."""
     context = world.context("noop", _RECIPE.format(base=world.debian_remote), page="a page\n")
     store = world.store_with_debian("noop-store")
     out = world.directory / "noop.tar"
     pybuild = world.pybuild(store, *world.BUILD, "-o", f"type=oci,dest={out},compression=zstd", context)
     world.warm(pybuild)
     copy = shlex.join(["cp", f"{out}", f"{out}.copy"])
-    contenders = [pybuild, floor(f"{shlex.quote(sys.executable)} -c '' && {copy}")]
+    contenders = [pybuild, floor(f"{shlex.quote(sys.executable)} -c 'import sqlite3, json, click' && {copy}")]
     storage = ContainersStorage(world, "noop-buildah")
     contenders.append(buildah_archive(storage, context, world.directory / "noop-buildah.tar"))
     if BuildKit.there():

@@ -87,9 +87,9 @@ class Stack:
         fd = opened(upper)
         try:
             out = io.BytesIO()
-            layer = write_layer(
-                changes(fd, View(self.tocs), scaffold or Toc.of([])), TreeContent(fd), out, Compression.UNCOMPRESSED
-            )
+            entries = changes(fd, View(self.tocs), scaffold or Toc.of([]))
+            with TreeContent(fd) as content:
+                layer = write_layer(entries, content, out, Compression.UNCOMPRESSED)
         finally:
             os.close(fd)
         return layer, out.getvalue(), seen
@@ -292,7 +292,8 @@ def test_a_tar_depends_on_entries_and_clamp_only(base: Stack) -> None:
     def written(stack: Stack, clamp: int | None) -> Layer:
         fd = opened(Path(stack.lowers[0]))
         try:
-            return write_layer(stack.tocs[0], TreeContent(fd), io.BytesIO(), Compression.GZIP, clamp=clamp)
+            with TreeContent(fd) as content:
+                return write_layer(stack.tocs[0], content, io.BytesIO(), Compression.GZIP, clamp=clamp)
         finally:
             os.close(fd)
 
@@ -308,8 +309,8 @@ def test_a_file_that_shrinks_or_grows_while_it_is_read_is_named(tmp_path: Path) 
     (tmp_path / "f").write_bytes(b"12345")
     fd = opened(tmp_path)
     for size in (4, 6):
-        with pytest.raises(InvalidImage, match='"f": changed while it was read'):
-            write_layer([Entry(b"f", Kind.FILE, 0o644, size=size)], TreeContent(fd), io.BytesIO(), Compression.GZIP)
+        with TreeContent(fd) as content, pytest.raises(InvalidImage, match='"f": changed while it was read'):
+            write_layer([Entry(b"f", Kind.FILE, 0o644, size=size)], content, io.BytesIO(), Compression.GZIP)
     os.close(fd)
 
 

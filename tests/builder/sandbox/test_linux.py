@@ -125,7 +125,7 @@ def test_syncfs_of_a_closed_descriptor_is_an_error() -> None:
 
 def test_close_range_closes_both_ends(in_child: InChild) -> None:
     def job() -> list[bool]:
-        # Above whatever the process has open: numbers in a row.
+        # Above whatever the process has open, and it should not have many: numbers in a row.
         fds = [fcntl.fcntl(os.open("/", os.O_RDONLY), fcntl.F_DUPFD, number) for number in range(200, 208)]
         low, high = fds[2], fds[5]
         assert fds == list(range(200, 208))
