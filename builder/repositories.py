@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError
-from builder.repository import authorization
+from builder.repository import FoundCommit, authorization
 from builder.workers.repository_jobs import (
     AskRepository,
     FetchRepository,
-    FoundCommit,
     ListSubdir,
     RepositoryAccess,
 )
@@ -87,7 +86,7 @@ class Repositories:
         if source.commit is not None:
             if not source.commit.startswith(source.checksum):
                 raise BuildError(f"{source.shown}: expected a commit {source.checksum}…, got {source.commit}")
-            return FoundCommit(source.commit, "", "")
+            return FoundCommit(source.commit)
         directory = self._store.ingest.new_directory()
         try:
             return await self._pool.distant_job(AskRepository(source, self._access_to(source), directory))

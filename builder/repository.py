@@ -79,6 +79,15 @@ class RepositorySource:
         return self.ref if is_hash(self.ref) else None
 
 
+@dataclass(frozen=True, slots=True)
+class FoundCommit:
+    """What a reference is: the commit, its full name ("" where it was given as a commit), and the tag that leads to it."""
+
+    commit: str
+    ref: str = ""
+    tag: str = ""
+
+
 def is_hash(text: str) -> bool:
     """Whether a text is the full name of an object, by SHA-1 or SHA-256."""
     return _HASH.fullmatch(text) is not None

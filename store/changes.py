@@ -23,7 +23,7 @@ from store.ids import MappedIds
 from store.layers import KEPT_XATTR, same_row
 from store.tarformat import show
 from store.toc import Entry, Kind, parent_of, sort_key
-from store.trees import OPAQUE, open_directory
+from store.trees import OPAQUE, DirectoryAtHand, open_directory
 from store.whiteout import refuse_reserved
 
 if TYPE_CHECKING:
@@ -56,24 +56,16 @@ def changes(upper_fd: int, below: View, scaffold: Toc) -> list[Entry]:
 
 
 class TreeContent:
-    """Content for `write_layer` from a tree that nobody writes to. A context manager.
-
-    The directory at hand stays open, as most neighbours share theirs.
-    """
+    """Content for `write_layer` from a tree that nobody writes to. A context manager."""
 
     def __init__(self, root_fd: int) -> None:
         """`root_fd` is duplicated; the caller keeps its own."""
         self._root = os.dup(root_fd)
-        self._open_path = b""
-        self._open_fd = os.dup(root_fd)
+        self._at_hand = DirectoryAtHand(self._root)
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
-        parent, _, name = entry.path.rpartition(b"/")
-        if parent != self._open_path:
-            fd = open_directory(self._root, parent)
-            os.close(self._open_fd)
-            self._open_fd, self._open_path = fd, parent
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._open_fd)
+        parent, name = self._at_hand.of(entry.path)
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:
             if entry.size < _SMALL:
                 # A file that gives less than it was asked for has ended: no second call is needed to see that.
@@ -86,7 +78,7 @@ class TreeContent:
             os.close(fd)
 
     def close(self) -> None:
-        os.close(self._open_fd)
+        self._at_hand.close()
         os.close(self._root)
 
     def __enter__(self) -> TreeContent:

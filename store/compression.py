@@ -1,8 +1,8 @@
 """Layers come and go compressed: gzip (the default everywhere), zstd, or not at all.
 
 gzip goes through ISA-L, which is several times faster than zlib at a like ratio and writes no time stamp, so that
-the same bytes always compress to the same blob, however they come. The libraries are imported when a layer is really read or written:
-a build that is served from the cache alone needs none.
+the same bytes always compress to the same blob, however they come. The libraries are imported when a layer is really
+read or written: a build that is served from the cache alone needs none.
 """
 
 from __future__ import annotations

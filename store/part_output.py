@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from store.view import View
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
 
 class Contents(Protocol):
     """Where the bytes of files are, by the layer's position in the view."""

@@ -1,7 +1,6 @@
 """Files of the caller's, written whole or not at all: under a temporary name beside the target, then renamed.
 
-They are not waited for on their way to the device, no more than what `cp` writes is: after a power cut the store, which is
-sealed before, has the image to write again.
+They are not waited for on their way to the device, no more than what `cp` writes is: after a power cut they are written again.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ long as it lives. There is no other lock; SQLite's own transactions order the wr
 What a crash leaves behind, at any point: an ingest directory without a lock (swept by the next user), and objects in
 blobs/, tocs/ or trees/ that have no row (never looked at; a writer of the same blob replaces it). Rows are written
 after their files, and become *sealed* (sealing.py) once their bytes are known to be on the disk. A power cut may lose the
-bytes of rows that are not sealed, and so the first user after another boot drops those whose bytes are not right. A tag never names anything that is
-not sealed.
+bytes of rows that are not sealed, and so the first user after another boot drops those whose bytes are not right. A tag
+never names anything that is not sealed.
 """
 
 from __future__ import annotations

@@ -45,6 +45,28 @@ def open_directory(root_fd: int, path: bytes) -> int:
     return fd
 
 
+class DirectoryAtHand:
+    """The directory of a tree that was asked for last stays open, as most neighbours share theirs."""
+
+    def __init__(self, root_fd: int) -> None:
+        """`root_fd` is the caller's, who keeps it open."""
+        self._root = root_fd
+        self._path = b""
+        self._fd = os.dup(root_fd)
+
+    def of(self, path: bytes) -> tuple[int, bytes]:
+        """A descriptor of the directory that `path` is in, good until the next call, and the name there. Raises OSError."""
+        parent, _, name = path.rpartition(b"/")
+        if parent != self._path:
+            fd = open_directory(self._root, parent)
+            os.close(self._fd)
+            self._fd, self._path = fd, parent
+        return self._fd, name
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
 def make_tree(entries: Iterable[Entry], tar: Readable, root_fd: int) -> None:
     """Make the tree of `entries` (sorted) in the empty directory `root_fd`; `tar` is the layer they were read from.
 
@@ -85,20 +107,19 @@ def _skip(tar: Readable, count: int, target: int) -> int:
 
 
 class _TreeMaker:
-    """Makes entries; keeps the directory at hand open, as most neighbours share theirs."""
+    """Makes entries."""
 
     def __init__(self, root_fd: int) -> None:
         self._root = root_fd
         self._ids = MappedIds.of_this_process()
-        self._open_path = b""
-        self._open_fd = os.dup(root_fd)
+        self._at_hand = DirectoryAtHand(root_fd)
 
     def close(self) -> None:
-        os.close(self._open_fd)
+        self._at_hand.close()
 
     def directory(self, entry: Entry) -> None:
         if entry.path:
-            parent, name = self._place(entry.path)
+            parent, name = self._at_hand.of(entry.path)
             os.mkdir(name, 0o700, dir_fd=parent)
 
     def finish_directory(self, entry: Entry) -> None:
@@ -115,7 +136,7 @@ class _TreeMaker:
             os.close(fd)
 
     def file(self, entry: Entry, tar: Readable) -> None:
-        parent, name = self._place(entry.path)
+        parent, name = self._at_hand.of(entry.path)
         fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
         try:
             left = entry.size
@@ -131,7 +152,7 @@ class _TreeMaker:
             os.close(fd)
 
     def special(self, entry: Entry) -> None:
-        parent, name = self._place(entry.path)
+        parent, name = self._at_hand.of(entry.path)
         times = (entry.mtime, entry.mtime)
         match entry.kind:
             case Kind.WHITEOUT:
@@ -157,7 +178,7 @@ class _TreeMaker:
     def link(self, entry: Entry) -> None:
         source_parent = open_directory(self._root, parent_of(entry.hardlink))
         try:
-            parent, name = self._place(entry.path)
+            parent, name = self._at_hand.of(entry.path)
             os.link(
                 entry.hardlink.rpartition(b"/")[2],
                 name,
@@ -189,11 +210,3 @@ class _TreeMaker:
                     raise OSError(
                         error.errno, f"{error.strerror}: {show(entry.path)}, attribute {show(key)}"
                     ) from error
-
-    def _place(self, path: bytes) -> tuple[int, bytes]:
-        parent, _, name = path.rpartition(b"/")
-        if parent != self._open_path:
-            os.close(self._open_fd)
-            self._open_fd = open_directory(self._root, parent)
-            self._open_path = parent
-        return self._open_fd, name

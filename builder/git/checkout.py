@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from builder.errors import BuildError, PlanError
 from builder.git.kept import add_git_dir
 from builder.git.process import GitFailed
-from builder.git.server import Resolved, Server
+from builder.git.server import Server
 from builder.git.tree import ATTRIBUTES, Archive, modules_of, write_tree
-from builder.repository import read_repository, relative_remote
+from builder.repository import FoundCommit, read_repository, relative_remote
 from parser import redact
 from store.http.urls import printable
 from store.tarformat import show
@@ -31,13 +31,13 @@ class _Part:
     """A commit that is still to be added, and where."""
 
     source: RepositorySource
-    resolved: Resolved
+    resolved: FoundCommit
     prefix: bytes
     depth: int
 
 
 def write_checkout(
-    source: RepositorySource, resolved: Resolved, access: Access, directory: str, path: str
+    source: RepositorySource, resolved: FoundCommit, access: Access, directory: str, path: str
 ) -> tuple[str, int]:
     """Fetch, and write the tar to `path`; its digest and size. Git keeps all that it gets below `directory`, which is empty.
 
@@ -88,7 +88,7 @@ def _parts(git: Git, part: _Part, modules: list[Module]) -> list[_Part]:
             source = module_source(part.source, url, module.commit)
         except PlanError as error:
             raise BuildError(f"{git.who}: the submodule {shown}: {error}", hint=error.hint) from None
-        found.append(_Part(source, Resolved(module.commit, ""), part.prefix + module.path + b"/", part.depth + 1))
+        found.append(_Part(source, FoundCommit(module.commit), part.prefix + module.path + b"/", part.depth + 1))
     return found
 
 

@@ -15,8 +15,8 @@ from store.files import chunks_of, remove_tree
 
 if TYPE_CHECKING:
     from builder.git.process import Git
-    from builder.git.server import Resolved
     from builder.git.tree import Archive
+    from builder.repository import FoundCommit
 
 _PACKING = ("-c", "pack.threads=1", "-c", "pack.writeReverseIndex=false", "-c", "repack.writeBitmaps=false")
 _GONE = (
@@ -34,7 +34,7 @@ _GONE = (
 )
 
 
-def add_git_dir(git: Git, resolved: Resolved, origin: str, archive: Archive) -> None:
+def add_git_dir(git: Git, resolved: FoundCommit, origin: str, archive: Archive) -> None:
     """Add `.git` to an archive; the repository is not good for anything else then. Raises BuildError, OSError."""
     words = git.run("rev-list", "--parents", "--max-count=1", resolved.commit).decode("ascii").split()
     commit = words[0]
@@ -46,7 +46,7 @@ def add_git_dir(git: Git, resolved: Resolved, origin: str, archive: Archive) -> 
     _add(os.fsencode(git.directory), b".git", time, archive)
 
 
-def _reduce(git: Git, resolved: Resolved, commit: str, origin: str, *, has_parents: bool) -> None:
+def _reduce(git: Git, resolved: FoundCommit, commit: str, origin: str, *, has_parents: bool) -> None:
     """Leave only the commit and the reference that was asked for, and a configuration as `git clone` makes it."""
     directory = os.open(git.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

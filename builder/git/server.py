@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError
 from builder.git.places import place_of
 from builder.git.process import Allowance, Git, GitFailed
-from builder.repository import check_ref, is_hash
+from builder.repository import FoundCommit, check_ref, is_hash
 from store.http.urls import printable
 
 if TYPE_CHECKING:
@@ -21,15 +21,6 @@ _NOT_ALONE = (
     "not our ref", "unadvertised object", "does not allow request", "couldn't find remote ref", "shallow", "--depth",
     "dumb http",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """What a reference is: the commit, its full name ("" where it was given as a commit), and the tag that leads to it."""
-
-    commit: str
-    ref: str
-    tag: str = ""
 
 
 class Server:
@@ -58,11 +49,11 @@ class Server:
             ),
         )
 
-    def resolve(self) -> Resolved:
+    def resolve(self) -> FoundCommit:
         """Ask what the reference is at the moment. Raises BuildError where there is none, or the checksum is another's."""
         source = self._source
         if source.commit is not None:
-            return _checked(source, Resolved(source.commit, ""), self.who)
+            return _checked(source, FoundCommit(source.commit, ""), self.who)
         ref = source.ref or "HEAD"
         names = ["HEAD"]
         if ref != "HEAD":
@@ -87,7 +78,7 @@ class Server:
                 tag = found[name] if f"{name}^{{}}" in found else ""
                 commit = found.get(f"{name}^{{}}", found[name])
                 full = _branch(symbolic) if name == "HEAD" else name
-                return _checked(source, Resolved(commit, full, tag), self.who)
+                return _checked(source, FoundCommit(commit, full, tag), self.who)
         what = f"no branch or tag {printable(source.ref)!r}" if source.ref else "no branch that is its own"
         short = source.ref and all(digit in "0123456789abcdef" for digit in source.ref)
         raise BuildError(
@@ -95,7 +86,7 @@ class Server:
             hint="a commit is named by all of its 40 digits" if short else None,
         )
 
-    def fetch(self, resolved: Resolved) -> None:
+    def fetch(self, resolved: FoundCommit) -> None:
         """Bring the commit, as far as possible without what came before it, into the directory. Raises BuildError."""
         size = "sha256" if len(resolved.commit) == 64 else "sha1"
         self.git.run("init", "--quiet", "--bare", "--template=", f"--object-format={size}", "--", self.git.directory)
@@ -145,7 +136,7 @@ def _branch(name: str) -> str:
     return name if name.startswith("refs/heads/") else ""
 
 
-def _checked(source: RepositorySource, resolved: Resolved, who: str) -> Resolved:
+def _checked(source: RepositorySource, resolved: FoundCommit, who: str) -> FoundCommit:
     if resolved.commit.startswith(source.checksum) or (resolved.tag and resolved.tag.startswith(source.checksum)):
         return resolved
     got = f"{resolved.commit} (of the tag {resolved.tag})" if resolved.tag else resolved.commit

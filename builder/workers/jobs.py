@@ -28,6 +28,8 @@ MODULES = {
 
 def job_class(name: str) -> type[Job[object]]:
     """The class of the jobs of this name. Raises KeyError for one that is in no module."""
-    modules = {job: module for module, jobs in MODULES.items() for job in jobs}
-    found: type[Job[object]] = getattr(import_module(f"builder.workers.{modules[name]}"), name)
-    return found
+    for module, jobs in MODULES.items():
+        if name in jobs:
+            found: type[Job[object]] = getattr(import_module(f"builder.workers.{module}"), name)
+            return found
+    raise KeyError(name)

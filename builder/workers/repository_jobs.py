@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from builder.repository import RepositorySource
+from builder.repository import FoundCommit, RepositorySource
+from builder.workers.job import Done
 
 if TYPE_CHECKING:
     from builder.git.places import Access
@@ -31,15 +32,6 @@ class RepositoryAccess:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundCommit:
-    """What a reference is; as in builder/git/server.py."""
-
-    commit: str
-    ref: str
-    tag: str
-
-
-@dataclass(frozen=True, slots=True)
 class AskRepository:
     """Ask what the reference of a source is at the moment. Git may use `directory`, which is empty."""
 
@@ -53,8 +45,7 @@ class AskRepository:
         from builder.git.server import Server
 
         with failures_told():
-            found = Server(self.source, self.access.read(self.source), f"{self.directory}/0").resolve()
-        return FoundCommit(found.commit, found.ref, found.tag)
+            return Server(self.source, self.access.read(self.source), f"{self.directory}/0").resolve()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +70,11 @@ class FetchRepository:
     def run(self) -> FetchedRepository:
         from builder.git.checkout import write_checkout
         from builder.git.process import failures_told
-        from builder.git.server import Resolved
 
-        resolved = Resolved(self.found.commit, self.found.ref, self.found.tag)
         with failures_told():
             return FetchedRepository(
-                *write_checkout(self.source, resolved, self.access.read(self.source), self.directory, self.path)
+                *write_checkout(self.source, self.found, self.access.read(self.source), self.directory, self.path)
             )
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """The table of contents is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +87,9 @@ class ListSubdir:
     subdir: str
     toc: str
 
-    def run(self) -> Listed:
+    def run(self) -> Done:
         from builder.git.subdir import entries_below
         from store.toc import Toc
 
         Toc.write(self.toc, entries_below(self.tar, self.name, self.subdir))
-        return Listed()
+        return Done()

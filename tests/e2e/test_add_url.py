@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.archive import built_layers, read_archive
 from tests.support.cli import write_context
+from tests.support.elsewhere import quick, recipe
 from tests.support.fake_registry import FakeRegistry, fake_registry, redirect, reply
 from tests.support.tars import directory, entry, tar
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from tests.support.fake_registry import Handler, Route
     from tests.support.people import Person
 
-BASE = "pybuild.test/base"
 MODIFIED = "Wed, 21 Oct 2015 07:28:00 GMT"
 SECRET = "s3cret-0f-a-password"
 ARCHIVE = tar(directory(b"d/", mode=0o700, uid=3), entry(b"d/f", data=b"packed", mode=0o640, uid=3, gid=4))
@@ -37,17 +37,6 @@ def web() -> Iterator[FakeRegistry]:
 def elsewhere() -> Iterator[FakeRegistry]:
     with fake_registry() as found:
         yield found
-
-
-def recipe(*lines: str) -> str:
-    return "\n".join((f"FROM {BASE}", *lines)) + "\n"
-
-
-def quick(tmp_path: Path, **limits: int) -> dict[str, str]:
-    """An environment in which nothing is tried twice."""
-    path = tmp_path / "config.toml"
-    path.write_text("[limits]\nretries = 1\n" + "".join(f"{k.replace('_', '-')} = {v}\n" for k, v in limits.items()))
-    return {"PYBUILD_CONFIG": str(path)}
 
 
 @pytest.mark.parametrize(

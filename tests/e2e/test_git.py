@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.archive import built_layers, read_archive
-from tests.support.cli import write_context
+from tests.support.cli import BASE, write_context
+from tests.support.elsewhere import quick, recipe
 from tests.support.gits import TIME, GitServer, Repository, git_server, make_repository
 from tests.support.processes import descendants, running, survivors
 from tests.support.registry import make_certificate
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from tests.support.gits import Handler
     from tests.support.people import Person
 
-BASE = "pybuild.test/base"
 SECRET = "s3cret-0f-a-password"
 FILES: dict[str, str | bytes] = {
     "Buildfile": f"FROM {BASE}\nCOPY . /all/\n",
@@ -50,17 +50,6 @@ def repository(tmp_path: Path) -> Repository:
 def server(tmp_path: Path, repository: Repository) -> Iterator[GitServer]:
     with git_server(tmp_path / "served") as found:
         yield found
-
-
-def recipe(*lines: str) -> str:
-    return "\n".join((f"FROM {BASE}", *lines)) + "\n"
-
-
-def quick(tmp_path: Path, **limits: int) -> dict[str, str]:
-    """An environment in which nothing is tried twice."""
-    path = tmp_path / "config.toml"
-    path.write_text("[limits]\nretries = 1\n" + "".join(f"{k.replace('_', '-')} = {v}\n" for k, v in limits.items()))
-    return {"PYBUILD_CONFIG": str(path)}
 
 
 def fetches(server: GitServer) -> int:
