@@ -2,10 +2,15 @@
 
 Nothing has to be undone on the terminal: the cursor rests at the beginning of the line below the frame, is shown, and
 each frame is one write that turns on again what it turned off. So any end, also kill -9, leaves it as it was.
+
+A signal may end the build in the middle of a write, or right after it, and what is drawn next depends on what has
+reached the screen. So all goes through a buffered file: it knows what it has written when an exception comes out of it,
+and to flush it again writes the rest.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import select
 from typing import TYPE_CHECKING
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
     from builder.events import Event
     from store.digest import Digest
 
+_LONGEST_TEXT = 1 << 18  # characters of lines that are over, in one frame
+_BUFFER = 1 << 21  # bytes, for those and the lines of a frame
 _FRAME_SECONDS = 0.1  # between two frames in which nothing has begun or ended
 _HIDE, _SHOW, _CLEAR_BELOW = "\x1b[?25l", "\x1b[?25h", "\x1b[J"
 # In the frame a character that is wider than the tables say must not begin another line.
@@ -30,12 +37,11 @@ class TerminalProgress:
     """Draws on the terminal `fd`."""
 
     def __init__(self, fd: int, *, colour: bool, clock: Callable[[], float]) -> None:
-        self._fd = fd
+        self._terminal = io.BufferedWriter(io.FileIO(fd, "wb", closefd=False), _BUFFER)
         self._clock = clock
         self._view = LiveView(clock, colour=colour)
         self._held = QuietProgress()  # what the view has no room for, to be shown after a failure
-        self._height = 0  # lines of the frame that is on the screen, above the cursor
-        self._drawing = False  # also where a signal ended us in the middle of it
+        self._height = 0  # lines of the frame that is on the screen, above the cursor, once all is flushed
         self._closed = False
         self._gone = False  # the terminal
         self._drawn = clock()
@@ -63,14 +69,12 @@ class TerminalProgress:
             return
         self._closed = True
         self._view.stop(finished=False)
-        if self._drawing:
-            # Whatever is on the screen stays there.
-            self._write(f"{_WRAP}{_SHOW}\x1b[0m\r\n")
-            self._height = 0
         self._draw(last=True)
 
     def _draw(self, *, last: bool = False) -> None:
-        self._drawing = True
+        self._flush()
+        if self._gone:
+            return
         self._drawn = self._clock()
         columns, rows = self._size()
         lines = self._view.told(columns)
@@ -78,25 +82,28 @@ class TerminalProgress:
         up = f"\x1b[{self._height}A" if self._height else ""
         above, below = ("".join(f"{line}\r\n" for line in part) for part in (lines, frame))
         if above or below or up:
-            self._write(f"{_HIDE}\r{up}{_CLEAR_BELOW}{above}{_NO_WRAP}{below}{_WRAP}{_SHOW}")
-        self._height = len(frame)
-        self._drawing = False
+            text = f"{_HIDE}\r{up}{_CLEAR_BELOW}{above[:_LONGEST_TEXT]}{_NO_WRAP}{below}{_WRAP}{_SHOW}"
+            # It fits into the buffer, so nothing is written before the flush, and then the height is known.
+            self._terminal.write(text.encode("utf-8", "replace"))
+            self._height = len(frame)
+            self._flush()
 
     def _size(self) -> tuple[int, int]:
         """Columns and rows, now: a terminal may have changed since the last frame."""
         try:
-            columns, rows = os.get_terminal_size(self._fd)
+            columns, rows = os.get_terminal_size(self._terminal.fileno())
         except OSError:
             columns = rows = 0
         return columns or 80, rows or 24
 
-    def _write(self, text: str) -> None:
-        data = text.encode("utf-8", "replace")
-        while data and not self._gone:
+    def _flush(self) -> None:
+        while not self._gone:
             try:
-                data = data[os.write(self._fd, data) :]
+                return self._terminal.flush()
             except BlockingIOError:
                 # Somebody who shares the terminal has made it so.
-                select.select([], [self._fd], [])
+                select.select([], [self._terminal], [])
             except OSError:
-                self._gone = True  # nobody looks at it any more, and the build goes on
+                # Nobody looks at it any more, and the build goes on. Without its file the buffer forgets what it holds.
+                self._gone = True
+                self._terminal.raw.close()
