@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.cli import FIXTURES, Pybuild
 from tests.support.people import Person, forget, make_person
@@ -16,6 +17,13 @@ from tests.support.people import Person, forget, make_person
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+# The same examples in every run, however busy the machine is: a run fails for what was changed and for nothing else.
+settings.register_profile(
+    "tests", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

@@ -315,7 +315,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("spools")
 
 
-@settings(derandomize=True, max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(
     st.tuples(trees(ALONE), trees(ALONE)),
     trees(ALONE),

@@ -28,6 +28,12 @@ def caches(pybuild: Pybuild) -> list[str]:
     return sorted(item["name"] for item in items if item["kept_for"] == "cache mounts")
 
 
+def in_use(pybuild: Pybuild) -> list[str]:
+    """The names of those that somebody has mounted."""
+    items = json.loads(pybuild("df", "--json").out)["items"]
+    return sorted(item["name"] for item in items if item["in_use"])
+
+
 def test_a_cache_stays_and_nothing_of_it_is_in_a_layer(person: Person) -> None:
     pybuild = person.pybuild()
     recipe = f"{BASE}\nARG X\nRUN --mount=type=cache,target=/var/c/ echo $X >> /var/c/log; cat /var/c/log; stat -c '%a %u:%g' /var/c\n"
@@ -89,7 +95,7 @@ def test_a_path_in_a_cache_is_found_in_it_and_nowhere_else(person: Person) -> No
 def test_a_link_that_comes_and_goes_is_never_followed(tmp_path: Path, pybuild: Pybuild) -> None:
     """One step exchanges a directory of the cache and a link to the root, while others mount from there."""
     gone = ("has no directory /sel", "cannot mount a cache on /s")  # it was no directory, or one that was removed since
-    flip = "while [ ! -e /t/stop ]; do mkdir /t/sel; rmdir /t/sel; ln -s / /t/sel; rm /t/sel; done"
+    flip = "echo flips; while [ ! -e /t/stop ]; do mkdir /t/sel; rmdir /t/sel; ln -s / /t/sel; rm /t/sel; done"
     recipe = (
         f"{BASE} AS flipper\nRUN --mount=type=cache,target=/t rm -f /t/stop; {flip}\n"
         + "".join(f"{BASE} AS s{n}\nRUN --mount=type=cache,id=/t,target=/s,source=sel ls -A /s\n" for n in range(12))
@@ -97,7 +103,7 @@ def test_a_link_that_comes_and_goes_is_never_followed(tmp_path: Path, pybuild: P
     )
     context = write_context(tmp_path / "c", recipe)
     with running(pybuild, "--target", "flipper", context) as build:
-        build.wait_for("step_started", "rm -f /t/stop")
+        build.wait_for("step_output", "flips")
         for number in range(12):
             done = pybuild.run("--progress=json", "--target", f"s{number}", context)
             said = "".join(outputs(done).values())
@@ -110,7 +116,7 @@ def test_a_link_that_comes_and_goes_is_never_followed(tmp_path: Path, pybuild: P
 def test_a_private_cache_is_new_for_the_second_at_a_time_and_a_shared_one_the_same(
     tmp_path: Path, pybuild: Pybuild
 ) -> None:
-    wait = "touch /t/first /sync/here; while [ ! -e /sync/go ]; do sleep 0.05; done"
+    wait = "touch /t/first; echo here; while [ ! -e /sync/go ]; do sleep 0.05; done"
     recipe = (
         "".join(
             f"{BASE} AS {sharing}\nRUN --mount=type=cache,target=/sync --mount=type=cache,id={sharing},sharing={sharing},target=/t {wait}\n"
@@ -122,21 +128,13 @@ def test_a_private_cache_is_new_for_the_second_at_a_time_and_a_shared_one_the_sa
     context = write_context(tmp_path / "c", recipe)
     for sharing, seen in (("shared", ["first"]), ("private", [])):
         with running(pybuild, "--target", sharing, context) as build:
-            build.wait_for("step_started", f"id={sharing}")
-            wait_until_in_use(pybuild, sharing)
+            build.wait_for("step_output", "here")
+            assert in_use(pybuild) == ["/sync", sharing]
             assert run(pybuild, context, "--target", f"{sharing}-second") == seen
             pybuild("--target", "go", "--no-cache", context)
             assert build.end().status == 0
         pybuild("--target", "clean", "--no-cache", context)
     assert caches(pybuild) == ["/sync", "private", "private", "shared"]
-
-
-def wait_until_in_use(pybuild: Pybuild, name: str) -> None:
-    while not any(
-        item["name"] == name and item["in_use"] and item["size"]
-        for item in json.loads(pybuild("df", "--json").out)["items"]
-    ):
-        pass
 
 
 @pytest.mark.parametrize("builds", [1, 2])

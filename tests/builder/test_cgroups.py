@@ -51,9 +51,12 @@ def test_cgroups_are_where_the_kernel_says(mountinfo: str, cgroups: str, found: 
 
 
 @pytest.fixture
-def parent() -> str:
-    """A directory of cgroups: the first hierarchy of this machine."""
-    return next(iter(own_places().values())).directory
+def parent() -> Iterator[str]:
+    """A cgroup of the test's own in the first hierarchy of this machine: builds beside this one sweep theirs, and only that."""
+    path = f"{next(iter(own_places().values())).directory}/test-of-pybuild-{os.getpid()}"
+    os.mkdir(path)
+    yield path
+    remove_tree(path)
 
 
 def test_only_what_nobody_holds_is_swept(parent: str) -> None:
@@ -118,7 +121,7 @@ def home() -> Iterator[str]:
     ]
     for name in first:
         write(f"{top}/cgroup.subtree_control", f"+{name}")
-    path = f"{top}/test-of-pybuild"
+    path = f"{top}/test-of-pybuild-{os.getpid()}"
     os.mkdir(path)
     yield path
     os.rmdir(path)

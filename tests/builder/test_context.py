@@ -484,7 +484,7 @@ def test_a_context_that_is_no_directory_is_refused(tmp_path: Path) -> None:
 # The same as any other tree
 
 
-@settings(derandomize=True, max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(trees(FILES))
 def test_a_directory_on_the_disk_is_copied_like_the_same_tree_in_memory(source: Directory) -> None:
     copy = Copy((".",), "/", (0, 0))

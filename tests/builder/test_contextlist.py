@@ -94,7 +94,7 @@ def test_what_is_excluded_is_not_opened(root: Path) -> None:
     assert not [path for path in opened if path.startswith(b"node")]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(LINES, max_size=5))
 def test_every_path_is_on_one_side(lines: list[str]) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -348,7 +348,7 @@ COPIES = st.builds(Copy, sources([*SOURCES, "[^a]", "[^b]*"]), DESTS, OWNERS, MO
 WITH_PARENTS = st.builds(Copy, sources([*SOURCES, *PIVOTS]), DESTS, OWNERS, MODES, EXCLUDED, st.just(True))
 
 
-@settings(derandomize=True, max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(trees(FILES), trees(ALONE), COPIES | WITH_PARENTS)
 def test_a_plan_is_what_the_rules_say(source: Directory, image: Directory, copy: Copy) -> None:
     try:
@@ -371,7 +371,7 @@ def without_time_of_parents(
     return {path: (*row[:3], ANY_TIME) if path in made else row for path, row in found.items()}
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(trees(FILES), trees(ALONE), COPIES | WITH_PARENTS)
 def test_a_layer_makes_the_same_of_the_image_as_the_whole_plan(source: Directory, image: Directory, copy: Copy) -> None:
     try:

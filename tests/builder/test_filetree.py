@@ -105,7 +105,7 @@ NAMES = st.sampled_from(["a", "b", "c"])
 TARGETS = st.lists(st.sampled_from(["a", "b", "c", "..", ".", ""]), min_size=1, max_size=4).map("/".join).filter(bool)
 
 
-@settings(derandomize=True, max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(NAMES, TARGETS, max_size=3), st.dictionaries(NAMES, TARGETS, max_size=2), TARGETS)
 def test_links_lead_where_the_kernel_leads_them(top: dict[str, str], below: dict[str, str], path: str) -> None:
     with tempfile.TemporaryDirectory() as place:

@@ -6,8 +6,8 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -144,19 +144,12 @@ RUNTIMES = {
 }  # fmt: skip
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=RUNTIMES)
 def test_the_image_runs_and_answers(tmp_path: Path, bundle: Bundle, runtime: tuple[str, ...]) -> None:
-    port = free_port()
     config = json.loads((bundle.path / "config.json").read_text())
     process, linux = config["process"], config["linux"]
     process["terminal"] = False
-    process["env"] = [f"PORT={port}" if pair == "PORT=8080" else pair for pair in process["env"]]
+    process["env"] = ["PORT=0" if pair == "PORT=8080" else pair for pair in process["env"]]
     linux["namespaces"] = [namespace for namespace in linux["namespaces"] if namespace["type"] != "network"]
     linux.pop("resources", None)
     config["root"]["path"] = str(bundle.root)
@@ -165,12 +158,13 @@ def test_the_image_runs_and_answers(tmp_path: Path, bundle: Bundle, runtime: tup
 
     command = [*runtime, "--root", str(tmp_path / "state")]
     name = f"pybuild-test-{os.getpid()}"
-    start = ["timeout", "--kill-after=5", "60", *command, "run", "--bundle", str(tmp_path), name]
+    start = ["timeout", "--kill-after=5", "120", *command, "run", "--bundle", str(tmp_path), name]
     with subprocess.Popen(start, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as container:
         try:
             assert container.stdout is not None
-            assert container.stdout.readline().startswith("Serving HTTP on 127.0.0.1")
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+            found = re.match(r"Serving HTTP on 127\.0\.0\.1 port (\d+)", container.stdout.readline())
+            assert found is not None
+            with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}/", timeout=60) as answer:
                 assert answer.read().decode() == PAGE
         finally:
             subprocess.run([*command, "kill", name, "KILL"])

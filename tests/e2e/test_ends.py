@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.cli import SCRIPT, Pybuild, write_context
-from tests.support.processes import Process, descendants, running, survivors
+from tests.support.processes import Process, descendants, descendants_with, running, survivors
 
-GRACE = 2.0  # seconds
 BASE = "FROM pybuild.test/base\n"
 # Deaf to polite signals, and with children that have left the family.
 STUBBORN = (
@@ -26,9 +24,8 @@ def mounts_of(pybuild: Pybuild) -> list[str]:
     return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(pybuild.root) in line]
 
 
-def cgroups() -> set[str]:
-    done = subprocess.run(["find", "/sys/fs/cgroup", "-type", "d"], capture_output=True, text=True)
-    return set(done.stdout.splitlines())
+def cgroups_of(*pids: int) -> set[str]:
+    return {Path(f"/proc/{pid}/cgroup").read_text() for pid in pids}
 
 
 def left_in(pybuild: Pybuild) -> list[str]:
@@ -60,20 +57,19 @@ SIGNALS = {
 def test_a_signal_ends_a_build_and_all_it_started(
     pybuild: Pybuild, stubborn: Path, number: signal.Signals, status: int, message: str
 ) -> None:
-    before = cgroups()
     with running(pybuild, stubborn) as build:
         build.wait_for("step_output", "ready")
         started = descendants(build.pid)
         assert sum("sleep 100" in process.command for process in started) >= 3
+        assert cgroups_of(*(process.pid for process in started)) == cgroups_of(os.getpid()), "none that could be left"
         os.kill(build.pid, number)
         done = build.end()
-        assert survivors(started, GRACE) == []
+        assert survivors(started) == []
     assert done.status == status
     assert done.err.endswith(message + "\n")
     assert "survived" not in done.err.replace("echo survived", "") and "Traceback" not in done.err
     assert left_in(pybuild) == []
     assert mounts_of(pybuild) == []
-    assert cgroups() <= before
     assert_goes_on(pybuild, stubborn)
 
 
@@ -83,7 +79,7 @@ def test_ctrl_c_reaches_the_whole_group(pybuild: Pybuild, stubborn: Path) -> Non
         started = descendants(build.pid)
         os.killpg(build.pid, signal.SIGINT)
         assert build.end().status == 130
-        assert survivors(started, GRACE) == []
+        assert survivors(started) == []
     assert left_in(pybuild) == []
     pybuild.assert_whole()
 
@@ -95,7 +91,7 @@ def test_an_impatient_user_loses_nothing(pybuild: Pybuild, stubborn: Path) -> No
         for _ in range(2):
             os.kill(build.pid, signal.SIGINT)
         assert build.end().status == 130
-        assert survivors(started, GRACE) == []
+        assert survivors(started) == []
     assert_goes_on(pybuild, stubborn)
 
 
@@ -105,9 +101,10 @@ def test_a_signal_ends_a_copy(tmp_path: Path, pybuild: Pybuild) -> None:
         file.truncate(8 << 30)
     with running(pybuild, context) as build:
         build.wait_for("step_started", "COPY")
+        started = descendants(build.pid)
         os.kill(build.pid, signal.SIGTERM)
         assert build.end().status == 143
-        assert descendants(build.pid) == []
+        assert survivors(started) == []
     assert left_in(pybuild) == []
     pybuild.assert_whole()
 
@@ -129,6 +126,12 @@ def test_a_signal_before_anything_runs(tmp_path: Path, pybuild: Pybuild) -> None
 # -- kill -9
 
 
+def own_number(pid: int) -> int:
+    """The number that a process of a step has there: proc_pid_status(5), NSpid."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1])
+
+
 def find(processes: list[Process], what: str) -> Process:
     """One of the processes of a build in the middle of a RUN."""
     sandbox = next(process for process in processes if "builder.sandbox.worker" in process.command)
@@ -142,9 +145,11 @@ def find(processes: list[Process], what: str) -> Process:
         case "process 1 of the step":
             return first
         case "the command":
-            return next(process for process in processes if process.parent == first.pid and "trap" in process.command)
+            # What has left the family is a child of process 1 too, and one that was only forked looks the same.
+            children = [one for one in processes if one.parent == first.pid and "echo survived" in one.command]
+            return min(children, key=lambda process: own_number(process.pid))
         case _:
-            return next(process for process in processes if "builder.workers.job_worker" in process.command)
+            raise AssertionError(what)
 
 
 def test_nothing_outlives_kill_9(pybuild: Pybuild, stubborn: Path) -> None:
@@ -153,7 +158,7 @@ def test_nothing_outlives_kill_9(pybuild: Pybuild, stubborn: Path) -> None:
         started = descendants(build.pid)
         os.kill(build.pid, signal.SIGKILL)
         build.end()
-        assert survivors(started, GRACE) == []
+        assert survivors(started) == []
     assert mounts_of(pybuild) == []
     assert_goes_on(pybuild, stubborn)
 
@@ -173,7 +178,7 @@ def test_a_killed_part_of_a_step_fails_the_build(pybuild: Pybuild, stubborn: Pat
         started = descendants(build.pid)
         os.kill(find(started, victim).pid, signal.SIGKILL)
         done = build.end()
-        assert survivors(started, GRACE) == []
+        assert survivors(started) == []
     assert done.status == 1
     assert f"Buildfile:3:1: {VICTIMS[victim]}" in done.err and "Traceback" not in done.err
     assert left_in(pybuild) == []
@@ -186,11 +191,11 @@ def test_a_killed_job_worker_fails_the_build(tmp_path: Path, pybuild: Pybuild) -
         file.truncate(8 << 30)
     with running(pybuild, context) as build:
         build.wait_for("step_started", "COPY")
-        while not (started := [one for one in descendants(build.pid) if "builder.workers" in one.command]):
-            os.sched_yield()
-        os.kill(started[0].pid, signal.SIGKILL)
+        started = descendants_with(build.pid, "builder.workers.job_worker")
+        worker = next(one for one in started if "builder.workers.job_worker" in one.command)
+        os.kill(worker.pid, signal.SIGKILL)
         done = build.end()
-        assert survivors(started, GRACE) == []
+        assert survivors(started) == []
     assert done.status == 1
     assert "Buildfile:2:1: error: a worker process has ended" in done.err
     assert left_in(pybuild) == []
@@ -208,7 +213,7 @@ def test_what_a_command_leaves_behind_is_ended_with_it(tmp_path: Path, pybuild: 
         started = [one for one in descendants(build.pid) if "sleep" in one.command]
         done = build.end()
         # They held its pipes, and the build did not wait for them.
-        assert survivors(started, GRACE) == []
+        assert survivors(started) == []
     assert done.status == 0
     pybuild.assert_whole()
 

@@ -11,10 +11,9 @@ import pytest
 
 from tests.support.cli import BASE, Pybuild, write_context
 from tests.support.people import Person
-from tests.support.processes import descendants, mounts_below, survivors
+from tests.support.processes import descendants, descendants_with, mounts_below, survivors
 from tests.support.terminals import Terminal, on_terminal
 
-GRACE = 2.0  # seconds
 SHELL = "a shell in what it left; the build ends with it"
 STEP = "RUN --mount=type=secret,id=s --mount=type=cache,target=/cache id -u > /left; echo wrote; export X=1; exit 7"
 RECIPE = f"FROM {BASE}\nRUN mkdir /work /deep; echo below > /deep/below\nENV A=b\nWORKDIR /work\n{STEP}\n"
@@ -55,14 +54,13 @@ def test_a_shell_is_where_the_step_was(person: Person) -> None:
         ]
         assert ask(terminal, "tty; stty size; test -t 1 && test -t 2 && echo all") == ["/dev/pts/0", "24 130", "all"]
         ask(terminal, "echo more > /left; (sleep 1000 &)")
-        started = descendants(terminal.process.pid)
-        assert any("sleep 1000" in process.command for process in started)
+        started = descendants_with(terminal.process.pid, "sleep 1000")
         terminal.press(b"exit 3\n")
         lines = terminal.end()
         assert terminal.process.returncode == 7
         assert terminal.modes() == modes
         assert terminal.is_sane()
-        assert survivors(started, GRACE) == []
+        assert survivors(started) == []
     assert f"{context}/Buildfile:5:1: error: RUN exited with status 7" in lines
     assert "wrote" not in lines  # once is enough
     assert mounts_below(pybuild.root) == []
@@ -112,9 +110,10 @@ def test_much_is_passed_on_both_ways(tmp_path: Path, pybuild: Pybuild) -> None:
 
 
 def test_what_runs_beside_it_is_ended_before(tmp_path: Path, pybuild: Pybuild) -> None:
+    mount = "RUN --mount=type=cache,target=/c test -p /c/gate || mkfifo /c/gate;"  # whoever comes second finds it
     recipe = (
-        f"FROM {BASE} AS other\nRUN mkfifo /ready; sleep 1000\n"
-        f"FROM {BASE}\nRUN --mount=type=cache,target=/c exit 1\nCOPY --from=other /x /\n"
+        f"FROM {BASE} AS other\n{mount} echo > /c/gate; sleep 1000\n"
+        f"FROM {BASE}\n{mount} cat /c/gate; exit 1\nCOPY --from=other /x /\n"
     )
     with on_terminal(pybuild, "--on-fail=shell", write_context(tmp_path / "c", recipe)) as terminal:
         terminal.wait_until(is_prompt)
@@ -136,12 +135,12 @@ def test_a_signal_ends_the_shell_and_restores_the_terminal(
         modes = terminal.modes()
         terminal.wait_until(is_prompt)
         ask(terminal, "trap '' HUP TERM INT; (trap '' HUP TERM; sleep 1000 &)")
-        started = descendants(terminal.process.pid)
+        started = descendants_with(terminal.process.pid, "sleep 1000")
         os.kill(terminal.process.pid, number)
         terminal.end()
         assert terminal.process.returncode == status
         assert terminal.modes() == modes
-        assert survivors(started, GRACE) == []
+        assert survivors(started) == []
     pybuild.assert_whole()
 
 
@@ -150,10 +149,10 @@ def test_kill_9_leaves_nothing_running(tmp_path: Path, pybuild: Pybuild) -> None
     with on_terminal(pybuild, "--on-fail=shell", context) as terminal:
         terminal.wait_until(is_prompt)
         ask(terminal, "trap '' HUP; (sleep 1000 &)")
-        started = descendants(terminal.process.pid)
+        started = descendants_with(terminal.process.pid, "sleep 1000")
         terminal.process.kill()
         terminal.end()
-        assert survivors(started, GRACE) == []
+        assert survivors(started) == []
     assert mounts_below(pybuild.root) == []
     pybuild("fsck")
     pybuild.assert_whole()

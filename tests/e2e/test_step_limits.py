@@ -87,7 +87,7 @@ def test_a_step_is_in_cgroups_with_its_limits(tmp_path: Path, inside: Pybuild, p
         assert len(parents.ours()) == len(parents.paths)
         os.kill(build.pid, signal.SIGTERM)
         assert build.end().status == 143
-        assert survivors(started, 2.0) == []
+        assert survivors(started) == []
     assert parents.ours() == set()
     inside.assert_whole()
 
@@ -163,7 +163,7 @@ def test_what_kill_9_leaves_goes_with_the_next_build(
         assert parents.ours() == during  # a build that lives keeps its own
         os.kill(build.pid, signal.SIGKILL)
         build.end()
-        assert survivors(started, 2.0) == []
+        assert survivors(started) == []
     assert parents.ours() == during
     inside(*options, "--no-cache", other)
     assert parents.ours() == set()

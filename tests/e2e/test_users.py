@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tests.support.people import Person
 
 EPOCH = "1700000000"
-GONE_SECONDS = 2.0  # after which nothing of a build that ended may be left
 EVERYBODY = ["root", "range", "single", "container", "nested"]
 everybody = pytest.mark.parametrize("person", EVERYBODY, indirect=True)
 # What a RUN does to the files below it: copied up, removed, replaced, linked, made special. No chown, no rename of
@@ -133,7 +132,7 @@ def test_a_signal_leaves_nothing_of_a_step(person: Person, number: int, status: 
         assert sum("sleep 31337" in process.command for process in seen) >= 2
         os.kill(build.pid, number)
         assert build.end().status == status
-    assert survivors(seen, GONE_SECONDS) == []
+    assert survivors(seen) == []
     assert mounts_below(person.home) == []
     person.pybuild().run("fsck")  # whoever opens the store next sweeps it
     person.pybuild().assert_whole()
@@ -146,7 +145,7 @@ def test_the_second_signal_ends_at_once(person: Person) -> None:
         os.kill(build.pid, signal.SIGINT)
         os.kill(build.pid, signal.SIGINT)
         assert build.end().status == 130
-    assert survivors(seen, GONE_SECONDS) == []
+    assert survivors(seen) == []
     assert mounts_below(person.home) == []
     person.pybuild().run("fsck")
     person.pybuild().assert_whole()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from parser.globs import Glob
 
-PROPERTY = settings(max_examples=400, deadline=None, derandomize=True)
+PROPERTY = settings(max_examples=400)
 PATTERN = st.lists(st.sampled_from(["a", "b", "*", "?", "\\*", "["]), max_size=6)
 VALUE = st.text(st.sampled_from("ab*["), max_size=8)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from parser import IgnoreFile, PatternError
 
-PROPERTY = settings(max_examples=500, deadline=None, derandomize=True)
+PROPERTY = settings(max_examples=500)
 
 
 def excluded(text: str, *paths: str) -> list[str]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from parser import ParseError, lines, parse
 
-PROPERTY = settings(max_examples=300, deadline=None, derandomize=True)
+PROPERTY = settings(max_examples=300)
 
 
 def logical(text: str) -> list[str]:

@@ -24,7 +24,7 @@ from parser import (
     read_mount,
 )
 
-PROPERTY = settings(max_examples=300, deadline=None, derandomize=True)
+PROPERTY = settings(max_examples=300)
 
 
 def written(value: str) -> Mount:

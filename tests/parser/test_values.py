@@ -24,7 +24,7 @@ from parser import (
     valid_signal,
 )
 
-PROPERTY = settings(max_examples=300, deadline=None, derandomize=True)
+PROPERTY = settings(max_examples=300)
 SECOND = 1_000_000_000
 
 

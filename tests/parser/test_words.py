@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from parser import ExpansionError, expand, expand_heredoc, expand_words
 from parser.words import MAX_DEPTH, MAX_RESULT
 
-PROPERTY = settings(max_examples=300, deadline=None, derandomize=True)
+PROPERTY = settings(max_examples=300)
 SCOPE = {"A": "one", "B": "two words", "E": "", "P": "/usr/local/lib/x.so.1", "D": "$A", "한": "k", "S": "a*b"}
 
 

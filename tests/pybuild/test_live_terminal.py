@@ -77,13 +77,14 @@ def test_a_signal_in_the_middle_of_a_frame(ends: tuple[socket.socket, socket.soc
     its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel makes a few kB of it
     clock = Clock()
     display = TerminalProgress(its.fileno(), colour=False, clock=clock)
-    with ended_by(signal.SIGALRM), pytest.raises(Ended):
-        signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)
-        display(StepStarted(A))
-        while True:  # until nothing more fits
-            clock.now += 1
-            display(said(A, "some words\n"))
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    display(StepStarted(A))
+    with ended_by(signal.SIGALRM):
+        with pytest.raises(Ended):
+            while True:  # until nothing more fits, and a frame takes longer than any
+                clock.now += 1
+                signal.setitimer(signal.ITIMER_REAL, 0.3)
+                display(said(A, "some words\n"))
+        signal.setitimer(signal.ITIMER_REAL, 0)
     reader = os.fork()
     if not reader:
         os._exit(os.EX_OK if _reads_the_end(its, mine) else 1)

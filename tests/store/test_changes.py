@@ -361,7 +361,7 @@ def perform(root: Path, operations: list[tuple[str, str, str, int]]) -> None:
 
 
 @given(steps=st.lists(OPERATIONS, min_size=2, max_size=3))
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120)
 def test_a_difference_applied_to_what_was_before_gives_what_came_after(
     steps: list[list[tuple[str, str, str, int]]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

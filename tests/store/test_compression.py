@@ -24,7 +24,7 @@ from store.files import start_writing
 if TYPE_CHECKING:
     from pathlib import Path
 
-PROPERTY = settings(max_examples=200, deadline=None, derandomize=True)
+PROPERTY = settings(max_examples=200)
 TEXT = b"".join(b"%d squared is %d\n" % (i, i * i) for i in range(40_000))
 MAKE = {Compression.GZIP: gzip.compress, Compression.ZSTD: zstandard.compress, Compression.UNCOMPRESSED: bytes}
 SKIPPABLE = b"\x5a\x2a\x4d\x18" + struct.pack("<I", 3) + b"abc"

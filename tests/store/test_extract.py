@@ -21,7 +21,7 @@ from tests.support.tars import directory, entry, hardlink, listing, symlink, tar
 if TYPE_CHECKING:
     from pathlib import Path
 
-PROPERTY = settings(max_examples=150, deadline=None, derandomize=True)
+PROPERTY = settings(max_examples=150)
 
 
 def rows(data: bytes, *below: list[Entry]) -> list[Entry]:
@@ -414,7 +414,7 @@ ANY = st.builds(
 
 
 @given(first=st.lists(ANY, max_size=12), second=st.lists(ANY, max_size=12))
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500)
 def test_any_archive_is_refused_or_is_a_sound_table_and_tree(
     first: list[bytes], second: list[bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -283,7 +283,7 @@ ACTIONS = st.sampled_from(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(ACTIONS, st.integers(0, 3)), min_size=8, max_size=40))
 def test_whatever_builds_and_gcs_do_in_whatever_order_no_build_loses_anything(
     tmp_path_factory: pytest.TempPathFactory, script: list[tuple[str, int]]

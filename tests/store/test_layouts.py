@@ -439,7 +439,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @pytest.mark.parametrize(
     "whole_archive",
     [Saved(LAYERS, style="docker").data(), xz(Saved().data()), TWO_TAGGED],

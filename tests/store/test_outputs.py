@@ -397,7 +397,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @given(layers=st.lists(st.lists(MEMBERS, max_size=6), min_size=1, max_size=3))
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 def test_a_flat_image_shows_what_the_layers_show(layers: list[list[bytes]], shared: Store) -> None:
     try:
         image = image_of(shared, *[tar(*found) for found in layers])

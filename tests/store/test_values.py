@@ -32,7 +32,7 @@ from store.spec import (
 )
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
-PROPERTY = settings(max_examples=300, deadline=None, derandomize=True)
+PROPERTY = settings(max_examples=300)
 
 
 # -- digests

@@ -18,7 +18,7 @@ from tests.support.tars import directory, entry, symlink, tar
 if TYPE_CHECKING:
     from pathlib import Path
 
-PROPERTY = settings(max_examples=300, deadline=None, derandomize=True)
+PROPERTY = settings(max_examples=300)
 
 BYTES = st.binary(min_size=1, max_size=20).filter(lambda b: not set(b) & {0, 47})
 PATH = st.lists(BYTES, min_size=1, max_size=4).map(b"/".join)
@@ -153,7 +153,7 @@ def applied(tree: dict[bytes, str], said: dict[bytes, str]) -> dict[bytes, str]:
 
 
 @given(st.lists(LAYER, min_size=1, max_size=4))
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500)
 def test_a_view_shows_what_unpacking_the_layers_in_turn_leaves(layers: list[list[tuple[str, bytes]]]) -> None:
     tree: dict[bytes, str] = {}
     tocs: list[Toc] = []

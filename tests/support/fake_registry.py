@@ -52,6 +52,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         seen = Seen(self.command, path, query, {name.lower(): value for name, value in self.headers.items()}, body)
         self.server.fake.seen.append(seen)
+        self.server.fake.arrived.release()
         self.server.fake.route(path)(self)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_CONNECT = handle_any
@@ -124,6 +125,7 @@ class FakeRegistry:
         self.url = f"{scheme}://{self.host}"
         self.scheme = scheme
         self.seen: list[Seen] = []
+        self.arrived = threading.Semaphore(0)  # counts them
         self.paths: dict[str, list[Route]] = {}
 
     def on(self, path: str, *routes: Route) -> None:
@@ -134,6 +136,10 @@ class FakeRegistry:
         if routes is None:
             return reply(b'{"errors":[{"code":"UNKNOWN"}]}', 404)
         return routes.pop(0) if len(routes) > 1 else routes[0]
+
+    def await_requests(self, number: int) -> None:
+        """Wait for so many: a client that was in a hurry may have left before its request was read."""
+        assert all(self.arrived.acquire(timeout=60) for _ in range(number))
 
     def asked(self, path: str) -> list[Seen]:
         return [seen for seen in self.seen if seen.path == path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -41,7 +42,16 @@ class Person:
 
 
 def add_user(name: str, *, subordinate: bool) -> int:
-    """Make an ordinary user, unless there is one; return the uid."""
+    """Make an ordinary user, unless there is one; return the uid. One process of tests does it at a time."""
+    lock = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _add_user(name, subordinate=subordinate)
+    finally:
+        os.close(lock)
+
+
+def _add_user(name: str, *, subordinate: bool) -> int:
     try:
         found = pwd.getpwnam(name)
     except KeyError:
@@ -53,8 +63,16 @@ def add_user(name: str, *, subordinate: bool) -> int:
         if bool(mine) is not subordinate:
             kept = [line for line in lines if line not in mine]
             kept += [f"{name}:{_FIRST}:{_COUNT}"] if subordinate else []
-            path.write_text("".join(line + "\n" for line in kept))
+            _replace(path, "".join(line + "\n" for line in kept))
     return found.pw_uid
+
+
+def _replace(path: Path, text: str) -> None:
+    """Give a file other content: whoever reads it meanwhile, as newuidmap(1) does, finds all of the one or of the other."""
+    new = path.with_name(f"{path.name}.pybuild-test")
+    new.write_text(text)
+    new.chmod(0o644)
+    os.rename(new, path)
 
 
 def make_person(kind: str) -> Person:

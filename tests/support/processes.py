@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # In front of a command. What is ignored stays so over exec: under nohup, or as a background job of a script, the tests'
 # own children would never see these.
 DEFAULT_SIGNALS = ("env", "--default-signal=HUP,INT,QUIT")
+PATIENCE = 60.0  # seconds until something that has not come will not come, on a machine that has much else to do
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,26 @@ def descendants(pid: int) -> list[Process]:
     return found
 
 
-def survivors(processes: list[Process], within: float) -> list[str]:
-    """The commands of those that have not ended after so many seconds."""
+def descendants_with(pid: int, text: str) -> list[Process]:
+    """The same, as soon as there is one with the text in its command: what was started has its own only after exec."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = descendants(pid)
+        if any(text in process.command for process in found):
+            return found
+        assert time.monotonic() < deadline, f"no {text!r} among {[process.command for process in found]}"
+        for process in found:
+            os.close(process.fd)
+        os.sched_yield()
+
+
+def survivors(processes: list[Process]) -> list[str]:
+    """The commands of those that do not end, though they were given time. What is killed needs some, even if nobody waits."""
     poll = select.poll()
     left = {process.fd: process for process in processes}
     for fd in left:
         poll.register(fd, select.POLLIN)
-    deadline = time.monotonic() + within
+    deadline = time.monotonic() + PATIENCE
     while left and (remaining := deadline - time.monotonic()) > 0:
         for fd, _ in poll.poll(remaining * 1000):
             poll.unregister(fd)

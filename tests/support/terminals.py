@@ -16,15 +16,12 @@ from typing import TYPE_CHECKING
 import pyte
 import pyte.modes
 
-from tests.support.processes import DEFAULT_SIGNALS
+from tests.support.processes import DEFAULT_SIGNALS, PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.support.cli import Pybuild
-
-
-_PATIENCE = 60.0  # seconds
 
 
 class Terminal:
@@ -57,14 +54,14 @@ class Terminal:
 
     def wait_until(self, seen: Callable[[list[str]], bool]) -> list[str]:
         """Read until the screen is as wanted."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while not seen(self.lines()):
             assert self._read(deadline), "the process has ended: " + "\n".join(self.lines())
         return self.lines()
 
     def end(self) -> list[str]:
         """Read to the end of the process, return the screen."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while self._read(deadline):
             pass
         self.process.wait()

@@ -242,7 +242,7 @@ def test_a_helper_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> No
     pid = (tmp_path / "pid").read_text().strip() if (tmp_path / "pid").exists() else ""
     with suppress(ProcessLookupError):
         if pid:
-            assert select.select([os.pidfd_open(int(pid))], [], [], 10)[0], "what the helper started goes on"
+            assert select.select([os.pidfd_open(int(pid))], [], [], 60)[0], "what the helper started goes on"
 
 
 def test_a_helper_is_found_on_a_fixed_path_only(tmp_path: Path) -> None:

@@ -48,14 +48,14 @@ def test_challenges_are_read(headers: list[str], expected: list[Challenge]) -> N
     assert list(parse_challenges(headers)) == expected
 
 
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=300)
 @given(st.lists(st.text(alphabet=st.sampled_from('ab,= "\\\t=/-é\r\n'), max_size=60), max_size=3))
 def test_no_header_is_too_odd_for_the_reader_of_challenges(headers: list[str]) -> None:
     for challenge in parse_challenges(headers):
         assert challenge.scheme
 
 
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=200)
 @given(st.dictionaries(st.from_regex("[a-z]{1,8}", fullmatch=True), st.text("a ,=\"\\'é:/", max_size=20), max_size=4))
 def test_a_quoted_parameter_comes_out_as_it_went_in(parameters: dict[str, str]) -> None:
     quoted = ",".join(f'{name}="{_escaped(value)}"' for name, value in parameters.items())
@@ -69,7 +69,7 @@ def _escaped(value: str) -> str:
 # -- URLs
 
 
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=300)
 @given(st.text(alphabet=st.sampled_from("htps:/@[]?#.%0123456789abcx-_\\ \r\né"), max_size=40))
 def test_no_location_is_too_odd_for_the_reader_of_urls(text: str) -> None:
     base = Url.parse("https://registry.test:5000/v2/a/manifests/b?c=d")

@@ -200,6 +200,7 @@ def test_headers_have_a_deadline(fake: FakeRegistry, route: Route) -> None:
     fake.on(MANIFEST, route)
     with pytest.raises(TooSlow, match=r"sent no complete answer within 0.05 s"):
         fetch(plain(fake, limits=Limits(header_seconds=0.05)), fake)
+    fake.await_requests(2)
     assert len(fake.seen) == 2
 
 
