@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.contents import view_of
@@ -19,6 +19,7 @@ from builder.workers.export_jobs import ExportFailed
 from store.errors import StoreError
 from store.toc import Kind
 from store.view import LinkLoop
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 _SHELLS = (b"bin/bash", b"bin/sh")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FailedStep:
     """A RUN that has ended, and what there is of it."""
 

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ from store.changeset import LayerBlob
 from store.compression import Compression
 from store.errors import NotFound
 from store.layertypes import COMPRESSIONS
+from values import frozen
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuildRequest:
     """What to build and what to do with it. Without outputs the image is kept in the store, and only there."""
 
@@ -68,7 +69,7 @@ class BuildRequest:
     id: str = ""  # under which the store remembers the build; it does not without one
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuildResult:
     """What came of it."""
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, assert_never
 
 from builder.mounts import FilesMount, KeptMount, ScriptMount, bound
 from builder.options import HOSTNAME
 from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
 from parser import SecretMount, SshMount, TmpfsMount
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ _VERSION = 1  # of what a step makes from the same inputs; a change of it makes 
 SCRATCH = "scratch"  # the canonical key of having nothing below
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Key:
     """A key and what it was made of, as canonical JSON."""
 

@@ -10,8 +10,9 @@ import fcntl
 import os
 import re
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 _TRIES, _WAIT_SECONDS = 100, 0.01  # until the last process of a cgroup that was killed has left it
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """A cgroup that this process is in, by its directory here."""
 

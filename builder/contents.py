@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.spool import Spool
@@ -16,6 +15,7 @@ from store.errors import DigestMismatch, InvalidImage
 from store.tarformat import show
 from store.toc import Toc
 from store.view import View
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +29,7 @@ _CHUNK = 1 << 20
 _DAMAGED = "the file is damaged: pybuild fsck lists what else is, fetch or build it again"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlobPlace:
     """A stored blob of a layer."""
 
@@ -44,7 +44,7 @@ class BlobPlace:
         return Expander(VerifyingReader(raw, Digest.parse(self.digest), self.size), Compression(self.compression))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LayerPlace:
     """One changeset on the disk: its table of contents, and its tree, or a blob, or both."""
 

@@ -10,7 +10,6 @@ import errno
 import os
 import stat
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, CopyError
@@ -19,6 +18,7 @@ from store.files import open_in_root, read_regular
 from store.memo import file_key, is_settled
 from store.tarformat import show
 from store.toc import Entry, Kind
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -333,7 +333,7 @@ def join(directory: bytes, name: bytes) -> bytes:
     return directory + b"/" + name if directory else name
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IgnoreText:
     """The ignore file that counts: what messages call it, and what is in it; a byte that is no UTF-8 as a surrogate."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.context import CONTEXT_ENTRIES, CONTEXT_LIMIT, ContextTree, read_ignore_file
 from builder.recipe import parse_ignore_file, recipe_place
 from store.toc import Kind, sort_key
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from store.toc import Entry
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sent:
     """Something that a COPY finds. A socket is copied as an empty file."""
 
@@ -26,7 +26,7 @@ class Sent:
     socket: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Excluded:
     """Something that stays behind with all that is in it, and the line that says so."""
 
@@ -34,7 +34,7 @@ class Excluded:
     line: IgnoreLine
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listing:
     """A context: both lists in the order of their paths, without its root."""
 

@@ -8,7 +8,7 @@ owners need no privilege, and there is nothing to remove but one file.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.context import ContextTree
@@ -19,6 +19,7 @@ from store.memo import Memo
 from store.tarformat import show
 from store.toc import Entry, Kind, Toc
 from store.view import ROOT, View
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContextSource:
     """A directory, with the text of its ignore file and the path of its memo; or, where there is a `toc`, a tar that is not
     compressed."""

@@ -7,7 +7,6 @@ disagree; each is named where it is applied.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +20,7 @@ from store.tarformat import show
 from store.toc import Entry, Kind, parent_of, sort_key
 from store.view import LinkLoop
 from store.whiteout import refuse_reserved
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from store.view import View
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyRequest:
     """One COPY with all its text expanded."""
 

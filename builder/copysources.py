@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import CopyError
@@ -10,6 +9,7 @@ from parser import IgnoreFile, has_wildcard, match_pattern
 from store.tarformat import show
 from store.toc import Kind
 from store.view import LinkLoop, resolve
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from store.toc import Entry
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice:
     """Which paths below a source are wanted. Paths are relative to it; without patterns all of them are."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from builder.limits import Limits
 from builder.machine import SEE_DOCTOR, sysctl, user_namespace_obstacle
 from builder.userns import MapKind
 from builder.workers.probe import Probe, Probed
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ class State(Enum):
     FAIL = "fail"  # RUN cannot work
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Check:
     """One line of the report. `fix` is a command or a setting; empty where nothing needs one."""
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import StepFailed
+from values import frozen
 
 if TYPE_CHECKING:
     from parser import Source, Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepRef:
     """The step an event is about."""
 
@@ -22,14 +22,14 @@ class StepRef:
     instruction: str  # as in the recipe, on one line
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepStarted:
     """A step was not in the cache and begins."""
 
     step: StepRef
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepOutput:
     """A running step wrote something. `stream` is 1 or 2."""
 
@@ -38,7 +38,7 @@ class StepOutput:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepFinished:
     """A step is done; `seconds` is 0 where the cache had it."""
 
@@ -47,7 +47,7 @@ class StepFinished:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepBroke:
     """A step failed. Those that run beside it are ended too, and no event tells of their end."""
 
@@ -57,14 +57,14 @@ class StepBroke:
     status: int | None  # of a RUN, as a shell gives it
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ShellOpened:
     """A shell takes the user's terminal, in what a step left that broke. Until it has ended no event comes."""
 
     step: StepRef
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Transfer:
     """An image is being fetched: how many bytes of it are there, of how many."""
 
@@ -73,14 +73,14 @@ class Transfer:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Note:
     """Something worth a line, once a build."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckWarning:
     """A rule found something in the recipe: allowed, and unwise. `rule` is the name by which it can be skipped."""
 
@@ -90,7 +90,7 @@ class CheckWarning:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuiltLayer:
     """A layer of an image that was built. Those of the base have no instruction."""
 
@@ -99,7 +99,7 @@ class BuiltLayer:
     instruction: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Built:
     """The image is whole and in the store; `layers` are all of it, lowest first."""
 
@@ -107,7 +107,7 @@ class Built:
     layers: tuple[BuiltLayer, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Exported:
     """An output was written."""
 
@@ -116,7 +116,7 @@ class Exported:
     size: int  # bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tick:
     """Nothing has happened for a moment; steps are running. For displays that show how time goes by."""
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 from parser import redact
 from store.builds import Outcome
 from store.toc import Kind, parent_of
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence, Set
@@ -33,7 +33,7 @@ _WORDS = {
 _SHOWN_FIELDS = frozenset(("platform", "user", "cwd", "path", "network", "security", "hosts"))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Earlier:
     """The step of an earlier build that another one is compared with."""
 
@@ -41,7 +41,7 @@ class Earlier:
     step: BuiltStep
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Miss:
     """A step that was not cached. `causes` are told in one line each, the decisive one first.
 

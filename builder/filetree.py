@@ -7,11 +7,11 @@ leaving it.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from store.files import chunks_of
 from store.toc import Entry, Kind
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -77,7 +77,7 @@ class Contents(Protocol):
     def chunks(self, layer: int, entry: Entry) -> Iterator[bytes]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FetchedSource:
     """What a source from elsewhere came to, the one at `position` among those of its step: a file, to be called `name`.
 
@@ -119,7 +119,7 @@ class FetchedFile:
             yield from chunks_of(file.fileno())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InlineFile:
     """A heredoc: the name of its delimiter, and its text; bytes that are no UTF-8 are in it as with surrogateescape."""
 

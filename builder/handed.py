@@ -10,11 +10,11 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError
 from parser import SecretMount, SshMount
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ SECRET_LIMIT = 500 << 10  # bytes of one, as in BuildKit
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Secret:
     """Where a secret lies in the vault, in bytes, and whether it can be a variable: one with a NUL byte cannot."""
 

@@ -7,8 +7,9 @@ a layer and the Go syntax of lists.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ _ESCAPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Line:
     """One line; `node` made the layer that belongs to it, None where it made none."""
 

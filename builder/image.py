@@ -7,13 +7,14 @@ without a layer borrows that of the next one, else of the last. So a rebuild fro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.history import COMMENT
 from store.digest import Digest
 from store.layertypes import LAYER_TYPES
 from store.spec import Descriptor, History, ImageConfig, Manifest, MediaType, format_time, normalise_history
+from values import frozen
 
 if TYPE_CHECKING:
     from builder.options import BuildOptions
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from store.changeset import LayerBlob
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuiltImage:
     """The bytes of an image, ready to be stored."""
 

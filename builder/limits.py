@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import resource
-from dataclasses import dataclass
 from enum import Enum
 
 from builder.errors import BuildError
+from values import frozen
 
 UNLIMITED = -1
 ULIMITS: dict[str, int] = {  # docker's names of the limits of setrlimit(2)
@@ -18,7 +18,7 @@ ULIMITS: dict[str, int] = {  # docker's names of the limits of setrlimit(2)
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ulimit:
     """A limit of each process, in the unit of getrlimit(2); UNLIMITED is none."""
 
@@ -45,7 +45,7 @@ class Controller(Enum):
         return {Controller.MEMORY: "--memory", Controller.CPU: "--cpus", Controller.PIDS: "--pids-limit"}[self]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """The limits of each RUN. None: as much as there is."""
 

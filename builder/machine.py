@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+
+from values import frozen
 
 SEE_DOCTOR = "see pybuild doctor"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Obstacle:
     """Something in the way, and the fix for it."""
 

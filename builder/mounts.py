@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from builder.errors import PlanError
 from builder.scope import Files
 from parser import BindMount, CacheMount, ParseError, SecretMount, SshMount, TmpfsMount, read_mount
 from store.cachemounts import Sharing
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ BOUND = "/bound"  # where the files of a context's path lie in the root filesyst
 _NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"  # a build argument: cache mounts of other namespaces are others
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScriptMount:
     """A heredoc that is a program, as a file of its name in a directory that can only be read."""
 
@@ -36,7 +37,7 @@ class ScriptMount:
     content: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FilesMount:
     """Files of another root filesystem, at `path` in what the step's source of this number holds. Writes are lost."""
 
@@ -46,7 +47,7 @@ class FilesMount:
     read_only: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeptMount:
     """A cache mount of the store. `name` is its id with the build's namespace; `path` in the source of this number
     (None: nothing) is what it holds at first, without a source a path in the cache itself.
@@ -67,7 +68,7 @@ class KeptMount:
 StepMount: TypeAlias = TmpfsMount | SecretMount | SshMount | ScriptMount | FilesMount | KeptMount
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Found:
     """Where what the mounts of a step need is on the disk: files of others, and the directories of cache mounts."""
 
@@ -75,7 +76,7 @@ class Found:
     kept: Mapping[KeptMount, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MountPoint:
     """Where something will be mounted, by its absolute name in the image."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from values import frozen
 
 if TYPE_CHECKING:
     from builder.errors import BuildError
@@ -25,7 +26,7 @@ class TerminalHost(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FailedExport:
     """A path of the failed step's file system, relative to its working directory, and where it is copied to."""
 
@@ -33,7 +34,7 @@ class FailedExport:
     destination: str  # absolute, of this machine; there must be nothing yet
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OnFail:
     """First the exports, then the shell. `variables` (NAME=VALUE) are what its environment has beside the step's."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from builder.limits import Limits
 from builder.onfail import OnFail
 from store.spec import Platform
+from values import frozen
 
 HOSTNAME = "pybuild"  # of RUN steps
 
@@ -36,7 +37,7 @@ class Pull(Enum):
     NEVER = "never"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SecretSource:
     """A secret of the user's: what a file holds, or, where it is given, a variable of the environment."""
 
@@ -45,7 +46,7 @@ class SecretSource:
     variable: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AgentSource:
     """An SSH agent of the user's, by its socket."""
 
@@ -53,7 +54,7 @@ class AgentSource:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuildOptions:
     """The choices of one build."""
 

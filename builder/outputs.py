@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, assert_never
 
@@ -17,6 +17,7 @@ from store.layertypes import COMPRESSIONS, LAYER_TYPES
 from store.publish import STDOUT
 from store.spec import CONFIG_LIMIT, Descriptor, MediaType
 from store.tarformat import show
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +39,7 @@ class Format(Enum):
     DOCKER = "docker"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageOutput:
     """An image with its layers. `compression` None: layers as they are, new ones as gzip."""
 
@@ -55,14 +56,14 @@ class ImageOutput:
         return self.compression or Compression.GZIP
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TarOutput:
     """The root filesystem as a tar."""
 
     destination: str  # a path, or STDOUT
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalOutput:
     """The root filesystem as files in a directory."""
 

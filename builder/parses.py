@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from parser import redact
+from values import frozen
 
 if TYPE_CHECKING:
     from store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ParseCache:
     """What `parser.parse` and `parser.parse_trigger` keep. A recipe with a password in a URL is not kept."""
 

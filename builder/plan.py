@@ -6,10 +6,10 @@ Steps that make a layer (RUN, COPY, WORKDIR) are nodes; all other instructions o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.options import HOSTNAME
+from values import frozen
 
 if TYPE_CHECKING:
     from builder.filetree import InlineFile
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from store.spec import Platform
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BaseStep:
     """The layers of an image."""
 
     image: Image
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunStep:
     """A command. `env` lacks HOME where the image's passwd has to tell it.
 
@@ -55,7 +55,7 @@ class RunStep:
         return (*self.variables, *self.proxy)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyStep:
     """Files, from a context or (`from_stage`) from another stage, which then is the second input; and heredocs.
 
@@ -90,7 +90,7 @@ class CopyStep:
         return self.has_context and not self.identity
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkdirStep:
     """Make a directory, with all that is missing above it, for the user of the moment."""
 
@@ -101,7 +101,7 @@ class WorkdirStep:
 Step = BaseStep | RunStep | CopyStep | WorkdirStep
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Node:
     """One step, and the nodes that it needs: the one it stands on (None: on nothing), and those it reads.
 
@@ -121,7 +121,7 @@ class Node:
     fresh: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlannedStage:
     """A stage as planned: its last node (None: no layers at all), the config, the history it adds to its base's."""
 
@@ -132,7 +132,7 @@ class PlannedStage:
     platform: Platform
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """All nodes, every input before its users, and what is to come of them."""
 

@@ -10,7 +10,6 @@ import errno
 import os
 import stat
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.context import IgnoreText, read_ignore_file
@@ -18,6 +17,7 @@ from builder.errors import BuildError
 from builder.remote import is_remote
 from parser import IgnoreFile, PatternError, redact
 from store.files import open_in_root, read_regular
+from values import frozen
 
 if TYPE_CHECKING:
     from builder.contextsource import ContextSource
@@ -28,7 +28,7 @@ STDIN = "-"
 STDIN_NAME = "<stdin>"  # in messages
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recipe:
     """The text of a recipe, and what messages call it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import unquote, urlsplit
 
 from builder.errors import PlanError
@@ -13,13 +13,14 @@ from parser import redact
 from store.digest import Digest
 from store.errors import InvalidImage, RegistryError
 from store.http.urls import Location
+from values import frozen
 
 _REMOTE = re.compile(r"(?:https?|git|ssh)://|[a-zA-Z0-9_][a-zA-Z0-9_-]*@[\w.-]+:", re.ASCII)
 _UNNAMED = "__unnamed__"
 _MAX_NAME = 255  # bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UrlSource:
     """A file that is downloaded. `name` is what it is called in a directory; `checksum` is what its content has to be."""
 

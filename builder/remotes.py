@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import email.utils
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from builder.workers.tasks import complete
 from store.digest import Digest
 from store.downloads import Downloaded
 from store.errors import StoreError
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContextFile:
     """A download that is a context: where it is, what it is for the key of a step, and its time."""
 

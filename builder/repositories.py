@@ -7,7 +7,7 @@ is, the server is asked once a build.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError
@@ -22,6 +22,7 @@ from store.digest import Digest
 from store.downloads import Downloaded
 from store.errors import StoreError
 from store.files import remove_tree
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Checkout:
     """The files of a repository: the tar that holds them, and the table of contents with the paths that they have."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import posixpath
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -20,6 +20,7 @@ from builder.errors import PlanError
 from parser import redact
 from store.errors import RegistryError
 from store.http.urls import MAX_URL, Location, address_of, is_loopback, is_nobodys, parse_host, printable
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,7 @@ _MAX_REF = 1000
 _TRUE, _FALSE = frozenset(("", "1", "t", "true")), frozenset(("0", "f", "false"))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RepositorySource:
     """A directory of one commit of a repository.
 
@@ -79,7 +80,7 @@ class RepositorySource:
         return self.ref if is_hash(self.ref) else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundCommit:
     """What a reference is: the commit, its full name ("" where it was given as a commit), and the tag that leads to it."""
 
@@ -127,7 +128,7 @@ def read_repository(text: str, checksum: str | None = None, *, keep_git_dir: boo
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Wanted:
     """What a URL says beside the place."""
 

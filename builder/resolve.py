@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from builder.budget import Budget
@@ -18,6 +18,7 @@ from builder.unsupported import refuse_instruction, refuse_unsupported
 from parser import Copy, ExpansionError, Onbuild, ParseError, Run, expand, parse_trigger, suggest
 from store.errors import StoreError
 from store.reference import Reference
+from values import frozen
 
 if TYPE_CHECKING:
     from builder.options import BuildOptions
@@ -36,7 +37,7 @@ class ImageSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContextFiles:
     """The files of a context; the main one has the name "". `identity` tells which they are where they can never change."""
 
@@ -64,7 +65,7 @@ class MainContext:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ResolvedStage:
     """A needed stage. Its base is an image, another stage (by index), a context, or, with none of them, nothing: `scratch`."""
 
@@ -78,7 +79,7 @@ class ResolvedStage:
     asked: Platform | None = None  # by --platform
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resolved:
     """The recipe with every base known; `stages` holds the needed ones, in order."""
 
@@ -293,7 +294,7 @@ def _froms(instruction: Instruction) -> Iterator[tuple[str, Word]]:
             pass
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Places:
     """What the instructions of a stage may copy from."""
 

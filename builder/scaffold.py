@@ -8,12 +8,12 @@ Nothing of it ends up in a layer: what stands only here is no change of the step
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import SandboxError
 from store.toc import Entry, Kind, parent_of, sort_key
 from store.view import ROOT, LinkLoop, resolve
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _DIRECTORIES = (b"proc", b"sys", b"dev")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scaffold:
     """The rows to make, the root first; and where the image's links lead for the two bound files and for the mounts of
     the step (absolute paths).

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from builder.resolve import expand_word
 from parser import ExecForm, ShellForm
+from values import frozen
 
 if TYPE_CHECKING:
     from builder.budget import Budget
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from parser import Command, Span, Word
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Files:
     """Files to mount: the node whose root filesystem holds them (None: nothing does), and their path in there."""
 
@@ -26,7 +26,7 @@ class Files:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scope:
     """The state before an instruction, and what its names lead to."""
 
@@ -57,7 +57,7 @@ class Scope:
                 assert_never(command)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Planned:
     """What an instruction that makes a layer comes to: its step, the nodes that it reads, its line of history."""
 

@@ -12,10 +12,10 @@ import os
 import pwd
 import stat
 import subprocess
-from dataclasses import dataclass
 from enum import Enum
 
 from builder.machine import SEE_DOCTOR
+from values import frozen
 
 _CAP_SETGID, _CAP_SETUID = 6, 7
 _HELPER_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin")
@@ -31,7 +31,7 @@ class MapKind(Enum):
     SINGLE = "single"  # the user as root, and nobody else
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Extent:
     """A run of ids: `inside` the namespace, `outside` of it, and how many."""
 
@@ -40,7 +40,7 @@ class Extent:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IdMap:
     """A map for users and one for groups. `helpers` are the paths of newuidmap and newgidmap where these write it.
 

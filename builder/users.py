@@ -7,15 +7,15 @@ loaded or run to find out who `www-data` is.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from builder.errors import BuildError
+from values import frozen
 
 _MAX_ID = 0xFFFFFFFE  # 2^32 - 1 means "leave as it is" to chown(2)
 _NUMBER = re.compile(r"[0-9]{1,10}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Identity:
     """Who a command runs as."""
 
@@ -25,7 +25,7 @@ class Identity:
     home: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _User:
     name: str
     uid: int
@@ -33,7 +33,7 @@ class _User:
     home: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Group:
     name: str
     gid: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.explain import explain, file_changes
@@ -14,6 +13,7 @@ from store.difference import differences_at
 from store.errors import StoreError
 from store.toc import Entry, Kind, Toc, parent_of, sort_key
 from store.view import LinkLoop, View
+from values import frozen
 
 if TYPE_CHECKING:
     from builder.explain import Earlier, FileChange, Miss
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Explained:
     """A step that was not cached, and why. Of `files`, None says that they differ and nobody knows any more how."""
 

@@ -7,13 +7,13 @@ another is running, or when the last has ended. What all steps may share, as not
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from builder.leftovers import discard, discard_meanwhile
 from builder.workers.step_jobs import MakeDirectory
 from store.toc import Toc
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from store.toc import Entry
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScaffoldTree:
     """A scaffold as a lower layer, and as a table of contents."""
 

@@ -8,16 +8,16 @@ the length of the pattern times that of the path.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from parser.errors import PatternError
 from parser.patterns import compile_segment
+from values import frozen
 
 _STAR = "*"
 _DEEP = "**"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeepPattern:
     """A compiled pattern: `*`, `**`, or an expression for one character."""
 

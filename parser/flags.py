@@ -6,12 +6,12 @@ variable is looked at: that is how BuildKit reads flags.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from parser.errors import ParseError
 from parser.instructions import Flag, Word
 from parser.suggest import suggest
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +39,7 @@ FLAGS: dict[str, dict[str, _Kind]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Flags:
     """The flags of one instruction, in order; a value is None where none was written."""
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from values import frozen
 
 _WORD = re.compile(r"\d*<<(-?)([^<]+)")
 _KEYWORD = re.compile(r"\s*(?:onbuild\s+)?(?:run|copy|add)(?=\s)", re.IGNORECASE)
 _FLAG = re.compile(r"\s+--\S+")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RawHeredoc:
     """A heredoc at offsets of a logical line, its body as in the file from a physical line on."""
 

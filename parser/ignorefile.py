@@ -9,13 +9,14 @@ and most take nothing at a path that they have nothing to do with.
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, NamedTuple
 
 from parser.deepmatch import DeepPattern
 from parser.errors import PatternError
 from parser.ignorewalk import Segment, Walk
 from parser.patterns import compile_segment
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +32,7 @@ class IgnoreLine(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Rule:
     """One line. `segments` holds a literal, an expression, or None for `**`; or `deep` is the pattern."""
 
@@ -41,7 +42,7 @@ class _Rule:
     deep: DeepPattern | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IgnoreFile:
     """The lines of an ignore file. Paths are relative to the context, without `./`."""
 

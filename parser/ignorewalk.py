@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
+
+from values import frozen
 
 Segment: TypeAlias = str | re.Pattern[str] | None  # a literal, an expression, or `**`
 
@@ -24,7 +25,7 @@ class _State(NamedTuple):
     segment: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Waiting:
     """Places by what they wait for."""
 
@@ -43,7 +44,7 @@ class _Waiting:
             self.expressions[state] = segment
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reached:
     """How far the lines have come at one path. Lines are numbered as they stand; -1 is none."""
 

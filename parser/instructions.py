@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
 from parser.source import Source, Span
+from values import frozen
 
 RunNetwork: TypeAlias = Literal["default", "none", "host"]
 RunSecurity: TypeAlias = Literal["sandbox", "insecure"]
@@ -15,7 +15,7 @@ MountType: TypeAlias = Literal["bind", "cache", "tmpfs", "secret", "ssh"]
 _LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Word:
     """A piece of text that is expanded later: quotes, escapes and variables are still in it."""
 
@@ -23,7 +23,7 @@ class Word:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Flag:
     """A `--name` of an instruction, for errors about the flag itself; its value is a field of the instruction."""
 
@@ -31,7 +31,7 @@ class Flag:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Heredoc:
     """`<<NAME` and the lines up to one that holds only NAME.
 
@@ -54,7 +54,7 @@ class Heredoc:
         return _LEADING_TABS.sub("", self.body)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ShellForm:
     """A command line for the shell of the stage. `text` is the line itself, `whole` whether it is but one `<<NAME`."""
 
@@ -78,7 +78,7 @@ class ShellForm:
         return self.heredocs[0] if self.whole and self.heredocs[0].body.startswith("#!") else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExecForm:
     """A command as a JSON list of its words."""
 
@@ -88,7 +88,7 @@ class ExecForm:
 Command: TypeAlias = ShellForm | ExecForm
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class From:
     """FROM [--platform=…] image [AS alias]."""
 
@@ -101,7 +101,7 @@ class From:
     flags: tuple[Flag, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArgItem:
     """One name of an ARG, with its default."""
 
@@ -109,7 +109,7 @@ class ArgItem:
     default: Word | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Arg:
     """ARG name[=default] …"""
 
@@ -119,7 +119,7 @@ class Arg:
     items: tuple[ArgItem, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Env:
     """ENV name=value … or ENV name value."""
 
@@ -129,7 +129,7 @@ class Env:
     pairs: tuple[tuple[Word, Word], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Label:
     """LABEL name=value …"""
 
@@ -139,7 +139,7 @@ class Label:
     pairs: tuple[tuple[Word, Word], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mount:
     """One --mount of a RUN as written; `parser.read_mount` makes values of it, once variables can be expanded.
 
@@ -156,7 +156,7 @@ class Mount:
         return next((word for key, word in self.options if key == name), None)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Device:
     """One --device of a RUN: a CDI name, and whether the step fails without it."""
 
@@ -165,7 +165,7 @@ class Device:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Run:
     """RUN [--mount=…] [--network=…] [--security=…] [--device=…] command."""
 
@@ -180,7 +180,7 @@ class Run:
     flags: tuple[Flag, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Copy:
     """COPY [flags] source … dest. Heredocs among the sources come after all others, whatever the order on the line.
 
@@ -202,7 +202,7 @@ class Copy:
     flags: tuple[Flag, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Add:
     """ADD [flags] source … dest: as COPY, and sources may be archives, URLs and git repositories.
 
@@ -225,7 +225,7 @@ class Add:
     flags: tuple[Flag, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Workdir:
     """WORKDIR path."""
 
@@ -235,7 +235,7 @@ class Workdir:
     path: Word
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class User:
     """USER user[:group]."""
 
@@ -245,7 +245,7 @@ class User:
     user: Word
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cmd:
     """CMD command."""
 
@@ -255,7 +255,7 @@ class Cmd:
     command: Command
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entrypoint:
     """ENTRYPOINT command."""
 
@@ -265,7 +265,7 @@ class Entrypoint:
     command: Command
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Expose:
     """EXPOSE port[/protocol] …"""
 
@@ -275,7 +275,7 @@ class Expose:
     ports: tuple[Word, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Volume:
     """VOLUME path … or a JSON list."""
 
@@ -285,7 +285,7 @@ class Volume:
     paths: tuple[Word, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shell:
     """SHELL ["program", "argument", …]."""
 
@@ -295,7 +295,7 @@ class Shell:
     argv: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stopsignal:
     """STOPSIGNAL signal."""
 
@@ -305,7 +305,7 @@ class Stopsignal:
     signal: Word
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Healthcheck:
     """HEALTHCHECK [flags] CMD command, or HEALTHCHECK NONE, which has no command.
 
@@ -324,7 +324,7 @@ class Healthcheck:
     flags: tuple[Flag, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Maintainer:
     """MAINTAINER name: as it is written, never expanded."""
 
@@ -334,7 +334,7 @@ class Maintainer:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Onbuild:
     """ONBUILD instruction. `trigger` is the text for the image's config, heredocs and their bodies in it.
 
@@ -370,7 +370,7 @@ Instruction: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stage:
     """A FROM and what follows it. `index` counts from 0."""
 
@@ -384,7 +384,7 @@ class Stage:
         return self.base.alias
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Checks:
     """What `# check=` says: rules to leave out (all of them: `*`), experimental ones to run, whether a finding fails."""
 
@@ -393,7 +393,7 @@ class Checks:
     error: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ParseWarning:
     """Something that is allowed and that its reader should know of; `rule` is its name, by which it can be skipped."""
 
@@ -402,7 +402,7 @@ class ParseWarning:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Buildfile:
     """A parsed recipe."""
 

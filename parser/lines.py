@@ -16,6 +16,7 @@ from parser.errors import ParseError
 from parser.heredocs import RawHeredoc, opened_by
 from parser.instructions import ParseWarning, Word
 from parser.source import Span
+from values import frozen
 
 if TYPE_CHECKING:
     from parser.instructions import Checks
@@ -29,7 +30,7 @@ _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 MAX_WARNINGS = 100
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogicalLine:
     """An instruction on one line. `pieces` tells, for offsets in `text`, the physical line and column there."""
 
@@ -48,7 +49,7 @@ class Directives:
     checks: Checks | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lines:
     """All logical lines. In `text` they are joined by newlines, which is what the grammar reads."""
 

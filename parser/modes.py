@@ -7,10 +7,10 @@ names away, from directories too, and `t` counts only where all or nobody is nam
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from parser.errors import ModeError
+from values import frozen
 
 _OCTAL = re.compile(r"[0-7]{1,5}")
 _CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")
@@ -22,14 +22,14 @@ _SHIFT = {"u": 6, "g": 3, "o": 0}
 _HINT = "octal up to 7777, or symbolic such as u=rwX,go=rX"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OctalMode:
     """The mode itself."""
 
     bits: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModeAction:
     """One `+x` for the classes in `who` (a mask; 0o6777 where nobody is named). `copy` is the u of `g=u`."""
 
@@ -40,7 +40,7 @@ class ModeAction:
     copy: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SymbolicMode:
     """Changes to the mode that a file has."""
 

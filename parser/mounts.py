@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from parser.directives import read_bool
 from parser.errors import ParseError, SizeError
 from parser.instructions import Mount, MountType, Word
 from parser.suggest import suggest
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_ID = (1 << 32) - 2  # the last one means "no change" to the kernel
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BindMount:
     """Files of the context, of a stage or of an image. What a step writes to one that is not read-only is lost.
 
@@ -53,7 +53,7 @@ class BindMount:
     read_only: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CacheMount:
     """A directory that stays from build to build. `id` is None where the target, made absolute and clean, is it.
 
@@ -71,7 +71,7 @@ class CacheMount:
     gid: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TmpfsMount:
     """An empty directory in memory; `size` is a limit in bytes."""
 
@@ -80,7 +80,7 @@ class TmpfsMount:
     read_only: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SecretMount:
     """A secret as a file (`target`), as a variable (`env`), or both.
 
@@ -96,7 +96,7 @@ class SecretMount:
     gid: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SshMount:
     """The socket of an SSH agent. Without a `target` the builder chooses the place."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from parser.redact import redact
+from values import frozen
 
 _WIDTH = 160  # characters of a line that an excerpt shows
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Span:
     """From the first to behind the last character, lines and columns counted from 1, in the file as it is."""
 
@@ -19,7 +18,7 @@ class Span:
     end_column: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Source:
     """The text of a recipe and what it is called."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.events import ignore
 from builder.history import instruction_of
 from store.spec import normalise_history
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from store.toc import Entry
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Layer:
     """A layer: the digest and size (in bytes) of its blob, and the digest of the tar in it."""
 
@@ -31,7 +31,7 @@ class Layer:
     media_type: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HistoryLine:
     """What an instruction did. `created` is as in the config (RFC 3339), or None; `layer` None: it made none."""
 
@@ -40,7 +40,7 @@ class HistoryLine:
     layer: Layer | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Image:
     """An image of the store in the directory `root`. What it says is kept here; its methods open the store."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError
 from pybuild import report
 from store.publish import replacing
 from store.spec import Descriptor
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ResultFiles:
     """Where to write them; None: nowhere."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -16,6 +15,7 @@ from builder.onfail import OnFail
 from pybuild.arguments import size_option
 from pybuild.fail_options import HELP as ON_FAIL_HELP
 from pybuild.fail_options import on_fail_option
+from values import frozen
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,7 +28,7 @@ _PUSH = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepOptions:
     """How RUN steps run."""
 

@@ -7,11 +7,11 @@ evicted since. The rows are no part of any object, and nothing is kept for them.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from store.errors import NotFound, StoreError
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ class MountedFiles(NamedTuple):
     target: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuiltStep:
     """A step of a build. `number` counts those of its stage from 1, and is 0 for images and contexts that it uses.
 
@@ -64,7 +64,7 @@ class BuiltStep:
     mounted: tuple[MountedFiles, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeptBuild:
     """A build. `id` sorts by time; `manifest` is the digest of the image, "" where the build failed."""
 

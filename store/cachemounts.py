@@ -12,12 +12,12 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from store.changeset import TREE
 from store.files import try_lock
+from values import frozen
 
 if TYPE_CHECKING:
     import sqlite3
@@ -35,7 +35,7 @@ class Sharing(Enum):
     LOCKED = "locked"  # nobody: who finds it in use waits
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CacheMount:
     """A row of the table. Times are seconds since the epoch; `size` is None while nobody has looked since the last use."""
 
@@ -65,7 +65,7 @@ class Held:
         self.close()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InUse:
     """Why there is none to be had: somebody has this one, which is not to be shared."""
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from store.compression import Compression
@@ -21,6 +20,7 @@ from store.digest import Digest
 from store.errors import NotFound
 from store.toc import Toc
 from store.view import View
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +39,7 @@ _BY_CHAIN = (
 _NO_CLAMP = -(1 << 62)  # tars.clamp of a tar whose times are not bounded
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LayerBlob:
     """One stored blob of a layer."""
 

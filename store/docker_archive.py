@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from store.digest import Digest
@@ -31,6 +30,7 @@ from store.offers import Offer
 from store.reference import Reference
 from store.spec import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, ImageConfig, Manifest, MediaType
 from store.tarformat import show
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ MANIFEST = b"manifest.json"
 _CONFIG_NAME = re.compile(rb"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SavedImage:
     """One item of manifest.json: the names of an image's parts in the archive."""
 

@@ -7,17 +7,17 @@ and with it the row.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from store.digest import Digest
+from values import frozen
 
 if TYPE_CHECKING:
     from store.blobs import Blobs
     from store.metadata import Metadata
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Downloaded:
     """The content of a URL, and the headers by which its server knows the version; "" where there was none."""
 

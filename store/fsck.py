@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from store.digest import Digest
 from store.errors import StoreError
 from store.memo import is_whole, memos
 from store.spec import CONFIG_LIMIT, MANIFEST_LIMIT, ImageConfig, Manifest, check_image
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Report:
     """What a check found. `garbage` is what interrupted processes left: harmless, and not part of any object."""
 

@@ -14,7 +14,7 @@ condemned rows, and the next one goes on from there.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from store import logs, memo
@@ -22,6 +22,7 @@ from store.condemned import Kind
 from store.files import size_of
 from store.ingest import living
 from store.reach import Graph, Thing, measure_trees
+from values import frozen
 
 if TYPE_CHECKING:
     import sqlite3
@@ -40,7 +41,7 @@ _PARTS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Freed:
     """What a gc removed, or would remove. `size` is bytes on the disk."""
 
@@ -56,7 +57,7 @@ class Freed:
     kept: int = 0  # bytes that something needs
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Choice:
     """Who has to go: ids of records and of cache mounts; and all that the rest reaches, with its bytes."""
 
@@ -66,7 +67,7 @@ class _Choice:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Candidate:
     """What a limit may take away: a record, a cache mount, or an image that never had a name."""
 

@@ -6,13 +6,13 @@ table of contents keeps the true owner, and with it every tar made from the chan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from values import frozen
 
 # (first id, number of ids), as they are called inside of the namespace
 Runs = tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MappedIds:
     """The ids that exist in a user namespace."""
 

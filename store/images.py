@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from store.condemned import Kind, condemned, pardon, spare
@@ -17,6 +16,7 @@ from store.digest import Digest
 from store.errors import InvalidImage, NotFound
 from store.reference import Reference
 from store.spec import CONFIG_LIMIT, MANIFEST_LIMIT, ImageConfig, Manifest, check_image
+from values import frozen
 
 if TYPE_CHECKING:
     from store.blobs import Blobs
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _SHORT = re.compile(r"(sha256:)?[0-9a-f]{6,64}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Image:
     """An image of the store. `snapshot` is the topmost of its layers; None where it has none."""
 
@@ -35,7 +35,7 @@ class Image:
     snapshot: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tag:
     """A name, what it names, and when (in seconds since the epoch) it came to do so."""
 

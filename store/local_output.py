@@ -15,7 +15,6 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from store.errors import StoreError
@@ -24,6 +23,7 @@ from store.flatten import Rootfs
 from store.publish import temporary_name
 from store.tarformat import show
 from store.toc import Entry, Kind, parent_of
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,7 +36,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SHORT = 4000  # bytes of a path that one system call takes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalReport:
     """What was written, and what could not be."""
 

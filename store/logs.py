@@ -14,10 +14,10 @@ import fcntl
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from store.files import remove_tree, try_lock
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +100,7 @@ class BuildLog:
             prune(self._logs)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeptLog:
     """A log as it can be read."""
 

@@ -8,10 +8,10 @@ where a name leaves it open.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from store.errors import InvalidImage, NotFound
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ T = TypeVar("T")
 _SHOWN = 10
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Offer(Generic[T]):
     """An image that an archive holds. `item` is whatever finds it there; equal items are the same image."""
 
@@ -33,7 +33,7 @@ class Offer(Generic[T]):
     platform: Platform | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice(Generic[T]):
     """An image that is wanted, and the names that it gets."""
 

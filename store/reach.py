@@ -10,7 +10,6 @@ It is read at once and kept in memory: a store of ten thousand records takes som
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from store.condemned import Kind
@@ -19,6 +18,7 @@ from store.files import size_of
 from store.spec import MANIFEST_LIMIT, Manifest
 from store.toc import Kind as EntryKind
 from store.toc import Toc
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +35,7 @@ class Thing(NamedTuple):
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageRow:
     """An image of the store. `names` are those it has; `named_before` tells an image whose names went elsewhere."""
 
@@ -45,7 +45,7 @@ class ImageRow:
     snapshot: Thing | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordRow:
     """A record of the build cache; `inputs` are the fields that its keys were made of, as JSON."""
 

@@ -7,9 +7,10 @@ writer of a key wins; a build that comes second takes the winner's snapshot and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from values import frozen
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,7 +31,7 @@ class KeyKind(Enum):
     TEXT = "text"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Record:
     """What a step made: `canonical` is the key that the steps after it build theirs from."""
 

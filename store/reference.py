@@ -7,10 +7,11 @@ first slash is a host only if it has a dot or a port, or is `localhost`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from store.digest import Digest
 from store.errors import InvalidImage
+from values import frozen
 
 _DOMAIN = re.compile(
     r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*(?::[0-9]+)?|\[[0-9a-fA-F:]+\](?::[0-9]+)?"
@@ -25,7 +26,7 @@ MAX_LENGTH = 255  # of domain and path
 _MAX_TEXT = MAX_LENGTH + len(":") + 128 + len("@sha512:") + 128
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reference:
     """A name with its parts. `str()` is the full form."""
 

@@ -11,11 +11,12 @@ import datetime
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from store.digest import Digest
 from store.errors import InvalidImage, NotFound
 from store.jsonio import Fields, Json, dump, load_object
+from values import frozen
 
 MANIFEST_LIMIT = 4 << 20
 CONFIG_LIMIT = 8 << 20
@@ -49,7 +50,7 @@ _PART = re.compile(r"[a-z0-9_.-]+")
 _USUAL = {"arm64": "v8", "arm": "v7", "amd64": "v1"}  # the variant that is meant where none is named
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Platform:
     """An operating system and processor, in Go's words."""
 
@@ -88,7 +89,7 @@ class Platform:
         return (self.os, self.architecture, mine) == (other.os, other.architecture, theirs)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Descriptor:
     """What points to a blob. `urls` of a hostile image stay in `extra` and are never fetched."""
 
@@ -131,7 +132,7 @@ class Descriptor:
 _DESCRIPTOR = frozenset(("mediaType", "digest", "size", "annotations", "platform"))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Manifest:
     """An image manifest."""
 
@@ -182,7 +183,7 @@ def _layer(fields: Fields) -> Descriptor:
     return layer
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Index:
     """A list of manifests: for several platforms, or of several images of one archive."""
 
@@ -223,7 +224,7 @@ def _document(data: bytes, what: str, media_type: str | None, allowed: tuple[str
     return fields
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class History:
     """One line of an image's history."""
 
@@ -262,7 +263,7 @@ class History:
         return {**data, **self.extra}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExecConfig:
     """The execution parameters of an image, `config` in its JSON."""
 
@@ -330,7 +331,7 @@ _EXEC = frozenset(
 _CONFIG = frozenset(("architecture", "os", "variant", "created", "author", "config", "rootfs", "history"))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageConfig:
     """The config blob of an image."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from store.gc import sized_cache_mounts
 from store.logs import kept
 from store.memo import memos
 from store.reach import Graph, Thing, measure_trees
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ class Form(Enum):
     CACHE_MOUNT = "cache mounts"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Item:
     """Something with a name. `size` is all that it reaches, `own` what nothing of an earlier line reaches. Bytes."""
 
@@ -50,7 +50,7 @@ class Item:
     in_use: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sum:
     """How many there are, and their bytes."""
 
@@ -58,7 +58,7 @@ class Sum:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Usage:
     """All of it: the sums of either table are those of the store, but for its own tables, memos and logs."""
 

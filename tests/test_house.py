@@ -10,10 +10,11 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 MAY_IMPORT = {
-    "parser": {"parser"},
-    "store": {"store"},
-    "builder": {"builder", "parser", "store"},
-    "pybuild": {"pybuild", "builder", "parser", "store"},
+    "values": {"values"},
+    "parser": {"parser", "values"},
+    "store": {"store", "values"},
+    "builder": {"builder", "parser", "store", "values"},
+    "pybuild": {"pybuild", "builder", "parser", "store", "values"},
 }
 FILES = [path for package in MAY_IMPORT for path in sorted((CHECKOUT / package).rglob("*.py"))]
 MAX_LINES = 430  # about 400: a file that outgrows it holds two things

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, PlanError
@@ -15,6 +15,7 @@ from builder.repository import FoundCommit, read_repository, relative_remote
 from parser import redact
 from store.http.urls import printable
 from store.tarformat import show
+from values import frozen
 
 if TYPE_CHECKING:
     from builder.git.places import Access
@@ -26,7 +27,7 @@ _MAX_MODULES = 1000
 _MAX_DEPTH = 10  # of repositories in repositories
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Part:
     """A commit that is still to be added, and where."""
 

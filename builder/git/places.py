@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -23,6 +23,7 @@ from store.http.site import Site
 from store.http.transport import Interrupted, Request, Transport, published
 from store.http.trust import authorities
 from store.http.urls import Location, Url
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 _SERVICE = "/info/refs?service=git-upload-pack"  # the first request of git's protocol over http: gitprotocol-http(5)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Access:
     """How servers are reached: the user's environment, the socket of an SSH agent of his, his configuration.
 
@@ -59,7 +60,7 @@ class Access:
         return self.environ.get("PATH", os.defpath)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """What git is given: a URL without a password, settings (`name=value`), and variables of its environment."""
 

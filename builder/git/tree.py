@@ -9,7 +9,6 @@ first few million.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.context import CONTEXT_ENTRIES, CONTEXT_LIMIT
@@ -18,6 +17,7 @@ from store import tarformat
 from store.errors import InvalidImage
 from store.extract import clean_path
 from store.tarformat import show
+from values import frozen
 
 if TYPE_CHECKING:
     from builder.git.process import Git
@@ -27,7 +27,7 @@ _LINK = b"160000"  # the mode of a commit of another repository
 _CHUNK = 1 << 18
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Module:
     """A commit of another repository that belongs at a path of a tree."""
 

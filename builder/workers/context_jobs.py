@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from builder.archives import archive_in
@@ -14,19 +13,20 @@ from store.outer import is_packed
 from store.streams import Peeked, Tee
 from store.toc import Toc
 from store.view import View
+from values import frozen
 
 if TYPE_CHECKING:
     from store.toc import Entry
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundContext:
     """Where the tar is that its table of contents belongs to; "" where the file is no archive."""
 
     tar: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListContext:
     """Look at the file `raw`, called `name`. Of an archive: write its table of contents to `toc`, and what was compressed
     to `tar`."""

@@ -6,7 +6,6 @@ import gc
 import hashlib
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.contents import LayerPlace, StoredContents, view_of
@@ -17,6 +16,7 @@ from builder.filetree import FetchedFile, FetchedSource, ViewTree
 from builder.spool import Spool
 from builder.workers.job import Output, Written, write_files, written_as
 from store.toc import Kind
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from store.toc import Entry
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyFiles:
     """A COPY: from a context, or from the layers of another stage, onto the layers below."""
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import ClassVar
 
 from builder.contents import LayerPlace, StoredContents, view_of
 from store.changes import changes
 from store.part_output import write_part
 from store.toc import Toc
+from values import frozen
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PartWritten:
     """How much was written, and how many device nodes were left out."""
 
@@ -22,7 +22,7 @@ class PartWritten:
     devices: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExportFailed:
     """Copy `path` (absolute, links followed inside of the image) to `destination`, where nothing is yet.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from store.digest import Digest
+from values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FetchedUrl:
     """What a URL has: its digest and size, and the headers by which its server knows the version.
 
@@ -21,7 +22,7 @@ class FetchedUrl:
     last_modified: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FetchUrl:
     """Download a URL to `path`, unless it still has the version of `etag` and `last_modified`.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from builder.contents import BlobPlace, LayerPlace, StoredContents
@@ -18,6 +17,7 @@ from store.streams import Tee
 from store.toc import Kind, Toc
 from store.trees import make_tree
 from store.view import View
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ _BUFFER = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MakeTree:
     """Unpack a layer into a directory that can be a lower layer: `fs` in the new `directory`.
 
@@ -60,7 +60,7 @@ class MakeTree:
         return Done()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WriteTar:
     """Make the tar of a changeset, from its tree or from a tar with other times."""
 
@@ -79,7 +79,7 @@ class WriteTar:
             return write_output(entries, _OneLayer(contents), self.output)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReadLayer:
     """Read a layer for the first time: check it, and make its table of contents. `below` are those under it, topmost first.
 
@@ -108,7 +108,7 @@ class ReadLayer:
         return Done()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recompress:
     """The same tar, compressed in another way."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from typing import ClassVar
 
 from builder.workers.job import Done, Output
@@ -13,12 +12,13 @@ from store.cachemounts import lock_of
 from store.changeset import TREE
 from store.toc import Toc
 from store.trees import make_tree
+from values import frozen
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST, _PAUSE = 0.5, 0.02  # seconds
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PrepareBound:
     """Make the directories for an overlay of files that are bound; `root_toc` holds the row of its root.
 
@@ -38,7 +38,7 @@ class PrepareBound:
         return Done()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MakeCacheMount:
     """Make the directory of a cache mount; `seed` is a layer, not compressed, of what it holds at first."""
 
@@ -64,7 +64,7 @@ class MakeCacheMount:
         return Done()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AwaitCacheMount:
     """Wait until nobody uses a cache mount, but not for long: who asks looks again in any case."""
 

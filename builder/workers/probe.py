@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from builder.sandbox import linux
 from builder.sandbox.operations import Overlay
 from builder.sandbox.root import Refused, Root
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _PROC = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV | linux.MOUNT_ATTR_NOEXEC
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Probed:
     """What came of each trial: nothing where it worked, else what the kernel said."""
 
@@ -30,7 +30,7 @@ class Probed:
     cgroup: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Probe:
     """Try out overlay, /proc and cgroup namespaces. `directory` is an empty one of the store's file system."""
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, ClassVar
 
 from builder.workers.job import Done
 from store.digest import Digest
 from store.reference import Reference
 from store.spec import Descriptor, Platform
+from values import frozen
 
 if TYPE_CHECKING:
     from store.registry.client import RegistryClient
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RegistryAccess:
     """How registries are reached: the user's environment, and whether certificates are checked."""
 
@@ -31,7 +32,7 @@ class RegistryAccess:
         return RegistryClient(Config.load(environ), Credentials(environ), environ, tls_verify=self.tls_verify)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundManifest:
     """An image in a registry, for one platform."""
 
@@ -40,7 +41,7 @@ class FoundManifest:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FetchManifest:
     """Ask what a name means for a platform, and write the manifest to `path`."""
 
@@ -62,7 +63,7 @@ class FetchManifest:
         return FoundManifest(found.media_type, str(found.digest), found.size)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WantedBlob:
     """A blob to download to `path`, where its size tells how far it is."""
 
@@ -72,7 +73,7 @@ class WantedBlob:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FetchBlobs:
     """Download blobs, one after the other and over one connection."""
 

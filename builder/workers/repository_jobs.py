@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, ClassVar
 
 from builder.repository import FoundCommit, RepositorySource
 from builder.workers.job import Done
+from values import frozen
 
 if TYPE_CHECKING:
     from builder.git.places import Access
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RepositoryAccess:
     """How servers are reached: the user's environment, the socket of the SSH agent that he hands over, and what he says over
     http who he is, which is for the source's own server.
@@ -31,7 +32,7 @@ class RepositoryAccess:
         return Access(environ, self.agent, Config.load(environ), self.authorization, source.server)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AskRepository:
     """Ask what the reference of a source is at the moment. Git may use `directory`, which is empty."""
 
@@ -48,7 +49,7 @@ class AskRepository:
             return Server(self.source, self.access.read(self.source), f"{self.directory}/0").resolve()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FetchedRepository:
     """The tar of all files of a commit."""
 
@@ -56,7 +57,7 @@ class FetchedRepository:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FetchRepository:
     """Get a commit into `directory`, which is empty, and write its files as a tar to `path`."""
 
@@ -77,7 +78,7 @@ class FetchRepository:
             )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListSubdir:
     """Write the table of contents of the directory `subdir` of a tar to `toc`; its paths are relative to it."""
 

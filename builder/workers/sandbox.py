@@ -7,7 +7,6 @@ import json
 import os
 import select
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import PrivilegeError, SandboxError
@@ -15,6 +14,7 @@ from builder.machine import SEE_DOCTOR, user_namespace_obstacle
 from builder.sandbox.terminal import receive_terminal
 from builder.workers.spawn import WorkerProcess, packages_directory
 from builder.workers.tasks import readable
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _PIPE = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Status:
     """How a command ended: `code` as a shell gives it; `signal` where one ended it."""
 

@@ -26,6 +26,7 @@ from builder.events import (
 )
 from pybuild.progress.text import clip, harmless
 from pybuild.progress.words import Totals, exported_line, human_size, step_name, warning_line
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +65,7 @@ class _Transfer:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Told:
     """A line about what is over."""
 

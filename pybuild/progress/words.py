@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.events import Built, CheckWarning, Event, Exported, StepFinished
 from parser import redact
 from store.publish import STDOUT
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from builder.events import BuiltLayer, StepRef
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuildInfo:
     """What a build is called and what it was asked for."""
 

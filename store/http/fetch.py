@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from store.digest import Digest
 from store.errors import DigestMismatch, NotFound, RegistryError, TooSlow, Unauthorized
 from store.http.patience import BUSY, Patience, retry_after
 from store.http.transport import Interrupted, Request, Transport, published
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from store.http.urls import Location
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Version:
     """Which content a URL had, by its server's word: two headers as they came, "" where there was none."""
 
@@ -39,7 +39,7 @@ class Version:
         return {"If-Modified-Since": self.last_modified} if self.last_modified else {}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Content:
     """What a URL has now; its bytes are in the file."""
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from store.errors import RegistryError
 from store.http.urls import DEFAULT_PORTS, Origin, address_of, is_loopback, parse_host
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Proxy:
     """A proxy, and what it wants to know of us (`user:password`)."""
 

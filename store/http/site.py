@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from values import frozen
 
 if TYPE_CHECKING:
     from store.http.urls import Origin
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """What a server may cost. Seconds and bytes."""
 
@@ -29,7 +30,7 @@ class Limits:
     download_bytes: int = 16 << 30  # of one file that a recipe names by its URL
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Site:
     """The server that is meant; every other one is somewhere that it has sent us to."""
 

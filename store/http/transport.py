@@ -12,7 +12,7 @@ import http.client
 import ssl
 import time
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, NoReturn
 
 import urllib3
@@ -23,6 +23,7 @@ from store.http.connections import Hooks, Watch, direct, proxied
 from store.http.proxies import proxy_for
 from store.http.trust import foreign_context, tls_context
 from store.http.urls import Url, address_of, is_nobodys, is_private, printable
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -65,7 +66,7 @@ def published(error: StoreError) -> StoreError:
     return error
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """What to ask for. `authorization` is sent to the URL's own origin only."""
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import unquote, urljoin, urlsplit
 
 from store.errors import RegistryError
+from values import frozen
 
 MAX_URL = 16 << 10
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -26,7 +27,7 @@ _METADATA = frozenset((ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_addre
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Origin:
     """Scheme, host and port: what credentials are bound to. An IPv6 address as host has no brackets."""
 
@@ -44,7 +45,7 @@ class Origin:
         return f"{self.scheme}://{self.authority}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Url:
     """A checked URL. `str()` leaves out the query: it may hold a signature or a token."""
 
@@ -87,7 +88,7 @@ class Url:
         return f"{self.origin}{self.target.partition('?')[0]}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Location:
     """A URL without what says who we are, and that apart: `login` is `user:password`, sent to the URL's own origin only."""
 

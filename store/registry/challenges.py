@@ -7,8 +7,10 @@ challenges stand in one header or in several, all separated by commas.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
+
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,7 +24,7 @@ _PART = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Challenge:
     """Scheme and parameter names are in lower case."""
 

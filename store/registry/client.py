@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from store.digest import Digest
@@ -27,6 +26,7 @@ from store.registry.download import Download
 from store.registry.endpoints import endpoints
 from store.registry.session import Session
 from store.spec import Descriptor, Index, Manifest, MediaType
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,7 +48,7 @@ _MAX_NESTING = 4  # an index in an index
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fetched:
     """The manifest of an image for one platform: what points to it, and its bytes as the registry has them."""
 

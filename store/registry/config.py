@@ -22,7 +22,7 @@ import dataclasses
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from store.errors import StoreError
@@ -30,6 +30,7 @@ from store.files import read_regular
 from store.http.site import Limits
 from store.http.urls import parse_host
 from store.reference import Reference
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +39,7 @@ _LIMIT = 1 << 20
 _SYSTEM = "/etc/pybuild/config.toml"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RegistrySettings:
     """What is set about one registry."""
 
@@ -49,7 +50,7 @@ class RegistrySettings:
     token_hosts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Config:
     """All of it."""
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from store.errors import InvalidImage, NotFound, RegistryError, StoreError
@@ -24,6 +24,7 @@ from store.files import read_regular
 from store.jsonio import Fields, load_object
 from store.registry.endpoints import DOCKER_HUB
 from store.registry.helpers import SEARCH_PATH, ask_helper
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +35,7 @@ _DOCKER_HUB_KEYS = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _TOKEN_USER = "<token>"  # a helper's user name where the secret is an identity token
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Login:
     """A user name and a password."""
 
@@ -46,14 +47,14 @@ class Login:
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode("ascii")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IdentityToken:
     """An OAuth2 refresh token, to be exchanged at the token server."""
 
     token: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RegistryToken:
     """A bearer token that goes to the registry as it is."""
 

@@ -7,12 +7,12 @@ verified certificate.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from store.http.site import Site
 from store.http.urls import DEFAULT_PORTS, Origin, is_loopback
 from store.registry.config import split_host
+from values import frozen
 
 if TYPE_CHECKING:
     from store.reference import Reference
@@ -23,7 +23,7 @@ _DOCKER_HUB_API = "registry-1.docker.io"  # docker.io itself is the web site
 _DOCKER_HUB_TOKENS = ("auth.docker.io",)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Endpoint:
     """A server and the name that the repository has there."""
 

@@ -31,8 +31,8 @@ def two_stores(tmp_path: Path, store_with_base: Path) -> tuple[Pybuild, Pybuild]
 # -- hostile working directories
 
 MODULES = (
-    "parser/__init__.py", "store/__init__.py", "builder/__init__.py", "builder/sandbox/__init__.py", "click.py",
-    "zstandard.py", "isal.py", "lark.py", "json.py", "signal.py", "socket.py", "sitecustomize.py", "usercustomize.py",
+    "values/__init__.py", "parser/__init__.py", "store/__init__.py", "builder/__init__.py", "builder/sandbox/__init__.py",
+    "click.py", "zstandard.py", "isal.py", "lark.py", "json.py", "signal.py", "socket.py", "sitecustomize.py", "usercustomize.py",
     "typing.py", "__future__.py",
 )  # fmt: skip
 
