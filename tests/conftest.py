@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.cli import FIXTURES, Pybuild
+from tests.support.cli import CHECKOUT, FIXTURES, Pybuild
 from tests.support.people import Person, forget, make_person
 
 if TYPE_CHECKING:
@@ -24,6 +24,13 @@ settings.register_profile(
     "tests", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 settings.load_profile("tests")
+
+
+def pytest_configure() -> None:
+    """Tests start the installed command: one that knows other packages than pyproject.toml names would fail in all of them."""
+    ready = CHECKOUT / ".venv" / "ready"
+    if ready.exists() and ready.stat().st_mtime < (CHECKOUT / "pyproject.toml").stat().st_mtime:
+        pytest.exit("pyproject.toml is newer than .venv: make .venv/ready", returncode=4)
 
 
 @pytest.fixture(scope="session")
