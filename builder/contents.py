@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from builder.spool import Spool
 from store.blobs import VerifyingReader
-from store.changes import TreeContent
 from store.compression import Compression, Expander
 from store.digest import Digest
 from store.errors import DigestMismatch, InvalidImage
@@ -20,6 +19,7 @@ from values import frozen
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from store.changes import TreeContent
     from store.changeset import LayerBlob
     from store.store import Store
     from store.toc import Entry
@@ -104,6 +104,8 @@ class StoredContents:
         tree = self._layers[layer].tree
         if tree is not None:
             if layer not in self._trees:
+                from store.changes import TreeContent
+
                 fd = os.open(tree, _DIRECTORY)
                 try:
                     self._trees[layer] = TreeContent(fd)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from builder.archives import ArchiveTree, open_archive, read_tree
 from builder.copysources import Choice, clean_parts, matches, not_found, source_row, split_pivot, walk
 from builder.errors import CopyError
 from builder.filetree import InlineFile, InlineTree
@@ -25,6 +24,7 @@ from values import frozen
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
+    from builder.archives import ArchiveTree
     from builder.filetree import FileTree
     from builder.spool import Spool
     from store.tarformat import Readable
@@ -226,7 +226,11 @@ class _Plan:
 
     def _archive(self, source: _Source) -> Readable | None:
         """The expanded stream of a source that is an archive. Heredocs are text, whatever they look like."""
-        return open_archive(source.tree, source.row) if source.unpack else None
+        if not source.unpack:
+            return None
+        from builder.archives import open_archive
+
+        return open_archive(source.tree, source.row)
 
     def _unpack(self, name: bytes, archive: Readable, mtime: int) -> None:
         """An archive, into the destination as a directory. Unlike files its entries replace whatever is in their way."""
@@ -237,6 +241,8 @@ class _Plan:
             self._make_directory(dest, 0o755, mtime)
         elif at.kind is not Kind.DIRECTORY:
             raise _no_directory(dest)
+        from builder.archives import read_tree
+
         tree = read_tree(name, archive, _Below(self._lookup, dest), self._request.owner, self._spool)
         for row in tree.rows:
             if row.path:

@@ -7,7 +7,6 @@ what came of it in the store. Nothing is visible before it is whole; a step that
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, assert_never
 
@@ -23,6 +22,7 @@ from builder.workdir import missing_directories
 from builder.workers.copy_jobs import CopyFiles
 from builder.workers.job import write_entries
 from store.view import LinkLoop
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from store.toc import Entry
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Made:
     """What a step made; `content` is the digest of what a COPY copied."""
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import pwd
 import stat
-import subprocess
 from enum import Enum
 
 from builder.machine import SEE_DOCTOR
@@ -174,6 +173,8 @@ def _within(ranges: list[tuple[int, int]], existing: tuple[Extent, ...]) -> list
 
 
 def _ask(helper: str, pid: int, extents: tuple[Extent, ...]) -> None:
+    import subprocess  # with helpers only
+
     words = [str(number) for extent in extents for number in (extent.inside, extent.outside, extent.count)]
     try:
         done = subprocess.run(

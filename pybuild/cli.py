@@ -89,7 +89,9 @@ def run(arguments: list[str]) -> int:
             continue  # nohup was asked to see to it
         signal.signal(number, _terminate)
     try:
-        return int(cli.main(normalise(arguments), prog_name="pybuild", standalone_mode=False) or 0)
+        status = cli.main(normalise(arguments), prog_name="pybuild", standalone_mode=False)
+        _flush()
+        return int(status or 0)
     except click.UsageError as error:
         error.show()
         return _EXIT_USAGE
@@ -102,6 +104,13 @@ def run(arguments: list[str]) -> int:
         return 128 + error.number
     except Exception as error:
         return _failed(error, debug="--debug" in arguments)
+
+
+def _flush() -> None:
+    """Write what has been said, while a failure to do so can still be told."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # it is where it was closed before we began
+            stream.flush()
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:

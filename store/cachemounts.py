@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -93,7 +92,7 @@ class CacheMounts:
             found = self._find(db, key, sharing, now)
             if found is not None:
                 return found
-            identity = secrets.token_hex(8)
+            identity = os.urandom(8).hex()
             fd = os.open(path, _DIRECTORY)
             try:
                 try_lock(fd, _operation(sharing))

@@ -10,7 +10,6 @@ the claimed diff_id somebody else's layer would be replaced by whatever the regi
 from __future__ import annotations
 
 import os
-import secrets
 from typing import TYPE_CHECKING
 
 from store.compression import Compression
@@ -64,7 +63,7 @@ class Changesets:
 
     def adopt(self, toc_path: str) -> str:
         """Store a new changeset, given by the file of its toc; the file is moved. Return its id."""
-        changeset = secrets.token_hex(8)
+        changeset = os.urandom(8).hex()
         with self._metadata.transaction() as db:
             os.rename(toc_path, self.toc_path(changeset))
             db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, self._metadata.boot))
@@ -73,7 +72,7 @@ class Changesets:
 
     def add_unread(self, blob: LayerBlob) -> str:
         """Store a new changeset that is known as a blob only, with a claimed diff_id; return its id."""
-        changeset = secrets.token_hex(8)
+        changeset = os.urandom(8).hex()
         with self._metadata.transaction() as db:
             db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, self._metadata.boot))
             db.execute(
@@ -126,7 +125,7 @@ class Changesets:
 
         Return the name that it got. The directory is moved, or left where it is for its ingest to remove.
         """
-        name = secrets.token_hex(8)
+        name = os.urandom(8).hex()
         with self._metadata.transaction() as db:
             winner = self.tree(changeset, id_map)
             if winner is not None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from store.errors import InvalidImage
+from values import frozen
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -20,7 +20,7 @@ _HEX_LENGTH = {"sha256": 64, "sha512": 128}
 _HEX = re.compile(r"[0-9a-f]+")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@frozen
 class Digest:
     """A validated digest. `str(digest)` is its canonical text."""
 
@@ -39,6 +39,9 @@ class Digest:
     def of(data: ReadableBuffer) -> Digest:
         """The sha256 digest of `data`."""
         return Digest("sha256", hashlib.sha256(data).hexdigest())
+
+    def __lt__(self, other: Digest) -> bool:
+        return (self.algorithm, self.hex) < (other.algorithm, other.hex)
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"

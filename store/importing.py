@@ -20,7 +20,8 @@ from store.files import no_space
 from store.forms import Form, form_of
 from store.intake import LayerStack, take_image
 from store.layertypes import LAYER_TYPES
-from store.layout import LAYOUT, LayoutBlobs, layout_offers, manifest_of
+from store.layout import LAYOUT
+from store.layout_input import LayoutBlobs, layout_offers, manifest_of
 from store.members import ArchiveMembers, DirectoryMembers
 from store.offers import choose
 from store.outer import is_packed, without_outer

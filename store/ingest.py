@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from typing import TYPE_CHECKING
 
 from store.files import remove_tree, try_lock
@@ -24,7 +23,7 @@ class Ingest:
 
     def __init__(self, parent: str) -> None:
         while True:
-            name = secrets.token_hex(8)
+            name = os.urandom(8).hex()
             path = f"{parent}/{name}"
             os.mkdir(path, 0o700)
             # A sweeper may have seen the directory before we locked it, and removed it.

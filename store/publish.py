@@ -6,7 +6,6 @@ They are not waited for on their way to the device, no more than what `cp` write
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import sys
 from contextlib import contextmanager
@@ -59,7 +58,7 @@ def replacing(destination: str) -> Iterator[BinaryIO]:
 def temporary_name(path: str) -> str:
     """A name beside `path` that nothing has."""
     directory, name = os.path.split(path)
-    return f"{directory}/.{name[:60]}.{secrets.token_hex(8)}"
+    return f"{directory}/.{name[:60]}.{os.urandom(8).hex()}"
 
 
 def _status(path: str) -> os.stat_result | None:

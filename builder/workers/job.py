@@ -6,12 +6,12 @@ A job that touches trees runs in the namespace of the steps; hashing, tar and co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from store.compression import Compression
 from store.layers import write_layer
 from store.toc import Toc
+from values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,12 +35,12 @@ class Job(Protocol[R_co]):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Done:
     """There is nothing to tell."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Written:
     """A layer was written: a blob and the toc that belongs to it, at the paths the job named."""
 
@@ -51,7 +51,7 @@ class Written:
     sockets: int = 0  # of a COPY: sockets that became empty files
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Output:
     """Where a job puts a layer and how it is to be written."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -77,6 +76,8 @@ class Held:
         if not lines or node in self._cut:
             return
         if node not in self._files:
+            import tempfile  # nothing that is cached writes lines
+
             self._files[node] = tempfile.SpooledTemporaryFile(_IN_MEMORY)
         try:
             self._files[node].write(b"".join(line + b"\n" for line in lines))

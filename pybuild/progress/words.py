@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ class BuildInfo:
         """A build that begins now. Its id sorts by time; a password in the URL of a context is left out."""
         now = time.time()
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
-        id_ = f"{stamp}.{int(now * 1000) % 1000:03d}Z-{secrets.token_hex(2)}"
+        id_ = f"{stamp}.{int(now * 1000) % 1000:03d}Z-{os.urandom(2).hex()}"
         return BuildInfo(id_, redact(context), recipe, target, name)
 
 
