@@ -90,6 +90,17 @@ def test_every_module_says_what_it_is_for(path: Path) -> None:
     assert not text.strip() or ast.get_docstring(ast.parse(text))
 
 
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_values_cost_nothing_before_they_are_used(path: Path) -> None:
+    """The library's decorator compiles all methods of a class in each process that imports it; values.frozen does not."""
+    if path.is_relative_to(CHECKOUT / "builder" / "sandbox"):
+        return  # the standard library only
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef):
+            decorators = map(ast.unparse, node.decorator_list)
+            assert "dataclass(frozen=True, slots=True)" not in decorators, f"{name(path)}:{node.lineno}: use values.frozen"
+
+
 def test_every_dependency_has_a_reason() -> None:
     text = (CHECKOUT / "pyproject.toml").read_text()
     for requirement in tomllib.loads(text)["project"]["dependencies"]:

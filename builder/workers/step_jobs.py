@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import ClassVar
 
 from builder.contents import LayerPlace, StoredContents, view_of
@@ -12,11 +11,12 @@ from store.changes import TreeContent, changes
 from store.files import remove_tree, tree_size
 from store.toc import Toc
 from store.trees import make_tree
+from values import frozen
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PrepareStep:
     """Make the directories of a RUN: the upper one with the root's own mode and owner, and overlayfs's own."""
 
@@ -31,7 +31,7 @@ class PrepareStep:
         return Done()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MakeDirectory:
     """Make a directory with rows that have no content, such as mount points."""
 
@@ -54,7 +54,7 @@ def make_directory(directory: str, toc: str) -> None:
         os.close(fd)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CommitStep:
     """Turn what a RUN changed into a layer."""
 
@@ -74,14 +74,14 @@ class CommitStep:
             os.close(fd)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileContent:
     """The content of a small file, as hexadecimal digits."""
 
     hex: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReadFile:
     """Read a small file of a root filesystem. `layer` is counted from the topmost, `path` is as in its toc."""
 
@@ -101,7 +101,7 @@ class ReadFile:
             return FileContent(b"".join(contents.chunks(self.layer, entry)).hex())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RemoveTree:
     """Remove a directory whose files may belong to ids of the namespace."""
 
@@ -118,14 +118,14 @@ class RemoveTree:
         return Done()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TreeSize:
     """Bytes on the disk."""
 
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MeasureTree:
     """How large a directory is, whoever owns what is in it."""
 
