@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from parser import SizeError, parse_size
 from store.errors import InvalidImage
 from store.spec import Platform
 
@@ -65,6 +64,8 @@ def size_option(name: str, text: str | None) -> int | None:
     """A size as docker writes it, in bytes."""
     if text is None:
         return None
+    from parser import SizeError, parse_size  # which verbs without sizes and recipes do not wait for
+
     try:
         return parse_size(text)
     except SizeError as error:

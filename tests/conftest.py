@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.cli import CHECKOUT, FIXTURES, Pybuild
+from tests.support.cli import CHECKOUT, FIXTURES, Pybuild, copy_store, prepare_store
 from tests.support.people import Person, forget, make_person
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -43,10 +44,10 @@ def base_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def store_with_base(tmp_path_factory: pytest.TempPathFactory, base_archive: Path) -> Path:
-    """A store that holds only the base image; copied, never used."""
-    root = tmp_path_factory.mktemp("seed") / "store"
-    Pybuild(root)("import", base_archive)
-    return root
+    """A store that holds only the base image, unpacked; copied, never used."""
+    place = tmp_path_factory.mktemp("seed")
+    prepare_store(Pybuild(place / "store"), base_archive, place / "context")
+    return place / "store"
 
 
 @pytest.fixture
@@ -54,16 +55,32 @@ def pybuild(tmp_path: Path, store_with_base: Path) -> Pybuild:
     """The command, with a store of the test's own that holds the base image."""
     assert os.geteuid() == 0, "the tests need root; `make test` asks sudo for it"
     root = tmp_path / "store"
-    shutil.copytree(store_with_base, root, symlinks=True)
+    copy_store(store_with_base, root)
     return Pybuild(root)
 
 
+@pytest.fixture(scope="session")
+def stores_of_people(base_archive: Path) -> Iterator[Callable[[str], Path]]:
+    """Kind of person -> such a store of theirs."""
+    with ExitStack() as stack:
+
+        @cache
+        def prepared(kind: str) -> Path:
+            found = make_person(kind)
+            stack.callback(forget, found)
+            prepare_store(found.pybuild(), found.take(base_archive), found.home / "context")
+            return found.home / "store"
+
+        yield prepared
+
+
 @pytest.fixture(params=["root", "range", "single"])
-def person(request: pytest.FixtureRequest, base_archive: Path) -> Iterator[Person]:
+def person(
+    request: pytest.FixtureRequest, base_archive: Path, stores_of_people: Callable[[str], Path]
+) -> Iterator[Person]:
     """Each of those who run pybuild, with a store that holds the base image. `indirect` parameters name others."""
     found = make_person(request.param)
-    archive = shutil.copy(base_archive, found.home)
-    os.chmod(archive, 0o644)
-    found.pybuild()("import", archive)
+    found.take(base_archive)
+    copy_store(stores_of_people(request.param), found.home / "store")
     yield found
     forget(found)

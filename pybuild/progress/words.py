@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING
 
 from builder.events import Built, CheckWarning, Event, Exported, StepFinished
-from parser import redact
 from store.publish import STDOUT
 from values import frozen
 
@@ -30,6 +29,8 @@ class BuildInfo:
     @staticmethod
     def begin(context: str, recipe: str | None, target: str | None, name: str | None = None) -> BuildInfo:
         """A build that begins now. Its id sorts by time; a password in the URL of a context is left out."""
+        from parser import redact  # of builds only: other verbs need sizes and no parser
+
         now = time.time()
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
         id_ = f"{stamp}.{int(now * 1000) % 1000:03d}Z-{os.urandom(2).hex()}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from store.store import Store
-from tests.support.cli import Pybuild, write_context
+from tests.support.cli import Pybuild, copy_store, write_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +68,7 @@ class Scene:
 def built(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path) -> Scene:
     """The first build; copied, never used."""
     place = tmp_path_factory.mktemp("first")
-    shutil.copytree(store_with_base, place / "store", symlinks=True)
+    copy_store(store_with_base, place / "store")
     context = write_context(place / "context", RECIPE, **FILES)
     for path in context.rglob("*"):
         os.utime(path, (TIME, TIME))
@@ -81,8 +80,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path) -> Sc
 
 @pytest.fixture
 def scene(built: Scene, tmp_path: Path) -> Scene:
-    # The trees of a store hold hundreds of names of one busybox, which have to stay names of one file.
-    subprocess.run(["cp", "-a", built.pybuild.root, tmp_path / "store"], check=True)
+    copy_store(built.pybuild.root, tmp_path / "store")
     subprocess.run(["cp", "-a", built.context, tmp_path / "context"], check=True)
     return Scene(Pybuild(tmp_path / "store"), tmp_path / "context", built.digest)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import tarfile
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.archive import built_layers, read_archive
-from tests.support.cli import BASE, Pybuild, write_context
+from tests.support.cli import BASE, Pybuild, copy_store, write_context
 from tests.support.runs import run_all
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ LAYERS = {
 def below(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path) -> Pybuild:
     """A store whose records hold what the rows stand on."""
     root = tmp_path_factory.mktemp("rules") / "store"
-    shutil.copytree(store_with_base, root, symlinks=True)
+    copy_store(store_with_base, root)
     return Pybuild(root)
 
 

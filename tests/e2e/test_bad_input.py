@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.support.archives import Archive
-from tests.support.cli import Pybuild, write_context
+from tests.support.cli import Pybuild, copy_store, write_context
 from tests.support.disks import small_disk
 from tests.support.people import Person
 from tests.support.tars import directory, entry, tar
@@ -337,7 +336,7 @@ def test_a_store_on_a_full_disk_goes_on_afterwards(
     context = write_context(tmp_path / "c", BASE + step, file=os.urandom(20_000_000))
     with small_disk(tmp_path / "disk", "size=12m") as disk:
         pybuild = Pybuild(disk / "store")
-        shutil.copytree(store_with_base, pybuild.root, symlinks=True)
+        copy_store(store_with_base, pybuild.root)
         assert message in pybuild.refused(".", cwd=context)
         (context / "Buildfile").write_text(BASE + "RUN echo small > /file\n")
         pybuild(context)

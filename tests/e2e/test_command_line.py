@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.archive import read_archive
-from tests.support.cli import SCRIPT, Pybuild, write_context
+from tests.support.cli import SCRIPT, Pybuild, copy_store, write_context
 
 BASE = "FROM pybuild.test/base\n"
 ENTRIES = {"the script": (SCRIPT,), "the module": (sys.executable, "-m", "pybuild")}
@@ -24,7 +23,7 @@ def two_stores(tmp_path: Path, store_with_base: Path) -> tuple[Pybuild, Pybuild]
     """The command with one store, and with another one."""
     roots = tmp_path / "one", tmp_path / "other"
     for root in roots:
-        shutil.copytree(store_with_base, root, symlinks=True)
+        copy_store(store_with_base, root)
     return Pybuild(roots[0]), Pybuild(roots[1])
 
 
@@ -66,6 +65,12 @@ def test_a_cached_build_imports_neither_the_grammar_nor_the_net(tmp_path: Path, 
     assert first.out == second.out
     assert "lark" in imported(first.err)
     assert not imported(second.err) & {"lark", "rich", "requests", "urllib3", "http", "ssl", "subprocess", "tempfile", "secrets"}
+
+
+@pytest.mark.parametrize("arguments", [("images",), ("gc",), ("fsck",), ("logs", "--list")], ids=lambda words: words[0])
+def test_verbs_that_read_no_recipe_do_not_wait_for_the_parser(pybuild: Pybuild, arguments: tuple[str, ...]) -> None:
+    command = Pybuild(pybuild.root, command=(sys.executable, "-X", "importtime", "-m", "pybuild"))
+    assert not imported(command(*arguments).err) & {"parser", "lark"}
 
 
 def test_a_cached_build_starts_no_process(tmp_path: Path, pybuild: Pybuild) -> None:

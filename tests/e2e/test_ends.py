@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli import SCRIPT, Pybuild, write_context
+from tests.support.cli import SCRIPT, Pybuild, copy_store, write_context
 from tests.support.processes import Process, descendants, descendants_with, running, survivors
 
 BASE = "FROM pybuild.test/base\n"
@@ -233,7 +232,7 @@ def golden(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path) -> t
     directory = tmp_path_factory.mktemp("golden")
     context = write_context(directory / "context", RECIPE, file="content")
     root = directory / "store"
-    shutil.copytree(store_with_base, root, symlinks=True)
+    copy_store(store_with_base, root)
     archive = directory / "app.tar"
     done = Pybuild(root, {"SOURCE_DATE_EPOCH": "1000"})("-t", "app", "-o", f"type=oci,dest={archive}", context)
     return context, done.out, archive.read_bytes()

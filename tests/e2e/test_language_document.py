@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from parser import Onbuild, Run, parse
 from parser.flags import FLAGS
 from parser.mounts import OPTIONS
 from parser.reading import KEYWORDS
-from tests.support.cli import BASE, CHECKOUT, Pybuild
+from tests.support.cli import BASE, CHECKOUT, Pybuild, copy_store
 from tests.support.fake_registry import fake_registry, reply
 from tests.support.gits import make_repository
 from tests.support.people import forget, make_person
@@ -55,7 +54,7 @@ def agent() -> Iterator[str]:
 def documented(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path, agent: str) -> Iterator[Pybuild]:
     """The command with a store that all examples share, beside the context that the document describes."""
     root = tmp_path_factory.mktemp("language")
-    shutil.copytree(store_with_base, root / "store", symlinks=True)
+    copy_store(store_with_base, root / "store")
     Pybuild(root / "store")("export", BASE, "-o", f"type=oci,dest={root / 'layout'},tar=false")
     context = root / "context"
     (context / "app/data").mkdir(parents=True)

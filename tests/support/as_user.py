@@ -1,18 +1,21 @@
 """Run a command as another user, where our interpreter and checkout may lie in a directory that only root can enter.
 
-    unshare --mount python as_user.py USER COMMAND...
+    python as_user.py USER COMMAND...
 
 In a mount namespace of its own each such directory is covered by an empty one that holds only what we need.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+_CLONE_NEWNS = 0x20000
 
 
 def closed_above(path: Path) -> Path | None:
@@ -48,6 +51,10 @@ def main() -> None:
     places = dict.fromkeys([checkout, Path(sys.base_prefix).resolve(), Path(sys.prefix)])
     # What lies in another one of them comes with it.
     needed = [path for path in places if not any(other in path.parents for other in places)]
+    # Not left to who starts this: without it the directories would be covered for the whole machine.
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     open_up(needed)
     user = pwd.getpwnam(name)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,6 +92,28 @@ class Pybuild:
             assert report.status == 0, report.out + report.err
             assert "0 damaged, 0 left over" in report.out, report.out
         assert os.listdir(self.root / "ingest") == []
+
+
+def prepare_store(pybuild: Pybuild, archive: Path, context: Path) -> None:
+    """Bring in the base, unpacked as a first RUN finds it, and leave nothing else: no build, no log, no record.
+
+    `context` is a directory that will be made, where who builds can read.
+    """
+    pybuild("import", archive)
+    write_context(context, f"FROM {BASE}\nRUN true\n")
+    pybuild("-q", "--network=none", context)
+    pybuild("gc", "--all")
+    # By hand, because what is remembered of builds goes with newer ones only.
+    for log in (pybuild.root / "logs").iterdir():
+        shutil.rmtree(log)
+    with closing(sqlite3.connect(pybuild.root / "metadata.db")) as tables, tables:
+        for table in ("step_inputs", "build_steps", "builds"):
+            tables.execute(f"DELETE FROM {table}")
+
+
+def copy_store(source: Path, target: Path) -> None:
+    """Trees hold hundreds of names of one busybox, which have to stay names of one file."""
+    subprocess.run(["cp", "-a", source, target], check=True)
 
 
 def write_context(directory: Path, recipe: str, **files: str | bytes) -> Path:

@@ -30,6 +30,12 @@ class Person:
     def pybuild(self, **environment: str) -> Pybuild:
         return Pybuild(self.home / "store", environment, (*self.prefix, SCRIPT))
 
+    def take(self, file: Path) -> Path:
+        """Give a copy of a file into the home, for everybody to read."""
+        copy = Path(shutil.copy(file, self.home))
+        copy.chmod(0o644)
+        return copy
+
     def context(self, name: str, recipe: str, **files: str | bytes) -> Path:
         """A context that everybody may read, with fixed times."""
         directory = self.home / name
@@ -79,7 +85,7 @@ def make_person(kind: str) -> Person:
     """`root`, `range` (an ordinary user with subordinate ids), `single` (one without), `container` (root of 65,536 ids)
     or `nested` (root of one id). Remove the home with `forget`.
     """
-    as_user = ("unshare", "--mount", sys.executable, str(_SUPPORT / "as_user.py"))
+    as_user = (sys.executable, str(_SUPPORT / "as_user.py"))
     match kind:
         case "root":
             name, uid, prefix = "root", 0, ()

@@ -7,13 +7,12 @@ a umask. A few more ask what needs another image or network.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli import SCRIPT, Pybuild, write_context
+from tests.support.cli import SCRIPT, Pybuild, copy_store, write_context
 from tests.support.runs import outputs, run_all
 
 DOCKER_CAPABILITIES = "00000000a80425fb"
@@ -65,7 +64,7 @@ COMMANDS = {
 def machine(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path) -> Pybuild:
     """The command with a store that the tests of this file share."""
     root = tmp_path_factory.mktemp("machine") / "store"
-    shutil.copytree(store_with_base, root, symlinks=True)
+    copy_store(store_with_base, root)
     return Pybuild(root)
 
 

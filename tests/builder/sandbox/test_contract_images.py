@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import struct
 import subprocess
 import termios
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.archive import read_archive
-from tests.support.cli import SCRIPT, Pybuild, write_context
+from tests.support.cli import SCRIPT, Pybuild, copy_store, write_context
 from tests.support.runs import outputs
 from tests.support.tars import directory, entry, hardlink, symlink, tar
 
@@ -217,7 +216,7 @@ def test_the_umask_of_the_caller_changes_no_layer(tmp_path: Path, store_with_bas
     digests = set()
     for umask in ("000", "022", "777"):
         root = tmp_path / umask
-        shutil.copytree(store_with_base, root, symlinks=True)
+        copy_store(store_with_base, root)
         pybuild = Pybuild(root, {"SOURCE_DATE_EPOCH": "1000"}, ("sh", "-c", f'umask {umask}; exec "$0" "$@"', SCRIPT))
         digests.add(pybuild(context).out)
     assert len(digests) == 1
