@@ -65,6 +65,7 @@ def test_a_secret_is_nowhere_but_in_its_step(tmp_path: Path, pybuild: Pybuild, e
         archive = tmp_path / "image.tar"
         flags = ["-t", "app", "-o", f"type=oci,dest={archive}", "--secret", f"id=f,src={tmp_path / 'secret'}"]
         with running(command, *flags, "--secret", "id=v,env=PB_VARIABLE", write_context(tmp_path / "c", recipe)) as build:
+            build.wait_for("step_output", "same")
             connection, _ = listener.accept()
             seen = other_processes(build.pid)
             if end == "cancel":

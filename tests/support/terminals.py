@@ -53,9 +53,9 @@ class Terminal:
         return re.sub(r"(^| ) *\d+\.\d s\b", r"\1N s", text, flags=re.MULTILINE).split("\n")
 
     def wait_until(self, seen: Callable[[list[str]], bool]) -> list[str]:
-        """Read until the screen is as wanted."""
+        """Read until the screen is as wanted. A frame hides the cursor while it is drawn, and may come in pieces."""
         deadline = time.monotonic() + PATIENCE
-        while not seen(self.lines()):
+        while self.screen.cursor.hidden or not seen(self.lines()):
             assert self._read(deadline), "the process has ended: " + "\n".join(self.lines())
         return self.lines()
 
