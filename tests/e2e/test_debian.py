@@ -23,10 +23,11 @@ from tests.support.people import forget, make_person
 
 LIST_TREE = Path(__file__).with_name("list_tree.py")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
-RECIPE = """\
+PACKAGES = "python3 iputils-ping"
+RECIPE = f"""\
 FROM debian:bookworm
 ENV PORT=8080 PYTHONUNBUFFERED=1
-RUN apt-get update && apt-get install -y --no-install-recommends python3 iputils-ping
+RUN apt-get update && apt-get install -y --no-install-recommends {PACKAGES}
 RUN cd /srv && echo linked > one && ln one two && ln one /opt/three && ln -s ../opt/three four \\
     && chown 1234:5678 one && chmod 4711 one && rm /etc/issue.net && mkfifo -m 640 pipe
 WORKDIR /srv/www
@@ -63,9 +64,12 @@ class Bundle:
 
 @pytest.fixture(scope="session")
 def debian_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tar of a minimal Debian root."""
+    """The tar of a minimal Debian root, which has the packages that will be installed: each is fetched once, by one program."""
     path = tmp_path_factory.mktemp("debian") / "debian.tar"
-    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "bookworm", path], check=True)
+    fetch = f"APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get install -qq --download-only --no-install-recommends {PACKAGES}"
+    keep = "--skip=cleanup/apt/lists,cleanup/apt/cache"
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--customize-hook={fetch}", keep, "bookworm", path]
+    subprocess.run(command, check=True)
     return path
 
 
