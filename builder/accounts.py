@@ -48,9 +48,12 @@ class Accounts:
             raise BuildError(f"{name} of the image is not a regular file")
         if entry.size > _LIMIT:
             raise BuildError(f"{name} of the image exceeds {_LIMIT} bytes")
-        if entry.sha256 not in self._files:
-            self._files[entry.sha256] = await self._read_file(layers, view.layers.index(toc), entry)
-        return self._files[entry.sha256]
+        found = self._files.get(entry.sha256)
+        if found is None:
+            found = await self._read_file(layers, view.layers.index(toc), entry)
+            if entry.sha256:  # it is not known of a step whose layer is still being written
+                self._files[entry.sha256] = found
+        return found
 
     async def _read_file(self, layers: Sequence[LayerPlace], layer: int, entry: Entry) -> bytes:
         from builder.workers.step_jobs import ReadFile

@@ -42,12 +42,12 @@ from values import frozen
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from builder.buildcache import Result
     from builder.cgroups import Cgroups
     from builder.events import Event
     from builder.limits import Limits
     from builder.options import BuildOptions
     from builder.plan import Plan, PlannedStage
-    from builder.solver import Result
     from builder.steps import Steps
     from parser import Buildfile
     from store.digest import Digest
@@ -136,6 +136,7 @@ def _build(
         observe(Note(text))
 
     def steps() -> Steps:
+        from builder.newlayers import of_image
         from builder.stacks import run_on
         from builder.steps import Steps  # with all that makes layers: a cached build needs none of it
 
@@ -143,8 +144,8 @@ def _build(
             from builder.cgroupfs import own_places, sweep
 
             sweep(own_places())
-        bases = run_on(planned.nodes)
-        return Steps(store, pool, request.options, contexts, compression, observe, handed, bases, cgroups)
+        bases, wanted = run_on(planned.nodes), of_image(planned)
+        return Steps(store, pool, request.options, contexts, compression, observe, handed, bases, wanted, cgroups)
 
     journal = Journal(request.id, buildfile.source.filename, request.options.target or "", store, observe)
     solver = Solver(planned, request.options, store, steps, journal)
@@ -155,10 +156,10 @@ def _build(
     except NotCached as error:
         from builder.why import missing  # only where something is
 
-        error.steps = missing(store, journal.of(planned, solver), planned, solver)
+        error.steps = missing(store, journal.of(planned, solver.cache), planned, solver.cache)
         raise
     finally:
-        journal.keep(planned, solver)
+        journal.keep(planned, solver.cache)
     if request.tags or not request.outputs:
         store.seal()
     observe(Built(str(digest), finish.layers(digest, planned)))

@@ -15,9 +15,9 @@ from store.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from builder.buildcache import BuildCache
     from builder.events import Event
     from builder.plan import Node, Plan
-    from builder.solver import Solver
     from store.store import Store
 
 
@@ -44,29 +44,29 @@ class Journal:
                 pass
         self._observe(event)
 
-    def of(self, plan: Plan, solver: Solver) -> KeptBuild:
+    def of(self, plan: Plan, cache: BuildCache) -> KeptBuild:
         """The build as it is now."""
-        return KeptBuild(self._build, self._recipe, self._target, self.manifest, tuple(self._steps(plan, solver)))
+        return KeptBuild(self._build, self._recipe, self._target, self.manifest, tuple(self._steps(plan, cache)))
 
-    def keep(self, plan: Plan, solver: Solver) -> None:
+    def keep(self, plan: Plan, cache: BuildCache) -> None:
         """Keep it. A build is not worth less where the store cannot remember it."""
         if not self._build:
             return
         try:
-            self._store.builds.add(self.of(plan, solver))
+            self._store.builds.add(self.of(plan, cache))
         except StoreError as error:
             self._observe(Note(f"the store will not remember this build: {error}"))
 
-    def _steps(self, plan: Plan, solver: Solver) -> Iterator[BuiltStep]:
+    def _steps(self, plan: Plan, cache: BuildCache) -> Iterator[BuiltStep]:
         for node in plan.nodes:
-            result = solver.results.get(node.id)
+            result = cache.results.get(node.id)
             if result is None and node.id not in self._outcomes and self.manifest:
                 continue  # nobody needed it
             outcome = self._outcomes.get(node.id, Outcome.NOT_RUN if result is None else Outcome.CACHED)
             if result is not None:
                 key, inputs = result.canonical, self._inputs(node, result.canonical)
             else:
-                found = solver.key_of(node)
+                found = cache.key_of(node)
                 key, inputs = ("", "") if found is None else (found.digest, found.inputs)
             yield BuiltStep(
                 node.id, node.parent, tuple(source for source in node.sources if source is not None), node.stage,

@@ -1,4 +1,8 @@
-"""New layers: where a job writes one, and how it becomes part of the store."""
+"""New layers: where a job writes one, and how it becomes part of the store.
+
+A stage that is only copied from gets no layers that anybody will look at: what its RUN steps leave is kept as trees, and
+what a COPY writes for it is not compressed. Should it become an image after all, its layers are made then.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +14,56 @@ from store.compression import Compression
 from store.digest import Digest
 
 if TYPE_CHECKING:
+    from builder.plan import Plan
     from builder.workers.job import Written
     from store.store import Store
+
+
+def of_image(plan: Plan) -> frozenset[int]:
+    """The nodes whose layers the image has, or whose base it has."""
+    found = set()
+    node = plan.image.node
+    while node is not None:
+        found.add(node)
+        node = plan.nodes[node].parent
+    return frozenset(found)
 
 
 class NewLayers:
     """For one build: `compression` is that of its layers, `epoch` the newest time that a file in one can have."""
 
-    def __init__(self, store: Store, compression: Compression, epoch: int | None) -> None:
+    def __init__(self, store: Store, compression: Compression, epoch: int | None, of_image: frozenset[int]) -> None:
         self._store = store
         self._compression = compression
-        self._epoch = epoch
+        self.epoch = epoch
+        self._of_image = of_image
 
-    def output(self) -> Output:
-        """Where the next layer is written."""
+    def wanted(self, node: int) -> bool:
+        """Whether the image has the layer of a node."""
+        return node in self._of_image
+
+    def output(self, node: int) -> Output:
+        """Where the layer of a node is written."""
         ingest = self._store.ingest
-        return Output(ingest.new_path(), ingest.new_path(), self._compression.value, self._epoch)
+        compression = self._compression if self.wanted(node) else Compression.UNCOMPRESSED
+        return Output(ingest.new_path(), ingest.new_path(), compression.value, self.epoch)
 
     def adopt(self, written: Written, output: Output) -> str:
         """Make a written layer part of the store; return its changeset."""
+        blob = self._adopt_blob(written, output)
+        changeset = self._store.changesets.adopt(output.toc)
+        self._store.changesets.add_tar(changeset, output.clamp, blob)
+        return changeset
+
+    def complete(self, changeset: str, written: Written, output: Output) -> None:
+        """As `adopt`, for a changeset that is there as a tree, whose files were only listed."""
+        blob = self._adopt_blob(written, output)
+        self._store.changesets.complete(changeset, output.toc)
+        self._store.changesets.add_tar(changeset, output.clamp, blob)
+
+    def _adopt_blob(self, written: Written, output: Output) -> LayerBlob:
         blob = LayerBlob(
             Digest.parse(written.diff_id), Digest.parse(written.digest), written.size, Compression(output.compression)
         )
         self._store.blobs.adopt(output.blob, blob.digest, blob.size)
-        changeset = self._store.changesets.adopt(output.toc)
-        self._store.changesets.add_tar(changeset, output.clamp, blob)
-        return changeset
+        return blob

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from builder.ahead import Ahead
+from builder.contents import place
 from builder.errors import PrivilegeError, SandboxError, StepFailed
 from builder.events import Note, StepOutput, broke
 from builder.machine import SEE_DOCTOR
@@ -18,7 +20,7 @@ from builder.sandbox.mounts import Agent
 from builder.sandbox.spec import SandboxSpec
 from builder.scaffold import scaffold_for
 from builder.userns import MapKind
-from builder.workers.step_jobs import CommitStep, PrepareStep
+from builder.workers.step_jobs import CommitStep, PrepareStep, ReadTree
 from builder.workers.tasks import beside
 from builder.workspace import Workspace
 from store.changeset import TREE
@@ -26,15 +28,17 @@ from store.toc import Toc
 from store.view import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from builder.accounts import Accounts
+    from builder.ahead import Listed, Parent
     from builder.cgroups import Cgroups
+    from builder.contents import LayerPlace
     from builder.events import Event, StepRef
     from builder.handed import Handed
     from builder.newlayers import NewLayers
     from builder.options import BuildOptions
-    from builder.plan import RunStep
+    from builder.plan import Node, RunStep
     from builder.stacks import Stacks
     from builder.users import Identity
     from builder.workers.pool import Pool
@@ -81,68 +85,122 @@ class Runs:
         """The digests of the files that a RUN has mounted."""
         return [await self._mounting.content(mount, sources) for mount in bound(step)]
 
-    async def run(self, step: RunStep, parent: int | None, sources: Sequence[int | None], ref: StepRef) -> str:
-        """Run one step on a snapshot; return the changeset that it made. Raises BuildError, StoreError."""
-        layers = await self._stacks.layers(parent)
-        view = self._stacks.view(layers)
-        identity = (await self._accounts.of(view, layers)).identity(step.user)
-        self._check_mapped(step.user, identity)
-        mounts = self._handed.present(step.mounts)
-        env = step.env if any(pair.startswith("HOME=") for pair in step.env) else (*step.env, f"HOME={identity.home}")
-        self._note_network(step)
-        layers = await self._stacks.with_trees(layers)
-        with self._workspace.directory() as directory, ExitStack() as held:
-            found = await self._mounting.find(step, sources, directory, held)
-            scaffold = scaffold_for(view, mount_points(mounts, found))
-            scaffold_tree = await self._workspace.scaffold(scaffold.entries)
-            output = self._layers.output()
-            upper, work = f"{directory}/tree/{TREE}", f"{directory}/work"
-            root = Toc.write(self._store.ingest.new_path(), [view.lookup(b"") or ROOT])
-            os.mkdir(f"{directory}/tree", 0o700)
-            await self._pool.job(PrepareStep(upper, work, root))
-            limits = self._options.limits
-            spec = SandboxSpec(
-                argv=step.argv,
-                env=env,
-                cwd=step.cwd,
-                uid=identity.uid,
-                gid=identity.gid,
-                groups=identity.groups,
-                lowers=(scaffold_tree.directory, *(layer.tree for layer in layers if layer.tree is not None)),
-                upper=upper,
-                work=work,
-                mountpoint=self._workspace.mountpoint,
-                files=self._workspace.files,
-                resolv_conf=_resolv_conf(),
-                hostname=step.hostname,
-                hosts=_HOSTS + "".join(f"{address}\t{name}\n" for name, address in self._options.hosts),
-                resolv_conf_target=scaffold.resolv_conf,
-                hosts_target=scaffold.hosts,
-                new_network=step.network is Network.NONE,
-                mounts=sandbox_mounts(mounts, scaffold.mounts, self._handed, found),
-                secrets=self._handed.variables(step.mounts),
-                insecure=step.insecure,
-                shm_size=limits.shm_size,
-                rlimits=tuple((ulimit.number, ulimit.soft, ulimit.hard) for ulimit in limits.ulimits),
-            )
-            begun = time.monotonic()
-            try:
-                await self._command(spec, ref)
-            except (StepFailed, SandboxError) as error:
-                if self._options.on_fail.wanted:
-                    from builder.aftermath import Aftermath, FailedStep
+    async def run(
+        self,
+        node: Node,
+        step: RunStep,
+        parent: Parent,
+        sources: Sequence[int | None],
+        ref: StepRef,
+        listed: Listed | None,
+    ) -> str | None:
+        """Run one step on a snapshot; return the changeset that it made. Raises BuildError, StoreError.
 
-                    self._observe(broke(ref, time.monotonic() - begun, error))
-                    error.told = True
-                    left = FailedStep(ref, spec, layers, scaffold_tree.toc)
-                    aftermath = Aftermath(
-                        self._options.on_fail, self._store, self._pool, self._handed.vault, self._observe
-                    )
-                    aftermath.of(left, error, self._in_cgroups)
-                raise
-            written = await self._pool.job(CommitStep(upper, layers, scaffold_tree.toc, output))
-            changeset = self._layers.adopt(written, output)
-            self._store.changesets.adopt_tree(changeset, self._pool.id_map.name, f"{directory}/tree")
+        `listed`, where somebody waits for it, is told that changeset as soon as others may begin on it. None where the
+        parent was a step ahead of its layer, and another build has recorded that step before.
+        """
+        with self._workspace.directory() as directory, ExitStack() as held:
+            async with _written(parent):
+                layers = await self._stacks.layers(parent)
+                view = self._stacks.view(layers)
+                identity = (await self._accounts.of(view, layers)).identity(step.user)
+                self._check_mapped(step.user, identity)
+                mounts = self._handed.present(step.mounts)
+                env = (
+                    step.env
+                    if any(pair.startswith("HOME=") for pair in step.env)
+                    else (*step.env, f"HOME={identity.home}")
+                )
+                self._note_network(step)
+                layers = await self._stacks.with_trees(layers)
+                found = await self._mounting.find(step, sources, directory, held)
+                scaffold = scaffold_for(view, mount_points(mounts, found))
+                scaffold_tree = await self._workspace.scaffold(scaffold.entries)
+                upper, work = f"{directory}/tree/{TREE}", f"{directory}/work"
+                root = Toc.write(self._store.ingest.new_path(), [view.lookup(b"") or ROOT])
+                os.mkdir(f"{directory}/tree", 0o700)
+                await self._pool.job(PrepareStep(upper, work, root))
+                limits = self._options.limits
+                spec = SandboxSpec(
+                    argv=step.argv,
+                    env=env,
+                    cwd=step.cwd,
+                    uid=identity.uid,
+                    gid=identity.gid,
+                    groups=identity.groups,
+                    lowers=(scaffold_tree.directory, *(layer.tree for layer in layers if layer.tree is not None)),
+                    upper=upper,
+                    work=work,
+                    mountpoint=self._workspace.mountpoint,
+                    files=self._workspace.files,
+                    resolv_conf=_resolv_conf(),
+                    hostname=step.hostname,
+                    hosts=_HOSTS + "".join(f"{address}\t{name}\n" for name, address in self._options.hosts),
+                    resolv_conf_target=scaffold.resolv_conf,
+                    hosts_target=scaffold.hosts,
+                    new_network=step.network is Network.NONE,
+                    mounts=sandbox_mounts(mounts, scaffold.mounts, self._handed, found),
+                    secrets=self._handed.variables(step.mounts),
+                    insecure=step.insecure,
+                    shm_size=limits.shm_size,
+                    rlimits=tuple((ulimit.number, ulimit.soft, ulimit.hard) for ulimit in limits.ulimits),
+                )
+                begun = time.monotonic()
+                try:
+                    await self._command(spec, ref)
+                except (StepFailed, SandboxError) as error:
+                    if self._options.on_fail.wanted:
+                        if isinstance(parent, Ahead):
+                            await parent.whole()  # while a shell is open nothing goes on
+                        from builder.aftermath import Aftermath, FailedStep
+
+                        self._observe(broke(ref, time.monotonic() - begun, error))
+                        error.told = True
+                        left = FailedStep(ref, spec, layers, scaffold_tree.toc)
+                        aftermath = Aftermath(
+                            self._options.on_fail, self._store, self._pool, self._handed.vault, self._observe
+                        )
+                        aftermath.of(left, error, self._in_cgroups)
+                    raise
+                if isinstance(parent, Ahead):
+                    changeset, *_ = self._store.snapshots.changesets(await parent.whole())
+                    if changeset != parent.changeset:
+                        return None
+                return await self._commit(node, directory, layers, scaffold_tree.toc, listed)
+
+    async def _commit(
+        self, node: Node, directory: str, below: tuple[LayerPlace, ...], scaffold: str, listed: Listed | None
+    ) -> str:
+        """Turn what a command has left in the directory of its step into a changeset."""
+        output = self._layers.output(node.id) if self._layers.wanted(node.id) else None
+        toc = self._store.ingest.new_path() if output is None else output.toc
+        upper, epoch = f"{directory}/tree/{TREE}", self._layers.epoch
+        # A step with limits that fails ends all workers, whoever waits for them.
+        in_haste = listed is not None and self._cgroups is None
+        committed = await self._pool.job(CommitStep(upper, below, scaffold, toc, epoch, output, in_haste))
+        changesets, id_map = self._store.changesets, self._pool.id_map.name
+        if committed.tar is not None and output is not None:
+            changeset = self._layers.adopt(committed.tar, output)
+            changesets.adopt_tree(changeset, id_map, f"{directory}/tree")
+            return changeset
+        changeset = changesets.adopt_with_tree(toc, id_map, f"{directory}/tree")
+        if committed.whole:
+            return changeset
+        if listed is not None:
+            listed(changeset)
+        layer = place(self._store, changeset, id_map)
+        if output is None:
+            assert layer.tree is not None
+            whole = self._store.ingest.new_path()
+            await self._pool.job(ReadTree(layer.toc, layer.tree, whole, epoch))
+            changesets.complete(changeset, whole)
+        else:
+            from builder.workers.layer_jobs import WriteTar
+
+            output = self._layers.output(node.id)
+            written = await self._pool.job(WriteTar(layer, self._store.ingest.new_path(), output))
+            self._layers.complete(changeset, written, output)
+        self._stacks.forget(changeset)
         return changeset
 
     async def _command(self, spec: SandboxSpec, ref: StepRef) -> None:
@@ -205,6 +263,17 @@ class Runs:
         if step.network is Network.DEFAULT and not self._noted_network:
             self._noted_network = True
             self._observe(Note("RUN steps use the network of this machine; --network=none gives them none"))
+
+
+@asynccontextmanager
+async def _written(below: Parent) -> AsyncIterator[None]:
+    """A step that fails waits for the layer below it: that step has succeeded, and the next build shall find it."""
+    try:
+        yield
+    except Exception:
+        if isinstance(below, Ahead):
+            await below.whole()
+        raise
 
 
 def _resolv_conf() -> str:

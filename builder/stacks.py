@@ -10,17 +10,21 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from builder.ahead import Ahead
 from builder.changesets import ensure_toc, ensure_trees
 from builder.contents import place
+from builder.errors import PrivilegeError
 from builder.plan import BaseStep, RunStep
 from store.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from builder.ahead import Parent
     from builder.contents import LayerPlace
     from builder.plan import Node
     from builder.workers.pool import Pool
+    from store.changeset import OnlyTree
     from store.store import Store
     from store.toc import Toc
 
@@ -49,14 +53,18 @@ class Stacks:
         self._run_on = run_on
         self._expanded: dict[str, str] = {}  # changeset -> its tar, until its tree is made
         self._tree_map = pool.tree_map
-        self._places: dict[str, LayerPlace] = {}  # by changeset, each with a blob
+        self._places: dict[str, LayerPlace] = {}  # by changeset, each with a blob or a tree
+        self._checked: dict[str, bool] = {}  # changeset -> whether its tree, which may have been lost, is whole
         self._tocs: dict[str, Toc] = {}  # by changeset
 
-    async def layers(self, snapshot: int | None) -> tuple[LayerPlace, ...]:
+    async def layers(self, snapshot: Parent) -> tuple[LayerPlace, ...]:
         """The layers of a snapshot, the topmost first, each with a table of contents.
 
         Raises DigestMismatch, InvalidImage, UnsafePath for a layer that is not what its image claims or breaks the rules.
         """
+        if isinstance(snapshot, Ahead):
+            below = await self.layers(snapshot.below)
+            return (place(self._store, snapshot.changeset, self._tree_map), *below)
         if self._tree_map != self._pool.tree_map:  # a namespace was refused: trees are out of reach
             self._tree_map = self._pool.tree_map
             self._places.clear()
@@ -85,8 +93,31 @@ class Stacks:
         """The root filesystem of these layers."""
         return View([self._toc(layer) for layer in layers])
 
+    def forget(self, changeset: str) -> None:
+        """The table of contents of a changeset was replaced by a whole one."""
+        self._tocs.pop(changeset, None)
+
+    def readable(self, trees: Sequence[OnlyTree]) -> bool:
+        """Whether there is a tree, whole and in reach, of each of these changesets, which have nothing else."""
+        within_reach = {tree.changeset for tree in trees if tree.id_map == self._pool.tree_map and self._is_whole(tree)}
+        return all(tree.changeset in within_reach for tree in trees)
+
+    def _is_whole(self, tree: OnlyTree) -> bool:
+        if not tree.certain and tree.changeset not in self._checked:
+            from builder.workers.step_jobs import CheckTree
+
+            found = place(self._store, tree.changeset, tree.id_map)
+            assert found.tree is not None
+            try:
+                self._checked[tree.changeset] = self._pool.run(CheckTree(found.tree, found.toc)).whole
+            except PrivilegeError:
+                self._checked[tree.changeset] = False
+            if self._checked[tree.changeset]:
+                self._store.changesets.confirm_tree(tree.changeset, tree.id_map)
+        return tree.certain or self._checked[tree.changeset]
+
     def _keep(self, layer: LayerPlace) -> None:
-        if layer.blob is not None:
+        if layer.blob is not None or layer.tree is not None:
             self._places[layer.changeset] = layer
 
     def _toc(self, layer: LayerPlace) -> Toc:

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from builder.accounts import Accounts
+from builder.ahead import Ahead
 from builder.copyfiles import CopyRequest
 from builder.errors import BuildError, PrivilegeError
 from builder.events import Note
@@ -27,6 +28,7 @@ from values import frozen
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from builder.ahead import Listed, Parent
     from builder.cgroups import Cgroups
     from builder.contextsource import ContextSource
     from builder.events import Event, StepRef
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from builder.remotes import Remotes
     from builder.runs import Runs
     from builder.workers.pool import Pool
+    from store.changeset import OnlyTree
     from store.compression import Compression
     from store.store import Store
     from store.toc import Entry
@@ -73,9 +76,13 @@ class Steps:
         observe: Callable[[Event], None],
         handed: Handed,
         run_on: frozenset[int],
+        of_image: frozenset[int],
         cgroups: Cgroups | None,
     ) -> None:
-        """`run_on` are the snapshots of images that steps run on, as far as that is known before."""
+        """`run_on` are the snapshots of images that steps run on, as far as that is known before.
+
+        `of_image` are the nodes whose layers the image will have.
+        """
         self._store = store
         self._pool = pool
         self._options = options
@@ -85,7 +92,7 @@ class Steps:
         self._cgroups = cgroups
         self._stacks = Stacks(store, pool, run_on)
         self._accounts = Accounts(store, pool)
-        self._layers = NewLayers(store, compression, options.epoch)
+        self._layers = NewLayers(store, compression, options.epoch, of_image)
 
     @cached_property
     def _runs(self) -> Runs:
@@ -99,12 +106,12 @@ class Steps:
     async def content(self, node: Node, parent: int | None, source: int | None) -> str:
         """The digest of what a COPY would copy, found without writing anything."""
         assert isinstance(node.step, CopyStep)
-        return (await self._copy_job(node.step, parent, source, self._store.ingest.new_path())).content()
+        return (await self._copy_job(node, node.step, parent, source)).content()
 
     async def rows(self, node: Node, parent: int | None, source: int | None) -> list[Entry]:
         """The rows of all that a COPY would copy, with the digests of their content, without writing anything."""
         assert isinstance(node.step, CopyStep)
-        return (await self._copy_job(node.step, parent, source, self._store.ingest.new_path())).rows()
+        return (await self._copy_job(node, node.step, parent, source)).rows()
 
     async def identify(self, step: CopyStep) -> None:
         """Find out what the sources of a step that are elsewhere are at the moment. Raises BuildError."""
@@ -125,16 +132,28 @@ class Steps:
         if "_runs" in vars(self):
             self._runs.tidy()
 
-    async def make(self, node: Node, parent: int | None, sources: Sequence[int | None], ref: StepRef) -> Made:
-        """Run one step. Raises BuildError, StoreError."""
+    def readable(self, trees: Sequence[OnlyTree]) -> bool:
+        """Whether what there is as trees only can be read here and now."""
+        return self._stacks.readable(trees)
+
+    async def make(
+        self, node: Node, parent: Parent, sources: Sequence[int | None], ref: StepRef, listed: Listed | None = None
+    ) -> Made | None:
+        """Run one step. Raises BuildError, StoreError.
+
+        `listed` is told what a RUN has left, perhaps before the layer is written. None where a RUN stood on such a
+        step, and another build was first to record that one.
+        """
+        if isinstance(node.step, RunStep):
+            check_runnable(node.platform)
+            changeset = await self._runs.run(node, node.step, parent, sources, ref, listed)
+            return None if changeset is None else Made(changeset)
+        assert not isinstance(parent, Ahead)
         match node.step:
-            case RunStep():
-                check_runnable(node.platform)
-                return Made(await self._runs.run(node.step, parent, sources, ref))
             case CopyStep():
-                return await self._copy(node.step, parent, sources[0] if sources else None)
+                return await self._copy(node, node.step, parent, sources[0] if sources else None)
             case WorkdirStep():
-                return await self._workdir(node.step, parent)
+                return await self._workdir(node, node.step, parent)
             case BaseStep():
                 raise AssertionError("an image is never made")
             case _:
@@ -144,13 +163,13 @@ class Steps:
         """The digests of the files that a RUN has mounted."""
         return await self._runs.mounted(step, sources)
 
-    async def _copy(self, step: CopyStep, parent: int | None, source: int | None) -> Made:
-        job = await self._copy_job(step, parent, source, self._store.ingest.new_path())
+    async def _copy(self, node: Node, step: CopyStep, parent: int | None, source: int | None) -> Made:
+        job = await self._copy_job(node, step, parent, source)
         try:
             written = await self._pool.job(job)
         except PrivilegeError:
             # The trees of an earlier build lie in a namespace that cannot be had here and now: the tars hold the same.
-            job = await self._copy_job(step, parent, source, self._store.ingest.new_path())
+            job = await self._copy_job(node, step, parent, source)
             if job.in_namespace or any(layer.blob is None for layer in job.layers):
                 raise
             written = await self._pool.job(job)
@@ -159,7 +178,7 @@ class Steps:
             self._observe(Note(f"{count} of the context copied as empty files"))
         return Made(self._layers.adopt(written, job.output), written.content)
 
-    async def _copy_job(self, step: CopyStep, parent: int | None, source: int | None, spool: str) -> CopyFiles:
+    async def _copy_job(self, node: Node, step: CopyStep, parent: int | None, source: int | None) -> CopyFiles:
         below = () if step.link else await self._stacks.layers(parent)
         owner = None
         if step.chown is not None:
@@ -171,9 +190,10 @@ class Steps:
         context = self._contexts.source(step.context) if step.has_context else None
         fetched = tuple([await self._contexts.remotes.fetched(source, position) for position, source in step.remote])
         layers = await self._stacks.layers(source) if step.from_stage else ()
-        return CopyFiles(request, context, layers, below, spool, self._layers.output(), fetched)
+        spool, output = self._store.ingest.new_path(), self._layers.output(node.id)
+        return CopyFiles(request, context, layers, below, spool, output, fetched)
 
-    async def _workdir(self, step: WorkdirStep, parent: int | None) -> Made:
+    async def _workdir(self, node: Node, step: WorkdirStep, parent: int | None) -> Made:
         layers = await self._stacks.layers(parent)
         view = self._stacks.view(layers)
         uid, gid = (await self._accounts.of(view, layers)).workdir_owner(step.user) if step.user else (0, 0)
@@ -181,6 +201,6 @@ class Steps:
             entries = missing_directories(view, step.path, uid, gid, int(time.time()))
         except LinkLoop:
             raise BuildError(f"WORKDIR {step.path}: too many levels of symbolic links in the image") from None
-        output = self._layers.output()
+        output = self._layers.output(node.id)
         # A few rows without content: not worth a worker.
         return Made(self._layers.adopt(write_entries(entries, output), output))

@@ -16,9 +16,9 @@ from store.view import LinkLoop, View
 from values import frozen
 
 if TYPE_CHECKING:
+    from builder.buildcache import BuildCache
     from builder.explain import Earlier, FileChange, Miss
     from builder.plan import Plan
-    from builder.solver import Solver
     from store.builds import BuiltStep, KeptBuild, MountedFiles
     from store.difference import Difference
     from store.store import Store
@@ -37,13 +37,13 @@ def why(store: Store, build: KeptBuild, builds: Sequence[KeptBuild]) -> tuple[Ex
     return tuple(Explained(miss, _files(store, build, miss, {})) for miss in explain(builds, build))
 
 
-def missing(store: Store, build: KeptBuild, plan: Plan, solver: Solver) -> tuple[Explained, ...]:
+def missing(store: Store, build: KeptBuild, plan: Plan, cache: BuildCache) -> tuple[Explained, ...]:
     """The same for a build that was not to run anything: what it would have copied is looked at where it lies."""
     found = []
     for miss in explain(store.builds.all(), build):
         reading = [now.node for _, now in miss.other_mounts if now.node is not None]
         nodes = [plan.nodes[node] for node in (*reading, *([miss.step.node] if miss.other_files else []))]
-        rows = {n.id: solver.rows(n) for n in nodes if isinstance(n.step, CopyStep) and n.id not in solver.results}
+        rows = {n.id: cache.rows(n) for n in nodes if isinstance(n.step, CopyStep) and n.id not in cache.results}
         found.append(Explained(miss, _files(store, build, miss, rows)))
     return tuple(found)
 

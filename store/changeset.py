@@ -48,6 +48,15 @@ class LayerBlob:
     compression: Compression
 
 
+@frozen
+class OnlyTree:
+    """A tree of a changeset that has no tar, and the id map that it was made under: nothing can be read under another."""
+
+    changeset: str
+    id_map: str
+    certain: bool  # else the machine was started anew before it was on the disk for sure
+
+
 class Changesets:
     """The changesets of a store, by id (16 hex digits, never used twice)."""
 
@@ -69,6 +78,28 @@ class Changesets:
             db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, self._metadata.boot))
             db.execute("INSERT INTO tocs VALUES (?, ?)", (changeset, self._metadata.boot))
         return changeset
+
+    def adopt_with_tree(self, toc_path: str, id_map: str, directory: str) -> str:
+        """As `adopt` and `adopt_tree` at once, for a changeset that has no tar: without its tree it would be nothing.
+
+        Of a toc that lists files which nobody has read yet, `complete` takes over the whole one.
+        """
+        changeset, name = os.urandom(8).hex(), os.urandom(8).hex()
+        boot = self._metadata.boot
+        with self._metadata.transaction() as db:
+            os.rename(toc_path, self.toc_path(changeset))
+            os.rename(directory, f"{self.trees_directory}/{name}")
+            db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, boot))
+            db.execute("INSERT INTO tocs VALUES (?, ?)", (changeset, boot))
+            db.execute("INSERT INTO trees VALUES (?, ?, ?, ?)", (name, changeset, id_map, boot))
+        return changeset
+
+    def complete(self, changeset: str, toc_path: str) -> None:
+        """Replace the toc of a changeset, on which no snapshot stands yet, by one that knows the content of all files."""
+        with self._metadata.transaction() as db:
+            os.rename(toc_path, self.toc_path(changeset))
+            for table in ("changesets", "tocs"):  # another build may have sealed what was there before
+                db.execute(f"UPDATE {table} SET boot = ? WHERE id = ?", (self._metadata.boot, changeset))
 
     def add_unread(self, blob: LayerBlob) -> str:
         """Store a new changeset that is known as a blob only, with a claimed diff_id; return its id."""
@@ -135,6 +166,13 @@ class Changesets:
             os.rename(path, f"{self.trees_directory}/{name}")
             db.execute("INSERT INTO trees VALUES (?, ?, ?, ?)", (name, changeset, id_map, self._metadata.boot))
         return name
+
+    def confirm_tree(self, changeset: str, id_map: str) -> None:
+        """Note that a tree, made before the machine was started, was compared with its toc and is whole."""
+        with self._metadata.transaction() as db:
+            db.execute(
+                "UPDATE trees SET boot = ? WHERE changeset = ? AND id_map = ?", (self._metadata.boot, changeset, id_map)
+            )
 
     def tar(self, changeset: str, clamp: int | None) -> Digest | None:
         """The diff_id of the tar of a changeset, None while it was never made."""
@@ -224,6 +262,21 @@ class Snapshots:
             snapshot,
         )
         return [str(row[0]) for row in rows]
+
+    def only_trees(self, snapshot: int | None) -> list[OnlyTree]:
+        """The trees of those changesets, of a snapshot and of all below it, that have no tar to make another one from."""
+        rows = self._metadata.all(
+            "WITH RECURSIVE chain (id, parent, changeset) AS ("
+            " SELECT id, parent, changeset FROM snapshots WHERE id = ?"
+            " UNION ALL SELECT s.id, s.parent, s.changeset FROM snapshots s JOIN chain ON s.id = chain.parent"
+            ") SELECT changeset, id_map, boot FROM chain JOIN trees USING (changeset) WHERE"
+            " NOT EXISTS (SELECT 1 FROM tars WHERE tars.changeset = chain.changeset)"
+            " AND NOT EXISTS (SELECT 1 FROM unread WHERE unread.id = chain.changeset)",
+            snapshot,
+        )
+        return [
+            OnlyTree(str(changeset), str(map_), boot in (None, self._metadata.boot)) for changeset, map_, boot in rows
+        ]
 
     def top(self, snapshot: int) -> Toc:
         """The table of contents of a snapshot's own changeset. Raises NotFound."""

@@ -1,7 +1,7 @@
 """Entries and their content -> the layer: a tar, its digests, and the entries as they now stand in it.
 
 One pass reads each file once and hashes it, writes its header and content, hashes the whole (the diff_id) and
-compresses it. The tar is a function of the entries and the clamp alone: ordered by path components, ustar headers,
+compresses it. `read_entries` is the same pass for a layer that nobody wants as a tar: nothing is written. The tar is a function of the entries and the clamp alone: ordered by path components, ustar headers,
 no user names, whiteouts with time 0, of the attributes only `security.capability`.
 """
 
@@ -19,7 +19,7 @@ from store.toc import Entry, Kind
 from store.whiteout import marker, refuse_reserved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import BinaryIO
 
     from store.compression import Compression
@@ -85,23 +85,36 @@ def write_layer(
     whiteout, OSError when reading or writing fails.
     """
     diff_hash = hashlib.sha256()
-    written = []
     with Compressor(out, compression, diff_hash.update) as stream:
-        position = 0
-        for entry in entries:
-            header = tar_header(entry, clamp)
-            stream.write(header)
-            position += len(header)
-            if entry.kind is Kind.FILE and not entry.hardlink:
-                entry = entry.read_as(_copy(entry, content, stream), position)
-                if padding := -entry.size % tarformat.BLOCK:
-                    stream.write(_PADDING[:padding])
-                position += entry.size + padding
-            written.append(entry)
+        written = _write(entries, content, stream.write, clamp)
         stream.write(tarformat.END)
         digest = stream.finish()
     diff_id = Digest("sha256", diff_hash.hexdigest())
-    return Layer(diff_id, digest, stream.size, tuple(_fill_links(written)))
+    return Layer(diff_id, digest, stream.size, written)
+
+
+def read_entries(entries: Iterable[Entry], content: Content, *, clamp: int | None = None) -> tuple[Entry, ...]:
+    """The entries as they would stand in the tar that `write_layer` writes. Raises what that raises."""
+    return _write(entries, content, len, clamp)
+
+
+def _write(
+    entries: Iterable[Entry], content: Content, put: Callable[[bytes], object], clamp: int | None
+) -> tuple[Entry, ...]:
+    """Give the bytes of the tar, but for its end, to `put`; return the entries with digests and offsets."""
+    written = []
+    position = 0
+    for entry in entries:
+        header = tar_header(entry, clamp)
+        put(header)
+        position += len(header)
+        if entry.kind is Kind.FILE and not entry.hardlink:
+            entry = entry.read_as(_copy(entry, content, put), position)
+            if padding := -entry.size % tarformat.BLOCK:
+                put(_PADDING[:padding])
+            position += entry.size + padding
+        written.append(entry)
+    return tuple(_fill_links(written))
 
 
 def tar_header(entry: Entry, clamp: int | None) -> bytes:
@@ -138,8 +151,8 @@ def tar_header(entry: Entry, clamp: int | None) -> bytes:
     )
 
 
-def _copy(entry: Entry, content: Content, stream: Compressor) -> bytes:
-    """Write the content of one file, return its sha256."""
+def _copy(entry: Entry, content: Content, put: Callable[[bytes], object]) -> bytes:
+    """Give the content of one file to `put`, return its sha256."""
     hasher = hashlib.sha256()
     left = entry.size
     if left:
@@ -148,7 +161,7 @@ def _copy(entry: Entry, content: Content, stream: Compressor) -> bytes:
             if left < 0:
                 break
             hasher.update(chunk)
-            stream.write(chunk)
+            put(chunk)
     if left:
         raise InvalidImage(
             f"entry {tarformat.show(entry.path)}: changed while it was read",

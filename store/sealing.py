@@ -6,7 +6,9 @@ syncfs(2) costs less than a hundred fsync(2), and covers the trees as well.
 
 What is not sealed at the next boot is looked at: a blob whose bytes are those of its digest, or a table of contents with
 right checksums, was not lost, and is sealed then. A machine that is merely restarted loses nothing but trees, which cannot be
-told to be whole, and has them made again; a power cut takes what it took.
+told to be whole, and has them made again; a power cut takes what it took. Where there is a tree and no tar, nothing can be made
+again: such a tree is kept, and whoever wants to read it first compares it with its table of contents, which has the digests of
+its files (`Snapshots.only_trees`, treecheck.py).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ _FEW = 16  # files
 _CHUNK = 1 << 20
 _KEYS = {"blobs": "digest", **dict.fromkeys(("changesets", "tocs", "trees", "cachemounts"), "id")}
 _STALE = "boot IS NOT NULL AND boot != ?"
+_AGAIN = "changeset IN (SELECT changeset FROM tars UNION SELECT id FROM unread)"  # of a tree that can be made again
 
 
 class Sealer:
@@ -65,7 +68,8 @@ class Sealer:
     def recover(self) -> None:
         """After another boot: seal what is there, forget what is not. Raises StoreError where the tables refuse."""
         boot = self._metadata.boot
-        stale = {table: self._keys(table, _STALE, boot) for table in SEALABLE}
+        stale = {table: self._keys(table, _STALE, boot) for table in SEALABLE if table != "trees"}
+        stale["trees"] = self._keys("trees", f"{_STALE} AND {_AGAIN}", boot)
         if not any(stale.values()):
             return
         whole = {
@@ -78,14 +82,15 @@ class Sealer:
                 db.executemany(
                     f"UPDATE {table} SET boot = NULL WHERE {column} = ? AND {_STALE}", [(k, boot) for k in keys]
                 )
-            for table in ("blobs", "tocs", "trees", "cachemounts"):
+            db.execute(f"DELETE FROM trees WHERE {_STALE} AND {_AGAIN}", (boot,))
+            for table in ("blobs", "tocs", "cachemounts"):
                 db.execute(f"DELETE FROM {table} WHERE {_STALE}", (boot,))
             db.execute("DELETE FROM tars WHERE diff_id NOT IN (SELECT diff_id FROM layer_blobs)")
             # Without its table of contents a layer can be read again from its blob, if that came with an image. Else it
             # takes both, as one cannot be made from the other.
             db.execute(
                 f"DELETE FROM changesets WHERE {_STALE} AND id NOT IN (SELECT id FROM unread) AND"
-                " (id NOT IN (SELECT id FROM tocs) OR id NOT IN (SELECT changeset FROM tars))",
+                " (id NOT IN (SELECT id FROM tocs) OR id NOT IN (SELECT changeset FROM tars UNION SELECT changeset FROM trees))",
                 (boot,),
             )
             db.execute(f"UPDATE changesets SET boot = NULL WHERE {_STALE}", (boot,))
@@ -114,7 +119,7 @@ class Sealer:
                     db.executemany(f"UPDATE {table} SET boot = NULL WHERE {_KEYS[table]} = ?", [(key,) for key in keys])
 
     def _unsealed(self, table: str) -> list[str]:
-        return self._keys(table, "boot IS NOT NULL")
+        return self._keys(table, "boot = ?", self._metadata.boot)
 
     def _keys(self, table: str, condition: str, *values: object) -> list[str]:
         return [

@@ -22,7 +22,16 @@ MODULES = {
     "probe": ("Probe",),
     "registry_jobs": ("FetchBlobs", "FetchManifest"),
     "repository_jobs": ("AskRepository", "FetchRepository", "ListSubdir"),
-    "step_jobs": ("CommitStep", "MakeDirectory", "MeasureTree", "PrepareStep", "ReadFile", "RemoveTree"),
+    "step_jobs": (
+        "CheckTree",
+        "CommitStep",
+        "MakeDirectory",
+        "MeasureTree",
+        "PrepareStep",
+        "ReadFile",
+        "ReadTree",
+        "RemoveTree",
+    ),
 }
 
 

@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, ClassVar
 
 from builder.contents import BlobPlace, LayerPlace, StoredContents
-from builder.workers.job import Done, Output, Written, write_output
+from builder.workers.job import Done, Output, Written, write_files, written_as
 from store.changeset import TREE
 from store.compression import Compression, Compressor
 from store.errors import DigestMismatch
 from store.extract import read_layer
 from store.files import named_layer
 from store.streams import Tee
+from store.tarformat import show
 from store.toc import Kind, Toc
 from store.trees import make_tree
 from store.view import View
@@ -62,7 +63,10 @@ class MakeTree:
 
 @frozen
 class WriteTar:
-    """Make the tar of a changeset, from its tree or from a tar with other times."""
+    """Make the tar of a changeset, from its tree or from a tar with other times.
+
+    Raises DigestMismatch where a file of the tree is not what was read of it before.
+    """
 
     layer: LayerPlace
     spool: str
@@ -76,7 +80,14 @@ class WriteTar:
         entries = list(Toc.open(self.layer.toc))
         with StoredContents([self.layer], self.spool) as contents:
             contents.announce((0, entry) for entry in entries if entry.kind is Kind.FILE and not entry.hardlink)
-            return write_output(entries, _OneLayer(contents), self.output)
+            layer = write_files(entries, _OneLayer(contents), self.output)
+        for before, after in zip(entries, layer.entries, strict=True):
+            if before.sha256 and before.sha256 != after.sha256:
+                raise DigestMismatch(
+                    f"tree of changeset {self.layer.changeset}: {show(before.path)} is not what was read of it before",
+                    hint="the file is damaged: build again with --no-cache",
+                )
+        return written_as(layer)
 
 
 @frozen

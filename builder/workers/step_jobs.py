@@ -9,10 +9,14 @@ from builder.contents import LayerPlace, StoredContents, view_of
 from builder.workers.job import Done, Output, Written, write_output
 from store.changes import TreeContent, changes
 from store.files import remove_tree, tree_size
+from store.layers import read_entries
 from store.toc import Toc
+from store.treecheck import is_whole
 from store.trees import make_tree
 from values import frozen
 
+_FEW = 256  # rows, and
+_LITTLE = 2 << 20  # bytes, which take no longer to read and to write than to be told of
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -55,21 +59,87 @@ def make_directory(directory: str, toc: str) -> None:
 
 
 @frozen
+class Committed:
+    """What became of a RUN: a table of contents, and perhaps a tar. If it is not `whole`, no file was read for it."""
+
+    whole: bool
+    tar: Written | None = None
+
+
+@frozen
 class CommitStep:
-    """Turn what a RUN changed into a layer."""
+    """Turn what a RUN changed into a table of contents, and into a layer where there is an `output`.
+
+    With `in_haste` the files of a step that left many are only listed, without their content: for who waits for no more.
+    """
 
     in_namespace: ClassVar[bool] = True
     upper: str
     below: tuple[LayerPlace, ...]
     scaffold_toc: str
-    output: Output
+    toc: str
+    clamp: int | None
+    output: Output | None
+    in_haste: bool
 
-    def run(self) -> Written:
+    def run(self) -> Committed:
         fd = os.open(self.upper, _DIRECTORY)
         try:
             entries = changes(fd, view_of(self.below), Toc.open(self.scaffold_toc))
+            if self.in_haste and (len(entries) > _FEW or sum(entry.size for entry in entries) > _LITTLE):
+                Toc.write(self.toc, entries)
+                return Committed(whole=False)
             with TreeContent(fd) as content:
-                return write_output(entries, content, self.output)
+                if self.output is not None:
+                    return Committed(whole=True, tar=write_output(entries, content, self.output))
+                Toc.write(self.toc, read_entries(entries, content, clamp=self.clamp))
+                return Committed(whole=True)
+        finally:
+            os.close(fd)
+
+
+@frozen
+class ReadTree:
+    """The table of contents of a tree, with the content of the files that a `CommitStep` in haste has listed."""
+
+    in_namespace: ClassVar[bool] = True
+    listed: str
+    tree: str
+    toc: str
+    clamp: int | None
+
+    def run(self) -> Done:
+        fd = os.open(self.tree, _DIRECTORY)
+        try:
+            with TreeContent(fd) as content:
+                Toc.write(self.toc, read_entries(Toc.open(self.listed), content, clamp=self.clamp))
+        finally:
+            os.close(fd)
+        return Done()
+
+
+@frozen
+class TreeState:
+    """What a look at a tree has shown."""
+
+    whole: bool
+
+
+@frozen
+class CheckTree:
+    """Compare a tree with its table of contents."""
+
+    in_namespace: ClassVar[bool] = True
+    tree: str
+    toc: str
+
+    def run(self) -> TreeState:
+        try:
+            fd = os.open(self.tree, _DIRECTORY)
+        except FileNotFoundError:
+            return TreeState(whole=False)
+        try:
+            return TreeState(is_whole(fd, Toc.open(self.toc)))
         finally:
             os.close(fd)
 

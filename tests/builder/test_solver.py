@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.errors import StepFailed
+from builder.ahead import Ahead
+from builder.errors import BuildError, StepFailed
 from builder.events import StepFinished, StepStarted
 from builder.solver import Solver
 from builder.steps import Made
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from builder.ahead import Listed, Parent
+    from builder.buildcache import Result
     from builder.events import Event, StepRef
     from builder.plan import Node
-    from builder.solver import Result
 
 
 @dataclass
@@ -37,6 +39,8 @@ class FakeSteps:
     ran: list[str] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    slow: frozenset[str] = frozenset()  # steps whose layers are written after those that can have begun on them
+    stood: dict[str, object] = field(default_factory=dict)  # what each step stood on
     stopped: bool = False
 
     def stop(self) -> None:
@@ -49,8 +53,11 @@ class FakeSteps:
         self.read.append(node.text)
         return self.holds.get(node.text, node.text)
 
-    async def make(self, node: Node, parent: int | None, sources: Sequence[int | None], ref: StepRef) -> Made:
+    async def make(
+        self, node: Node, parent: Parent, sources: Sequence[int | None], ref: StepRef, listed: Listed | None
+    ) -> Made | None:
         self.ran.append(node.text)
+        self.stood[node.text] = parent
         if node.text == self.fails:
             raise StepFailed("it failed", 1)
         try:
@@ -60,6 +67,13 @@ class FakeSteps:
             raise
         assert not self.stopped
         changeset = self.store.changesets.add([], self.store.ingest.new_path())
+        if isinstance(parent, Ahead):
+            if self.store.snapshots.changesets(await parent.whole())[0] != parent.changeset:
+                return None
+        if listed is not None and node.text in self.slow:
+            before = len(self.ran)
+            listed(changeset)
+            await until(lambda: len(self.ran) > before)
         return Made(changeset, self.holds.get(node.text, node.text) if node.text.startswith("COPY") else "")
 
 
@@ -82,12 +96,13 @@ class Bench:
         holds: Mapping[str, str] | None = None,
         fails: str = "",
         waits: Mapping[str, str] | None = None,
+        slow: Sequence[str] = (),
         **fields: object,
     ) -> tuple[FakeSteps, Result | None]:
         """As `build`, with what the target came to."""
         images = Images({"base": replace(image(), snapshot=self.base)})
         plan = planned(text, images, **fields)
-        steps = self.steps = FakeSteps(self.store, dict(holds or {}), fails, dict(waits or {}))
+        steps = self.steps = FakeSteps(self.store, dict(holds or {}), fails, dict(waits or {}), slow=frozenset(slow))
         self.events.clear()
         results = Solver(plan, options(**fields), self.store, lambda: steps, self.events.append).solve()  # type: ignore[arg-type]
         return steps, None if plan.image.node is None else results[plan.image.node]
@@ -362,10 +377,10 @@ def test_of_two_results_for_one_key_the_first_one_counts(bench: Bench) -> None:
     theirs: list[Result | None] = []
 
     class Overtaken(FakeSteps):
-        def make(self, node: Node, parent: int | None, sources: Sequence[int | None], ref: StepRef) -> Made:
+        async def make(self, node: Node, *others: object) -> Made | None:
             if node.text == "RUN one":
                 theirs.append(bench.solve("FROM base\nRUN one")[1])
-            return super().make(node, parent, sources, ref)
+            return await super().make(node, *others)  # type: ignore[arg-type]
 
     plan = planned("FROM base\nRUN one\nRUN two", Images({"base": replace(image(), snapshot=bench.base)}))
     steps = Overtaken(bench.store)
@@ -373,6 +388,93 @@ def test_of_two_results_for_one_key_the_first_one_counts(bench: Bench) -> None:
     assert results[1] == theirs[0]
     top = results[2].snapshot
     assert top is not None and bench.store.snapshots.parent(top) == results[1].snapshot
+
+
+# -- steps that begin on what another one has left, before its layer is written
+
+CHAIN = "FROM base\nRUN one\nRUN two\nRUN three\nWORKDIR /a\nRUN four"
+
+
+def test_a_run_begins_before_the_layer_below_is_written(bench: Bench) -> None:
+    steps, result = bench.solve(CHAIN, slow=["RUN one"])
+    assert steps.ran == CHAIN.splitlines()[1:]
+    assert {text for text, parent in steps.stood.items() if isinstance(parent, Ahead)} == {"RUN two"}
+    assert result is not None
+    assert len(bench.store.snapshots.changesets(result.snapshot)) == 6
+    assert bench.build(CHAIN).ran == []
+
+
+def test_with_one_job_the_layer_comes_first(bench: Bench) -> None:
+    class Tells(FakeSteps):
+        async def make(self, node: Node, parent: Parent, *others: object) -> Made | None:
+            made = await super().make(node, parent, *others)  # type: ignore[arg-type]
+            listed, begun = others[-1], len(self.ran)
+            if callable(listed):
+                assert made is not None
+                listed(made.changeset)
+                await until(iter([False, True]).__next__)  # whoever can go on does
+                assert len(self.ran) == begun
+            return made
+
+    plan = planned(CHAIN, Images({"base": replace(image(), snapshot=bench.base)}))
+    steps = Tells(bench.store)
+    Solver(plan, options(jobs=1), bench.store, lambda: steps, lambda _event: None).solve()  # type: ignore[arg-type]
+    assert steps.ran == CHAIN.splitlines()[1:]
+
+
+def test_a_layer_below_a_step_that_fails_is_kept(bench: Bench) -> None:
+    """What is being written when the next command fails is found by the next build."""
+
+    class Fails(FakeSteps):
+        async def make(self, node: Node, parent: Parent, *others: object) -> Made | None:
+            if node.text != "RUN two":
+                return await super().make(node, parent, *others)  # type: ignore[arg-type]
+            self.ran.append(node.text)
+            assert isinstance(parent, Ahead)
+            await parent.whole()
+            raise StepFailed("it failed", 1)
+
+    plan = planned(CHAIN, Images({"base": replace(image(), snapshot=bench.base)}))
+    steps = Fails(bench.store, slow=frozenset(["RUN one"]))
+    with pytest.raises(StepFailed, match="it failed") as caught:
+        Solver(plan, options(), bench.store, lambda: steps, lambda _event: None).solve()  # type: ignore[arg-type]
+    assert caught.value.span is not None and caught.value.span.line == 3
+    assert bench.build(CHAIN).ran[0] == "RUN two"
+
+
+def test_a_layer_that_cannot_be_written_ends_the_step_on_top(bench: Bench) -> None:
+    class Fails(FakeSteps):
+        async def make(self, node: Node, parent: Parent, *others: object) -> Made | None:
+            made = await super().make(node, parent, *others)  # type: ignore[arg-type]
+            if node.text == "RUN one":
+                raise BuildError("no layer")
+            return made
+
+    plan = planned(CHAIN, Images({"base": replace(image(), snapshot=bench.base)}))
+    steps = Fails(bench.store, slow=frozenset(["RUN one"]))
+    with pytest.raises(BuildError, match="no layer") as caught:
+        Solver(plan, options(), bench.store, lambda: steps, lambda _event: None).solve()  # type: ignore[arg-type]
+    assert caught.value.span is not None and caught.value.span.line == 2  # it is told of the step whose layer it was
+    assert steps.ran == ["RUN one", "RUN two"] and steps.stopped
+    assert bench.build(CHAIN).ran[0] == "RUN one"
+
+
+def test_a_step_on_what_another_build_recorded_first_runs_again(bench: Bench) -> None:
+    theirs: list[Result | None] = []
+
+    class Overtaken(FakeSteps):
+        async def make(self, node: Node, *others: object) -> Made | None:
+            made = await super().make(node, *others)  # type: ignore[arg-type]
+            if node.text == "RUN one":
+                theirs.append(bench.solve("FROM base\nRUN one")[1])
+            return made
+
+    plan = planned("FROM base\nRUN one\nRUN two", Images({"base": replace(image(), snapshot=bench.base)}))
+    steps = Overtaken(bench.store, slow=frozenset(["RUN one"]))
+    results = Solver(plan, options(), bench.store, lambda: steps, lambda _event: None).solve()  # type: ignore[arg-type]
+    assert steps.ran == ["RUN one", "RUN two", "RUN two"]
+    assert results[1] == theirs[0]
+    assert steps.stood["RUN two"] == results[1].snapshot
 
 
 RACE = """\

@@ -12,7 +12,7 @@ import pytest
 
 import store.store
 from store import fsck
-from store.changeset import LayerBlob
+from store.changeset import LayerBlob, OnlyTree
 from store.compression import Compression
 from store.digest import Digest
 from store.errors import InvalidImage, NoSpace, NotFound, StoreBusy, StoreError
@@ -22,7 +22,7 @@ from store.metadata import VERSION, Metadata
 from store.records import KeyKind
 from store.reference import Reference
 from store.store import Store, reset
-from store.toc import Entry, Kind
+from store.toc import Entry, Kind, Toc
 from tests.support.archives import Archive
 from tests.support.overlays import in_private_mounts, mount_tmpfs
 from tests.support.tars import entry, tar
@@ -150,6 +150,70 @@ def test_another_boot_takes_what_is_damaged(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(store.store, "_boot_id", lambda: "a third one")
     with Store(root) as opened:
         assert (opened.records.find("new", kept) is not None) == (lost == "nothing")
+
+
+def only_tree(opened: Store, parent: int | None = None) -> int:
+    """A snapshot whose changeset is a tree, and no tar."""
+    directory = opened.ingest.new_directory()
+    os.mkdir(f"{directory}/fs")
+    toc = Toc.write(opened.ingest.new_path(), [])
+    return opened.snapshots.add(parent, opened.changesets.adopt_with_tree(toc, "identity", directory))
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_tree_that_cannot_be_made_again_survives_another_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool
+) -> None:
+    """If it was not on the disk for sure, nobody reads it before it was compared with its table of contents."""
+    root = str(tmp_path / "s")
+    with Store(root) as opened:
+        snapshot = only_tree(opened, make_layer(opened))
+        changeset, below = opened.snapshots.changesets(snapshot)
+        assert opened.snapshots.only_trees(snapshot) == [OnlyTree(changeset, "identity", True)]
+        opened.seal()
+        if sealed:
+            for _ in range(20):
+                make_layer(opened)
+            opened.seal()
+    for boot in ("another boot", "a third one"):
+        monkeypatch.setattr(store.store, "_boot_id", lambda boot=boot: boot)
+        with Store(root) as opened:
+            assert opened.snapshots.changesets(snapshot) == [changeset, below]
+            assert opened.snapshots.only_trees(snapshot) == [OnlyTree(changeset, "identity", sealed)]
+            opened.seal()
+            assert fsck.check(opened).damage == ()
+    with Store(root) as opened:
+        opened.changesets.confirm_tree(changeset, "identity")
+        assert opened.snapshots.only_trees(snapshot) == [OnlyTree(changeset, "identity", True)]
+
+
+def test_a_tree_without_its_table_of_contents_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(tmp_path / "s")
+    with Store(root) as opened:
+        snapshot = only_tree(opened)
+        os.truncate(opened.changesets.toc_path(opened.snapshots.changesets(snapshot)[0]), 10)
+    monkeypatch.setattr(store.store, "_boot_id", lambda: "another boot")
+    with Store(root) as opened:
+        with pytest.raises(NotFound):
+            opened.snapshots.parent(snapshot)
+        assert fsck.check(opened).damage == ()
+
+
+def test_a_table_of_contents_that_is_replaced_is_not_sealed_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = str(tmp_path / "s")
+    with Store(root) as opened:
+        snapshot = only_tree(opened)
+        (changeset,) = opened.snapshots.changesets(snapshot)
+        opened.seal()
+        opened.changesets.complete(changeset, Toc.write(opened.ingest.new_path(), [Entry(b"f", Kind.FILE)]))
+        assert [entry.path for entry in opened.changesets.toc(changeset)] == [b"f"]
+        os.truncate(opened.changesets.toc_path(changeset), 10)  # its bytes never came to the disk
+    monkeypatch.setattr(store.store, "_boot_id", lambda: "another boot")
+    with Store(root) as opened:
+        assert opened.metadata.one("SELECT 1 FROM changesets WHERE id = ?", changeset) is None
+        assert fsck.check(opened).damage == ()
 
 
 # -- kill -9
