@@ -22,7 +22,7 @@ class Ahead:
 
     changeset: str  # with a tree, and a table of contents that lacks digests
     below: int | None  # the snapshot that it ran on
-    whole: Callable[
+    written: Callable[
         [], Task[int | None]
     ]  # waits for the layer; the snapshot that the step has come to, perhaps another
 

@@ -148,7 +148,7 @@ def _build(
         return Steps(store, pool, request.options, contexts, compression, observe, handed, bases, wanted, cgroups)
 
     journal = Journal(request.id, buildfile.source.filename, request.options.target or "", store, observe)
-    solver = Solver(planned, request.options, store, steps, journal)
+    solver = Solver(planned, request.options, store, steps, journal, lambda: pool.tree_map)
     try:
         finish = _Finish(request, store, pool, planned.image, solver.solve())
         digest = finish.store_image(compression)

@@ -60,15 +60,15 @@ def placed(node: Node) -> Iterator[None]:
 class BuildCache:
     """For one plan and one store."""
 
-    def __init__(self, plan: Plan, store: Store, steps: Callable[[], Steps]) -> None:
-        """`steps` is called where files have to be read for a key."""
+    def __init__(self, plan: Plan, store: Store, steps: Callable[[], Steps], tree_map: Callable[[], str]) -> None:
+        """`steps` is called where files have to be read for a key, `tree_map` where it matters who can read a tree."""
         self._plan = plan
         self._store = store
         self._new_steps = steps
+        self._tree_map = tree_map
         self.results: dict[int, Result] = {}  # what is known by now, by node id
         self._canonical: dict[int, str] = {}  # the keys that later steps build theirs from, as far as they are known
         self._renewed: set[int] = set()  # the nodes of which there may be another result under the same key
-        self._lost: set[int] = set()  # the nodes of which there is a record, and nothing that can be read here and now
         self._bound: dict[int, list[str]] = {}  # of a RUN: digests of the files that it has mounted
         self._contents: dict[int, str] = {}  # digests of what a COPY would copy, where that was looked at
         self._used: list[Record] = []
@@ -105,7 +105,7 @@ class BuildCache:
             return self._content_key(node, node.step, content)
         if isinstance(node.step, RunStep) and node.id in self._bound and parent is not None:
             return cachekey.bound_key(node.step, node.platform, parent.canonical, self._bound[node.id])
-        return self.definition(node)
+        return None if isinstance(node.step, BaseStep) else self.definition(node)
 
     def rows(self, node: Node) -> list[Entry]:
         """All that a COPY would copy, whose inputs are known; nothing is written."""
@@ -113,18 +113,6 @@ class BuildCache:
         assert parent is not None
         source = sources[0] if sources else None
         return complete(self._steps.rows(node, parent.snapshot, source.snapshot if source else None))
-
-    def lose(self, node: Node) -> bool:
-        """Forget the result of a node whose record promises what cannot be read here and now; answer whether it was so.
-
-        That is a tree that was made under another id map, or that a power cut has taken, and of which there is no tar.
-        """
-        trees = self._store.snapshots.only_trees(self.results[node.id].snapshot)
-        if not trees or self._steps.readable(trees):
-            return False
-        del self.results[node.id]
-        self._lost.add(node.id)
-        return True
 
     def result(self, node: int | None) -> Result | None:
         """What a node has come to, as far as that is known; without one it is nothing."""
@@ -139,7 +127,7 @@ class BuildCache:
             with placed(node):
                 await self._steps.identify(node.step)
         key = self.definition(node)
-        if key is None or node.fresh or node.id in self._lost:
+        if key is None or node.fresh:
             return None
         reads_files = isinstance(node.step, RunStep) and bool(bound(node.step))
         if not isinstance(node.step, CopyStep) and not reads_files:
@@ -155,7 +143,7 @@ class BuildCache:
             if not self._was_built(node, key, parent):
                 return None
         else:
-            record = None if self._reads_renewed(node) else self._store.records.find(key.digest, parent.snapshot)
+            record = None if self._reads_renewed(node) else self._find(key.digest, parent.snapshot)
             if record is not None:
                 return self._served(record)
         if isinstance(node.step, CopyStep) and (node.step.reads_context or not node.step.remote):
@@ -166,14 +154,14 @@ class BuildCache:
             by_content = self._content_key(node, node.step, content)
             # Known even where its record is gone, as that of a RUN is.
             self._canonical[node.id] = by_content.digest
-            record = self._store.records.find(by_content.digest, parent.snapshot)
+            record = self._find(by_content.digest, parent.snapshot)
             if record is not None:
                 if not node.step.reads_context:
                     self._store.records.add_key(key.digest, KeyKind.DEFINITION, record)
                 return self._served(record)
         if reads_files and (content_key := await self.bound_key(node)) is not None:
             self._canonical[node.id] = content_key.digest
-            record = self._store.records.find(content_key.digest, parent.snapshot)
+            record = self._find(content_key.digest, parent.snapshot)
             if record is not None:
                 self._store.records.add_key(key.digest, KeyKind.DEFINITION, record)
                 return self._served(record)
@@ -193,7 +181,7 @@ class BuildCache:
         return cachekey.bound_key(node.step, node.platform, parent.canonical, self._bound[node.id])
 
     async def _look_up_link(self, node: Node, step: CopyStep, key: cachekey.Key, parent: Result) -> Result | None:
-        """As `_look_up`, for a layer that depends on nothing below: a record on another snapshot serves too."""
+        """As `look_up`, for a layer that depends on nothing below: a record on another snapshot serves too."""
         records = self._store.records
         if step.reads_context and not records.known(key.digest):
             return None
@@ -208,7 +196,7 @@ class BuildCache:
         if record is None:
             return None
         stacked = cachekey.stacked_key(parent.canonical, record.canonical)
-        here = records.find(stacked, parent.snapshot)
+        here = self._find(stacked, parent.snapshot)
         if here is None:
             (changeset, *_) = self._store.snapshots.changesets(record.snapshot)
             snapshot = self._store.snapshots.add(parent.snapshot, changeset)
@@ -233,13 +221,19 @@ class BuildCache:
             self._contents[node.id] = content
         return self._contents[node.id]
 
+    def _find(self, key: str, parent: int | None) -> Record | None:
+        """The record of a key, if what it made stands on the snapshot `parent` and can be read."""
+        record = self._store.records.find(key, parent)
+        return record if record is not None and self._readable(record) else None
+
+    def _readable(self, record: Record) -> bool:
+        """Whether the files that a step made are within reach. Those of what it stands on are, or that would not serve."""
+        maps = self._store.snapshots.only_under(record.snapshot)
+        return maps is None or self._tree_map() in maps
+
     def _served(self, record: Record) -> Result:
         self._used.append(record)
         return Result(record.canonical, record.snapshot, record.created)
-
-    def has_key(self, node: int) -> bool:
-        """Whether what stands on a node can have a key."""
-        return node in self._canonical
 
     def definition(self, node: Node) -> cachekey.Key | None:
         """The definition key of a node; None where the key of an input is not known."""
@@ -277,11 +271,13 @@ class BuildCache:
                 keys[definition.digest] = KeyKind.TEXT
             keys[content.digest] = KeyKind.CONTENT
             canonical, inputs = content.digest, content.inputs
-        anew = node.fresh or node.id in self._lost or self._reads_renewed(node)
+        anew = node.fresh or self._reads_renewed(node)
         if node.parent in self._renewed or (anew and not isinstance(node.step, CopyStep)):
             self._renewed.add(node.id)
         snapshot = self._store.snapshots.add(parent.snapshot, made.changeset)
+        known = (self._store.records.find(key, parent.snapshot) for key in keys)
+        unreadable = any(record is not None and not self._readable(record) for record in known)
         record = self._store.records.add(
-            keys, snapshot, parent.snapshot, canonical, inputs, int(time.time()), replace=anew
+            keys, snapshot, parent.snapshot, canonical, inputs, int(time.time()), replace=anew or unreadable
         )
         return Result(stacked or record.canonical, record.snapshot, record.created)

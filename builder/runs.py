@@ -151,7 +151,7 @@ class Runs:
                 except (StepFailed, SandboxError) as error:
                     if self._options.on_fail.wanted:
                         if isinstance(parent, Ahead):
-                            await parent.whole()  # while a shell is open nothing goes on
+                            await parent.written()  # while a shell is open nothing goes on
                         from builder.aftermath import Aftermath, FailedStep
 
                         self._observe(broke(ref, time.monotonic() - begun, error))
@@ -163,7 +163,7 @@ class Runs:
                         aftermath.of(left, error, self._in_cgroups)
                     raise
                 if isinstance(parent, Ahead):
-                    changeset, *_ = self._store.snapshots.changesets(await parent.whole())
+                    changeset, *_ = self._store.snapshots.changesets(await parent.written())
                     if changeset != parent.changeset:
                         return None
                 return await self._commit(node, directory, layers, scaffold_tree.toc, listed)
@@ -184,16 +184,16 @@ class Runs:
             changesets.adopt_tree(changeset, id_map, f"{directory}/tree")
             return changeset
         changeset = changesets.adopt_with_tree(toc, id_map, f"{directory}/tree")
-        if committed.whole:
+        if committed.hashed:
             return changeset
         if listed is not None:
             listed(changeset)
         layer = place(self._store, changeset, id_map)
         if output is None:
             assert layer.tree is not None
-            whole = self._store.ingest.new_path()
-            await self._pool.job(ReadTree(layer.toc, layer.tree, whole, epoch))
-            changesets.complete(changeset, whole)
+            toc = self._store.ingest.new_path()
+            await self._pool.job(ReadTree(layer.toc, layer.tree, toc, epoch))
+            changesets.complete(changeset, toc)
         else:
             from builder.workers.layer_jobs import WriteTar
 
@@ -272,7 +272,7 @@ async def _written(below: Parent) -> AsyncIterator[None]:
         yield
     except Exception:
         if isinstance(below, Ahead):
-            await below.whole()
+            await below.written()
         raise
 
 

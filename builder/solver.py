@@ -42,14 +42,15 @@ class Solver:
         store: Store,
         steps: Callable[[], Steps],
         observe: Callable[[Event], None],
+        tree_map: Callable[[], str],
     ) -> None:
-        """`steps` is called at most once, and not by a build that the cache serves without reading any files."""
+        """`tree_map` tells the id map under which trees can be read here; `steps` is called at most once, and not by a build that the cache serves without reading any files."""
         self._plan = plan
         self._options = options
         self._store = store
         self._new_steps = steps
         self._observe = observe
-        self.cache = BuildCache(plan, store, lambda: self._steps)
+        self.cache = BuildCache(plan, store, lambda: self._steps, tree_map)
         self._begun: dict[int, Key | None] = {}  # the nodes that are being made
         self._ahead: dict[int, Ahead] = {}  # the RUN steps whose layers are being written
         self._following: set[int] = set()  # the nodes that may begin on one of those
@@ -63,7 +64,6 @@ class Solver:
         target = self._plan.image.node
         hits = complete(self.cache.look_up_all())
         needed = self._demand(target)
-        hits -= needed
         shown = self._of_target(target)
         if needed and self._options.require_cached:
             mounted = {source for node in self._plan.nodes for source in node.sources}
@@ -85,7 +85,9 @@ class Solver:
             return
         with Tasks[int, Result](lambda: self._observe(Tick())) as tasks:
             try:
-                self._following = {node.id for node in waiting if self._may_follow(node, {one.id for one in waiting})}
+                if self._options.jobs > 1:
+                    needed = {node.id for node in waiting}
+                    self._following = {node.id for node in waiting if self._may_follow(node, needed)}
                 while waiting or tasks:
                     for node in list(waiting):  # what stands on another one comes after it
                         if self._can_begin(node):
@@ -107,7 +109,8 @@ class Solver:
         inputs = (node.parent, *node.sources)
         if not all(below is None or below in self.cache.results for below in inputs) and not self._can_follow(node):
             return False
-        return self.cache.definition(node) not in self._begun.values()
+        key = self.cache.definition(node)
+        return key is None or key not in self._begun.values()
 
     def _may_follow(self, node: Node, needed: set[int]) -> bool:
         """Whether a needed node could begin before the layer below it is written: a RUN on a RUN, that reads nothing else."""
@@ -119,7 +122,7 @@ class Solver:
     def _can_follow(self, node: Node) -> bool:
         """Whether a node can wait for the files that the one below it leaves. One at a time, not a whole chain of them."""
         below = node.parent
-        if below is None or node.id not in self._following or below not in self._begun or not self.cache.has_key(below):
+        if below is None or node.id not in self._following or below not in self._begun:
             return False
         return self._plan.nodes[below].parent is None or self._plan.nodes[below].parent in self.cache.results
 
@@ -129,9 +132,7 @@ class Solver:
         pending = [] if target is None else [target]
         while pending:
             node = self._plan.nodes[pending.pop()]
-            if node.id in needed:
-                continue
-            if node.id in self.cache.results and not self.cache.lose(node):
+            if node.id in self.cache.results or node.id in needed:
                 continue
             needed.add(node.id)
             pending += [below for below in (node.parent, *node.sources) if below is not None]
@@ -205,11 +206,11 @@ class Solver:
         parent = self.cache.result(node.parent)
         assert parent is not None
 
-        async def whole() -> int | None:
+        async def written() -> int | None:
             await until(lambda: node.id in self.cache.results)
             return self.cache.results[node.id].snapshot
 
-        self._ahead[node.id] = Ahead(changeset, parent.snapshot, whole)
+        self._ahead[node.id] = Ahead(changeset, parent.snapshot, written)
 
     def _finished(self, node: Node, *, cached: bool, seconds: float) -> None:
         if isinstance(node.step, RunStep | CopyStep | WorkdirStep):

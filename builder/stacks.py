@@ -2,7 +2,8 @@
 
 A build asks for the layers below at every step, and there may be hundreds: without a memory the fiftieth step would open
 fifty tables of contents, and put four questions about each layer to the database, to learn what the step before it knew.
-Nothing that is kept here can change: changesets are never written again, and the build's lease keeps their files.
+Nothing that is kept here can change, but for a table of contents whose digests come later (`forget`): changesets are never
+written again, and the build's lease keeps their files.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING
 from builder.ahead import Ahead
 from builder.changesets import ensure_toc, ensure_trees
 from builder.contents import place
-from builder.errors import PrivilegeError
 from builder.plan import BaseStep, RunStep
 from store.view import View
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from builder.contents import LayerPlace
     from builder.plan import Node
     from builder.workers.pool import Pool
-    from store.changeset import OnlyTree
     from store.store import Store
     from store.toc import Toc
 
@@ -54,7 +53,6 @@ class Stacks:
         self._expanded: dict[str, str] = {}  # changeset -> its tar, until its tree is made
         self._tree_map = pool.tree_map
         self._places: dict[str, LayerPlace] = {}  # by changeset, each with a blob or a tree
-        self._checked: dict[str, bool] = {}  # changeset -> whether its tree, which may have been lost, is whole
         self._tocs: dict[str, Toc] = {}  # by changeset
 
     async def layers(self, snapshot: Parent) -> tuple[LayerPlace, ...]:
@@ -96,25 +94,6 @@ class Stacks:
     def forget(self, changeset: str) -> None:
         """The table of contents of a changeset was replaced by a whole one."""
         self._tocs.pop(changeset, None)
-
-    def readable(self, trees: Sequence[OnlyTree]) -> bool:
-        """Whether there is a tree, whole and in reach, of each of these changesets, which have nothing else."""
-        within_reach = {tree.changeset for tree in trees if tree.id_map == self._pool.tree_map and self._is_whole(tree)}
-        return all(tree.changeset in within_reach for tree in trees)
-
-    def _is_whole(self, tree: OnlyTree) -> bool:
-        if not tree.certain and tree.changeset not in self._checked:
-            from builder.workers.step_jobs import CheckTree
-
-            found = place(self._store, tree.changeset, tree.id_map)
-            assert found.tree is not None
-            try:
-                self._checked[tree.changeset] = self._pool.run(CheckTree(found.tree, found.toc)).whole
-            except PrivilegeError:
-                self._checked[tree.changeset] = False
-            if self._checked[tree.changeset]:
-                self._store.changesets.confirm_tree(tree.changeset, tree.id_map)
-        return tree.certain or self._checked[tree.changeset]
 
     def _keep(self, layer: LayerPlace) -> None:
         if layer.blob is not None or layer.tree is not None:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from builder.remotes import Remotes
     from builder.runs import Runs
     from builder.workers.pool import Pool
-    from store.changeset import OnlyTree
     from store.compression import Compression
     from store.store import Store
     from store.toc import Entry
@@ -131,10 +130,6 @@ class Steps:
         """Remove what the steps that have ended needed while they ran."""
         if "_runs" in vars(self):
             self._runs.tidy()
-
-    def readable(self, trees: Sequence[OnlyTree]) -> bool:
-        """Whether what there is as trees only can be read here and now."""
-        return self._stacks.readable(trees)
 
     async def make(
         self, node: Node, parent: Parent, sources: Sequence[int | None], ref: StepRef, listed: Listed | None = None

@@ -48,15 +48,6 @@ class LayerBlob:
     compression: Compression
 
 
-@frozen
-class OnlyTree:
-    """A tree of a changeset that has no tar, and the id map that it was made under: nothing can be read under another."""
-
-    changeset: str
-    id_map: str
-    certain: bool  # else the machine was started anew before it was on the disk for sure
-
-
 class Changesets:
     """The changesets of a store, by id (16 hex digits, never used twice)."""
 
@@ -82,7 +73,7 @@ class Changesets:
     def adopt_with_tree(self, toc_path: str, id_map: str, directory: str) -> str:
         """As `adopt` and `adopt_tree` at once, for a changeset that has no tar: without its tree it would be nothing.
 
-        Of a toc that lists files which nobody has read yet, `complete` takes over the whole one.
+        The toc may lack the digests of files; then no snapshot may stand on it before `complete` has replaced it.
         """
         changeset, name = os.urandom(8).hex(), os.urandom(8).hex()
         boot = self._metadata.boot
@@ -166,13 +157,6 @@ class Changesets:
             os.rename(path, f"{self.trees_directory}/{name}")
             db.execute("INSERT INTO trees VALUES (?, ?, ?, ?)", (name, changeset, id_map, self._metadata.boot))
         return name
-
-    def confirm_tree(self, changeset: str, id_map: str) -> None:
-        """Note that a tree, made before the machine was started, was compared with its toc and is whole."""
-        with self._metadata.transaction() as db:
-            db.execute(
-                "UPDATE trees SET boot = ? WHERE changeset = ? AND id_map = ?", (self._metadata.boot, changeset, id_map)
-            )
 
     def tar(self, changeset: str, clamp: int | None) -> Digest | None:
         """The diff_id of the tar of a changeset, None while it was never made."""
@@ -263,20 +247,18 @@ class Snapshots:
         )
         return [str(row[0]) for row in rows]
 
-    def only_trees(self, snapshot: int | None) -> list[OnlyTree]:
-        """The trees of those changesets, of a snapshot and of all below it, that have no tar to make another one from."""
+    def only_under(self, snapshot: int) -> frozenset[str] | None:
+        """The id maps under which the files of a snapshot's own changeset can be read; None: under any, as it has a tar.
+
+        Where there are trees only, they belong to the ids of the map that they were made under.
+        """
         rows = self._metadata.all(
-            "WITH RECURSIVE chain (id, parent, changeset) AS ("
-            " SELECT id, parent, changeset FROM snapshots WHERE id = ?"
-            " UNION ALL SELECT s.id, s.parent, s.changeset FROM snapshots s JOIN chain ON s.id = chain.parent"
-            ") SELECT changeset, id_map, boot FROM chain JOIN trees USING (changeset) WHERE"
-            " NOT EXISTS (SELECT 1 FROM tars WHERE tars.changeset = chain.changeset)"
-            " AND NOT EXISTS (SELECT 1 FROM unread WHERE unread.id = chain.changeset)",
+            "SELECT id_map FROM snapshots s LEFT JOIN trees t USING (changeset) WHERE s.id = ?"
+            " AND NOT EXISTS (SELECT 1 FROM tars WHERE tars.changeset = s.changeset)"
+            " AND NOT EXISTS (SELECT 1 FROM unread WHERE unread.id = s.changeset)",
             snapshot,
         )
-        return [
-            OnlyTree(str(changeset), str(map_), boot in (None, self._metadata.boot)) for changeset, map_, boot in rows
-        ]
+        return frozenset(str(row[0]) for row in rows if row[0] is not None) if rows else None
 
     def top(self, snapshot: int) -> Toc:
         """The table of contents of a snapshot's own changeset. Raises NotFound."""

@@ -70,7 +70,7 @@ def _tocs(store: Store) -> Iterator[tuple[int, str]]:
 
 def _trees(store: Store) -> Iterator[tuple[int, str]]:
     for name, changeset in store.metadata.all("SELECT id, changeset FROM trees ORDER BY id"):
-        missing = not os.path.isdir(f"{store.changesets.trees_directory}/{name}")
+        missing = not os.path.isdir(store.changesets.tree_path(str(name)))
         yield 1, f"tree {name} of changeset {changeset} is missing" if missing else ""
 
 

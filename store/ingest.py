@@ -6,6 +6,7 @@ kernel drops the lock, and the next user of the store removes the directory: not
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from store.files import remove_tree, try_lock
 if TYPE_CHECKING:
     from types import TracebackType
 
+_LEFT = (errno.EPERM, errno.EACCES, errno.ENOTEMPTY)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -57,8 +59,10 @@ class Ingest:
         parent = os.open(self._parent, _DIRECTORY)
         try:
             remove_tree(parent, self.name)
-        except PermissionError:
-            pass  # a step with other ids was here when we were stopped; `sweep` names what is left
+        except OSError as error:
+            # A step with other ids was here when we were stopped, or a worker writes its last file: that is for `sweep`.
+            if error.errno not in _LEFT:
+                raise
         finally:
             os.close(parent)
             os.close(self.fd)
@@ -102,6 +106,9 @@ def sweep(parent: str) -> list[str]:
                     remove_tree(parent_fd, name)
             except PermissionError:
                 left.append(name)  # by a step that had other ids
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:  # a worker outlives its main process for a moment, and still writes
+                    raise
             finally:
                 os.close(fd)
     finally:

@@ -95,7 +95,11 @@ def write_layer(
 
 def read_entries(entries: Iterable[Entry], content: Content, *, clamp: int | None = None) -> tuple[Entry, ...]:
     """The entries as they would stand in the tar that `write_layer` writes. Raises what that raises."""
-    return _write(entries, content, len, clamp)
+    return _write(entries, content, _let_go, clamp)
+
+
+def _let_go(_data: bytes) -> None:
+    pass
 
 
 def _write(

@@ -6,9 +6,9 @@ syncfs(2) costs less than a hundred fsync(2), and covers the trees as well.
 
 What is not sealed at the next boot is looked at: a blob whose bytes are those of its digest, or a table of contents with
 right checksums, was not lost, and is sealed then. A machine that is merely restarted loses nothing but trees, which cannot be
-told to be whole, and has them made again; a power cut takes what it took. Where there is a tree and no tar, nothing can be made
-again: such a tree is kept, and whoever wants to read it first compares it with its table of contents, which has the digests of
-its files (`Snapshots.only_trees`, treecheck.py).
+told to be whole, and has them made again; a power cut takes what it took.
+Where there is a tree and no tar, nothing can be made again from anything: a seal waits for such a tree, and one that was not
+sealed goes at the next boot, with all that stands on it.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ class Sealer:
         self._changesets = changesets
 
     def seal(self) -> None:
-        """Seal everything but trees, and perhaps those too. Raises OSError when the disk lost something."""
+        """Seal everything but trees that can be made again, and perhaps those too. Raises OSError when the disk lost something."""
         pending = {table: self._unsealed(table) for table in SEALABLE if table != "trees"}
-        if pending["cachemounts"] or len(pending["blobs"]) + len(pending["tocs"]) > _FEW:
+        only = self._keys("trees", f"boot = ? AND NOT {_AGAIN}", self._metadata.boot)
+        if only or pending["cachemounts"] or len(pending["blobs"]) + len(pending["tocs"]) > _FEW:
             self.seal_all()
             return
         blobs = [self._blobs.path(Digest.parse(key)) for key in pending["blobs"]]
@@ -68,8 +69,7 @@ class Sealer:
     def recover(self) -> None:
         """After another boot: seal what is there, forget what is not. Raises StoreError where the tables refuse."""
         boot = self._metadata.boot
-        stale = {table: self._keys(table, _STALE, boot) for table in SEALABLE if table != "trees"}
-        stale["trees"] = self._keys("trees", f"{_STALE} AND {_AGAIN}", boot)
+        stale = {table: self._keys(table, _STALE, boot) for table in SEALABLE}
         if not any(stale.values()):
             return
         whole = {
@@ -82,14 +82,13 @@ class Sealer:
                 db.executemany(
                     f"UPDATE {table} SET boot = NULL WHERE {column} = ? AND {_STALE}", [(k, boot) for k in keys]
                 )
-            db.execute(f"DELETE FROM trees WHERE {_STALE} AND {_AGAIN}", (boot,))
-            for table in ("blobs", "tocs", "cachemounts"):
+            for table in ("blobs", "tocs", "trees", "cachemounts"):
                 db.execute(f"DELETE FROM {table} WHERE {_STALE}", (boot,))
             db.execute("DELETE FROM tars WHERE diff_id NOT IN (SELECT diff_id FROM layer_blobs)")
             # Without its table of contents a layer can be read again from its blob, if that came with an image. Else it
-            # takes both, as one cannot be made from the other.
+            # takes that and a tar or a tree, as one cannot be made from the other.
             db.execute(
-                f"DELETE FROM changesets WHERE {_STALE} AND id NOT IN (SELECT id FROM unread) AND"
+                "DELETE FROM changesets WHERE (boot IS NULL OR boot != ?) AND id NOT IN (SELECT id FROM unread) AND"
                 " (id NOT IN (SELECT id FROM tocs) OR id NOT IN (SELECT changeset FROM tars UNION SELECT changeset FROM trees))",
                 (boot,),
             )
@@ -119,7 +118,11 @@ class Sealer:
                     db.executemany(f"UPDATE {table} SET boot = NULL WHERE {_KEYS[table]} = ?", [(key,) for key in keys])
 
     def _unsealed(self, table: str) -> list[str]:
-        return self._keys(table, "boot = ?", self._metadata.boot)
+        # The toc of a changeset that nothing stands on yet may still be replaced, between its fsync and the mark.
+        stood_upon = (
+            " AND EXISTS (SELECT 1 FROM snapshots WHERE changeset = id)" if table in ("changesets", "tocs") else ""
+        )
+        return self._keys(table, "boot = ?" + stood_upon, self._metadata.boot)
 
     def _keys(self, table: str, condition: str, *values: object) -> list[str]:
         return [

@@ -68,7 +68,7 @@ class Entry(NamedTuple):
     rdev: int = 0  # os.makedev() of a device
     xattrs: tuple[tuple[bytes, bytes], ...] = ()  # sorted by name
     sha256: bytes = b""  # of a file's content, 32 bytes; empty while nobody has read it
-    offset: int = -1  # of a file's content in the layer's tar, in bytes; -1 where there is no tar
+    offset: int = -1  # of a file's content in the layer's tar, in bytes; -1 where nobody has laid out a tar
     opaque: bool = False  # a directory that hides what is below it in lower layers
 
     def read_as(self, sha256: bytes, offset: int = -1) -> Entry:

@@ -23,7 +23,6 @@ MODULES = {
     "registry_jobs": ("FetchBlobs", "FetchManifest"),
     "repository_jobs": ("AskRepository", "FetchRepository", "ListSubdir"),
     "step_jobs": (
-        "CheckTree",
         "CommitStep",
         "MakeDirectory",
         "MeasureTree",

@@ -11,7 +11,6 @@ from store.changes import TreeContent, changes
 from store.files import remove_tree, tree_size
 from store.layers import read_entries
 from store.toc import Toc
-from store.treecheck import is_whole
 from store.trees import make_tree
 from values import frozen
 
@@ -60,9 +59,9 @@ def make_directory(directory: str, toc: str) -> None:
 
 @frozen
 class Committed:
-    """What became of a RUN: a table of contents, and perhaps a tar. If it is not `whole`, no file was read for it."""
+    """What became of a RUN: a table of contents, and perhaps a tar. If it is not `hashed`, it lacks the digests of the files."""
 
-    whole: bool
+    hashed: bool
     tar: Written | None = None
 
 
@@ -70,7 +69,7 @@ class Committed:
 class CommitStep:
     """Turn what a RUN changed into a table of contents, and into a layer where there is an `output`.
 
-    With `in_haste` the files of a step that left many are only listed, without their content: for who waits for no more.
+    With `in_haste` a step that left many files, or large ones, gets a table of contents that lacks their digests, and no layer.
     """
 
     in_namespace: ClassVar[bool] = True
@@ -88,12 +87,12 @@ class CommitStep:
             entries = changes(fd, view_of(self.below), Toc.open(self.scaffold_toc))
             if self.in_haste and (len(entries) > _FEW or sum(entry.size for entry in entries) > _LITTLE):
                 Toc.write(self.toc, entries)
-                return Committed(whole=False)
+                return Committed(hashed=False)
             with TreeContent(fd) as content:
                 if self.output is not None:
-                    return Committed(whole=True, tar=write_output(entries, content, self.output))
+                    return Committed(hashed=True, tar=write_output(entries, content, self.output))
                 Toc.write(self.toc, read_entries(entries, content, clamp=self.clamp))
-                return Committed(whole=True)
+                return Committed(hashed=True)
         finally:
             os.close(fd)
 
@@ -116,32 +115,6 @@ class ReadTree:
         finally:
             os.close(fd)
         return Done()
-
-
-@frozen
-class TreeState:
-    """What a look at a tree has shown."""
-
-    whole: bool
-
-
-@frozen
-class CheckTree:
-    """Compare a tree with its table of contents."""
-
-    in_namespace: ClassVar[bool] = True
-    tree: str
-    toc: str
-
-    def run(self) -> TreeState:
-        try:
-            fd = os.open(self.tree, _DIRECTORY)
-        except FileNotFoundError:
-            return TreeState(whole=False)
-        try:
-            return TreeState(is_whole(fd, Toc.open(self.toc)))
-        finally:
-            os.close(fd)
 
 
 @frozen

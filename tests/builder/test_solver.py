@@ -15,6 +15,7 @@ from builder.solver import Solver
 from builder.steps import Made
 from builder.workers.tasks import until
 from store.store import Store
+from store.toc import Toc
 from tests.support.cli import Pybuild, write_context
 from tests.support.recipes import Images, image, options, planned
 
@@ -66,9 +67,10 @@ class FakeSteps:
             self.closed.append(node.text)
             raise
         assert not self.stopped
-        changeset = self.store.changesets.add([], self.store.ingest.new_path())
+        toc = Toc.write(self.store.ingest.new_path(), [])
+        changeset = self.store.changesets.adopt_with_tree(toc, "map", self.store.ingest.new_directory())
         if isinstance(parent, Ahead):
-            if self.store.snapshots.changesets(await parent.whole())[0] != parent.changeset:
+            if self.store.snapshots.changesets(await parent.written())[0] != parent.changeset:
                 return None
         if listed is not None and node.text in self.slow:
             before = len(self.ran)
@@ -104,7 +106,7 @@ class Bench:
         plan = planned(text, images, **fields)
         steps = self.steps = FakeSteps(self.store, dict(holds or {}), fails, dict(waits or {}), slow=frozenset(slow))
         self.events.clear()
-        results = Solver(plan, options(**fields), self.store, lambda: steps, self.events.append).solve()  # type: ignore[arg-type]
+        results = Solver(plan, options(**fields), self.store, lambda: steps, self.events.append, lambda: "map").solve()  # type: ignore[arg-type]
         return steps, None if plan.image.node is None else results[plan.image.node]
 
     def evict(self, text: str) -> None:
@@ -364,7 +366,7 @@ def test_nothing_runs_after_a_failure(bench: Bench) -> None:
     steps = FakeSteps(bench.store, fails="RUN compile")
     plan = planned(TWO, Images({"base": replace(image(), snapshot=bench.base)}))
     with pytest.raises(StepFailed):
-        Solver(plan, options(), bench.store, lambda: steps, bench.events.append).solve()  # type: ignore[arg-type]
+        Solver(plan, options(), bench.store, lambda: steps, bench.events.append, lambda: "map").solve()  # type: ignore[arg-type]
     assert steps.ran == ["RUN compile"]
     assert bench.cached == {}
 
@@ -384,10 +386,45 @@ def test_of_two_results_for_one_key_the_first_one_counts(bench: Bench) -> None:
 
     plan = planned("FROM base\nRUN one\nRUN two", Images({"base": replace(image(), snapshot=bench.base)}))
     steps = Overtaken(bench.store)
-    results = Solver(plan, options(), bench.store, lambda: steps, lambda _event: None).solve()  # type: ignore[arg-type]
+    results = Solver(plan, options(), bench.store, lambda: steps, lambda _event: None, lambda: "map").solve()  # type: ignore[arg-type]
     assert results[1] == theirs[0]
     top = results[2].snapshot
     assert top is not None and bench.store.snapshots.parent(top) == results[1].snapshot
+
+
+# -- what cannot be read here and now
+
+
+STAGES = "FROM base AS a\nRUN one\nRUN two\nFROM base\nCOPY --from=a /x /x"
+
+
+def other_map(bench: Bench, text: str) -> None:
+    """The tree of the RUN with this command was made under an id map that is not that of the next build."""
+    with bench.store.metadata.transaction() as db:
+        changed = db.execute(
+            "UPDATE trees SET id_map = 'another' WHERE changeset IN (SELECT changeset FROM snapshots WHERE id IN"
+            " (SELECT snapshot FROM records WHERE inputs LIKE ?))",
+            (f'%"{text}"%',),
+        )
+        assert changed.rowcount == 1
+
+
+def test_a_step_whose_tree_is_out_of_reach_is_made_anew_when_somebody_reads_it(bench: Bench) -> None:
+    bench.build(STAGES)
+    other_map(bench, "two")
+    assert bench.build(STAGES).ran == []
+    changed = STAGES.replace("/x /x", "/y /y")
+    assert bench.build(changed).ran == ["RUN two", "COPY --from=a /y /y"]
+    assert bench.build(changed).ran == []
+    other_map(bench, "one")
+    assert bench.build(STAGES.replace("/x /x", "/z /z")).ran == ["RUN one", "RUN two", "COPY --from=a /z /z"]
+
+
+def test_equal_steps_that_are_out_of_reach_run_once(bench: Bench) -> None:
+    text = "FROM base AS a\nRUN one\nFROM base AS b\nRUN one\nFROM base\nCOPY --from=a /{0} /a\nCOPY --from=b /{0} /b"
+    bench.build(text.format("x"))
+    other_map(bench, "one")
+    assert bench.build(text.format("y")).ran.count("RUN one") == 1
 
 
 # -- steps that begin on what another one has left, before its layer is written
@@ -401,6 +438,8 @@ def test_a_run_begins_before_the_layer_below_is_written(bench: Bench) -> None:
     assert {text for text, parent in steps.stood.items() if isinstance(parent, Ahead)} == {"RUN two"}
     assert result is not None
     assert len(bench.store.snapshots.changesets(result.snapshot)) == 6
+    anew, _ = bench.solve(CHAIN, slow=["RUN one"], no_cache=True)
+    assert isinstance(anew.stood["RUN two"], Ahead)
     assert bench.build(CHAIN).ran == []
 
 
@@ -418,7 +457,7 @@ def test_with_one_job_the_layer_comes_first(bench: Bench) -> None:
 
     plan = planned(CHAIN, Images({"base": replace(image(), snapshot=bench.base)}))
     steps = Tells(bench.store)
-    Solver(plan, options(jobs=1), bench.store, lambda: steps, lambda _event: None).solve()  # type: ignore[arg-type]
+    Solver(plan, options(jobs=1), bench.store, lambda: steps, lambda _event: None, lambda: "map").solve()  # type: ignore[arg-type]
     assert steps.ran == CHAIN.splitlines()[1:]
 
 
@@ -431,13 +470,13 @@ def test_a_layer_below_a_step_that_fails_is_kept(bench: Bench) -> None:
                 return await super().make(node, parent, *others)  # type: ignore[arg-type]
             self.ran.append(node.text)
             assert isinstance(parent, Ahead)
-            await parent.whole()
+            await parent.written()
             raise StepFailed("it failed", 1)
 
     plan = planned(CHAIN, Images({"base": replace(image(), snapshot=bench.base)}))
     steps = Fails(bench.store, slow=frozenset(["RUN one"]))
     with pytest.raises(StepFailed, match="it failed") as caught:
-        Solver(plan, options(), bench.store, lambda: steps, lambda _event: None).solve()  # type: ignore[arg-type]
+        Solver(plan, options(), bench.store, lambda: steps, lambda _event: None, lambda: "map").solve()  # type: ignore[arg-type]
     assert caught.value.span is not None and caught.value.span.line == 3
     assert bench.build(CHAIN).ran[0] == "RUN two"
 
@@ -453,7 +492,7 @@ def test_a_layer_that_cannot_be_written_ends_the_step_on_top(bench: Bench) -> No
     plan = planned(CHAIN, Images({"base": replace(image(), snapshot=bench.base)}))
     steps = Fails(bench.store, slow=frozenset(["RUN one"]))
     with pytest.raises(BuildError, match="no layer") as caught:
-        Solver(plan, options(), bench.store, lambda: steps, lambda _event: None).solve()  # type: ignore[arg-type]
+        Solver(plan, options(), bench.store, lambda: steps, lambda _event: None, lambda: "map").solve()  # type: ignore[arg-type]
     assert caught.value.span is not None and caught.value.span.line == 2  # it is told of the step whose layer it was
     assert steps.ran == ["RUN one", "RUN two"] and steps.stopped
     assert bench.build(CHAIN).ran[0] == "RUN one"
@@ -471,7 +510,7 @@ def test_a_step_on_what_another_build_recorded_first_runs_again(bench: Bench) ->
 
     plan = planned("FROM base\nRUN one\nRUN two", Images({"base": replace(image(), snapshot=bench.base)}))
     steps = Overtaken(bench.store, slow=frozenset(["RUN one"]))
-    results = Solver(plan, options(), bench.store, lambda: steps, lambda _event: None).solve()  # type: ignore[arg-type]
+    results = Solver(plan, options(), bench.store, lambda: steps, lambda _event: None, lambda: "map").solve()  # type: ignore[arg-type]
     assert steps.ran == ["RUN one", "RUN two", "RUN two"]
     assert results[1] == theirs[0]
     assert steps.stood["RUN two"] == results[1].snapshot

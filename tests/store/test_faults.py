@@ -12,7 +12,7 @@ import pytest
 
 import store.store
 from store import fsck
-from store.changeset import LayerBlob, OnlyTree
+from store.changeset import LayerBlob
 from store.compression import Compression
 from store.digest import Digest
 from store.errors import InvalidImage, NoSpace, NotFound, StoreBusy, StoreError
@@ -161,54 +161,57 @@ def only_tree(opened: Store, parent: int | None = None) -> int:
 
 
 @pytest.mark.parametrize("sealed", [False, True])
-def test_a_tree_that_cannot_be_made_again_survives_another_boot(
+def test_a_tree_that_cannot_be_made_again_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool
 ) -> None:
-    """If it was not on the disk for sure, nobody reads it before it was compared with its table of contents."""
     root = str(tmp_path / "s")
     with Store(root) as opened:
-        snapshot = only_tree(opened, make_layer(opened))
-        changeset, below = opened.snapshots.changesets(snapshot)
-        assert opened.snapshots.only_trees(snapshot) == [OnlyTree(changeset, "identity", True)]
-        opened.seal()
+        below = make_layer(opened)
+        snapshot = only_tree(opened, below)
+        opened.records.add({"key": KeyKind.DEFINITION}, snapshot, below, "c", "{}", 1)
         if sealed:
-            for _ in range(20):
-                make_layer(opened)
             opened.seal()
     for boot in ("another boot", "a third one"):
         monkeypatch.setattr(store.store, "_boot_id", lambda boot=boot: boot)
         with Store(root) as opened:
-            assert opened.snapshots.changesets(snapshot) == [changeset, below]
-            assert opened.snapshots.only_trees(snapshot) == [OnlyTree(changeset, "identity", sealed)]
-            opened.seal()
-            assert fsck.check(opened).damage == ()
-    with Store(root) as opened:
-        opened.changesets.confirm_tree(changeset, "identity")
-        assert opened.snapshots.only_trees(snapshot) == [OnlyTree(changeset, "identity", True)]
+            assert (opened.records.find("key", below) is not None) == sealed
+            assert (tree_of(opened, below) is None) and fsck.check(opened).damage == ()
+            if sealed:
+                assert opened.snapshots.only_under(snapshot) == {"identity"}
 
 
-def test_a_tree_without_its_table_of_contents_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = str(tmp_path / "s")
-    with Store(root) as opened:
-        snapshot = only_tree(opened)
-        os.truncate(opened.changesets.toc_path(opened.snapshots.changesets(snapshot)[0]), 10)
-    monkeypatch.setattr(store.store, "_boot_id", lambda: "another boot")
-    with Store(root) as opened:
-        with pytest.raises(NotFound):
-            opened.snapshots.parent(snapshot)
-        assert fsck.check(opened).damage == ()
-
-
-def test_a_table_of_contents_that_is_replaced_is_not_sealed_any_more(
+def test_a_tar_that_was_made_of_a_tree_and_lost_takes_nothing_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = str(tmp_path / "s")
     with Store(root) as opened:
         snapshot = only_tree(opened)
-        (changeset,) = opened.snapshots.changesets(snapshot)
+        opened.seal()
+        digest = opened.blobs.put(b"a tar", opened.ingest.new_path())
+        blob = LayerBlob(digest, digest, 5, Compression.UNCOMPRESSED)
+        opened.changesets.add_tar(opened.snapshots.changesets(snapshot)[0], None, blob)
+        assert opened.snapshots.only_under(snapshot) is None
+        os.chmod(opened.blobs.path(digest), 0o600)
+        os.truncate(opened.blobs.path(digest), 0)
+    monkeypatch.setattr(store.store, "_boot_id", lambda: "another boot")
+    with Store(root) as opened:
+        assert opened.snapshots.only_under(snapshot) == {"identity"}
+        assert fsck.check(opened).damage == ()
+
+
+def test_a_table_of_contents_is_sealed_when_it_is_not_replaced_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the sync of a file and the mark another process may put a new file in its place."""
+    root = str(tmp_path / "s")
+    with Store(root) as opened:
+        directory = opened.ingest.new_directory()
+        os.mkdir(f"{directory}/fs")
+        changeset = opened.changesets.adopt_with_tree(Toc.write(opened.ingest.new_path(), []), "identity", directory)
         opened.seal()
         opened.changesets.complete(changeset, Toc.write(opened.ingest.new_path(), [Entry(b"f", Kind.FILE)]))
         assert [entry.path for entry in opened.changesets.toc(changeset)] == [b"f"]
+        opened.seal_now_and_then()
         os.truncate(opened.changesets.toc_path(changeset), 10)  # its bytes never came to the disk
     monkeypatch.setattr(store.store, "_boot_id", lambda: "another boot")
     with Store(root) as opened:
