@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
+ANEW = "the stored file is damaged: build again with --no-cache"
 _DAMAGED = "the file is damaged: pybuild fsck lists what else is, fetch or build it again"
 
 
@@ -74,6 +75,13 @@ def blob_place(store: Store, blob: LayerBlob) -> BlobPlace:
 def view_of(layers: Sequence[LayerPlace]) -> View:
     """The root filesystem of these layers."""
     return View([Toc.open(layer.toc) for layer in layers])
+
+
+def check_content(before: Iterable[Entry], after: Iterable[Entry], where: str) -> None:
+    """Raise DigestMismatch where a file of a tree is not what was read of it `before`; of some nothing was."""
+    for old, new in zip(before, after, strict=True):
+        if old.sha256 and old.sha256 != new.sha256:
+            raise DigestMismatch(f"{where}: {show(old.path)} is not what was read of it before", hint=ANEW)
 
 
 class StoredContents:

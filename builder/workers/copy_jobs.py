@@ -8,13 +8,14 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.contents import LayerPlace, StoredContents, view_of
+from builder.contents import ANEW, LayerPlace, StoredContents, check_content, view_of
 from builder.contextsource import ContextSource, TarTree
 from builder.copyfiles import CopyRequest, Planned, plan_copy
 from builder.copylayer import changed, content_lines, digests_of, with_digests
 from builder.filetree import FetchedFile, FetchedSource, ViewTree
 from builder.spool import Spool
 from builder.workers.job import Output, Written, write_files, written_as
+from store.errors import InvalidImage
 from store.toc import Kind
 from values import frozen
 
@@ -66,7 +67,15 @@ class CopyFiles:
             planned = plan_copy(self.request, source.tree, below, spool, source.fetched)
             kept = changed(planned, below)
             source.announce(kept)
-            layer = write_files([item.entry for item in kept], _Sources(kept), self.output)
+            rows = [item.entry for item in kept]
+            try:
+                layer = write_files(rows, _Sources(kept), self.output)
+            except InvalidImage as error:
+                if not self.layers:
+                    raise
+                raise InvalidImage(f"a file of the other stage is damaged: {error}", hint=ANEW) from None
+            if self.layers:
+                check_content(rows, layer.entries, "the other stage")
             digests = digests_of(planned, {entry.path: entry.sha256 for entry in layer.entries})
             source.learn(planned, digests)
             return written_as(layer, _content_digest(planned, digests), source.sockets(planned))

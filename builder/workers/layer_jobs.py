@@ -6,7 +6,7 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, ClassVar
 
-from builder.contents import BlobPlace, LayerPlace, StoredContents
+from builder.contents import BlobPlace, LayerPlace, StoredContents, check_content
 from builder.workers.job import Done, Output, Written, write_files, written_as
 from store.changeset import TREE
 from store.compression import Compression, Compressor
@@ -14,7 +14,6 @@ from store.errors import DigestMismatch
 from store.extract import read_layer
 from store.files import named_layer
 from store.streams import Tee
-from store.tarformat import show
 from store.toc import Kind, Toc
 from store.trees import make_tree
 from store.view import View
@@ -81,12 +80,7 @@ class WriteTar:
         with StoredContents([self.layer], self.spool) as contents:
             contents.announce((0, entry) for entry in entries if entry.kind is Kind.FILE and not entry.hardlink)
             layer = write_files(entries, _OneLayer(contents), self.output)
-        for before, after in zip(entries, layer.entries, strict=True):
-            if before.sha256 and before.sha256 != after.sha256:
-                raise DigestMismatch(
-                    f"tree of changeset {self.layer.changeset}: {show(before.path)} is not what was read of it before",
-                    hint="the file is damaged: build again with --no-cache",
-                )
+        check_content(entries, layer.entries, f"changeset {self.layer.changeset}")
         return written_as(layer)
 
 

@@ -355,3 +355,12 @@ def test_an_import_onto_a_full_disk(tmp_path: Path, options: str) -> None:
         assert "no space left" in said.err.lower()
         pybuild.assert_whole()
         assert len(pybuild("images", "--json").out) == 0
+
+
+def test_a_source_that_is_gone_in_a_later_stage(pybuild: Pybuild, tmp_path: Path) -> None:
+    """The step is found in the cache's books, and those of the stages after it have no base yet that is known."""
+    recipe = f"{BASE.strip()} AS a\nCOPY file /\n{BASE}COPY other /\nCOPY --from=a /file /\n"
+    context = write_context(tmp_path / "context", recipe, file="x", other="y")
+    pybuild(context)
+    (context / "file").unlink()
+    assert "Buildfile:2:1: error:" in pybuild.refused(context)

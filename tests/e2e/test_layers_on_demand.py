@@ -129,6 +129,17 @@ def test_a_damaged_tree_gives_no_layer(pybuild: Pybuild, context: Path) -> None:
     pybuild("--network=none", "--target=build", "--no-cache", context)
 
 
+@pytest.mark.parametrize("content", ["60O\n", "", "longer than before\n"])
+def test_a_damaged_tree_is_not_copied_from(pybuild: Pybuild, context: Path, content: str) -> None:
+    pybuild("--network=none", context)
+    (file,) = (pybuild.root / "trees").glob("*/fs/many/600")
+    file.write_text(content)
+    recipe = context / "Buildfile"
+    recipe.write_text(recipe.read_text().replace("/result /result", "/many /many"))
+    said = pybuild.refused("--network=none", context)
+    assert "Buildfile:6:1: error:" in said and "damaged" in said and "--no-cache" in said
+
+
 # -- a RUN that stands on another one
 
 
