@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,22 +29,33 @@ def main() -> None:
         for name in arguments.rows or ROWS:
             row = ROWS[name](world)
             row = replace(row, contenders=tuple(one for one in row.contenders if arguments.peers or not one.is_peer))
-            found = _measure(row, arguments.runs, memory=arguments.memory)
+            found = take_turns(row, arguments.runs, memory=arguments.memory)
             print("\n".join(report.table(found)), flush=True)
             results += found
     report.write(arguments.json, results, own_disk=world.own_disk)
 
 
-def _measure(row: Row, runs: int, *, memory: bool) -> list[report.Result]:
+def take_turns(row: Row, runs: int, *, memory: bool) -> list[report.Result]:
+    """Measure a row. A peer that fails is left out of it, with a word on standard error; raises Failed for the others."""
     samples: dict[str, list[measure.Sample]] = {contender.name: [] for contender in row.contenders}
-    for turn in range(runs):
+    peaks: dict[str, int | None] = dict.fromkeys(samples)
+    for turn in range(runs + memory):
         # Who starts changes: nobody always has the caches of the same neighbour.
         start = turn % len(row.contenders)
         for contender in row.contenders[start:] + row.contenders[:start]:
-            if turn > 1 and contender.is_peer and samples[contender.name][0].seconds > _SLOW:
+            name = contender.name
+            if name not in samples or (1 < turn < runs and contender.is_peer and samples[name][0].seconds > _SLOW):
                 continue
-            samples[contender.name].append(measure.timed(contender))
-    peaks = {contender.name: measure.peak_memory(contender) if memory else None for contender in row.contenders}
+            try:
+                if turn < runs:
+                    samples[name].append(measure.timed(contender))
+                else:
+                    peaks[name] = measure.peak_memory(contender)
+            except measure.Failed as error:
+                if not contender.is_peer:
+                    raise
+                print(f"{row.name}: left out: {error}", file=sys.stderr)
+                del samples[name]
     return [report.Result(row, name, tuple(found), peaks[name]) for name, found in samples.items()]
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import measure, report
-from bench.row import Contender, Row, floor
+from bench.__main__ import take_turns
+from bench.row import Contender, Row, floor, shell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,3 +50,18 @@ def test_ratios_are_taken_turn_by_turn(tmp_path: Path) -> None:
     ]
     report.write(tmp_path / "results.json", results, own_disk=False)
     assert [r["ratio"] for r in json.loads((tmp_path / "results.json").read_text())["results"]] == [3.0, 1.0]
+
+
+def test_a_peer_that_fails_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    once = shell("now and then", f"test ! -e {tmp_path}/again; touch {tmp_path}/again")
+    row = Row("name", "what", (_python(""), once, shell("never", "exit 3"), shell("always", ":"), floor("")))
+    found = take_turns(row, 2, memory=True)
+    assert {result.contender: len(result.samples) for result in found} == {"pybuild": 2, "always": 2, "floor": 2}
+    assert all(result.peak is not None for result in found)
+    said = capsys.readouterr().err
+    assert "name: left out: now and then: status 1" in said and "name: left out: never: status 3" in said
+
+
+def test_a_row_without_its_floor_is_none() -> None:
+    with pytest.raises(measure.Failed, match="floor: status 3"):
+        take_turns(Row("name", "what", (_python(""), floor("exit 3"))), 1, memory=False)
