@@ -22,9 +22,8 @@ class Ahead:
 
     changeset: str  # with a tree, and a table of contents that lacks digests
     below: int | None  # the snapshot that it ran on
-    written: Callable[
-        [], Task[int | None]
-    ]  # waits for the layer; the snapshot that the step has come to, perhaps another
+    # Waits for the layer; gives the snapshot that the step has come to, perhaps another build's.
+    written: Callable[[], Task[int | None]]
 
 
 Parent: TypeAlias = "int | Ahead | None"  # what a step stands on: a snapshot, or what will be one; None: nothing

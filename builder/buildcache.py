@@ -275,9 +275,7 @@ class BuildCache:
         if node.parent in self._renewed or (anew and not isinstance(node.step, CopyStep)):
             self._renewed.add(node.id)
         snapshot = self._store.snapshots.add(parent.snapshot, made.changeset)
-        known = (self._store.records.find(key, parent.snapshot) for key in keys)
-        unreadable = any(record is not None and not self._readable(record) for record in known)
         record = self._store.records.add(
-            keys, snapshot, parent.snapshot, canonical, inputs, int(time.time()), replace=anew or unreadable
+            keys, snapshot, parent.snapshot, canonical, inputs, int(time.time()), replace=anew, serves=self._readable
         )
         return Result(stacked or record.canonical, record.snapshot, record.created)

@@ -6,6 +6,7 @@ what a COPY writes for it is not compressed. Should it become an image after all
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.workers.job import Output
@@ -35,18 +36,19 @@ class NewLayers:
     def __init__(self, store: Store, compression: Compression, epoch: int | None, of_image: frozenset[int]) -> None:
         self._store = store
         self._compression = compression
-        self.epoch = epoch
+        self._epoch = epoch
         self._of_image = of_image
-
-    def wanted(self, node: int) -> bool:
-        """Whether the image has the layer of a node."""
-        return node in self._of_image
 
     def output(self, node: int) -> Output:
         """Where the layer of a node is written."""
         ingest = self._store.ingest
-        compression = self._compression if self.wanted(node) else Compression.UNCOMPRESSED
-        return Output(ingest.new_path(), ingest.new_path(), compression.value, self.epoch)
+        compression = self._compression if node in self._of_image else Compression.UNCOMPRESSED
+        return Output(ingest.new_path(), ingest.new_path(), compression.value, self._epoch)
+
+    def output_of_tree(self, node: int) -> Output:
+        """The same where there is a tree as well: without a tar, if the image does not have it."""
+        output = self.output(node)
+        return output if node in self._of_image else replace(output, blob="")
 
     def adopt(self, written: Written, output: Output) -> str:
         """Make a written layer part of the store; return its changeset."""
@@ -55,11 +57,10 @@ class NewLayers:
         self._store.changesets.add_tar(changeset, output.clamp, blob)
         return changeset
 
-    def complete(self, changeset: str, written: Written, output: Output) -> None:
-        """As `adopt`, for a changeset that is there as a tree, whose files were only listed."""
-        blob = self._adopt_blob(written, output)
-        self._store.changesets.complete(changeset, output.toc)
-        self._store.changesets.add_tar(changeset, output.clamp, blob)
+    def add_tar(self, changeset: str, written: Written, output: Output) -> None:
+        """Make the tar of a changeset, if one was written, part of the store."""
+        if output.blob:
+            self._store.changesets.add_tar(changeset, output.clamp, self._adopt_blob(written, output))
 
     def _adopt_blob(self, written: Written, output: Output) -> LayerBlob:
         blob = LayerBlob(

@@ -20,7 +20,7 @@ from builder.sandbox.mounts import Agent
 from builder.sandbox.spec import SandboxSpec
 from builder.scaffold import scaffold_for
 from builder.userns import MapKind
-from builder.workers.step_jobs import CommitStep, PrepareStep, ReadTree
+from builder.workers.step_jobs import CommitStep, FinishStep, PrepareStep
 from builder.workers.tasks import beside
 from builder.workspace import Workspace
 from store.changeset import TREE
@@ -172,35 +172,23 @@ class Runs:
         self, node: Node, directory: str, below: tuple[LayerPlace, ...], scaffold: str, listed: Listed | None
     ) -> str:
         """Turn what a command has left in the directory of its step into a changeset."""
-        output = self._layers.output(node.id) if self._layers.wanted(node.id) else None
-        toc = self._store.ingest.new_path() if output is None else output.toc
-        upper, epoch = f"{directory}/tree/{TREE}", self._layers.epoch
+        changesets, id_map = self._store.changesets, self._pool.id_map.name
+        output = self._layers.output_of_tree(node.id)
         # A step with limits that fails ends all workers, whoever waits for them.
         in_haste = listed is not None and self._cgroups is None
-        committed = await self._pool.job(CommitStep(upper, below, scaffold, toc, epoch, output, in_haste))
-        changesets, id_map = self._store.changesets, self._pool.id_map.name
-        if committed.tar is not None and output is not None:
-            changeset = self._layers.adopt(committed.tar, output)
-            changesets.adopt_tree(changeset, id_map, f"{directory}/tree")
-            return changeset
-        changeset = changesets.adopt_with_tree(toc, id_map, f"{directory}/tree")
-        if committed.hashed:
-            return changeset
-        if listed is not None:
+        committed = await self._pool.job(CommitStep(f"{directory}/tree/{TREE}", below, scaffold, output, in_haste))
+        changeset = changesets.adopt_with_tree(output.toc, id_map, f"{directory}/tree")
+        written = committed.written
+        if written is None:
+            assert listed is not None
             listed(changeset)
-        layer = place(self._store, changeset, id_map)
-        if output is None:
+            layer = place(self._store, changeset, id_map)
             assert layer.tree is not None
-            toc = self._store.ingest.new_path()
-            await self._pool.job(ReadTree(layer.toc, layer.tree, toc, epoch))
-            changesets.complete(changeset, toc)
-        else:
-            from builder.workers.layer_jobs import WriteTar
-
-            output = self._layers.output(node.id)
-            written = await self._pool.job(WriteTar(layer, self._store.ingest.new_path(), output))
-            self._layers.complete(changeset, written, output)
-        self._stacks.forget(changeset)
+            output = self._layers.output_of_tree(node.id)
+            written = await self._pool.job(FinishStep(layer.toc, layer.tree, output))
+            changesets.complete(changeset, output.toc)
+            self._stacks.forget(changeset)
+        self._layers.add_tar(changeset, written, output)
         return changeset
 
     async def _command(self, spec: SandboxSpec, ref: StepRef) -> None:

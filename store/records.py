@@ -14,7 +14,7 @@ from values import frozen
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from store.metadata import Metadata
 
@@ -94,17 +94,18 @@ class Records:
         now: int,
         *,
         replace: bool = False,
+        serves: Callable[[Record], bool] = lambda _: True,
     ) -> Record:
         """Record what a step made, under all its keys; return the record that counts.
 
-        Where one of the keys already names a record on the same parent, that one wins and gets the other keys too;
-        with `replace` (a build that was told not to use the cache) the new one takes its place.
+        Where one of the keys already names a record on the same parent, that one wins and gets the other keys too; one
+        that does not `serve` loses. With `replace` (a build that was told not to use the cache) the new one takes its place.
         `inputs` is a JSON text of the fields that the keys were made of.
         """
         with self._metadata.transaction() as db:
             for key in () if replace else keys:
                 winner = self.find(key, parent)
-                if winner is not None:
+                if winner is not None and serves(winner):
                     self._name(db, keys, winner.id)
                     return winner
             cursor = db.execute(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from store.compression import Compression
-from store.layers import write_layer
+from store.layers import read_entries, write_layer
 from store.toc import Toc
 from values import frozen
 
@@ -42,9 +42,9 @@ class Done:
 
 @frozen
 class Written:
-    """A layer was written: a blob and the toc that belongs to it, at the paths the job named."""
+    """A layer was written: a blob, if one was wanted, and the toc that belongs to it, at the paths the job named."""
 
-    diff_id: str
+    diff_id: str  # "" and so on where no blob was wanted
     digest: str
     size: int  # of the blob, bytes
     content: str = ""  # of a COPY: digest of what it copies
@@ -56,14 +56,17 @@ class Output:
     """Where a job puts a layer and how it is to be written."""
 
     toc: str
-    blob: str
+    blob: str  # "" where only the table of contents is wanted
     compression: str
     clamp: int | None
 
 
 def write_output(entries: Iterable[Entry], content: Content, output: Output) -> Written:
     """Write a layer and its table of contents where `output` says."""
-    return written_as(write_files(entries, content, output))
+    if output.blob:
+        return written_as(write_files(entries, content, output))
+    Toc.write(output.toc, read_entries(entries, content, clamp=output.clamp))
+    return Written("", "", 0)
 
 
 def write_files(entries: Iterable[Entry], content: Content, output: Output) -> Layer:

@@ -24,11 +24,11 @@ MODULES = {
     "repository_jobs": ("AskRepository", "FetchRepository", "ListSubdir"),
     "step_jobs": (
         "CommitStep",
+        "FinishStep",
         "MakeDirectory",
         "MeasureTree",
         "PrepareStep",
         "ReadFile",
-        "ReadTree",
         "RemoveTree",
     ),
 }

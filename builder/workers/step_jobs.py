@@ -9,7 +9,6 @@ from builder.contents import LayerPlace, StoredContents, view_of
 from builder.workers.job import Done, Output, Written, write_output
 from store.changes import TreeContent, changes
 from store.files import remove_tree, tree_size
-from store.layers import read_entries
 from store.toc import Toc
 from store.trees import make_tree
 from values import frozen
@@ -59,26 +58,23 @@ def make_directory(directory: str, toc: str) -> None:
 
 @frozen
 class Committed:
-    """What became of a RUN: a table of contents, and perhaps a tar. If it is not `hashed`, it lacks the digests of the files."""
+    """What became of a RUN. Nothing was written but a table of contents without digests where it was only listed."""
 
-    hashed: bool
-    tar: Written | None = None
+    written: Written | None
 
 
 @frozen
 class CommitStep:
-    """Turn what a RUN changed into a table of contents, and into a layer where there is an `output`.
+    """Turn what a RUN changed into a layer.
 
-    With `in_haste` a step that left many files, or large ones, gets a table of contents that lacks their digests, and no layer.
+    With `in_haste` the files of a step that left many, or large ones, are only listed; `FinishStep` does the rest.
     """
 
     in_namespace: ClassVar[bool] = True
     upper: str
     below: tuple[LayerPlace, ...]
     scaffold_toc: str
-    toc: str
-    clamp: int | None
-    output: Output | None
+    output: Output
     in_haste: bool
 
     def run(self) -> Committed:
@@ -86,35 +82,30 @@ class CommitStep:
         try:
             entries = changes(fd, view_of(self.below), Toc.open(self.scaffold_toc))
             if self.in_haste and (len(entries) > _FEW or sum(entry.size for entry in entries) > _LITTLE):
-                Toc.write(self.toc, entries)
-                return Committed(hashed=False)
+                Toc.write(self.output.toc, entries)
+                return Committed(None)
             with TreeContent(fd) as content:
-                if self.output is not None:
-                    return Committed(hashed=True, tar=write_output(entries, content, self.output))
-                Toc.write(self.toc, read_entries(entries, content, clamp=self.clamp))
-                return Committed(hashed=True)
+                return Committed(write_output(entries, content, self.output))
         finally:
             os.close(fd)
 
 
 @frozen
-class ReadTree:
-    """The table of contents of a tree, with the content of the files that a `CommitStep` in haste has listed."""
+class FinishStep:
+    """Turn what a `CommitStep` in haste has listed into a layer."""
 
     in_namespace: ClassVar[bool] = True
     listed: str
     tree: str
-    toc: str
-    clamp: int | None
+    output: Output
 
-    def run(self) -> Done:
+    def run(self) -> Written:
         fd = os.open(self.tree, _DIRECTORY)
         try:
             with TreeContent(fd) as content:
-                Toc.write(self.toc, read_entries(Toc.open(self.listed), content, clamp=self.clamp))
+                return write_output(Toc.open(self.listed), content, self.output)
         finally:
             os.close(fd)
-        return Done()
 
 
 @frozen

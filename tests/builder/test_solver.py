@@ -109,6 +109,12 @@ class Bench:
         results = Solver(plan, options(**fields), self.store, lambda: steps, self.events.append, lambda: "map").solve()  # type: ignore[arg-type]
         return steps, None if plan.image.node is None else results[plan.image.node]
 
+    def solve_with(self, steps: FakeSteps, text: str, **fields: object) -> Mapping[int, Result]:
+        """Solve a recipe with steps of the test's own; what the nodes came to."""
+        plan = planned(text, Images({"base": replace(image(), snapshot=self.base)}), **fields)
+        self.events.clear()
+        return Solver(plan, options(**fields), self.store, lambda: steps, self.events.append, lambda: "map").solve()  # type: ignore[arg-type]
+
     def evict(self, text: str) -> None:
         """Forget the records of the RUN with this command."""
         with self.store.metadata.transaction() as db:
@@ -364,9 +370,8 @@ def test_what_ran_before_a_failure_is_kept(bench: Bench) -> None:
 
 def test_nothing_runs_after_a_failure(bench: Bench) -> None:
     steps = FakeSteps(bench.store, fails="RUN compile")
-    plan = planned(TWO, Images({"base": replace(image(), snapshot=bench.base)}))
     with pytest.raises(StepFailed):
-        Solver(plan, options(), bench.store, lambda: steps, bench.events.append, lambda: "map").solve()  # type: ignore[arg-type]
+        bench.solve_with(steps, TWO)
     assert steps.ran == ["RUN compile"]
     assert bench.cached == {}
 
@@ -384,9 +389,8 @@ def test_of_two_results_for_one_key_the_first_one_counts(bench: Bench) -> None:
                 theirs.append(bench.solve("FROM base\nRUN one")[1])
             return await super().make(node, *others)  # type: ignore[arg-type]
 
-    plan = planned("FROM base\nRUN one\nRUN two", Images({"base": replace(image(), snapshot=bench.base)}))
     steps = Overtaken(bench.store)
-    results = Solver(plan, options(), bench.store, lambda: steps, lambda _event: None, lambda: "map").solve()  # type: ignore[arg-type]
+    results = bench.solve_with(steps, "FROM base\nRUN one\nRUN two")
     assert results[1] == theirs[0]
     top = results[2].snapshot
     assert top is not None and bench.store.snapshots.parent(top) == results[1].snapshot
@@ -455,9 +459,8 @@ def test_with_one_job_the_layer_comes_first(bench: Bench) -> None:
                 assert len(self.ran) == begun
             return made
 
-    plan = planned(CHAIN, Images({"base": replace(image(), snapshot=bench.base)}))
     steps = Tells(bench.store)
-    Solver(plan, options(jobs=1), bench.store, lambda: steps, lambda _event: None, lambda: "map").solve()  # type: ignore[arg-type]
+    bench.solve_with(steps, CHAIN, jobs=1)
     assert steps.ran == CHAIN.splitlines()[1:]
 
 
@@ -473,10 +476,9 @@ def test_a_layer_below_a_step_that_fails_is_kept(bench: Bench) -> None:
             await parent.written()
             raise StepFailed("it failed", 1)
 
-    plan = planned(CHAIN, Images({"base": replace(image(), snapshot=bench.base)}))
     steps = Fails(bench.store, slow=frozenset(["RUN one"]))
     with pytest.raises(StepFailed, match="it failed") as caught:
-        Solver(plan, options(), bench.store, lambda: steps, lambda _event: None, lambda: "map").solve()  # type: ignore[arg-type]
+        bench.solve_with(steps, CHAIN)
     assert caught.value.span is not None and caught.value.span.line == 3
     assert bench.build(CHAIN).ran[0] == "RUN two"
 
@@ -489,10 +491,9 @@ def test_a_layer_that_cannot_be_written_ends_the_step_on_top(bench: Bench) -> No
                 raise BuildError("no layer")
             return made
 
-    plan = planned(CHAIN, Images({"base": replace(image(), snapshot=bench.base)}))
     steps = Fails(bench.store, slow=frozenset(["RUN one"]))
     with pytest.raises(BuildError, match="no layer") as caught:
-        Solver(plan, options(), bench.store, lambda: steps, lambda _event: None, lambda: "map").solve()  # type: ignore[arg-type]
+        bench.solve_with(steps, CHAIN)
     assert caught.value.span is not None and caught.value.span.line == 2  # it is told of the step whose layer it was
     assert steps.ran == ["RUN one", "RUN two"] and steps.stopped
     assert bench.build(CHAIN).ran[0] == "RUN one"
@@ -508,9 +509,8 @@ def test_a_step_on_what_another_build_recorded_first_runs_again(bench: Bench) ->
                 theirs.append(bench.solve("FROM base\nRUN one")[1])
             return made
 
-    plan = planned("FROM base\nRUN one\nRUN two", Images({"base": replace(image(), snapshot=bench.base)}))
     steps = Overtaken(bench.store, slow=frozenset(["RUN one"]))
-    results = Solver(plan, options(), bench.store, lambda: steps, lambda _event: None, lambda: "map").solve()  # type: ignore[arg-type]
+    results = bench.solve_with(steps, "FROM base\nRUN one\nRUN two")
     assert steps.ran == ["RUN one", "RUN two", "RUN two"]
     assert results[1] == theirs[0]
     assert steps.stood["RUN two"] == results[1].snapshot

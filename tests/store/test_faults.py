@@ -100,11 +100,15 @@ def tree_of(opened: Store, snapshot: int) -> str | None:
     return opened.changesets.tree(changeset, "identity")
 
 
-def make_tree(opened: Store, snapshot: int) -> None:
+def tree_directory(opened: Store) -> str:
     directory = opened.ingest.new_directory()
     os.mkdir(f"{directory}/fs")
+    return directory
+
+
+def make_tree(opened: Store, snapshot: int) -> None:
     (changeset, *_) = opened.snapshots.changesets(snapshot)
-    opened.changesets.adopt_tree(changeset, "identity", directory)
+    opened.changesets.adopt_tree(changeset, "identity", tree_directory(opened))
 
 
 @pytest.mark.parametrize("layers", [1, 20])
@@ -152,12 +156,9 @@ def test_another_boot_takes_what_is_damaged(tmp_path: Path, monkeypatch: pytest.
         assert (opened.records.find("new", kept) is not None) == (lost == "nothing")
 
 
-def only_tree(opened: Store, parent: int | None = None) -> int:
-    """A snapshot whose changeset is a tree, and no tar."""
-    directory = opened.ingest.new_directory()
-    os.mkdir(f"{directory}/fs")
-    toc = Toc.write(opened.ingest.new_path(), [])
-    return opened.snapshots.add(parent, opened.changesets.adopt_with_tree(toc, "identity", directory))
+def only_tree(opened: Store) -> str:
+    """A changeset that is a tree, and no tar."""
+    return opened.changesets.adopt_with_tree(Toc.write(opened.ingest.new_path(), []), "identity", tree_directory(opened))
 
 
 @pytest.mark.parametrize("sealed", [False, True])
@@ -167,7 +168,7 @@ def test_a_tree_that_cannot_be_made_again_is_waited_for(
     root = str(tmp_path / "s")
     with Store(root) as opened:
         below = make_layer(opened)
-        snapshot = only_tree(opened, below)
+        snapshot = opened.snapshots.add(below, only_tree(opened))
         opened.records.add({"key": KeyKind.DEFINITION}, snapshot, below, "c", "{}", 1)
         if sealed:
             opened.seal()
@@ -185,7 +186,7 @@ def test_a_tar_that_was_made_of_a_tree_and_lost_takes_nothing_with_it(
 ) -> None:
     root = str(tmp_path / "s")
     with Store(root) as opened:
-        snapshot = only_tree(opened)
+        snapshot = opened.snapshots.add(None, only_tree(opened))
         opened.seal()
         digest = opened.blobs.put(b"a tar", opened.ingest.new_path())
         blob = LayerBlob(digest, digest, 5, Compression.UNCOMPRESSED)
@@ -205,9 +206,7 @@ def test_a_table_of_contents_is_sealed_when_it_is_not_replaced_any_more(
     """Between the sync of a file and the mark another process may put a new file in its place."""
     root = str(tmp_path / "s")
     with Store(root) as opened:
-        directory = opened.ingest.new_directory()
-        os.mkdir(f"{directory}/fs")
-        changeset = opened.changesets.adopt_with_tree(Toc.write(opened.ingest.new_path(), []), "identity", directory)
+        changeset = only_tree(opened)
         opened.seal()
         opened.changesets.complete(changeset, Toc.write(opened.ingest.new_path(), [Entry(b"f", Kind.FILE)]))
         assert [entry.path for entry in opened.changesets.toc(changeset)] == [b"f"]
