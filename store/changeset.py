@@ -71,7 +71,7 @@ class Changesets:
         return changeset
 
     def adopt_with_tree(self, toc_path: str, id_map: str, directory: str) -> str:
-        """As `adopt` and `adopt_tree` at once, for a changeset that has no tar: without its tree it would be nothing.
+        """As `adopt` and `adopt_tree` at once: as long as it has no tar, a changeset is nothing without its tree.
 
         The toc may lack the digests of files; then no snapshot may stand on it before `complete` has replaced it.
         """
