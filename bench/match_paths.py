@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from parser import IgnoreFile
+from pybuild.parser import IgnoreFile
 
 
 def main() -> None:

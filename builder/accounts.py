@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from builder.errors import BuildError
-from builder.users import UserDatabase
-from store.toc import Kind
-from store.view import LinkLoop
+from pybuild.builder.errors import BuildError
+from pybuild.builder.users import UserDatabase
+from pybuild.store.toc import Kind
+from pybuild.store.view import LinkLoop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from builder.contents import LayerPlace
-    from builder.workers.pool import Pool
-    from store.store import Store
-    from store.toc import Entry
-    from store.view import View
+    from pybuild.builder.contents import LayerPlace
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.store import Store
+    from pybuild.store.toc import Entry
+    from pybuild.store.view import View
 
 _LIMIT = 10 << 20  # bytes of either file
 
@@ -56,7 +56,7 @@ class Accounts:
         return found
 
     async def _read_file(self, layers: Sequence[LayerPlace], layer: int, entry: Entry) -> bytes:
-        from builder.workers.step_jobs import ReadFile
+        from pybuild.builder.workers.step_jobs import ReadFile
 
         job = ReadFile(tuple(layers), layer, os.fsdecode(entry.path), self._store.ingest.new_path())
         try:

@@ -11,28 +11,28 @@ import posixpath
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder.contents import view_of
-from builder.errors import BuildError
-from builder.events import Note, ShellOpened
-from builder.sandbox.mounts import Bound
-from builder.workers.export_jobs import ExportFailed
-from store.errors import StoreError
-from store.toc import Kind
-from store.view import LinkLoop
-from values import frozen
+from pybuild.builder.contents import view_of
+from pybuild.builder.errors import BuildError
+from pybuild.builder.events import Note, ShellOpened
+from pybuild.builder.sandbox.mounts import Bound
+from pybuild.builder.workers.export_jobs import ExportFailed
+from pybuild.store.errors import StoreError
+from pybuild.store.toc import Kind
+from pybuild.store.view import LinkLoop
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from builder.contents import LayerPlace
-    from builder.events import Event, StepRef
-    from builder.onfail import FailedExport, OnFail
-    from builder.sandbox.mounts import StepMount
-    from builder.sandbox.spec import SandboxSpec
-    from builder.workers.pool import Pool
-    from store.store import Store
-    from store.view import View
+    from pybuild.builder.contents import LayerPlace
+    from pybuild.builder.events import Event, StepRef
+    from pybuild.builder.onfail import FailedExport, OnFail
+    from pybuild.builder.sandbox.mounts import StepMount
+    from pybuild.builder.sandbox.spec import SandboxSpec
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.store import Store
+    from pybuild.store.view import View
 
 _SHELLS = (b"bin/bash", b"bin/sh")
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from values import frozen
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from builder.workers.tasks import Task
+    from pybuild.builder.workers.tasks import Task
 
 
 @frozen

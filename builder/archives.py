@@ -9,22 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.errors import CopyError
-from store.compression import EXPANDED_LIMIT, Compression, Expander
-from store.errors import InvalidImage
-from store.extract import read_archive
-from store.outer import is_packed, without_outer
-from store.streams import Peeked, Prefixed, Tee
-from store.tarformat import BLOCK, is_header, show
-from store.toc import Entry, Kind
+from pybuild.builder.errors import CopyError
+from pybuild.store.compression import EXPANDED_LIMIT, Compression, Expander
+from pybuild.store.errors import InvalidImage
+from pybuild.store.extract import read_archive
+from pybuild.store.outer import is_packed, without_outer
+from pybuild.store.streams import Peeked, Prefixed, Tee
+from pybuild.store.tarformat import BLOCK, is_header, show
+from pybuild.store.toc import Entry, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-    from builder.filetree import FileTree
-    from builder.spool import Spool
-    from store.extract import Lower
-    from store.tarformat import Readable
+    from pybuild.builder.filetree import FileTree
+    from pybuild.builder.spool import Spool
+    from pybuild.store.extract import Lower
+    from pybuild.store.tarformat import Readable
 
 _SHORT, _SLOW = 64, 64  # bytes of a short piece, and how many of them
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.errors import PlanError
+from pybuild.builder.errors import PlanError
 
 if TYPE_CHECKING:
-    from parser import Span
+    from pybuild.parser import Span
 
 EXPANSIONS_LIMIT = 16 << 20  # characters of all expanded words and heredocs of a recipe
 ENVIRONMENTS_LIMIT = 256 << 20  # characters of the environments of all its RUNs, each of which has a copy

@@ -14,46 +14,46 @@ from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.cachefilter import unknown_stages
-from builder.changesets import ensure_tar
-from builder.checks import Inspector, tell
-from builder.contexts import Contexts, keeps_git_dir
-from builder.errors import BuildError, NotCached
-from builder.events import Built, BuiltLayer, Note
-from builder.handed import Handed
-from builder.image import assemble
-from builder.imagesource import Images
-from builder.journal import Journal
-from builder.limits import check_limits
-from builder.outputs import ImageOutput, Output, check_outputs, export
-from builder.parses import ParseCache
-from builder.planner import plan
-from builder.resolve import resolve
-from builder.solver import Solver
-from builder.workers.pool import Pool
-from builder.workers.tasks import complete, together
-from parser import parse, parse_trigger
-from store.changeset import LayerBlob
-from store.compression import Compression
-from store.errors import NotFound
-from store.layertypes import COMPRESSIONS
-from values import frozen
+from pybuild.builder.cachefilter import unknown_stages
+from pybuild.builder.changesets import ensure_tar
+from pybuild.builder.checks import Inspector, tell
+from pybuild.builder.contexts import Contexts, keeps_git_dir
+from pybuild.builder.errors import BuildError, NotCached
+from pybuild.builder.events import Built, BuiltLayer, Note
+from pybuild.builder.handed import Handed
+from pybuild.builder.image import assemble
+from pybuild.builder.imagesource import Images
+from pybuild.builder.journal import Journal
+from pybuild.builder.limits import check_limits
+from pybuild.builder.outputs import ImageOutput, Output, check_outputs, export
+from pybuild.builder.parses import ParseCache
+from pybuild.builder.planner import plan
+from pybuild.builder.resolve import resolve
+from pybuild.builder.solver import Solver
+from pybuild.builder.workers.pool import Pool
+from pybuild.builder.workers.tasks import complete, together
+from pybuild.parser import parse, parse_trigger
+from pybuild.store.changeset import LayerBlob
+from pybuild.store.compression import Compression
+from pybuild.store.errors import NotFound
+from pybuild.store.layertypes import COMPRESSIONS
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from builder.buildcache import Result
-    from builder.cgroups import Cgroups
-    from builder.events import Event
-    from builder.limits import Limits
-    from builder.options import BuildOptions
-    from builder.plan import Plan, PlannedStage
-    from builder.steps import Steps
-    from parser import Buildfile
-    from store.digest import Digest
-    from store.images import Image
-    from store.reference import Reference
-    from store.store import Store
+    from pybuild.builder.buildcache import Result
+    from pybuild.builder.cgroups import Cgroups
+    from pybuild.builder.events import Event
+    from pybuild.builder.limits import Limits
+    from pybuild.builder.options import BuildOptions
+    from pybuild.builder.plan import Plan, PlannedStage
+    from pybuild.builder.steps import Steps
+    from pybuild.parser import Buildfile
+    from pybuild.store.digest import Digest
+    from pybuild.store.images import Image
+    from pybuild.store.reference import Reference
+    from pybuild.store.store import Store
 
 
 @frozen
@@ -83,7 +83,7 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
     given = request.options
     with _limited(given.limits) as cgroups, Pool() as pool, Handed(given.secrets, given.agents, os.environ) as handed:
         if store.unswept:
-            from builder.leftovers import sweep_all
+            from pybuild.builder.leftovers import sweep_all
 
             sweep_all(store, pool)
         images = Images(store, pool, request.options, observe)
@@ -110,7 +110,7 @@ def _limited(limits: Limits) -> AbstractContextManager[Cgroups | None]:
     """The cgroups of the steps, where they are needed. Raises BuildError on entering where a limit cannot be given."""
     if not limits.controllers:
         return nullcontext()
-    from builder.cgroups import Cgroups
+    from pybuild.builder.cgroups import Cgroups
 
     return Cgroups(limits)
 
@@ -136,12 +136,12 @@ def _build(
         observe(Note(text))
 
     def steps() -> Steps:
-        from builder.newlayers import of_image
-        from builder.stacks import run_on
-        from builder.steps import Steps  # with all that makes layers: a cached build needs none of it
+        from pybuild.builder.newlayers import of_image
+        from pybuild.builder.stacks import run_on
+        from pybuild.builder.steps import Steps  # with all that makes layers: a cached build needs none of it
 
         if cgroups is None:
-            from builder.cgroupfs import own_places, sweep
+            from pybuild.builder.cgroupfs import own_places, sweep
 
             sweep(own_places())
         bases, wanted = run_on(planned.nodes), of_image(planned)
@@ -154,7 +154,7 @@ def _build(
         digest = finish.store_image(compression)
         journal.manifest = str(digest)
     except NotCached as error:
-        from builder.why import missing  # only where something is
+        from pybuild.builder.why import missing  # only where something is
 
         error.steps = missing(store, journal.of(planned, solver.cache), planned, solver.cache)
         raise

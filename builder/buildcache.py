@@ -11,24 +11,24 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder import cachekey
-from builder.errors import BuildError
-from builder.mounts import bound
-from builder.plan import BaseStep, CopyStep, RunStep
-from builder.workers.tasks import complete
-from store.errors import StoreError
-from store.records import KeyKind
-from store.spec import chain_id
-from values import frozen
+from pybuild.builder import cachekey
+from pybuild.builder.errors import BuildError
+from pybuild.builder.mounts import bound
+from pybuild.builder.plan import BaseStep, CopyStep, RunStep
+from pybuild.builder.workers.tasks import complete
+from pybuild.store.errors import StoreError
+from pybuild.store.records import KeyKind
+from pybuild.store.spec import chain_id
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from builder.plan import Node, Plan
-    from builder.steps import Made, Steps
-    from store.records import Record
-    from store.store import Store
-    from store.toc import Entry
+    from pybuild.builder.plan import Node, Plan
+    from pybuild.builder.steps import Made, Steps
+    from pybuild.store.records import Record
+    from pybuild.store.store import Store
+    from pybuild.store.toc import Entry
 
 
 @frozen

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parser import suggest
+from pybuild.parser import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from builder.options import BuildOptions
-    from parser import Buildfile, Stage
+    from pybuild.builder.options import BuildOptions
+    from pybuild.parser import Buildfile, Stage
 
 
 def fresh_stages(buildfile: Buildfile, options: BuildOptions) -> frozenset[int]:

@@ -12,18 +12,18 @@ import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, assert_never
 
-from builder.mounts import FilesMount, KeptMount, ScriptMount, bound
-from builder.options import HOSTNAME
-from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
-from parser import SecretMount, SshMount, TmpfsMount
-from values import frozen
+from pybuild.builder.mounts import FilesMount, KeptMount, ScriptMount, bound
+from pybuild.builder.options import HOSTNAME
+from pybuild.builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
+from pybuild.parser import SecretMount, SshMount, TmpfsMount
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from builder.mounts import StepMount
-    from builder.plan import Step
-    from store.spec import Platform
+    from pybuild.builder.mounts import StepMount
+    from pybuild.builder.plan import Step
+    from pybuild.store.spec import Platform
 
 _VERSION = 1  # of what a step makes from the same inputs; a change of it makes every earlier record a miss
 SCRATCH = "scratch"  # the canonical key of having nothing below

@@ -12,7 +12,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from values import frozen
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -14,15 +14,15 @@ import os
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, assert_never
 
-from builder.cgroupfs import UNIFIED, Cgroup, Place, own_places, sweep, words, write
-from builder.errors import BuildError, StepFailed
-from builder.limits import Controller
-from builder.machine import SEE_DOCTOR
+from pybuild.builder.cgroupfs import UNIFIED, Cgroup, Place, own_places, sweep, words, write
+from pybuild.builder.errors import BuildError, StepFailed
+from pybuild.builder.limits import Controller
+from pybuild.builder.machine import SEE_DOCTOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from builder.limits import Limits
+    from pybuild.builder.limits import Limits
 
 _PERIOD = 100_000  # microseconds
 _OWN = 2  # processes of a step that are ours: its keeper and its process 1

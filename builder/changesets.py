@@ -9,19 +9,19 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from builder.errors import SandboxError
-from builder.workers.tasks import together
-from store.changeset import LayerBlob
-from store.compression import Compression
-from store.digest import Digest
+from pybuild.builder.errors import SandboxError
+from pybuild.builder.workers.tasks import together
+from pybuild.store.changeset import LayerBlob
+from pybuild.store.compression import Compression
+from pybuild.store.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from builder.contents import LayerPlace
-    from builder.workers.job import Written
-    from builder.workers.pool import Pool
-    from store.store import Store
+    from pybuild.builder.contents import LayerPlace
+    from pybuild.builder.workers.job import Written
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.store import Store
 
 _EXPANDED_LIMIT = 256 << 20  # bytes of a blob; the tar of a larger one may not stay in memory until it is read again
 MAX_LOWERS = 499  # overlayfs takes 500 lower layers; one is the scaffold
@@ -48,8 +48,8 @@ async def ensure_toc(store: Store, pool: Pool, changeset: str, below: Sequence[s
         unread = store.changesets.unread(changeset)
         if unread is None:
             return
-        from builder.contents import blob_place
-        from builder.workers.layer_jobs import ReadLayer
+        from pybuild.builder.contents import blob_place
+        from pybuild.builder.workers.layer_jobs import ReadLayer
 
         output = store.ingest.new_path()
         tocs = tuple(store.changesets.toc_path(lower) for lower in below)
@@ -81,7 +81,7 @@ async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace, expanded: str
     async with pool.locks(("tree", layer.changeset)):
         name = store.changesets.tree(layer.changeset, pool.id_map.name)
         if name is None:
-            from builder.workers.layer_jobs import MakeTree
+            from pybuild.builder.workers.layer_jobs import MakeTree
 
             assert layer.blob is not None, layer.changeset
             directory = store.ingest.new_path()
@@ -97,9 +97,9 @@ async def ensure_tar(
     async with pool.locks(("tar", changeset)):
         diff_id = store.changesets.tar(changeset, clamp)
         if diff_id is None:
-            from builder.contents import place
-            from builder.workers.job import Output
-            from builder.workers.layer_jobs import WriteTar
+            from pybuild.builder.contents import place
+            from pybuild.builder.workers.job import Output
+            from pybuild.builder.workers.layer_jobs import WriteTar
 
             output = Output(store.ingest.new_path(), store.ingest.new_path(), compression.value, clamp)
             written = await pool.job(WriteTar(place(store, changeset, pool.tree_map), store.ingest.new_path(), output))
@@ -117,8 +117,8 @@ async def ensure_compression(store: Store, pool: Pool, diff_id: Digest, compress
         for blob in blobs:
             if blob.compression is compression:
                 return blob
-        from builder.contents import blob_place
-        from builder.workers.layer_jobs import Recompress
+        from pybuild.builder.contents import blob_place
+        from pybuild.builder.workers.layer_jobs import Recompress
 
         source = blobs[0]
         output = store.ingest.new_path()

@@ -8,31 +8,31 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.checks import Inspector, warnings_of
-from builder.contexts import Contexts
-from builder.errors import BuildError, PlanError
-from builder.events import CheckWarning, Note
-from builder.imagesource import stored_image
-from builder.parses import ParseCache
-from builder.planner import plan
-from builder.resolve import resolve
-from builder.workers.pool import Pool
-from parser import parse, parse_trigger
-from store.digest import Digest
-from store.images import Image
-from store.spec import Descriptor, ExecConfig, ImageConfig, Manifest, MediaType
+from pybuild.builder.checks import Inspector, warnings_of
+from pybuild.builder.contexts import Contexts
+from pybuild.builder.errors import BuildError, PlanError
+from pybuild.builder.events import CheckWarning, Note
+from pybuild.builder.imagesource import stored_image
+from pybuild.builder.parses import ParseCache
+from pybuild.builder.planner import plan
+from pybuild.builder.resolve import resolve
+from pybuild.builder.workers.pool import Pool
+from pybuild.parser import parse, parse_trigger
+from pybuild.store.digest import Digest
+from pybuild.store.images import Image
+from pybuild.store.spec import Descriptor, ExecConfig, ImageConfig, Manifest, MediaType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from builder.build import BuildRequest
-    from builder.events import Event
-    from builder.options import BuildOptions
-    from builder.resolve import Resolved
-    from parser import ParseWarning
-    from store.reference import Reference
-    from store.spec import Platform
-    from store.store import Store
+    from pybuild.builder.build import BuildRequest
+    from pybuild.builder.events import Event
+    from pybuild.builder.options import BuildOptions
+    from pybuild.builder.resolve import Resolved
+    from pybuild.parser import ParseWarning
+    from pybuild.store.reference import Reference
+    from pybuild.store.spec import Platform
+    from pybuild.store.store import Store
 
 
 def check(request: BuildRequest, store: Store, observe: Callable[[Event], None]) -> int:

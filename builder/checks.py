@@ -12,12 +12,12 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from builder.errors import PlanError
-from builder.events import CheckWarning
-from builder.platforms import platform_of
-from builder.resolve import expand_word, global_args
-from builder.state import NO_VARIABLES
-from parser import (
+from pybuild.builder.errors import PlanError
+from pybuild.builder.events import CheckWarning
+from pybuild.builder.platforms import platform_of
+from pybuild.builder.resolve import expand_word, global_args
+from pybuild.builder.state import NO_VARIABLES
+from pybuild.parser import (
     Add,
     Arg,
     Asked,
@@ -44,17 +44,17 @@ from parser import (
     read_checks,
     suggest,
 )
-from store.errors import InvalidImage
-from store.reference import Reference
+from pybuild.store.errors import InvalidImage
+from pybuild.store.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from builder.events import Event
-    from builder.options import BuildOptions
-    from builder.resolve import Resolved, ResolvedStage
-    from builder.state import StageState
-    from parser import Buildfile, Checks, Instruction, Word
+    from pybuild.builder.events import Event
+    from pybuild.builder.options import BuildOptions
+    from pybuild.builder.resolve import Resolved, ResolvedStage
+    from pybuild.builder.state import StageState
+    from pybuild.parser import Buildfile, Checks, Instruction, Word
 
 CONTROL = "BUILDKIT_DOCKERFILE_CHECK"  # the build argument that stands instead of the recipe's `# check=`
 _EVERYTHING = frozenset(("*", "**", "**/*"))  # lines of an ignore file
@@ -220,7 +220,7 @@ def warnings_of(inspector: Inspector, resolved: Resolved, options: BuildOptions)
     if not found:
         return (), False
     # Only here: most builds have nothing to select from.
-    from parser.checks import OF_STAGES, select
+    from pybuild.parser.checks import OF_STAGES, select
 
     needed = [w for w in found if w.rule not in OF_STAGES or _stage_of(buildfile, w.span) in resolved.stages]
     checks = chosen or buildfile.checks

@@ -6,23 +6,23 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from builder.spool import Spool
-from store.blobs import VerifyingReader
-from store.compression import Compression, Expander
-from store.digest import Digest
-from store.errors import DigestMismatch, InvalidImage
-from store.tarformat import show
-from store.toc import Toc
-from store.view import View
-from values import frozen
+from pybuild.builder.spool import Spool
+from pybuild.store.blobs import VerifyingReader
+from pybuild.store.compression import Compression, Expander
+from pybuild.store.digest import Digest
+from pybuild.store.errors import DigestMismatch, InvalidImage
+from pybuild.store.tarformat import show
+from pybuild.store.toc import Toc
+from pybuild.store.view import View
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from store.changes import TreeContent
-    from store.changeset import LayerBlob
-    from store.store import Store
-    from store.toc import Entry
+    from pybuild.store.changes import TreeContent
+    from pybuild.store.changeset import LayerBlob
+    from pybuild.store.store import Store
+    from pybuild.store.toc import Entry
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
@@ -112,7 +112,7 @@ class StoredContents:
         tree = self._layers[layer].tree
         if tree is not None:
             if layer not in self._trees:
-                from store.changes import TreeContent
+                from pybuild.store.changes import TreeContent
 
                 fd = os.open(tree, _DIRECTORY)
                 try:

@@ -12,18 +12,18 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
-from builder.errors import BuildError, CopyError
-from parser import IgnoreFile
-from store.files import open_in_root, read_regular
-from store.memo import file_key, is_settled
-from store.tarformat import show
-from store.toc import Entry, Kind
-from values import frozen
+from pybuild.builder.errors import BuildError, CopyError
+from pybuild.parser import IgnoreFile
+from pybuild.store.files import open_in_root, read_regular
+from pybuild.store.memo import file_key, is_settled
+from pybuild.store.tarformat import show
+from pybuild.store.toc import Entry, Kind
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
-    from store.memo import Memo
+    from pybuild.store.memo import Memo
 
 IGNORE_LIMIT = 4 << 20  # bytes of an ignore file
 CONTEXT_LIMIT = 16 << 30  # bytes

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from builder.context import CONTEXT_ENTRIES, CONTEXT_LIMIT, ContextTree, read_ignore_file
-from builder.recipe import parse_ignore_file, recipe_place
-from store.toc import Kind, sort_key
-from values import frozen
+from pybuild.builder.context import CONTEXT_ENTRIES, CONTEXT_LIMIT, ContextTree, read_ignore_file
+from pybuild.builder.recipe import parse_ignore_file, recipe_place
+from pybuild.store.toc import Kind, sort_key
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.contextsource import ContextSource, TarTree
-    from parser import IgnoreLine
-    from store.toc import Entry
+    from pybuild.builder.contextsource import ContextSource, TarTree
+    from pybuild.parser import IgnoreLine
+    from pybuild.store.toc import Entry
 
 
 @frozen

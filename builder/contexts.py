@@ -15,29 +15,37 @@ import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from builder.context import CONTEXT_LIMIT
-from builder.contextsource import ContextSource
-from builder.errors import BuildError
-from builder.recipe import STDIN, STDIN_NAME, Recipe, ignore_text, recipe_in_file, recipe_of_directory, recipe_of_files
-from builder.remote import is_remote, read_remote
-from builder.repository import RepositorySource
-from builder.resolve import ContextFiles
-from store.digest import Digest
-from store.errors import InvalidImage
-from store.memo import memo_path
-from store.reference import Reference
-from store.toc import Entry, Kind, Toc
-from store.view import ROOT
+from pybuild.builder.context import CONTEXT_LIMIT
+from pybuild.builder.contextsource import ContextSource
+from pybuild.builder.errors import BuildError
+from pybuild.builder.recipe import (
+    STDIN,
+    STDIN_NAME,
+    Recipe,
+    ignore_text,
+    recipe_in_file,
+    recipe_of_directory,
+    recipe_of_files,
+)
+from pybuild.builder.remote import is_remote, read_remote
+from pybuild.builder.repository import RepositorySource
+from pybuild.builder.resolve import ContextFiles
+from pybuild.store.digest import Digest
+from pybuild.store.errors import InvalidImage
+from pybuild.store.memo import memo_path
+from pybuild.store.reference import Reference
+from pybuild.store.toc import Entry, Kind, Toc
+from pybuild.store.view import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from builder.remote import RemoteSource, UrlSource
-    from builder.remotes import Remotes
-    from builder.resolve import ImageSource
-    from builder.workers.pool import Pool
-    from store.images import Image
-    from store.store import Store
+    from pybuild.builder.remote import RemoteSource, UrlSource
+    from pybuild.builder.remotes import Remotes
+    from pybuild.builder.resolve import ImageSource
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.images import Image
+    from pybuild.store.store import Store
 
 _IMAGE, _LAYOUT = "docker-image://", "oci-layout://"
 _TARGET = "target:"  # what bake gives to a frontend
@@ -108,7 +116,7 @@ class Contexts:
     @cached_property
     def remotes(self) -> Remotes:
         """Where contexts come from that are elsewhere; and the sources of the recipe's ADD, too."""
-        from builder.remotes import Remotes
+        from pybuild.builder.remotes import Remotes
 
         return Remotes(self._store, self._pool, os.environ, self._agent, self._secret)
 
@@ -168,7 +176,7 @@ class Contexts:
         if place.startswith(_IMAGE):
             return self._images.image(Reference.parse(place.removeprefix(_IMAGE)))
         if place.startswith(_LAYOUT):
-            from store.importing import take_from_layout
+            from pybuild.store.importing import take_from_layout
 
             directory, tag, digest = _split_layout(place.removeprefix(_LAYOUT))
             return self._store.images.get(take_from_layout(self._store, directory, tag, digest))
@@ -228,7 +236,7 @@ class Contexts:
 
     def _listed(self, raw: str, shown: str) -> ContextSource | None:
         """The archive that a file is; None for any other file."""
-        from builder.workers.context_jobs import ListContext
+        from pybuild.builder.workers.context_jobs import ListContext
 
         ingest = self._store.ingest
         job = ListContext(raw, shown, ingest.new_path(), ingest.new_path())

@@ -11,15 +11,15 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder.context import ContextTree
-from builder.copysources import follow
-from builder.errors import BuildError, CopyError
-from parser import IgnoreFile
-from store.memo import Memo
-from store.tarformat import show
-from store.toc import Entry, Kind, Toc
-from store.view import ROOT, View
-from values import frozen
+from pybuild.builder.context import ContextTree
+from pybuild.builder.copysources import follow
+from pybuild.builder.errors import BuildError, CopyError
+from pybuild.parser import IgnoreFile
+from pybuild.store.memo import Memo
+from pybuild.store.tarformat import show
+from pybuild.store.toc import Entry, Kind, Toc
+from pybuild.store.view import ROOT, View
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator

@@ -10,25 +10,25 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from builder.copysources import Choice, clean_parts, matches, not_found, source_row, split_pivot, walk
-from builder.errors import CopyError
-from builder.filetree import InlineFile, InlineTree
-from parser import IgnoreFile, apply_mode, has_wildcard, parse_mode
-from store.layers import kept_xattrs
-from store.tarformat import show
-from store.toc import Entry, Kind, parent_of, sort_key
-from store.view import LinkLoop
-from store.whiteout import refuse_reserved
-from values import frozen
+from pybuild.builder.copysources import Choice, clean_parts, matches, not_found, source_row, split_pivot, walk
+from pybuild.builder.errors import CopyError
+from pybuild.builder.filetree import InlineFile, InlineTree
+from pybuild.parser import IgnoreFile, apply_mode, has_wildcard, parse_mode
+from pybuild.store.layers import kept_xattrs
+from pybuild.store.tarformat import show
+from pybuild.store.toc import Entry, Kind, parent_of, sort_key
+from pybuild.store.view import LinkLoop
+from pybuild.store.whiteout import refuse_reserved
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-    from builder.archives import ArchiveTree
-    from builder.filetree import FileTree
-    from builder.spool import Spool
-    from store.tarformat import Readable
-    from store.view import View
+    from pybuild.builder.archives import ArchiveTree
+    from pybuild.builder.filetree import FileTree
+    from pybuild.builder.spool import Spool
+    from pybuild.store.tarformat import Readable
+    from pybuild.store.view import View
 
 
 @frozen
@@ -228,7 +228,7 @@ class _Plan:
         """The expanded stream of a source that is an archive. Heredocs are text, whatever they look like."""
         if not source.unpack:
             return None
-        from builder.archives import open_archive
+        from pybuild.builder.archives import open_archive
 
         return open_archive(source.tree, source.row)
 
@@ -241,7 +241,7 @@ class _Plan:
             self._make_directory(dest, 0o755, mtime)
         elif at.kind is not Kind.DIRECTORY:
             raise _no_directory(dest)
-        from builder.archives import read_tree
+        from pybuild.builder.archives import read_tree
 
         tree = read_tree(name, archive, _Below(self._lookup, dest), self._request.owner, self._spool)
         for row in tree.rows:

@@ -6,14 +6,14 @@ import hashlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from builder.copyfiles import Planned
-from store.layers import same_row
-from store.toc import Entry, Kind, parent_of, sort_key
+from pybuild.builder.copyfiles import Planned
+from pybuild.store.layers import same_row
+from pybuild.store.toc import Entry, Kind, parent_of, sort_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from store.view import View
+    from pybuild.store.view import View
 
 
 def content_lines(planned: Iterable[Planned], digests: Mapping[bytes, bytes] = MappingProxyType({})) -> Iterator[bytes]:

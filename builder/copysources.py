@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from builder.errors import CopyError
-from parser import IgnoreFile, has_wildcard, match_pattern
-from store.tarformat import show
-from store.toc import Kind
-from store.view import LinkLoop, resolve
-from values import frozen
+from pybuild.builder.errors import CopyError
+from pybuild.parser import IgnoreFile, has_wildcard, match_pattern
+from pybuild.store.tarformat import show
+from pybuild.store.toc import Kind
+from pybuild.store.view import LinkLoop, resolve
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.filetree import FileTree
-    from store.toc import Entry
+    from pybuild.builder.filetree import FileTree
+    from pybuild.store.toc import Entry
 
 
 @frozen

@@ -7,20 +7,20 @@ import shutil
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from builder.cgroups import Cgroups
-from builder.errors import BuildError
-from builder.limits import Limits
-from builder.machine import SEE_DOCTOR, sysctl, user_namespace_obstacle
-from builder.userns import MapKind
-from builder.workers.probe import Probe, Probed
-from values import frozen
+from pybuild.builder.cgroups import Cgroups
+from pybuild.builder.errors import BuildError
+from pybuild.builder.limits import Limits
+from pybuild.builder.machine import SEE_DOCTOR, sysctl, user_namespace_obstacle
+from pybuild.builder.userns import MapKind
+from pybuild.builder.workers.probe import Probe, Probed
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.userns import IdMap
-    from builder.workers.pool import Pool
-    from store.store import Store
+    from pybuild.builder.userns import IdMap
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.store import Store
 
 _OLDEST_KERNEL = (5, 12)  # mount_setattr(2)
 _MANY_LAYERS_KERNEL = (6, 8)  # overlay takes each lower directory by itself

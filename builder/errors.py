@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from builder.why import Explained
-    from parser import Source, Span
+    from pybuild.builder.why import Explained
+    from pybuild.parser import Source, Span
 
 
 class BuildError(Exception):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.errors import StepFailed
-from values import frozen
+from pybuild.builder.errors import StepFailed
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from parser import Source, Span
+    from pybuild.parser import Source, Span
 
 
 @frozen

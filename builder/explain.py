@@ -12,16 +12,16 @@ import re
 from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
-from parser import redact
-from store.builds import Outcome
-from store.toc import Kind, parent_of
-from values import frozen
+from pybuild.parser import redact
+from pybuild.store.builds import Outcome
+from pybuild.store.toc import Kind, parent_of
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence, Set
 
-    from store.builds import BuiltStep, KeptBuild, MountedFiles
-    from store.difference import Difference
+    from pybuild.store.builds import BuiltStep, KeptBuild, MountedFiles
+    from pybuild.store.difference import Difference
 
 _SECRET = re.compile(r"secret|token|passw|passphrase|pwd|key|auth|cred|private", re.IGNORECASE)
 _SHOWN = 60  # characters of a value

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from store.files import chunks_of
-from store.toc import Entry, Kind
-from values import frozen
+from pybuild.store.files import chunks_of
+from pybuild.store.toc import Entry, Kind
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
-    from store.view import View
+    from pybuild.store.view import View
 
 
 class FileTree(Protocol):

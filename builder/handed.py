@@ -12,16 +12,16 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from builder.errors import BuildError
-from parser import SecretMount, SshMount
-from values import frozen
+from pybuild.builder.errors import BuildError
+from pybuild.parser import SecretMount, SshMount
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from builder.mounts import StepMount
-    from builder.options import AgentSource, SecretSource
+    from pybuild.builder.mounts import StepMount
+    from pybuild.builder.options import AgentSource, SecretSource
 
 SECRET_LIMIT = 500 << 10  # bytes of one, as in BuildKit
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
@@ -127,7 +127,7 @@ class Handed:
 
     @staticmethod
     def _keep_out_of_core_dumps() -> None:
-        from builder.sandbox import linux
+        from pybuild.builder.sandbox import linux
 
         linux.set_dumpable(False)
 

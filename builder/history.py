@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from values import frozen
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

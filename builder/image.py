@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder.history import COMMENT
-from store.digest import Digest
-from store.layertypes import LAYER_TYPES
-from store.spec import Descriptor, History, ImageConfig, Manifest, MediaType, format_time, normalise_history
-from values import frozen
+from pybuild.builder.history import COMMENT
+from pybuild.store.digest import Digest
+from pybuild.store.layertypes import LAYER_TYPES
+from pybuild.store.spec import Descriptor, History, ImageConfig, Manifest, MediaType, format_time, normalise_history
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from builder.options import BuildOptions
-    from builder.plan import PlannedStage
-    from store.changeset import LayerBlob
+    from pybuild.builder.options import BuildOptions
+    from pybuild.builder.plan import PlannedStage
+    from pybuild.store.changeset import LayerBlob
 
 
 @frozen

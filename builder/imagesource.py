@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from builder.errors import NotCached
-from builder.options import Pull
-from builder.platforms import platform_of
-from store.errors import NotFound
+from pybuild.builder.errors import NotCached
+from pybuild.builder.options import Pull
+from pybuild.builder.platforms import platform_of
+from pybuild.store.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.events import Event
-    from builder.options import BuildOptions
-    from builder.workers.pool import Pool
-    from store.images import Image
-    from store.reference import Reference
-    from store.spec import Platform
-    from store.store import Store
+    from pybuild.builder.events import Event
+    from pybuild.builder.options import BuildOptions
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.images import Image
+    from pybuild.store.reference import Reference
+    from pybuild.store.spec import Platform
+    from pybuild.store.store import Store
 
 
 def stored_image(store: Store, reference: Reference, platform: Platform, *, strict: bool) -> Image | None:
@@ -69,7 +69,7 @@ class Images:
         if options.require_cached:
             raise NotCached(f"{reference.familiar} is not in the store, and would be fetched")
         # Only here: a build whose images are all in the store needs none of this.
-        from builder.pull import pull, registry_access
+        from pybuild.builder.pull import pull, registry_access
 
         access = registry_access(os.environ, tls_verify=self._options.tls_verify)
         return pull(self._store, self._pool, reference, platform, access, self._observe)

@@ -6,19 +6,19 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from builder.events import Note, StepFinished, StepStarted
-from builder.mounts import bound
-from builder.plan import BaseStep, RunStep
-from store.builds import TEXT_LIMIT, BuiltStep, KeptBuild, MountedFiles, Outcome
-from store.errors import StoreError
+from pybuild.builder.events import Note, StepFinished, StepStarted
+from pybuild.builder.mounts import bound
+from pybuild.builder.plan import BaseStep, RunStep
+from pybuild.store.builds import TEXT_LIMIT, BuiltStep, KeptBuild, MountedFiles, Outcome
+from pybuild.store.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from builder.buildcache import BuildCache
-    from builder.events import Event
-    from builder.plan import Node, Plan
-    from store.store import Store
+    from pybuild.builder.buildcache import BuildCache
+    from pybuild.builder.events import Event
+    from pybuild.builder.plan import Node, Plan
+    from pybuild.store.store import Store
 
 
 class Journal:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from builder.errors import PrivilegeError
-from builder.workers.pool import Pool
-from builder.workers.step_jobs import RemoveTree
-from store.files import remove_tree
-from store.ingest import sweep
+from pybuild.builder.errors import PrivilegeError
+from pybuild.builder.workers.pool import Pool
+from pybuild.builder.workers.step_jobs import RemoveTree
+from pybuild.store.files import remove_tree
+from pybuild.store.ingest import sweep
 
 if TYPE_CHECKING:
-    from store.store import Store
+    from pybuild.store.store import Store
 
 
 def discard(store: Store, pool: Pool, directory: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import resource
 from enum import Enum
 
-from builder.errors import BuildError
-from values import frozen
+from pybuild.builder.errors import BuildError
+from pybuild.values import frozen
 
 UNLIMITED = -1
 ULIMITS: dict[str, int] = {  # docker's names of the limits of setrlimit(2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
-from values import frozen
+from pybuild.values import frozen
 
 SEE_DOCTOR = "see pybuild doctor"
 

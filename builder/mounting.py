@@ -12,28 +12,28 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from builder.copyfiles import CopyRequest
-from builder.errors import CopyError, PrivilegeError
-from builder.mounts import FilesMount, Found, KeptMount
-from builder.plan_copy import literal
-from builder.sandbox.mounts import Bound
-from builder.workers.copy_jobs import CopyFiles
-from builder.workers.job import Output
-from builder.workers.mount_jobs import AwaitCacheMount, MakeCacheMount, PrepareBound
-from store.cachemounts import Held
-from store.compression import Compression
-from store.toc import Kind, Toc
-from store.view import ROOT, LinkLoop
+from pybuild.builder.copyfiles import CopyRequest
+from pybuild.builder.errors import CopyError, PrivilegeError
+from pybuild.builder.mounts import FilesMount, Found, KeptMount
+from pybuild.builder.plan_copy import literal
+from pybuild.builder.sandbox.mounts import Bound
+from pybuild.builder.workers.copy_jobs import CopyFiles
+from pybuild.builder.workers.job import Output
+from pybuild.builder.workers.mount_jobs import AwaitCacheMount, MakeCacheMount, PrepareBound
+from pybuild.store.cachemounts import Held
+from pybuild.store.compression import Compression
+from pybuild.store.toc import Kind, Toc
+from pybuild.store.view import ROOT, LinkLoop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import ExitStack
 
-    from builder.contents import LayerPlace
-    from builder.plan import RunStep
-    from builder.stacks import Stacks
-    from builder.workers.pool import Pool
-    from store.store import Store
+    from pybuild.builder.contents import LayerPlace
+    from pybuild.builder.plan import RunStep
+    from pybuild.builder.stacks import Stacks
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.store import Store
 
 
 class Mounting:

@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
-from builder.errors import PlanError
-from builder.scope import Files
-from parser import BindMount, CacheMount, ParseError, SecretMount, SshMount, TmpfsMount, read_mount
-from store.cachemounts import Sharing
-from values import frozen
+from pybuild.builder.errors import PlanError
+from pybuild.builder.scope import Files
+from pybuild.parser import BindMount, CacheMount, ParseError, SecretMount, SshMount, TmpfsMount, read_mount
+from pybuild.store.cachemounts import Sharing
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from builder.handed import Handed
-    from builder.plan import RunStep
-    from builder.sandbox import mounts as sandbox
-    from builder.scope import Scope
-    from parser import Mount, Word
+    from pybuild.builder.handed import Handed
+    from pybuild.builder.plan import RunStep
+    from pybuild.builder.sandbox import mounts as sandbox
+    from pybuild.builder.scope import Scope
+    from pybuild.parser import Mount, Word
 
 SCRIPTS = "/dev/pipes"
 AGENTS = "/run/buildkit/ssh_agent"
@@ -195,7 +195,7 @@ def sandbox_mounts(
 
 
 def _sandbox_mount(mount: StepMount, target: str, handed: Handed, found: Found) -> sandbox.StepMount:
-    from builder.sandbox import mounts as sandbox  # only where something runs
+    from pybuild.builder.sandbox import mounts as sandbox  # only where something runs
 
     match mount:
         case FilesMount():

@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder.workers.job import Output
-from store.changeset import LayerBlob
-from store.compression import Compression
-from store.digest import Digest
+from pybuild.builder.workers.job import Output
+from pybuild.store.changeset import LayerBlob
+from pybuild.store.compression import Compression
+from pybuild.store.digest import Digest
 
 if TYPE_CHECKING:
-    from builder.plan import Plan
-    from builder.workers.job import Written
-    from store.store import Store
+    from pybuild.builder.plan import Plan
+    from pybuild.builder.workers.job import Written
+    from pybuild.store.store import Store
 
 
 def of_image(plan: Plan) -> frozenset[int]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from values import frozen
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from builder.errors import BuildError
+    from pybuild.builder.errors import BuildError
 
 
 class TerminalHost(Protocol):

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import field
 from enum import Enum
 
-from builder.limits import Limits
-from builder.onfail import OnFail
-from store.spec import Platform
-from values import frozen
+from pybuild.builder.limits import Limits
+from pybuild.builder.onfail import OnFail
+from pybuild.store.spec import Platform
+from pybuild.values import frozen
 
 HOSTNAME = "pybuild"  # of RUN steps
 

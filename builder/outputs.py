@@ -8,26 +8,26 @@ from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, assert_never
 
-from builder.changesets import ensure_compression, ensure_tocs
-from builder.errors import BuildError
-from builder.events import Exported, Note
-from builder.workers.tasks import complete, together
-from store.compression import Compression
-from store.layertypes import COMPRESSIONS, LAYER_TYPES
-from store.publish import STDOUT
-from store.spec import CONFIG_LIMIT, Descriptor, MediaType
-from store.tarformat import show
-from values import frozen
+from pybuild.builder.changesets import ensure_compression, ensure_tocs
+from pybuild.builder.errors import BuildError
+from pybuild.builder.events import Exported, Note
+from pybuild.builder.workers.tasks import complete, together
+from pybuild.store.compression import Compression
+from pybuild.store.layertypes import COMPRESSIONS, LAYER_TYPES
+from pybuild.store.publish import STDOUT
+from pybuild.store.spec import CONFIG_LIMIT, Descriptor, MediaType
+from pybuild.store.tarformat import show
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from builder.events import Event
-    from builder.workers.pool import Pool
-    from store.digest import Digest
-    from store.images import Image
-    from store.reference import Reference
-    from store.store import Store
+    from pybuild.builder.events import Event
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.digest import Digest
+    from pybuild.store.images import Image
+    from pybuild.store.reference import Reference
+    from pybuild.store.store import Store
 
 _SHOWN_DEVICES = 5
 
@@ -117,7 +117,7 @@ def _write(
     """Write one output and tell of it."""
     match output:
         case ImageOutput():
-            from store.layout_output import publish_archive, publish_directory
+            from pybuild.store.layout_output import publish_archive, publish_directory
 
             given = list(names if output.names is None else output.names)
             if output.directory:
@@ -127,11 +127,11 @@ def _write(
                 publish_archive(store.blobs, image, given, output.destination, docker=docker)
             size = sum(layer.size for layer in image.manifest.layers)
         case TarOutput():
-            from store.flatten import publish_rootfs
+            from pybuild.store.flatten import publish_rootfs
 
             size = publish_rootfs(store, image, output.destination)
         case LocalOutput():
-            from store.local_output import write_local
+            from pybuild.store.local_output import write_local
 
             report = write_local(store, image, output.destination)
             size = report.size

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parser import redact
-from values import frozen
+from pybuild.parser import redact
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from store.store import Store
+    from pybuild.store.store import Store
 
 
 @frozen

@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from builder.options import HOSTNAME
-from values import frozen
+from pybuild.builder.options import HOSTNAME
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from builder.filetree import InlineFile
-    from builder.history import Line
-    from builder.mounts import StepMount
-    from builder.options import Network
-    from builder.remote import RemoteSource
-    from builder.state import StageState
-    from parser import Span
-    from store.images import Image
-    from store.spec import Platform
+    from pybuild.builder.filetree import InlineFile
+    from pybuild.builder.history import Line
+    from pybuild.builder.mounts import StepMount
+    from pybuild.builder.options import Network
+    from pybuild.builder.remote import RemoteSource
+    from pybuild.builder.state import StageState
+    from pybuild.parser import Span
+    from pybuild.store.images import Image
+    from pybuild.store.spec import Platform
 
 
 @frozen

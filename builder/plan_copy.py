@@ -6,12 +6,12 @@ import posixpath
 import re
 from typing import TYPE_CHECKING
 
-from builder.errors import PlanError
-from builder.filetree import InlineFile
-from builder.plan import CopyStep
-from builder.remote import is_remote, read_remote
-from builder.scope import Planned
-from parser import (
+from pybuild.builder.errors import PlanError
+from pybuild.builder.filetree import InlineFile
+from pybuild.builder.plan import CopyStep
+from pybuild.builder.remote import is_remote, read_remote
+from pybuild.builder.scope import Planned
+from pybuild.parser import (
     Add,
     Copy,
     ExpansionError,
@@ -25,9 +25,9 @@ from parser import (
 )
 
 if TYPE_CHECKING:
-    from builder.remote import RemoteSource
-    from builder.scope import Scope
-    from parser import Heredoc, Word
+    from pybuild.builder.remote import RemoteSource
+    from pybuild.builder.scope import Scope
+    from pybuild.parser import Heredoc, Word
 
 PATH_LIMIT = 4096  # what the kernel takes at once
 

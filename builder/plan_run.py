@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.errors import PlanError
-from builder.history import run_line
-from builder.mounts import SCRIPTS, ScriptMount, agent_variable, plan_mounts
-from builder.options import Entitlement, Network
-from builder.plan import RunStep
-from builder.scope import Planned
-from parser import ShellForm
+from pybuild.builder.errors import PlanError
+from pybuild.builder.history import run_line
+from pybuild.builder.mounts import SCRIPTS, ScriptMount, agent_variable, plan_mounts
+from pybuild.builder.options import Entitlement, Network
+from pybuild.builder.plan import RunStep
+from pybuild.builder.scope import Planned
+from pybuild.parser import ShellForm
 
 if TYPE_CHECKING:
-    from builder.scope import Scope
-    from parser import Run
+    from pybuild.builder.scope import Scope
+    from pybuild.parser import Run
 
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 

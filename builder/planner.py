@@ -10,19 +10,19 @@ import posixpath
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
-from builder.budget import Budget
-from builder.cachefilter import fresh_stages
-from builder.errors import PlanError
-from builder.history import Line, command_list, healthcheck_line
-from builder.mounts import BOUND
-from builder.plan import BaseStep, CopyStep, Node, Plan, PlannedStage, WorkdirStep
-from builder.plan_copy import literal, plan_copy
-from builder.plan_run import plan_run
-from builder.platforms import platform_args, platform_of
-from builder.resolve import ContextFiles, trigger_located
-from builder.scope import Files, Planned, Scope
-from builder.state import StageState
-from parser import (
+from pybuild.builder.budget import Budget
+from pybuild.builder.cachefilter import fresh_stages
+from pybuild.builder.errors import PlanError
+from pybuild.builder.history import Line, command_list, healthcheck_line
+from pybuild.builder.mounts import BOUND
+from pybuild.builder.plan import BaseStep, CopyStep, Node, Plan, PlannedStage, WorkdirStep
+from pybuild.builder.plan_copy import literal, plan_copy
+from pybuild.builder.plan_run import plan_run
+from pybuild.builder.platforms import platform_args, platform_of
+from pybuild.builder.resolve import ContextFiles, trigger_located
+from pybuild.builder.scope import Files, Planned, Scope
+from pybuild.builder.state import StageState
+from pybuild.parser import (
     Add,
     Arg,
     Cmd,
@@ -49,18 +49,18 @@ from parser import (
     redact,
     valid_signal,
 )
-from store.spec import ExecConfig
+from pybuild.store.spec import ExecConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.options import BuildOptions
-    from builder.plan import Step
-    from builder.resolve import Resolved, ResolvedStage
-    from parser import Instruction, Span
-    from store.digest import Digest
-    from store.jsonio import Json
-    from store.spec import Platform
+    from pybuild.builder.options import BuildOptions
+    from pybuild.builder.plan import Step
+    from pybuild.builder.resolve import Resolved, ResolvedStage
+    from pybuild.parser import Instruction, Span
+    from pybuild.store.digest import Digest
+    from pybuild.store.jsonio import Json
+    from pybuild.store.spec import Platform
 
     Inspect: TypeAlias = Callable[[ResolvedStage, Instruction, StageState], None]
 

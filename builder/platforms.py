@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from builder.errors import PlanError, PrivilegeError
-from builder.machine import SEE_DOCTOR
-from store.errors import InvalidImage
-from store.spec import Platform
+from pybuild.builder.errors import PlanError, PrivilegeError
+from pybuild.builder.machine import SEE_DOCTOR
+from pybuild.store.errors import InvalidImage
+from pybuild.store.spec import Platform
 
 if TYPE_CHECKING:
-    from builder.options import BuildOptions
-    from parser import Span
-    from store.images import Image
+    from pybuild.builder.options import BuildOptions
+    from pybuild.parser import Span
+    from pybuild.store.images import Image
 
 BINFMT = "/proc/sys/fs/binfmt_misc"
 _ALSO = {("amd64", "386"), ("arm64", "arm")}  # what processors run beside their own; not all of the latter do

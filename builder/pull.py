@@ -12,23 +12,23 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from builder.events import Note, Transfer
-from builder.workers.registry_jobs import FetchBlobs, FetchManifest, RegistryAccess, WantedBlob
-from store.changeset import LayerBlob
-from store.digest import Digest
-from store.errors import InvalidImage
-from store.layertypes import COMPRESSIONS
-from store.spec import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, ImageConfig, Manifest, chain_id, check_image
+from pybuild.builder.events import Note, Transfer
+from pybuild.builder.workers.registry_jobs import FetchBlobs, FetchManifest, RegistryAccess, WantedBlob
+from pybuild.store.changeset import LayerBlob
+from pybuild.store.digest import Digest
+from pybuild.store.errors import InvalidImage
+from pybuild.store.layertypes import COMPRESSIONS
+from pybuild.store.spec import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, ImageConfig, Manifest, chain_id, check_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from builder.events import Event
-    from builder.workers.pool import Pool
-    from store.images import Image
-    from store.reference import Reference
-    from store.spec import Platform
-    from store.store import Store
+    from pybuild.builder.events import Event
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.images import Image
+    from pybuild.store.reference import Reference
+    from pybuild.store.spec import Platform
+    from pybuild.store.store import Store
 
 _AT_ONCE = 4  # blobs
 _WORTH_A_WORKER = 1 << 20  # bytes

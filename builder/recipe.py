@@ -12,15 +12,15 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from builder.context import IgnoreText, read_ignore_file
-from builder.errors import BuildError
-from builder.remote import is_remote
-from parser import IgnoreFile, PatternError, redact
-from store.files import open_in_root, read_regular
-from values import frozen
+from pybuild.builder.context import IgnoreText, read_ignore_file
+from pybuild.builder.errors import BuildError
+from pybuild.builder.remote import is_remote
+from pybuild.parser import IgnoreFile, PatternError, redact
+from pybuild.store.files import open_in_root, read_regular
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from builder.contextsource import ContextSource
+    from pybuild.builder.contextsource import ContextSource
 
 RECIPE_LIMIT = 4 << 20  # bytes
 RECIPE_NAMES = ("Buildfile", "Dockerfile", "Containerfile")

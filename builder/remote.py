@@ -7,13 +7,13 @@ import re
 from dataclasses import field
 from urllib.parse import unquote, urlsplit
 
-from builder.errors import PlanError
-from builder.repository import RepositorySource, read_repository
-from parser import redact
-from store.digest import Digest
-from store.errors import InvalidImage, RegistryError
-from store.http.urls import Location
-from values import frozen
+from pybuild.builder.errors import PlanError
+from pybuild.builder.repository import RepositorySource, read_repository
+from pybuild.parser import redact
+from pybuild.store.digest import Digest
+from pybuild.store.errors import InvalidImage, RegistryError
+from pybuild.store.http.urls import Location
+from pybuild.values import frozen
 
 _REMOTE = re.compile(r"(?:https?|git|ssh)://|[a-zA-Z0-9_][a-zA-Z0-9_-]*@[\w.-]+:", re.ASCII)
 _UNNAMED = "__unnamed__"

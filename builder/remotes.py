@@ -11,23 +11,23 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from builder.errors import BuildError
-from builder.filetree import FetchedSource
-from builder.repository import RepositorySource
-from builder.workers.fetch_jobs import FetchUrl
-from builder.workers.tasks import complete
-from store.digest import Digest
-from store.downloads import Downloaded
-from store.errors import StoreError
-from values import frozen
+from pybuild.builder.errors import BuildError
+from pybuild.builder.filetree import FetchedSource
+from pybuild.builder.repository import RepositorySource
+from pybuild.builder.workers.fetch_jobs import FetchUrl
+from pybuild.builder.workers.tasks import complete
+from pybuild.store.digest import Digest
+from pybuild.store.downloads import Downloaded
+from pybuild.store.errors import StoreError
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from builder.remote import RemoteSource, UrlSource
-    from builder.repositories import Checkout, Repositories
-    from builder.workers.pool import Pool
-    from store.store import Store
+    from pybuild.builder.remote import RemoteSource, UrlSource
+    from pybuild.builder.repositories import Checkout, Repositories
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.store import Store
 
 
 @frozen
@@ -60,7 +60,7 @@ class Remotes:
 
     @cached_property
     def _repositories(self) -> Repositories:
-        from builder.repositories import Repositories
+        from pybuild.builder.repositories import Repositories
 
         return Repositories(self._store, self._pool, self._environ, self._agent, self._secret)
 

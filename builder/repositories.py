@@ -10,26 +10,26 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder.errors import BuildError
-from builder.repository import FoundCommit, authorization
-from builder.workers.repository_jobs import (
+from pybuild.builder.errors import BuildError
+from pybuild.builder.repository import FoundCommit, authorization
+from pybuild.builder.workers.repository_jobs import (
     AskRepository,
     FetchRepository,
     ListSubdir,
     RepositoryAccess,
 )
-from store.digest import Digest
-from store.downloads import Downloaded
-from store.errors import StoreError
-from store.files import remove_tree
-from values import frozen
+from pybuild.store.digest import Digest
+from pybuild.store.downloads import Downloaded
+from pybuild.store.errors import StoreError
+from pybuild.store.files import remove_tree
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from builder.repository import RepositorySource
-    from builder.workers.pool import Pool
-    from store.store import Store
+    from pybuild.builder.repository import RepositorySource
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.store import Store
 
 
 @frozen

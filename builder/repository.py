@@ -16,11 +16,11 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from builder.errors import PlanError
-from parser import redact
-from store.errors import RegistryError
-from store.http.urls import MAX_URL, Location, address_of, is_loopback, is_nobodys, parse_host, printable
-from values import frozen
+from pybuild.builder.errors import PlanError
+from pybuild.parser import redact
+from pybuild.store.errors import RegistryError
+from pybuild.store.http.urls import MAX_URL, Location, address_of, is_loopback, is_nobodys, parse_host, printable
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable

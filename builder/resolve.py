@@ -11,20 +11,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from builder.budget import Budget
-from builder.errors import NotCached, PlanError
-from builder.platforms import parse_platform, platform_args
-from builder.unsupported import refuse_instruction, refuse_unsupported
-from parser import Copy, ExpansionError, Onbuild, ParseError, Run, expand, parse_trigger, suggest
-from store.errors import StoreError
-from store.reference import Reference
-from values import frozen
+from pybuild.builder.budget import Budget
+from pybuild.builder.errors import NotCached, PlanError
+from pybuild.builder.platforms import parse_platform, platform_args
+from pybuild.builder.unsupported import refuse_instruction, refuse_unsupported
+from pybuild.parser import Copy, ExpansionError, Onbuild, ParseError, Run, expand, parse_trigger, suggest
+from pybuild.store.errors import StoreError
+from pybuild.store.reference import Reference
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from builder.options import BuildOptions
-    from parser import Buildfile, Instruction, Span, Stage, Word
-    from store.images import Image
-    from store.spec import Platform
+    from pybuild.builder.options import BuildOptions
+    from pybuild.parser import Buildfile, Instruction, Span, Stage, Word
+    from pybuild.store.images import Image
+    from pybuild.store.spec import Platform
 
 _MAX_TRIGGERS = 1_000
 

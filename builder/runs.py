@@ -8,41 +8,41 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder.ahead import Ahead
-from builder.contents import place
-from builder.errors import PrivilegeError, SandboxError, StepFailed
-from builder.events import Note, StepOutput, broke
-from builder.machine import SEE_DOCTOR
-from builder.mounting import Mounting
-from builder.mounts import bound, mount_points, sandbox_mounts
-from builder.options import Network
-from builder.sandbox.mounts import Agent
-from builder.sandbox.spec import SandboxSpec
-from builder.scaffold import scaffold_for
-from builder.userns import MapKind
-from builder.workers.step_jobs import CommitStep, FinishStep, PrepareStep
-from builder.workers.tasks import beside
-from builder.workspace import Workspace
-from store.changeset import TREE
-from store.toc import Toc
-from store.view import ROOT
+from pybuild.builder.ahead import Ahead
+from pybuild.builder.contents import place
+from pybuild.builder.errors import PrivilegeError, SandboxError, StepFailed
+from pybuild.builder.events import Note, StepOutput, broke
+from pybuild.builder.machine import SEE_DOCTOR
+from pybuild.builder.mounting import Mounting
+from pybuild.builder.mounts import bound, mount_points, sandbox_mounts
+from pybuild.builder.options import Network
+from pybuild.builder.sandbox.mounts import Agent
+from pybuild.builder.sandbox.spec import SandboxSpec
+from pybuild.builder.scaffold import scaffold_for
+from pybuild.builder.userns import MapKind
+from pybuild.builder.workers.step_jobs import CommitStep, FinishStep, PrepareStep
+from pybuild.builder.workers.tasks import beside
+from pybuild.builder.workspace import Workspace
+from pybuild.store.changeset import TREE
+from pybuild.store.toc import Toc
+from pybuild.store.view import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-    from builder.accounts import Accounts
-    from builder.ahead import Listed, Parent
-    from builder.cgroups import Cgroups
-    from builder.contents import LayerPlace
-    from builder.events import Event, StepRef
-    from builder.handed import Handed
-    from builder.newlayers import NewLayers
-    from builder.options import BuildOptions
-    from builder.plan import Node, RunStep
-    from builder.stacks import Stacks
-    from builder.users import Identity
-    from builder.workers.pool import Pool
-    from store.store import Store
+    from pybuild.builder.accounts import Accounts
+    from pybuild.builder.ahead import Listed, Parent
+    from pybuild.builder.cgroups import Cgroups
+    from pybuild.builder.contents import LayerPlace
+    from pybuild.builder.events import Event, StepRef
+    from pybuild.builder.handed import Handed
+    from pybuild.builder.newlayers import NewLayers
+    from pybuild.builder.options import BuildOptions
+    from pybuild.builder.plan import Node, RunStep
+    from pybuild.builder.stacks import Stacks
+    from pybuild.builder.users import Identity
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.store import Store
 
 _REFUSED = (b"Invalid argument", b"Operation not permitted")  # what programs say where an id is missing
 _HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -152,7 +152,7 @@ class Runs:
                     if self._options.on_fail.wanted:
                         if isinstance(parent, Ahead):
                             await parent.written()  # while a shell is open nothing goes on
-                        from builder.aftermath import Aftermath, FailedStep
+                        from pybuild.builder.aftermath import Aftermath, FailedStep
 
                         self._observe(broke(ref, time.monotonic() - begun, error))
                         error.told = True

@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from builder.errors import SandboxError
-from store.toc import Entry, Kind, parent_of, sort_key
-from store.view import ROOT, LinkLoop, resolve
-from values import frozen
+from pybuild.builder.errors import SandboxError
+from pybuild.store.toc import Entry, Kind, parent_of, sort_key
+from pybuild.store.view import ROOT, LinkLoop, resolve
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from builder.mounts import MountPoint
-    from store.view import View
+    from pybuild.builder.mounts import MountPoint
+    from pybuild.store.view import View
 
 _DIRECTORIES = (b"proc", b"sys", b"dev")
 

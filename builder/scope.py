@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, assert_never
 
-from builder.resolve import expand_word
-from parser import ExecForm, ShellForm
-from values import frozen
+from pybuild.builder.resolve import expand_word
+from pybuild.parser import ExecForm, ShellForm
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from builder.budget import Budget
-    from builder.options import BuildOptions
-    from builder.plan import Step
-    from builder.resolve import ContextFiles
-    from builder.state import StageState
-    from parser import Command, Span, Word
+    from pybuild.builder.budget import Budget
+    from pybuild.builder.options import BuildOptions
+    from pybuild.builder.plan import Step
+    from pybuild.builder.resolve import ContextFiles
+    from pybuild.builder.state import StageState
+    from pybuild.parser import Command, Span, Word
 
 
 @frozen

@@ -12,24 +12,24 @@ from collections.abc import Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from builder.ahead import Ahead
-from builder.buildcache import BuildCache, Result, placed
-from builder.errors import BuildError, NotCached
-from builder.events import StepFinished, StepRef, StepStarted, Tick, broke
-from builder.mounts import bound
-from builder.plan import CopyStep, RunStep, WorkdirStep
-from builder.workers.tasks import Slots, Tasks, complete, until
+from pybuild.builder.ahead import Ahead
+from pybuild.builder.buildcache import BuildCache, Result, placed
+from pybuild.builder.errors import BuildError, NotCached
+from pybuild.builder.events import StepFinished, StepRef, StepStarted, Tick, broke
+from pybuild.builder.mounts import bound
+from pybuild.builder.plan import CopyStep, RunStep, WorkdirStep
+from pybuild.builder.workers.tasks import Slots, Tasks, complete, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.ahead import Parent
-    from builder.cachekey import Key
-    from builder.events import Event
-    from builder.options import BuildOptions
-    from builder.plan import Node, Plan
-    from builder.steps import Steps
-    from store.store import Store
+    from pybuild.builder.ahead import Parent
+    from pybuild.builder.cachekey import Key
+    from pybuild.builder.events import Event
+    from pybuild.builder.options import BuildOptions
+    from pybuild.builder.plan import Node, Plan
+    from pybuild.builder.steps import Steps
+    from pybuild.store.store import Store
 
 
 class Solver:

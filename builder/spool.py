@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from store.errors import InvalidImage
+from pybuild.store.errors import InvalidImage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

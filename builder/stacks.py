@@ -11,21 +11,21 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from builder.ahead import Ahead
-from builder.changesets import ensure_toc, ensure_trees
-from builder.contents import place
-from builder.plan import BaseStep, RunStep
-from store.view import View
+from pybuild.builder.ahead import Ahead
+from pybuild.builder.changesets import ensure_toc, ensure_trees
+from pybuild.builder.contents import place
+from pybuild.builder.plan import BaseStep, RunStep
+from pybuild.store.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from builder.ahead import Parent
-    from builder.contents import LayerPlace
-    from builder.plan import Node
-    from builder.workers.pool import Pool
-    from store.store import Store
-    from store.toc import Toc
+    from pybuild.builder.ahead import Parent
+    from pybuild.builder.contents import LayerPlace
+    from pybuild.builder.plan import Node
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.store import Store
+    from pybuild.store.toc import Toc
 
 
 def run_on(nodes: Sequence[Node]) -> frozenset[int]:

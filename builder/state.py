@@ -10,8 +10,8 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import field, replace
 
-from store.spec import ExecConfig
-from values import frozen
+from pybuild.store.spec import ExecConfig
+from pybuild.values import frozen
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")

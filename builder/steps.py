@@ -10,37 +10,37 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, assert_never
 
-from builder.accounts import Accounts
-from builder.ahead import Ahead
-from builder.copyfiles import CopyRequest
-from builder.errors import BuildError, PrivilegeError
-from builder.events import Note
-from builder.newlayers import NewLayers
-from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
-from builder.platforms import check_runnable
-from builder.stacks import Stacks
-from builder.workdir import missing_directories
-from builder.workers.copy_jobs import CopyFiles
-from builder.workers.job import write_entries
-from store.view import LinkLoop
-from values import frozen
+from pybuild.builder.accounts import Accounts
+from pybuild.builder.ahead import Ahead
+from pybuild.builder.copyfiles import CopyRequest
+from pybuild.builder.errors import BuildError, PrivilegeError
+from pybuild.builder.events import Note
+from pybuild.builder.newlayers import NewLayers
+from pybuild.builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
+from pybuild.builder.platforms import check_runnable
+from pybuild.builder.stacks import Stacks
+from pybuild.builder.workdir import missing_directories
+from pybuild.builder.workers.copy_jobs import CopyFiles
+from pybuild.builder.workers.job import write_entries
+from pybuild.store.view import LinkLoop
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from builder.ahead import Listed, Parent
-    from builder.cgroups import Cgroups
-    from builder.contextsource import ContextSource
-    from builder.events import Event, StepRef
-    from builder.handed import Handed
-    from builder.options import BuildOptions
-    from builder.plan import Node
-    from builder.remotes import Remotes
-    from builder.runs import Runs
-    from builder.workers.pool import Pool
-    from store.compression import Compression
-    from store.store import Store
-    from store.toc import Entry
+    from pybuild.builder.ahead import Listed, Parent
+    from pybuild.builder.cgroups import Cgroups
+    from pybuild.builder.contextsource import ContextSource
+    from pybuild.builder.events import Event, StepRef
+    from pybuild.builder.handed import Handed
+    from pybuild.builder.options import BuildOptions
+    from pybuild.builder.plan import Node
+    from pybuild.builder.remotes import Remotes
+    from pybuild.builder.runs import Runs
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.compression import Compression
+    from pybuild.store.store import Store
+    from pybuild.store.toc import Entry
 
 
 @frozen
@@ -95,7 +95,9 @@ class Steps:
 
     @cached_property
     def _runs(self) -> Runs:
-        from builder.runs import Runs  # with all that the sandbox takes: a build whose RUNs are cached needs none of it
+        from pybuild.builder.runs import (
+            Runs,  # with all that the sandbox takes: a build whose RUNs are cached needs none of it
+        )
 
         return Runs(
             self._store, self._pool, self._options, self._observe, self._handed, self._cgroups, self._stacks,

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.errors import PlanError
+from pybuild.builder.errors import PlanError
 
 if TYPE_CHECKING:
-    from parser import Buildfile, From, Instruction
+    from pybuild.parser import Buildfile, From, Instruction
 
 # Instruction and flag -> the hint, where there is something to say.
 REFUSED: dict[tuple[str, str], str | None] = {

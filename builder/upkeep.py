@@ -6,16 +6,16 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from builder.errors import PrivilegeError
-from builder.leftovers import discard
-from builder.workers.step_jobs import MeasureTree
-from store.files import tree_size
-from store.gc import collect, exceeds
+from pybuild.builder.errors import PrivilegeError
+from pybuild.builder.leftovers import discard
+from pybuild.builder.workers.step_jobs import MeasureTree
+from pybuild.store.files import tree_size
+from pybuild.store.gc import collect, exceeds
 
 if TYPE_CHECKING:
-    from builder.workers.pool import Pool
-    from store.gc import Freed
-    from store.store import Store
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.gc import Freed
+    from pybuild.store.store import Store
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -13,8 +13,8 @@ import pwd
 import stat
 from enum import Enum
 
-from builder.machine import SEE_DOCTOR
-from values import frozen
+from pybuild.builder.machine import SEE_DOCTOR
+from pybuild.values import frozen
 
 _CAP_SETGID, _CAP_SETUID = 6, 7
 _HELPER_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin")

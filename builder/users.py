@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from builder.errors import BuildError
-from values import frozen
+from pybuild.builder.errors import BuildError
+from pybuild.values import frozen
 
 _MAX_ID = 0xFFFFFFFE  # 2^32 - 1 means "leave as it is" to chown(2)
 _NUMBER = re.compile(r"[0-9]{1,10}")

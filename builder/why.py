@@ -6,22 +6,22 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from builder.explain import explain, file_changes
-from builder.plan import CopyStep
-from store.builds import Outcome
-from store.difference import differences_at
-from store.errors import StoreError
-from store.toc import Entry, Kind, Toc, parent_of, sort_key
-from store.view import LinkLoop, View
-from values import frozen
+from pybuild.builder.explain import explain, file_changes
+from pybuild.builder.plan import CopyStep
+from pybuild.store.builds import Outcome
+from pybuild.store.difference import differences_at
+from pybuild.store.errors import StoreError
+from pybuild.store.toc import Entry, Kind, Toc, parent_of, sort_key
+from pybuild.store.view import LinkLoop, View
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from builder.buildcache import BuildCache
-    from builder.explain import Earlier, FileChange, Miss
-    from builder.plan import Plan
-    from store.builds import BuiltStep, KeptBuild, MountedFiles
-    from store.difference import Difference
-    from store.store import Store
+    from pybuild.builder.buildcache import BuildCache
+    from pybuild.builder.explain import Earlier, FileChange, Miss
+    from pybuild.builder.plan import Plan
+    from pybuild.store.builds import BuiltStep, KeptBuild, MountedFiles
+    from pybuild.store.difference import Difference
+    from pybuild.store.store import Store
 
 
 @frozen

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.errors import BuildError
-from store.tarformat import show
-from store.toc import Entry, Kind, parent_of
-from store.whiteout import refuse_reserved
+from pybuild.builder.errors import BuildError
+from pybuild.store.tarformat import show
+from pybuild.store.toc import Entry, Kind, parent_of
+from pybuild.store.whiteout import refuse_reserved
 
 if TYPE_CHECKING:
-    from store.view import View
+    from pybuild.store.view import View
 
 
 def missing_directories(view: View, path: str, uid: int, gid: int, now: int) -> list[Entry]:

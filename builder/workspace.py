@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from builder.leftovers import discard, discard_meanwhile
-from builder.workers.step_jobs import MakeDirectory
-from store.toc import Toc
-from values import frozen
+from pybuild.builder.leftovers import discard, discard_meanwhile
+from pybuild.builder.workers.step_jobs import MakeDirectory
+from pybuild.store.toc import Toc
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.workers.pool import Pool
-    from store.store import Store
-    from store.toc import Entry
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.store import Store
+    from pybuild.store.toc import Entry
 
 
 @frozen

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol
 
-from parser import lines
-from parser.directives import read_checks
-from parser.durations import parse_duration
-from parser.errors import (
+from pybuild.parser import lines
+from pybuild.parser.directives import read_checks
+from pybuild.parser.durations import parse_duration
+from pybuild.parser.errors import (
     DurationError,
     ExpansionError,
     ModeError,
@@ -22,8 +22,8 @@ from parser.errors import (
     SizeError,
     ValueTextError,
 )
-from parser.ignorefile import IgnoreFile, IgnoreLine
-from parser.instructions import (
+from pybuild.parser.ignorefile import IgnoreFile, IgnoreLine
+from pybuild.parser.instructions import (
     Add,
     Arg,
     ArgItem,
@@ -57,8 +57,8 @@ from parser.instructions import (
     Word,
     Workdir,
 )
-from parser.modes import FileMode, OctalMode, SymbolicMode, apply_mode, parse_mode
-from parser.mounts import (
+from pybuild.parser.modes import FileMode, OctalMode, SymbolicMode, apply_mode, parse_mode
+from pybuild.parser.mounts import (
     BindMount,
     CacheMount,
     RunMount,
@@ -68,13 +68,13 @@ from parser.mounts import (
     parse_size,
     read_mount,
 )
-from parser.patterns import has_wildcard, match_pattern
-from parser.ports import parse_ports
-from parser.redact import redact
-from parser.signals import valid_signal
-from parser.source import Source, Span
-from parser.suggest import suggest
-from parser.words import Asked, expand, expand_heredoc, expand_words
+from pybuild.parser.patterns import has_wildcard, match_pattern
+from pybuild.parser.ports import parse_ports
+from pybuild.parser.redact import redact
+from pybuild.parser.signals import valid_signal
+from pybuild.parser.source import Source, Span
+from pybuild.parser.suggest import suggest
+from pybuild.parser.words import Asked, expand, expand_heredoc, expand_words
 
 FORMAT = 3  # of what `parse` returns; a change makes every cached parse a miss
 
@@ -94,19 +94,19 @@ def parse(text: bytes | str, filename: str = "Buildfile", *, cache: ParseCache |
         source = Source(filename, decoded)
         key = _key("parse", decoded)
         if cache is not None and (known := cache.get(key)) is not None:
-            from parser.serial import from_json
+            from pybuild.parser.serial import from_json
 
             buildfile = from_json(known, source)
             if buildfile is not None:
                 return buildfile
-        from parser.transform import transform
+        from pybuild.parser.transform import transform
 
         buildfile = transform(lines.split(decoded), source)
     except ParseError as error:
         error.source = _source_of(text, decoded, filename)
         raise
     if cache is not None:
-        from parser.serial import to_json
+        from pybuild.parser.serial import to_json
 
         cache.put(key, to_json(buildfile))
     return buildfile
@@ -119,19 +119,19 @@ def parse_trigger(text: str, filename: str = "ONBUILD", *, cache: ParseCache | N
         decoded = lines.decode(text)
         key = _key("trigger", decoded)
         if cache is not None and (known := cache.get(key)) is not None:
-            from parser.serial import trigger_from_json
+            from pybuild.parser.serial import trigger_from_json
 
             instruction = trigger_from_json(known)
             if instruction is not None:
                 return instruction
-        from parser.transform import transform_trigger
+        from pybuild.parser.transform import transform_trigger
 
         instruction = transform_trigger(lines.split(decoded))
     except ParseError as error:
         error.source = _source_of(text, decoded, filename)
         raise
     if cache is not None:
-        from parser.serial import trigger_to_json
+        from pybuild.parser.serial import trigger_to_json
 
         cache.put(key, trigger_to_json(instruction))
     return instruction

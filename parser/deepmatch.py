@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 
-from parser.errors import PatternError
-from parser.patterns import compile_segment
-from values import frozen
+from pybuild.parser.errors import PatternError
+from pybuild.parser.patterns import compile_segment
+from pybuild.values import frozen
 
 _STAR = "*"
 _DEEP = "**"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from parser.errors import ParseError
-from parser.instructions import Checks
+from pybuild.parser.errors import ParseError
+from pybuild.parser.instructions import Checks
 
 if TYPE_CHECKING:
-    from parser.source import Span
+    from pybuild.parser.source import Span
 
 DIRECTIVE = re.compile(r"#[ \t]*([a-zA-Z][a-zA-Z0-9]*)[ \t]*=[ \t]*(\S(?:.*\S)?)[ \t]*$")
 _KEYS = ("skip", "error", "experimental")

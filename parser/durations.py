@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from parser.errors import DurationError
+from pybuild.parser.errors import DurationError
 
 _UNITS = {
     "ns": 1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from parser.source import Source, Span
+    from pybuild.parser.source import Source, Span
 
 
 _LONGEST = 400  # characters of a message: the words of a recipe are in it, and may be a million

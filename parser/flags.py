@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from parser.errors import ParseError
-from parser.instructions import Flag, Word
-from parser.suggest import suggest
-from values import frozen
+from pybuild.parser.errors import ParseError
+from pybuild.parser.instructions import Flag, Word
+from pybuild.parser.suggest import suggest
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lark import Token
 
-    from parser.lines import Lines
-    from parser.source import Span
+    from pybuild.parser.lines import Lines
+    from pybuild.parser.source import Span
 
 _Kind: TypeAlias = Literal["text", "list", "bool"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from parser.errors import ExpansionError
+from pybuild.parser.errors import ExpansionError
 
 MAX_WORK = 1 << 26  # characters of a value times those of a pattern
 

@@ -11,7 +11,7 @@ import json
 import re
 from dataclasses import replace
 
-from values import frozen
+from pybuild.values import frozen
 
 _WORD = re.compile(r"\d*<<(-?)([^<]+)")
 _KEYWORD = re.compile(r"\s*(?:onbuild\s+)?(?:run|copy|add)(?=\s)", re.IGNORECASE)

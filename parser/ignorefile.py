@@ -12,11 +12,11 @@ import posixpath
 from dataclasses import field
 from typing import TYPE_CHECKING, NamedTuple
 
-from parser.deepmatch import DeepPattern
-from parser.errors import PatternError
-from parser.ignorewalk import Segment, Walk
-from parser.patterns import compile_segment
-from values import frozen
+from pybuild.parser.deepmatch import DeepPattern
+from pybuild.parser.errors import PatternError
+from pybuild.parser.ignorewalk import Segment, Walk
+from pybuild.parser.patterns import compile_segment
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

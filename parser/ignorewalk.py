@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from values import frozen
+from pybuild.values import frozen
 
 Segment: TypeAlias = str | re.Pattern[str] | None  # a literal, an expression, or `**`
 

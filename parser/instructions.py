@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar, Literal, TypeAlias
 
-from parser.source import Source, Span
-from values import frozen
+from pybuild.parser.source import Source, Span
+from pybuild.values import frozen
 
 RunNetwork: TypeAlias = Literal["default", "none", "host"]
 RunSecurity: TypeAlias = Literal["sandbox", "insecure"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Literal, TypeAlias
 
-from parser.errors import ModeError
-from values import frozen
+from pybuild.parser.errors import ModeError
+from pybuild.values import frozen
 
 _OCTAL = re.compile(r"[0-7]{1,5}")
 _CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")

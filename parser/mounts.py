@@ -11,16 +11,16 @@ import posixpath
 import re
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from parser.directives import read_bool
-from parser.errors import ParseError, SizeError
-from parser.instructions import Mount, MountType, Word
-from parser.suggest import suggest
-from values import frozen
+from pybuild.parser.directives import read_bool
+from pybuild.parser.errors import ParseError, SizeError
+from pybuild.parser.instructions import Mount, MountType, Word
+from pybuild.parser.suggest import suggest
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from parser.source import Span
+    from pybuild.parser.source import Span
 
 Sharing: TypeAlias = Literal["shared", "private", "locked"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from parser.directives import read_bool
-from parser.errors import ParseError
-from parser.instructions import Device
+from pybuild.parser.directives import read_bool
+from pybuild.parser.errors import ParseError
+from pybuild.parser.instructions import Device
 
 if TYPE_CHECKING:
-    from parser.instructions import RunNetwork, RunSecurity, Word
+    from pybuild.parser.instructions import RunNetwork, RunSecurity, Word
 
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/=-]*")
 

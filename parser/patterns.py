@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from parser.errors import PatternError
+from pybuild.parser.errors import PatternError
 
 _MAGIC = re.compile(r"[*?\[\\]")
 

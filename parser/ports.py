@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parser.errors import PortError
+from pybuild.parser.errors import PortError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from lark import Token, Tree
 
-from parser.durations import parse_duration
-from parser.errors import DurationError, ModeError, ParseError, PortError
-from parser.flags import Flags, read_flags
-from parser.heredocs import is_one_heredoc
-from parser.instructions import (
+from pybuild.parser.durations import parse_duration
+from pybuild.parser.errors import DurationError, ModeError, ParseError, PortError
+from pybuild.parser.flags import Flags, read_flags
+from pybuild.parser.heredocs import is_one_heredoc
+from pybuild.parser.instructions import (
     Add,
     Arg,
     Cmd,
@@ -37,16 +37,16 @@ from parser.instructions import (
     Word,
     Workdir,
 )
-from parser.modes import parse_mode
-from parser.mounts import parse_mount
-from parser.options import parse_device, read_network, read_security
-from parser.ports import check_port
-from parser.signals import valid_signal
-from parser.suggest import suggest
-from parser.tokens import LineReader
+from pybuild.parser.modes import parse_mode
+from pybuild.parser.mounts import parse_mount
+from pybuild.parser.options import parse_device, read_network, read_security
+from pybuild.parser.ports import check_port
+from pybuild.parser.signals import valid_signal
+from pybuild.parser.suggest import suggest
+from pybuild.parser.tokens import LineReader
 
 if TYPE_CHECKING:
-    from parser.lines import Lines
+    from pybuild.parser.lines import Lines
 
 KEYWORDS = (
     "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD", "RUN",

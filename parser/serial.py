@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from parser import instructions
-from parser.instructions import Arg, Buildfile, Instruction, Stage
-from parser.source import Source, Span
+from pybuild.parser import instructions
+from pybuild.parser.instructions import Arg, Buildfile, Instruction, Stage
+from pybuild.parser.source import Source, Span
 
 _KINDS = {
     kind.__name__: kind

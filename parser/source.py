@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from parser.redact import redact
-from values import frozen
+from pybuild.parser.redact import redact
+from pybuild.values import frozen
 
 _WIDTH = 160  # characters of a line that an excerpt shows
 

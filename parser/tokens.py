@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from parser.errors import ParseError
-from parser.instructions import ArgItem, Heredoc, Word
+from pybuild.parser.errors import ParseError
+from pybuild.parser.instructions import ArgItem, Heredoc, Word
 
 if TYPE_CHECKING:
     from lark import Token
 
-    from parser.lines import Lines, LogicalLine
-    from parser.source import Span
+    from pybuild.parser.lines import Lines, LogicalLine
+    from pybuild.parser.source import Span
 
 
 class LineReader:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lark import Lark, Tree
 from lark.exceptions import UnexpectedInput
 from lark.lexer import PatternRE, TerminalDef
 
-from parser.checks import check_text
-from parser.errors import ParseError
-from parser.instructions import Arg, Buildfile, From, Instruction, Maintainer, Onbuild, Stage
-from parser.reading import read_instruction
-from parser.source import Span
+from pybuild.parser.checks import check_text
+from pybuild.parser.errors import ParseError
+from pybuild.parser.instructions import Arg, Buildfile, From, Instruction, Maintainer, Onbuild, Stage
+from pybuild.parser.reading import read_instruction
+from pybuild.parser.source import Span
 
 if TYPE_CHECKING:
     from lark import Token
 
-    from parser.lines import Lines
-    from parser.source import Source
+    from pybuild.parser.lines import Lines
+    from pybuild.parser.source import Source
 
 MAX_INSTRUCTIONS = 100_000
 MAX_STAGES = 1000
@@ -32,7 +32,8 @@ _WORDS = ("ADD", "ARG", "COPY", "ENV", "EXPOSE", "FROM", "LABEL", "VOLUME")
 
 @cache
 def _grammar(escape: str) -> Lark:
-    text = Path(__file__).with_name("buildfile.lark").read_text(encoding="utf-8")
+    # Python's own loader reads the file, so that pybuild works from a zip archive too.
+    text = (pkgutil.get_data(__name__, "buildfile.lark") or b"").decode("utf-8")
 
     def edit(terminal: TerminalDef) -> None:
         # In pairs the recipe's escape character keeps a quote from ending a string; flags always have the backslash.

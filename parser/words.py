@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parser.errors import ExpansionError
-from parser.globs import Glob
+from pybuild.parser.errors import ExpansionError
+from pybuild.parser.globs import Glob
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

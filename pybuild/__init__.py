@@ -8,8 +8,9 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from builder.errors import BuildError, CopyError, PlanError, PrivilegeError, SandboxError, StepFailed
-    from builder.events import (
+    from pybuild.api import build, check, open_image
+    from pybuild.builder.errors import BuildError, CopyError, PlanError, PrivilegeError, SandboxError, StepFailed
+    from pybuild.builder.events import (
         CheckWarning,
         Event,
         Exported,
@@ -22,14 +23,13 @@ if TYPE_CHECKING:
         Tick,
         Transfer,
     )
-    from builder.options import BuildOptions, Network, Pull
-    from builder.outputs import Format, ImageOutput, LocalOutput, TarOutput
-    from parser import ParseError
-    from pybuild.api import build, check, open_image
+    from pybuild.builder.options import BuildOptions, Network, Pull
+    from pybuild.builder.outputs import Format, ImageOutput, LocalOutput, TarOutput
     from pybuild.image import HistoryLine, Image, Layer
-    from store.difference import Change, Difference
-    from store.errors import NotFound, StoreError
-    from store.spec import Platform
+    from pybuild.parser import ParseError
+    from pybuild.store.difference import Change, Difference
+    from pybuild.store.errors import NotFound, StoreError
+    from pybuild.store.spec import Platform
 
 __all__ = [
     "BuildError",
@@ -71,19 +71,19 @@ __all__ = [
 ]
 
 _PLACES = {
-    "builder.errors": ("BuildError", "CopyError", "PlanError", "PrivilegeError", "SandboxError", "StepFailed"),
-    "builder.events": (
+    "pybuild.builder.errors": ("BuildError", "CopyError", "PlanError", "PrivilegeError", "SandboxError", "StepFailed"),
+    "pybuild.builder.events": (
         "CheckWarning", "Event", "Exported", "Note", "StepBroke", "StepFinished", "StepOutput", "StepRef", "StepStarted",
         "Tick", "Transfer",
     ),
-    "builder.options": ("BuildOptions", "Network", "Pull"),
-    "builder.outputs": ("Format", "ImageOutput", "LocalOutput", "TarOutput"),
-    "parser": ("ParseError",),
+    "pybuild.builder.options": ("BuildOptions", "Network", "Pull"),
+    "pybuild.builder.outputs": ("Format", "ImageOutput", "LocalOutput", "TarOutput"),
+    "pybuild.parser": ("ParseError",),
     "pybuild.api": ("build", "check", "open_image"),
     "pybuild.image": ("HistoryLine", "Image", "Layer"),
-    "store.difference": ("Change", "Difference"),
-    "store.errors": ("NotFound", "StoreError"),
-    "store.spec": ("Platform",),
+    "pybuild.store.difference": ("Change", "Difference"),
+    "pybuild.store.errors": ("NotFound", "StoreError"),
+    "pybuild.store.spec": ("Platform",),
 }  # fmt: skip
 _NAMES = {name: place for place, names in _PLACES.items() for name in names}
 

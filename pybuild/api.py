@@ -9,22 +9,22 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from builder.build import BuildRequest
-from builder.build import build as _build
-from builder.contexts import context_name
-from builder.errors import BuildError
-from builder.events import CheckWarning, Note, ignore
-from builder.options import BuildOptions
+from pybuild.builder.build import BuildRequest
+from pybuild.builder.build import build as _build
+from pybuild.builder.contexts import context_name
+from pybuild.builder.errors import BuildError
+from pybuild.builder.events import CheckWarning, Note, ignore
+from pybuild.builder.options import BuildOptions
 from pybuild.image import Image
-from store.errors import StoreError
-from store.reference import Reference
-from store.store import Store
+from pybuild.store.errors import StoreError
+from pybuild.store.reference import Reference
+from pybuild.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from builder.events import Event
-    from builder.outputs import Output
+    from pybuild.builder.events import Event
+    from pybuild.builder.outputs import Output
 
 
 def default_root() -> str:
@@ -39,7 +39,7 @@ def default_keep_storage() -> int | None:
     text = os.environ.get("PYBUILD_KEEP_STORAGE")
     if not text:
         return None
-    from parser import parse_size
+    from pybuild.parser import parse_size
 
     return parse_size(text)
 
@@ -82,7 +82,7 @@ def check(
 
     Raises ParseError, BuildError, StoreError, OSError for what would not build at all.
     """
-    from builder.checking import check as check_recipe
+    from pybuild.builder.checking import check as check_recipe
 
     found: list[CheckWarning] = []
 
@@ -136,8 +136,8 @@ def _request(
 
 def _keep_within(limit: int, store: Store, on_event: Callable[[Event], None]) -> None:
     """Free what exceeds the limit of the store. The build has succeeded, whatever comes of this."""
-    from builder.upkeep import keep_within
-    from builder.workers.pool import Pool
+    from pybuild.builder.upkeep import keep_within
+    from pybuild.builder.workers.pool import Pool
     from pybuild.progress import human_size
 
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from store.errors import InvalidImage
-from store.spec import Platform
+from pybuild.store.errors import InvalidImage
+from pybuild.store.spec import Platform
 
 _SAME = {
     "--pull": "--pull=always",
@@ -64,7 +64,7 @@ def size_option(name: str, text: str | None) -> int | None:
     """A size as docker writes it, in bytes."""
     if text is None:
         return None
-    from parser import SizeError, parse_size  # which verbs without sizes and recipes do not wait for
+    from pybuild.parser import SizeError, parse_size  # which verbs without sizes and recipes do not wait for
 
     try:
         return parse_size(text)

@@ -8,14 +8,14 @@ from contextlib import closing
 
 import click
 
-from builder.build import BuildRequest
-from builder.contexts import context_name
-from builder.errors import NotCached, StepFailed
-from builder.options import BuildOptions, Entitlement, Network, Pull
 from pybuild import report
 from pybuild.api import run
 from pybuild.arguments import annotation_option, platform_option, size_option, tls_verified
 from pybuild.build_log import Logged
+from pybuild.builder.build import BuildRequest
+from pybuild.builder.contexts import context_name
+from pybuild.builder.errors import NotCached, StepFailed
+from pybuild.builder.options import BuildOptions, Entitlement, Network, Pull
 from pybuild.control_arguments import build_name, check_controls, step_hostname
 from pybuild.handed import SECRET_HELP, SSH_HELP, parse_agents, parse_secrets
 from pybuild.outputs import HELP, parse_outputs
@@ -23,11 +23,11 @@ from pybuild.progress import KINDS, kind_for, progress_for
 from pybuild.progress.words import BuildInfo
 from pybuild.result_files import ResultFiles
 from pybuild.step_options import StepOptions, step_options
-from store.errors import InvalidImage
-from store.publish import STDOUT
-from store.reference import Reference
-from store.spec import Platform
-from store.store import Store
+from pybuild.store.errors import InvalidImage
+from pybuild.store.publish import STDOUT
+from pybuild.store.reference import Reference
+from pybuild.store.spec import Platform
+from pybuild.store.store import Store
 
 _EXIT_NOT_CACHED = 3
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from builder.events import Note, StepBroke, StepFinished, StepOutput
+from pybuild.builder.events import Note, StepBroke, StepFinished, StepOutput
 from pybuild.progress.jsonlines import Encoder
-from store.logs import BuildLog
+from pybuild.store.logs import BuildLog
 
 if TYPE_CHECKING:
-    from builder.events import Event
+    from pybuild.builder.events import Event
     from pybuild.progress import Progress
     from pybuild.progress.words import BuildInfo
-    from store.digest import Digest
+    from pybuild.store.digest import Digest
 
 
 class Logged:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.checking import check
-from builder.events import CheckWarning, Note
+from pybuild.builder.checking import check
+from pybuild.builder.events import CheckWarning, Note
 from pybuild.progress.words import warning_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.build import BuildRequest
-    from builder.events import Event
-    from store.store import Store
+    from pybuild.builder.build import BuildRequest
+    from pybuild.builder.events import Event
+    from pybuild.store.store import Store
 
 
 def check_only(request: BuildRequest, store: Store, observe: Callable[[Event], None] | None) -> int:

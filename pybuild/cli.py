@@ -127,7 +127,7 @@ def _end_at_once(number: int, _frame: FrameType | None) -> None:
 
 def _failed(error: Exception, *, debug: bool) -> int:
     from pybuild import report
-    from store.errors import NameNeeded
+    from pybuild.store.errors import NameNeeded
 
     if isinstance(error, BrokenPipeError):
         # Who read our output has gone; there is nobody to tell.

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.contextlist import list_archive, list_directory
-from builder.contexts import Contexts, is_archive
-from builder.recipe import STDIN
+from pybuild.builder.contextlist import list_archive, list_directory
+from pybuild.builder.contexts import Contexts, is_archive
+from pybuild.builder.recipe import STDIN
 from pybuild.progress import human_size
 from pybuild.report import visible
-from store.toc import Kind
+from pybuild.store.toc import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.contextlist import Listing
-    from store.toc import Entry
+    from pybuild.builder.contextlist import Listing
+    from pybuild.store.toc import Entry
 
 _PLURALS = {"directory": "directories"}
 
@@ -63,11 +63,11 @@ def ls(ctx: click.Context, place: str, recipe: str | None, excluded: bool, as_js
 
 
 def _archive(root: str, place: str) -> Listing:
-    from builder.events import ignore
-    from builder.imagesource import Images
-    from builder.options import BuildOptions
-    from builder.workers.pool import Pool
-    from store.store import Store
+    from pybuild.builder.events import ignore
+    from pybuild.builder.imagesource import Images
+    from pybuild.builder.options import BuildOptions
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.store import Store
 
     with Store(root) as store, Pool() as pool:
         contexts = Contexts(place, {}, store, pool, Images(store, pool, BuildOptions(), ignore))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import click
 
-from builder.options import HOSTNAME
+from pybuild.builder.options import HOSTNAME
 
 _FALSE = frozenset(("", "0", "f", "false"))  # as Go's strconv.ParseBool, in any case
 _REFUSED = {

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.upkeep import Hands
-from builder.workers.pool import Pool
+from pybuild.builder.upkeep import Hands
+from pybuild.builder.workers.pool import Pool
 from pybuild.progress import human_size
 from pybuild.report import visible
-from store.reach import title_of
-from store.reference import Reference
-from store.store import Store
-from store.usage import Item, Reason, Usage, usage
+from pybuild.store.reach import title_of
+from pybuild.store.reference import Reference
+from pybuild.store.store import Store
+from pybuild.store.usage import Item, Reason, Usage, usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

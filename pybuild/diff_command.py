@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.changesets import ensure_tocs
-from builder.history import instruction_of
-from builder.workers.pool import Pool
-from builder.workers.tasks import complete
+from pybuild.builder.changesets import ensure_tocs
+from pybuild.builder.history import instruction_of
+from pybuild.builder.workers.pool import Pool
+from pybuild.builder.workers.tasks import complete
 from pybuild.progress import human_size
 from pybuild.report import visible
-from store.difference import Change, differences, layer_differences
-from store.errors import InvalidImage
-from store.spec import normalise_history
-from store.store import Store
-from store.toc import Entry, Kind
-from store.view import View
+from pybuild.store.difference import Change, differences, layer_differences
+from pybuild.store.errors import InvalidImage
+from pybuild.store.spec import normalise_history
+from pybuild.store.store import Store
+from pybuild.store.toc import Entry, Kind
+from pybuild.store.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from store.difference import Difference
-    from store.images import Image
-    from store.toc import Toc
+    from pybuild.store.difference import Difference
+    from pybuild.store.images import Image
+    from pybuild.store.toc import Toc
 
 _FORMATS = {
     Kind.FILE: stat.S_IFREG,

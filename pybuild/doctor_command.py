@@ -6,9 +6,9 @@ import json
 
 import click
 
-from builder.doctor import State, examine
-from builder.workers.pool import Pool
-from store.store import Store
+from pybuild.builder.doctor import State, examine
+from pybuild.builder.workers.pool import Pool
+from pybuild.store.store import Store
 
 
 @click.command()

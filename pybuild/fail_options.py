@@ -6,7 +6,7 @@ import os
 
 import click
 
-from builder.onfail import FailedExport, OnFail
+from pybuild.builder.onfail import FailedExport, OnFail
 
 HELP = (
     "Where a RUN fails: `shell` opens a shell in what it left, on this terminal; `export=PATH:DEST` copies PATH of it to DEST,"

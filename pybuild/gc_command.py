@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.leftovers import sweep_all
-from builder.upkeep import Hands
-from builder.workers.pool import Pool
 from pybuild.arguments import size_option
+from pybuild.builder.leftovers import sweep_all
+from pybuild.builder.upkeep import Hands
+from pybuild.builder.workers.pool import Pool
 from pybuild.progress import human_size
-from store.gc import Freed, collect
-from store.store import Store
+from pybuild.store.gc import Freed, collect
+from pybuild.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.options import AgentSource, SecretSource
+from pybuild.builder.options import AgentSource, SecretSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.events import ignore
-from builder.history import instruction_of
-from store.spec import normalise_history
-from values import frozen
+from pybuild.builder.events import ignore
+from pybuild.builder.history import instruction_of
+from pybuild.store.spec import normalise_history
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.events import Event
-    from builder.outputs import Output
-    from store.difference import Difference
-    from store.digest import Digest
-    from store.images import Image as StoredImage
-    from store.spec import ImageConfig
-    from store.toc import Entry
+    from pybuild.builder.events import Event
+    from pybuild.builder.outputs import Output
+    from pybuild.store.difference import Difference
+    from pybuild.store.digest import Digest
+    from pybuild.store.images import Image as StoredImage
+    from pybuild.store.spec import ImageConfig
+    from pybuild.store.toc import Entry
 
 
 @frozen
@@ -74,10 +74,10 @@ class Image:
 
     def files(self) -> list[Entry]:
         """All files of all layers together, in order; paths are bytes, relative to the root. Raises StoreError."""
-        from builder.changesets import ensure_tocs
-        from builder.workers.pool import Pool
-        from builder.workers.tasks import complete
-        from store.store import Store
+        from pybuild.builder.changesets import ensure_tocs
+        from pybuild.builder.workers.pool import Pool
+        from pybuild.builder.workers.tasks import complete
+        from pybuild.store.store import Store
 
         with Store(self.root) as store, Pool() as pool:
             complete(ensure_tocs(store, pool, self.stored.snapshot))
@@ -85,12 +85,12 @@ class Image:
 
     def changes(self) -> list[list[Difference]]:
         """What each layer does to those below it, the lowest first; in the order of the paths. Raises StoreError."""
-        from builder.changesets import ensure_tocs
-        from builder.workers.pool import Pool
-        from builder.workers.tasks import complete
-        from store.difference import layer_differences
-        from store.store import Store
-        from store.view import View
+        from pybuild.builder.changesets import ensure_tocs
+        from pybuild.builder.workers.pool import Pool
+        from pybuild.builder.workers.tasks import complete
+        from pybuild.store.difference import layer_differences
+        from pybuild.store.store import Store
+        from pybuild.store.view import View
 
         with Store(self.root) as store, Pool() as pool:
             complete(ensure_tocs(store, pool, self.stored.snapshot))
@@ -103,10 +103,10 @@ class Image:
 
         Raises BuildError, StoreError, OSError.
         """
-        from builder.outputs import check_outputs, export
-        from builder.workers.pool import Pool
-        from store.reference import Reference
-        from store.store import Store
+        from pybuild.builder.outputs import check_outputs, export
+        from pybuild.builder.workers.pool import Pool
+        from pybuild.store.reference import Reference
+        from pybuild.store.store import Store
 
         check_outputs(outputs)
         with Store(self.root) as store, Pool() as pool:

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.events import Exported, Note
 from pybuild.arguments import platform_option
+from pybuild.builder.events import Exported, Note
 from pybuild.outputs import HELP, parse_outputs
 from pybuild.progress import human_size
-from store.digest import Digest
-from store.importing import STDIN, import_archive
-from store.publish import STDOUT
-from store.reference import Reference
-from store.spec import Platform
-from store.store import Store
+from pybuild.store.digest import Digest
+from pybuild.store.importing import STDIN, import_archive
+from pybuild.store.publish import STDOUT
+from pybuild.store.reference import Reference
+from pybuild.store.spec import Platform
+from pybuild.store.store import Store
 
 if TYPE_CHECKING:
-    from builder.events import Event
+    from pybuild.builder.events import Event
 
 
 @click.command()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from pybuild.progress.words import human_size, one_line
-from store.errors import NotFound
-from store.logs import KeptLog, kept
-from store.store import Store
+from pybuild.store.errors import NotFound
+from pybuild.store.logs import KeptLog, kept
+from pybuild.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.outputs import Format, ImageOutput, LocalOutput, Output, TarOutput
-from store.compression import Compression
-from store.errors import InvalidImage
-from store.publish import STDOUT
-from store.reference import Reference
+from pybuild.builder.outputs import Format, ImageOutput, LocalOutput, Output, TarOutput
+from pybuild.store.compression import Compression
+from pybuild.store.errors import InvalidImage
+from pybuild.store.publish import STDOUT
+from pybuild.store.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

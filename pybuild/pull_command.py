@@ -8,14 +8,14 @@ from contextlib import closing
 
 import click
 
-from builder.pull import pull as run_pull
-from builder.pull import registry_access
-from builder.workers.pool import Pool
 from pybuild.arguments import platform_option, tls_verified
+from pybuild.builder.pull import pull as run_pull
+from pybuild.builder.pull import registry_access
+from pybuild.builder.workers.pool import Pool
 from pybuild.progress import kind_for, progress_for
-from store.reference import Reference
-from store.spec import Platform
-from store.store import Store
+from pybuild.store.reference import Reference
+from pybuild.store.spec import Platform
+from pybuild.store.store import Store
 
 
 @click.command()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from builder.errors import BuildError, StepFailed
-from parser import ParseError, Source, Span, redact
-from store.errors import StoreError
+from pybuild.builder.errors import BuildError, StepFailed
+from pybuild.parser import ParseError, Source, Span, redact
+from pybuild.store.errors import StoreError
 
 KNOWN = (ParseError, BuildError, StoreError, OSError)
 

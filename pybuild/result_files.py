@@ -7,19 +7,19 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from builder.errors import BuildError
 from pybuild import report
-from store.publish import replacing
-from store.spec import Descriptor
-from values import frozen
+from pybuild.builder.errors import BuildError
+from pybuild.store.publish import replacing
+from pybuild.store.spec import Descriptor
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pybuild.progress.words import BuildInfo
-    from store.digest import Digest
-    from store.reference import Reference
-    from store.store import Store
+    from pybuild.store.digest import Digest
+    from pybuild.store.reference import Reference
+    from pybuild.store.store import Store
 
 
 @frozen

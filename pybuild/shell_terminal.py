@@ -21,7 +21,7 @@ from pybuild.report import visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.errors import BuildError
+    from pybuild.builder.errors import BuildError
 
 _PIECE = 1 << 16
 

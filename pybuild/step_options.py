@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import click
 
-from builder.limits import ULIMITS, UNLIMITED, Limits, Ulimit
-from builder.onfail import OnFail
 from pybuild.arguments import size_option
+from pybuild.builder.limits import ULIMITS, UNLIMITED, Limits, Ulimit
+from pybuild.builder.onfail import OnFail
 from pybuild.fail_options import HELP as ON_FAIL_HELP
 from pybuild.fail_options import on_fail_option
-from values import frozen
+from pybuild.values import frozen
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from builder.leftovers import remove, sweep_all
-from builder.workers.pool import Pool
-from store.fsck import check
-from store.store import Store
-from store.store import reset as reset_store
+from pybuild.builder.leftovers import remove, sweep_all
+from pybuild.builder.workers.pool import Pool
+from pybuild.store.fsck import check
+from pybuild.store.store import Store
+from pybuild.store.store import reset as reset_store
 
 
 @click.command()

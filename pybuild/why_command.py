@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.explain import told_of
-from builder.why import why as explained
+from pybuild.builder.explain import told_of
+from pybuild.builder.why import why as explained
 from pybuild.report import visible
-from store.builds import Outcome
-from store.store import Store
+from pybuild.store.builds import Outcome
+from pybuild.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from builder.why import Explained
-    from store.builds import KeptBuild
+    from pybuild.builder.why import Explained
+    from pybuild.store.builds import KeptBuild
 
 _FILES = 10  # as many are listed
 _TEXT = 100  # characters of an instruction that a line has room for

@@ -10,14 +10,14 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from store.condemned import Kind, spare
-from store.digest import Digest
-from store.errors import DigestMismatch, NotFound
+from pybuild.store.condemned import Kind, spare
+from pybuild.store.digest import Digest
+from pybuild.store.errors import DigestMismatch, NotFound
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-    from store.metadata import Metadata
+    from pybuild.store.metadata import Metadata
 
 _CHUNK = 1 << 20
 _SIZE = "SELECT size, EXISTS (SELECT 1 FROM condemned WHERE kind = 'blob' AND key = blobs.digest) FROM blobs WHERE digest = ?"

@@ -10,13 +10,13 @@ import json
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from store.errors import NotFound, StoreError
-from values import frozen
+from pybuild.store.errors import NotFound, StoreError
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from store.metadata import Metadata
+    from pybuild.store.metadata import Metadata
 
 KEPT_BUILDS = 100
 TEXT_LIMIT = 1_000  # characters of an instruction

@@ -14,14 +14,14 @@ import os
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from store.changeset import TREE
-from store.files import try_lock
-from values import frozen
+from pybuild.store.changeset import TREE
+from pybuild.store.files import try_lock
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from store.metadata import Metadata
+    from pybuild.store.metadata import Metadata
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -17,20 +17,20 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from store.errors import InvalidImage
-from store.files import chunks_of
-from store.ids import MappedIds
-from store.layers import KEPT_XATTR, same_row
-from store.tarformat import show
-from store.toc import Entry, Kind, parent_of, sort_key
-from store.trees import OPAQUE, DirectoryAtHand, open_directory
-from store.whiteout import refuse_reserved
+from pybuild.store.errors import InvalidImage
+from pybuild.store.files import chunks_of
+from pybuild.store.ids import MappedIds
+from pybuild.store.layers import KEPT_XATTR, same_row
+from pybuild.store.tarformat import show
+from pybuild.store.toc import Entry, Kind, parent_of, sort_key
+from pybuild.store.trees import OPAQUE, DirectoryAtHand, open_directory
+from pybuild.store.whiteout import refuse_reserved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from store.toc import Toc
-    from store.view import View
+    from pybuild.store.toc import Toc
+    from pybuild.store.view import View
 
 _SMALL = 1 << 18  # bytes
 _CONTROL = "user.overlay."

@@ -12,21 +12,21 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from store.compression import Compression
-from store.condemned import Kind as Condemnable
-from store.condemned import spare
-from store.digest import Digest
-from store.errors import NotFound
-from store.toc import Toc
-from store.view import View
-from values import frozen
+from pybuild.store.compression import Compression
+from pybuild.store.condemned import Kind as Condemnable
+from pybuild.store.condemned import spare
+from pybuild.store.digest import Digest
+from pybuild.store.errors import NotFound
+from pybuild.store.toc import Toc
+from pybuild.store.view import View
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from store.blobs import Blobs
-    from store.metadata import Metadata
-    from store.toc import Entry
+    from pybuild.store.blobs import Blobs
+    from pybuild.store.metadata import Metadata
+    from pybuild.store.toc import Entry
 
 TREE = (
     "fs"  # the tree inside of its directory: only whoever owns a directory can rename it, root of an image may own "fs"

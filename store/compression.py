@@ -11,16 +11,16 @@ import hashlib
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from store.digest import Digest
-from store.errors import InvalidImage
-from store.files import start_writing
-from store.pipeline import Pipeline
+from pybuild.store.digest import Digest
+from pybuild.store.errors import InvalidImage
+from pybuild.store.files import start_writing
+from pybuild.store.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
-    from store.tarformat import Readable
+    from pybuild.store.tarformat import Readable
 
 _CHUNK = 1 << 18
 _STRETCH = 16 << 20  # bytes after which the disk may begin

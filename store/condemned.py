@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import sqlite3
 
-    from store.metadata import Metadata
+    from pybuild.store.metadata import Metadata
 
 
 class Kind(Enum):

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from store.toc import Entry, Kind, sort_key
+from pybuild.store.toc import Entry, Kind, sort_key
 
 if TYPE_CHECKING:
-    from store.view import View
+    from pybuild.store.view import View
 
 
 class Change(Enum):

@@ -10,8 +10,8 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from store.errors import InvalidImage
-from values import frozen
+from pybuild.store.errors import InvalidImage
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

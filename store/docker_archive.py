@@ -18,26 +18,26 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from store.digest import Digest
-from store.errors import DigestMismatch, InvalidImage, NotFound
-from store.extract import clean_path
-from store.files import named_layer
-from store.intake import LayerStack
-from store.jsonio import load_list
-from store.layertypes import LAYER_TYPES
-from store.members import read_member
-from store.offers import Offer
-from store.reference import Reference
-from store.spec import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, ImageConfig, Manifest, MediaType
-from store.tarformat import show
-from values import frozen
+from pybuild.store.digest import Digest
+from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
+from pybuild.store.extract import clean_path
+from pybuild.store.files import named_layer
+from pybuild.store.intake import LayerStack
+from pybuild.store.jsonio import load_list
+from pybuild.store.layertypes import LAYER_TYPES
+from pybuild.store.members import read_member
+from pybuild.store.offers import Offer
+from pybuild.store.reference import Reference
+from pybuild.store.spec import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, ImageConfig, Manifest, MediaType
+from pybuild.store.tarformat import show
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from store.images import Image
-    from store.members import Members
-    from store.store import Store
+    from pybuild.store.images import Image
+    from pybuild.store.members import Members
+    from pybuild.store.store import Store
 
 MANIFEST = b"manifest.json"
 # Names of a config that promise its digest: docker's and podman's, containerd's, that of crane and kaniko.

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from store.digest import Digest
-from values import frozen
+from pybuild.store.digest import Digest
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from store.blobs import Blobs
-    from store.metadata import Metadata
+    from pybuild.store.blobs import Blobs
+    from pybuild.store.metadata import Metadata
 
 
 @frozen

@@ -11,16 +11,16 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from store import tarformat, whiteout
-from store.errors import InvalidImage, UnsafePath
-from store.tarformat import show
-from store.toc import MAX_PATH, Entry, Kind, parent_of, sort_key
-from store.view import ROOT, LinkLoop, resolve
+from pybuild.store import tarformat, whiteout
+from pybuild.store.errors import InvalidImage, UnsafePath
+from pybuild.store.tarformat import show
+from pybuild.store.toc import MAX_PATH, Entry, Kind, parent_of, sort_key
+from pybuild.store.view import ROOT, LinkLoop, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from store.tarformat import Member, Readable
+    from pybuild.store.tarformat import Member, Readable
 
 MAX_ENTRIES = 5_000_000
 MAX_DEPTH = 4096  # components of one path

@@ -16,7 +16,7 @@ import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from store.errors import NoSpace, StoreError
+from pybuild.store.errors import NoSpace, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

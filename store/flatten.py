@@ -10,21 +10,21 @@ import os
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from store import tarformat
-from store.compression import Expander
-from store.errors import InvalidImage
-from store.layertypes import COMPRESSIONS
-from store.publish import replacing
-from store.toc import Entry, Kind
-from store.view import ROOT, View
+from pybuild.store import tarformat
+from pybuild.store.compression import Expander
+from pybuild.store.errors import InvalidImage
+from pybuild.store.layertypes import COMPRESSIONS
+from pybuild.store.publish import replacing
+from pybuild.store.toc import Entry, Kind
+from pybuild.store.view import ROOT, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import BinaryIO
 
-    from store.images import Image
-    from store.spec import Descriptor
-    from store.store import Store
+    from pybuild.store.images import Image
+    from pybuild.store.spec import Descriptor
+    from pybuild.store.store import Store
 
 _CHUNK = 1 << 20
 _MAX_OPEN = 200  # layers that are read side by side, each through a descriptor of its own

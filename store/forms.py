@@ -10,12 +10,12 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from store.docker_archive import MANIFEST
-from store.layout import INDEX, LAYOUT
-from store.tarformat import TarReader
+from pybuild.store.docker_archive import MANIFEST
+from pybuild.store.layout import INDEX, LAYOUT
+from pybuild.store.tarformat import TarReader
 
 if TYPE_CHECKING:
-    from store.tarformat import Readable
+    from pybuild.store.tarformat import Readable
 
 _PARTS = re.compile(
     rb"(?:blobs(?:/.*)?|repositories|VERSION"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from store.digest import Digest
-from store.errors import StoreError
-from store.memo import is_whole, memos
-from store.spec import CONFIG_LIMIT, MANIFEST_LIMIT, ImageConfig, Manifest, check_image
-from values import frozen
+from pybuild.store.digest import Digest
+from pybuild.store.errors import StoreError
+from pybuild.store.memo import is_whole, memos
+from pybuild.store.spec import CONFIG_LIMIT, MANIFEST_LIMIT, ImageConfig, Manifest, check_image
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from store.store import Store
+    from pybuild.store.store import Store
 
 
 @frozen

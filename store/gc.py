@@ -17,19 +17,19 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from store import logs, memo
-from store.condemned import Kind
-from store.files import size_of
-from store.ingest import living
-from store.reach import Graph, Thing, measure_trees
-from values import frozen
+from pybuild.store import logs, memo
+from pybuild.store.condemned import Kind
+from pybuild.store.files import size_of
+from pybuild.store.ingest import living
+from pybuild.store.reach import Graph, Thing, measure_trees
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
 
-    from store.cachemounts import CacheMount
-    from store.store import Store
+    from pybuild.store.cachemounts import CacheMount
+    from pybuild.store.store import Store
 
 _BLOCK = 4096  # bytes that an empty directory takes
 _BATCH = 200  # files removed in one transaction: what a writer waits for at most

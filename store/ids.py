@@ -6,7 +6,7 @@ table of contents keeps the true owner, and with it every tar made from the chan
 
 from __future__ import annotations
 
-from values import frozen
+from pybuild.values import frozen
 
 # (first id, number of ids), as they are called inside of the namespace
 Runs = tuple[tuple[int, int], ...]

@@ -11,16 +11,16 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from store.condemned import Kind, condemned, pardon, spare
-from store.digest import Digest
-from store.errors import InvalidImage, NotFound
-from store.reference import Reference
-from store.spec import CONFIG_LIMIT, MANIFEST_LIMIT, ImageConfig, Manifest, check_image
-from values import frozen
+from pybuild.store.condemned import Kind, condemned, pardon, spare
+from pybuild.store.digest import Digest
+from pybuild.store.errors import InvalidImage, NotFound
+from pybuild.store.reference import Reference
+from pybuild.store.spec import CONFIG_LIMIT, MANIFEST_LIMIT, ImageConfig, Manifest, check_image
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from store.blobs import Blobs
-    from store.metadata import Metadata
+    from pybuild.store.blobs import Blobs
+    from pybuild.store.metadata import Metadata
 
 _SHORT = re.compile(r"(sha256:)?[0-9a-f]{6,64}")
 

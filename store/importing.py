@@ -12,30 +12,30 @@ import sys
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from store.compression import Expander
-from store.digest import Digest
-from store.docker_archive import saved_offers, take_saved_image
-from store.errors import InvalidImage, NameNeeded, NotFound
-from store.files import no_space
-from store.forms import Form, form_of
-from store.intake import LayerStack, take_image
-from store.layertypes import LAYER_TYPES
-from store.layout import LAYOUT
-from store.layout_input import LayoutBlobs, layout_offers, manifest_of
-from store.members import ArchiveMembers, DirectoryMembers
-from store.offers import choose
-from store.outer import is_packed, without_outer
-from store.reference import Reference
-from store.spec import Descriptor, ExecConfig, History, ImageConfig, Manifest, MediaType, Platform
-from store.streams import Peeked
+from pybuild.store.compression import Expander
+from pybuild.store.digest import Digest
+from pybuild.store.docker_archive import saved_offers, take_saved_image
+from pybuild.store.errors import InvalidImage, NameNeeded, NotFound
+from pybuild.store.files import no_space
+from pybuild.store.forms import Form, form_of
+from pybuild.store.intake import LayerStack, take_image
+from pybuild.store.layertypes import LAYER_TYPES
+from pybuild.store.layout import LAYOUT
+from pybuild.store.layout_input import LayoutBlobs, layout_offers, manifest_of
+from pybuild.store.members import ArchiveMembers, DirectoryMembers
+from pybuild.store.offers import choose
+from pybuild.store.outer import is_packed, without_outer
+from pybuild.store.reference import Reference
+from pybuild.store.spec import Descriptor, ExecConfig, History, ImageConfig, Manifest, MediaType, Platform
+from pybuild.store.streams import Peeked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from store.members import Members
-    from store.store import Store
-    from store.tarformat import Readable
+    from pybuild.store.members import Members
+    from pybuild.store.store import Store
+    from pybuild.store.tarformat import Readable
 
 STDIN = "-"
 _CHUNK = 1 << 20

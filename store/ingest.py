@@ -11,7 +11,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from store.files import remove_tree, try_lock
+from pybuild.store.files import remove_tree, try_lock
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Protocol
 
-from store.changeset import LayerBlob
-from store.compression import Compression, Compressor, Expander, sniff
-from store.digest import Digest
-from store.errors import DigestMismatch, InvalidImage
-from store.extract import read_layer
-from store.files import named_layer
-from store.layertypes import COMPRESSIONS
-from store.outer import without_outer
-from store.spec import (
+from pybuild.store.changeset import LayerBlob
+from pybuild.store.compression import Compression, Compressor, Expander, sniff
+from pybuild.store.digest import Digest
+from pybuild.store.errors import DigestMismatch, InvalidImage
+from pybuild.store.extract import read_layer
+from pybuild.store.files import named_layer
+from pybuild.store.layertypes import COMPRESSIONS
+from pybuild.store.outer import without_outer
+from pybuild.store.spec import (
     CONFIG_LIMIT,
     MANIFEST_LIMIT,
     Descriptor,
@@ -26,16 +26,16 @@ from store.spec import (
     chain_id,
     check_image,
 )
-from store.streams import Peeked, Tee
-from store.view import View
+from pybuild.store.streams import Peeked, Tee
+from pybuild.store.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from store.store import Store
-    from store.tarformat import Readable
-    from store.toc import Entry, Toc
+    from pybuild.store.store import Store
+    from pybuild.store.tarformat import Readable
+    from pybuild.store.toc import Entry, Toc
 
 
 class BlobSource(Protocol):

@@ -11,7 +11,7 @@ import json
 import re
 from typing import TypeAlias
 
-from store.errors import InvalidImage
+from pybuild.store.errors import InvalidImage
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 

@@ -11,18 +11,18 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from store import tarformat
-from store.compression import Compressor
-from store.digest import Digest
-from store.errors import InvalidImage
-from store.toc import Entry, Kind
-from store.whiteout import marker, refuse_reserved
+from pybuild.store import tarformat
+from pybuild.store.compression import Compressor
+from pybuild.store.digest import Digest
+from pybuild.store.errors import InvalidImage
+from pybuild.store.toc import Entry, Kind
+from pybuild.store.whiteout import marker, refuse_reserved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import BinaryIO
 
-    from store.compression import Compression
+    from pybuild.store.compression import Compression
 
 KEPT_XATTR = b"security.capability"
 _PADDING = bytes(tarformat.BLOCK)

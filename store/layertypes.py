@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from store.compression import Compression
-from store.spec import MediaType
+from pybuild.store.compression import Compression
+from pybuild.store.spec import MediaType
 
 COMPRESSIONS = {
     MediaType.OCI_LAYER: Compression.UNCOMPRESSED,

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from store.jsonio import dump
-from store.spec import Descriptor, MediaType, Platform
+from pybuild.store.jsonio import dump
+from pybuild.store.spec import Descriptor, MediaType, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from store.digest import Digest
-    from store.images import Image
-    from store.reference import Reference
+    from pybuild.store.digest import Digest
+    from pybuild.store.images import Image
+    from pybuild.store.reference import Reference
 
 NAME_ANNOTATION = "io.containerd.image.name"  # the full name
 REF_ANNOTATION = "org.opencontainers.image.ref.name"  # the tag

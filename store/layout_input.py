@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from store.errors import InvalidImage, NotFound
-from store.intake import read_blob
-from store.jsonio import Fields, load_object
-from store.layout import INDEX, LAYOUT, NAME_ANNOTATION, REF_ANNOTATION, blob_name
-from store.members import read_member
-from store.offers import Offer
-from store.reference import Reference
-from store.spec import MANIFEST_LIMIT, Descriptor, Index, MediaType
+from pybuild.store.errors import InvalidImage, NotFound
+from pybuild.store.intake import read_blob
+from pybuild.store.jsonio import Fields, load_object
+from pybuild.store.layout import INDEX, LAYOUT, NAME_ANNOTATION, REF_ANNOTATION, blob_name
+from pybuild.store.members import read_member
+from pybuild.store.offers import Offer
+from pybuild.store.reference import Reference
+from pybuild.store.spec import MANIFEST_LIMIT, Descriptor, Index, MediaType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from store.members import Members
-    from store.spec import Platform
+    from pybuild.store.members import Members
+    from pybuild.store.spec import Platform
 
 _INDEXES = (MediaType.OCI_INDEX, MediaType.DOCKER_INDEX)
 _MAX_NESTING = 8

@@ -11,11 +11,11 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from store import tarformat
-from store.errors import InvalidImage, StoreError
-from store.files import no_space, open_beneath, read_regular, remove_tree
-from store.jsonio import dump
-from store.layout import (
+from pybuild.store import tarformat
+from pybuild.store.errors import InvalidImage, StoreError
+from pybuild.store.files import no_space, open_beneath, read_regular, remove_tree
+from pybuild.store.jsonio import dump
+from pybuild.store.layout import (
     INDEX,
     LAYOUT,
     LAYOUT_JSON,
@@ -25,19 +25,19 @@ from store.layout import (
     index_entries,
     index_json,
 )
-from store.pipeline import BLOCK, Pipeline
-from store.publish import replacing, temporary_name
-from store.spec import MANIFEST_LIMIT, Index
+from pybuild.store.pipeline import BLOCK, Pipeline
+from pybuild.store.publish import replacing, temporary_name
+from pybuild.store.spec import MANIFEST_LIMIT, Index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from store.blobs import Blobs
-    from store.digest import Digest
-    from store.images import Image
-    from store.reference import Reference
-    from store.spec import Descriptor
+    from pybuild.store.blobs import Blobs
+    from pybuild.store.digest import Digest
+    from pybuild.store.images import Image
+    from pybuild.store.reference import Reference
+    from pybuild.store.spec import Descriptor
 
 _CHUNK = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -50,7 +50,7 @@ def write_archive(blobs: Blobs, image: Image, names: list[Reference], out: Binar
     archive.add_bytes(LAYOUT, LAYOUT_JSON)
     archive.add_bytes(INDEX, index_json(_entries(blobs, image, names)))
     if docker:
-        from store.docker_archive import MANIFEST, manifest_json
+        from pybuild.store.docker_archive import MANIFEST, manifest_json
 
         archive.add_bytes(MANIFEST, dump(manifest_json(image, names)))
     archive.add_directory(b"blobs/")

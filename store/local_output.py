@@ -17,19 +17,19 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from store.errors import StoreError
-from store.files import no_space, open_beneath
-from store.flatten import Rootfs
-from store.publish import temporary_name
-from store.tarformat import show
-from store.toc import Entry, Kind, parent_of
-from values import frozen
+from pybuild.store.errors import StoreError
+from pybuild.store.files import no_space, open_beneath
+from pybuild.store.flatten import Rootfs
+from pybuild.store.publish import temporary_name
+from pybuild.store.tarformat import show
+from pybuild.store.toc import Entry, Kind, parent_of
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from store.images import Image
-    from store.store import Store
+    from pybuild.store.images import Image
+    from pybuild.store.store import Store
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -16,8 +16,8 @@ import time
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
-from store.files import remove_tree, try_lock
-from values import frozen
+from pybuild.store.files import remove_tree, try_lock
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,10 +11,10 @@ import os
 import stat
 from typing import TYPE_CHECKING, Protocol
 
-from store import tarformat
-from store.errors import InvalidImage, NotFound, UnsafePath
-from store.files import open_beneath
-from store.tarformat import TarReader, show
+from pybuild.store import tarformat
+from pybuild.store.errors import InvalidImage, NotFound, UnsafePath
+from pybuild.store.files import open_beneath
+from pybuild.store.tarformat import TarReader, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from store.errors import NoSpace, StoreBusy, StoreError
+from pybuild.store.errors import NoSpace, StoreBusy, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from store.errors import InvalidImage, NotFound
-from values import frozen
+from pybuild.store.errors import InvalidImage, NotFound
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from store.reference import Reference
-    from store.spec import Platform
+    from pybuild.store.reference import Reference
+    from pybuild.store.spec import Platform
 
 T = TypeVar("T")
 _SHOWN = 10

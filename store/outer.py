@@ -9,12 +9,12 @@ import bz2
 import lzma
 from typing import TYPE_CHECKING
 
-from store.compression import EXPANDED_LIMIT, RATIO_FREE, RATIO_LIMIT, Compression, sniff
-from store.errors import InvalidImage
+from pybuild.store.compression import EXPANDED_LIMIT, RATIO_FREE, RATIO_LIMIT, Compression, sniff
+from pybuild.store.errors import InvalidImage
 
 if TYPE_CHECKING:
-    from store.streams import Peeked
-    from store.tarformat import Readable
+    from pybuild.store.streams import Peeked
+    from pybuild.store.tarformat import Readable
 
 _CHUNK = 1 << 18
 _MEMORY = 256 << 20  # bytes that an xz stream may ask for: `xz -9` needs 65 MiB, the rest is the sender's wish

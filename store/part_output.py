@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from store.errors import StoreError
-from store.files import no_space
-from store.local_output import FileWriter, LocalReport
-from store.tarformat import show
-from store.toc import Entry, Kind
-from store.view import LinkLoop
+from pybuild.store.errors import StoreError
+from pybuild.store.files import no_space
+from pybuild.store.local_output import FileWriter, LocalReport
+from pybuild.store.tarformat import show
+from pybuild.store.toc import Entry, Kind
+from pybuild.store.view import LinkLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from store.view import View
+    from pybuild.store.view import View
 
 
 class Contents(Protocol):

@@ -11,8 +11,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from store.errors import StoreError
-from store.files import no_space
+from pybuild.store.errors import StoreError
+from pybuild.store.files import no_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,18 +12,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from store.condemned import Kind
-from store.errors import StoreError
-from store.files import size_of
-from store.spec import MANIFEST_LIMIT, Manifest
-from store.toc import Kind as EntryKind
-from store.toc import Toc
-from values import frozen
+from pybuild.store.condemned import Kind
+from pybuild.store.errors import StoreError
+from pybuild.store.files import size_of
+from pybuild.store.spec import MANIFEST_LIMIT, Manifest
+from pybuild.store.toc import Kind as EntryKind
+from pybuild.store.toc import Toc
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from store.store import Store
+    from pybuild.store.store import Store
 
 _BLOCK = 4096  # bytes that the smallest file or directory takes, on the file systems that people have
 

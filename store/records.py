@@ -10,13 +10,13 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from values import frozen
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Mapping
 
-    from store.metadata import Metadata
+    from pybuild.store.metadata import Metadata
 
 
 class KeyKind(Enum):

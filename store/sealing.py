@@ -16,15 +16,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from store.digest import Digest
-from store.errors import StoreError
-from store.files import syncfs
-from store.metadata import SEALABLE
+from pybuild.store.digest import Digest
+from pybuild.store.errors import StoreError
+from pybuild.store.files import syncfs
+from pybuild.store.metadata import SEALABLE
 
 if TYPE_CHECKING:
-    from store.blobs import Blobs
-    from store.changeset import Changesets
-    from store.metadata import Metadata
+    from pybuild.store.blobs import Blobs
+    from pybuild.store.changeset import Changesets
+    from pybuild.store.metadata import Metadata
 
 _FEW = 16  # files
 _CHUNK = 1 << 20

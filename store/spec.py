@@ -13,10 +13,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 
-from store.digest import Digest
-from store.errors import InvalidImage, NotFound
-from store.jsonio import Fields, Json, dump, load_object
-from values import frozen
+from pybuild.store.digest import Digest
+from pybuild.store.errors import InvalidImage, NotFound
+from pybuild.store.jsonio import Fields, Json, dump, load_object
+from pybuild.values import frozen
 
 MANIFEST_LIMIT = 4 << 20
 CONFIG_LIMIT = 8 << 20

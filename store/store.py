@@ -29,18 +29,18 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from store.blobs import Blobs
-from store.builds import Builds
-from store.cachemounts import CacheMounts
-from store.changeset import Changesets, Snapshots
-from store.downloads import Downloads
-from store.errors import StoreBusy, StoreError
-from store.files import no_space, remove_tree, try_lock
-from store.images import Images
-from store.ingest import Ingest, sweep
-from store.metadata import Metadata
-from store.records import Records
-from store.sealing import Sealer
+from pybuild.store.blobs import Blobs
+from pybuild.store.builds import Builds
+from pybuild.store.cachemounts import CacheMounts
+from pybuild.store.changeset import Changesets, Snapshots
+from pybuild.store.downloads import Downloads
+from pybuild.store.errors import StoreBusy, StoreError
+from pybuild.store.files import no_space, remove_tree, try_lock
+from pybuild.store.images import Images
+from pybuild.store.ingest import Ingest, sweep
+from pybuild.store.metadata import Metadata
+from pybuild.store.records import Records
+from pybuild.store.sealing import Sealer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

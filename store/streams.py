@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from store.tarformat import Readable
+    from pybuild.store.tarformat import Readable
 
 _CHUNK = 1 << 18
 

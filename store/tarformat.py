@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from zlib import adler32
 
-from store.errors import InvalidImage, UnsafePath
+from pybuild.store.errors import InvalidImage, UnsafePath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -22,7 +22,7 @@ from bisect import bisect_left
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from store.errors import InvalidImage
+from pybuild.store.errors import InvalidImage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

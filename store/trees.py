@@ -16,15 +16,15 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from store.errors import InvalidImage
-from store.ids import MappedIds
-from store.tarformat import show
-from store.toc import Entry, Kind, parent_of
+from pybuild.store.errors import InvalidImage
+from pybuild.store.ids import MappedIds
+from pybuild.store.tarformat import show
+from pybuild.store.toc import Entry, Kind, parent_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from store.tarformat import Readable
+    from pybuild.store.tarformat import Readable
 
 OPAQUE = "user.overlay.opaque"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -5,17 +5,17 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from store.files import size_of
-from store.gc import sized_cache_mounts
-from store.logs import kept
-from store.memo import memos
-from store.reach import Graph, Thing, measure_trees
-from values import frozen
+from pybuild.store.files import size_of
+from pybuild.store.gc import sized_cache_mounts
+from pybuild.store.logs import kept
+from pybuild.store.memo import memos
+from pybuild.store.reach import Graph, Thing, measure_trees
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from store.store import Store
+    from pybuild.store.store import Store
 
 
 class Reason(Enum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from store.toc import Entry, Kind, Toc, parent_of
+from pybuild.store.toc import Entry, Kind, Toc, parent_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -7,8 +7,8 @@ be stored in a layer, because every reader would take it for a removal.
 
 from __future__ import annotations
 
-from store.errors import UnsafePath
-from store.tarformat import show
+from pybuild.store.errors import UnsafePath
+from pybuild.store.tarformat import show
 
 PREFIX = b".wh."
 OPAQUE = b".wh..wh..opq"

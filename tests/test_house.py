@@ -1,114 +1,167 @@
-"""The structure of the project: which way imports point, how long files are, and that every dependency has a reason."""
+"""The structure of the project: one test a rule.
+
+A package or room may import what stands below it in the lists here, and nothing above. All imports count: those at the
+top of a module, those inside functions, and those for the type checker only.
+"""
 
 from __future__ import annotations
 
 import ast
 import tomllib
+from functools import cache
+from itertools import chain
 from pathlib import Path
 
-import pytest
-
 CHECKOUT = Path(__file__).resolve().parent.parent
-MAY_IMPORT = {
-    "values": {"values"},
-    "parser": {"parser", "values"},
-    "store": {"store", "values"},
-    "builder": {"builder", "parser", "store", "values"},
-    "pybuild": {"pybuild", "builder", "parser", "store", "values"},
+
+PACKAGES = {  # package -> the other packages that it may import
+    "values": set[str](),
+    "parser": {"values"},
+    "store": {"values"},
+    "builder": {"parser", "store", "values"},
+    "pybuild": {"builder", "parser", "store", "values"},
 }
-FILES = [path for package in MAY_IMPORT for path in sorted((CHECKOUT / package).rglob("*.py"))]
-MAX_LINES = 430  # about 400: a file that outgrows it holds two things
+ROOMS: dict[str, list[str]] = {}  # package -> its rooms, from top to bottom; several on one line may not import each other
+
+FILES = [path for package in PACKAGES for path in sorted((CHECKOUT / package).rglob("*.py"))]
+MAX_LINES = 430
 
 
-def name(path: Path) -> str:
+def module_of(path: Path) -> str:
+    """The name under which a file is imported: pybuild/ holds links to the packages beside it."""
+    parts = path.relative_to(CHECKOUT).with_suffix("").parts
+    parts = parts if parts[0] == "pybuild" else ("pybuild", *parts)
+    return ".".join(parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def where(path: Path) -> str:
     return str(path.relative_to(CHECKOUT))
 
 
-def imports(path: Path) -> list[ast.Import | ast.ImportFrom]:
-    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
-def modules(path: Path) -> set[str]:
-    found = set()
-    for node in imports(path):
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """All modules that a file imports, ours and others: wherever in the file, and whoever they are for."""
+    found: set[str] = set()
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom):
-            assert node.level == 0 and node.module, f"{name(path)}:{node.lineno}: a relative import"
-            found.add(node.module)
-        else:
-            found |= {alias.name for alias in node.names}
-    return found
-
-
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_imports_point_one_way(path: Path) -> None:
-    package = path.relative_to(CHECKOUT).parts[0]
-    ours = {module.partition(".")[0] for module in modules(path)} & set(MAY_IMPORT)
-    assert ours <= MAY_IMPORT[package]
-
-
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_a_file_holds_one_thing(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= MAX_LINES
-
-
-def runtime_imports(path: Path) -> set[str]:
-    """What is imported when the module is: not inside functions, not for the type checker alone."""
-    found = set()
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            assert node.level == 0 and node.module, f"{where(path)}:{node.lineno}: a relative import"
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = members & set(MODULES)
+            found |= modules
+            if modules != members:
+                found.add(node.module)
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    return found
+    return frozenset(found)
+
+
+def ours(path: Path) -> set[str]:
+    return {module for module in imports(path) if module in MODULES} - {module_of(path)}
+
+
+def package_of(module: str) -> str:
+    """Which of our packages a module is in."""
+    second = module.split(".")[1] if "." in module else ""
+    return second if second in PACKAGES else "pybuild"
+
+
+def room_of(module: str) -> str:
+    """The room of a module inside its package: a directory, or a module of the package itself."""
+    parts = module.split(".")
+    inside = parts[1:] if package_of(module) == "pybuild" else parts[2:]
+    return inside[0] if inside else ""
+
+
+def arrows() -> list[tuple[str, str]]:
+    """Every import of ours by ours."""
+    return [(module, target) for module, path in MODULES.items() for target in sorted(ours(path))]
+
+
+def test_every_import_names_a_module_that_exists() -> None:
+    for module, path in MODULES.items():
+        unknown = {name for name in imports(path) if name.split(".")[0] == "pybuild"} - set(MODULES)
+        assert not unknown, f"{module} imports {unknown}"
+
+
+def test_packages_import_downwards_only() -> None:
+    wrong = [
+        f"{module} -> {target}"
+        for module, target in arrows()
+        if package_of(target) not in {package_of(module), *PACKAGES[package_of(module)]}
+    ]
+    assert not wrong
+
+
+def test_rooms_import_downwards_only() -> None:
+    wrong = []
+    for package, lines in ROOMS.items():
+        floors = {room: floor for floor, line in enumerate(lines) for room in line.split()}
+        rooms = {room_of(module) for module in MODULES if package_of(module) == package} - {""}
+        assert rooms == set(floors), f"the list of the rooms of {package}/ is not that of its files"
+        for module, target in arrows():
+            if package_of(module) == package_of(target) == package and (here := room_of(module)):
+                there = room_of(target)
+                if here != there and floors[here] >= floors.get(there, -1):
+                    wrong.append(f"{module} -> {target}")
+    assert not wrong
 
 
 def test_no_module_needs_itself() -> None:
-    known = {
-        ".".join(path.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES
-    }
-    graph = {module: runtime_imports(path) & (set(known) - {module}) for module, path in known.items()}
-    # A package's __init__ may name its modules, and they each other, so the package itself is no cycle.
-    graph = {m: {t for t in targets if not m.startswith(t + ".")} for m, targets in graph.items()}
+    """No circle of imports, not even one that only a type checker walks."""
+    graph = {module: ours(path) for module, path in MODULES.items()}
     done: set[str] = set()
-    while len(done) < len(graph):
-        ready = {module for module, targets in graph.items() if module not in done and targets <= done}
-        assert ready, f"a cycle among {sorted(set(graph) - done)}"
+    while ready := {module for module, targets in graph.items() if module not in done and targets <= done}:
         done |= ready
+    assert not set(graph) - done, f"a circle among {sorted(set(graph) - done)}"
 
 
-@pytest.mark.parametrize("path", sorted((CHECKOUT / "builder/sandbox").glob("*.py")), ids=name)
-def test_the_sandbox_worker_imports_the_standard_library_only(path: Path) -> None:
-    allowed = {"__future__", "ctypes", "dataclasses", "errno", "fcntl", "json", "os", "resource", "select", "signal"}
-    allowed |= {"socket", "stat", "struct", "sys"}
-    foreign = {m for m in runtime_imports(path) if not m.startswith("builder.sandbox") and m != "builder"}
-    assert {module.partition(".")[0] for module in foreign} <= allowed
+def test_a_file_holds_one_thing() -> None:
+    long = [where(path) for path in FILES if len(path.read_text().splitlines()) > MAX_LINES]
+    assert not long
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_every_module_says_what_it_is_for(path: Path) -> None:
-    text = path.read_text()
-    assert not text.strip() or ast.get_docstring(ast.parse(text))
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [where(path) for path in FILES if path.read_text().strip() and not ast.get_docstring(tree(path))]
+    assert not silent
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_values_cost_nothing_before_they_are_used(path: Path) -> None:
+def test_the_sandbox_worker_imports_the_standard_library_only() -> None:
+    """It runs as `python -SI`, and what is in its process is beside the steps: what it imports is this list."""
+    allowed = {"__future__", "ctypes", "dataclasses", "errno", "fcntl", "json", "os", "pkgutil", "resource", "select"}
+    allowed |= {"signal", "socket", "stat", "struct", "sys", "typing", "collections.abc"}
+    for path in (CHECKOUT / "builder/sandbox").glob("*.py"):
+        foreign = {name for name in imports(path) if not name.startswith("pybuild.builder.sandbox")}
+        assert foreign <= allowed, where(path)
+
+
+def test_values_cost_nothing_before_they_are_used() -> None:
     """The library's decorator compiles all methods of a class in each process that imports it; values.frozen does not."""
-    if path.is_relative_to(CHECKOUT / "builder" / "sandbox"):
-        return  # the standard library only
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ClassDef):
-            decorators = map(ast.unparse, node.decorator_list)
-            assert "dataclass(frozen=True, slots=True)" not in decorators, f"{name(path)}:{node.lineno}: use values.frozen"
+    for path in FILES:
+        if path.is_relative_to(CHECKOUT / "builder" / "sandbox"):
+            continue  # the standard library only
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ClassDef):
+                decorators = map(ast.unparse, node.decorator_list)
+                assert "dataclass(frozen=True, slots=True)" not in decorators, f"{where(path)}:{node.lineno}: use values.frozen"
 
 
 def test_every_dependency_has_a_reason() -> None:
     text = (CHECKOUT / "pyproject.toml").read_text()
-    for requirement in tomllib.loads(text)["project"]["dependencies"]:
+    project = tomllib.loads(text)["project"]
+    for requirement in chain(project["dependencies"], *project["optional-dependencies"].values()):
         line = next(line for line in text.splitlines() if f'"{requirement}"' in line)
         assert "#" in line, f"{requirement} is not explained"
 
 
 def test_no_state_of_a_module_is_ever_rebound() -> None:
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            assert not isinstance(node, ast.Global), f"{name(path)}:{node.lineno}: global"
+        for node in ast.walk(tree(path)):
+            assert not isinstance(node, ast.Global), f"{where(path)}:{node.lineno}: global"

@@ -6,22 +6,22 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder.errors import BuildError, PlanError
-from builder.git.kept import add_git_dir
-from builder.git.process import GitFailed
-from builder.git.server import Server
-from builder.git.tree import ATTRIBUTES, Archive, modules_of, write_tree
-from builder.repository import FoundCommit, read_repository, relative_remote
-from parser import redact
-from store.http.urls import printable
-from store.tarformat import show
-from values import frozen
+from pybuild.builder.errors import BuildError, PlanError
+from pybuild.builder.git.kept import add_git_dir
+from pybuild.builder.git.process import GitFailed
+from pybuild.builder.git.server import Server
+from pybuild.builder.git.tree import ATTRIBUTES, Archive, modules_of, write_tree
+from pybuild.builder.repository import FoundCommit, read_repository, relative_remote
+from pybuild.parser import redact
+from pybuild.store.http.urls import printable
+from pybuild.store.tarformat import show
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from builder.git.places import Access
-    from builder.git.process import Git
-    from builder.git.tree import Module
-    from builder.repository import RepositorySource
+    from pybuild.builder.git.places import Access
+    from pybuild.builder.git.process import Git
+    from pybuild.builder.git.tree import Module
+    from pybuild.builder.repository import RepositorySource
 
 _MAX_MODULES = 1000
 _MAX_DEPTH = 10  # of repositories in repositories

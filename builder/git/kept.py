@@ -10,13 +10,13 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from store import tarformat
-from store.files import chunks_of, remove_tree
+from pybuild.store import tarformat
+from pybuild.store.files import chunks_of, remove_tree
 
 if TYPE_CHECKING:
-    from builder.git.process import Git
-    from builder.git.tree import Archive
-    from builder.repository import FoundCommit
+    from pybuild.builder.git.process import Git
+    from pybuild.builder.git.tree import Archive
+    from pybuild.builder.repository import FoundCommit
 
 _PACKING = ("-c", "pack.threads=1", "-c", "pack.writeReverseIndex=false", "-c", "repack.writeBitmaps=false")
 _GONE = (

@@ -14,24 +14,24 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from builder.errors import BuildError
-from builder.repository import basic
-from store.errors import NotFound, RegistryError, TooSlow, Unauthorized
-from store.http.patience import BUSY, Patience, retry_after
-from store.http.proxies import proxy_for
-from store.http.site import Site
-from store.http.transport import Interrupted, Request, Transport, published
-from store.http.trust import authorities
-from store.http.urls import Location, Url
-from values import frozen
+from pybuild.builder.errors import BuildError
+from pybuild.builder.repository import basic
+from pybuild.store.errors import NotFound, RegistryError, TooSlow, Unauthorized
+from pybuild.store.http.patience import BUSY, Patience, retry_after
+from pybuild.store.http.proxies import proxy_for
+from pybuild.store.http.site import Site
+from pybuild.store.http.transport import Interrupted, Request, Transport, published
+from pybuild.store.http.trust import authorities
+from pybuild.store.http.urls import Location, Url
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from builder.repository import RepositorySource
-    from store.http.site import Limits
-    from store.http.transport import Answer
-    from store.registry.config import Config
+    from pybuild.builder.repository import RepositorySource
+    from pybuild.store.http.site import Limits
+    from pybuild.store.http.transport import Answer
+    from pybuild.store.registry.config import Config
 
 _SERVICE = "/info/refs?service=git-upload-pack"  # the first request of git's protocol over http: gitprotocol-http(5)
 

@@ -22,9 +22,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
-from builder.errors import BuildError
-from parser import redact
-from store.http.urls import printable
+from pybuild.builder.errors import BuildError
+from pybuild.parser import redact
+from pybuild.store.http.urls import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

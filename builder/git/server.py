@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder.errors import BuildError
-from builder.git.places import place_of
-from builder.git.process import Allowance, Git, GitFailed
-from builder.repository import FoundCommit, check_ref, is_hash
-from store.http.urls import printable
+from pybuild.builder.errors import BuildError
+from pybuild.builder.git.places import place_of
+from pybuild.builder.git.process import Allowance, Git, GitFailed
+from pybuild.builder.repository import FoundCommit, check_ref, is_hash
+from pybuild.store.http.urls import printable
 
 if TYPE_CHECKING:
-    from builder.git.places import Access
-    from builder.repository import RepositorySource
+    from pybuild.builder.git.places import Access
+    from pybuild.builder.repository import RepositorySource
 
 _LIST_LIMIT = 1 << 20  # bytes of the references that were asked for
 # What servers and git say where only whole branches can be had, or nothing without all of its history.

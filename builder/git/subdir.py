@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from builder.errors import BuildError
-from store.extract import read_archive
-from store.toc import Entry, Kind, Toc
-from store.view import ROOT, View
+from pybuild.builder.errors import BuildError
+from pybuild.store.extract import read_archive
+from pybuild.store.toc import Entry, Kind, Toc
+from pybuild.store.view import ROOT, View
 
 
 def entries_below(tar: str, name: str, subdir: str) -> list[Entry]:

@@ -11,16 +11,16 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, BinaryIO
 
-from builder.context import CONTEXT_ENTRIES, CONTEXT_LIMIT
-from builder.errors import BuildError
-from store import tarformat
-from store.errors import InvalidImage
-from store.extract import clean_path
-from store.tarformat import show
-from values import frozen
+from pybuild.builder.context import CONTEXT_ENTRIES, CONTEXT_LIMIT
+from pybuild.builder.errors import BuildError
+from pybuild.store import tarformat
+from pybuild.store.errors import InvalidImage
+from pybuild.store.extract import clean_path
+from pybuild.store.tarformat import show
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from builder.git.process import Git
+    from pybuild.builder.git.process import Git
 
 ATTRIBUTES = "* -export-ignore -export-subst\n"
 _LINK = b"160000"  # the mode of a commit of another repository

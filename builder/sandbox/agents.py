@@ -14,7 +14,7 @@ import select
 import socket
 import struct
 
-from builder.sandbox import linux
+from pybuild.builder.sandbox import linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

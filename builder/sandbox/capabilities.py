@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from builder.sandbox import linux
+from pybuild.builder.sandbox import linux
 
 # As typing.TYPE_CHECKING: the worker that uses this module shall start fast.
 TYPE_CHECKING = False

@@ -11,15 +11,15 @@ import os
 import socket
 from dataclasses import asdict, dataclass
 
-from builder.sandbox import linux
-from builder.sandbox.overlay import mount_overlay
-from builder.sandbox.root import Refused, new_mount
+from pybuild.builder.sandbox import linux
+from pybuild.builder.sandbox.overlay import mount_overlay
+from pybuild.builder.sandbox.root import Refused, new_mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from builder.sandbox.root import Root
+    from pybuild.builder.sandbox.root import Root
 
 _SAFE = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
 _SAFEST = _SAFE | linux.MOUNT_ATTR_NOEXEC

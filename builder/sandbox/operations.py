@@ -14,16 +14,16 @@ import os
 import stat
 from dataclasses import dataclass
 
-from builder.sandbox import linux
-from builder.sandbox.mounts import File
-from builder.sandbox.overlay import mount_overlay
-from builder.sandbox.root import Refused, Root, new_mount
+from pybuild.builder.sandbox import linux
+from pybuild.builder.sandbox.mounts import File
+from pybuild.builder.sandbox.overlay import mount_overlay
+from pybuild.builder.sandbox.root import Refused, Root, new_mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from builder.sandbox.spec import SandboxSpec
+    from pybuild.builder.sandbox.spec import SandboxSpec
 
     class Operation(Protocol):
         def describe(self) -> str: ...

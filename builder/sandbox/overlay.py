@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 
-from builder.sandbox import linux
-from builder.sandbox.root import Refused
+from pybuild.builder.sandbox import linux
+from pybuild.builder.sandbox.root import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -23,16 +23,16 @@ import signal
 import socket
 import struct
 
-from builder.sandbox import agents, capabilities, linux, terminal
-from builder.sandbox.mounts import Agent
-from builder.sandbox.operations import operations_for
-from builder.sandbox.root import Refused, Root
+from pybuild.builder.sandbox import agents, capabilities, linux, terminal
+from pybuild.builder.sandbox.mounts import Agent
+from pybuild.builder.sandbox.operations import operations_for
+from pybuild.builder.sandbox.root import Refused, Root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from builder.sandbox.spec import SandboxSpec
+    from pybuild.builder.sandbox.spec import SandboxSpec
 
 _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1

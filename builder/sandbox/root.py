@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 
-from builder.sandbox import linux
+from pybuild.builder.sandbox import linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,16 +22,16 @@ from __future__ import annotations
 
 import errno
 import json
-import os
+import pkgutil
 import struct
 
-from builder.sandbox import capabilities, linux
+from pybuild.builder.sandbox import capabilities, linux
 
 # As typing.TYPE_CHECKING, which would cost more time to import than it takes to compile the filter.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Final, Literal, NotRequired, TextIO, TypeAlias, TypedDict
+    from typing import Final, Literal, NotRequired, TypeAlias, TypedDict
 
     Operator: TypeAlias = Literal["EQ", "NE", "LT", "LE", "GE", "GT", "MASKED_EQ"]
     # [argument index, operator, value]; for MASKED_EQ [index, operator, mask, value].
@@ -244,22 +244,22 @@ def compile_profile(profile: Profile, caps: frozenset[str], machine: str, number
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
-def _open(name: str) -> TextIO:
-    path = os.path.join(os.path.dirname(__file__), name)
-    return open(path, encoding="utf-8")
+def _read(name: str) -> bytes:
+    """A file of this package. Python's own loader reads it, so that pybuild works from a zip archive too."""
+    data = pkgutil.get_data(__name__, name)
+    assert data is not None
+    return data
 
 
 def read_profile() -> Profile:
     """Docker's default profile, from the file beside this module."""
-    with _open("seccomp_profile.json") as file:
-        profile: Profile = json.load(file)
+    profile: Profile = json.loads(_read("seccomp_profile.json"))
     return profile
 
 
 def read_numbers() -> dict[str, dict[str, int]]:
     """The system call numbers by ABI: x86_64, i386, aarch64, arm."""
-    with _open("syscall_numbers.json") as file:
-        content: dict[str, dict[str, int]] = json.load(file)
+    content: dict[str, dict[str, int]] = json.loads(_read("syscall_numbers.json"))
     return {name: table for name, table in content.items() if name != "kernel"}
 
 

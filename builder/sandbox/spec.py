@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from builder.sandbox.mounts import StepMount
+    from pybuild.builder.sandbox.mounts import StepMount
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,14 @@ class SandboxSpec:
 
     def to_json(self) -> dict[str, object]:
         """The form that travels."""
-        from builder.sandbox.mounts import to_json
+        from pybuild.builder.sandbox.mounts import to_json
 
         return {**asdict(self), "mounts": [to_json(mount) for mount in self.mounts]}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> SandboxSpec:
         """The other direction; both ends are of one version, so nothing is checked."""
-        from builder.sandbox.mounts import from_json
+        from pybuild.builder.sandbox.mounts import from_json
 
         for key in ("argv", "env", "groups", "lowers", "cgroups"):
             data[key] = tuple(data[key])

@@ -20,10 +20,10 @@ import select
 import signal
 import socket
 
-from builder.sandbox import linux, seccomp
-from builder.sandbox.frames import Channel
-from builder.sandbox.process import Step
-from builder.sandbox.spec import SandboxSpec
+from pybuild.builder.sandbox import linux, seccomp
+from pybuild.builder.sandbox.frames import Channel
+from pybuild.builder.sandbox.process import Step
+from pybuild.builder.sandbox.spec import SandboxSpec
 
 
 def main(fd: int) -> None:

@@ -10,7 +10,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from builder.sandbox.frames import Message
+    from pybuild.builder.sandbox.frames import Message
 
 
 T = TypeVar("T")

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from builder.archives import archive_in
-from builder.context import CONTEXT_LIMIT
-from builder.errors import BuildError
-from store.errors import InvalidImage
-from store.extract import read_archive
-from store.outer import is_packed
-from store.streams import Peeked, Tee
-from store.toc import Toc
-from store.view import View
-from values import frozen
+from pybuild.builder.archives import archive_in
+from pybuild.builder.context import CONTEXT_LIMIT
+from pybuild.builder.errors import BuildError
+from pybuild.store.errors import InvalidImage
+from pybuild.store.extract import read_archive
+from pybuild.store.outer import is_packed
+from pybuild.store.streams import Peeked, Tee
+from pybuild.store.toc import Toc
+from pybuild.store.view import View
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from store.toc import Entry
+    from pybuild.store.toc import Entry
 
 
 @frozen

@@ -8,23 +8,23 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.contents import ANEW, LayerPlace, StoredContents, check_content, view_of
-from builder.contextsource import ContextSource, TarTree
-from builder.copyfiles import CopyRequest, Planned, plan_copy
-from builder.copylayer import changed, content_lines, digests_of, with_digests
-from builder.filetree import FetchedFile, FetchedSource, ViewTree
-from builder.spool import Spool
-from builder.workers.job import Output, Written, write_files, written_as
-from store.errors import InvalidImage
-from store.toc import Kind
-from values import frozen
+from pybuild.builder.contents import ANEW, LayerPlace, StoredContents, check_content, view_of
+from pybuild.builder.contextsource import ContextSource, TarTree
+from pybuild.builder.copyfiles import CopyRequest, Planned, plan_copy
+from pybuild.builder.copylayer import changed, content_lines, digests_of, with_digests
+from pybuild.builder.filetree import FetchedFile, FetchedSource, ViewTree
+from pybuild.builder.spool import Spool
+from pybuild.builder.workers.job import Output, Written, write_files, written_as
+from pybuild.store.errors import InvalidImage
+from pybuild.store.toc import Kind
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.context import ContextTree
-    from builder.filetree import FileTree
-    from store.toc import Entry
+    from pybuild.builder.context import ContextTree
+    from pybuild.builder.filetree import FileTree
+    from pybuild.store.toc import Entry
 
 
 @frozen

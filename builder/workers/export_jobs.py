@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import ClassVar
 
-from builder.contents import LayerPlace, StoredContents, view_of
-from store.changes import changes
-from store.part_output import write_part
-from store.toc import Toc
-from values import frozen
+from pybuild.builder.contents import LayerPlace, StoredContents, view_of
+from pybuild.store.changes import changes
+from pybuild.store.part_output import write_part
+from pybuild.store.toc import Toc
+from pybuild.values import frozen
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import field
 from typing import ClassVar
 
-from store.digest import Digest
-from values import frozen
+from pybuild.store.digest import Digest
+from pybuild.values import frozen
 
 
 @frozen
@@ -38,10 +38,10 @@ class FetchUrl:
     checksum: str | None = None
 
     def run(self) -> FetchedUrl:
-        from store.http.fetch import Version, fetch
-        from store.http.site import Site
-        from store.http.urls import Location
-        from store.registry.config import Config
+        from pybuild.store.http.fetch import Version, fetch
+        from pybuild.store.http.site import Site
+        from pybuild.store.http.urls import Location
+        from pybuild.store.registry.config import Config
 
         environ = dict(self.environ)
         config = Config.load(environ)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from store.compression import Compression
-from store.layers import read_entries, write_layer
-from store.toc import Toc
-from values import frozen
+from pybuild.store.compression import Compression
+from pybuild.store.layers import read_entries, write_layer
+from pybuild.store.toc import Toc
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from store.layers import Content, Layer
-    from store.toc import Entry
+    from pybuild.store.layers import Content, Layer
+    from pybuild.store.toc import Entry
 
 R_co = TypeVar("R_co", covariant=True)
 

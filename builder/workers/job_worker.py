@@ -13,11 +13,11 @@ import os
 import resource
 import socket
 
-from builder.sandbox import linux
-from builder.sandbox.frames import Channel
-from builder.workers.codec import decode, encode
-from builder.workers.jobs import job_class
-from store.files import no_space
+from pybuild.builder.sandbox import linux
+from pybuild.builder.sandbox.frames import Channel
+from pybuild.builder.workers.codec import decode, encode
+from pybuild.builder.workers.jobs import job_class
+from pybuild.store.files import no_space
 
 
 def main(fd: int, namespace: int = -1) -> None:

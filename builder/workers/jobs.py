@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from builder.workers.job import Job
+    from pybuild.builder.workers.job import Job
 
 MODULES = {
     "context_jobs": ("ListContext",),
@@ -38,6 +38,6 @@ def job_class(name: str) -> type[Job[object]]:
     """The class of the jobs of this name. Raises KeyError for one that is in no module."""
     for module, jobs in MODULES.items():
         if name in jobs:
-            found: type[Job[object]] = getattr(import_module(f"builder.workers.{module}"), name)
+            found: type[Job[object]] = getattr(import_module(f"pybuild.builder.workers.{module}"), name)
             return found
     raise KeyError(name)

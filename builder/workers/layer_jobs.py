@@ -6,24 +6,24 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, ClassVar
 
-from builder.contents import BlobPlace, LayerPlace, StoredContents, check_content
-from builder.workers.job import Done, Output, Written, write_files, written_as
-from store.changeset import TREE
-from store.compression import Compression, Compressor
-from store.errors import DigestMismatch
-from store.extract import read_layer
-from store.files import named_layer
-from store.streams import Tee
-from store.toc import Kind, Toc
-from store.trees import make_tree
-from store.view import View
-from values import frozen
+from pybuild.builder.contents import BlobPlace, LayerPlace, StoredContents, check_content
+from pybuild.builder.workers.job import Done, Output, Written, write_files, written_as
+from pybuild.store.changeset import TREE
+from pybuild.store.compression import Compression, Compressor
+from pybuild.store.errors import DigestMismatch
+from pybuild.store.extract import read_layer
+from pybuild.store.files import named_layer
+from pybuild.store.streams import Tee
+from pybuild.store.toc import Kind, Toc
+from pybuild.store.trees import make_tree
+from pybuild.store.view import View
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from store.tarformat import Readable
-    from store.toc import Entry
+    from pybuild.store.tarformat import Readable
+    from pybuild.store.toc import Entry
 
 _BUFFER = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

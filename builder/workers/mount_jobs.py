@@ -6,13 +6,13 @@ import os
 import time
 from typing import ClassVar
 
-from builder.workers.job import Done, Output
-from builder.workers.step_jobs import make_directory
-from store.cachemounts import lock_of
-from store.changeset import TREE
-from store.toc import Toc
-from store.trees import make_tree
-from values import frozen
+from pybuild.builder.workers.job import Done, Output
+from pybuild.builder.workers.step_jobs import make_directory
+from pybuild.store.cachemounts import lock_of
+from pybuild.store.changeset import TREE
+from pybuild.store.toc import Toc
+from pybuild.store.trees import make_tree
+from pybuild.values import frozen
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST, _PAUSE = 0.5, 0.02  # seconds

@@ -10,22 +10,22 @@ import os
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
-import store.errors
-from builder import errors
-from builder.errors import BuildError, PrivilegeError
-from builder.workers.tasks import Locks, Slots, Tasks, complete, readable
+from pybuild.builder import errors
+from pybuild.builder.errors import BuildError, PrivilegeError
+from pybuild.builder.workers.tasks import Locks, Slots, Tasks, complete, readable
+from pybuild.store import errors as store_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from builder.sandbox.spec import SandboxSpec
-    from builder.userns import IdMap
-    from builder.workers.job import Job
-    from builder.workers.sandbox import SandboxWorker, Status
-    from builder.workers.spawn import WorkerProcess
+    from pybuild.builder.sandbox.spec import SandboxSpec
+    from pybuild.builder.userns import IdMap
+    from pybuild.builder.workers.job import Job
+    from pybuild.builder.workers.sandbox import SandboxWorker, Status
+    from pybuild.builder.workers.spawn import WorkerProcess
 
-_MODULE = "builder.workers.job_worker"
+_MODULE = "pybuild.builder.workers.job_worker"
 
 R = TypeVar("R")
 
@@ -46,7 +46,7 @@ class Pool:
     def id_map(self) -> IdMap:
         """The ids of the namespace."""
         if self._id_map is None:
-            from builder import userns
+            from pybuild.builder import userns
 
             self._id_map = userns.choose()
         return self._id_map
@@ -118,7 +118,7 @@ class Pool:
 
     def _sandbox_worker(self) -> SandboxWorker:
         if self._sandbox is None:
-            from builder.workers.sandbox import SandboxWorker
+            from pybuild.builder.workers.sandbox import SandboxWorker
 
             try:
                 self._sandbox = SandboxWorker(self.id_map)
@@ -128,7 +128,7 @@ class Pool:
         return self._sandbox
 
     async def _run(self, job: Job[R]) -> R:
-        from builder.workers.codec import encode
+        from pybuild.builder.workers.codec import encode
 
         free = self._free[job.in_namespace]
         worker = free.pop() if free else self._start(job)
@@ -148,7 +148,7 @@ class Pool:
         return _result(answer, job)
 
     def _start(self, job: Job[object]) -> WorkerProcess:
-        from builder.workers.spawn import WorkerProcess
+        from pybuild.builder.workers.spawn import WorkerProcess
 
         if not job.in_namespace:
             worker = WorkerProcess(_MODULE, paths=_paths())
@@ -168,7 +168,7 @@ class Pool:
 
 def _result(answer: dict[str, object], job: Job[R]) -> R:
     """What a worker answered, as the job's own type; raises the error that it named."""
-    from builder.workers.codec import decode, result_of
+    from pybuild.builder.workers.codec import decode, result_of
 
     if "error" in answer:
         raise _error(str(answer["error"]), str(answer["message"]), answer.get("hint"))
@@ -180,15 +180,15 @@ def _result(answer: dict[str, object], job: Job[R]) -> R:
 
 def _paths() -> list[str]:
     """Our packages and the libraries that the main process uses; never the working directory."""
-    from builder.workers.spawn import packages_directory
+    from pybuild.builder.workers.spawn import packages_directory
 
     return [packages_directory(), *(path for path in sys.path if path and os.path.isabs(path))]
 
 
 def _error(name: str, message: str, hint: object) -> Exception:
     """The exception that a worker named, if it is one of ours."""
-    kind = getattr(errors, name, None) or getattr(store.errors, name, None)
+    kind = getattr(errors, name, None) or getattr(store_errors, name, None)
     text = str(hint) if hint else None
-    if isinstance(kind, type) and issubclass(kind, BuildError | store.errors.StoreError):
+    if isinstance(kind, type) and issubclass(kind, BuildError | store_errors.StoreError):
         return kind(message, hint=text)
     return BuildError(f"{name}: {message}", hint=text)

@@ -10,10 +10,10 @@ import os
 import stat
 from typing import TYPE_CHECKING, ClassVar
 
-from builder.sandbox import linux
-from builder.sandbox.operations import Overlay
-from builder.sandbox.root import Refused, Root
-from values import frozen
+from pybuild.builder.sandbox import linux
+from pybuild.builder.sandbox.operations import Overlay
+from pybuild.builder.sandbox.root import Refused, Root
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import field
 from typing import TYPE_CHECKING, ClassVar
 
-from builder.workers.job import Done
-from store.digest import Digest
-from store.reference import Reference
-from store.spec import Descriptor, Platform
-from values import frozen
+from pybuild.builder.workers.job import Done
+from pybuild.store.digest import Digest
+from pybuild.store.reference import Reference
+from pybuild.store.spec import Descriptor, Platform
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from store.registry.client import RegistryClient
+    from pybuild.store.registry.client import RegistryClient
 
 
 @frozen
@@ -24,9 +24,9 @@ class RegistryAccess:
 
     def client(self) -> RegistryClient:
         """A client with the configuration and the credentials that the environment names. Raises StoreError."""
-        from store.registry.client import RegistryClient
-        from store.registry.config import Config
-        from store.registry.credentials import Credentials
+        from pybuild.store.registry.client import RegistryClient
+        from pybuild.store.registry.config import Config
+        from pybuild.store.registry.credentials import Credentials
 
         environ = dict(self.environ)
         return RegistryClient(Config.load(environ), Credentials(environ), environ, tls_verify=self.tls_verify)

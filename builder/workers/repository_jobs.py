@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import field
 from typing import TYPE_CHECKING, ClassVar
 
-from builder.repository import FoundCommit, RepositorySource
-from builder.workers.job import Done
-from values import frozen
+from pybuild.builder.repository import FoundCommit, RepositorySource
+from pybuild.builder.workers.job import Done
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from builder.git.places import Access
+    from pybuild.builder.git.places import Access
 
 
 @frozen
@@ -25,8 +25,8 @@ class RepositoryAccess:
 
     def read(self, source: RepositorySource) -> Access:
         """The same with the configuration that the environment names. Raises StoreError."""
-        from builder.git.places import Access
-        from store.registry.config import Config
+        from pybuild.builder.git.places import Access
+        from pybuild.store.registry.config import Config
 
         environ = dict(self.environ)
         return Access(environ, self.agent, Config.load(environ), self.authorization, source.server)
@@ -42,8 +42,8 @@ class AskRepository:
     directory: str
 
     def run(self) -> FoundCommit:
-        from builder.git.process import failures_told
-        from builder.git.server import Server
+        from pybuild.builder.git.process import failures_told
+        from pybuild.builder.git.server import Server
 
         with failures_told():
             return Server(self.source, self.access.read(self.source), f"{self.directory}/0").resolve()
@@ -69,8 +69,8 @@ class FetchRepository:
     path: str
 
     def run(self) -> FetchedRepository:
-        from builder.git.checkout import write_checkout
-        from builder.git.process import failures_told
+        from pybuild.builder.git.checkout import write_checkout
+        from pybuild.builder.git.process import failures_told
 
         with failures_told():
             return FetchedRepository(
@@ -89,8 +89,8 @@ class ListSubdir:
     toc: str
 
     def run(self) -> Done:
-        from builder.git.subdir import entries_below
-        from store.toc import Toc
+        from pybuild.builder.git.subdir import entries_below
+        from pybuild.store.toc import Toc
 
         Toc.write(self.toc, entries_below(self.tar, self.name, self.subdir))
         return Done()

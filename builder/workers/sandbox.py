@@ -9,18 +9,18 @@ import select
 import socket
 from typing import TYPE_CHECKING
 
-from builder.errors import PrivilegeError, SandboxError
-from builder.machine import SEE_DOCTOR, user_namespace_obstacle
-from builder.sandbox.terminal import receive_terminal
-from builder.workers.spawn import WorkerProcess, packages_directory
-from builder.workers.tasks import readable
-from values import frozen
+from pybuild.builder.errors import PrivilegeError, SandboxError
+from pybuild.builder.machine import SEE_DOCTOR, user_namespace_obstacle
+from pybuild.builder.sandbox.terminal import receive_terminal
+from pybuild.builder.workers.spawn import WorkerProcess, packages_directory
+from pybuild.builder.workers.tasks import readable
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from builder.sandbox.spec import SandboxSpec
-    from builder.userns import IdMap
+    from pybuild.builder.sandbox.spec import SandboxSpec
+    from pybuild.builder.userns import IdMap
 
 _PIPE = 1 << 16
 
@@ -38,7 +38,7 @@ class SandboxWorker:
 
     def __init__(self, id_map: IdMap) -> None:
         """Raises PrivilegeError where this machine allows no user namespace, or not this map."""
-        self._process = WorkerProcess("builder.sandbox.worker", paths=[packages_directory()])
+        self._process = WorkerProcess("pybuild.builder.sandbox.worker", paths=[packages_directory()])
         try:
             self._enter(id_map)
         except BaseException:

@@ -11,10 +11,9 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.sandbox.frames import Channel
+from pybuild.builder.sandbox.frames import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +26,11 @@ _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": st
 
 
 def packages_directory() -> str:
-    """The directory that holds the packages builder, store and parser."""
-    return str(Path(__file__).resolve().parent.parent.parent)
+    """The directory (or zip archive) that holds the package pybuild, as an entry for sys.path.
+
+    It is found from the name of this module and not by resolving links: in a checkout pybuild/builder is one.
+    """
+    return os.path.abspath(os.path.join(__file__, *[os.pardir] * len(__name__.split("."))))
 
 
 class WorkerProcess:

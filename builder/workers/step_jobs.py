@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import ClassVar
 
-from builder.contents import LayerPlace, StoredContents, view_of
-from builder.workers.job import Done, Output, Written, write_output
-from store.changes import TreeContent, changes
-from store.files import remove_tree, tree_size
-from store.toc import Toc
-from store.trees import make_tree
-from values import frozen
+from pybuild.builder.contents import LayerPlace, StoredContents, view_of
+from pybuild.builder.workers.job import Done, Output, Written, write_output
+from pybuild.store.changes import TreeContent, changes
+from pybuild.store.files import remove_tree, tree_size
+from pybuild.store.toc import Toc
+from pybuild.store.trees import make_tree
+from pybuild.values import frozen
 
 _FEW = 256  # rows, and
 _LITTLE = 2 << 20  # bytes, which take no longer to read and to write than to be told of

@@ -11,14 +11,14 @@ from bisect import bisect_right
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from parser.checks import casing, platforms, stages, values
-from parser.instructions import Checks, ParseWarning
+from pybuild.parser.checks import casing, platforms, stages, values
+from pybuild.parser.instructions import Checks, ParseWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from parser.instructions import Buildfile
-    from parser.source import Span
+    from pybuild.parser.instructions import Buildfile
+    from pybuild.parser.source import Span
 
 Found = tuple[str, "Span"]
 MAX_OF_ONE_RULE = 100  # warnings; a recipe of a hundred thousand instructions may break one in each

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from parser.instructions import Buildfile, From
-    from parser.source import Span
+    from pybuild.parser.instructions import Buildfile, From
+    from pybuild.parser.source import Span
 
 
 def stage_name_casing(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:

@@ -6,15 +6,15 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from parser.errors import ExpansionError
-from parser.suggest import suggest
-from parser.words import Asked, expand
+from pybuild.parser.errors import ExpansionError
+from pybuild.parser.suggest import suggest
+from pybuild.parser.words import Asked, expand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from parser.instructions import Buildfile, Word
-    from parser.source import Span
+    from pybuild.parser.instructions import Buildfile, Word
+    from pybuild.parser.source import Span
 
 PLATFORM_ARGS = tuple(
     f"{prefix}{name}" for prefix in ("BUILD", "TARGET") for name in ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")

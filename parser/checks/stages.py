@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from parser.directives import DIRECTIVE
-from parser.instructions import Arg, Cmd, Entrypoint, From, Healthcheck, Instruction
+from pybuild.parser.directives import DIRECTIVE
+from pybuild.parser.instructions import Arg, Cmd, Entrypoint, From, Healthcheck, Instruction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from parser.instructions import Buildfile
-    from parser.source import Span
+    from pybuild.parser.instructions import Buildfile
+    from pybuild.parser.source import Span
 
 Any: TypeAlias = From | Instruction
 _RESERVED = ("context", "scratch")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from parser.instructions import Arg, Env, Label, Maintainer
+from pybuild.parser.instructions import Arg, Env, Label, Maintainer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from parser.instructions import Buildfile
-    from parser.source import Span
+    from pybuild.parser.instructions import Buildfile
+    from pybuild.parser.source import Span
 
 _SECRET = re.compile(
     r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.IGNORECASE

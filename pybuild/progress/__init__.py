@@ -12,9 +12,9 @@ from pybuild.progress.words import human_size
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from builder.events import Event
+    from pybuild.builder.events import Event
     from pybuild.progress.words import BuildInfo
-    from store.digest import Digest
+    from pybuild.store.digest import Digest
 
 __all__ = ["KINDS", "Progress", "human_size", "kind_for", "progress_for"]
 

@@ -12,7 +12,8 @@ import os
 import secrets
 from typing import TYPE_CHECKING, assert_never
 
-from builder.events import (
+from pybuild import report
+from pybuild.builder.events import (
     Built,
     CheckWarning,
     Event,
@@ -26,7 +27,6 @@ from builder.events import (
     Tick,
     Transfer,
 )
-from pybuild import report
 from pybuild.progress.lines import Held
 from pybuild.progress.words import Totals, exported_line, human_size, one_line, step_name
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import BinaryIO
 
-    from builder.events import StepRef
-    from parser import Source, Span
-    from store.digest import Digest
+    from pybuild.builder.events import StepRef
+    from pybuild.parser import Source, Span
+    from pybuild.store.digest import Digest
 
 
 class GithubProgress:

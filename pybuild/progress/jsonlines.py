@@ -8,7 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, assert_never
 
-from builder.events import (
+from pybuild import report
+from pybuild.builder.events import (
     Built,
     CheckWarning,
     Event,
@@ -22,15 +23,14 @@ from builder.events import (
     Tick,
     Transfer,
 )
-from pybuild import report
 from pybuild.progress.words import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.events import StepRef
+    from pybuild.builder.events import StepRef
     from pybuild.progress.words import BuildInfo
-    from store.digest import Digest
+    from pybuild.store.digest import Digest
 
 VERSION = 1
 

@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.events import StepOutput
+    from pybuild.builder.events import StepOutput
 
 _LONGEST = 1 << 20  # bytes; a longer line is told in pieces, so that what never ends a line needs no memory
 _IN_MEMORY = 1 << 18  # bytes a step

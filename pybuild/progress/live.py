@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
-from builder.events import (
+from pybuild.builder.events import (
     Built,
     CheckWarning,
     Event,
@@ -26,12 +26,12 @@ from builder.events import (
 )
 from pybuild.progress.text import clip, harmless
 from pybuild.progress.words import Totals, exported_line, human_size, step_name, warning_line
-from values import frozen
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.events import StepRef
+    from pybuild.builder.events import StepRef
 
 _TAIL = 4  # lines of a running step, where there is room
 _PARTIAL = 4096  # bytes of a line that has not ended; more than a terminal is wide

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, assert_never
 
-from builder.events import (
+from pybuild import report
+from pybuild.builder.events import (
     Built,
     CheckWarning,
     Event,
@@ -19,7 +20,6 @@ from builder.events import (
     Tick,
     Transfer,
 )
-from pybuild import report
 from pybuild.progress.lines import Lines
 from pybuild.progress.words import Totals, exported_line, human_size, one_line, step_name, warning_line
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
-    from builder.events import StepRef
-    from store.digest import Digest
+    from pybuild.builder.events import StepRef
+    from pybuild.store.digest import Digest
 
 _TRANSFER_SECONDS = 5.0  # between two lines about one
 _SHOWN_AGAIN = 10  # lines of a failed step

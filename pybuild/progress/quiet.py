@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from builder.events import ShellOpened, StepBroke, StepFinished, StepOutput
 from pybuild import report
+from pybuild.builder.events import ShellOpened, StepBroke, StepFinished, StepOutput
 from pybuild.progress.lines import Held
 
 if TYPE_CHECKING:
-    from builder.events import Event
-    from store.digest import Digest
+    from pybuild.builder.events import Event
+    from pybuild.store.digest import Digest
 
 
 class QuietProgress:

@@ -15,15 +15,15 @@ import os
 import select
 from typing import TYPE_CHECKING
 
-from builder.events import ShellOpened, StepOutput, Tick, Transfer
+from pybuild.builder.events import ShellOpened, StepOutput, Tick, Transfer
 from pybuild.progress.live import LiveView
 from pybuild.progress.quiet import QuietProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.events import Event
-    from store.digest import Digest
+    from pybuild.builder.events import Event
+    from pybuild.store.digest import Digest
 
 _LONGEST_TEXT = 1 << 18  # characters of lines that are over, in one frame
 _BUFFER = 1 << 21  # bytes, for those and the lines of a frame

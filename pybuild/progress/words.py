@@ -6,14 +6,14 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from builder.events import Built, CheckWarning, Event, Exported, StepFinished
-from store.publish import STDOUT
-from values import frozen
+from pybuild.builder.events import Built, CheckWarning, Event, Exported, StepFinished
+from pybuild.store.publish import STDOUT
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.events import BuiltLayer, StepRef
+    from pybuild.builder.events import BuiltLayer, StepRef
 
 
 @frozen
@@ -29,7 +29,7 @@ class BuildInfo:
     @staticmethod
     def begin(context: str, recipe: str | None, target: str | None, name: str | None = None) -> BuildInfo:
         """A build that begins now. Its id sorts by time; a password in the URL of a context is left out."""
-        from parser import redact  # of builds only: other verbs need sizes and no parser
+        from pybuild.parser import redact  # of builds only: other verbs need sizes and no parser
 
         now = time.time()
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from store.errors import RegistryError, TooSlow
+from pybuild.store.errors import RegistryError, TooSlow
 
 if TYPE_CHECKING:
     import socket
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from urllib3.connectionpool import HTTPConnectionPool
 
-    from store.http.proxies import Proxy
-    from store.http.site import Limits
-    from store.http.urls import Address
+    from pybuild.store.http.proxies import Proxy
+    from pybuild.store.http.site import Limits
+    from pybuild.store.http.urls import Address
 
 _BUFFER = 64 << 10
 _SLACK = 1 << 20  # headers, at most 100 of 64 KiB by http.client, mostly far less

@@ -11,18 +11,18 @@ import hashlib
 import time
 from typing import TYPE_CHECKING, BinaryIO
 
-from store.digest import Digest
-from store.errors import DigestMismatch, NotFound, RegistryError, TooSlow, Unauthorized
-from store.http.patience import BUSY, Patience, retry_after
-from store.http.transport import Interrupted, Request, Transport, published
-from values import frozen
+from pybuild.store.digest import Digest
+from pybuild.store.errors import DigestMismatch, NotFound, RegistryError, TooSlow, Unauthorized
+from pybuild.store.http.patience import BUSY, Patience, retry_after
+from pybuild.store.http.transport import Interrupted, Request, Transport, published
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from store.http.site import Limits, Site
-    from store.http.transport import Answer
-    from store.http.urls import Location
+    from pybuild.store.http.site import Limits, Site
+    from pybuild.store.http.transport import Answer
+    from pybuild.store.http.urls import Location
 
 
 @frozen

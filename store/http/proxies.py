@@ -13,9 +13,9 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from store.errors import RegistryError
-from store.http.urls import DEFAULT_PORTS, Origin, address_of, is_loopback, parse_host
-from values import frozen
+from pybuild.store.errors import RegistryError
+from pybuild.store.http.urls import DEFAULT_PORTS, Origin, address_of, is_loopback, parse_host
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

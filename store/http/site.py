@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from values import frozen
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from store.http.urls import Origin
+    from pybuild.store.http.urls import Origin
 
 
 @frozen

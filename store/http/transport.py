@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, NoReturn
 import urllib3
 from urllib3 import exceptions
 
-from store.errors import RegistryError, StoreError, Unreachable
-from store.http.connections import Hooks, Watch, direct, proxied
-from store.http.proxies import proxy_for
-from store.http.trust import foreign_context, tls_context
-from store.http.urls import Url, address_of, is_nobodys, is_private, printable
-from values import frozen
+from pybuild.store.errors import RegistryError, StoreError, Unreachable
+from pybuild.store.http.connections import Hooks, Watch, direct, proxied
+from pybuild.store.http.proxies import proxy_for
+from pybuild.store.http.trust import foreign_context, tls_context
+from pybuild.store.http.urls import Url, address_of, is_nobodys, is_private, printable
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
-    from store.http.site import Limits, Site
-    from store.http.urls import Address, Origin
+    from pybuild.store.http.site import Limits, Site
+    from pybuild.store.http.urls import Address, Origin
 
 USER_AGENT = "pybuild"
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))

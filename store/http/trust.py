@@ -10,12 +10,12 @@ import os
 import ssl
 from typing import TYPE_CHECKING
 
-from store.errors import RegistryError
+from pybuild.store.errors import RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from store.http.site import Site
+    from pybuild.store.http.site import Site
 
 _SYSTEM_DIRECTORIES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 # Where systems keep the authorities in one file: Debian and Alpine, Fedora.

@@ -11,8 +11,8 @@ import re
 from dataclasses import field
 from urllib.parse import unquote, urljoin, urlsplit
 
-from store.errors import RegistryError
-from values import frozen
+from pybuild.store.errors import RegistryError
+from pybuild.values import frozen
 
 MAX_URL = 16 << 10
 DEFAULT_PORTS = {"http": 80, "https": 443}

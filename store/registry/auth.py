@@ -20,20 +20,20 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from store.errors import InvalidImage, RegistryError, Unauthorized
-from store.http.transport import Interrupted, Request
-from store.http.urls import Origin, Url, address_of, is_private, printable
-from store.jsonio import Fields, load_object
-from store.registry.challenges import parse_challenges
-from store.registry.credentials import IdentityToken, Login, RegistryToken
+from pybuild.store.errors import InvalidImage, RegistryError, Unauthorized
+from pybuild.store.http.transport import Interrupted, Request
+from pybuild.store.http.urls import Origin, Url, address_of, is_private, printable
+from pybuild.store.jsonio import Fields, load_object
+from pybuild.store.registry.challenges import parse_challenges
+from pybuild.store.registry.credentials import IdentityToken, Login, RegistryToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from store.http.site import Limits
-    from store.http.transport import Transport
-    from store.registry.credentials import Credential, Credentials
-    from store.registry.endpoints import Endpoint
+    from pybuild.store.http.site import Limits
+    from pybuild.store.http.transport import Transport
+    from pybuild.store.registry.credentials import Credential, Credentials
+    from pybuild.store.registry.endpoints import Endpoint
 
 CLIENT_ID = "pybuild"
 _DEFAULT_SECONDS = 60  # a token without expires_in

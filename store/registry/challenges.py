@@ -10,7 +10,7 @@ import re
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from values import frozen
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

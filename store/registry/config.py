@@ -25,12 +25,12 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
-from store.errors import StoreError
-from store.files import read_regular
-from store.http.site import Limits
-from store.http.urls import parse_host
-from store.reference import Reference
-from values import frozen
+from pybuild.store.errors import StoreError
+from pybuild.store.files import read_regular
+from pybuild.store.http.site import Limits
+from pybuild.store.http.urls import parse_host
+from pybuild.store.reference import Reference
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

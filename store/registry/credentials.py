@@ -19,12 +19,12 @@ import os
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from store.errors import InvalidImage, NotFound, RegistryError, StoreError
-from store.files import read_regular
-from store.jsonio import Fields, load_object
-from store.registry.endpoints import DOCKER_HUB
-from store.registry.helpers import SEARCH_PATH, ask_helper
-from values import frozen
+from pybuild.store.errors import InvalidImage, NotFound, RegistryError, StoreError
+from pybuild.store.files import read_regular
+from pybuild.store.jsonio import Fields, load_object
+from pybuild.store.registry.endpoints import DOCKER_HUB
+from pybuild.store.registry.helpers import SEARCH_PATH, ask_helper
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,15 +10,15 @@ import contextlib
 import hashlib
 from typing import TYPE_CHECKING, BinaryIO
 
-from store.errors import DigestMismatch, TooSlow
-from store.http.transport import Interrupted
+from pybuild.store.errors import DigestMismatch, TooSlow
+from pybuild.store.http.transport import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from store.http.transport import Answer
-    from store.registry.session import Session
-    from store.spec import Descriptor
+    from pybuild.store.http.transport import Answer
+    from pybuild.store.registry.session import Session
+    from pybuild.store.spec import Descriptor
 
 
 class Download:

@@ -16,8 +16,8 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from store.errors import InvalidImage, NotFound, RegistryError
-from store.jsonio import Fields, load_object
+from pybuild.store.errors import InvalidImage, NotFound, RegistryError
+from pybuild.store.jsonio import Fields, load_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,21 +5,21 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from store.errors import InvalidImage, NotFound, RegistryError, TooSlow, Unauthorized
-from store.http.patience import BUSY, Patience, retry_after
-from store.http.transport import Interrupted, NoTls, Refused, Request, Transport
-from store.http.urls import Url, is_private, printable
-from store.jsonio import Fields, load_object
-from store.registry.auth import Authorizer
+from pybuild.store.errors import InvalidImage, NotFound, RegistryError, TooSlow, Unauthorized
+from pybuild.store.http.patience import BUSY, Patience, retry_after
+from pybuild.store.http.transport import Interrupted, NoTls, Refused, Request, Transport
+from pybuild.store.http.urls import Url, is_private, printable
+from pybuild.store.jsonio import Fields, load_object
+from pybuild.store.registry.auth import Authorizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from store.http.site import Limits
-    from store.http.transport import Answer
-    from store.http.urls import Address, Origin
-    from store.registry.credentials import Credentials
-    from store.registry.endpoints import Endpoint
+    from pybuild.store.http.site import Limits
+    from pybuild.store.http.transport import Answer
+    from pybuild.store.http.urls import Address, Origin
+    from pybuild.store.registry.credentials import Credentials
+    from pybuild.store.registry.endpoints import Endpoint
 
 _ERRORS_SHOWN = 3
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from store.store import Store
+from pybuild.store.store import Store
 from tests.support.cli import Pybuild, copy_store, write_context
 
 if TYPE_CHECKING:

@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from builder.cachekey import SCRATCH, base_key, content_key, definition_key
-from builder.copyfiles import Planned
-from builder.copylayer import content_lines
-from builder.filetree import InlineFile
-from builder.mounts import ScriptMount, StepMount
-from builder.options import Network
-from builder.plan import CopyStep, RunStep, WorkdirStep
-from parser import SecretMount, SshMount, TmpfsMount
-from store.spec import Platform
-from store.toc import Entry, Kind
+from pybuild.builder.cachekey import SCRATCH, base_key, content_key, definition_key
+from pybuild.builder.copyfiles import Planned
+from pybuild.builder.copylayer import content_lines
+from pybuild.builder.filetree import InlineFile
+from pybuild.builder.mounts import ScriptMount, StepMount
+from pybuild.builder.options import Network
+from pybuild.builder.plan import CopyStep, RunStep, WorkdirStep
+from pybuild.parser import SecretMount, SshMount, TmpfsMount
+from pybuild.store.spec import Platform
+from pybuild.store.toc import Entry, Kind
 from tests.support.copies import planned as planned_copy
 from tests.support.copymodel import Copy, Directory, File, Link
 from tests.support.recipes import PLATFORM, steps

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.cgroupfs import UNIFIED, Cgroup, Place, own_places, places, remove_tree, sweep, words, write
-from builder.cgroups import StepCgroup, _shown
-from builder.errors import SandboxError, StepFailed
-from builder.limits import Limits
+from pybuild.builder.cgroupfs import UNIFIED, Cgroup, Place, own_places, places, remove_tree, sweep, words, write
+from pybuild.builder.cgroups import StepCgroup, _shown
+from pybuild.builder.errors import SandboxError, StepFailed
+from pybuild.builder.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,10 +89,10 @@ def test_a_cgroup_with_a_process_stays_until_it_has_ended(parent: str) -> None:
 DIVIDE = """
 import os, sys
 from types import SimpleNamespace
-from builder.cgroupfs import Cgroup, UNIFIED, own_places, words, write
-from builder.cgroups import Cgroups
-from builder.errors import BuildError
-from builder.limits import Limits
+from pybuild.builder.cgroupfs import Cgroup, UNIFIED, own_places, words, write
+from pybuild.builder.cgroups import Cgroups
+from pybuild.builder.errors import BuildError
+from pybuild.builder.limits import Limits
 home, *names = sys.argv[1:]
 write(home + "/cgroup.procs", "0")
 assert own_places()[UNIFIED].directory == home

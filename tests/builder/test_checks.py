@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from builder.checks import Inspector, tell, warnings_of
-from builder.errors import PlanError
-from builder.events import CheckWarning, Event
-from builder.planner import plan
-from builder.resolve import resolve
-from parser import parse
-from store.spec import ExecConfig
+from pybuild.builder.checks import Inspector, tell, warnings_of
+from pybuild.builder.errors import PlanError
+from pybuild.builder.events import CheckWarning, Event
+from pybuild.builder.planner import plan
+from pybuild.builder.resolve import resolve
+from pybuild.parser import parse
+from pybuild.store.spec import ExecConfig
 from tests.support.recipes import Images, image, options
 
 BASE = ExecConfig(env=("FROM_BASE=x",))

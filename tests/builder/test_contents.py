@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.contents import BlobPlace, LayerPlace, StoredContents
-from store.compression import Compression
-from store.errors import DigestMismatch
-from store.layers import write_layer
-from store.toc import Entry, Kind, encode
+from pybuild.builder.contents import BlobPlace, LayerPlace, StoredContents
+from pybuild.store.compression import Compression
+from pybuild.store.errors import DigestMismatch
+from pybuild.store.layers import write_layer
+from pybuild.store.toc import Entry, Kind, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 
-from builder import context
-from builder.context import ContextTree, IgnoreText, read_ignore_file
-from builder.copyfiles import plan_copy
-from builder.copylayer import with_digests
-from builder.errors import BuildError, CopyError
-from parser import IgnoreFile
-from store.files import remove_tree
-from store.memo import Memo
-from store.toc import Kind
+from pybuild.builder import context
+from pybuild.builder.context import ContextTree, IgnoreText, read_ignore_file
+from pybuild.builder.copyfiles import plan_copy
+from pybuild.builder.copylayer import with_digests
+from pybuild.builder.errors import BuildError, CopyError
+from pybuild.parser import IgnoreFile
+from pybuild.store.files import remove_tree
+from pybuild.store.memo import Memo
+from pybuild.store.toc import Kind
 from tests.support.copies import FILES, afterwards, on_disk, request, trees, view_of
 from tests.support.copymodel import Copy, Directory, flat
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder import context, contextlist
-from builder.context import ContextTree
-from builder.contextlist import Listing, list_directory
-from builder.errors import BuildError
-from parser import IgnoreFile
-from store.toc import Kind
+from pybuild.builder import context, contextlist
+from pybuild.builder.context import ContextTree
+from pybuild.builder.contextlist import Listing, list_directory
+from pybuild.builder.errors import BuildError
+from pybuild.parser import IgnoreFile
+from pybuild.store.toc import Kind
 
 PATHS = (
     ".git/config", "a.log", "b/b.log", "b/c/a.log", "b/c/keep", "b/x", "c/a/b/x", "c/a.log", "node/m/x", "node/m/b/x", "x",

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.cachekey import definition_key
-from builder.contexts import _split_layout, context_name
-from builder.plan import BaseStep, CopyStep
-from builder.planner import plan
-from builder.resolve import ContextFiles, resolve
-from parser import parse
-from store.digest import Digest
-from store.errors import InvalidImage
+from pybuild.builder.cachekey import definition_key
+from pybuild.builder.contexts import _split_layout, context_name
+from pybuild.builder.plan import BaseStep, CopyStep
+from pybuild.builder.planner import plan
+from pybuild.builder.resolve import ContextFiles, resolve
+from pybuild.parser import parse
+from pybuild.store.digest import Digest
+from pybuild.store.errors import InvalidImage
 from tests.support.recipes import PLATFORM, Images, chain, image, options
 
 if TYPE_CHECKING:
-    from builder.plan import Plan, Step
-    from store.images import Image
+    from pybuild.builder.plan import Plan, Step
+    from pybuild.store.images import Image
 
 DIGEST = "sha256:" + "a" * 64
 

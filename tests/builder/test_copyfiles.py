@@ -6,12 +6,12 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from builder.copyfiles import Planned, plan_copy
-from builder.copylayer import changed, with_digests
-from builder.errors import CopyError
-from store.errors import UnsafePath
-from store.toc import Entry, Kind, Toc, sort_key
-from store.view import View
+from pybuild.builder.copyfiles import Planned, plan_copy
+from pybuild.builder.copylayer import changed, with_digests
+from pybuild.builder.errors import CopyError
+from pybuild.store.errors import UnsafePath
+from pybuild.store.toc import Entry, Kind, Toc, sort_key
+from pybuild.store.view import View
 from tests.support.copies import ALONE, FILES, MemoryTree, afterwards, layer_of, planned, request, trees, view_of
 from tests.support.copymodel import ANY_TIME, SYMBOLIC, Copy, Directory, File, Link, Refused, flat
 

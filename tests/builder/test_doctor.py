@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder import doctor
-from builder.doctor import State
-from builder.userns import Extent, IdMap, MapKind
+from pybuild.builder import doctor
+from pybuild.builder.doctor import State
+from pybuild.builder.userns import Extent, IdMap, MapKind
 
 if TYPE_CHECKING:
     from tests.support.people import Person

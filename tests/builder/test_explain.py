@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from builder.explain import FileChange, explain, file_changes
-from store.builds import BuiltStep, KeptBuild, MountedFiles, Outcome
-from store.difference import Difference
-from store.toc import Entry, Kind
+from pybuild.builder.explain import FileChange, explain, file_changes
+from pybuild.store.builds import BuiltStep, KeptBuild, MountedFiles, Outcome
+from pybuild.store.difference import Difference
+from pybuild.store.toc import Entry, Kind
 
 RAN, CACHED, FAILED, NOT_RUN = Outcome.RAN, Outcome.CACHED, Outcome.FAILED, Outcome.NOT_RUN
 FIELDS: dict[str, object] = {

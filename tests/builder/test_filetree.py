@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.context import ContextTree
-from builder.errors import CopyError
-from store.files import open_in_root
-from store.toc import Kind
-from store.view import resolve
+from pybuild.builder.context import ContextTree
+from pybuild.builder.errors import CopyError
+from pybuild.store.files import open_in_root
+from pybuild.store.toc import Kind
+from pybuild.store.view import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

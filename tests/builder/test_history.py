@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from builder.history import command_list
-from builder.image import assemble, image_config
-from builder.state import DEFAULT_PATH
-from store.changeset import LayerBlob
-from store.compression import Compression
-from store.digest import Digest
-from store.spec import ExecConfig, History, ImageConfig, normalise_history
+from pybuild.builder.history import command_list
+from pybuild.builder.image import assemble, image_config
+from pybuild.builder.state import DEFAULT_PATH
+from pybuild.store.changeset import LayerBlob
+from pybuild.store.compression import Compression
+from pybuild.store.digest import Digest
+from pybuild.store.spec import ExecConfig, History, ImageConfig, normalise_history
 from tests.support.recipes import Images, history, image, options, planned
 
 

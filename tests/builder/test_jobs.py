@@ -6,14 +6,14 @@ import dataclasses
 from importlib import import_module
 from pathlib import Path
 
-import builder.workers
-from builder.workers.jobs import MODULES, job_class
+from pybuild.builder import workers
+from pybuild.builder.workers.jobs import MODULES, job_class
 
 
 def test_every_job_is_in_the_table() -> None:
-    directory = Path(builder.workers.__file__).parent
+    directory = Path(workers.__file__).parent
     for path in sorted(directory.glob("*.py")):
-        module = import_module(f"builder.workers.{path.stem}")
+        module = import_module(f"pybuild.builder.workers.{path.stem}")
         jobs = {
             name
             for name, value in vars(module).items()

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from builder.history import instruction_of
-from builder.image import image_config
-from builder.state import DEFAULT_PATH
-from store.digest import Digest
-from store.spec import ExecConfig, History, ImageConfig
+from pybuild.builder.history import instruction_of
+from pybuild.builder.image import image_config
+from pybuild.builder.state import DEFAULT_PATH
+from pybuild.store.digest import Digest
+from pybuild.store.spec import ExecConfig, History, ImageConfig
 from tests.support.cli import Pybuild, write_context
 from tests.support.recipes import Images, config, history, image, options, planned, refusal, steps
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from builder.options import Network
-from builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
-from builder.state import DEFAULT_PATH
-from store.spec import ExecConfig
+from pybuild.builder.options import Network
+from pybuild.builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
+from pybuild.builder.state import DEFAULT_PATH
+from pybuild.store.spec import ExecConfig
 from tests.support.recipes import Images, chain, config, image, planned, refusal, steps
 
 PATH = f"PATH={DEFAULT_PATH}"

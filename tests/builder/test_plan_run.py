@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from builder.mounts import ScriptMount
-from builder.options import Entitlement, Network
-from builder.plan import RunStep
-from parser import TmpfsMount
+from pybuild.builder.mounts import ScriptMount
+from pybuild.builder.options import Entitlement, Network
+from pybuild.builder.plan import RunStep
+from pybuild.parser import TmpfsMount
 from tests.support.recipes import history, planned, refusal, steps
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import PrivilegeError
-from builder.plan import BaseStep, RunStep
-from builder.platforms import check_runnable, emulator
-from store.spec import Platform
+from pybuild.builder.errors import PrivilegeError
+from pybuild.builder.plan import BaseStep, RunStep
+from pybuild.builder.platforms import check_runnable, emulator
+from pybuild.store.spec import Platform
 from tests.support.recipes import Images, image, planned, refusal, resolved
 
 ARM = Platform("linux", "arm64")

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.errors import BuildError, PlanError
-from builder.git.checkout import module_source
-from builder.git.process import Allowance
-from builder.git.subdir import entries_below
-from builder.repository import read_repository
+from pybuild.builder.errors import BuildError, PlanError
+from pybuild.builder.git.checkout import module_source
+from pybuild.builder.git.process import Allowance
+from pybuild.builder.git.subdir import entries_below
+from pybuild.builder.repository import read_repository
 from tests.support.tars import directory, entry, symlink, tar
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from builder.errors import PlanError
+from pybuild.builder.errors import PlanError
 from tests.support.recipes import Images, image, planned, refusal, resolved
 
 THREE = """\

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from builder.errors import SandboxError
-from builder.mounts import MountPoint
-from builder.scaffold import scaffold_for
-from store.toc import Entry, Kind, Toc, encode
-from store.view import View
+from pybuild.builder.errors import SandboxError
+from pybuild.builder.mounts import MountPoint
+from pybuild.builder.scaffold import scaffold_for
+from pybuild.store.toc import Entry, Kind, Toc, encode
+from pybuild.store.view import View
 
 DIRECTORIES = [Entry(name, Kind.DIRECTORY, 0o755) for name in (b"dev", b"etc", b"proc", b"sys")]
 FILES = [Entry(b"etc/hosts", Kind.FILE, 0o644), Entry(b"etc/resolv.conf", Kind.FILE, 0o644)]

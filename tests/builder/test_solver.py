@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.ahead import Ahead
-from builder.errors import BuildError, StepFailed
-from builder.events import StepFinished, StepStarted
-from builder.solver import Solver
-from builder.steps import Made
-from builder.workers.tasks import until
-from store.store import Store
-from store.toc import Toc
+from pybuild.builder.ahead import Ahead
+from pybuild.builder.errors import BuildError, StepFailed
+from pybuild.builder.events import StepFinished, StepStarted
+from pybuild.builder.solver import Solver
+from pybuild.builder.steps import Made
+from pybuild.builder.workers.tasks import until
+from pybuild.store.store import Store
+from pybuild.store.toc import Toc
 from tests.support.cli import Pybuild, write_context
 from tests.support.recipes import Images, image, options, planned
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from builder.ahead import Listed, Parent
-    from builder.buildcache import Result
-    from builder.events import Event, StepRef
-    from builder.plan import Node
+    from pybuild.builder.ahead import Listed, Parent
+    from pybuild.builder.buildcache import Result
+    from pybuild.builder.events import Event, StepRef
+    from pybuild.builder.plan import Node
 
 
 @dataclass

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from builder.state import DEFAULT_PATH, DEFAULT_SHELL, StageState
-from store.spec import ExecConfig
+from pybuild.builder.state import DEFAULT_PATH, DEFAULT_SHELL, StageState
+from pybuild.store.spec import ExecConfig
 
 EMPTY = StageState.of_base(ExecConfig())
 

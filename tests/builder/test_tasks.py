@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.errors import StepFailed
-from builder.workers.tasks import Locks, Slots, Tasks, complete, readable, together, until
+from pybuild.builder.errors import StepFailed
+from pybuild.builder.workers.tasks import Locks, Slots, Tasks, complete, readable, together, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.plan import CopyStep, RunStep
-from store.spec import ExecConfig
+from pybuild.builder.plan import CopyStep, RunStep
+from pybuild.store.spec import ExecConfig
 from tests.support.cli import BASE, write_context
 from tests.support.recipes import Images, chain, config, history, image, planned, refusal
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from builder.errors import PlanError
-from builder.unsupported import REFUSED, refuse_unsupported
-from parser import parse
+from pybuild.builder.errors import PlanError
+from pybuild.builder.unsupported import REFUSED, refuse_unsupported
+from pybuild.parser import parse
 
 FLAGS = {
     ("RUN", "device"): "RUN --device=a/b=c d",

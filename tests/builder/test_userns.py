@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder import userns
-from builder.userns import Extent, IdMap, MapKind, find_helper, subordinate_ids
+from pybuild.builder import userns
+from pybuild.builder.userns import Extent, IdMap, MapKind, find_helper, subordinate_ids
 
 if TYPE_CHECKING:
     from pathlib import Path

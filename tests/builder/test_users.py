@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.errors import BuildError
-from builder.users import Identity, UserDatabase
+from pybuild.builder.errors import BuildError
+from pybuild.builder.users import Identity, UserDatabase
 
 PASSWD = b"""\
 root:x:0:0:root:/root:/bin/sh

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from builder.errors import BuildError
-from builder.workdir import missing_directories
-from store.errors import UnsafePath
-from store.toc import Entry, Kind, Toc, encode
-from store.view import LinkLoop, View
+from pybuild.builder.errors import BuildError
+from pybuild.builder.workdir import missing_directories
+from pybuild.store.errors import UnsafePath
+from pybuild.store.toc import Entry, Kind, Toc, encode
+from pybuild.store.view import LinkLoop, View
 
 IMAGE = View(
     [

@@ -133,7 +133,7 @@ def own_number(pid: int) -> int:
 
 def find(processes: list[Process], what: str) -> Process:
     """One of the processes of a build in the middle of a RUN."""
-    sandbox = next(process for process in processes if "builder.sandbox.worker" in process.command)
+    sandbox = next(process for process in processes if "pybuild.builder.sandbox.worker" in process.command)
     keeper = next(process for process in processes if process.parent == sandbox.pid)
     first = next(process for process in processes if process.parent == keeper.pid)
     match what:
@@ -190,8 +190,8 @@ def test_a_killed_job_worker_fails_the_build(tmp_path: Path, pybuild: Pybuild) -
         file.truncate(8 << 30)
     with running(pybuild, context) as build:
         build.wait_for("step_started", "COPY")
-        started = descendants_with(build.pid, "builder.workers.job_worker")
-        worker = next(one for one in started if "builder.workers.job_worker" in one.command)
+        started = descendants_with(build.pid, "pybuild.builder.workers.job_worker")
+        worker = next(one for one in started if "pybuild.builder.workers.job_worker" in one.command)
         os.kill(worker.pid, signal.SIGKILL)
         done = build.end()
         assert survivors(started) == []

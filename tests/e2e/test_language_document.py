@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.unsupported import REFUSED
-from parser import Onbuild, Run, parse
-from parser.flags import FLAGS
-from parser.mounts import OPTIONS
-from parser.reading import KEYWORDS
+from pybuild.builder.unsupported import REFUSED
+from pybuild.parser import Onbuild, Run, parse
+from pybuild.parser.flags import FLAGS
+from pybuild.parser.mounts import OPTIONS
+from pybuild.parser.reading import KEYWORDS
 from tests.support.cli import BASE, CHECKOUT, Pybuild, copy_store
 from tests.support.fake_registry import fake_registry, reply
 from tests.support.gits import make_repository
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from parser import From, Instruction
+    from pybuild.parser import From, Instruction
 
 TEXT = (CHECKOUT / "docs" / "language.md").read_text()
 EXAMPLES = re.findall(r"^```Dockerfile\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)

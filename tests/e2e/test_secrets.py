@@ -138,9 +138,9 @@ def test_what_is_wrong_with_a_secret_is_told(
 def test_a_build_with_secrets_leaves_no_core_dump(tmp_path: Path) -> None:
     """prctl(2), PR_GET_DUMPABLE: what main holds of them for a moment cannot be read from outside either."""
     code = """
-from builder.handed import Handed
-from builder.options import SecretSource
-from builder.sandbox import linux
+from pybuild.builder.handed import Handed
+from pybuild.builder.options import SecretSource
+from pybuild.builder.sandbox import linux
 before = linux._prctl(linux.PR_GET_DUMPABLE)
 with Handed((SecretSource("a", "", "A"),), (), {"A": "x"}) as handed:
     print(before, linux._prctl(linux.PR_GET_DUMPABLE), handed.secret("a"))

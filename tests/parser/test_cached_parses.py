@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from parser import Copy, Onbuild, ParseError, Run, Source, parse, parse_trigger
-from parser.serial import from_json, to_json, trigger_from_json, trigger_to_json
+from pybuild.parser import Copy, Onbuild, ParseError, Run, Source, parse, parse_trigger
+from pybuild.parser.serial import from_json, to_json, trigger_from_json, trigger_to_json
 
 RECIPE = """\
 # syntax=a/b
@@ -88,13 +88,13 @@ def test_errors_are_not_kept() -> None:
 def test_a_recipe_that_was_kept_needs_no_grammar() -> None:
     program = f"""
 import sys
-from parser import parse, parse_trigger
+from pybuild.parser import parse, parse_trigger
 class Kept(dict):
     put = dict.__setitem__
 kept = Kept()
 recipe = parse({RECIPE!r}, cache=kept)
 trigger = parse_trigger("RUN x", cache=kept)
-for name in [name for name in sys.modules if name.startswith("lark") or name == "parser.transform"]:
+for name in [name for name in sys.modules if name.startswith("lark") or name == "pybuild.parser.transform"]:
     del sys.modules[name]
 assert parse({RECIPE!r}, cache=kept) == recipe
 assert parse_trigger("RUN x", cache=kept) == trigger

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from parser import parse
-from parser.checks import EXPERIMENTAL, OF_STAGES, RULES, select
-from parser.directives import read_checks
-from parser.source import Span
+from pybuild.parser import parse
+from pybuild.parser.checks import EXPERIMENTAL, OF_STAGES, RULES, select
+from pybuild.parser.directives import read_checks
+from pybuild.parser.source import Span
 
 ON_LINES = "NoEmptyContinuation", "BidirectionalText"  # found while the lines are read
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parser import ParseError, Source, Span, parse
+from pybuild.parser import ParseError, Source, Span, parse
 
 
 def error_of(text: str | bytes) -> ParseError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parser.globs import Glob
+from pybuild.parser.globs import Glob
 
 PROPERTY = settings(max_examples=400)
 PATTERN = st.lists(st.sampled_from(["a", "b", "*", "?", "\\*", "["]), max_size=6)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fixtures.make_golden import GOLDEN, RECIPES, dump
-from parser import parse
-from parser.serial import from_json, to_json
+from pybuild.parser import parse
+from pybuild.parser.serial import from_json, to_json
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.Buildfile"))
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from parser import IgnoreFile, PatternError
+from pybuild.parser import IgnoreFile, PatternError
 
 PROPERTY = settings(max_examples=500)
 

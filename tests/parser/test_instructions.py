@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import pytest
 
-from parser import (
+from pybuild.parser import (
     Add,
     Arg,
     Cmd,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from parser import ExecForm, ParseError, Run, ShellForm, parse
-from parser.lines import MAX_LINE, MAX_RECIPE
-from parser.transform import MAX_INSTRUCTIONS, MAX_STAGES, MAX_WORDS
+from pybuild.parser import ExecForm, ParseError, Run, ShellForm, parse
+from pybuild.parser.lines import MAX_LINE, MAX_RECIPE
+from pybuild.parser.transform import MAX_INSTRUCTIONS, MAX_STAGES, MAX_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from parser import ParseError, lines, parse
+from pybuild.parser import ParseError, lines, parse
 
 PROPERTY = settings(max_examples=300)
 

@@ -9,7 +9,7 @@ import os
 import random
 
 from fixtures.make_golden import RECIPES
-from parser import (
+from pybuild.parser import (
     Add,
     Buildfile,
     Copy,
@@ -24,7 +24,7 @@ from parser import (
     parse_trigger,
     read_mount,
 )
-from parser.serial import from_json, to_json
+from pybuild.parser.serial import from_json, to_json
 
 COUNT = int(os.environ.get("PYBUILD_MUTATIONS", "2000"))
 SEED = int(os.environ.get("PYBUILD_SEED", "1"))

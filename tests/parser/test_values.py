@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parser import (
+from pybuild.parser import (
     DurationError,
     ModeError,
     PatternError,

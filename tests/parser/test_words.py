@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parser import ExpansionError, expand, expand_heredoc, expand_words
-from parser.words import MAX_DEPTH, MAX_RESULT
+from pybuild.parser import ExpansionError, expand, expand_heredoc, expand_words
+from pybuild.parser.words import MAX_DEPTH, MAX_RESULT
 
 PROPERTY = settings(max_examples=300)
 SCOPE = {"A": "one", "B": "two words", "E": "", "P": "/usr/local/lib/x.so.1", "D": "$A", "한": "k", "S": "a*b"}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.errors import BuildError, StepFailed
-from builder.events import (
+from pybuild.builder.errors import BuildError, StepFailed
+from pybuild.builder.events import (
     Built,
     BuiltLayer,
     CheckWarning,
@@ -22,13 +22,13 @@ from builder.events import (
     StepStarted,
     Transfer,
 )
-from parser import Source, Span
+from pybuild.parser import Source, Span
 from pybuild.progress import kind_for
 from pybuild.progress.github import GithubProgress
 from pybuild.progress.lines import Held, Lines
 from pybuild.progress.plain import PlainProgress
 from pybuild.progress.quiet import QuietProgress
-from store.digest import Digest
+from pybuild.store.digest import Digest
 from tests.support.events import Clock, said, step
 
 A = step(1, "first", 1, 2, "RUN a")

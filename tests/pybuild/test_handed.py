@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from builder.options import AgentSource, SecretSource
+from pybuild.builder.options import AgentSource, SecretSource
 from pybuild.handed import parse_agents, parse_secrets
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyte
 import pytest
 
-from builder.events import StepStarted
+from pybuild.builder.events import StepStarted
 from pybuild.progress.terminal import TerminalProgress
 from tests.support.events import Clock, said, step
 

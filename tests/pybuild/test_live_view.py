@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from builder.events import Built, BuiltLayer, Exported, Note, StepBroke, StepFinished, StepStarted, Transfer
+from pybuild.builder.events import Built, BuiltLayer, Exported, Note, StepBroke, StepFinished, StepStarted, Transfer
 from pybuild.progress.live import LiveView
 from tests.support.events import Clock, said, step
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from builder.outputs import Format, ImageOutput, LocalOutput, Output, TarOutput
+from pybuild.builder.outputs import Format, ImageOutput, LocalOutput, Output, TarOutput
 from pybuild.outputs import parse_output, parse_outputs
-from store.compression import Compression
-from store.reference import Reference
+from pybuild.store.compression import Compression
+from pybuild.store.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from store.builds import KEPT_BUILDS, KeptBuild
-from store.store import Store
+from pybuild.store.builds import KEPT_BUILDS, KeptBuild
+from pybuild.store.store import Store
 from tests.support.cli import SCRIPT, Pybuild, write_context
 from tests.support.people import Person
 from tests.support.processes import running

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from store.builds import KEPT_BUILDS, TEXT_LIMIT, BuiltStep, KeptBuild, MountedFiles, Outcome
-from store.errors import NotFound, StoreError
-from store.metadata import Metadata
-from store.store import Store
+from pybuild.store.builds import KEPT_BUILDS, TEXT_LIMIT, BuiltStep, KeptBuild, MountedFiles, Outcome
+from pybuild.store.errors import NotFound, StoreError
+from pybuild.store.metadata import Metadata
+from pybuild.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import trees
-from store.changes import TreeContent, changes
-from store.compression import Compression
-from store.errors import InvalidImage, UnsafePath
-from store.extract import read_layer
-from store.layers import Layer, write_layer
-from store.tarformat import BLOCK_DEVICE, CHAR
-from store.toc import Entry, Kind, Toc
-from store.view import View
+from pybuild.store import trees
+from pybuild.store.changes import TreeContent, changes
+from pybuild.store.compression import Compression
+from pybuild.store.errors import InvalidImage, UnsafePath
+from pybuild.store.extract import read_layer
+from pybuild.store.layers import Layer, write_layer
+from pybuild.store.tarformat import BLOCK_DEVICE, CHAR
+from pybuild.store.toc import Entry, Kind, Toc
+from pybuild.store.view import View
 from tests.support.overlays import overlaid
 from tests.support.tars import directory, entry, hardlink, symlink, tar
 

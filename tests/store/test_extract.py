@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import extract, tarformat, trees
-from store.errors import InvalidImage, StoreError, UnsafePath
-from store.extract import read_layer
-from store.toc import Entry, Kind, Toc, sort_key
-from store.view import View
+from pybuild.store import extract, tarformat, trees
+from pybuild.store.errors import InvalidImage, StoreError, UnsafePath
+from pybuild.store.extract import read_layer
+from pybuild.store.toc import Entry, Kind, Toc, sort_key
+from pybuild.store.view import View
 from tests.support.tars import directory, entry, hardlink, listing, symlink, tar
 
 if TYPE_CHECKING:

@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import store.store
-from store import fsck
-from store.changeset import LayerBlob
-from store.compression import Compression
-from store.digest import Digest
-from store.errors import InvalidImage, NoSpace, NotFound, StoreBusy, StoreError
-from store.importing import import_archive
-from store.ingest import Ingest, sweep
-from store.metadata import VERSION, Metadata
-from store.records import KeyKind
-from store.reference import Reference
-from store.store import Store, reset
-from store.toc import Entry, Kind, Toc
+from pybuild.store import fsck, store
+from pybuild.store.changeset import LayerBlob
+from pybuild.store.compression import Compression
+from pybuild.store.digest import Digest
+from pybuild.store.errors import InvalidImage, NoSpace, NotFound, StoreBusy, StoreError
+from pybuild.store.importing import import_archive
+from pybuild.store.ingest import Ingest, sweep
+from pybuild.store.metadata import VERSION, Metadata
+from pybuild.store.records import KeyKind
+from pybuild.store.reference import Reference
+from pybuild.store.store import Store, reset
+from pybuild.store.toc import Entry, Kind, Toc
 from tests.support.archives import Archive
 from tests.support.overlays import in_private_mounts, mount_tmpfs
 from tests.support.tars import entry, tar
@@ -72,7 +71,7 @@ def test_what_a_power_cut_took_is_gone_after_another_boot(tmp_path: Path, monkey
         os.truncate(opened.changesets.toc_path(opened.snapshots.changesets(lost)[0]), 0)
     with Store(root) as opened:
         assert len(opened.snapshots.changesets(lost)) == 2  # the same boot: nothing can have been lost
-    monkeypatch.setattr(store.store, "_boot_id", lambda: "another boot")
+    monkeypatch.setattr(store, "_boot_id", lambda: "another boot")
     with Store(root) as opened:
         assert len(opened.snapshots.changesets(kept)) == 1
         with pytest.raises(NotFound):
@@ -88,7 +87,7 @@ def test_a_tagged_image_survives_another_boot(tmp_path: Path, monkeypatch: pytes
     root = str(tmp_path / "s")
     with Store(root) as opened:
         import_archive(opened, archive(tmp_path), None, 1)
-    monkeypatch.setattr(store.store, "_boot_id", lambda: "another boot")
+    monkeypatch.setattr(store, "_boot_id", lambda: "another boot")
     with Store(root) as opened:
         image = opened.images.find("test:1")
         assert len(opened.snapshots.changesets(image.snapshot)) == 2
@@ -122,7 +121,7 @@ def test_a_seal_waits_for_trees_only_where_there_is_much_to_seal(
             snapshot = make_layer(opened, snapshot)
         make_tree(opened, snapshot)
         opened.seal()
-    monkeypatch.setattr(store.store, "_boot_id", lambda: "another boot")
+    monkeypatch.setattr(store, "_boot_id", lambda: "another boot")
     with Store(root) as opened:
         assert len(opened.snapshots.changesets(snapshot)) == layers
         assert (tree_of(opened, snapshot) is None) == (layers == 1)
@@ -144,14 +143,14 @@ def test_another_boot_takes_what_is_damaged(tmp_path: Path, monkeypatch: pytest.
             (path,) = set(os.listdir(f"{root}/{name}")) - before[name]
             os.chmod(f"{root}/{name}/{path}", 0o600)
             os.truncate(f"{root}/{name}/{path}", 10)
-    monkeypatch.setattr(store.store, "_boot_id", lambda: "another boot")
+    monkeypatch.setattr(store, "_boot_id", lambda: "another boot")
     with Store(root) as opened:
         assert opened.records.find("key", None) is not None
         assert (opened.records.find("new", kept) is not None) == (lost == "nothing")
         assert fsck.check(opened).damage == ()
         if lost == "nothing":
             assert tree_of(opened, snapshot) is None  # nobody can tell that it is whole
-    monkeypatch.setattr(store.store, "_boot_id", lambda: "a third one")
+    monkeypatch.setattr(store, "_boot_id", lambda: "a third one")
     with Store(root) as opened:
         assert (opened.records.find("new", kept) is not None) == (lost == "nothing")
 
@@ -173,7 +172,7 @@ def test_a_tree_that_cannot_be_made_again_is_waited_for(
         if sealed:
             opened.seal()
     for boot in ("another boot", "a third one"):
-        monkeypatch.setattr(store.store, "_boot_id", lambda boot=boot: boot)
+        monkeypatch.setattr(store, "_boot_id", lambda boot=boot: boot)
         with Store(root) as opened:
             assert (opened.records.find("key", below) is not None) == sealed
             assert (tree_of(opened, below) is None) and fsck.check(opened).damage == ()
@@ -194,7 +193,7 @@ def test_a_tar_that_was_made_of_a_tree_and_lost_takes_nothing_with_it(
         assert opened.snapshots.only_under(snapshot) is None
         os.chmod(opened.blobs.path(digest), 0o600)
         os.truncate(opened.blobs.path(digest), 0)
-    monkeypatch.setattr(store.store, "_boot_id", lambda: "another boot")
+    monkeypatch.setattr(store, "_boot_id", lambda: "another boot")
     with Store(root) as opened:
         assert opened.snapshots.only_under(snapshot) == {"identity"}
         assert fsck.check(opened).damage == ()
@@ -212,7 +211,7 @@ def test_a_table_of_contents_is_sealed_when_it_is_not_replaced_any_more(
         assert [entry.path for entry in opened.changesets.toc(changeset)] == [b"f"]
         opened.seal_now_and_then()
         os.truncate(opened.changesets.toc_path(changeset), 10)  # its bytes never came to the disk
-    monkeypatch.setattr(store.store, "_boot_id", lambda: "another boot")
+    monkeypatch.setattr(store, "_boot_id", lambda: "another boot")
     with Store(root) as opened:
         assert opened.metadata.one("SELECT 1 FROM changesets WHERE id = ?", changeset) is None
         assert fsck.check(opened).damage == ()
@@ -222,8 +221,8 @@ def test_a_table_of_contents_is_sealed_when_it_is_not_replaced_any_more(
 
 KILLED = """
 import os, signal, sys
-from store.store import Store
-from store.importing import import_archive
+from pybuild.store.store import Store
+from pybuild.store.importing import import_archive
 root, path, function, count = sys.argv[1:]
 left = int(count)
 def before(real):
@@ -264,7 +263,7 @@ def test_a_process_killed_between_any_two_steps_loses_its_own_work_only(tmp_path
 def test_work_in_progress_goes_with_its_process(tmp_path: Path) -> None:
     parent = str(tmp_path)
     alive = Ingest(parent)
-    code = "import os, sys; from store.ingest import Ingest; i = Ingest(sys.argv[1]); d = i.new_directory(); open(d + '/f', 'w'); os.chmod(d, 0); os._exit(0)"
+    code = "import os, sys; from pybuild.store.ingest import Ingest; i = Ingest(sys.argv[1]); d = i.new_directory(); open(d + '/f', 'w'); os.chmod(d, 0); os._exit(0)"
     assert python(code, parent).returncode == 0
     assert len(os.listdir(parent)) == 2
     assert sweep(parent) == []
@@ -279,9 +278,9 @@ def test_work_in_progress_goes_with_its_process(tmp_path: Path) -> None:
 
 IMPORT = """
 import sys
-from store.store import Store
-from store.errors import StoreError
-from store.importing import import_archive
+from pybuild.store.store import Store
+from pybuild.store.errors import StoreError
+from pybuild.store.importing import import_archive
 try:
     with Store(sys.argv[1]) as store:
         import_archive(store, sys.argv[2], None, 1)

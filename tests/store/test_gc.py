@@ -13,22 +13,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store import fsck
-from store.cachemounts import Held, InUse, Sharing
-from store.changeset import TREE, LayerBlob
-from store.compression import Compression
-from store.digest import Digest
-from store.errors import NoSpace, NotFound
-from store.files import remove_tree, tree_size
-from store.gc import Freed, collect, exceeds
-from store.importing import import_archive
-from store.metadata import _SCHEMA, VERSION, Metadata
-from store.records import KeyKind
-from store.reference import Reference
-from store.spec import Descriptor, ExecConfig, ImageConfig, Manifest, MediaType
-from store.store import Store
-from store.toc import Entry, Kind
-from store.usage import Form, Reason, usage
+from pybuild.store import fsck
+from pybuild.store.cachemounts import Held, InUse, Sharing
+from pybuild.store.changeset import TREE, LayerBlob
+from pybuild.store.compression import Compression
+from pybuild.store.digest import Digest
+from pybuild.store.errors import NoSpace, NotFound
+from pybuild.store.files import remove_tree, tree_size
+from pybuild.store.gc import Freed, collect, exceeds
+from pybuild.store.importing import import_archive
+from pybuild.store.metadata import _SCHEMA, VERSION, Metadata
+from pybuild.store.records import KeyKind
+from pybuild.store.reference import Reference
+from pybuild.store.spec import Descriptor, ExecConfig, ImageConfig, Manifest, MediaType
+from pybuild.store.store import Store
+from pybuild.store.toc import Entry, Kind
+from pybuild.store.usage import Form, Reason, usage
 from tests.support.archives import Archive
 from tests.support.overlays import in_private_mounts, mount_tmpfs
 from tests.support.tars import entry, tar
@@ -403,7 +403,7 @@ def test_cache_mounts_of_another_boot_are_gone(tmp_path: Path, monkeypatch: pyte
         hold(opened, "sealed").close()
         opened.seal()
         hold(opened, "lost").close()
-    monkeypatch.setattr("store.store._boot_id", lambda: "another boot")
+    monkeypatch.setattr("pybuild.store.store._boot_id", lambda: "another boot")
     with Store(str(tmp_path / "s")) as opened:
         assert [mount.name for mount in opened.cachemounts.all()] == ["/sealed"]
         assert collect_in(opened).leftovers == 1
@@ -439,10 +439,10 @@ def test_every_byte_is_counted_once_for_the_first_of_its_reasons(store: Store) -
 
 COLLECT = """
 import os, sys
-from store.errors import StoreError
-from store.files import remove_tree
-from store.gc import collect
-from store.store import Store
+from pybuild.store.errors import StoreError
+from pybuild.store.files import remove_tree
+from pybuild.store.gc import collect
+from pybuild.store.store import Store
 try:
     with Store(sys.argv[1]) as store:
         collect(store, 0, lambda _: 0, lambda path: remove_tree(store.ingest.fd, os.path.basename(path)))

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from store import extract, fsck
-from store.digest import Digest
-from store.errors import DigestMismatch, InvalidImage, NotFound, StoreError
-from store.importing import import_archive
-from store.layout_output import publish_archive
-from store.members import ArchiveMembers, read_member
-from store.reference import Reference
-from store.spec import MediaType
-from store.store import Store
+from pybuild.store import extract, fsck
+from pybuild.store.digest import Digest
+from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound, StoreError
+from pybuild.store.importing import import_archive
+from pybuild.store.layout_output import publish_archive
+from pybuild.store.members import ArchiveMembers, read_member
+from pybuild.store.reference import Reference
+from pybuild.store.spec import MediaType
+from pybuild.store.store import Store
 from tests.support.archives import Archive
 from tests.support.tars import directory, entry, symlink, tar
 
@@ -318,7 +318,7 @@ def test_what_is_no_archive_is_refused(data: bytes, store: Store, tmp_path: Path
 
 
 def test_an_archive_without_end_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("store.members.MAX_MEMBERS", 10)
+    monkeypatch.setattr("pybuild.store.members.MAX_MEMBERS", 10)
     path = tmp_path / "a"
     path.write_bytes(tar(*[entry(b"%d" % i) for i in range(11)]))
     with path.open("rb") as file, pytest.raises(InvalidImage, match="more than 10 entries"):

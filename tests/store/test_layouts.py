@@ -21,13 +21,13 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import fsck
-from store.compression import Compression
-from store.digest import Digest
-from store.errors import DigestMismatch, InvalidImage, NotFound, StoreError, UnsafePath
-from store.importing import import_archive
-from store.reference import Reference
-from store.store import Store
+from pybuild.store import fsck
+from pybuild.store.compression import Compression
+from pybuild.store.digest import Digest
+from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound, StoreError, UnsafePath
+from pybuild.store.importing import import_archive
+from pybuild.store.reference import Reference
+from pybuild.store.store import Store
 from tests.support.archives import Archive
 from tests.support.saved import Saved, gz, several, sha
 from tests.support.tars import directory, entry, hardlink, symlink, tar
@@ -221,10 +221,10 @@ def test_a_bomb_is_stopped(
     pack: Callable[[bytes], bytes], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bomb = pack(tar(entry(b"zeros", data=bytes(4 << 20))))
-    monkeypatch.setattr("store.outer.RATIO_FREE", 1 << 20)
+    monkeypatch.setattr("pybuild.store.outer.RATIO_FREE", 1 << 20)
     with pytest.raises(InvalidImage, match="expands more than 200 times"):
         load(store, tmp_path, bomb, "root")
-    monkeypatch.setattr("store.outer.EXPANDED_LIMIT", 1 << 20)
+    monkeypatch.setattr("pybuild.store.outer.EXPANDED_LIMIT", 1 << 20)
     with pytest.raises(InvalidImage, match="limit of 1048576 bytes"):
         load(store, tmp_path, bomb, "root")
     whole(store)

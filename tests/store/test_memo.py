@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from store import fsck, memo
-from store.gc import collect
-from store.memo import Memo, file_key, is_settled, memo_path, prune
-from store.store import Store
+from pybuild.store import fsck, memo
+from pybuild.store.gc import collect
+from pybuild.store.memo import Memo, file_key, is_settled, memo_path, prune
+from pybuild.store.store import Store
 
 DAY = 86400
 SHA = bytes(range(32))

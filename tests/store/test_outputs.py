@@ -15,18 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.digest import Digest
-from store.errors import DigestMismatch, InvalidImage, NoSpace, StoreError
-from store.extract import read_layer
-from store.flatten import Rootfs, publish_rootfs, write_rootfs
-from store.importing import import_archive
-from store.layout_output import publish_archive, publish_directory, write_archive
-from store.local_output import write_local
-from store.publish import replacing
-from store.reference import Reference
-from store.store import Store
-from store.toc import Kind
-from store.view import View
+from pybuild.store.digest import Digest
+from pybuild.store.errors import DigestMismatch, InvalidImage, NoSpace, StoreError
+from pybuild.store.extract import read_layer
+from pybuild.store.flatten import Rootfs, publish_rootfs, write_rootfs
+from pybuild.store.importing import import_archive
+from pybuild.store.layout_output import publish_archive, publish_directory, write_archive
+from pybuild.store.local_output import write_local
+from pybuild.store.publish import replacing
+from pybuild.store.reference import Reference
+from pybuild.store.store import Store
+from pybuild.store.toc import Kind
+from pybuild.store.view import View
 from tests.support.archives import Archive
 from tests.support.overlays import in_private_mounts, mount_tmpfs
 from tests.support.tars import directory, entry, hardlink, listing, symlink, tar
@@ -34,7 +34,7 @@ from tests.support.tars import directory, entry, hardlink, listing, symlink, tar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from store.images import Image
+    from pybuild.store.images import Image
 
 NAME = Reference.parse("test:1")
 OTHER = Reference.parse("ghcr.io/team/app")
@@ -345,7 +345,7 @@ def test_the_tar_does_not_tell_how_many_layers_there_were(store: Store) -> None:
 def test_many_layers_are_merged_with_few_descriptors(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     layers = [tar(entry(b"f%02d" % i, data=b"%d" % i)) for i in range(20)]
     data = flat(store, *layers)
-    monkeypatch.setattr("store.flatten._MAX_OPEN", 10)
+    monkeypatch.setattr("pybuild.store.flatten._MAX_OPEN", 10)
     assert flat(store, *layers) == data
     assert os.listdir(store.ingest.path) == []
 

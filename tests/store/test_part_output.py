@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from store.errors import StoreError
-from store.part_output import write_part
-from store.toc import Entry, Kind, Toc, sort_key
-from store.view import View
+from pybuild.store.errors import StoreError
+from pybuild.store.part_output import write_part
+from pybuild.store.toc import Entry, Kind, Toc, sort_key
+from pybuild.store.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

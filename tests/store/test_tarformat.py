@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import tarformat
-from store.errors import InvalidImage, StoreError
-from store.tarformat import BLOCK, END, MAX_RECORD, Member, TarReader, header, parse_pax, show
+from pybuild.store import tarformat
+from pybuild.store.errors import InvalidImage, StoreError
+from pybuild.store.tarformat import BLOCK, END, MAX_RECORD, Member, TarReader, header, parse_pax, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable

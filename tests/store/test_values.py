@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.digest import Digest
-from store.errors import InvalidImage, NotFound, StoreError
-from store.jsonio import MAX_DEPTH, MAX_ITEMS, dump, load_object
-from store.reference import Reference
-from store.spec import (
+from pybuild.store.digest import Digest
+from pybuild.store.errors import InvalidImage, NotFound, StoreError
+from pybuild.store.jsonio import MAX_DEPTH, MAX_ITEMS, dump, load_object
+from pybuild.store.reference import Reference
+from pybuild.store.spec import (
     CONFIG_LIMIT,
     MANIFEST_LIMIT,
     Descriptor,

@@ -12,8 +12,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from store.fsck import check
-from store.store import Store
+from pybuild.store.fsck import check
+from pybuild.store.store import Store
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 FIXTURES = CHECKOUT / "fixtures"

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from builder.archives import ArchiveTree
-from builder.copyfiles import CopyRequest, plan_copy
-from builder.copylayer import changed, with_digests
-from store.toc import Entry, Kind, Toc, sort_key
-from store.view import View
+from pybuild.builder.archives import ArchiveTree
+from pybuild.builder.copyfiles import CopyRequest, plan_copy
+from pybuild.builder.copylayer import changed, with_digests
+from pybuild.store.toc import Entry, Kind, Toc, sort_key
+from pybuild.store.view import View
 from tests.support.copymodel import Directory, File, Link, below, flat
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-    from builder.copyfiles import Planned
-    from builder.spool import Spool
+    from pybuild.builder.copyfiles import Planned
+    from pybuild.builder.spool import Spool
     from tests.support.copymodel import Copy, Node
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.events import StepOutput, StepRef
+from pybuild.builder.events import StepOutput, StepRef
 
 
 def step(node: int, stage: str = "web", number: int = 1, total: int = 2, instruction: str = "RUN make") -> StepRef:

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from store.digest import Digest
-from store.reference import Reference
-from store.registry.client import RegistryClient
-from store.registry.config import Config, Limits, RegistrySettings
-from store.registry.credentials import Credentials
-from store.spec import Descriptor, MediaType, Platform
+from pybuild.store.digest import Digest
+from pybuild.store.reference import Reference
+from pybuild.store.registry.client import RegistryClient
+from pybuild.store.registry.config import Config, Limits, RegistrySettings
+from pybuild.store.registry.credentials import Credentials
+from pybuild.store.spec import Descriptor, MediaType, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

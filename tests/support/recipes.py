@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from builder.errors import PlanError
-from builder.options import BuildOptions
-from builder.planner import plan
-from builder.resolve import resolve
-from parser import ParseError, parse
-from store.digest import Digest
-from store.errors import NotFound
-from store.images import Image
-from store.spec import Descriptor, ExecConfig, History, ImageConfig, Manifest, MediaType, Platform
+from pybuild.builder.errors import PlanError
+from pybuild.builder.options import BuildOptions
+from pybuild.builder.planner import plan
+from pybuild.builder.resolve import resolve
+from pybuild.parser import ParseError, parse
+from pybuild.store.digest import Digest
+from pybuild.store.errors import NotFound
+from pybuild.store.images import Image
+from pybuild.store.spec import Descriptor, ExecConfig, History, ImageConfig, Manifest, MediaType, Platform
 
 if TYPE_CHECKING:
-    from builder.plan import Node, Plan, Step
-    from builder.resolve import Resolved
-    from store.reference import Reference
+    from pybuild.builder.plan import Node, Plan, Step
+    from pybuild.builder.resolve import Resolved
+    from pybuild.store.reference import Reference
 
 PLATFORM = Platform("linux", "amd64")
 LAYER = Digest.of(b"the layer of a made-up base")

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from store import tarformat
+from pybuild.store import tarformat
 
 if TYPE_CHECKING:
     from pathlib import Path

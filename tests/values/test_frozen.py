@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import pytest
 
-from values import frozen
+from pybuild.values import frozen
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 import pytest
 
-from builder.sandbox import linux
+from pybuild.builder.sandbox import linux
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.sandbox.agents import Connection
+from pybuild.builder.sandbox.agents import Connection
 from tests.support.cli import BASE, Pybuild, write_context
 from tests.support.processes import descendants, running, survivors
 from tests.support.runs import outputs

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.sandbox import capabilities, linux
+from pybuild.builder.sandbox import capabilities, linux
 
 if TYPE_CHECKING:
     from tests.builder.sandbox.conftest import EnterNamespaces, InChild

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.sandbox import linux
+import pybuild
+from pybuild.builder.sandbox import linux
 
 if TYPE_CHECKING:
     from tests.builder.sandbox.conftest import EnterNamespaces, InChild
 
-REPOSITORY = Path(linux.__file__).parents[2]
+REPOSITORY = Path(pybuild.__file__).parents[1]
 
 
 def new_tmpfs(**options: bytes) -> int:
@@ -413,7 +414,7 @@ def test_an_unknown_machine_is_enosys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_machine_is_not_the_32_bit_personality() -> None:
-    code = "from builder.sandbox import linux; linux.no_new_privs(); print(linux.machine())"
+    code = "from pybuild.builder.sandbox import linux; linux.no_new_privs(); print(linux.machine())"
     here = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     command = ["setarch", "linux32", sys.executable, "-c", code]
     there = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
@@ -421,7 +422,7 @@ def test_the_machine_is_not_the_32_bit_personality() -> None:
 
 
 def test_the_module_imports_little() -> None:
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import builder.sandbox.linux; print(*sys.modules)"
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import pybuild.builder.sandbox.linux; print(*sys.modules)"
     argv = [sys.executable, "-SIc", code, str(REPOSITORY)]
     loaded = set(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split())
     assert "ctypes" in loaded
@@ -431,7 +432,7 @@ def test_the_module_imports_little() -> None:
 def test_signals_are_reset_also_those_that_the_c_library_keeps_for_itself() -> None:
     code = """
 import ctypes
-from builder.sandbox import linux
+from pybuild.builder.sandbox import linux
 ignored = ctypes.create_string_buffer((1).to_bytes(8, "little") + bytes(24))
 linux._call("rt_sigaction", 32, ignored, None, 8)
 linux._call("rt_sigprocmask", 0, ctypes.create_string_buffer((1 << 32).to_bytes(8, "little")), None, 8)

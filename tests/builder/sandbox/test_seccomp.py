@@ -18,12 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.sandbox import capabilities, linux, seccomp
+import pybuild
+from pybuild.builder.sandbox import capabilities, linux, seccomp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.sandbox.seccomp import Comparison, Operator, Profile, Rule
+    from pybuild.builder.sandbox.seccomp import Comparison, Operator, Profile, Rule
     from tests.builder.sandbox.conftest import EnterNamespaces, InChild
 
 PROFILE = seccomp.read_profile()
@@ -300,8 +301,8 @@ def test_the_profile_names_its_origin() -> None:
 
 
 def test_the_module_imports_little() -> None:
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import builder.sandbox.seccomp; print(*sys.modules)"
-    argv = [sys.executable, "-SIc", code, str(Path(seccomp.__file__).parents[2])]
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import pybuild.builder.sandbox.seccomp; print(*sys.modules)"
+    argv = [sys.executable, "-SIc", code, str(Path(pybuild.__file__).parents[1])]
     loaded = set(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split())
     assert "json" in loaded
     assert not loaded & {"typing", "dataclasses", "inspect", "pathlib", "subprocess", "socket", "parser", "store"}

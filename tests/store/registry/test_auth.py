@@ -10,11 +10,11 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from store.errors import RegistryError, StoreError, Unauthorized, Unreachable
-from store.reference import Reference
-from store.registry.config import Config, Limits, RegistrySettings
-from store.registry.credentials import Credentials
-from store.registry.endpoints import endpoints
+from pybuild.store.errors import RegistryError, StoreError, Unauthorized, Unreachable
+from pybuild.store.reference import Reference
+from pybuild.store.registry.config import Config, Limits, RegistrySettings
+from pybuild.store.registry.credentials import Credentials
+from pybuild.store.registry.endpoints import endpoints
 from tests.support.fake_registry import LINUX, FakeRegistry, Image, Setup, fake_registry, plain, redirect, reply
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from store.digest import Digest
-from store.errors import DigestMismatch, InvalidImage, NotFound, RegistryError, StoreError, Unreachable
-from store.reference import Reference
-from store.registry.client import Fetched
-from store.registry.config import RegistrySettings
-from store.spec import Descriptor, Manifest, MediaType, Platform
+from pybuild.store.digest import Digest
+from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound, RegistryError, StoreError, Unreachable
+from pybuild.store.reference import Reference
+from pybuild.store.registry.client import Fetched
+from pybuild.store.registry.config import RegistrySettings
+from pybuild.store.spec import Descriptor, Manifest, MediaType, Platform
 from tests.support.fake_registry import LINUX, FakeRegistry, Image, Setup, index, plain, redirect, reply
 
 if TYPE_CHECKING:

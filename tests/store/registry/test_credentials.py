@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from store.errors import NotFound, RegistryError
-from store.registry.credentials import Credential, Credentials, IdentityToken, Login, RegistryToken, credential_files
-from store.registry.helpers import ask_helper
+from pybuild.store.errors import NotFound, RegistryError
+from pybuild.store.registry.credentials import (
+    Credential,
+    Credentials,
+    IdentityToken,
+    Login,
+    RegistryToken,
+    credential_files,
+)
+from pybuild.store.registry.helpers import ask_helper
 
 if TYPE_CHECKING:
     from pathlib import Path

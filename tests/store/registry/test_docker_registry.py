@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from store.digest import Digest
-from store.errors import DigestMismatch, NotFound, Unauthorized, Unreachable
-from store.reference import Reference
-from store.registry.config import RegistrySettings
-from store.registry.credentials import Credentials
-from store.spec import Descriptor, ImageConfig, Manifest, MediaType, Platform, check_image
+from pybuild.store.digest import Digest
+from pybuild.store.errors import DigestMismatch, NotFound, Unauthorized, Unreachable
+from pybuild.store.reference import Reference
+from pybuild.store.registry.config import RegistrySettings
+from pybuild.store.registry.credentials import Credentials
+from pybuild.store.spec import Descriptor, ImageConfig, Manifest, MediaType, Platform, check_image
 from tests.support.archive import read_archive
 from tests.support.fake_registry import FakeRegistry, Setup, index, plain
 from tests.support.registry import DockerRegistry, docker_registry
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from store.registry.client import Fetched
+    from pybuild.store.registry.client import Fetched
     from tests.support.fake_registry import Handler, Route
 
 USER, PASSWORD = "me", "pass: wörd"

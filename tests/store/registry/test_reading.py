@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.errors import RegistryError
-from store.http.proxies import proxy_for
-from store.http.urls import Origin, Url, is_private
-from store.registry.challenges import Challenge, parse_challenges
+from pybuild.store.errors import RegistryError
+from pybuild.store.http.proxies import proxy_for
+from pybuild.store.http.urls import Origin, Url, is_private
+from pybuild.store.registry.challenges import Challenge, parse_challenges
 
 # -- WWW-Authenticate
 

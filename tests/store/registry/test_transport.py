@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from store.errors import RegistryError, TooSlow, Unreachable
-from store.http.urls import is_private
-from store.reference import Reference
-from store.registry.config import Limits, RegistrySettings
+from pybuild.store.errors import RegistryError, TooSlow, Unreachable
+from pybuild.store.http.urls import is_private
+from pybuild.store.reference import Reference
+from pybuild.store.registry.config import Limits, RegistrySettings
 from tests.support.fake_registry import LINUX, FakeRegistry, Image, Setup, fake_registry, plain, redirect, reply
 from tests.support.registry import make_certificate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from store.http.urls import Address
+    from pybuild.store.http.urls import Address
     from tests.support.fake_registry import Handler, Route
 
 IMAGE = Image()
