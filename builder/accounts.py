@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
 from pybuild.builder.users import UserDatabase
-from pybuild.store.toc import Kind
-from pybuild.store.view import LinkLoop
+from pybuild.store.formats.toc import Kind
+from pybuild.store.layers.view import LinkLoop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pybuild.builder.contents import LayerPlace
     from pybuild.builder.workers.pool import Pool
+    from pybuild.store.formats.toc import Entry
+    from pybuild.store.layers.view import View
     from pybuild.store.store import Store
-    from pybuild.store.toc import Entry
-    from pybuild.store.view import View
 
 _LIMIT = 10 << 20  # bytes of either file
 

@@ -17,8 +17,8 @@ from pybuild.builder.events import Note, ShellOpened
 from pybuild.builder.sandbox.mounts import Bound
 from pybuild.builder.workers.export_jobs import ExportFailed
 from pybuild.store.errors import StoreError
-from pybuild.store.toc import Kind
-from pybuild.store.view import LinkLoop
+from pybuild.store.formats.toc import Kind
+from pybuild.store.layers.view import LinkLoop
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pybuild.builder.sandbox.mounts import StepMount
     from pybuild.builder.sandbox.spec import SandboxSpec
     from pybuild.builder.workers.pool import Pool
+    from pybuild.store.layers.view import View
     from pybuild.store.store import Store
-    from pybuild.store.view import View
 
 _SHELLS = (b"bin/bash", b"bin/sh")
 

@@ -10,21 +10,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import CopyError
-from pybuild.store.compression import EXPANDED_LIMIT, Compression, Expander
 from pybuild.store.errors import InvalidImage
-from pybuild.store.extract import read_archive
-from pybuild.store.outer import is_packed, without_outer
-from pybuild.store.streams import Peeked, Prefixed, Tee
-from pybuild.store.tarformat import BLOCK, is_header, show
-from pybuild.store.toc import Entry, Kind
+from pybuild.store.formats.compression import EXPANDED_LIMIT, Compression, Expander
+from pybuild.store.formats.tar import BLOCK, is_header, show
+from pybuild.store.formats.toc import Entry, Kind
+from pybuild.store.importing.outer_compression import is_packed, without_outer
+from pybuild.store.layers.read import read_archive
+from pybuild.store.system.streams import Peeked, Prefixed, Tee
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
     from pybuild.builder.filetree import FileTree
     from pybuild.builder.spool import Spool
-    from pybuild.store.extract import Lower
-    from pybuild.store.tarformat import Readable
+    from pybuild.store.layers.read import Lower
+    from pybuild.store.system.streams import Readable
 
 _SHORT, _SLOW = 64, 64  # bytes of a short piece, and how many of them
 

@@ -33,10 +33,10 @@ from pybuild.builder.solver import Solver
 from pybuild.builder.workers.pool import Pool
 from pybuild.builder.workers.tasks import complete, together
 from pybuild.parser import parse, parse_trigger
-from pybuild.store.changeset import LayerBlob
-from pybuild.store.compression import Compression
 from pybuild.store.errors import NotFound
-from pybuild.store.layertypes import COMPRESSIONS
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.media_types import COMPRESSIONS
+from pybuild.store.objects.changesets import LayerBlob
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from pybuild.builder.plan import Plan, PlannedStage
     from pybuild.builder.steps import Steps
     from pybuild.parser import Buildfile
-    from pybuild.store.digest import Digest
-    from pybuild.store.images import Image
-    from pybuild.store.reference import Reference
+    from pybuild.store.formats.digest import Digest
+    from pybuild.store.formats.reference import Reference
+    from pybuild.store.objects.images import Image
     from pybuild.store.store import Store
 
 

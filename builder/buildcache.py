@@ -17,8 +17,8 @@ from pybuild.builder.mounts import bound
 from pybuild.builder.plan import BaseStep, CopyStep, RunStep
 from pybuild.builder.workers.tasks import complete
 from pybuild.store.errors import StoreError
-from pybuild.store.records import KeyKind
-from pybuild.store.spec import chain_id
+from pybuild.store.formats.oci import chain_id
+from pybuild.store.objects.records import KeyKind
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from pybuild.builder.plan import Node, Plan
     from pybuild.builder.steps import Made, Steps
-    from pybuild.store.records import Record
+    from pybuild.store.formats.toc import Entry
+    from pybuild.store.objects.records import Record
     from pybuild.store.store import Store
-    from pybuild.store.toc import Entry
 
 
 @frozen

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.mounts import StepMount
     from pybuild.builder.plan import Step
-    from pybuild.store.spec import Platform
+    from pybuild.store.formats.platform import Platform
 
 _VERSION = 1  # of what a step makes from the same inputs; a change of it makes every earlier record a miss
 SCRATCH = "scratch"  # the canonical key of having nothing below

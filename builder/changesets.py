@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import SandboxError
 from pybuild.builder.workers.tasks import together
-from pybuild.store.changeset import LayerBlob
-from pybuild.store.compression import Compression
-from pybuild.store.digest import Digest
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.digest import Digest
+from pybuild.store.objects.changesets import LayerBlob
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

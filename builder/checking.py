@@ -18,9 +18,9 @@ from pybuild.builder.planner import plan
 from pybuild.builder.resolve import resolve
 from pybuild.builder.workers.pool import Pool
 from pybuild.parser import parse, parse_trigger
-from pybuild.store.digest import Digest
-from pybuild.store.images import Image
-from pybuild.store.spec import Descriptor, ExecConfig, ImageConfig, Manifest, MediaType
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci import Descriptor, ExecConfig, ImageConfig, Manifest, MediaType
+from pybuild.store.objects.images import Image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from pybuild.builder.options import BuildOptions
     from pybuild.builder.resolve import Resolved
     from pybuild.parser import ParseWarning
-    from pybuild.store.reference import Reference
-    from pybuild.store.spec import Platform
+    from pybuild.store.formats.platform import Platform
+    from pybuild.store.formats.reference import Reference
     from pybuild.store.store import Store
 
 

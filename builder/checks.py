@@ -45,7 +45,7 @@ from pybuild.parser import (
     suggest,
 )
 from pybuild.store.errors import InvalidImage
-from pybuild.store.reference import Reference
+from pybuild.store.formats.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

@@ -7,22 +7,22 @@ import os
 from typing import TYPE_CHECKING
 
 from pybuild.builder.spool import Spool
-from pybuild.store.blobs import VerifyingReader
-from pybuild.store.compression import Compression, Expander
-from pybuild.store.digest import Digest
 from pybuild.store.errors import DigestMismatch, InvalidImage
-from pybuild.store.tarformat import show
-from pybuild.store.toc import Toc
-from pybuild.store.view import View
+from pybuild.store.formats.compression import Compression, Expander
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.tar import show
+from pybuild.store.formats.toc import Toc
+from pybuild.store.layers.view import View
+from pybuild.store.objects.blobs import VerifyingReader
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pybuild.store.changes import TreeContent
-    from pybuild.store.changeset import LayerBlob
+    from pybuild.store.formats.toc import Entry
+    from pybuild.store.layers.changes import TreeContent
+    from pybuild.store.objects.changesets import LayerBlob
     from pybuild.store.store import Store
-    from pybuild.store.toc import Entry
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
@@ -112,7 +112,7 @@ class StoredContents:
         tree = self._layers[layer].tree
         if tree is not None:
             if layer not in self._trees:
-                from pybuild.store.changes import TreeContent
+                from pybuild.store.layers.changes import TreeContent
 
                 fd = os.open(tree, _DIRECTORY)
                 try:

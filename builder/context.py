@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError, CopyError
 from pybuild.parser import IgnoreFile
-from pybuild.store.files import open_in_root, read_regular
-from pybuild.store.memo import file_key, is_settled
-from pybuild.store.tarformat import show
-from pybuild.store.toc import Entry, Kind
+from pybuild.store.formats.tar import show
+from pybuild.store.formats.toc import Entry, Kind
+from pybuild.store.objects.context_memo import file_key, is_settled
+from pybuild.store.system.files import open_in_root, read_regular
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
-    from pybuild.store.memo import Memo
+    from pybuild.store.objects.context_memo import Memo
 
 IGNORE_LIMIT = 4 << 20  # bytes of an ignore file
 CONTEXT_LIMIT = 16 << 30  # bytes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.context import CONTEXT_ENTRIES, CONTEXT_LIMIT, ContextTree, read_ignore_file
 from pybuild.builder.recipe import parse_ignore_file, recipe_place
-from pybuild.store.toc import Kind, sort_key
+from pybuild.store.formats.toc import Kind, sort_key
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.contextsource import ContextSource, TarTree
     from pybuild.parser import IgnoreLine
-    from pybuild.store.toc import Entry
+    from pybuild.store.formats.toc import Entry
 
 
 @frozen

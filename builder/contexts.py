@@ -30,12 +30,12 @@ from pybuild.builder.recipe import (
 from pybuild.builder.remote import is_remote, read_remote
 from pybuild.builder.repository import RepositorySource
 from pybuild.builder.resolve import ContextFiles
-from pybuild.store.digest import Digest
 from pybuild.store.errors import InvalidImage
-from pybuild.store.memo import memo_path
-from pybuild.store.reference import Reference
-from pybuild.store.toc import Entry, Kind, Toc
-from pybuild.store.view import ROOT
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.reference import Reference
+from pybuild.store.formats.toc import Entry, Kind, Toc
+from pybuild.store.layers.view import ROOT
+from pybuild.store.objects.context_memo import memo_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pybuild.builder.remotes import Remotes
     from pybuild.builder.resolve import ImageSource
     from pybuild.builder.workers.pool import Pool
-    from pybuild.store.images import Image
+    from pybuild.store.objects.images import Image
     from pybuild.store.store import Store
 
 _IMAGE, _LAYOUT = "docker-image://", "oci-layout://"
@@ -176,7 +176,7 @@ class Contexts:
         if place.startswith(_IMAGE):
             return self._images.image(Reference.parse(place.removeprefix(_IMAGE)))
         if place.startswith(_LAYOUT):
-            from pybuild.store.importing import take_from_layout
+            from pybuild.store.importing.archive import take_from_layout
 
             directory, tag, digest = _split_layout(place.removeprefix(_LAYOUT))
             return self._store.images.get(take_from_layout(self._store, directory, tag, digest))

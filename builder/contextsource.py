@@ -15,10 +15,10 @@ from pybuild.builder.context import ContextTree
 from pybuild.builder.copysources import follow
 from pybuild.builder.errors import BuildError, CopyError
 from pybuild.parser import IgnoreFile
-from pybuild.store.memo import Memo
-from pybuild.store.tarformat import show
-from pybuild.store.toc import Entry, Kind, Toc
-from pybuild.store.view import ROOT, View
+from pybuild.store.formats.tar import show
+from pybuild.store.formats.toc import Entry, Kind, Toc
+from pybuild.store.layers.view import ROOT, View
+from pybuild.store.objects.context_memo import Memo
 from pybuild.values import frozen
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from pybuild.builder.copysources import Choice, clean_parts, matches, not_found,
 from pybuild.builder.errors import CopyError
 from pybuild.builder.filetree import InlineFile, InlineTree
 from pybuild.parser import IgnoreFile, apply_mode, has_wildcard, parse_mode
-from pybuild.store.layers import kept_xattrs
-from pybuild.store.tarformat import show
-from pybuild.store.toc import Entry, Kind, parent_of, sort_key
-from pybuild.store.view import LinkLoop
-from pybuild.store.whiteout import refuse_reserved
+from pybuild.store.formats.tar import show
+from pybuild.store.formats.toc import Entry, Kind, parent_of, sort_key
+from pybuild.store.formats.whiteout import refuse_reserved
+from pybuild.store.layers.view import LinkLoop
+from pybuild.store.layers.write import kept_xattrs
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pybuild.builder.archives import ArchiveTree
     from pybuild.builder.filetree import FileTree
     from pybuild.builder.spool import Spool
-    from pybuild.store.tarformat import Readable
-    from pybuild.store.view import View
+    from pybuild.store.layers.view import View
+    from pybuild.store.system.streams import Readable
 
 
 @frozen

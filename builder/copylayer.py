@@ -7,13 +7,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pybuild.builder.copyfiles import Planned
-from pybuild.store.layers import same_row
-from pybuild.store.toc import Entry, Kind, parent_of, sort_key
+from pybuild.store.formats.toc import Entry, Kind, parent_of, sort_key
+from pybuild.store.layers.write import same_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from pybuild.store.view import View
+    from pybuild.store.layers.view import View
 
 
 def content_lines(planned: Iterable[Planned], digests: Mapping[bytes, bytes] = MappingProxyType({})) -> Iterator[bytes]:

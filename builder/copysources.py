@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pybuild.builder.errors import CopyError
 from pybuild.parser import IgnoreFile, has_wildcard, match_pattern
-from pybuild.store.tarformat import show
-from pybuild.store.toc import Kind
-from pybuild.store.view import LinkLoop, resolve
+from pybuild.store.formats.tar import show
+from pybuild.store.formats.toc import Kind
+from pybuild.store.layers.view import LinkLoop, resolve
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pybuild.builder.filetree import FileTree
-    from pybuild.store.toc import Entry
+    from pybuild.store.formats.toc import Entry
 
 
 @frozen

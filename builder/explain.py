@@ -13,15 +13,15 @@ from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 from pybuild.parser import redact
-from pybuild.store.builds import Outcome
-from pybuild.store.toc import Kind, parent_of
+from pybuild.store.formats.toc import Kind, parent_of
+from pybuild.store.objects.builds import Outcome
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence, Set
 
-    from pybuild.store.builds import BuiltStep, KeptBuild, MountedFiles
-    from pybuild.store.difference import Difference
+    from pybuild.store.layers.difference import Difference
+    from pybuild.store.objects.builds import BuiltStep, KeptBuild, MountedFiles
 
 _SECRET = re.compile(r"secret|token|passw|passphrase|pwd|key|auth|cred|private", re.IGNORECASE)
 _SHOWN = 60  # characters of a value

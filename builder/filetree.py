@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from pybuild.store.files import chunks_of
-from pybuild.store.toc import Entry, Kind
+from pybuild.store.formats.toc import Entry, Kind
+from pybuild.store.system.files import chunks_of
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
-    from pybuild.store.view import View
+    from pybuild.store.layers.view import View
 
 
 class FileTree(Protocol):

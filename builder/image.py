@@ -11,15 +11,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.builder.history import COMMENT
-from pybuild.store.digest import Digest
-from pybuild.store.layertypes import LAYER_TYPES
-from pybuild.store.spec import Descriptor, History, ImageConfig, Manifest, MediaType, format_time, normalise_history
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.media_types import LAYER_TYPES
+from pybuild.store.formats.oci import (
+    Descriptor,
+    History,
+    ImageConfig,
+    Manifest,
+    MediaType,
+    format_time,
+    normalise_history,
+)
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from pybuild.builder.options import BuildOptions
     from pybuild.builder.plan import PlannedStage
-    from pybuild.store.changeset import LayerBlob
+    from pybuild.store.objects.changesets import LayerBlob
 
 
 @frozen

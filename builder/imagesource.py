@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from pybuild.builder.events import Event
     from pybuild.builder.options import BuildOptions
     from pybuild.builder.workers.pool import Pool
-    from pybuild.store.images import Image
-    from pybuild.store.reference import Reference
-    from pybuild.store.spec import Platform
+    from pybuild.store.formats.platform import Platform
+    from pybuild.store.formats.reference import Reference
+    from pybuild.store.objects.images import Image
     from pybuild.store.store import Store
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from pybuild.builder.events import Note, StepFinished, StepStarted
 from pybuild.builder.mounts import bound
 from pybuild.builder.plan import BaseStep, RunStep
-from pybuild.store.builds import TEXT_LIMIT, BuiltStep, KeptBuild, MountedFiles, Outcome
 from pybuild.store.errors import StoreError
+from pybuild.store.objects.builds import TEXT_LIMIT, BuiltStep, KeptBuild, MountedFiles, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

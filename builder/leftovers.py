@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import PrivilegeError
 from pybuild.builder.workers.pool import Pool
 from pybuild.builder.workers.step_jobs import RemoveTree
-from pybuild.store.files import remove_tree
-from pybuild.store.ingest import sweep
+from pybuild.store.objects.ingest import sweep
+from pybuild.store.system.files import remove_tree
 
 if TYPE_CHECKING:
     from pybuild.store.store import Store

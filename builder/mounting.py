@@ -20,10 +20,10 @@ from pybuild.builder.sandbox.mounts import Bound
 from pybuild.builder.workers.copy_jobs import CopyFiles
 from pybuild.builder.workers.job import Output
 from pybuild.builder.workers.mount_jobs import AwaitCacheMount, MakeCacheMount, PrepareBound
-from pybuild.store.cachemounts import Held
-from pybuild.store.compression import Compression
-from pybuild.store.toc import Kind, Toc
-from pybuild.store.view import ROOT, LinkLoop
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.toc import Kind, Toc
+from pybuild.store.layers.view import ROOT, LinkLoop
+from pybuild.store.objects.cache_mounts import Held
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

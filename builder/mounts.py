@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias, assert_never
 from pybuild.builder.errors import PlanError
 from pybuild.builder.scope import Files
 from pybuild.parser import BindMount, CacheMount, ParseError, SecretMount, SshMount, TmpfsMount, read_mount
-from pybuild.store.cachemounts import Sharing
+from pybuild.store.objects.cache_mounts import Sharing
 from pybuild.values import frozen
 
 if TYPE_CHECKING:

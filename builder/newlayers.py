@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.builder.workers.job import Output
-from pybuild.store.changeset import LayerBlob
-from pybuild.store.compression import Compression
-from pybuild.store.digest import Digest
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.digest import Digest
+from pybuild.store.objects.changesets import LayerBlob
 
 if TYPE_CHECKING:
     from pybuild.builder.plan import Plan

@@ -8,7 +8,7 @@ from enum import Enum
 
 from pybuild.builder.limits import Limits
 from pybuild.builder.onfail import OnFail
-from pybuild.store.spec import Platform
+from pybuild.store.formats.platform import Platform
 from pybuild.values import frozen
 
 HOSTNAME = "pybuild"  # of RUN steps

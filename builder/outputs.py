@@ -12,11 +12,11 @@ from pybuild.builder.changesets import ensure_compression, ensure_tocs
 from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Exported, Note
 from pybuild.builder.workers.tasks import complete, together
-from pybuild.store.compression import Compression
-from pybuild.store.layertypes import COMPRESSIONS, LAYER_TYPES
-from pybuild.store.publish import STDOUT
-from pybuild.store.spec import CONFIG_LIMIT, Descriptor, MediaType
-from pybuild.store.tarformat import show
+from pybuild.store.exporting.publish import STDOUT
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.media_types import COMPRESSIONS, LAYER_TYPES
+from pybuild.store.formats.oci import CONFIG_LIMIT, Descriptor, MediaType
+from pybuild.store.formats.tar import show
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from pybuild.builder.events import Event
     from pybuild.builder.workers.pool import Pool
-    from pybuild.store.digest import Digest
-    from pybuild.store.images import Image
-    from pybuild.store.reference import Reference
+    from pybuild.store.formats.digest import Digest
+    from pybuild.store.formats.reference import Reference
+    from pybuild.store.objects.images import Image
     from pybuild.store.store import Store
 
 _SHOWN_DEVICES = 5
@@ -117,7 +117,7 @@ def _write(
     """Write one output and tell of it."""
     match output:
         case ImageOutput():
-            from pybuild.store.layout_output import publish_archive, publish_directory
+            from pybuild.store.exporting.archive import publish_archive, publish_directory
 
             given = list(names if output.names is None else output.names)
             if output.directory:
@@ -127,11 +127,11 @@ def _write(
                 publish_archive(store.blobs, image, given, output.destination, docker=docker)
             size = sum(layer.size for layer in image.manifest.layers)
         case TarOutput():
-            from pybuild.store.flatten import publish_rootfs
+            from pybuild.store.exporting.rootfs_tar import publish_rootfs
 
             size = publish_rootfs(store, image, output.destination)
         case LocalOutput():
-            from pybuild.store.local_output import write_local
+            from pybuild.store.exporting.directory import write_local
 
             report = write_local(store, image, output.destination)
             size = report.size

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pybuild.builder.remote import RemoteSource
     from pybuild.builder.state import StageState
     from pybuild.parser import Span
-    from pybuild.store.images import Image
-    from pybuild.store.spec import Platform
+    from pybuild.store.formats.platform import Platform
+    from pybuild.store.objects.images import Image
 
 
 @frozen

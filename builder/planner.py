@@ -49,7 +49,7 @@ from pybuild.parser import (
     redact,
     valid_signal,
 )
-from pybuild.store.spec import ExecConfig
+from pybuild.store.formats.oci import ExecConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,9 +58,9 @@ if TYPE_CHECKING:
     from pybuild.builder.plan import Step
     from pybuild.builder.resolve import Resolved, ResolvedStage
     from pybuild.parser import Instruction, Span
-    from pybuild.store.digest import Digest
-    from pybuild.store.jsonio import Json
-    from pybuild.store.spec import Platform
+    from pybuild.store.formats.bounded_json import Json
+    from pybuild.store.formats.digest import Digest
+    from pybuild.store.formats.platform import Platform
 
     Inspect: TypeAlias = Callable[[ResolvedStage, Instruction, StageState], None]
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import PlanError, PrivilegeError
 from pybuild.builder.machine import SEE_DOCTOR
 from pybuild.store.errors import InvalidImage
-from pybuild.store.spec import Platform
+from pybuild.store.formats.platform import Platform
 
 if TYPE_CHECKING:
     from pybuild.builder.options import BuildOptions
     from pybuild.parser import Span
-    from pybuild.store.images import Image
+    from pybuild.store.objects.images import Image
 
 BINFMT = "/proc/sys/fs/binfmt_misc"
 _ALSO = {("amd64", "386"), ("arm64", "arm")}  # what processors run beside their own; not all of the latter do

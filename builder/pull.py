@@ -1,7 +1,7 @@
 """Bringing images in from registries: the manifest first, then what the store lacks, several blobs at a time.
 
 The workers check every byte against its descriptor while it arrives. The layers stay blobs: nobody reads them before a
-step needs to know what is in them, and until then they serve this image alone (store/changeset.py says why).
+step needs to know what is in them, and until then they serve this image alone (store/objects/changesets.py says why).
 """
 
 from __future__ import annotations
@@ -14,20 +14,28 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.events import Note, Transfer
 from pybuild.builder.workers.registry_jobs import FetchBlobs, FetchManifest, RegistryAccess, WantedBlob
-from pybuild.store.changeset import LayerBlob
-from pybuild.store.digest import Digest
 from pybuild.store.errors import InvalidImage
-from pybuild.store.layertypes import COMPRESSIONS
-from pybuild.store.spec import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, ImageConfig, Manifest, chain_id, check_image
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.media_types import COMPRESSIONS
+from pybuild.store.formats.oci import (
+    CONFIG_LIMIT,
+    MANIFEST_LIMIT,
+    Descriptor,
+    ImageConfig,
+    Manifest,
+    chain_id,
+    check_image,
+)
+from pybuild.store.objects.changesets import LayerBlob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pybuild.builder.events import Event
     from pybuild.builder.workers.pool import Pool
-    from pybuild.store.images import Image
-    from pybuild.store.reference import Reference
-    from pybuild.store.spec import Platform
+    from pybuild.store.formats.platform import Platform
+    from pybuild.store.formats.reference import Reference
+    from pybuild.store.objects.images import Image
     from pybuild.store.store import Store
 
 _AT_ONCE = 4  # blobs

@@ -16,7 +16,7 @@ from pybuild.builder.context import IgnoreText, read_ignore_file
 from pybuild.builder.errors import BuildError
 from pybuild.builder.remote import is_remote
 from pybuild.parser import IgnoreFile, PatternError, redact
-from pybuild.store.files import open_in_root, read_regular
+from pybuild.store.system.files import open_in_root, read_regular
 from pybuild.values import frozen
 
 if TYPE_CHECKING:

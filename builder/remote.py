@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlsplit
 from pybuild.builder.errors import PlanError
 from pybuild.builder.repository import RepositorySource, read_repository
 from pybuild.parser import redact
-from pybuild.store.digest import Digest
 from pybuild.store.errors import InvalidImage, RegistryError
+from pybuild.store.formats.digest import Digest
 from pybuild.store.http.urls import Location
 from pybuild.values import frozen
 

@@ -16,9 +16,9 @@ from pybuild.builder.filetree import FetchedSource
 from pybuild.builder.repository import RepositorySource
 from pybuild.builder.workers.fetch_jobs import FetchUrl
 from pybuild.builder.workers.tasks import complete
-from pybuild.store.digest import Digest
-from pybuild.store.downloads import Downloaded
 from pybuild.store.errors import StoreError
+from pybuild.store.formats.digest import Digest
+from pybuild.store.objects.downloads import Downloaded
 from pybuild.values import frozen
 
 if TYPE_CHECKING:

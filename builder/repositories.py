@@ -18,10 +18,10 @@ from pybuild.builder.workers.repository_jobs import (
     ListSubdir,
     RepositoryAccess,
 )
-from pybuild.store.digest import Digest
-from pybuild.store.downloads import Downloaded
 from pybuild.store.errors import StoreError
-from pybuild.store.files import remove_tree
+from pybuild.store.formats.digest import Digest
+from pybuild.store.objects.downloads import Downloaded
+from pybuild.store.system.files import remove_tree
 from pybuild.values import frozen
 
 if TYPE_CHECKING:

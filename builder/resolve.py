@@ -17,14 +17,14 @@ from pybuild.builder.platforms import parse_platform, platform_args
 from pybuild.builder.unsupported import refuse_instruction, refuse_unsupported
 from pybuild.parser import Copy, ExpansionError, Onbuild, ParseError, Run, expand, parse_trigger, suggest
 from pybuild.store.errors import StoreError
-from pybuild.store.reference import Reference
+from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from pybuild.builder.options import BuildOptions
     from pybuild.parser import Buildfile, Instruction, Span, Stage, Word
-    from pybuild.store.images import Image
-    from pybuild.store.spec import Platform
+    from pybuild.store.formats.platform import Platform
+    from pybuild.store.objects.images import Image
 
 _MAX_TRIGGERS = 1_000
 

@@ -23,9 +23,9 @@ from pybuild.builder.userns import MapKind
 from pybuild.builder.workers.step_jobs import CommitStep, FinishStep, PrepareStep
 from pybuild.builder.workers.tasks import beside
 from pybuild.builder.workspace import Workspace
-from pybuild.store.changeset import TREE
-from pybuild.store.toc import Toc
-from pybuild.store.view import ROOT
+from pybuild.store.formats.toc import Toc
+from pybuild.store.layers.view import ROOT
+from pybuild.store.objects.changesets import TREE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence

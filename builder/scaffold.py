@@ -11,15 +11,15 @@ import os
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import SandboxError
-from pybuild.store.toc import Entry, Kind, parent_of, sort_key
-from pybuild.store.view import ROOT, LinkLoop, resolve
+from pybuild.store.formats.toc import Entry, Kind, parent_of, sort_key
+from pybuild.store.layers.view import ROOT, LinkLoop, resolve
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pybuild.builder.mounts import MountPoint
-    from pybuild.store.view import View
+    from pybuild.store.layers.view import View
 
 _DIRECTORIES = (b"proc", b"sys", b"dev")
 

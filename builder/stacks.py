@@ -15,7 +15,7 @@ from pybuild.builder.ahead import Ahead
 from pybuild.builder.changesets import ensure_toc, ensure_trees
 from pybuild.builder.contents import place
 from pybuild.builder.plan import BaseStep, RunStep
-from pybuild.store.view import View
+from pybuild.store.layers.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pybuild.builder.contents import LayerPlace
     from pybuild.builder.plan import Node
     from pybuild.builder.workers.pool import Pool
+    from pybuild.store.formats.toc import Toc
     from pybuild.store.store import Store
-    from pybuild.store.toc import Toc
 
 
 def run_on(nodes: Sequence[Node]) -> frozenset[int]:

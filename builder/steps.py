@@ -22,7 +22,7 @@ from pybuild.builder.stacks import Stacks
 from pybuild.builder.workdir import missing_directories
 from pybuild.builder.workers.copy_jobs import CopyFiles
 from pybuild.builder.workers.job import write_entries
-from pybuild.store.view import LinkLoop
+from pybuild.store.layers.view import LinkLoop
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from pybuild.builder.remotes import Remotes
     from pybuild.builder.runs import Runs
     from pybuild.builder.workers.pool import Pool
-    from pybuild.store.compression import Compression
+    from pybuild.store.formats.compression import Compression
+    from pybuild.store.formats.toc import Entry
     from pybuild.store.store import Store
-    from pybuild.store.toc import Entry
 
 
 @frozen

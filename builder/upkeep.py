@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import PrivilegeError
 from pybuild.builder.leftovers import discard
 from pybuild.builder.workers.step_jobs import MeasureTree
-from pybuild.store.files import tree_size
-from pybuild.store.gc import collect, exceeds
+from pybuild.store.maintenance.gc import collect, exceeds
+from pybuild.store.system.files import tree_size
 
 if TYPE_CHECKING:
     from pybuild.builder.workers.pool import Pool
-    from pybuild.store.gc import Freed
+    from pybuild.store.maintenance.gc import Freed
     from pybuild.store.store import Store
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

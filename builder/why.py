@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.explain import explain, file_changes
 from pybuild.builder.plan import CopyStep
-from pybuild.store.builds import Outcome
-from pybuild.store.difference import differences_at
 from pybuild.store.errors import StoreError
-from pybuild.store.toc import Entry, Kind, Toc, parent_of, sort_key
-from pybuild.store.view import LinkLoop, View
+from pybuild.store.formats.toc import Entry, Kind, Toc, parent_of, sort_key
+from pybuild.store.layers.difference import differences_at
+from pybuild.store.layers.view import LinkLoop, View
+from pybuild.store.objects.builds import Outcome
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from pybuild.builder.buildcache import BuildCache
     from pybuild.builder.explain import Earlier, FileChange, Miss
     from pybuild.builder.plan import Plan
-    from pybuild.store.builds import BuiltStep, KeptBuild, MountedFiles
-    from pybuild.store.difference import Difference
+    from pybuild.store.layers.difference import Difference
+    from pybuild.store.objects.builds import BuiltStep, KeptBuild, MountedFiles
     from pybuild.store.store import Store
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
-from pybuild.store.tarformat import show
-from pybuild.store.toc import Entry, Kind, parent_of
-from pybuild.store.whiteout import refuse_reserved
+from pybuild.store.formats.tar import show
+from pybuild.store.formats.toc import Entry, Kind, parent_of
+from pybuild.store.formats.whiteout import refuse_reserved
 
 if TYPE_CHECKING:
-    from pybuild.store.view import View
+    from pybuild.store.layers.view import View
 
 
 def missing_directories(view: View, path: str, uid: int, gid: int, now: int) -> list[Entry]:

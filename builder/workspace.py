@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.leftovers import discard, discard_meanwhile
 from pybuild.builder.workers.step_jobs import MakeDirectory
-from pybuild.store.toc import Toc
+from pybuild.store.formats.toc import Toc
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pybuild.builder.workers.pool import Pool
+    from pybuild.store.formats.toc import Entry
     from pybuild.store.store import Store
-    from pybuild.store.toc import Entry
 
 
 @frozen

@@ -10,6 +10,7 @@ import hashlib
 from typing import Protocol
 
 from pybuild.parser import lines
+from pybuild.parser.buildfile import Buildfile, Checks, ParseWarning, Stage
 from pybuild.parser.directives import read_checks
 from pybuild.parser.durations import parse_duration
 from pybuild.parser.errors import (
@@ -27,8 +28,6 @@ from pybuild.parser.instructions import (
     Add,
     Arg,
     ArgItem,
-    Buildfile,
-    Checks,
     Cmd,
     Command,
     Copy,
@@ -46,11 +45,9 @@ from pybuild.parser.instructions import (
     Maintainer,
     Mount,
     Onbuild,
-    ParseWarning,
     Run,
     Shell,
     ShellForm,
-    Stage,
     Stopsignal,
     User,
     Volume,

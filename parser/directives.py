@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from pybuild.parser.buildfile import Checks
 from pybuild.parser.errors import ParseError
-from pybuild.parser.instructions import Checks
 
 if TYPE_CHECKING:
     from pybuild.parser.source import Span

@@ -11,15 +11,16 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pybuild.parser.buildfile import ParseWarning
 from pybuild.parser.directives import DIRECTIVE, read_checks
 from pybuild.parser.errors import ParseError
 from pybuild.parser.heredocs import RawHeredoc, opened_by
-from pybuild.parser.instructions import ParseWarning, Word
+from pybuild.parser.instructions import Word
 from pybuild.parser.source import Span
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from pybuild.parser.instructions import Checks
+    from pybuild.parser.buildfile import Checks
 
 MAX_RECIPE = 4 << 20  # bytes
 MAX_LINE = 1 << 20  # characters of one logical line

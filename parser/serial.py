@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from pybuild.parser import instructions
-from pybuild.parser.instructions import Arg, Buildfile, Instruction, Stage
+from pybuild.parser import buildfile, instructions
+from pybuild.parser.buildfile import Buildfile, Stage
+from pybuild.parser.instructions import Arg, Instruction
 from pybuild.parser.source import Source, Span
 
 _KINDS = {
     kind.__name__: kind
-    for kind in vars(instructions).values()
+    for kind in {**vars(instructions), **vars(buildfile)}.values()
     if dataclasses.is_dataclass(kind) and isinstance(kind, type)
 }
 _KINDS["Span"] = Span

@@ -12,9 +12,10 @@ from lark import Lark, Tree
 from lark.exceptions import UnexpectedInput
 from lark.lexer import PatternRE, TerminalDef
 
+from pybuild.parser.buildfile import Buildfile, Stage
 from pybuild.parser.checks import check_text
 from pybuild.parser.errors import ParseError
-from pybuild.parser.instructions import Arg, Buildfile, From, Instruction, Maintainer, Onbuild, Stage
+from pybuild.parser.instructions import Arg, From, Instruction, Maintainer, Onbuild
 from pybuild.parser.reading import read_instruction
 from pybuild.parser.source import Span
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from pybuild.builder.outputs import Format, ImageOutput, LocalOutput, TarOutput
     from pybuild.image import HistoryLine, Image, Layer
     from pybuild.parser import ParseError
-    from pybuild.store.difference import Change, Difference
     from pybuild.store.errors import NotFound, StoreError
-    from pybuild.store.spec import Platform
+    from pybuild.store.formats.platform import Platform
+    from pybuild.store.layers.difference import Change, Difference
 
 __all__ = [
     "BuildError",
@@ -81,9 +81,9 @@ _PLACES = {
     "pybuild.parser": ("ParseError",),
     "pybuild.api": ("build", "check", "open_image"),
     "pybuild.image": ("HistoryLine", "Image", "Layer"),
-    "pybuild.store.difference": ("Change", "Difference"),
+    "pybuild.store.layers.difference": ("Change", "Difference"),
     "pybuild.store.errors": ("NotFound", "StoreError"),
-    "pybuild.store.spec": ("Platform",),
+    "pybuild.store.formats.platform": ("Platform",),
 }  # fmt: skip
 _NAMES = {name: place for place, names in _PLACES.items() for name in names}
 

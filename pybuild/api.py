@@ -17,7 +17,7 @@ from pybuild.builder.events import CheckWarning, Note, ignore
 from pybuild.builder.options import BuildOptions
 from pybuild.image import Image
 from pybuild.store.errors import StoreError
-from pybuild.store.reference import Reference
+from pybuild.store.formats.reference import Reference
 from pybuild.store.store import Store
 
 if TYPE_CHECKING:

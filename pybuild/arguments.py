@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pybuild.store.errors import InvalidImage
-from pybuild.store.spec import Platform
+from pybuild.store.formats.platform import Platform
 
 _SAME = {
     "--pull": "--pull=always",

@@ -24,9 +24,9 @@ from pybuild.progress.words import BuildInfo
 from pybuild.result_files import ResultFiles
 from pybuild.step_options import StepOptions, step_options
 from pybuild.store.errors import InvalidImage
-from pybuild.store.publish import STDOUT
-from pybuild.store.reference import Reference
-from pybuild.store.spec import Platform
+from pybuild.store.exporting.publish import STDOUT
+from pybuild.store.formats.platform import Platform
+from pybuild.store.formats.reference import Reference
 from pybuild.store.store import Store
 
 _EXIT_NOT_CACHED = 3

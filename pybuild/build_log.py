@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.events import Note, StepBroke, StepFinished, StepOutput
 from pybuild.progress.jsonlines import Encoder
-from pybuild.store.logs import BuildLog
+from pybuild.store.objects.build_logs import BuildLog
 
 if TYPE_CHECKING:
     from pybuild.builder.events import Event
     from pybuild.progress import Progress
     from pybuild.progress.words import BuildInfo
-    from pybuild.store.digest import Digest
+    from pybuild.store.formats.digest import Digest
 
 
 class Logged:

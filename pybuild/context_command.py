@@ -14,13 +14,13 @@ from pybuild.builder.contexts import Contexts, is_archive
 from pybuild.builder.recipe import STDIN
 from pybuild.progress import human_size
 from pybuild.report import visible
-from pybuild.store.toc import Kind
+from pybuild.store.formats.toc import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pybuild.builder.contextlist import Listing
-    from pybuild.store.toc import Entry
+    from pybuild.store.formats.toc import Entry
 
 _PLURALS = {"directory": "directories"}
 

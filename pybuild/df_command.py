@@ -12,10 +12,10 @@ from pybuild.builder.upkeep import Hands
 from pybuild.builder.workers.pool import Pool
 from pybuild.progress import human_size
 from pybuild.report import visible
-from pybuild.store.reach import title_of
-from pybuild.store.reference import Reference
+from pybuild.store.formats.reference import Reference
+from pybuild.store.maintenance.reachability import title_of
+from pybuild.store.maintenance.usage import Item, Reason, Usage, usage
 from pybuild.store.store import Store
-from pybuild.store.usage import Item, Reason, Usage, usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,19 +16,19 @@ from pybuild.builder.workers.pool import Pool
 from pybuild.builder.workers.tasks import complete
 from pybuild.progress import human_size
 from pybuild.report import visible
-from pybuild.store.difference import Change, differences, layer_differences
 from pybuild.store.errors import InvalidImage
-from pybuild.store.spec import normalise_history
+from pybuild.store.formats.oci import normalise_history
+from pybuild.store.formats.toc import Entry, Kind
+from pybuild.store.layers.difference import Change, differences, layer_differences
+from pybuild.store.layers.view import View
 from pybuild.store.store import Store
-from pybuild.store.toc import Entry, Kind
-from pybuild.store.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pybuild.store.difference import Difference
-    from pybuild.store.images import Image
-    from pybuild.store.toc import Toc
+    from pybuild.store.formats.toc import Toc
+    from pybuild.store.layers.difference import Difference
+    from pybuild.store.objects.images import Image
 
 _FORMATS = {
     Kind.FILE: stat.S_IFREG,

@@ -13,7 +13,7 @@ from pybuild.builder.leftovers import sweep_all
 from pybuild.builder.upkeep import Hands
 from pybuild.builder.workers.pool import Pool
 from pybuild.progress import human_size
-from pybuild.store.gc import Freed, collect
+from pybuild.store.maintenance.gc import Freed, collect
 from pybuild.store.store import Store
 
 if TYPE_CHECKING:

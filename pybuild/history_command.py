@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pybuild.image import Image
-    from pybuild.store.difference import Difference
+    from pybuild.store.layers.difference import Difference
 
 
 @click.command()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.events import ignore
 from pybuild.builder.history import instruction_of
-from pybuild.store.spec import normalise_history
+from pybuild.store.formats.oci import normalise_history
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from pybuild.builder.events import Event
     from pybuild.builder.outputs import Output
-    from pybuild.store.difference import Difference
-    from pybuild.store.digest import Digest
-    from pybuild.store.images import Image as StoredImage
-    from pybuild.store.spec import ImageConfig
-    from pybuild.store.toc import Entry
+    from pybuild.store.formats.digest import Digest
+    from pybuild.store.formats.oci import ImageConfig
+    from pybuild.store.formats.toc import Entry
+    from pybuild.store.layers.difference import Difference
+    from pybuild.store.objects.images import Image as StoredImage
 
 
 @frozen
@@ -88,9 +88,9 @@ class Image:
         from pybuild.builder.changesets import ensure_tocs
         from pybuild.builder.workers.pool import Pool
         from pybuild.builder.workers.tasks import complete
-        from pybuild.store.difference import layer_differences
+        from pybuild.store.layers.difference import layer_differences
+        from pybuild.store.layers.view import View
         from pybuild.store.store import Store
-        from pybuild.store.view import View
 
         with Store(self.root) as store, Pool() as pool:
             complete(ensure_tocs(store, pool, self.stored.snapshot))
@@ -105,7 +105,7 @@ class Image:
         """
         from pybuild.builder.outputs import check_outputs, export
         from pybuild.builder.workers.pool import Pool
-        from pybuild.store.reference import Reference
+        from pybuild.store.formats.reference import Reference
         from pybuild.store.store import Store
 
         check_outputs(outputs)

@@ -13,11 +13,11 @@ from pybuild.arguments import platform_option
 from pybuild.builder.events import Exported, Note
 from pybuild.outputs import HELP, parse_outputs
 from pybuild.progress import human_size
-from pybuild.store.digest import Digest
-from pybuild.store.importing import STDIN, import_archive
-from pybuild.store.publish import STDOUT
-from pybuild.store.reference import Reference
-from pybuild.store.spec import Platform
+from pybuild.store.exporting.publish import STDOUT
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.platform import Platform
+from pybuild.store.formats.reference import Reference
+from pybuild.store.importing.archive import STDIN, import_archive
 from pybuild.store.store import Store
 
 if TYPE_CHECKING:

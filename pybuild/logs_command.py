@@ -10,7 +10,7 @@ import click
 
 from pybuild.progress.words import human_size, one_line
 from pybuild.store.errors import NotFound
-from pybuild.store.logs import KeptLog, kept
+from pybuild.store.objects.build_logs import KeptLog, kept
 from pybuild.store.store import Store
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from pybuild.builder.outputs import Format, ImageOutput, LocalOutput, Output, TarOutput
-from pybuild.store.compression import Compression
 from pybuild.store.errors import InvalidImage
-from pybuild.store.publish import STDOUT
-from pybuild.store.reference import Reference
+from pybuild.store.exporting.publish import STDOUT
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

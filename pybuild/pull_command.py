@@ -13,8 +13,8 @@ from pybuild.builder.pull import pull as run_pull
 from pybuild.builder.pull import registry_access
 from pybuild.builder.workers.pool import Pool
 from pybuild.progress import kind_for, progress_for
-from pybuild.store.reference import Reference
-from pybuild.store.spec import Platform
+from pybuild.store.formats.platform import Platform
+from pybuild.store.formats.reference import Reference
 from pybuild.store.store import Store
 
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from pybuild import report
 from pybuild.builder.errors import BuildError
-from pybuild.store.publish import replacing
-from pybuild.store.spec import Descriptor
+from pybuild.store.exporting.publish import replacing
+from pybuild.store.formats.oci import Descriptor
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pybuild.progress.words import BuildInfo
-    from pybuild.store.digest import Digest
-    from pybuild.store.reference import Reference
+    from pybuild.store.formats.digest import Digest
+    from pybuild.store.formats.reference import Reference
     from pybuild.store.store import Store
 
 

@@ -6,7 +6,7 @@ import click
 
 from pybuild.builder.leftovers import remove, sweep_all
 from pybuild.builder.workers.pool import Pool
-from pybuild.store.fsck import check
+from pybuild.store.maintenance.fsck import check
 from pybuild.store.store import Store
 from pybuild.store.store import reset as reset_store
 

@@ -11,14 +11,14 @@ import click
 from pybuild.builder.explain import told_of
 from pybuild.builder.why import why as explained
 from pybuild.report import visible
-from pybuild.store.builds import Outcome
+from pybuild.store.objects.builds import Outcome
 from pybuild.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pybuild.builder.why import Explained
-    from pybuild.store.builds import KeptBuild
+    from pybuild.store.objects.builds import KeptBuild
 
 _FILES = 10  # as many are listed
 _TEXT = 100  # characters of an instruction that a line has room for

@@ -29,18 +29,18 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from pybuild.store.blobs import Blobs
-from pybuild.store.builds import Builds
-from pybuild.store.cachemounts import CacheMounts
-from pybuild.store.changeset import Changesets, Snapshots
-from pybuild.store.downloads import Downloads
 from pybuild.store.errors import StoreBusy, StoreError
-from pybuild.store.files import no_space, remove_tree, try_lock
-from pybuild.store.images import Images
-from pybuild.store.ingest import Ingest, sweep
-from pybuild.store.metadata import Metadata
-from pybuild.store.records import Records
-from pybuild.store.sealing import Sealer
+from pybuild.store.objects.blobs import Blobs
+from pybuild.store.objects.builds import Builds
+from pybuild.store.objects.cache_mounts import CacheMounts
+from pybuild.store.objects.changesets import Changesets, Snapshots
+from pybuild.store.objects.database import Metadata
+from pybuild.store.objects.downloads import Downloads
+from pybuild.store.objects.images import Images
+from pybuild.store.objects.ingest import Ingest, sweep
+from pybuild.store.objects.records import Records
+from pybuild.store.objects.sealing import Sealer
+from pybuild.store.system.files import no_space, remove_tree, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,8 @@ from pybuild.builder.git.server import Server
 from pybuild.builder.git.tree import ATTRIBUTES, Archive, modules_of, write_tree
 from pybuild.builder.repository import FoundCommit, read_repository, relative_remote
 from pybuild.parser import redact
+from pybuild.store.formats.tar import show
 from pybuild.store.http.urls import printable
-from pybuild.store.tarformat import show
 from pybuild.values import frozen
 
 if TYPE_CHECKING:

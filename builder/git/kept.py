@@ -10,8 +10,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from pybuild.store import tarformat
-from pybuild.store.files import chunks_of, remove_tree
+from pybuild.store.formats import tar
+from pybuild.store.system.files import chunks_of, remove_tree
 
 if TYPE_CHECKING:
     from pybuild.builder.git.process import Git
@@ -42,7 +42,7 @@ def add_git_dir(git: Git, resolved: FoundCommit, origin: str, archive: Archive) 
     _reduce(git, resolved, commit, origin, has_parents=len(words) > 1 or os.path.exists(f"{git.directory}/shallow"))
     git.run(*_PACKING, "repack", "-a", "-d", "-f", "-n", "--quiet")
     git.run("read-tree", commit)
-    archive.member(b".git/", tarformat.DIRECTORY, 0o755, 0, time)
+    archive.member(b".git/", tar.DIRECTORY, 0o755, 0, time)
     _add(os.fsencode(git.directory), b".git", time, archive)
 
 
@@ -81,12 +81,12 @@ def _add(directory: bytes, name: bytes, time: int, archive: Archive) -> None:
         path = name + b"/" + entry.name
         status = entry.stat(follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
-            archive.member(path + b"/", tarformat.DIRECTORY, 0o755, 0, time)
+            archive.member(path + b"/", tar.DIRECTORY, 0o755, 0, time)
             _add(entry.path, path, time, archive)
             continue
         with open(entry.path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
-            archive.member(path, tarformat.REGULAR, 0o444 if b"/objects/" in path else 0o644, size, time)
+            archive.member(path, tar.REGULAR, 0o444 if b"/objects/" in path else 0o644, size, time)
             for chunk in chunks_of(file.fileno()):
                 archive.write(chunk)
             archive.pad(size)

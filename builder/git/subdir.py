@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from pybuild.builder.errors import BuildError
-from pybuild.store.extract import read_archive
-from pybuild.store.toc import Entry, Kind, Toc
-from pybuild.store.view import ROOT, View
+from pybuild.store.formats.toc import Entry, Kind, Toc
+from pybuild.store.layers.read import read_archive
+from pybuild.store.layers.view import ROOT, View
 
 
 def entries_below(tar: str, name: str, subdir: str) -> list[Entry]:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from pybuild.builder.context import CONTEXT_ENTRIES, CONTEXT_LIMIT
 from pybuild.builder.errors import BuildError
-from pybuild.store import tarformat
 from pybuild.store.errors import InvalidImage
-from pybuild.store.extract import clean_path
-from pybuild.store.tarformat import show
+from pybuild.store.formats import tar
+from pybuild.store.formats.tar import show
+from pybuild.store.formats.tar_header import entry_header
+from pybuild.store.layers.read import clean_path
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Archive:
         self._entries += 1
         if self._entries > CONTEXT_ENTRIES:
             raise self._too_large()
-        self.write(tarformat.header(name, kind, mode=mode, uid=0, gid=0, size=size, mtime=mtime, link=link))
+        self.write(entry_header(name, kind, mode=mode, uid=0, gid=0, size=size, mtime=mtime, link=link))
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
@@ -61,11 +62,11 @@ class Archive:
 
     def pad(self, size: int) -> None:
         """End the content of a member of `size` bytes."""
-        self.write(bytes(-size % tarformat.BLOCK))
+        self.write(bytes(-size % tar.BLOCK))
 
     def end(self) -> str:
         """End it all; the digest."""
-        self.write(tarformat.END)
+        self.write(tar.END)
         return f"sha256:{self._hasher.hexdigest()}"
 
     def _too_large(self) -> BuildError:
@@ -99,14 +100,14 @@ def modules_of(git: Git, commit: str) -> list[Module]:
 def write_tree(git: Git, commit: str, archive: Archive, prefix: bytes = b"") -> None:
     """Add the files of a commit to an archive, below `prefix` (which ends in a slash). Raises BuildError."""
     with git.start("archive", "--format=tar", f"{commit}^{{commit}}") as running:
-        reader = tarformat.TarReader(running)
+        reader = tar.TarReader(running)
         try:
             for member in reader:
                 path = clean_path(member.name)
                 if not path:
                     continue
                 _check_path(git.who, path)
-                directory = member.type == tarformat.DIRECTORY
+                directory = member.type == tar.DIRECTORY
                 name = prefix + path + (b"/" if directory else b"")
                 archive.member(name, member.type, member.mode, member.size, member.mtime, member.linkname)
                 for piece in reader.data():

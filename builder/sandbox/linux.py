@@ -16,17 +16,12 @@ import errno
 import os
 import struct
 
+from pybuild.store.system.syscalls import call, raise_error
+
 # As typing.TYPE_CHECKING, which would cost more time to import than all of this module.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final, NoReturn
-
-# openat2(2), `how.resolve`
-RESOLVE_NO_XDEV: Final = 0x01
-RESOLVE_NO_MAGICLINKS: Final = 0x02
-RESOLVE_NO_SYMLINKS: Final = 0x04
-RESOLVE_BENEATH: Final = 0x08
-RESOLVE_IN_ROOT: Final = 0x10
+    from typing import Final
 
 # unshare(2), setns(2)
 CLONE_NEWNS: Final = 0x00020000
@@ -105,113 +100,17 @@ RENAME_EXCHANGE: Final = 2
 _LINUX_CAPABILITY_VERSION_3: Final = 0x20080522
 _MOUNT_DATA_MAX: Final = 4095
 
-# (x86_64, aarch64). Calls added since Linux 5.1 have one number everywhere.
-_NUMBERS: Final[dict[str, tuple[int, int]]] = {
-    "rt_sigaction": (13, 134),
-    "rt_sigprocmask": (14, 135),
-    "prctl": (157, 167),
-    "capset": (126, 91),
-    "pivot_root": (155, 41),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "keyctl": (250, 219),
-    "unshare": (272, 97),
-    "syncfs": (306, 267),
-    "setns": (308, 268),
-    "renameat2": (316, 276),
-    "seccomp": (317, 277),
-    "open_tree": (428, 428),
-    "move_mount": (429, 429),
-    "fsopen": (430, 430),
-    "fsconfig": (431, 431),
-    "fsmount": (432, 432),
-    "close_range": (436, 436),
-    "openat2": (437, 437),
-    "mount_setattr": (442, 442),
-}
-
-_libc: Final = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
-
-
-def machine() -> str:
-    """The kernel's name of the instruction set this process runs on: `x86_64`, `aarch64`, or another `uname -m`.
-
-    Under `setarch linux32` uname(2) names the 32-bit sibling although the process is a 64-bit one, so the size of a
-    pointer decides between the two.
-    """
-    name = os.uname().machine
-    if struct.calcsize("P") > struct.calcsize("I"):
-        return {"i686": "x86_64", "armv8l": "aarch64"}.get(name, name)
-    return name
-
-
-_COLUMN: Final = {"x86_64": 0, "aarch64": 1}.get(machine())
-
-
-def _raise(code: int, call: str, subject: bytes | str | None, detail: str = "") -> NoReturn:
-    message = f"{call}: {os.strerror(code)}{detail}"
-    if subject is None:
-        raise OSError(code, message)
-    raise OSError(code, message, os.fsdecode(subject))
-
-
-def _call(call: str, *args: int | bytes | ctypes.Array[ctypes.c_char] | None, about: bytes | str | None = None) -> int:
-    """Make one system call and return its result. `bytes` are passed as C strings, None as a null pointer."""
-    if _COLUMN is None:
-        _raise(errno.ENOSYS, call, about, f" (pybuild knows no system call numbers for {machine()})")
-    values: list[ctypes.c_long | ctypes.c_char_p | ctypes.c_void_p | ctypes.Array[ctypes.c_char]] = []
-    for arg in args:
-        match arg:
-            case int():
-                values.append(ctypes.c_long(arg))
-            case bytes():
-                # A C string ends at the first NUL: without this check the kernel would see another, shorter path.
-                if b"\0" in arg:
-                    _raise(errno.EINVAL, call, arg, " (NUL byte)")
-                values.append(ctypes.c_char_p(arg))
-            case None:
-                values.append(ctypes.c_void_p(None))
-            case _:
-                values.append(arg)
-    result: int = _libc.syscall(ctypes.c_long(_NUMBERS[call][_COLUMN]), *values)
-    if result == -1:
-        _raise(ctypes.get_errno(), call, about)
-    return result
-
-
-# --- paths and files -------------------------------------------------------------------------------------------------
-
-
-def openat2(dirfd: int, path: bytes, flags: int, resolve: int, mode: int = 0) -> int:
-    """Open `path` below `dirfd` under the `RESOLVE_*` rules and return the descriptor. openat2(2), Linux 5.6.
-
-    With RESOLVE_IN_ROOT or RESOLVE_BENEATH the kernel answers EAGAIN when something was renamed while it walked `..`;
-    that is tried again a limited number of times, because whoever renames may do so for ever.
-    """
-    how = ctypes.create_string_buffer(struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve), 24)
-    for _ in range(128):
-        try:
-            return _call("openat2", dirfd, path, how, 24, about=path)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EINTR):
-                raise
-    _raise(errno.EAGAIN, "openat2", path)
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 def renameat2(old_dirfd: int, old: bytes, new_dirfd: int, new: bytes, flags: int = RENAME_NOREPLACE) -> None:
     """Rename `old` to `new`; with RENAME_NOREPLACE an existing `new` is EEXIST. renameat2(2)."""
-    _call("renameat2", old_dirfd, old, new_dirfd, new, flags, about=new)
-
-
-def syncfs(fd: int) -> None:
-    """Write everything of the file system that holds `fd` to its disk. syncfs(2)."""
-    _call("syncfs", fd)
+    call("renameat2", old_dirfd, old, new_dirfd, new, flags, about=new)
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
     """Close all descriptors from `first` to `last`, both included. close_range(2), Linux 5.9."""
-    _call("close_range", first, last, 0)
+    call("close_range", first, last, 0)
 
 
 # --- namespaces and mounts -------------------------------------------------------------------------------------------
@@ -219,22 +118,22 @@ def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
 
 def unshare(flags: int) -> None:
     """Leave the namespaces named by the `CLONE_NEW*` flags for new ones. unshare(2)."""
-    _call("unshare", flags)
+    call("unshare", flags)
 
 
 def setns(fd: int, flags: int = 0) -> None:
     """Enter the namespace that `fd` refers to; `flags` says which type it must have, 0 takes any. setns(2)."""
-    _call("setns", fd, flags)
+    call("setns", fd, flags)
 
 
 def pivot_root(new: bytes, old: bytes) -> None:
     """Make the mount at `new` the root and move the old root to `old`; both may be `.`. pivot_root(2)."""
-    _call("pivot_root", new, old, about=new)
+    call("pivot_root", new, old, about=new)
 
 
 def umount2(path: bytes, flags: int = 0) -> None:
     """Unmount `path`, with `MNT_*` and `UMOUNT_*` flags. umount2(2)."""
-    _call("umount2", path, flags, about=path)
+    call("umount2", path, flags, about=path)
 
 
 def mount(source: bytes | None, target: bytes, fstype: bytes | None, flags: int, data: bytes | None = None) -> None:
@@ -244,8 +143,8 @@ def mount(source: bytes | None, target: bytes, fstype: bytes | None, flags: int,
     data is refused here with E2BIG.
     """
     if data is not None and len(data) > _MOUNT_DATA_MAX:
-        _raise(errno.E2BIG, "mount", target, f" ({len(data)} bytes of options; {_MOUNT_DATA_MAX} are the most)")
-    _call("mount", source, target, fstype, flags, data, about=target)
+        raise_error(errno.E2BIG, "mount", target, f" ({len(data)} bytes of options; {_MOUNT_DATA_MAX} are the most)")
+    call("mount", source, target, fstype, flags, data, about=target)
 
 
 def _context_log(fd: int) -> str:
@@ -267,14 +166,14 @@ def _context_log(fd: int) -> str:
 
 def fsopen(fstype: str) -> int:
     """Begin a file system configuration context for `fstype` and return its descriptor. fsopen(2), Linux 5.2."""
-    return _call("fsopen", fstype.encode(), FSOPEN_CLOEXEC, about=fstype)
+    return call("fsopen", fstype.encode(), FSOPEN_CLOEXEC, about=fstype)
 
 
 def _fsconfig(fd: int, command: int, key: str | None, value: bytes | None, aux: int) -> None:
     try:
-        _call("fsconfig", fd, command, None if key is None else key.encode(), value, aux, about=key)
+        call("fsconfig", fd, command, None if key is None else key.encode(), value, aux, about=key)
     except OSError as error:
-        _raise(error.errno or errno.EIO, "fsconfig", error.filename, _context_log(fd))
+        raise_error(error.errno or errno.EIO, "fsconfig", error.filename, _context_log(fd))
 
 
 def fsconfig_flag(fd: int, key: str) -> None:
@@ -305,19 +204,19 @@ def fsconfig_create(fd: int) -> None:
 def fsmount(fd: int, attr_flags: int = 0) -> int:
     """Make a mount, attached nowhere yet, of the created context `fd`; return its descriptor. fsmount(2), Linux 5.2."""
     try:
-        return _call("fsmount", fd, FSMOUNT_CLOEXEC, attr_flags)
+        return call("fsmount", fd, FSMOUNT_CLOEXEC, attr_flags)
     except OSError as error:
-        _raise(error.errno or errno.EIO, "fsmount", None, _context_log(fd))
+        raise_error(error.errno or errno.EIO, "fsmount", None, _context_log(fd))
 
 
 def open_tree(dirfd: int, path: bytes, flags: int) -> int:
     """Open the mount at `path`, or with OPEN_TREE_CLONE a detached copy of it. open_tree(2), Linux 5.2."""
-    return _call("open_tree", dirfd, path, flags | OPEN_TREE_CLOEXEC, about=path)
+    return call("open_tree", dirfd, path, flags | OPEN_TREE_CLOEXEC, about=path)
 
 
 def move_mount(from_fd: int, to_fd: int) -> None:
     """Attach the mount `from_fd` on top of the object `to_fd`; no path is looked up. move_mount(2), Linux 5.2."""
-    _call("move_mount", from_fd, b"", to_fd, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+    call("move_mount", from_fd, b"", to_fd, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
 
 
 def mount_setattr(
@@ -329,7 +228,7 @@ def mount_setattr(
     mode put MOUNT_ATTR__ATIME into `attr_clr`. mount_setattr(2), Linux 5.12.
     """
     attributes = ctypes.create_string_buffer(struct.pack("=QQQQ", attr_set, attr_clr, propagation, 0), 32)
-    _call("mount_setattr", fd, b"", AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0), attributes, 32)
+    call("mount_setattr", fd, b"", AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0), attributes, 32)
 
 
 # --- privileges of this process --------------------------------------------------------------------------------------
@@ -340,12 +239,12 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     header = ctypes.create_string_buffer(struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0), 8)
     low = [mask & 0xFFFFFFFF for mask in (effective, permitted, inheritable)]
     high = [mask >> 32 for mask in (effective, permitted, inheritable)]
-    _call("capset", header, ctypes.create_string_buffer(struct.pack("=6I", *low, *high), 24))
+    call("capset", header, ctypes.create_string_buffer(struct.pack("=6I", *low, *high), 24))
 
 
 def _prctl(option: int, argument: int = 0, second: int = 0) -> int:
     # The kernel requires the unused arguments of several options to be zero.
-    return _call("prctl", option, argument, second, 0, 0)
+    return call("prctl", option, argument, second, 0, 0)
 
 
 def set_pdeathsig(signal: int) -> None:
@@ -394,8 +293,8 @@ def reset_signals() -> None:
     nothing = ctypes.create_string_buffer(32)  # struct sigaction of the kernel: SIG_DFL is 0
     for number in range(1, 65):
         if number not in (9, 19):  # SIGKILL, SIGSTOP
-            _call("rt_sigaction", number, nothing, None, 8)
-    _call("rt_sigprocmask", 2, nothing, None, 8)  # SIG_SETMASK
+            call("rt_sigaction", number, nothing, None, 8)
+    call("rt_sigprocmask", 2, nothing, None, 8)  # SIG_SETMASK
 
 
 def no_new_privs() -> bool:
@@ -405,7 +304,7 @@ def no_new_privs() -> bool:
 
 def keyctl(operation: int, *args: int | bytes | None) -> int:
     """keyctl(2), whose result depends on the operation."""
-    return _call("keyctl", operation, *args)
+    return call("keyctl", operation, *args)
 
 
 def join_session_keyring() -> int:
@@ -420,8 +319,8 @@ def seccomp_set_mode_filter(program: bytes, flags: int = 0) -> None:
     CAP_SYS_ADMIN in its user namespace. EINVAL: the kernel's checker refuses the program.
     """
     if not program or len(program) % 8 or len(program) // 8 > BPF_MAXINSNS:
-        _raise(errno.EINVAL, "seccomp", None, f" ({len(program)} bytes are no filter of 1 to 4096 instructions)")
+        raise_error(errno.EINVAL, "seccomp", None, f" ({len(program)} bytes are no filter of 1 to 4096 instructions)")
     instructions = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: a 16-bit count, padding, and a pointer.
     fprog = struct.pack("@HP", len(program) // 8, ctypes.addressof(instructions))
-    _call("seccomp", SECCOMP_SET_MODE_FILTER, flags, ctypes.create_string_buffer(fprog, len(fprog)))
+    call("seccomp", SECCOMP_SET_MODE_FILTER, flags, ctypes.create_string_buffer(fprog, len(fprog)))

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pybuild.builder.sandbox import linux
 from pybuild.builder.sandbox.overlay import mount_overlay
 from pybuild.builder.sandbox.root import Refused, new_mount
+from pybuild.store.system import syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -220,9 +221,9 @@ def _write(fd: int, content: str) -> None:
 
 def _part(root: int, path: str, attributes: int, *, directory: bool) -> int:
     """What lies at a path below a directory, as a mount of its own; a link on the way is ELOOP, whoever put it there."""
-    resolve = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_MAGICLINKS
+    resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
     flags = os.O_PATH | os.O_NOFOLLOW | (os.O_DIRECTORY if directory else 0)
-    fd = linux.openat2(root, os.fsencode(path.strip("/")) or b".", flags, resolve)
+    fd = syscalls.openat2(root, os.fsencode(path.strip("/")) or b".", flags, resolve)
     try:
         tree = linux.open_tree(fd, b"", linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC | linux.AT_EMPTY_PATH)
     finally:

@@ -27,6 +27,7 @@ from pybuild.builder.sandbox import agents, capabilities, linux, terminal
 from pybuild.builder.sandbox.mounts import Agent
 from pybuild.builder.sandbox.operations import operations_for
 from pybuild.builder.sandbox.root import Refused, Root
+from pybuild.store.system import syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -256,23 +257,23 @@ def _may_set_groups() -> bool:
 
 def _enter_directory(cwd: str) -> None:
     """Go to the working directory, making what is missing of it; a descriptor of the host cannot be one."""
-    resolve = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
+    resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     path = ""
     for part in cwd.split("/"):
         if part:
             path += f"/{part}"
             try:
-                fd = linux.openat2(root, os.fsencode(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, resolve)
+                fd = syscalls.openat2(root, os.fsencode(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, resolve)
             except FileNotFoundError:
-                parent = linux.openat2(
+                parent = syscalls.openat2(
                     root, os.fsencode(os.path.dirname(path)), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, resolve
                 )
                 os.mkdir(part, 0o755, dir_fd=parent)
                 os.close(parent)
             else:
                 os.close(fd)
-    fd = linux.openat2(root, os.fsencode(cwd), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, resolve)
+    fd = syscalls.openat2(root, os.fsencode(cwd), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, resolve)
     os.fchdir(fd)
     os.close(fd)
     os.close(root)

@@ -11,13 +11,14 @@ import os
 import stat
 
 from pybuild.builder.sandbox import linux
+from pybuild.store.system import syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PLACE = os.O_PATH | os.O_CLOEXEC
-_RESOLVE = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_MAGICLINKS
+_RESOLVE = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
 
 
 class Refused(Exception):
@@ -48,7 +49,7 @@ class Root:
 
     def place(self, path: str, flags: int = 0) -> int:
         """Open a mount point of the image, without following any link on the way."""
-        return linux.openat2(self.fd, os.fsencode(path.strip("/")), _PLACE | os.O_NOFOLLOW | flags, _RESOLVE)
+        return syscalls.openat2(self.fd, os.fsencode(path.strip("/")), _PLACE | os.O_NOFOLLOW | flags, _RESOLVE)
 
     def directory(self, name: str) -> int:
         """Open one of the directories that the kernel's file systems need."""

@@ -22,10 +22,11 @@ from __future__ import annotations
 
 import errno
 import json
-import pkgutil
+import os
 import struct
 
 from pybuild.builder.sandbox import capabilities, linux
+from pybuild.store.system import syscalls
 
 # As typing.TYPE_CHECKING, which would cost more time to import than it takes to compile the filter.
 TYPE_CHECKING = False
@@ -246,8 +247,8 @@ def compile_profile(profile: Profile, caps: frozenset[str], machine: str, number
 
 def _read(name: str) -> bytes:
     """A file of this package. Python's own loader reads it, so that pybuild works from a zip archive too."""
-    data = pkgutil.get_data(__name__, name)
-    assert data is not None
+    directory = os.path.dirname(__file__)
+    data: bytes = __loader__.get_data(os.path.join(directory, name))  # type: ignore[name-defined]
     return data
 
 
@@ -268,4 +269,4 @@ def load_filter(caps: frozenset[str] = capabilities.DEFAULT) -> bytes:
 
     It takes some milliseconds: a worker calls this once, before it forks. OSError (ENOSYS): an unsupported machine.
     """
-    return compile_profile(read_profile(), caps, linux.machine(), read_numbers())
+    return compile_profile(read_profile(), caps, syscalls.machine(), read_numbers())

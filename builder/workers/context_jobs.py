@@ -8,15 +8,15 @@ from pybuild.builder.archives import archive_in
 from pybuild.builder.context import CONTEXT_LIMIT
 from pybuild.builder.errors import BuildError
 from pybuild.store.errors import InvalidImage
-from pybuild.store.extract import read_archive
-from pybuild.store.outer import is_packed
-from pybuild.store.streams import Peeked, Tee
-from pybuild.store.toc import Toc
-from pybuild.store.view import View
+from pybuild.store.formats.toc import Toc
+from pybuild.store.importing.outer_compression import is_packed
+from pybuild.store.layers.read import read_archive
+from pybuild.store.layers.view import View
+from pybuild.store.system.streams import Peeked, Tee
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from pybuild.store.toc import Entry
+    from pybuild.store.formats.toc import Entry
 
 
 @frozen

@@ -16,7 +16,7 @@ from pybuild.builder.filetree import FetchedFile, FetchedSource, ViewTree
 from pybuild.builder.spool import Spool
 from pybuild.builder.workers.job import Output, Written, write_files, written_as
 from pybuild.store.errors import InvalidImage
-from pybuild.store.toc import Kind
+from pybuild.store.formats.toc import Kind
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.context import ContextTree
     from pybuild.builder.filetree import FileTree
-    from pybuild.store.toc import Entry
+    from pybuild.store.formats.toc import Entry
 
 
 @frozen

@@ -6,9 +6,9 @@ import os
 from typing import ClassVar
 
 from pybuild.builder.contents import LayerPlace, StoredContents, view_of
-from pybuild.store.changes import changes
-from pybuild.store.part_output import write_part
-from pybuild.store.toc import Toc
+from pybuild.store.exporting.part import write_part
+from pybuild.store.formats.toc import Toc
+from pybuild.store.layers.changes import changes
 from pybuild.values import frozen
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import ClassVar
 
-from pybuild.store.digest import Digest
+from pybuild.store.formats.digest import Digest
 from pybuild.values import frozen
 
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from pybuild.store.compression import Compression
-from pybuild.store.layers import read_entries, write_layer
-from pybuild.store.toc import Toc
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.toc import Toc
+from pybuild.store.layers.write import read_entries, write_layer
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pybuild.store.layers import Content, Layer
-    from pybuild.store.toc import Entry
+    from pybuild.store.formats.toc import Entry
+    from pybuild.store.layers.write import Content, Layer
 
 R_co = TypeVar("R_co", covariant=True)
 

@@ -17,7 +17,7 @@ from pybuild.builder.sandbox import linux
 from pybuild.builder.sandbox.frames import Channel
 from pybuild.builder.workers.codec import decode, encode
 from pybuild.builder.workers.jobs import job_class
-from pybuild.store.files import no_space
+from pybuild.store.system.files import no_space
 
 
 def main(fd: int, namespace: int = -1) -> None:

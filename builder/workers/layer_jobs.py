@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pybuild.builder.contents import BlobPlace, LayerPlace, StoredContents, check_content
 from pybuild.builder.workers.job import Done, Output, Written, write_files, written_as
-from pybuild.store.changeset import TREE
-from pybuild.store.compression import Compression, Compressor
 from pybuild.store.errors import DigestMismatch
-from pybuild.store.extract import read_layer
-from pybuild.store.files import named_layer
-from pybuild.store.streams import Tee
-from pybuild.store.toc import Kind, Toc
-from pybuild.store.trees import make_tree
-from pybuild.store.view import View
+from pybuild.store.formats.compression import Compression, Compressor
+from pybuild.store.formats.toc import Kind, Toc
+from pybuild.store.layers.read import read_layer
+from pybuild.store.layers.tree import make_tree
+from pybuild.store.layers.view import View
+from pybuild.store.objects.changesets import TREE
+from pybuild.store.system.files import named_layer
+from pybuild.store.system.streams import Tee
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pybuild.store.tarformat import Readable
-    from pybuild.store.toc import Entry
+    from pybuild.store.formats.toc import Entry
+    from pybuild.store.system.streams import Readable
 
 _BUFFER = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

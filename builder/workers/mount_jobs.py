@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from pybuild.builder.workers.job import Done, Output
 from pybuild.builder.workers.step_jobs import make_directory
-from pybuild.store.cachemounts import lock_of
-from pybuild.store.changeset import TREE
-from pybuild.store.toc import Toc
-from pybuild.store.trees import make_tree
+from pybuild.store.formats.toc import Toc
+from pybuild.store.layers.tree import make_tree
+from pybuild.store.objects.cache_mounts import lock_of
+from pybuild.store.objects.changesets import TREE
 from pybuild.values import frozen
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

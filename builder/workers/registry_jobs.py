@@ -6,9 +6,10 @@ from dataclasses import field
 from typing import TYPE_CHECKING, ClassVar
 
 from pybuild.builder.workers.job import Done
-from pybuild.store.digest import Digest
-from pybuild.store.reference import Reference
-from pybuild.store.spec import Descriptor, Platform
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci import Descriptor
+from pybuild.store.formats.platform import Platform
+from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
 
 if TYPE_CHECKING:

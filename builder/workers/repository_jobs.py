@@ -90,7 +90,7 @@ class ListSubdir:
 
     def run(self) -> Done:
         from pybuild.builder.git.subdir import entries_below
-        from pybuild.store.toc import Toc
+        from pybuild.store.formats.toc import Toc
 
         Toc.write(self.toc, entries_below(self.tar, self.name, self.subdir))
         return Done()

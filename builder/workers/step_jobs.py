@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from pybuild.builder.contents import LayerPlace, StoredContents, view_of
 from pybuild.builder.workers.job import Done, Output, Written, write_output
-from pybuild.store.changes import TreeContent, changes
-from pybuild.store.files import remove_tree, tree_size
-from pybuild.store.toc import Toc
-from pybuild.store.trees import make_tree
+from pybuild.store.formats.toc import Toc
+from pybuild.store.layers.changes import TreeContent, changes
+from pybuild.store.layers.tree import make_tree
+from pybuild.store.system.files import remove_tree, tree_size
 from pybuild.values import frozen
 
 _FEW = 256  # rows, and

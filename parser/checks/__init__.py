@@ -11,13 +11,13 @@ from bisect import bisect_right
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from pybuild.parser.buildfile import Checks, ParseWarning
 from pybuild.parser.checks import casing, platforms, stages, values
-from pybuild.parser.instructions import Checks, ParseWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from pybuild.parser.instructions import Buildfile
+    from pybuild.parser.buildfile import Buildfile
     from pybuild.parser.source import Span
 
 Found = tuple[str, "Span"]

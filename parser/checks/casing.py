@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pybuild.parser.instructions import Buildfile, From
+    from pybuild.parser.buildfile import Buildfile
+    from pybuild.parser.instructions import From
     from pybuild.parser.source import Span
 
 

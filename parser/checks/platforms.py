@@ -13,7 +13,8 @@ from pybuild.parser.words import Asked, expand
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pybuild.parser.instructions import Buildfile, Word
+    from pybuild.parser.buildfile import Buildfile
+    from pybuild.parser.instructions import Word
     from pybuild.parser.source import Span
 
 PLATFORM_ARGS = tuple(

@@ -10,7 +10,7 @@ from pybuild.parser.instructions import Arg, Cmd, Entrypoint, From, Healthcheck,
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pybuild.parser.instructions import Buildfile
+    from pybuild.parser.buildfile import Buildfile
     from pybuild.parser.source import Span
 
 Any: TypeAlias = From | Instruction

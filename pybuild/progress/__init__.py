@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.events import Event
     from pybuild.progress.words import BuildInfo
-    from pybuild.store.digest import Digest
+    from pybuild.store.formats.digest import Digest
 
 __all__ = ["KINDS", "Progress", "human_size", "kind_for", "progress_for"]
 

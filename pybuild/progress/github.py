@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.events import StepRef
     from pybuild.parser import Source, Span
-    from pybuild.store.digest import Digest
+    from pybuild.store.formats.digest import Digest
 
 
 class GithubProgress:

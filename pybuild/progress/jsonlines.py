@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.events import StepRef
     from pybuild.progress.words import BuildInfo
-    from pybuild.store.digest import Digest
+    from pybuild.store.formats.digest import Digest
 
 VERSION = 1
 

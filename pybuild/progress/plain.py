@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from pybuild.builder.events import StepRef
-    from pybuild.store.digest import Digest
+    from pybuild.store.formats.digest import Digest
 
 _TRANSFER_SECONDS = 5.0  # between two lines about one
 _SHOWN_AGAIN = 10  # lines of a failed step

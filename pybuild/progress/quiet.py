@@ -11,7 +11,7 @@ from pybuild.progress.lines import Held
 
 if TYPE_CHECKING:
     from pybuild.builder.events import Event
-    from pybuild.store.digest import Digest
+    from pybuild.store.formats.digest import Digest
 
 
 class QuietProgress:

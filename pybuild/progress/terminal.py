@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pybuild.builder.events import Event
-    from pybuild.store.digest import Digest
+    from pybuild.store.formats.digest import Digest
 
 _LONGEST_TEXT = 1 << 18  # characters of lines that are over, in one frame
 _BUFFER = 1 << 21  # bytes, for those and the lines of a frame

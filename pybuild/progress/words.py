@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pybuild.builder.events import Built, CheckWarning, Event, Exported, StepFinished
-from pybuild.store.publish import STDOUT
+from pybuild.store.exporting.publish import STDOUT
 from pybuild.values import frozen
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import hashlib
 import time
 from typing import TYPE_CHECKING, BinaryIO
 
-from pybuild.store.digest import Digest
 from pybuild.store.errors import DigestMismatch, NotFound, RegistryError, TooSlow, Unauthorized
+from pybuild.store.formats.digest import Digest
 from pybuild.store.http.patience import BUSY, Patience, retry_after
 from pybuild.store.http.transport import Interrupted, Request, Transport, published
 from pybuild.values import frozen

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from pybuild.store.errors import InvalidImage, RegistryError, Unauthorized
+from pybuild.store.formats.bounded_json import Fields, load_object
 from pybuild.store.http.transport import Interrupted, Request
 from pybuild.store.http.urls import Origin, Url, address_of, is_private, printable
-from pybuild.store.jsonio import Fields, load_object
 from pybuild.store.registry.challenges import parse_challenges
 from pybuild.store.registry.credentials import IdentityToken, Login, RegistryToken
 

@@ -17,27 +17,27 @@ import io
 import time
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from pybuild.store.digest import Digest
 from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound, RegistryError, StoreError
+from pybuild.store.formats.bounded_json import load_object
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci import Descriptor, Index, Manifest, MediaType
 from pybuild.store.http.transport import published
 from pybuild.store.http.urls import is_private, printable
-from pybuild.store.jsonio import load_object
 from pybuild.store.registry.download import Download
 from pybuild.store.registry.endpoints import endpoints
 from pybuild.store.registry.session import Session
-from pybuild.store.spec import Descriptor, Index, Manifest, MediaType
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from pybuild.store.formats.platform import Platform
+    from pybuild.store.formats.reference import Reference
     from pybuild.store.http.urls import Address
-    from pybuild.store.reference import Reference
     from pybuild.store.registry.config import Config
     from pybuild.store.registry.credentials import Credentials
     from pybuild.store.registry.endpoints import Endpoint
-    from pybuild.store.spec import Platform
 
 _INDEXES = (MediaType.OCI_INDEX, MediaType.DOCKER_INDEX)
 _MANIFESTS = (MediaType.OCI_MANIFEST, MediaType.DOCKER_MANIFEST)

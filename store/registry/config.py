@@ -26,10 +26,10 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from pybuild.store.errors import StoreError
-from pybuild.store.files import read_regular
+from pybuild.store.formats.reference import Reference
 from pybuild.store.http.site import Limits
 from pybuild.store.http.urls import parse_host
-from pybuild.store.reference import Reference
+from pybuild.store.system.files import read_regular
 from pybuild.values import frozen
 
 if TYPE_CHECKING:

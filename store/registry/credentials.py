@@ -20,10 +20,10 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage, NotFound, RegistryError, StoreError
-from pybuild.store.files import read_regular
-from pybuild.store.jsonio import Fields, load_object
+from pybuild.store.formats.bounded_json import Fields, load_object
 from pybuild.store.registry.endpoints import DOCKER_HUB
 from pybuild.store.registry.helpers import SEARCH_PATH, ask_helper
+from pybuild.store.system.files import read_regular
 from pybuild.values import frozen
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from pybuild.store.http.transport import Interrupted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pybuild.store.formats.oci import Descriptor
     from pybuild.store.http.transport import Answer
     from pybuild.store.registry.session import Session
-    from pybuild.store.spec import Descriptor
 
 
 class Download:

@@ -15,7 +15,7 @@ from pybuild.store.registry.config import split_host
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from pybuild.store.reference import Reference
+    from pybuild.store.formats.reference import Reference
     from pybuild.store.registry.config import Config, RegistrySettings
 
 DOCKER_HUB = "docker.io"

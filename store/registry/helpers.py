@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage, NotFound, RegistryError
-from pybuild.store.jsonio import Fields, load_object
+from pybuild.store.formats.bounded_json import Fields, load_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,10 +6,10 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from pybuild.store.errors import InvalidImage, NotFound, RegistryError, TooSlow, Unauthorized
+from pybuild.store.formats.bounded_json import Fields, load_object
 from pybuild.store.http.patience import BUSY, Patience, retry_after
 from pybuild.store.http.transport import Interrupted, NoTls, Refused, Request, Transport
 from pybuild.store.http.urls import Url, is_private, printable
-from pybuild.store.jsonio import Fields, load_object
 from pybuild.store.registry.auth import Authorizer
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from pybuild.builder.archives import open_archive
 from pybuild.builder.copyfiles import Planned
 from pybuild.builder.errors import CopyError
 from pybuild.builder.spool import Spool
-from pybuild.store.toc import Kind
+from pybuild.store.formats.toc import Kind
 from tests.support.archive import built_layers
 from tests.support.cli import Pybuild, write_context
 from tests.support.copies import ALONE, MemoryTree, afterwards, planned, tar_of, trees
@@ -289,7 +289,7 @@ def test_a_hostile_or_damaged_archive_is_refused_by_its_name(data: bytes, messag
 
 @pytest.mark.parametrize("kind", ["gzip", "bzip2", "xz", "zstd"])
 def test_an_archive_that_hardly_ends_is_refused(kind: str, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("pybuild.store.compression", "pybuild.store.outer"):
+    for module in ("pybuild.store.formats.compression", "pybuild.store.importing.outer_compression"):
         monkeypatch.setattr(f"{module}.RATIO_FREE", 8 << 20)
     data = PACKERS[kind](tar(member(size=32 << 20)))
     with pytest.raises(CopyError, match="expands more than 200 times"):

@@ -15,8 +15,8 @@ from pybuild.builder.mounts import ScriptMount, StepMount
 from pybuild.builder.options import Network
 from pybuild.builder.plan import CopyStep, RunStep, WorkdirStep
 from pybuild.parser import SecretMount, SshMount, TmpfsMount
-from pybuild.store.spec import Platform
-from pybuild.store.toc import Entry, Kind
+from pybuild.store.formats.platform import Platform
+from pybuild.store.formats.toc import Entry, Kind
 from tests.support.copies import planned as planned_copy
 from tests.support.copymodel import Copy, Directory, File, Link
 from tests.support.recipes import PLATFORM, steps

@@ -10,7 +10,7 @@ from pybuild.builder.events import CheckWarning, Event
 from pybuild.builder.planner import plan
 from pybuild.builder.resolve import resolve
 from pybuild.parser import parse
-from pybuild.store.spec import ExecConfig
+from pybuild.store.formats.oci import ExecConfig
 from tests.support.recipes import Images, image, options
 
 BASE = ExecConfig(env=("FROM_BASE=x",))

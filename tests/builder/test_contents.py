@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.builder.contents import BlobPlace, LayerPlace, StoredContents
-from pybuild.store.compression import Compression
 from pybuild.store.errors import DigestMismatch
-from pybuild.store.layers import write_layer
-from pybuild.store.toc import Entry, Kind, encode
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.toc import Entry, Kind, encode
+from pybuild.store.layers.write import write_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,9 +18,9 @@ from pybuild.builder.copyfiles import plan_copy
 from pybuild.builder.copylayer import with_digests
 from pybuild.builder.errors import BuildError, CopyError
 from pybuild.parser import IgnoreFile
-from pybuild.store.files import remove_tree
-from pybuild.store.memo import Memo
-from pybuild.store.toc import Kind
+from pybuild.store.formats.toc import Kind
+from pybuild.store.objects.context_memo import Memo
+from pybuild.store.system.files import remove_tree
 from tests.support.copies import FILES, afterwards, on_disk, request, trees, view_of
 from tests.support.copymodel import Copy, Directory, flat
 

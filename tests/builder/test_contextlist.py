@@ -16,7 +16,7 @@ from pybuild.builder.context import ContextTree
 from pybuild.builder.contextlist import Listing, list_directory
 from pybuild.builder.errors import BuildError
 from pybuild.parser import IgnoreFile
-from pybuild.store.toc import Kind
+from pybuild.store.formats.toc import Kind
 
 PATHS = (
     ".git/config", "a.log", "b/b.log", "b/c/a.log", "b/c/keep", "b/x", "c/a/b/x", "c/a.log", "node/m/x", "node/m/b/x", "x",

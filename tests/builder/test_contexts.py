@@ -13,13 +13,13 @@ from pybuild.builder.plan import BaseStep, CopyStep
 from pybuild.builder.planner import plan
 from pybuild.builder.resolve import ContextFiles, resolve
 from pybuild.parser import parse
-from pybuild.store.digest import Digest
 from pybuild.store.errors import InvalidImage
+from pybuild.store.formats.digest import Digest
 from tests.support.recipes import PLATFORM, Images, chain, image, options
 
 if TYPE_CHECKING:
     from pybuild.builder.plan import Plan, Step
-    from pybuild.store.images import Image
+    from pybuild.store.objects.images import Image
 
 DIGEST = "sha256:" + "a" * 64
 

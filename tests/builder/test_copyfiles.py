@@ -10,8 +10,8 @@ from pybuild.builder.copyfiles import Planned, plan_copy
 from pybuild.builder.copylayer import changed, with_digests
 from pybuild.builder.errors import CopyError
 from pybuild.store.errors import UnsafePath
-from pybuild.store.toc import Entry, Kind, Toc, sort_key
-from pybuild.store.view import View
+from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
+from pybuild.store.layers.view import View
 from tests.support.copies import ALONE, FILES, MemoryTree, afterwards, layer_of, planned, request, trees, view_of
 from tests.support.copymodel import ANY_TIME, SYMBOLIC, Copy, Directory, File, Link, Refused, flat
 

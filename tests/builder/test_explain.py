@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from pybuild.builder.explain import FileChange, explain, file_changes
-from pybuild.store.builds import BuiltStep, KeptBuild, MountedFiles, Outcome
-from pybuild.store.difference import Difference
-from pybuild.store.toc import Entry, Kind
+from pybuild.store.formats.toc import Entry, Kind
+from pybuild.store.layers.difference import Difference
+from pybuild.store.objects.builds import BuiltStep, KeptBuild, MountedFiles, Outcome
 
 RAN, CACHED, FAILED, NOT_RUN = Outcome.RAN, Outcome.CACHED, Outcome.FAILED, Outcome.NOT_RUN
 FIELDS: dict[str, object] = {

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from pybuild.builder.context import ContextTree
 from pybuild.builder.errors import CopyError
-from pybuild.store.files import open_in_root
-from pybuild.store.toc import Kind
-from pybuild.store.view import resolve
+from pybuild.store.formats.toc import Kind
+from pybuild.store.layers.view import resolve
+from pybuild.store.system.files import open_in_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,10 +9,10 @@ import pytest
 from pybuild.builder.history import command_list
 from pybuild.builder.image import assemble, image_config
 from pybuild.builder.state import DEFAULT_PATH
-from pybuild.store.changeset import LayerBlob
-from pybuild.store.compression import Compression
-from pybuild.store.digest import Digest
-from pybuild.store.spec import ExecConfig, History, ImageConfig, normalise_history
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci import ExecConfig, History, ImageConfig, normalise_history
+from pybuild.store.objects.changesets import LayerBlob
 from tests.support.recipes import Images, history, image, options, planned
 
 

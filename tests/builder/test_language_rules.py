@@ -11,8 +11,8 @@ import pytest
 from pybuild.builder.history import instruction_of
 from pybuild.builder.image import image_config
 from pybuild.builder.state import DEFAULT_PATH
-from pybuild.store.digest import Digest
-from pybuild.store.spec import ExecConfig, History, ImageConfig
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci import ExecConfig, History, ImageConfig
 from tests.support.cli import Pybuild, write_context
 from tests.support.recipes import Images, config, history, image, options, planned, refusal, steps
 

@@ -9,7 +9,7 @@ import pytest
 from pybuild.builder.errors import PrivilegeError
 from pybuild.builder.plan import BaseStep, RunStep
 from pybuild.builder.platforms import check_runnable, emulator
-from pybuild.store.spec import Platform
+from pybuild.store.formats.platform import Platform
 from tests.support.recipes import Images, image, planned, refusal, resolved
 
 ARM = Platform("linux", "arm64")

@@ -7,8 +7,8 @@ import pytest
 from pybuild.builder.errors import SandboxError
 from pybuild.builder.mounts import MountPoint
 from pybuild.builder.scaffold import scaffold_for
-from pybuild.store.toc import Entry, Kind, Toc, encode
-from pybuild.store.view import View
+from pybuild.store.formats.toc import Entry, Kind, Toc, encode
+from pybuild.store.layers.view import View
 
 DIRECTORIES = [Entry(name, Kind.DIRECTORY, 0o755) for name in (b"dev", b"etc", b"proc", b"sys")]
 FILES = [Entry(b"etc/hosts", Kind.FILE, 0o644), Entry(b"etc/resolv.conf", Kind.FILE, 0o644)]

@@ -14,8 +14,8 @@ from pybuild.builder.events import StepFinished, StepStarted
 from pybuild.builder.solver import Solver
 from pybuild.builder.steps import Made
 from pybuild.builder.workers.tasks import until
+from pybuild.store.formats.toc import Toc
 from pybuild.store.store import Store
-from pybuild.store.toc import Toc
 from tests.support.cli import Pybuild, write_context
 from tests.support.recipes import Images, image, options, planned
 

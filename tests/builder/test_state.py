@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pybuild.builder.state import DEFAULT_PATH, DEFAULT_SHELL, StageState
-from pybuild.store.spec import ExecConfig
+from pybuild.store.formats.oci import ExecConfig
 
 EMPTY = StageState.of_base(ExecConfig())
 

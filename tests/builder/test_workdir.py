@@ -7,8 +7,8 @@ import pytest
 from pybuild.builder.errors import BuildError
 from pybuild.builder.workdir import missing_directories
 from pybuild.store.errors import UnsafePath
-from pybuild.store.toc import Entry, Kind, Toc, encode
-from pybuild.store.view import LinkLoop, View
+from pybuild.store.formats.toc import Entry, Kind, Toc, encode
+from pybuild.store.layers.view import LinkLoop, View
 
 IMAGE = View(
     [

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
-from pybuild.store import tarformat
+from pybuild.store.formats import tar as tarformat
 from tests.support.archive import built_layers, read_archive
 from tests.support.cli import write_context
 from tests.support.tars import directory, entry, hardlink, symlink, tar

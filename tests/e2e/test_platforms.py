@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.store.spec import Platform
+from pybuild.store.formats.platform import Platform
 from tests.support.cli import BASE, Pybuild, write_context
 
 OTHER = "linux/sparc64"  # for which nobody has an emulator

@@ -28,7 +28,7 @@ from pybuild.progress.github import GithubProgress
 from pybuild.progress.lines import Held, Lines
 from pybuild.progress.plain import PlainProgress
 from pybuild.progress.quiet import QuietProgress
-from pybuild.store.digest import Digest
+from pybuild.store.formats.digest import Digest
 from tests.support.events import Clock, said, step
 
 A = step(1, "first", 1, 2, "RUN a")

@@ -9,8 +9,8 @@ import pytest
 
 from pybuild.builder.outputs import Format, ImageOutput, LocalOutput, Output, TarOutput
 from pybuild.outputs import parse_output, parse_outputs
-from pybuild.store.compression import Compression
-from pybuild.store.reference import Reference
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from pybuild.store.builds import KEPT_BUILDS, KeptBuild
+from pybuild.store.objects.builds import KEPT_BUILDS, KeptBuild
 from pybuild.store.store import Store
 from tests.support.cli import SCRIPT, Pybuild, write_context
 from tests.support.people import Person

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.store.builds import KEPT_BUILDS, TEXT_LIMIT, BuiltStep, KeptBuild, MountedFiles, Outcome
 from pybuild.store.errors import NotFound, StoreError
-from pybuild.store.metadata import Metadata
+from pybuild.store.objects.builds import KEPT_BUILDS, TEXT_LIMIT, BuiltStep, KeptBuild, MountedFiles, Outcome
+from pybuild.store.objects.database import Metadata
 from pybuild.store.store import Store
 
 if TYPE_CHECKING:

@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybuild.store import trees
-from pybuild.store.changes import TreeContent, changes
-from pybuild.store.compression import Compression
 from pybuild.store.errors import InvalidImage, UnsafePath
-from pybuild.store.extract import read_layer
-from pybuild.store.layers import Layer, write_layer
-from pybuild.store.tarformat import BLOCK_DEVICE, CHAR
-from pybuild.store.toc import Entry, Kind, Toc
-from pybuild.store.view import View
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.tar import BLOCK_DEVICE, CHAR
+from pybuild.store.formats.toc import Entry, Kind, Toc
+from pybuild.store.layers import tree
+from pybuild.store.layers.changes import TreeContent, changes
+from pybuild.store.layers.read import read_layer
+from pybuild.store.layers.view import View
+from pybuild.store.layers.write import Layer, write_layer
 from tests.support.overlays import overlaid
 from tests.support.tars import directory, entry, hardlink, symlink, tar
 
@@ -65,7 +65,7 @@ class Stack:
         root = self.place / f"tree{len(self.tocs)}"
         root.mkdir()
         fd = opened(root)
-        trees.make_tree(entries, io.BytesIO(data), fd)
+        tree.make_tree(entries, io.BytesIO(data), fd)
         os.close(fd)
         self.tocs.insert(0, Toc.of(entries))
         self.lowers.insert(0, str(root))

@@ -16,10 +16,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybuild.store import compression
-from pybuild.store.compression import Compression, Compressor, Expander, sniff
 from pybuild.store.errors import InvalidImage
-from pybuild.store.files import start_writing
+from pybuild.store.formats import compression
+from pybuild.store.formats.compression import Compression, Compressor, Expander, sniff
+from pybuild.store.system.files import start_writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,9 +179,9 @@ def test_the_ratio_is_bounded(kind: Compression, monkeypatch: pytest.MonkeyPatch
 
 BOMB = """
 import io, resource, sys
-from pybuild.store.compression import Expander
+from pybuild.store.formats.compression import Expander
 from pybuild.store.errors import InvalidImage
-from pybuild.store.files import start_writing
+from pybuild.store.system.files import start_writing
 data = open(sys.argv[1], "rb").read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 expander = Expander(io.BytesIO(data))

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pybuild.store.difference import Change, differences, layer_differences
-from pybuild.store.toc import Entry, Kind, Toc, sort_key
-from pybuild.store.view import View
+from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
+from pybuild.store.layers.difference import Change, differences, layer_differences
+from pybuild.store.layers.view import View
 
 FILE = Entry(b"f", Kind.FILE, 0o644, size=1, sha256=b"1" * 32, mtime=1)
 DIRECTORY = Entry(b"d", Kind.DIRECTORY, 0o755)

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybuild.store import extract, tarformat, trees
 from pybuild.store.errors import InvalidImage, StoreError, UnsafePath
-from pybuild.store.extract import read_layer
-from pybuild.store.toc import Entry, Kind, Toc, sort_key
-from pybuild.store.view import View
+from pybuild.store.formats import tar as tarformat
+from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
+from pybuild.store.layers import read
+from pybuild.store.layers import tree as trees
+from pybuild.store.layers.read import read_layer
+from pybuild.store.layers.view import View
 from tests.support.tars import directory, entry, hardlink, listing, symlink, tar
 
 if TYPE_CHECKING:
@@ -363,7 +365,7 @@ def test_attributes_that_the_file_system_does_not_take_stay_in_the_table(tmp_pat
 
 
 def test_the_number_of_entries_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extract, "MAX_ENTRIES", 100)
+    monkeypatch.setattr(read, "MAX_ENTRIES", 100)
     rows(tar(*[entry(b"%d" % i) for i in range(100)]))
     with pytest.raises(InvalidImage, match="limit of 100 entries"):
         rows(tar(*[entry(b"%d" % i) for i in range(101)]))

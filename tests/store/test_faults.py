@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.store import fsck, store
-from pybuild.store.changeset import LayerBlob
-from pybuild.store.compression import Compression
-from pybuild.store.digest import Digest
+from pybuild.store import store
 from pybuild.store.errors import InvalidImage, NoSpace, NotFound, StoreBusy, StoreError
-from pybuild.store.importing import import_archive
-from pybuild.store.ingest import Ingest, sweep
-from pybuild.store.metadata import VERSION, Metadata
-from pybuild.store.records import KeyKind
-from pybuild.store.reference import Reference
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.reference import Reference
+from pybuild.store.formats.toc import Entry, Kind, Toc
+from pybuild.store.importing.archive import import_archive
+from pybuild.store.maintenance import fsck
+from pybuild.store.objects.changesets import LayerBlob
+from pybuild.store.objects.database import VERSION, Metadata
+from pybuild.store.objects.ingest import Ingest, sweep
+from pybuild.store.objects.records import KeyKind
 from pybuild.store.store import Store, reset
-from pybuild.store.toc import Entry, Kind, Toc
 from tests.support.archives import Archive
 from tests.support.overlays import in_private_mounts, mount_tmpfs
 from tests.support.tars import entry, tar
@@ -222,7 +223,7 @@ def test_a_table_of_contents_is_sealed_when_it_is_not_replaced_any_more(
 KILLED = """
 import os, signal, sys
 from pybuild.store.store import Store
-from pybuild.store.importing import import_archive
+from pybuild.store.importing.archive import import_archive
 root, path, function, count = sys.argv[1:]
 left = int(count)
 def before(real):
@@ -263,7 +264,7 @@ def test_a_process_killed_between_any_two_steps_loses_its_own_work_only(tmp_path
 def test_work_in_progress_goes_with_its_process(tmp_path: Path) -> None:
     parent = str(tmp_path)
     alive = Ingest(parent)
-    code = "import os, sys; from pybuild.store.ingest import Ingest; i = Ingest(sys.argv[1]); d = i.new_directory(); open(d + '/f', 'w'); os.chmod(d, 0); os._exit(0)"
+    code = "import os, sys; from pybuild.store.objects.ingest import Ingest; i = Ingest(sys.argv[1]); d = i.new_directory(); open(d + '/f', 'w'); os.chmod(d, 0); os._exit(0)"
     assert python(code, parent).returncode == 0
     assert len(os.listdir(parent)) == 2
     assert sweep(parent) == []
@@ -280,7 +281,7 @@ IMPORT = """
 import sys
 from pybuild.store.store import Store
 from pybuild.store.errors import StoreError
-from pybuild.store.importing import import_archive
+from pybuild.store.importing.archive import import_archive
 try:
     with Store(sys.argv[1]) as store:
         import_archive(store, sys.argv[2], None, 1)

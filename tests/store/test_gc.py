@@ -13,22 +13,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pybuild.store import fsck
-from pybuild.store.cachemounts import Held, InUse, Sharing
-from pybuild.store.changeset import TREE, LayerBlob
-from pybuild.store.compression import Compression
-from pybuild.store.digest import Digest
 from pybuild.store.errors import NoSpace, NotFound
-from pybuild.store.files import remove_tree, tree_size
-from pybuild.store.gc import Freed, collect, exceeds
-from pybuild.store.importing import import_archive
-from pybuild.store.metadata import _SCHEMA, VERSION, Metadata
-from pybuild.store.records import KeyKind
-from pybuild.store.reference import Reference
-from pybuild.store.spec import Descriptor, ExecConfig, ImageConfig, Manifest, MediaType
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci import Descriptor, ExecConfig, ImageConfig, Manifest, MediaType
+from pybuild.store.formats.reference import Reference
+from pybuild.store.formats.toc import Entry, Kind
+from pybuild.store.importing.archive import import_archive
+from pybuild.store.maintenance import fsck
+from pybuild.store.maintenance.gc import Freed, collect, exceeds
+from pybuild.store.maintenance.usage import Form, Reason, usage
+from pybuild.store.objects.cache_mounts import Held, InUse, Sharing
+from pybuild.store.objects.changesets import TREE, LayerBlob
+from pybuild.store.objects.database import _SCHEMA, VERSION, Metadata
+from pybuild.store.objects.records import KeyKind
 from pybuild.store.store import Store
-from pybuild.store.toc import Entry, Kind
-from pybuild.store.usage import Form, Reason, usage
+from pybuild.store.system.files import remove_tree, tree_size
 from tests.support.archives import Archive
 from tests.support.overlays import in_private_mounts, mount_tmpfs
 from tests.support.tars import entry, tar
@@ -440,8 +440,8 @@ def test_every_byte_is_counted_once_for_the_first_of_its_reasons(store: Store) -
 COLLECT = """
 import os, sys
 from pybuild.store.errors import StoreError
-from pybuild.store.files import remove_tree
-from pybuild.store.gc import collect
+from pybuild.store.system.files import remove_tree
+from pybuild.store.maintenance.gc import collect
 from pybuild.store.store import Store
 try:
     with Store(sys.argv[1]) as store:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.store import extract, fsck
-from pybuild.store.digest import Digest
 from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound, StoreError
-from pybuild.store.importing import import_archive
-from pybuild.store.layout_output import publish_archive
-from pybuild.store.members import ArchiveMembers, read_member
-from pybuild.store.reference import Reference
-from pybuild.store.spec import MediaType
+from pybuild.store.exporting.archive import publish_archive
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci import MediaType
+from pybuild.store.formats.reference import Reference
+from pybuild.store.importing.archive import import_archive
+from pybuild.store.importing.members import ArchiveMembers, read_member
+from pybuild.store.layers import read
+from pybuild.store.maintenance import fsck
 from pybuild.store.store import Store
 from tests.support.archives import Archive
 from tests.support.tars import directory, entry, symlink, tar
@@ -318,7 +319,7 @@ def test_what_is_no_archive_is_refused(data: bytes, store: Store, tmp_path: Path
 
 
 def test_an_archive_without_end_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("pybuild.store.members.MAX_MEMBERS", 10)
+    monkeypatch.setattr("pybuild.store.importing.members.MAX_MEMBERS", 10)
     path = tmp_path / "a"
     path.write_bytes(tar(*[entry(b"%d" % i) for i in range(11)]))
     with path.open("rb") as file, pytest.raises(InvalidImage, match="more than 10 entries"):
@@ -326,7 +327,7 @@ def test_an_archive_without_end_of_names_is_bounded(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_bomb_of_entries_is_stopped(monkeypatch: pytest.MonkeyPatch, store: Store, tmp_path: Path) -> None:
-    monkeypatch.setattr(extract, "MAX_ENTRIES", 50)
+    monkeypatch.setattr(read, "MAX_ENTRIES", 50)
     with pytest.raises(InvalidImage, match=r"layer sha256:.*limit of 50 entries"):
         load(store, tmp_path, Archive(layers=[tar(*[entry(b"%d" % i) for i in range(51)])]).data())
 

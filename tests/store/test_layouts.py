@@ -21,12 +21,12 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybuild.store import fsck
-from pybuild.store.compression import Compression
-from pybuild.store.digest import Digest
 from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound, StoreError, UnsafePath
-from pybuild.store.importing import import_archive
-from pybuild.store.reference import Reference
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.reference import Reference
+from pybuild.store.importing.archive import import_archive
+from pybuild.store.maintenance import fsck
 from pybuild.store.store import Store
 from tests.support.archives import Archive
 from tests.support.saved import Saved, gz, several, sha
@@ -221,10 +221,10 @@ def test_a_bomb_is_stopped(
     pack: Callable[[bytes], bytes], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bomb = pack(tar(entry(b"zeros", data=bytes(4 << 20))))
-    monkeypatch.setattr("pybuild.store.outer.RATIO_FREE", 1 << 20)
+    monkeypatch.setattr("pybuild.store.importing.outer_compression.RATIO_FREE", 1 << 20)
     with pytest.raises(InvalidImage, match="expands more than 200 times"):
         load(store, tmp_path, bomb, "root")
-    monkeypatch.setattr("pybuild.store.outer.EXPANDED_LIMIT", 1 << 20)
+    monkeypatch.setattr("pybuild.store.importing.outer_compression.EXPANDED_LIMIT", 1 << 20)
     with pytest.raises(InvalidImage, match="limit of 1048576 bytes"):
         load(store, tmp_path, bomb, "root")
     whole(store)

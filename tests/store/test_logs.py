@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.store.logs import BuildLog, kept, prune
+from pybuild.store.objects.build_logs import BuildLog, kept, prune
 
 
 def write(logs: Path, name: str, *outputs: bytes) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.store import fsck, memo
-from pybuild.store.gc import collect
-from pybuild.store.memo import Memo, file_key, is_settled, memo_path, prune
+from pybuild.store.maintenance import fsck
+from pybuild.store.maintenance.gc import collect
+from pybuild.store.objects import context_memo
+from pybuild.store.objects.context_memo import Memo, file_key, is_settled, memo_path, prune
 from pybuild.store.store import Store
 
 DAY = 86400
@@ -45,7 +46,7 @@ def found(path: Path) -> list[int]:
 
 
 def on_day(monkeypatch: pytest.MonkeyPatch, day: int) -> None:
-    monkeypatch.setattr(memo.time, "time", lambda: day * DAY + 100.0)
+    monkeypatch.setattr(context_memo.time, "time", lambda: day * DAY + 100.0)
 
 
 def test_what_is_learned_is_found_by_the_next_one_and_nothing_else_is(path: Path) -> None:
@@ -100,18 +101,18 @@ def test_one_that_cannot_be_read_or_written_is_no_error(tmp_path: Path) -> None:
 def test_rows_that_nobody_asks_for_go_after_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_day(monkeypatch, 20_000)
     write(path.with_name("other"), 1, 2)
-    on_day(monkeypatch, 20_000 + memo.KEPT_DAYS)
+    on_day(monkeypatch, 20_000 + context_memo.KEPT_DAYS)
     assert Memo(str(path.with_name("other"))).find(key(2)) == SHA  # asked for, and not saved
     known = Memo(str(path.with_name("other")))
     assert known.find(key(1)) == SHA
     known.save(str(path.parent.parent / "scratch"))
-    on_day(monkeypatch, 20_001 + memo.KEPT_DAYS)
+    on_day(monkeypatch, 20_001 + context_memo.KEPT_DAYS)
     write(path.with_name("other"), 3)
     assert found(path.with_name("other")) == [1, 3]
 
 
 def test_there_are_only_so_many_rows_and_the_oldest_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memo, "ROWS_LIMIT", 4)
+    monkeypatch.setattr(context_memo, "ROWS_LIMIT", 4)
     on_day(monkeypatch, 20_000)
     other = path.with_name("other")
     write(other, 1, 2)
@@ -121,7 +122,7 @@ def test_there_are_only_so_many_rows_and_the_oldest_go(path: Path, monkeypatch: 
 
 
 def test_one_that_is_larger_than_any_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memo, "ROWS_LIMIT", 2)
+    monkeypatch.setattr(context_memo, "ROWS_LIMIT", 2)
     assert found(path) == []
 
 

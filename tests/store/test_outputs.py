@@ -15,18 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybuild.store.digest import Digest
 from pybuild.store.errors import DigestMismatch, InvalidImage, NoSpace, StoreError
-from pybuild.store.extract import read_layer
-from pybuild.store.flatten import Rootfs, publish_rootfs, write_rootfs
-from pybuild.store.importing import import_archive
-from pybuild.store.layout_output import publish_archive, publish_directory, write_archive
-from pybuild.store.local_output import write_local
-from pybuild.store.publish import replacing
-from pybuild.store.reference import Reference
+from pybuild.store.exporting.archive import publish_archive, publish_directory, write_archive
+from pybuild.store.exporting.directory import write_local
+from pybuild.store.exporting.publish import replacing
+from pybuild.store.exporting.rootfs_tar import Rootfs, publish_rootfs, write_rootfs
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.reference import Reference
+from pybuild.store.formats.toc import Kind
+from pybuild.store.importing.archive import import_archive
+from pybuild.store.layers.read import read_layer
+from pybuild.store.layers.view import View
 from pybuild.store.store import Store
-from pybuild.store.toc import Kind
-from pybuild.store.view import View
 from tests.support.archives import Archive
 from tests.support.overlays import in_private_mounts, mount_tmpfs
 from tests.support.tars import directory, entry, hardlink, listing, symlink, tar
@@ -34,7 +34,7 @@ from tests.support.tars import directory, entry, hardlink, listing, symlink, tar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pybuild.store.images import Image
+    from pybuild.store.objects.images import Image
 
 NAME = Reference.parse("test:1")
 OTHER = Reference.parse("ghcr.io/team/app")
@@ -345,7 +345,7 @@ def test_the_tar_does_not_tell_how_many_layers_there_were(store: Store) -> None:
 def test_many_layers_are_merged_with_few_descriptors(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     layers = [tar(entry(b"f%02d" % i, data=b"%d" % i)) for i in range(20)]
     data = flat(store, *layers)
-    monkeypatch.setattr("pybuild.store.flatten._MAX_OPEN", 10)
+    monkeypatch.setattr("pybuild.store.exporting.rootfs_tar._MAX_OPEN", 10)
     assert flat(store, *layers) == data
     assert os.listdir(store.ingest.path) == []
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.store.errors import StoreError
-from pybuild.store.part_output import write_part
-from pybuild.store.toc import Entry, Kind, Toc, sort_key
-from pybuild.store.view import View
+from pybuild.store.exporting.part import write_part
+from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
+from pybuild.store.layers.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

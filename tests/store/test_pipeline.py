@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pybuild.store import pipeline
-from pybuild.store.pipeline import Pipeline
+from pybuild.store.formats import pipeline
+from pybuild.store.formats.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybuild.store import tarformat
 from pybuild.store.errors import InvalidImage, StoreError
-from pybuild.store.tarformat import BLOCK, END, MAX_RECORD, Member, TarReader, header, parse_pax, show
+from pybuild.store.formats import tar, tar_header
+from pybuild.store.formats.tar import BLOCK, END, MAX_RECORD, Member, TarReader, parse_pax, show
+from pybuild.store.formats.tar_header import entry_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,8 +34,8 @@ def contents(data: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def file(name: bytes, data: bytes = b"", **fields: object) -> bytes:
-    head = header(
-        name, tarformat.REGULAR, **{**{"mode": 0o644, "uid": 0, "gid": 0, "size": len(data), "mtime": 0}, **fields}
+    head = entry_header(
+        name, tar.REGULAR, **{**{"mode": 0o644, "uid": 0, "gid": 0, "size": len(data), "mtime": 0}, **fields}
     )  # type: ignore[arg-type]
     return head + data + bytes(-len(data) % BLOCK)
 
@@ -70,7 +71,7 @@ def raw(
 
 
 def pax(*records: tuple[bytes, bytes], kind: bytes = b"x") -> bytes:
-    return pax_of(b"".join(tarformat._record(key, value) for key, value in records), kind)
+    return pax_of(b"".join(tar_header._record(key, value) for key, value in records), kind)
 
 
 def pax_of(body: bytes, kind: bytes = b"x") -> bytes:
@@ -103,7 +104,7 @@ def written(fields: dict[str, object]) -> tuple[bytes, Member]:
     link = fields["link"] if kind in (b"1", b"2") else b""
     device = fields["device"] if kind in (b"3", b"4") else (0, 0)
     assert isinstance(data, bytes) and isinstance(device, tuple)
-    head = header(
+    head = entry_header(
         fields["name"], kind, mode=fields["mode"], uid=fields["uid"], gid=fields["gid"], size=len(data),  # type: ignore[arg-type]
         mtime=fields["mtime"], link=link, device=device, xattrs=fields["xattrs"],  # type: ignore[arg-type]
     )  # fmt: skip
@@ -165,7 +166,7 @@ def test_gnu_tar_reads_the_same_entries(tmp_path: Path) -> None:
         file(name, name * 3, uid=3_000_000_000, mtime=time)
         for name, time in zip(names, [0, -1, 2**34, *[5] * 9], strict=False)
     )
-    body += header(b"link", b"2", mode=0o777, uid=0, gid=0, size=0, mtime=0, link=b"t" * 3000)
+    body += entry_header(b"link", b"2", mode=0o777, uid=0, gid=0, size=0, mtime=0, link=b"t" * 3000)
     archive = tmp_path / "a.tar"
     archive.write_bytes(body + END)
     listed = subprocess.run(
@@ -212,20 +213,20 @@ def test_what_gnu_tar_writes_is_read(tmp_path: Path, style: str) -> None:
 def test_a_clamp_changes_times_only() -> None:
     for mtime in (5, 2**40, -7):
         fields = {"mode": 0o644, "uid": 0, "gid": 0, "size": 0, "mtime": mtime}
-        free = header(b"f", b"0", **fields)  # type: ignore[arg-type]
-        clamped = header(b"f", b"0", clamp=3, **fields)  # type: ignore[arg-type]
+        free = entry_header(b"f", b"0", **fields)  # type: ignore[arg-type]
+        clamped = entry_header(b"f", b"0", clamp=3, **fields)  # type: ignore[arg-type]
         assert len(free) == len(clamped)
         assert read(free + END)[0].mtime == mtime
         assert read(clamped + END)[0].mtime == min(mtime, 3)
 
 
 def test_a_name_of_a_hundred_bytes_needs_no_extended_header() -> None:
-    assert len(header(b"x" * 100, b"0", mode=0, uid=0, gid=0, size=0, mtime=0)) == BLOCK
-    assert len(header(b"x" * 101, b"0", mode=0, uid=0, gid=0, size=0, mtime=0)) == 3 * BLOCK
+    assert len(entry_header(b"x" * 100, b"0", mode=0, uid=0, gid=0, size=0, mtime=0)) == BLOCK
+    assert len(entry_header(b"x" * 101, b"0", mode=0, uid=0, gid=0, size=0, mtime=0)) == 3 * BLOCK
 
 
 def test_sizes_beyond_eight_gibibytes_are_told_by_pax() -> None:
-    reader = iter(TarReader(io.BytesIO(header(b"big", b"0", mode=0, uid=0, gid=0, size=8**11, mtime=0))))
+    reader = iter(TarReader(io.BytesIO(entry_header(b"big", b"0", mode=0, uid=0, gid=0, size=8**11, mtime=0))))
     assert next(reader).size == 8**11
 
 
@@ -233,7 +234,7 @@ def test_sizes_beyond_eight_gibibytes_are_told_by_pax() -> None:
 def test_a_pax_record_counts_its_own_digits(digits: int) -> None:
     for length in range(10**digits - 12, 10**digits + 12):
         if length > 3:
-            assert parse_pax(tarformat._record(b"k", b"v" * length)) == {"k": b"v" * length}
+            assert parse_pax(tar_header._record(b"k", b"v" * length)) == {"k": b"v" * length}
 
 
 # -- what is refused

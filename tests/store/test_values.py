@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybuild.store.digest import Digest
 from pybuild.store.errors import InvalidImage, NotFound, StoreError
-from pybuild.store.jsonio import MAX_DEPTH, MAX_ITEMS, dump, load_object
-from pybuild.store.reference import Reference
-from pybuild.store.spec import (
+from pybuild.store.formats.bounded_json import MAX_DEPTH, MAX_ITEMS, dump, load_object
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci import (
     CONFIG_LIMIT,
     MANIFEST_LIMIT,
     Descriptor,
@@ -23,13 +22,14 @@ from pybuild.store.spec import (
     Index,
     Manifest,
     MediaType,
-    Platform,
     chain_id,
     check_image,
     format_time,
     normalise_history,
     parse_time,
 )
+from pybuild.store.formats.platform import Platform
+from pybuild.store.formats.reference import Reference
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 PROPERTY = settings(max_examples=300)

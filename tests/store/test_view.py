@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pybuild.store.errors import InvalidImage
-from pybuild.store.extract import read_layer
-from pybuild.store.toc import Entry, Kind, Toc, encode, parent_of, sort_key
-from pybuild.store.view import ROOT, LinkLoop, View
+from pybuild.store.formats.toc import Entry, Kind, Toc, encode, parent_of, sort_key
+from pybuild.store.layers.read import read_layer
+from pybuild.store.layers.view import ROOT, LinkLoop, View
 from tests.support.tars import directory, entry, symlink, tar
 
 if TYPE_CHECKING:

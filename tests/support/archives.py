@@ -6,8 +6,8 @@ import gzip
 import json
 from dataclasses import dataclass, field
 
-from pybuild.store.digest import Digest
-from pybuild.store.spec import MediaType
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci import MediaType
 from tests.support.tars import directory, entry, tar
 
 

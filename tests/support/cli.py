@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pybuild.store.fsck import check
+from pybuild.store.maintenance.fsck import check
 from pybuild.store.store import Store
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pybuild.builder.archives import ArchiveTree
 from pybuild.builder.copyfiles import CopyRequest, plan_copy
 from pybuild.builder.copylayer import changed, with_digests
-from pybuild.store.toc import Entry, Kind, Toc, sort_key
-from pybuild.store.view import View
+from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
+from pybuild.store.layers.view import View
 from tests.support.copymodel import Directory, File, Link, below, flat
 
 if TYPE_CHECKING:

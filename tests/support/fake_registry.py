@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pybuild.store.digest import Digest
-from pybuild.store.reference import Reference
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci import Descriptor, MediaType
+from pybuild.store.formats.platform import Platform
+from pybuild.store.formats.reference import Reference
 from pybuild.store.registry.client import RegistryClient
 from pybuild.store.registry.config import Config, Limits, RegistrySettings
 from pybuild.store.registry.credentials import Credentials
-from pybuild.store.spec import Descriptor, MediaType, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,15 +10,16 @@ from pybuild.builder.options import BuildOptions
 from pybuild.builder.planner import plan
 from pybuild.builder.resolve import resolve
 from pybuild.parser import ParseError, parse
-from pybuild.store.digest import Digest
 from pybuild.store.errors import NotFound
-from pybuild.store.images import Image
-from pybuild.store.spec import Descriptor, ExecConfig, History, ImageConfig, Manifest, MediaType, Platform
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci import Descriptor, ExecConfig, History, ImageConfig, Manifest, MediaType
+from pybuild.store.formats.platform import Platform
+from pybuild.store.objects.images import Image
 
 if TYPE_CHECKING:
     from pybuild.builder.plan import Node, Plan, Step
     from pybuild.builder.resolve import Resolved
-    from pybuild.store.reference import Reference
+    from pybuild.store.formats.reference import Reference
 
 PLATFORM = Platform("linux", "amd64")
 LAYER = Digest.of(b"the layer of a made-up base")

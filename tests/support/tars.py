@@ -6,7 +6,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from pybuild.store import tarformat
+from pybuild.store.formats import tar as tarformat
+from pybuild.store.formats.tar_header import entry_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +31,7 @@ def entry(
     """One member with its data."""
     if mode is None:
         mode = 0o755 if kind == tarformat.DIRECTORY else 0o644
-    head = tarformat.header(
+    head = entry_header(
         name, kind, mode=mode, uid=uid, gid=gid, size=len(data), mtime=mtime, link=link, device=device, xattrs=xattrs
     )
     return head + data + bytes(-len(data) % tarformat.BLOCK)

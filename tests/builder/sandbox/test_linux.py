@@ -16,6 +16,7 @@ import pytest
 
 import pybuild
 from pybuild.builder.sandbox import linux
+from pybuild.store.system import syscalls
 
 if TYPE_CHECKING:
     from tests.builder.sandbox.conftest import EnterNamespaces, InChild
@@ -46,7 +47,7 @@ def test_openat2_in_root_keeps_absolute_and_upward_links_inside(tmp_path: Path) 
     (tmp_path / "upward").symlink_to("../../../../etc/name")
     root = os.open(tmp_path, os.O_PATH)
     for name in (b"absolute", b"upward", b"../../etc/name", b"/etc/name"):
-        fd = linux.openat2(root, name, os.O_RDONLY, linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS)
+        fd = syscalls.openat2(root, name, os.O_RDONLY, syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS)
         assert os.read(fd, 100) == b"inside"
         assert not os.get_inheritable(fd)
         os.close(fd)
@@ -56,11 +57,11 @@ def test_openat2_in_root_keeps_absolute_and_upward_links_inside(tmp_path: Path) 
 def test_openat2_names_call_and_path(tmp_path: Path) -> None:
     root = os.open(tmp_path, os.O_PATH)
     with pytest.raises(FileNotFoundError, match=r"openat2: No such file.*'no/such'") as caught:
-        linux.openat2(root, b"no/such", os.O_RDONLY, linux.RESOLVE_IN_ROOT)
+        syscalls.openat2(root, b"no/such", os.O_RDONLY, syscalls.RESOLVE_IN_ROOT)
     assert caught.value.filename == "no/such"
     (tmp_path / "link").symlink_to("link")
     with pytest.raises(OSError, match="openat2") as loop:
-        linux.openat2(root, b"link", os.O_RDONLY, linux.RESOLVE_IN_ROOT)
+        syscalls.openat2(root, b"link", os.O_RDONLY, syscalls.RESOLVE_IN_ROOT)
     assert loop.value.errno == errno.ELOOP
     os.close(root)
 
@@ -69,7 +70,7 @@ def test_a_path_with_a_nul_byte_never_reaches_the_kernel(tmp_path: Path) -> None
     (tmp_path / "short").write_text("x")
     root = os.open(tmp_path, os.O_PATH)
     with pytest.raises(OSError, match="NUL byte") as caught:
-        linux.openat2(root, b"short\0er", os.O_RDONLY, linux.RESOLVE_IN_ROOT)
+        syscalls.openat2(root, b"short\0er", os.O_RDONLY, syscalls.RESOLVE_IN_ROOT)
     assert caught.value.errno == errno.EINVAL
     os.close(root)
 
@@ -77,11 +78,11 @@ def test_a_path_with_a_nul_byte_never_reaches_the_kernel(tmp_path: Path) -> None
 def test_openat2_creates_with_the_mode(tmp_path: Path) -> None:
     root = os.open(tmp_path, os.O_PATH)
     before = os.umask(0)
-    fd = linux.openat2(root, b"new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, linux.RESOLVE_BENEATH, 0o640)
+    fd = syscalls.openat2(root, b"new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, syscalls.RESOLVE_BENEATH, 0o640)
     os.umask(before)
     assert os.fstat(fd).st_mode & 0o7777 == 0o640
     with pytest.raises(OSError, match="openat2") as caught:
-        linux.openat2(root, b"../new", os.O_RDONLY, linux.RESOLVE_BENEATH)
+        syscalls.openat2(root, b"../new", os.O_RDONLY, syscalls.RESOLVE_BENEATH)
     assert caught.value.errno == errno.EXDEV
     os.close(fd)
     os.close(root)
@@ -99,9 +100,9 @@ def test_openat2_gives_up_after_repeated_eagain(tmp_path: Path, monkeypatch: pyt
     class Libc:
         syscall = staticmethod(always_busy)
 
-    monkeypatch.setattr(linux, "_libc", Libc)
+    monkeypatch.setattr(syscalls, "_libc", Libc)
     with pytest.raises(BlockingIOError, match="openat2"):
-        linux.openat2(linux.AT_FDCWD, b"x", os.O_RDONLY, linux.RESOLVE_IN_ROOT)
+        syscalls.openat2(linux.AT_FDCWD, b"x", os.O_RDONLY, syscalls.RESOLVE_IN_ROOT)
     assert 1 < calls < 1000
 
 
@@ -113,14 +114,14 @@ def test_renameat2_never_replaces(tmp_path: Path) -> None:
         linux.renameat2(directory, b"a", directory, b"b")
     linux.renameat2(directory, b"a", directory, b"c")
     linux.renameat2(directory, b"b", directory, b"c", linux.RENAME_EXCHANGE)
-    linux.syncfs(directory)
+    syscalls.syncfs(directory)
     os.close(directory)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b": "a", "c": "b"}
 
 
 def test_syncfs_of_a_closed_descriptor_is_an_error() -> None:
     with pytest.raises(OSError, match="syncfs") as caught:
-        linux.syncfs(1 << 30)
+        syscalls.syncfs(1 << 30)
     assert caught.value.errno == errno.EBADF
 
 
@@ -407,14 +408,14 @@ def test_a_program_that_the_kernel_refuses_is_an_error(in_child: InChild, enter_
 
 
 def test_an_unknown_machine_is_enosys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linux, "_COLUMN", None)
+    monkeypatch.setattr(syscalls, "_COLUMN", None)
     with pytest.raises(OSError, match="no system call numbers for") as caught:
-        linux.syncfs(0)
+        syscalls.syncfs(0)
     assert caught.value.errno == errno.ENOSYS
 
 
 def test_the_machine_is_not_the_32_bit_personality() -> None:
-    code = "from pybuild.builder.sandbox import linux; linux.no_new_privs(); print(linux.machine())"
+    code = "from pybuild.store.system import syscalls; print(syscalls.machine())"
     here = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     command = ["setarch", "linux32", sys.executable, "-c", code]
     there = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
@@ -426,16 +427,17 @@ def test_the_module_imports_little() -> None:
     argv = [sys.executable, "-SIc", code, str(REPOSITORY)]
     loaded = set(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split())
     assert "ctypes" in loaded
-    assert not loaded & {"typing", "re", "json", "dataclasses", "inspect", "pathlib", "subprocess", "socket", "parser"}
+    assert not loaded & {"typing", "re", "json", "dataclasses", "inspect", "pathlib", "subprocess", "socket", "pybuild.parser"}
 
 
 def test_signals_are_reset_also_those_that_the_c_library_keeps_for_itself() -> None:
     code = """
 import ctypes
 from pybuild.builder.sandbox import linux
+from pybuild.store.system import syscalls
 ignored = ctypes.create_string_buffer((1).to_bytes(8, "little") + bytes(24))
-linux._call("rt_sigaction", 32, ignored, None, 8)
-linux._call("rt_sigprocmask", 0, ctypes.create_string_buffer((1 << 32).to_bytes(8, "little")), None, 8)
+syscalls.call("rt_sigaction", 32, ignored, None, 8)
+syscalls.call("rt_sigprocmask", 0, ctypes.create_string_buffer((1 << 32).to_bytes(8, "little")), None, 8)
 def lines():
     return [line.split()[1] for line in open("/proc/self/status") if line.startswith(("SigBlk", "SigIgn", "SigCgt"))]
 before = lines()

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import pybuild
 from pybuild.builder.sandbox import capabilities, linux, seccomp
+from pybuild.store.system import syscalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -305,7 +306,7 @@ def test_the_module_imports_little() -> None:
     argv = [sys.executable, "-SIc", code, str(Path(pybuild.__file__).parents[1])]
     loaded = set(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split())
     assert "json" in loaded
-    assert not loaded & {"typing", "dataclasses", "inspect", "pathlib", "subprocess", "socket", "parser", "store"}
+    assert not loaded & {"typing", "dataclasses", "inspect", "pathlib", "subprocess", "socket", "pybuild.parser"}
 
 
 # --- the kernel
@@ -319,7 +320,7 @@ def errno_of(number: int, *args: int) -> int:
 
 
 def probe(calls: dict[str, tuple[int, ...]]) -> dict[str, str]:
-    table = NUMBERS[linux.machine()]
+    table = NUMBERS[syscalls.machine()]
     return {name: errno.errorcode.get(errno_of(table[name], *args), "OK") for name, args in calls.items()}
 
 
@@ -392,7 +393,7 @@ def test_the_kernel_answers_enosys_for_clone3_and_unknown_calls(
 ) -> None:
     def job() -> list[int]:
         filtered(enter_namespaces)
-        numbers = [NUMBERS[linux.machine()]["clone3"], NUMBERS[linux.machine()]["open_tree_attr"], 600, 5000]
+        numbers = [NUMBERS[syscalls.machine()]["clone3"], NUMBERS[syscalls.machine()]["open_tree_attr"], 600, 5000]
         return [errno_of(number, 0, 0, 0, 0, 0) for number in numbers]
 
     assert in_child(job) == [errno.ENOSYS] * 4
@@ -403,7 +404,7 @@ def test_the_kernel_denies_address_families(in_child: InChild, enter_namespaces:
 
     def job() -> dict[str, int]:
         filtered(enter_namespaces)
-        number = NUMBERS[linux.machine()]["socket"]
+        number = NUMBERS[syscalls.machine()]["socket"]
         return {name: errno_of(number, family, socket.SOCK_SEQPACKET, 0) for name, family in families.items()}
 
     assert in_child(job) == dict.fromkeys(families, errno.EPERM)
@@ -454,7 +455,7 @@ def test_the_filter_needs_power_over_the_namespace(in_child: InChild, enter_name
 
 
 def test_every_filter_is_accepted_by_the_kernel(in_child: InChild, enter_namespaces: EnterNamespaces) -> None:
-    machine = linux.machine()
+    machine = syscalls.machine()
 
     def load(caps: frozenset[str]) -> Callable[[], int]:
         def job() -> int:

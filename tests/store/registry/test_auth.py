@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from pybuild.store.errors import RegistryError, StoreError, Unauthorized, Unreachable
-from pybuild.store.reference import Reference
+from pybuild.store.formats.reference import Reference
 from pybuild.store.registry.config import Config, Limits, RegistrySettings
 from pybuild.store.registry.credentials import Credentials
 from pybuild.store.registry.endpoints import endpoints

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.store.digest import Digest
 from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound, RegistryError, StoreError, Unreachable
-from pybuild.store.reference import Reference
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci import Descriptor, Manifest, MediaType
+from pybuild.store.formats.platform import Platform
+from pybuild.store.formats.reference import Reference
 from pybuild.store.registry.client import Fetched
 from pybuild.store.registry.config import RegistrySettings
-from pybuild.store.spec import Descriptor, Manifest, MediaType, Platform
 from tests.support.fake_registry import LINUX, FakeRegistry, Image, Setup, index, plain, redirect, reply
 
 if TYPE_CHECKING:

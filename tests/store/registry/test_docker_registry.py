@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.store.digest import Digest
 from pybuild.store.errors import DigestMismatch, NotFound, Unauthorized, Unreachable
-from pybuild.store.reference import Reference
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci import Descriptor, ImageConfig, Manifest, MediaType, check_image
+from pybuild.store.formats.platform import Platform
+from pybuild.store.formats.reference import Reference
 from pybuild.store.registry.config import RegistrySettings
 from pybuild.store.registry.credentials import Credentials
-from pybuild.store.spec import Descriptor, ImageConfig, Manifest, MediaType, Platform, check_image
 from tests.support.archive import read_archive
 from tests.support.fake_registry import FakeRegistry, Setup, index, plain
 from tests.support.registry import DockerRegistry, docker_registry

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.store.digest import Digest
 from pybuild.store.errors import DigestMismatch, NotFound, RegistryError, TooSlow, Unreachable
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci import Descriptor, MediaType
 from pybuild.store.http.connections import Watch
 from pybuild.store.registry.config import Limits
-from pybuild.store.spec import Descriptor, MediaType
 from tests.support.fake_registry import FakeRegistry, Image, Setup, plain, reply
 
 if TYPE_CHECKING:

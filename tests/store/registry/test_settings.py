@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.store.errors import StoreError
-from pybuild.store.reference import Reference
+from pybuild.store.formats.reference import Reference
 from pybuild.store.registry.config import Config, Limits, RegistrySettings
 from pybuild.store.registry.endpoints import endpoints
 

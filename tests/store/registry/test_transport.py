@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.store.errors import RegistryError, TooSlow, Unreachable
+from pybuild.store.formats.reference import Reference
 from pybuild.store.http.urls import is_private
-from pybuild.store.reference import Reference
 from pybuild.store.registry.config import Limits, RegistrySettings
 from tests.support.fake_registry import LINUX, FakeRegistry, Image, Setup, fake_registry, plain, redirect, reply
 from tests.support.registry import make_certificate

@@ -1,0 +1,231 @@
+"""Images out of the store: OCI layouts and docker archives, as one tar or as a directory.
+
+What is written is a function of the image and its names alone: no times, no owners, a fixed order. A docker archive is a
+layout too, as BuildKit and docker since version 25 write it: its manifest.json names the blobs of the layout.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from pybuild.store.errors import InvalidImage, StoreError
+from pybuild.store.exporting.publish import replacing, temporary_name
+from pybuild.store.formats import tar
+from pybuild.store.formats.bounded_json import dump
+from pybuild.store.formats.docker_archive import MANIFEST, manifest_json
+from pybuild.store.formats.oci import MANIFEST_LIMIT, Descriptor, Index
+from pybuild.store.formats.oci_layout import (
+    INDEX,
+    LAYOUT,
+    LAYOUT_JSON,
+    NAME_ANNOTATION,
+    REF_ANNOTATION,
+    blob_name,
+    index_json,
+)
+from pybuild.store.formats.pipeline import BLOCK, Pipeline
+from pybuild.store.formats.platform import Platform
+from pybuild.store.formats.tar_header import entry_header
+from pybuild.store.system.files import no_space, open_beneath, read_regular, remove_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+    from pybuild.store.formats.digest import Digest
+    from pybuild.store.formats.reference import Reference
+    from pybuild.store.objects.blobs import Blobs
+    from pybuild.store.objects.images import Image
+
+_CHUNK = 1 << 20
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def write_archive(blobs: Blobs, image: Image, names: list[Reference], out: BinaryIO, *, docker: bool = False) -> None:
+    """Write an image as a tar; every blob is verified on the way. Raises DigestMismatch, OSError."""
+    archive = _ArchiveWriter(out)
+    archive.add_bytes(LAYOUT, LAYOUT_JSON)
+    archive.add_bytes(INDEX, index_json(_entries(blobs, image, names)))
+    if docker:
+        archive.add_bytes(MANIFEST, dump(manifest_json(image.manifest, names)))
+    archive.add_directory(b"blobs/")
+    archive.add_directory(b"blobs/sha256/")
+    for digest in _parts(image):
+        archive.add_blob(blobs, digest)
+    archive.finish()
+
+
+def publish_archive(
+    blobs: Blobs, image: Image, names: list[Reference], destination: str, *, docker: bool = False
+) -> None:
+    """Write an archive to a path, all of it or nothing. Raises OSError, NoSpace, DigestMismatch."""
+    with replacing(destination) as out:
+        write_archive(blobs, image, names, out, docker=docker)
+
+
+def publish_directory(blobs: Blobs, image: Image, names: list[Reference], destination: str) -> None:
+    """Write an image into a layout directory, a new one or one that is there.
+
+    In one that is there the images of other names stay; its index.json is replaced last, in one step, so that a failure
+    leaves the images that were there. Raises StoreError where the directory holds something else, DigestMismatch, OSError.
+    """
+    target = os.path.realpath(destination)
+    try:
+        with _layout_directory(target, destination) as fd:
+            for digest in _parts(image):
+                _put_blob(blobs, digest, fd)
+            _put_bytes(fd, LAYOUT, LAYOUT_JSON)
+            before = _read_index(fd, destination)
+            entries = _entries(blobs, image, names)
+            if before is not None:
+                entries = [*_others(before, entries), *entries]
+            _put_bytes(fd, INDEX, index_json(entries, dict(before.annotations) if before else None))
+            os.fsync(fd)
+    except OSError as error:
+        raise no_space(error, destination) from error
+
+
+@contextmanager
+def _layout_directory(target: str, shown: str) -> Iterator[int]:
+    """The directory to write to: a private one that is renamed in the end, or the layout that is there."""
+    try:
+        present = os.listdir(target)
+    except FileNotFoundError:
+        present = []
+    except NotADirectoryError:
+        raise StoreError(f"{shown} is a file", hint="tar=false writes a directory") from None
+    if present:
+        if "oci-layout" not in present:
+            raise StoreError(f"{shown} holds something else than an OCI layout", hint="name a new or empty directory")
+        fd = os.open(target, _DIRECTORY)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+        return
+    parent, name = os.path.split(temporary_name(target))
+    os.makedirs(parent, exist_ok=True)
+    parent_fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.mkdir(name, 0o755, dir_fd=parent_fd)
+        try:
+            fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
+            os.rename(name, os.path.basename(target), src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
+        finally:
+            remove_tree(parent_fd, name)
+    finally:
+        os.close(parent_fd)
+
+
+def _entries(blobs: Blobs, image: Image, names: list[Reference]) -> list[Descriptor]:
+    """What index.json says about an image: one entry for each of its names."""
+    size = blobs.size(image.manifest_digest) or 0
+    config = image.config
+    platform = Platform(config.os, config.architecture, config.variant)
+    full = [name.with_default_tag() for name in names]
+    annotations = [{NAME_ANNOTATION: str(name), REF_ANNOTATION: name.tag or ""} for name in full]
+    return [
+        Descriptor(image.manifest.media_type, image.manifest_digest, size, given, platform)
+        for given in annotations or [{}]
+    ]
+
+
+def _parts(image: Image) -> list[Digest]:
+    """The blobs of an image, each once."""
+    layers = (layer.digest for layer in image.manifest.layers)
+    return list(dict.fromkeys((image.manifest_digest, image.manifest.config.digest, *layers)))
+
+
+def _read_index(fd: int, shown: str) -> Index | None:
+    try:
+        index = open_beneath(fd, INDEX, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise InvalidImage(f"{shown}/index.json: {error.strerror}") from error
+    try:
+        return Index.from_bytes(read_regular(index, MANIFEST_LIMIT, f"{shown}/index.json"))
+    finally:
+        os.close(index)
+
+
+def _others(before: Index, entries: list[Descriptor]) -> list[Descriptor]:
+    """The entries that stay: of other names. What has no name is one more name here."""
+
+    def name(entry: Descriptor) -> tuple[str | None, str | None]:
+        return entry.annotations.get(NAME_ANNOTATION), entry.annotations.get(REF_ANNOTATION)
+
+    new = {name(entry) for entry in entries}
+    return [entry for entry in before.manifests if name(entry) not in new]
+
+
+def _put_blob(blobs: Blobs, digest: Digest, fd: int) -> None:
+    with blobs.open(digest) as reader, _new_file(fd, blob_name(digest)) as out:
+        while chunk := reader.read(_CHUNK):
+            out.write(chunk)
+
+
+def _put_bytes(fd: int, name: bytes, data: bytes) -> None:
+    with _new_file(fd, name) as out:
+        out.write(data)
+
+
+@contextmanager
+def _new_file(fd: int, path: bytes) -> Iterator[BinaryIO]:
+    """A file below a directory that others may have written to, by rename. No link in its path is followed."""
+    *parents, name = path.split(b"/")
+    parent = os.dup(fd)
+    try:
+        for part in parents:
+            with suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=parent)
+            below = os.open(part, _DIRECTORY, dir_fd=parent)
+            os.close(parent)
+            parent = below
+        temporary = os.fsencode(os.path.basename(temporary_name("/" + os.fsdecode(name))))
+        try:
+            with open(os.open(temporary, _CREATE, 0o644, dir_fd=parent), "wb") as out:
+                yield out
+                out.flush()
+                os.fsync(out.fileno())
+            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+        except BaseException:
+            remove_tree(parent, temporary)
+            raise
+    finally:
+        os.close(parent)
+
+
+class _ArchiveWriter:
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+
+    def add_directory(self, name: bytes) -> None:
+        self._out.write(_header(name, tar.DIRECTORY, 0o755, 0))
+
+    def add_bytes(self, name: bytes, data: bytes) -> None:
+        self._out.write(_header(name, tar.REGULAR, 0o644, len(data)) + data + bytes(-len(data) % tar.BLOCK))
+
+    def add_blob(self, blobs: Blobs, digest: Digest) -> None:
+        with blobs.open(digest) as reader:
+            self._out.write(_header(blob_name(digest), tar.REGULAR, 0o644, reader.size))
+            with Pipeline(self._out.write) as stream:  # what is large is read and verified while it is written
+                while chunk := reader.read(BLOCK):
+                    stream.write(chunk)
+                stream.finish()
+            self._out.write(bytes(-reader.size % tar.BLOCK))
+
+    def finish(self) -> None:
+        self._out.write(tar.END)
+
+
+def _header(name: bytes, kind: bytes, mode: int, size: int) -> bytes:
+    return entry_header(name, kind, mode=mode, uid=0, gid=0, size=size, mtime=0)

@@ -1,0 +1,235 @@
+"""The root filesystem of an image as files in a directory of the caller's.
+
+The directory may hold anything, also links that an earlier image put there: paths are walked with descriptors below it,
+no link in them is followed (openat2), and each file is made under a name of its own and renamed, so that what is
+replaced is only ever the name. Files of the directory that the image does not have stay.
+
+All files belong to the caller. A setuid or setgid bit would therefore mean another user than it does in the image and is
+left out; so are the extended attributes, and device nodes, which only root could make and nobody wants outside of a
+container. A failure leaves what was written before it: each file is either the old or the new one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pybuild.store.errors import StoreError
+from pybuild.store.exporting.publish import temporary_name
+from pybuild.store.exporting.rootfs_tar import Rootfs
+from pybuild.store.formats.tar import show
+from pybuild.store.formats.toc import Entry, Kind, parent_of
+from pybuild.store.system.files import no_space, open_beneath
+from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pybuild.store.objects.images import Image
+    from pybuild.store.store import Store
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_SHORT = 4000  # bytes of a path that one system call takes
+
+
+@frozen
+class LocalReport:
+    """What was written, and what could not be."""
+
+    size: int  # bytes of all files
+    files: int  # names of anything but directories
+    devices: tuple[bytes, ...]  # paths of the device nodes that were left out
+
+
+def write_local(store: Store, image: Image, destination: str) -> LocalReport:
+    """Write the files of an image into a directory, which is made where there is none. Raises StoreError, OSError."""
+    try:
+        os.makedirs(destination, exist_ok=True)
+        root = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileExistsError, NotADirectoryError):
+        raise StoreError(f"{destination} is no directory", hint="type=local writes into one") from None
+    writer = FileWriter(root, destination)
+    try:
+        with Rootfs(store, image) as rootfs:
+            files = ((item.entry, chunks) for item, chunks in rootfs.in_order_of_layers())
+            return writer.write((item.entry for item in rootfs.items), files)
+    except OSError as error:
+        raise no_space(error, destination) from error
+    finally:
+        writer.close()
+        os.close(root)
+
+
+class FileWriter:
+    """Makes files below a directory; keeps the parent at hand open, as most neighbours share theirs."""
+
+    def __init__(self, root: int, shown: str, *, replace: bool = True) -> None:
+        """`root` stays the caller's. Where nothing is to be replaced, a name that is there is a StoreError."""
+        self._replaces = replace
+        self._root = root
+        self._shown = shown
+        self._open_path = b""
+        self._open_fd = os.dup(root)
+
+    def close(self) -> None:
+        os.close(self._open_fd)
+
+    def write(self, entries: Iterable[Entry], contents: Iterable[tuple[Entry, Iterator[bytes]]]) -> LocalReport:
+        """Write entries, directories before what they hold; `contents` are those of all files that are not empty."""
+        devices, links, directories, size, files = [], [], [], 0, 0
+        for entry in entries:
+            files += entry.kind is not Kind.DIRECTORY
+            if entry.hardlink:
+                links.append(entry)
+            elif entry.kind is Kind.DIRECTORY:
+                self._at(entry, self._directory)
+                directories.append(entry)
+            elif entry.kind is Kind.FILE:
+                if not entry.size:
+                    self._at(entry, self._file, iter(()))
+            elif entry.kind in (Kind.CHAR, Kind.BLOCK):
+                devices.append(entry.path)
+            else:
+                self._at(entry, self._special)
+        for entry, chunks in contents:
+            self._at(entry, self._file, chunks)
+            size += entry.size
+        for entry in links:
+            if entry.kind in (Kind.CHAR, Kind.BLOCK):
+                devices.append(entry.path)
+            else:
+                self._at(entry, self._link)
+        # Times and modes of directories come last: making what they hold changed the one and may need the other.
+        for entry in reversed(directories):
+            self._at(entry, self._finish_directory)
+        return LocalReport(size, files - len(devices), tuple(devices))
+
+    def _at(self, entry: Entry, make: Callable[..., None], *arguments: object) -> None:
+        """Do something at the place of an entry; every error says where."""
+        try:
+            parent, _, name = entry.path.rpartition(b"/")
+            make(entry, self._parent(parent), name, *arguments)
+        except OSError as error:
+            error.filename = f"{self._shown}/{show(entry.path)[1:-1]}"
+            raise
+
+    def _parent(self, path: bytes) -> int:
+        if path != self._open_path:
+            fd = self._open_directory(path)
+            os.close(self._open_fd)
+            self._open_fd, self._open_path = fd, path
+        return self._open_fd
+
+    def _open_directory(self, path: bytes) -> int:
+        fd = os.dup(self._root)
+        while path:
+            cut = len(path) if len(path) <= _SHORT else path.rindex(b"/", 0, _SHORT)
+            try:
+                below = open_beneath(fd, path[:cut], _DIRECTORY)
+            finally:
+                os.close(fd)
+            fd, path = below, path[cut + 1 :]
+        return fd
+
+    def _directory(self, entry: Entry, parent: int, name: bytes) -> None:
+        """A directory that can be written to; one that is there stays, anything else gives way to it."""
+        while True:
+            try:
+                os.mkdir(name, 0o700, dir_fd=parent)
+                return
+            except FileExistsError:
+                status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                break
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=parent)
+        if status.st_mode & 0o700 != 0o700:
+            self._change_mode(parent, name, stat.S_IMODE(status.st_mode) | 0o700)
+
+    def _finish_directory(self, entry: Entry, parent: int, name: bytes) -> None:
+        fd = os.open(name, _DIRECTORY, dir_fd=parent)
+        try:
+            os.fchmod(fd, entry.mode & 0o1777)
+            os.utime(fd, (entry.mtime, entry.mtime))
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _change_mode(parent: int, name: bytes, mode: int) -> None:
+        # A directory without permissions cannot be opened but as a place, and fchmod(2) does not take those.
+        fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            os.chmod(f"/proc/self/fd/{fd}", mode)
+        finally:
+            os.close(fd)
+
+    def _file(self, entry: Entry, parent: int, name: bytes, chunks: Iterator[bytes]) -> None:
+        def make(temporary: bytes) -> None:
+            with open(os.open(temporary, _CREATE, 0o600, dir_fd=parent), "wb") as out:
+                for chunk in chunks:
+                    out.write(chunk)
+                out.flush()
+                os.fchmod(out.fileno(), entry.mode & 0o777)
+                os.utime(out.fileno(), (entry.mtime, entry.mtime))
+
+        self._replace(entry, parent, name, make)
+
+    def _special(self, entry: Entry, parent: int, name: bytes) -> None:
+        def make(temporary: bytes) -> None:
+            if entry.kind is Kind.SYMLINK:
+                os.symlink(entry.link, temporary, dir_fd=parent)
+            else:
+                os.mkfifo(temporary, 0o600, dir_fd=parent)
+                os.chmod(temporary, entry.mode & 0o777, dir_fd=parent)
+            os.utime(temporary, (entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
+
+        self._replace(entry, parent, name, make)
+
+    def _link(self, entry: Entry, parent: int, name: bytes) -> None:
+        def make(temporary: bytes) -> None:
+            source = self._open_directory(parent_of(entry.hardlink))
+            try:
+                first = entry.hardlink.rpartition(b"/")[2]
+                os.link(first, temporary, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+            finally:
+                os.close(source)
+
+        self._replace(entry, parent, name, make)
+
+    def _replace(self, entry: Entry, parent: int, name: bytes, make: Callable[[bytes], None]) -> None:
+        """Make something under another name and let it take the place of what has this one."""
+        temporary = os.fsencode(os.path.basename(temporary_name("/pybuild")))
+        try:
+            make(temporary)
+            if not self._replaces:
+                self._link_new(entry, temporary, parent, name)
+                return
+            try:
+                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+            except IsADirectoryError:
+                self._remove_empty(entry, parent, name)
+                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=parent)
+
+    def _link_new(self, entry: Entry, temporary: bytes, parent: int, name: bytes) -> None:
+        try:
+            os.link(temporary, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
+        except FileExistsError:
+            raise StoreError(f"{self._shown}/{show(entry.path)[1:-1]}: exists already") from None
+
+    def _remove_empty(self, entry: Entry, parent: int, name: bytes) -> None:
+        try:
+            os.rmdir(name, dir_fd=parent)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise StoreError(
+                f"{self._shown}/{show(entry.path)[1:-1]}: a directory with files in it, where the image has none",
+                hint="remove it, or write to another directory",
+            ) from None

@@ -1,0 +1,257 @@
+"""The root filesystem of an image out of its layers' tables of contents and blobs: no mount, no privilege, no tree.
+
+The merge is the View's; the bytes come out of the blobs, which are read from front to back. As a tar it is a function of
+the merged files alone, however many layers they came in: ordered by path components, without user names.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from pybuild.store.errors import InvalidImage
+from pybuild.store.exporting.publish import replacing
+from pybuild.store.formats import tar
+from pybuild.store.formats.compression import Expander
+from pybuild.store.formats.media_types import COMPRESSIONS
+from pybuild.store.formats.tar_header import entry_header
+from pybuild.store.formats.toc import Entry, Kind
+from pybuild.store.layers.view import ROOT, View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import BinaryIO
+
+    from pybuild.store.formats.oci import Descriptor
+    from pybuild.store.objects.images import Image
+    from pybuild.store.store import Store
+
+_CHUNK = 1 << 20
+_MAX_OPEN = 200  # layers that are read side by side, each through a descriptor of its own
+
+_TYPES = {
+    Kind.FILE: tar.REGULAR,
+    Kind.DIRECTORY: tar.DIRECTORY,
+    Kind.SYMLINK: tar.SYMLINK,
+    Kind.CHAR: tar.CHAR,
+    Kind.BLOCK: tar.BLOCK_DEVICE,
+    Kind.FIFO: tar.FIFO,
+}
+
+
+class Item(NamedTuple):
+    """A file of the root filesystem: its row, with times as its layer's tar has them and links to names that are there;
+    and the position of that layer, counted from the topmost."""
+
+    entry: Entry
+    layer: int
+
+
+class Rootfs:
+    """What an image's layers make together. A context manager: leaving it closes what was opened to be read."""
+
+    def __init__(self, store: Store, image: Image) -> None:
+        """Raises NotFound, InvalidImage where a table of contents is missing or damaged."""
+        self._store = store
+        self._layers = image.manifest.layers[::-1]
+        changesets = store.snapshots.changesets(image.snapshot)
+        diff_ids = image.config.diff_ids[::-1]
+        clamps = [store.changesets.clamp_of(*pair) for pair in zip(changesets, diff_ids, strict=True)]
+        view = View([store.changesets.toc(changeset) for changeset in changesets])
+        self.root = view.lookup(b"") or ROOT
+        self.items = _items(view, clamps)
+        self._streams: dict[int, _Contents] = {}
+
+    def in_order_of_path(self) -> Iterator[tuple[Item, Iterator[bytes]]]:
+        """Every item, parents first, with its content; content must be read before the next item is asked for.
+
+        Raises DigestMismatch, at the latest after the last item.
+        """
+        files: dict[int, list[Entry]] = {}
+        for entry, layer in self.items:
+            if _has_content(entry):
+                files.setdefault(layer, []).append(entry)
+        # A tar is nearly always in this order itself. One that is not is read first, and its files kept aside.
+        for layer, entries in files.items():
+            if len(files) > _MAX_OPEN or any(a.offset > b.offset for a, b in pairwise(entries)):
+                self._spool(layer, entries)
+        for item in self.items:
+            yield item, self._content(item) if _has_content(item.entry) else iter(())
+        self._finish()
+
+    def in_order_of_layers(self) -> Iterator[tuple[Item, Iterator[bytes]]]:
+        """The files that have content, one layer after the other. Raises DigestMismatch, at the latest after the last."""
+        files = [item for item in self.items if _has_content(item.entry)]
+        for item in sorted(files, key=lambda item: (-item.layer, item.entry.offset)):
+            if item.layer not in self._streams:
+                self._finish()
+            yield item, self._content(item)
+        self._finish()
+
+    def close(self) -> None:
+        for stream in self._streams.values():
+            stream.close()
+        self._streams.clear()
+
+    def __enter__(self) -> Rootfs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _content(self, item: Item) -> Iterator[bytes]:
+        if item.layer not in self._streams:
+            self._streams[item.layer] = _LayerStream(self._store, self._layers[item.layer])
+        return self._streams[item.layer].chunks(item.entry.offset, item.entry.size)
+
+    def _spool(self, layer: int, entries: Sequence[Entry]) -> None:
+        stream = _LayerStream(self._store, self._layers[layer])
+        try:
+            self._streams[layer] = _Spooled(stream, sorted(entries, key=lambda entry: entry.offset), self._store)
+        finally:
+            stream.close()
+
+    def _finish(self) -> None:
+        for stream in self._streams.values():
+            stream.finish()
+        self.close()
+
+
+def write_rootfs(rootfs: Rootfs, out: BinaryIO) -> None:
+    """Write a root filesystem as a tar. Raises DigestMismatch, OSError."""
+    if rootfs.root._replace(mtime=0, opaque=False) != ROOT:
+        out.write(_header(rootfs.root, b"./"))
+    for (entry, _), chunks in rootfs.in_order_of_path():
+        out.write(_header(entry, entry.path + b"/" if entry.kind is Kind.DIRECTORY else entry.path))
+        for chunk in chunks:
+            out.write(chunk)
+        if _has_content(entry):
+            out.write(bytes(-entry.size % tar.BLOCK))
+    out.write(tar.END)
+
+
+def publish_rootfs(store: Store, image: Image, destination: str) -> int:
+    """Write the root filesystem of an image to a path, all of it or nothing; return the bytes of its files.
+
+    Raises StoreError, OSError.
+    """
+    with Rootfs(store, image) as rootfs, replacing(destination) as out:
+        write_rootfs(rootfs, out)
+    return sum(entry.size for entry, _ in rootfs.items if _has_content(entry))
+
+
+def _header(entry: Entry, name: bytes) -> bytes:
+    device = (os.major(entry.rdev), os.minor(entry.rdev)) if entry.kind in (Kind.CHAR, Kind.BLOCK) else (0, 0)
+    return entry_header(
+        name,
+        tar.HARDLINK if entry.hardlink else _TYPES[entry.kind],
+        mode=entry.mode,
+        uid=entry.uid,
+        gid=entry.gid,
+        size=entry.size if _has_content(entry) else 0,
+        mtime=entry.mtime,
+        link=entry.hardlink or entry.link,
+        device=device,
+        xattrs=() if entry.hardlink else entry.xattrs,
+    )
+
+
+def _has_content(entry: Entry) -> bool:
+    return entry.kind is Kind.FILE and not entry.hardlink and entry.size > 0
+
+
+def _items(view: View, clamps: Sequence[int | None]) -> list[Item]:
+    position = {id(toc): number for number, toc in enumerate(view.layers)}
+    first: dict[tuple[int, bytes], bytes] = {}  # of each file of each layer: the first of its names that is still there
+    found = []
+    for entry in view.walk(b""):
+        located = view.locate(entry.path)
+        assert located is not None
+        layer = position[id(located[0])]
+        clamp = clamps[layer]
+        name = entry.path
+        if entry.kind is not Kind.DIRECTORY:
+            name = first.setdefault((layer, entry.hardlink or entry.path), entry.path)
+        mtime = entry.mtime if clamp is None else min(entry.mtime, clamp)
+        found.append(Item(entry._replace(hardlink=b"" if name == entry.path else name, mtime=mtime), layer))
+    return found
+
+
+class _Contents(Protocol):
+    """The content of one layer's files, by their place in its tar."""
+
+    def chunks(self, offset: int, size: int) -> Iterator[bytes]: ...
+    def finish(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class _LayerStream:
+    """Files of one layer, in the order of its tar."""
+
+    def __init__(self, store: Store, layer: Descriptor) -> None:
+        self._layer = layer
+        self._raw = store.blobs.open(layer.digest)
+        self._tar = Expander(self._raw, COMPRESSIONS[layer.media_type])
+        self._position = 0
+
+    def chunks(self, offset: int, size: int) -> Iterator[bytes]:
+        """The bytes at a place that was not passed yet. Raises InvalidImage, DigestMismatch."""
+        while self._position < offset:
+            self._read(offset - self._position)
+        while size:
+            data = self._read(size)
+            size -= len(data)
+            yield data
+
+    def finish(self) -> None:
+        """Read to the end: only there the digest is checked. Raises DigestMismatch."""
+        self._tar.diff_id()
+
+    def close(self) -> None:
+        self._raw.close()
+
+    def _read(self, count: int) -> bytes:
+        data = self._tar.read(min(count, _CHUNK))
+        if not data:
+            raise InvalidImage(f"layer {self._layer.digest} is shorter than its table of contents")
+        self._position += len(data)
+        return data
+
+
+class _Spooled:
+    """Files of one layer, in any order: they were copied to a file of the ingest directory."""
+
+    def __init__(self, stream: _LayerStream, entries: Sequence[Entry], store: Store) -> None:
+        self._path = store.ingest.new_path()
+        self._places: dict[int, int] = {}
+        end = 0
+        self._file = open(self._path, "x+b")
+        try:
+            for entry in entries:
+                self._places[entry.offset] = end
+                for chunk in stream.chunks(entry.offset, entry.size):
+                    self._file.write(chunk)
+                end += entry.size
+            stream.finish()
+            self._file.flush()
+        except BaseException:
+            self.close()
+            raise
+
+    def chunks(self, offset: int, size: int) -> Iterator[bytes]:
+        place = self._places[offset]
+        while size:
+            data = os.pread(self._file.fileno(), min(size, _CHUNK), place)
+            if not data:
+                raise InvalidImage("the spool of a layer is shorter than its files")
+            place += len(data)
+            size -= len(data)
+            yield data
+
+    def finish(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._file.close()
+        os.unlink(self._path)

@@ -1,0 +1,321 @@
+"""The tar format: reading members strictly.
+
+Reading follows POSIX.1-2017 pax with the GNU long-name records and base-256 numbers that are met in real layers.
+It is strict where two readers could disagree (a PAX size that differs from the header's, damaged records, a missing
+end): such an archive is refused rather than read in one of its meanings. `tarfile` is not used for this, because
+it takes a damaged header in the middle of an archive for its end.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from pybuild.store.errors import InvalidImage, UnsafePath
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pybuild.store.system.streams import Readable
+
+BLOCK = 512
+END = bytes(2 * BLOCK)
+MAX_RECORD = 1 << 20  # bytes of one extended header; PATH_MAX names and a few attributes need far less
+XATTR = "SCHILY.xattr."
+OCTAL_8, OCTAL_12 = 8**7, 8**11  # what fields of 8 and 12 bytes hold less than
+_ZEROS = bytes(BLOCK)
+
+REGULAR, HARDLINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
+_WITH_DATA = frozenset((REGULAR, b"\0", b"7"))
+_KNOWN = frozenset((REGULAR, b"\0", b"7", HARDLINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO))
+
+
+class Member(NamedTuple):
+    """One member as the archive tells it: nothing is normalised or checked against a tree yet."""
+
+    name: bytes
+    type: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    linkname: bytes
+    devmajor: int
+    devminor: int
+    xattrs: tuple[tuple[bytes, bytes], ...]
+    offset: int  # of the data, in bytes from the start of the (uncompressed) archive
+
+
+def show(name: bytes) -> str:
+    """A name for people: in quotes, control bytes and invalid UTF-8 as \\xNN."""
+    text = "".join(
+        f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c if c.isprintable() else f"\\x{ord(c):02x}"
+        for c in name.decode("utf-8", "surrogateescape")
+    )
+    return f'"{text if len(text) <= 300 else text[:300] + "…"}"'
+
+
+class _BadField(Exception):
+    """A field of a header is none; whoever knows the entry's name says whose."""
+
+
+class TarReader:
+    """Iterates over the members of a stream; between two members their data can be read once, in order."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self._position = 0
+        self._left = 0  # data of the present member not read yet
+        self._padding = 0
+
+    def __iter__(self) -> Iterator[Member]:
+        defaults: Mapping[str, bytes] = {}
+        while True:
+            pax: dict[str, bytes] = {}
+            long_name = long_link = None
+            while True:
+                self._skip(self._left + self._padding)
+                self._left = self._padding = 0
+                header = self._exactly(BLOCK)
+                if header == _ZEROS:
+                    if pax or long_name is not None or long_link is not None:
+                        raise InvalidImage("tar: an extended header is followed by no entry")
+                    self._finish()
+                    return
+                kind = header[156:157]
+                size = _checked_header(header)
+                if kind not in (b"x", b"g", b"L", b"K"):
+                    break
+                record = self._extended(size)
+                match kind:
+                    case b"L":
+                        if long_name is not None:
+                            raise InvalidImage("tar: two long names for one entry")
+                        long_name = _text(record)
+                    case b"K":
+                        if long_link is not None:
+                            raise InvalidImage("tar: two long link names for one entry")
+                        long_link = _text(record)
+                    case b"x":
+                        if pax:
+                            raise InvalidImage("tar: two PAX headers for one entry")
+                        pax = parse_pax(record)
+                    case _:
+                        defaults = _global(parse_pax(record))
+            yield self._member(header, size, {**defaults, **pax} if defaults else pax, long_name, long_link)
+
+    def data(self, size: int = 1 << 20) -> Iterator[bytes]:
+        """The present member's data, in pieces."""
+        while self._left:
+            piece = self._exactly(min(self._left, size))
+            self._left -= len(piece)
+            yield piece
+
+    def _member(
+        self, header: bytes, size: int, pax: Mapping[str, bytes], long_name: bytes | None, long_link: bytes | None
+    ) -> Member:
+        kind = header[156:157]
+        name = pax.get("path", long_name)
+        if name is None:
+            name = _text(header[0:100])
+            if header[257:263] == b"ustar\0" and (prefix := _text(header[345:500])):
+                name = prefix + b"/" + name
+        link = pax.get("linkpath", long_link)
+        if link is None:
+            link = _text(header[157:257])
+        if kind not in _KNOWN:
+            what = "sparse files are" if kind == b"S" else f"type {kind!r} is"
+            raise InvalidImage(f"entry {show(name)}: {what} not supported in a layer")
+        if any(key.startswith("GNU.sparse.") for key in pax):
+            raise InvalidImage(f"entry {show(name)}: sparse files are not supported in a layer")
+        if b"\0" in name or b"\0" in link:
+            raise UnsafePath(f"entry {show(name)}: the name holds a NUL byte")
+        try:
+            return self._entry(header, name, link, kind, size, pax)
+        except _BadField as error:
+            raise InvalidImage(f"entry {show(name)}: {error}") from None
+
+    def _entry(
+        self, header: bytes, name: bytes, link: bytes, kind: bytes, size: int, pax: Mapping[str, bytes]
+    ) -> Member:
+        if "size" in pax:
+            size = _agreed_size(size, _decimal(pax["size"], "size"))
+        has_data = kind in _WITH_DATA
+        if not has_data:
+            # Some writers repeat the file's size in a hard link, and no reader looks for data behind it. Behind all
+            # else some readers would, and others would not.
+            if size and kind != HARDLINK:
+                raise _BadField(f"a size of {size} bytes, where no data can follow")
+            size = 0
+        if has_data and name.endswith(b"/"):
+            kind = DIRECTORY  # V7 archives know no type for directories
+            if size:
+                raise _BadField("a directory with data")
+        self._left = size if has_data else 0
+        self._padding = -self._left % BLOCK
+        device = kind in (CHAR, BLOCK_DEVICE)
+        return Member(
+            name=name,
+            type=REGULAR if has_data and kind != DIRECTORY else kind,
+            mode=_number(header[100:108], "mode") & 0o7777,
+            uid=_id(_decimal(pax["uid"], "uid") if "uid" in pax else _number(header[108:116], "uid"), "uid"),
+            gid=_id(_decimal(pax["gid"], "gid") if "gid" in pax else _number(header[116:124], "gid"), "gid"),
+            size=size,
+            mtime=_seconds(pax["mtime"]) if "mtime" in pax else _number(header[136:148], "mtime", signed=True),
+            linkname=link if kind in (HARDLINK, SYMLINK) else b"",
+            devmajor=_number(header[329:337], "devmajor", 12) if device else 0,  # the widths of Linux's dev_t
+            devminor=_number(header[337:345], "devminor", 20) if device else 0,
+            xattrs=tuple(
+                sorted(
+                    (key[len(XATTR) :].encode("utf-8", "surrogateescape"), value)
+                    for key, value in pax.items()
+                    if key.startswith(XATTR)
+                )
+            ),
+            offset=self._position,
+        )
+
+    def _extended(self, size: int) -> bytes:
+        if size > MAX_RECORD:
+            raise InvalidImage(f"tar: an extended header of {size} bytes exceeds the limit of {MAX_RECORD}")
+        record = self._exactly(size)
+        self._skip(-size % BLOCK)
+        return record
+
+    def _finish(self) -> None:
+        """After the first zero block comes a second one; what follows is padding and means nothing."""
+        second = self._stream.read(BLOCK)
+        while len(second) < BLOCK and (more := self._stream.read(BLOCK - len(second))):
+            second += more
+        if second != _ZEROS[: len(second)]:
+            raise InvalidImage("tar: an entry after the end of the archive")
+        while self._stream.read(1 << 20):
+            pass
+
+    def _exactly(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        if len(data) < size:
+            parts = [data]
+            got = len(data)
+            while got < size and (data := self._stream.read(size - got)):
+                parts.append(data)
+                got += len(data)
+            data = b"".join(parts)
+            if got < size:
+                raise InvalidImage(
+                    f"tar: truncated after {self._position + got} bytes", hint="the file is incomplete; fetch it again"
+                )
+        self._position += size
+        return data
+
+    def _skip(self, size: int) -> None:
+        while size:
+            size -= len(self._exactly(min(size, 1 << 20)))
+
+
+def parse_pax(record: bytes) -> dict[str, bytes]:
+    """The records `length key=value\\n` of a PAX header; anything malformed or doubled is refused."""
+    found: dict[str, bytes] = {}
+    position = 0
+    while position < len(record):
+        space = record.find(b" ", position, position + 20)
+        digits = record[position:space] if space > 0 else b""
+        if not digits.isdigit() or digits.startswith(b"0"):
+            raise InvalidImage("tar: malformed PAX record")
+        end = position + int(digits)
+        key, equals, value = record[space + 1 : end - 1].partition(b"=")
+        if end > len(record) or end <= space + 2 or not equals or not key or record[end - 1 : end] != b"\n":
+            raise InvalidImage("tar: malformed PAX record")
+        name = key.decode("utf-8", "surrogateescape")
+        if name in found:
+            raise InvalidImage(f"tar: PAX record {name!r} appears twice in one header")
+        found[name] = value
+        position = end
+    return found
+
+
+def _global(records: dict[str, bytes]) -> Mapping[str, bytes]:
+    """A global header may set owners and times; a name or size for all entries would be an attack."""
+    for key in ("path", "linkpath", "size"):
+        if key in records:
+            raise InvalidImage(f"tar: a global PAX header sets {key!r}")
+    return {key: value for key, value in records.items() if key in ("uid", "gid", "mtime")}
+
+
+def is_header(block: bytes) -> bool:
+    """Whether bytes are the header of an entry: those of an archive begin with one."""
+    if len(block) != BLOCK or block == _ZEROS:
+        return False
+    try:
+        _checked_header(block)
+    except InvalidImage:
+        return False
+    return True
+
+
+def _checked_header(header: bytes) -> int:
+    """Verify the checksum and return the header's size field."""
+    try:
+        stored, size = _number(header[148:156], "checksum"), _number(header[124:136], "size")
+    except _BadField as error:
+        raise InvalidImage(f"tar: {error}") from None
+    total = sum(header) - sum(header[148:156]) + 8 * 32
+    if stored != total:
+        signed = sum(b - 256 if b > 127 else b for b in header[:148] + header[156:]) + 8 * 32
+        if stored != signed:
+            raise InvalidImage("tar: a header has a wrong checksum")
+    return size
+
+
+def _text(field: bytes) -> bytes:
+    return field.partition(b"\0")[0]
+
+
+@lru_cache(maxsize=1024)  # the modes, owners and sizes of a layer are few
+def _number(field: bytes, what: str, bits: int = 63, *, signed: bool = False) -> int:
+    """An octal or base-256 number; negative ones only where `signed`."""
+    if field[0] & 0x80:
+        value = (
+            int.from_bytes(field, "big", signed=True)
+            if field[0] == 0xFF
+            else int.from_bytes(bytes((field[0] & 0x7F,)) + field[1:], "big")
+        )
+    else:
+        digits, _, rest = field.lstrip(b" ").partition(b"\0")
+        digits = digits.rstrip(b" ")
+        if rest.strip(b"\0 ") or digits.strip(b"01234567"):
+            raise _BadField(f"field {what} is no number")
+        value = int(digits, 8) if digits else 0
+    if value >> bits or (value < 0 and not signed):
+        if not (signed and -(1 << bits) <= value < 0):
+            raise _BadField(f"field {what} is out of range")
+    return value
+
+
+def _decimal(value: bytes, what: str) -> int:
+    if not value.isdigit() or len(value) > 19 or int(value) >> 63:
+        raise _BadField(f"PAX {what} {value[:40]!r} is out of range")
+    return int(value)
+
+
+def _agreed_size(size: int, pax: int) -> int:
+    """The size of an entry that has a PAX one. The header may be silent only about what it cannot hold."""
+    if size != pax and not (pax >= OCTAL_12 and size in (0, OCTAL_12 - 1)):
+        raise _BadField(f"its PAX header says {pax} bytes, its own header {size}")
+    return pax
+
+
+def _id(number: int, what: str) -> int:
+    if number >= 0xFFFFFFFF:  # (uid_t)-1 means "unchanged" to chown(2)
+        raise _BadField(f"{what} {number} is out of range")
+    return number
+
+
+def _seconds(value: bytes) -> int:
+    """Whole seconds of a PAX time, towards minus infinity, as the image writers cut it."""
+    sign = value.startswith(b"-")
+    whole, _, fraction = value.removeprefix(b"-").partition(b".")
+    if not whole.isdigit() or (fraction and not fraction.isdigit()) or len(whole.lstrip(b"0")) > 18:
+        raise _BadField(f"PAX mtime {value[:40]!r} is no time")
+    return -int(whole) - (1 if fraction.strip(b"0") else 0) if sign else int(whole)

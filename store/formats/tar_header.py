@@ -1,0 +1,96 @@
+"""Writing the tar format: the headers of entries.
+
+They have the one form that layers have here: ustar headers without user names, and a PAX record only for what does not
+fit. A header's length depends on the entry alone, never on the clamp of its time, so that offsets stay the same.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from zlib import adler32
+
+from pybuild.store.formats.tar import BLOCK, OCTAL_8, OCTAL_12, XATTR
+
+
+def entry_header(
+    name: bytes,
+    kind: bytes,
+    *,
+    mode: int,
+    uid: int,
+    gid: int,
+    size: int,
+    mtime: int,
+    clamp: int | None = None,
+    link: bytes = b"",
+    device: tuple[int, int] = (0, 0),
+    xattrs: tuple[tuple[bytes, bytes], ...] = (),
+) -> bytes:
+    """The header block of one entry, preceded by its PAX header where something does not fit.
+
+    `mtime` in seconds decides what is written where, `clamp` (a newest time allowed, or None) only the value.
+    """
+    stored = mtime if clamp is None else min(mtime, clamp)
+    records: list[tuple[bytes, bytes]] = []
+    if len(name) > 100:
+        records.append((b"path", name))
+    if len(link) > 100:
+        records.append((b"linkpath", link))
+    if uid >= OCTAL_8:
+        records.append((b"uid", b"%d" % uid))
+    if gid >= OCTAL_8:
+        records.append((b"gid", b"%d" % gid))
+    if size >= OCTAL_12:
+        records.append((b"size", b"%d" % size))
+    if not 0 <= mtime < OCTAL_12:
+        # Of fixed width, so that a clamped time does not move the data behind it.
+        records.append((b"mtime", b"%021d" % stored))
+    for key, value in xattrs:
+        records.append((XATTR.encode() + key, value))
+    block = _block(
+        name[:100], kind, mode, uid if uid < OCTAL_8 else 0, gid if gid < OCTAL_8 else 0,
+        size if size < OCTAL_12 else 0, stored if 0 <= stored < OCTAL_12 else 0, link[:100], device,
+    )  # fmt: skip
+    if not records:
+        return block
+    if not _is_utf8(name) or not _is_utf8(link):
+        records.insert(0, (b"hdrcharset", b"BINARY"))
+    body = b"".join(_record(key, value) for key, value in records)
+    extended = _block(
+        b"PaxHeaders.0/" + name.rstrip(b"/").rpartition(b"/")[2][:80], b"x", 0o644, 0, 0, len(body), 0, b"", (0, 0)
+    )
+    return extended + body + bytes(-len(body) % BLOCK) + block
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """One PAX record; its length counts its own digits."""
+    rest = len(key) + len(value) + 3
+    length = rest + len(str(rest))
+    if len(str(length)) > len(str(rest)):
+        length += 1
+    return b"%d %s=%s\n" % (length, key, value)
+
+
+def _block(
+    name: bytes, kind: bytes, mode: int, uid: int, gid: int, size: int, mtime: int, link: bytes, device: tuple[int, int]
+) -> bytes:
+    fields = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
+    tail, tail_sum = _tail(kind, link, device)
+    # Adler-32's lower half is 1 and the sum of the bytes, as long as that is less than 65521: here it is 154 * 255 at most.
+    checksum = (adler32(fields, adler32(name)) & 0xFFFF) - 1 + tail_sum + 8 * 32
+    return b"%s%s%06o\0 %s" % (name.ljust(100, b"\0"), fields, checksum, tail)
+
+
+@lru_cache(maxsize=64)  # nearly all entries of a layer end in the same bytes
+def _tail(kind: bytes, link: bytes, device: tuple[int, int]) -> tuple[bytes, int]:
+    """A header from its type on, and the sum of these bytes."""
+    tail = b"%s%sustar\00000%s%07o\0%07o\0" % (kind, link.ljust(100, b"\0"), bytes(64), *device)
+    return tail.ljust(BLOCK - 156, b"\0"), sum(tail)

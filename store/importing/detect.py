@@ -1,0 +1,51 @@
+"""What an archive is: an OCI layout, a docker archive, or the tar of a root filesystem.
+
+The names tell. Those of layouts and docker archives are of a few forms; the first name of any other form, as long as no
+file that marks an archive came before it, makes it a root filesystem.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from pybuild.store.formats.docker_archive import MANIFEST
+from pybuild.store.formats.oci_layout import INDEX, LAYOUT
+from pybuild.store.formats.tar import TarReader
+
+if TYPE_CHECKING:
+    from pybuild.store.system.streams import Readable
+
+_PARTS = re.compile(
+    rb"(?:blobs(?:/.*)?|repositories|VERSION"
+    rb"|(?:sha256:)?[0-9a-f]{64}(?:\.json|\.tar(?:\.gz)?|/(?:VERSION|json|layer\.tar)?)?"
+    rb"|[^/]+\.(?:tar|tar\.gz|tgz|json))?",
+    re.DOTALL,
+)
+
+
+class Form(Enum):
+    """The forms in which an image comes."""
+
+    LAYOUT = "OCI layout"
+    DOCKER = "docker archive"
+    ROOTFS = "root filesystem"
+
+
+def form_of(tar: Readable) -> Form:
+    """Read names until the form is known. Raises InvalidImage where the stream is no tar."""
+    seen: set[bytes] = set()
+    archive = False
+    for member in TarReader(tar):
+        name = member.name.removeprefix(b"./").rstrip(b"/")
+        if name == LAYOUT:
+            return Form.LAYOUT
+        if name in (INDEX, MANIFEST):
+            seen.add(name)
+        elif not seen and not _PARTS.fullmatch(name):
+            return Form.ROOTFS
+        archive = archive or bool(name)
+    if INDEX in seen:
+        return Form.LAYOUT
+    return Form.DOCKER if archive else Form.ROOTFS

@@ -1,0 +1,100 @@
+"""Importing docker archives (formats/docker_archive.py says what is in them).
+
+There is no OCI manifest in it, and layers have no digest but that of their uncompressed bytes. The image that comes of it
+keeps the config's bytes, and with them Docker's image ID; its layers are compressed if they were not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
+from pybuild.store.formats.bounded_json import load_list
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.docker_archive import MANIFEST
+from pybuild.store.formats.media_types import LAYER_TYPES
+from pybuild.store.formats.oci import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, ImageConfig, Manifest, MediaType
+from pybuild.store.formats.reference import Reference
+from pybuild.store.formats.tar import show
+from pybuild.store.importing.choice import Offer
+from pybuild.store.importing.intake import LayerStack
+from pybuild.store.importing.members import read_member
+from pybuild.store.layers.read import clean_path
+from pybuild.store.system.files import named_layer
+from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pybuild.store.importing.members import Members
+    from pybuild.store.store import Store
+
+# Names of a config that promise its digest: docker's and podman's, containerd's, that of crane and kaniko.
+_CONFIG_NAME = re.compile(rb"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?")
+
+
+@frozen
+class SavedImage:
+    """One item of manifest.json: the names of an image's parts in the archive."""
+
+    config: bytes
+    layers: tuple[bytes, ...]
+
+
+def saved_offers(members: Members) -> list[Offer[SavedImage]]:
+    """What manifest.json lists. Raises InvalidImage, UnsafePath, NotFound."""
+    if MANIFEST not in members:
+        raise NotFound(
+            "the archive has no manifest.json",
+            hint="it was written by a docker older than 1.10; load it there and save it with a newer one",
+        )
+    found = []
+    for item in load_list(read_member(members, MANIFEST, MANIFEST_LIMIT), "manifest.json", limit=MANIFEST_LIMIT):
+        config = _member_name(item.text("Config"))
+        layers = tuple(_member_name(text) for text in item.texts("Layers"))
+        names = tuple(Reference.parse(text).with_default_tag() for text in item.texts("RepoTags"))
+        found.append(Offer(SavedImage(config, layers), names))
+    if not found:
+        raise InvalidImage("manifest.json lists no image")
+    return found
+
+
+def take_saved_image(store: Store, members: Members, image: SavedImage) -> Digest:
+    """Store an image; return the digest of the manifest that it gets. Raises StoreError, OSError."""
+    config_bytes = read_member(members, image.config, CONFIG_LIMIT)
+    promised = _CONFIG_NAME.fullmatch(image.config)
+    if promised is not None and hashlib.sha256(config_bytes).hexdigest().encode() != promised[1]:
+        raise DigestMismatch(f"config {show(image.config)}: there are other bytes under this digest")
+    config = ImageConfig.from_bytes(config_bytes)
+    if len(image.layers) != len(config.diff_ids):
+        raise InvalidImage(f"manifest.json has {len(image.layers)} layers, the config {len(config.diff_ids)}")
+    stack = LayerStack(store)
+    layers = []
+    for name, diff_id in zip(image.layers, config.diff_ids, strict=True):
+        with named_layer(f"{show(name)} ({diff_id})"):
+            blob = stack.put_tar(_Stream(members.chunks(name)), diff_id)
+        layers.append(Descriptor(LAYER_TYPES[blob.compression], blob.digest, blob.size))
+    manifest = Manifest(
+        config=Descriptor(MediaType.OCI_CONFIG, Digest.of(config_bytes), len(config_bytes)),
+        layers=tuple(layers),
+    )
+    return store.images.add(manifest.to_bytes(), config_bytes, stack.snapshot, stack.scratch())
+
+
+def _member_name(text: str) -> bytes:
+    return clean_path(text.encode("utf-8"))
+
+
+class _Stream:
+    """A readable over pieces."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def read(self, size: int, /) -> bytes:
+        data = self._rest or next(self._chunks, b"")
+        data, self._rest = data[:size], data[size:]
+        return data

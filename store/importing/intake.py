@@ -1,0 +1,195 @@
+"""Images on their way into the store, wherever their bytes come from.
+
+Each blob is copied, hashed, expanded and read for its table of contents in one pass; nothing of an image is visible
+before all of it was found right. Layers that the store has already are not read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Protocol
+
+from pybuild.store.errors import DigestMismatch, InvalidImage
+from pybuild.store.formats.compression import Compression, Compressor, Expander, sniff
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.media_types import COMPRESSIONS
+from pybuild.store.formats.oci import (
+    CONFIG_LIMIT,
+    MANIFEST_LIMIT,
+    Descriptor,
+    ImageConfig,
+    Manifest,
+    chain_id,
+    check_image,
+)
+from pybuild.store.importing.outer_compression import without_outer
+from pybuild.store.layers.read import read_layer
+from pybuild.store.layers.view import View
+from pybuild.store.objects.changesets import LayerBlob
+from pybuild.store.system.files import named_layer
+from pybuild.store.system.streams import Peeked, Tee
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+    from pybuild.store.formats.toc import Entry, Toc
+    from pybuild.store.store import Store
+    from pybuild.store.system.streams import Readable
+
+
+class BlobSource(Protocol):
+    """Where the blobs of an image come from."""
+
+    def chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """The bytes of a blob, in pieces; nobody has checked them. Raises NotFound."""
+        ...
+
+
+def read_blob(source: BlobSource, descriptor: Descriptor, limit: int) -> bytes:
+    """A small blob. Raises DigestMismatch where its bytes are others than promised, InvalidImage above `limit`."""
+    if descriptor.size > limit:
+        raise InvalidImage(f"blob {descriptor.digest} of {descriptor.size} bytes exceeds the limit of {limit}")
+    data = bytearray()
+    for chunk in source.chunks(descriptor):
+        data += chunk
+        if len(data) > descriptor.size:
+            break
+    found = hashlib.new(descriptor.digest.algorithm, data).hexdigest()
+    if len(data) != descriptor.size or found != descriptor.digest.hex:
+        raise DigestMismatch(f"blob {descriptor.digest}: there are other bytes under this digest")
+    return bytes(data)
+
+
+def take_image(store: Store, source: BlobSource, descriptor: Descriptor) -> Digest:
+    """Store the image with this manifest; return the manifest's digest. Raises StoreError, OSError."""
+    manifest_bytes = read_blob(source, descriptor, MANIFEST_LIMIT)
+    manifest = Manifest.from_bytes(manifest_bytes, descriptor.media_type)
+    config_bytes = read_blob(source, manifest.config, CONFIG_LIMIT)
+    config = ImageConfig.from_bytes(config_bytes)
+    check_image(manifest, config)
+    stack = LayerStack(store)
+    for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
+        with named_layer(layer.digest):
+            stack.put(source, layer, diff_id)
+    return store.images.add(manifest_bytes, config_bytes, stack.snapshot, stack.scratch())
+
+
+class LayerStack:
+    """The layers of one image, put on one another from the lowest up."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._chain: Digest | None = None
+        self._below: list[Toc] = []
+        self.snapshot: int | None = None
+
+    def put(self, source: BlobSource, layer: Descriptor, diff_id: Digest) -> None:
+        """The next layer, from a blob that has a descriptor. Raises DigestMismatch, InvalidImage."""
+        store = self._store
+        chain, known = self._next(diff_id)
+        if known is not None and any(
+            (blob.digest, blob.size) == (layer.digest, layer.size) and store.blobs.has(blob.digest)
+            for blob in store.changesets.blobs_of(diff_id)
+        ):
+            self._advance(chain, known)
+            return
+        compression = COMPRESSIONS.get(layer.media_type)
+        if compression is None:
+            raise InvalidImage(f"media type {layer.media_type!r} is no layer")
+        scratch = store.ingest.new_path()
+        with open(scratch, "xb") as copy:
+            copier = _Copier(source.chunks(layer), layer, copy)
+            expander = Expander(copier, compression)
+            entries = read_layer(expander, View(self._below))
+            _check_diff_id(expander.diff_id(), diff_id)
+            copier.finish()
+        store.blobs.adopt(scratch, layer.digest, layer.size)
+        self._keep(chain, known, LayerBlob(diff_id, layer.digest, layer.size, compression), entries)
+
+    def put_tar(self, raw: Readable, diff_id: Digest | None) -> LayerBlob:
+        """The next layer, from a tar that is compressed in whatever way; gzip and zstd stay as they are, all else
+        becomes gzip. `diff_id` None: whatever it is. The blob depends on the tar alone, so it is read even where the
+        layer is known: the store may have got it in another compression. Raises DigestMismatch, InvalidImage.
+        """
+        store = self._store
+        scratch = store.ingest.new_path()
+        peeked = Peeked(raw)
+        compression = sniff(peeked.start)
+        packed = compression is not Compression.UNCOMPRESSED
+        compression = compression if packed else Compression.GZIP
+        with (
+            open(scratch, "xb") as out,
+            Compressor(out, Compression.UNCOMPRESSED if packed else compression) as written,
+        ):
+            if packed:
+                expander = Expander(Tee(peeked, written.write), compression)
+                entries = read_layer(expander, View(self._below))
+            else:
+                expander = Expander(without_outer(peeked), Compression.UNCOMPRESSED)
+                entries = read_layer(Tee(expander, written.write), View(self._below))
+            found = expander.diff_id()
+            if diff_id is not None:
+                _check_diff_id(found, diff_id)
+            digest = written.finish()
+        store.blobs.adopt(scratch, digest, written.size)
+        chain, known = self._next(found)
+        blob = LayerBlob(found, digest, written.size, compression)
+        self._keep(chain, known, blob, entries)
+        return blob
+
+    def scratch(self) -> tuple[str, str]:
+        """Two free paths, for the config and the manifest."""
+        return self._store.ingest.new_path(), self._store.ingest.new_path()
+
+    def _next(self, diff_id: Digest) -> tuple[Digest, int | None]:
+        chain = chain_id((diff_id,) if self._chain is None else (self._chain, diff_id))
+        return chain, self._store.snapshots.by_chain(chain)
+
+    def _keep(self, chain: Digest, known: int | None, blob: LayerBlob, entries: list[Entry]) -> None:
+        store = self._store
+        if known is not None:
+            store.changesets.add_blob(blob)
+        else:
+            changeset = store.changesets.add(entries, store.ingest.new_path())
+            store.changesets.add_tar(changeset, None, blob)
+            known = store.snapshots.set_chain(chain, store.snapshots.add(self.snapshot, changeset))
+        self._advance(chain, known)
+
+    def _advance(self, chain: Digest, snapshot: int) -> None:
+        self._chain, self.snapshot = chain, snapshot
+        self._below.insert(0, self._store.snapshots.top(snapshot))
+
+
+def _check_diff_id(found: Digest, promised: Digest) -> None:
+    if found != promised:
+        raise DigestMismatch(f"expands to {found}, the config promises {promised}")
+
+
+class _Copier:
+    """Hands out a blob's bytes, copies them to a file and checks them against the descriptor."""
+
+    def __init__(self, chunks: Iterator[bytes], descriptor: Descriptor, copy: BinaryIO) -> None:
+        self._chunks = chunks
+        self._descriptor = descriptor
+        self._copy = copy
+        self._hash = hashlib.new(descriptor.digest.algorithm)
+        self._left = descriptor.size
+        self._rest = b""
+
+    def read(self, size: int = 1 << 20, /) -> bytes:
+        data = self._rest or next(self._chunks, b"")
+        data, self._rest = data[:size], data[size:]
+        self._hash.update(data)
+        self._left -= len(data)
+        if self._left < 0:
+            raise DigestMismatch(f"is longer than the {self._descriptor.size} bytes of its descriptor")
+        self._copy.write(data)
+        return data
+
+    def finish(self) -> None:
+        """Read to the end. Raises DigestMismatch."""
+        while self.read():
+            pass
+        if self._left or self._hash.hexdigest() != self._descriptor.digest.hex:
+            raise DigestMismatch("there are other bytes under this digest")

@@ -1,0 +1,170 @@
+"""The files of an image on its way in: members of a tar, or files below a directory, to be read in any order.
+
+Nothing is unpacked. A member of a tar is a range of it; a file of a directory is opened below that directory, through
+no symbolic link, and is read only if it is a regular file. A name is only ever looked up, never made.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Protocol
+
+from pybuild.store.errors import InvalidImage, NotFound, UnsafePath
+from pybuild.store.formats import tar
+from pybuild.store.formats.tar import TarReader, show
+from pybuild.store.system.files import open_beneath
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+MAX_MEMBERS = 100_000
+_CHUNK = 1 << 20
+
+
+class Members(Protocol):
+    """Named files that can be read."""
+
+    def __contains__(self, name: bytes) -> bool: ...
+
+    def size(self, name: bytes) -> int:
+        """Bytes of a file. Raises NotFound, InvalidImage where it is no regular file."""
+        ...
+
+    def chunks(self, name: bytes) -> Iterator[bytes]:
+        """The bytes of a file, in pieces. Raises NotFound, InvalidImage."""
+        ...
+
+
+def read_member(members: Members, name: bytes, limit: int) -> bytes:
+    """A whole small file. Raises NotFound, InvalidImage where it is larger than `limit` bytes."""
+    size = members.size(name)
+    if size > limit:
+        raise InvalidImage(f"{show(name)} of {size} bytes exceeds the limit of {limit} bytes")
+    return b"".join(members.chunks(name))
+
+
+class ArchiveMembers:
+    """The regular files of an uncompressed tar.
+
+    A name that appears twice is refused. Symbolic links are refused too, unless `links` allows them: then a name may
+    lead to another one of the same archive, once, as `docker save` does with a layer that several images share.
+    """
+
+    def __init__(self, file: BinaryIO, *, links: bool = False) -> None:
+        """Reads the whole archive. Raises InvalidImage, UnsafePath."""
+        self._file = file
+        self._ranges: dict[bytes, tuple[int, int]] = {}
+        self._links: dict[bytes, bytes] = {}
+        file.seek(0)
+        for member in TarReader(file):
+            name = member.name.removeprefix(b"./")
+            if member.type == tar.DIRECTORY:
+                continue
+            if member.type != tar.REGULAR and not (links and member.type == tar.SYMLINK):
+                raise InvalidImage(f"archive entry {show(name)} is not a regular file")
+            if name in self._ranges or name in self._links:
+                raise InvalidImage(f"archive entry {show(name)} appears twice")
+            if len(self._ranges) + len(self._links) >= MAX_MEMBERS:
+                raise InvalidImage(f"the archive has more than {MAX_MEMBERS} entries")
+            if member.type == tar.SYMLINK:
+                self._links[name] = _target(name, member.linkname)
+            else:
+                self._ranges[name] = (member.offset, member.size)
+
+    def __contains__(self, name: bytes) -> bool:
+        return self._links.get(name, name) in self._ranges
+
+    def size(self, name: bytes) -> int:
+        return self._range(name)[1]
+
+    def chunks(self, name: bytes) -> Iterator[bytes]:
+        offset, left = self._range(name)
+        while left:
+            data = os.pread(self._file.fileno(), min(left, _CHUNK), offset)
+            if not data:
+                raise InvalidImage("the archive is truncated", hint="the file is incomplete; fetch it again")
+            left -= len(data)
+            offset += len(data)
+            yield data
+
+    def _range(self, name: bytes) -> tuple[int, int]:
+        target = self._links.get(name, name)
+        if target not in self._ranges:
+            through = f", where {show(name)} leads" if target != name else ""
+            raise NotFound(f"the archive has no {show(target)}{through}")
+        return self._ranges[target]
+
+
+def _target(name: bytes, link: bytes) -> bytes:
+    """Where a link inside of an archive leads, as a name of the archive. Raises UnsafePath where it leads outside."""
+    parts = name.split(b"/")[:-1]
+    for part in link.split(b"/"):
+        if part == b".." and parts:
+            parts.pop()
+        elif part == b".." or (part == b"" and link.startswith(b"/")):
+            raise UnsafePath(f"archive entry {show(name)}: a link that leaves the archive, to {show(link)}")
+        elif part not in (b"", b"."):
+            parts.append(part)
+    return b"/".join(parts)
+
+
+class DirectoryMembers:
+    """The regular files below a directory that somebody else may write to. A context manager."""
+
+    def __init__(self, path: str) -> None:
+        """Raises OSError."""
+        self._path = path
+        self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __contains__(self, name: bytes) -> bool:
+        try:
+            os.close(self._open(name))
+        except NotFound:
+            return False
+        return True
+
+    def size(self, name: bytes) -> int:
+        fd = self._open(name)
+        try:
+            return os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+
+    def chunks(self, name: bytes) -> Iterator[bytes]:
+        fd = self._open(name)
+        try:
+            left = os.fstat(fd).st_size
+            while left and (data := os.read(fd, min(left, _CHUNK))):
+                left -= len(data)
+                yield data
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        os.close(self._root)
+
+    def __enter__(self) -> DirectoryMembers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self, name: bytes) -> int:
+        try:
+            # O_NONBLOCK: opening a FIFO must not wait for its writer.
+            fd = open_beneath(self._root, name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                raise NotFound(f"{self._path} has no {show(name)}") from None
+            if error.errno in (errno.ELOOP, errno.EXDEV):
+                raise UnsafePath(f"{self._path}: {show(name)} is or lies behind a symbolic link") from None
+            if error.errno == errno.ENXIO:  # a socket
+                raise InvalidImage(f"{self._path}: {show(name)} is not a regular file") from None
+            raise
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise InvalidImage(f"{self._path}: {show(name)} is not a regular file")
+        return fd

@@ -1,0 +1,212 @@
+"""The tree of a changeset: a directory that can be a lower layer of an overlay.
+
+A tree holds what a user namespace can hold. A removal is a character device 0:0 and an opaque directory carries
+`user.overlay.opaque` (kernel documentation, overlayfs.rst, "whiteouts and opaque directories", with the `userxattr`
+option). A device node is an empty file here: its type and number are in the table of contents only. Likewise an owner
+that the namespace lacks is root here (ids.py).
+
+Nothing here runs hostile code or meets a hostile name: a tree is private while it is made, and the entries come from
+a table of contents, whose parents are real directories by construction.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from pybuild.store.errors import InvalidImage
+from pybuild.store.formats.tar import show
+from pybuild.store.formats.toc import Entry, Kind, parent_of
+from pybuild.store.layers.mapped_ids import MappedIds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pybuild.store.system.streams import Readable
+
+OPAQUE = "user.overlay.opaque"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CHUNK = 1 << 20
+_NOT_KEPT = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSPC, errno.E2BIG, errno.ERANGE))
+_SHORT = 4000  # bytes of a path that one system call takes
+
+
+def open_directory(root_fd: int, path: bytes) -> int:
+    """Open a directory of a tree that nobody writes to; paths longer than PATH_MAX are walked in steps."""
+    fd = os.open(path[:0] or b".", _DIRECTORY, dir_fd=root_fd)
+    while path:
+        cut = len(path) if len(path) <= _SHORT else path.rindex(b"/", 0, _SHORT)
+        below = os.open(path[:cut], _DIRECTORY, dir_fd=fd)
+        os.close(fd)
+        fd, path = below, path[cut + 1 :]
+    return fd
+
+
+class DirectoryAtHand:
+    """The directory of a tree that was asked for last stays open, as most neighbours share theirs."""
+
+    def __init__(self, root_fd: int) -> None:
+        """`root_fd` is the caller's, who keeps it open."""
+        self._root = root_fd
+        self._path = b""
+        self._fd = os.dup(root_fd)
+
+    def of(self, path: bytes) -> tuple[int, bytes]:
+        """A descriptor of the directory that `path` is in, good until the next call, and the name there. Raises OSError."""
+        parent, _, name = path.rpartition(b"/")
+        if parent != self._path:
+            fd = open_directory(self._root, parent)
+            os.close(self._fd)
+            self._fd, self._path = fd, parent
+        return self._fd, name
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def make_tree(entries: Iterable[Entry], tar: Readable, root_fd: int) -> None:
+    """Make the tree of `entries` (sorted) in the empty directory `root_fd`; `tar` is the layer they were read from.
+
+    Raises InvalidImage when the tar is shorter than the entries say, OSError when the disk refuses.
+    """
+    maker = _TreeMaker(root_fd)
+    files, links, directories = [], [], []
+    for entry in entries:
+        if entry.hardlink:
+            links.append(entry)
+        elif entry.kind is Kind.FILE:
+            files.append(entry)
+        elif entry.kind is Kind.DIRECTORY:
+            maker.directory(entry)
+            directories.append(entry)
+        else:
+            maker.special(entry)
+    position = 0
+    for entry in sorted(files, key=lambda entry: entry.offset):
+        if entry.size:
+            position = _skip(tar, entry.offset - position, entry.offset)
+        maker.file(entry, tar)
+        position += entry.size
+    for entry in links:
+        maker.link(entry)
+    for entry in reversed(directories):
+        maker.finish_directory(entry)
+    maker.close()
+
+
+def _skip(tar: Readable, count: int, target: int) -> int:
+    while count:
+        data = tar.read(min(count, _CHUNK))
+        if not data:
+            raise InvalidImage("the layer is shorter than its table of contents")
+        count -= len(data)
+    return target
+
+
+class _TreeMaker:
+    """Makes entries."""
+
+    def __init__(self, root_fd: int) -> None:
+        self._root = root_fd
+        self._ids = MappedIds.of_this_process()
+        self._at_hand = DirectoryAtHand(root_fd)
+
+    def close(self) -> None:
+        self._at_hand.close()
+
+    def directory(self, entry: Entry) -> None:
+        if entry.path:
+            parent, name = self._at_hand.of(entry.path)
+            os.mkdir(name, 0o700, dir_fd=parent)
+
+    def finish_directory(self, entry: Entry) -> None:
+        """Owner, mode and time come last: making the contents changed the time and may need the permission."""
+        fd = open_directory(self._root, entry.path)
+        try:
+            os.fchown(fd, *self._owner(entry))
+            os.fchmod(fd, entry.mode)
+            if entry.opaque:
+                os.setxattr(fd, OPAQUE, b"y")
+            self._xattrs(fd, entry)
+            os.utime(fd, (entry.mtime, entry.mtime))
+        finally:
+            os.close(fd)
+
+    def file(self, entry: Entry, tar: Readable) -> None:
+        parent, name = self._at_hand.of(entry.path)
+        fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+        try:
+            left = entry.size
+            while left:
+                data = tar.read(min(left, _CHUNK))
+                if not data:
+                    raise InvalidImage("the layer is shorter than its table of contents")
+                left -= len(data)
+                while data:
+                    data = data[os.write(fd, data) :]
+            self._attributes(fd, entry)
+        finally:
+            os.close(fd)
+
+    def special(self, entry: Entry) -> None:
+        parent, name = self._at_hand.of(entry.path)
+        times = (entry.mtime, entry.mtime)
+        match entry.kind:
+            case Kind.WHITEOUT:
+                os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
+            case Kind.SYMLINK:
+                os.symlink(entry.link, name, dir_fd=parent)
+                os.chown(name, *self._owner(entry), dir_fd=parent, follow_symlinks=False)
+                os.utime(name, times, dir_fd=parent, follow_symlinks=False)
+            case Kind.FIFO:
+                os.mkfifo(name, 0o600, dir_fd=parent)
+                os.chown(name, *self._owner(entry), dir_fd=parent, follow_symlinks=False)
+                os.chmod(name, entry.mode, dir_fd=parent)
+                os.utime(name, times, dir_fd=parent, follow_symlinks=False)
+            case Kind.CHAR | Kind.BLOCK:
+                fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+                try:
+                    self._attributes(fd, entry)
+                finally:
+                    os.close(fd)
+            case Kind.FILE | Kind.DIRECTORY:
+                raise AssertionError(entry.kind)
+
+    def link(self, entry: Entry) -> None:
+        source_parent = open_directory(self._root, parent_of(entry.hardlink))
+        try:
+            parent, name = self._at_hand.of(entry.path)
+            os.link(
+                entry.hardlink.rpartition(b"/")[2],
+                name,
+                src_dir_fd=source_parent,
+                dst_dir_fd=parent,
+                follow_symlinks=False,
+            )
+        finally:
+            os.close(source_parent)
+
+    def _owner(self, entry: Entry) -> tuple[int, int]:
+        return self._ids.on_disk(entry.uid, entry.gid)
+
+    def _attributes(self, fd: int, entry: Entry) -> None:
+        os.fchown(fd, *self._owner(entry))
+        os.fchmod(fd, entry.mode)  # after the owner: chown(2) clears the setuid bits
+        self._xattrs(fd, entry)
+        os.utime(fd, (entry.mtime, entry.mtime))
+
+    def _xattrs(self, fd: int, entry: Entry) -> None:
+        for key, value in entry.xattrs:
+            try:
+                os.setxattr(fd, key, value)
+            except OSError as error:
+                # Attributes that this namespace or file system cannot hold stay in the blob, which is what is exported.
+                # Capabilities are part of what a layer means: without them the tree would be wrong.
+                # ENOSPC: more than a file's attributes may take on this file system; a full disk shows at the next file.
+                if key == b"security.capability" or error.errno not in _NOT_KEPT:
+                    raise OSError(
+                        error.errno, f"{error.strerror}: {show(entry.path)}, attribute {show(key)}"
+                    ) from error

@@ -1,0 +1,120 @@
+"""Checking a store: the tables against the files, and every blob against its digest. Nothing is changed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pybuild.store.errors import StoreError
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci import CONFIG_LIMIT, MANIFEST_LIMIT, ImageConfig, Manifest, check_image
+from pybuild.store.objects.context_memo import is_whole, memos
+from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pybuild.store.store import Store
+
+
+@frozen
+class Report:
+    """What a check found. `garbage` is what interrupted processes left: harmless, and not part of any object."""
+
+    checked: int  # objects
+    damage: tuple[str, ...]
+    garbage: tuple[str, ...]
+
+
+def check(store: Store) -> Report:
+    """Read all of the store and compare. Raises nothing for damage: it is the result."""
+    damage = list(store.metadata.check())
+    checked = 0
+    for part in (_blobs, _tocs, _trees, _cachemounts, _images):
+        for count, problem in part(store):
+            checked += count
+            if problem:
+                damage.append(problem)
+    return Report(checked, tuple(damage), tuple(_garbage(store)))
+
+
+def _blobs(store: Store) -> Iterator[tuple[int, str]]:
+    for (text,) in store.metadata.all("SELECT digest FROM blobs ORDER BY digest"):
+        problem = ""
+        try:
+            with store.blobs.open(Digest.parse(str(text))) as reader:
+                while reader.read(1 << 20):
+                    pass
+        except (StoreError, OSError) as error:
+            problem = str(error)
+        yield 1, problem
+
+
+def _tocs(store: Store) -> Iterator[tuple[int, str]]:
+    for (changeset,) in store.metadata.all("SELECT id FROM changesets ORDER BY id"):
+        problem = ""
+        if store.changesets.unread(str(changeset)) is not None:
+            yield 1, ""
+            continue
+        try:
+            toc = store.changesets.toc(str(changeset))
+            for _ in toc:
+                pass
+        except (StoreError, OSError) as error:
+            problem = str(error)
+        if not problem and store.changesets.any_tar(str(changeset)) is None:
+            if not store.metadata.one("SELECT 1 FROM trees WHERE changeset = ?", changeset):
+                problem = f"changeset {changeset} has neither a tree nor a tar"
+        yield 1, problem
+
+
+def _trees(store: Store) -> Iterator[tuple[int, str]]:
+    for name, changeset in store.metadata.all("SELECT id, changeset FROM trees ORDER BY id"):
+        missing = not os.path.isdir(store.changesets.tree_path(str(name)))
+        yield 1, f"tree {name} of changeset {changeset} is missing" if missing else ""
+
+
+def _cachemounts(store: Store) -> Iterator[tuple[int, str]]:
+    for mount in store.cachemounts.all():
+        missing = not os.path.isdir(store.cachemounts.tree_path(mount.id))
+        yield 1, f"cache mount {mount.name} ({mount.id}) is missing" if missing else ""
+
+
+def _images(store: Store) -> Iterator[tuple[int, str]]:
+    for manifest_digest, config_digest in store.metadata.all("SELECT manifest, config FROM images ORDER BY manifest"):
+        problem = ""
+        try:
+            manifest = Manifest.from_bytes(store.blobs.read(Digest.parse(str(manifest_digest)), MANIFEST_LIMIT))
+            config = ImageConfig.from_bytes(store.blobs.read(Digest.parse(str(config_digest)), CONFIG_LIMIT))
+            check_image(manifest, config)
+            for layer in manifest.layers:
+                if store.blobs.size(layer.digest) is None:
+                    problem = f"image {manifest_digest}: layer {layer.digest} is missing"
+        except (StoreError, OSError) as error:
+            problem = f"image {manifest_digest}: {error}"
+        yield 1, problem
+    for name, target in store.metadata.all(
+        "SELECT name, manifest FROM tag_log WHERE id IN (SELECT max(id) FROM tag_log GROUP BY name) AND manifest IS NOT NULL"
+    ):
+        known = store.metadata.one("SELECT 1 FROM images WHERE manifest = ?", target)
+        yield 1, "" if known else f"tag {name} names {target}, which is no image of the store"
+
+
+def _garbage(store: Store) -> Iterator[str]:
+    """Files without a row, and memos that nobody can read."""
+    for part, table, column in (
+        ("blobs/sha256", "blobs", "digest"),
+        ("blobs/sha512", "blobs", "digest"),
+        ("tocs", "tocs", "id"),
+        ("trees", "trees", "id"),
+        ("cachemounts", "cachemounts", "id"),
+    ):
+        directory = f"{store.root}/{part}"
+        names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+        for name in names:
+            key = f"{os.path.basename(part)}:{name}" if table == "blobs" else name
+            if not store.metadata.one(f"SELECT 1 FROM {table} WHERE {column} = ?", key):
+                yield f"{part}/{name}"
+    for path, _ in memos(store.memos):
+        if not is_whole(path):
+            yield f"memo/{os.path.basename(path)}"

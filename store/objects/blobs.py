@@ -1,0 +1,133 @@
+"""Blobs: immutable bytes, named by their digest.
+
+A blob appears by rename, after its size and digest have been found right. A file in blobs/ without a row is garbage
+of an interrupted process and is never trusted: the next writer of that digest replaces it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from pybuild.store.errors import DigestMismatch, NotFound
+from pybuild.store.formats.digest import Digest
+from pybuild.store.objects.condemned import Kind, spare
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from pybuild.store.objects.database import Metadata
+
+_CHUNK = 1 << 20
+_SIZE = "SELECT size, EXISTS (SELECT 1 FROM condemned WHERE kind = 'blob' AND key = blobs.digest) FROM blobs WHERE digest = ?"
+
+
+class Blobs:
+    """The blobs of a store."""
+
+    def __init__(self, directory: str, metadata: Metadata) -> None:
+        self._directory = directory
+        self._metadata = metadata
+
+    def path(self, digest: Digest) -> str:
+        """Where the bytes are. Only a parsed digest can become a path."""
+        return f"{self._directory}/{digest.algorithm}/{digest.hex}"
+
+    def size(self, digest: Digest) -> int | None:
+        """The size of a blob in bytes, or None where there is none."""
+        row = self._metadata.one(_SIZE, str(digest))
+        if row and row[1]:
+            spare(self._metadata, Kind.BLOB, str(digest))
+            row = self._metadata.one(_SIZE, str(digest))
+        return int(str(row[0])) if row else None
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the blob is there. One whose file was lost or cut short is not: who has the bytes may store it anew."""
+        size = self.size(digest)
+        try:
+            return size is not None and os.stat(self.path(digest)).st_size == size
+        except FileNotFoundError:
+            return False
+
+    def put(self, data: bytes, scratch: str) -> Digest:
+        """Store bytes; nothing happens where they are stored already. `scratch` is a free path in an ingest directory."""
+        digest = Digest.of(data)
+        if not self.has(digest):
+            with open(scratch, "xb") as file:
+                file.write(data)
+            self.adopt(scratch, digest, len(data))
+        return digest
+
+    def adopt(self, path: str, digest: Digest, size: int) -> None:
+        """Make a file, whose digest and size the caller has computed while writing it, a blob.
+
+        Idempotent: a nil result means that the content is stored, not that this call stored it. The file is gone
+        afterwards in either case.
+        """
+        if self.has(digest):
+            os.unlink(path)
+            return
+        os.chmod(path, 0o444)
+        target = self.path(digest)
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        with self._metadata.transaction() as db:
+            os.rename(path, target)  # inside: who removes files without a row must not find this one before its row
+            db.execute(
+                "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE SET boot = excluded.boot",
+                (str(digest), size, self._metadata.boot),
+            )
+
+    def open(self, digest: Digest) -> VerifyingReader:
+        """Open a blob for reading; the reader fails at the end where the bytes are not those of the digest."""
+        size = self.size(digest)
+        if size is None:
+            raise NotFound(f"no blob {digest} in the store")
+        try:
+            return VerifyingReader(open(self.path(digest), "rb", buffering=0), digest, size)
+        except FileNotFoundError:
+            raise NotFound(
+                f"blob {digest} is missing on the disk", hint="pybuild fsck tells what else is damaged"
+            ) from None
+
+    def read(self, digest: Digest, limit: int) -> bytes:
+        """A whole small blob, verified. Raises DigestMismatch, or NotFound when it is larger than `limit`."""
+        with self.open(digest) as reader:
+            if reader.size > limit:
+                raise NotFound(f"blob {digest} of {reader.size} bytes exceeds the limit of {limit}")
+            data = b""
+            while chunk := reader.read(_CHUNK):
+                data += chunk
+            return data
+
+
+class VerifyingReader:
+    """Reads a stream and checks, when its end is reached, that it was as long and as promised."""
+
+    def __init__(self, raw: BinaryIO, digest: Digest, size: int) -> None:
+        self._raw = raw
+        self._digest = digest
+        self._hash = hashlib.new(digest.algorithm)
+        self._left = size
+        self.size = size
+
+    def read(self, count: int = -1, /) -> bytes:
+        """Up to `count` bytes. Raises DigestMismatch at the end of a damaged stream, or past the promised size."""
+        data = self._raw.read(count)
+        self._hash.update(data)
+        self._left -= len(data)
+        if self._left < 0 or (not data and count != 0 and (self._left or self._hash.hexdigest() != self._digest.hex)):
+            raise DigestMismatch(
+                f"blob {self._digest}: the bytes do not match the digest",
+                hint="the file is damaged: pybuild fsck lists what else is, fetch or build it again",
+            )
+        return data
+
+    def close(self) -> None:
+        self._raw.close()
+
+    def __enter__(self) -> VerifyingReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,288 @@
+"""Changesets and their three forms: table of contents, tree, tar; and the snapshots that stack them.
+
+A changeset is the difference one step made. Its toc is there from the start, its tree and its tar are made when
+somebody needs them, each from the other. The exception is a layer that was pulled: nobody has read it yet, so it has no
+toc, and that it has the diff_id which its image claims is not known. Until it is read it serves that image alone: under
+the claimed diff_id somebody else's layer would be replaced by whatever the registry sent. This module keeps the books: the work is done by `trees`, `changes`, `layers` and
+`extract`, which know no tables and need no store.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pybuild.store.errors import NotFound
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.toc import Toc
+from pybuild.store.layers.view import View
+from pybuild.store.objects.condemned import Kind as Condemnable
+from pybuild.store.objects.condemned import spare
+from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pybuild.store.formats.toc import Entry
+    from pybuild.store.objects.blobs import Blobs
+    from pybuild.store.objects.database import Metadata
+
+TREE = (
+    "fs"  # the tree inside of its directory: only whoever owns a directory can rename it, root of an image may own "fs"
+)
+_BY_CHAIN = (
+    "SELECT snapshot, EXISTS (SELECT 1 FROM condemned WHERE kind = 'snapshot' AND key = CAST(snapshot AS TEXT))"
+    " FROM chains WHERE chain_id = ?"
+)
+_NO_CLAMP = -(1 << 62)  # tars.clamp of a tar whose times are not bounded
+
+
+@frozen
+class LayerBlob:
+    """One stored blob of a layer."""
+
+    diff_id: Digest
+    digest: Digest
+    size: int  # bytes, as stored
+    compression: Compression
+
+
+class Changesets:
+    """The changesets of a store, by id (16 hex digits, never used twice)."""
+
+    def __init__(self, root: str, metadata: Metadata, blobs: Blobs) -> None:
+        self._tocs = f"{root}/tocs"
+        self.trees_directory = f"{root}/trees"
+        self._metadata = metadata
+        self._blobs = blobs
+
+    def add(self, entries: Iterable[Entry], scratch: str) -> str:
+        """Store a new changeset, given by its sorted entries; return its id. `scratch` is a free path in an ingest."""
+        return self.adopt(Toc.write(scratch, entries))
+
+    def adopt(self, toc_path: str) -> str:
+        """Store a new changeset, given by the file of its toc; the file is moved. Return its id."""
+        changeset = os.urandom(8).hex()
+        with self._metadata.transaction() as db:
+            os.rename(toc_path, self.toc_path(changeset))
+            db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, self._metadata.boot))
+            db.execute("INSERT INTO tocs VALUES (?, ?)", (changeset, self._metadata.boot))
+        return changeset
+
+    def adopt_with_tree(self, toc_path: str, id_map: str, directory: str) -> str:
+        """As `adopt` and `adopt_tree` at once: as long as it has no tar, a changeset is nothing without its tree.
+
+        The toc may lack the digests of files; then no snapshot may stand on it before `complete` has replaced it.
+        """
+        changeset, name = os.urandom(8).hex(), os.urandom(8).hex()
+        boot = self._metadata.boot
+        with self._metadata.transaction() as db:
+            os.rename(toc_path, self.toc_path(changeset))
+            os.rename(directory, f"{self.trees_directory}/{name}")
+            db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, boot))
+            db.execute("INSERT INTO tocs VALUES (?, ?)", (changeset, boot))
+            db.execute("INSERT INTO trees VALUES (?, ?, ?, ?)", (name, changeset, id_map, boot))
+        return changeset
+
+    def complete(self, changeset: str, toc_path: str) -> None:
+        """Replace the toc of a changeset, on which no snapshot stands yet, by one that knows the content of all files."""
+        with self._metadata.transaction() as db:
+            os.rename(toc_path, self.toc_path(changeset))
+            for table in ("changesets", "tocs"):  # another build may have sealed what was there before
+                db.execute(f"UPDATE {table} SET boot = ? WHERE id = ?", (self._metadata.boot, changeset))
+
+    def add_unread(self, blob: LayerBlob) -> str:
+        """Store a new changeset that is known as a blob only, with a claimed diff_id; return its id."""
+        changeset = os.urandom(8).hex()
+        with self._metadata.transaction() as db:
+            db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, self._metadata.boot))
+            db.execute(
+                "INSERT INTO unread VALUES (?, ?, ?, ?)",
+                (changeset, str(blob.diff_id), str(blob.digest), blob.compression.value),
+            )
+        return changeset
+
+    def unread(self, changeset: str) -> LayerBlob | None:
+        """The blob of a changeset that nobody has read; None where it has a toc."""
+        row = self._metadata.one(
+            "SELECT diff_id, digest, size, compression FROM unread JOIN blobs USING (digest)"
+            " WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM tocs WHERE id = ?1)",
+            changeset,
+        )
+        if row is None:
+            return None
+        diff_id, digest, size, compression = map(str, row)
+        return LayerBlob(Digest.parse(diff_id), Digest.parse(digest), int(size), Compression(compression))
+
+    def read(self, changeset: str, toc_path: str) -> None:
+        """Give an unread changeset its toc, once its blob was read and found to have the diff_id. Idempotent."""
+        with self._metadata.transaction() as db:
+            os.rename(toc_path, self.toc_path(changeset))
+            db.execute("INSERT OR IGNORE INTO tocs VALUES (?, ?)", (changeset, self._metadata.boot))
+            db.execute(
+                "INSERT OR IGNORE INTO tars SELECT id, ?, diff_id FROM unread WHERE id = ?", (_NO_CLAMP, changeset)
+            )
+            db.execute(
+                "INSERT OR IGNORE INTO layer_blobs SELECT diff_id, digest, compression FROM unread WHERE id = ?",
+                (changeset,),
+            )
+
+    def toc(self, changeset: str) -> Toc:
+        """The table of contents. Raises NotFound, or InvalidImage when its file is damaged."""
+        try:
+            return Toc.open(self.toc_path(changeset))
+        except FileNotFoundError:
+            raise NotFound(
+                f"table of contents {changeset} is missing", hint="pybuild fsck tells what else is damaged"
+            ) from None
+
+    def tree(self, changeset: str, id_map: str) -> str | None:
+        """The name, in `trees_directory`, of what holds the tree made under this id map; None where there is none."""
+        row = self._metadata.one("SELECT id FROM trees WHERE changeset = ? AND id_map = ?", changeset, id_map)
+        return str(row[0]) if row else None
+
+    def adopt_tree(self, changeset: str, id_map: str, path: str) -> str:
+        """Take over a directory that holds a finished tree as TREE; where another process was first, its tree is the one.
+
+        Return the name that it got. The directory is moved, or left where it is for its ingest to remove.
+        """
+        name = os.urandom(8).hex()
+        with self._metadata.transaction() as db:
+            winner = self.tree(changeset, id_map)
+            if winner is not None:
+                return winner
+            if self._metadata.one("SELECT 1 FROM changesets WHERE id = ?", changeset) is None:
+                raise NotFound(f"changeset {changeset} is gone")
+            os.rename(path, f"{self.trees_directory}/{name}")
+            db.execute("INSERT INTO trees VALUES (?, ?, ?, ?)", (name, changeset, id_map, self._metadata.boot))
+        return name
+
+    def tar(self, changeset: str, clamp: int | None) -> Digest | None:
+        """The diff_id of the tar of a changeset, None while it was never made."""
+        row = self._metadata.one(
+            "SELECT diff_id FROM tars WHERE changeset = ? AND clamp = ?",
+            changeset,
+            _NO_CLAMP if clamp is None else clamp,
+        )
+        return Digest.parse(str(row[0])) if row else None
+
+    def clamp_of(self, changeset: str, diff_id: Digest) -> int | None:
+        """The newest time that the files of this tar of the changeset have; None where it is not bounded."""
+        row = self._metadata.one(
+            "SELECT clamp FROM tars WHERE changeset = ? AND diff_id = ? ORDER BY clamp", changeset, str(diff_id)
+        )
+        return None if row is None or row[0] == _NO_CLAMP else int(str(row[0]))
+
+    def add_tar(self, changeset: str, clamp: int | None, blob: LayerBlob) -> None:
+        """Record that a stored blob is a form of this changeset's tar. Idempotent."""
+        with self._metadata.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO tars VALUES (?, ?, ?)",
+                (changeset, _NO_CLAMP if clamp is None else clamp, str(blob.diff_id)),
+            )
+        self.add_blob(blob)
+
+    def add_blob(self, blob: LayerBlob) -> None:
+        """Record one more blob of a layer. Idempotent."""
+        with self._metadata.transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO layer_blobs VALUES (?, ?, ?)",
+                (str(blob.diff_id), str(blob.digest), blob.compression.value),
+            )
+
+    def blobs_of(self, diff_id: Digest) -> list[LayerBlob]:
+        """All stored blobs of a layer, in a fixed order."""
+        rows = self._metadata.all(
+            "SELECT digest, size, compression FROM layer_blobs JOIN blobs USING (digest) WHERE diff_id = ? ORDER BY digest",
+            str(diff_id),
+        )
+        return [LayerBlob(diff_id, Digest.parse(str(d)), int(str(size)), Compression(str(c))) for d, size, c in rows]
+
+    def any_tar(self, changeset: str) -> LayerBlob | None:
+        """Some stored blob of this changeset, to make its tree from or to read a file of it."""
+        for (diff_id,) in self._metadata.all("SELECT diff_id FROM tars WHERE changeset = ? ORDER BY clamp", changeset):
+            for blob in self.blobs_of(Digest.parse(str(diff_id))):
+                return blob
+        return None
+
+    def tree_path(self, name: str) -> str:
+        """Where the tree of that name is."""
+        return f"{self.trees_directory}/{name}/{TREE}"
+
+    def toc_path(self, changeset: str) -> str:
+        """Where the table of contents is."""
+        return f"{self._tocs}/{changeset}"
+
+
+class Snapshots:
+    """Changesets stacked on one another; a snapshot is never written again."""
+
+    def __init__(self, metadata: Metadata, changesets: Changesets) -> None:
+        self._metadata = metadata
+        self._changesets = changesets
+
+    def add(self, parent: int | None, changeset: str) -> int:
+        """A new snapshot."""
+        with self._metadata.transaction() as db:
+            cursor = db.execute("INSERT INTO snapshots (parent, changeset) VALUES (?, ?)", (parent, changeset))
+            assert cursor.lastrowid is not None
+            return cursor.lastrowid
+
+    def parent(self, snapshot: int) -> int | None:
+        """The snapshot below; None for the lowest. Raises NotFound."""
+        row = self._metadata.one("SELECT parent FROM snapshots WHERE id = ?", snapshot)
+        if row is None:
+            raise NotFound(f"snapshot {snapshot} is gone")
+        return None if row[0] is None else int(str(row[0]))
+
+    def changesets(self, snapshot: int | None) -> list[str]:
+        """The changesets of a snapshot and of all below it, the topmost first."""
+        rows = self._metadata.all(
+            "WITH RECURSIVE chain (id, parent, changeset, depth) AS ("
+            " SELECT id, parent, changeset, 0 FROM snapshots WHERE id = ?"
+            " UNION ALL SELECT s.id, s.parent, s.changeset, depth + 1 FROM snapshots s JOIN chain ON s.id = chain.parent"
+            ") SELECT changeset FROM chain ORDER BY depth",
+            snapshot,
+        )
+        return [str(row[0]) for row in rows]
+
+    def only_under(self, snapshot: int) -> frozenset[str] | None:
+        """The id maps under which the files of a snapshot's own changeset can be read; None: under any, as it has a tar.
+
+        Where there are trees only, they belong to the ids of the map that they were made under.
+        """
+        rows = self._metadata.all(
+            "SELECT id_map FROM snapshots s LEFT JOIN trees t USING (changeset) WHERE s.id = ?"
+            " AND NOT EXISTS (SELECT 1 FROM tars WHERE tars.changeset = s.changeset)"
+            " AND NOT EXISTS (SELECT 1 FROM unread WHERE unread.id = s.changeset)",
+            snapshot,
+        )
+        return frozenset(str(row[0]) for row in rows if row[0] is not None) if rows else None
+
+    def top(self, snapshot: int) -> Toc:
+        """The table of contents of a snapshot's own changeset. Raises NotFound."""
+        row = self._metadata.one("SELECT changeset FROM snapshots WHERE id = ?", snapshot)
+        if row is None:
+            raise NotFound(f"snapshot {snapshot} is gone")
+        return self._changesets.toc(str(row[0]))
+
+    def view(self, snapshot: int | None) -> View:
+        """The root filesystem of a snapshot, as its tables of contents make it."""
+        return View([self._changesets.toc(changeset) for changeset in self.changesets(snapshot)])
+
+    def by_chain(self, chain_id: Digest | str) -> int | None:
+        """The snapshot of layers with this chain ID, or, where nobody has read them, with this name."""
+        row = self._metadata.one(_BY_CHAIN, str(chain_id))
+        if row and row[1]:
+            spare(self._metadata, Condemnable.SNAPSHOT, str(row[0]))
+            row = self._metadata.one(_BY_CHAIN, str(chain_id))
+        return int(str(row[0])) if row else None
+
+    def set_chain(self, chain_id: Digest | str, snapshot: int) -> int:
+        """Name a snapshot by its chain ID; the first one stays. Return the one that counts."""
+        with self._metadata.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO chains VALUES (?, ?)", (str(chain_id), snapshot))
+        known = self.by_chain(chain_id)
+        assert known is not None
+        return known
