@@ -25,7 +25,7 @@ tools:
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check values parser store builder pybuild
+	$(BIN)/ruff format --check values parser store remote builder pybuild
 	$(BIN)/mypy
 
 # Tests of one file share what they set up, so a file is never divided.

@@ -59,8 +59,8 @@ class Aftermath:
 
     def of(
         self, step: FailedStep, error: BuildError, limited: Callable[[SandboxSpec], AbstractContextManager[SandboxSpec]]
-    ) -> None:
-        """Do what is wanted. A shell that cannot be opened is told in the hint of `error`.
+    ) -> BuildError:
+        """Do what is wanted; return the error to raise. Its hint says where a shell could not be opened.
 
         `limited` gives what is run the limits of the build, and takes them back.
         """
@@ -75,9 +75,10 @@ class Aftermath:
                     self._pool.run_on_terminal(spec, self._on_fail.host.relay, self._vault)
                     self._pool.stop()
             except BuildError as problem:
-                error.hint = "; ".join(filter(None, (error.hint, f"no shell could be opened: {problem}")))
+                return error.hinting("; ".join(filter(None, (error.hint, f"no shell could be opened: {problem}"))))
             finally:
                 self._pool.stop()
+        return error
 
     def _export(self, step: FailedStep, export: FailedExport) -> None:
         path = posixpath.join(step.spec.cwd, export.path)

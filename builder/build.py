@@ -18,7 +18,6 @@ from pybuild.builder.cachefilter import unknown_stages
 from pybuild.builder.changesets import ensure_tar
 from pybuild.builder.checks import Inspector, tell
 from pybuild.builder.contexts import Contexts, keeps_git_dir
-from pybuild.builder.errors import BuildError, NotCached
 from pybuild.builder.events import Built, BuiltLayer, Note
 from pybuild.builder.handed import Handed
 from pybuild.builder.image import assemble
@@ -38,6 +37,7 @@ from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.objects.changesets import LayerBlob
 from pybuild.values import frozen
+from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -101,9 +101,8 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
         buildfile = parse(recipe.data, recipe.path, cache=ParseCache(store))
         try:
             return _build(request, buildfile, contexts, images, store, pool, handed, cgroups, observe)
-        except BuildError as error:
-            error.source = buildfile.source
-            raise
+        except PybuildError as error:
+            raise error.at(source=buildfile.source) from error
 
 
 def _limited(limits: Limits) -> AbstractContextManager[Cgroups | None]:
@@ -153,11 +152,6 @@ def _build(
         finish = _Finish(request, store, pool, planned.image, solver.solve())
         digest = finish.store_image(compression)
         journal.manifest = str(digest)
-    except NotCached as error:
-        from pybuild.builder.why import missing  # only where something is
-
-        error.steps = missing(store, journal.of(planned, solver.cache), planned, solver.cache)
-        raise
     finally:
         journal.keep(planned, solver.cache)
     if request.tags or not request.outputs:

@@ -12,14 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.builder import cachekey
-from pybuild.builder.errors import BuildError
 from pybuild.builder.mounts import bound
 from pybuild.builder.plan import BaseStep, CopyStep, RunStep
 from pybuild.builder.workers.tasks import complete
-from pybuild.store.errors import StoreError
 from pybuild.store.formats.oci import chain_id
 from pybuild.store.objects.records import KeyKind
 from pybuild.values import frozen
+from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,13 +47,8 @@ def placed(node: Node) -> Iterator[None]:
     """Errors about a step are told at its place in the recipe, also where it is the store that has no room for it."""
     try:
         yield
-    except BuildError as error:
-        error.span = error.span or node.span
-        raise
-    except StoreError as error:
-        told = BuildError(str(error), hint=error.hint)
-        told.span = node.span
-        raise told from error
+    except PybuildError as error:
+        raise error.at(node.span) from error
 
 
 class BuildCache:

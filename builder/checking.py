@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.checks import Inspector, warnings_of
 from pybuild.builder.contexts import Contexts
-from pybuild.builder.errors import BuildError, PlanError
+from pybuild.builder.errors import PlanError
 from pybuild.builder.events import CheckWarning, Note
 from pybuild.builder.imagesource import stored_image
 from pybuild.builder.parses import ParseCache
@@ -21,6 +21,7 @@ from pybuild.parser import parse, parse_trigger
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci import Descriptor, ExecConfig, ImageConfig, Manifest, MediaType
 from pybuild.store.objects.images import Image
+from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,9 +49,8 @@ def check(request: BuildRequest, store: Store, observe: Callable[[Event], None])
         try:
             resolved = resolve(buildfile, request.options, images, read_trigger, contexts, all_stages=True)
             warnings = _inspect(resolved, images, contexts.source("").ignore, request.options, observe)
-        except BuildError as error:
-            error.source = buildfile.source
-            raise
+        except PybuildError as error:
+            raise error.at(source=buildfile.source) from error
     for warning in warnings:
         observe(CheckWarning(warning.rule, warning.message, buildfile.source, warning.span))
     return len(warnings)

@@ -19,6 +19,7 @@ from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.objects.context_memo import file_key, is_settled
 from pybuild.store.system.files import open_in_root, read_regular
 from pybuild.values import frozen
+from pybuild.values.limits import CONTEXT_ENTRIES, CONTEXT_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from pybuild.store.objects.context_memo import Memo
 
 IGNORE_LIMIT = 4 << 20  # bytes of an ignore file
-CONTEXT_LIMIT = 16 << 30  # bytes
-CONTEXT_ENTRIES = 5_000_000
 _CAPABILITY = "security.capability"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pybuild.builder.context import CONTEXT_ENTRIES, CONTEXT_LIMIT, ContextTree, read_ignore_file
+from pybuild.builder.context import ContextTree, read_ignore_file
 from pybuild.builder.recipe import parse_ignore_file, recipe_place
 from pybuild.store.formats.toc import Kind, sort_key
 from pybuild.values import frozen
+from pybuild.values.limits import CONTEXT_ENTRIES, CONTEXT_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ that would be without it.
 
     CONTEXT                  DIR | - (standard input) | http(s)://… (each an archive, or else the recipe alone)
     --build-context NAME=    DIR | docker-image://REFERENCE | oci-layout://DIR[:TAG][@DIGEST] | http(s)://… (a file `context`)
-    both                     a git repository, as builder/repository.py reads it, or github.com/…
+    both                     a git repository, as remote/git/url.py reads it, or github.com/…
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pybuild.builder.context import CONTEXT_LIMIT
 from pybuild.builder.contextsource import ContextSource
 from pybuild.builder.errors import BuildError
 from pybuild.builder.recipe import (
@@ -28,14 +27,15 @@ from pybuild.builder.recipe import (
     recipe_of_files,
 )
 from pybuild.builder.remote import is_remote, read_remote
-from pybuild.builder.repository import RepositorySource
 from pybuild.builder.resolve import ContextFiles
+from pybuild.remote.git.url import RepositorySource
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.reference import Reference
 from pybuild.store.formats.toc import Entry, Kind, Toc
 from pybuild.store.layers.view import ROOT
 from pybuild.store.objects.context_memo import memo_path
+from pybuild.values.limits import CONTEXT_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -1,26 +1,26 @@
-"""What the builder raises: decisions that cannot be taken, and steps that fail.
-
-`span` says where in the recipe `source`, `hint` is one line of advice; all may be None.
-"""
+"""What the builder raises: decisions that cannot be taken, and steps that fail."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+
+from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pybuild.builder.why import Explained
-    from pybuild.parser import Source, Span
+    from pybuild.values.source import Span
 
 
-class BuildError(Exception):
-    """A build that cannot go on."""
+class BuildError(PybuildError):
+    """A build that cannot go on. Of one that is `reported`, an event has told already."""
 
-    def __init__(self, message: str, *, span: Span | None = None, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.span = span
-        self.hint = hint
-        self.source: Source | None = None
-        self.told = False  # whether an event has told of it
+    reported = False
+
+    def as_reported(self) -> Self:
+        """The same error, once an event has told of it."""
+        return self._changed(reported=True)
 
 
 class PlanError(BuildError):
@@ -38,7 +38,9 @@ class StepFailed(BuildError):
 class NotCached(BuildError):
     """Something would have to be made, or fetched, in a build that must not: `steps` tell what and why."""
 
-    steps: tuple[Explained, ...] = ()
+    def __init__(self, message: str, steps: Sequence[Explained] = ()) -> None:
+        super().__init__(message)
+        self.steps = tuple(steps)
 
 
 class CopyError(BuildError):

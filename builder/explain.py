@@ -12,10 +12,10 @@ import re
 from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
-from pybuild.parser import redact
 from pybuild.store.formats.toc import Kind, parent_of
 from pybuild.store.objects.builds import Outcome
 from pybuild.values import frozen
+from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence, Set

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pybuild.parser import redact
 from pybuild.values import frozen
+from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
     from pybuild.store.store import Store

@@ -46,10 +46,10 @@ from pybuild.parser import (
     Workdir,
     expand_words,
     parse_ports,
-    redact,
     valid_signal,
 )
 from pybuild.store.formats.oci import ExecConfig
+from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable

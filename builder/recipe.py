@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from pybuild.builder.context import IgnoreText, read_ignore_file
 from pybuild.builder.errors import BuildError
 from pybuild.builder.remote import is_remote
-from pybuild.parser import IgnoreFile, PatternError, redact
+from pybuild.parser import IgnoreFile, PatternError
 from pybuild.store.system.files import open_in_root, read_regular
 from pybuild.values import frozen
+from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
     from pybuild.builder.contextsource import ContextSource

@@ -8,12 +8,13 @@ from dataclasses import field
 from urllib.parse import unquote, urlsplit
 
 from pybuild.builder.errors import PlanError
-from pybuild.builder.repository import RepositorySource, read_repository
-from pybuild.parser import redact
-from pybuild.store.errors import InvalidImage, RegistryError
+from pybuild.remote.errors import RemoteError
+from pybuild.remote.git.url import RepositorySource, read_repository
+from pybuild.remote.http.urls import Location
+from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.digest import Digest
-from pybuild.store.http.urls import Location
 from pybuild.values import frozen
+from pybuild.values.redact import redact
 
 _REMOTE = re.compile(r"(?:https?|git|ssh)://|[a-zA-Z0-9_][a-zA-Z0-9_-]*@[\w.-]+:", re.ASCII)
 _UNNAMED = "__unnamed__"
@@ -52,18 +53,19 @@ def read_remote(text: str, checksum: str | None, *, keep_git_dir: bool = False) 
 
     `keep_git_dir` is for a repository: a file has none.
     """
-    if is_repository(text):
-        return read_repository(text, checksum, keep_git_dir=keep_git_dir)
+    try:
+        if is_repository(text):
+            return read_repository(text, checksum, keep_git_dir=keep_git_dir)
+        Location.parse(text)
+    except RemoteError as error:
+        raise PlanError(str(error), hint=error.hint) from None
     return _read_url(text, checksum)
 
 
 def _read_url(text: str, checksum: str | None) -> UrlSource:
     """Raises PlanError, without a place."""
     try:
-        Location.parse(text)
         digest = Digest.parse(checksum) if checksum is not None else None
-    except RegistryError as error:
-        raise PlanError(str(error), hint=error.hint) from None
     except InvalidImage as error:
         raise PlanError(f"--checksum: {error}", hint=error.hint) from None
     name = posixpath.basename(unquote(urlsplit(text).path, errors="surrogateescape").rstrip("/"))

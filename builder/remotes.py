@@ -11,12 +11,10 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pybuild.builder.errors import BuildError
 from pybuild.builder.filetree import FetchedSource
-from pybuild.builder.repository import RepositorySource
 from pybuild.builder.workers.fetch_jobs import FetchUrl
 from pybuild.builder.workers.tasks import complete
-from pybuild.store.errors import StoreError
+from pybuild.remote.git.url import RepositorySource
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.downloads import Downloaded
 from pybuild.values import frozen
@@ -105,10 +103,7 @@ class Remotes:
         async with self._pool.locks(("url", source.url)):
             known = self._downloads.get(source.url)
             if known is None or source.checksum not in (None, known.digest):
-                try:
-                    known = self._downloads[source.url] = await self._ask(source)
-                except StoreError as error:
-                    raise BuildError(str(error), hint=error.hint) from error
+                known = self._downloads[source.url] = await self._ask(source)
             return known
 
     async def _ask(self, source: UrlSource) -> Downloaded:

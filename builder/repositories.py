@@ -11,14 +11,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
-from pybuild.builder.repository import FoundCommit, authorization
 from pybuild.builder.workers.repository_jobs import (
     AskRepository,
     FetchRepository,
     ListSubdir,
     RepositoryAccess,
 )
-from pybuild.store.errors import StoreError
+from pybuild.remote.git.url import FoundCommit, authorization
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.downloads import Downloaded
 from pybuild.store.system.files import remove_tree
@@ -27,8 +26,8 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pybuild.builder.repository import RepositorySource
     from pybuild.builder.workers.pool import Pool
+    from pybuild.remote.git.url import RepositorySource
     from pybuild.store.store import Store
 
 
@@ -91,8 +90,6 @@ class Repositories:
         directory = self._store.ingest.new_directory()
         try:
             return await self._pool.distant_job(AskRepository(source, self._access_to(source), directory))
-        except StoreError as error:
-            raise BuildError(str(error), hint=error.hint) from error
         finally:
             self._remove(directory)
 
@@ -108,8 +105,6 @@ class Repositories:
                 fetched = await self._pool.distant_job(job)
                 digest = Digest.parse(fetched.digest)
                 self._store.blobs.adopt(job.path, digest, fetched.size)
-            except StoreError as error:
-                raise BuildError(str(error), hint=error.hint) from error
             finally:
                 self._remove(job.directory, job.path)
             self._store.downloads.put(content, Downloaded(digest, "", ""))

@@ -16,6 +16,7 @@ from pybuild.builder.errors import NotCached, PlanError
 from pybuild.builder.platforms import parse_platform, platform_args
 from pybuild.builder.unsupported import refuse_instruction, refuse_unsupported
 from pybuild.parser import Copy, ExpansionError, Onbuild, ParseError, Run, expand, parse_trigger, suggest
+from pybuild.remote.errors import RemoteError
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
@@ -274,9 +275,8 @@ def _about(name: str, span: Span) -> Iterator[None]:
     try:
         yield
     except NotCached as error:
-        error.span = error.span or span
-        raise
-    except StoreError as error:
+        raise error.at(span) from error
+    except (StoreError, RemoteError) as error:
         about = "" if name in str(error) else f"{name}: "
         raise PlanError(f"{about}{error}", span=span, hint=error.hint) from error
 
@@ -345,5 +345,5 @@ class _Places:
         except PlanError as error:
             similar = suggest(name.lower(), [other.name for other in stages[: stage.index] if other.name])
             if similar:
-                error.hint = f"did you mean the stage {similar}?"
+                raise error.hinting(f"did you mean the stage {similar}?") from error
             raise

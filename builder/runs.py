@@ -155,12 +155,11 @@ class Runs:
                         from pybuild.builder.aftermath import Aftermath, FailedStep
 
                         self._observe(broke(ref, time.monotonic() - begun, error))
-                        error.told = True
                         left = FailedStep(ref, spec, layers, scaffold_tree.toc)
                         aftermath = Aftermath(
                             self._options.on_fail, self._store, self._pool, self._handed.vault, self._observe
                         )
-                        aftermath.of(left, error, self._in_cgroups)
+                        raise aftermath.of(left, error, self._in_cgroups).as_reported() from error
                     raise
                 if isinstance(parent, Ahead):
                     changeset, *_ = self._store.snapshots.changesets(await parent.written())

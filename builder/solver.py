@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.ahead import Parent
     from pybuild.builder.cachekey import Key
-    from pybuild.builder.events import Event
+    from pybuild.builder.journal import Journal
     from pybuild.builder.options import BuildOptions
     from pybuild.builder.plan import Node, Plan
     from pybuild.builder.steps import Steps
@@ -41,7 +41,7 @@ class Solver:
         options: BuildOptions,
         store: Store,
         steps: Callable[[], Steps],
-        observe: Callable[[Event], None],
+        journal: Journal,
         tree_map: Callable[[], str],
     ) -> None:
         """`tree_map` tells the id map under which trees can be read here; `steps` is called at most once, and not by a build that the cache serves without reading any files."""
@@ -49,7 +49,7 @@ class Solver:
         self._options = options
         self._store = store
         self._new_steps = steps
-        self._observe = observe
+        self._observe = self._journal = journal
         self.cache = BuildCache(plan, store, lambda: self._steps, tree_map)
         self._begun: dict[int, Key | None] = {}  # the nodes that are being made
         self._ahead: dict[int, Ahead] = {}  # the RUN steps whose layers are being written
@@ -68,7 +68,10 @@ class Solver:
         if needed and self._options.require_cached:
             mounted = {source for node in self._plan.nodes for source in node.sources}
             count = sum(self._plan.nodes[node].number > 0 or node not in mounted for node in needed)
-            raise NotCached("1 step is not cached" if count == 1 else f"{count} steps are not cached")
+            from pybuild.builder.why import missing  # only where something is
+
+            steps = missing(self._store, self._journal.of(self._plan, self.cache), self._plan, self.cache)
+            raise NotCached("1 step is not cached" if count == 1 else f"{count} steps are not cached", steps)
         for node in self._plan.nodes:
             if node.id in hits and node.id in shown:
                 self._finished(node, cached=True, seconds=0.0)
@@ -181,7 +184,7 @@ class Solver:
                     node, self._parent(node), [source.snapshot for source in sources if source], self._ref(node), listed
                 )
         except Exception as error:
-            if not (isinstance(error, BuildError) and error.told):
+            if not (isinstance(error, BuildError) and error.reported):
                 self._observe(broke(self._ref(node), time.monotonic() - begun, error))
             raise
         if made is None:

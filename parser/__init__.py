@@ -67,11 +67,10 @@ from pybuild.parser.mounts import (
 )
 from pybuild.parser.patterns import has_wildcard, match_pattern
 from pybuild.parser.ports import parse_ports
-from pybuild.parser.redact import redact
 from pybuild.parser.signals import valid_signal
-from pybuild.parser.source import Source, Span
 from pybuild.parser.suggest import suggest
 from pybuild.parser.words import Asked, expand, expand_heredoc, expand_words
+from pybuild.values.source import Source, Span
 
 FORMAT = 3  # of what `parse` returns; a change makes every cached parse a miss
 
@@ -100,8 +99,7 @@ def parse(text: bytes | str, filename: str = "Buildfile", *, cache: ParseCache |
 
         buildfile = transform(lines.split(decoded), source)
     except ParseError as error:
-        error.source = _source_of(text, decoded, filename)
-        raise
+        raise error.at(source=_source_of(text, decoded, filename)) from None
     if cache is not None:
         from pybuild.parser.serial import to_json
 
@@ -125,8 +123,7 @@ def parse_trigger(text: str, filename: str = "ONBUILD", *, cache: ParseCache | N
 
         instruction = transform_trigger(lines.split(decoded))
     except ParseError as error:
-        error.source = _source_of(text, decoded, filename)
-        raise
+        raise error.at(source=_source_of(text, decoded, filename)) from None
     if cache is not None:
         from pybuild.parser.serial import trigger_to_json
 
@@ -216,7 +213,6 @@ __all__ = [
     "parse_trigger",
     "read_checks",
     "read_mount",
-    "redact",
     "suggest",
     "valid_signal",
 ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pybuild.parser.instructions import Arg, From, Instruction, Word
-from pybuild.parser.source import Source, Span
 from pybuild.values import frozen
+from pybuild.values.source import Source, Span
 
 
 @frozen

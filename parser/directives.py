@@ -9,7 +9,7 @@ from pybuild.parser.buildfile import Checks
 from pybuild.parser.errors import ParseError
 
 if TYPE_CHECKING:
-    from pybuild.parser.source import Span
+    from pybuild.values.source import Span
 
 DIRECTIVE = re.compile(r"#[ \t]*([a-zA-Z][a-zA-Z0-9]*)[ \t]*=[ \t]*(\S(?:.*\S)?)[ \t]*$")
 _KEYS = ("skip", "error", "experimental")

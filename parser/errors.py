@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pybuild.parser.source import Source, Span
+from pybuild.values.errors import PybuildError
 
+if TYPE_CHECKING:
+    from pybuild.values.source import Span
 
 _LONGEST = 400  # characters of a message: the words of a recipe are in it, and may be a million
 
 
-class ParseError(Exception):
-    """A recipe that cannot be read. `span` says where, `hint` what helps, `source` holds the text."""
+class ParseError(PybuildError):
+    """A recipe that cannot be read. It always has a place."""
+
+    span: Span
 
     def __init__(self, message: str, span: Span, *, hint: str | None = None) -> None:
         message = message if len(message) <= _LONGEST else f"{message[: _LONGEST - 1]}…"
-        super().__init__(message)
+        super().__init__(message, hint=hint, span=span)
         self.message = message
-        self.span = span
-        self.hint = hint
-        self.source: Source | None = None
 
 
 class ExpansionError(Exception):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lark import Token
 
     from pybuild.parser.lines import Lines
-    from pybuild.parser.source import Span
+    from pybuild.values.source import Span
 
 _Kind: TypeAlias = Literal["text", "list", "bool"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar, Literal, TypeAlias
 
-from pybuild.parser.source import Span
 from pybuild.values import frozen
+from pybuild.values.source import Span
 
 RunNetwork: TypeAlias = Literal["default", "none", "host"]
 RunSecurity: TypeAlias = Literal["sandbox", "insecure"]

@@ -16,8 +16,8 @@ from pybuild.parser.directives import DIRECTIVE, read_checks
 from pybuild.parser.errors import ParseError
 from pybuild.parser.heredocs import RawHeredoc, opened_by
 from pybuild.parser.instructions import Word
-from pybuild.parser.source import Span
 from pybuild.values import frozen
+from pybuild.values.source import Span
 
 if TYPE_CHECKING:
     from pybuild.parser.buildfile import Checks

@@ -20,7 +20,7 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pybuild.parser.source import Span
+    from pybuild.values.source import Span
 
 Sharing: TypeAlias = Literal["shared", "private", "locked"]
 

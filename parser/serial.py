@@ -12,7 +12,7 @@ import json
 from pybuild.parser import buildfile, instructions
 from pybuild.parser.buildfile import Buildfile, Stage
 from pybuild.parser.instructions import Arg, Instruction
-from pybuild.parser.source import Source, Span
+from pybuild.values.source import Source, Span
 
 _KINDS = {
     kind.__name__: kind

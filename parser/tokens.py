@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lark import Token
 
     from pybuild.parser.lines import Lines, LogicalLine
-    from pybuild.parser.source import Span
+    from pybuild.values.source import Span
 
 
 class LineReader:

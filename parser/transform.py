@@ -17,13 +17,13 @@ from pybuild.parser.checks import check_text
 from pybuild.parser.errors import ParseError
 from pybuild.parser.instructions import Arg, From, Instruction, Maintainer, Onbuild
 from pybuild.parser.reading import read_instruction
-from pybuild.parser.source import Span
+from pybuild.values.source import Span
 
 if TYPE_CHECKING:
     from lark import Token
 
     from pybuild.parser.lines import Lines
-    from pybuild.parser.source import Source
+    from pybuild.values.source import Source
 
 MAX_INSTRUCTIONS = 100_000
 MAX_STAGES = 1000

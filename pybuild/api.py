@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 from pybuild.builder.build import BuildRequest
 from pybuild.builder.build import build as _build
 from pybuild.builder.contexts import context_name
-from pybuild.builder.errors import BuildError
 from pybuild.builder.events import CheckWarning, Note, ignore
 from pybuild.builder.options import BuildOptions
 from pybuild.image import Image
-from pybuild.store.errors import StoreError
 from pybuild.store.formats.reference import Reference
 from pybuild.store.store import Store
+from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -143,7 +142,7 @@ def _keep_within(limit: int, store: Store, on_event: Callable[[Event], None]) ->
     try:
         with Pool() as pool:
             freed = keep_within(store, pool, limit)
-    except (BuildError, StoreError, OSError) as error:
+    except (PybuildError, OSError) as error:
         on_event(Note(f"the store could not be kept within its limit: {error}"))
         return
     if freed is not None and freed.size:

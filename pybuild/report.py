@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from pybuild.builder.errors import BuildError, StepFailed
-from pybuild.parser import ParseError, Source, Span, redact
-from pybuild.store.errors import StoreError
+from pybuild.builder.errors import StepFailed
+from pybuild.parser import Source, Span
+from pybuild.values.errors import PybuildError
+from pybuild.values.redact import redact
 
-KNOWN = (ParseError, BuildError, StoreError, OSError)
+KNOWN = (PybuildError, OSError)
 
 
 def show(error: Exception) -> None:

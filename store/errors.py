@@ -6,13 +6,11 @@ Every failure of the store is a `StoreError`; the subclasses name the cases that
 
 from __future__ import annotations
 
+from pybuild.values.errors import PybuildError
 
-class StoreError(Exception):
+
+class StoreError(PybuildError):
     """Something about the bytes on disk, or about bytes on their way there."""
-
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 class NotFound(StoreError):
@@ -41,19 +39,3 @@ class StoreBusy(StoreError):
 
 class NoSpace(StoreError):
     """The disk, the quota or the inode table is full."""
-
-
-class RegistryError(StoreError):
-    """A registry does not answer as the distribution-spec says, or exceeds a limit."""
-
-
-class Unreachable(RegistryError):
-    """No connection to a registry, or none that can be trusted."""
-
-
-class TooSlow(RegistryError):
-    """A registry let a deadline pass, or sends less than the lowest rate."""
-
-
-class Unauthorized(RegistryError):
-    """A registry refuses access, or credentials would have to go where they do not belong."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.store.registry.config import Config, Limits
+from pybuild.remote.registry.config import Config, Limits
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from pybuild.builder.archives import archive_in
-from pybuild.builder.context import CONTEXT_LIMIT
 from pybuild.builder.errors import BuildError
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.toc import Toc
@@ -14,6 +13,7 @@ from pybuild.store.layers.read import read_archive
 from pybuild.store.layers.view import View
 from pybuild.store.system.streams import Peeked, Tee
 from pybuild.values import frozen
+from pybuild.values.limits import CONTEXT_LIMIT
 
 if TYPE_CHECKING:
     from pybuild.store.formats.toc import Entry

@@ -38,10 +38,10 @@ class FetchUrl:
     checksum: str | None = None
 
     def run(self) -> FetchedUrl:
-        from pybuild.store.http.fetch import Version, fetch
-        from pybuild.store.http.site import Site
-        from pybuild.store.http.urls import Location
-        from pybuild.store.registry.config import Config
+        from pybuild.remote.http.fetch import Version, fetch
+        from pybuild.remote.http.site import Site
+        from pybuild.remote.http.urls import Location
+        from pybuild.remote.registry.config import Config
 
         environ = dict(self.environ)
         config = Config.load(environ)

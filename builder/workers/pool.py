@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 from pybuild.builder import errors
 from pybuild.builder.errors import BuildError, PrivilegeError
 from pybuild.builder.workers.tasks import Locks, Slots, Tasks, complete, readable
+from pybuild.remote import errors as remote_errors
 from pybuild.store import errors as store_errors
+from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -187,8 +189,9 @@ def _paths() -> list[str]:
 
 def _error(name: str, message: str, hint: object) -> Exception:
     """The exception that a worker named, if it is one of ours."""
-    kind = getattr(errors, name, None) or getattr(store_errors, name, None)
     text = str(hint) if hint else None
-    if isinstance(kind, type) and issubclass(kind, BuildError | store_errors.StoreError):
-        return kind(message, hint=text)
+    for module in (errors, store_errors, remote_errors):
+        kind = getattr(module, name, None)
+        if isinstance(kind, type) and issubclass(kind, PybuildError):
+            return kind(message, hint=text)
     return BuildError(f"{name}: {message}", hint=text)

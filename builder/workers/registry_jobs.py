@@ -13,7 +13,7 @@ from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from pybuild.store.registry.client import RegistryClient
+    from pybuild.remote.registry.client import RegistryClient
 
 
 @frozen
@@ -25,9 +25,9 @@ class RegistryAccess:
 
     def client(self) -> RegistryClient:
         """A client with the configuration and the credentials that the environment names. Raises StoreError."""
-        from pybuild.store.registry.client import RegistryClient
-        from pybuild.store.registry.config import Config
-        from pybuild.store.registry.credentials import Credentials
+        from pybuild.remote.registry.client import RegistryClient
+        from pybuild.remote.registry.config import Config
+        from pybuild.remote.registry.credentials import Credentials
 
         environ = dict(self.environ)
         return RegistryClient(Config.load(environ), Credentials(environ), environ, tls_verify=self.tls_verify)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import field
 from typing import TYPE_CHECKING, ClassVar
 
-from pybuild.builder.repository import FoundCommit, RepositorySource
 from pybuild.builder.workers.job import Done
+from pybuild.remote.git.url import FoundCommit, RepositorySource
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from pybuild.builder.git.places import Access
+    from pybuild.remote.git.access import Access
 
 
 @frozen
@@ -25,8 +25,8 @@ class RepositoryAccess:
 
     def read(self, source: RepositorySource) -> Access:
         """The same with the configuration that the environment names. Raises StoreError."""
-        from pybuild.builder.git.places import Access
-        from pybuild.store.registry.config import Config
+        from pybuild.remote.git.access import Access
+        from pybuild.remote.registry.config import Config
 
         environ = dict(self.environ)
         return Access(environ, self.agent, Config.load(environ), self.authorization, source.server)
@@ -42,8 +42,8 @@ class AskRepository:
     directory: str
 
     def run(self) -> FoundCommit:
-        from pybuild.builder.git.process import failures_told
-        from pybuild.builder.git.server import Server
+        from pybuild.remote.git.process import failures_told
+        from pybuild.remote.git.server import Server
 
         with failures_told():
             return Server(self.source, self.access.read(self.source), f"{self.directory}/0").resolve()
@@ -69,8 +69,8 @@ class FetchRepository:
     path: str
 
     def run(self) -> FetchedRepository:
-        from pybuild.builder.git.checkout import write_checkout
-        from pybuild.builder.git.process import failures_told
+        from pybuild.remote.git.checkout import write_checkout
+        from pybuild.remote.git.process import failures_told
 
         with failures_told():
             return FetchedRepository(
@@ -89,7 +89,7 @@ class ListSubdir:
     toc: str
 
     def run(self) -> Done:
-        from pybuild.builder.git.subdir import entries_below
+        from pybuild.remote.git.subdirectory import entries_below
         from pybuild.store.formats.toc import Toc
 
         Toc.write(self.toc, entries_below(self.tar, self.name, self.subdir))

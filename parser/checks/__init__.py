@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from pybuild.parser.buildfile import Buildfile
-    from pybuild.parser.source import Span
+    from pybuild.values.source import Span
 
 Found = tuple[str, "Span"]
 MAX_OF_ONE_RULE = 100  # warnings; a recipe of a hundred thousand instructions may break one in each

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from pybuild.parser.buildfile import Buildfile
     from pybuild.parser.instructions import From
-    from pybuild.parser.source import Span
+    from pybuild.values.source import Span
 
 
 def stage_name_casing(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:

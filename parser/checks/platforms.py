@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pybuild.parser.buildfile import Buildfile
     from pybuild.parser.instructions import Word
-    from pybuild.parser.source import Span
+    from pybuild.values.source import Span
 
 PLATFORM_ARGS = tuple(
     f"{prefix}{name}" for prefix in ("BUILD", "TARGET") for name in ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pybuild.parser.buildfile import Buildfile
-    from pybuild.parser.source import Span
+    from pybuild.values.source import Span
 
 Any: TypeAlias = From | Instruction
 _RESERVED = ("context", "scratch")

@@ -29,7 +29,7 @@ class BuildInfo:
     @staticmethod
     def begin(context: str, recipe: str | None, target: str | None, name: str | None = None) -> BuildInfo:
         """A build that begins now. Its id sorts by time; a password in the URL of a context is left out."""
-        from pybuild.parser import redact  # of builds only: other verbs need sizes and no parser
+        from pybuild.values.redact import redact
 
         now = time.time()
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))

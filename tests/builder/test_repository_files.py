@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.builder.errors import BuildError, PlanError
-from pybuild.builder.git.checkout import module_source
-from pybuild.builder.git.process import Allowance
-from pybuild.builder.git.subdir import entries_below
-from pybuild.builder.repository import read_repository
+from pybuild.remote.git.checkout import module_source
+from pybuild.remote.git.process import Allowance
+from pybuild.remote.git.subdirectory import entries_below
+from pybuild.remote.git.url import read_repository
 from tests.support.tars import directory, entry, symlink, tar
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 from pybuild.parser import parse
 from pybuild.parser.checks import EXPERIMENTAL, OF_STAGES, RULES, select
 from pybuild.parser.directives import read_checks
-from pybuild.parser.source import Span
+from pybuild.values.source import Span
 
 ON_LINES = "NoEmptyContinuation", "BidirectionalText"  # found while the lines are read
 

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pybuild.remote.registry.client import RegistryClient
+from pybuild.remote.registry.config import Config, Limits, RegistrySettings
+from pybuild.remote.registry.credentials import Credentials
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci import Descriptor, MediaType
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
-from pybuild.store.registry.client import RegistryClient
-from pybuild.store.registry.config import Config, Limits, RegistrySettings
-from pybuild.store.registry.credentials import Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,11 +10,12 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from pybuild.store.errors import RegistryError, StoreError, Unauthorized, Unreachable
+from pybuild.remote.errors import RemoteError, Unauthorized, Unreachable
+from pybuild.remote.registry.config import Config, Limits, RegistrySettings
+from pybuild.remote.registry.credentials import Credentials
+from pybuild.remote.registry.endpoints import endpoints
+from pybuild.store.errors import StoreError
 from pybuild.store.formats.reference import Reference
-from pybuild.store.registry.config import Config, Limits, RegistrySettings
-from pybuild.store.registry.credentials import Credentials
-from pybuild.store.registry.endpoints import endpoints
 from tests.support.fake_registry import LINUX, FakeRegistry, Image, Setup, fake_registry, plain, redirect, reply
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ def test_a_token_that_is_none_is_refused(fake: FakeRegistry, case: str) -> None:
     route, text = BAD_TOKENS[case]
     fake.on(MANIFEST, bearer(f"{fake.url}/token"))
     fake.on("/token", route)
-    with pytest.raises(RegistryError, match=text) as caught:
+    with pytest.raises(RemoteError, match=text) as caught:
         fetch(plain(fake), fake)
     assert str(caught.value).isprintable()
     assert len(fake.seen) == 2
@@ -256,7 +257,7 @@ def test_a_token_without_end_is_left(fake: FakeRegistry) -> None:
 
     fake.on(MANIFEST, bearer(f"{fake.url}/token"))
     fake.on("/token", route)
-    with pytest.raises(RegistryError, match="a token of more than 65536 bytes"):
+    with pytest.raises(RemoteError, match="a token of more than 65536 bytes"):
         fetch(plain(fake), fake)
 
 
@@ -364,7 +365,7 @@ def test_an_identity_token_is_not_posted_where_a_redirect_leads(
     fake.on(MANIFEST, bearer(f"{fake.url}/token"))
     fake.on("/token", redirect(f"{stranger.url}/token"))
     setup = plain(fake, credentials=known(tmp_path, fake, entry={"identitytoken": "secret"}))
-    with pytest.raises(RegistryError, match="redirects a POST, which is not followed"):
+    with pytest.raises(RemoteError, match="redirects a POST, which is not followed"):
         fetch(setup, fake)
     assert stranger.seen == []
 
@@ -396,7 +397,7 @@ def test_a_challenge_where_a_redirect_leads_is_not_answered(
     fake.on(IMAGE.blob_path, redirect(f"{stranger.url}/b"))
     stranger.on("/b", challenge('Basic realm="x"'))
     setup = plain(fake, stranger, credentials=known(tmp_path, fake, stranger))
-    with setup.client() as client, pytest.raises(RegistryError, match="status 401"):
+    with setup.client() as client, pytest.raises(RemoteError, match="status 401"):
         client.blob(IMAGE.reference(fake), IMAGE.blob, io.BytesIO())
     assert len(stranger.seen) == 1
     assert_no_secret(fake, stranger)

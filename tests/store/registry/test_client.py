@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound, RegistryError, StoreError, Unreachable
+from pybuild.remote.errors import RemoteError, Unreachable
+from pybuild.remote.registry.client import Fetched
+from pybuild.remote.registry.config import RegistrySettings
+from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound, StoreError
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci import Descriptor, Manifest, MediaType
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
-from pybuild.store.registry.client import Fetched
-from pybuild.store.registry.config import RegistrySettings
 from tests.support.fake_registry import LINUX, FakeRegistry, Image, Setup, index, plain, redirect, reply
 
 if TYPE_CHECKING:
@@ -186,14 +187,14 @@ FOREIGN = Image(
         (typed(GOOD.manifest, MediaType.DOCKER_MANIFEST), InvalidImage, "its media type is"),
         (typed(BOTH, OCI), InvalidImage, "reads as an index"),
         (typed(FOREIGN.manifest, OCI), InvalidImage, "may not be distributed"),
-        (typed(b" " * ((4 << 20) + 1), OCI), RegistryError, "a manifest of more than 4194304 bytes"),
+        (typed(b" " * ((4 << 20) + 1), OCI), RemoteError, "a manifest of more than 4194304 bytes"),
         (typed(GOOD.manifest, OCI, **{"Docker-Content-Digest": str(Digest.of(b""))}), DigestMismatch, "by its Docker-"),
-        (typed(GOOD.manifest, OCI, **{"Docker-Content-Digest": "../../x"}), RegistryError, "no digest"),
-        (typed(GOOD.manifest, OCI, **{"Content-Encoding": "gzip"}), RegistryError, "not asked for"),
+        (typed(GOOD.manifest, OCI, **{"Docker-Content-Digest": "../../x"}), RemoteError, "no digest"),
+        (typed(GOOD.manifest, OCI, **{"Content-Encoding": "gzip"}), RemoteError, "not asked for"),
         (reply(GOOD.manifest, length=9999, headers={"Content-Type": OCI}), Unreachable, "the connection broke"),
         (reply(status=404), NotFound, "there is no manifest 1"),
-        (reply(status=418), RegistryError, "status 418"),
-        (reply(status=304), RegistryError, "status 304"),
+        (reply(status=418), RemoteError, "status 418"),
+        (reply(status=304), RemoteError, "status 304"),
     ],
     ids=[
         "schema 1", "schema 1, general type", "html", "no json", "deep", "index by header", "docker by header", "both", "foreign",
@@ -246,7 +247,7 @@ def test_a_manifest_without_end_is_left_at_the_limit(fake: FakeRegistry, image: 
         handler.close_connection = True
 
     fake.on(image.path("manifests", "1"), route)
-    with pytest.raises(RegistryError, match="a manifest of more than 4194304 bytes"):
+    with pytest.raises(RemoteError, match="a manifest of more than 4194304 bytes"):
         fetch(fake, image)
 
 

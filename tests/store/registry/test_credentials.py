@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.store.errors import NotFound, RegistryError
-from pybuild.store.registry.credentials import (
+from pybuild.remote.errors import RemoteError
+from pybuild.remote.registry.credentials import (
     Credential,
     Credentials,
     IdentityToken,
@@ -20,7 +20,8 @@ from pybuild.store.registry.credentials import (
     RegistryToken,
     credential_files,
 )
-from pybuild.store.registry.helpers import ask_helper
+from pybuild.remote.registry.helpers import ask_helper
+from pybuild.store.errors import NotFound
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,7 +139,7 @@ def test_credentials_do_not_show_what_is_secret(credential: Credential) -> None:
     ],
 )
 def test_a_file_that_is_broken_is_named(tmp_path: Path, document: str, text: str) -> None:
-    with pytest.raises(RegistryError) as caught:
+    with pytest.raises(RemoteError) as caught:
         find(tmp_path, document, "registry.test")
     assert text in str(caught.value)
 
@@ -147,7 +148,7 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     for path in (fifo, tmp_path):
-        with pytest.raises(RegistryError, match=f"{path} is not a regular file"):
+        with pytest.raises(RemoteError, match=f"{path} is not a regular file"):
             Credentials({"REGISTRY_AUTH_FILE": str(path)}).find("registry.test", "app")
 
 
@@ -236,7 +237,7 @@ def test_where_the_store_has_nothing_the_file_counts(tmp_path: Path, missing: bo
 )
 def test_a_helper_that_fails_is_named_and_not_quoted(tmp_path: Path, script: str, text: str) -> None:
     helper(tmp_path, "test", script)
-    with pytest.raises(RegistryError) as caught:
+    with pytest.raises(RemoteError) as caught:
         ask_helper("test", "registry.test", {}, search_path=f"{tmp_path}:/bin:/usr/bin")
     assert text in str(caught.value)
     assert "secret" not in f"{caught.value} {caught.value.hint}"
@@ -244,7 +245,7 @@ def test_a_helper_that_fails_is_named_and_not_quoted(tmp_path: Path, script: str
 
 def test_a_helper_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None:
     helper(tmp_path, "test", f"sleep 1000 & echo $! > {tmp_path}/pid; wait")
-    with pytest.raises(RegistryError, match=r"did not answer within the limit of 0\.3 seconds"):
+    with pytest.raises(RemoteError, match=r"did not answer within the limit of 0\.3 seconds"):
         ask_helper("test", "registry.test", {}, search_path=f"{tmp_path}:/bin:/usr/bin", seconds=0.3)
     pid = (tmp_path / "pid").read_text().strip() if (tmp_path / "pid").exists() else ""
     with suppress(ProcessLookupError):
@@ -266,5 +267,5 @@ def test_a_helper_gets_the_environment_with_a_fixed_path(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "a b", "-x\n", "é"])
 def test_a_name_of_a_helper_is_no_path(name: str) -> None:
-    with pytest.raises(RegistryError, match="invalid name"):
+    with pytest.raises(RemoteError, match="invalid name"):
         ask_helper(name, "registry.test", {})

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.store.errors import DigestMismatch, NotFound, Unauthorized, Unreachable
+from pybuild.remote.errors import Unauthorized, Unreachable
+from pybuild.remote.registry.config import RegistrySettings
+from pybuild.remote.registry.credentials import Credentials
+from pybuild.store.errors import DigestMismatch, NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci import Descriptor, ImageConfig, Manifest, MediaType, check_image
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
-from pybuild.store.registry.config import RegistrySettings
-from pybuild.store.registry.credentials import Credentials
 from tests.support.archive import read_archive
 from tests.support.fake_registry import FakeRegistry, Setup, index, plain
 from tests.support.registry import DockerRegistry, docker_registry
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pybuild.store.registry.client import Fetched
+    from pybuild.remote.registry.client import Fetched
     from tests.support.fake_registry import Handler, Route
 
 USER, PASSWORD = "me", "pass: wörd"

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.store.errors import DigestMismatch, NotFound, RegistryError, TooSlow, Unreachable
+from pybuild.remote.errors import RemoteError, TooSlow, Unreachable
+from pybuild.remote.http.connections import Watch
+from pybuild.remote.registry.config import Limits
+from pybuild.store.errors import DigestMismatch, NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci import Descriptor, MediaType
-from pybuild.store.http.connections import Watch
-from pybuild.store.registry.config import Limits
 from tests.support.fake_registry import FakeRegistry, Image, Setup, plain, reply
 
 if TYPE_CHECKING:
@@ -101,10 +102,10 @@ WRONG: dict[str, tuple[Route, type[Exception], str]] = {
     "longer, unannounced": (reply(LAYER + b"x", length=None), DigestMismatch, "more than the 200000 bytes"),
     "shorter, unannounced": (reply(LAYER[:-1], length=None), Unreachable, "ended after 199999 of 200000"),
     "length too large": (reply(LAYER, length=200_001), DigestMismatch, "200001 bytes are announced"),
-    "a part unasked": (reply(LAYER, 206), RegistryError, "status 206"),
-    "compressed unasked": (reply(LAYER, headers={"Content-Encoding": "gzip"}), RegistryError, "not asked for, gzip"),
+    "a part unasked": (reply(LAYER, 206), RemoteError, "status 206"),
+    "compressed unasked": (reply(LAYER, headers={"Content-Encoding": "gzip"}), RemoteError, "not asked for, gzip"),
     "missing": (reply(status=404), NotFound, "there is no blob sha256:"),
-    "forbidden": (reply(b'{"errors":[{"message":"not \\u001b[31myours"}]}', 403), RegistryError, "forbidden: not"),
+    "forbidden": (reply(b'{"errors":[{"message":"not \\u001b[31myours"}]}', 403), RemoteError, "forbidden: not"),
 }
 
 
@@ -150,7 +151,7 @@ def test_chunks_that_are_none_are_an_error(fake: FakeRegistry, image: Image, lin
         handler.cut()
 
     fake.on(image.blob_path, route)
-    with pytest.raises(RegistryError):
+    with pytest.raises(RemoteError):
         fetch(plain(fake), fake, image)
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybuild.store.errors import RegistryError
-from pybuild.store.http.proxies import proxy_for
-from pybuild.store.http.urls import Origin, Url, is_private
-from pybuild.store.registry.challenges import Challenge, parse_challenges
+from pybuild.remote.errors import RemoteError
+from pybuild.remote.http.proxies import proxy_for
+from pybuild.remote.http.urls import Origin, Url, is_private
+from pybuild.remote.registry.challenges import Challenge, parse_challenges
 
 # -- WWW-Authenticate
 
@@ -75,7 +75,7 @@ def test_no_location_is_too_odd_for_the_reader_of_urls(text: str) -> None:
     base = Url.parse("https://registry.test:5000/v2/a/manifests/b?c=d")
     try:
         found = base.join(text)
-    except RegistryError as error:
+    except RemoteError as error:
         assert str(error).isprintable()
         return
     sent = f"{found.origin}{found.target}"
@@ -188,6 +188,6 @@ def test_no_proxy_is_read_as_go_reads_it(no_proxy: str, url: str, exempt: bool) 
 
 @pytest.mark.parametrize("text", ["socks5://proxy.test", "http://me:secret@", "http://me:secret@a b", "http://x:99999"])
 def test_a_proxy_that_is_none_is_named_by_its_variable(text: str) -> None:
-    with pytest.raises(RegistryError, match="HTTPS_PROXY") as caught:
+    with pytest.raises(RemoteError, match="HTTPS_PROXY") as caught:
         proxy_for(Origin("https", "a.test", 443), {"https_proxy": text})
     assert "secret" not in str(caught.value)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pybuild.remote.registry.config import Config, Limits, RegistrySettings
+from pybuild.remote.registry.endpoints import endpoints
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.reference import Reference
-from pybuild.store.registry.config import Config, Limits, RegistrySettings
-from pybuild.store.registry.endpoints import endpoints
 
 if TYPE_CHECKING:
     from pathlib import Path

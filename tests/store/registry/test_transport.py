@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.store.errors import RegistryError, TooSlow, Unreachable
+from pybuild.remote.errors import RemoteError, TooSlow, Unreachable
+from pybuild.remote.http.urls import is_private
+from pybuild.remote.registry.config import Limits, RegistrySettings
 from pybuild.store.formats.reference import Reference
-from pybuild.store.http.urls import is_private
-from pybuild.store.registry.config import Limits, RegistrySettings
 from tests.support.fake_registry import LINUX, FakeRegistry, Image, Setup, fake_registry, plain, redirect, reply
 from tests.support.registry import make_certificate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pybuild.store.http.urls import Address
+    from pybuild.remote.http.urls import Address
     from tests.support.fake_registry import Handler, Route
 
 IMAGE = Image()
@@ -86,13 +86,13 @@ def test_ten_redirects_are_followed_and_no_more(fake: FakeRegistry) -> None:
     fake.on("/11", reply(IMAGE.layer))
     assert blob(plain(fake), fake) == IMAGE.layer
     fake.on(IMAGE.blob_path, redirect("/1"))
-    with pytest.raises(RegistryError, match="redirects more often than the limit of 10"):
+    with pytest.raises(RemoteError, match="redirects more often than the limit of 10"):
         blob(plain(fake), fake)
 
 
 def test_a_redirect_to_itself_ends(fake: FakeRegistry) -> None:
     fake.on(IMAGE.blob_path, redirect(IMAGE.blob_path))
-    with pytest.raises(RegistryError, match="redirects more often"):
+    with pytest.raises(RemoteError, match="redirects more often"):
         blob(plain(fake), fake)
     assert len(fake.seen) == 11
 
@@ -127,7 +127,7 @@ def test_a_redirect_to_itself_ends(fake: FakeRegistry) -> None:
 )
 def test_a_redirect_to_what_no_registry_has_is_not_followed(fake: FakeRegistry, location: str, text: str) -> None:
     fake.on(IMAGE.blob_path, redirect(location))
-    with pytest.raises(RegistryError, match=text) as caught:
+    with pytest.raises(RemoteError, match=text) as caught:
         blob(plain(fake), fake)
     assert str(caught.value).isprintable()
     assert "secret" not in str(caught.value)
@@ -142,7 +142,7 @@ def test_a_public_registry_cannot_lead_to_a_private_address(fake: FakeRegistry, 
         return str(found) != "127.0.0.1" and is_private(found)
 
     fake.on(IMAGE.blob_path, redirect(f"http://{address}:1/"))
-    with pytest.raises(RegistryError, match="a private address, which is not followed"):
+    with pytest.raises(RemoteError, match="a private address, which is not followed"):
         blob(plain(fake, options={"private": private}), fake)
 
 
@@ -154,7 +154,7 @@ def test_a_name_that_stands_for_a_private_address_is_found_out_on_the_connection
         port = inner.host.partition(":")[2]
         stranger.on(IMAGE.blob_path, redirect(f"http://localhost:{port}/secret"))
         inner.on("/secret", reply(IMAGE.layer))
-        with pytest.raises(RegistryError, match=f"localhost:{port}, a private address"):
+        with pytest.raises(RemoteError, match=f"localhost:{port}, a private address"):
             blob(plain(stranger, options=only("127.0.0.1")), stranger)
         assert inner.seen == []
         # The same way is open to a registry that is private itself.
@@ -163,7 +163,7 @@ def test_a_name_that_stands_for_a_private_address_is_found_out_on_the_connection
 
 def test_https_is_never_left_for_http(secure: FakeRegistry, fake: FakeRegistry, certificate: Path) -> None:
     secure.on(IMAGE.blob_path, redirect(f"{fake.url}/x"))
-    with pytest.raises(RegistryError, match=r"redirects from https to http://127.0.0.1:"):
+    with pytest.raises(RemoteError, match=r"redirects from https to http://127.0.0.1:"):
         blob(trusting(certificate, secure), secure)
     assert fake.seen == []
 
@@ -206,7 +206,7 @@ def test_headers_have_a_deadline(fake: FakeRegistry, route: Route) -> None:
 
 def test_headers_without_end_end(fake: FakeRegistry) -> None:
     fake.on(MANIFEST, continue_for_ever)
-    with pytest.raises(RegistryError, match="sends more than it may"):
+    with pytest.raises(RemoteError, match="sends more than it may"):
         fetch(plain(fake), fake)
 
 
@@ -295,7 +295,7 @@ def test_an_error_without_end_is_cut_off(fake: FakeRegistry) -> None:
         handler.close_connection = True
 
     fake.on(MANIFEST, route)
-    with pytest.raises(RegistryError, match="status 400"):
+    with pytest.raises(RemoteError, match="status 400"):
         fetch(plain(fake), fake)
 
 
@@ -321,7 +321,7 @@ def test_the_directories_of_docker_and_podman_are_read(secure: FakeRegistry, cer
     (directory / "own.crt").write_bytes((certificate / "ca.crt").read_bytes())
     assert fetch(Setup(environ={"XDG_CONFIG_HOME": str(tmp_path)}), secure) == IMAGE.manifest
     (directory / "own.crt").write_text("nonsense")
-    with pytest.raises(RegistryError, match=r"own.crt: no certificates in PEM form"):
+    with pytest.raises(RemoteError, match=r"own.crt: no certificates in PEM form"):
         fetch(Setup(environ={"XDG_CONFIG_HOME": str(tmp_path)}), secure)
 
 
@@ -419,7 +419,7 @@ def test_a_proxy_that_refuses_is_named_as_such(fake: FakeRegistry, status: int) 
 
 def test_behind_a_proxy_written_addresses_are_still_checked(fake: FakeRegistry) -> None:
     fake.on(f"http://registry.test{MANIFEST}", redirect("http://10.0.0.1/"))
-    with pytest.raises(RegistryError, match=r"registry.test refers to 10.0.0.1, a private address"):
+    with pytest.raises(RemoteError, match=r"registry.test refers to 10.0.0.1, a private address"):
         ask(through(fake))
 
 

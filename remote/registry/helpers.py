@@ -16,7 +16,8 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from pybuild.store.errors import InvalidImage, NotFound, RegistryError
+from pybuild.remote.errors import RemoteError
+from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.bounded_json import Fields, load_object
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ def ask_helper(
 ) -> tuple[str, str] | None:
     """User name and secret for a server, None where the helper has none.
 
-    Raises NotFound where there is no such helper, RegistryError where it fails.
+    Raises NotFound where there is no such helper, RemoteError where it fails.
     """
     if not _NAME.fullmatch(name):
-        raise RegistryError(f"invalid name {name[:80]!r} of a credential helper", hint="letters, digits, - and _")
+        raise RemoteError(f"invalid name {name[:80]!r} of a credential helper", hint="letters, digits, - and _")
     program = f"docker-credential-{name}"
     path = shutil.which(program, path=search_path)
     if path is None:
@@ -47,12 +48,12 @@ def ask_helper(
     if status:
         if _NOTHING in output:
             return None
-        raise RegistryError(f"{program} failed for {server}, status {status}", hint=f"try: {program} get")
+        raise RemoteError(f"{program} failed for {server}, status {status}", hint=f"try: {program} get")
     try:
         answer = Fields(load_object(output, "its answer", limit=OUTPUT_LIMIT), "its answer")
         return answer.text("Username"), answer.text("Secret")
     except InvalidImage as error:
-        raise RegistryError(f"{program}, asked for {server}: {error}") from None
+        raise RemoteError(f"{program}, asked for {server}: {error}") from None
 
 
 def _run(argv: list[str], text: str, environ: Mapping[str, str], program: str, seconds: float) -> tuple[int, bytes]:
@@ -68,7 +69,7 @@ def _run(argv: list[str], text: str, environ: Mapping[str, str], program: str, s
             start_new_session=True,
         )
     except OSError as error:
-        raise RegistryError(f"{program}: {error.strerror}") from None
+        raise RemoteError(f"{program}: {error.strerror}") from None
     try:
         assert process.stdin is not None and process.stdout is not None
         with contextlib.suppress(BrokenPipeError), process.stdin:
@@ -76,7 +77,7 @@ def _run(argv: list[str], text: str, environ: Mapping[str, str], program: str, s
         output = _read(process.stdout.fileno(), time.monotonic() + seconds, program, seconds)
         return process.wait(1.0), output
     except subprocess.TimeoutExpired:
-        raise RegistryError(f"{program} does not end") from None
+        raise RemoteError(f"{program} does not end") from None
     finally:
         if process.poll() is None:
             # Helpers are often scripts: what they started goes with them.
@@ -94,10 +95,10 @@ def _read(fd: int, deadline: float, program: str, seconds: float) -> bytes:
         while True:
             left = deadline - time.monotonic()
             if left <= 0 or not selector.select(left):
-                raise RegistryError(f"{program} did not answer within the limit of {seconds:g} seconds")
+                raise RemoteError(f"{program} did not answer within the limit of {seconds:g} seconds")
             data = os.read(fd, 1 << 14)
             if not data:
                 return bytes(output)
             output += data
             if len(output) > OUTPUT_LIMIT:
-                raise RegistryError(f"{program} printed more than the limit of {OUTPUT_LIMIT} bytes")
+                raise RemoteError(f"{program} printed more than the limit of {OUTPUT_LIMIT} bytes")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pybuild.builder.errors import BuildError
-from pybuild.builder.git.places import place_of
-from pybuild.builder.git.process import Allowance, Git, GitFailed
-from pybuild.builder.repository import FoundCommit, check_ref, is_hash
-from pybuild.store.http.urls import printable
+from pybuild.remote.errors import RemoteError
+from pybuild.remote.git.access import place_of
+from pybuild.remote.git.process import Allowance, Git, GitFailed
+from pybuild.remote.git.url import FoundCommit, check_ref, is_hash
+from pybuild.remote.http.urls import printable
 
 if TYPE_CHECKING:
-    from pybuild.builder.git.places import Access
-    from pybuild.builder.repository import RepositorySource
+    from pybuild.remote.git.access import Access
+    from pybuild.remote.git.url import RepositorySource
 
 _LIST_LIMIT = 1 << 20  # bytes of the references that were asked for
 # What servers and git say where only whole branches can be had, or nothing without all of its history.
@@ -29,7 +29,7 @@ class Server:
     def __init__(
         self, source: RepositorySource, access: Access, directory: str, allowance: Allowance | None = None
     ) -> None:
-        """Over http, ask for the place. An `allowance` may be shared with others. Raises BuildError, StoreError."""
+        """Over http, ask for the place. An `allowance` may be shared with others. Raises RemoteError, StoreError."""
         limits = access.limits
         self._source = source
         self.who = printable(source.shown)
@@ -50,7 +50,7 @@ class Server:
         )
 
     def resolve(self) -> FoundCommit:
-        """Ask what the reference is at the moment. Raises BuildError where there is none, or the checksum is another's."""
+        """Ask what the reference is at the moment. Raises RemoteError where there is none, or the checksum is another's."""
         source = self._source
         if source.commit is not None:
             return _checked(source, FoundCommit(source.commit, ""), self.who)
@@ -81,13 +81,13 @@ class Server:
                 return _checked(source, FoundCommit(commit, full, tag), self.who)
         what = f"no branch or tag {printable(source.ref)!r}" if source.ref else "no branch that is its own"
         short = source.ref and all(digit in "0123456789abcdef" for digit in source.ref)
-        raise BuildError(
+        raise RemoteError(
             f"{self.who}: the repository has {what}",
             hint="a commit is named by all of its 40 digits" if short else None,
         )
 
     def fetch(self, resolved: FoundCommit) -> None:
-        """Bring the commit, as far as possible without what came before it, into the directory. Raises BuildError."""
+        """Bring the commit, as far as possible without what came before it, into the directory. Raises RemoteError."""
         size = "sha256" if len(resolved.commit) == 64 else "sha1"
         self.git.run("init", "--quiet", "--bare", "--template=", f"--object-format={size}", "--", self.git.directory)
         wanted = resolved.tag or resolved.commit
@@ -106,7 +106,7 @@ class Server:
                 continue
             if self._has(wanted) and self._has(f"{resolved.commit}^{{commit}}"):
                 return
-        raise BuildError(f"{self.who}: the server has no commit {resolved.commit}")
+        raise RemoteError(f"{self.who}: the server has no commit {resolved.commit}")
 
     def _fetch(self, *options: str, spec: list[str]) -> None:
         fixed = (
@@ -140,4 +140,4 @@ def _checked(source: RepositorySource, resolved: FoundCommit, who: str) -> Found
     if resolved.commit.startswith(source.checksum) or (resolved.tag and resolved.tag.startswith(source.checksum)):
         return resolved
     got = f"{resolved.commit} (of the tag {resolved.tag})" if resolved.tag else resolved.commit
-    raise BuildError(f"{who}: expected a commit {source.checksum}…, got {got}")
+    raise RemoteError(f"{who}: expected a commit {source.checksum}…, got {got}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pybuild.parser.redact import redact
 from pybuild.values import frozen
+from pybuild.values.redact import redact
 
 _WIDTH = 160  # characters of a line that an excerpt shows
 

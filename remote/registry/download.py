@@ -10,15 +10,16 @@ import contextlib
 import hashlib
 from typing import TYPE_CHECKING, BinaryIO
 
-from pybuild.store.errors import DigestMismatch, TooSlow
-from pybuild.store.http.transport import Interrupted
+from pybuild.remote.errors import TooSlow
+from pybuild.remote.http.transport import Interrupted
+from pybuild.store.errors import DigestMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pybuild.remote.http.transport import Answer
+    from pybuild.remote.registry.session import Session
     from pybuild.store.formats.oci import Descriptor
-    from pybuild.store.http.transport import Answer
-    from pybuild.store.registry.session import Session
 
 
 class Download:

@@ -17,27 +17,29 @@ import io
 import time
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound, RegistryError, StoreError
+from pybuild.remote.errors import RemoteError
+from pybuild.remote.http.transport import published
+from pybuild.remote.http.urls import is_private, printable
+from pybuild.remote.registry.download import Download
+from pybuild.remote.registry.endpoints import endpoints
+from pybuild.remote.registry.session import Session
+from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
 from pybuild.store.formats.bounded_json import load_object
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci import Descriptor, Index, Manifest, MediaType
-from pybuild.store.http.transport import published
-from pybuild.store.http.urls import is_private, printable
-from pybuild.store.registry.download import Download
-from pybuild.store.registry.endpoints import endpoints
-from pybuild.store.registry.session import Session
 from pybuild.values import frozen
+from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from pybuild.remote.http.urls import Address
+    from pybuild.remote.registry.config import Config
+    from pybuild.remote.registry.credentials import Credentials
+    from pybuild.remote.registry.endpoints import Endpoint
     from pybuild.store.formats.platform import Platform
     from pybuild.store.formats.reference import Reference
-    from pybuild.store.http.urls import Address
-    from pybuild.store.registry.config import Config
-    from pybuild.store.registry.credentials import Credentials
-    from pybuild.store.registry.endpoints import Endpoint
 
 _INDEXES = (MediaType.OCI_INDEX, MediaType.DOCKER_INDEX)
 _MANIFESTS = (MediaType.OCI_MANIFEST, MediaType.DOCKER_MANIFEST)
@@ -83,7 +85,7 @@ class RegistryClient:
     def manifest(self, reference: Reference, platform: Platform) -> Fetched:
         """The image's manifest; of an index the one for `platform`.
 
-        Raises NotFound for what is not there, InvalidImage for what is no image, DigestMismatch, RegistryError.
+        Raises NotFound for what is not there, InvalidImage for what is no image, DigestMismatch, RemoteError.
         """
         return self._ask(reference, lambda session: _manifest(session, reference.with_default_tag(), platform))
 
@@ -105,7 +107,7 @@ class RegistryClient:
     ) -> None:
         """Write a blob into `file`, from its beginning on; `on_bytes` hears how many bytes of it are there.
 
-        Raises NotFound, DigestMismatch, RegistryError; then the file is empty. OSError where it cannot be written.
+        Raises NotFound, DigestMismatch, RemoteError; then the file is empty. OSError where it cannot be written.
         """
         self._ask(reference, lambda session: Download(session, descriptor, file, on_bytes).run())
 
@@ -129,14 +131,13 @@ class RegistryClient:
         for mirror in mirrors:
             try:
                 return action(self._session(mirror))
-            except StoreError as error:
+            except PybuildError as error:
                 failed = failed or f"before that, its mirror: {error}"
         try:
             return action(self._session(registry))
-        except StoreError as error:
+        except PybuildError as error:
             told = published(error)
-            told.hint = "; ".join(part for part in (told.hint, failed) if part) or None
-            raise told from None
+            raise told.hinting("; ".join(part for part in (told.hint, failed) if part) or None) from None
 
     def _session(self, endpoint: Endpoint) -> Session:
         if endpoint not in self._sessions:
@@ -187,7 +188,7 @@ def _fetch(session: Session, target: str, digest: Digest | None, expected: Descr
         try:
             _check(data, Digest.parse(told), f"{where}, by its Docker-Content-Digest")
         except InvalidImage:
-            raise RegistryError(f"{where}: Docker-Content-Digest is {printable(told)}, no digest") from None
+            raise RemoteError(f"{where}: Docker-Content-Digest is {printable(told)}, no digest") from None
     kind = _media_type(data, content_type, where)
     if expected is not None and expected.media_type and expected.media_type != kind:
         raise InvalidImage(f"{where}: it is {kind!r}, its descriptor says {printable(expected.media_type)!r}")

@@ -11,18 +11,19 @@ import hashlib
 import time
 from typing import TYPE_CHECKING, BinaryIO
 
-from pybuild.store.errors import DigestMismatch, NotFound, RegistryError, TooSlow, Unauthorized
+from pybuild.remote.errors import RemoteError, TooSlow, Unauthorized
+from pybuild.remote.http.retries import BUSY, Patience, retry_after
+from pybuild.remote.http.transport import Interrupted, Request, Transport, published
+from pybuild.store.errors import DigestMismatch, NotFound
 from pybuild.store.formats.digest import Digest
-from pybuild.store.http.patience import BUSY, Patience, retry_after
-from pybuild.store.http.transport import Interrupted, Request, Transport, published
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pybuild.store.http.site import Limits, Site
-    from pybuild.store.http.transport import Answer
-    from pybuild.store.http.urls import Location
+    from pybuild.remote.http.site import Limits, Site
+    from pybuild.remote.http.transport import Answer
+    from pybuild.remote.http.urls import Location
 
 
 @frozen
@@ -62,7 +63,7 @@ def fetch(
 ) -> Content | None:
     """Write what a URL has into `file`; None where that is still the `known` version, and then nothing is written.
 
-    Raises NotFound, Unauthorized, DigestMismatch, Unreachable, TooSlow, RegistryError; OSError where it cannot be written.
+    Raises NotFound, Unauthorized, DigestMismatch, Unreachable, TooSlow, RemoteError; OSError where it cannot be written.
     """
     transport = Transport(site, limits, environ, clock=clock)
     patience = Patience(limits, sleep)
@@ -72,7 +73,7 @@ def fetch(
                 return _Attempt(location, file, transport, limits, clock).run(known, checksum)
             except (Interrupted, TooSlow) as error:
                 patience.wait(error, location.url.origin.authority)
-    except RegistryError as error:
+    except RemoteError as error:
         raise published(error) from None
     finally:
         transport.close()
@@ -126,13 +127,11 @@ class _Attempt:
             raise DigestMismatch(f"{url}: expected {checksum}, got {digest}")
         return Content(digest, size, Version(answer.header("ETag"), answer.header("Last-Modified")))
 
-    def _too_large(self) -> RegistryError:
+    def _too_large(self) -> RemoteError:
         limit = self._limits.download_bytes
-        return RegistryError(
-            f"{self._location.url}: more than the limit of {limit} bytes", hint="limits.download-bytes"
-        )
+        return RemoteError(f"{self._location.url}: more than the limit of {limit} bytes", hint="limits.download-bytes")
 
-    def _failure(self, answer: Answer) -> RegistryError | NotFound:
+    def _failure(self, answer: Answer) -> RemoteError | NotFound:
         url, status = self._location.url, answer.status
         if status in (401, 403):
             return Unauthorized(f"{url}: access is forbidden (status {status})")
@@ -140,4 +139,4 @@ class _Attempt:
             return NotFound(f"{url}: there is nothing (status {status})")
         if status in BUSY:
             return Interrupted(f"{url}: status {status}", wait=retry_after(answer))
-        return RegistryError(f"{url}: status {status}")
+        return RemoteError(f"{url}: status {status}")

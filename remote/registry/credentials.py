@@ -19,10 +19,11 @@ import os
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from pybuild.store.errors import InvalidImage, NotFound, RegistryError, StoreError
+from pybuild.remote.errors import RemoteError
+from pybuild.remote.registry.endpoints import DOCKER_HUB
+from pybuild.remote.registry.helpers import SEARCH_PATH, ask_helper
+from pybuild.store.errors import InvalidImage, NotFound, StoreError
 from pybuild.store.formats.bounded_json import Fields, load_object
-from pybuild.store.registry.endpoints import DOCKER_HUB
-from pybuild.store.registry.helpers import SEARCH_PATH, ask_helper
 from pybuild.store.system.files import read_regular
 from pybuild.values import frozen
 
@@ -79,7 +80,7 @@ class Credentials:
         return Credentials({})
 
     def find(self, registry: str, repository: str) -> Credential | None:
-        """What there is for `registry/repository`. Raises RegistryError for files and helpers that are broken."""
+        """What there is for `registry/repository`. Raises RemoteError for files and helpers that are broken."""
         key = (registry, repository)
         if key not in self._known:
             if self._files is None:
@@ -95,11 +96,11 @@ class Credentials:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
-                raise RegistryError(f"{path}: {error.strerror}") from None
+                raise RemoteError(f"{path}: {error.strerror}") from None
             try:
                 yield path, Fields(load_object(read_regular(fd, _LIMIT, path), path, limit=_LIMIT), path)
             except StoreError as error:
-                raise RegistryError(str(error), hint="docker login and podman login write it") from None
+                raise RemoteError(str(error), hint="docker login and podman login write it") from None
             finally:
                 os.close(fd)
 
@@ -120,9 +121,9 @@ class Credentials:
                     return found
             return _in_auths(fields.object("auths"), registry, repository)
         except NotFound as error:
-            raise RegistryError(f"{path}: {error}", hint=f"its credHelpers names it for {registry}") from None
+            raise RemoteError(f"{path}: {error}", hint=f"its credHelpers names it for {registry}") from None
         except InvalidImage as error:
-            raise RegistryError(str(error), hint="docker login and podman login write it") from None
+            raise RemoteError(str(error), hint="docker login and podman login write it") from None
 
     def _from_helper(self, name: str, registry: str) -> Credential | None:
         server = _DOCKER_HUB_KEY if registry == DOCKER_HUB else registry

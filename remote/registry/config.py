@@ -25,12 +25,13 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
-from pybuild.store.errors import StoreError
+from pybuild.remote.errors import RemoteError
+from pybuild.remote.http.site import Limits
+from pybuild.remote.http.urls import parse_host
 from pybuild.store.formats.reference import Reference
-from pybuild.store.http.site import Limits
-from pybuild.store.http.urls import parse_host
 from pybuild.store.system.files import read_regular
 from pybuild.values import frozen
+from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,17 +60,17 @@ class Config:
 
     @staticmethod
     def load(environ: Mapping[str, str]) -> Config:
-        """Read the files that there are. Raises StoreError with file and key."""
+        """Read the files that there are. Raises RemoteError with file and key."""
         config = Config()
         for path, needed in _files(environ):
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except FileNotFoundError:
                 if needed:
-                    raise StoreError(f"{path}: no such file", hint="PYBUILD_CONFIG names it") from None
+                    raise RemoteError(f"{path}: no such file", hint="PYBUILD_CONFIG names it") from None
                 continue
             except OSError as error:
-                raise StoreError(f"{path}: {error.strerror}") from None
+                raise RemoteError(f"{path}: {error.strerror}") from None
             try:
                 config = config.updated(read_regular(fd, _LIMIT, path), path)
             finally:
@@ -77,17 +78,17 @@ class Config:
         return config
 
     def updated(self, data: bytes, path: str) -> Config:
-        """With what one file says over it. Raises StoreError with file and key."""
+        """With what one file says over it. Raises RemoteError with file and key."""
         try:
             document = tomllib.loads(data.decode("utf-8"))
         except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-            raise StoreError(f"{path}: no TOML: {error}") from None
+            raise RemoteError(f"{path}: no TOML: {error}") from None
         _known(document, ("registry", "limits"), path, "")
         registries = dict(self.registries)
         for host, table in _table(document, "registry", path, "").items():
             key = f'registry."{host}"'
             if not isinstance(table, dict):
-                raise StoreError(f"{path}: {key}: expected a table")
+                raise RemoteError(f"{path}: {key}: expected a table")
             _check_place(host, path, key, prefix=False)
             registries[host] = _settings(table, path, key)
         return Config(registries, _limits(self.limits, _table(document, "limits", path, ""), path))
@@ -115,15 +116,15 @@ def _settings(table: dict[str, Any], path: str, key: str) -> RegistrySettings:
         where = f"{key}.{name}"
         if name in ("tls-verify", "plain-http"):
             if not isinstance(value, bool):
-                raise StoreError(f"{path}: {where}: expected true or false")
+                raise RemoteError(f"{path}: {where}: expected true or false")
             values[names[name]] = value
             continue
         if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-            raise StoreError(f"{path}: {where}: expected a list of strings")
+            raise RemoteError(f"{path}: {where}: expected a list of strings")
         for item in value:
             if name == "ca-files":
                 if not item.startswith("/"):
-                    raise StoreError(f"{path}: {where}: {item!r} is no absolute path")
+                    raise RemoteError(f"{path}: {where}: {item!r} is no absolute path")
             else:
                 _check_place(item, path, where, prefix=name == "mirrors")
         values[names[name]] = tuple(value)
@@ -135,14 +136,14 @@ def _limits(before: Limits, table: dict[str, Any], path: str) -> Limits:
     _known(table, names, path, "limits.")
     for name, value in table.items():
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1 << 40:
-            raise StoreError(f"{path}: limits.{name}: expected a whole number from 1 on")
+            raise RemoteError(f"{path}: limits.{name}: expected a whole number from 1 on")
     return dataclasses.replace(before, **{names[name]: value for name, value in table.items()})
 
 
 def _table(document: dict[str, Any], name: str, path: str, prefix: str) -> dict[str, Any]:
     value = document.get(name, {})
     if not isinstance(value, dict):
-        raise StoreError(f"{path}: {prefix}{name}: expected a table")
+        raise RemoteError(f"{path}: {prefix}{name}: expected a table")
     return value
 
 
@@ -150,7 +151,7 @@ def _known(table: Mapping[str, Any], names: Iterable[str], path: str, prefix: st
     names = sorted(names)
     for name in table:
         if name not in names:
-            raise StoreError(f"{path}: {prefix}{name}: unknown key", hint=f"known here: {', '.join(names)}")
+            raise RemoteError(f"{path}: {prefix}{name}: unknown key", hint=f"known here: {', '.join(names)}")
 
 
 def _check_place(text: str, path: str, key: str, *, prefix: bool) -> None:
@@ -159,12 +160,12 @@ def _check_place(text: str, path: str, key: str, *, prefix: bool) -> None:
         place, slash, rest = text.partition("/")
         split_host(place)
         if slash and not prefix:
-            raise StoreError("a path")
+            raise RemoteError("a path")
         if slash:
             Reference.parse(f"localhost/{rest}/name")
-    except StoreError:
+    except PybuildError:
         form = "host, host:port or either with /prefix" if prefix else "host or host:port"
-        raise StoreError(f"{path}: {key}: {text!r} is no {form}") from None
+        raise RemoteError(f"{path}: {key}: {text!r} is no {form}") from None
 
 
 def split_host(text: str) -> tuple[str, int | None]:
@@ -173,5 +174,5 @@ def split_host(text: str) -> tuple[str, int | None]:
     if not colon or (text.startswith("[") and text.endswith("]")):
         return parse_host(text.removeprefix("[").removesuffix("]")), None
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
-        raise StoreError(f"{text!r}: invalid port")
+        raise RemoteError(f"{text!r}: invalid port")
     return parse_host(head.removeprefix("[").removesuffix("]")), int(port)

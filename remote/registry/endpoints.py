@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from pybuild.store.http.site import Site
-from pybuild.store.http.urls import DEFAULT_PORTS, Origin, is_loopback
-from pybuild.store.registry.config import split_host
+from pybuild.remote.http.site import Site
+from pybuild.remote.http.urls import DEFAULT_PORTS, Origin, is_loopback
+from pybuild.remote.registry.config import split_host
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
+    from pybuild.remote.registry.config import Config, RegistrySettings
     from pybuild.store.formats.reference import Reference
-    from pybuild.store.registry.config import Config, RegistrySettings
 
 DOCKER_HUB = "docker.io"
 _DOCKER_HUB_API = "registry-1.docker.io"  # docker.io itself is the web site

@@ -11,17 +11,17 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, BinaryIO
 
-from pybuild.builder.context import CONTEXT_ENTRIES, CONTEXT_LIMIT
-from pybuild.builder.errors import BuildError
+from pybuild.remote.errors import RemoteError
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats import tar
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.tar_header import entry_header
 from pybuild.store.layers.read import clean_path
 from pybuild.values import frozen
+from pybuild.values.limits import CONTEXT_ENTRIES, CONTEXT_LIMIT
 
 if TYPE_CHECKING:
-    from pybuild.builder.git.process import Git
+    from pybuild.remote.git.process import Git
 
 ATTRIBUTES = "* -export-ignore -export-subst\n"
 _LINK = b"160000"  # the mode of a commit of another repository
@@ -69,12 +69,12 @@ class Archive:
         self.write(tar.END)
         return f"sha256:{self._hasher.hexdigest()}"
 
-    def _too_large(self) -> BuildError:
-        return BuildError(f"{self._who}: more than the limit of {CONTEXT_ENTRIES} files or {CONTEXT_LIMIT} bytes")
+    def _too_large(self) -> RemoteError:
+        return RemoteError(f"{self._who}: more than the limit of {CONTEXT_ENTRIES} files or {CONTEXT_LIMIT} bytes")
 
 
 def modules_of(git: Git, commit: str) -> list[Module]:
-    """Look through a tree: the commits of other repositories in it. Raises BuildError for one that no checkout takes."""
+    """Look through a tree: the commits of other repositories in it. Raises RemoteError for one that no checkout takes."""
     found = []
     count = size = 0
     left = b""
@@ -87,7 +87,7 @@ def modules_of(git: Git, commit: str) -> list[Module]:
                 count += 1
                 size += int(length) if length.isdigit() else 0
                 if count > CONTEXT_ENTRIES or size > CONTEXT_LIMIT:
-                    raise BuildError(
+                    raise RemoteError(
                         f"{git.who}: more than the limit of {CONTEXT_ENTRIES} files or {CONTEXT_LIMIT} bytes"
                     )
                 _check_path(git.who, path)
@@ -98,7 +98,7 @@ def modules_of(git: Git, commit: str) -> list[Module]:
 
 
 def write_tree(git: Git, commit: str, archive: Archive, prefix: bytes = b"") -> None:
-    """Add the files of a commit to an archive, below `prefix` (which ends in a slash). Raises BuildError."""
+    """Add the files of a commit to an archive, below `prefix` (which ends in a slash). Raises RemoteError."""
     with git.start("archive", "--format=tar", f"{commit}^{{commit}}") as running:
         reader = tar.TarReader(running)
         try:
@@ -115,7 +115,7 @@ def write_tree(git: Git, commit: str, archive: Archive, prefix: bytes = b"") -> 
                 archive.pad(member.size)
         except InvalidImage as error:
             running.finish()  # what git says of it tells more
-            raise BuildError(f"{git.who}: {error}", hint=error.hint) from None
+            raise RemoteError(f"{git.who}: {error}", hint=error.hint) from None
         running.finish()
 
 
@@ -123,4 +123,4 @@ def _check_path(who: str, path: bytes) -> None:
     """Names that git refuses to check out: `.git` is that of whoever has the repository. Nothing else is special here."""
     for part in path.split(b"/"):
         if part in (b"", b".", b"..") or part.lower() == b".git":
-            raise BuildError(f"{who}: the repository has a file {show(path)}, and nobody can check out that name")
+            raise RemoteError(f"{who}: the repository has a file {show(path)}, and nobody can check out that name")

@@ -16,11 +16,10 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pybuild.builder.errors import PlanError
-from pybuild.parser import redact
-from pybuild.store.errors import RegistryError
-from pybuild.store.http.urls import MAX_URL, Location, address_of, is_loopback, is_nobodys, parse_host, printable
+from pybuild.remote.errors import RemoteError
+from pybuild.remote.http.urls import MAX_URL, Location, address_of, is_loopback, is_nobodys, parse_host, printable
 from pybuild.values import frozen
+from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,27 +94,27 @@ def is_hash(text: str) -> bool:
 
 
 def read_repository(text: str, checksum: str | None = None, *, keep_git_dir: bool = False) -> RepositorySource:
-    """Read the name of a repository. `checksum` is what --checksum says. Raises PlanError, without a place."""
+    """Read the name of a repository. `checksum` is what --checksum says. Raises RemoteError, without a place."""
     shown = printable(redact(text))
     if len(text) > MAX_URL:
-        raise PlanError(f"a URL of {len(text)} characters exceeds the limit of {MAX_URL}")
+        raise RemoteError(f"a URL of {len(text)} characters exceeds the limit of {MAX_URL}")
     if not text.isprintable():
-        raise PlanError(f"a URL with characters that have no place in one: {shown}")
+        raise RemoteError(f"a URL with characters that have no place in one: {shown}")
     try:
         remote, scheme, query, fragment = _place(text)
-    except RegistryError as error:
-        raise PlanError(str(error), hint=error.hint) from None
+    except RemoteError as error:
+        raise RemoteError(str(error), hint=error.hint) from None
     try:
         wanted = _Wanted.read(query, fragment)
     except ValueError as error:
-        raise PlanError(f"{shown}: {error}") from None
+        raise RemoteError(f"{shown}: {error}") from None
     if checksum is not None:
         if not _PREFIX.fullmatch(checksum):
-            raise PlanError(f"--checksum: {printable(checksum)!r} is not how the name of a commit begins")
+            raise RemoteError(f"--checksum: {printable(checksum)!r} is not how the name of a commit begins")
         if wanted.checksum not in ("", checksum):
-            raise PlanError(f"{shown}: its checksum is not that of --checksum")
+            raise RemoteError(f"{shown}: its checksum is not that of --checksum")
     if wanted.keep_git_dir is False and keep_git_dir:
-        raise PlanError(f"{shown}: its keep-git-dir is not that of --keep-git-dir")
+        raise RemoteError(f"{shown}: its keep-git-dir is not that of --keep-git-dir")
     return RepositorySource(
         remote,
         scheme,
@@ -183,13 +182,13 @@ def authorization(source: RepositorySource, secret: Callable[[str], bytes | None
         if value is not None:
             text = value.decode("utf-8", "replace").strip()
             if not text.isprintable():
-                raise PlanError(f"the secret {name!r} holds characters that no header can have")
+                raise RemoteError(f"the secret {name!r} holds characters that no header can have")
             return basic(f"x-access-token:{text}") if name.startswith("GIT_AUTH_TOKEN") else text
     return ""
 
 
 def relative_remote(remote: str, url: str) -> str:
-    """Where a submodule is that `./` or `../` lead to from its own repository, as gitmodules(5) has it. Raises PlanError."""
+    """Where a submodule is that `./` or `../` lead to from its own repository, as gitmodules(5) has it. Raises RemoteError."""
     scp = _SCP.fullmatch(remote) if "://" not in remote else None
     start = scp.start("path") if scp is not None else len(remote) - len(urlsplit(remote).path)
     parts = remote[start:].strip("/").split("/")
@@ -197,7 +196,7 @@ def relative_remote(remote: str, url: str) -> str:
     for part in url.split("/"):
         if part == "..":
             if not parts:
-                raise PlanError(f"{printable(url)} leads out of the server")
+                raise RemoteError(f"{printable(url)} leads out of the server")
             parts.pop()
         elif part not in ("", "."):
             parts.append(part)
@@ -251,7 +250,7 @@ def _clean(subdir: str) -> str:
 
 
 def _place(text: str) -> tuple[str, str, str, str]:
-    """What git gets, its scheme, the query and the fragment. Raises RegistryError."""
+    """What git gets, its scheme, the query and the fragment. Raises RemoteError."""
     scp = _SCP.fullmatch(text)
     if "://" not in text and scp is not None:
         path, _, query = scp["path"].partition("?")
@@ -262,22 +261,22 @@ def _place(text: str) -> tuple[str, str, str, str]:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise RegistryError(f"no URL: {printable(redact(text))}") from None
+        raise RemoteError(f"no URL: {printable(redact(text))}") from None
     fragment = unquote(parts.fragment)
     remote = parts._replace(query="", fragment="").geturl()
     if parts.scheme in ("http", "https"):
         Location.parse(remote)
         return remote, parts.scheme, parts.query, fragment
     if parts.scheme not in ("git", "ssh"):
-        raise RegistryError(f"{printable(redact(text))} is the URL of no repository")
+        raise RemoteError(f"{printable(redact(text))} is the URL of no repository")
     host = _check_host(parts.hostname or "")
     if port == 0:
-        raise RegistryError(f"port 0 in a URL, for {host}")
+        raise RemoteError(f"port 0 in a URL, for {host}")
     _check_path(parts.path, text)
     if parts.password is not None:
-        raise RegistryError(f"a password in a {parts.scheme} URL, for {host}", hint="ssh asks the agent of --ssh")
+        raise RemoteError(f"a password in a {parts.scheme} URL, for {host}", hint="ssh asks the agent of --ssh")
     if parts.username is not None and (parts.scheme == "git" or not _USER.fullmatch(parts.username)):
-        raise RegistryError(f"{printable(parts.username)!r} can be no user in a {parts.scheme} URL")
+        raise RemoteError(f"{printable(parts.username)!r} can be no user in a {parts.scheme} URL")
     return remote, parts.scheme, parts.query, fragment
 
 
@@ -285,10 +284,10 @@ def _check_host(text: str) -> str:
     host = parse_host(text)
     address = address_of(host)
     if address is not None and is_nobodys(address):
-        raise RegistryError(f"{host} is an address that no server of others has")
+        raise RemoteError(f"{host} is an address that no server of others has")
     return host
 
 
 def _check_path(path: str, text: str) -> None:
     if not path.strip("/") or path.startswith("-") or path.startswith("/-"):
-        raise RegistryError(f"{printable(redact(text))} names no repository of its server")
+        raise RemoteError(f"{printable(redact(text))} names no repository of its server")

@@ -14,24 +14,24 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from pybuild.builder.errors import BuildError
-from pybuild.builder.repository import basic
-from pybuild.store.errors import NotFound, RegistryError, TooSlow, Unauthorized
-from pybuild.store.http.patience import BUSY, Patience, retry_after
-from pybuild.store.http.proxies import proxy_for
-from pybuild.store.http.site import Site
-from pybuild.store.http.transport import Interrupted, Request, Transport, published
-from pybuild.store.http.trust import authorities
-from pybuild.store.http.urls import Location, Url
+from pybuild.remote.errors import RemoteError, TooSlow, Unauthorized
+from pybuild.remote.git.url import basic
+from pybuild.remote.http.proxies import proxy_for
+from pybuild.remote.http.retries import BUSY, Patience, retry_after
+from pybuild.remote.http.site import Site
+from pybuild.remote.http.transport import Interrupted, Request, Transport, published
+from pybuild.remote.http.trust import authorities
+from pybuild.remote.http.urls import Location, Url
+from pybuild.store.errors import NotFound
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pybuild.builder.repository import RepositorySource
-    from pybuild.store.http.site import Limits
-    from pybuild.store.http.transport import Answer
-    from pybuild.store.registry.config import Config
+    from pybuild.remote.git.url import RepositorySource
+    from pybuild.remote.http.site import Limits
+    from pybuild.remote.http.transport import Answer
+    from pybuild.remote.registry.config import Config
 
 _SERVICE = "/info/refs?service=git-upload-pack"  # the first request of git's protocol over http: gitprotocol-http(5)
 
@@ -70,7 +70,7 @@ class Place:
 
 
 def place_of(source: RepositorySource, access: Access, certificates: str) -> Place:
-    """Where a repository is. `certificates` is a free path for a file of authorities. Raises BuildError, StoreError."""
+    """Where a repository is. `certificates` is a free path for a file of authorities. Raises RemoteError, StoreError."""
     match source.scheme:
         case "http" | "https":
             return _over_http(source, access, certificates)
@@ -132,7 +132,7 @@ def _follow(url: Url, site: Site, authorization: str | None, access: Access) -> 
                     return _base(url, answer)
             except (Interrupted, TooSlow) as error:
                 patience.wait(error, url.origin.authority)
-    except RegistryError as error:
+    except RemoteError as error:
         raise published(error) from None
     finally:
         transport.close()
@@ -147,15 +147,15 @@ def _base(url: Url, answer: Answer) -> Url:
     if status in BUSY:
         raise Interrupted(f"{url}: status {status}", wait=retry_after(answer))
     if status != 200:
-        raise RegistryError(f"{url}: status {status}")
+        raise RemoteError(f"{url}: status {status}")
     if not answer.url.target.endswith(_SERVICE):
-        raise RegistryError(f"{url} redirects to {answer.url}, which is no repository")
+        raise RemoteError(f"{url} redirects to {answer.url}, which is no repository")
     return Url(answer.url.origin, answer.url.target.removesuffix(_SERVICE))
 
 
 def _over_ssh(source: RepositorySource, access: Access) -> dict[str, str]:
     if access.agent is None:
-        raise BuildError(
+        raise RemoteError(
             f"{source.shown}: this needs an ssh agent, and none was given", hint="--ssh default gives a build yours"
         )
     options = [

@@ -13,8 +13,8 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from pybuild.store.errors import RegistryError
-from pybuild.store.http.urls import DEFAULT_PORTS, Origin, address_of, is_loopback, parse_host
+from pybuild.remote.errors import RemoteError
+from pybuild.remote.http.urls import DEFAULT_PORTS, Origin, address_of, is_loopback, parse_host
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Proxy:
 
 
 def proxy_for(origin: Origin, environ: Mapping[str, str]) -> Proxy | None:
-    """The proxy for requests to an origin; None for a direct connection. Raises RegistryError."""
+    """The proxy for requests to an origin; None for a direct connection. Raises RemoteError."""
     if is_loopback(origin.host) or _is_exempt(origin, _variable(environ, "no_proxy")):
         return None
     for name in (f"{origin.scheme}_proxy", "all_proxy"):
@@ -49,10 +49,10 @@ def _parse(text: str, name: str) -> Proxy:
         parts = urlsplit(text if "://" in text else f"http://{text}")
         scheme, port = parts.scheme, parts.port
         host = parse_host(parts.hostname or "")
-    except (ValueError, RegistryError):
-        raise RegistryError(f"{name} is no URL of a proxy") from None
+    except (ValueError, RemoteError):
+        raise RemoteError(f"{name} is no URL of a proxy") from None
     if scheme not in DEFAULT_PORTS:
-        raise RegistryError(f"{name}: proxies by {scheme[:20]} are not supported", hint="http and https are")
+        raise RemoteError(f"{name}: proxies by {scheme[:20]} are not supported", hint="http and https are")
     login = None
     if parts.username is not None:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

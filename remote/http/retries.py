@@ -6,14 +6,14 @@ import datetime
 import email.utils
 from typing import TYPE_CHECKING
 
-from pybuild.store.errors import TooSlow, Unreachable
-from pybuild.store.http.transport import Interrupted
+from pybuild.remote.errors import TooSlow, Unreachable
+from pybuild.remote.http.transport import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pybuild.store.http.site import Limits
-    from pybuild.store.http.transport import Answer
+    from pybuild.remote.http.site import Limits
+    from pybuild.remote.http.transport import Answer
 
 BUSY = frozenset((408, 429, 500, 502, 503, 504))
 _FIRST_WAIT = 1.0  # seconds; doubled each time

@@ -18,19 +18,20 @@ from typing import TYPE_CHECKING, NoReturn
 import urllib3
 from urllib3 import exceptions
 
-from pybuild.store.errors import RegistryError, StoreError, Unreachable
-from pybuild.store.http.connections import Hooks, Watch, direct, proxied
-from pybuild.store.http.proxies import proxy_for
-from pybuild.store.http.trust import foreign_context, tls_context
-from pybuild.store.http.urls import Url, address_of, is_nobodys, is_private, printable
+from pybuild.remote.errors import RemoteError, Unreachable
+from pybuild.remote.http.connections import Hooks, Watch, direct, proxied
+from pybuild.remote.http.proxies import proxy_for
+from pybuild.remote.http.trust import foreign_context, tls_context
+from pybuild.remote.http.urls import Url, address_of, is_nobodys, is_private, printable
 from pybuild.values import frozen
+from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
-    from pybuild.store.http.site import Limits, Site
-    from pybuild.store.http.urls import Address, Origin
+    from pybuild.remote.http.site import Limits, Site
+    from pybuild.remote.http.urls import Address, Origin
 
 USER_AGENT = "pybuild"
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -43,7 +44,7 @@ _NO_TLS = frozenset(
 )  # fmt: skip
 
 
-class Interrupted(RegistryError):
+class Interrupted(RemoteError):
     """A connection broke, or a server is busy: the same request may succeed. `wait` is what the server asked for."""
 
     def __init__(self, message: str, *, hint: str | None = None, wait: float | None = None) -> None:
@@ -59,8 +60,8 @@ class Refused(Unreachable):
     """There is no server at that port."""
 
 
-def published(error: StoreError) -> StoreError:
-    """The same error as one of the classes of store.errors: those here are for the tries between."""
+def published(error: PybuildError) -> PybuildError:
+    """The same error as one of the classes of remote.errors: those here are for the tries between."""
     if isinstance(error, Interrupted | NoTls | Refused):
         return Unreachable(str(error), hint=error.hint)
     return error
@@ -103,11 +104,11 @@ class Answer:
     def chunks(self, limit: int, deadline: float = float("inf")) -> Iterator[bytes]:
         """The body in the pieces in which it arrives, at most `limit` bytes and one more.
 
-        Raises Interrupted where it breaks, TooSlow, RegistryError.
+        Raises Interrupted where it breaks, TooSlow, RemoteError.
         """
         encoding = self.header("Content-Encoding")
         if encoding not in ("", "identity"):
-            raise RegistryError(f"{self.url} answers in an encoding that was not asked for, {printable(encoding)}")
+            raise RemoteError(f"{self.url} answers in an encoding that was not asked for, {printable(encoding)}")
         self._watch.expect(limit, deadline)
         left = limit + 1
         while left > 0:
@@ -123,17 +124,17 @@ class Answer:
             yield piece
 
     def read(self, limit: int, what: str, name: str) -> bytes:
-        """The whole body. Raises RegistryError where it is longer than `limit`."""
+        """The whole body. Raises RemoteError where it is longer than `limit`."""
         data = b"".join(self.chunks(limit))
         if len(data) > limit:
-            raise RegistryError(f"{self.url.origin} sends {what} of more than {limit} bytes", hint=f"limits.{name}")
+            raise RemoteError(f"{self.url.origin} sends {what} of more than {limit} bytes", hint=f"limits.{name}")
         return data
 
     def close(self) -> None:
         """Be done with it. What little is left of it is read, so that the connection can serve again."""
         length = self.length()
         if length is not None and length <= _WORTH_READING:
-            with contextlib.suppress(RegistryError):
+            with contextlib.suppress(RemoteError):
                 for _ in self.chunks(length):
                     pass
         self._response.close()
@@ -171,7 +172,7 @@ class Transport:
         self._pools: dict[Origin, urllib3.PoolManager] = {}
 
     def request(self, request: Request) -> Answer:
-        """Send, and follow redirects. Raises Unreachable, Interrupted, TooSlow, RegistryError."""
+        """Send, and follow redirects. Raises Unreachable, Interrupted, TooSlow, RemoteError."""
         url, authorization = request.url, request.authorization
         self.check_target(url.origin)
         for _ in range(self._limits.redirects + 1):
@@ -181,18 +182,18 @@ class Transport:
                 return answer
             answer.close()
             if request.method not in _SAFE:
-                raise RegistryError(f"{url} redirects a {request.method}, which is not followed")
+                raise RemoteError(f"{url} redirects a {request.method}, which is not followed")
             target = url.join(location)
             if url.origin.scheme == "https" and target.origin.scheme == "http":
-                raise RegistryError(f"{url.origin} redirects from https to {target}, which is not followed")
+                raise RemoteError(f"{url.origin} redirects from https to {target}, which is not followed")
             self.check_target(target.origin)
             if target.origin != url.origin:
                 authorization = None
             url = target
-        raise RegistryError(f"{request.url} redirects more often than the limit of {self._limits.redirects}")
+        raise RemoteError(f"{request.url} redirects more often than the limit of {self._limits.redirects}")
 
     def check_target(self, origin: Origin) -> None:
-        """Raise RegistryError for an address that nobody must send us to, not a recipe either."""
+        """Raise RemoteError for an address that nobody must send us to, not a recipe either."""
         address = address_of(origin.host)
         if address is not None:
             self._check_address(address, origin)
@@ -208,9 +209,9 @@ class Transport:
     def _check_address(self, address: Address, origin: Origin) -> None:
         who = f"{origin.authority} is" if self._is_own(origin) else f"{self._site.name} refers to {origin.authority},"
         if is_nobodys(address):
-            raise RegistryError(f"{who} an address that no server of others has")
+            raise RemoteError(f"{who} an address that no server of others has")
         if not self._is_own(origin) and self._is_private(address) and not self._site_is_private:
-            raise RegistryError(
+            raise RemoteError(
                 f"{self._site.name} refers to {origin.authority}, a private address, which is not followed"
             )
 
@@ -286,7 +287,7 @@ def _translate(error: exceptions.HTTPError, origin: Origin) -> NoReturn:
         raise Interrupted(f"{origin.authority}: no connection in time", hint="limits.connect-seconds") from None
     if isinstance(error, exceptions.ProtocolError | exceptions.TimeoutError):
         raise Interrupted(f"{origin.authority}: the connection broke: {_reason(error)}") from None
-    raise RegistryError(f"{origin.authority}: {_reason(error)}") from None
+    raise RemoteError(f"{origin.authority}: {_reason(error)}") from None
 
 
 def _reason(error: BaseException) -> str:

@@ -6,22 +6,22 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pybuild.builder.errors import BuildError, PlanError
-from pybuild.builder.git.kept import add_git_dir
-from pybuild.builder.git.process import GitFailed
-from pybuild.builder.git.server import Server
-from pybuild.builder.git.tree import ATTRIBUTES, Archive, modules_of, write_tree
-from pybuild.builder.repository import FoundCommit, read_repository, relative_remote
-from pybuild.parser import redact
+from pybuild.remote.errors import RemoteError
+from pybuild.remote.git.archive import ATTRIBUTES, Archive, modules_of, write_tree
+from pybuild.remote.git.dot_git import add_git_dir
+from pybuild.remote.git.process import GitFailed
+from pybuild.remote.git.server import Server
+from pybuild.remote.git.url import FoundCommit, read_repository, relative_remote
+from pybuild.remote.http.urls import printable
 from pybuild.store.formats.tar import show
-from pybuild.store.http.urls import printable
 from pybuild.values import frozen
+from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
-    from pybuild.builder.git.places import Access
-    from pybuild.builder.git.process import Git
-    from pybuild.builder.git.tree import Module
-    from pybuild.builder.repository import RepositorySource
+    from pybuild.remote.git.access import Access
+    from pybuild.remote.git.archive import Module
+    from pybuild.remote.git.process import Git
+    from pybuild.remote.git.url import RepositorySource
 
 _MAX_MODULES = 1000
 _MAX_DEPTH = 10  # of repositories in repositories
@@ -42,7 +42,7 @@ def write_checkout(
 ) -> tuple[str, int]:
     """Fetch, and write the tar to `path`; its digest and size. Git keeps all that it gets below `directory`, which is empty.
 
-    Raises BuildError, GitFailed, StoreError, OSError.
+    Raises RemoteError, GitFailed, StoreError, OSError.
     """
     first = Server(source, access, f"{directory}/0")
     allowance = first.git.allowance
@@ -58,7 +58,7 @@ def write_checkout(
             modules = modules_of(server.git, part.resolved.commit)
             if modules and source.submodules:
                 if part.depth == _MAX_DEPTH or count + len(pending) + len(modules) > _MAX_MODULES:
-                    raise BuildError(
+                    raise RemoteError(
                         f"{first.who}: more than the limit of {_MAX_MODULES} submodules, or of {_MAX_DEPTH} in one another"
                     )
                 pending += _parts(server.git, part, modules)
@@ -74,31 +74,31 @@ def write_checkout(
 
 
 def _parts(git: Git, part: _Part, modules: list[Module]) -> list[_Part]:
-    """Where the repositories in a commit are: its `.gitmodules` tells, gitmodules(5). Raises BuildError."""
+    """Where the repositories in a commit are: its `.gitmodules` tells, gitmodules(5). Raises RemoteError."""
     urls = _urls(git, part.resolved.commit)
     found = []
     for module in modules:
         shown = show(part.prefix + module.path)
         url = urls.get(module.path)
         if url is None:
-            raise BuildError(
+            raise RemoteError(
                 f"{git.who}: .gitmodules tells no place of the submodule {shown}",
                 hint="?submodules=false leaves their directories empty",
             )
         try:
             source = module_source(part.source, url, module.commit)
-        except PlanError as error:
-            raise BuildError(f"{git.who}: the submodule {shown}: {error}", hint=error.hint) from None
+        except RemoteError as error:
+            raise RemoteError(f"{git.who}: the submodule {shown}: {error}", hint=error.hint) from None
         found.append(_Part(source, FoundCommit(module.commit), part.prefix + module.path + b"/", part.depth + 1))
     return found
 
 
 def module_source(parent: RepositorySource, url: str, commit: str) -> RepositorySource:
-    """The repository that `.gitmodules` names by `url`. Raises PlanError for what is no repository of a server: files of this machine, and protocols that run programs."""
+    """The repository that `.gitmodules` names by `url`. Raises RemoteError for what is no repository of a server: files of this machine, and protocols that run programs."""
     if url.startswith(("./", "../")):
         url = relative_remote(parent.remote, url)
     if "#" in url or "?" in url:
-        raise PlanError(f"{printable(redact(url))} names no repository")
+        raise RemoteError(f"{printable(redact(url))} names no repository")
     return replace(read_repository(url), ref=commit)
 
 

@@ -14,9 +14,9 @@ from pybuild.store.formats import tar
 from pybuild.store.system.files import chunks_of, remove_tree
 
 if TYPE_CHECKING:
-    from pybuild.builder.git.process import Git
-    from pybuild.builder.git.tree import Archive
-    from pybuild.builder.repository import FoundCommit
+    from pybuild.remote.git.archive import Archive
+    from pybuild.remote.git.process import Git
+    from pybuild.remote.git.url import FoundCommit
 
 _PACKING = ("-c", "pack.threads=1", "-c", "pack.writeReverseIndex=false", "-c", "repack.writeBitmaps=false")
 _GONE = (
@@ -35,7 +35,7 @@ _GONE = (
 
 
 def add_git_dir(git: Git, resolved: FoundCommit, origin: str, archive: Archive) -> None:
-    """Add `.git` to an archive; the repository is not good for anything else then. Raises BuildError, OSError."""
+    """Add `.git` to an archive; the repository is not good for anything else then. Raises RemoteError, OSError."""
     words = git.run("rev-list", "--parents", "--max-count=1", resolved.commit).decode("ascii").split()
     commit = words[0]
     time = int(git.run("show", "-s", "--format=%ct", commit))

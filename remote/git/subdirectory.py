@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 
-from pybuild.builder.errors import BuildError
+from pybuild.remote.errors import RemoteError
 from pybuild.store.formats.toc import Entry, Kind, Toc
 from pybuild.store.layers.read import read_archive
 from pybuild.store.layers.view import ROOT, View
 
 
 def entries_below(tar: str, name: str, subdir: str) -> list[Entry]:
-    """The rows below `subdir` ("" is all), as of a root. No link is followed. Raises BuildError where it is no directory."""
+    """The rows below `subdir` ("" is all), as of a root. No link is followed. Raises RemoteError where it is no directory."""
     with open(tar, "rb", buffering=1 << 20) as file:
         entries = read_archive(file, View([Toc.of([])]), None)
     if not subdir:
@@ -23,7 +23,7 @@ def entries_below(tar: str, name: str, subdir: str) -> list[Entry]:
         kind = kinds.get(path)
         if kind is not Kind.DIRECTORY:
             shown = os.fsdecode(path)
-            raise BuildError(
+            raise RemoteError(
                 f"{name}: the repository has no directory {shown}"
                 if kind is None
                 else f"{name}: {shown} is no directory of the repository",

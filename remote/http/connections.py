@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from pybuild.store.errors import RegistryError, TooSlow
+from pybuild.remote.errors import RemoteError, TooSlow
 
 if TYPE_CHECKING:
     import socket
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from urllib3.connectionpool import HTTPConnectionPool
 
-    from pybuild.store.http.proxies import Proxy
-    from pybuild.store.http.site import Limits
-    from pybuild.store.http.urls import Address
+    from pybuild.remote.http.proxies import Proxy
+    from pybuild.remote.http.site import Limits
+    from pybuild.remote.http.urls import Address
 
 _BUFFER = 64 << 10
 _SLACK = 1 << 20  # headers, at most 100 of 64 KiB by http.client, mostly far less
@@ -69,11 +69,11 @@ class Watch:
         return max(min(self._end, self._last) - now, 0.001)
 
     def count(self, size: int) -> None:
-        """So much has come. Raises RegistryError where it is too much."""
+        """So much has come. Raises RemoteError where it is too much."""
         self._bytes += size
         self._left -= size
         if self._left < 0:
-            raise RegistryError(f"{self._who} sends more than it may", hint="an answer without end")
+            raise RemoteError(f"{self._who} sends more than it may", hint="an answer without end")
 
     def too_slow(self) -> TooSlow:
         """The error that names the limit."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from pybuild.store.http.urls import Origin
+    from pybuild.remote.http.urls import Origin
 
 
 @frozen

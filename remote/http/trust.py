@@ -10,12 +10,12 @@ import os
 import ssl
 from typing import TYPE_CHECKING
 
-from pybuild.store.errors import RegistryError
+from pybuild.remote.errors import RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pybuild.store.http.site import Site
+    from pybuild.remote.http.site import Site
 
 _SYSTEM_DIRECTORIES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 # Where systems keep the authorities in one file: Debian and Alpine, Fedora.
@@ -25,7 +25,7 @@ _BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.
 def tls_context(
     site: Site, environ: Mapping[str, str], directories: Sequence[str] = _SYSTEM_DIRECTORIES
 ) -> ssl.SSLContext:
-    """The context for connections to a site. Raises RegistryError for a certificate that cannot be read."""
+    """The context for connections to a site. Raises RemoteError for a certificate that cannot be read."""
     context = foreign_context(environ)
     if not site.verify:
         context.check_hostname = False
@@ -57,7 +57,7 @@ def authorities(
 ) -> bytes | None:
     """All that a connection trusts, in PEM form, for a program of another kind; None where that is the system's alone.
 
-    Without a site it is the other servers that we are sent to. Raises RegistryError for a file that cannot be read.
+    Without a site it is the other servers that we are sent to. Raises RemoteError for a file that cannot be read.
     """
     files = [*(site.ca_files if site is not None else ())]
     if site is not None:
@@ -99,9 +99,9 @@ def _load(context: ssl.SSLContext, path: str) -> None:
     try:
         context.load_verify_locations(cafile=path)
     except ssl.SSLError:
-        raise RegistryError(f"{path}: no certificates in PEM form") from None
+        raise RemoteError(f"{path}: no certificates in PEM form") from None
     except OSError as error:
-        raise RegistryError(f"{path}: {error.strerror}") from None
+        raise RemoteError(f"{path}: {error.strerror}") from None
 
 
 def _load_directory(context: ssl.SSLContext, directory: str) -> bool:
@@ -110,7 +110,7 @@ def _load_directory(context: ssl.SSLContext, directory: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise RegistryError(f"{directory}: {error.strerror}") from None
+        raise RemoteError(f"{directory}: {error.strerror}") from None
     for name in names:
         stem, suffix = os.path.splitext(name)
         if suffix == ".crt":
@@ -125,6 +125,6 @@ def _identify(context: ssl.SSLContext, certificate: str, key: str) -> None:
         # Without an answer OpenSSL would ask for the password of a key on the terminal.
         context.load_cert_chain(certificate, key, password=lambda: b"")
     except ssl.SSLError:
-        raise RegistryError(f"{certificate}: no certificate in PEM form that {key} belongs to") from None
+        raise RemoteError(f"{certificate}: no certificate in PEM form that {key} belongs to") from None
     except OSError as error:
-        raise RegistryError(f"{certificate}, {key}: {error.strerror}") from None
+        raise RemoteError(f"{certificate}, {key}: {error.strerror}") from None

@@ -20,20 +20,21 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from pybuild.store.errors import InvalidImage, RegistryError, Unauthorized
+from pybuild.remote.errors import RemoteError, Unauthorized
+from pybuild.remote.http.transport import Interrupted, Request
+from pybuild.remote.http.urls import Origin, Url, address_of, is_private, printable
+from pybuild.remote.registry.challenges import parse_challenges
+from pybuild.remote.registry.credentials import IdentityToken, Login, RegistryToken
+from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.bounded_json import Fields, load_object
-from pybuild.store.http.transport import Interrupted, Request
-from pybuild.store.http.urls import Origin, Url, address_of, is_private, printable
-from pybuild.store.registry.challenges import parse_challenges
-from pybuild.store.registry.credentials import IdentityToken, Login, RegistryToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pybuild.store.http.site import Limits
-    from pybuild.store.http.transport import Transport
-    from pybuild.store.registry.credentials import Credential, Credentials
-    from pybuild.store.registry.endpoints import Endpoint
+    from pybuild.remote.http.site import Limits
+    from pybuild.remote.http.transport import Transport
+    from pybuild.remote.registry.credentials import Credential, Credentials
+    from pybuild.remote.registry.endpoints import Endpoint
 
 CLIENT_ID = "pybuild"
 _DEFAULT_SECONDS = 60  # a token without expires_in
@@ -161,7 +162,7 @@ class Authorizer:
         registry = self._endpoint.registry
         try:
             realm = Url.parse(text)
-        except RegistryError as error:
+        except RemoteError as error:
             raise Unauthorized(f"{registry}: the token server that it names: {error}") from None
         if realm.origin == origin:
             return realm

@@ -11,7 +11,7 @@ import re
 from dataclasses import field
 from urllib.parse import unquote, urljoin, urlsplit
 
-from pybuild.store.errors import RegistryError
+from pybuild.remote.errors import RemoteError
 from pybuild.values import frozen
 
 MAX_URL = 16 << 10
@@ -54,35 +54,35 @@ class Url:
 
     @staticmethod
     def parse(text: str) -> Url:
-        """Read an absolute URL. Raises RegistryError for anything but plain http and https."""
+        """Read an absolute URL. Raises RemoteError for anything but plain http and https."""
         if len(text) > MAX_URL:
-            raise RegistryError(f"a URL of {len(text)} characters exceeds the limit of {MAX_URL}")
+            raise RemoteError(f"a URL of {len(text)} characters exceeds the limit of {MAX_URL}")
         if not _PLAIN.fullmatch(text) or "\\" in text:
-            raise RegistryError(f"a URL with characters that have no place in one: {printable(text)}")
+            raise RemoteError(f"a URL with characters that have no place in one: {printable(text)}")
         try:
             parts = urlsplit(text)
             port = parts.port
         except ValueError:
-            raise RegistryError(f"no URL: {printable(text)}") from None
+            raise RemoteError(f"no URL: {printable(text)}") from None
         if parts.scheme not in DEFAULT_PORTS:
-            raise RegistryError(f"{printable(text)} is neither an https nor an http URL")
+            raise RemoteError(f"{printable(text)} is neither an https nor an http URL")
         if "@" in parts.netloc:
-            raise RegistryError(f"a URL with a user name, for {printable(parts.hostname or '')}")
+            raise RemoteError(f"a URL with a user name, for {printable(parts.hostname or '')}")
         host = parse_host(parts.hostname or "")
         if port == 0:
-            raise RegistryError(f"port 0 in a URL, for {host}")
+            raise RemoteError(f"port 0 in a URL, for {host}")
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return Url(Origin(parts.scheme, host, port or DEFAULT_PORTS[parts.scheme]), target)
 
     def join(self, location: str) -> Url:
-        """Where a `Location` leads from here. Raises RegistryError."""
+        """Where a `Location` leads from here. Raises RemoteError."""
         if len(location) > MAX_URL:
-            raise RegistryError(f"a URL of {len(location)} characters exceeds the limit of {MAX_URL}")
+            raise RemoteError(f"a URL of {len(location)} characters exceeds the limit of {MAX_URL}")
         # Two slashes at the start of our own path would read as a host.
         try:
             return Url.parse(urljoin(f"{self.origin}{self.target}", location))
         except ValueError:
-            raise RegistryError(f"no URL: {printable(location)}") from None
+            raise RemoteError(f"no URL: {printable(location)}") from None
 
     def __str__(self) -> str:
         return f"{self.origin}{self.target.partition('?')[0]}"
@@ -97,7 +97,7 @@ class Location:
 
     @staticmethod
     def parse(text: str) -> Location:
-        """Read a URL; what stands behind `#` is not part of it. Raises RegistryError, which does not show a password."""
+        """Read a URL; what stands behind `#` is not part of it. Raises RemoteError, which does not show a password."""
         text = text.partition("#")[0]
         try:
             parts = urlsplit(text)
@@ -109,12 +109,12 @@ class Location:
         name, _, password = user.partition(":")
         url = Url.parse(parts._replace(netloc=place, fragment="").geturl())
         if url.origin.scheme != "https" and not is_loopback(url.origin.host):
-            raise RegistryError(f"{url}: a password would go over the wire for everybody to read", hint="use https")
+            raise RemoteError(f"{url}: a password would go over the wire for everybody to read", hint="use https")
         return Location(url, f"{unquote(name)}:{unquote(password)}")
 
 
 def parse_host(text: str) -> str:
-    """A DNS name in lower case or an IP address in canonical form. Raises RegistryError.
+    """A DNS name in lower case or an IP address in canonical form. Raises RemoteError.
 
     Other spellings of an address (`127.1`, `0x7f000001`) are refused: the resolver takes them, a check might not.
     """
@@ -123,7 +123,7 @@ def parse_host(text: str) -> str:
     if found is not None:
         return str(found)
     if not _NAME.fullmatch(host) or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
-        raise RegistryError(f"{printable(text)!r} is no host name")
+        raise RemoteError(f"{printable(text)!r} is no host name")
     return host
 
 
@@ -134,7 +134,7 @@ def address_of(host: str) -> Address | None:
     except ValueError:
         return None
     if isinstance(found, ipaddress.IPv6Address) and found.scope_id is not None:
-        raise RegistryError(f"{printable(host)!r}: an address with a zone")
+        raise RemoteError(f"{printable(host)!r}: an address with a zone")
     return found
 
 

@@ -22,9 +22,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
-from pybuild.builder.errors import BuildError
-from pybuild.parser import redact
-from pybuild.store.http.urls import printable
+from pybuild.remote.errors import RemoteError
+from pybuild.remote.http.urls import printable
+from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -63,7 +63,7 @@ def failures_told() -> Iterator[None]:
     try:
         yield
     except GitFailed as error:
-        raise BuildError(str(error)) from None
+        raise RemoteError(str(error)) from None
 
 
 class Allowance:
@@ -82,13 +82,13 @@ class Allowance:
         self._settled = 0
 
     def check(self, who: str, came: int) -> None:
-        """Raise BuildError where it is used up by now; `came` is how many bytes there are of what comes now."""
+        """Raise RemoteError where it is used up by now; `came` is how many bytes there are of what comes now."""
         came += self._settled
         if came > self._size:
-            raise BuildError(f"{who}: more than the limit of {self._size} bytes", hint="limits.download-bytes")
+            raise RemoteError(f"{who}: more than the limit of {self._size} bytes", hint="limits.download-bytes")
         allowed = self._seconds + came / self._rate
         if self._clock() - self._begun > allowed:
-            raise BuildError(f"{who}: not done after {allowed:.0f} s, in which {came} bytes came", hint=self._hint)
+            raise RemoteError(f"{who}: not done after {allowed:.0f} s, in which {came} bytes came", hint=self._hint)
 
     def settle(self, came: int) -> None:
         """So many bytes have come of something that is done."""
@@ -107,11 +107,11 @@ class Git:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def start(self, *arguments: str) -> Running:
-        """Begin; leave the context manager to end it. Raises BuildError where there is no git."""
+        """Begin; leave the context manager to end it. Raises RemoteError where there is no git."""
         places = os.pathsep.join(place for place in self.path.split(os.pathsep) if os.path.isabs(place))
         program = shutil.which("git", path=places or os.defpath)
         if program is None:
-            raise BuildError(f"{self.who}: git is not installed", hint="apt-get install git, or the like")
+            raise RemoteError(f"{self.who}: git is not installed", hint="apt-get install git, or the like")
         command = [program, "--no-pager", "--literal-pathspecs"]
         for setting in (*_SETTINGS, *self.settings):
             command += ["-c", setting]
@@ -119,11 +119,11 @@ class Git:
         return Running(self, [*command, *arguments], environment)
 
     def run(self, *arguments: str, limit: int = 1 << 20) -> bytes:
-        """Run to the end; what it wrote, at most `limit` bytes. Raises GitFailed, BuildError."""
+        """Run to the end; what it wrote, at most `limit` bytes. Raises GitFailed, RemoteError."""
         with self.start(*arguments) as running:
             data = b"".join(iter(lambda: running.read(limit + 1), b""))
             if len(data) > limit:
-                raise BuildError(f"{self.who}: an answer of more than the limit of {limit} bytes")
+                raise RemoteError(f"{self.who}: an answer of more than the limit of {limit} bytes")
             running.finish()
         return data
 
@@ -179,7 +179,7 @@ class Running:
             self._selector.register(fd, selectors.EVENT_READ)
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes of what it writes; nothing at the end. Raises BuildError where it costs too much."""
+        """Up to `size` bytes of what it writes; nothing at the end. Raises RemoteError where it costs too much."""
         while self._out in self._selector.get_map():
             if self._out in self._turn():
                 data = os.read(self._out, min(size, _CHUNK))
@@ -189,7 +189,7 @@ class Running:
         return b""
 
     def finish(self) -> None:
-        """Wait for its end. Raises GitFailed where it was none that git means well, BuildError where that takes too long."""
+        """Wait for its end. Raises GitFailed where it was none that git means well, RemoteError where that takes too long."""
         assert self._process is not None
         while self.read(_CHUNK):
             pass

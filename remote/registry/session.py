@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from pybuild.store.errors import InvalidImage, NotFound, RegistryError, TooSlow, Unauthorized
+from pybuild.remote.errors import RemoteError, TooSlow, Unauthorized
+from pybuild.remote.http.retries import BUSY, Patience, retry_after
+from pybuild.remote.http.transport import Interrupted, NoTls, Refused, Request, Transport
+from pybuild.remote.http.urls import Url, is_private, printable
+from pybuild.remote.registry.auth import Authorizer
+from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.bounded_json import Fields, load_object
-from pybuild.store.http.patience import BUSY, Patience, retry_after
-from pybuild.store.http.transport import Interrupted, NoTls, Refused, Request, Transport
-from pybuild.store.http.urls import Url, is_private, printable
-from pybuild.store.registry.auth import Authorizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pybuild.store.http.site import Limits
-    from pybuild.store.http.transport import Answer
-    from pybuild.store.http.urls import Address, Origin
-    from pybuild.store.registry.credentials import Credentials
-    from pybuild.store.registry.endpoints import Endpoint
+    from pybuild.remote.http.site import Limits
+    from pybuild.remote.http.transport import Answer
+    from pybuild.remote.http.urls import Address, Origin
+    from pybuild.remote.registry.credentials import Credentials
+    from pybuild.remote.registry.endpoints import Endpoint
 
 _ERRORS_SHOWN = 3
 
@@ -51,7 +52,7 @@ class Session:
     def get(self, path: str, headers: Mapping[str, str], *, accept: tuple[int, ...] = (200,)) -> Answer:
         """GET of /v2/<repository>/<path>, once. The answer's status is one of `accept`; the caller closes it.
 
-        Raises NotFound, Unauthorized, Unreachable, Interrupted, TooSlow, RegistryError.
+        Raises NotFound, Unauthorized, Unreachable, Interrupted, TooSlow, RemoteError.
         """
         origin = self.origin()
         url = Url(origin, f"/v2/{self.endpoint.repository}/{path}")
@@ -102,7 +103,7 @@ class Session:
                     raise
         return origins[-1]
 
-    def _failure(self, answer: Answer, path: str) -> RegistryError | NotFound:
+    def _failure(self, answer: Answer, path: str) -> RemoteError | NotFound:
         name, status = self.endpoint.name, answer.status
         kind, _, target = path.partition("/")
         what = f"{kind.removesuffix('s')} {target}"
@@ -118,7 +119,7 @@ class Session:
             return NotFound(f"{name}: there is no {what}{said}")
         if status in BUSY:
             return Interrupted(f"{name}: status {status} for {what}{said}", wait=retry_after(answer))
-        return RegistryError(f"{name}: status {status} for {what}{said}")
+        return RemoteError(f"{name}: status {status} for {what}{said}")
 
     def _said(self, answer: Answer) -> str:
         """The messages of an error answer, if it is one of the distribution-spec's."""
@@ -126,6 +127,6 @@ class Session:
             data = answer.read(self.limits.error_bytes, "an error", "error-bytes")
             document = Fields(load_object(data, "error", limit=self.limits.error_bytes), "error")
             messages = [error.text("message", "") or error.text("code", "") for error in document.objects("errors")]
-        except (RegistryError, InvalidImage):
+        except (RemoteError, InvalidImage):
             return ""
         return printable("; ".join(message for message in messages[:_ERRORS_SHOWN] if message))
