@@ -12,8 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.builder import cachekey
-from pybuild.builder.mounts import bound
-from pybuild.builder.plan import BaseStep, CopyStep, RunStep
+from pybuild.builder.plan import BaseStep, CopyStep, RunStep, bound
 from pybuild.builder.workers.tasks import complete
 from pybuild.store.formats.oci import chain_id
 from pybuild.store.objects.records import KeyKind

@@ -12,17 +12,15 @@ import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, assert_never
 
-from pybuild.builder.mounts import FilesMount, KeptMount, ScriptMount, bound
 from pybuild.builder.options import HOSTNAME
-from pybuild.builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
+from pybuild.builder.plan import BaseStep, CopyStep, FilesMount, KeptMount, RunStep, ScriptMount, WorkdirStep, bound
 from pybuild.parser import SecretMount, SshMount, TmpfsMount
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pybuild.builder.mounts import StepMount
-    from pybuild.builder.plan import Step
+    from pybuild.builder.plan import Step, StepMount
     from pybuild.store.formats.platform import Platform
 
 _VERSION = 1  # of what a step makes from the same inputs; a change of it makes every earlier record a miss

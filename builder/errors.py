@@ -9,7 +9,7 @@ from pybuild.values.errors import PybuildError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pybuild.builder.why import Explained
+    from pybuild.builder.misses import Explained
     from pybuild.values.source import Span
 
 

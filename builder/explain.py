@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import re
 from itertools import repeat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from pybuild.builder.misses import Earlier, FileChange, Miss
 from pybuild.store.formats.toc import Kind, parent_of
 from pybuild.store.objects.builds import Outcome
-from pybuild.values import frozen
 from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
@@ -31,36 +31,6 @@ _WORDS = {
     "network": "--network", "security": "--security", "mounts": "--mount", "hosts": "--add-host", "context": "context",
 }  # fmt: skip
 _SHOWN_FIELDS = frozenset(("platform", "user", "cwd", "path", "network", "security", "hosts"))
-
-
-@frozen
-class Earlier:
-    """The step of an earlier build that another one is compared with."""
-
-    build: KeptBuild
-    step: BuiltStep
-
-
-@frozen
-class Miss:
-    """A step that was not cached. `causes` are told in one line each, the decisive one first.
-
-    Where `other_files` is set, what it copies differs from what `earlier` copied; `other_mounts` are the files that
-    `earlier` had mounted, and those that this step has in their place, where they differ.
-    """
-
-    step: BuiltStep
-    earlier: Earlier | None
-    causes: tuple[str, ...]
-    other_files: bool = False
-    other_mounts: tuple[tuple[MountedFiles, MountedFiles], ...] = ()
-
-
-class FileChange(NamedTuple):
-    """A file that is not what it was, and how."""
-
-    path: bytes
-    how: str
 
 
 def explain(builds: Sequence[KeptBuild], build: KeptBuild) -> list[Miss]:

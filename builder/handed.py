@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from pybuild.builder.mounts import StepMount
     from pybuild.builder.options import AgentSource, SecretSource
+    from pybuild.builder.plan import StepMount
 
 SECRET_LIMIT = 500 << 10  # bytes of one, as in BuildKit
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL

@@ -7,8 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pybuild.builder.events import Note, StepFinished, StepStarted
-from pybuild.builder.mounts import bound
-from pybuild.builder.plan import BaseStep, RunStep
+from pybuild.builder.plan import BaseStep, RunStep, bound
 from pybuild.store.errors import StoreError
 from pybuild.store.objects.builds import TEXT_LIMIT, BuiltStep, KeptBuild, MountedFiles, Outcome
 

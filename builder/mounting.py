@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.copyfiles import CopyRequest
 from pybuild.builder.errors import CopyError, PrivilegeError
-from pybuild.builder.mounts import FilesMount, Found, KeptMount
+from pybuild.builder.plan import FilesMount, KeptMount
 from pybuild.builder.plan_copy import literal
 from pybuild.builder.sandbox.mounts import Bound
+from pybuild.builder.step_mounts import Found
 from pybuild.builder.workers.copy_jobs import CopyFiles
 from pybuild.builder.workers.job import Output
 from pybuild.builder.workers.mount_jobs import AwaitCacheMount, MakeCacheMount, PrepareBound

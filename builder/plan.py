@@ -6,21 +6,64 @@ Steps that make a layer (RUN, COPY, WORKDIR) are nodes; all other instructions o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pybuild.builder.options import HOSTNAME
+from pybuild.parser import SecretMount, SshMount, TmpfsMount
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from pybuild.builder.filetree import InlineFile
     from pybuild.builder.history import Line
-    from pybuild.builder.mounts import StepMount
     from pybuild.builder.options import Network
     from pybuild.builder.remote import RemoteSource
     from pybuild.builder.state import StageState
     from pybuild.parser import Span
     from pybuild.store.formats.platform import Platform
+    from pybuild.store.objects.cache_mounts import Sharing
     from pybuild.store.objects.images import Image
+
+BOUND = "/bound"  # where the files of a context's path lie in the root filesystem that is made of them
+
+
+@frozen
+class ScriptMount:
+    """A heredoc that is a program, as a file of its name in a directory that can only be read."""
+
+    target: str
+    name: str
+    content: str
+
+
+@frozen
+class FilesMount:
+    """Files of another root filesystem, at `path` in what the step's source of this number holds. Writes are lost."""
+
+    target: str
+    source: int
+    path: str
+    read_only: bool
+
+
+@frozen
+class KeptMount:
+    """A cache mount of the store. `name` is its id with the build's namespace; `path` in the source of this number
+    (None: nothing) is what it holds at first, without a source a path in the cache itself.
+    """
+
+    target: str
+    name: str
+    sharing: Sharing
+    read_only: bool
+    mode: int
+    uid: int
+    gid: int
+    source: int | None
+    path: str
+
+
+# Those of the parser have had its words expanded and its target made absolute.
+StepMount: TypeAlias = TmpfsMount | SecretMount | SshMount | ScriptMount | FilesMount | KeptMount
 
 
 @frozen
@@ -144,3 +187,10 @@ class Plan:
     def image(self) -> PlannedStage:
         """The stage that the image is made of."""
         return self.stages[self.target]
+
+
+def bound(step: RunStep) -> tuple[FilesMount | KeptMount, ...]:
+    """The mounts that read files of the step's sources."""
+    return tuple(
+        mount for mount in step.mounts if isinstance(mount, FilesMount | KeptMount) and mount.source is not None
+    )

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PlanError
 from pybuild.builder.history import run_line
-from pybuild.builder.mounts import SCRIPTS, ScriptMount, agent_variable, plan_mounts
+from pybuild.builder.mounts import SCRIPTS, agent_variable, plan_mounts
 from pybuild.builder.options import Entitlement, Network
-from pybuild.builder.plan import RunStep
+from pybuild.builder.plan import RunStep, ScriptMount
 from pybuild.builder.scope import Planned
 from pybuild.parser import ShellForm
 

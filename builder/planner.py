@@ -14,8 +14,7 @@ from pybuild.builder.budget import Budget
 from pybuild.builder.cachefilter import fresh_stages
 from pybuild.builder.errors import PlanError
 from pybuild.builder.history import Line, command_list, healthcheck_line
-from pybuild.builder.mounts import BOUND
-from pybuild.builder.plan import BaseStep, CopyStep, Node, Plan, PlannedStage, WorkdirStep
+from pybuild.builder.plan import BOUND, BaseStep, CopyStep, Node, Plan, PlannedStage, WorkdirStep
 from pybuild.builder.plan_copy import literal, plan_copy
 from pybuild.builder.plan_run import plan_run
 from pybuild.builder.platforms import platform_args, platform_of

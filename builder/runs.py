@@ -14,11 +14,12 @@ from pybuild.builder.errors import PrivilegeError, SandboxError, StepFailed
 from pybuild.builder.events import Note, StepOutput, broke
 from pybuild.builder.machine import SEE_DOCTOR
 from pybuild.builder.mounting import Mounting
-from pybuild.builder.mounts import bound, mount_points, sandbox_mounts
 from pybuild.builder.options import Network
+from pybuild.builder.plan import bound
 from pybuild.builder.sandbox.mounts import Agent
 from pybuild.builder.sandbox.spec import SandboxSpec
 from pybuild.builder.scaffold import scaffold_for
+from pybuild.builder.step_mounts import mount_points, sandbox_mounts
 from pybuild.builder.userns import MapKind
 from pybuild.builder.workers.step_jobs import CommitStep, FinishStep, PrepareStep
 from pybuild.builder.workers.tasks import beside

@@ -18,7 +18,7 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pybuild.builder.mounts import MountPoint
+    from pybuild.builder.step_mounts import MountPoint
     from pybuild.store.layers.view import View
 
 _DIRECTORIES = (b"proc", b"sys", b"dev")

@@ -16,8 +16,7 @@ from pybuild.builder.ahead import Ahead
 from pybuild.builder.buildcache import BuildCache, Result, placed
 from pybuild.builder.errors import BuildError, NotCached
 from pybuild.builder.events import StepFinished, StepRef, StepStarted, Tick, broke
-from pybuild.builder.mounts import bound
-from pybuild.builder.plan import CopyStep, RunStep, WorkdirStep
+from pybuild.builder.plan import CopyStep, RunStep, WorkdirStep, bound
 from pybuild.builder.workers.tasks import Slots, Tasks, complete, until
 
 if TYPE_CHECKING:

@@ -7,29 +7,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pybuild.builder.explain import explain, file_changes
+from pybuild.builder.misses import Explained
 from pybuild.builder.plan import CopyStep
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.toc import Entry, Kind, Toc, parent_of, sort_key
 from pybuild.store.layers.difference import differences_at
 from pybuild.store.layers.view import LinkLoop, View
 from pybuild.store.objects.builds import Outcome
-from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from pybuild.builder.buildcache import BuildCache
-    from pybuild.builder.explain import Earlier, FileChange, Miss
+    from pybuild.builder.misses import Earlier, FileChange, Miss
     from pybuild.builder.plan import Plan
     from pybuild.store.layers.difference import Difference
     from pybuild.store.objects.builds import BuiltStep, KeptBuild, MountedFiles
     from pybuild.store.store import Store
-
-
-@frozen
-class Explained:
-    """A step that was not cached, and why. Of `files`, None says that they differ and nobody knows any more how."""
-
-    miss: Miss
-    files: Sequence[FileChange] | None
 
 
 def why(store: Store, build: KeptBuild, builds: Sequence[KeptBuild]) -> tuple[Explained, ...]:

@@ -17,7 +17,7 @@ from pybuild.store.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pybuild.builder.why import Explained
+    from pybuild.builder.misses import Explained
     from pybuild.store.objects.builds import KeptBuild
 
 _FILES = 10  # as many are listed

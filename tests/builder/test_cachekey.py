@@ -11,9 +11,8 @@ from pybuild.builder.cachekey import SCRATCH, base_key, content_key, definition_
 from pybuild.builder.copyfiles import Planned
 from pybuild.builder.copylayer import content_lines
 from pybuild.builder.filetree import InlineFile
-from pybuild.builder.mounts import ScriptMount, StepMount
 from pybuild.builder.options import Network
-from pybuild.builder.plan import CopyStep, RunStep, WorkdirStep
+from pybuild.builder.plan import CopyStep, RunStep, ScriptMount, StepMount, WorkdirStep
 from pybuild.parser import SecretMount, SshMount, TmpfsMount
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.toc import Entry, Kind

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.builder.mounts import ScriptMount
 from pybuild.builder.options import Entitlement, Network
-from pybuild.builder.plan import RunStep
+from pybuild.builder.plan import RunStep, ScriptMount
 from pybuild.parser import TmpfsMount
 from tests.support.recipes import history, planned, refusal, steps
 
