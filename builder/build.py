@@ -14,21 +14,21 @@ from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pybuild.builder.cachefilter import unknown_stages
-from pybuild.builder.changesets import ensure_tar
-from pybuild.builder.checks import Inspector, tell
-from pybuild.builder.contexts import Contexts, keeps_git_dir
 from pybuild.builder.events import Built, BuiltLayer, Note
-from pybuild.builder.handed import Handed
-from pybuild.builder.image import assemble
-from pybuild.builder.imagesource import Images
-from pybuild.builder.journal import Journal
 from pybuild.builder.limits import check_limits
-from pybuild.builder.outputs import ImageOutput, Output, check_outputs, export
-from pybuild.builder.parses import ParseCache
-from pybuild.builder.planner import plan
-from pybuild.builder.resolve import resolve
-from pybuild.builder.solver import Solver
+from pybuild.builder.output.assemble import assemble
+from pybuild.builder.output.export import ImageOutput, Output, check_outputs, export
+from pybuild.builder.plan.lint import Inspector, tell
+from pybuild.builder.plan.no_cache_filter import unknown_stages
+from pybuild.builder.plan.parse_cache import ParseCache
+from pybuild.builder.plan.planner import plan
+from pybuild.builder.plan.resolve import resolve
+from pybuild.builder.solve.outcomes import Journal
+from pybuild.builder.solve.solver import Solver
+from pybuild.builder.sources.contexts import Contexts, keeps_git_dir
+from pybuild.builder.sources.images import Images
+from pybuild.builder.steps.layer_forms import ensure_tar
+from pybuild.builder.steps.secrets import Handed
 from pybuild.builder.workers.pool import Pool
 from pybuild.builder.workers.tasks import complete, together
 from pybuild.parser import parse, parse_trigger
@@ -42,13 +42,13 @@ from pybuild.values.errors import PybuildError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from pybuild.builder.buildcache import Result
-    from pybuild.builder.cgroups import Cgroups
     from pybuild.builder.events import Event
+    from pybuild.builder.host.step_cgroups import Cgroups
     from pybuild.builder.limits import Limits
     from pybuild.builder.options import BuildOptions
-    from pybuild.builder.plan import Plan, PlannedStage
-    from pybuild.builder.steps import Steps
+    from pybuild.builder.plan.graph import Plan, PlannedStage
+    from pybuild.builder.solve.cache import Result
+    from pybuild.builder.steps.make import Steps
     from pybuild.parser import Buildfile
     from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.reference import Reference
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 class BuildRequest:
     """What to build and what to do with it. Without outputs the image is kept in the store, and only there."""
 
-    context: str  # as builder/contexts.py reads it
+    context: str  # as builder/sources/contexts.py reads it
     recipe: str | None  # a path, or `-`; None: the first of RECIPE_NAMES in the context
     options: BuildOptions
     contexts: Mapping[str, str] = field(default_factory=dict)  # by context_name()
@@ -83,7 +83,7 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
     given = request.options
     with _limited(given.limits) as cgroups, Pool() as pool, Handed(given.secrets, given.agents, os.environ) as handed:
         if store.unswept:
-            from pybuild.builder.leftovers import sweep_all
+            from pybuild.builder.steps.removal import sweep_all
 
             sweep_all(store, pool)
         images = Images(store, pool, request.options, observe)
@@ -109,7 +109,7 @@ def _limited(limits: Limits) -> AbstractContextManager[Cgroups | None]:
     """The cgroups of the steps, where they are needed. Raises BuildError on entering where a limit cannot be given."""
     if not limits.controllers:
         return nullcontext()
-    from pybuild.builder.cgroups import Cgroups
+    from pybuild.builder.host.step_cgroups import Cgroups
 
     return Cgroups(limits)
 
@@ -135,12 +135,12 @@ def _build(
         observe(Note(text))
 
     def steps() -> Steps:
-        from pybuild.builder.newlayers import of_image
-        from pybuild.builder.stacks import run_on
-        from pybuild.builder.steps import Steps  # with all that makes layers: a cached build needs none of it
+        from pybuild.builder.steps.layer_stack import run_on
+        from pybuild.builder.steps.make import Steps
+        from pybuild.builder.steps.new_layers import of_image
 
         if cgroups is None:
-            from pybuild.builder.cgroupfs import own_places, sweep
+            from pybuild.builder.host.cgroupfs import own_places, sweep
 
             sweep(own_places())
         bases, wanted = run_on(planned.nodes), of_image(planned)

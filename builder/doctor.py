@@ -7,18 +7,18 @@ import shutil
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from pybuild.builder.cgroups import Cgroups
 from pybuild.builder.errors import BuildError
+from pybuild.builder.host.id_map import MapKind
+from pybuild.builder.host.obstacles import SEE_DOCTOR, sysctl, user_namespace_obstacle
+from pybuild.builder.host.step_cgroups import Cgroups
+from pybuild.builder.jobs.probe import Probe, Probed
 from pybuild.builder.limits import Limits
-from pybuild.builder.machine import SEE_DOCTOR, sysctl, user_namespace_obstacle
-from pybuild.builder.userns import MapKind
-from pybuild.builder.workers.probe import Probe, Probed
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pybuild.builder.userns import IdMap
+    from pybuild.builder.host.id_map import IdMap
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.store import Store
 

@@ -7,7 +7,7 @@ from dataclasses import field
 from enum import Enum
 
 from pybuild.builder.limits import Limits
-from pybuild.builder.onfail import OnFail
+from pybuild.builder.on_failure import OnFail
 from pybuild.store.formats.platform import Platform
 from pybuild.values import frozen
 

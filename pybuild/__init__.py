@@ -4,7 +4,7 @@ Nothing is imported before it is asked for: neither does the command wait for it
 module in the working directory before pybuild/__main__.py has taken that out of the path.
 """
 
-__version__ = "0.1.0"
+from pybuild.version import __version__ as __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Transfer,
     )
     from pybuild.builder.options import BuildOptions, Network, Pull
-    from pybuild.builder.outputs import Format, ImageOutput, LocalOutput, TarOutput
+    from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, TarOutput
     from pybuild.image import HistoryLine, Image, Layer
     from pybuild.parser import ParseError
     from pybuild.store.errors import NotFound, StoreError
@@ -77,7 +77,7 @@ _PLACES = {
         "Tick", "Transfer",
     ),
     "pybuild.builder.options": ("BuildOptions", "Network", "Pull"),
-    "pybuild.builder.outputs": ("Format", "ImageOutput", "LocalOutput", "TarOutput"),
+    "pybuild.builder.output.export": ("Format", "ImageOutput", "LocalOutput", "TarOutput"),
     "pybuild.parser": ("ParseError",),
     "pybuild.api": ("build", "check", "open_image"),
     "pybuild.image": ("HistoryLine", "Image", "Layer"),

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.build import BuildRequest
 from pybuild.builder.build import build as _build
-from pybuild.builder.contexts import context_name
 from pybuild.builder.events import CheckWarning, Note, ignore
 from pybuild.builder.options import BuildOptions
+from pybuild.builder.sources.contexts import context_name
+from pybuild.defaults import default_keep_storage, default_root
 from pybuild.image import Image
 from pybuild.store.formats.reference import Reference
 from pybuild.store.store import Store
@@ -23,24 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pybuild.builder.events import Event
-    from pybuild.builder.outputs import Output
-
-
-def default_root() -> str:
-    """Where the store is unless PYBUILD_ROOT says otherwise: for root and for others."""
-    from pybuild.cli import default_root as without_environment
-
-    return os.environ.get("PYBUILD_ROOT") or without_environment()
-
-
-def default_keep_storage() -> int | None:
-    """The bytes that PYBUILD_KEEP_STORAGE lets a store have. Raises ValueError."""
-    text = os.environ.get("PYBUILD_KEEP_STORAGE")
-    if not text:
-        return None
-    from pybuild.parser import parse_size
-
-    return parse_size(text)
+    from pybuild.builder.output.export import Output
 
 
 def build(
@@ -81,7 +65,7 @@ def check(
 
     Raises ParseError, BuildError, StoreError, OSError for what would not build at all.
     """
-    from pybuild.builder.checking import check as check_recipe
+    from pybuild.builder.check import check as check_recipe
 
     found: list[CheckWarning] = []
 
@@ -135,7 +119,7 @@ def _request(
 
 def _keep_within(limit: int, store: Store, on_event: Callable[[Event], None]) -> None:
     """Free what exceeds the limit of the store. The build has succeeded, whatever comes of this."""
-    from pybuild.builder.upkeep import keep_within
+    from pybuild.builder.maintenance import keep_within
     from pybuild.builder.workers.pool import Pool
     from pybuild.progress import human_size
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pybuild import __version__
-from pybuild.arguments import normalise
-from pybuild.commands import VERBS, verb
+from pybuild.defaults import default_root
+from pybuild.options.arguments import normalise
+from pybuild.verbs import VERBS, verb
+from pybuild.version import __version__
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -42,14 +43,6 @@ class DefaultGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return verb(cmd_name)
-
-
-def default_root() -> str:
-    """Where the store is unless --root or PYBUILD_ROOT says otherwise."""
-    if os.geteuid() == 0:
-        return "/var/lib/pybuild"
-    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    return os.path.join(data, "pybuild")
 
 
 @click.group(

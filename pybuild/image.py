@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pybuild.builder.events import ignore
-from pybuild.builder.history import instruction_of
+from pybuild.builder.plan.history import instruction_of
 from pybuild.store.formats.oci import normalise_history
 from pybuild.values import frozen
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pybuild.builder.events import Event
-    from pybuild.builder.outputs import Output
+    from pybuild.builder.output.export import Output
     from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.oci import ImageConfig
     from pybuild.store.formats.toc import Entry
@@ -74,7 +74,7 @@ class Image:
 
     def files(self) -> list[Entry]:
         """All files of all layers together, in order; paths are bytes, relative to the root. Raises StoreError."""
-        from pybuild.builder.changesets import ensure_tocs
+        from pybuild.builder.steps.layer_forms import ensure_tocs
         from pybuild.builder.workers.pool import Pool
         from pybuild.builder.workers.tasks import complete
         from pybuild.store.store import Store
@@ -85,7 +85,7 @@ class Image:
 
     def changes(self) -> list[list[Difference]]:
         """What each layer does to those below it, the lowest first; in the order of the paths. Raises StoreError."""
-        from pybuild.builder.changesets import ensure_tocs
+        from pybuild.builder.steps.layer_forms import ensure_tocs
         from pybuild.builder.workers.pool import Pool
         from pybuild.builder.workers.tasks import complete
         from pybuild.store.layers.difference import layer_differences
@@ -103,7 +103,7 @@ class Image:
 
         Raises BuildError, StoreError, OSError.
         """
-        from pybuild.builder.outputs import check_outputs, export
+        from pybuild.builder.output.export import check_outputs, export
         from pybuild.builder.workers.pool import Pool
         from pybuild.store.formats.reference import Reference
         from pybuild.store.store import Store

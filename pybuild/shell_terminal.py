@@ -38,7 +38,7 @@ def find_terminal() -> tuple[int, int]:
 
 
 class ShellTerminal:
-    """The terminal as a builder.onfail.TerminalHost."""
+    """The terminal as a builder.on_failure.TerminalHost."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
         self._in = incoming

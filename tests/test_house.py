@@ -23,6 +23,37 @@ PACKAGES = {  # package -> the other packages that it may import
     "pybuild": {"builder", "parser", "remote", "store", "values"},
 }
 ROOMS = {  # package -> its rooms, from top to bottom; those of one line do not import each other
+    "pybuild": [
+        "__main__",
+        "cli",
+        "verbs",
+        "commands",
+        "api",
+        "build_log image options result_files",
+        "progress shell_terminal",
+        "report",
+        "defaults version",
+    ],
+    "builder": [
+        "check",
+        "build",
+        "maintenance",
+        "doctor",
+        "output",
+        "solve",
+        "steps",
+        "sources",
+        "plan",
+        "workers",
+        "jobs",
+        "files",
+        "host",
+        "sandbox",
+        "options",  # from here on the ground, which everything stands on
+        "events limits on_failure remote_source",
+        "errors",
+        "misses",
+    ],
     "remote": ["git", "registry", "http", "errors"],
     "store": ["importing exporting maintenance", "store", "objects", "layers", "formats", "system", "errors"],
 }

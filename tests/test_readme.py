@@ -57,7 +57,7 @@ def test_the_configuration_that_is_shown_can_be_read() -> None:
 
 
 def test_the_verbs_of_the_readme_are_those_of_the_command() -> None:
-    from pybuild.commands import VERBS
+    from pybuild.verbs import VERBS
 
     table = README.partition("## The commands")[2].partition("## ")[0]
     named = set(re.findall(r"`(?:pybuild )?([a-z]+)", table))

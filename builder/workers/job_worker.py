@@ -16,7 +16,7 @@ import socket
 from pybuild.builder.sandbox import linux
 from pybuild.builder.sandbox.frames import Channel
 from pybuild.builder.workers.codec import decode, encode
-from pybuild.builder.workers.jobs import job_class
+from pybuild.builder.workers.job_table import job_class
 from pybuild.store.system.files import no_space
 
 

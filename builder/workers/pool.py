@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
+    from pybuild.builder.host.id_map import IdMap
+    from pybuild.builder.jobs.job import Job
     from pybuild.builder.sandbox.spec import SandboxSpec
-    from pybuild.builder.userns import IdMap
-    from pybuild.builder.workers.job import Job
-    from pybuild.builder.workers.sandbox import SandboxWorker, Status
-    from pybuild.builder.workers.spawn import WorkerProcess
+    from pybuild.builder.workers.process import WorkerProcess
+    from pybuild.builder.workers.sandbox_client import SandboxWorker, Status
 
 _MODULE = "pybuild.builder.workers.job_worker"
 
@@ -48,7 +48,7 @@ class Pool:
     def id_map(self) -> IdMap:
         """The ids of the namespace."""
         if self._id_map is None:
-            from pybuild.builder import userns
+            from pybuild.builder.host import id_map as userns
 
             self._id_map = userns.choose()
         return self._id_map
@@ -120,7 +120,7 @@ class Pool:
 
     def _sandbox_worker(self) -> SandboxWorker:
         if self._sandbox is None:
-            from pybuild.builder.workers.sandbox import SandboxWorker
+            from pybuild.builder.workers.sandbox_client import SandboxWorker
 
             try:
                 self._sandbox = SandboxWorker(self.id_map)
@@ -150,7 +150,7 @@ class Pool:
         return _result(answer, job)
 
     def _start(self, job: Job[object]) -> WorkerProcess:
-        from pybuild.builder.workers.spawn import WorkerProcess
+        from pybuild.builder.workers.process import WorkerProcess
 
         if not job.in_namespace:
             worker = WorkerProcess(_MODULE, paths=_paths())
@@ -182,7 +182,7 @@ def _result(answer: dict[str, object], job: Job[R]) -> R:
 
 def _paths() -> list[str]:
     """Our packages and the libraries that the main process uses; never the working directory."""
-    from pybuild.builder.workers.spawn import packages_directory
+    from pybuild.builder.workers.process import packages_directory
 
     return [packages_directory(), *(path for path in sys.path if path and os.path.isabs(path))]
 

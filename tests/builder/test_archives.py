@@ -15,10 +15,10 @@ import zstandard
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from pybuild.builder.archives import open_archive
-from pybuild.builder.copyfiles import Planned
 from pybuild.builder.errors import CopyError
-from pybuild.builder.spool import Spool
+from pybuild.builder.files.archives import open_archive
+from pybuild.builder.files.copy import Planned
+from pybuild.builder.files.spool import Spool
 from pybuild.store.formats.toc import Kind
 from tests.support.archive import built_layers
 from tests.support.cli import Pybuild, write_context

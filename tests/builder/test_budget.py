@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.builder.budget import ENVIRONMENTS_LIMIT, EXPANSIONS_LIMIT
+from pybuild.builder.plan.expansion_limit import ENVIRONMENTS_LIMIT, EXPANSIONS_LIMIT
 from tests.support.recipes import planned, refusal
 
 DOUBLED = "FROM base\nENV a=0123456789abcdef\n" + "ENV a=$a$a\n" * 15  # 512 Ki characters in the end

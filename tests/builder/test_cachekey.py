@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from pybuild.builder.cachekey import SCRATCH, base_key, content_key, definition_key
-from pybuild.builder.copyfiles import Planned
-from pybuild.builder.copylayer import content_lines
-from pybuild.builder.filetree import InlineFile
+from pybuild.builder.files.copy import Planned
+from pybuild.builder.files.copy_layer import content_lines
+from pybuild.builder.files.tree import InlineFile
 from pybuild.builder.options import Network
-from pybuild.builder.plan import CopyStep, RunStep, ScriptMount, StepMount, WorkdirStep
+from pybuild.builder.plan.graph import CopyStep, RunStep, ScriptMount, StepMount, WorkdirStep
+from pybuild.builder.solve.cache_keys import SCRATCH, base_key, content_key, definition_key
 from pybuild.parser import SecretMount, SshMount, TmpfsMount
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.toc import Entry, Kind

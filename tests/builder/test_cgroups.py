@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.builder.cgroupfs import UNIFIED, Cgroup, Place, own_places, places, remove_tree, sweep, words, write
-from pybuild.builder.cgroups import StepCgroup, _shown
 from pybuild.builder.errors import SandboxError, StepFailed
+from pybuild.builder.host.cgroupfs import UNIFIED, Cgroup, Place, own_places, places, remove_tree, sweep, words, write
+from pybuild.builder.host.step_cgroups import StepCgroup, _shown
 from pybuild.builder.limits import Limits
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def test_a_cgroup_with_a_process_stays_until_it_has_ended(parent: str) -> None:
 DIVIDE = """
 import os, sys
 from types import SimpleNamespace
-from pybuild.builder.cgroupfs import Cgroup, UNIFIED, own_places, words, write
-from pybuild.builder.cgroups import Cgroups
+from pybuild.builder.host.cgroupfs import Cgroup, UNIFIED, own_places, words, write
+from pybuild.builder.host.step_cgroups import Cgroups
 from pybuild.builder.errors import BuildError
 from pybuild.builder.limits import Limits
 home, *names = sys.argv[1:]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.builder.checks import Inspector, tell, warnings_of
 from pybuild.builder.errors import PlanError
 from pybuild.builder.events import CheckWarning, Event
-from pybuild.builder.planner import plan
-from pybuild.builder.resolve import resolve
+from pybuild.builder.plan.lint import Inspector, tell, warnings_of
+from pybuild.builder.plan.planner import plan
+from pybuild.builder.plan.resolve import resolve
 from pybuild.parser import parse
 from pybuild.store.formats.oci import ExecConfig
 from tests.support.recipes import Images, image, options

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.builder.contents import BlobPlace, LayerPlace, StoredContents
+from pybuild.builder.files.layer_contents import BlobPlace, LayerPlace, StoredContents
 from pybuild.store.errors import DigestMismatch
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.toc import Entry, Kind, encode

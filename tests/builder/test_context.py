@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 
-from pybuild.builder import context
-from pybuild.builder.context import ContextTree, IgnoreText, read_ignore_file
-from pybuild.builder.copyfiles import plan_copy
-from pybuild.builder.copylayer import with_digests
 from pybuild.builder.errors import BuildError, CopyError
+from pybuild.builder.files import context_directory
+from pybuild.builder.files.context_directory import ContextTree, IgnoreText, read_ignore_file
+from pybuild.builder.files.copy import plan_copy
+from pybuild.builder.files.copy_layer import with_digests
 from pybuild.parser import IgnoreFile
 from pybuild.store.formats.toc import Kind
 from pybuild.store.objects.context_memo import Memo
@@ -45,7 +45,7 @@ def opened(root: Path | str, ignore: str | None = None) -> Iterator[ContextTree]
 
 
 def everything(tree: ContextTree) -> list[str]:
-    """All paths of a context, directories with a slash."""
+    """All paths of a context_directory, directories with a slash."""
     found = []
     pending = [b""]
     while pending:
@@ -302,7 +302,7 @@ def test_a_file_that_is_written_to_while_it_is_read_is_an_error(tmp_path: Path) 
 def test_a_small_file_that_is_read_in_parts_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "f").write_bytes(b"0123456789")
     read = os.read
-    monkeypatch.setattr(context.os, "read", lambda fd, size: read(fd, min(size, 4)))
+    monkeypatch.setattr(context_directory.os, "read", lambda fd, size: read(fd, min(size, 4)))
     with opened(tmp_path) as tree:
         (entry,) = tree.readdir(b"")
         assert b"".join(tree.chunks(entry)) == b"0123456789"
@@ -320,7 +320,7 @@ def test_a_name_that_goes_while_its_directory_is_read_was_never_there(
         (tmp_path / "goes").unlink()
         return names
 
-    monkeypatch.setattr(context.os, "listdir", and_then_one_goes)
+    monkeypatch.setattr(context_directory.os, "listdir", and_then_one_goes)
     with opened(tmp_path) as tree:
         assert everything(tree) == ["stays"]
 
@@ -342,7 +342,7 @@ def test_a_directory_that_becomes_a_link_is_not_followed(tmp_path: Path) -> None
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """All files were written long ago."""
     now = time.time_ns()
-    monkeypatch.setattr(context.time, "time_ns", lambda: now + 60_000_000_000)
+    monkeypatch.setattr(context_directory.time, "time_ns", lambda: now + 60_000_000_000)
 
 
 class Known:
@@ -393,7 +393,7 @@ def test_a_file_that_may_change_unseen_is_not_remembered(directory: Known, monke
     for file in ("a", "b", "d/c", "d/empty"):
         os.utime(directory.root / file, (100, 100))
     written = (directory.root / "a").stat().st_ctime_ns
-    monkeypatch.setattr(context.time, "time_ns", lambda: written + 50_000_000)
+    monkeypatch.setattr(context_directory.time, "time_ns", lambda: written + 50_000_000)
     assert directory.known() == directory.known() == []
 
 
@@ -461,7 +461,7 @@ def test_a_context_beyond_its_limit_is_refused(
 ) -> None:
     for file in ("a", "b", "c"):
         (tmp_path / file).write_text("12345")
-    monkeypatch.setattr(context, name, value)
+    monkeypatch.setattr(context_directory, name, value)
     with opened(tmp_path) as tree, pytest.raises(CopyError, match="exceeds the limit of") as caught:
         tree.readdir(b"")
     assert caught.value.hint == "exclude what is not needed in .dockerignore"
@@ -470,7 +470,7 @@ def test_a_context_beyond_its_limit_is_refused(
 def test_what_is_ignored_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(10):
         (tmp_path / str(number)).touch()
-    monkeypatch.setattr(context, "CONTEXT_ENTRIES", 2)
+    monkeypatch.setattr(context_directory, "CONTEXT_ENTRIES", 2)
     with opened(tmp_path, "*\n!3") as tree:
         assert everything(tree) == ["3"]
 

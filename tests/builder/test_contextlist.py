@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybuild.builder import context, contextlist
-from pybuild.builder.context import ContextTree
-from pybuild.builder.contextlist import Listing, list_directory
 from pybuild.builder.errors import BuildError
+from pybuild.builder.files import context_directory
+from pybuild.builder.files.context_directory import ContextTree
+from pybuild.builder.sources import context_listing
+from pybuild.builder.sources.context_listing import Listing, list_directory
 from pybuild.parser import IgnoreFile
 from pybuild.store.formats.toc import Kind
 
@@ -88,7 +89,7 @@ def test_what_is_excluded_is_not_opened(root: Path) -> None:
             return super()._open(path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contextlist, "ContextTree", Watched)
+        patch.setattr(context_listing, "ContextTree", Watched)
         list_directory(str(root), None)
     assert b"b/c" in opened
     assert not [path for path in opened if path.startswith(b"node")]
@@ -134,10 +135,10 @@ def test_a_pattern_that_is_none_is_told_as_a_build_does(root: Path) -> None:
 
 
 def test_a_context_that_is_too_large_is_listed_in_full(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (context, contextlist):
+    for module in (context_directory, context_listing):
         monkeypatch.setattr(module, "CONTEXT_ENTRIES", 5)
     assert list_directory(str(root), None).exceeds == "5 entries"
-    for module in (context, contextlist):
+    for module in (context_directory, context_listing):
         monkeypatch.setattr(module, "CONTEXT_ENTRIES", 100)
         monkeypatch.setattr(module, "CONTEXT_LIMIT", 7)
     assert list_directory(str(root), None).exceeds == "7 bytes"

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.builder.cachekey import definition_key
-from pybuild.builder.contexts import _split_layout, context_name
-from pybuild.builder.plan import BaseStep, CopyStep
-from pybuild.builder.planner import plan
-from pybuild.builder.resolve import ContextFiles, resolve
+from pybuild.builder.plan.graph import BaseStep, CopyStep
+from pybuild.builder.plan.planner import plan
+from pybuild.builder.plan.resolve import ContextFiles, resolve
+from pybuild.builder.solve.cache_keys import definition_key
+from pybuild.builder.sources.contexts import _split_layout, context_name
 from pybuild.parser import parse
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.digest import Digest
 from tests.support.recipes import PLATFORM, Images, chain, image, options
 
 if TYPE_CHECKING:
-    from pybuild.builder.plan import Plan, Step
+    from pybuild.builder.plan.graph import Plan, Step
     from pybuild.store.objects.images import Image
 
 DIGEST = "sha256:" + "a" * 64

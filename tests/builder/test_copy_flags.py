@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from pybuild.builder.copyfiles import CopyRequest, plan_copy
-from pybuild.builder.copylayer import content_lines, with_digests
 from pybuild.builder.errors import CopyError
-from pybuild.builder.filetree import InlineFile
+from pybuild.builder.files.copy import CopyRequest, plan_copy
+from pybuild.builder.files.copy_layer import content_lines, with_digests
+from pybuild.builder.files.tree import InlineFile
 from tests.support.copies import MemoryTree, planned, view_of
 from tests.support.copymodel import Copy, Directory, File, Link
 from tests.support.recipes import history, refusal, steps

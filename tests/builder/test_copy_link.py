@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.builder.cachekey import definition_key, link_key, stacked_key
+from pybuild.builder.solve.cache_keys import definition_key, link_key, stacked_key
 from tests.support.archive import built_layers
 from tests.support.cli import Pybuild, write_context
 from tests.support.recipes import PLATFORM, history, refusal, steps
@@ -15,7 +15,7 @@ from tests.support.recipes import PLATFORM, history, refusal, steps
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pybuild.builder.plan import CopyStep
+    from pybuild.builder.plan.graph import CopyStep
 
 
 def step(text: str) -> CopyStep:

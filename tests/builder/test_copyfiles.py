@@ -6,9 +6,9 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from pybuild.builder.copyfiles import Planned, plan_copy
-from pybuild.builder.copylayer import changed, with_digests
 from pybuild.builder.errors import CopyError
+from pybuild.builder.files.copy import Planned, plan_copy
+from pybuild.builder.files.copy_layer import changed, with_digests
 from pybuild.store.errors import UnsafePath
 from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
 from pybuild.store.layers.view import View

@@ -9,7 +9,7 @@ import pytest
 
 from pybuild.builder import doctor
 from pybuild.builder.doctor import State
-from pybuild.builder.userns import Extent, IdMap, MapKind
+from pybuild.builder.host.id_map import Extent, IdMap, MapKind
 
 if TYPE_CHECKING:
     from tests.support.people import Person

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pybuild.builder.explain import explain, file_changes
 from pybuild.builder.misses import FileChange
+from pybuild.builder.solve.explain_miss import explain, file_changes
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.layers.difference import Difference
 from pybuild.store.objects.builds import BuiltStep, KeptBuild, MountedFiles, Outcome

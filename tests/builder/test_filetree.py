@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybuild.builder.context import ContextTree
 from pybuild.builder.errors import CopyError
+from pybuild.builder.files.context_directory import ContextTree
 from pybuild.store.formats.toc import Kind
 from pybuild.store.layers.view import resolve
 from pybuild.store.system.files import open_in_root

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from pybuild.builder.history import command_list
-from pybuild.builder.image import assemble, image_config
-from pybuild.builder.state import DEFAULT_PATH
+from pybuild.builder.output.assemble import assemble, image_config
+from pybuild.builder.plan.history import command_list
+from pybuild.builder.plan.stage_state import DEFAULT_PATH
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci import ExecConfig, History, ImageConfig, normalise_history

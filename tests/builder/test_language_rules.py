@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.builder.history import instruction_of
-from pybuild.builder.image import image_config
-from pybuild.builder.state import DEFAULT_PATH
+from pybuild.builder.output.assemble import image_config
+from pybuild.builder.plan.history import instruction_of
+from pybuild.builder.plan.stage_state import DEFAULT_PATH
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci import ExecConfig, History, ImageConfig
 from tests.support.cli import Pybuild, write_context

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pybuild.builder.options import Network
-from pybuild.builder.plan import BaseStep, CopyStep, RunStep, WorkdirStep
-from pybuild.builder.state import DEFAULT_PATH
+from pybuild.builder.plan.graph import BaseStep, CopyStep, RunStep, WorkdirStep
+from pybuild.builder.plan.stage_state import DEFAULT_PATH
 from pybuild.store.formats.oci import ExecConfig
 from tests.support.recipes import Images, chain, config, image, planned, refusal, steps
 

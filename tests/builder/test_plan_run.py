@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pybuild.builder.options import Entitlement, Network
-from pybuild.builder.plan import RunStep, ScriptMount
+from pybuild.builder.plan.graph import RunStep, ScriptMount
 from pybuild.parser import TmpfsMount
 from tests.support.recipes import history, planned, refusal, steps
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pybuild.builder.errors import PrivilegeError
-from pybuild.builder.plan import BaseStep, RunStep
-from pybuild.builder.platforms import check_runnable, emulator
+from pybuild.builder.plan.graph import BaseStep, RunStep
+from pybuild.builder.plan.platforms import check_runnable, emulator
 from pybuild.store.formats.platform import Platform
 from tests.support.recipes import Images, image, planned, refusal, resolved
 

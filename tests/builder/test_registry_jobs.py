@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.builder.pull import registry_access, shares
+from pybuild.builder.jobs.registry import FetchManifest, RegistryAccess, WantedBlob
+from pybuild.builder.sources.pull import registry_access, shares
 from pybuild.builder.workers.codec import decode, encode
-from pybuild.builder.workers.registry_jobs import FetchManifest, RegistryAccess, WantedBlob
 
 
 def test_the_whole_environment_is_there_for_credential_helpers() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.builder.contexts import _at_github, keeps_git_dir
 from pybuild.builder.errors import PlanError
-from pybuild.builder.remote import UrlSource, is_remote, is_repository, read_remote
+from pybuild.builder.remote_source import UrlSource, is_remote, is_repository, read_remote
+from pybuild.builder.sources.contexts import _at_github, keeps_git_dir
 from pybuild.remote.git.url import RepositorySource, authorization, read_repository, relative_remote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pybuild.builder.errors import SandboxError
-from pybuild.builder.scaffold import scaffold_for
-from pybuild.builder.step_mounts import MountPoint
+from pybuild.builder.steps.mount_points import scaffold_for
+from pybuild.builder.steps.mounts import MountPoint
 from pybuild.store.formats.toc import Entry, Kind, Toc, encode
 from pybuild.store.layers.view import View
 

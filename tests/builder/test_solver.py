@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.builder.ahead import Ahead
 from pybuild.builder.errors import BuildError, StepFailed
 from pybuild.builder.events import StepFinished, StepStarted
-from pybuild.builder.solver import Solver
-from pybuild.builder.steps import Made
+from pybuild.builder.solve.solver import Solver
+from pybuild.builder.steps.make import Made
+from pybuild.builder.steps.pending_layer import Ahead
 from pybuild.builder.workers.tasks import until
 from pybuild.store.formats.toc import Toc
 from pybuild.store.store import Store
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from pybuild.builder.ahead import Listed, Parent
-    from pybuild.builder.buildcache import Result
     from pybuild.builder.events import Event, StepRef
-    from pybuild.builder.plan import Node
+    from pybuild.builder.plan.graph import Node
+    from pybuild.builder.solve.cache import Result
+    from pybuild.builder.steps.pending_layer import Listed, Parent
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.builder.state import DEFAULT_PATH, DEFAULT_SHELL, StageState
+from pybuild.builder.plan.stage_state import DEFAULT_PATH, DEFAULT_SHELL, StageState
 from pybuild.store.formats.oci import ExecConfig
 
 EMPTY = StageState.of_base(ExecConfig())

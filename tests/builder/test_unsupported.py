@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pybuild.builder.errors import PlanError
-from pybuild.builder.unsupported import REFUSED, refuse_unsupported
+from pybuild.builder.plan.unsupported import REFUSED, refuse_unsupported
 from pybuild.parser import parse
 
 FLAGS = {

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.builder import userns
-from pybuild.builder.userns import Extent, IdMap, MapKind, find_helper, subordinate_ids
+from pybuild.builder.host import id_map
+from pybuild.builder.host.id_map import Extent, IdMap, MapKind, find_helper, subordinate_ids
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def put_helper(directory: Path, mode: int, owner: int) -> None:
 
 def test_a_helper_is_a_program_that_only_root_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_helper(tmp_path / "good", 0o4755, 0)
-    monkeypatch.setattr(userns, "_HELPER_DIRECTORIES", (str(tmp_path / "missing"), str(tmp_path / "good")))
+    monkeypatch.setattr(id_map, "_HELPER_DIRECTORIES", (str(tmp_path / "missing"), str(tmp_path / "good")))
     assert find_helper("newuidmap") == f"{tmp_path}/good/newuidmap"
 
 
@@ -54,7 +54,7 @@ def test_a_helper_that_others_can_write_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, owner: int
 ) -> None:
     put_helper(tmp_path / "bad", mode, owner)
-    monkeypatch.setattr(userns, "_HELPER_DIRECTORIES", (str(tmp_path / "bad"),))
+    monkeypatch.setattr(id_map, "_HELPER_DIRECTORIES", (str(tmp_path / "bad"),))
     with pytest.raises(PermissionError):
         find_helper("newuidmap")
 
@@ -62,18 +62,18 @@ def test_a_helper_that_others_can_write_is_refused(
 def test_a_helper_is_not_looked_for_in_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_helper(tmp_path / "bin", 0o755, 0)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr(userns, "_HELPER_DIRECTORIES", ())
+    monkeypatch.setattr(id_map, "_HELPER_DIRECTORIES", ())
     with pytest.raises(FileNotFoundError):
         find_helper("newuidmap")
 
 
 def test_only_ids_that_exist_here_are_mapped() -> None:
     existing = (Extent(0, 100000, 1000), Extent(5000, 200000, 10))
-    assert userns._within([(500, 600), (4000, 1005), (9000, 5)], existing) == [(500, 500), (5000, 5)]
+    assert id_map._within([(500, 600), (4000, 1005), (9000, 5)], existing) == [(500, 500), (5000, 5)]
 
 
 def test_ranges_follow_one_another_inside() -> None:
-    assert userns._ranged(1000, [(100000, 10), (300000, 5)]) == (
+    assert id_map._ranged(1000, [(100000, 10), (300000, 5)]) == (
         Extent(0, 1000, 1),
         Extent(1, 100000, 10),
         Extent(11, 300000, 5),
@@ -89,10 +89,10 @@ def test_a_map_knows_its_ids_and_is_told_apart_by_name() -> None:
 
 
 def choose_with(monkeypatch: pytest.MonkeyPatch, capabilities: int, existing: tuple[Extent, ...]) -> IdMap:
-    monkeypatch.setattr(userns, "_effective_capabilities", lambda: capabilities)
-    monkeypatch.setattr(userns, "_identity", lambda kind: existing)
-    monkeypatch.setattr(userns, "subordinate_ids", lambda path, user, uid: [])
-    return userns.choose()
+    monkeypatch.setattr(id_map, "_effective_capabilities", lambda: capabilities)
+    monkeypatch.setattr(id_map, "_identity", lambda kind: existing)
+    monkeypatch.setattr(id_map, "subordinate_ids", lambda path, user, uid: [])
+    return id_map.choose()
 
 
 SETUID_SETGID = 1 << 7 | 1 << 6

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pybuild.builder.errors import BuildError
-from pybuild.builder.users import Identity, UserDatabase
+from pybuild.builder.files.passwd import Identity, UserDatabase
 
 PASSWD = b"""\
 root:x:0:0:root:/root:/bin/sh

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pybuild.builder.errors import BuildError
-from pybuild.builder.workdir import missing_directories
+from pybuild.builder.steps.workdir import missing_directories
 from pybuild.store.errors import UnsafePath
 from pybuild.store.formats.toc import Entry, Kind, Toc, encode
 from pybuild.store.layers.view import LinkLoop, View

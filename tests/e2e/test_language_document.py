@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.builder.unsupported import REFUSED
+from pybuild.builder.plan.unsupported import REFUSED
 from pybuild.parser import Onbuild, Run, parse
 from pybuild.parser.flags import FLAGS
 from pybuild.parser.mounts import OPTIONS

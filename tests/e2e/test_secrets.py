@@ -138,7 +138,7 @@ def test_what_is_wrong_with_a_secret_is_told(
 def test_a_build_with_secrets_leaves_no_core_dump(tmp_path: Path) -> None:
     """prctl(2), PR_GET_DUMPABLE: what main holds of them for a moment cannot be read from outside either."""
     code = """
-from pybuild.builder.handed import Handed
+from pybuild.builder.steps.secrets import Handed
 from pybuild.builder.options import SecretSource
 from pybuild.builder.sandbox import linux
 before = linux._prctl(linux.PR_GET_DUMPABLE)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.builder.cgroupfs import UNIFIED, own_places, places, remove_tree
+from pybuild.builder.host.cgroupfs import UNIFIED, own_places, places, remove_tree
 from tests.support.cli import BASE, Pybuild, write_context
 from tests.support.people import Person, forget, make_person
 from tests.support.processes import descendants, running, survivors

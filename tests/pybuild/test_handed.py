@@ -6,7 +6,7 @@ import click
 import pytest
 
 from pybuild.builder.options import AgentSource, SecretSource
-from pybuild.handed import parse_agents, parse_secrets
+from pybuild.options.secrets import parse_agents, parse_secrets
 
 
 @pytest.mark.parametrize(

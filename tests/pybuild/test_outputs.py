@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from pybuild.builder.outputs import Format, ImageOutput, LocalOutput, Output, TarOutput
-from pybuild.outputs import parse_output, parse_outputs
+from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, Output, TarOutput
+from pybuild.options.outputs import parse_output, parse_outputs
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.reference import Reference
 

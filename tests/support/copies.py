@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
-from pybuild.builder.archives import ArchiveTree
-from pybuild.builder.copyfiles import CopyRequest, plan_copy
-from pybuild.builder.copylayer import changed, with_digests
+from pybuild.builder.files.archives import ArchiveTree
+from pybuild.builder.files.copy import CopyRequest, plan_copy
+from pybuild.builder.files.copy_layer import changed, with_digests
 from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
 from pybuild.store.layers.view import View
 from tests.support.copymodel import Directory, File, Link, below, flat
@@ -20,8 +20,8 @@ from tests.support.copymodel import Directory, File, Link, below, flat
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-    from pybuild.builder.copyfiles import Planned
-    from pybuild.builder.spool import Spool
+    from pybuild.builder.files.copy import Planned
+    from pybuild.builder.files.spool import Spool
     from tests.support.copymodel import Copy, Node
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PlanError
 from pybuild.builder.options import BuildOptions
-from pybuild.builder.planner import plan
-from pybuild.builder.resolve import resolve
+from pybuild.builder.plan.planner import plan
+from pybuild.builder.plan.resolve import resolve
 from pybuild.parser import ParseError, parse
 from pybuild.store.errors import NotFound
 from pybuild.store.formats.digest import Digest
@@ -17,8 +17,8 @@ from pybuild.store.formats.platform import Platform
 from pybuild.store.objects.images import Image
 
 if TYPE_CHECKING:
-    from pybuild.builder.plan import Node, Plan, Step
-    from pybuild.builder.resolve import Resolved
+    from pybuild.builder.plan.graph import Node, Plan, Step
+    from pybuild.builder.plan.resolve import Resolved
     from pybuild.store.formats.reference import Reference
 
 PLATFORM = Platform("linux", "amd64")

@@ -1,0 +1,114 @@
+"""Archives that are unpacked, those of an ADD first of all: told by their content, and read as layers are, with the same limits.
+
+What begins, expanded, with the header of a tar entry is an archive; everything else is a file like any other. So is what
+is damaged before that. An archive is never written out as files: its rows are planned like those of any other tree, and
+its bytes wait in a spool until the layer asks for them, in an order of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pybuild.builder.errors import CopyError
+from pybuild.store.errors import InvalidImage
+from pybuild.store.formats.compression import EXPANDED_LIMIT, Compression, Expander
+from pybuild.store.formats.tar import BLOCK, is_header, show
+from pybuild.store.formats.toc import Entry, Kind
+from pybuild.store.importing.outer_compression import is_packed, without_outer
+from pybuild.store.layers.read import read_archive
+from pybuild.store.system.streams import Peeked, Prefixed, Tee
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from pybuild.builder.files.spool import Spool
+    from pybuild.builder.files.tree import FileTree
+    from pybuild.store.layers.read import Lower
+    from pybuild.store.system.streams import Readable
+
+_SHORT, _SLOW = 64, 64  # bytes of a short piece, and how many of them
+
+
+class ArchiveTree:
+    """The rows of an archive, whose content is in a spool from `start` on."""
+
+    gives_devices = True
+
+    def __init__(self, rows: list[Entry], spool: Spool | None, start: int) -> None:
+        self.rows = rows
+        self._by_path = {row.path: row for row in rows}
+        self._spool = spool
+        self._start = start
+        self._linked = {row.hardlink for row in rows if row.hardlink}
+
+    def lookup(self, path: bytes) -> Entry | None:
+        return self._by_path.get(path)
+
+    def readdir(self, path: bytes) -> list[Entry]:
+        return [row for row in self.rows if row.path and row.path.rpartition(b"/")[0] == path]
+
+    def identity(self, entry: Entry) -> Hashable | None:
+        name = entry.hardlink or entry.path
+        return name if name in self._linked else None
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        assert self._spool is not None, "only rows were asked for"
+        return self._spool.chunks(self._start + entry.offset, entry.size)
+
+
+def open_archive(tree: FileTree, row: Entry) -> Readable | None:
+    """The expanded stream of a file that is an archive; None where it is none."""
+    if row.kind is not Kind.FILE or not row.size:
+        return None
+    return archive_in(Peeked(_Chunks(tree.chunks(row))))
+
+
+def archive_in(peeked: Peeked, limit: int = EXPANDED_LIMIT) -> Readable | None:
+    """The expanded stream, of at most `limit` bytes, of what is an archive; None where it is none."""
+    outer = without_outer(peeked)
+    plain = outer is not peeked or not is_packed(peeked.start)
+    head = b""
+    try:
+        stream = Expander(outer, Compression.UNCOMPRESSED if plain else None, limit=limit)
+        while len(head) < BLOCK and (data := stream.read(BLOCK - len(head))):
+            head += data
+    except InvalidImage:
+        return None
+    return Prefixed(head, stream) if is_header(head) else None
+
+
+def read_tree(
+    name: bytes, stream: Readable, below: Lower, owner: tuple[int, int] | None, spool: Spool | None
+) -> ArchiveTree:
+    """Read an archive to its end. Raises CopyError, which names it, where it is damaged or breaks a limit.
+
+    `below` is what lies where it goes. Without a spool only rows can be asked for, as the key of a step does.
+    """
+    start = spool.size if spool is not None else 0
+    try:
+        rows = read_archive(stream if spool is None else Tee(stream, spool.write), below, owner)
+    except InvalidImage as error:
+        raise CopyError(
+            f"cannot unpack {show(name)}: {error}", hint="--unpack=false copies the file as it is"
+        ) from error
+    return ArchiveTree(rows, spool, start)
+
+
+class _Chunks:
+    """A readable of pieces. The first ones are short: damage behind the first entry must not hide that there is one."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._data = b""
+        self._at = 0
+        self._slow = _SLOW
+
+    def read(self, size: int, /) -> bytes:
+        if self._slow:
+            self._slow -= 1
+            size = min(size, _SHORT)
+        if self._at == len(self._data):
+            self._data, self._at = next(self._chunks, b""), 0
+        piece = self._data[self._at : self._at + size]
+        self._at += len(piece)
+        return piece

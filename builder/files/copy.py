@@ -1,0 +1,337 @@
+"""COPY, decided: which entries appear in the image, from which files of the source.
+
+Pure in what it decides: it asks a FileTree for rows and a View for what lies at the destination, and returns planned
+entries. The rules are those of BuildKit's file copier, with its documented behaviour where code and documentation
+disagree; each is named where it is applied.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from pybuild.builder.errors import CopyError
+from pybuild.builder.files.copy_patterns import Choice, clean_parts, matches, not_found, source_row, split_pivot, walk
+from pybuild.builder.files.tree import InlineFile, InlineTree
+from pybuild.parser import IgnoreFile, apply_mode, has_wildcard, parse_mode
+from pybuild.store.formats.tar import show
+from pybuild.store.formats.toc import Entry, Kind, parent_of, sort_key
+from pybuild.store.formats.whiteout import refuse_reserved
+from pybuild.store.layers.view import LinkLoop
+from pybuild.store.layers.write import kept_xattrs
+from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping
+
+    from pybuild.builder.files.archives import ArchiveTree
+    from pybuild.builder.files.spool import Spool
+    from pybuild.builder.files.tree import FileTree
+    from pybuild.store.layers.view import View
+    from pybuild.store.system.streams import Readable
+
+
+@frozen
+class CopyRequest:
+    """One COPY with all its text expanded."""
+
+    sources: tuple[str, ...]  # paths or patterns, relative to the root of the source tree
+    dest: str  # absolute; a trailing slash says that it is a directory
+    owner: tuple[int, int] | None  # --chown: uid and gid; None keeps those of the source
+    mode: int | str | None = None  # --chmod: bits, or in symbols
+    exclude: tuple[str, ...] = ()
+    parents: bool = False
+    inline: tuple[InlineFile, ...] = ()  # heredocs, copied behind the sources
+    inline_time: int = 0  # when those were made, seconds since the epoch
+    unpack: bool = False  # what is an archive is unpacked, as ADD does
+    unpack_fetched: bool = False  # the same for what is downloaded
+
+
+class Planned(NamedTuple):
+    """An entry of the image, and the row of the tree that it comes from (None for a directory made on the way)."""
+
+    entry: Entry
+    source: Entry | None
+    tree: FileTree | None
+
+
+def plan_copy(
+    request: CopyRequest,
+    tree: FileTree,
+    below: View,
+    spool: Spool | None = None,
+    fetched: Mapping[int, tuple[FileTree, bytes]] = MappingProxyType({}),
+) -> list[Planned]:
+    """All entries that the COPY puts into the image, sorted; those that lie there already are still among them.
+
+    What is `fetched` takes the place of the source at that position: a path in a tree of its own.
+    `spool` is where the content of archives waits to be read; without one it cannot be.
+    Raises CopyError where source and destination do not fit, UnsafePath for names that no layer can hold.
+    """
+    plan = _Plan(request, below, spool)
+    inline = InlineTree(request.inline, request.inline_time)
+    exclude = IgnoreFile.of(request.exclude) if request.exclude else None
+    todo: list[_Source] = []
+    for position, source in enumerate(request.sources):
+        if position in fetched:
+            todo.append(_Source(*fetched[position], Choice(None, exclude), request.unpack_fetched))
+        elif request.parents:
+            todo += _with_parents(source, tree, exclude)
+        else:
+            todo += [_Source(tree, path, Choice(None, exclude), request.unpack) for path in matches(source, tree)]
+    todo += [_Source(inline, entry.path, Choice()) for entry in inline.readdir(b"")]
+    if plan.many_onto_one_file(todo):
+        raise CopyError(
+            f"several files cannot be copied onto {request.dest}, which is no directory",
+            hint="end the destination with a slash to make it one",
+        )
+    for item in todo:
+        plan.copy(item)
+    return plan.entries()
+
+
+class _Source(NamedTuple):
+    """One thing to copy."""
+
+    tree: FileTree
+    path: bytes
+    choice: Choice
+    unpack: bool = False  # if it is an archive
+
+    @property
+    def row(self) -> Entry:
+        return source_row(self.tree, self.path)
+
+
+def _with_parents(source: str, tree: FileTree, exclude: IgnoreFile | None) -> list[_Source]:
+    """What a source of --parents stands for: directories, and the pattern of what comes along of each.
+
+    A path without wildcards has to be there.
+    """
+    before, pattern = split_pivot(source)
+    # An exclamation mark means something in the patterns of --exclude only.
+    include = IgnoreFile.of(["\\" + pattern if pattern.startswith("!") else pattern]) if pattern else None
+    if not has_wildcard(before) and not has_wildcard(pattern):
+        directory = b"/".join(clean_parts(before))
+        path = pattern.encode("utf-8", "surrogateescape")
+        row = source_row(tree, directory)
+        if row.kind is not Kind.DIRECTORY or tree.lookup(_join(row.path, path) if path else row.path) is None:
+            raise not_found(_join(directory, path))
+    found = [_Source(tree, path, Choice(include, exclude)) for path in matches(before, tree)]
+    return [item for item in found if item.row.kind is Kind.DIRECTORY]
+
+
+class _Plan:
+    """The entries decided so far."""
+
+    def __init__(self, request: CopyRequest, below: View, spool: Spool | None) -> None:
+        self._request = request
+        self._below = below
+        self._spool = spool
+        self._found: dict[bytes, Planned] = {}
+        self._files: dict[bytes, Hashable] = {}  # target -> what all names of its source file have in common
+        self._chmod = parse_mode(request.mode) if isinstance(request.mode, str) else request.mode
+        dest = request.dest.encode("utf-8", "surrogateescape")
+        self._wants_directory = dest.endswith(b"/") or dest.rpartition(b"/")[2] in (b".", b"..")
+        self._dest = self._resolve_dest(dest)
+
+    def many_onto_one_file(self, sources: list[_Source]) -> bool:
+        """Whether more than one file would land on one name: an error here, last-wins in BuildKit."""
+        at = self._lookup(self._dest)
+        if self._wants_directory or (at is not None and at.kind is Kind.DIRECTORY):
+            return False
+        # Most copies have one source; what is an archive is only known when it is read.
+        files = [source for source in sources if source.row.kind is not Kind.DIRECTORY] if len(sources) > 1 else []
+        return len(files) > 1 and sum(self._archive(source) is None for source in files) > 1
+
+    def copy(self, source: _Source) -> None:
+        """One source."""
+        row = source.row
+        if row.kind is Kind.DIRECTORY:
+            self._copy_contents(source.tree, row, source.choice)
+            return
+        if (archive := self._archive(source)) is not None:
+            self._unpack(source.path, archive, row.mtime)
+            return
+        at = self._lookup(self._dest)
+        target = self._dest
+        if self._wants_directory or (at is not None and at.kind is Kind.DIRECTORY):
+            target = _join(target, source.path.rpartition(b"/")[2] or row.path.rpartition(b"/")[2])
+        self._make_parents(target, row.mtime)
+        self._put(target, source.tree, row)
+
+    def entries(self) -> list[Planned]:
+        """All of it, sorted; of several names of one file the first is the file, the others are links to it."""
+        first: dict[Hashable, bytes] = {}
+        result = []
+        for item in sorted(self._found.values(), key=lambda item: sort_key(item.entry.path)):
+            entry = item.entry
+            identity = self._files.get(entry.path)
+            if identity is not None:
+                name = first.setdefault(identity, entry.path)
+                item = item._replace(entry=entry._replace(hardlink=name if name != entry.path else b""))
+            result.append(item)
+        return result
+
+    def _resolve_dest(self, dest: bytes) -> bytes:
+        """The destination with the image's links followed: all but the last name, and that one if it is a directory."""
+        try:
+            resolved = self._below.resolve(dest)
+            at = self._below.lookup(resolved)
+            if self._wants_directory or (at is not None and at.kind is Kind.DIRECTORY):
+                return resolved
+            return self._below.resolve(dest, follow_last=False)
+        except LinkLoop:
+            raise self._loop() from None
+
+    def _loop(self) -> CopyError:
+        return CopyError(f"{self._request.dest}: too many levels of symbolic links in the image")
+
+    def _lookup(self, path: bytes) -> Entry | None:
+        planned = self._found.get(path)
+        return planned.entry if planned is not None else self._below.lookup(path)
+
+    def _owner(self, source: Entry | None) -> tuple[int, int]:
+        if self._request.owner is not None:
+            return self._request.owner
+        return (source.uid, source.gid) if source is not None else (0, 0)
+
+    def _mode(self, current: int, *, directory: bool) -> int:
+        """The mode that --chmod makes of another one."""
+        match self._chmod:
+            case None:
+                return current
+            case int(bits):
+                return bits
+            case mode:
+                return apply_mode(mode, current, directory=directory)
+
+    def _make_parents(self, path: bytes, mtime: int) -> None:
+        """The directories above a target: 0755, of root or of --chown. Their time is the source's, for want of a better."""
+        missing = []
+        while path := parent_of(path):
+            entry = self._lookup(path)
+            if entry is not None and entry.kind is Kind.DIRECTORY:
+                break
+            if entry is not None:
+                raise _no_directory(path)
+            missing.append(path)
+        for directory in reversed(missing):
+            self._make_directory(directory, 0o755, mtime)
+
+    def _make_directory(self, path: bytes, mode: int, mtime: int) -> None:
+        refuse_reserved(path)
+        uid, gid = self._owner(None)
+        self._found[path] = Planned(Entry(path, Kind.DIRECTORY, mode, uid, gid, mtime), None, None)
+
+    def _archive(self, source: _Source) -> Readable | None:
+        """The expanded stream of a source that is an archive. Heredocs are text, whatever they look like."""
+        if not source.unpack:
+            return None
+        from pybuild.builder.files.archives import open_archive
+
+        return open_archive(source.tree, source.row)
+
+    def _unpack(self, name: bytes, archive: Readable, mtime: int) -> None:
+        """An archive, into the destination as a directory. Unlike files its entries replace whatever is in their way."""
+        dest = self._directory_of(self._request.dest.encode("utf-8", "surrogateescape"))
+        at = self._lookup(dest)
+        if at is None:
+            self._make_parents(dest, mtime)
+            self._make_directory(dest, 0o755, mtime)
+        elif at.kind is not Kind.DIRECTORY:
+            raise _no_directory(dest)
+        from pybuild.builder.files.archives import read_tree
+
+        tree = read_tree(name, archive, _Below(self._lookup, dest), self._request.owner, self._spool)
+        for row in tree.rows:
+            if row.path:
+                self._replace(_join(dest, row.path), tree, row)
+
+    def _replace(self, target: bytes, tree: ArchiveTree, row: Entry) -> None:
+        at = self._lookup(target)
+        if at is not None and at.kind is not Kind.DIRECTORY and row.kind is Kind.DIRECTORY:
+            below = self._below.lookup(target)
+            if below is not None and below.kind is Kind.DIRECTORY:
+                raise _no_directory(target)  # it was one, but what was in there is gone
+        if at is not None and at.kind is Kind.DIRECTORY and row.kind is not Kind.DIRECTORY:
+            for path in [path for path in self._found if path.startswith(target + b"/")]:
+                del self._found[path]
+                self._files.pop(path, None)
+        self._set(target, tree, row, row.mode, (row.uid, row.gid))
+
+    def _directory_of(self, dest: bytes) -> bytes:
+        try:
+            return self._below.resolve(dest)
+        except LinkLoop:
+            raise self._loop() from None
+
+    def _copy_contents(self, tree: FileTree, source: Entry, choice: Choice) -> None:
+        """A directory gives its contents, never itself. A destination that exists keeps its mode and owner."""
+        at = self._lookup(self._dest)
+        if at is None:
+            self._make_parents(self._dest, source.mtime)
+            self._make_directory(self._dest, self._mode(0o755, directory=True), source.mtime)
+        elif at.kind is not Kind.DIRECTORY:
+            raise _no_directory(self._dest)
+        for found in walk(tree, source, choice):
+            target = _join(self._dest, found.path)
+            if found.chosen:
+                self._put(target, tree, found.entry)
+            else:
+                self._put_on_the_way(target, tree, found.entry)
+
+    def _put_on_the_way(self, target: bytes, tree: FileTree, source: Entry) -> None:
+        """A directory that comes along for what is in it: made like the source's, or given its mode where it exists."""
+        at = self._lookup(target)
+        if at is None or at.kind is not Kind.DIRECTORY:
+            self._put(target, tree, source)
+            return
+        known = self._found.get(target, Planned(at, None, None))
+        self._found[target] = known._replace(entry=at._replace(mode=source.mode, opaque=False))
+
+    def _put(self, target: bytes, tree: FileTree, source: Entry) -> None:
+        """One row of the source at one place of the image."""
+        refuse_reserved(target)
+        at = self._lookup(target)
+        if at is not None and source.kind is Kind.DIRECTORY and at.kind is not Kind.DIRECTORY:
+            raise _no_directory(target)
+        if at is not None and source.kind is not Kind.DIRECTORY and at.kind is Kind.DIRECTORY:
+            raise CopyError(f"cannot replace the directory {show(b'/' + target)} with a file")
+        if source.kind in (Kind.CHAR, Kind.BLOCK) and not tree.gives_devices:
+            raise CopyError(f"{show(source.path)} is a device, which a context cannot give")
+        mode = source.mode
+        if source.kind is not Kind.SYMLINK:
+            mode = self._mode(mode, directory=source.kind is Kind.DIRECTORY)
+        self._set(target, tree, source, mode, self._owner(source))
+
+    def _set(self, target: bytes, tree: FileTree, source: Entry, mode: int, owner: tuple[int, int]) -> None:
+        self._files.pop(target, None)
+        if source.kind is not Kind.DIRECTORY and (identity := tree.identity(source)) is not None:
+            self._files[target] = (id(tree), identity)
+        self._found[target] = Planned(
+            Entry(
+                target, source.kind, mode, *owner, source.mtime, source.size, source.link, b"", source.rdev,
+                kept_xattrs(source), source.sha256,
+            ),
+            source, tree,
+        )  # fmt: skip
+
+
+class _Below:
+    """What lies in a directory of the image, as the plan has it so far."""
+
+    def __init__(self, lookup: Callable[[bytes], Entry | None], directory: bytes) -> None:
+        self._lookup = lookup
+        self._directory = directory
+
+    def lookup(self, path: bytes) -> Entry | None:
+        return self._lookup(_join(self._directory, path) if path else self._directory)
+
+
+def _join(directory: bytes, path: bytes) -> bytes:
+    return directory + b"/" + path if directory else path
+
+
+def _no_directory(path: bytes) -> CopyError:
+    return CopyError(f"cannot copy to non-directory: {show(b'/' + path)}")

@@ -1,0 +1,173 @@
+"""Where the bytes of a layer's files are: in its tree, or in a blob of its tar."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from pybuild.builder.files.spool import Spool
+from pybuild.store.errors import DigestMismatch, InvalidImage
+from pybuild.store.formats.compression import Compression, Expander
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.tar import show
+from pybuild.store.formats.toc import Toc
+from pybuild.store.layers.view import View
+from pybuild.store.objects.blobs import VerifyingReader
+from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pybuild.store.formats.toc import Entry
+    from pybuild.store.layers.changes import TreeContent
+    from pybuild.store.objects.changesets import LayerBlob
+    from pybuild.store.store import Store
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CHUNK = 1 << 20
+ANEW = "the stored file is damaged: build again with --no-cache"
+_DAMAGED = "the file is damaged: pybuild fsck lists what else is, fetch or build it again"
+
+
+@frozen
+class BlobPlace:
+    """A stored blob of a layer."""
+
+    path: str
+    digest: str
+    size: int
+    compression: str
+
+    def open(self) -> Expander:
+        """The layer's tar, verified at its end."""
+        raw = open(self.path, "rb", buffering=0)
+        return Expander(VerifyingReader(raw, Digest.parse(self.digest), self.size), Compression(self.compression))
+
+
+@frozen
+class LayerPlace:
+    """One changeset on the disk: its table of contents, and its tree, or a blob, or both."""
+
+    changeset: str
+    toc: str
+    tree: str | None
+    blob: BlobPlace | None
+
+
+def place(store: Store, changeset: str, id_map: str) -> LayerPlace:
+    """One changeset on the disk. Its tree counts only if it was made under this id map."""
+    tree = store.changesets.tree(changeset, id_map)
+    blob = store.changesets.any_tar(changeset) or store.changesets.unread(changeset)
+    return LayerPlace(
+        changeset,
+        store.changesets.toc_path(changeset),
+        None if tree is None else store.changesets.tree_path(tree),
+        None if blob is None else blob_place(store, blob),
+    )
+
+
+def blob_place(store: Store, blob: LayerBlob) -> BlobPlace:
+    """Where a stored blob is."""
+    return BlobPlace(store.blobs.path(blob.digest), str(blob.digest), blob.size, blob.compression.value)
+
+
+def view_of(layers: Sequence[LayerPlace]) -> View:
+    """The root filesystem of these layers."""
+    return View([Toc.open(layer.toc) for layer in layers])
+
+
+def check_content(before: Iterable[Entry], after: Iterable[Entry], where: str) -> None:
+    """Raise DigestMismatch where a file of a tree is not what was read of it `before`; of some nothing was."""
+    for old, new in zip(before, after, strict=True):
+        if old.sha256 and old.sha256 != new.sha256:
+            raise DigestMismatch(f"{where}: {show(old.path)} is not what was read of it before", hint=ANEW)
+
+
+class StoredContents:
+    """Content of files of several layers, by the layer's position. A context manager.
+
+    A tree is read file by file. A tar can only be read from front to back: the files that will be asked for are
+    announced with `announce` and copied to a spool in one pass, in whatever order they are asked for later.
+    """
+
+    def __init__(self, layers: Sequence[LayerPlace], spool: str) -> None:
+        """`spool` is a free path, used only if a tar has to be read."""
+        self._layers = layers
+        self._spool = Spool(spool)
+        self._spooled: dict[tuple[int, int], int] = {}  # (layer, offset in its tar) -> offset in the spool
+        self._trees: dict[int, TreeContent] = {}
+
+    def announce(self, wanted: Iterable[tuple[int, Entry]]) -> None:
+        """Say which files of which layers will be read."""
+        by_layer: dict[int, dict[int, Entry]] = {}
+        for layer, entry in wanted:
+            if self._layers[layer].tree is None and entry.size:
+                by_layer.setdefault(layer, {})[entry.offset] = entry
+        for layer, entries in by_layer.items():
+            self._spool_layer(layer, [entries[offset] for offset in sorted(entries)])
+
+    def chunks(self, layer: int, entry: Entry) -> Iterator[bytes]:
+        """The content of a file. Raises InvalidImage where it cannot be found."""
+        tree = self._layers[layer].tree
+        if tree is not None:
+            if layer not in self._trees:
+                from pybuild.store.layers.changes import TreeContent
+
+                fd = os.open(tree, _DIRECTORY)
+                try:
+                    self._trees[layer] = TreeContent(fd)
+                finally:
+                    os.close(fd)
+            yield from self._trees[layer].chunks(entry)
+            return
+        if (layer, entry.offset) not in self._spooled:
+            self.announce([(layer, entry)])
+        if entry.size:
+            yield from self._spool.chunks(self._spooled[(layer, entry.offset)], entry.size)
+
+    def close(self) -> None:
+        self._spool.close()
+        for tree in self._trees.values():
+            tree.close()
+
+    def __enter__(self) -> StoredContents:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _spool_layer(self, layer: int, entries: list[Entry]) -> None:
+        blob = self._layers[layer].blob
+        if blob is None:
+            raise InvalidImage(f"changeset {self._layers[layer].changeset} has neither a tree nor a tar")
+        tar = blob.open()
+        position = 0
+        for entry in entries:
+            _pass_over(tar, entry.offset - position)
+            self._spooled[(layer, entry.offset)] = self._spool.size
+            hasher = hashlib.sha256()
+            for data in _pieces(tar, entry.size):
+                hasher.update(data)
+                self._spool.write(data)
+            position = entry.offset + entry.size
+            # Each file is checked by itself, so what lies behind the last one need not be read: of /etc/passwd of a
+            # large layer that is nearly all.
+            if hasher.digest() != entry.sha256:
+                raise DigestMismatch(
+                    f"blob {blob.digest}: {show(entry.path)} is not what was read of it before", hint=_DAMAGED
+                )
+
+
+def _pass_over(tar: Expander, count: int) -> None:
+    for _ in _pieces(tar, count):
+        pass
+
+
+def _pieces(tar: Expander, count: int) -> Iterator[bytes]:
+    while count:
+        data = tar.read(min(count, _CHUNK))
+        if not data:
+            raise InvalidImage("a layer is shorter than its table of contents")
+        count -= len(data)
+        yield data

@@ -1,0 +1,227 @@
+"""Which ids the user namespace of the steps gets.
+
+Whether somebody calls himself 0 says nothing: in a container root may have all ids, 65,536 of them, or one. So the
+map follows from what this process may do (CAP_SETUID, CAP_SETGID) and from the ids that exist around it
+(/proc/self/uid_map). There are three kinds, and images come out alike under each as long as no RUN does what its kind
+cannot: a chown to an id that the map lacks is EINVAL.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from enum import Enum
+
+from pybuild.builder.host.obstacles import SEE_DOCTOR
+from pybuild.values import frozen
+
+_CAP_SETGID, _CAP_SETUID = 6, 7
+_HELPER_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin")
+_HELPER_SECONDS = 10
+_MOST_EXTENTS = 340  # lines of one map that the kernel takes; user_namespaces(7)
+
+
+class MapKind(Enum):
+    """Where the ids of the namespace come from."""
+
+    IDENTITY = "identity"  # all ids that exist here, each as itself
+    RANGE = "range"  # the user as root, and the subordinate ids that the administrator gave to him
+    SINGLE = "single"  # the user as root, and nobody else
+
+
+@frozen
+class Extent:
+    """A run of ids: `inside` the namespace, `outside` of it, and how many."""
+
+    inside: int
+    outside: int
+    count: int
+
+
+@frozen
+class IdMap:
+    """A map for users and one for groups. `helpers` are the paths of newuidmap and newgidmap where these write it.
+
+    `missing` says, for a single id, why there are no more.
+    """
+
+    kind: MapKind
+    uids: tuple[Extent, ...]
+    gids: tuple[Extent, ...]
+    helpers: tuple[str, str] | None = None
+    missing: str = ""
+
+    @property
+    def name(self) -> str:
+        """Tells trees that were made under different maps apart: their owners on the disk differ."""
+        if self.kind is MapKind.IDENTITY:
+            return "identity"
+        runs = ["+".join(f"{e.inside}.{e.outside}.{e.count}" for e in extents) for extents in (self.uids, self.gids)]
+        return f"{self.kind.value}-{runs[0]}-{runs[1]}"
+
+    def has_uid(self, uid: int) -> bool:
+        """Whether a step can be this user, and a file belong to him."""
+        return _covers(self.uids, uid)
+
+    def has_gid(self, gid: int) -> bool:
+        """The same for a group."""
+        return _covers(self.gids, gid)
+
+    @property
+    def lack(self) -> str:
+        """A hint for who needs an id that is not there: why there are no more."""
+        return f"{self.missing or 'the subordinate ids are too few'}; {SEE_DOCTOR}"
+
+    def write(self, pid: int) -> None:
+        """Give the map to a process that has just made its user namespace. Raises OSError. user_namespaces(7)."""
+        if self.helpers is not None:
+            for helper, extents in zip(self.helpers, (self.uids, self.gids), strict=True):
+                _ask(helper, pid, extents)
+            return
+        if self.kind is MapKind.SINGLE:
+            # Without CAP_SETGID in our own namespace the kernel takes a group map only from who gave up setgroups(2).
+            _write(f"/proc/{pid}/setgroups", "deny")
+        for kind, extents in (("uid", self.uids), ("gid", self.gids)):
+            lines = [f"{extent.inside} {extent.outside} {extent.count}\n" for extent in extents]
+            _write(f"/proc/{pid}/{kind}_map", "".join(lines))
+
+
+def choose() -> IdMap:
+    """The best map for this process's namespace. Raises nothing: a single id is always left."""
+    capabilities = _effective_capabilities()
+    may_map = bool(capabilities >> _CAP_SETUID & 1 and capabilities >> _CAP_SETGID & 1)
+    uids, gids = _identity("uid"), _identity("gid")
+    if may_map and _covers(uids, 0) and _covers(gids, 0) and _count(uids) > 1 and _count(gids) > 1:
+        return IdMap(MapKind.IDENTITY, uids, gids)
+    if may_map and _count(uids) == 1:
+        return _single("only one id exists in this namespace")
+    user = _user_name()
+    if user is None:
+        return _single(f"user {os.geteuid()} is not in /etc/passwd, so no subordinate ids can be found for it")
+    try:
+        helpers = (find_helper("newuidmap"), find_helper("newgidmap"))
+    except FileNotFoundError as error:
+        return _single(f"{error.filename} is not installed")
+    except PermissionError as error:
+        return _single(f"{error.filename}: {error.strerror}")
+    extents = []
+    for kind, existing, own in (("uid", uids, os.geteuid()), ("gid", gids, os.getegid())):
+        ranges = _within(subordinate_ids(f"/etc/sub{kind}", user, os.geteuid()), existing)
+        if not ranges:
+            return _single(f"/etc/sub{kind} gives no ids that exist here to {user}")
+        extents.append(_ranged(own, ranges))
+    return IdMap(MapKind.RANGE, extents[0], extents[1], helpers)
+
+
+def subordinate_ids(path: str, user: str, uid: int) -> list[tuple[int, int]]:
+    """The (first, count) runs that a file such as /etc/subuid gives to a user, in its order. subuid(5)."""
+    found = []
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                owner, first, count = (*line.strip().split(":"), "", "")[:3]
+                if owner in (user, str(uid)) and first.isdecimal() and count.isdecimal() and int(count):
+                    found.append((int(first), int(count)))
+    except OSError:
+        return []
+    return found
+
+
+def find_helper(name: str) -> str:
+    """The absolute path of newuidmap or newgidmap: a root-owned program of the system, whatever PATH says.
+
+    Raises FileNotFoundError, or PermissionError where the file is not what only root could have put there.
+    """
+    for directory in _HELPER_DIRECTORIES:
+        path = f"{directory}/{name}"
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != 0 or status.st_mode & 0o022:
+            raise PermissionError(13, "is no program that only root can write", path)
+        return path
+    raise FileNotFoundError(2, "not found", name)
+
+
+def _single(missing: str) -> IdMap:
+    own = (Extent(0, os.geteuid(), 1),), (Extent(0, os.getegid(), 1),)
+    return IdMap(MapKind.SINGLE, *own, missing=missing)
+
+
+def _ranged(own: int, ranges: list[tuple[int, int]]) -> tuple[Extent, ...]:
+    """The user himself as 0, and the subordinate runs one after the other from 1 on."""
+    extents = [Extent(0, own, 1)]
+    inside = 1
+    for first, count in ranges[: _MOST_EXTENTS - 1]:
+        extents.append(Extent(inside, first, count))
+        inside += count
+    return tuple(extents)
+
+
+def _within(ranges: list[tuple[int, int]], existing: tuple[Extent, ...]) -> list[tuple[int, int]]:
+    """The parts of the runs that exist in our own namespace: mapping others is EPERM."""
+    found = []
+    for first, count in ranges:
+        for extent in existing:
+            low = max(first, extent.inside)
+            high = min(first + count, extent.inside + extent.count)
+            if low < high:
+                found.append((low, high - low))
+    return found
+
+
+def _ask(helper: str, pid: int, extents: tuple[Extent, ...]) -> None:
+    import subprocess  # with helpers only
+
+    words = [str(number) for extent in extents for number in (extent.inside, extent.outside, extent.count)]
+    try:
+        done = subprocess.run(
+            [helper, str(pid), *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={"PATH": os.defpath},
+            cwd="/",
+            timeout=_HELPER_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise OSError(f"{helper} did not end within {_HELPER_SECONDS} seconds") from None
+    if done.returncode:
+        said = done.stderr[:500].decode("utf-8", "backslashreplace").strip().splitlines()
+        raise OSError(f"{helper}: {said[0] if said else f'exit status {done.returncode}'}")
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def _covers(extents: tuple[Extent, ...], number: int) -> bool:
+    return any(extent.inside <= number < extent.inside + extent.count for extent in extents)
+
+
+def _count(extents: tuple[Extent, ...]) -> int:
+    return sum(extent.count for extent in extents)
+
+
+def _user_name() -> str | None:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return None
+
+
+def _identity(kind: str) -> tuple[Extent, ...]:
+    with open(f"/proc/self/{kind}_map", encoding="ascii") as file:
+        lines = [[int(word) for word in line.split()] for line in file]
+    return tuple(Extent(inside, inside, count) for inside, _, count in lines)
+
+
+def _effective_capabilities() -> int:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith("CapEff:"):
+                return int(line.split()[1], 16)
+    return 0

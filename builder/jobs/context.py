@@ -1,0 +1,65 @@
+"""The job of a context that came as one file: find out what it is, and list a tar."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pybuild.builder.errors import BuildError
+from pybuild.builder.files.archives import archive_in
+from pybuild.store.errors import InvalidImage
+from pybuild.store.formats.toc import Toc
+from pybuild.store.importing.outer_compression import is_packed
+from pybuild.store.layers.read import read_archive
+from pybuild.store.layers.view import View
+from pybuild.store.system.streams import Peeked, Tee
+from pybuild.values import frozen
+from pybuild.values.limits import CONTEXT_LIMIT
+
+if TYPE_CHECKING:
+    from pybuild.store.formats.toc import Entry
+
+
+@frozen
+class FoundContext:
+    """Where the tar is that its table of contents belongs to; "" where the file is no archive."""
+
+    tar: str
+
+
+@frozen
+class ListContext:
+    """Look at the file `raw`, called `name`. Of an archive: write its table of contents to `toc`, and what was compressed
+    to `tar`."""
+
+    in_namespace: ClassVar[bool] = False
+    raw: str
+    name: str
+    tar: str
+    toc: str
+
+    def run(self) -> FoundContext:
+        with open(self.raw, "rb", buffering=0) as file:
+            peeked = Peeked(file)
+            packed = is_packed(peeked.start)
+            try:
+                entries = self._entries(peeked, packed=packed)
+            except InvalidImage as error:
+                raise BuildError(
+                    f"{self.name}: {error}", hint="a context is a tar, plain or with gzip, bzip2, xz or zstd"
+                ) from error
+        if entries is None:
+            return FoundContext("")
+        Toc.write(self.toc, entries)
+        return FoundContext(self.tar if packed else self.raw)
+
+    def _entries(self, peeked: Peeked, *, packed: bool) -> list[Entry] | None:
+        archive = archive_in(peeked, CONTEXT_LIMIT)
+        if archive is None:
+            if packed:
+                raise InvalidImage("what is compressed there is none")
+            return None
+        nothing = View([Toc.of([])])
+        if not packed:
+            return read_archive(archive, nothing, None)
+        with open(self.tar, "xb", buffering=1 << 20) as tar:
+            return read_archive(Tee(archive, tar.write), nothing, None)

@@ -1,0 +1,178 @@
+"""The job of a COPY: find what it copies, leave out what is there already, write the rest as a layer."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pybuild.builder.files.context_source import ContextSource, TarTree
+from pybuild.builder.files.copy import CopyRequest, Planned, plan_copy
+from pybuild.builder.files.copy_layer import changed, content_lines, digests_of, with_digests
+from pybuild.builder.files.layer_contents import ANEW, LayerPlace, StoredContents, check_content, view_of
+from pybuild.builder.files.spool import Spool
+from pybuild.builder.files.tree import FetchedFile, FetchedSource, ViewTree
+from pybuild.builder.jobs.job import Output, Written, write_files, written_as
+from pybuild.store.errors import InvalidImage
+from pybuild.store.formats.toc import Kind
+from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pybuild.builder.files.context_directory import ContextTree
+    from pybuild.builder.files.tree import FileTree
+    from pybuild.store.formats.toc import Entry
+
+
+@frozen
+class CopyFiles:
+    """A COPY: from a context, or from the layers of another stage, onto the layers below."""
+
+    request: CopyRequest
+    context: ContextSource | None
+    layers: tuple[LayerPlace, ...]  # of the source stage; empty where there is a context
+    below: tuple[LayerPlace, ...]
+    spool: str
+    output: Output
+    fetched: tuple[FetchedSource, ...] = ()
+
+    @property
+    def in_namespace(self) -> bool:
+        """Trees may hold files that only their owner, an id of the namespace, may read."""
+        return any(layer.tree is not None for layer in self.layers)
+
+    def content(self) -> str:
+        """The digest of what would be copied, without writing anything. Files of a context that changed are read for it."""
+        return _content_digest(*self._look())
+
+    def rows(self) -> list[Entry]:
+        """What the digest is made of."""
+        return [item.entry for item in with_digests(*self._look())]
+
+    def _look(self) -> tuple[list[Planned], dict[bytes, bytes]]:
+        """All that would be copied, and the digests of the files."""
+        below = view_of(self.below)
+        with _without_gc(), _Source(self) as source:
+            planned = plan_copy(self.request, source.tree, below, None, source.fetched)
+            digests = digests_of(planned)
+            source.learn(planned, digests)
+            return planned, digests
+
+    def run(self) -> Written:
+        below = view_of(self.below)
+        with _Source(self) as source, Spool(f"{self.spool}.archives") as spool:
+            planned = plan_copy(self.request, source.tree, below, spool, source.fetched)
+            kept = changed(planned, below)
+            source.announce(kept)
+            rows = [item.entry for item in kept]
+            try:
+                layer = write_files(rows, _Sources(kept), self.output)
+            except InvalidImage as error:
+                if not self.layers:
+                    raise
+                raise InvalidImage(f"a file of the other stage is damaged: {error}", hint=ANEW) from None
+            if self.layers:
+                check_content(rows, layer.entries, "the other stage")
+            digests = digests_of(planned, {entry.path: entry.sha256 for entry in layer.entries})
+            source.learn(planned, digests)
+            return written_as(layer, _content_digest(planned, digests), source.sockets(planned))
+
+
+@contextmanager
+def _without_gc() -> Iterator[None]:
+    """Nobody looks for cycles among values that are made by the hundred thousand and hold none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _content_digest(planned: list[Planned], digests: dict[bytes, bytes]) -> str:
+    hasher = hashlib.sha256()
+    for line in content_lines(planned, digests):
+        hasher.update(line)
+    return hasher.hexdigest()
+
+
+class _Source:
+    """The tree that a COPY reads, open."""
+
+    def __init__(self, job: CopyFiles) -> None:
+        self._context: ContextTree | TarTree | None = None
+        self._scratch = f"{job.spool}.memo"
+        self._contents: StoredContents | None = None
+        self._view = None
+        self.tree: FileTree
+        if job.context is not None:
+            self.tree = self._context = job.context.open()
+        else:
+            self._view = view_of(job.layers)
+            self._contents = StoredContents(job.layers, job.spool)
+            self.tree = ViewTree(self._view, self._contents)
+        self._tars: list[TarTree] = []
+        self.fetched = {item.position: (self._fetched(item), os.fsencode(item.name)) for item in job.fetched}
+
+    def _fetched(self, item: FetchedSource) -> FileTree:
+        if item.toc is None:
+            return FetchedFile(item)
+        self._tars.append(TarTree(item.path, item.toc))
+        return self._tars[-1]
+
+    def sockets(self, planned: list[Planned]) -> int:
+        """How many of the files that are copied are sockets in the context."""
+        if self._context is None:
+            return 0
+        sources = (item.source for item in planned if item.tree is self._context)
+        return sum(source is not None and self._context.is_socket(source) for source in sources)
+
+    def learn(self, planned: list[Planned], digests: dict[bytes, bytes]) -> None:
+        """Remember the digests of files that were read, for the next build."""
+        context = self._context
+        if context is None:
+            return
+        context.learn(
+            (source, digests[entry.path])
+            for entry, source, tree in planned
+            if tree is context and source is not None and not entry.sha256 and entry.path in digests
+        )
+        context.save_memo(self._scratch)
+
+    def announce(self, items: list[Planned]) -> None:
+        if self._contents is None or self._view is None:
+            return
+        wanted = []
+        for entry, source, tree in items:
+            if entry.kind is Kind.FILE and not entry.hardlink and source is not None and tree is self.tree:
+                located = self._view.locate(source.path)
+                assert located is not None
+                wanted.append((self._view.layers.index(located[0]), located[1]))
+        self._contents.announce(wanted)
+
+    def __enter__(self) -> _Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for tar in self._tars:
+            tar.close()
+        if self._context is not None:
+            self._context.close()
+        if self._contents is not None:
+            self._contents.close()
+
+
+class _Sources:
+    """Content of planned entries, from where each was planned to come."""
+
+    def __init__(self, items: list[Planned]) -> None:
+        self._items = {item.entry.path: item for item in items}
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        item = self._items[entry.path]
+        assert item.source is not None and item.tree is not None, entry.path
+        return item.tree.chunks(item.source)

@@ -1,0 +1,50 @@
+"""The job that copies a part of a failed step's file system to a directory of the user's."""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+from pybuild.builder.files.layer_contents import LayerPlace, StoredContents, view_of
+from pybuild.store.exporting.part import write_part
+from pybuild.store.formats.toc import Toc
+from pybuild.store.layers.changes import changes
+from pybuild.values import frozen
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@frozen
+class PartWritten:
+    """How much was written, and how many device nodes were left out."""
+
+    files: int
+    devices: int
+
+
+@frozen
+class ExportFailed:
+    """Copy `path` (absolute, links followed inside of the image) to `destination`, where nothing is yet.
+
+    In the namespace, whose ids the files belong to; its root is the user, and so the owner of what is written.
+    """
+
+    in_namespace: ClassVar[bool] = True
+    upper: str
+    below: tuple[LayerPlace, ...]
+    scaffold_toc: str
+    toc: str  # free paths
+    spool: str
+    path: str
+    destination: str
+
+    def run(self) -> PartWritten:
+        fd = os.open(self.upper, _DIRECTORY)
+        try:
+            Toc.write(self.toc, changes(fd, view_of(self.below), Toc.open(self.scaffold_toc)))
+        finally:
+            os.close(fd)
+        layers = (LayerPlace("", self.toc, self.upper, None), *self.below)
+        with StoredContents(layers, self.spool) as contents:
+            report = write_part(view_of(layers), os.fsencode(self.path), contents, self.destination)
+        return PartWritten(report.files, len(report.devices))

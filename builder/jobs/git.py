@@ -1,0 +1,96 @@
+"""The jobs of a repository: ask which commit a reference is, get the files of one, list what lies below a directory."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import TYPE_CHECKING, ClassVar
+
+from pybuild.builder.jobs.job import Done
+from pybuild.remote.git.url import FoundCommit, RepositorySource
+from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from pybuild.remote.git.access import Access
+
+
+@frozen
+class RepositoryAccess:
+    """How servers are reached: the user's environment, the socket of the SSH agent that he hands over, and what he says over
+    http who he is, which is for the source's own server.
+    """
+
+    environ: tuple[tuple[str, str], ...] = field(repr=False)
+    agent: str | None = None
+    authorization: str = field(default="", repr=False)
+
+    def read(self, source: RepositorySource) -> Access:
+        """The same with the configuration that the environment names. Raises StoreError."""
+        from pybuild.remote.git.access import Access
+        from pybuild.remote.registry.config import Config
+
+        environ = dict(self.environ)
+        return Access(environ, self.agent, Config.load(environ), self.authorization, source.server)
+
+
+@frozen
+class AskRepository:
+    """Ask what the reference of a source is at the moment. Git may use `directory`, which is empty."""
+
+    in_namespace: ClassVar[bool] = False
+    source: RepositorySource
+    access: RepositoryAccess
+    directory: str
+
+    def run(self) -> FoundCommit:
+        from pybuild.remote.git.process import failures_told
+        from pybuild.remote.git.server import Server
+
+        with failures_told():
+            return Server(self.source, self.access.read(self.source), f"{self.directory}/0").resolve()
+
+
+@frozen
+class FetchedRepository:
+    """The tar of all files of a commit."""
+
+    digest: str
+    size: int
+
+
+@frozen
+class FetchRepository:
+    """Get a commit into `directory`, which is empty, and write its files as a tar to `path`."""
+
+    in_namespace: ClassVar[bool] = False
+    source: RepositorySource
+    access: RepositoryAccess
+    found: FoundCommit
+    directory: str
+    path: str
+
+    def run(self) -> FetchedRepository:
+        from pybuild.remote.git.checkout import write_checkout
+        from pybuild.remote.git.process import failures_told
+
+        with failures_told():
+            return FetchedRepository(
+                *write_checkout(self.source, self.found, self.access.read(self.source), self.directory, self.path)
+            )
+
+
+@frozen
+class ListSubdir:
+    """Write the table of contents of the directory `subdir` of a tar to `toc`; its paths are relative to it."""
+
+    in_namespace: ClassVar[bool] = False
+    tar: str
+    name: str
+    subdir: str
+    toc: str
+
+    def run(self) -> Done:
+        from pybuild.remote.git.subdirectory import entries_below
+        from pybuild.store.formats.toc import Toc
+
+        Toc.write(self.toc, entries_below(self.tar, self.name, self.subdir))
+        return Done()

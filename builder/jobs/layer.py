@@ -1,0 +1,139 @@
+"""The jobs that turn one form of a layer into another: blob, table of contents, tree."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, ClassVar
+
+from pybuild.builder.files.layer_contents import BlobPlace, LayerPlace, StoredContents, check_content
+from pybuild.builder.jobs.job import Done, Output, Written, write_files, written_as
+from pybuild.store.errors import DigestMismatch
+from pybuild.store.formats.compression import Compression, Compressor
+from pybuild.store.formats.toc import Kind, Toc
+from pybuild.store.layers.read import read_layer
+from pybuild.store.layers.tree import make_tree
+from pybuild.store.layers.view import View
+from pybuild.store.objects.changesets import TREE
+from pybuild.store.system.files import named_layer
+from pybuild.store.system.streams import Tee
+from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pybuild.store.formats.toc import Entry
+    from pybuild.store.system.streams import Readable
+
+_BUFFER = 1 << 20
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@frozen
+class MakeTree:
+    """Unpack a layer into a directory that can be a lower layer: `fs` in the new `directory`.
+
+    `expanded` is the layer as `ReadLayer` has left it, checked and expanded; it is removed. "" where there is none.
+    """
+
+    in_namespace: ClassVar[bool] = True
+    toc: str
+    blob: BlobPlace
+    directory: str
+    expanded: str = ""
+
+    def run(self) -> Done:
+        os.mkdir(self.directory, 0o700)
+        os.mkdir(f"{self.directory}/{TREE}", 0o755)
+        fd = os.open(f"{self.directory}/{TREE}", _DIRECTORY)
+        try:
+            if self.expanded:
+                with open(self.expanded, "rb") as file:
+                    make_tree(Toc.open(self.toc), file, fd)
+                os.unlink(self.expanded)
+            else:
+                tar = self.blob.open()
+                make_tree(Toc.open(self.toc), tar, fd)
+                tar.diff_id()  # to the end: only there the digest is checked
+        finally:
+            os.close(fd)
+        return Done()
+
+
+@frozen
+class WriteTar:
+    """Make the tar of a changeset, from its tree or from a tar with other times.
+
+    Raises DigestMismatch where a file of the tree is not what was read of it before.
+    """
+
+    layer: LayerPlace
+    spool: str
+    output: Output
+
+    @property
+    def in_namespace(self) -> bool:
+        return self.layer.tree is not None
+
+    def run(self) -> Written:
+        entries = list(Toc.open(self.layer.toc))
+        with StoredContents([self.layer], self.spool) as contents:
+            contents.announce((0, entry) for entry in entries if entry.kind is Kind.FILE and not entry.hardlink)
+            layer = write_files(entries, _OneLayer(contents), self.output)
+        check_content(entries, layer.entries, f"changeset {self.layer.changeset}")
+        return written_as(layer)
+
+
+@frozen
+class ReadLayer:
+    """Read a layer for the first time: check it, and make its table of contents. `below` are those under it, topmost first.
+
+    `expanded` is a free path for the layer's tar, where somebody will make a tree of it: to expand it again takes longer
+    than to read it. "" where nobody will.
+    """
+
+    in_namespace: ClassVar[bool] = False
+    blob: BlobPlace
+    diff_id: str
+    below: tuple[str, ...]
+    toc: str
+    expanded: str = ""
+
+    def run(self) -> Done:
+        with named_layer(self.blob.digest), ExitStack() as files:
+            tar = self.blob.open()
+            source: Readable = tar
+            if self.expanded:
+                source = Tee(tar, files.enter_context(open(self.expanded, "xb", _BUFFER)).write)
+            entries = read_layer(source, View([Toc.open(path) for path in self.below]))
+            found = tar.diff_id()
+            if str(found) != self.diff_id:
+                raise DigestMismatch(f"expands to {found}, the config promises {self.diff_id}")
+        Toc.write(self.toc, entries)
+        return Done()
+
+
+@frozen
+class Recompress:
+    """The same tar, compressed in another way."""
+
+    in_namespace: ClassVar[bool] = False
+    blob: BlobPlace
+    output: str
+    compression: str
+
+    def run(self) -> Written:
+        source = self.blob.open()
+        with open(self.output, "xb") as out, Compressor(out, Compression(self.compression)) as compressor:
+            while data := source.read(1 << 20):
+                compressor.write(data)
+            digest = compressor.finish()
+        return Written(str(source.diff_id()), str(digest), compressor.size)
+
+
+class _OneLayer:
+    def __init__(self, contents: StoredContents) -> None:
+        self._contents = contents
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        return self._contents.chunks(0, entry)

@@ -1,0 +1,83 @@
+"""The jobs for the mounts of a RUN: the directories of what is bound, and cache mounts."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import ClassVar
+
+from pybuild.builder.jobs.job import Done, Output
+from pybuild.builder.jobs.step import make_directory
+from pybuild.store.formats.toc import Toc
+from pybuild.store.layers.tree import make_tree
+from pybuild.store.objects.cache_mounts import lock_of
+from pybuild.store.objects.changesets import TREE
+from pybuild.values import frozen
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LONGEST, _PAUSE = 0.5, 0.02  # seconds
+
+
+@frozen
+class PrepareBound:
+    """Make the directories for an overlay of files that are bound; `root_toc` holds the row of its root.
+
+    An overlay that nobody can write to needs two directories: one comes above those that there are, and one below.
+    """
+
+    in_namespace: ClassVar[bool] = True
+    directory: str
+    root_toc: str
+
+    def run(self) -> Done:
+        os.mkdir(self.directory, 0o700)
+        for name in ("root", "work"):
+            os.mkdir(f"{self.directory}/{name}", 0o700)
+        for name in ("upper", "above", "below"):
+            make_directory(f"{self.directory}/{name}", self.root_toc)
+        return Done()
+
+
+@frozen
+class MakeCacheMount:
+    """Make the directory of a cache mount; `seed` is a layer, not compressed, of what it holds at first."""
+
+    in_namespace: ClassVar[bool] = True
+    directory: str
+    mode: int
+    uid: int
+    gid: int
+    seed: Output | None
+
+    def run(self) -> Done:
+        os.mkdir(self.directory, 0o700)
+        os.mkdir(f"{self.directory}/{TREE}", 0o700)
+        fd = os.open(f"{self.directory}/{TREE}", _DIRECTORY)
+        try:
+            if self.seed is not None:
+                with open(self.seed.blob, "rb") as tar:
+                    make_tree(Toc.open(self.seed.toc), tar, fd)
+            os.fchown(fd, self.uid, self.gid)
+            os.fchmod(fd, self.mode)
+        finally:
+            os.close(fd)
+        return Done()
+
+
+@frozen
+class AwaitCacheMount:
+    """Wait until nobody uses a cache mount, but not for long: who asks looks again in any case."""
+
+    in_namespace: ClassVar[bool] = False
+    directory: str
+    id: str
+
+    def run(self) -> Done:
+        end = time.monotonic() + _LONGEST
+        while os.path.isdir(f"{self.directory}/{self.id}") and time.monotonic() < end:
+            lock = lock_of(self.directory, self.id)
+            if lock is not None:
+                os.close(lock)
+                break
+            time.sleep(_PAUSE)
+        return Done()

@@ -1,0 +1,93 @@
+"""The jobs that talk to registries. Nothing else imports an HTTP library, and they only where they run."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import TYPE_CHECKING, ClassVar
+
+from pybuild.builder.jobs.job import Done
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci import Descriptor
+from pybuild.store.formats.platform import Platform
+from pybuild.store.formats.reference import Reference
+from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from pybuild.remote.registry.client import RegistryClient
+
+
+@frozen
+class RegistryAccess:
+    """How registries are reached: the user's environment, and whether certificates are checked."""
+
+    environ: tuple[tuple[str, str], ...] = field(repr=False)
+    tls_verify: bool
+
+    def client(self) -> RegistryClient:
+        """A client with the configuration and the credentials that the environment names. Raises StoreError."""
+        from pybuild.remote.registry.client import RegistryClient
+        from pybuild.remote.registry.config import Config
+        from pybuild.remote.registry.credentials import Credentials
+
+        environ = dict(self.environ)
+        return RegistryClient(Config.load(environ), Credentials(environ), environ, tls_verify=self.tls_verify)
+
+
+@frozen
+class FoundManifest:
+    """An image in a registry, for one platform."""
+
+    media_type: str
+    digest: str
+    size: int
+
+
+@frozen
+class FetchManifest:
+    """Ask what a name means for a platform, and write the manifest to `path`."""
+
+    in_namespace: ClassVar[bool] = False
+    access: RegistryAccess
+    reference: str
+    os: str
+    architecture: str
+    variant: str
+    path: str
+
+    def run(self) -> FoundManifest:
+        platform = Platform(self.os, self.architecture, self.variant)
+        with self.access.client() as client:
+            fetched = client.manifest(Reference.parse(self.reference), platform)
+        with open(self.path, "xb") as file:
+            file.write(fetched.data)
+        found = fetched.descriptor
+        return FoundManifest(found.media_type, str(found.digest), found.size)
+
+
+@frozen
+class WantedBlob:
+    """A blob to download to `path`, where its size tells how far it is."""
+
+    media_type: str
+    digest: str
+    size: int
+    path: str
+
+
+@frozen
+class FetchBlobs:
+    """Download blobs, one after the other and over one connection."""
+
+    in_namespace: ClassVar[bool] = False
+    access: RegistryAccess
+    reference: str
+    blobs: tuple[WantedBlob, ...]
+
+    def run(self) -> Done:
+        reference = Reference.parse(self.reference)
+        with self.access.client() as client:
+            for blob in self.blobs:
+                descriptor = Descriptor(blob.media_type, Digest.parse(blob.digest), blob.size)
+                with open(blob.path, "xb", buffering=0) as file:
+                    client.blob(reference, descriptor, file)
+        return Done()

@@ -1,0 +1,62 @@
+"""gc and df, with the hands they need: files of trees and cache mounts may belong to ids of the steps' namespace."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from pybuild.builder.errors import PrivilegeError
+from pybuild.builder.jobs.step import MeasureTree
+from pybuild.builder.steps.removal import discard
+from pybuild.store.maintenance.gc import collect, exceeds
+from pybuild.store.system.files import tree_size
+
+if TYPE_CHECKING:
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.maintenance.gc import Freed
+    from pybuild.store.store import Store
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Hands:
+    """Measures and removes directories of a store, inside of the namespace where it has to be."""
+
+    def __init__(self, store: Store, pool: Pool) -> None:
+        self._store = store
+        self._pool = pool
+        self.left = 0  # directories that could not be removed, because no namespace can be had
+
+    def measure(self, directory: str) -> int:
+        """The bytes of a directory; 0 where nobody can be had who may look into it."""
+        try:
+            fd = os.open(directory, _DIRECTORY)
+            try:
+                return tree_size(fd)
+            finally:
+                os.close(fd)
+        except PermissionError:
+            try:
+                return self._pool.run(MeasureTree(directory)).size
+            except PrivilegeError:
+                return 0
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE):
+                return 0
+            raise
+
+    def remove(self, directory: str) -> None:
+        """Remove a directory of this store's ingest. What cannot be removed here stays there for who can."""
+        try:
+            discard(self._store, self._pool, directory)
+        except PrivilegeError:
+            self.left += 1
+
+
+def keep_within(store: Store, pool: Pool, limit: int) -> Freed | None:
+    """Free what exceeds the limit (bytes), the longest unused first; None where nothing does."""
+    hands = Hands(store, pool)
+    if not exceeds(store, limit, hands.measure):
+        return None
+    return collect(store, limit, hands.measure, hands.remove)

@@ -1,0 +1,105 @@
+"""From a planned stage and the layers that were made to the image: config and manifest.
+
+Nothing here reads a clock. A layer's history line has the time at which its step ran, whenever that was; a line
+without a layer borrows that of the next one, else of the last. So a rebuild from the cache gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pybuild.builder.plan.history import COMMENT
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.media_types import LAYER_TYPES
+from pybuild.store.formats.oci import (
+    Descriptor,
+    History,
+    ImageConfig,
+    Manifest,
+    MediaType,
+    format_time,
+    normalise_history,
+)
+from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from pybuild.builder.options import BuildOptions
+    from pybuild.builder.plan.graph import PlannedStage
+    from pybuild.store.objects.changesets import LayerBlob
+
+
+@frozen
+class BuiltImage:
+    """The bytes of an image, ready to be stored."""
+
+    manifest: bytes
+    config: bytes
+
+    @property
+    def digest(self) -> Digest:
+        return Digest.of(self.manifest)
+
+
+def assemble(
+    stage: PlannedStage, layers: Sequence[LayerBlob], created: Mapping[int, int], options: BuildOptions
+) -> BuiltImage:
+    """Write config and manifest. `layers` are all of the image, lowest first; `created` tells when a node's step ran."""
+    config = image_config(stage, [layer.diff_id for layer in layers], created, options)
+    config_bytes = config.to_bytes()
+    manifest = Manifest(
+        config=Descriptor(MediaType.OCI_CONFIG, Digest.of(config_bytes), len(config_bytes)),
+        layers=tuple(Descriptor(LAYER_TYPES[layer.compression], layer.digest, layer.size) for layer in layers),
+        media_type=MediaType.OCI_MANIFEST,
+        annotations=options.annotations,
+    )
+    return BuiltImage(manifest.to_bytes(), config_bytes)
+
+
+def image_config(
+    stage: PlannedStage, diff_ids: Sequence[Digest], created: Mapping[int, int], options: BuildOptions
+) -> ImageConfig:
+    """The config: the base's with what the recipe changed, and a history line for every instruction."""
+    if stage.base is not None:
+        base = normalise_history(stage.base.config)
+    else:
+        base = ImageConfig(
+            architecture=stage.platform.architecture, os=stage.platform.os, variant=stage.platform.variant,
+            created=None, author="", config=stage.state.config, diff_ids=(), history=(),
+        )  # fmt: skip
+    history = base.history + _history(stage, created, options.epoch)
+    times = [line.created for line in history if line.created]
+    execution = stage.state.config
+    if options.labels:
+        execution = replace(execution, labels={**execution.labels, **options.labels})
+    return replace(
+        base,
+        author=stage.state.author or base.author,
+        created=times[-1] if times else None,
+        config=execution,
+        diff_ids=tuple(diff_ids),
+        history=history,
+    )
+
+
+def _history(stage: PlannedStage, created: Mapping[int, int], epoch: int | None) -> tuple[History, ...]:
+    times: list[int | None] = [None if line.node is None else created[line.node] for line in stage.history]
+    last = next((time for time in reversed(times) if time is not None), None)
+    following = last
+    for position in range(len(times) - 1, -1, -1):
+        if times[position] is None:
+            times[position] = following
+        else:
+            following = times[position]
+    if epoch is not None:
+        times = [epoch] * len(times)
+    return tuple(
+        History(
+            created=None if time is None else format_time(time),
+            created_by=line.text,
+            comment=COMMENT,
+            empty_layer=line.node is None,
+        )
+        for line, time in zip(stage.history, times, strict=True)
+    )

@@ -1,0 +1,187 @@
+"""What becomes of an image: archives, layout directories, its root filesystem as a tar or as files."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import replace
+from enum import Enum
+from typing import TYPE_CHECKING, assert_never
+
+from pybuild.builder.errors import BuildError
+from pybuild.builder.events import Exported, Note
+from pybuild.builder.steps.layer_forms import ensure_compression, ensure_tocs
+from pybuild.builder.workers.tasks import complete, together
+from pybuild.store.exporting.publish import STDOUT
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.media_types import COMPRESSIONS, LAYER_TYPES
+from pybuild.store.formats.oci import CONFIG_LIMIT, Descriptor, MediaType
+from pybuild.store.formats.tar import show
+from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pybuild.builder.events import Event
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.formats.digest import Digest
+    from pybuild.store.formats.reference import Reference
+    from pybuild.store.objects.images import Image
+    from pybuild.store.store import Store
+
+_SHOWN_DEVICES = 5
+
+
+class Format(Enum):
+    """Forms of an image; the value is the `type` of an output."""
+
+    OCI = "oci"
+    DOCKER = "docker"
+
+
+@frozen
+class ImageOutput:
+    """An image with its layers. `compression` None: layers as they are, new ones as gzip."""
+
+    format: Format
+    destination: str  # a path, or STDOUT
+    directory: bool = False
+    compression: Compression | None = None
+    force: bool = False  # the compression is for the layers of the base too
+    names: tuple[Reference, ...] | None = None  # None: those that the image has
+
+    @property
+    def wanted(self) -> Compression:
+        """The compression of new layers."""
+        return self.compression or Compression.GZIP
+
+
+@frozen
+class TarOutput:
+    """The root filesystem as a tar."""
+
+    destination: str  # a path, or STDOUT
+
+
+@frozen
+class LocalOutput:
+    """The root filesystem as files in a directory."""
+
+    destination: str
+
+
+Output = ImageOutput | TarOutput | LocalOutput
+
+
+def check_outputs(outputs: Sequence[Output]) -> None:
+    """Find out before the work that a destination will not do. Raises BuildError."""
+    for output in outputs:
+        path = output.destination
+        if path == STDOUT:
+            continue
+        is_directory = isinstance(output, LocalOutput) or (isinstance(output, ImageOutput) and output.directory)
+        try:
+            found = os.stat(path)
+        except OSError:
+            parent = os.path.dirname(os.path.abspath(path))
+            if not is_directory and not os.path.isdir(parent):
+                raise BuildError(f"cannot write {path}: {parent} is no directory") from None
+            continue
+        if stat.S_ISDIR(found.st_mode) and not is_directory:
+            raise BuildError(f"cannot write {path}: it is a directory", hint="dest= names a file here")
+        if not stat.S_ISDIR(found.st_mode) and is_directory:
+            raise BuildError(f"cannot write to {path}: it is no directory", hint="dest= names a directory here")
+
+
+def export(
+    output: Output,
+    image: Image,
+    names: Sequence[Reference],
+    store: Store,
+    pool: Pool,
+    observe: Callable[[Event], None],
+    *,
+    all_layers: bool,
+) -> None:
+    """Write one output of an image, under these names of it, and tell of it. Raises BuildError, StoreError, OSError.
+
+    `all_layers`: the output's compression is for every layer, not only for those that a build made.
+    """
+    image = _prepare(output, image, store, pool, all_layers=all_layers)
+    _write(output, image, names, store, observe)
+
+
+def _write(
+    output: Output, image: Image, names: Sequence[Reference], store: Store, observe: Callable[[Event], None]
+) -> None:
+    """Write one output and tell of it."""
+    match output:
+        case ImageOutput():
+            from pybuild.store.exporting.archive import publish_archive, publish_directory
+
+            given = list(names if output.names is None else output.names)
+            if output.directory:
+                publish_directory(store.blobs, image, given, output.destination)
+            else:
+                docker = output.format is Format.DOCKER
+                publish_archive(store.blobs, image, given, output.destination, docker=docker)
+            size = sum(layer.size for layer in image.manifest.layers)
+        case TarOutput():
+            from pybuild.store.exporting.rootfs_tar import publish_rootfs
+
+            size = publish_rootfs(store, image, output.destination)
+        case LocalOutput():
+            from pybuild.store.exporting.directory import write_local
+
+            report = write_local(store, image, output.destination)
+            size = report.size
+            if report.devices:
+                shown = ", ".join(show(path) for path in report.devices[:_SHOWN_DEVICES])
+                more = (
+                    f" and {len(report.devices) - _SHOWN_DEVICES} more" if len(report.devices) > _SHOWN_DEVICES else ""
+                )
+                observe(Note(f"device nodes are left out of {output.destination}: {shown}{more}"))
+        case _:
+            assert_never(output)
+    observe(Exported(output.destination, str(image.manifest_digest), size))
+
+
+def _prepare(output: Output, image: Image, store: Store, pool: Pool, *, all_layers: bool) -> Image:
+    """The image as the output wants it: its layers compressed in that way, and read where their files are wanted.
+
+    A docker archive holds zstd only on request: docker reads it since version 23, and the image ID does not depend on it.
+    """
+    if not isinstance(output, ImageOutput):
+        complete(ensure_tocs(store, pool, image.snapshot))
+        return image
+    every = output.force or (all_layers and output.compression is not None)
+
+    async def wanted(layer: Descriptor, diff_id: Digest) -> Descriptor:
+        present = COMPRESSIONS[layer.media_type]
+        compression = output.wanted if every else present
+        if (
+            output.format is Format.DOCKER
+            and compression is Compression.ZSTD
+            and output.compression is not Compression.ZSTD
+        ):
+            compression = Compression.GZIP
+        if compression is present:
+            return layer
+        await ensure_tocs(store, pool, image.snapshot)
+        blob = await ensure_compression(store, pool, diff_id, compression)
+        return Descriptor(LAYER_TYPES[compression], blob.digest, blob.size)
+
+    pairs = zip(image.manifest.layers, image.config.diff_ids, strict=True)
+    layers = complete(together(wanted(layer, diff_id) for layer, diff_id in pairs))
+    if tuple(layers) == image.manifest.layers:
+        return image
+    manifest = replace(
+        image.manifest,
+        # Docker's own types know no zstd, and a manifest does not mix them with OCI's.
+        layers=tuple(replace(layer, media_type=LAYER_TYPES[COMPRESSIONS[layer.media_type]]) for layer in layers),
+        config=replace(image.manifest.config, media_type=MediaType.OCI_CONFIG),
+        media_type=MediaType.OCI_MANIFEST,
+    )
+    config = store.blobs.read(image.manifest.config.digest, CONFIG_LIMIT)
+    scratch = (store.ingest.new_path(), store.ingest.new_path())
+    return store.images.get(store.images.add(manifest.to_bytes(), config, image.snapshot, scratch))

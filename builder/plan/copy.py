@@ -1,0 +1,181 @@
+"""COPY and ADD: from where to where, and with which owner and mode."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import TYPE_CHECKING
+
+from pybuild.builder.errors import PlanError
+from pybuild.builder.files.tree import InlineFile
+from pybuild.builder.plan.graph import CopyStep
+from pybuild.builder.plan.scope import Planned
+from pybuild.builder.remote_source import is_remote, read_remote
+from pybuild.parser import (
+    Add,
+    Copy,
+    ExpansionError,
+    IgnoreFile,
+    ModeError,
+    OctalMode,
+    PatternError,
+    expand_heredoc,
+    match_pattern,
+    parse_mode,
+)
+
+if TYPE_CHECKING:
+    from pybuild.builder.plan.scope import Scope
+    from pybuild.builder.remote_source import RemoteSource
+    from pybuild.parser import Heredoc, Word
+
+PATH_LIMIT = 4096  # what the kernel takes at once
+
+
+def plan_copy(instruction: Copy | Add, scope: Scope) -> Planned:
+    """Raises PlanError."""
+    keyword = instruction.keyword
+    from_ = instruction.from_ if isinstance(instruction, Copy) else None
+    parents = isinstance(instruction, Copy) and instruction.parents
+    sources, remote = _sources(instruction, scope, parents=parents)
+    dest = scope.expand(instruction.dest)
+    _check_length(keyword, dest, instruction.dest)
+    if not dest:
+        raise PlanError(f"{keyword}: a path is empty", span=instruction.span, hint="a variable without a value?")
+    chown = scope.expand_flag(instruction.chown)
+    chmod = scope.expand_flag(instruction.chmod)
+    nodes: tuple[int | None, ...] = ()
+    files = scope.context(from_.text if from_ is not None else None)
+    if from_ is not None and files is None:
+        nodes = (scope.source(from_.text, instruction.span),)
+    step = CopyStep(
+        sources,
+        absolute_dest(scope, dest),
+        chown,
+        _mode(instruction.chmod, chmod),
+        bool(nodes),
+        _patterns(instruction.exclude),
+        parents,
+        _inline(instruction.heredocs, scope),
+        _is_link(instruction, chown, chmod),
+        isinstance(instruction, Add) and instruction.unpack is not False and len(sources) > len(remote),
+        files.name if files is not None else "",
+        files.identity if files is not None and len(sources) > len(remote) else "",
+        remote,
+        isinstance(instruction, Add) and instruction.unpack is True and bool(remote),
+    )
+    words = ["--parents"] if parents else []
+    words += [f"--chown={chown}"] if chown is not None else []
+    words += [f"--chmod={chmod}"] if chmod is not None else []
+    words += [*sources, *(f"<<{heredoc.name}" for heredoc in instruction.heredocs), dest]
+    return Planned(step, nodes, " ".join([keyword, *words, "# buildkit"]))
+
+
+def _check_length(keyword: str, path: str, word: Word) -> None:
+    if len(path) > PATH_LIMIT:
+        raise PlanError(f"{keyword}: a path of more than the limit of {PATH_LIMIT} characters", span=word.span)
+
+
+def _sources(
+    instruction: Copy | Add, scope: Scope, *, parents: bool
+) -> tuple[tuple[str, ...], tuple[tuple[int, RemoteSource], ...]]:
+    """The sources as they are shown and kept, and those of them that are elsewhere, by their positions."""
+    keyword = instruction.keyword
+    checksum = scope.expand_flag(instruction.checksum) if isinstance(instruction, Add) else None
+    sources = []
+    remote = []
+    for position, word in enumerate(instruction.sources):
+        source = scope.expand(word)
+        if not source:
+            raise PlanError(f"{keyword}: a path is empty", span=instruction.span, hint="a variable without a value?")
+        if is_remote(source):
+            found = _remote(instruction, word, source, checksum)
+            remote.append((position, found))
+            sources.append(found.shown)
+            continue
+        _check_length(keyword, source, word)
+        sources.append(source)
+        try:
+            for part in source.split("/"):
+                match_pattern(part, "")
+            if parents:
+                IgnoreFile.of([source])
+        except PatternError as error:
+            raise PlanError(f"{keyword}: {error}", span=word.span) from None
+    if checksum is not None and not remote:
+        assert isinstance(instruction, Add) and instruction.checksum is not None
+        raise PlanError("--checksum is for sources that are URLs or repositories", span=instruction.checksum.span)
+    return tuple(sources), tuple(remote)
+
+
+def literal(path: str) -> str:
+    """The pattern that means this very path."""
+    return re.sub(r"[\\*?\[]", r"\\\g<0>", path)
+
+
+def _remote(instruction: Copy | Add, word: Word, source: str, checksum: str | None) -> RemoteSource:
+    if isinstance(instruction, Copy):
+        raise PlanError("COPY: a source cannot be a URL or a repository", span=word.span, hint="ADD takes those")
+    try:
+        return read_remote(source, checksum, keep_git_dir=instruction.keep_git_dir)
+    except PlanError as error:
+        raise PlanError(f"ADD: {error}", span=word.span, hint=error.hint) from None
+
+
+def _is_link(instruction: Copy | Add, chown: str | None, chmod: str | None) -> bool:
+    """Whether the layer is to be one of its own. With --chmod it never is, in BuildKit, and so neither here.
+
+    Who is called what only the image below tells, so that owners have to be numbers.
+    """
+    if not instruction.link or chmod is not None:
+        return False
+    if chown is not None and not all(part.isdigit() for part in chown.split(":") if part):
+        assert instruction.chown is not None
+        raise PlanError(
+            f"--chown={chown}: a layer of its own knows no names",
+            span=instruction.chown.span,
+            hint="use numbers, or leave --link out",
+        )
+    return True
+
+
+def _mode(word: Word | None, text: str | None) -> int | str | None:
+    """What --chmod says: bits, or symbols as they are written."""
+    if word is None or text is None:
+        return None
+    try:
+        mode = parse_mode(text)
+    except ModeError as error:
+        raise PlanError(f"--chmod={text}: {error}", span=word.span, hint=error.hint) from None
+    return mode.bits if isinstance(mode, OctalMode) else text
+
+
+def _patterns(words: tuple[Word, ...]) -> tuple[str, ...]:
+    """What --exclude says; variables mean nothing there."""
+    for word in words:
+        try:
+            IgnoreFile.of([word.text])
+        except PatternError as error:
+            raise PlanError(f"--exclude={word.text}: {error}", span=word.span) from None
+    return tuple(word.text for word in words)
+
+
+def _inline(heredocs: tuple[Heredoc, ...], scope: Scope) -> tuple[InlineFile, ...]:
+    files = []
+    for heredoc in heredocs:
+        text = heredoc.content
+        if heredoc.expand:
+            try:
+                text = scope.budget.expansion(expand_heredoc(text, scope.state.scope), heredoc.span)
+            except ExpansionError as error:
+                raise PlanError(f"<<{heredoc.name}: {error.message}", span=heredoc.span) from None
+        files.append(InlineFile(heredoc.name, text))
+    return tuple(files)
+
+
+def absolute_dest(scope: Scope, dest: str) -> str:
+    """A destination against the working directory; a slash at its end says that it is a directory, and stays."""
+    absolute = scope.state.absolute(dest)
+    if dest.endswith("/") or posixpath.basename(dest) in (".", ".."):
+        absolute = absolute.rstrip("/") + "/"
+    return absolute

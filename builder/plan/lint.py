@@ -1,0 +1,256 @@
+"""Rules about recipes that need more than their text: what words come to, the ignore file, the bases.
+
+The names and the wording are BuildKit's, as with those in parser/checks. An `Inspector` sees each instruction right
+before it is planned; what it finds and what the parser found are put together by `warnings_of`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pybuild.builder.errors import PlanError
+from pybuild.builder.events import CheckWarning
+from pybuild.builder.plan.platforms import platform_of
+from pybuild.builder.plan.resolve import expand_word, global_args
+from pybuild.builder.plan.stage_state import NO_VARIABLES
+from pybuild.parser import (
+    Add,
+    Arg,
+    Asked,
+    Cmd,
+    Copy,
+    Entrypoint,
+    Env,
+    ExpansionError,
+    Expose,
+    IgnoreFile,
+    Label,
+    ParseError,
+    ParseWarning,
+    Run,
+    ShellForm,
+    Span,
+    Stopsignal,
+    User,
+    Volume,
+    Workdir,
+    expand,
+    expand_heredoc,
+    expand_words,
+    read_checks,
+    suggest,
+)
+from pybuild.store.errors import InvalidImage
+from pybuild.store.formats.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from pybuild.builder.events import Event
+    from pybuild.builder.options import BuildOptions
+    from pybuild.builder.plan.resolve import Resolved, ResolvedStage
+    from pybuild.builder.plan.stage_state import StageState
+    from pybuild.parser import Buildfile, Checks, Instruction, Word
+
+CONTROL = "BUILDKIT_DOCKERFILE_CHECK"  # the build argument that stands instead of the recipe's `# check=`
+_EVERYTHING = frozenset(("*", "**", "**/*"))  # lines of an ignore file
+
+
+class Inspector:
+    """Looks at the instructions of a recipe in the state that each of them meets.
+
+    `ignored` is the text of the ignore file. `unknown` are stages whose base is not there: what their environment holds nobody knows.
+    """
+
+    def __init__(self, resolved: Resolved, ignored: str | None, unknown: Collection[int] = ()) -> None:
+        self.found: list[ParseWarning] = []
+        self._resolved = resolved
+        self._escape = resolved.buildfile.escape
+        self._ignored = ignored
+        self._unknown = unknown
+        self._with_workdir: set[int] = set()
+
+    def __call__(self, stage: ResolvedStage, instruction: Instruction, state: StageState) -> None:
+        """Look at one. Mistakes are left to planning, which comes across them next."""
+        try:
+            self._look(stage, instruction, state)
+        except (ExpansionError, PlanError):
+            return
+
+    def _look(self, stage: ResolvedStage, instruction: Instruction, state: StageState) -> None:
+        if not self._of(stage, self._unknown):
+            self._undefined_var(instruction, state)
+        match instruction:
+            case Workdir(path=word):
+                path = expand_word(word, state.scope, self._escape)
+                if not path.startswith("/") and not self._of(stage, self._with_workdir):
+                    text = f'Relative workdir "{path}" can have unexpected results if the base image changes'
+                    self._add("WorkdirRelativePath", text, instruction.span)
+                self._with_workdir.add(stage.stage.index)
+            case Cmd(command=ShellForm()) | Entrypoint(command=ShellForm()) if not state.config.shell:
+                text = f"JSON arguments recommended for {instruction.keyword} to prevent unintended behavior related to OS signals"
+                self._add("JSONArgsRecommended", text, instruction.span)
+            case Expose(ports=words):
+                for word in words:
+                    for port in expand_words(word.text, state.scope, escape=self._escape):
+                        self._expose(port, instruction.span)
+            case Copy(from_=None) | Add() if self._ignored:
+                for word in instruction.sources:
+                    self._copy_ignored_file(instruction, expand_word(word, state.scope, self._escape))
+            case _:
+                pass
+
+    @cached_property
+    def _ignore(self) -> IgnoreFile:
+        return IgnoreFile.parse(self._ignored or "")
+
+    def _add(self, rule: str, message: str, span: Span) -> None:
+        self.found.append(ParseWarning(rule, message, span))
+
+    def _of(self, stage: ResolvedStage, indexes: Collection[int]) -> bool:
+        """Whether a stage, or one that it stands on, is among these."""
+        while stage.stage.index not in indexes:
+            if stage.parent is None:
+                return False
+            stage = self._resolved.stages[stage.parent]
+        return True
+
+    def _undefined_var(self, instruction: Instruction, state: StageState) -> None:
+        scope = Asked(state.scope)
+        for word in _words(instruction):
+            if "$" in word.text:
+                expand(word.text, scope, escape=self._escape)
+        if isinstance(instruction, Copy | Add):
+            for heredoc in instruction.heredocs:
+                if heredoc.expand:
+                    expand_heredoc(heredoc.content, scope)
+        declared = {item.name for item in instruction.items} if isinstance(instruction, Arg) else ()
+        for name in scope.missing:
+            if name in state.args or name in declared or name in NO_VARIABLES:
+                continue
+            similar = suggest(name, scope)
+            text = f"Usage of undefined variable '${name}'" + (f" (did you mean ${similar}?)" if similar else "")
+            self._add("UndefinedVar", text, instruction.span)
+
+    def _expose(self, port: str, span: Span) -> None:
+        numbers, _, protocol = port.partition("/")
+        if protocol != protocol.lower():
+            text = f"Defined protocol '{port}' in EXPOSE instruction should be lowercase"
+            self._add("ExposeProtoCasing", text, span)
+        if ":" in numbers:
+            text = f"EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'"
+            self._add("ExposeInvalidFormat", text, span)
+
+    def _copy_ignored_file(self, instruction: Copy | Add, source: str) -> None:
+        """Ignore files with a `!` cannot be judged: what is below a directory may be in again."""
+        ignore = self._ignore
+        path = posixpath.normpath(source)
+        if not all(rule.exclude for rule in ignore.rules):
+            return
+        if path in (".", "/") and _EVERYTHING.isdisjoint(rule.line.text for rule in ignore.rules):
+            return
+        if ignore.excludes(path):
+            text = f'Attempting to {instruction.keyword.capitalize()} file "{path}" that is excluded by .dockerignore'
+            self._add("CopyIgnoredFile", text, instruction.span)
+
+
+def _words(instruction: Instruction) -> Iterator[Word]:
+    """The words of an instruction whose variables are replaced."""
+    match instruction:
+        case Copy() | Add():
+            flags = (
+                instruction.chown,
+                instruction.chmod,
+                instruction.checksum if isinstance(instruction, Add) else None,
+            )
+            yield from (*instruction.sources, instruction.dest, *(word for word in flags if word is not None))
+        case Env(pairs=pairs) | Label(pairs=pairs):
+            yield from (word for pair in pairs for word in pair)
+        case Arg(items=items):
+            yield from (item.default for item in items if item.default is not None)
+        case Run(mounts=mounts):
+            # What a mount is `from` has the variables of FROM, which are not those of the stage.
+            yield from (word for mount in mounts for name, word in mount.options if name != "from")
+        case Expose(ports=words) | Volume(paths=words):
+            yield from words
+        case Workdir(path=word) | User(user=word) | Stopsignal(signal=word):
+            yield word
+        case _:
+            return
+
+
+def _invalid_default_arg_in_from(buildfile: Buildfile, options: BuildOptions) -> Iterator[ParseWarning]:
+    """A FROM that comes to no name unless somebody gives a build argument."""
+    values = global_args(buildfile, replace(options, build_args={}))
+    scope = {name: value for name, value in values.items() if value is not None}
+    for stage in buildfile.stages:
+        word = stage.base.image
+        if "$" not in word.text:
+            continue
+        name = expand_word(word, scope, buildfile.escape)
+        try:
+            if name != "scratch":
+                Reference.parse(name)
+        except InvalidImage:
+            text = f"Default value for ARG {word.text} results in empty or invalid base image name"
+            yield ParseWarning("InvalidDefaultArgInFrom", text, stage.base.span)
+
+
+def _invalid_base_image_platform(resolved: Resolved, options: BuildOptions) -> Iterator[ParseWarning]:
+    """A base for another platform than was wanted: its registry, or the store, has no other."""
+    for stage in resolved.stages.values():
+        wanted = stage.asked or options.platform
+        actual = platform_of(stage.image, wanted)
+        if (actual.os, actual.architecture) != (wanted.os, wanted.architecture):
+            text = f'Base image {stage.image_name} was pulled with platform "{actual}", expected "{wanted}" for current build'
+            yield ParseWarning("InvalidBaseImagePlatform", text, stage.stage.base.span)
+
+
+def warnings_of(inspector: Inspector, resolved: Resolved, options: BuildOptions) -> tuple[Sequence[ParseWarning], bool]:
+    """What is to be said about a recipe, and whether that is to fail the build. Raises PlanError."""
+    buildfile = resolved.buildfile
+    chosen = _chosen(options)
+    found = [*buildfile.warnings, *inspector.found, *_invalid_base_image_platform(resolved, options)]
+    with suppress(PlanError):  # without build arguments there is a mistake in the words: it cannot be known
+        found += _invalid_default_arg_in_from(buildfile, options)
+    if not found:
+        return (), False
+    # Only here: most builds have nothing to select from.
+    from pybuild.parser.checks import OF_STAGES, select
+
+    needed = [w for w in found if w.rule not in OF_STAGES or _stage_of(buildfile, w.span) in resolved.stages]
+    checks = chosen or buildfile.checks
+    selected = select(needed, buildfile, chosen)
+    return selected, bool(selected) and checks is not None and checks.error
+
+
+def tell(inspector: Inspector, resolved: Resolved, options: BuildOptions, observe: Callable[[Event], None]) -> None:
+    """Tell of all warnings of a build. Raises PlanError where they are to fail it."""
+    warnings, fatal = warnings_of(inspector, resolved, options)
+    for warning in warnings:
+        observe(CheckWarning(warning.rule, warning.message, resolved.buildfile.source, warning.span))
+    if fatal:
+        rules = ", ".join(sorted({warning.rule for warning in warnings}))
+        raise PlanError(
+            f"lint violation found for rules: {rules}", hint="check=error=true makes warnings fail the build"
+        )
+
+
+def _stage_of(buildfile: Buildfile, span: Span) -> int:
+    """The stage of a place; -1 before the first FROM."""
+    return sum(stage.base.span.line <= span.line for stage in buildfile.stages) - 1
+
+
+def _chosen(options: BuildOptions) -> Checks | None:
+    """What the build argument says."""
+    text = options.build_args.get(CONTROL)
+    if not text:
+        return None
+    try:
+        return read_checks(text, Span(1, 1, 1, 1))
+    except ParseError as error:
+        raise PlanError(f"--build-arg {CONTROL}={text}: {error.message}", hint=error.hint) from None

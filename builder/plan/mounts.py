@@ -1,0 +1,103 @@
+"""The mounts of a RUN: what --mount says, as values of the plan."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import replace
+from typing import TYPE_CHECKING, assert_never
+
+from pybuild.builder.errors import PlanError
+from pybuild.builder.plan.graph import FilesMount, KeptMount
+from pybuild.builder.plan.scope import Files
+from pybuild.parser import BindMount, CacheMount, ParseError, SecretMount, SshMount, TmpfsMount, read_mount
+from pybuild.store.objects.cache_mounts import Sharing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pybuild.builder.plan.graph import StepMount
+    from pybuild.builder.plan.scope import Scope
+    from pybuild.parser import Mount, Word
+
+SCRIPTS = "/dev/pipes"
+AGENTS = "/run/buildkit/ssh_agent"
+_NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"  # a build argument: cache mounts of other namespaces are others
+
+
+def plan_mounts(mounts: Sequence[Mount], scope: Scope) -> tuple[list[StepMount], tuple[int | None, ...]]:
+    """The values of all --mount of a RUN, and the nodes that hold what they mount.
+
+    Raises PlanError at the option that is wrong.
+    """
+    nodes: list[int | None] = []
+    found: list[StepMount] = []
+    for mount in mounts:
+        value = _plan_mount(mount, scope, nodes)
+        if isinstance(value, SshMount) and value.target is None:
+            number = sum(isinstance(before, SshMount) for before in found)
+            value = replace(value, target=f"{AGENTS}.{number}")
+        found.append(value)
+    return found, tuple(nodes)
+
+
+def _plan_mount(mount: Mount, scope: Scope, nodes: list[int | None]) -> StepMount:
+
+    def expand(word: Word) -> str:
+        return word.text if word is mount.option("from") else scope.expand(word)
+
+    try:
+        value = read_mount(mount, expand)
+    except ParseError as error:
+        raise PlanError(error.message, span=error.span, hint=error.hint) from None
+    match value:
+        case TmpfsMount(target=target):
+            return replace(value, target=_target(mount, scope, target))
+        case SecretMount(target=target) | SshMount(target=target):
+            return value if target is None else replace(value, target=_target(mount, scope, target))
+        case BindMount():
+            files = _files(mount, scope, value.from_, value.source)
+            nodes.append(files.node)
+            return FilesMount(_target(mount, scope, value.target), len(nodes) - 1, files.path, value.read_only)
+        case CacheMount():
+            name = posixpath.normpath(value.target) if value.id is None else value.id
+            if namespace := scope.options.build_args.get(_NAMESPACE):
+                name = f"{namespace}/{name}"
+            source, path = None, _from_root(value.source)
+            if value.from_ is not None:
+                files = _files(mount, scope, value.from_, value.source)
+                nodes.append(files.node)
+                source, path = len(nodes) - 1, files.path
+            sharing = Sharing(value.sharing)
+            target = _target(mount, scope, value.target)
+            return KeptMount(target, name, sharing, value.read_only, value.mode, value.uid, value.gid, source, path)
+        case _:
+            assert_never(value)
+
+
+def _files(mount: Mount, scope: Scope, from_: str | None, source: str) -> Files:
+    """Where the files are that a mount names."""
+    context = scope.context(from_)
+    if context is not None:
+        return scope.files(context, source, mount.span)
+    assert from_ is not None
+    return Files(scope.source(from_, mount.span), _from_root(source))
+
+
+def _from_root(path: str) -> str:
+    """A path as it is seen from a root."""
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def _target(mount: Mount, scope: Scope, target: str) -> str:
+    path = scope.state.absolute(target)
+    if path == "/":
+        word = mount.option("target")
+        raise PlanError(
+            "the root directory cannot be the target of a mount", span=mount.span if word is None else word.span
+        )
+    return path
+
+
+def agent_variable(mounts: Sequence[StepMount]) -> str | None:
+    """Where programs look for the agent: at the first one, whether it was given or not."""
+    return next((mount.target for mount in mounts if isinstance(mount, SshMount)), None)

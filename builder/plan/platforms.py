@@ -1,0 +1,109 @@
+"""For which platforms a build is: what its ARGs say, which one a stage is for, and whether this machine can run it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pybuild.builder.errors import PlanError, PrivilegeError
+from pybuild.builder.host.obstacles import SEE_DOCTOR
+from pybuild.store.errors import InvalidImage
+from pybuild.store.formats.platform import Platform
+
+if TYPE_CHECKING:
+    from pybuild.builder.options import BuildOptions
+    from pybuild.parser import Span
+    from pybuild.store.objects.images import Image
+
+BINFMT = "/proc/sys/fs/binfmt_misc"
+_ALSO = {("amd64", "386"), ("arm64", "arm")}  # what processors run beside their own; not all of the latter do
+# e_machine of ELF, by the name that Go has for the processor and QEMU for its emulator; elf.h.
+_MACHINES = {
+    "386": (3, "i386"), "amd64": (62, "x86_64"), "arm": (40, "arm"), "arm64": (183, "aarch64"), "loong64": (258, "loongarch64"),
+    "mips64le": (8, "mips64el"), "ppc64le": (21, "ppc64le"), "riscv64": (243, "riscv64"), "s390x": (22, "s390x"),
+}  # fmt: skip
+_BIG_ENDIAN = frozenset(("s390x",))
+
+
+def platform_args(options: BuildOptions) -> dict[str, str]:
+    """The ARGs that tell about platforms and target. BUILD… is this machine, TARGET… what the image is for."""
+    values: dict[str, str] = {}
+    for prefix, platform in (("BUILD", options.build_platform), ("TARGET", options.platform)):
+        values |= {
+            f"{prefix}PLATFORM": str(platform),
+            f"{prefix}OS": platform.os,
+            f"{prefix}OSVERSION": "",
+            f"{prefix}ARCH": platform.architecture,
+            f"{prefix}VARIANT": platform.variant,
+        }
+    values["TARGETSTAGE"] = options.target or "default"
+    return values
+
+
+def parse_platform(text: str, span: Span) -> Platform:
+    """The platform that a FROM asks for. Raises PlanError."""
+    try:
+        platform = Platform.parse(text)
+    except InvalidImage as error:
+        raise PlanError(f"--platform={text}: {error}", span=span, hint=error.hint) from None
+    if platform.os != "linux":
+        raise PlanError(f"--platform={text}: only images for linux can be built", span=span)
+    return platform
+
+
+def platform_of(image: Image | None, wanted: Platform) -> Platform:
+    """What a stage on this image is for: whatever was wanted, the programs in it are those of the image."""
+    if image is None or not image.config.architecture:
+        return wanted
+    config = image.config
+    return Platform(config.os or wanted.os, config.architecture, config.variant)
+
+
+def check_runnable(platform: Platform, binfmt: str = BINFMT) -> None:
+    """Raise PrivilegeError where the kernel cannot execute programs of this platform, by itself or by an emulator.
+
+    `binfmt` is where the kernel lists the formats that it has interpreters for: binfmt_misc(5).
+    """
+    host = Platform.host().architecture
+    wanted = platform.architecture
+    if wanted == host or (host, wanted) in _ALSO:
+        return
+    found = emulator(wanted, binfmt)
+    if found == "F":
+        return
+    name = _MACHINES[wanted][1] if wanted in _MACHINES else wanted
+    if found is not None:
+        raise PrivilegeError(
+            f"RUN for {platform} on linux/{host}: the emulator is registered without the flag F, and not to be seen from inside",
+            hint=f"register it anew: docker run --privileged --rm tonistiigi/binfmt --install {wanted}",
+        )
+    raise PrivilegeError(
+        f"RUN for {platform} on linux/{host}: there is no emulator for {wanted}",
+        hint=f"apt-get install qemu-user-static binfmt-support, which registers qemu-{name}; {SEE_DOCTOR}",
+    )
+
+
+def emulator(architecture: str, binfmt: str = BINFMT) -> str | None:
+    """`F` where the kernel has an emulator open for a processor, "" where it looks one up by name, None without one."""
+    machine = _MACHINES.get(architecture)
+    if machine is None:
+        return None
+    code = machine[0].to_bytes(2, "big" if architecture in _BIG_ENDIAN else "little").hex()
+    try:
+        names = [name for name in os.listdir(binfmt) if name not in ("register", "status")]
+    except OSError:
+        return None
+    kinds = set()
+    for name in names:
+        with open(f"{binfmt}/{name}", encoding="utf-8", errors="replace") as file:
+            lines = file.read(4096).splitlines()
+        fields = dict(line.partition(" ")[::2] for line in lines)
+        magic = fields.get("magic", "")
+        if (
+            "enabled" in fields
+            and fields.get("offset", "0") == "0"
+            and magic[:8] == "7f454c46"
+            and magic[36:40] == code
+        ):
+            kinds.add("F" if "F" in fields.get("flags:", "") else "")
+    return max(kinds, default=None)

@@ -1,0 +1,108 @@
+"""Why steps were not cached, with the files that made the difference: `explain.py`, and what the store has of the files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pybuild.builder.misses import Explained
+from pybuild.builder.plan.graph import CopyStep
+from pybuild.builder.solve.explain_miss import explain, file_changes
+from pybuild.store.errors import StoreError
+from pybuild.store.formats.toc import Entry, Kind, Toc, parent_of, sort_key
+from pybuild.store.layers.difference import differences_at
+from pybuild.store.layers.view import LinkLoop, View
+from pybuild.store.objects.builds import Outcome
+
+if TYPE_CHECKING:
+    from pybuild.builder.misses import Earlier, FileChange, Miss
+    from pybuild.builder.plan.graph import Plan
+    from pybuild.builder.solve.cache import BuildCache
+    from pybuild.store.layers.difference import Difference
+    from pybuild.store.objects.builds import BuiltStep, KeptBuild, MountedFiles
+    from pybuild.store.store import Store
+
+
+def why(store: Store, build: KeptBuild, builds: Sequence[KeptBuild]) -> tuple[Explained, ...]:
+    """The steps of a build that were not cached. `builds` are all that the store remembers, the oldest first."""
+    return tuple(Explained(miss, _files(store, build, miss, {})) for miss in explain(builds, build))
+
+
+def missing(store: Store, build: KeptBuild, plan: Plan, cache: BuildCache) -> tuple[Explained, ...]:
+    """The same for a build that was not to run anything: what it would have copied is looked at where it lies."""
+    found = []
+    for miss in explain(store.builds.all(), build):
+        reading = [now.node for _, now in miss.other_mounts if now.node is not None]
+        nodes = [plan.nodes[node] for node in (*reading, *([miss.step.node] if miss.other_files else []))]
+        rows = {n.id: cache.rows(n) for n in nodes if isinstance(n.step, CopyStep) and n.id not in cache.results}
+        found.append(Explained(miss, _files(store, build, miss, rows)))
+    return tuple(found)
+
+
+def _files(
+    store: Store, build: KeptBuild, miss: Miss, rows: Mapping[int, Sequence[Entry]]
+) -> Sequence[FileChange] | None:
+    """What a step copied, or had mounted, that the earlier one did not.
+
+    `rows` are what nodes would copy that have not run.
+    """
+    try:
+        if miss.earlier is not None and miss.other_files:
+            return _copied(store, miss, miss.earlier, rows.get(miss.step.node, ()))
+        if miss.earlier is not None:
+            found = [_seen(store, build, miss.earlier, *pair, rows) for pair in miss.other_mounts]
+            return file_changes([one for differences in found for one in differences])
+    except (StoreError, OSError, IndexError, LinkLoop):
+        return None
+    return ()
+
+
+def _copied(store: Store, miss: Miss, earlier: Earlier, rows: Sequence[Entry]) -> Sequence[FileChange] | None:
+    before = _layers(store, earlier.step)
+    old, new = View(before), View(_layers(store, miss.step))
+    after = new.layers[0] if miss.step.outcome is Outcome.RAN else ()
+    here = {entry.path: entry for entry in rows}
+    paths = {entry.path for entry in (*before[0], *after)} | here.keys()
+    if here:
+        # The table of an earlier layer names the directories above, too.
+        above = {parent_of(path) for path in paths}
+        paths = {path for path in paths if path in here or path not in above}
+        found = differences_at(sorted(paths, key=sort_key), old.lookup, here.get)
+    elif miss.step.outcome is Outcome.RAN:
+        found = differences_at(sorted(paths, key=sort_key), old.lookup, new.lookup)
+    else:
+        return None
+    return file_changes([one for one in found if one.path]) or None
+
+
+def _seen(
+    store: Store, build: KeptBuild, earlier: Earlier, was: MountedFiles, now: MountedFiles,
+    rows: Mapping[int, Sequence[Entry]],
+) -> list[Difference]:  # fmt: skip
+    """What differs between the files that two steps had mounted at one place, by the names that they had there."""
+    node = next((step for step in build.steps if step.node == now.node), None)
+    if now.node is not None and now.node in rows:
+        after = View([Toc.of(rows[now.node])])
+    elif node is not None and node.snapshot is not None:
+        after = View(_layers(store, node))
+    else:
+        return []  # it has not come to them
+    old = _mounted(View(_layers(store, next(step for step in earlier.build.steps if step.node == was.node))), was)
+    new = _mounted(after, now)
+    return list(differences_at(sorted({*old, *new}, key=sort_key), old.get, new.get))
+
+
+def _mounted(view: View, files: MountedFiles) -> dict[bytes, Entry]:
+    """Files by the names that they had where they were mounted; without the directory itself, which does not count."""
+    path, target = view.resolve(os.fsencode(files.path)), os.fsencode(files.target).strip(b"/")
+    top = view.lookup(path)
+    if top is not None and top.kind is not Kind.DIRECTORY:
+        return {target: top}
+    return {target + b"/" + entry.path[len(path) :].lstrip(b"/"): entry for entry in view.walk(path)}
+
+
+def _layers(store: Store, step: BuiltStep) -> list[Toc]:
+    """The tables of contents that a step's files are in, its own first."""
+    changesets = store.snapshots.changesets(step.snapshot)
+    return [store.changesets.toc(changeset) for changeset in changesets]

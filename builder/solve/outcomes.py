@@ -1,0 +1,90 @@
+"""What becomes of the steps of a build, noted while it goes on and kept in the store."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from pybuild.builder.events import Note, StepFinished, StepStarted
+from pybuild.builder.plan.graph import BaseStep, RunStep, bound
+from pybuild.store.errors import StoreError
+from pybuild.store.objects.builds import TEXT_LIMIT, BuiltStep, KeptBuild, MountedFiles, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pybuild.builder.events import Event
+    from pybuild.builder.plan.graph import Node, Plan
+    from pybuild.builder.solve.cache import BuildCache
+    from pybuild.store.store import Store
+
+
+class Journal:
+    """Passes events on, and keeps of them what `pybuild why` will ask for."""
+
+    def __init__(self, build: str, recipe: str, target: str, store: Store, observe: Callable[[Event], None]) -> None:
+        """`build` is the id that the store remembers it by; without one it does not."""
+        self.manifest = ""  # of the image, once it is there
+        self._build = build
+        self._recipe = os.path.abspath(recipe) if os.path.isfile(recipe) else recipe
+        self._target = target
+        self._store = store
+        self._observe = observe
+        self._outcomes: dict[int, Outcome] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StepStarted(step=step):
+                self._outcomes[step.node] = Outcome.FAILED
+            case StepFinished(step=step, cached=cached):
+                self._outcomes[step.node] = Outcome.CACHED if cached else Outcome.RAN
+            case _:
+                pass
+        self._observe(event)
+
+    def of(self, plan: Plan, cache: BuildCache) -> KeptBuild:
+        """The build as it is now."""
+        return KeptBuild(self._build, self._recipe, self._target, self.manifest, tuple(self._steps(plan, cache)))
+
+    def keep(self, plan: Plan, cache: BuildCache) -> None:
+        """Keep it. A build is not worth less where the store cannot remember it."""
+        if not self._build:
+            return
+        try:
+            self._store.builds.add(self.of(plan, cache))
+        except StoreError as error:
+            self._observe(Note(f"the store will not remember this build: {error}"))
+
+    def _steps(self, plan: Plan, cache: BuildCache) -> Iterator[BuiltStep]:
+        for node in plan.nodes:
+            result = cache.results.get(node.id)
+            if result is None and node.id not in self._outcomes and self.manifest:
+                continue  # nobody needed it
+            outcome = self._outcomes.get(node.id, Outcome.NOT_RUN if result is None else Outcome.CACHED)
+            if result is not None:
+                key, inputs = result.canonical, self._inputs(node, result.canonical)
+            else:
+                found = cache.key_of(node)
+                key, inputs = ("", "") if found is None else (found.digest, found.inputs)
+            yield BuiltStep(
+                node.id, node.parent, tuple(source for source in node.sources if source is not None), node.stage,
+                node.number, node.span.line, node.text[:TEXT_LIMIT], outcome,
+                node.fresh, key, None if result is None else result.snapshot,
+                node.step.args if isinstance(node.step, RunStep) else (), inputs, _mounted(node),
+            )  # fmt: skip
+
+    def _inputs(self, node: Node, key: str) -> str:
+        if isinstance(node.step, BaseStep):
+            return json.dumps({"step": "FROM", "manifest": str(node.step.image.manifest_digest)})
+        return self._store.records.inputs_of(key) or ""
+
+
+def _mounted(node: Node) -> tuple[MountedFiles, ...]:
+    if not isinstance(node.step, RunStep):
+        return ()
+    # Those that read files of a source have one.
+    reading = ((mount, mount.source) for mount in bound(node.step))
+    return tuple(
+        MountedFiles(node.sources[number], mount.path, mount.target) for mount, number in reading if number is not None
+    )

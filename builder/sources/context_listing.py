@@ -1,0 +1,99 @@
+"""What a build can copy from a context, and what its ignore file keeps from that, line by line."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pybuild.builder.files.context_directory import ContextTree, read_ignore_file
+from pybuild.builder.sources.recipe import parse_ignore_file, recipe_place
+from pybuild.store.formats.toc import Kind, sort_key
+from pybuild.values import frozen
+from pybuild.values.limits import CONTEXT_ENTRIES, CONTEXT_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pybuild.builder.files.context_source import ContextSource, TarTree
+    from pybuild.parser import IgnoreLine
+    from pybuild.store.formats.toc import Entry
+
+
+@frozen
+class Sent:
+    """Something that a COPY finds. A socket is copied as an empty file."""
+
+    entry: Entry
+    socket: bool
+
+
+@frozen
+class Excluded:
+    """Something that stays behind with all that is in it, and the line that says so."""
+
+    entry: Entry
+    line: IgnoreLine
+
+
+@frozen
+class Listing:
+    """A context: both lists in the order of their paths, without its root."""
+
+    sent: tuple[Sent, ...]
+    excluded: tuple[Excluded, ...]
+    ignore_file: str | None  # its path, as messages call it
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files; of one with several names each counts, as it does for the limit."""
+        return sum(sent.entry.size for sent in self.sent if sent.entry.kind is Kind.FILE)
+
+    @property
+    def exceeds(self) -> str | None:
+        """The limit of a context that it exceeds, for people."""
+        if len(self.sent) > CONTEXT_ENTRIES:
+            return f"{CONTEXT_ENTRIES} entries"
+        return f"{CONTEXT_LIMIT} bytes" if self.size > CONTEXT_LIMIT else None
+
+
+def list_directory(context: str, recipe: str | None) -> Listing:
+    """What a build of a directory can copy; `recipe` is a path, `-`, or None as for a build. Raises BuildError.
+
+    Of an excluded directory nothing is named that is in it, unless something in it was taken back.
+    """
+    found = read_ignore_file(context, recipe_place(context, recipe))
+    ignore = None if found is None else parse_ignore_file(found)
+    left_out: dict[bytes, Entry] = {}
+    tree = ContextTree(context, ignore, left_out)
+    try:
+        sent = tuple(_everything(tree))
+    finally:
+        tree.close()
+    excluded = []
+    above = None
+    for path in sorted(left_out, key=sort_key):
+        if above is not None and path.startswith(above + b"/"):
+            continue
+        above = path
+        line = ignore.explain(os.fsdecode(path)) if ignore is not None else None
+        assert line is not None, "no line, and excluded"
+        excluded.append(Excluded(left_out[path], line))
+    return Listing(sent, tuple(excluded), None if found is None else found.path)
+
+
+def list_archive(source: ContextSource) -> Listing:
+    """What a build can copy from an archive, which is taken as it is. Raises BuildError."""
+    tree = source.open()
+    try:
+        return Listing(tuple(_everything(tree)), (), None)
+    finally:
+        tree.close()
+
+
+def _everything(tree: ContextTree | TarTree) -> Iterator[Sent]:
+    pending = tree.readdir(b"")[::-1]
+    while pending:
+        entry = pending.pop()
+        yield Sent(entry, tree.is_socket(entry))
+        if entry.kind is Kind.DIRECTORY:
+            pending += tree.readdir(entry.path)[::-1]

@@ -1,0 +1,273 @@
+"""The contexts of one build: the main one, with the recipe, and those that got a name by --build-context.
+
+A context is opened when it is first needed. A named one stands for the image or the stage that a recipe calls so, whatever
+that would be without it.
+
+    CONTEXT                  DIR | - (standard input) | http(s)://… (each an archive, or else the recipe alone)
+    --build-context NAME=    DIR | docker-image://REFERENCE | oci-layout://DIR[:TAG][@DIGEST] | http(s)://… (a file `context`)
+    both                     a git repository, as remote/git/url.py reads it, or github.com/…
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pybuild.builder.errors import BuildError
+from pybuild.builder.files.context_source import ContextSource
+from pybuild.builder.plan.resolve import ContextFiles
+from pybuild.builder.remote_source import is_remote, read_remote
+from pybuild.builder.sources.recipe import (
+    STDIN,
+    STDIN_NAME,
+    Recipe,
+    ignore_text,
+    recipe_in_file,
+    recipe_of_directory,
+    recipe_of_files,
+)
+from pybuild.remote.git.url import RepositorySource
+from pybuild.store.errors import InvalidImage
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.reference import Reference
+from pybuild.store.formats.toc import Entry, Kind, Toc
+from pybuild.store.layers.view import ROOT
+from pybuild.store.objects.context_memo import memo_path
+from pybuild.values.limits import CONTEXT_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pybuild.builder.plan.resolve import ImageSource
+    from pybuild.builder.remote_source import RemoteSource, UrlSource
+    from pybuild.builder.sources.downloads import Remotes
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.objects.images import Image
+    from pybuild.store.store import Store
+
+_IMAGE, _LAYOUT = "docker-image://", "oci-layout://"
+_TARGET = "target:"  # what bake gives to a frontend
+_CHUNK = 1 << 20
+
+
+def is_archive(main: str) -> bool:
+    """Whether a main context is no directory of this machine, but something to be read."""
+    return main == STDIN or (is_remote(_at_github(main)) and not os.path.isdir(main))
+
+
+def keeps_git_dir(args: Mapping[str, str]) -> bool:
+    """Whether a build argument of BuildKit's says that the main context keeps its `.git`; true is what Go takes for it."""
+    return args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "") in ("1", "t", "T", "true", "TRUE", "True")
+
+
+def context_name(text: str) -> str:
+    """The form in which a named context is looked up: that of an image's short name, without `:latest`.
+
+    Raises InvalidImage for what can name neither a stage nor an image.
+    """
+    return Reference.parse(text.lower()).familiar.removesuffix(":latest")
+
+
+class Contexts:
+    """All contexts of a build. What has to be kept for them lies in the ingest directory, and goes with it."""
+
+    def __init__(
+        self,
+        main: str,
+        named: Mapping[str, str],
+        store: Store,
+        pool: Pool,
+        images: ImageSource,
+        *,
+        agent: str | None = None,
+        secret: Callable[[str], bytes | None] = lambda id: None,
+        keep_git_dir: bool = False,
+    ) -> None:
+        """`named` is by `context_name`; `agent`, the socket of an SSH agent, and `secret`, what the user's secrets are by
+        their ids, are for repositories; `keep_git_dir` is about the main context. Raises BuildError where a directory is
+        missing.
+        """
+        self._main = _at_github(main)
+        self._named = named = {name: _at_github(place) for name, place in named.items()}
+        self._agent = agent
+        self._secret = secret
+        self._keep_git_dir = keep_git_dir
+        self._store = store
+        self._pool = pool
+        self._images = images
+        self._identities: dict[str, str] = {}  # of those whose files can never change, by name
+        self._sources: dict[str, ContextSource] = {}  # the main one is called ""
+        self._found: dict[str, Image | ContextFiles] = {}
+        for name, place in named.items():
+            if place.startswith((_IMAGE, _LAYOUT)) or is_remote(place) or os.path.isdir(place):
+                continue
+            if place.startswith(_TARGET):
+                raise BuildError(
+                    f"--build-context {name}={place}: targets of other builds are for docker buildx bake",
+                    hint=f"build it first with -t NAME, and give {_IMAGE}NAME",
+                )
+            raise BuildError(
+                f"--build-context {name}={place}: no such directory",
+                hint=f"or {_IMAGE}REFERENCE, {_LAYOUT}DIR[:TAG], a URL",
+            )
+
+    @cached_property
+    def remotes(self) -> Remotes:
+        """Where contexts come from that are elsewhere; and the sources of the recipe's ADD, too."""
+        from pybuild.builder.sources.downloads import Remotes
+
+        return Remotes(self._store, self._pool, os.environ, self._agent, self._secret)
+
+    def open_main(self, recipe: str | None) -> Recipe:
+        """Open the main context and read the recipe: `recipe` is what -f says. Raises BuildError, OSError."""
+        if self._main == STDIN:
+            return self._open_file(*self._spooled_stdin(), recipe)
+        if is_archive(self._main):
+            remote = self._main_remote()
+            if isinstance(remote, RepositorySource):
+                return recipe_of_files(self._check_out("", remote), f"the repository {remote.shown}", recipe)
+            return self._open_file(*self._spooled_url(remote), recipe)
+        found = recipe_of_directory(self._main, recipe)
+        beside = None if found.path == STDIN_NAME else found.path
+        self._sources[""] = self._directory(self._main, beside)
+        return found
+
+    def open_archive(self) -> ContextSource:
+        """The files of a main context that is no directory, whatever recipe is in it. Raises BuildError, OSError.
+
+        Where it is no archive it is the recipe, and its context holds nothing.
+        """
+        if self._main == STDIN:
+            return self._listed(*self._spooled_stdin()[:2]) or self._nothing()
+        remote = self._main_remote()
+        if isinstance(remote, RepositorySource):
+            return self._check_out("", remote)
+        return self._listed(*self._spooled_url(remote)[:2]) or self._nothing()
+
+    def main(self) -> ContextFiles:
+        """The main context, which has been opened."""
+        return ContextFiles("", self._identities.get("", ""))
+
+    def find(self, name: str) -> Image | ContextFiles | None:
+        """What a named context puts in the place of an image or a stage; None where there is none of this name.
+
+        Raises BuildError, StoreError.
+        """
+        if not self._named:
+            return None
+        try:
+            name = context_name(name)
+        except InvalidImage:
+            return None
+        place = self._named.get(name)
+        if place is None:
+            return None
+        if name not in self._found:
+            self._found[name] = self._open_named(name, place)
+        return self._found[name]
+
+    def source(self, name: str) -> ContextSource:
+        """Where the files are of a context that `main` or `find` gave."""
+        return self._sources[name]
+
+    def _open_named(self, name: str, place: str) -> Image | ContextFiles:
+        if place.startswith(_IMAGE):
+            return self._images.image(Reference.parse(place.removeprefix(_IMAGE)))
+        if place.startswith(_LAYOUT):
+            from pybuild.store.importing.archive import take_from_layout
+
+            directory, tag, digest = _split_layout(place.removeprefix(_LAYOUT))
+            return self._store.images.get(take_from_layout(self._store, directory, tag, digest))
+        if is_remote(place) and not os.path.isdir(place):
+            remote = read_remote(place, None)
+            if isinstance(remote, RepositorySource):
+                self._check_out(name, remote)
+                return ContextFiles(name, self._identities[name])
+            found = self.remotes.file(remote)
+            size = os.stat(found.path).st_size
+            row = Entry(b"context", Kind.FILE, 0o600, mtime=found.mtime, size=size, offset=0)
+            self._sources[name] = ContextSource(found.path, toc=Toc.write(self._store.ingest.new_path(), [ROOT, row]))
+            return ContextFiles(name, found.identity)
+        self._sources[name] = self._directory(place, None)
+        return ContextFiles(name)
+
+    def _directory(self, root: str, recipe: str | None) -> ContextSource:
+        root = os.path.abspath(root)
+        return ContextSource(root, ignore_text(root, recipe), memo=memo_path(self._store.memos, root))
+
+    def _spooled_stdin(self) -> tuple[str, str, str]:
+        """A file with what is on standard input, what messages call it, and what they call a recipe that it is."""
+        raw = self._store.ingest.new_path()
+        _spool_stdin(raw)
+        if not os.stat(raw).st_size:
+            raise BuildError("standard input, which is to be the context, is empty")
+        return raw, "standard input", STDIN_NAME
+
+    def _main_remote(self) -> RemoteSource:
+        return read_remote(self._main, None, keep_git_dir=self._keep_git_dir)
+
+    def _check_out(self, name: str, source: RepositorySource) -> ContextSource:
+        """A context is a repository; what lies in it is taken as it is, an ignore file too."""
+        found, self._identities[name] = self.remotes.checkout(source)
+        self._sources[name] = ContextSource(found.tar, toc=found.toc)
+        return self._sources[name]
+
+    def _spooled_url(self, url: UrlSource) -> tuple[str, str, str]:
+        """The same of what is at the URL."""
+        found = self.remotes.file(url)
+        self._identities[""] = found.identity
+        return found.path, url.shown, url.shown
+
+    def _open_file(self, raw: str, shown: str, recipe_name: str, recipe: str | None) -> Recipe:
+        """The main context is one file: an archive, or else the recipe."""
+        source = self._listed(raw, shown)
+        if source is not None:
+            self._sources[""] = source
+            return recipe_of_files(source, f"the archive {'on' if recipe_name == STDIN_NAME else 'at'} {shown}", recipe)
+        if recipe is not None:
+            raise BuildError(f"{shown} is no archive, and so the recipe; -f names another one", hint="leave -f out")
+        self._sources[""] = self._nothing()
+        return Recipe(recipe_name, recipe_in_file(raw, shown))
+
+    def _nothing(self) -> ContextSource:
+        return ContextSource(os.devnull, toc=Toc.write(self._store.ingest.new_path(), [ROOT]))
+
+    def _listed(self, raw: str, shown: str) -> ContextSource | None:
+        """The archive that a file is; None for any other file."""
+        from pybuild.builder.jobs.context import ListContext
+
+        ingest = self._store.ingest
+        job = ListContext(raw, shown, ingest.new_path(), ingest.new_path())
+        tar = self._pool.run(job).tar
+        return ContextSource(tar, toc=job.toc) if tar else None
+
+
+def _at_github(place: str) -> str:
+    """The short form of a repository there, which could be a directory too, as a URL. Everything else is what it is."""
+    if not place.startswith("github.com/") or os.path.exists(place):
+        return place
+    end = min((place.index(mark) for mark in "?#" if mark in place), default=len(place))
+    return f"https://{place[:end].removesuffix('.git')}.git{place[end:]}"
+
+
+def _spool_stdin(path: str) -> None:
+    size = 0
+    with open(path, "xb") as file:
+        while data := os.read(sys.stdin.fileno(), _CHUNK):
+            size += len(data)
+            if size > CONTEXT_LIMIT:
+                raise BuildError(f"the context on standard input exceeds the limit of {CONTEXT_LIMIT} bytes")
+            file.write(data)
+
+
+def _split_layout(text: str) -> tuple[str, str | None, Digest | None]:
+    """Directory, tag and digest of `DIR[:TAG][@DIGEST]`. Raises InvalidImage."""
+    rest, at, digest = text.rpartition("@")
+    if not at or not digest.startswith(("sha256:", "sha512:")):
+        rest, digest = text, ""
+    directory, colon, tag = rest.rpartition(":")
+    if not colon or "/" in tag:
+        directory, tag = rest, ""
+    return directory, tag or None, Digest.parse(digest) if digest else None

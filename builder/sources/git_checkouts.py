@@ -1,0 +1,123 @@
+"""The repositories of one build: which commit each is at the moment, and its files once somebody needs them.
+
+A commit never changes, so that its files are fetched once and kept as a tar, by the commit's name. What a branch or a tag
+is, the server is asked once a build.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pybuild.builder.errors import BuildError
+from pybuild.builder.jobs.git import AskRepository, FetchRepository, ListSubdir, RepositoryAccess
+from pybuild.remote.git.url import FoundCommit, authorization
+from pybuild.store.formats.digest import Digest
+from pybuild.store.objects.downloads import Downloaded
+from pybuild.store.system.files import remove_tree
+from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.remote.git.url import RepositorySource
+    from pybuild.store.store import Store
+
+
+@frozen
+class Checkout:
+    """The files of a repository: the tar that holds them, and the table of contents with the paths that they have."""
+
+    tar: str
+    toc: str
+
+
+class Repositories:
+    """For one build. `agent` is the socket of the user's SSH agent, if he has handed one, `secret` tells his secrets by id."""
+
+    def __init__(
+        self,
+        store: Store,
+        pool: Pool,
+        environ: Mapping[str, str],
+        agent: str | None,
+        secret: Callable[[str], bytes | None],
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._secret = secret
+        self._access = RepositoryAccess(tuple(sorted(environ.items())), agent)
+        self._found: dict[RepositorySource, FoundCommit] = {}
+        self._checkouts: dict[RepositorySource, Checkout] = {}
+
+    async def identify(self, source: RepositorySource) -> FoundCommit:
+        """Find out which commit is meant. Raises BuildError, OSError."""
+        async with self._pool.locks(("repository", source)):
+            if source not in self._found:
+                self._found[source] = await self._ask(source)
+            return self._found[source]
+
+    def identity(self, source: RepositorySource) -> str | None:
+        """What the files are, for the key of a step; None while nobody has found that out."""
+        found = self._found.get(source)
+        return (
+            None if found is None else " ".join((_content(source, found), *([source.subdir] if source.subdir else [])))
+        )
+
+    async def checkout(self, source: RepositorySource) -> Checkout:
+        """The files. Raises BuildError, OSError."""
+        found = await self.identify(source)
+        async with self._pool.locks(("checkout", source)):
+            if source not in self._checkouts:
+                tar = self._store.blobs.path(await self._tar(source, found))
+                toc = self._store.ingest.new_path()
+                await self._pool.job(ListSubdir(tar, source.shown, source.subdir, toc))
+                self._checkouts[source] = Checkout(tar, toc)
+            return self._checkouts[source]
+
+    async def _ask(self, source: RepositorySource) -> FoundCommit:
+        if source.commit is not None:
+            if not source.commit.startswith(source.checksum):
+                raise BuildError(f"{source.shown}: expected a commit {source.checksum}…, got {source.commit}")
+            return FoundCommit(source.commit)
+        directory = self._store.ingest.new_directory()
+        try:
+            return await self._pool.distant_job(AskRepository(source, self._access_to(source), directory))
+        finally:
+            self._remove(directory)
+
+    async def _tar(self, source: RepositorySource, found: FoundCommit) -> Digest:
+        content = _content(source, found)
+        async with self._pool.locks(content):
+            known = self._store.downloads.find(content)
+            if known is not None:
+                return known.digest
+            ingest = self._store.ingest
+            job = FetchRepository(source, self._access_to(source), found, ingest.new_directory(), ingest.new_path())
+            try:
+                fetched = await self._pool.distant_job(job)
+                digest = Digest.parse(fetched.digest)
+                self._store.blobs.adopt(job.path, digest, fetched.size)
+            finally:
+                self._remove(job.directory, job.path)
+            self._store.downloads.put(content, Downloaded(digest, "", ""))
+            return digest
+
+    def _access_to(self, source: RepositorySource) -> RepositoryAccess:
+        return replace(self._access, authorization=authorization(source, self._secret))
+
+    def _remove(self, *paths: str) -> None:
+        for path in paths:
+            remove_tree(self._store.ingest.fd, os.path.basename(path))
+
+
+def _content(source: RepositorySource, found: FoundCommit) -> str:
+    """What decides the files of a tar. What `.git` holds tells where it came from, too."""
+    parts = ["git", found.commit]
+    if not source.submodules:
+        parts.append("without submodules")
+    if source.keeps_git_dir:
+        parts += ["with .git", found.ref, found.tag, source.origin]
+    return " ".join(parts)

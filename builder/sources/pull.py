@@ -1,0 +1,170 @@
+"""Bringing images in from registries: the manifest first, then what the store lacks, several blobs at a time.
+
+The workers check every byte against its descriptor while it arrives. The layers stay blobs: nobody reads them before a
+step needs to know what is in them, and until then they serve this image alone (store/objects/changesets.py says why).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from typing import TYPE_CHECKING
+
+from pybuild.builder.events import Note, Transfer
+from pybuild.builder.jobs.registry import FetchBlobs, FetchManifest, RegistryAccess, WantedBlob
+from pybuild.store.errors import InvalidImage
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.media_types import COMPRESSIONS
+from pybuild.store.formats.oci import (
+    CONFIG_LIMIT,
+    MANIFEST_LIMIT,
+    Descriptor,
+    ImageConfig,
+    Manifest,
+    chain_id,
+    check_image,
+)
+from pybuild.store.objects.changesets import LayerBlob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pybuild.builder.events import Event
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.formats.platform import Platform
+    from pybuild.store.formats.reference import Reference
+    from pybuild.store.objects.images import Image
+    from pybuild.store.store import Store
+
+_AT_ONCE = 4  # blobs
+_WORTH_A_WORKER = 1 << 20  # bytes
+
+
+def registry_access(environ: Mapping[str, str], *, tls_verify: bool) -> RegistryAccess:
+    """What a worker has to know of this process's environment: all, for credential helpers read what they like."""
+    return RegistryAccess(tuple(sorted(environ.items())), tls_verify)
+
+
+def pull(
+    store: Store,
+    pool: Pool,
+    reference: Reference,
+    platform: Platform,
+    access: RegistryAccess,
+    observe: Callable[[Event], None],
+) -> Image:
+    """Make the store's image of this name what the registry's is. Raises StoreError.
+
+    The name is moved when all of the image is there. What the store has already is not fetched.
+    """
+    name = reference.with_default_tag()
+    path = store.ingest.new_path()
+    found = pool.run(FetchManifest(access, str(name), platform.os, platform.architecture, platform.variant, path))
+    with open(path, "rb") as file:
+        manifest_bytes = file.read(MANIFEST_LIMIT + 1)
+    digest = Digest.parse(found.digest)
+    if digest not in store.images.all():
+        _Fetch(store, pool, name, access, observe).image(manifest_bytes, found.media_type)
+    store.seal()
+    store.images.tag([name], digest, int(time.time()), recipe="pull")
+    return store.images.get(digest)
+
+
+class _Fetch:
+    def __init__(
+        self, store: Store, pool: Pool, name: Reference, access: RegistryAccess, observe: Callable[[Event], None]
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._name = name
+        self._access = access
+        self._observe = observe
+
+    def image(self, manifest_bytes: bytes, media_type: str) -> None:
+        """Fetch config and layers, and record the image."""
+        store = self._store
+        manifest = Manifest.from_bytes(manifest_bytes, media_type)
+        for layer in manifest.layers:
+            if layer.media_type not in COMPRESSIONS:
+                raise InvalidImage(
+                    f"{self._name.familiar}: layer {layer.digest}: media type {layer.media_type!r} is no layer"
+                )
+        if manifest.config.size > CONFIG_LIMIT:
+            raise InvalidImage(
+                f"{self._name.familiar}: a config of {manifest.config.size} bytes exceeds the limit of {CONFIG_LIMIT}"
+            )
+        self._blobs((manifest.config, *manifest.layers))
+        config_bytes = store.blobs.read(manifest.config.digest, CONFIG_LIMIT)
+        config = ImageConfig.from_bytes(config_bytes)
+        check_image(manifest, config)
+        snapshot = _stack(store, manifest, config)
+        store.images.add(manifest_bytes, config_bytes, snapshot, (store.ingest.new_path(), store.ingest.new_path()))
+
+    def _blobs(self, descriptors: Sequence[Descriptor]) -> None:
+        """Fetch those that the store lacks, the largest first; tell how it goes."""
+        store = self._store
+        missing = {d.digest: d for d in descriptors if not store.blobs.has(d.digest)}
+        wanted = sorted(missing.values(), key=lambda descriptor: -descriptor.size)
+        total = sum(descriptor.size for descriptor in wanted)
+        self._warn_of_space(total)
+        blobs = [WantedBlob(d.media_type, str(d.digest), d.size, store.ingest.new_path()) for d in wanted]
+        jobs = [FetchBlobs(self._access, str(self._name), share) for share in shares(blobs)]
+
+        def tell() -> None:
+            self._observe(Transfer(self._name.familiar, sum(_size(blob.path) for blob in blobs), total))
+
+        self._pool.run_many(jobs, _AT_ONCE, tell)
+        for blob, descriptor in zip(blobs, wanted, strict=True):
+            store.blobs.adopt(blob.path, descriptor.digest, descriptor.size)
+
+    def _warn_of_space(self, total: int) -> None:
+        free = os.statvfs(self._store.root)
+        if free.f_bavail * free.f_frsize < total * 1.1:
+            self._observe(Note(f"{self._name.familiar}: {total >> 20} MiB to fetch, and hardly more are free"))
+
+
+def shares(blobs: Sequence[WantedBlob]) -> list[tuple[WantedBlob, ...]]:
+    """Blobs, the largest first, for as many workers as it takes: about the same number of bytes for each.
+
+    A worker costs more than it gains where all that it would fetch is a config of some kilobytes.
+    """
+    large = sum(blob.size >= _WORTH_A_WORKER for blob in blobs)
+    shares: list[list[WantedBlob]] = [[] for _ in range(max(1, min(_AT_ONCE, large)))]
+    loads = [0] * len(shares)
+    for blob in blobs:
+        least = loads.index(min(loads))
+        shares[least].append(blob)
+        loads[least] += blob.size
+    return [tuple(share) for share in shares if share]
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _stack(store: Store, manifest: Manifest, config: ImageConfig) -> int | None:
+    """The layers as snapshots: those that somebody has read and found right, else as this image claims them to be."""
+    snapshot = chain = None
+    claimed = ""
+    for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
+        chain = chain_id((diff_id,) if chain is None else (chain, diff_id))
+        claimed = _claim(claimed, layer.digest, diff_id)
+        candidates = (store.snapshots.by_chain(name) for name in (chain, claimed))
+        known = next((c for c in candidates if c is not None and store.snapshots.parent(c) == snapshot), None)
+        if known is None:
+            blob = LayerBlob(diff_id, layer.digest, layer.size, COMPRESSIONS[layer.media_type])
+            added = store.snapshots.add(snapshot, store.changesets.add_unread(blob))
+            known = store.snapshots.set_chain(claimed, added)
+        snapshot = known
+    return snapshot
+
+
+def _claim(below: str, digest: Digest, diff_id: Digest) -> str:
+    """A name for layers that are known by their blobs, and by what an image says of them."""
+    text = json.dumps([below, str(digest), str(diff_id)])
+    return "claim:" + hashlib.sha256(text.encode("ascii")).hexdigest()

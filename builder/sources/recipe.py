@@ -1,0 +1,180 @@
+"""Finding and reading the recipe of a build, and the ignore file that belongs to it.
+
+A recipe inside of the context is opened below the context's root: one that came with a hostile context cannot be a link to
+a file of this machine, which the messages would quote.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+from pybuild.builder.errors import BuildError
+from pybuild.builder.files.context_directory import IgnoreText, read_ignore_file
+from pybuild.builder.remote_source import is_remote
+from pybuild.parser import IgnoreFile, PatternError
+from pybuild.store.system.files import open_in_root, read_regular
+from pybuild.values import frozen
+from pybuild.values.redact import redact
+
+if TYPE_CHECKING:
+    from pybuild.builder.files.context_source import ContextSource
+
+RECIPE_LIMIT = 4 << 20  # bytes
+RECIPE_NAMES = ("Buildfile", "Dockerfile", "Containerfile")
+STDIN = "-"
+STDIN_NAME = "<stdin>"  # in messages
+
+
+@frozen
+class Recipe:
+    """The text of a recipe, and what messages call it."""
+
+    path: str
+    data: bytes
+
+
+def recipe_of_directory(context: str, recipe: str | None) -> Recipe:
+    """The recipe of a build whose context is a directory: `recipe` is a path, None looks for RECIPE_NAMES in the context.
+
+    Raises BuildError.
+    """
+    if recipe == STDIN:
+        return recipe_of_stdin()
+    root = _open_context(context)
+    try:
+        if recipe is None:
+            found = _first_in(root, context)
+            if found is None:
+                raise _no_recipe(context)
+            return found
+        inside = os.path.relpath(os.path.abspath(recipe), os.path.abspath(context))
+        if inside == ".." or inside.startswith("../"):
+            data = _read_outside(recipe)
+        else:
+            data = _read_in(root, inside, recipe)
+    finally:
+        os.close(root)
+    if data is None:
+        raise _not_found(recipe, "no such file", None)
+    return Recipe(recipe, data)
+
+
+def recipe_of_files(source: ContextSource, shown: str, recipe: str | None) -> Recipe:
+    """The recipe of a build whose context came from elsewhere: `recipe` is a path in it. Raises BuildError."""
+    if recipe == STDIN:
+        return recipe_of_stdin()
+    for name in RECIPE_NAMES if recipe is None else (recipe,):
+        data = source.read(name, RECIPE_LIMIT)
+        if data is not None:
+            return Recipe(name, data)
+    if recipe is None:
+        raise _no_recipe(shown)
+    raise _not_found(recipe, f"no such file in {shown}", "-f is a path in the context here")
+
+
+def recipe_of_stdin() -> Recipe:
+    """Standard input, which is the recipe. Raises BuildError."""
+    data = sys.stdin.buffer.read(RECIPE_LIMIT + 1)
+    if len(data) > RECIPE_LIMIT:
+        raise BuildError(f"the recipe on standard input exceeds {RECIPE_LIMIT} bytes")
+    return Recipe(STDIN_NAME, data)
+
+
+def recipe_in_file(path: str, shown: str) -> bytes:
+    """A file that is the recipe and nothing else. Raises BuildError."""
+    return _read_and_close(os.open(path, os.O_RDONLY | os.O_CLOEXEC), shown)
+
+
+def ignore_text(context: str, recipe: str | None) -> str | None:
+    """The ignore file of a directory, checked. `recipe` is a file beside which one of its own may lie. Raises BuildError."""
+    found = read_ignore_file(context, recipe)
+    if found is None:
+        return None
+    parse_ignore_file(found)
+    return found.text
+
+
+def parse_ignore_file(found: IgnoreText) -> IgnoreFile:
+    """The lines of an ignore file. Raises BuildError."""
+    try:
+        return IgnoreFile.parse(found.text)
+    except PatternError as error:
+        raise BuildError(str(error)) from None
+
+
+def recipe_place(context: str, recipe: str | None) -> str | None:
+    """Where the recipe lies that a build of a directory would read, for what lies beside it; None where there is none.
+
+    Raises BuildError where `recipe` names what cannot be read.
+    """
+    if recipe is not None:
+        return None if recipe == STDIN else recipe_of_directory(context, recipe).path
+    root = _open_context(context)
+    try:
+        found = _first_in(root, context)
+    finally:
+        os.close(root)
+    return None if found is None else found.path
+
+
+def _no_recipe(context: str) -> BuildError:
+    return BuildError(
+        f"no {', '.join(RECIPE_NAMES[:-1])} or {RECIPE_NAMES[-1]} in {context}", hint="name the recipe with -f"
+    )
+
+
+def _open_context(context: str) -> int:
+    try:
+        return os.open(context, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise BuildError(
+            f"cannot open the context {context}: {error.strerror}", hint="it must be a directory"
+        ) from error
+
+
+def _first_in(root: int, context: str) -> Recipe | None:
+    for name in RECIPE_NAMES:
+        data = _read_in(root, name, name)
+        if data is not None:
+            return Recipe(os.path.join(context, name) if context != "." else name, data)
+    return None
+
+
+def _not_found(recipe: str, why: str, hint: str | None) -> BuildError:
+    """A URL is not fetched: whoever can change what it gives could have everything built."""
+    if is_remote(recipe):
+        hint = "the recipe is a file; -f - reads it from standard input, where curl can put it"
+    return BuildError(f"cannot open {redact(recipe)}: {why}", hint=hint)
+
+
+def _read_in(root: int, path: str, shown: str) -> bytes | None:
+    try:
+        fd = open_in_root(root, os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise BuildError(f"cannot open {shown}: {error.strerror}") from error
+    return _read_and_close(fd, shown)
+
+
+def _read_outside(path: str) -> bytes | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BuildError(f"cannot open {path}: {error.strerror}") from error
+    return _read_and_close(fd, path)
+
+
+def _read_and_close(fd: int, shown: str) -> bytes:
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise BuildError(f"{shown} is not a regular file")
+        return read_regular(fd, RECIPE_LIMIT, shown)
+    finally:
+        os.close(fd)

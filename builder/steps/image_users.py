@@ -1,0 +1,66 @@
+"""The users and groups that an image has: its /etc/passwd and /etc/group."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pybuild.builder.errors import BuildError
+from pybuild.builder.files.passwd import UserDatabase
+from pybuild.store.formats.toc import Kind
+from pybuild.store.layers.view import LinkLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pybuild.builder.files.layer_contents import LayerPlace
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.formats.toc import Entry
+    from pybuild.store.layers.view import View
+    from pybuild.store.store import Store
+
+_LIMIT = 10 << 20  # bytes of either file
+
+
+class Accounts:
+    """For one build: a file that many steps see is read once."""
+
+    def __init__(self, store: Store, pool: Pool) -> None:
+        self._store = store
+        self._pool = pool
+        self._files: dict[bytes, bytes] = {}  # sha256 -> content
+
+    async def of(self, view: View, layers: Sequence[LayerPlace]) -> UserDatabase:
+        """Those of the root filesystem of these layers. Raises BuildError."""
+        return UserDatabase(await self._read(view, layers, b"etc/passwd"), await self._read(view, layers, b"etc/group"))
+
+    async def _read(self, view: View, layers: Sequence[LayerPlace], path: bytes) -> bytes:
+        """A file of the image, small and regular; nothing where there is none."""
+        name = "/" + path.decode("ascii")
+        try:
+            located = view.locate(view.resolve(path))
+        except LinkLoop:
+            raise BuildError(f"{name} of the image has too many levels of symbolic links") from None
+        if located is None:
+            return b""
+        toc, entry = located
+        if entry.kind is not Kind.FILE:
+            raise BuildError(f"{name} of the image is not a regular file")
+        if entry.size > _LIMIT:
+            raise BuildError(f"{name} of the image exceeds {_LIMIT} bytes")
+        found = self._files.get(entry.sha256)
+        if found is None:
+            found = await self._read_file(layers, view.layers.index(toc), entry)
+            if entry.sha256:  # it is not known of a step whose layer is still being written
+                self._files[entry.sha256] = found
+        return found
+
+    async def _read_file(self, layers: Sequence[LayerPlace], layer: int, entry: Entry) -> bytes:
+        from pybuild.builder.jobs.step import ReadFile
+
+        job = ReadFile(tuple(layers), layer, os.fsdecode(entry.path), self._store.ingest.new_path())
+        try:
+            return bytes.fromhex(job.run().hex)
+        except PermissionError:
+            # Behind a directory that its owner, an id of the namespace, has closed.
+            return bytes.fromhex((await self._pool.job(job)).hex)

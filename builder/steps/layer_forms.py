@@ -1,0 +1,133 @@
+"""The forms of a changeset on demand: its tree when a step needs one, its tar when an image does.
+
+The jobs that make them are imported when there is something to make: of a cached build all is there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from pybuild.builder.errors import SandboxError
+from pybuild.builder.workers.tasks import together
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.digest import Digest
+from pybuild.store.objects.changesets import LayerBlob
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pybuild.builder.files.layer_contents import LayerPlace
+    from pybuild.builder.jobs.job import Written
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.store import Store
+
+_EXPANDED_LIMIT = 256 << 20  # bytes of a blob; the tar of a larger one may not stay in memory until it is read again
+MAX_LOWERS = 499  # overlayfs takes 500 lower layers; one is the scaffold
+
+
+async def ensure_tocs(store: Store, pool: Pool, snapshot: int | None) -> None:
+    """Read those layers of a snapshot that nobody has read yet, the lowest first: a reader needs what lies below.
+
+    Raises DigestMismatch, InvalidImage, UnsafePath for a layer that is not what its image claims or breaks the rules.
+    """
+    chain = store.snapshots.changesets(snapshot)
+    for number in reversed(range(len(chain))):
+        await ensure_toc(store, pool, chain[number], chain[number + 1 :])
+
+
+async def ensure_toc(store: Store, pool: Pool, changeset: str, below: Sequence[str], expanded: str = "") -> None:
+    """Read a layer if nobody has yet. `below` are the changesets under it, topmost first, which have been read.
+
+    If it is read now, its tar is left at `expanded`, unless that is "" or the layer too large for that.
+    """
+    if store.changesets.unread(changeset) is None:
+        return
+    async with pool.locks(("toc", changeset)):
+        unread = store.changesets.unread(changeset)
+        if unread is None:
+            return
+        from pybuild.builder.files.layer_contents import blob_place
+        from pybuild.builder.jobs.layer import ReadLayer
+
+        output = store.ingest.new_path()
+        tocs = tuple(store.changesets.toc_path(lower) for lower in below)
+        if unread.size > _EXPANDED_LIMIT:
+            expanded = ""
+        await pool.job(ReadLayer(blob_place(store, unread), str(unread.diff_id), tocs, output, expanded))
+        store.changesets.read(changeset, output)
+
+
+async def ensure_trees(
+    store: Store, pool: Pool, layers: Sequence[LayerPlace], expanded: Mapping[str, str] = MappingProxyType({})
+) -> tuple[LayerPlace, ...]:
+    """The same layers, each with a tree. Raises SandboxError where they are too many to mount, StoreError.
+
+    `expanded` has the tars of some changesets, as `ensure_toc` has left them; those that are read are removed.
+    """
+    if len(layers) > MAX_LOWERS:
+        raise SandboxError(
+            f"{len(layers)} layers are more than the {MAX_LOWERS} that one overlay can hold",
+            hint="join RUN steps with && or start a new stage with COPY --from",
+        )
+    return tuple(await together(ensure_tree(store, pool, layer, expanded.get(layer.changeset, "")) for layer in layers))
+
+
+async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace, expanded: str = "") -> LayerPlace:
+    """The changeset as a directory, made from its tar if it has to be: the one at `expanded`, or that in its blob."""
+    if layer.tree is not None:
+        return layer
+    async with pool.locks(("tree", layer.changeset)):
+        name = store.changesets.tree(layer.changeset, pool.id_map.name)
+        if name is None:
+            from pybuild.builder.jobs.layer import MakeTree
+
+            assert layer.blob is not None, layer.changeset
+            directory = store.ingest.new_path()
+            await pool.job(MakeTree(layer.toc, layer.blob, directory, expanded))
+            name = store.changesets.adopt_tree(layer.changeset, pool.id_map.name, directory)
+    return replace(layer, tree=store.changesets.tree_path(name))
+
+
+async def ensure_tar(
+    store: Store, pool: Pool, changeset: str, clamp: int | None, compression: Compression
+) -> LayerBlob:
+    """The changeset as a layer blob, with times bounded by `clamp`, in this compression."""
+    async with pool.locks(("tar", changeset)):
+        diff_id = store.changesets.tar(changeset, clamp)
+        if diff_id is None:
+            from pybuild.builder.files.layer_contents import place
+            from pybuild.builder.jobs.job import Output
+            from pybuild.builder.jobs.layer import WriteTar
+
+            output = Output(store.ingest.new_path(), store.ingest.new_path(), compression.value, clamp)
+            written = await pool.job(WriteTar(place(store, changeset, pool.tree_map), store.ingest.new_path(), output))
+            blob = _blob(written, compression)
+            store.blobs.adopt(output.blob, blob.digest, blob.size)
+            store.changesets.add_tar(changeset, clamp, blob)
+            return blob
+    return await ensure_compression(store, pool, diff_id, compression)
+
+
+async def ensure_compression(store: Store, pool: Pool, diff_id: Digest, compression: Compression) -> LayerBlob:
+    """A stored blob of this layer in this compression, made from another one if it has to be."""
+    async with pool.locks(("blob", diff_id)):
+        blobs = store.changesets.blobs_of(diff_id)
+        for blob in blobs:
+            if blob.compression is compression:
+                return blob
+        from pybuild.builder.files.layer_contents import blob_place
+        from pybuild.builder.jobs.layer import Recompress
+
+        source = blobs[0]
+        output = store.ingest.new_path()
+        written = await pool.job(Recompress(blob_place(store, source), output, compression.value))
+        blob = _blob(written, compression)
+        store.blobs.adopt(output, blob.digest, blob.size)
+        store.changesets.add_blob(blob)
+        return blob
+
+
+def _blob(written: Written, compression: Compression) -> LayerBlob:
+    return LayerBlob(Digest.parse(written.diff_id), Digest.parse(written.digest), written.size, compression)

@@ -1,0 +1,154 @@
+"""What the mounts of a RUN need of the store: the trees of what is bound, and cache mounts, held while the step runs.
+
+Files that are bound are seen through an overlay of their own, so that nothing of the machine but layers of the store can
+be behind one, whatever links lead to it; those of a context have been copied before, as a COPY would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from typing import TYPE_CHECKING
+
+from pybuild.builder.errors import CopyError, PrivilegeError
+from pybuild.builder.files.copy import CopyRequest
+from pybuild.builder.jobs.copy import CopyFiles
+from pybuild.builder.jobs.job import Output
+from pybuild.builder.jobs.mount import AwaitCacheMount, MakeCacheMount, PrepareBound
+from pybuild.builder.plan.copy import literal
+from pybuild.builder.plan.graph import FilesMount, KeptMount
+from pybuild.builder.sandbox.mounts import Bound
+from pybuild.builder.steps.mounts import Found
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.toc import Kind, Toc
+from pybuild.store.layers.view import ROOT, LinkLoop
+from pybuild.store.objects.cache_mounts import Held
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import ExitStack
+
+    from pybuild.builder.files.layer_contents import LayerPlace
+    from pybuild.builder.plan.graph import RunStep
+    from pybuild.builder.steps.layer_stack import Stacks
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.store import Store
+
+
+class Mounting:
+    """For one build."""
+
+    def __init__(self, store: Store, pool: Pool, stacks: Stacks) -> None:
+        self._store = store
+        self._pool = pool
+        self._stacks = stacks
+
+    async def content(self, mount: FilesMount | KeptMount, sources: Sequence[int | None]) -> str:
+        """The digest of the files that a mount reads. Raises CopyError where they are missing."""
+        layers = await self._layers(mount, sources)
+        self._resolve(mount, layers)
+        return self._copy(mount, layers, Output("", "", Compression.UNCOMPRESSED.value, None)).content()
+
+    async def find(self, step: RunStep, sources: Sequence[int | None], directory: str, held: ExitStack) -> Found:
+        """Make ready what a step mounts. `directory` is the step's own; `held` gets the cache mounts that it now has.
+
+        Raises BuildError, StoreError.
+        """
+        files: dict[FilesMount, Bound] = {}
+        mounts: list[tuple[str, KeptMount]] = []
+        for number, mount in enumerate(step.mounts):
+            match mount:
+                case FilesMount():
+                    files[mount] = await self._bind(mount, sources, f"{directory}/bound{number}")
+                case KeptMount():
+                    mounts.append((await self._key(mount, sources), mount))
+                case _:
+                    pass
+        taken: dict[str, str] = {}  # key -> path: one cache, mounted twice in a step, is taken once
+        kept: dict[KeptMount, str] = {}
+        # In one order for all: two steps that want the same two for themselves must not each wait for the other.
+        for key, mount in sorted(mounts, key=lambda pair: pair[0]):
+            if key not in taken:
+                taken[key] = held.enter_context(await self._take(key, mount, sources)).path
+            kept[mount] = taken[key]
+        return Found(files, kept)
+
+    async def _bind(self, mount: FilesMount, sources: Sequence[int | None], directory: str) -> Bound:
+        layers = await self._layers(mount, sources)
+        path, is_directory = self._resolve(mount, layers)
+        trees = [layer.tree for layer in await self._stacks.with_trees(layers) if layer.tree is not None]
+        root = Toc.write(self._store.ingest.new_path(), [self._stacks.view(layers).lookup(b"") or ROOT])
+        await self._pool.job(PrepareBound(directory, root))
+        return Bound(
+            mount.target,
+            (f"{directory}/above", *trees, f"{directory}/below"),
+            f"{directory}/upper",
+            f"{directory}/work",
+            f"{directory}/root",
+            path,
+            is_directory,
+            mount.read_only,
+        )
+
+    async def _take(self, key: str, mount: KeptMount, sources: Sequence[int | None]) -> Held:
+        """One of the directories of a key, once it can be had, or a new one."""
+        mounts = self._store.cachemounts
+        while True:
+            found = mounts.find(key, mount.sharing, int(time.time()))
+            if found is None:
+                made = await self._make(mount, sources)
+                found = mounts.adopt(key, mount.name, made, mount.sharing, int(time.time()))
+            if isinstance(found, Held):
+                return found
+            await self._pool.distant_job(AwaitCacheMount(mounts.directory, found.id))
+
+    async def _make(self, mount: KeptMount, sources: Sequence[int | None]) -> str:
+        """A new directory for a cache mount, with what it holds at first."""
+        ids = self._pool.id_map
+        if not ids.has_uid(mount.uid) or not ids.has_gid(mount.gid):
+            raise PrivilegeError(
+                f"the cache mount for {mount.target} is to belong to {mount.uid}:{mount.gid}, "
+                "which this machine's user may not use",
+                hint=ids.lack,
+            )
+        ingest = self._store.ingest
+        directory, seed = ingest.new_path(), None
+        if mount.source is not None:
+            layers = await self._layers(mount, sources)
+            if not self._resolve(mount, layers)[1]:
+                raise CopyError(f"{mount.path}, which is to be in the cache mount for {mount.target}, is no directory")
+            seed = Output(ingest.new_path(), ingest.new_path(), Compression.UNCOMPRESSED.value, None)
+            await self._pool.job(self._copy(mount, layers, seed))
+        await self._pool.job(MakeCacheMount(directory, mount.mode, mount.uid, mount.gid, seed))
+        return directory
+
+    async def _key(self, mount: KeptMount, sources: Sequence[int | None]) -> str:
+        """Tells caches apart: by their name, by what they were at first, and by the ids that their files can have."""
+        seed = "" if mount.source is None else await self.content(mount, sources)
+        fields = (mount.name, mount.mode, mount.uid, mount.gid, seed, self._pool.id_map.name)
+        return hashlib.sha256(json.dumps(fields).encode("ascii")).hexdigest()
+
+    async def _layers(self, mount: FilesMount | KeptMount, sources: Sequence[int | None]) -> tuple[LayerPlace, ...]:
+        assert mount.source is not None
+        return await self._stacks.layers(sources[mount.source])
+
+    def _copy(self, mount: FilesMount | KeptMount, layers: tuple[LayerPlace, ...], output: Output) -> CopyFiles:
+        """What a COPY of the mount's files to the root of an empty image comes to."""
+        request = CopyRequest((literal(mount.path),), "/", None)
+        return CopyFiles(request, None, layers, (), self._store.ingest.new_path(), output)
+
+    def _resolve(self, mount: FilesMount | KeptMount, layers: Sequence[LayerPlace]) -> tuple[str, bool]:
+        """Where a path leads in its root filesystem, links followed inside of it; and whether a directory is there."""
+        view = self._stacks.view(layers)
+        try:
+            path = view.resolve(os.fsencode(mount.path))
+        except LinkLoop:
+            raise CopyError(f"{mount.path}: too many levels of symbolic links") from None
+        entry = view.lookup(path)
+        if entry is None:
+            raise CopyError(f"there is no {mount.path} to be mounted on {mount.target}")
+        if entry.kind not in (Kind.FILE, Kind.DIRECTORY):
+            raise CopyError(f"{mount.path}, to be mounted on {mount.target}, is neither a file nor a directory")
+        return "/" + os.fsdecode(path), entry.kind is Kind.DIRECTORY

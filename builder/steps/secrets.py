@@ -1,0 +1,163 @@
+"""The secrets and the SSH agents that the user of a recipe hands to its steps.
+
+Secrets lie one behind the other in an anonymous file in memory, the *vault*. Only its descriptor travels, from the main
+process to the sandbox worker and from there to the step, which alone reads what it mounts. So no message, no key, no
+history, no argument and no file of the store ever holds one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from pybuild.builder.errors import BuildError
+from pybuild.parser import SecretMount, SshMount
+from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from pybuild.builder.options import AgentSource, SecretSource
+    from pybuild.builder.plan.graph import StepMount
+
+SECRET_LIMIT = 500 << 10  # bytes of one, as in BuildKit
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+
+
+@frozen
+class Secret:
+    """Where a secret lies in the vault, in bytes, and whether it can be a variable: one with a NUL byte cannot."""
+
+    offset: int
+    size: int
+    text: bool
+
+
+_MISSING = Secret(0, 0, True)
+
+
+class Handed:
+    """What a build was handed. A context manager: leaving it forgets all."""
+
+    def __init__(
+        self, secrets: Sequence[SecretSource], agents: Sequence[AgentSource], environ: Mapping[str, str]
+    ) -> None:
+        """Read all secrets and look at the agents. Raises BuildError for what cannot be read."""
+        self.vault = -1
+        self._secrets: dict[str, Secret] = {}
+        self._agents = {agent.id: _socket(agent) for agent in agents}
+        if secrets:
+            self._keep_out_of_core_dumps()
+            self.vault = os.memfd_create("pybuild secrets", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            try:
+                for source in secrets:
+                    self._add(source.id, _read(source, environ))
+                fcntl.fcntl(self.vault, fcntl.F_ADD_SEALS, _SEALS)
+            except BaseException:
+                self.close()
+                raise
+
+    def __enter__(self) -> Handed:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.vault >= 0:
+            os.close(self.vault)
+            self.vault = -1
+
+    def secret(self, id: str) -> Secret | None:
+        return self._secrets.get(id)
+
+    def read(self, id: str) -> bytes | None:
+        """What a secret is, for this process itself; None where it was not given."""
+        found = self._secrets.get(id)
+        return None if found is None else os.pread(self.vault, found.size, found.offset)
+
+    def agent(self, id: str) -> str | None:
+        """The path of an agent's socket."""
+        return self._agents.get(id)
+
+    def present(self, mounts: Sequence[StepMount]) -> tuple[StepMount, ...]:
+        """The mounts without those of secrets and agents that were not given. Raises BuildError for one that is needed."""
+        found: list[StepMount] = []
+        for mount in mounts:
+            match mount:
+                case SecretMount(id=id):
+                    given = id in self._secrets
+                    what, flag = f"the secret {id!r}", f"--secret id={id},src=FILE or --secret id={id},env=NAME"
+                case SshMount(id=id):
+                    given = id in self._agents
+                    what, flag = f"the ssh agent {id!r}", "--ssh default" if id == "default" else f"--ssh {id}=SOCKET"
+                case _:
+                    found.append(mount)
+                    continue
+            if given:
+                found.append(mount)
+            elif mount.required:
+                raise BuildError(f"this step requires {what}, which was not given", hint=flag)
+        return tuple(found)
+
+    def variables(self, mounts: Sequence[StepMount]) -> tuple[tuple[str, int, int], ...]:
+        """The secrets that become variables: name, offset and size in the vault. Raises BuildError.
+
+        One that was not given is an empty variable, as BuildKit has it (loadSecretEnv in solver/llbsolver/ops/exec.go).
+        """
+        found = []
+        for mount in mounts:
+            if isinstance(mount, SecretMount) and mount.env is not None:
+                secret = self._secrets.get(mount.id, _MISSING)
+                if not secret.text:
+                    raise BuildError(f"the secret {mount.id!r} holds a NUL byte, and a variable cannot")
+                found.append((mount.env, secret.offset, secret.size))
+        return tuple(found)
+
+    def _add(self, id: str, data: bytes) -> None:
+        offset = os.lseek(self.vault, 0, os.SEEK_END)
+        with open(self.vault, "wb", closefd=False) as file:
+            file.write(data)
+        self._secrets[id] = Secret(offset, len(data), b"\0" not in data)
+
+    @staticmethod
+    def _keep_out_of_core_dumps() -> None:
+        from pybuild.builder.sandbox import linux
+
+        linux.set_dumpable(False)
+
+
+def _read(source: SecretSource, environ: Mapping[str, str]) -> bytes:
+    if source.variable is not None:
+        value = environ.get(source.variable)
+        if value is None:
+            raise BuildError(f"--secret id={source.id}: the variable {source.variable} is not set")
+        data = os.fsencode(value)
+    else:
+        try:
+            with open(source.path, "rb") as file:
+                data = file.read(SECRET_LIMIT + 1)
+        except OSError as error:
+            raise BuildError(f"--secret id={source.id}: cannot read {source.path}: {error.strerror}") from error
+    if len(data) > SECRET_LIMIT:
+        raise BuildError(f"--secret id={source.id}: it exceeds the limit of {SECRET_LIMIT} bytes")
+    return data
+
+
+def _socket(agent: AgentSource) -> str:
+    """The absolute path of an agent's socket."""
+    try:
+        mode = os.stat(agent.path).st_mode
+    except OSError as error:
+        raise BuildError(f"--ssh {agent.id}: cannot open {agent.path}: {error.strerror}") from error
+    if not stat.S_ISSOCK(mode):
+        raise BuildError(
+            f"--ssh {agent.id}: {agent.path} is not the socket of an agent",
+            hint="pybuild reads no private keys: start ssh-agent, give it the key with ssh-add, and use --ssh default",
+        )
+    return os.path.abspath(agent.path)

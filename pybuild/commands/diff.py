@@ -1,0 +1,148 @@
+"""pybuild diff: what differs between two images, or between an image and its base."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+import click
+
+from pybuild.builder.plan.history import instruction_of
+from pybuild.builder.steps.layer_forms import ensure_tocs
+from pybuild.builder.workers.pool import Pool
+from pybuild.builder.workers.tasks import complete
+from pybuild.progress import human_size
+from pybuild.report import visible
+from pybuild.store.errors import InvalidImage
+from pybuild.store.formats.oci import normalise_history
+from pybuild.store.formats.toc import Entry, Kind
+from pybuild.store.layers.difference import Change, differences, layer_differences
+from pybuild.store.layers.view import View
+from pybuild.store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pybuild.store.formats.toc import Toc
+    from pybuild.store.layers.difference import Difference
+    from pybuild.store.objects.images import Image
+
+_FORMATS = {
+    Kind.FILE: stat.S_IFREG,
+    Kind.DIRECTORY: stat.S_IFDIR,
+    Kind.SYMLINK: stat.S_IFLNK,
+    Kind.CHAR: stat.S_IFCHR,
+    Kind.BLOCK: stat.S_IFBLK,
+    Kind.FIFO: stat.S_IFIFO,
+}
+
+
+@click.command()
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="B")
+@click.option("--layers", "by_layer", is_flag=True, help="What each layer of B does that lies on those of A, its base.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_obj
+def diff(root: str, before: str, after: str, by_layer: bool, as_json: bool) -> int:
+    """Show which files of image B are not those of image A: added (A), changed (C) and deleted (D).
+
+    Type, mode, owner, size and content count, times do not. The exit status is 0, whether there are any or not.
+    """
+    with Store(root) as store:
+        images = store.images.find(before), store.images.find(after)
+        with Pool() as pool:
+            for image in images:
+                complete(ensure_tocs(store, pool, image.snapshot))
+        if by_layer:
+            for layer, instruction, found in _by_layer(store, *images):
+                if as_json:
+                    _show_json(found, layer=layer, instruction=instruction)
+                else:
+                    click.echo(f"{layer.partition(':')[2][:12]}  {visible(instruction)}")
+                    _show(found)
+        else:
+            found = differences(*(store.snapshots.view(image.snapshot) for image in images))
+            if as_json:
+                _show_json(found)
+            else:
+                _show(found)
+    return 0
+
+
+def _tables(store: Store, image: Image) -> list[Toc]:
+    """The tables of contents of an image, the lowest first."""
+    return [store.changesets.toc(changeset) for changeset in store.snapshots.changesets(image.snapshot)[::-1]]
+
+
+def _by_layer(store: Store, base: Image, image: Image) -> Iterator[tuple[str, str, Iterable[Difference]]]:
+    """Digest, instruction and differences of each layer above the base. Raises InvalidImage where it is no base."""
+    pairs = zip(base.config.diff_ids, image.config.diff_ids, strict=False)
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    if shared < len(base.config.diff_ids):
+        raise InvalidImage(
+            f"the first image is no base of the second: they share {shared} of its {len(base.config.diff_ids)} layers",
+            hint="without --layers any two images can be compared",
+        )
+    tables = _tables(store, image)
+    lines = [
+        instruction_of(line.created_by) for line in normalise_history(image.config).history if not line.empty_layer
+    ]
+    for number in range(shared, len(tables)):
+        found = layer_differences(View(tables[:number][::-1]), tables[number])
+        yield str(image.manifest.layers[number].digest), lines[number], found
+
+
+def _show(found: Iterable[Difference]) -> None:
+    count = dict.fromkeys(Change, 0)
+    growth = 0
+    for difference in found:
+        count[difference.change] += 1
+        growth += _size(difference.after) - _size(difference.before)
+        click.echo(f"{difference.change.value} /{visible(os.fsdecode(difference.path))}  {_rows(*difference[1:])}")
+    size = f"{'-' if growth < 0 else '+'}{human_size(abs(growth))}"
+    click.echo(f"{count[Change.ADDED]} added, {count[Change.CHANGED]} changed, {count[Change.DELETED]} deleted; {size}")
+
+
+def _show_json(found: Iterable[Difference], **fields: str) -> None:
+    for difference in found:
+        rows = {"before": _fields(difference.before), "after": _fields(difference.after)}
+        path = "/" + os.fsdecode(difference.path)
+        click.echo(json.dumps({**fields, "change": difference.change.value, "path": path, **rows}))
+
+
+def _rows(before: Entry | None, after: Entry | None) -> str:
+    if before is None or after is None:
+        entry = before or after
+        assert entry is not None
+        return _row(entry)
+    if _row(before) == _row(after):
+        return f"{_row(after)} (other {'content' if before.sha256 != after.sha256 else 'attributes'})"
+    return f"{_row(before)} -> {_row(after)}"
+
+
+def _row(entry: Entry) -> str:
+    """As `ls -l` begins a line."""
+    link = f" to {visible(os.fsdecode(entry.link))}" if entry.kind is Kind.SYMLINK else ""
+    size = f" {human_size(entry.size)}" if entry.kind is Kind.FILE else ""
+    return f"{stat.filemode(_FORMATS[entry.kind] | entry.mode)} {entry.uid}:{entry.gid}{size}{link}"
+
+
+def _fields(entry: Entry | None) -> dict[str, object] | None:
+    if entry is None:
+        return None
+    return {
+        "type": entry.kind.name.lower(),
+        "mode": f"{entry.mode:04o}",
+        "uid": entry.uid,
+        "gid": entry.gid,
+        "size": _size(entry),
+        "link": os.fsdecode(entry.link) if entry.kind is Kind.SYMLINK else None,
+        "sha256": entry.sha256.hex() or None,
+    }
+
+
+def _size(entry: Entry | None) -> int:
+    return entry.size if entry is not None and entry.kind is Kind.FILE else 0

@@ -1,0 +1,176 @@
+"""The verbs about images in the store: images, tag, rmi, inspect, import, export."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from pybuild.builder.events import Exported, Note
+from pybuild.options.arguments import platform_option
+from pybuild.options.outputs import HELP, parse_outputs
+from pybuild.progress import human_size
+from pybuild.store.exporting.publish import STDOUT
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.platform import Platform
+from pybuild.store.formats.reference import Reference
+from pybuild.store.importing.archive import STDIN, import_archive
+from pybuild.store.store import Store
+
+if TYPE_CHECKING:
+    from pybuild.builder.events import Event
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_obj
+def images(root: str, as_json: bool) -> int:
+    """List the images of the store."""
+    with Store(root) as store:
+        tags = store.images.tags()
+        named = {tag.manifest for tag in tags}
+        rows: list[tuple[str, Digest, int | None]] = [
+            (Reference.parse(tag.name).familiar, tag.manifest, tag.at) for tag in tags
+        ]
+        rows += [("<none>", digest, None) for digest in store.images.all() if digest not in named]
+        if not as_json:
+            click.echo(f"{'NAME':<40} {'DIGEST':<14} {'LAYERS':>6} {'SIZE':>9}  TAGGED")
+        for name, digest, at in rows:
+            image = store.images.get(digest)
+            size = sum(layer.size for layer in image.manifest.layers)
+            if as_json:
+                fields = {
+                    "name": name,
+                    "digest": str(digest),
+                    "layers": len(image.manifest.layers),
+                    "size": size,
+                    "tagged": at,
+                }
+                click.echo(json.dumps(fields))
+            else:
+                when = time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) if at is not None else ""
+                click.echo(
+                    f"{name:<40} {digest.short:<14} {len(image.manifest.layers):>6} {human_size(size):>9}  {when}"
+                )
+    return 0
+
+
+@click.command()
+@click.argument("source")
+@click.argument("name")
+@click.pass_obj
+def tag(root: str, source: str, name: str) -> int:
+    """Give the image SOURCE one more NAME."""
+    with Store(root) as store:
+        image = store.images.find(source)
+        store.seal()
+        store.images.tag([Reference.parse(name)], image.manifest_digest, int(time.time()), recipe=f"tag {source}")
+    return 0
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True)
+@click.pass_obj
+def rmi(root: str, names: tuple[str, ...]) -> int:
+    """Take NAMES away; an image that no name is left for is forgotten, its layers serve the cache."""
+    with Store(root) as store:
+        for name in names:
+            image = store.images.find(name)
+            found = [tag for tag in store.images.tags() if tag.manifest == image.manifest_digest]
+            by_digest = not any(tag.name == _full_name(name) for tag in found)
+            if by_digest and len(found) > 1:
+                raise click.UsageError(
+                    f"{name} has several names: {', '.join(Reference.parse(tag.name).familiar for tag in found)}"
+                )
+            for tag in found:
+                if by_digest or tag.name == _full_name(name):
+                    store.images.untag(Reference.parse(tag.name), int(time.time()))
+                    click.echo(f"untagged {Reference.parse(tag.name).familiar}")
+            if by_digest or len(found) == 1:
+                store.images.remove(image.manifest_digest)
+                click.echo(f"removed {image.manifest_digest}")
+    return 0
+
+
+def _full_name(name: str) -> str:
+    """The name as the store has it; a digest stays what it is."""
+    return str(Reference.parse(name).with_default_tag())
+
+
+@click.command()
+@click.argument("name")
+@click.pass_obj
+def inspect(root: str, name: str) -> int:
+    """Show manifest and config of an image as JSON."""
+    with Store(root) as store:
+        image = store.images.find(name)
+        names = [
+            Reference.parse(tag.name).familiar for tag in store.images.tags() if tag.manifest == image.manifest_digest
+        ]
+        manifest = json.loads(image.manifest.to_bytes())
+        config = json.loads(image.config.to_bytes())
+        fields = {"digest": str(image.manifest_digest), "names": names, "manifest": manifest, "config": config}
+        click.echo(json.dumps(fields, indent=2, ensure_ascii=False))
+    return 0
+
+
+@click.command("import")
+@click.argument("archive")
+@click.argument("name", required=False)
+@click.option(
+    "--platform",
+    multiple=True,
+    callback=platform_option,
+    metavar="OS/ARCH[/VARIANT]",
+    help="Which of the images that differ in nothing else. [default: this machine's]",
+)
+@click.pass_obj
+def import_(root: str, archive: str, name: str | None, platform: Platform | None) -> int:
+    """Bring in images; their digests go to standard output.
+
+    ARCHIVE is an OCI archive or layout directory, what `docker save` or `podman save` wrote, or the tar of a root
+    filesystem, each also compressed with gzip, zstd, xz or bzip2; - is standard input. NAME is what the image is called
+    here, and chooses one of several; without it the archive's own names count. A root filesystem needs one.
+    """
+    reference = Reference.parse(name).with_default_tag() if name is not None else None
+    if reference is not None and reference.digest is not None:
+        raise click.UsageError(f"{name}: a digest cannot be chosen, it comes of what is imported")
+    if archive == STDIN and sys.stdin.isatty():
+        raise click.UsageError("standard input is a terminal; pipe an archive into it")
+    with Store(root) as store:
+        for digest, names in import_archive(store, archive, reference, int(time.time()), platform):
+            click.echo(str(digest))
+            for given in names:
+                click.echo(f"imported {given.familiar}", err=True)
+    return 0
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "-o", "--output", "outputs", required=True, multiple=True, metavar="SPEC", help=f"{HELP} Can be repeated."
+)
+@click.pass_obj
+def export(root: str, name: str, outputs: tuple[str, ...]) -> int:
+    """Write an image to archives or directories, its layers as they are in the store.
+
+    With compression= all layers are compressed anew, and the manifest gets another digest.
+    """
+    from pybuild.api import open_image  # which the other commands of this module can do without
+
+    open_image(name, root).export(*parse_outputs(outputs), on_event=_told)
+    return 0
+
+
+def _told(event: Event) -> None:
+    match event:
+        case Note(text=text):
+            click.echo(f"note: {text}", err=True)
+        case Exported(destination=destination, manifest=manifest):
+            where = "standard output" if destination == STDOUT else destination
+            click.echo(f"exported {manifest} to {where}", err=True)
+        case _:
+            pass

@@ -1,0 +1,151 @@
+"""The values of -o/--output, read as docker's buildx reads them."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, Output, TarOutput
+from pybuild.store.errors import InvalidImage
+from pybuild.store.exporting.publish import STDOUT
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_LAYERS = ("name", "compression", "force-compression")
+_KEYS = {  # type -> its keys, besides `type` and `dest`
+    "oci": ("tar", *_LAYERS),
+    "docker": _LAYERS,
+    "tar": (),
+    "local": (),
+}
+_LATER_TYPES = ("registry", "image")
+_COMPRESSIONS = {kind.value: kind for kind in Compression}
+
+HELP = (
+    "type=oci, docker, tar or local with dest=PATH; or only PATH for type=local, - for type=tar on standard output. "
+    "oci and docker take name=, compression=gzip|zstd|uncompressed and force-compression=true, oci takes tar=false to "
+    "write a directory. docker holds zstd only on request."
+)
+
+
+def parse_outputs(texts: Iterable[str]) -> tuple[Output, ...]:
+    """Read all values of one command. Raises click.UsageError."""
+    outputs = tuple(parse_output(text) for text in texts)
+    to_stdout = [output for output in outputs if output.destination == STDOUT]
+    if len(to_stdout) > 1:
+        raise click.UsageError("--output: only one of them can go to standard output")
+    if to_stdout and sys.stdout.isatty():
+        raise click.UsageError("--output: an archive is not written to a terminal; redirect it, or give dest=FILE")
+    return outputs
+
+
+def parse_output(text: str) -> Output:
+    """Read one value: comma-separated KEY=VALUE, quoted as in CSV; or a path. Raises click.UsageError."""
+    fields = _split(text)
+    if len(fields) == 1 and not fields[0].startswith("type="):
+        return _short(text, fields[0])
+    options = _options(text, fields)
+    kind = options.pop("type", "")
+    if kind in _LATER_TYPES:
+        raise _wrong(text, f"type={kind} is not supported yet")
+    if kind not in _KEYS:
+        raise _wrong(text, f"{f'unknown type {kind!r}' if kind else 'type= is missing'}; there are {', '.join(_KEYS)}")
+    for key in options:
+        if key not in ("dest", *_KEYS[kind]):
+            allowed = ", ".join(("type", "dest", *_KEYS[kind]))
+            raise _wrong(text, f"unknown key {key!r}; type={kind} takes {allowed}")
+    destination = options.pop("dest", STDOUT if kind == "tar" else "")
+    match kind:
+        case "local":
+            return LocalOutput(_directory(text, destination))
+        case "tar":
+            return TarOutput(_file(text, destination))
+        case _:
+            return _image(text, Format(kind), destination, options)
+
+
+def _short(text: str, path: str) -> Output:
+    key = path.partition("=")[0]
+    if "=" in path and key in ("dest", *_KEYS["oci"]):
+        raise _wrong(text, f"type= is missing; there are {', '.join(_KEYS)}")
+    return TarOutput(STDOUT) if path == STDOUT else LocalOutput(_directory(text, path))
+
+
+def _image(text: str, format_: Format, destination: str, options: dict[str, str]) -> ImageOutput:
+    compression = options.get("compression")
+    if compression is not None and compression not in _COMPRESSIONS:
+        raise _wrong(text, f"compression={compression}: it can be {', '.join(_COMPRESSIONS)}")
+    directory = not _flag(text, options, "tar", True)
+    force = _flag(text, options, "force-compression", False)
+    return ImageOutput(
+        format_,
+        _directory(text, destination) if directory else _file(text, destination),
+        directory,
+        _COMPRESSIONS[compression] if compression is not None else Compression.GZIP if force else None,
+        force,
+        _names(text, options["name"]) if "name" in options else None,
+    )
+
+
+def _split(text: str) -> list[str]:
+    try:
+        rows = list(csv.reader([text], strict=True))
+    except csv.Error as error:
+        raise _wrong(text, str(error)) from None
+    if not rows or not rows[0] or not any(rows[0]):
+        raise click.UsageError("--output: empty value")
+    return rows[0]
+
+
+def _options(text: str, fields: list[str]) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for field in fields:
+        key, equals, value = field.partition("=")
+        key = key.strip().lower()
+        if not equals or not key:
+            raise _wrong(text, f"expected KEY=VALUE, not {field!r}")
+        if key in options:
+            raise _wrong(text, f"{key}= is given twice")
+        options[key] = value
+    return options
+
+
+def _flag(text: str, options: dict[str, str], key: str, default: bool) -> bool:
+    value = options.get(key)
+    if value is None:
+        return default
+    if value.lower() not in ("true", "1", "false", "0"):
+        raise _wrong(text, f"{key}={value}: it can be true or false")
+    return value.lower() in ("true", "1")
+
+
+def _names(text: str, value: str) -> tuple[Reference, ...]:
+    try:
+        names = tuple(Reference.parse(name.strip()).with_default_tag() for name in value.split(","))
+    except InvalidImage as error:
+        raise _wrong(text, str(error)) from None
+    if any(name.digest is not None for name in names):
+        raise _wrong(text, "name=: a digest cannot be chosen")
+    return names
+
+
+def _file(text: str, destination: str) -> str:
+    if not destination:
+        raise _wrong(text, "expected dest=FILE, or dest=- for standard output")
+    return STDOUT if destination == "/dev/stdout" else destination
+
+
+def _directory(text: str, destination: str) -> str:
+    if not destination or destination == STDOUT:
+        raise _wrong(text, "expected dest=DIRECTORY")
+    return destination
+
+
+def _wrong(text: str, message: str) -> click.UsageError:
+    return click.UsageError(f"--output {text}: {message}")
