@@ -20,13 +20,13 @@ from pybuild.builder.output.assemble import assemble
 from pybuild.builder.output.export import ImageOutput, Output, check_outputs, export
 from pybuild.builder.plan.lint import Inspector, tell
 from pybuild.builder.plan.no_cache_filter import unknown_stages
-from pybuild.builder.plan.parse_cache import ParseCache
+from pybuild.builder.plan.parse_cache import StoredParses
 from pybuild.builder.plan.planner import plan
 from pybuild.builder.plan.resolve import resolve
 from pybuild.builder.solve.outcomes import Journal
 from pybuild.builder.solve.solver import Solver
 from pybuild.builder.sources.contexts import Contexts, keeps_git_dir
-from pybuild.builder.sources.images import Images
+from pybuild.builder.sources.images import BaseImages
 from pybuild.builder.steps.layer_forms import ensure_tar
 from pybuild.builder.steps.secrets import Handed
 from pybuild.builder.workers.pool import Pool
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.events import Event
     from pybuild.builder.host.step_cgroups import Cgroups
-    from pybuild.builder.limits import Limits
+    from pybuild.builder.limits import StepLimits
     from pybuild.builder.options import BuildOptions
     from pybuild.builder.plan.graph import Plan, PlannedStage
     from pybuild.builder.solve.cache import Result
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from pybuild.parser import Buildfile
     from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.reference import Reference
-    from pybuild.store.objects.images import Image
+    from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
 
@@ -86,7 +86,7 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
             from pybuild.builder.steps.removal import sweep_all
 
             sweep_all(store, pool)
-        images = Images(store, pool, request.options, observe)
+        images = BaseImages(store, pool, request.options, observe)
         contexts = Contexts(
             request.context,
             request.contexts,
@@ -98,14 +98,14 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
             keep_git_dir=keeps_git_dir(given.build_args),
         )
         recipe = contexts.open_main(request.recipe)
-        buildfile = parse(recipe.data, recipe.path, cache=ParseCache(store))
+        buildfile = parse(recipe.data, recipe.path, cache=StoredParses(store))
         try:
             return _build(request, buildfile, contexts, images, store, pool, handed, cgroups, observe)
         except PybuildError as error:
             raise error.at(source=buildfile.source) from error
 
 
-def _limited(limits: Limits) -> AbstractContextManager[Cgroups | None]:
+def _limited(limits: StepLimits) -> AbstractContextManager[Cgroups | None]:
     """The cgroups of the steps, where they are needed. Raises BuildError on entering where a limit cannot be given."""
     if not limits.controllers:
         return nullcontext()
@@ -118,7 +118,7 @@ def _build(
     request: BuildRequest,
     buildfile: Buildfile,
     contexts: Contexts,
-    images: Images,
+    images: BaseImages,
     store: Store,
     pool: Pool,
     handed: Handed,
@@ -126,7 +126,7 @@ def _build(
     observe: Callable[[Event], None],
 ) -> BuildResult:
     compression = _compression(request.outputs)
-    read_trigger = partial(parse_trigger, cache=ParseCache(store))
+    read_trigger = partial(parse_trigger, cache=StoredParses(store))
     resolved = resolve(buildfile, request.options, images, read_trigger, contexts)
     inspector = Inspector(resolved, contexts.source("").ignore)
     planned = plan(resolved, request.options, inspector)
@@ -208,7 +208,7 @@ class _Finish:
         return layers + complete(together(ensure_tar(self._store, self._pool, c, epoch, compression) for c in new))
 
 
-def _base_layers(store: Store, base: Image) -> list[LayerBlob]:
+def _base_layers(store: Store, base: StoredImage) -> list[LayerBlob]:
     layers = []
     for descriptor, diff_id in zip(base.manifest.layers, base.config.diff_ids, strict=True):
         if not store.blobs.has(descriptor.digest):

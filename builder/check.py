@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import PlanError
 from pybuild.builder.events import CheckWarning, Note
 from pybuild.builder.plan.lint import Inspector, warnings_of
-from pybuild.builder.plan.parse_cache import ParseCache
+from pybuild.builder.plan.parse_cache import StoredParses
 from pybuild.builder.plan.planner import plan
 from pybuild.builder.plan.resolve import resolve
 from pybuild.builder.sources.contexts import Contexts
@@ -20,7 +20,7 @@ from pybuild.builder.workers.pool import Pool
 from pybuild.parser import parse, parse_trigger
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci import Descriptor, ExecConfig, ImageConfig, Manifest, MediaType
-from pybuild.store.objects.images import Image
+from pybuild.store.objects.images import StoredImage
 from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def check(request: BuildRequest, store: Store, observe: Callable[[Event], None])
         agent = next((agent.path for agent in request.options.agents if agent.id == "default"), None)
         contexts = Contexts(request.context, request.contexts, store, pool, images, agent=agent)
         recipe = contexts.open_main(request.recipe)
-        cache = ParseCache(store)
+        cache = StoredParses(store)
         buildfile = parse(recipe.data, recipe.path, cache=cache)
         read_trigger = partial(parse_trigger, cache=cache)
         try:
@@ -84,9 +84,9 @@ class _StoredImages:
         self._store = store
         self._options = options
         self.missing: dict[str, None] = {}
-        self.made_up: list[Image] = []
+        self.made_up: list[StoredImage] = []
 
-    def image(self, reference: Reference, platform: Platform | None = None) -> Image:
+    def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
         """The image of that name."""
         wanted = platform or self._options.platform
         found = stored_image(self._store, reference, wanted, strict=platform is not None or self._options.is_foreign)
@@ -96,7 +96,7 @@ class _StoredImages:
         self.made_up.append(self._made_up(reference, wanted))
         return self.made_up[-1]
 
-    def _made_up(self, reference: Reference, platform: Platform) -> Image:
+    def _made_up(self, reference: Reference, platform: Platform) -> StoredImage:
         digest = Digest.of(str(reference).encode())
         config = ImageConfig(platform.architecture, platform.os, platform.variant, None, "", ExecConfig(), (), ())
-        return Image(digest, Manifest(Descriptor(MediaType.OCI_CONFIG, digest, 0), ()), config, None)
+        return StoredImage(digest, Manifest(Descriptor(MediaType.OCI_CONFIG, digest, 0), ()), config, None)

@@ -12,7 +12,7 @@ from pybuild.builder.host.id_map import MapKind
 from pybuild.builder.host.obstacles import SEE_DOCTOR, sysctl, user_namespace_obstacle
 from pybuild.builder.host.step_cgroups import Cgroups
 from pybuild.builder.jobs.probe import Probe, Probed
-from pybuild.builder.limits import Limits
+from pybuild.builder.limits import StepLimits
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _cgroups(probed: Probed | None) -> Check:
 def _limits() -> Check:
     """What --memory, --cpus and --pids-limit can be given here: each is tried out."""
     can, cannot = [], {}
-    for limits in (Limits(memory=1 << 30), Limits(cpus=1.0), Limits(pids=100)):
+    for limits in (StepLimits(memory=1 << 30), StepLimits(cpus=1.0), StepLimits(pids=100)):
         (controller,) = limits.controllers
         try:
             with Cgroups(limits):

@@ -46,7 +46,7 @@ class Controller(Enum):
 
 
 @frozen
-class Limits:
+class StepLimits:
     """The limits of each RUN. None: as much as there is."""
 
     shm_size: int = 64 << 20  # bytes of /dev/shm
@@ -62,7 +62,7 @@ class Limits:
         return tuple(controller for controller, limit in given.items() if limit is not None)
 
 
-def check_limits(limits: Limits) -> None:
+def check_limits(limits: StepLimits) -> None:
     """Find out before the work which limits this process cannot give. Raises BuildError.
 
     A hard limit can only be lowered: a process in a user namespace has no CAP_SYS_RESOURCE that counts for it.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from enum import Enum
 
-from pybuild.builder.limits import Limits
+from pybuild.builder.limits import StepLimits
 from pybuild.builder.on_failure import OnFail
 from pybuild.store.formats.platform import Platform
 from pybuild.values import frozen
@@ -69,7 +69,7 @@ class BuildOptions:
     network: Network = Network.DEFAULT
     hosts: tuple[tuple[str, str], ...] = ()  # names and addresses for /etc/hosts of RUN steps
     hostname: str = HOSTNAME  # of RUN steps
-    limits: Limits = field(default_factory=Limits)
+    limits: StepLimits = field(default_factory=StepLimits)
     on_fail: OnFail = field(default_factory=OnFail)
     allow: frozenset[Entitlement] = frozenset()
     secrets: tuple[SecretSource, ...] = ()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pybuild.store.formats.oci import ImageConfig
     from pybuild.store.formats.toc import Entry
     from pybuild.store.layers.difference import Difference
-    from pybuild.store.objects.images import Image as StoredImage
+    from pybuild.store.objects.images import StoredImage
 
 
 @frozen

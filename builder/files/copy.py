@@ -11,7 +11,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from pybuild.builder.errors import CopyError
-from pybuild.builder.files.copy_patterns import Choice, clean_parts, matches, not_found, source_row, split_pivot, walk
+from pybuild.builder.files.copy_patterns import (
+    PathFilter,
+    clean_parts,
+    matches,
+    not_found,
+    source_row,
+    split_pivot,
+    walk,
+)
 from pybuild.builder.files.tree import InlineFile, InlineTree
 from pybuild.parser import IgnoreFile, apply_mode, has_wildcard, parse_mode
 from pybuild.store.formats.tar import show
@@ -47,7 +55,7 @@ class CopyRequest:
     unpack_fetched: bool = False  # the same for what is downloaded
 
 
-class Planned(NamedTuple):
+class PlannedEntry(NamedTuple):
     """An entry of the image, and the row of the tree that it comes from (None for a directory made on the way)."""
 
     entry: Entry
@@ -61,7 +69,7 @@ def plan_copy(
     below: View,
     spool: Spool | None = None,
     fetched: Mapping[int, tuple[FileTree, bytes]] = MappingProxyType({}),
-) -> list[Planned]:
+) -> list[PlannedEntry]:
     """All entries that the COPY puts into the image, sorted; those that lie there already are still among them.
 
     What is `fetched` takes the place of the source at that position: a path in a tree of its own.
@@ -71,15 +79,17 @@ def plan_copy(
     plan = _Plan(request, below, spool)
     inline = InlineTree(request.inline, request.inline_time)
     exclude = IgnoreFile.of(request.exclude) if request.exclude else None
-    todo: list[_Source] = []
+    todo: list[_CopySource] = []
     for position, source in enumerate(request.sources):
         if position in fetched:
-            todo.append(_Source(*fetched[position], Choice(None, exclude), request.unpack_fetched))
+            todo.append(_CopySource(*fetched[position], PathFilter(None, exclude), request.unpack_fetched))
         elif request.parents:
             todo += _with_parents(source, tree, exclude)
         else:
-            todo += [_Source(tree, path, Choice(None, exclude), request.unpack) for path in matches(source, tree)]
-    todo += [_Source(inline, entry.path, Choice()) for entry in inline.readdir(b"")]
+            todo += [
+                _CopySource(tree, path, PathFilter(None, exclude), request.unpack) for path in matches(source, tree)
+            ]
+    todo += [_CopySource(inline, entry.path, PathFilter()) for entry in inline.readdir(b"")]
     if plan.many_onto_one_file(todo):
         raise CopyError(
             f"several files cannot be copied onto {request.dest}, which is no directory",
@@ -90,12 +100,12 @@ def plan_copy(
     return plan.entries()
 
 
-class _Source(NamedTuple):
+class _CopySource(NamedTuple):
     """One thing to copy."""
 
     tree: FileTree
     path: bytes
-    choice: Choice
+    choice: PathFilter
     unpack: bool = False  # if it is an archive
 
     @property
@@ -103,7 +113,7 @@ class _Source(NamedTuple):
         return source_row(self.tree, self.path)
 
 
-def _with_parents(source: str, tree: FileTree, exclude: IgnoreFile | None) -> list[_Source]:
+def _with_parents(source: str, tree: FileTree, exclude: IgnoreFile | None) -> list[_CopySource]:
     """What a source of --parents stands for: directories, and the pattern of what comes along of each.
 
     A path without wildcards has to be there.
@@ -117,7 +127,7 @@ def _with_parents(source: str, tree: FileTree, exclude: IgnoreFile | None) -> li
         row = source_row(tree, directory)
         if row.kind is not Kind.DIRECTORY or tree.lookup(_join(row.path, path) if path else row.path) is None:
             raise not_found(_join(directory, path))
-    found = [_Source(tree, path, Choice(include, exclude)) for path in matches(before, tree)]
+    found = [_CopySource(tree, path, PathFilter(include, exclude)) for path in matches(before, tree)]
     return [item for item in found if item.row.kind is Kind.DIRECTORY]
 
 
@@ -128,14 +138,14 @@ class _Plan:
         self._request = request
         self._below = below
         self._spool = spool
-        self._found: dict[bytes, Planned] = {}
+        self._found: dict[bytes, PlannedEntry] = {}
         self._files: dict[bytes, Hashable] = {}  # target -> what all names of its source file have in common
         self._chmod = parse_mode(request.mode) if isinstance(request.mode, str) else request.mode
         dest = request.dest.encode("utf-8", "surrogateescape")
         self._wants_directory = dest.endswith(b"/") or dest.rpartition(b"/")[2] in (b".", b"..")
         self._dest = self._resolve_dest(dest)
 
-    def many_onto_one_file(self, sources: list[_Source]) -> bool:
+    def many_onto_one_file(self, sources: list[_CopySource]) -> bool:
         """Whether more than one file would land on one name: an error here, last-wins in BuildKit."""
         at = self._lookup(self._dest)
         if self._wants_directory or (at is not None and at.kind is Kind.DIRECTORY):
@@ -144,7 +154,7 @@ class _Plan:
         files = [source for source in sources if source.row.kind is not Kind.DIRECTORY] if len(sources) > 1 else []
         return len(files) > 1 and sum(self._archive(source) is None for source in files) > 1
 
-    def copy(self, source: _Source) -> None:
+    def copy(self, source: _CopySource) -> None:
         """One source."""
         row = source.row
         if row.kind is Kind.DIRECTORY:
@@ -160,7 +170,7 @@ class _Plan:
         self._make_parents(target, row.mtime)
         self._put(target, source.tree, row)
 
-    def entries(self) -> list[Planned]:
+    def entries(self) -> list[PlannedEntry]:
         """All of it, sorted; of several names of one file the first is the file, the others are links to it."""
         first: dict[Hashable, bytes] = {}
         result = []
@@ -222,9 +232,9 @@ class _Plan:
     def _make_directory(self, path: bytes, mode: int, mtime: int) -> None:
         refuse_reserved(path)
         uid, gid = self._owner(None)
-        self._found[path] = Planned(Entry(path, Kind.DIRECTORY, mode, uid, gid, mtime), None, None)
+        self._found[path] = PlannedEntry(Entry(path, Kind.DIRECTORY, mode, uid, gid, mtime), None, None)
 
-    def _archive(self, source: _Source) -> Readable | None:
+    def _archive(self, source: _CopySource) -> Readable | None:
         """The expanded stream of a source that is an archive. Heredocs are text, whatever they look like."""
         if not source.unpack:
             return None
@@ -266,7 +276,7 @@ class _Plan:
         except LinkLoop:
             raise self._loop() from None
 
-    def _copy_contents(self, tree: FileTree, source: Entry, choice: Choice) -> None:
+    def _copy_contents(self, tree: FileTree, source: Entry, choice: PathFilter) -> None:
         """A directory gives its contents, never itself. A destination that exists keeps its mode and owner."""
         at = self._lookup(self._dest)
         if at is None:
@@ -287,7 +297,7 @@ class _Plan:
         if at is None or at.kind is not Kind.DIRECTORY:
             self._put(target, tree, source)
             return
-        known = self._found.get(target, Planned(at, None, None))
+        known = self._found.get(target, PlannedEntry(at, None, None))
         self._found[target] = known._replace(entry=at._replace(mode=source.mode, opaque=False))
 
     def _put(self, target: bytes, tree: FileTree, source: Entry) -> None:
@@ -309,7 +319,7 @@ class _Plan:
         self._files.pop(target, None)
         if source.kind is not Kind.DIRECTORY and (identity := tree.identity(source)) is not None:
             self._files[target] = (id(tree), identity)
-        self._found[target] = Planned(
+        self._found[target] = PlannedEntry(
             Entry(
                 target, source.kind, mode, *owner, source.mtime, source.size, source.link, b"", source.rdev,
                 kept_xattrs(source), source.sha256,

@@ -6,7 +6,7 @@ import hashlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from pybuild.builder.files.copy import Planned
+from pybuild.builder.files.copy import PlannedEntry
 from pybuild.store.formats.toc import Entry, Kind, parent_of, sort_key
 from pybuild.store.layers.write import same_row
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from pybuild.store.layers.view import View
 
 
-def content_lines(planned: Iterable[Planned], digests: Mapping[bytes, bytes] = MappingProxyType({})) -> Iterator[bytes]:
+def content_lines(
+    planned: Iterable[PlannedEntry], digests: Mapping[bytes, bytes] = MappingProxyType({})
+) -> Iterator[bytes]:
     """What the key of a COPY is made of: everything of the entries but their times and places in a tar.
 
     `digests` has those content digests, by path, that entries lack. A line is JSON, made without its encoder, which takes three
@@ -32,7 +34,9 @@ def content_lines(planned: Iterable[Planned], digests: Mapping[bytes, bytes] = M
         yield line.encode("ascii")
 
 
-def digests_of(planned: Iterable[Planned], written: Mapping[bytes, bytes] = MappingProxyType({})) -> dict[bytes, bytes]:
+def digests_of(
+    planned: Iterable[PlannedEntry], written: Mapping[bytes, bytes] = MappingProxyType({})
+) -> dict[bytes, bytes]:
     """The digest of every file's content, by path: as a layer was `written` with it, or as it is known, or read."""
     found: dict[bytes, bytes] = {}
     for item in planned:
@@ -45,7 +49,7 @@ def digests_of(planned: Iterable[Planned], written: Mapping[bytes, bytes] = Mapp
     return found
 
 
-def with_digests(planned: list[Planned], digests: Mapping[bytes, bytes] | None = None) -> list[Planned]:
+def with_digests(planned: list[PlannedEntry], digests: Mapping[bytes, bytes] | None = None) -> list[PlannedEntry]:
     """The same with these digests in the entries of files, or with those that `digests_of` finds."""
     found = digests_of(planned) if digests is None else digests
     return [
@@ -54,12 +58,12 @@ def with_digests(planned: list[Planned], digests: Mapping[bytes, bytes] | None =
     ]
 
 
-def changed(planned: list[Planned], below: View) -> list[Planned]:
+def changed(planned: list[PlannedEntry], below: View) -> list[PlannedEntry]:
     """What of the plan a layer has to hold: rows that differ from those below, and the directories above them.
 
     Content is compared, and so read, only where all else is equal.
     """
-    kept: dict[bytes, Planned] = {}
+    kept: dict[bytes, PlannedEntry] = {}
     for item in planned:
         if not _same(item, below.lookup(item.entry.path)):
             kept[item.entry.path] = item
@@ -69,11 +73,11 @@ def changed(planned: list[Planned], below: View) -> list[Planned]:
             above = directories.get(path)
             entry = above.entry if above is not None else below.lookup(path)
             assert entry is not None, path
-            kept[path] = Planned(entry._replace(opaque=False), None, None)
+            kept[path] = PlannedEntry(entry._replace(opaque=False), None, None)
     return _relinked(sorted(kept.values(), key=lambda item: sort_key(item.entry.path)))
 
 
-def _relinked(items: list[Planned]) -> list[Planned]:
+def _relinked(items: list[PlannedEntry]) -> list[PlannedEntry]:
     """Where the first name of a file was dropped, the next one becomes the file."""
     names: dict[bytes, bytes] = {}
     result = []
@@ -88,7 +92,7 @@ def _relinked(items: list[Planned]) -> list[Planned]:
     return result
 
 
-def _same(item: Planned, before: Entry | None) -> bool:
+def _same(item: PlannedEntry, before: Entry | None) -> bool:
     entry = item.entry
     if before is None or not same_row(entry, before):
         return False
@@ -97,7 +101,7 @@ def _same(item: Planned, before: Entry | None) -> bool:
     return (entry.sha256 or _digest(item)) == before.sha256
 
 
-def _digest(item: Planned) -> bytes:
+def _digest(item: PlannedEntry) -> bytes:
     """The sha256 of the content of a planned file."""
     source, tree = item.source, item.tree
     assert source is not None and tree is not None, item.entry.path

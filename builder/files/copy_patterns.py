@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @frozen
-class Choice:
+class PathFilter:
     """Which paths below a source are wanted. Paths are relative to it; without patterns all of them are."""
 
     include: IgnoreFile | None = None  # of --parents
@@ -42,7 +42,7 @@ class Choice:
         return self.exclude is None or not self.exclude.excludes(text) or self.exclude.may_contain_included(text)
 
 
-class Found(NamedTuple):
+class FoundRow(NamedTuple):
     """A row below a source; one that is not `chosen` is a directory that only comes along for what lies in it."""
 
     entry: Entry
@@ -60,7 +60,7 @@ class _Level:
         self.given = given
 
 
-def walk(tree: FileTree, top: Entry, choice: Choice) -> Iterator[Found]:
+def walk(tree: FileTree, top: Entry, choice: PathFilter) -> Iterator[FoundRow]:
     """What is chosen of all that lies below a directory, each directory before what is in it."""
     everything = choice.include is None and choice.exclude is None
     levels = [_Level(top, b"", tree, given=True)]
@@ -80,8 +80,8 @@ def walk(tree: FileTree, top: Entry, choice: Choice) -> Iterator[Found]:
                     waiting -= 1
                 for above in levels[waiting:]:
                     above.given = True
-                    yield Found(above.entry, above.path, False)
-            yield Found(entry, path, True)
+                    yield FoundRow(above.entry, above.path, False)
+            yield FoundRow(entry, path, True)
         if entry.kind is Kind.DIRECTORY and (chosen or choice.may_take_below(path)):
             levels.append(_Level(entry, path, tree, given=chosen))
 

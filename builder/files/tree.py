@@ -49,7 +49,7 @@ class ViewTree:
 
     gives_devices = True
 
-    def __init__(self, view: View, contents: Contents) -> None:
+    def __init__(self, view: View, contents: LayerContents) -> None:
         self._view = view
         self._contents = contents
 
@@ -71,7 +71,7 @@ class ViewTree:
         return self._contents.chunks(self._view.layers.index(located[0]), entry)
 
 
-class Contents(Protocol):
+class LayerContents(Protocol):
     """Content of files by the layer they are in, counted from the topmost."""
 
     def chunks(self, layer: int, entry: Entry) -> Iterator[bytes]: ...

@@ -24,14 +24,14 @@ _TRIES, _WAIT_SECONDS = 100, 0.01  # until the last process of a cgroup that was
 
 
 @frozen
-class Place:
+class CgroupPlace:
     """A cgroup that this process is in, by its directory here."""
 
     directory: str
     version: int
 
 
-def own_places() -> dict[str, Place]:
+def own_places() -> dict[str, CgroupPlace]:
     """The cgroups of this process: by controller in version 1, UNIFIED in version 2; not those that are mounted nowhere."""
     try:
         with (
@@ -43,13 +43,13 @@ def own_places() -> dict[str, Place]:
         return {}  # a kernel without cgroups
 
 
-def places(mountinfo: str, cgroups: str) -> dict[str, Place]:
+def places(mountinfo: str, cgroups: str) -> dict[str, CgroupPlace]:
     """The same, out of the text of the two files."""
     paths: dict[str, str] = {}
     for line in cgroups.splitlines():
         _, controllers, path = line.split(":", 2)
         paths |= dict.fromkeys(controllers.split(","), path)
-    found: dict[str, Place] = {}
+    found: dict[str, CgroupPlace] = {}
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         root, mountpoint = (_ESCAPE.sub(lambda match: chr(int(match[1], 8)), word) for word in before.split(" ")[3:5])
@@ -58,7 +58,7 @@ def places(mountinfo: str, cgroups: str) -> dict[str, Place]:
         for name in names:
             directory = _below(mountpoint, root, paths.get(name))
             if directory is not None:
-                found.setdefault(name, Place(directory, 2 if kind == "cgroup2" else 1))
+                found.setdefault(name, CgroupPlace(directory, 2 if kind == "cgroup2" else 1))
     return found
 
 
@@ -105,7 +105,7 @@ class Cgroup:
             os.close(self._fd)
 
 
-def sweep(found: Mapping[str, Place]) -> None:
+def sweep(found: Mapping[str, CgroupPlace]) -> None:
     """Remove the cgroups that dead builds have left beside those that ours would be."""
     for directory in {place.directory for place in found.values()}:
         try:

@@ -15,14 +15,14 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, assert_never
 
 from pybuild.builder.errors import BuildError, StepFailed
-from pybuild.builder.host.cgroupfs import UNIFIED, Cgroup, Place, own_places, sweep, words, write
+from pybuild.builder.host.cgroupfs import UNIFIED, Cgroup, CgroupPlace, own_places, sweep, words, write
 from pybuild.builder.host.obstacles import SEE_DOCTOR
 from pybuild.builder.limits import Controller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pybuild.builder.limits import Limits
+    from pybuild.builder.limits import StepLimits
 
 _PERIOD = 100_000  # microseconds
 _OWN = 2  # processes of a step that are ours: its keeper and its process 1
@@ -31,7 +31,7 @@ _OWN = 2  # processes of a step that are ours: its keeper and its process 1
 class StepCgroup:
     """The cgroups of one step, one in each hierarchy that is needed."""
 
-    def __init__(self, limits: Limits, cgroups: Sequence[Cgroup]) -> None:
+    def __init__(self, limits: StepLimits, cgroups: Sequence[Cgroup]) -> None:
         self._limits = limits
         self._cgroups = cgroups
 
@@ -67,9 +67,9 @@ class StepCgroup:
 class Cgroups:
     """A context manager for one build, to be entered before it starts any process and left when all have ended."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: StepLimits) -> None:
         self._limits = limits
-        self._by_directory: dict[str, list[tuple[Controller, Place]]] = {}
+        self._by_directory: dict[str, list[tuple[Controller, CgroupPlace]]] = {}
         self._leaf: Cgroup | None = None  # where this process is, in version 2
         self._home = ""  # where it was
         self._enabled: list[str] = []
@@ -154,7 +154,7 @@ class Cgroups:
             names = ", ".join(controller.option for controller in controllers)
             said = "other processes are in it" if error.errno == errno.EBUSY else error.strerror
             raise BuildError(
-                f"{names}: the cgroup {home} cannot be divided: {said}", hint=_fix(Place(home, 2))
+                f"{names}: the cgroup {home} cannot be divided: {said}", hint=_fix(CgroupPlace(home, 2))
             ) from error
 
     def _enable_in(self, home: str, controllers: list[str]) -> None:
@@ -186,11 +186,11 @@ class Cgroups:
 def _lacking(controller: Controller, why: str, *, delegated: bool = False) -> BuildError:
     return BuildError(
         f"{controller.option} needs the cgroup controller {controller.value}: {why}",
-        hint=_fix(Place("", 2)) if delegated else SEE_DOCTOR,
+        hint=_fix(CgroupPlace("", 2)) if delegated else SEE_DOCTOR,
     )
 
 
-def _fix(place: Place) -> str:
+def _fix(place: CgroupPlace) -> str:
     if place.version == 1:
         return f"root can, and who owns the cgroup that pybuild is started in; {SEE_DOCTOR}"
     user = "" if os.geteuid() == 0 else "--user "

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pybuild.builder.files.context_source import ContextSource, TarTree
-from pybuild.builder.files.copy import CopyRequest, Planned, plan_copy
+from pybuild.builder.files.copy import CopyRequest, PlannedEntry, plan_copy
 from pybuild.builder.files.copy_layer import changed, content_lines, digests_of, with_digests
 from pybuild.builder.files.layer_contents import ANEW, LayerPlace, StoredContents, check_content, view_of
 from pybuild.builder.files.spool import Spool
@@ -52,7 +52,7 @@ class CopyFiles:
         """What the digest is made of."""
         return [item.entry for item in with_digests(*self._look())]
 
-    def _look(self) -> tuple[list[Planned], dict[bytes, bytes]]:
+    def _look(self) -> tuple[list[PlannedEntry], dict[bytes, bytes]]:
         """All that would be copied, and the digests of the files."""
         below = view_of(self.below)
         with _without_gc(), _Source(self) as source:
@@ -93,7 +93,7 @@ def _without_gc() -> Iterator[None]:
             gc.enable()
 
 
-def _content_digest(planned: list[Planned], digests: dict[bytes, bytes]) -> str:
+def _content_digest(planned: list[PlannedEntry], digests: dict[bytes, bytes]) -> str:
     hasher = hashlib.sha256()
     for line in content_lines(planned, digests):
         hasher.update(line)
@@ -124,14 +124,14 @@ class _Source:
         self._tars.append(TarTree(item.path, item.toc))
         return self._tars[-1]
 
-    def sockets(self, planned: list[Planned]) -> int:
+    def sockets(self, planned: list[PlannedEntry]) -> int:
         """How many of the files that are copied are sockets in the context."""
         if self._context is None:
             return 0
         sources = (item.source for item in planned if item.tree is self._context)
         return sum(source is not None and self._context.is_socket(source) for source in sources)
 
-    def learn(self, planned: list[Planned], digests: dict[bytes, bytes]) -> None:
+    def learn(self, planned: list[PlannedEntry], digests: dict[bytes, bytes]) -> None:
         """Remember the digests of files that were read, for the next build."""
         context = self._context
         if context is None:
@@ -143,7 +143,7 @@ class _Source:
         )
         context.save_memo(self._scratch)
 
-    def announce(self, items: list[Planned]) -> None:
+    def announce(self, items: list[PlannedEntry]) -> None:
         if self._contents is None or self._view is None:
             return
         wanted = []
@@ -169,7 +169,7 @@ class _Source:
 class _Sources:
     """Content of planned entries, from where each was planned to come."""
 
-    def __init__(self, items: list[Planned]) -> None:
+    def __init__(self, items: list[PlannedEntry]) -> None:
         self._items = {item.entry.path: item for item in items}
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:

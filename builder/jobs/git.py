@@ -43,10 +43,10 @@ class AskRepository:
 
     def run(self) -> FoundCommit:
         from pybuild.remote.git.process import failures_told
-        from pybuild.remote.git.server import Server
+        from pybuild.remote.git.server import GitServer
 
         with failures_told():
-            return Server(self.source, self.access.read(self.source), f"{self.directory}/0").resolve()
+            return GitServer(self.source, self.access.read(self.source), f"{self.directory}/0").resolve()
 
 
 @frozen

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pybuild.store.formats.toc import Entry
-    from pybuild.store.layers.write import Content, Layer
+    from pybuild.store.layers.write import FileContent, WrittenLayer
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -61,7 +61,7 @@ class Output:
     clamp: int | None
 
 
-def write_output(entries: Iterable[Entry], content: Content, output: Output) -> Written:
+def write_output(entries: Iterable[Entry], content: FileContent, output: Output) -> Written:
     """Write a layer and its table of contents where `output` says."""
     if output.blob:
         return written_as(write_files(entries, content, output))
@@ -69,7 +69,7 @@ def write_output(entries: Iterable[Entry], content: Content, output: Output) -> 
     return Written("", "", 0)
 
 
-def write_files(entries: Iterable[Entry], content: Content, output: Output) -> Layer:
+def write_files(entries: Iterable[Entry], content: FileContent, output: Output) -> WrittenLayer:
     """As `write_output`, for who needs the entries as well."""
     with open(output.blob, "xb") as out:
         layer = write_layer(entries, content, out, Compression(output.compression), clamp=output.clamp)
@@ -77,7 +77,7 @@ def write_files(entries: Iterable[Entry], content: Content, output: Output) -> L
     return layer
 
 
-def written_as(layer: Layer, content: str = "", sockets: int = 0) -> Written:
+def written_as(layer: WrittenLayer, content: str = "", sockets: int = 0) -> Written:
     """What the main process needs to know of a layer."""
     return Written(str(layer.diff_id), str(layer.digest), layer.size, content, sockets)
 

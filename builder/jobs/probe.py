@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pybuild.builder.sandbox import linux
 from pybuild.builder.sandbox.operations import Overlay
-from pybuild.builder.sandbox.root import Refused, Root
+from pybuild.builder.sandbox.root import OperationRefused, Root
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _in_child(trial: Callable[[], None], namespaces: int) -> str:
         try:
             linux.unshare(namespaces)
             trial()
-        except (OSError, Refused) as error:
+        except (OSError, OperationRefused) as error:
             said = (error.strerror if isinstance(error, OSError) else None) or str(error) or "refused"
         os.write(writer, said.encode("utf-8", "backslashreplace")[:4000])
         os._exit(0)

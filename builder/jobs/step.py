@@ -109,7 +109,7 @@ class FinishStep:
 
 
 @frozen
-class FileContent:
+class FileBytes:
     """The content of a small file, as hexadecimal digits."""
 
     hex: str
@@ -128,11 +128,11 @@ class ReadFile:
     def in_namespace(self) -> bool:
         return self.layers[self.layer].tree is not None
 
-    def run(self) -> FileContent:
+    def run(self) -> FileBytes:
         entry = Toc.open(self.layers[self.layer].toc).find(os.fsencode(self.path))
         assert entry is not None
         with StoredContents(self.layers, self.spool) as contents:
-            return FileContent(b"".join(contents.chunks(self.layer, entry)).hex())
+            return FileBytes(b"".join(contents.chunks(self.layer, entry)).hex())
 
 
 @frozen

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.reference import Reference
-    from pybuild.store.objects.images import Image
+    from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
 _SHOWN_DEVICES = 5
@@ -95,7 +95,7 @@ def check_outputs(outputs: Sequence[Output]) -> None:
 
 def export(
     output: Output,
-    image: Image,
+    image: StoredImage,
     names: Sequence[Reference],
     store: Store,
     pool: Pool,
@@ -112,7 +112,7 @@ def export(
 
 
 def _write(
-    output: Output, image: Image, names: Sequence[Reference], store: Store, observe: Callable[[Event], None]
+    output: Output, image: StoredImage, names: Sequence[Reference], store: Store, observe: Callable[[Event], None]
 ) -> None:
     """Write one output and tell of it."""
     match output:
@@ -146,7 +146,7 @@ def _write(
     observe(Exported(output.destination, str(image.manifest_digest), size))
 
 
-def _prepare(output: Output, image: Image, store: Store, pool: Pool, *, all_layers: bool) -> Image:
+def _prepare(output: Output, image: StoredImage, store: Store, pool: Pool, *, all_layers: bool) -> StoredImage:
     """The image as the output wants it: its layers compressed in that way, and read where their files are wanted.
 
     A docker archive holds zstd only on request: docker reads it since version 23, and the image ID does not depend on it.

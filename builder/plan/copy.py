@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import PlanError
 from pybuild.builder.files.tree import InlineFile
 from pybuild.builder.plan.graph import CopyStep
-from pybuild.builder.plan.scope import Planned
+from pybuild.builder.plan.scope import PlannedStep
 from pybuild.builder.remote_source import is_remote, read_remote
 from pybuild.parser import (
     Add,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PATH_LIMIT = 4096  # what the kernel takes at once
 
 
-def plan_copy(instruction: Copy | Add, scope: Scope) -> Planned:
+def plan_copy(instruction: Copy | Add, scope: Scope) -> PlannedStep:
     """Raises PlanError."""
     keyword = instruction.keyword
     from_ = instruction.from_ if isinstance(instruction, Copy) else None
@@ -68,7 +68,7 @@ def plan_copy(instruction: Copy | Add, scope: Scope) -> Planned:
     words += [f"--chown={chown}"] if chown is not None else []
     words += [f"--chmod={chmod}"] if chmod is not None else []
     words += [*sources, *(f"<<{heredoc.name}" for heredoc in instruction.heredocs), dest]
-    return Planned(step, nodes, " ".join([keyword, *words, "# buildkit"]))
+    return PlannedStep(step, nodes, " ".join([keyword, *words, "# buildkit"]))
 
 
 def _check_length(keyword: str, path: str, word: Word) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pybuild.parser import Span
     from pybuild.store.formats.platform import Platform
     from pybuild.store.objects.cache_mounts import Sharing
-    from pybuild.store.objects.images import Image
+    from pybuild.store.objects.images import StoredImage
 
 BOUND = "/bound"  # where the files of a context's path lie in the root filesystem that is made of them
 
@@ -70,7 +70,7 @@ StepMount: TypeAlias = TmpfsMount | SecretMount | SshMount | ScriptMount | Files
 class BaseStep:
     """The layers of an image."""
 
-    image: Image
+    image: StoredImage
 
 
 @frozen
@@ -170,7 +170,7 @@ class PlannedStage:
 
     node: int | None
     state: StageState
-    base: Image | None
+    base: StoredImage | None
     history: tuple[Line, ...]
     platform: Platform
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @frozen
-class ParseCache:
+class StoredParses:
     """What `parser.parse` and `parser.parse_trigger` keep. A recipe with a password in a URL is not kept."""
 
     store: Store

@@ -19,7 +19,7 @@ from pybuild.builder.plan.no_cache_filter import fresh_stages
 from pybuild.builder.plan.platforms import platform_args, platform_of
 from pybuild.builder.plan.resolve import ContextFiles, trigger_located
 from pybuild.builder.plan.run import plan_run
-from pybuild.builder.plan.scope import Files, Planned, Scope
+from pybuild.builder.plan.scope import Files, PlannedStep, Scope
 from pybuild.builder.plan.stage_state import StageState
 from pybuild.parser import (
     Add,
@@ -162,7 +162,7 @@ class _Planner:
         names = (self._source, self._context, self._files_of)
         return Scope(self._state, self._escape, self._options, *names, self._budget)
 
-    def _layer(self, planned: Planned, instruction: Instruction) -> None:
+    def _layer(self, planned: PlannedStep, instruction: Instruction) -> None:
         self._add(planned.step, self._trigger_of or instruction.span, redact(instruction.text), planned.sources)
         self._remember(planned.history, layer=True)
 
@@ -283,7 +283,7 @@ class _Planner:
         if path == "/":
             self._remember(line)
         else:
-            self._layer(Planned(WorkdirStep(path, self._state.config.user), (), line), instruction)
+            self._layer(PlannedStep(WorkdirStep(path, self._state.config.user), (), line), instruction)
 
     def _arg(self, instruction: Arg) -> None:
         texts = []

@@ -13,7 +13,7 @@ from pybuild.store.formats.platform import Platform
 if TYPE_CHECKING:
     from pybuild.builder.options import BuildOptions
     from pybuild.parser import Span
-    from pybuild.store.objects.images import Image
+    from pybuild.store.objects.images import StoredImage
 
 BINFMT = "/proc/sys/fs/binfmt_misc"
 _ALSO = {("amd64", "386"), ("arm64", "arm")}  # what processors run beside their own; not all of the latter do
@@ -51,7 +51,7 @@ def parse_platform(text: str, span: Span) -> Platform:
     return platform
 
 
-def platform_of(image: Image | None, wanted: Platform) -> Platform:
+def platform_of(image: StoredImage | None, wanted: Platform) -> Platform:
     """What a stage on this image is for: whatever was wanted, the programs in it are those of the image."""
     if image is None or not image.config.architecture:
         return wanted

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pybuild.builder.options import BuildOptions
     from pybuild.parser import Buildfile, Instruction, Span, Stage, Word
     from pybuild.store.formats.platform import Platform
-    from pybuild.store.objects.images import Image
+    from pybuild.store.objects.images import StoredImage
 
 _MAX_TRIGGERS = 1_000
 
@@ -33,7 +33,7 @@ _MAX_TRIGGERS = 1_000
 class ImageSource(Protocol):
     """Where base images come from."""
 
-    def image(self, reference: Reference, platform: Platform | None = None) -> Image:
+    def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
         """The image of that name, for this platform, else for that of the build. Raises StoreError."""
         ...
 
@@ -51,7 +51,7 @@ class NamedContexts(Protocol):
 
     def main(self) -> ContextFiles: ...
 
-    def find(self, name: str) -> Image | ContextFiles | None:
+    def find(self, name: str) -> StoredImage | ContextFiles | None:
         """What stands in the place of an image or a stage of this name, if anything. Raises BuildError, StoreError."""
         ...
 
@@ -62,7 +62,7 @@ class MainContext:
     def main(self) -> ContextFiles:
         return ContextFiles("")
 
-    def find(self, name: str) -> Image | ContextFiles | None:
+    def find(self, name: str) -> StoredImage | ContextFiles | None:
         return None
 
 
@@ -71,11 +71,12 @@ class ResolvedStage:
     """A needed stage. Its base is an image, another stage (by index), a context, or, with none of them, nothing: `scratch`."""
 
     stage: Stage
-    image: Image | None
+    image: StoredImage | None
     image_name: str
     parent: int | None
     triggers: tuple[Instruction, ...]  # of the base, to be run before the stage's own
-    sources: Mapping[str, int | Image | ContextFiles]  # what COPY --from says -> index of the stage, image or context
+    # What COPY --from says -> the index of the stage, the image, or the context.
+    sources: Mapping[str, int | StoredImage | ContextFiles]
     files: ContextFiles | None = None
     asked: Platform | None = None  # by --platform
 
@@ -204,7 +205,7 @@ def _resolve_stage(
     elif parent is not None:
         texts = tuple(i.trigger for i in buildfile.stages[parent].instructions if isinstance(i, Onbuild))
     triggers = _triggers(texts, name, word.span, read_trigger)
-    places = _Places(buildfile, stage, scope, images, contexts)
+    places = _CopyOrigins(buildfile, stage, scope, images, contexts)
     with trigger_located(word.span, name):
         sources = places.sources(triggers, "\\")
     sources |= places.sources(stage.instructions, buildfile.escape)
@@ -259,12 +260,12 @@ def _asked_platform(stage: Stage, scope: Mapping[str, str], escape: str) -> Plat
     return parse_platform(text, word.span)
 
 
-def _image(images: ImageSource, name: str, span: Span, platform: Platform | None = None) -> Image:
+def _image(images: ImageSource, name: str, span: Span, platform: Platform | None = None) -> StoredImage:
     with _about(name, span):
         return images.image(Reference.parse(name), platform)
 
 
-def _named(contexts: NamedContexts, name: str, span: Span) -> Image | ContextFiles | None:
+def _named(contexts: NamedContexts, name: str, span: Span) -> StoredImage | ContextFiles | None:
     with _about(name, span):
         return contexts.find(name)
 
@@ -295,7 +296,7 @@ def _froms(instruction: Instruction) -> Iterator[tuple[str, Word]]:
 
 
 @frozen
-class _Places:
+class _CopyOrigins:
     """What the instructions of a stage may copy from."""
 
     buildfile: Buildfile
@@ -304,9 +305,9 @@ class _Places:
     images: ImageSource
     contexts: NamedContexts
 
-    def sources(self, instructions: Sequence[Instruction], escape: str) -> dict[str, int | Image | ContextFiles]:
+    def sources(self, instructions: Sequence[Instruction], escape: str) -> dict[str, int | StoredImage | ContextFiles]:
         """Each COPY --from and each `from` of a mount, as it is written, and what it means."""
-        found: dict[str, int | Image | ContextFiles] = {}
+        found: dict[str, int | StoredImage | ContextFiles] = {}
         for instruction in instructions:
             for says, word in _froms(instruction):
                 found[word.text] = self._source(self._name(word, says, escape), says, word.span)
@@ -325,7 +326,7 @@ class _Places:
             )
         return name
 
-    def _source(self, name: str, says: str, span: Span) -> int | Image | ContextFiles:
+    def _source(self, name: str, says: str, span: Span) -> int | StoredImage | ContextFiles:
         """What a `from` means: a named context, a stage that comes before, by name or by number counted from 0, else an
         image."""
         stages, stage = self.buildfile.stages, self.stage

@@ -9,7 +9,7 @@ from pybuild.builder.options import Entitlement, Network
 from pybuild.builder.plan.graph import RunStep, ScriptMount
 from pybuild.builder.plan.history import run_line
 from pybuild.builder.plan.mounts import SCRIPTS, agent_variable, plan_mounts
-from pybuild.builder.plan.scope import Planned
+from pybuild.builder.plan.scope import PlannedStep
 from pybuild.parser import ShellForm
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 
 
-def plan_run(instruction: Run, scope: Scope) -> Planned:
+def plan_run(instruction: Run, scope: Scope) -> PlannedStep:
     """Raises PlanError."""
     state = scope.state
     argv = scope.argv(instruction.command)
@@ -47,7 +47,7 @@ def plan_run(instruction: Run, scope: Scope) -> Planned:
         hosts=tuple(sorted(name for name, _ in scope.options.hosts)),
         args=tuple(name for name in state.args if name not in state.env),
     )
-    return Planned(step, sources, run_line(state.run_args, argv))
+    return PlannedStep(step, sources, run_line(state.run_args, argv))
 
 
 def _network(instruction: Run, scope: Scope) -> Network:

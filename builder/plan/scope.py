@@ -58,7 +58,7 @@ class Scope:
 
 
 @frozen
-class Planned:
+class PlannedStep:
     """What an instruction that makes a layer comes to: its step, the nodes that it reads, its line of history."""
 
     step: Step

@@ -47,12 +47,12 @@ def _serve(control: socket.socket, parent: int, parent_signal: int) -> NoReturn:
         linux.close_range(fd + 1)
         linux.close_range(3, fd - 1)  # outputs and secrets are not for this process
         if os.getppid() == parent:
-            Server(control).run()
+            AgentRelay(control).run()
     finally:
         os._exit(0)
 
 
-class Server:
+class AgentRelay:
     """Connections between steps and agents, in one loop."""
 
     def __init__(self, control: socket.socket) -> None:

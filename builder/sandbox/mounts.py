@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 from pybuild.builder.sandbox import linux
 from pybuild.builder.sandbox.overlay import mount_overlay
-from pybuild.builder.sandbox.root import Refused, new_mount
+from pybuild.builder.sandbox.root import OperationRefused, new_mount
 from pybuild.store.system import syscalls
 
 TYPE_CHECKING = False
@@ -83,7 +83,7 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
-class Secret:
+class SecretFile:
     """A part of the vault as a file, in memory and read-only."""
 
     target: str
@@ -179,15 +179,15 @@ class Kept:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise
-            raise Refused(f"the cache mount for {self.target} has no directory /{self.path}") from error
+            raise OperationRefused(f"the cache mount for {self.target} has no directory /{self.path}") from error
         finally:
             os.close(fd)
         root.attach(tree, self.target, directory=True)
 
 
-StepMount = Tmpfs | File | Program | Secret | Agent | Bound | Kept
+StepMount = Tmpfs | File | Program | SecretFile | Agent | Bound | Kept
 _KINDS: dict[str, type[StepMount]] = {
-    kind.__name__: kind for kind in (Tmpfs, File, Program, Secret, Agent, Bound, Kept)
+    kind.__name__: kind for kind in (Tmpfs, File, Program, SecretFile, Agent, Bound, Kept)
 }
 
 
@@ -203,14 +203,16 @@ def from_json(data: dict[str, Any]) -> StepMount:
     return _KINDS[data.pop("kind")](**data)
 
 
-def _own(root: Root, name: str, mount: Secret | Agent) -> None:
+def _own(root: Root, name: str, mount: SecretFile | Agent) -> None:
     """Give a file its owner and mode."""
     try:
         os.chown(name, mount.uid, mount.gid, dir_fd=root.scratch)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        raise Refused(f"{mount.target}: this namespace maps no user {mount.uid} or no group {mount.gid}") from error
+        raise OperationRefused(
+            f"{mount.target}: this namespace maps no user {mount.uid} or no group {mount.gid}"
+        ) from error
     os.chmod(name, mount.mode, dir_fd=root.scratch)
 
 

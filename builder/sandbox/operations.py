@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pybuild.builder.sandbox import linux
 from pybuild.builder.sandbox.mounts import File
 from pybuild.builder.sandbox.overlay import mount_overlay
-from pybuild.builder.sandbox.root import Refused, Root, new_mount
+from pybuild.builder.sandbox.root import OperationRefused, Root, new_mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Proc:
             proc = new_mount("proc", (), _SAFEST)
         except OSError as error:
             if error.errno == errno.EPERM:
-                raise Refused(
+                raise OperationRefused(
                     "this container forbids a new /proc, because its own is partly hidden",
                     hint="start it with --security-opt systempaths=unconfined (Docker, podman) or procMount: Unmasked (Kubernetes)",
                 ) from error
@@ -213,7 +213,7 @@ def _device(name: str, major: int, minor: int) -> int:
     tree = linux.open_tree(linux.AT_FDCWD, f"/dev/{name}".encode(), linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC)
     found = os.fstat(tree)
     if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(major, minor):
-        raise Refused(f"/dev/{name} of this machine is not device {major}:{minor}")
+        raise OperationRefused(f"/dev/{name} of this machine is not device {major}:{minor}")
     return tree
 
 

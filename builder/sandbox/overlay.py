@@ -6,7 +6,7 @@ import errno
 import os
 
 from pybuild.builder.sandbox import linux
-from pybuild.builder.sandbox.root import Refused
+from pybuild.builder.sandbox.root import OperationRefused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def mount_overlay(lowers: Sequence[str], writable: tuple[str, str] | None, mount
     """Mount directories, the topmost first, on an empty one; return a descriptor of its root.
 
     `writable` is the upper directory with overlayfs's own beside it; without them nothing can be written, and there have
-    to be two lower ones. Raises OSError, Refused.
+    to be two lower ones. Raises OSError, OperationRefused.
     """
     context = linux.fsopen("overlay")
     try:
@@ -63,7 +63,7 @@ def _mount_old(lowers: Sequence[str], writable: tuple[str, str] | None, mountpoi
         options += [f"upperdir={writable[0].translate(escape)}", f"workdir={writable[1].translate(escape)}", "volatile"]
     data = os.fsencode(",".join([*options, "userxattr", *(f"{key}={value}" for key, value in _OPTIONS)]))
     if len(data) > 4095:
-        raise Refused(
+        raise OperationRefused(
             f"{len(lowers)} layers are too many for this kernel's overlay mounts",
             hint="a kernel of 6.8 or newer takes 500",
         )

@@ -26,7 +26,7 @@ import struct
 from pybuild.builder.sandbox import agents, capabilities, linux, terminal
 from pybuild.builder.sandbox.mounts import Agent
 from pybuild.builder.sandbox.operations import operations_for
-from pybuild.builder.sandbox.root import Refused, Root
+from pybuild.builder.sandbox.root import OperationRefused, Root
 from pybuild.store.system import syscalls
 
 TYPE_CHECKING = False
@@ -156,7 +156,7 @@ def _init(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, 
         main = os.fork()
         if main == 0:
             _command(spec, streams, status, seccomp, vault)
-    except Refused as error:
+    except OperationRefused as error:
         _report(status, {"error": str(error), "hint": error.hint})
         os._exit(1)
     except BaseException as error:
@@ -279,7 +279,7 @@ def _enter_directory(cwd: str) -> None:
     os.close(root)
     # The kernel marks a directory outside of the root: getcwd(2), "(unreachable)".
     if not os.getcwd().startswith("/"):
-        raise Refused(f"the working directory {cwd} is outside of the image")
+        raise OperationRefused(f"the working directory {cwd} is outside of the image")
 
 
 def _loopback_up() -> None:

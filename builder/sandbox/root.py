@@ -21,7 +21,7 @@ _PLACE = os.O_PATH | os.O_CLOEXEC
 _RESOLVE = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
 
 
-class Refused(Exception):
+class OperationRefused(Exception):
     """The image or the machine does not allow an operation; the text says why, `hint` what helps."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
@@ -57,7 +57,7 @@ class Root:
             return self.place(name, os.O_DIRECTORY)
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                raise Refused(f"the image has a non-directory at /{name}") from error
+                raise OperationRefused(f"the image has a non-directory at /{name}") from error
             raise
 
     def attach(self, tree: int, target: str, *, directory: bool) -> None:
@@ -65,7 +65,9 @@ class Root:
         place = self._mount_point(target, directory=directory)
         try:
             if stat.S_ISDIR(os.fstat(place).st_mode) != directory:
-                raise Refused(f"{target} is {'no' if directory else 'a'} directory, so it cannot be mounted on")
+                raise OperationRefused(
+                    f"{target} is {'no' if directory else 'a'} directory, so it cannot be mounted on"
+                )
             linux.move_mount(tree, place)
         finally:
             os.close(place)
@@ -90,13 +92,13 @@ class Root:
         try:
             if os.fstat(parent).st_dev == os.fstat(self.fd).st_dev:
                 # It would end up in the layer. A directory of the image that cannot be looked up is no reason to.
-                raise Refused(f"there is no /{above}/{name} to mount on")
+                raise OperationRefused(f"there is no /{above}/{name} to mount on")
             if directory:
                 os.mkdir(name, 0o755, dir_fd=parent)
             else:
                 os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=parent))
         except OSError as error:
-            raise Refused(f"cannot make the mount point /{above}/{name}: {error.strerror}") from error
+            raise OperationRefused(f"cannot make the mount point /{above}/{name}: {error.strerror}") from error
         finally:
             os.close(parent)
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pybuild.builder.remote_source import RemoteSource, UrlSource
     from pybuild.builder.sources.downloads import Remotes
     from pybuild.builder.workers.pool import Pool
-    from pybuild.store.objects.images import Image
+    from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
 _IMAGE, _LAYOUT = "docker-image://", "oci-layout://"
@@ -99,7 +99,7 @@ class Contexts:
         self._images = images
         self._identities: dict[str, str] = {}  # of those whose files can never change, by name
         self._sources: dict[str, ContextSource] = {}  # the main one is called ""
-        self._found: dict[str, Image | ContextFiles] = {}
+        self._found: dict[str, StoredImage | ContextFiles] = {}
         for name, place in named.items():
             if place.startswith((_IMAGE, _LAYOUT)) or is_remote(place) or os.path.isdir(place):
                 continue
@@ -150,7 +150,7 @@ class Contexts:
         """The main context, which has been opened."""
         return ContextFiles("", self._identities.get("", ""))
 
-    def find(self, name: str) -> Image | ContextFiles | None:
+    def find(self, name: str) -> StoredImage | ContextFiles | None:
         """What a named context puts in the place of an image or a stage; None where there is none of this name.
 
         Raises BuildError, StoreError.
@@ -172,7 +172,7 @@ class Contexts:
         """Where the files are of a context that `main` or `find` gave."""
         return self._sources[name]
 
-    def _open_named(self, name: str, place: str) -> Image | ContextFiles:
+    def _open_named(self, name: str, place: str) -> StoredImage | ContextFiles:
         if place.startswith(_IMAGE):
             return self._images.image(Reference.parse(place.removeprefix(_IMAGE)))
         if place.startswith(_LAYOUT):

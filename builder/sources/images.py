@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.formats.platform import Platform
     from pybuild.store.formats.reference import Reference
-    from pybuild.store.objects.images import Image
+    from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
 
-def stored_image(store: Store, reference: Reference, platform: Platform, *, strict: bool) -> Image | None:
+def stored_image(store: Store, reference: Reference, platform: Platform, *, strict: bool) -> StoredImage | None:
     """The newest image of that name that is for a platform; unless that is `strict`, else the newest of all."""
     digest = store.images.resolve(reference)
     if digest is None:
@@ -34,7 +34,7 @@ def stored_image(store: Store, reference: Reference, platform: Platform, *, stri
     return next(others, None if strict else newest)
 
 
-class Images:
+class BaseImages:
     """The images of one build. A name that is asked for twice means the same image both times."""
 
     def __init__(self, store: Store, pool: Pool, options: BuildOptions, observe: Callable[[Event], None]) -> None:
@@ -42,9 +42,9 @@ class Images:
         self._pool = pool
         self._options = options
         self._observe = observe
-        self._found: dict[tuple[Reference, Platform | None], Image] = {}
+        self._found: dict[tuple[Reference, Platform | None], StoredImage] = {}
 
-    def image(self, reference: Reference, platform: Platform | None = None) -> Image:
+    def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
         """The image of that name for this platform, else for the build's. Raises StoreError.
 
         Where nobody has asked for a platform, an image of the store serves whatever it is for.
@@ -54,7 +54,7 @@ class Images:
             self._found[key] = self._find(*key)
         return self._found[key]
 
-    def _find(self, reference: Reference, asked: Platform | None) -> Image:
+    def _find(self, reference: Reference, asked: Platform | None) -> StoredImage:
         options = self._options
         platform = asked or options.platform
         if options.pull is not Pull.ALWAYS:

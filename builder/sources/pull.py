@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.formats.platform import Platform
     from pybuild.store.formats.reference import Reference
-    from pybuild.store.objects.images import Image
+    from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
 _AT_ONCE = 4  # blobs
@@ -54,7 +54,7 @@ def pull(
     platform: Platform,
     access: RegistryAccess,
     observe: Callable[[Event], None],
-) -> Image:
+) -> StoredImage:
     """Make the store's image of this name what the registry's is. Raises StoreError.
 
     The name is moved when all of the image is there. What the store has already is not fetched.

@@ -20,11 +20,11 @@ from pybuild.builder.jobs.mount import AwaitCacheMount, MakeCacheMount, PrepareB
 from pybuild.builder.plan.copy import literal
 from pybuild.builder.plan.graph import FilesMount, KeptMount
 from pybuild.builder.sandbox.mounts import Bound
-from pybuild.builder.steps.mounts import Found
+from pybuild.builder.steps.mounts import MountedPaths
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.toc import Kind, Toc
 from pybuild.store.layers.view import ROOT, LinkLoop
-from pybuild.store.objects.cache_mounts import Held
+from pybuild.store.objects.cache_mounts import HeldCacheMount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ class Mounting:
         self._resolve(mount, layers)
         return self._copy(mount, layers, Output("", "", Compression.UNCOMPRESSED.value, None)).content()
 
-    async def find(self, step: RunStep, sources: Sequence[int | None], directory: str, held: ExitStack) -> Found:
+    async def find(self, step: RunStep, sources: Sequence[int | None], directory: str, held: ExitStack) -> MountedPaths:
         """Make ready what a step mounts. `directory` is the step's own; `held` gets the cache mounts that it now has.
 
         Raises BuildError, StoreError.
@@ -73,7 +73,7 @@ class Mounting:
             if key not in taken:
                 taken[key] = held.enter_context(await self._take(key, mount, sources)).path
             kept[mount] = taken[key]
-        return Found(files, kept)
+        return MountedPaths(files, kept)
 
     async def _bind(self, mount: FilesMount, sources: Sequence[int | None], directory: str) -> Bound:
         layers = await self._layers(mount, sources)
@@ -92,7 +92,7 @@ class Mounting:
             mount.read_only,
         )
 
-    async def _take(self, key: str, mount: KeptMount, sources: Sequence[int | None]) -> Held:
+    async def _take(self, key: str, mount: KeptMount, sources: Sequence[int | None]) -> HeldCacheMount:
         """One of the directories of a key, once it can be had, or a new one."""
         mounts = self._store.cachemounts
         while True:
@@ -100,7 +100,7 @@ class Mounting:
             if found is None:
                 made = await self._make(mount, sources)
                 found = mounts.adopt(key, mount.name, made, mount.sharing, int(time.time()))
-            if isinstance(found, Held):
+            if isinstance(found, HeldCacheMount):
                 return found
             await self._pool.distant_job(AwaitCacheMount(mounts.directory, found.id))
 

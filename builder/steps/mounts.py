@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @frozen
-class Found:
+class MountedPaths:
     """Where what the mounts of a step need is on the disk: files of others, and the directories of cache mounts."""
 
     files: Mapping[FilesMount, sandbox.Bound] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class MountPoint:
     directory: bool
 
 
-def mount_points(mounts: Sequence[StepMount], found: Found) -> tuple[MountPoint, ...]:
+def mount_points(mounts: Sequence[StepMount], found: MountedPaths) -> tuple[MountPoint, ...]:
     """Where these mounts go, each as it is written."""
     points = []
     for mount in mounts:
@@ -47,7 +47,7 @@ def mount_points(mounts: Sequence[StepMount], found: Found) -> tuple[MountPoint,
 
 
 def sandbox_mounts(
-    mounts: Sequence[StepMount], targets: Sequence[str], handed: Handed, found: Found
+    mounts: Sequence[StepMount], targets: Sequence[str], handed: Handed, found: MountedPaths
 ) -> tuple[sandbox.StepMount, ...]:
     """The mounts as the sandbox makes them, one in which another lies before that.
 
@@ -58,7 +58,7 @@ def sandbox_mounts(
     return tuple(sorted(made, key=lambda mount: mount.target.split("/")))
 
 
-def _sandbox_mount(mount: StepMount, target: str, handed: Handed, found: Found) -> sandbox.StepMount:
+def _sandbox_mount(mount: StepMount, target: str, handed: Handed, found: MountedPaths) -> sandbox.StepMount:
     from pybuild.builder.sandbox import mounts as sandbox  # only where something runs
 
     match mount:
@@ -72,7 +72,7 @@ def _sandbox_mount(mount: StepMount, target: str, handed: Handed, found: Found) 
         case SecretMount(mode=mode, uid=uid, gid=gid):
             secret = handed.secret(mount.id)
             assert secret is not None
-            return sandbox.Secret(target, secret.offset, secret.size, mode, uid, gid)
+            return sandbox.SecretFile(target, secret.offset, secret.size, mode, uid, gid)
         case SshMount(mode=mode, uid=uid, gid=gid):
             agent = handed.agent(mount.id)
             assert agent is not None

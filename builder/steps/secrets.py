@@ -28,7 +28,7 @@ _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_
 
 
 @frozen
-class Secret:
+class VaultSecret:
     """Where a secret lies in the vault, in bytes, and whether it can be a variable: one with a NUL byte cannot."""
 
     offset: int
@@ -36,7 +36,7 @@ class Secret:
     text: bool
 
 
-_MISSING = Secret(0, 0, True)
+_MISSING = VaultSecret(0, 0, True)
 
 
 class Handed:
@@ -47,7 +47,7 @@ class Handed:
     ) -> None:
         """Read all secrets and look at the agents. Raises BuildError for what cannot be read."""
         self.vault = -1
-        self._secrets: dict[str, Secret] = {}
+        self._secrets: dict[str, VaultSecret] = {}
         self._agents = {agent.id: _socket(agent) for agent in agents}
         if secrets:
             self._keep_out_of_core_dumps()
@@ -73,7 +73,7 @@ class Handed:
             os.close(self.vault)
             self.vault = -1
 
-    def secret(self, id: str) -> Secret | None:
+    def secret(self, id: str) -> VaultSecret | None:
         return self._secrets.get(id)
 
     def read(self, id: str) -> bytes | None:
@@ -123,7 +123,7 @@ class Handed:
         offset = os.lseek(self.vault, 0, os.SEEK_END)
         with open(self.vault, "wb", closefd=False) as file:
             file.write(data)
-        self._secrets[id] = Secret(offset, len(data), b"\0" not in data)
+        self._secrets[id] = VaultSecret(offset, len(data), b"\0" not in data)
 
     @staticmethod
     def _keep_out_of_core_dumps() -> None:

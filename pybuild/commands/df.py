@@ -14,7 +14,7 @@ from pybuild.progress import human_size
 from pybuild.report import visible
 from pybuild.store.formats.reference import Reference
 from pybuild.store.maintenance.reachability import title_of
-from pybuild.store.maintenance.usage import Item, Reason, Usage, usage
+from pybuild.store.maintenance.usage import Reason, Usage, UsageLine, usage
 from pybuild.store.store import Store
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _items(found: Usage) -> Iterator[str]:
             yield f"{human_size(item.size):>10} {human_size(item.own):>10}  {used:<16}  {visible(name)}"
 
 
-def _name(item: Item) -> str:
+def _name(item: UsageLine) -> str:
     match item.reason:
         case Reason.IMAGE:
             return " ".join(Reference.parse(name).familiar for name in item.name.split())

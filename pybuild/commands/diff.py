@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pybuild.store.formats.toc import Toc
     from pybuild.store.layers.difference import Difference
-    from pybuild.store.objects.images import Image
+    from pybuild.store.objects.images import StoredImage
 
 _FORMATS = {
     Kind.FILE: stat.S_IFREG,
@@ -72,12 +72,12 @@ def diff(root: str, before: str, after: str, by_layer: bool, as_json: bool) -> i
     return 0
 
 
-def _tables(store: Store, image: Image) -> list[Toc]:
+def _tables(store: Store, image: StoredImage) -> list[Toc]:
     """The tables of contents of an image, the lowest first."""
     return [store.changesets.toc(changeset) for changeset in store.snapshots.changesets(image.snapshot)[::-1]]
 
 
-def _by_layer(store: Store, base: Image, image: Image) -> Iterator[tuple[str, str, Iterable[Difference]]]:
+def _by_layer(store: Store, base: StoredImage, image: StoredImage) -> Iterator[tuple[str, str, Iterable[Difference]]]:
     """Digest, instruction and differences of each layer above the base. Raises InvalidImage where it is no base."""
     pairs = zip(base.config.diff_ids, image.config.diff_ids, strict=False)
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

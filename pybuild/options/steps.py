@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from pybuild.builder.limits import ULIMITS, UNLIMITED, Limits, Ulimit
+from pybuild.builder.limits import ULIMITS, UNLIMITED, StepLimits, Ulimit
 from pybuild.builder.on_failure import OnFail
 from pybuild.options.arguments import size_option
 from pybuild.options.on_failure import HELP as ON_FAIL_HELP
@@ -33,7 +33,7 @@ class StepOptions:
     """How RUN steps run."""
 
     hosts: tuple[tuple[str, str], ...]  # name, address
-    limits: Limits
+    limits: StepLimits
     on_fail: OnFail
 
 
@@ -59,7 +59,7 @@ def _shm_size(ctx: click.Context, parameter: click.Parameter, text: str | None) 
     size = size_option("--shm-size", text)
     if size == 0:
         raise click.UsageError("--shm-size: at least 1 byte")
-    return Limits().shm_size if size is None else size
+    return StepLimits().shm_size if size is None else size
 
 
 def _memory(ctx: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
@@ -167,7 +167,7 @@ def step_options(command: Callable[..., int]) -> Callable[..., int]:
         on_fail: OnFail,
         **others: object,
     ) -> int:
-        limits = Limits(shm_size, ulimit, memory, cpus, pids_limit)
+        limits = StepLimits(shm_size, ulimit, memory, cpus, pids_limit)
         return command(*arguments, steps=StepOptions(add_host, limits, on_fail), **others)
 
     for option in reversed(_OPTIONS):

@@ -27,7 +27,7 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.lines import Held
+from pybuild.progress.lines import HeldOutput
 from pybuild.progress.words import Totals, exported_line, human_size, one_line, step_name
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class GithubProgress:
         self._workspace = workspace
         self._token = token
         self._totals = Totals(clock)
-        self._held = Held()
+        self._held = HeldOutput()
         self._running: dict[int, StepRef] = {}
         self._fetched: set[str] = set()
 

@@ -14,7 +14,7 @@ _IN_MEMORY = 1 << 18  # bytes a step
 _CHUNK = 1 << 16
 
 
-class Lines:
+class OutputLines:
     """Takes output, gives lines without their ends, of each step and stream for itself."""
 
     def __init__(self) -> None:
@@ -36,11 +36,11 @@ class Lines:
         return [self._partial.pop(key) for key in sorted(self._partial) if key[0] == node]
 
 
-class Held:
+class HeldOutput:
     """The output of running steps, kept until it is known who wants to see it. On disk where it is much."""
 
     def __init__(self) -> None:
-        self._lines = Lines()
+        self._lines = OutputLines()
         self._files: dict[int, IO[bytes]] = {}
         self._cut: set[int] = set()
 

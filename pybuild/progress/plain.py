@@ -20,7 +20,7 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.lines import Lines
+from pybuild.progress.lines import OutputLines
 from pybuild.progress.words import Totals, exported_line, human_size, one_line, step_name, warning_line
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class PlainProgress:
         self._out = out
         self._clock = clock
         self._terminal = terminal
-        self._lines = Lines()
+        self._lines = OutputLines()
         self._totals = Totals(clock)
         self._running: dict[int, tuple[StepRef, deque[bytes]]] = {}  # with the last lines of each
         self._recent: deque[int | None] = deque(maxlen=_SHOWN_AGAIN)  # whose lines were written last; None: ours

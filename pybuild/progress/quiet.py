@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pybuild import report
 from pybuild.builder.events import ShellOpened, StepBroke, StepFinished, StepOutput
-from pybuild.progress.lines import Held
+from pybuild.progress.lines import HeldOutput
 
 if TYPE_CHECKING:
     from pybuild.builder.events import Event
@@ -18,7 +18,7 @@ class QuietProgress:
     """Holds what running steps write. Of those that run beside the one that fails nothing is shown."""
 
     def __init__(self) -> None:
-        self._held = Held()
+        self._held = HeldOutput()
         self._broken: int | None = None
 
     def __call__(self, event: Event) -> None:
@@ -46,7 +46,7 @@ class QuietProgress:
         pass
 
 
-def _show(held: Held, node: int) -> None:
+def _show(held: HeldOutput, node: int) -> None:
     """What a step wrote, on standard error: as it came, but for a terminal made harmless."""
     terminal = sys.stderr.isatty()
     for piece in held.take(node):

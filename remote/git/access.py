@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pybuild.remote.git.url import RepositorySource
-    from pybuild.remote.http.site import Limits
+    from pybuild.remote.http.site import RemoteLimits
     from pybuild.remote.http.transport import Answer
     from pybuild.remote.registry.config import Config
 
@@ -50,7 +50,7 @@ class Access:
     server: str = ""
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> RemoteLimits:
         """What a server may cost."""
         return self.config.limits
 
@@ -61,7 +61,7 @@ class Access:
 
 
 @frozen
-class Place:
+class GitRemote:
     """What git is given: a URL without a password, settings (`name=value`), and variables of its environment."""
 
     url: str
@@ -69,18 +69,18 @@ class Place:
     environment: Mapping[str, str] = field(repr=False)
 
 
-def place_of(source: RepositorySource, access: Access, certificates: str) -> Place:
+def place_of(source: RepositorySource, access: Access, certificates: str) -> GitRemote:
     """Where a repository is. `certificates` is a free path for a file of authorities. Raises RemoteError, StoreError."""
     match source.scheme:
         case "http" | "https":
             return _over_http(source, access, certificates)
         case "ssh":
-            return Place(source.remote, (), {"GIT_ALLOW_PROTOCOL": "ssh", **_over_ssh(source, access)})
+            return GitRemote(source.remote, (), {"GIT_ALLOW_PROTOCOL": "ssh", **_over_ssh(source, access)})
         case _:
-            return Place(source.remote, (), {"GIT_ALLOW_PROTOCOL": source.scheme})
+            return GitRemote(source.remote, (), {"GIT_ALLOW_PROTOCOL": source.scheme})
 
 
-def _over_http(source: RepositorySource, access: Access, certificates: str) -> Place:
+def _over_http(source: RepositorySource, access: Access, certificates: str) -> GitRemote:
     location = Location.parse(source.remote)
     origin = location.url.origin
     configured = access.config.of(origin.authority)
@@ -114,7 +114,7 @@ def _over_http(source: RepositorySource, access: Access, certificates: str) -> P
             settings.append(f"http.sslCAInfo={certificates}")
         if own and not site.verify:
             settings.append("http.sslVerify=false")
-    return Place(f"{found.origin}{found.target}", tuple(settings), environment)
+    return GitRemote(f"{found.origin}{found.target}", tuple(settings), environment)
 
 
 def _follow(url: Url, site: Site, authorization: str | None, access: Access) -> Url:

@@ -10,7 +10,7 @@ from pybuild.remote.errors import RemoteError
 from pybuild.remote.git.archive import ATTRIBUTES, Archive, modules_of, write_tree
 from pybuild.remote.git.dot_git import add_git_dir
 from pybuild.remote.git.process import GitFailed
-from pybuild.remote.git.server import Server
+from pybuild.remote.git.server import GitServer
 from pybuild.remote.git.url import FoundCommit, read_repository, relative_remote
 from pybuild.remote.http.urls import printable
 from pybuild.store.formats.tar import show
@@ -44,7 +44,7 @@ def write_checkout(
 
     Raises RemoteError, GitFailed, StoreError, OSError.
     """
-    first = Server(source, access, f"{directory}/0")
+    first = GitServer(source, access, f"{directory}/0")
     allowance = first.git.allowance
     pending = [_Part(source, resolved, b"", 0)]
     count = 0
@@ -52,7 +52,7 @@ def write_checkout(
         archive = Archive(out, first.who)
         while pending:
             part = pending.pop()
-            server = first if not count else Server(part.source, access, f"{directory}/{count}", allowance)
+            server = first if not count else GitServer(part.source, access, f"{directory}/{count}", allowance)
             count += 1
             server.fetch(part.resolved)
             modules = modules_of(server.git, part.resolved.commit)

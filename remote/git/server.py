@@ -23,7 +23,7 @@ _NOT_ALONE = (
 )  # fmt: skip
 
 
-class Server:
+class GitServer:
     """The server of one repository. `directory` is where git keeps what it gets; nothing need be there."""
 
     def __init__(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from urllib3.connectionpool import HTTPConnectionPool
 
     from pybuild.remote.http.proxies import Proxy
-    from pybuild.remote.http.site import Limits
+    from pybuild.remote.http.site import RemoteLimits
     from pybuild.remote.http.urls import Address
 
 _BUFFER = 64 << 10
@@ -39,7 +39,7 @@ _ENCODING = 8  # a chunk of one byte takes six
 class Watch:
     """What one answer may still cost. Times are those of `time.monotonic`."""
 
-    def __init__(self, limits: Limits, who: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: RemoteLimits, who: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
         self._who = who
         self._clock = clock
@@ -160,12 +160,12 @@ class Hooks:
     on_peer: Callable[[Address], None] | None  # raises; None behind a proxy, whose address says nothing
 
 
-def direct(hooks: Hooks, context: ssl.SSLContext | None, limits: Limits) -> urllib3.PoolManager:
+def direct(hooks: Hooks, context: ssl.SSLContext | None, limits: RemoteLimits) -> urllib3.PoolManager:
     """Connections without a proxy; to servers without TLS alone where there is no context."""
     return _Direct(hooks, ssl_context=context, timeout=_timeout(limits), maxsize=1)
 
 
-def proxied(hooks: Hooks, context: ssl.SSLContext, limits: Limits, proxy: Proxy) -> urllib3.PoolManager:
+def proxied(hooks: Hooks, context: ssl.SSLContext, limits: RemoteLimits, proxy: Proxy) -> urllib3.PoolManager:
     """Connections through a proxy, which alone sees what it has to know of us."""
     headers = urllib3.make_headers(proxy_basic_auth=proxy.login) if proxy.login is not None else None
     return _Proxied(
@@ -173,7 +173,7 @@ def proxied(hooks: Hooks, context: ssl.SSLContext, limits: Limits, proxy: Proxy)
     )
 
 
-def _timeout(limits: Limits) -> urllib3.Timeout:
+def _timeout(limits: RemoteLimits) -> urllib3.Timeout:
     return urllib3.Timeout(connect=limits.connect_seconds, read=limits.header_seconds)
 
 

@@ -21,7 +21,7 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pybuild.remote.http.site import Limits, Site
+    from pybuild.remote.http.site import RemoteLimits, Site
     from pybuild.remote.http.transport import Answer
     from pybuild.remote.http.urls import Location
 
@@ -41,7 +41,7 @@ class Version:
 
 
 @frozen
-class Content:
+class FetchedContent:
     """What a URL has now; its bytes are in the file."""
 
     digest: Digest
@@ -53,14 +53,14 @@ def fetch(
     location: Location,
     file: BinaryIO,
     site: Site,
-    limits: Limits,
+    limits: RemoteLimits,
     environ: Mapping[str, str],
     *,
     known: Version | None = None,
     checksum: Digest | None = None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
-) -> Content | None:
+) -> FetchedContent | None:
     """Write what a URL has into `file`; None where that is still the `known` version, and then nothing is written.
 
     Raises NotFound, Unauthorized, DigestMismatch, Unreachable, TooSlow, RemoteError; OSError where it cannot be written.
@@ -81,7 +81,7 @@ def fetch(
 
 class _Attempt:
     def __init__(
-        self, location: Location, file: BinaryIO, transport: Transport, limits: Limits, clock: Callable[[], float]
+        self, location: Location, file: BinaryIO, transport: Transport, limits: RemoteLimits, clock: Callable[[], float]
     ) -> None:
         self._location = location
         self._file = file
@@ -89,7 +89,7 @@ class _Attempt:
         self._limits = limits
         self._clock = clock
 
-    def run(self, known: Version | None, checksum: Digest | None) -> Content | None:
+    def run(self, known: Version | None, checksum: Digest | None) -> FetchedContent | None:
         conditions = known.conditions() if known is not None else {}
         login = self._location.login
         authorization = None if login is None else f"Basic {base64.b64encode(login.encode()).decode()}"
@@ -100,7 +100,7 @@ class _Attempt:
                 raise self._failure(answer)
             return self._take(answer, checksum)
 
-    def _take(self, answer: Answer, checksum: Digest | None) -> Content:
+    def _take(self, answer: Answer, checksum: Digest | None) -> FetchedContent:
         url, limit = self._location.url, self._limits.download_bytes
         announced = answer.length()
         if announced is not None and announced > limit:
@@ -125,7 +125,7 @@ class _Attempt:
         digest = Digest(hasher.name, hasher.hexdigest())
         if checksum is not None and digest != checksum:
             raise DigestMismatch(f"{url}: expected {checksum}, got {digest}")
-        return Content(digest, size, Version(answer.header("ETag"), answer.header("Last-Modified")))
+        return FetchedContent(digest, size, Version(answer.header("ETag"), answer.header("Last-Modified")))
 
     def _too_large(self) -> RemoteError:
         limit = self._limits.download_bytes

@@ -12,7 +12,7 @@ from pybuild.remote.http.transport import Interrupted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pybuild.remote.http.site import Limits
+    from pybuild.remote.http.site import RemoteLimits
     from pybuild.remote.http.transport import Answer
 
 BUSY = frozenset((408, 429, 500, 502, 503, 504))
@@ -23,7 +23,7 @@ _SLOW_TRIES = 2  # each of them takes a whole deadline
 class Patience:
     """How often and how long it is still worth to wait."""
 
-    def __init__(self, limits: Limits, sleep: Callable[[float], None]) -> None:
+    def __init__(self, limits: RemoteLimits, sleep: Callable[[float], None]) -> None:
         self._limits = limits
         self._sleep = sleep
         self._tries = 1

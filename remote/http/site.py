@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @frozen
-class Limits:
+class RemoteLimits:
     """What a server may cost. Seconds and bytes."""
 
     connect_seconds: float = 10

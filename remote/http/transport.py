@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
-    from pybuild.remote.http.site import Limits, Site
+    from pybuild.remote.http.site import RemoteLimits, Site
     from pybuild.remote.http.urls import Address, Origin
 
 USER_AGENT = "pybuild"
@@ -56,13 +56,13 @@ class NoTls(Unreachable):
     """There is a server, and it does not speak TLS."""
 
 
-class Refused(Unreachable):
+class ConnectionRefused(Unreachable):
     """There is no server at that port."""
 
 
 def published(error: PybuildError) -> PybuildError:
     """The same error as one of the classes of remote.errors: those here are for the tries between."""
-    if isinstance(error, Interrupted | NoTls | Refused):
+    if isinstance(error, Interrupted | NoTls | ConnectionRefused):
         return Unreachable(str(error), hint=error.hint)
     return error
 
@@ -154,7 +154,7 @@ class Transport:
     def __init__(
         self,
         site: Site,
-        limits: Limits,
+        limits: RemoteLimits,
         environ: Mapping[str, str],
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -282,7 +282,7 @@ def _translate(error: exceptions.HTTPError, origin: Origin) -> NoReturn:
     if isinstance(error, exceptions.NameResolutionError):
         raise Unreachable(f"{origin.host}: the name cannot be resolved", hint="is the name right?") from None
     if isinstance(error, exceptions.NewConnectionError):
-        raise Refused(f"{origin.authority}: no connection: {_reason(error)}") from None
+        raise ConnectionRefused(f"{origin.authority}: no connection: {_reason(error)}") from None
     if isinstance(error, exceptions.ConnectTimeoutError):
         raise Interrupted(f"{origin.authority}: no connection in time", hint="limits.connect-seconds") from None
     if isinstance(error, exceptions.ProtocolError | exceptions.TimeoutError):

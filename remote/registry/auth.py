@@ -31,7 +31,7 @@ from pybuild.store.formats.bounded_json import Fields, load_object
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pybuild.remote.http.site import Limits
+    from pybuild.remote.http.site import RemoteLimits
     from pybuild.remote.http.transport import Transport
     from pybuild.remote.registry.credentials import Credential, Credentials
     from pybuild.remote.registry.endpoints import Endpoint
@@ -51,7 +51,7 @@ class Authorizer:
         endpoint: Endpoint,
         transport: Transport,
         credentials: Credentials,
-        limits: Limits,
+        limits: RemoteLimits,
         *,
         actions: str = "pull",
         clock: Callable[[], float] = time.monotonic,

@@ -22,7 +22,7 @@ from pybuild.remote.http.transport import published
 from pybuild.remote.http.urls import is_private, printable
 from pybuild.remote.registry.download import Download
 from pybuild.remote.registry.endpoints import endpoints
-from pybuild.remote.registry.session import Session
+from pybuild.remote.registry.session import RegistrySession
 from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
 from pybuild.store.formats.bounded_json import load_object
 from pybuild.store.formats.digest import Digest
@@ -80,7 +80,7 @@ class RegistryClient:
         self._sleep = sleep
         self._clock = clock
         self._private = private
-        self._sessions: dict[Endpoint, Session] = {}
+        self._sessions: dict[Endpoint, RegistrySession] = {}
 
     def manifest(self, reference: Reference, platform: Platform) -> Fetched:
         """The image's manifest; of an index the one for `platform`.
@@ -124,7 +124,7 @@ class RegistryClient:
     ) -> None:
         self.close()
 
-    def _ask(self, reference: Reference, action: Callable[[Session], T]) -> T:
+    def _ask(self, reference: Reference, action: Callable[[RegistrySession], T]) -> T:
         """What the first server answers that can; the error of the last one, the registry itself."""
         *mirrors, registry = endpoints(reference, self._config, tls_verify=self._tls_verify)
         failed = ""
@@ -139,9 +139,9 @@ class RegistryClient:
             told = published(error)
             raise told.hinting("; ".join(part for part in (told.hint, failed) if part) or None) from None
 
-    def _session(self, endpoint: Endpoint) -> Session:
+    def _session(self, endpoint: Endpoint) -> RegistrySession:
         if endpoint not in self._sessions:
-            self._sessions[endpoint] = Session(
+            self._sessions[endpoint] = RegistrySession(
                 endpoint,
                 self._config.limits,
                 self._credentials,
@@ -153,7 +153,7 @@ class RegistryClient:
         return self._sessions[endpoint]
 
 
-def _manifest(session: Session, reference: Reference, platform: Platform) -> Fetched:
+def _manifest(session: RegistrySession, reference: Reference, platform: Platform) -> Fetched:
     # Where a name has both, the digest says what is meant and the tag is for people.
     target = str(reference.digest or reference.tag)
     digest, expected = reference.digest, None
@@ -170,7 +170,7 @@ def _manifest(session: Session, reference: Reference, platform: Platform) -> Fet
     raise InvalidImage(f"{reference}: indexes nested deeper than the limit of {_MAX_NESTING}")
 
 
-def _fetch(session: Session, target: str, digest: Digest | None, expected: Descriptor | None) -> Fetched:
+def _fetch(session: RegistrySession, target: str, digest: Digest | None, expected: Descriptor | None) -> Fetched:
     """One manifest or index, checked against what pointed to it."""
     where = f"{session.endpoint.name}: manifest {target}"
     limit = session.limits.manifest_bytes

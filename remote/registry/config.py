@@ -26,7 +26,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from pybuild.remote.errors import RemoteError
-from pybuild.remote.http.site import Limits
+from pybuild.remote.http.site import RemoteLimits
 from pybuild.remote.http.urls import parse_host
 from pybuild.store.formats.reference import Reference
 from pybuild.store.system.files import read_regular
@@ -56,7 +56,7 @@ class Config:
     """All of it."""
 
     registries: Mapping[str, RegistrySettings] = field(default_factory=dict)  # by host[:port] as in names
-    limits: Limits = field(default_factory=Limits)
+    limits: RemoteLimits = field(default_factory=RemoteLimits)
 
     @staticmethod
     def load(environ: Mapping[str, str]) -> Config:
@@ -131,8 +131,8 @@ def _settings(table: dict[str, Any], path: str, key: str) -> RegistrySettings:
     return RegistrySettings(**values)
 
 
-def _limits(before: Limits, table: dict[str, Any], path: str) -> Limits:
-    names = {name.name.replace("_", "-"): name.name for name in dataclasses.fields(Limits)}
+def _limits(before: RemoteLimits, table: dict[str, Any], path: str) -> RemoteLimits:
+    names = {name.name.replace("_", "-"): name.name for name in dataclasses.fields(RemoteLimits)}
     _known(table, names, path, "limits.")
     for name, value in table.items():
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1 << 40:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pybuild.remote.http.transport import Answer
-    from pybuild.remote.registry.session import Session
+    from pybuild.remote.registry.session import RegistrySession
     from pybuild.store.formats.oci import Descriptor
 
 
@@ -27,7 +27,7 @@ class Download:
     than before, after a new beginning."""
 
     def __init__(
-        self, session: Session, descriptor: Descriptor, file: BinaryIO, on_bytes: Callable[[int], None]
+        self, session: RegistrySession, descriptor: Descriptor, file: BinaryIO, on_bytes: Callable[[int], None]
     ) -> None:
         self._session = session
         self._descriptor = descriptor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pybuild.remote.errors import RemoteError, TooSlow, Unauthorized
 from pybuild.remote.http.retries import BUSY, Patience, retry_after
-from pybuild.remote.http.transport import Interrupted, NoTls, Refused, Request, Transport
+from pybuild.remote.http.transport import ConnectionRefused, Interrupted, NoTls, Request, Transport
 from pybuild.remote.http.urls import Url, is_private, printable
 from pybuild.remote.registry.auth import Authorizer
 from pybuild.store.errors import InvalidImage, NotFound
@@ -16,7 +16,7 @@ from pybuild.store.formats.bounded_json import Fields, load_object
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pybuild.remote.http.site import Limits
+    from pybuild.remote.http.site import RemoteLimits
     from pybuild.remote.http.transport import Answer
     from pybuild.remote.http.urls import Address, Origin
     from pybuild.remote.registry.credentials import Credentials
@@ -27,13 +27,13 @@ _ERRORS_SHOWN = 3
 T = TypeVar("T")
 
 
-class Session:
+class RegistrySession:
     """One endpoint, and what was learnt about it. `sleep` waits before a request is made again."""
 
     def __init__(
         self,
         endpoint: Endpoint,
-        limits: Limits,
+        limits: RemoteLimits,
         credentials: Credentials,
         environ: Mapping[str, str],
         *,
@@ -98,7 +98,7 @@ class Session:
                 return origin
             except (NoTls, Interrupted):
                 continue
-            except Refused:
+            except ConnectionRefused:
                 if origins[-1].port == origin.port:
                     raise
         return origins[-1]

@@ -38,14 +38,16 @@ if TYPE_CHECKING:
     from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.reference import Reference
     from pybuild.store.objects.blobs import Blobs
-    from pybuild.store.objects.images import Image
+    from pybuild.store.objects.images import StoredImage
 
 _CHUNK = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def write_archive(blobs: Blobs, image: Image, names: list[Reference], out: BinaryIO, *, docker: bool = False) -> None:
+def write_archive(
+    blobs: Blobs, image: StoredImage, names: list[Reference], out: BinaryIO, *, docker: bool = False
+) -> None:
     """Write an image as a tar; every blob is verified on the way. Raises DigestMismatch, OSError."""
     archive = _ArchiveWriter(out)
     archive.add_bytes(LAYOUT, LAYOUT_JSON)
@@ -60,14 +62,14 @@ def write_archive(blobs: Blobs, image: Image, names: list[Reference], out: Binar
 
 
 def publish_archive(
-    blobs: Blobs, image: Image, names: list[Reference], destination: str, *, docker: bool = False
+    blobs: Blobs, image: StoredImage, names: list[Reference], destination: str, *, docker: bool = False
 ) -> None:
     """Write an archive to a path, all of it or nothing. Raises OSError, NoSpace, DigestMismatch."""
     with replacing(destination) as out:
         write_archive(blobs, image, names, out, docker=docker)
 
 
-def publish_directory(blobs: Blobs, image: Image, names: list[Reference], destination: str) -> None:
+def publish_directory(blobs: Blobs, image: StoredImage, names: list[Reference], destination: str) -> None:
     """Write an image into a layout directory, a new one or one that is there.
 
     In one that is there the images of other names stay; its index.json is replaced last, in one step, so that a failure
@@ -125,7 +127,7 @@ def _layout_directory(target: str, shown: str) -> Iterator[int]:
         os.close(parent_fd)
 
 
-def _entries(blobs: Blobs, image: Image, names: list[Reference]) -> list[Descriptor]:
+def _entries(blobs: Blobs, image: StoredImage, names: list[Reference]) -> list[Descriptor]:
     """What index.json says about an image: one entry for each of its names."""
     size = blobs.size(image.manifest_digest) or 0
     config = image.config
@@ -138,7 +140,7 @@ def _entries(blobs: Blobs, image: Image, names: list[Reference]) -> list[Descrip
     ]
 
 
-def _parts(image: Image) -> list[Digest]:
+def _parts(image: StoredImage) -> list[Digest]:
     """The blobs of an image, each once."""
     layers = (layer.digest for layer in image.manifest.layers)
     return list(dict.fromkeys((image.manifest_digest, image.manifest.config.digest, *layers)))

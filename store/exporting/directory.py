@@ -28,7 +28,7 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from pybuild.store.objects.images import Image
+    from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -45,7 +45,7 @@ class LocalReport:
     devices: tuple[bytes, ...]  # paths of the device nodes that were left out
 
 
-def write_local(store: Store, image: Image, destination: str) -> LocalReport:
+def write_local(store: Store, image: StoredImage, destination: str) -> LocalReport:
     """Write the files of an image into a directory, which is made where there is none. Raises StoreError, OSError."""
     try:
         os.makedirs(destination, exist_ok=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pybuild.store.layers.view import View
 
 
-class Contents(Protocol):
+class PartContents(Protocol):
     """Where the bytes of files are, by the layer's position in the view."""
 
     def announce(self, wanted: Iterable[tuple[int, Entry]]) -> None:
@@ -34,7 +34,7 @@ class Contents(Protocol):
         ...
 
 
-def write_part(view: View, path: bytes, contents: Contents, destination: str) -> LocalReport:
+def write_part(view: View, path: bytes, contents: PartContents, destination: str) -> LocalReport:
     """Write what lies at `path`, links followed inside of the view, as `destination`: a file, or a directory with all in it.
 
     Raises StoreError where there is nothing at the path, or something at the destination, or no directory to put it in.
@@ -60,7 +60,7 @@ def write_part(view: View, path: bytes, contents: Contents, destination: str) ->
         os.close(root)
 
 
-def _write_directory(view: View, top: Entry, contents: Contents, destination: str) -> LocalReport:
+def _write_directory(view: View, top: Entry, contents: PartContents, destination: str) -> LocalReport:
     try:
         os.mkdir(destination, 0o700)
     except FileExistsError:
@@ -81,7 +81,7 @@ def _write_directory(view: View, top: Entry, contents: Contents, destination: st
 
 
 def _write(
-    writer: FileWriter, view: View, entries: Iterable[Entry], renamed: Callable[[bytes], bytes], contents: Contents
+    writer: FileWriter, view: View, entries: Iterable[Entry], renamed: Callable[[bytes], bytes], contents: PartContents
 ) -> LocalReport:
     position = {id(toc): number for number, toc in enumerate(view.layers)}
     first: dict[tuple[int, bytes], bytes] = {}  # of each file: the first of its names in this part

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from pybuild.store.formats.oci import Descriptor
-    from pybuild.store.objects.images import Image
+    from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
 _CHUNK = 1 << 20
@@ -40,7 +40,7 @@ _TYPES = {
 }
 
 
-class Item(NamedTuple):
+class RootfsFile(NamedTuple):
     """A file of the root filesystem: its row, with times as its layer's tar has them and links to names that are there;
     and the position of that layer, counted from the topmost."""
 
@@ -51,7 +51,7 @@ class Item(NamedTuple):
 class Rootfs:
     """What an image's layers make together. A context manager: leaving it closes what was opened to be read."""
 
-    def __init__(self, store: Store, image: Image) -> None:
+    def __init__(self, store: Store, image: StoredImage) -> None:
         """Raises NotFound, InvalidImage where a table of contents is missing or damaged."""
         self._store = store
         self._layers = image.manifest.layers[::-1]
@@ -63,7 +63,7 @@ class Rootfs:
         self.items = _items(view, clamps)
         self._streams: dict[int, _Contents] = {}
 
-    def in_order_of_path(self) -> Iterator[tuple[Item, Iterator[bytes]]]:
+    def in_order_of_path(self) -> Iterator[tuple[RootfsFile, Iterator[bytes]]]:
         """Every item, parents first, with its content; content must be read before the next item is asked for.
 
         Raises DigestMismatch, at the latest after the last item.
@@ -80,7 +80,7 @@ class Rootfs:
             yield item, self._content(item) if _has_content(item.entry) else iter(())
         self._finish()
 
-    def in_order_of_layers(self) -> Iterator[tuple[Item, Iterator[bytes]]]:
+    def in_order_of_layers(self) -> Iterator[tuple[RootfsFile, Iterator[bytes]]]:
         """The files that have content, one layer after the other. Raises DigestMismatch, at the latest after the last."""
         files = [item for item in self.items if _has_content(item.entry)]
         for item in sorted(files, key=lambda item: (-item.layer, item.entry.offset)):
@@ -100,7 +100,7 @@ class Rootfs:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _content(self, item: Item) -> Iterator[bytes]:
+    def _content(self, item: RootfsFile) -> Iterator[bytes]:
         if item.layer not in self._streams:
             self._streams[item.layer] = _LayerStream(self._store, self._layers[item.layer])
         return self._streams[item.layer].chunks(item.entry.offset, item.entry.size)
@@ -131,7 +131,7 @@ def write_rootfs(rootfs: Rootfs, out: BinaryIO) -> None:
     out.write(tar.END)
 
 
-def publish_rootfs(store: Store, image: Image, destination: str) -> int:
+def publish_rootfs(store: Store, image: StoredImage, destination: str) -> int:
     """Write the root filesystem of an image to a path, all of it or nothing; return the bytes of its files.
 
     Raises StoreError, OSError.
@@ -161,7 +161,7 @@ def _has_content(entry: Entry) -> bool:
     return entry.kind is Kind.FILE and not entry.hardlink and entry.size > 0
 
 
-def _items(view: View, clamps: Sequence[int | None]) -> list[Item]:
+def _items(view: View, clamps: Sequence[int | None]) -> list[RootfsFile]:
     position = {id(toc): number for number, toc in enumerate(view.layers)}
     first: dict[tuple[int, bytes], bytes] = {}  # of each file of each layer: the first of its names that is still there
     found = []
@@ -174,7 +174,7 @@ def _items(view: View, clamps: Sequence[int | None]) -> list[Item]:
         if entry.kind is not Kind.DIRECTORY:
             name = first.setdefault((layer, entry.hardlink or entry.path), entry.path)
         mtime = entry.mtime if clamp is None else min(entry.mtime, clamp)
-        found.append(Item(entry._replace(hardlink=b"" if name == entry.path else name, mtime=mtime), layer))
+        found.append(RootfsFile(entry._replace(hardlink=b"" if name == entry.path else name, mtime=mtime), layer))
     return found
 
 

@@ -21,7 +21,7 @@ from pybuild.store.formats.oci_layout import LAYOUT
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 from pybuild.store.importing.choice import choose
-from pybuild.store.importing.detect import Form, form_of
+from pybuild.store.importing.detect import ArchiveForm, form_of
 from pybuild.store.importing.docker_archive import saved_offers, take_saved_image
 from pybuild.store.importing.intake import LayerStack, take_image
 from pybuild.store.importing.members import ArchiveMembers, DirectoryMembers
@@ -130,14 +130,14 @@ def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | Non
     packed = is_packed(peeked.start)
     form = form_of(Expander(without_outer(peeked)))
     file.seek(0)
-    if form is Form.ROOTFS:
+    if form is ArchiveForm.ROOTFS:
         if name is None:
             raise NameNeeded(
                 f"{shown} holds a root filesystem, which has no name", hint="give one: pybuild import FILE NAME"
             )
         return [(_import_rootfs(store, file, wanted), [name])]
     with _spooled(store, Expander(without_outer(Peeked(file)))) if packed else nullcontext(file) as plain:
-        if form is Form.LAYOUT:
+        if form is ArchiveForm.LAYOUT:
             return _import_layout(store, ArchiveMembers(plain), name, wanted)
         return _import_saved(store, ArchiveMembers(plain, links=True), name, wanted)
 

@@ -25,7 +25,7 @@ _PARTS = re.compile(
 )
 
 
-class Form(Enum):
+class ArchiveForm(Enum):
     """The forms in which an image comes."""
 
     LAYOUT = "OCI layout"
@@ -33,19 +33,19 @@ class Form(Enum):
     ROOTFS = "root filesystem"
 
 
-def form_of(tar: Readable) -> Form:
+def form_of(tar: Readable) -> ArchiveForm:
     """Read names until the form is known. Raises InvalidImage where the stream is no tar."""
     seen: set[bytes] = set()
     archive = False
     for member in TarReader(tar):
         name = member.name.removeprefix(b"./").rstrip(b"/")
         if name == LAYOUT:
-            return Form.LAYOUT
+            return ArchiveForm.LAYOUT
         if name in (INDEX, MANIFEST):
             seen.add(name)
         elif not seen and not _PARTS.fullmatch(name):
-            return Form.ROOTFS
+            return ArchiveForm.ROOTFS
         archive = archive or bool(name)
     if INDEX in seen:
-        return Form.LAYOUT
-    return Form.DOCKER if archive else Form.ROOTFS
+        return ArchiveForm.LAYOUT
+    return ArchiveForm.DOCKER if archive else ArchiveForm.ROOTFS

@@ -60,7 +60,7 @@ def same_row(row: Entry, before: Entry | None) -> bool:
     return (row.mode, row.mtime, row.size, row.rdev) == (before.mode, before.mtime, before.size, before.rdev)
 
 
-class Content(Protocol):
+class FileContent(Protocol):
     """Where the bytes of files come from."""
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
@@ -68,7 +68,7 @@ class Content(Protocol):
         ...
 
 
-class Layer(NamedTuple):
+class WrittenLayer(NamedTuple):
     """A tar that was written: what it is, and what it is as a blob."""
 
     diff_id: Digest
@@ -78,8 +78,8 @@ class Layer(NamedTuple):
 
 
 def write_layer(
-    entries: Iterable[Entry], content: Content, out: BinaryIO, compression: Compression, *, clamp: int | None = None
-) -> Layer:
+    entries: Iterable[Entry], content: FileContent, out: BinaryIO, compression: Compression, *, clamp: int | None = None
+) -> WrittenLayer:
     """Write `entries` (sorted, parents first) as a tar to `out`; `clamp` bounds the times, in seconds.
 
     Raises InvalidImage where a file is not as long as its entry says, UnsafePath for a name that would be read as a
@@ -91,10 +91,10 @@ def write_layer(
         stream.write(tar.END)
         digest = stream.finish()
     diff_id = Digest("sha256", diff_hash.hexdigest())
-    return Layer(diff_id, digest, stream.size, written)
+    return WrittenLayer(diff_id, digest, stream.size, written)
 
 
-def read_entries(entries: Iterable[Entry], content: Content, *, clamp: int | None = None) -> tuple[Entry, ...]:
+def read_entries(entries: Iterable[Entry], content: FileContent, *, clamp: int | None = None) -> tuple[Entry, ...]:
     """The entries as they would stand in the tar that `write_layer` writes. Raises what that raises."""
     return _write(entries, content, _let_go, clamp)
 
@@ -104,7 +104,7 @@ def _let_go(_data: bytes) -> None:
 
 
 def _write(
-    entries: Iterable[Entry], content: Content, put: Callable[[bytes], object], clamp: int | None
+    entries: Iterable[Entry], content: FileContent, put: Callable[[bytes], object], clamp: int | None
 ) -> tuple[Entry, ...]:
     """Give the bytes of the tar, but for its end, to `put`; return the entries with digests and offsets."""
     written = []
@@ -156,7 +156,7 @@ def tar_header(entry: Entry, clamp: int | None) -> bytes:
     )
 
 
-def _copy(entry: Entry, content: Content, put: Callable[[bytes], object]) -> bytes:
+def _copy(entry: Entry, content: FileContent, put: Callable[[bytes], object]) -> bytes:
     """Give the content of one file to `put`, return its sha256."""
     hasher = hashlib.sha256()
     left = entry.size

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.store.maintenance.reachability import Graph, Thing, measure_trees
 from pybuild.store.objects import build_logs, context_memo
-from pybuild.store.objects.condemned import Kind
+from pybuild.store.objects.condemned import Condemnable
 from pybuild.store.objects.ingest import living
 from pybuild.store.system.files import size_of
 from pybuild.values import frozen
@@ -28,13 +28,23 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
 
-    from pybuild.store.objects.cache_mounts import CacheMount
+    from pybuild.store.objects.cache_mounts import StoredCacheMount
     from pybuild.store.store import Store
 
 _BLOCK = 4096  # bytes that an empty directory takes
 _BATCH = 200  # files removed in one transaction: what a writer waits for at most
-_TABLES = {Kind.IMAGE: "images", Kind.SNAPSHOT: "snapshots", Kind.CHANGESET: "changesets", Kind.BLOB: "blobs"}
-_COLUMNS = {Kind.IMAGE: "manifest", Kind.SNAPSHOT: "id", Kind.CHANGESET: "id", Kind.BLOB: "digest"}
+_TABLES = {
+    Condemnable.IMAGE: "images",
+    Condemnable.SNAPSHOT: "snapshots",
+    Condemnable.CHANGESET: "changesets",
+    Condemnable.BLOB: "blobs",
+}
+_COLUMNS = {
+    Condemnable.IMAGE: "manifest",
+    Condemnable.SNAPSHOT: "id",
+    Condemnable.CHANGESET: "id",
+    Condemnable.BLOB: "digest",
+}
 _PARTS = (
     ("blobs/sha256", "blobs", "digest", "sha256:"), ("blobs/sha512", "blobs", "digest", "sha512:"),
     ("tocs", "tocs", "id", ""), ("trees", "trees", "id", ""), ("cachemounts", "cachemounts", "id", ""),
@@ -138,7 +148,7 @@ def exceeds(store: Store, limit: int, measure: Callable[[str], int]) -> bool:
     return graph.size(graph.things) + sum(size for _, size in sized_cache_mounts(store, measure)) > limit
 
 
-def sized_cache_mounts(store: Store, measure: Callable[[str], int]) -> list[tuple[CacheMount, int]]:
+def sized_cache_mounts(store: Store, measure: Callable[[str], int]) -> list[tuple[StoredCacheMount, int]]:
     """The cache mounts with their bytes. One in use changes while one looks, and counts as empty unless it is known."""
     found = []
     for mount in store.cachemounts.all():
@@ -154,7 +164,7 @@ def sized_cache_mounts(store: Store, measure: Callable[[str], int]) -> list[tupl
     return found
 
 
-def _would_free(store: Store, keep: int | None, mounts: list[tuple[CacheMount, int]]) -> Freed:
+def _would_free(store: Store, keep: int | None, mounts: list[tuple[StoredCacheMount, int]]) -> Freed:
     graph = Graph(store)
     choice = _choose(graph, keep, mounts)
     gone = set(graph.things) - choice.kept
@@ -173,15 +183,15 @@ def _would_free(store: Store, keep: int | None, mounts: list[tuple[CacheMount, i
 def _freed(graph: Graph, gone: set[Thing], records: int, size: int) -> Freed:
     kinds = [thing.kind for thing in gone]
     return Freed(
-        images=kinds.count(Kind.IMAGE),
+        images=kinds.count(Condemnable.IMAGE),
         records=records,
-        layers=kinds.count(Kind.CHANGESET),
-        blobs=kinds.count(Kind.BLOB),
+        layers=kinds.count(Condemnable.CHANGESET),
+        blobs=kinds.count(Condemnable.BLOB),
         size=graph.size(gone) + size,
     )
 
 
-def _choose(graph: Graph, keep: int | None, mounts: list[tuple[CacheMount, int]]) -> _Choice:
+def _choose(graph: Graph, keep: int | None, mounts: list[tuple[StoredCacheMount, int]]) -> _Choice:
     """What stays. Of what may be evicted the latest used comes first, until the limit is reached."""
     kept: set[Thing] = set()
     size = graph.size(graph.reach([image.thing for image in graph.images if image.names], kept))
@@ -203,7 +213,7 @@ def _choose(graph: Graph, keep: int | None, mounts: list[tuple[CacheMount, int]]
     return _Choice(records, tuple(candidate.mount for candidate in gone if candidate.mount is not None), kept, size)
 
 
-def _candidates(graph: Graph, mounts: list[tuple[CacheMount, int]]) -> list[_Candidate]:
+def _candidates(graph: Graph, mounts: list[tuple[StoredCacheMount, int]]) -> list[_Candidate]:
     """The latest used first. Of the records of one build those come first that others stand on."""
     found = [_Candidate(record.last_used, (record.snapshot,), record=record.id) for record in graph.records]
     used: dict[Thing | None, int] = {}
@@ -220,7 +230,7 @@ def _candidates(graph: Graph, mounts: list[tuple[CacheMount, int]]) -> list[_Can
 
 def _condemn(db: sqlite3.Connection, unreached: set[Thing]) -> None:
     """Condemn these, and nothing else; those that were condemned before are not condemned anew."""
-    known = {Thing(Kind(kind), key) for kind, key in db.execute("SELECT kind, key FROM condemned")}
+    known = {Thing(Condemnable(kind), key) for kind, key in db.execute("SELECT kind, key FROM condemned")}
     db.executemany(
         "DELETE FROM condemned WHERE kind = ? AND key = ?", [(kind.value, key) for kind, key in known - unreached]
     )
@@ -236,7 +246,7 @@ def _condemn(db: sqlite3.Connection, unreached: set[Thing]) -> None:
 
 def _remove_rows(db: sqlite3.Connection, graph: Graph, leases: list[str]) -> set[Thing]:
     """Remove the rows of what was condemned before any of the living came, and return it."""
-    rows = [(Thing(Kind(kind), key), int(g)) for kind, key, g in db.execute("SELECT * FROM condemned")]
+    rows = [(Thing(Condemnable(kind), key), int(g)) for kind, key, g in db.execute("SELECT * FROM condemned")]
     generations = {generation for _, generation in rows}
     listed = {generation for (generation,) in db.execute("SELECT DISTINCT generation FROM waits")}
     new = [(generation, lease) for generation in generations - listed for lease in leases]

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.oci import MANIFEST_LIMIT, Manifest
-from pybuild.store.formats.toc import Kind as EntryKind
-from pybuild.store.formats.toc import Toc
-from pybuild.store.objects.condemned import Kind
+from pybuild.store.formats.toc import Kind, Toc
+from pybuild.store.objects.condemned import Condemnable
 from pybuild.store.system.files import size_of
 from pybuild.values import frozen
 
@@ -31,7 +30,7 @@ _BLOCK = 4096  # bytes that the smallest file or directory takes, on the file sy
 class Thing(NamedTuple):
     """Something that gc keeps or removes; `key` is as in the tables."""
 
-    kind: Kind
+    kind: Condemnable
     key: str
 
 
@@ -92,29 +91,29 @@ class Graph:
 
     def _blobs(self) -> None:
         for digest, size in self._store.metadata.all("SELECT digest, size FROM blobs"):
-            thing = Thing(Kind.BLOB, str(digest))
+            thing = Thing(Condemnable.BLOB, str(digest))
             self._edges[thing] = []
             self._sizes[thing] = int(str(size))
 
     def _changesets(self) -> None:
         query = self._store.metadata.all
         for (key,) in query("SELECT id FROM changesets"):
-            thing = Thing(Kind.CHANGESET, str(key))
+            thing = Thing(Condemnable.CHANGESET, str(key))
             self._edges[thing] = []
             self._sizes[thing] = size_of(self._store.changesets.toc_path(thing.key))
         for key, size in query("SELECT changeset, coalesce(size, 0) FROM trees LEFT JOIN tree_sizes USING (id)"):
-            self._sizes[Thing(Kind.CHANGESET, str(key))] += int(str(size))
+            self._sizes[Thing(Condemnable.CHANGESET, str(key))] += int(str(size))
         for key, digest in query(
             "SELECT changeset, digest FROM tars JOIN layer_blobs USING (diff_id) UNION SELECT id, digest FROM unread"
         ):
-            self._edges[Thing(Kind.CHANGESET, str(key))].append(Thing(Kind.BLOB, str(digest)))
+            self._edges[Thing(Condemnable.CHANGESET, str(key))].append(Thing(Condemnable.BLOB, str(digest)))
 
     def _snapshots(self) -> None:
         for key, parent, changeset in self._store.metadata.all("SELECT id, parent, changeset FROM snapshots"):
-            below = [Thing(Kind.CHANGESET, str(changeset))]
+            below = [Thing(Condemnable.CHANGESET, str(changeset))]
             if parent is not None:
-                below.append(Thing(Kind.SNAPSHOT, str(parent)))
-            self._edges[Thing(Kind.SNAPSHOT, str(key))] = below
+                below.append(Thing(Condemnable.SNAPSHOT, str(parent)))
+            self._edges[Thing(Condemnable.SNAPSHOT, str(key))] = below
 
     def _images(self) -> list[ImageRow]:
         names: dict[str, list[str]] = {}
@@ -125,10 +124,10 @@ class Graph:
         for manifest, config, snapshot in self._store.metadata.all(
             "SELECT manifest, config, snapshot FROM images ORDER BY manifest"
         ):
-            thing = Thing(Kind.IMAGE, str(manifest))
-            top = None if snapshot is None else Thing(Kind.SNAPSHOT, str(snapshot))
-            self._edges[thing] = [Thing(Kind.BLOB, str(manifest)), Thing(Kind.BLOB, str(config))]
-            self._edges[thing] += [Thing(Kind.BLOB, layer) for layer in self._layers(thing.key)]
+            thing = Thing(Condemnable.IMAGE, str(manifest))
+            top = None if snapshot is None else Thing(Condemnable.SNAPSHOT, str(snapshot))
+            self._edges[thing] = [Thing(Condemnable.BLOB, str(manifest)), Thing(Condemnable.BLOB, str(config))]
+            self._edges[thing] += [Thing(Condemnable.BLOB, layer) for layer in self._layers(thing.key)]
             self._edges[thing] += [] if top is None else [top]
             found.append(ImageRow(thing, tuple(names.get(thing.key, ())), thing.key in before, top))
         return found
@@ -145,7 +144,7 @@ class Graph:
     def _records(self) -> list[RecordRow]:
         rows = self._store.metadata.all("SELECT id, snapshot, last_used, inputs FROM records ORDER BY id")
         return [
-            RecordRow(int(str(key)), Thing(Kind.SNAPSHOT, str(snapshot)), int(str(used)), str(inputs))
+            RecordRow(int(str(key)), Thing(Condemnable.SNAPSHOT, str(snapshot)), int(str(used)), str(inputs))
             for key, snapshot, used, inputs in rows
         ]
 
@@ -186,8 +185,8 @@ def _tree_size(store: Store, changeset: str) -> int:
         return 0
     size = 0
     for entry in entries:
-        if entry.kind is EntryKind.DIRECTORY:
+        if entry.kind is Kind.DIRECTORY:
             size += _BLOCK
-        elif entry.kind is EntryKind.FILE and not entry.hardlink:
+        elif entry.kind is Kind.FILE and not entry.hardlink:
             size += -(-entry.size // _BLOCK) * _BLOCK
     return size

@@ -28,7 +28,7 @@ class Reason(Enum):
     NOTHING = "nothing"  # gc frees it
 
 
-class Form(Enum):
+class StoredForm(Enum):
     """As what it lies on the disk."""
 
     BLOB = "blobs"
@@ -39,7 +39,7 @@ class Form(Enum):
 
 
 @frozen
-class Item:
+class UsageLine:
     """Something with a name. `size` is all that it reaches, `own` what nothing of an earlier line reaches. Bytes."""
 
     reason: Reason
@@ -63,8 +63,8 @@ class Usage:
     """All of it: the sums of either table are those of the store, but for its own tables, memos and logs."""
 
     reasons: dict[Reason, Sum]
-    forms: dict[Form, Sum]
-    items: tuple[Item, ...]
+    forms: dict[StoredForm, Sum]
+    items: tuple[UsageLine, ...]
     tables: int  # bytes of the metadata
     memos: int  # bytes of what is known of files of contexts
     logs: Sum  # of builds
@@ -81,7 +81,7 @@ def usage(store: Store, measure: Callable[[str], int]) -> Usage:
     mounts = sized_cache_mounts(store, measure)
     items = [*_reached(Graph(store))]
     items += [
-        Item(Reason.CACHE_MOUNT, mount.name, size, size, mount.last_used, store.cachemounts.in_use(mount.id))
+        UsageLine(Reason.CACHE_MOUNT, mount.name, size, size, mount.last_used, store.cachemounts.in_use(mount.id))
         for mount, size in mounts
     ]
     reasons = {}
@@ -95,13 +95,13 @@ def usage(store: Store, measure: Callable[[str], int]) -> Usage:
     return Usage(reasons, forms, tuple(items), tables, known, Sum(len(logs), sum(logs)))
 
 
-def _reached(graph: Graph) -> list[Item]:
+def _reached(graph: Graph) -> list[UsageLine]:
     known: set[Thing] = set()
     items = []
 
     def add(reason: Reason, name: str, start: Thing, last_used: int | None = None) -> None:
         size = graph.size(graph.reach([start], set()))
-        items.append(Item(reason, name, size, graph.size(graph.reach([start], known)), last_used))
+        items.append(UsageLine(reason, name, size, graph.size(graph.reach([start], known)), last_used))
 
     for image in sorted(graph.images, key=lambda image: image.names):
         if image.names:
@@ -112,19 +112,23 @@ def _reached(graph: Graph) -> list[Item]:
     for record in sorted(graph.records, key=lambda record: -record.last_used):
         add(Reason.RECORD, record.inputs, record.snapshot, record.last_used)
     for thing in [thing for thing in graph.things if thing not in known]:
-        items.append(Item(Reason.NOTHING, f"{thing.kind.value} {thing.key}", graph.size([thing]), graph.size([thing])))
+        items.append(
+            UsageLine(Reason.NOTHING, f"{thing.kind.value} {thing.key}", graph.size([thing]), graph.size([thing]))
+        )
     return items
 
 
-def _forms(store: Store, mounts: list[int]) -> dict[Form, Sum]:
+def _forms(store: Store, mounts: list[int]) -> dict[StoredForm, Sum]:
     unread = "FROM unread JOIN blobs USING (digest) WHERE id NOT IN (SELECT id FROM tocs)"
     tocs = [size_of(store.changesets.toc_path(str(row[0]))) for row in store.metadata.all("SELECT id FROM tocs")]
     return {
-        Form.BLOB: _sum(store, f"SELECT count(*), sum(size) FROM blobs WHERE digest NOT IN (SELECT digest {unread})"),
-        Form.UNREAD: _sum(store, f"SELECT count(*), sum(size) FROM (SELECT DISTINCT digest, size {unread})"),
-        Form.TOC: Sum(len(tocs), sum(tocs)),
-        Form.TREE: _sum(store, "SELECT count(*), sum(size) FROM tree_sizes"),
-        Form.CACHE_MOUNT: Sum(len(mounts), sum(mounts)),
+        StoredForm.BLOB: _sum(
+            store, f"SELECT count(*), sum(size) FROM blobs WHERE digest NOT IN (SELECT digest {unread})"
+        ),
+        StoredForm.UNREAD: _sum(store, f"SELECT count(*), sum(size) FROM (SELECT DISTINCT digest, size {unread})"),
+        StoredForm.TOC: Sum(len(tocs), sum(tocs)),
+        StoredForm.TREE: _sum(store, "SELECT count(*), sum(size) FROM tree_sizes"),
+        StoredForm.CACHE_MOUNT: Sum(len(mounts), sum(mounts)),
     }
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.store.errors import DigestMismatch, NotFound
 from pybuild.store.formats.digest import Digest
-from pybuild.store.objects.condemned import Kind, spare
+from pybuild.store.objects.condemned import Condemnable, spare
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -38,7 +38,7 @@ class Blobs:
         """The size of a blob in bytes, or None where there is none."""
         row = self._metadata.one(_SIZE, str(digest))
         if row and row[1]:
-            spare(self._metadata, Kind.BLOB, str(digest))
+            spare(self._metadata, Condemnable.BLOB, str(digest))
             row = self._metadata.one(_SIZE, str(digest))
         return int(str(row[0])) if row else None
 

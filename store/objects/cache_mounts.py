@@ -35,7 +35,7 @@ class Sharing(Enum):
 
 
 @frozen
-class CacheMount:
+class StoredCacheMount:
     """A row of the table. Times are seconds since the epoch; `size` is None while nobody has looked since the last use."""
 
     id: str
@@ -44,7 +44,7 @@ class CacheMount:
     size: int | None
 
 
-class Held:
+class HeldCacheMount:
     """A cache mount in use: `path` is what to mount. A context manager, or to be closed."""
 
     def __init__(self, path: str, fd: int) -> None:
@@ -57,7 +57,7 @@ class Held:
             os.close(self._fd)
             self._fd = -1
 
-    def __enter__(self) -> Held:
+    def __enter__(self) -> HeldCacheMount:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,12 +78,12 @@ class CacheMounts:
         self.directory = f"{root}/cachemounts"
         self._metadata = metadata
 
-    def find(self, key: str, sharing: Sharing, now: int) -> Held | InUse | None:
+    def find(self, key: str, sharing: Sharing, now: int) -> HeldCacheMount | InUse | None:
         """Take one of the directories of a key. None: one has to be made; `InUse`: it can be had later, not now."""
         with self._metadata.transaction() as db:
             return self._find(db, key, sharing, now)
 
-    def adopt(self, key: str, name: str, path: str, sharing: Sharing, now: int) -> Held | InUse:
+    def adopt(self, key: str, name: str, path: str, sharing: Sharing, now: int) -> HeldCacheMount | InUse:
         """Take over a new directory that holds its contents as TREE; where another process was first, as `find`.
 
         The directory is moved, or left where it is for its ingest to remove.
@@ -104,13 +104,13 @@ class CacheMounts:
             except BaseException:
                 os.close(fd)
                 raise
-            return Held(self.tree_path(identity), fd)
+            return HeldCacheMount(self.tree_path(identity), fd)
 
-    def all(self) -> list[CacheMount]:
+    def all(self) -> list[StoredCacheMount]:
         """Every one, the latest used first."""
         rows = self._metadata.all("SELECT id, name, last_used, size FROM cachemounts ORDER BY last_used DESC, id")
         return [
-            CacheMount(str(key), str(name), int(str(used)), None if size is None else int(str(size)))
+            StoredCacheMount(str(key), str(name), int(str(used)), None if size is None else int(str(size)))
             for key, name, used, size in rows
         ]
 
@@ -135,7 +135,7 @@ class CacheMounts:
         with self._metadata.transaction() as db:
             db.execute("UPDATE cachemounts SET size = ? WHERE id = ?", (size, identity))
 
-    def _find(self, db: sqlite3.Connection, key: str, sharing: Sharing, now: int) -> Held | InUse | None:
+    def _find(self, db: sqlite3.Connection, key: str, sharing: Sharing, now: int) -> HeldCacheMount | InUse | None:
         busy = None
         for (identity,) in self._metadata.all(
             "SELECT id FROM cachemounts WHERE key = ? ORDER BY last_used DESC, id", key
@@ -143,7 +143,7 @@ class CacheMounts:
             fd = lock_of(self.directory, str(identity), _operation(sharing))
             if fd is not None:
                 db.execute("UPDATE cachemounts SET last_used = ?, size = NULL WHERE id = ?", (now, identity))
-                return Held(self.tree_path(str(identity)), fd)
+                return HeldCacheMount(self.tree_path(str(identity)), fd)
             if os.path.isdir(f"{self.directory}/{identity}"):
                 busy = InUse(str(identity))
             else:

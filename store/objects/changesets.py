@@ -17,8 +17,7 @@ from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.toc import Toc
 from pybuild.store.layers.view import View
-from pybuild.store.objects.condemned import Kind as Condemnable
-from pybuild.store.objects.condemned import spare
+from pybuild.store.objects.condemned import Condemnable, spare
 from pybuild.values import frozen
 
 if TYPE_CHECKING:

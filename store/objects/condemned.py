@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pybuild.store.objects.database import Metadata
 
 
-class Kind(Enum):
+class Condemnable(Enum):
     """What can be condemned; a changeset stands for its table of contents and its trees."""
 
     IMAGE = "image"
@@ -27,17 +27,17 @@ class Kind(Enum):
     BLOB = "blob"
 
 
-def condemned(metadata: Metadata, kind: Kind, key: str) -> bool:
+def condemned(metadata: Metadata, kind: Condemnable, key: str) -> bool:
     """Whether this is condemned."""
     return metadata.one("SELECT 1 FROM condemned WHERE kind = ? AND key = ?", kind.value, key) is not None
 
 
-def spare(metadata: Metadata, kind: Kind, key: str) -> None:
+def spare(metadata: Metadata, kind: Condemnable, key: str) -> None:
     """Take something back. It may be gone by now: look again afterwards."""
     with metadata.transaction() as db:
         pardon(db, kind, key)
 
 
-def pardon(db: sqlite3.Connection, kind: Kind, key: str) -> None:
+def pardon(db: sqlite3.Connection, kind: Condemnable, key: str) -> None:
     """As `spare`, in a transaction."""
     db.execute("DELETE FROM condemned WHERE kind = ? AND key = ?", (kind.value, key))

@@ -15,7 +15,7 @@ from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci import CONFIG_LIMIT, MANIFEST_LIMIT, ImageConfig, Manifest, check_image
 from pybuild.store.formats.reference import Reference
-from pybuild.store.objects.condemned import Kind, condemned, pardon, spare
+from pybuild.store.objects.condemned import Condemnable, condemned, pardon, spare
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _SHORT = re.compile(r"(sha256:)?[0-9a-f]{6,64}")
 
 
 @frozen
-class Image:
+class StoredImage:
     """An image of the store. `snapshot` is the topmost of its layers; None where it has none."""
 
     manifest_digest: Digest
@@ -58,21 +58,21 @@ class Images:
         digest = self._blobs.put(manifest, scratch[1])
         with self._metadata.transaction() as db:
             db.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", (str(digest), str(config_digest), snapshot))
-            pardon(db, Kind.IMAGE, str(digest))
+            pardon(db, Condemnable.IMAGE, str(digest))
         return digest
 
-    def get(self, digest: Digest) -> Image:
+    def get(self, digest: Digest) -> StoredImage:
         """The image with this manifest. Raises NotFound."""
-        if condemned(self._metadata, Kind.IMAGE, str(digest)):
-            spare(self._metadata, Kind.IMAGE, str(digest))
+        if condemned(self._metadata, Condemnable.IMAGE, str(digest)):
+            spare(self._metadata, Condemnable.IMAGE, str(digest))
         row = self._metadata.one("SELECT config, snapshot FROM images WHERE manifest = ?", str(digest))
         if row is None:
             raise NotFound(f"no image {digest} in the store", hint="pybuild images lists what is there")
         manifest = Manifest.from_bytes(self._blobs.read(digest, MANIFEST_LIMIT))
         config = ImageConfig.from_bytes(self._blobs.read(Digest.parse(str(row[0])), CONFIG_LIMIT))
-        return Image(digest, manifest, config, None if row[1] is None else int(str(row[1])))
+        return StoredImage(digest, manifest, config, None if row[1] is None else int(str(row[1])))
 
-    def find(self, name: str) -> Image:
+    def find(self, name: str) -> StoredImage:
         """The image that a person means: a name, a digest, or at least six hex digits of one.
 
         Raises NotFound, and InvalidImage where a short digest fits several.
@@ -96,7 +96,7 @@ class Images:
             )
         return self.get(digest)
 
-    def earlier(self, reference: Reference) -> list[Image]:
+    def earlier(self, reference: Reference) -> list[StoredImage]:
         """The images that a name stands for or stood for since it was last taken away, the newest first: of one name,
         pulled for different platforms, each is there."""
         rows = self._metadata.all(

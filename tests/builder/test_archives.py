@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pybuild.builder.errors import CopyError
 from pybuild.builder.files.archives import open_archive
-from pybuild.builder.files.copy import Planned
+from pybuild.builder.files.copy import PlannedEntry
 from pybuild.builder.files.spool import Spool
 from pybuild.store.formats.toc import Kind
 from tests.support.archive import built_layers
@@ -134,7 +134,7 @@ def test_what_only_looks_like_one_is_a_file(data: bytes, spool: Spool) -> None:
 # What lands where
 
 
-def named(items: list[Planned]) -> list[str]:
+def named(items: list[PlannedEntry]) -> list[str]:
     return [
         item.entry.path.decode()
         + ("/" if item.entry.kind is Kind.DIRECTORY else "")

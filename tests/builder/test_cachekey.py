@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pybuild.builder.files.copy import Planned
+from pybuild.builder.files.copy import PlannedEntry
 from pybuild.builder.files.copy_layer import content_lines
 from pybuild.builder.files.tree import InlineFile
 from pybuild.builder.options import Network
@@ -241,4 +241,4 @@ def test_content_depends_on_where_it_goes() -> None:
 def test_content_is_told_in_compact_json(entry: Entry) -> None:
     told = (*entry[:5], *entry[6:12])  # without the time, and the place in a tar
     text = json.dumps(told, default=lambda value: value.hex(), separators=(",", ":"))
-    assert list(content_lines([Planned(entry, None, None)])) == [text.encode("ascii") + b"\n"]
+    assert list(content_lines([PlannedEntry(entry, None, None)])) == [text.encode("ascii") + b"\n"]

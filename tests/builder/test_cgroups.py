@@ -11,9 +11,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.builder.errors import SandboxError, StepFailed
-from pybuild.builder.host.cgroupfs import UNIFIED, Cgroup, Place, own_places, places, remove_tree, sweep, words, write
+from pybuild.builder.host.cgroupfs import (
+    UNIFIED,
+    Cgroup,
+    CgroupPlace,
+    own_places,
+    places,
+    remove_tree,
+    sweep,
+    words,
+    write,
+)
 from pybuild.builder.host.step_cgroups import StepCgroup, _shown
-from pybuild.builder.limits import Limits
+from pybuild.builder.limits import StepLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +76,7 @@ def test_only_what_nobody_holds_is_swept(parent: str) -> None:
     for path in (dead, f"{dead}/below", other):
         os.mkdir(path)
     try:
-        sweep({"x": Place(parent, 1), "y": Place("/nowhere", 1)})
+        sweep({"x": CgroupPlace(parent, 1), "y": CgroupPlace("/nowhere", 1)})
         assert (os.path.isdir(held.path), os.path.isdir(dead), os.path.isdir(other)) == (True, False, True)
     finally:
         held.remove()
@@ -92,12 +102,12 @@ from types import SimpleNamespace
 from pybuild.builder.host.cgroupfs import Cgroup, UNIFIED, own_places, words, write
 from pybuild.builder.host.step_cgroups import Cgroups
 from pybuild.builder.errors import BuildError
-from pybuild.builder.limits import Limits
+from pybuild.builder.limits import StepLimits
 home, *names = sys.argv[1:]
 write(home + "/cgroup.procs", "0")
 assert own_places()[UNIFIED].directory == home
 wanted = [SimpleNamespace(value=name, option="--" + name) for name in names]
-cgroups = Cgroups(Limits())
+cgroups = Cgroups(StepLimits())
 try:
     cgroups._enable(home, wanted)
     print(own_places()[UNIFIED].directory != home, words(home + "/cgroup.subtree_control") == names)
@@ -190,16 +200,16 @@ FAILED = StepFailed("RUN exited with status 2", 2, hint="before")
     ],
 )
 def test_a_step_that_was_out_of_memory_is_told_so(file: str, error: StepFailed, said: str, status: int) -> None:
-    told = StepCgroup(Limits(memory=512 << 20), [Counted(), Counted(**{file: 1})]).explained(error)  # type: ignore[list-item]
+    told = StepCgroup(StepLimits(memory=512 << 20), [Counted(), Counted(**{file: 1})]).explained(error)  # type: ignore[list-item]
     assert isinstance(told, StepFailed)
     assert (str(told), told.status, told.hint) == (said, status, error.hint)
 
 
 def test_a_step_that_wanted_more_processes_is_told_so() -> None:
     counted = Counted(pids_events=3)
-    told = StepCgroup(Limits(pids=7), [counted]).explained(StepFailed("x", 1))  # type: ignore[list-item]
+    told = StepCgroup(StepLimits(pids=7), [counted]).explained(StepFailed("x", 1))  # type: ignore[list-item]
     assert told.hint == "it had 7 processes, which is the limit (--pids-limit), and wanted more"
-    assert StepCgroup(Limits(pids=7), [Counted()]).explained(FAILED) is FAILED  # type: ignore[list-item]
+    assert StepCgroup(StepLimits(pids=7), [Counted()]).explained(FAILED) is FAILED  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(

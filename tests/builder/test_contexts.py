@@ -19,7 +19,7 @@ from tests.support.recipes import PLATFORM, Images, chain, image, options
 
 if TYPE_CHECKING:
     from pybuild.builder.plan.graph import Plan, Step
-    from pybuild.store.objects.images import Image
+    from pybuild.store.objects.images import StoredImage
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -28,21 +28,21 @@ DIGEST = "sha256:" + "a" * 64
 class Named:
     """Named contexts made up, by name."""
 
-    known: dict[str, Image | ContextFiles] = field(default_factory=dict)
+    known: dict[str, StoredImage | ContextFiles] = field(default_factory=dict)
 
     def main(self) -> ContextFiles:
         return ContextFiles("")
 
-    def find(self, name: str) -> Image | ContextFiles | None:
+    def find(self, name: str) -> StoredImage | ContextFiles | None:
         return self.known.get(name)
 
 
-def planned(text: str, **known: Image | ContextFiles) -> Plan:
+def planned(text: str, **known: StoredImage | ContextFiles) -> Plan:
     images = Images({"base": image()})
     return plan(resolve(parse(text), options(), images, contexts=Named(dict(known))), options())
 
 
-def steps(text: str, **known: Image | ContextFiles) -> list[Step]:
+def steps(text: str, **known: StoredImage | ContextFiles) -> list[Step]:
     found = planned(text, **known)
     return [node.step for node in chain(found, found.image.node)]
 

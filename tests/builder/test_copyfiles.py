@@ -7,7 +7,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from pybuild.builder.errors import CopyError
-from pybuild.builder.files.copy import Planned, plan_copy
+from pybuild.builder.files.copy import PlannedEntry, plan_copy
 from pybuild.builder.files.copy_layer import changed, with_digests
 from pybuild.store.errors import UnsafePath
 from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
@@ -51,7 +51,7 @@ IMAGE = Directory(
 )
 
 
-def named(items: list[Planned]) -> list[str]:
+def named(items: list[PlannedEntry]) -> list[str]:
     """The paths of a plan; a slash behind directories, an arrow behind links, the file behind further names."""
     return [
         entry.path.decode()

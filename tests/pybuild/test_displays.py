@@ -25,7 +25,7 @@ from pybuild.builder.events import (
 from pybuild.parser import Source, Span
 from pybuild.progress import kind_for
 from pybuild.progress.github import GithubProgress
-from pybuild.progress.lines import Held, Lines
+from pybuild.progress.lines import HeldOutput, OutputLines
 from pybuild.progress.plain import PlainProgress
 from pybuild.progress.quiet import QuietProgress
 from pybuild.store.formats.digest import Digest
@@ -122,7 +122,7 @@ def test_the_summary_has_the_size_of_each_layer() -> None:
 
 
 def test_a_line_without_end_is_told_in_pieces() -> None:
-    found = Lines()
+    found = OutputLines()
     for _ in range(70):
         pieces = found.feed(said(A, b"x" * (1 << 16)))
         assert all(len(piece) == 1 << 20 for piece in pieces)
@@ -131,7 +131,7 @@ def test_a_line_without_end_is_told_in_pieces() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from([A, B]), st.sampled_from([1, 2]), st.text("ab\n", max_size=9))))
 def test_no_byte_is_lost_or_moved_between_steps(pieces: list) -> None:  # type: ignore[type-arg]
-    found, wrote, expected = Lines(), {}, {}  # type: ignore[var-annotated]
+    found, wrote, expected = OutputLines(), {}, {}  # type: ignore[var-annotated]
     for ref, stream, text in pieces:
         expected[ref.node, stream] = expected.get((ref.node, stream), "") + text
         for line in found.feed(said(ref, text, stream)):
@@ -168,7 +168,7 @@ def test_quiet_shows_nothing_of_a_step_before(capfd: pytest.CaptureFixture[str])
 
 
 def test_much_output_is_held_whole() -> None:
-    held = Held()
+    held = HeldOutput()
     for number in range(50_000):
         held.add(said(A, f"{number}\n"))
         held.add(said(B, "other\n"))

@@ -23,7 +23,7 @@ from pybuild.store.layers import tree
 from pybuild.store.layers.changes import TreeContent, changes
 from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.view import View
-from pybuild.store.layers.write import Layer, write_layer
+from pybuild.store.layers.write import WrittenLayer, write_layer
 from tests.support.overlays import overlaid
 from tests.support.tars import directory, entry, hardlink, symlink, tar
 
@@ -73,7 +73,7 @@ class Stack:
 
     def step(
         self, action: Callable[[Path], object], scaffold: Toc | None = None
-    ) -> tuple[Layer, bytes, dict[str, tuple[object, ...]]]:
+    ) -> tuple[WrittenLayer, bytes, dict[str, tuple[object, ...]]]:
         """Do something on top; return the layer, its tar, and what was to be seen in the end."""
         upper = self.place / f"upper{len(self.tocs)}"
         upper.mkdir()
@@ -102,7 +102,7 @@ def base(tmp_path: Path) -> Stack:
     return stack
 
 
-def described(layer: Layer) -> list[str]:
+def described(layer: WrittenLayer) -> list[str]:
     """The paths of a layer: removals with a minus, directories with a slash, hard links with the name of their file."""
     return [
         ("-" if e.kind is Kind.WHITEOUT else "")
@@ -289,7 +289,7 @@ def test_a_tar_depends_on_entries_and_clamp_only(base: Stack) -> None:
 
     layer, data, _ = base.step(action)
 
-    def written(stack: Stack, clamp: int | None) -> Layer:
+    def written(stack: Stack, clamp: int | None) -> WrittenLayer:
         fd = opened(Path(stack.lowers[0]))
         try:
             with TreeContent(fd) as content:

@@ -22,8 +22,8 @@ from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.importing.archive import import_archive
 from pybuild.store.maintenance import fsck
 from pybuild.store.maintenance.gc import Freed, collect, exceeds
-from pybuild.store.maintenance.usage import Form, Reason, usage
-from pybuild.store.objects.cache_mounts import Held, InUse, Sharing
+from pybuild.store.maintenance.usage import Reason, StoredForm, usage
+from pybuild.store.objects.cache_mounts import HeldCacheMount, InUse, Sharing
 from pybuild.store.objects.changesets import TREE, LayerBlob
 from pybuild.store.objects.database import _SCHEMA, VERSION, Metadata
 from pybuild.store.objects.records import KeyKind
@@ -340,13 +340,13 @@ def test_whatever_builds_and_gcs_do_in_whatever_order_no_build_loses_anything(
 # -- cache mounts
 
 
-def hold(store: Store, key: str, sharing: Sharing = Sharing.SHARED, now: int = 1) -> Held:
+def hold(store: Store, key: str, sharing: Sharing = Sharing.SHARED, now: int = 1) -> HeldCacheMount:
     found = store.cachemounts.find(key, sharing, now)
     if found is None:
         directory = store.ingest.new_directory()
         os.mkdir(f"{directory}/{TREE}")
         found = store.cachemounts.adopt(key, f"/{key}", directory, sharing, now)
-    assert isinstance(found, Held)
+    assert isinstance(found, HeldCacheMount)
     return found
 
 
@@ -432,7 +432,7 @@ def test_every_byte_is_counted_once_for_the_first_of_its_reasons(store: Store) -
     assert [item.own > 30_000 for item in found.items if item.reason is Reason.RECORD] == [True, False]
     assert found.reasons[Reason.NOTHING].size > 40_000
     assert found.reasons[Reason.NOTHING].size == collect_in(store).size
-    assert found.forms[Form.TREE].count == 4
+    assert found.forms[StoredForm.TREE].count == 4
 
 
 # -- whatever ends it

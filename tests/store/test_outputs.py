@@ -34,7 +34,7 @@ from tests.support.tars import directory, entry, hardlink, listing, symlink, tar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pybuild.store.objects.images import Image
+    from pybuild.store.objects.images import StoredImage
 
 NAME = Reference.parse("test:1")
 OTHER = Reference.parse("ghcr.io/team/app")
@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def image_of(store: Store, *layers: bytes) -> Image:
+def image_of(store: Store, *layers: bytes) -> StoredImage:
     """An image in the store, made of these tars."""
     path = f"{store.ingest.new_path()}.tar"
     Path(path).write_bytes(Archive(layers=list(layers)).data())
@@ -55,7 +55,7 @@ def image_of(store: Store, *layers: bytes) -> Image:
     return store.images.get(digest)
 
 
-def damage(store: Store, image: Image, layer: int = -1) -> None:
+def damage(store: Store, image: StoredImage, layer: int = -1) -> None:
     """Change a byte in the middle of a layer's blob."""
     path = store.blobs.path(image.manifest.layers[layer].digest)
     os.chmod(path, 0o600)
@@ -81,7 +81,7 @@ def members(data: bytes) -> dict[str, bytes]:
         return {found.name: opened.extractfile(found).read() for found in opened if found.isfile()}  # type: ignore[union-attr]
 
 
-def archived(store: Store, image: Image, names: list[Reference], *, docker: bool = False) -> bytes:
+def archived(store: Store, image: StoredImage, names: list[Reference], *, docker: bool = False) -> bytes:
     out = io.BytesIO()
     write_archive(store.blobs, image, names, out, docker=docker)
     return out.getvalue()

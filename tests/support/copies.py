@@ -20,7 +20,7 @@ from tests.support.copymodel import Directory, File, Link, below, flat
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-    from pybuild.builder.files.copy import Planned
+    from pybuild.builder.files.copy import PlannedEntry
     from pybuild.builder.files.spool import Spool
     from tests.support.copymodel import Copy, Node
 
@@ -119,13 +119,13 @@ def request(copy: Copy) -> CopyRequest:
     )
 
 
-def planned(copy: Copy, source: Directory, image: Directory, spool: Spool | None = None) -> list[Planned]:
+def planned(copy: Copy, source: Directory, image: Directory, spool: Spool | None = None) -> list[PlannedEntry]:
     """The real plan of a copy, with content digests."""
     tree = MemoryTree(source)
     return with_digests(plan_copy(request(copy), tree, view_of(image), spool))
 
 
-def layer_of(copy: Copy, source: Directory, image: Directory) -> list[Planned]:
+def layer_of(copy: Copy, source: Directory, image: Directory) -> list[PlannedEntry]:
     """What the layer of a copy holds."""
     tree, below = MemoryTree(source), view_of(image)
     return with_digests(changed(plan_copy(request(copy), tree, below), below))
@@ -166,7 +166,7 @@ def row(entry: Entry, content: bytes) -> tuple[object, ...]:
             return ("link", (entry.uid, entry.gid), entry.mtime, entry.link.decode())
 
 
-def afterwards(items: list[Planned], source: Directory, image: Directory) -> dict[str, tuple[object, ...]]:
+def afterwards(items: list[PlannedEntry], source: Directory, image: Directory) -> dict[str, tuple[object, ...]]:
     """The image with planned entries put into it, as the model's `flat` writes it."""
     content = {path.encode(): node.content for path, node in nodes(source) if isinstance(node, File)}
     result = flat(image)

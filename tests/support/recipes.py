@@ -14,7 +14,7 @@ from pybuild.store.errors import NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci import Descriptor, ExecConfig, History, ImageConfig, Manifest, MediaType
 from pybuild.store.formats.platform import Platform
-from pybuild.store.objects.images import Image
+from pybuild.store.objects.images import StoredImage
 
 if TYPE_CHECKING:
     from pybuild.builder.plan.graph import Node, Plan, Step
@@ -25,7 +25,7 @@ PLATFORM = Platform("linux", "amd64")
 LAYER = Digest.of(b"the layer of a made-up base")
 
 
-def image(config: ExecConfig | None = None, *, layers: int = 1, history: tuple[History, ...] | None = None) -> Image:
+def image(config: ExecConfig | None = None, *, layers: int = 1, history: tuple[History, ...] | None = None) -> StoredImage:
     """A base image that no store holds."""
     diff_ids = tuple(Digest.of(b"layer %d" % number) for number in range(layers))
     lines = tuple(History(created_by=f"base {number}") for number in range(layers)) if history is None else history
@@ -34,17 +34,17 @@ def image(config: ExecConfig | None = None, *, layers: int = 1, history: tuple[H
         Descriptor(MediaType.OCI_CONFIG, LAYER, 1),
         tuple(Descriptor(MediaType.OCI_LAYER, digest, 1) for digest in diff_ids),
     )
-    return Image(LAYER, manifest, described, 7 if layers else None)
+    return StoredImage(LAYER, manifest, described, 7 if layers else None)
 
 
 @dataclass
 class Images:
     """Where made-up images come from; `asked` tells for which names."""
 
-    known: dict[str, Image] = field(default_factory=dict)
+    known: dict[str, StoredImage] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
-    def image(self, reference: Reference, platform: Platform | None = None) -> Image:
+    def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
         """Those of a platform that is asked for are known as `platform name`."""
         name = f"{platform} {reference.familiar}" if platform is not None else reference.familiar
         self.asked.append(name)
