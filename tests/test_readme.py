@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.remote.registry.config import Config, Limits
+from pybuild.remote.http.site import RemoteLimits
+from pybuild.remote.registry.config import Config
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text()
@@ -53,7 +54,7 @@ def test_the_configuration_that_is_shown_can_be_read() -> None:
         for keys, values in table.items()
         for key, value in zip(re.findall(r"`([a-z-]+)`", keys), values.split(", "), strict=True)
     }
-    assert told == {field.name.replace("_", "-"): field.default for field in dataclasses.fields(Limits)}
+    assert told == {field.name.replace("_", "-"): field.default for field in dataclasses.fields(RemoteLimits)}
 
 
 def test_the_verbs_of_the_readme_are_those_of_the_command() -> None:

@@ -206,7 +206,7 @@ def test_limits_that_cannot_be_given_are_told_before_anything_runs(ordinary: Per
 
 
 def test_a_user_who_owns_cgroups_can_give_limits(ordinary: Person) -> None:
-    """As a service manager delegates them; of version 2 that is shown by tests/builder/test_cgroups.py."""
+    """As a service manager delegates them; of version 2 that is shown by tests/builder/host/test_step_cgroups.py."""
     parents = Parents(ordinary.uid)
     try:
         inside = parents.entered(ordinary.pybuild())

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pybuild.remote.http.site import RemoteLimits
 from pybuild.remote.registry.client import RegistryClient
-from pybuild.remote.registry.config import Config, Limits, RegistrySettings
+from pybuild.remote.registry.config import Config, RegistrySettings
 from pybuild.remote.registry.credentials import Credentials
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci import Descriptor, MediaType
@@ -224,7 +225,7 @@ class Setup:
     """How a client is set up. `waits` are the seconds that it would have waited."""
 
     registries: dict[str, RegistrySettings] = field(default_factory=dict)
-    limits: Limits = field(default_factory=Limits)
+    limits: RemoteLimits = field(default_factory=RemoteLimits)
     credentials: Credentials = field(default_factory=Credentials.none)
     environ: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.remote.errors import RemoteError, TooSlow, Unreachable
+from pybuild.remote.http.site import RemoteLimits
 from pybuild.remote.http.urls import is_private
-from pybuild.remote.registry.config import Limits, RegistrySettings
+from pybuild.remote.registry.config import RegistrySettings
 from pybuild.store.formats.reference import Reference
 from tests.support.fake_registry import LINUX, FakeRegistry, Image, Setup, fake_registry, plain, redirect, reply
 from tests.support.registry import make_certificate
@@ -199,7 +200,7 @@ def continue_for_ever(handler: Handler) -> None:
 def test_headers_have_a_deadline(fake: FakeRegistry, route: Route) -> None:
     fake.on(MANIFEST, route)
     with pytest.raises(TooSlow, match=r"sent no complete answer within 0.05 s"):
-        fetch(plain(fake, limits=Limits(header_seconds=0.05)), fake)
+        fetch(plain(fake, limits=RemoteLimits(header_seconds=0.05)), fake)
     fake.await_requests(2)
     assert len(fake.seen) == 2
 
@@ -403,7 +404,7 @@ def test_for_https_it_is_a_tunnel_and_the_registry_hears_nothing_of_the_proxys_p
         handler.cut()
 
     fake.on("registry.test:443", tunnel)
-    setup = Setup(environ={"HTTPS_PROXY": f"me:secret@{fake.host}"}, limits=Limits(retries=1))
+    setup = Setup(environ={"HTTPS_PROXY": f"me:secret@{fake.host}"}, limits=RemoteLimits(retries=1))
     with pytest.raises(Unreachable) as caught:
         ask(setup)
     assert connects[0]["proxy-authorization"].startswith("Basic ")

@@ -12,7 +12,7 @@ import pytest
 
 from pybuild.remote.errors import RemoteError, TooSlow, Unreachable
 from pybuild.remote.http.connections import Watch
-from pybuild.remote.registry.config import Limits
+from pybuild.remote.http.site import RemoteLimits
 from pybuild.store.errors import DigestMismatch, NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci import Descriptor, MediaType
@@ -266,7 +266,7 @@ def test_a_body_slower_than_the_lowest_rate_is_given_up(fake: FakeRegistry, imag
         handler.until_closed()
 
     fake.on(image.blob_path, drip)
-    limits = Limits(rate_seconds=0.05)
+    limits = RemoteLimits(rate_seconds=0.05)
     with pytest.raises(TooSlow, match=r"sent less than 1024 bytes a second for 0.05 s"):
         fetch(plain(fake, limits=limits), fake, image)
 
@@ -279,7 +279,7 @@ def test_a_blob_has_a_time_in_which_it_must_be_there(fake: FakeRegistry, image: 
         handler.until_closed()
 
     fake.on(image.blob_path, stall)
-    limits = Limits(blob_seconds=0.05, blob_rate=1 << 40)
+    limits = RemoteLimits(blob_seconds=0.05, blob_rate=1 << 40)
     with pytest.raises(TooSlow, match=r"[0-9]+ of 200000 bytes in the time there is for it"):
         fetch(plain(fake, limits=limits), fake, image)
 
@@ -287,7 +287,7 @@ def test_a_blob_has_a_time_in_which_it_must_be_there(fake: FakeRegistry, image: 
 def test_a_slow_answer_that_is_fast_enough_arrives() -> None:
     """The lowest rate is measured over a window, so a pause alone is no reason to give up."""
     now = 0.0
-    watch = Watch(Limits(), "registry", lambda: now)
+    watch = Watch(RemoteLimits(), "registry", lambda: now)
     watch.expect(1 << 30)
     for _ in range(10):
         watch.count(60 * 1024)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.remote.registry.config import Config, Limits, RegistrySettings
+from pybuild.remote.http.site import RemoteLimits
+from pybuild.remote.registry.config import Config, RegistrySettings
 from pybuild.remote.registry.endpoints import endpoints
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.reference import Reference
@@ -37,7 +38,7 @@ def test_everything_can_be_set() -> None:
         (), False, True, ("/etc/ssl/company.pem",), ("login.test", "login.test:8443")
     )
     assert config.of("registry.test") == RegistrySettings()
-    assert config.limits == Limits(retries=3, connect_seconds=2)
+    assert config.limits == RemoteLimits(retries=3, connect_seconds=2)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_a_later_file_replaces_what_an_earlier_one_says_of_a_registry() -> None:
     config = config.updated(b'[registry."docker.io"]\ntls-verify = false\n[limits]\nretries = 9\n', "second")
     assert config.of("docker.io") == RegistrySettings(tls_verify=False)
     assert config.of("registry.test:5000").plain_http
-    assert config.limits == Limits(retries=9, connect_seconds=2)
+    assert config.limits == RemoteLimits(retries=9, connect_seconds=2)
 
 
 # -- from names to servers

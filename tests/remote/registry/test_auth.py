@@ -11,7 +11,8 @@ from urllib.parse import parse_qs
 import pytest
 
 from pybuild.remote.errors import RemoteError, Unauthorized, Unreachable
-from pybuild.remote.registry.config import Config, Limits, RegistrySettings
+from pybuild.remote.http.site import RemoteLimits
+from pybuild.remote.registry.config import Config, RegistrySettings
 from pybuild.remote.registry.credentials import Credentials
 from pybuild.remote.registry.endpoints import endpoints
 from pybuild.store.errors import StoreError
@@ -436,7 +437,7 @@ def test_slow_token_servers_are_given_up(fake: FakeRegistry) -> None:
     fake.on(MANIFEST, bearer(f"{fake.url}/token"))
     fake.on("/token", lambda handler: handler.until_closed())
     with pytest.raises(StoreError, match=r"sent no complete answer within 0.05 s"):
-        fetch(plain(fake, limits=Limits(header_seconds=0.05)), fake)
+        fetch(plain(fake, limits=RemoteLimits(header_seconds=0.05)), fake)
 
 
 def test_token_servers_that_break_off_are_given_up(fake: FakeRegistry) -> None:

@@ -36,7 +36,7 @@ from tests.support.tars import entry, tar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHECKOUT = Path(__file__).resolve().parent.parent.parent
+CHECKOUT = Path(__file__).resolve().parent.parent.parent.parent
 
 
 def measure(directory: str) -> int:

@@ -140,7 +140,7 @@ def home() -> Iterator[str]:
 
 
 def divide(home: str, *names: str) -> list[str]:
-    checkout = Path(__file__).resolve().parent.parent.parent
+    checkout = Path(__file__).resolve().parent.parent.parent.parent
     done = subprocess.run([sys.executable, "-c", DIVIDE, home, *names], cwd=checkout, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
