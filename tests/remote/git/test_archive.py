@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.builder.errors import BuildError, PlanError
+from pybuild.remote.errors import RemoteError
 from pybuild.remote.git.checkout import module_source
 from pybuild.remote.git.process import Allowance
 from pybuild.remote.git.subdirectory import entries_below
@@ -54,7 +54,7 @@ def test_a_directory_is_a_tree_of_its_own(subdir: str, paths: list[bytes], archi
     ],
 )
 def test_what_is_no_directory(subdir: str, said: str, archive: str) -> None:
-    with pytest.raises(BuildError) as caught:
+    with pytest.raises(RemoteError) as caught:
         entries_below(archive, "r", subdir)
     assert str(caught.value) == said
 
@@ -88,7 +88,7 @@ def test_a_submodule_is_at_a_server(url: str, remote: str) -> None:
     ],
 )
 def test_where_a_submodule_may_not_be(url: str, said: str) -> None:
-    with pytest.raises(PlanError) as caught:
+    with pytest.raises(RemoteError) as caught:
         module_source(read_repository("https://h.test/g/r.git"), url, COMMIT)
     assert said in str(caught.value)
 
@@ -97,14 +97,14 @@ def test_all_that_comes_has_one_allowance() -> None:
     now = [0.0]
     allowance = Allowance(10, 100, 1000, "the limits", clock=lambda: now[0])
     allowance.check("r", 1000)
-    with pytest.raises(BuildError, match=r"^r: more than the limit of 1000 bytes$"):
+    with pytest.raises(RemoteError, match=r"^r: more than the limit of 1000 bytes$"):
         allowance.check("r", 1001)
     allowance.settle(400)
-    with pytest.raises(BuildError, match="more than the limit"):
+    with pytest.raises(RemoteError, match="more than the limit"):
         allowance.check("r", 601)
     now[0] = 14.0
     allowance.check("r", 0)
     now[0] = 14.1
-    with pytest.raises(BuildError, match=r"^r: not done after 14 s, in which 400 bytes came$") as caught:
+    with pytest.raises(RemoteError, match=r"^r: not done after 14 s, in which 400 bytes came$") as caught:
         allowance.check("r", 0)
     assert caught.value.hint == "the limits"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.builder.errors import PlanError
 from pybuild.builder.remote_source import UrlSource, is_remote, is_repository, read_remote
 from pybuild.builder.sources.contexts import _at_github, keeps_git_dir
+from pybuild.remote.errors import RemoteError
 from pybuild.remote.git.url import RepositorySource, authorization, read_repository, relative_remote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -115,7 +115,7 @@ def test_what_names_no_repository(text: str, said: str | None) -> None:
     if said is None:
         assert read_repository(text).ref == "refs/heads/-x", "no option, behind refs/heads/"
         return
-    with pytest.raises(PlanError) as caught:
+    with pytest.raises(RemoteError) as caught:
         read_repository(text)
     assert said in str(caught.value), caught.value
     assert "secret" not in str(caught.value)
@@ -129,7 +129,7 @@ def test_flags_and_url_must_agree() -> None:
         ("git@h.test:r", "sha256:" + "0" * 64, False, "is not how the name of a commit begins"),
         ("git@h.test:r?keep-git-dir=0", None, True, "its keep-git-dir is not that of --keep-git-dir"),
     ):
-        with pytest.raises(PlanError, match=said):
+        with pytest.raises(RemoteError, match=said):
             read_repository(text, checksum, keep_git_dir=keep)
 
 
@@ -194,7 +194,7 @@ def test_what_secrets_say_to_a_server(text: str, secrets: dict[str, bytes], expe
 
 
 def test_a_secret_of_two_lines_is_no_header() -> None:
-    with pytest.raises(PlanError, match="holds characters that no header can have"):
+    with pytest.raises(RemoteError, match="holds characters that no header can have"):
         authorization(read_repository("https://h.test/r.git"), {"GIT_AUTH_HEADER": b"a\r\nb: c"}.get)
 
 
@@ -215,5 +215,5 @@ def test_where_the_submodules_of_a_repository_are(remote: str, url: str, expecte
     if expected is not None:
         assert relative_remote(remote, url) == expected
         return
-    with pytest.raises(PlanError, match="leads out of the server"):
+    with pytest.raises(RemoteError, match="leads out of the server"):
         relative_remote(remote, url)

@@ -15,7 +15,6 @@ from pybuild.remote.http.site import RemoteLimits
 from pybuild.remote.registry.config import Config, RegistrySettings
 from pybuild.remote.registry.credentials import Credentials
 from pybuild.remote.registry.endpoints import endpoints
-from pybuild.store.errors import StoreError
 from pybuild.store.formats.reference import Reference
 from tests.support.fake_registry import LINUX, FakeRegistry, Image, Setup, fake_registry, plain, redirect, reply
 
@@ -436,7 +435,7 @@ def test_a_mirror_gets_its_own_credentials_only(fake: FakeRegistry, stranger: Fa
 def test_slow_token_servers_are_given_up(fake: FakeRegistry) -> None:
     fake.on(MANIFEST, bearer(f"{fake.url}/token"))
     fake.on("/token", lambda handler: handler.until_closed())
-    with pytest.raises(StoreError, match=r"sent no complete answer within 0.05 s"):
+    with pytest.raises(RemoteError, match=r"sent no complete answer within 0.05 s"):
         fetch(plain(fake, limits=RemoteLimits(header_seconds=0.05)), fake)
 
 

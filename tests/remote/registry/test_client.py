@@ -11,11 +11,12 @@ import pytest
 from pybuild.remote.errors import RemoteError, Unreachable
 from pybuild.remote.registry.client import Fetched
 from pybuild.remote.registry.config import RegistrySettings
-from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound, StoreError
+from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci import Descriptor, Manifest, MediaType
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
+from pybuild.values.errors import PybuildError
 from tests.support.fake_registry import LINUX, FakeRegistry, Image, Setup, index, plain, redirect, reply
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def changed(image: Image, **fields: object) -> Mapping[str, object]:
     ids=["size", "large", "negative", "path", "digest", "type"],
 )
 def test_what_an_index_says_of_a_manifest_must_be_true(
-    fake: FakeRegistry, image: Image, fields: dict[str, object], kind: type[StoreError], text: str
+    fake: FakeRegistry, image: Image, fields: dict[str, object], kind: type[PybuildError], text: str
 ) -> None:
     image.serve(fake)
     fake.on(image.path("manifests", "many"), typed(index(changed(image, **fields)), MediaType.OCI_INDEX))
@@ -202,7 +203,7 @@ FOREIGN = Image(
     ],
 )  # fmt: skip
 def test_what_is_no_manifest_is_refused(
-    fake: FakeRegistry, image: Image, route: Route, kind: type[StoreError], text: str
+    fake: FakeRegistry, image: Image, route: Route, kind: type[PybuildError], text: str
 ) -> None:
     fake.on(image.path("manifests", "1"), route)
     with pytest.raises(kind, match=text) as caught:

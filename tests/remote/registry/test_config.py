@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pybuild.remote.errors import RemoteError
 from pybuild.remote.http.site import RemoteLimits
 from pybuild.remote.registry.config import Config, RegistrySettings
 from pybuild.remote.registry.endpoints import endpoints
@@ -68,14 +69,14 @@ def test_everything_can_be_set() -> None:
     ],
 )
 def test_a_mistake_is_named_with_file_and_key(text: str, message: str) -> None:
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(RemoteError) as caught:
         Config().updated(text.encode("latin-1"), "config.toml")
     assert message in str(caught.value)
     assert "config.toml" in str(caught.value)
 
 
 def test_an_unknown_key_has_the_known_ones_as_hint() -> None:
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(RemoteError) as caught:
         Config().updated(b'[registry."a.test"]\nmirror = []', "config.toml")
     assert caught.value.hint == "known here: ca-files, mirrors, plain-http, tls-verify, token-hosts"
 
@@ -96,7 +97,7 @@ def test_the_variable_names_the_only_file(tmp_path: Path) -> None:
     path.write_text("[limits]\nretries = 4\n")
     assert Config.load({"PYBUILD_CONFIG": str(path), "HOME": "/nowhere"}).limits.retries == 4
     path.unlink()
-    with pytest.raises(StoreError, match=r"own.toml: no such file"):
+    with pytest.raises(RemoteError, match=r"own.toml: no such file"):
         Config.load({"PYBUILD_CONFIG": str(path)})
 
 
