@@ -46,7 +46,7 @@ class FilesMount:
 
 
 @frozen
-class KeptMount:
+class PlannedCacheMount:
     """A cache mount of the store. `name` is its id with the build's namespace; `path` in the source of this number
     (None: nothing) is what it holds at first, without a source a path in the cache itself.
     """
@@ -63,7 +63,7 @@ class KeptMount:
 
 
 # Those of the parser have had its words expanded and its target made absolute.
-StepMount: TypeAlias = TmpfsMount | SecretMount | SshMount | ScriptMount | FilesMount | KeptMount
+StepMount: TypeAlias = TmpfsMount | SecretMount | SshMount | ScriptMount | FilesMount | PlannedCacheMount
 
 
 @frozen
@@ -189,8 +189,8 @@ class Plan:
         return self.stages[self.target]
 
 
-def bound(step: RunStep) -> tuple[FilesMount | KeptMount, ...]:
+def bound(step: RunStep) -> tuple[FilesMount | PlannedCacheMount, ...]:
     """The mounts that read files of the step's sources."""
     return tuple(
-        mount for mount in step.mounts if isinstance(mount, FilesMount | KeptMount) and mount.source is not None
+        mount for mount in step.mounts if isinstance(mount, FilesMount | PlannedCacheMount) and mount.source is not None
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from pybuild.builder.errors import PlanError
-from pybuild.builder.plan.graph import FilesMount, KeptMount
+from pybuild.builder.plan.graph import FilesMount, PlannedCacheMount
 from pybuild.builder.plan.scope import Files
 from pybuild.parser import BindMount, CacheMount, ParseError, SecretMount, SshMount, TmpfsMount, read_mount
 from pybuild.store.objects.cache_mounts import Sharing
@@ -69,7 +69,7 @@ def _plan_mount(mount: Mount, scope: Scope, nodes: list[int | None]) -> StepMoun
                 source, path = len(nodes) - 1, files.path
             sharing = Sharing(value.sharing)
             target = _target(mount, scope, value.target)
-            return KeptMount(target, name, sharing, value.read_only, value.mode, value.uid, value.gid, source, path)
+            return PlannedCacheMount(target, name, sharing, value.read_only, value.mode, value.uid, value.gid, source, path)
         case _:
             assert_never(value)
 

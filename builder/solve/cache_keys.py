@@ -17,7 +17,7 @@ from pybuild.builder.plan.graph import (
     BaseStep,
     CopyStep,
     FilesMount,
-    KeptMount,
+    PlannedCacheMount,
     RunStep,
     ScriptMount,
     WorkdirStep,
@@ -151,7 +151,7 @@ def _mount_fields(mount: StepMount) -> dict[str, object]:
             return {"type": "ssh", **asdict(mount)}
         case FilesMount(target=target, path=path, read_only=read_only):
             return {"type": "bind", "target": target, "path": path, "read_only": read_only}
-        case KeptMount():
+        case PlannedCacheMount():
             # Neither what a cache holds nor how it is called decides what a step makes.
             fields = {"type": "cache", "target": mount.target, "read_only": mount.read_only, "path": mount.path}
             return {**fields, "mode": mount.mode, "uid": mount.uid, "gid": mount.gid, "sharing": mount.sharing.value}

@@ -18,7 +18,7 @@ from pybuild.builder.jobs.copy import CopyFiles
 from pybuild.builder.jobs.job import Output
 from pybuild.builder.jobs.mount import AwaitCacheMount, MakeCacheMount, PrepareBound
 from pybuild.builder.plan.copy import literal
-from pybuild.builder.plan.graph import FilesMount, KeptMount
+from pybuild.builder.plan.graph import FilesMount, PlannedCacheMount
 from pybuild.builder.sandbox.mounts import Bound
 from pybuild.builder.steps.mounts import MountedPaths
 from pybuild.store.formats.compression import Compression
@@ -45,7 +45,7 @@ class Mounting:
         self._pool = pool
         self._stacks = stacks
 
-    async def content(self, mount: FilesMount | KeptMount, sources: Sequence[int | None]) -> str:
+    async def content(self, mount: FilesMount | PlannedCacheMount, sources: Sequence[int | None]) -> str:
         """The digest of the files that a mount reads. Raises CopyError where they are missing."""
         layers = await self._layers(mount, sources)
         self._resolve(mount, layers)
@@ -57,17 +57,17 @@ class Mounting:
         Raises BuildError, StoreError.
         """
         files: dict[FilesMount, Bound] = {}
-        mounts: list[tuple[str, KeptMount]] = []
+        mounts: list[tuple[str, PlannedCacheMount]] = []
         for number, mount in enumerate(step.mounts):
             match mount:
                 case FilesMount():
                     files[mount] = await self._bind(mount, sources, f"{directory}/bound{number}")
-                case KeptMount():
+                case PlannedCacheMount():
                     mounts.append((await self._key(mount, sources), mount))
                 case _:
                     pass
         taken: dict[str, str] = {}  # key -> path: one cache, mounted twice in a step, is taken once
-        kept: dict[KeptMount, str] = {}
+        kept: dict[PlannedCacheMount, str] = {}
         # In one order for all: two steps that want the same two for themselves must not each wait for the other.
         for key, mount in sorted(mounts, key=lambda pair: pair[0]):
             if key not in taken:
@@ -92,7 +92,7 @@ class Mounting:
             mount.read_only,
         )
 
-    async def _take(self, key: str, mount: KeptMount, sources: Sequence[int | None]) -> HeldCacheMount:
+    async def _take(self, key: str, mount: PlannedCacheMount, sources: Sequence[int | None]) -> HeldCacheMount:
         """One of the directories of a key, once it can be had, or a new one."""
         mounts = self._store.cachemounts
         while True:
@@ -104,7 +104,7 @@ class Mounting:
                 return found
             await self._pool.distant_job(AwaitCacheMount(mounts.directory, found.id))
 
-    async def _make(self, mount: KeptMount, sources: Sequence[int | None]) -> str:
+    async def _make(self, mount: PlannedCacheMount, sources: Sequence[int | None]) -> str:
         """A new directory for a cache mount, with what it holds at first."""
         ids = self._pool.id_map
         if not ids.has_uid(mount.uid) or not ids.has_gid(mount.gid):
@@ -124,22 +124,22 @@ class Mounting:
         await self._pool.job(MakeCacheMount(directory, mount.mode, mount.uid, mount.gid, seed))
         return directory
 
-    async def _key(self, mount: KeptMount, sources: Sequence[int | None]) -> str:
+    async def _key(self, mount: PlannedCacheMount, sources: Sequence[int | None]) -> str:
         """Tells caches apart: by their name, by what they were at first, and by the ids that their files can have."""
         seed = "" if mount.source is None else await self.content(mount, sources)
         fields = (mount.name, mount.mode, mount.uid, mount.gid, seed, self._pool.id_map.name)
         return hashlib.sha256(json.dumps(fields).encode("ascii")).hexdigest()
 
-    async def _layers(self, mount: FilesMount | KeptMount, sources: Sequence[int | None]) -> tuple[LayerPlace, ...]:
+    async def _layers(self, mount: FilesMount | PlannedCacheMount, sources: Sequence[int | None]) -> tuple[LayerPlace, ...]:
         assert mount.source is not None
         return await self._stacks.layers(sources[mount.source])
 
-    def _copy(self, mount: FilesMount | KeptMount, layers: tuple[LayerPlace, ...], output: Output) -> CopyFiles:
+    def _copy(self, mount: FilesMount | PlannedCacheMount, layers: tuple[LayerPlace, ...], output: Output) -> CopyFiles:
         """What a COPY of the mount's files to the root of an empty image comes to."""
         request = CopyRequest((literal(mount.path),), "/", None)
         return CopyFiles(request, None, layers, (), self._store.ingest.new_path(), output)
 
-    def _resolve(self, mount: FilesMount | KeptMount, layers: Sequence[LayerPlace]) -> tuple[str, bool]:
+    def _resolve(self, mount: FilesMount | PlannedCacheMount, layers: Sequence[LayerPlace]) -> tuple[str, bool]:
         """Where a path leads in its root filesystem, links followed inside of it; and whether a directory is there."""
         view = self._stacks.view(layers)
         try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, assert_never
 
-from pybuild.builder.plan.graph import FilesMount, KeptMount, ScriptMount
+from pybuild.builder.plan.graph import FilesMount, PlannedCacheMount, ScriptMount
 from pybuild.parser import SecretMount, SshMount, TmpfsMount
 from pybuild.values import frozen
 
@@ -23,7 +23,7 @@ class MountedPaths:
     """Where what the mounts of a step need is on the disk: files of others, and the directories of cache mounts."""
 
     files: Mapping[FilesMount, sandbox.Bound] = field(default_factory=dict)
-    kept: Mapping[KeptMount, str] = field(default_factory=dict)
+    kept: Mapping[PlannedCacheMount, str] = field(default_factory=dict)
 
 
 @frozen
@@ -64,7 +64,7 @@ def _sandbox_mount(mount: StepMount, target: str, handed: Handed, found: Mounted
     match mount:
         case FilesMount():
             return replace(found.files[mount], target=target)
-        case KeptMount():
+        case PlannedCacheMount():
             path = "" if mount.source is not None else mount.path.lstrip("/")
             return sandbox.Kept(target, found.kept[mount], path, mount.read_only)
         case TmpfsMount():
