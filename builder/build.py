@@ -18,7 +18,7 @@ from pybuild.builder.events import Built, BuiltLayer, Note
 from pybuild.builder.limits import check_limits
 from pybuild.builder.output.assemble import assemble
 from pybuild.builder.output.export import ImageOutput, Output, check_outputs, export
-from pybuild.builder.plan.lint import Inspector, tell
+from pybuild.builder.plan.lint import Inspector, report_warnings
 from pybuild.builder.plan.no_cache_filter import unknown_stages
 from pybuild.builder.plan.parse_cache import StoredParses
 from pybuild.builder.plan.planner import plan
@@ -130,7 +130,7 @@ def _build(
     resolved = resolve(buildfile, request.options, images, read_trigger, contexts)
     inspector = Inspector(resolved, contexts.source("").ignore)
     planned = plan(resolved, request.options, inspector)
-    tell(inspector, resolved, request.options, observe)
+    report_warnings(inspector, resolved, request.options, observe)
     for text in unknown_stages(buildfile, request.options):
         observe(Note(text))
 

@@ -32,7 +32,7 @@ _SHORT, _SLOW = 64, 64  # bytes of a short piece, and how many of them
 class ArchiveTree:
     """The rows of an archive, whose content is in a spool from `start` on."""
 
-    gives_devices = True
+    allows_devices = True
 
     def __init__(self, rows: list[Entry], spool: Spool | None, start: int) -> None:
         self.rows = rows

@@ -38,7 +38,7 @@ _WHOLE = 1 << 16  # bytes of a file that is read at once
 class ContextTree:
     """A context directory as a FileTree."""
 
-    gives_devices = False
+    allows_devices = False
 
     def __init__(
         self,

@@ -63,7 +63,7 @@ class ContextSource:
 class TarTree:
     """A tar as a FileTree. A device in it may not be copied: it is a context like others."""
 
-    gives_devices = False
+    allows_devices = False
 
     def __init__(self, tar: str, toc: str) -> None:
         self._view = View([Toc.open(toc)])

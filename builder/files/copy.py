@@ -308,7 +308,7 @@ class _Plan:
             raise _no_directory(target)
         if at is not None and source.kind is not Kind.DIRECTORY and at.kind is Kind.DIRECTORY:
             raise CopyError(f"cannot replace the directory {show(b'/' + target)} with a file")
-        if source.kind in (Kind.CHAR, Kind.BLOCK) and not tree.gives_devices:
+        if source.kind in (Kind.CHAR, Kind.BLOCK) and not tree.allows_devices:
             raise CopyError(f"{show(source.path)} is a device, which a context cannot give")
         mode = source.mode
         if source.kind is not Kind.SYMLINK:

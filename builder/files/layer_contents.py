@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
-ANEW = "the stored file is damaged: build again with --no-cache"
+REBUILD_HINT = "the stored file is damaged: build again with --no-cache"
 _DAMAGED = "the file is damaged: pybuild fsck lists what else is, fetch or build it again"
 
 
@@ -55,7 +55,7 @@ class LayerPlace:
     blob: BlobPlace | None
 
 
-def place(store: Store, changeset: str, id_map: str) -> LayerPlace:
+def layer_place(store: Store, changeset: str, id_map: str) -> LayerPlace:
     """One changeset on the disk. Its tree counts only if it was made under this id map."""
     tree = store.changesets.tree(changeset, id_map)
     blob = store.changesets.any_tar(changeset) or store.changesets.unread(changeset)
@@ -81,7 +81,7 @@ def check_content(before: Iterable[Entry], after: Iterable[Entry], where: str) -
     """Raise DigestMismatch where a file of a tree is not what was read of it `before`; of some nothing was."""
     for old, new in zip(before, after, strict=True):
         if old.sha256 and old.sha256 != new.sha256:
-            raise DigestMismatch(f"{where}: {show(old.path)} is not what was read of it before", hint=ANEW)
+            raise DigestMismatch(f"{where}: {show(old.path)} is not what was read of it before", hint=REBUILD_HINT)
 
 
 class StoredContents:

@@ -23,7 +23,7 @@ class FileTree(Protocol):
     """A tree of files that can be asked, and whose files can be read."""
 
     @property
-    def gives_devices(self) -> bool:
+    def allows_devices(self) -> bool:
         """Whether device nodes may be copied from here."""
         ...
 
@@ -47,7 +47,7 @@ class FileTree(Protocol):
 class ViewTree:
     """The root filesystem that layers make. Where content is, `contents` knows."""
 
-    gives_devices = True
+    allows_devices = True
 
     def __init__(self, view: View, contents: LayerContents) -> None:
         self._view = view
@@ -94,7 +94,7 @@ class FetchedSource:
 class FetchedFile:
     """A file that was downloaded: for its owner alone, which is root, as BuildKit has it."""
 
-    gives_devices = False
+    allows_devices = False
 
     def __init__(self, source: FetchedSource) -> None:
         self._source = source
@@ -134,7 +134,7 @@ class InlineFile:
 class InlineTree:
     """The heredocs of an instruction, as files 0644 of root in one directory, in the order of the recipe."""
 
-    gives_devices = False
+    allows_devices = False
 
     def __init__(self, files: Iterable[InlineFile], time: int) -> None:
         self._data = {file.name.encode("utf-8", "surrogateescape"): file.data for file in files}

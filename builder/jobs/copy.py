@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.files.context_source import ContextSource, TarTree
 from pybuild.builder.files.copy import CopyRequest, PlannedEntry, plan_copy
 from pybuild.builder.files.copy_layer import changed, content_lines, digests_of, with_digests
-from pybuild.builder.files.layer_contents import ANEW, LayerPlace, StoredContents, check_content, view_of
+from pybuild.builder.files.layer_contents import REBUILD_HINT, LayerPlace, StoredContents, check_content, view_of
 from pybuild.builder.files.spool import Spool
 from pybuild.builder.files.tree import FetchedFile, FetchedSource, ViewTree
 from pybuild.builder.jobs.job import Output, Written, write_files, written_as
@@ -73,7 +73,7 @@ class CopyFiles:
             except InvalidImage as error:
                 if not self.layers:
                     raise
-                raise InvalidImage(f"a file of the other stage is damaged: {error}", hint=ANEW) from None
+                raise InvalidImage(f"a file of the other stage is damaged: {error}", hint=REBUILD_HINT) from None
             if self.layers:
                 check_content(rows, layer.entries, "the other stage")
             digests = digests_of(planned, {entry.path: entry.sha256 for entry in layer.entries})

@@ -108,7 +108,7 @@ def _sources(
     return tuple(sources), tuple(remote)
 
 
-def literal(path: str) -> str:
+def literal_pattern(path: str) -> str:
     """The pattern that means this very path."""
     return re.sub(r"[\\*?\[]", r"\\\g<0>", path)
 

@@ -15,7 +15,7 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from pybuild.builder.files.tree import InlineFile
     from pybuild.builder.options import Network
-    from pybuild.builder.plan.history import Line
+    from pybuild.builder.plan.history import HistoryLine
     from pybuild.builder.plan.stage_state import StageState
     from pybuild.builder.remote_source import RemoteSource
     from pybuild.parser import Span
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pybuild.store.objects.cache_mounts import Sharing
     from pybuild.store.objects.images import StoredImage
 
-BOUND = "/bound"  # where the files of a context's path lie in the root filesystem that is made of them
+FILES_PATH = "/bound"  # where the files of a context's path lie in the root filesystem that is made of them
 
 
 @frozen
@@ -171,7 +171,7 @@ class PlannedStage:
     node: int | None
     state: StageState
     base: StoredImage | None
-    history: tuple[Line, ...]
+    history: tuple[HistoryLine, ...]
     platform: Platform
 
 
@@ -189,7 +189,7 @@ class Plan:
         return self.stages[self.target]
 
 
-def bound(step: RunStep) -> tuple[FilesMount | PlannedCacheMount, ...]:
+def source_mounts(step: RunStep) -> tuple[FilesMount | PlannedCacheMount, ...]:
     """The mounts that read files of the step's sources."""
     return tuple(
         mount for mount in step.mounts if isinstance(mount, FilesMount | PlannedCacheMount) and mount.source is not None

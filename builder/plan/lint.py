@@ -16,7 +16,7 @@ from pybuild.builder.errors import PlanError
 from pybuild.builder.events import CheckWarning
 from pybuild.builder.plan.platforms import platform_of
 from pybuild.builder.plan.resolve import expand_word, global_args
-from pybuild.builder.plan.stage_state import NO_VARIABLES
+from pybuild.builder.plan.stage_state import HISTORY_ONLY_ARGS
 from pybuild.parser import (
     Add,
     Arg,
@@ -130,7 +130,7 @@ class Inspector:
                     expand_heredoc(heredoc.content, scope)
         declared = {item.name for item in instruction.items} if isinstance(instruction, Arg) else ()
         for name in scope.missing:
-            if name in state.args or name in declared or name in NO_VARIABLES:
+            if name in state.args or name in declared or name in HISTORY_ONLY_ARGS:
                 continue
             similar = suggest(name, scope)
             text = f"Usage of undefined variable '${name}'" + (f" (did you mean ${similar}?)" if similar else "")
@@ -228,7 +228,9 @@ def warnings_of(inspector: Inspector, resolved: Resolved, options: BuildOptions)
     return selected, bool(selected) and checks is not None and checks.error
 
 
-def tell(inspector: Inspector, resolved: Resolved, options: BuildOptions, observe: Callable[[Event], None]) -> None:
+def report_warnings(
+    inspector: Inspector, resolved: Resolved, options: BuildOptions, observe: Callable[[Event], None]
+) -> None:
     """Tell of all warnings of a build. Raises PlanError where they are to fail it."""
     warnings, fatal = warnings_of(inspector, resolved, options)
     for warning in warnings:

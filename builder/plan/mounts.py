@@ -69,7 +69,9 @@ def _plan_mount(mount: Mount, scope: Scope, nodes: list[int | None]) -> StepMoun
                 source, path = len(nodes) - 1, files.path
             sharing = Sharing(value.sharing)
             target = _target(mount, scope, value.target)
-            return PlannedCacheMount(target, name, sharing, value.read_only, value.mode, value.uid, value.gid, source, path)
+            return PlannedCacheMount(
+                target, name, sharing, value.read_only, value.mode, value.uid, value.gid, source, path
+            )
         case _:
             assert_never(value)
 

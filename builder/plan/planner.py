@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from pybuild.builder.errors import PlanError
-from pybuild.builder.plan.copy import literal, plan_copy
+from pybuild.builder.plan.copy import literal_pattern, plan_copy
 from pybuild.builder.plan.expansion_limit import Budget
-from pybuild.builder.plan.graph import BOUND, BaseStep, CopyStep, Node, Plan, PlannedStage, WorkdirStep
-from pybuild.builder.plan.history import Line, command_list, healthcheck_line
+from pybuild.builder.plan.graph import FILES_PATH, BaseStep, CopyStep, Node, Plan, PlannedStage, WorkdirStep
+from pybuild.builder.plan.history import HistoryLine, command_list, healthcheck_line
 from pybuild.builder.plan.no_cache_filter import fresh_stages
 from pybuild.builder.plan.platforms import platform_args, platform_of
 from pybuild.builder.plan.resolve import ContextFiles, trigger_located
@@ -91,7 +91,7 @@ class _Planner:
         self._state: StageState
         self._node: int | None
         self._platform: Platform
-        self._history: list[Line]
+        self._history: list[HistoryLine]
         self._number = 0
         self._trigger_of: Span | None = None  # the FROM whose base's triggers are being planned
 
@@ -156,7 +156,7 @@ class _Planner:
         return stage.name or f"stage-{stage.index}"
 
     def _remember(self, text: str, *, layer: bool = False) -> None:
-        self._history.append(Line(text, self._node if layer else None))
+        self._history.append(HistoryLine(text, self._node if layer else None))
 
     def _scope(self) -> Scope:
         names = (self._source, self._context, self._files_of)
@@ -199,11 +199,11 @@ class _Planner:
                 self._config(replace(config, user=user), f"USER {user}")
             case Cmd(command=command):
                 argv = self._scope().argv(command)
-                self._state = replace(self._state, cmd_here=True)
+                self._state = replace(self._state, has_own_cmd=True)
                 self._config(replace(config, cmd=argv, args_escaped=True), f"CMD {command_list(argv)}")
             case Entrypoint(command=command):
                 argv = self._scope().argv(command)
-                cmd = config.cmd if self._state.cmd_here else None
+                cmd = config.cmd if self._state.has_own_cmd else None
                 self._config(replace(config, entrypoint=argv, cmd=cmd), f"ENTRYPOINT {command_list(argv)}")
             case Expose():
                 self._expose(instruction)
@@ -260,8 +260,10 @@ class _Planner:
         """The node of a context as a root filesystem: of all of it, or of what is at a path."""
         known = self._contexts.get((files.name, source))
         if known is None:
-            dest = "/" if source == "." else BOUND
-            step = CopyStep((literal(source),), dest, None, None, False, context=files.name, identity=files.identity)
+            dest = "/" if source == "." else FILES_PATH
+            step = CopyStep(
+                (literal_pattern(source),), dest, None, None, False, context=files.name, identity=files.identity
+            )
             text = f"FROM {files.name or 'the context'}" + (f" {source}" if source != "." else "")
             known = self._append(step, None, (), span, text, self._options.platform)
             self._contexts[(files.name, source)] = known
@@ -269,7 +271,7 @@ class _Planner:
 
     def _files_of(self, files: ContextFiles, source: str, span: Span) -> Files:
         path = posixpath.normpath("/" + source).lstrip("/")
-        return Files(self._files(files, span, path), BOUND) if path else Files(self._files(files, span), "/")
+        return Files(self._files(files, span, path), FILES_PATH) if path else Files(self._files(files, span), "/")
 
     def _workdir(self, instruction: Workdir) -> None:
         path = self._scope().expand(instruction.path)

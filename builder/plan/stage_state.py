@@ -16,7 +16,7 @@ from pybuild.values import frozen
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
 # ARGs that say which stages --sbom looks at: the history of a RUN has them, its environment and words do not.
-NO_VARIABLES = frozenset(("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"))
+HISTORY_ONLY_ARGS = frozenset(("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"))
 
 
 @frozen
@@ -25,7 +25,7 @@ class StageState:
 
     config: ExecConfig
     args: Mapping[str, str | None] = field(default_factory=dict)  # declared, in order; None has no value
-    cmd_here: bool = False  # whether this stage has set CMD
+    has_own_cmd: bool = False  # whether this stage has set CMD
     author: str = ""  # by MAINTAINER; empty where the base's stays
 
     @staticmethod
@@ -41,7 +41,7 @@ class StageState:
 
         The triggers are run there, and are none of its own.
         """
-        return replace(self, cmd_here=False, config=replace(self.config, on_build=()))
+        return replace(self, has_own_cmd=False, config=replace(self.config, on_build=()))
 
     @property
     def env(self) -> dict[str, str]:
@@ -51,7 +51,7 @@ class StageState:
     @property
     def scope(self) -> dict[str, str]:
         """What `$X` means: declared ARGs that have a value, and above them ENV."""
-        args = {name: value for name, value in self.args.items() if value is not None and name not in NO_VARIABLES}
+        args = {name: value for name, value in self.args.items() if value is not None and name not in HISTORY_ONLY_ARGS}
         return {**args, **self.env}
 
     @property

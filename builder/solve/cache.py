@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pybuild.builder.plan.graph import BaseStep, CopyStep, RunStep, bound
+from pybuild.builder.plan.graph import BaseStep, CopyStep, RunStep, source_mounts
 from pybuild.builder.solve import cache_keys
 from pybuild.builder.workers.tasks import complete
 from pybuild.store.formats.oci import chain_id
@@ -122,7 +122,7 @@ class BuildCache:
         key = self.definition(node)
         if key is None or node.fresh:
             return None
-        reads_files = isinstance(node.step, RunStep) and bool(bound(node.step))
+        reads_files = isinstance(node.step, RunStep) and bool(source_mounts(node.step))
         if not isinstance(node.step, CopyStep) and not reads_files:
             self._canonical[node.id] = key.digest
         parent = self.result(node.parent)
@@ -164,7 +164,7 @@ class BuildCache:
         """The content key of a RUN that has files mounted; None where it has none, or they are not known yet."""
         parent = self.result(node.parent)
         sources = [self.result(source) for source in node.sources]
-        if not isinstance(node.step, RunStep) or not bound(node.step) or parent is None or None in sources:
+        if not isinstance(node.step, RunStep) or not source_mounts(node.step) or parent is None or None in sources:
             return None
         if node.id not in self._bound:
             with placed(node):

@@ -21,7 +21,7 @@ from pybuild.builder.plan.graph import (
     RunStep,
     ScriptMount,
     WorkdirStep,
-    bound,
+    source_mounts,
 )
 from pybuild.parser import SecretMount, SshMount, TmpfsMount
 from pybuild.values import frozen
@@ -62,7 +62,7 @@ def content_key(step: CopyStep, platform: Platform, parent: str, content: str) -
 
 def bound_key(step: RunStep, platform: Platform, parent: str, contents: Sequence[str]) -> Key:
     """The key of a RUN on what has the canonical key `parent`, that has files with these digests mounted."""
-    reading = bound(step)
+    reading = source_mounts(step)
     mounts = tuple(replace(mount, path="") if mount in reading else mount for mount in step.mounts)
     fields = {**_common("content", platform, [parent]), **_step_fields(replace(step, mounts=mounts))}
     return _hashed({**fields, "contents": list(contents)})

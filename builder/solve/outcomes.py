@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pybuild.builder.events import Note, StepFinished, StepStarted
-from pybuild.builder.plan.graph import BaseStep, RunStep, bound
+from pybuild.builder.plan.graph import BaseStep, RunStep, source_mounts
 from pybuild.store.errors import StoreError
 from pybuild.store.objects.builds import TEXT_LIMIT, BuiltStep, KeptBuild, MountedFiles, Outcome
 
@@ -84,7 +84,7 @@ def _mounted(node: Node) -> tuple[MountedFiles, ...]:
     if not isinstance(node.step, RunStep):
         return ()
     # Those that read files of a source have one.
-    reading = ((mount, mount.source) for mount in bound(node.step))
+    reading = ((mount, mount.source) for mount in source_mounts(node.step))
     return tuple(
         MountedFiles(node.sources[number], mount.path, mount.target) for mount, number in reading if number is not None
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError, NotCached
 from pybuild.builder.events import StepFinished, StepRef, StepStarted, Tick, broke
-from pybuild.builder.plan.graph import CopyStep, RunStep, WorkdirStep, bound
+from pybuild.builder.plan.graph import CopyStep, RunStep, WorkdirStep, source_mounts
 from pybuild.builder.solve.cache import BuildCache, Result, placed
 from pybuild.builder.steps.pending_layer import Ahead
 from pybuild.builder.workers.tasks import Slots, Tasks, complete, until
@@ -119,7 +119,7 @@ class Solver:
         if node.parent not in needed or node.sources or not isinstance(node.step, RunStep):
             return False
         below = self._plan.nodes[node.parent].step
-        return isinstance(below, RunStep) and not bound(below) and not bound(node.step)
+        return isinstance(below, RunStep) and not source_mounts(below) and not source_mounts(node.step)
 
     def _can_follow(self, node: Node) -> bool:
         """Whether a node can wait for the files that the one below it leaves. One at a time, not a whole chain of them."""

@@ -97,12 +97,14 @@ async def ensure_tar(
     async with pool.locks(("tar", changeset)):
         diff_id = store.changesets.tar(changeset, clamp)
         if diff_id is None:
-            from pybuild.builder.files.layer_contents import place
+            from pybuild.builder.files.layer_contents import layer_place
             from pybuild.builder.jobs.job import Output
             from pybuild.builder.jobs.layer import WriteTar
 
             output = Output(store.ingest.new_path(), store.ingest.new_path(), compression.value, clamp)
-            written = await pool.job(WriteTar(place(store, changeset, pool.tree_map), store.ingest.new_path(), output))
+            written = await pool.job(
+                WriteTar(layer_place(store, changeset, pool.tree_map), store.ingest.new_path(), output)
+            )
             blob = _blob(written, compression)
             store.blobs.adopt(output.blob, blob.digest, blob.size)
             store.changesets.add_tar(changeset, clamp, blob)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pybuild.builder.files.layer_contents import place
+from pybuild.builder.files.layer_contents import layer_place
 from pybuild.builder.plan.graph import BaseStep, RunStep
 from pybuild.builder.steps.layer_forms import ensure_toc, ensure_trees
 from pybuild.builder.steps.pending_layer import Ahead
@@ -62,7 +62,7 @@ class Stacks:
         """
         if isinstance(snapshot, Ahead):
             below = await self.layers(snapshot.below)
-            return (place(self._store, snapshot.changeset, self._tree_map), *below)
+            return (layer_place(self._store, snapshot.changeset, self._tree_map), *below)
         if self._tree_map != self._pool.tree_map:  # a namespace was refused: trees are out of reach
             self._tree_map = self._pool.tree_map
             self._places.clear()
@@ -73,8 +73,8 @@ class Stacks:
                 await ensure_toc(self._store, self._pool, chain[number], chain[number + 1 :], expanded)
                 if os.path.lexists(expanded):
                     self._expanded[chain[number]] = expanded
-                self._keep(place(self._store, chain[number], self._tree_map))
-        return tuple(self._places.get(one) or place(self._store, one, self._tree_map) for one in chain)
+                self._keep(layer_place(self._store, chain[number], self._tree_map))
+        return tuple(self._places.get(one) or layer_place(self._store, one, self._tree_map) for one in chain)
 
     async def with_trees(self, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:
         """The same layers, each with a tree, less those that change nothing. Raises SandboxError, StoreError."""

@@ -17,7 +17,7 @@ from pybuild.builder.files.copy import CopyRequest
 from pybuild.builder.jobs.copy import CopyFiles
 from pybuild.builder.jobs.job import Output
 from pybuild.builder.jobs.mount import AwaitCacheMount, MakeCacheMount, PrepareBound
-from pybuild.builder.plan.copy import literal
+from pybuild.builder.plan.copy import literal_pattern
 from pybuild.builder.plan.graph import FilesMount, PlannedCacheMount
 from pybuild.builder.sandbox.mounts import Bound
 from pybuild.builder.steps.mounts import MountedPaths
@@ -130,13 +130,15 @@ class Mounting:
         fields = (mount.name, mount.mode, mount.uid, mount.gid, seed, self._pool.id_map.name)
         return hashlib.sha256(json.dumps(fields).encode("ascii")).hexdigest()
 
-    async def _layers(self, mount: FilesMount | PlannedCacheMount, sources: Sequence[int | None]) -> tuple[LayerPlace, ...]:
+    async def _layers(
+        self, mount: FilesMount | PlannedCacheMount, sources: Sequence[int | None]
+    ) -> tuple[LayerPlace, ...]:
         assert mount.source is not None
         return await self._stacks.layers(sources[mount.source])
 
     def _copy(self, mount: FilesMount | PlannedCacheMount, layers: tuple[LayerPlace, ...], output: Output) -> CopyFiles:
         """What a COPY of the mount's files to the root of an empty image comes to."""
-        request = CopyRequest((literal(mount.path),), "/", None)
+        request = CopyRequest((literal_pattern(mount.path),), "/", None)
         return CopyFiles(request, None, layers, (), self._store.ingest.new_path(), output)
 
     def _resolve(self, mount: FilesMount | PlannedCacheMount, layers: Sequence[LayerPlace]) -> tuple[str, bool]:

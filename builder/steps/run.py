@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PrivilegeError, SandboxError, StepFailed
 from pybuild.builder.events import Note, StepOutput, broke
-from pybuild.builder.files.layer_contents import place
+from pybuild.builder.files.layer_contents import layer_place
 from pybuild.builder.host.id_map import MapKind
 from pybuild.builder.host.obstacles import SEE_DOCTOR
 from pybuild.builder.jobs.step import CommitStep, FinishStep, PrepareStep
 from pybuild.builder.options import Network
-from pybuild.builder.plan.graph import bound
+from pybuild.builder.plan.graph import source_mounts
 from pybuild.builder.sandbox.mounts import Agent
 from pybuild.builder.sandbox.spec import SandboxSpec
 from pybuild.builder.steps.mount_points import scaffold_for
@@ -84,7 +84,7 @@ class Runs:
 
     async def mounted(self, step: RunStep, sources: Sequence[int | None]) -> list[str]:
         """The digests of the files that a RUN has mounted."""
-        return [await self._mounting.content(mount, sources) for mount in bound(step)]
+        return [await self._mounting.content(mount, sources) for mount in source_mounts(step)]
 
     async def run(
         self,
@@ -182,7 +182,7 @@ class Runs:
         if written is None:
             assert listed is not None
             listed(changeset)
-            layer = place(self._store, changeset, id_map)
+            layer = layer_place(self._store, changeset, id_map)
             assert layer.tree is not None
             output = self._layers.output_of_tree(node.id)
             written = await self._pool.job(FinishStep(layer.toc, layer.tree, output))

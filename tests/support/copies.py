@@ -76,7 +76,7 @@ def nodes(tree: Directory) -> Iterator[tuple[str, Node]]:
 class MemoryTree:
     """A tree of values as a FileTree. `reads` counts how often content was asked for."""
 
-    gives_devices = False
+    allows_devices = False
 
     def __init__(self, tree: Directory) -> None:
         self._nodes: dict[bytes, Node] = {path.encode(): node for path, node in nodes(tree)} | {b"": tree}

@@ -6,7 +6,7 @@ import pytest
 
 from pybuild.builder.errors import PlanError
 from pybuild.builder.events import CheckWarning, Event
-from pybuild.builder.plan.lint import Inspector, tell, warnings_of
+from pybuild.builder.plan.lint import Inspector, report_warnings, warnings_of
 from pybuild.builder.plan.planner import plan
 from pybuild.builder.plan.resolve import resolve
 from pybuild.parser import parse
@@ -145,7 +145,7 @@ def test_a_base_that_is_not_there_may_set_anything() -> None:
 def told(text: str, **build_args: str) -> list[Event]:
     events: list[Event] = []
     resolved = resolve(parse(text), options(build_args=build_args), Images({"base": image()}))
-    tell(Inspector(resolved, None), resolved, options(build_args=build_args), events.append)
+    report_warnings(Inspector(resolved, None), resolved, options(build_args=build_args), events.append)
     return events
 
 
