@@ -15,7 +15,7 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from pybuild.builder.files.tree import InlineFile
     from pybuild.builder.options import Network
-    from pybuild.builder.plan.history import HistoryLine
+    from pybuild.builder.plan.history import HistoryEntry
     from pybuild.builder.plan.stage_state import StageState
     from pybuild.builder.remote_source import RemoteSource
     from pybuild.parser import Span
@@ -171,7 +171,7 @@ class PlannedStage:
     node: int | None
     state: StageState
     base: StoredImage | None
-    history: tuple[HistoryLine, ...]
+    history: tuple[HistoryEntry, ...]
     platform: Platform
 
 

@@ -31,7 +31,7 @@ _ESCAPES = {
 
 
 @frozen
-class HistoryLine:
+class HistoryEntry:
     """One line; `node` made the layer that belongs to it, None where it made none."""
 
     text: str

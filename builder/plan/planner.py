@@ -14,7 +14,7 @@ from pybuild.builder.errors import PlanError
 from pybuild.builder.plan.copy import literal_pattern, plan_copy
 from pybuild.builder.plan.expansion_limit import Budget
 from pybuild.builder.plan.graph import FILES_PATH, BaseStep, CopyStep, Node, Plan, PlannedStage, WorkdirStep
-from pybuild.builder.plan.history import HistoryLine, command_list, healthcheck_line
+from pybuild.builder.plan.history import HistoryEntry, command_list, healthcheck_line
 from pybuild.builder.plan.no_cache_filter import fresh_stages
 from pybuild.builder.plan.platforms import platform_args, platform_of
 from pybuild.builder.plan.resolve import ContextFiles, trigger_located
@@ -91,7 +91,7 @@ class _Planner:
         self._state: StageState
         self._node: int | None
         self._platform: Platform
-        self._history: list[HistoryLine]
+        self._history: list[HistoryEntry]
         self._number = 0
         self._trigger_of: Span | None = None  # the FROM whose base's triggers are being planned
 
@@ -156,7 +156,7 @@ class _Planner:
         return stage.name or f"stage-{stage.index}"
 
     def _remember(self, text: str, *, layer: bool = False) -> None:
-        self._history.append(HistoryLine(text, self._node if layer else None))
+        self._history.append(HistoryEntry(text, self._node if layer else None))
 
     def _scope(self) -> Scope:
         names = (self._source, self._context, self._files_of)
