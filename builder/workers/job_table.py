@@ -1,13 +1,16 @@
-"""All jobs, by the names under which the main process asks for them, and where each is.
+"""The jobs that a worker can do, by the name of their class, and the module of builder/jobs that each is in.
 
-A worker imports what it is asked to do and no more: most do one or two kinds of jobs, and to import all of them takes ten
-times as long as to start the interpreter.
+A worker imports only the jobs that it is asked for: most workers do one or two kinds, and importing all kinds takes ten
+times as long as starting the interpreter.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from pybuild.builder.errors import BuildError
+from pybuild.builder.workers.codec import IF_UPDATED
 
 if TYPE_CHECKING:
     from pybuild.builder.jobs.job import Job
@@ -35,9 +38,9 @@ MODULES = {
 
 
 def job_class(name: str) -> type[Job[object]]:
-    """The class of the jobs of this name. Raises KeyError for one that is in no module."""
+    """The class of the jobs of this name. Raises BuildError if there is none."""
     for module, jobs in MODULES.items():
         if name in jobs:
             found: type[Job[object]] = getattr(import_module(f"pybuild.builder.jobs.{module}"), name)
             return found
-    raise KeyError(name)
+    raise BuildError(f"workers have no job named {name}", hint=IF_UPDATED)

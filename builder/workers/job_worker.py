@@ -15,9 +15,7 @@ import socket
 
 from pybuild.builder.sandbox import linux
 from pybuild.builder.sandbox.frames import Channel
-from pybuild.builder.workers.codec import decode, encode
-from pybuild.builder.workers.job_table import job_class
-from pybuild.store.system.files import no_space
+from pybuild.builder.workers.messages import failure_message, read_request, result_message
 
 
 def main(fd: int, namespace: int = -1) -> None:
@@ -36,23 +34,14 @@ def main(fd: int, namespace: int = -1) -> None:
             message, _ = channel.receive()
         except EOFError:
             return
-        args = message["args"]
-        assert isinstance(args, dict)
         # A job makes many values and hardly a cycle: looking for some takes a tenth of the time that a COPY needs.
         gc.disable()
         try:
-            result = decode(job_class(str(message["job"])), args).run()
-            answer: dict[str, object] = {"result": encode(result)}
+            answer = result_message(read_request(message).run())
         except Exception as error:
-            answer = _describe(error)
+            answer = failure_message(error)
         gc.enable()
         try:
             channel.send(answer)
         except EOFError:
             return
-
-
-def _describe(error: Exception) -> dict[str, object]:
-    if isinstance(error, OSError):
-        error = no_space(error, str(error.filename or "the store"))
-    return {"error": type(error).__name__, "message": str(error), "hint": getattr(error, "hint", None)}

@@ -10,12 +10,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
-from pybuild.builder import errors
 from pybuild.builder.errors import BuildError, PrivilegeError
 from pybuild.builder.workers.tasks import Locks, Slots, Tasks, complete, readable
-from pybuild.remote import errors as remote_errors
-from pybuild.store import errors as store_errors
-from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,12 +126,12 @@ class Pool:
         return self._sandbox
 
     async def _run(self, job: Job[R]) -> R:
-        from pybuild.builder.workers.codec import encode
+        from pybuild.builder.workers.messages import read_answer, request_message
 
         free = self._free[job.in_namespace]
         worker = free.pop() if free else self._start(job)
         try:
-            worker.channel.send({"job": type(job).__name__, "args": encode(job)})
+            worker.channel.send(request_message(job))
             await readable(worker.channel.fileno())
             answer, _ = worker.channel.receive()
         except EOFError:
@@ -147,7 +143,7 @@ class Pool:
             self._end(worker)  # in the middle of its work
             raise
         free.append(worker)
-        return _result(answer, job)
+        return read_answer(answer, job)
 
     def _start(self, job: Job[object]) -> WorkerProcess:
         from pybuild.builder.workers.process import WorkerProcess
@@ -168,30 +164,8 @@ class Pool:
         worker.kill()
 
 
-def _result(answer: dict[str, object], job: Job[R]) -> R:
-    """What a worker answered, as the job's own type; raises the error that it named."""
-    from pybuild.builder.workers.codec import decode, result_of
-
-    if "error" in answer:
-        raise _error(str(answer["error"]), str(answer["message"]), answer.get("hint"))
-    result = answer["result"]
-    assert isinstance(result, dict)
-    kind: type[R] = result_of(type(job))
-    return decode(kind, result)
-
-
 def _paths() -> list[str]:
     """Our packages and the libraries that the main process uses; never the working directory."""
     from pybuild.builder.workers.process import packages_directory
 
     return [packages_directory(), *(path for path in sys.path if path and os.path.isabs(path))]
-
-
-def _error(name: str, message: str, hint: object) -> Exception:
-    """The exception that a worker named, if it is one of ours."""
-    text = str(hint) if hint else None
-    for module in (errors, store_errors, remote_errors):
-        kind = getattr(module, name, None)
-        if isinstance(kind, type) and issubclass(kind, PybuildError):
-            return kind(message, hint=text)
-    return BuildError(f"{name}: {message}", hint=text)

@@ -6,7 +6,6 @@ import pytest
 
 from pybuild.builder.jobs.registry import FetchManifest, RegistryAccess, WantedBlob
 from pybuild.builder.sources.pull import registry_access, shares
-from pybuild.builder.workers.codec import decode, encode
 
 
 def test_the_whole_environment_is_there_for_credential_helpers() -> None:
@@ -17,11 +16,6 @@ def test_the_whole_environment_is_there_for_credential_helpers() -> None:
 def test_the_environment_is_not_shown() -> None:
     access = RegistryAccess((("AWS_SECRET_ACCESS_KEY", "secret"),), tls_verify=True)
     assert "secret" not in repr(FetchManifest(access, "a.test/b", "linux", "amd64", "", "/path"))
-
-
-def test_a_job_arrives_as_it_was_sent() -> None:
-    job = FetchManifest(RegistryAccess((("A", "b\udcff"),), False), "a.test/b", "linux", "arm", "v7", "/path")
-    assert decode(FetchManifest, encode(job)) == job
 
 
 MIB = 1 << 20

@@ -1,0 +1,108 @@
+"""What the main process and a job worker say to each other. Each message is one JSON object in one frame.
+
+    main -> worker   JobRequest    {"job": name of the class, "args": {...}}
+    worker -> main   JobResult     {"result": {...}}
+                     JobFailure    {"error": name of the class, "message": text, "hint": text or null}
+
+Every error of pybuild that consists of a message and a hint arrives as its own class. Any other error of pybuild arrives as
+the nearest of its base classes that does, and any error of Python's as a BuildError that begins with the name of its class.
+"""
+
+from __future__ import annotations
+
+import typing
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pybuild.builder import errors as builder_errors
+from pybuild.builder.errors import BuildError
+from pybuild.builder.workers.codec import decode, encode
+from pybuild.builder.workers.job_table import job_class
+from pybuild.remote import errors as remote_errors
+from pybuild.store import errors as store_errors
+from pybuild.store.system.files import no_space
+from pybuild.values import frozen
+from pybuild.values.errors import PybuildError
+
+if TYPE_CHECKING:
+    from pybuild.builder.jobs.job import Job
+    from pybuild.builder.sandbox.frames import Message
+
+R = TypeVar("R")
+
+
+@frozen
+class JobRequest:
+    """Do a job: its class, by the name that the job table knows, and its fields."""
+
+    job: str
+    args: dict[str, object]
+
+
+@frozen
+class JobResult:
+    """A job is done: the fields of the value that `run` returned. The job's class determines the value's class."""
+
+    result: dict[str, object]
+
+
+@frozen
+class JobFailure:
+    """A job raised an error, of one of the classes in `_error_classes`."""
+
+    error: str
+    message: str
+    hint: str | None
+
+
+def request_message(job: Job[Any]) -> Message:
+    """The message that asks a worker to do a job."""
+    return encode(JobRequest(type(job).__name__, encode(job)))
+
+
+def read_request(message: Message) -> Job[object]:
+    """The job that a message asks for. Raises BuildError if the message does not fit the job's class."""
+    request = decode(JobRequest, message)
+    return decode(job_class(request.job), request.args)
+
+
+def result_message(value: object) -> Message:
+    """The message with the value that a job returned."""
+    return encode(JobResult(encode(value)))
+
+
+def failure_message(error: Exception) -> Message:
+    """The message with the error that a job raised."""
+    if isinstance(error, OSError):
+        error = no_space(error, str(error.filename or "the store"))
+    for kind in type(error).__mro__:
+        if _error_classes().get(kind.__name__) is kind:
+            return encode(JobFailure(kind.__name__, str(error), getattr(error, "hint", None)))
+    return encode(JobFailure(BuildError.__name__, f"{type(error).__name__}: {error}", getattr(error, "hint", None)))
+
+
+def read_answer(message: Message, job: Job[R]) -> R:
+    """The value that a job returned. Raises the error that it raised, or BuildError if the message does not fit."""
+    if "error" in message:
+        failure = decode(JobFailure, message)
+        raise _error_classes().get(failure.error, BuildError)(failure.message, hint=failure.hint)
+    kind: type[R] = _result_class(type(job))
+    return decode(kind, decode(JobResult, message).result)
+
+
+@cache
+def _error_classes() -> dict[str, type[PybuildError]]:
+    """The errors that a message can carry, by name: those that consist of a message and a hint."""
+    return {
+        kind.__name__: kind
+        for module in (builder_errors, store_errors, remote_errors)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, PybuildError) and kind.__init__ is PybuildError.__init__
+    }
+
+
+@cache
+def _result_class(job: type) -> type:
+    """The class that the `run` of a job is annotated to return."""
+    found: type = typing.get_type_hints(job.run)["return"]  # type: ignore[attr-defined]
+    return found
