@@ -30,7 +30,7 @@ from pybuild.builder.sources.images import BaseImages
 from pybuild.builder.steps.layer_forms import ensure_tar
 from pybuild.builder.steps.secrets import Handed
 from pybuild.builder.workers.pool import Pool
-from pybuild.builder.workers.tasks import complete, together
+from pybuild.builder.workers.tasks import gather, run_until_complete
 from pybuild.parser import parse, parse_trigger
 from pybuild.store.errors import NotFound
 from pybuild.store.formats.compression import Compression
@@ -140,9 +140,9 @@ def _build(
         from pybuild.builder.steps.new_layers import of_image
 
         if cgroups is None:
-            from pybuild.builder.host.cgroupfs import own_places, sweep
+            from pybuild.builder.host.cgroupfs import own_cgroups, remove_abandoned
 
-            sweep(own_places())
+            remove_abandoned(own_cgroups())
         bases, wanted = run_on(planned.nodes), of_image(planned)
         return Steps(store, pool, request.options, contexts, compression, observe, handed, bases, wanted, cgroups)
 
@@ -205,7 +205,9 @@ class _Finish:
         changesets = self._store.snapshots.changesets(self._snapshot)[::-1]
         epoch = self._request.options.epoch
         new = changesets[len(layers) :]
-        return layers + complete(together(ensure_tar(self._store, self._pool, c, epoch, compression) for c in new))
+        return layers + run_until_complete(
+            gather(ensure_tar(self._store, self._pool, c, epoch, compression) for c in new)
+        )
 
 
 def _base_layers(store: Store, base: StoredImage) -> list[LayerBlob]:

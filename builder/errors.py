@@ -9,7 +9,7 @@ from pybuild.values.errors import PybuildError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pybuild.builder.misses import Explained
+    from pybuild.builder.misses import ExplainedMiss
     from pybuild.values.source import Span
 
 
@@ -38,7 +38,7 @@ class StepFailed(BuildError):
 class NotCached(BuildError):
     """Something would have to be made, or fetched, in a build that must not: `steps` tell what and why."""
 
-    def __init__(self, message: str, steps: Sequence[Explained] = ()) -> None:
+    def __init__(self, message: str, steps: Sequence[ExplainedMiss] = ()) -> None:
         super().__init__(message)
         self.steps = tuple(steps)
 

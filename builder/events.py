@@ -127,7 +127,7 @@ Event = (
 )  # fmt: skip
 
 
-def broke(step: StepRef, seconds: float, error: Exception) -> StepBroke:
+def step_broke(step: StepRef, seconds: float, error: Exception) -> StepBroke:
     """The event of a step that raised an error."""
     return StepBroke(step, seconds, str(error), error.status if isinstance(error, StepFailed) else None)
 

@@ -1,4 +1,4 @@
-"""gc and df, with the hands they need: files of trees and cache mounts may belong to ids of the steps' namespace."""
+"""gc and df, with the directories they need: files of trees and cache mounts may belong to ids of the steps' namespace."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Hands:
+class StoreDirectories:
     """Measures and removes directories of a store, inside of the namespace where it has to be."""
 
     def __init__(self, store: Store, pool: Pool) -> None:
         self._store = store
         self._pool = pool
-        self.left = 0  # directories that could not be removed, because no namespace can be had
+        self.not_removed = 0  # directories that could not be removed, because no namespace can be had
 
     def measure(self, directory: str) -> int:
         """The bytes of a directory; 0 where nobody can be had who may look into it."""
@@ -51,12 +51,12 @@ class Hands:
         try:
             discard(self._store, self._pool, directory)
         except PrivilegeError:
-            self.left += 1
+            self.not_removed += 1
 
 
-def keep_within(store: Store, pool: Pool, limit: int) -> Freed | None:
+def collect_above(store: Store, pool: Pool, limit: int) -> Freed | None:
     """Free what exceeds the limit (bytes), the longest unused first; None where nothing does."""
-    hands = Hands(store, pool)
-    if not exceeds(store, limit, hands.measure):
+    directories = StoreDirectories(store, pool)
+    if not exceeds(store, limit, directories.measure):
         return None
-    return collect(store, limit, hands.measure, hands.remove)
+    return collect(store, limit, directories.measure, directories.remove)

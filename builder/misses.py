@@ -43,7 +43,7 @@ class FileChange(NamedTuple):
 
 
 @frozen
-class Explained:
+class ExplainedMiss:
     """A step that was not cached, and why. Of `files`, None says that they differ and nobody knows any more how."""
 
     miss: Miss

@@ -119,13 +119,13 @@ def _request(
 
 def _keep_within(limit: int, store: Store, on_event: Callable[[Event], None]) -> None:
     """Free what exceeds the limit of the store. The build has succeeded, whatever comes of this."""
-    from pybuild.builder.maintenance import keep_within
+    from pybuild.builder.maintenance import collect_above
     from pybuild.builder.workers.pool import Pool
     from pybuild.progress import human_size
 
     try:
         with Pool() as pool:
-            freed = keep_within(store, pool, limit)
+            freed = collect_above(store, pool, limit)
     except (PybuildError, OSError) as error:
         on_event(Note(f"the store could not be kept within its limit: {error}"))
         return

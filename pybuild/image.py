@@ -76,24 +76,24 @@ class Image:
         """All files of all layers together, in order; paths are bytes, relative to the root. Raises StoreError."""
         from pybuild.builder.steps.layer_forms import ensure_tocs
         from pybuild.builder.workers.pool import Pool
-        from pybuild.builder.workers.tasks import complete
+        from pybuild.builder.workers.tasks import run_until_complete
         from pybuild.store.store import Store
 
         with Store(self.root) as store, Pool() as pool:
-            complete(ensure_tocs(store, pool, self.stored.snapshot))
+            run_until_complete(ensure_tocs(store, pool, self.stored.snapshot))
             return list(store.snapshots.view(self.stored.snapshot).walk(b""))
 
     def changes(self) -> list[list[Difference]]:
         """What each layer does to those below it, the lowest first; in the order of the paths. Raises StoreError."""
         from pybuild.builder.steps.layer_forms import ensure_tocs
         from pybuild.builder.workers.pool import Pool
-        from pybuild.builder.workers.tasks import complete
+        from pybuild.builder.workers.tasks import run_until_complete
         from pybuild.store.layers.difference import layer_differences
         from pybuild.store.layers.view import View
         from pybuild.store.store import Store
 
         with Store(self.root) as store, Pool() as pool:
-            complete(ensure_tocs(store, pool, self.stored.snapshot))
+            run_until_complete(ensure_tocs(store, pool, self.stored.snapshot))
             changesets = store.snapshots.changesets(self.stored.snapshot)[::-1]
             tocs = [store.changesets.toc(changeset) for changeset in changesets]
             return [list(layer_differences(View(tocs[:at][::-1]), toc)) for at, toc in enumerate(tocs)]

@@ -31,19 +31,19 @@ class CgroupPlace:
     version: int
 
 
-def own_places() -> dict[str, CgroupPlace]:
+def own_cgroups() -> dict[str, CgroupPlace]:
     """The cgroups of this process: by controller in version 1, UNIFIED in version 2; not those that are mounted nowhere."""
     try:
         with (
             open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts,
             open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as cgroups,
         ):
-            return places(mounts.read(), cgroups.read())
+            return parse_cgroups(mounts.read(), cgroups.read())
     except FileNotFoundError:
         return {}  # a kernel without cgroups
 
 
-def places(mountinfo: str, cgroups: str) -> dict[str, CgroupPlace]:
+def parse_cgroups(mountinfo: str, cgroups: str) -> dict[str, CgroupPlace]:
     """The same, out of the text of the two files."""
     paths: dict[str, str] = {}
     for line in cgroups.splitlines():
@@ -105,7 +105,7 @@ class Cgroup:
             os.close(self._fd)
 
 
-def sweep(found: Mapping[str, CgroupPlace]) -> None:
+def remove_abandoned(found: Mapping[str, CgroupPlace]) -> None:
     """Remove the cgroups that dead builds have left beside those that ours would be."""
     for directory in {place.directory for place in found.values()}:
         try:
@@ -148,7 +148,7 @@ def write(path: str, text: str) -> None:
         os.close(fd)
 
 
-def words(path: str) -> list[str]:
+def read_words(path: str) -> list[str]:
     """The words of a file. Raises OSError."""
     with open(path, encoding="ascii") as file:
         return file.read().split()
@@ -156,7 +156,7 @@ def words(path: str) -> list[str]:
 
 def _numbers(path: str) -> dict[str, int]:
     try:
-        found = words(path)
+        found = read_words(path)
     except OSError:
         return {}
     return {key: int(value) for key, value in _pairs(found) if value.isdigit()}

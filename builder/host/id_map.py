@@ -69,7 +69,7 @@ class IdMap:
         return _covers(self.gids, gid)
 
     @property
-    def lack(self) -> str:
+    def missing_hint(self) -> str:
         """A hint for who needs an id that is not there: why there are no more."""
         return f"{self.missing or 'the subordinate ids are too few'}; {SEE_DOCTOR}"
 
@@ -87,7 +87,7 @@ class IdMap:
             _write(f"/proc/{pid}/{kind}_map", "".join(lines))
 
 
-def choose() -> IdMap:
+def choose_id_map() -> IdMap:
     """The best map for this process's namespace. Raises nothing: a single id is always left."""
     capabilities = _effective_capabilities()
     may_map = bool(capabilities >> _CAP_SETUID & 1 and capabilities >> _CAP_SETGID & 1)

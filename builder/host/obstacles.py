@@ -30,7 +30,7 @@ def sysctl(name: str) -> str | None:
         return None
 
 
-def filtered() -> bool:
+def has_seccomp_filter() -> bool:
     """Whether a seccomp filter was put on this process from outside; proc(5), Seccomp."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         return any(line.split()[1:] == ["2"] for line in file if line.startswith("Seccomp:"))
@@ -47,7 +47,7 @@ def user_namespace_obstacle(number: int | None = None) -> Obstacle:
             "AppArmor restricts user namespaces of ordinary users",
             "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile that allows userns",
         )
-    if filtered() and number in (None, errno.EPERM, errno.ENOSYS):
+    if has_seccomp_filter() and number in (None, errno.EPERM, errno.ENOSYS):
         return Obstacle(
             "a seccomp filter around this process denies namespaces, as Docker's and Kubernetes's default ones do",
             "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined, or a pod with "

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, assert_never
 
 from pybuild.builder.errors import BuildError, StepFailed
-from pybuild.builder.host.cgroupfs import UNIFIED, Cgroup, CgroupPlace, own_places, sweep, words, write
+from pybuild.builder.host.cgroupfs import UNIFIED, Cgroup, CgroupPlace, own_cgroups, read_words, remove_abandoned, write
 from pybuild.builder.host.obstacles import SEE_DOCTOR
 from pybuild.builder.limits import Controller
 
@@ -47,7 +47,7 @@ class StepCgroup:
             return None
         return f"killed: out of memory, limit {_shown(self._limits.memory or 0)}"
 
-    def explained(self, error: BuildError) -> BuildError:
+    def explain(self, error: BuildError) -> BuildError:
         """An error that the step ended with, as one that tells which limit was the cause."""
         killed = self.out_of_memory
         if killed is not None:
@@ -76,8 +76,8 @@ class Cgroups:
 
     def __enter__(self) -> Cgroups:
         """Raises BuildError where a limit cannot be given."""
-        found = own_places()
-        sweep(found)
+        found = own_cgroups()
+        remove_abandoned(found)
         unified = []
         for controller in self._limits.controllers:
             place = found.get(controller.value) or found.get(UNIFIED)
@@ -141,12 +141,12 @@ class Cgroups:
     def _enable(self, home: str, controllers: Sequence[Controller]) -> None:
         """Have cgroups below ours limited, in version 2."""
         try:
-            there = words(f"{home}/cgroup.controllers")
+            there = read_words(f"{home}/cgroup.controllers")
             for controller in controllers:
                 if controller.value not in there:
                     listed = ", ".join(there) or "none"
                     raise _lacking(controller, f"the cgroup {home} has not got it (it has {listed})", delegated=True)
-            enabled = words(f"{home}/cgroup.subtree_control")
+            enabled = read_words(f"{home}/cgroup.subtree_control")
             wanted = [controller.value for controller in controllers if controller.value not in enabled]
             if wanted:
                 self._enable_in(home, wanted)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @frozen
-class FoundContext:
+class ListedContext:
     """Where the tar is that its table of contents belongs to; "" where the file is no archive."""
 
     tar: str
@@ -37,7 +37,7 @@ class ListContext:
     tar: str
     toc: str
 
-    def run(self) -> FoundContext:
+    def run(self) -> ListedContext:
         with open(self.raw, "rb", buffering=0) as file:
             peeked = Peeked(file)
             packed = is_packed(peeked.start)
@@ -48,9 +48,9 @@ class ListContext:
                     f"{self.name}: {error}", hint="a context is a tar, plain or with gzip, bzip2, xz or zstd"
                 ) from error
         if entries is None:
-            return FoundContext("")
+            return ListedContext("")
         Toc.write(self.toc, entries)
-        return FoundContext(self.tar if packed else self.raw)
+        return ListedContext(self.tar if packed else self.raw)
 
     def _entries(self, peeked: Peeked, *, packed: bool) -> list[Entry] | None:
         archive = archive_in(peeked, CONTEXT_LIMIT)

@@ -14,7 +14,7 @@ from pybuild.builder.files.copy_layer import changed, content_lines, digests_of,
 from pybuild.builder.files.layer_contents import REBUILD_HINT, LayerPlace, StoredContents, check_content, view_of
 from pybuild.builder.files.spool import Spool
 from pybuild.builder.files.tree import FetchedFile, FetchedSource, ViewTree
-from pybuild.builder.jobs.job import Output, Written, write_files, written_as
+from pybuild.builder.jobs.job import Output, Written, write_files, written_layer
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.toc import Kind
 from pybuild.values import frozen
@@ -78,7 +78,7 @@ class CopyFiles:
                 check_content(rows, layer.entries, "the other stage")
             digests = digests_of(planned, {entry.path: entry.sha256 for entry in layer.entries})
             source.learn(planned, digests)
-            return written_as(layer, _content_digest(planned, digests), source.sockets(planned))
+            return written_layer(layer, _content_digest(planned, digests), source.sockets(planned))
 
 
 @contextmanager

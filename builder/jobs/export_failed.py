@@ -23,7 +23,7 @@ class PartWritten:
 
 
 @frozen
-class ExportFailed:
+class ExportFailedStep:
     """Copy `path` (absolute, links followed inside of the image) to `destination`, where nothing is yet.
 
     In the namespace, whose ids the files belong to; its root is the user, and so the owner of what is written.

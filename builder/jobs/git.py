@@ -33,7 +33,7 @@ class RepositoryAccess:
 
 
 @frozen
-class AskRepository:
+class ResolveReference:
     """Ask what the reference of a source is at the moment. Git may use `directory`, which is empty."""
 
     in_namespace: ClassVar[bool] = False
@@ -79,7 +79,7 @@ class FetchRepository:
 
 
 @frozen
-class ListSubdir:
+class ListSubdirectory:
     """Write the table of contents of the directory `subdir` of a tar to `toc`; its paths are relative to it."""
 
     in_namespace: ClassVar[bool] = False

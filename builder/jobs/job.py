@@ -64,7 +64,7 @@ class Output:
 def write_output(entries: Iterable[Entry], content: FileContent, output: Output) -> Written:
     """Write a layer and its table of contents where `output` says."""
     if output.blob:
-        return written_as(write_files(entries, content, output))
+        return written_layer(write_files(entries, content, output))
     Toc.write(output.toc, read_entries(entries, content, clamp=output.clamp))
     return Written("", "", 0)
 
@@ -77,7 +77,7 @@ def write_files(entries: Iterable[Entry], content: FileContent, output: Output) 
     return layer
 
 
-def written_as(layer: WrittenLayer, content: str = "", sockets: int = 0) -> Written:
+def written_layer(layer: WrittenLayer, content: str = "", sockets: int = 0) -> Written:
     """What the main process needs to know of a layer."""
     return Written(str(layer.diff_id), str(layer.digest), layer.size, content, sockets)
 

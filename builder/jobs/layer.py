@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, ClassVar
 
 from pybuild.builder.files.layer_contents import BlobPlace, LayerPlace, StoredContents, check_content
-from pybuild.builder.jobs.job import Done, Output, Written, write_files, written_as
+from pybuild.builder.jobs.job import Done, Output, Written, write_files, written_layer
 from pybuild.store.errors import DigestMismatch
 from pybuild.store.formats.compression import Compression, Compressor
 from pybuild.store.formats.toc import Kind, Toc
@@ -81,7 +81,7 @@ class WriteTar:
             contents.announce((0, entry) for entry in entries if entry.kind is Kind.FILE and not entry.hardlink)
             layer = write_files(entries, _OneLayer(contents), self.output)
         check_content(entries, layer.entries, f"changeset {self.layer.changeset}")
-        return written_as(layer)
+        return written_layer(layer)
 
 
 @frozen

@@ -19,7 +19,7 @@ _LONGEST, _PAUSE = 0.5, 0.02  # seconds
 
 
 @frozen
-class PrepareBound:
+class PrepareBindMount:
     """Make the directories for an overlay of files that are bound; `root_toc` holds the row of its root.
 
     An overlay that nobody can write to needs two directories: one comes above those that there are, and one below.

@@ -67,7 +67,7 @@ class Committed:
 class CommitStep:
     """Turn what a RUN changed into a layer.
 
-    With `in_haste` the files of a step that left many, or large ones, are only listed; `FinishStep` does the rest.
+    With `list_if_large` the files of a step that left many, or large ones, are only listed; `FinishStep` does the rest.
     """
 
     in_namespace: ClassVar[bool] = True
@@ -75,13 +75,13 @@ class CommitStep:
     below: tuple[LayerPlace, ...]
     scaffold_toc: str
     output: Output
-    in_haste: bool
+    list_if_large: bool
 
     def run(self) -> Committed:
         fd = os.open(self.upper, _DIRECTORY)
         try:
             entries = changes(fd, view_of(self.below), Toc.open(self.scaffold_toc))
-            if self.in_haste and (len(entries) > _FEW or sum(entry.size for entry in entries) > _LITTLE):
+            if self.list_if_large and (len(entries) > _FEW or sum(entry.size for entry in entries) > _LITTLE):
                 Toc.write(self.output.toc, entries)
                 return Committed(None)
             with TreeContent(fd) as content:

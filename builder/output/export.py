@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, assert_never
 from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Exported, Note
 from pybuild.builder.steps.layer_forms import ensure_compression, ensure_tocs
-from pybuild.builder.workers.tasks import complete, together
+from pybuild.builder.workers.tasks import gather, run_until_complete
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.media_types import COMPRESSIONS, LAYER_TYPES
@@ -152,7 +152,7 @@ def _prepare(output: Output, image: StoredImage, store: Store, pool: Pool, *, al
     A docker archive holds zstd only on request: docker reads it since version 23, and the image ID does not depend on it.
     """
     if not isinstance(output, ImageOutput):
-        complete(ensure_tocs(store, pool, image.snapshot))
+        run_until_complete(ensure_tocs(store, pool, image.snapshot))
         return image
     every = output.force or (all_layers and output.compression is not None)
 
@@ -172,7 +172,7 @@ def _prepare(output: Output, image: StoredImage, store: Store, pool: Pool, *, al
         return Descriptor(LAYER_TYPES[compression], blob.digest, blob.size)
 
     pairs = zip(image.manifest.layers, image.config.diff_ids, strict=True)
-    layers = complete(together(wanted(layer, diff_id) for layer, diff_id in pairs))
+    layers = run_until_complete(gather(wanted(layer, diff_id) for layer, diff_id in pairs))
     if tuple(layers) == image.manifest.layers:
         return image
     manifest = replace(

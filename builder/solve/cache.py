@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.plan.graph import BaseStep, CopyStep, RunStep, source_mounts
 from pybuild.builder.solve import cache_keys
-from pybuild.builder.workers.tasks import complete
+from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.store.formats.oci import chain_id
 from pybuild.store.objects.records import KeyKind
 from pybuild.values import frozen
@@ -105,7 +105,7 @@ class BuildCache:
         parent, *sources = (self.result(below) for below in (node.parent, *node.sources))
         assert parent is not None
         source = sources[0] if sources else None
-        return complete(self._steps.rows(node, parent.snapshot, source.snapshot if source else None))
+        return run_until_complete(self._steps.rows(node, parent.snapshot, source.snapshot if source else None))
 
     def result(self, node: int | None) -> Result | None:
         """What a node has come to, as far as that is known; without one it is nothing."""

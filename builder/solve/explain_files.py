@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pybuild.builder.misses import Explained
+from pybuild.builder.misses import ExplainedMiss
 from pybuild.builder.plan.graph import CopyStep
 from pybuild.builder.solve.explain_miss import explain, file_changes
 from pybuild.store.errors import StoreError
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from pybuild.store.store import Store
 
 
-def why(store: Store, build: KeptBuild, builds: Sequence[KeptBuild]) -> tuple[Explained, ...]:
+def why(store: Store, build: KeptBuild, builds: Sequence[KeptBuild]) -> tuple[ExplainedMiss, ...]:
     """The steps of a build that were not cached. `builds` are all that the store remembers, the oldest first."""
-    return tuple(Explained(miss, _files(store, build, miss, {})) for miss in explain(builds, build))
+    return tuple(ExplainedMiss(miss, _files(store, build, miss, {})) for miss in explain(builds, build))
 
 
-def missing(store: Store, build: KeptBuild, plan: Plan, cache: BuildCache) -> tuple[Explained, ...]:
+def missing(store: Store, build: KeptBuild, plan: Plan, cache: BuildCache) -> tuple[ExplainedMiss, ...]:
     """The same for a build that was not to run anything: what it would have copied is looked at where it lies."""
     found = []
     for miss in explain(store.builds.all(), build):
         reading = [now.node for _, now in miss.other_mounts if now.node is not None]
         nodes = [plan.nodes[node] for node in (*reading, *([miss.step.node] if miss.other_files else []))]
         rows = {n.id: cache.rows(n) for n in nodes if isinstance(n.step, CopyStep) and n.id not in cache.results}
-        found.append(Explained(miss, _files(store, build, miss, rows)))
+        found.append(ExplainedMiss(miss, _files(store, build, miss, rows)))
     return tuple(found)
 
 

@@ -13,11 +13,11 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError, NotCached
-from pybuild.builder.events import StepFinished, StepRef, StepStarted, Tick, broke
+from pybuild.builder.events import StepFinished, StepRef, StepStarted, Tick, step_broke
 from pybuild.builder.plan.graph import CopyStep, RunStep, WorkdirStep, source_mounts
 from pybuild.builder.solve.cache import BuildCache, Result, placed
 from pybuild.builder.steps.pending_layer import Ahead
-from pybuild.builder.workers.tasks import Slots, Tasks, complete, until
+from pybuild.builder.workers.tasks import Semaphore, Tasks, run_until_complete, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ class Solver:
         self._begun: dict[int, Key | None] = {}  # the nodes that are being made
         self._ahead: dict[int, Ahead] = {}  # the RUN steps whose layers are being written
         self._following: set[int] = set()  # the nodes that may begin on one of those
-        self._run_slots = Slots(options.jobs)
+        self._run_slots = Semaphore(options.jobs)
         self._totals: dict[str, int] = {}  # stage -> how many steps it has
         for node in plan.nodes:
             self._totals[node.stage] = max(node.number, self._totals.get(node.stage, 0))
@@ -61,7 +61,7 @@ class Solver:
     def solve(self) -> Mapping[int, Result]:
         """The results of the nodes that were needed, by node id. Raises BuildError, StoreError."""
         target = self._plan.image.node
-        hits = complete(self.cache.look_up_all())
+        hits = run_until_complete(self.cache.look_up_all())
         needed = self._demand(target)
         shown = self._of_target(target)
         if needed and self._options.require_cached:
@@ -159,7 +159,7 @@ class Solver:
         """Run a needed node, unless its inputs, now that they are there, show that the cache has it after all."""
         below = node.parent
         if below is not None:
-            await until(lambda: below in self.cache.results or below in self._ahead)
+            await wait_until(lambda: below in self.cache.results or below in self._ahead)
         found = await self.cache.look_up(node)
         if found is not None:
             self._finished(node, cached=True, seconds=0.0)
@@ -184,7 +184,7 @@ class Solver:
                 )
         except Exception as error:
             if not (isinstance(error, BuildError) and error.reported):
-                self._observe(broke(self._ref(node), time.monotonic() - begun, error))
+                self._observe(step_broke(self._ref(node), time.monotonic() - begun, error))
             raise
         if made is None:
             return None
@@ -209,7 +209,7 @@ class Solver:
         assert parent is not None
 
         async def written() -> int | None:
-            await until(lambda: node.id in self.cache.results)
+            await wait_until(lambda: node.id in self.cache.results)
             return self.cache.results[node.id].snapshot
 
         self._ahead[node.id] = Ahead(changeset, parent.snapshot, written)

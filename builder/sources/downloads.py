@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.files.tree import FetchedSource
 from pybuild.builder.jobs.fetch import FetchUrl
-from pybuild.builder.workers.tasks import complete
+from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.remote.git.url import RepositorySource
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.downloads import Downloaded
@@ -87,14 +87,14 @@ class Remotes:
 
     def checkout(self, source: RepositorySource) -> tuple[Checkout, str]:
         """The files of a repository and what they are, for a caller that stands still. Raises BuildError, OSError."""
-        found = complete(self._repositories.checkout(source))
+        found = run_until_complete(self._repositories.checkout(source))
         identity = self._repositories.identity(source)
         assert identity is not None
         return found, identity
 
     def file(self, source: UrlSource) -> ContextFile:
         """The content now, for a caller that stands still until it is there. Raises BuildError, OSError."""
-        found = complete(self._download(source))
+        found = run_until_complete(self._download(source))
         identity = self.identity(source)
         assert identity is not None
         return ContextFile(self._store.blobs.path(found.digest), identity, _seconds(found.last_modified))
@@ -115,7 +115,7 @@ class Remotes:
         environ = tuple(sorted(self._environ.items()))
         job = FetchUrl(source.url, self._store.ingest.new_path(), environ, *version, checksum=checksum)
         try:
-            answer = await self._pool.distant_job(job)
+            answer = await self._pool.job_without_core(job)
             if not answer.digest:
                 assert known is not None
                 return known

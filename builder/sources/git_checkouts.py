@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
-from pybuild.builder.jobs.git import AskRepository, FetchRepository, ListSubdir, RepositoryAccess
+from pybuild.builder.jobs.git import FetchRepository, ListSubdirectory, RepositoryAccess, ResolveReference
 from pybuild.remote.git.url import FoundCommit, authorization
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.downloads import Downloaded
@@ -73,7 +73,7 @@ class Repositories:
             if source not in self._checkouts:
                 tar = self._store.blobs.path(await self._tar(source, found))
                 toc = self._store.ingest.new_path()
-                await self._pool.job(ListSubdir(tar, source.shown, source.subdir, toc))
+                await self._pool.job(ListSubdirectory(tar, source.shown, source.subdir, toc))
                 self._checkouts[source] = Checkout(tar, toc)
             return self._checkouts[source]
 
@@ -84,7 +84,7 @@ class Repositories:
             return FoundCommit(source.commit)
         directory = self._store.ingest.new_directory()
         try:
-            return await self._pool.distant_job(AskRepository(source, self._access_to(source), directory))
+            return await self._pool.job_without_core(ResolveReference(source, self._access_to(source), directory))
         finally:
             self._remove(directory)
 
@@ -97,7 +97,7 @@ class Repositories:
             ingest = self._store.ingest
             job = FetchRepository(source, self._access_to(source), found, ingest.new_directory(), ingest.new_path())
             try:
-                fetched = await self._pool.distant_job(job)
+                fetched = await self._pool.job_without_core(job)
                 digest = Digest.parse(fetched.digest)
                 self._store.blobs.adopt(job.path, digest, fetched.size)
             finally:

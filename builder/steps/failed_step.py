@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Note, ShellOpened
 from pybuild.builder.files.layer_contents import view_of
-from pybuild.builder.jobs.export_failed import ExportFailed
+from pybuild.builder.jobs.export_failed import ExportFailedStep
 from pybuild.builder.sandbox.mounts import Bound
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.toc import Kind
@@ -83,7 +83,7 @@ class Aftermath:
     def _export(self, step: FailedStep, export: FailedExport) -> None:
         path = posixpath.join(step.spec.cwd, export.path)
         new_path = self._store.ingest.new_path
-        job = ExportFailed(
+        job = ExportFailedStep(
             step.spec.upper, step.layers, step.scaffold_toc, new_path(), new_path(), path, export.destination
         )
         try:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import SandboxError
-from pybuild.builder.workers.tasks import together
+from pybuild.builder.workers.tasks import gather
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.changesets import LayerBlob
@@ -71,7 +71,7 @@ async def ensure_trees(
             f"{len(layers)} layers are more than the {MAX_LOWERS} that one overlay can hold",
             hint="join RUN steps with && or start a new stage with COPY --from",
         )
-    return tuple(await together(ensure_tree(store, pool, layer, expanded.get(layer.changeset, "")) for layer in layers))
+    return tuple(await gather(ensure_tree(store, pool, layer, expanded.get(layer.changeset, "")) for layer in layers))
 
 
 async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace, expanded: str = "") -> LayerPlace:

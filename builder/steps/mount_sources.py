@@ -16,7 +16,7 @@ from pybuild.builder.errors import CopyError, PrivilegeError
 from pybuild.builder.files.copy import CopyRequest
 from pybuild.builder.jobs.copy import CopyFiles
 from pybuild.builder.jobs.job import Output
-from pybuild.builder.jobs.mount import AwaitCacheMount, MakeCacheMount, PrepareBound
+from pybuild.builder.jobs.mount import AwaitCacheMount, MakeCacheMount, PrepareBindMount
 from pybuild.builder.plan.copy import literal_pattern
 from pybuild.builder.plan.graph import FilesMount, PlannedCacheMount
 from pybuild.builder.sandbox.mounts import Bound
@@ -80,7 +80,7 @@ class Mounting:
         path, is_directory = self._resolve(mount, layers)
         trees = [layer.tree for layer in await self._stacks.with_trees(layers) if layer.tree is not None]
         root = Toc.write(self._store.ingest.new_path(), [self._stacks.view(layers).lookup(b"") or ROOT])
-        await self._pool.job(PrepareBound(directory, root))
+        await self._pool.job(PrepareBindMount(directory, root))
         return Bound(
             mount.target,
             (f"{directory}/above", *trees, f"{directory}/below"),
@@ -102,7 +102,7 @@ class Mounting:
                 found = mounts.adopt(key, mount.name, made, mount.sharing, int(time.time()))
             if isinstance(found, HeldCacheMount):
                 return found
-            await self._pool.distant_job(AwaitCacheMount(mounts.directory, found.id))
+            await self._pool.job_without_core(AwaitCacheMount(mounts.directory, found.id))
 
     async def _make(self, mount: PlannedCacheMount, sources: Sequence[int | None]) -> str:
         """A new directory for a cache mount, with what it holds at first."""
@@ -111,7 +111,7 @@ class Mounting:
             raise PrivilegeError(
                 f"the cache mount for {mount.target} is to belong to {mount.uid}:{mount.gid}, "
                 "which this machine's user may not use",
-                hint=ids.lack,
+                hint=ids.missing_hint,
             )
         ingest = self._store.ingest
         directory, seed = ingest.new_path(), None

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PrivilegeError, SandboxError, StepFailed
-from pybuild.builder.events import Note, StepOutput, broke
+from pybuild.builder.events import Note, StepOutput, step_broke
 from pybuild.builder.files.layer_contents import layer_place
 from pybuild.builder.host.id_map import MapKind
 from pybuild.builder.host.obstacles import SEE_DOCTOR
@@ -23,7 +23,7 @@ from pybuild.builder.steps.mount_sources import Mounting
 from pybuild.builder.steps.mounts import mount_points, sandbox_mounts
 from pybuild.builder.steps.pending_layer import Ahead
 from pybuild.builder.steps.workspace import Workspace
-from pybuild.builder.workers.tasks import beside
+from pybuild.builder.workers.tasks import with_background
 from pybuild.store.formats.toc import Toc
 from pybuild.store.layers.view import ROOT
 from pybuild.store.objects.changesets import TREE
@@ -155,7 +155,7 @@ class Runs:
                             await parent.written()  # while a shell is open nothing goes on
                         from pybuild.builder.steps.failed_step import Aftermath, FailedStep
 
-                        self._observe(broke(ref, time.monotonic() - begun, error))
+                        self._observe(step_broke(ref, time.monotonic() - begun, error))
                         left = FailedStep(ref, spec, layers, scaffold_tree.toc)
                         aftermath = Aftermath(
                             self._options.on_fail, self._store, self._pool, self._handed.vault, self._observe
@@ -175,8 +175,8 @@ class Runs:
         changesets, id_map = self._store.changesets, self._pool.id_map.name
         output = self._layers.output_of_tree(node.id)
         # A step with limits that fails ends all workers, whoever waits for them.
-        in_haste = listed is not None and self._cgroups is None
-        committed = await self._pool.job(CommitStep(f"{directory}/tree/{TREE}", below, scaffold, output, in_haste))
+        list_if_large = listed is not None and self._cgroups is None
+        committed = await self._pool.job(CommitStep(f"{directory}/tree/{TREE}", below, scaffold, output, list_if_large))
         changeset = changesets.adopt_with_tree(output.toc, id_map, f"{directory}/tree")
         written = committed.written
         if written is None:
@@ -202,7 +202,7 @@ class Runs:
 
         with self._in_cgroups(spec) as limited:
             running = self._pool.run_step(limited, output_came, self._handed.vault)
-            status = await beside(running, self._workspace.tidy_meanwhile())
+            status = await with_background(running, self._workspace.tidy_meanwhile())
             if status.signal is not None:
                 raise StepFailed(f"RUN was ended by signal {_SIGNALS.get(status.signal, status.signal)}", status.code)
             if status.code:
@@ -224,7 +224,7 @@ class Runs:
             except BaseException as error:
                 self._pool.stop()  # what is in there may go on, and a cgroup goes last
                 if isinstance(error, StepFailed | SandboxError):
-                    raise cgroups.explained(error) from None
+                    raise cgroups.explain(error) from None
                 raise
             if cgroups.out_of_memory is not None:
                 self._observe(Note(f"a process of a RUN that succeeded was {cgroups.out_of_memory}"))
@@ -237,7 +237,7 @@ class Runs:
             return
         raise PrivilegeError(
             f"USER {user} needs user {identity.uid} and group {identity.gid}, which this machine's user may not use",
-            hint=ids.lack,
+            hint=ids.missing_hint,
         )
 
     def _single_id_hint(self) -> str | None:

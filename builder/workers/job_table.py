@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 MODULES = {
     "context": ("ListContext",),
     "copy": ("CopyFiles",),
-    "export_failed": ("ExportFailed",),
+    "export_failed": ("ExportFailedStep",),
     "fetch": ("FetchUrl",),
     "layer": ("MakeTree", "ReadLayer", "Recompress", "WriteTar"),
-    "mount": ("AwaitCacheMount", "MakeCacheMount", "PrepareBound"),
+    "mount": ("AwaitCacheMount", "MakeCacheMount", "PrepareBindMount"),
     "probe": ("Probe",),
     "registry": ("FetchBlobs", "FetchManifest"),
-    "git": ("AskRepository", "FetchRepository", "ListSubdir"),
+    "git": ("ResolveReference", "FetchRepository", "ListSubdirectory"),
     "step": (
         "CommitStep",
         "FinishStep",

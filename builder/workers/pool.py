@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, TypeVar
 
 from pybuild.builder.errors import BuildError, PrivilegeError
-from pybuild.builder.workers.tasks import Locks, Slots, Tasks, complete, readable
+from pybuild.builder.workers.tasks import Locks, Semaphore, Tasks, run_until_complete, wait_readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ class Pool:
         self._sandbox: SandboxWorker | None = None
         self._workers: set[WorkerProcess] = set()
         self._free: dict[bool, list[WorkerProcess]] = {False: [], True: []}  # in_namespace -> without work
-        self._cores = Slots(os.cpu_count() or 1)
+        self._cores = Semaphore(os.cpu_count() or 1)
         self.locks = Locks()  # for what two tasks would make both
         self._refused = False
 
@@ -44,9 +44,9 @@ class Pool:
     def id_map(self) -> IdMap:
         """The ids of the namespace."""
         if self._id_map is None:
-            from pybuild.builder.host import id_map as userns
+            from pybuild.builder.host.id_map import choose_id_map
 
-            self._id_map = userns.choose()
+            self._id_map = choose_id_map()
         return self._id_map
 
     @property
@@ -67,20 +67,20 @@ class Pool:
         async with self._cores:
             return await self._run(job)
 
-    async def distant_job(self, job: Job[R]) -> R:
+    async def job_without_core(self, job: Job[R]) -> R:
         """As `job`, for one that waits for the network, or for others, and not for a core."""
         return await self._run(job)
 
     def run(self, job: Job[R]) -> R:
         """As `job`, for callers that cannot wait with the others: those stand still until the job is done."""
-        return complete(self._run(job))
+        return run_until_complete(self._run(job))
 
     def run_many(self, jobs: Sequence[Job[R]], at_once: int, tick: Callable[[], None] = lambda: None) -> list[R]:
         """Do jobs that wait for the network and not for a core, several at a time, each in a process.
 
         `tick` is called now and then. The results are in the order of the jobs; raises what the first failing one raised.
         """
-        slots = Slots(at_once)
+        slots = Semaphore(at_once)
 
         async def one(job: Job[R]) -> R:
             async with slots:
@@ -132,7 +132,7 @@ class Pool:
         worker = free.pop() if free else self._start(job)
         try:
             worker.channel.send(request_message(job))
-            await readable(worker.channel.fileno())
+            await wait_readable(worker.channel.fileno())
             answer, _ = worker.channel.receive()
         except EOFError:
             self._end(worker)

@@ -13,7 +13,7 @@ from pybuild.builder.errors import PrivilegeError, SandboxError
 from pybuild.builder.host.obstacles import SEE_DOCTOR, user_namespace_obstacle
 from pybuild.builder.sandbox.terminal import receive_terminal
 from pybuild.builder.workers.process import WorkerProcess, packages_directory
-from pybuild.builder.workers.tasks import readable
+from pybuild.builder.workers.tasks import wait_readable
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ async def _watch(readers: dict[int, int], on_output: Callable[[int, bytes], None
     watched = dict(readers)
     told = b""
     while ending in watched:
-        ready = await readable(*watched)
+        ready = await wait_readable(*watched)
         for fd in [fd for fd in watched if fd in ready]:
             if fd == ending:
                 data = os.read(fd, _PIPE)

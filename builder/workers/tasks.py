@@ -31,18 +31,18 @@ Task: TypeAlias = "Coroutine[Wait, frozenset[int], R]"
 _TICK_SECONDS = 0.1
 
 
-async def readable(*descriptors: int) -> frozenset[int]:
+async def wait_readable(*descriptors: int) -> frozenset[int]:
     """Wait until some of the descriptors can be read, or are at their end; answer which. No other task waits for them."""
     return await _wait(frozenset(descriptors))
 
 
-async def until(condition: Condition) -> None:
+async def wait_until(condition: Condition) -> None:
     """Wait until a condition holds. It is looked at whenever another task has gone on; it must be cheap."""
     if not condition():
         await _wait(condition)
 
 
-async def together(tasks: Iterable[Task[R]]) -> list[R]:
+async def gather(tasks: Iterable[Task[R]]) -> list[R]:
     """Wait for several tasks that go on at the same time; their results, in their order.
 
     Raises what the first failing one raised; the others are closed then.
@@ -54,14 +54,14 @@ async def together(tasks: Iterable[Task[R]]) -> list[R]:
     return [group.results[number] for number in range(len(group.tasks))]
 
 
-async def beside(task: Task[R], other: Task[None]) -> R:
+async def with_background(task: Task[R], other: Task[None]) -> R:
     """Wait for a task and for another one, of which only the end counts; what the first returned. Raises as `together`."""
     result: list[R] = []
 
     async def keep() -> None:
         result.append(await task)
 
-    await together((keep(), other))
+    await gather((keep(), other))
     return result[0]
 
 
@@ -83,14 +83,14 @@ def _wait(what: Wait) -> Generator[Wait, frozenset[int], frozenset[int]]:
     return (yield what)
 
 
-class Slots:
+class Semaphore:
     """At most so many at a time; an asynchronous context manager that the others wait for, first come first served."""
 
     def __init__(self, count: int) -> None:
         self._free = count
 
     async def __aenter__(self) -> None:
-        await until(lambda: self._free > 0)
+        await wait_until(lambda: self._free > 0)
         self._free -= 1
 
     async def __aexit__(
@@ -103,10 +103,10 @@ class Locks:
     """One task at a time for each name: `async with locks(name)`."""
 
     def __init__(self) -> None:
-        self._slots: dict[Hashable, Slots] = {}
+        self._slots: dict[Hashable, Semaphore] = {}
 
-    def __call__(self, name: Hashable) -> Slots:
-        return self._slots.setdefault(name, Slots(1))
+    def __call__(self, name: Hashable) -> Semaphore:
+        return self._slots.setdefault(name, Semaphore(1))
 
 
 class Tasks(Generic[K, R]):
@@ -213,7 +213,7 @@ class Tasks(Generic[K, R]):
             self._selector.unregister(watched.fd)
 
 
-def complete(task: Task[R]) -> R:
+def run_until_complete(task: Task[R]) -> R:
     """Run one task to its end, while whoever else is under way stands still."""
     with Tasks[None, R]() as tasks:
         tasks.start(None, task)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pybuild.builder.maintenance import Hands
+from pybuild.builder.maintenance import StoreDirectories
 from pybuild.builder.workers.pool import Pool
 from pybuild.progress import human_size
 from pybuild.report import visible
@@ -34,7 +34,7 @@ def df(root: str, verbose: bool, as_json: bool) -> int:
     that it needs, OWN what nothing before it needs. `nothing` is what gc frees.
     """
     with Store(root) as store, Pool() as pool:
-        found = usage(store, Hands(store, pool).measure)
+        found = usage(store, StoreDirectories(store, pool).measure)
     if as_json:
         click.echo(json.dumps(_fields(found)))
         return 0

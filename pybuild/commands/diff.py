@@ -13,7 +13,7 @@ import click
 from pybuild.builder.plan.history import instruction_of
 from pybuild.builder.steps.layer_forms import ensure_tocs
 from pybuild.builder.workers.pool import Pool
-from pybuild.builder.workers.tasks import complete
+from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.progress import human_size
 from pybuild.report import visible
 from pybuild.store.errors import InvalidImage
@@ -55,7 +55,7 @@ def diff(root: str, before: str, after: str, by_layer: bool, as_json: bool) -> i
         images = store.images.find(before), store.images.find(after)
         with Pool() as pool:
             for image in images:
-                complete(ensure_tocs(store, pool, image.snapshot))
+                run_until_complete(ensure_tocs(store, pool, image.snapshot))
         if by_layer:
             for layer, instruction, found in _by_layer(store, *images):
                 if as_json:

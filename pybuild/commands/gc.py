@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pybuild.builder.maintenance import Hands
+from pybuild.builder.maintenance import StoreDirectories
 from pybuild.builder.steps.removal import sweep_all
 from pybuild.builder.workers.pool import Pool
 from pybuild.options.arguments import size_option
@@ -45,16 +45,16 @@ def gc(root: str, everything: bool, keep_storage: str | None, dry_run: bool, as_
     with Store(root) as store, Pool() as pool:
         if store.unswept and not dry_run:
             sweep_all(store, pool)
-        hands = Hands(store, pool)
-        freed = collect(store, keep, hands.measure, hands.remove, dry_run=dry_run)
+        directories = StoreDirectories(store, pool)
+        freed = collect(store, keep, directories.measure, directories.remove, dry_run=dry_run)
     if as_json:
         click.echo(json.dumps({"dry_run": dry_run, **dataclasses.asdict(freed)}))
     else:
         for line in lines(freed, dry_run=dry_run):
             click.echo(line)
-    if hands.left:
+    if directories.not_removed:
         click.echo(
-            f"note: {hands.left} directories belong to ids that are out of reach here; pybuild doctor tells what is missing",
+            f"note: {directories.not_removed} directories belong to ids that are out of reach here; pybuild doctor tells what is missing",
             err=True,
         )
     return 0

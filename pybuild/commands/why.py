@@ -17,7 +17,7 @@ from pybuild.store.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pybuild.builder.misses import Explained
+    from pybuild.builder.misses import ExplainedMiss
     from pybuild.store.objects.builds import KeptBuild
 
 _FILES = 10  # as many are listed
@@ -63,7 +63,7 @@ def explain_build(store: Store, build: str) -> None:
         click.echo(line, err=True)
 
 
-def report_lines(build: KeptBuild, found: Sequence[Explained]) -> Iterator[str]:
+def report_lines(build: KeptBuild, found: Sequence[ExplainedMiss]) -> Iterator[str]:
     """All of it, for people."""
     steps = told_of(build)
     cached = sum(step.outcome is Outcome.CACHED for step in steps)
@@ -80,13 +80,13 @@ def report_lines(build: KeptBuild, found: Sequence[Explained]) -> Iterator[str]:
             yield f"    compared with build {miss.earlier.build.id}"
 
 
-def one_line(recipe: str, step: Explained) -> str:
+def one_line(recipe: str, step: ExplainedMiss) -> str:
     """A step and why, in a line."""
     causes = [visible(cause) for cause in (*step.miss.causes, *_file_lines(step))]
     return visible(f"{recipe}:{step.miss.step.line}: {_cut(step.miss.step.instruction)}: ") + "; ".join(causes)
 
 
-def _step_fields(step: Explained) -> dict[str, object]:
+def _step_fields(step: ExplainedMiss) -> dict[str, object]:
     miss = step.miss
     files = None if step.files is None else [{"path": os.fsdecode(path), "how": how} for path, how in step.files]
     return {
@@ -96,7 +96,7 @@ def _step_fields(step: Explained) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _file_lines(step: Explained) -> Iterator[str]:
+def _file_lines(step: ExplainedMiss) -> Iterator[str]:
     if step.files is None:
         yield "other files; which ones is not known any more"
         return

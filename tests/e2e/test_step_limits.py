@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.builder.host.cgroupfs import UNIFIED, own_places, places, remove_tree
+from pybuild.builder.host.cgroupfs import UNIFIED, own_cgroups, parse_cgroups, remove_tree
 from tests.support.cli import BASE, Pybuild, write_context
 from tests.support.people import Person, forget, make_person
 from tests.support.processes import descendants, running, survivors
@@ -31,7 +31,7 @@ class Parents:
     """A cgroup in each hierarchy that counts, in which the builds of a test are."""
 
     def __init__(self, uid: int) -> None:
-        found = own_places()
+        found = own_cgroups()
         self.paths = []
         for directory in {(found.get(name) or found[UNIFIED]).directory for name in ("memory", "cpu", "pids")}:
             path = Path(directory, f"test-of-pybuild-{os.getpid()}")
@@ -68,7 +68,7 @@ def inside(pybuild: Pybuild, parents: Parents) -> Pybuild:
 
 def limits_of(pid: int) -> dict[str, str]:
     """The limits of the cgroups that a process is in: controller -> value, and the names of the cgroups."""
-    found = places(Path("/proc/self/mountinfo").read_text(), Path(f"/proc/{pid}/cgroup").read_text())
+    found = parse_cgroups(Path("/proc/self/mountinfo").read_text(), Path(f"/proc/{pid}/cgroup").read_text())
     limits = {}
     for controller in ("memory", "cpu", "pids"):
         place = found.get(controller) or found[UNIFIED]

@@ -92,7 +92,7 @@ def choose_with(monkeypatch: pytest.MonkeyPatch, capabilities: int, existing: tu
     monkeypatch.setattr(id_map, "_effective_capabilities", lambda: capabilities)
     monkeypatch.setattr(id_map, "_identity", lambda kind: existing)
     monkeypatch.setattr(id_map, "subordinate_ids", lambda path, user, uid: [])
-    return id_map.choose()
+    return id_map.choose_id_map()
 
 
 SETUID_SETGID = 1 << 7 | 1 << 6

@@ -15,11 +15,11 @@ from pybuild.builder.host.cgroupfs import (
     UNIFIED,
     Cgroup,
     CgroupPlace,
-    own_places,
-    places,
+    own_cgroups,
+    parse_cgroups,
+    read_words,
+    remove_abandoned,
     remove_tree,
-    sweep,
-    words,
     write,
 )
 from pybuild.builder.host.step_cgroups import StepCgroup, _shown
@@ -56,14 +56,14 @@ V2 = "30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n"
     ],
 )  # fmt: skip
 def test_cgroups_are_where_the_kernel_says(mountinfo: str, cgroups: str, found: dict[str, tuple[str, int]]) -> None:
-    known = {name: (place.directory, place.version) for name, place in places(mountinfo, cgroups).items()}
+    known = {name: (place.directory, place.version) for name, place in parse_cgroups(mountinfo, cgroups).items()}
     assert {name: place for name, place in known.items() if name in ("memory", "cpu", "pids", UNIFIED)} == found
 
 
 @pytest.fixture
 def parent() -> Iterator[str]:
     """A cgroup of the test's own in the first hierarchy of this machine: builds beside this one sweep theirs, and only that."""
-    path = f"{next(iter(own_places().values())).directory}/test-of-pybuild-{os.getpid()}"
+    path = f"{next(iter(own_cgroups().values())).directory}/test-of-pybuild-{os.getpid()}"
     os.mkdir(path)
     yield path
     remove_tree(path)
@@ -76,7 +76,7 @@ def test_only_what_nobody_holds_is_swept(parent: str) -> None:
     for path in (dead, f"{dead}/below", other):
         os.mkdir(path)
     try:
-        sweep({"x": CgroupPlace(parent, 1), "y": CgroupPlace("/nowhere", 1)})
+        remove_abandoned({"x": CgroupPlace(parent, 1), "y": CgroupPlace("/nowhere", 1)})
         assert (os.path.isdir(held.path), os.path.isdir(dead), os.path.isdir(other)) == (True, False, True)
     finally:
         held.remove()
@@ -99,34 +99,34 @@ def test_a_cgroup_with_a_process_stays_until_it_has_ended(parent: str) -> None:
 DIVIDE = """
 import os, sys
 from types import SimpleNamespace
-from pybuild.builder.host.cgroupfs import Cgroup, UNIFIED, own_places, words, write
+from pybuild.builder.host.cgroupfs import Cgroup, UNIFIED, own_cgroups, read_words, write
 from pybuild.builder.host.step_cgroups import Cgroups
 from pybuild.builder.errors import BuildError
 from pybuild.builder.limits import StepLimits
 home, *names = sys.argv[1:]
 write(home + "/cgroup.procs", "0")
-assert own_places()[UNIFIED].directory == home
+assert own_cgroups()[UNIFIED].directory == home
 wanted = [SimpleNamespace(value=name, option="--" + name) for name in names]
 cgroups = Cgroups(StepLimits())
 try:
     cgroups._enable(home, wanted)
-    print(own_places()[UNIFIED].directory != home, words(home + "/cgroup.subtree_control") == names)
+    print(own_cgroups()[UNIFIED].directory != home, read_words(home + "/cgroup.subtree_control") == names)
     step = Cgroup(home)
-    print(words(step.path + "/cgroup.controllers") == names)
+    print(read_words(step.path + "/cgroup.controllers") == names)
     step.remove()
 except BuildError as error:
     print("error:", error, error.hint)
 finally:
     cgroups._leave()
-print(own_places()[UNIFIED].directory == home, words(home + "/cgroup.subtree_control"), next(os.walk(home))[1])
+print(own_cgroups()[UNIFIED].directory == home, read_words(home + "/cgroup.subtree_control"), next(os.walk(home))[1])
 """
 
 
 @pytest.fixture
 def home() -> Iterator[str]:
     """A cgroup of version 2, in which nobody is, and in which there is a controller, if this machine has any there."""
-    top = own_places()[UNIFIED].directory
-    first = [name for name in words(f"{top}/cgroup.controllers") if name not in words(f"{top}/cgroup.subtree_control")][
+    top = own_cgroups()[UNIFIED].directory
+    first = [name for name in read_words(f"{top}/cgroup.controllers") if name not in read_words(f"{top}/cgroup.subtree_control")][
         :1
     ]
     for name in first:
@@ -147,7 +147,7 @@ def divide(home: str, *names: str) -> list[str]:
 
 
 def test_a_cgroup_of_version_2_is_divided_and_left_as_it_was(home: str) -> None:
-    names = words(f"{home}/cgroup.controllers")[:1]
+    names = read_words(f"{home}/cgroup.controllers")[:1]
     # Without any controller there is nothing to be divided, and no reason to move.
     assert divide(home, *names) == [f"{bool(names)} True", "True", "True [] []"]
 
@@ -156,7 +156,7 @@ def test_a_cgroup_of_version_2_with_others_in_it_is_left_alone(home: str) -> Non
     other = subprocess.Popen(["sleep", "1000"])
     write(f"{home}/cgroup.procs", str(other.pid))
     try:
-        names = words(f"{home}/cgroup.controllers")[:1]
+        names = read_words(f"{home}/cgroup.controllers")[:1]
         said = divide(home, *names, *([] if names else ["none"]))
         reason = "cannot be divided: other processes are in it" if names else "has not got it"
         assert reason in said[0] and "systemd-run --scope -p Delegate=yes" in said[0]
@@ -200,16 +200,16 @@ FAILED = StepFailed("RUN exited with status 2", 2, hint="before")
     ],
 )
 def test_a_step_that_was_out_of_memory_is_told_so(file: str, error: StepFailed, said: str, status: int) -> None:
-    told = StepCgroup(StepLimits(memory=512 << 20), [Counted(), Counted(**{file: 1})]).explained(error)  # type: ignore[list-item]
+    told = StepCgroup(StepLimits(memory=512 << 20), [Counted(), Counted(**{file: 1})]).explain(error)  # type: ignore[list-item]
     assert isinstance(told, StepFailed)
     assert (str(told), told.status, told.hint) == (said, status, error.hint)
 
 
 def test_a_step_that_wanted_more_processes_is_told_so() -> None:
     counted = Counted(pids_events=3)
-    told = StepCgroup(StepLimits(pids=7), [counted]).explained(StepFailed("x", 1))  # type: ignore[list-item]
+    told = StepCgroup(StepLimits(pids=7), [counted]).explain(StepFailed("x", 1))  # type: ignore[list-item]
     assert told.hint == "it had 7 processes, which is the limit (--pids-limit), and wanted more"
-    assert StepCgroup(StepLimits(pids=7), [Counted()]).explained(FAILED) is FAILED  # type: ignore[list-item]
+    assert StepCgroup(StepLimits(pids=7), [Counted()]).explain(FAILED) is FAILED  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pybuild.builder.events import StepFinished, StepStarted
 from pybuild.builder.solve.solver import Solver
 from pybuild.builder.steps.make import Made
 from pybuild.builder.steps.pending_layer import Ahead
-from pybuild.builder.workers.tasks import until
+from pybuild.builder.workers.tasks import wait_until
 from pybuild.store.formats.toc import Toc
 from pybuild.store.store import Store
 from tests.support.cli import Pybuild, write_context
@@ -62,7 +62,7 @@ class FakeSteps:
         if node.text == self.fails:
             raise StepFailed("it failed", 1)
         try:
-            await until(lambda: self.waits.get(node.text, node.text) in self.ran)
+            await wait_until(lambda: self.waits.get(node.text, node.text) in self.ran)
         except GeneratorExit:
             self.closed.append(node.text)
             raise
@@ -75,7 +75,7 @@ class FakeSteps:
         if listed is not None and node.text in self.slow:
             before = len(self.ran)
             listed(changeset)
-            await until(lambda: len(self.ran) > before)
+            await wait_until(lambda: len(self.ran) > before)
         return Made(changeset, self.holds.get(node.text, node.text) if node.text.startswith("COPY") else "")
 
 
@@ -455,7 +455,7 @@ def test_with_one_job_the_layer_comes_first(bench: Bench) -> None:
             if callable(listed):
                 assert made is not None
                 listed(made.changeset)
-                await until(iter([False, True]).__next__)  # whoever can go on does
+                await wait_until(iter([False, True]).__next__)  # whoever can go on does
                 assert len(self.ran) == begun
             return made
 

@@ -47,7 +47,7 @@ COMMIT = CommitStep(
     (LayerPlace("1", "/tocs/1", "/trees/1", None), LayerPlace("2", "/tocs/2", None, BLOB)),
     "/scaffold",
     Output("/toc", "/blob", "zstd", 17),
-    in_haste=True,
+    list_if_large=True,
 )
 
 

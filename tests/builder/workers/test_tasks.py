@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.builder.errors import StepFailed
-from pybuild.builder.workers.tasks import Locks, Slots, Tasks, complete, readable, together, until
+from pybuild.builder.workers.tasks import Locks, Semaphore, Tasks, gather, run_until_complete, wait_readable, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ async def value(result: object) -> object:
 
 
 async def word(fd: int) -> bytes:
-    await readable(fd)
+    await wait_readable(fd)
     return os.read(fd, 100)
 
 
@@ -60,7 +60,7 @@ def test_a_task_is_told_which_of_its_descriptors_can_be_read(pipes: list[tuple[i
     readers = [reader for reader, _ in pipes]
     os.write(pipes[0][1], b"x")
     os.write(pipes[2][1], b"x")
-    assert complete(readable(*readers)) == {readers[0], readers[2]}
+    assert run_until_complete(wait_readable(*readers)) == {readers[0], readers[2]}
 
 
 def test_a_condition_is_looked_at_when_another_task_has_gone_on(pipes: list[tuple[int, int]]) -> None:
@@ -70,7 +70,7 @@ def test_a_condition_is_looked_at_when_another_task_has_gone_on(pipes: list[tupl
         seen.append(await word(pipes[0][0]))
 
     async def waiter() -> bytes:
-        await until(lambda: bool(seen))
+        await wait_until(lambda: bool(seen))
         return seen[0]
 
     with Tasks[str, object]() as tasks:
@@ -83,18 +83,18 @@ def test_a_condition_is_looked_at_when_another_task_has_gone_on(pipes: list[tupl
 def test_together_gives_the_results_in_the_order_of_the_tasks(pipes: list[tuple[int, int]]) -> None:
     for number, (_, writer) in reversed(list(enumerate(pipes))):
         os.write(writer, b"%d" % number)
-    assert complete(together(word(reader) for reader, _ in pipes)) == [b"0", b"1", b"2"]
-    assert complete(together([])) == []
+    assert run_until_complete(gather(word(reader) for reader, _ in pipes)) == [b"0", b"1", b"2"]
+    assert run_until_complete(gather([])) == []
 
 
 def test_slots_are_given_in_the_order_of_asking(pipes: list[tuple[int, int]]) -> None:
-    slots = Slots(1)
+    slots = Semaphore(1)
     order = []
 
     async def use(number: int) -> None:
         async with slots:
             order.append(number)
-            await readable(pipes[number][0])
+            await wait_readable(pipes[number][0])
 
     with Tasks[str, object]() as tasks:
         for number in range(3):
@@ -113,7 +113,7 @@ def test_a_lock_of_one_name_leaves_the_others_alone(pipes: list[tuple[int, int]]
     async def use(name: str, reader: int) -> None:
         async with locks(name):
             inside.append(name)
-            await readable(reader)
+            await wait_readable(reader)
 
     with Tasks[str, object]() as tasks:
         for name, (reader, _) in zip("aab", pipes, strict=True):
@@ -126,18 +126,18 @@ def test_the_first_error_comes_out_and_the_others_are_closed(pipes: list[tuple[i
 
     async def patient(name: str, reader: int) -> None:
         try:
-            await readable(reader)
+            await wait_readable(reader)
         finally:
             closed.append(name)
 
     async def bad() -> None:
-        await readable(pipes[2][0])
+        await wait_readable(pipes[2][0])
         raise StepFailed("bad", 1)
 
     os.write(pipes[2][1], b"x")
     with Tasks[str, object]() as tasks:
         tasks.start("one", patient("one", pipes[0][0]))
-        tasks.start("group", together([patient("two", pipes[1][0]), bad()]))
+        tasks.start("group", gather([patient("two", pipes[1][0]), bad()]))
         with pytest.raises(StepFailed):
             tasks.next_ended()
     assert closed == ["two", "one"]
@@ -148,7 +148,7 @@ def test_an_error_in_a_group_comes_out_where_the_group_is_waited_for(pipes: list
 
     async def patient() -> None:
         try:
-            await readable(pipes[0][0])
+            await wait_readable(pipes[0][0])
         finally:
             closed.append("patient")
 
@@ -160,12 +160,12 @@ def test_an_error_in_a_group_comes_out_where_the_group_is_waited_for(pipes: list
 
     async def parent() -> str:
         try:
-            await together([patient(), bad(), late()])
+            await gather([patient(), bad(), late()])
         except StepFailed as error:
             return str(error)
         return "nothing"
 
-    assert complete(parent()) == "bad"
+    assert run_until_complete(parent()) == "bad"
     assert closed == ["patient"]
 
 
@@ -184,4 +184,4 @@ def test_a_tick_comes_while_all_wait(pipes: list[tuple[int, int]]) -> None:
 
 def test_tasks_that_wait_for_each_other_are_a_mistake_and_not_a_hang() -> None:
     with pytest.raises(AssertionError, match="waits for another"):
-        complete(until(lambda: False))
+        run_until_complete(wait_until(lambda: False))
