@@ -19,7 +19,9 @@ from pybuild.builder.sources.images import stored_image
 from pybuild.builder.workers.pool import Pool
 from pybuild.parser import parse, parse_trigger
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci import Descriptor, ExecConfig, ImageConfig, Manifest, MediaType
+from pybuild.store.formats.media_types import MediaType
+from pybuild.store.formats.oci_config import ExecConfig, ImageConfig
+from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.objects.images import StoredImage
 from pybuild.values.errors import PybuildError
 

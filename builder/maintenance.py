@@ -10,7 +10,7 @@ from pybuild.builder.errors import PrivilegeError
 from pybuild.builder.jobs.step import MeasureTree
 from pybuild.builder.steps.removal import discard
 from pybuild.store.maintenance.gc import collect, exceeds
-from pybuild.store.system.files import tree_size
+from pybuild.store.system.directories import tree_size
 
 if TYPE_CHECKING:
     from pybuild.builder.workers.pool import Pool

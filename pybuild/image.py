@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.events import ignore
 from pybuild.builder.plan.history import instruction_of
-from pybuild.store.formats.oci import normalise_history
+from pybuild.store.formats.oci_config import normalise_history
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pybuild.builder.events import Event
     from pybuild.builder.output.export import Output
     from pybuild.store.formats.digest import Digest
-    from pybuild.store.formats.oci import ImageConfig
+    from pybuild.store.formats.oci_config import ImageConfig
     from pybuild.store.formats.toc import Entry
     from pybuild.store.layers.difference import Difference
     from pybuild.store.objects.images import StoredImage

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pybuild import report
 from pybuild.builder.errors import BuildError
 from pybuild.store.exporting.publish import replacing
-from pybuild.store.formats.oci import Descriptor
+from pybuild.store.formats.oci_manifest import Descriptor
 from pybuild.values import frozen
 
 if TYPE_CHECKING:

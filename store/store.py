@@ -40,7 +40,9 @@ from pybuild.store.objects.images import Images
 from pybuild.store.objects.ingest import Ingest, sweep
 from pybuild.store.objects.records import Records
 from pybuild.store.objects.sealing import Sealer
-from pybuild.store.system.files import no_space, remove_tree, try_lock
+from pybuild.store.system.directories import remove_tree
+from pybuild.store.system.disk_full import no_space
+from pybuild.store.system.files import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import CopyError
 from pybuild.store.errors import InvalidImage
-from pybuild.store.formats.compression import EXPANDED_LIMIT, Compression, Expander
+from pybuild.store.formats.compression import EXPANDED_LIMIT, Compression, DecompressingReader
 from pybuild.store.formats.tar import BLOCK, is_header, show
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.importing.outer_compression import is_packed, without_outer
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.files.spool import Spool
     from pybuild.builder.files.tree import FileTree
-    from pybuild.store.layers.read import Lower
+    from pybuild.store.layers.read import LowerLayers
     from pybuild.store.system.streams import Readable
 
 _SHORT, _SLOW = 64, 64  # bytes of a short piece, and how many of them
@@ -69,7 +69,7 @@ def archive_in(peeked: Peeked, limit: int = EXPANDED_LIMIT) -> Readable | None:
     plain = outer is not peeked or not is_packed(peeked.start)
     head = b""
     try:
-        stream = Expander(outer, Compression.UNCOMPRESSED if plain else None, limit=limit)
+        stream = DecompressingReader(outer, Compression.UNCOMPRESSED if plain else None, limit=limit)
         while len(head) < BLOCK and (data := stream.read(BLOCK - len(head))):
             head += data
     except InvalidImage:
@@ -78,7 +78,7 @@ def archive_in(peeked: Peeked, limit: int = EXPANDED_LIMIT) -> Readable | None:
 
 
 def read_tree(
-    name: bytes, stream: Readable, below: Lower, owner: tuple[int, int] | None, spool: Spool | None
+    name: bytes, stream: Readable, below: LowerLayers, owner: tuple[int, int] | None, spool: Spool | None
 ) -> ArchiveTree:
     """Read an archive to its end. Raises CopyError, which names it, where it is damaged or breaks a limit.
 

@@ -26,7 +26,7 @@ from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, parent_of, sort_key
 from pybuild.store.formats.whiteout import refuse_reserved
 from pybuild.store.layers.view import LinkLoop
-from pybuild.store.layers.write import kept_xattrs
+from pybuild.store.layers.write import stored_xattrs
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ class _Plan:
         self._found[target] = PlannedEntry(
             Entry(
                 target, source.kind, mode, *owner, source.mtime, source.size, source.link, b"", source.rdev,
-                kept_xattrs(source), source.sha256,
+                stored_xattrs(source), source.sha256,
             ),
             source, tree,
         )  # fmt: skip

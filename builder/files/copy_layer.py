@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.files.copy import PlannedEntry
 from pybuild.store.formats.toc import Entry, Kind, parent_of, sort_key
-from pybuild.store.layers.write import same_row
+from pybuild.store.layers.write import same_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -53,7 +53,7 @@ def with_digests(planned: list[PlannedEntry], digests: Mapping[bytes, bytes] | N
     """The same with these digests in the entries of files, or with those that `digests_of` finds."""
     found = digests_of(planned) if digests is None else digests
     return [
-        item._replace(entry=item.entry.read_as(found[item.entry.path])) if item.entry.path in found else item
+        item._replace(entry=item.entry.with_content(found[item.entry.path])) if item.entry.path in found else item
         for item in planned
     ]
 
@@ -94,7 +94,7 @@ def _relinked(items: list[PlannedEntry]) -> list[PlannedEntry]:
 
 def _same(item: PlannedEntry, before: Entry | None) -> bool:
     entry = item.entry
-    if before is None or not same_row(entry, before):
+    if before is None or not same_metadata(entry, before):
         return False
     if entry.kind is not Kind.FILE or not entry.size:
         return True

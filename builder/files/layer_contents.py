@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.files.spool import Spool
 from pybuild.store.errors import DigestMismatch, InvalidImage
-from pybuild.store.formats.compression import Compression, Expander
+from pybuild.store.formats.compression import Compression, DecompressingReader
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Toc
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pybuild.store.formats.toc import Entry
-    from pybuild.store.layers.changes import TreeContent
+    from pybuild.store.layers.tree_files import TreeContent
     from pybuild.store.objects.changesets import LayerBlob
     from pybuild.store.store import Store
 
@@ -39,10 +39,12 @@ class BlobPlace:
     size: int
     compression: str
 
-    def open(self) -> Expander:
+    def open(self) -> DecompressingReader:
         """The layer's tar, verified at its end."""
         raw = open(self.path, "rb", buffering=0)
-        return Expander(VerifyingReader(raw, Digest.parse(self.digest), self.size), Compression(self.compression))
+        return DecompressingReader(
+            VerifyingReader(raw, Digest.parse(self.digest), self.size), Compression(self.compression)
+        )
 
 
 @frozen
@@ -112,7 +114,7 @@ class StoredContents:
         tree = self._layers[layer].tree
         if tree is not None:
             if layer not in self._trees:
-                from pybuild.store.layers.changes import TreeContent
+                from pybuild.store.layers.tree_files import TreeContent
 
                 fd = os.open(tree, _DIRECTORY)
                 try:
@@ -159,12 +161,12 @@ class StoredContents:
                 )
 
 
-def _pass_over(tar: Expander, count: int) -> None:
+def _pass_over(tar: DecompressingReader, count: int) -> None:
     for _ in _pieces(tar, count):
         pass
 
 
-def _pieces(tar: Expander, count: int) -> Iterator[bytes]:
+def _pieces(tar: DecompressingReader, count: int) -> Iterator[bytes]:
     while count:
         data = tar.read(min(count, _CHUNK))
         if not data:

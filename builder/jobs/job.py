@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.toc import Toc
-from pybuild.store.layers.write import read_entries, write_layer
+from pybuild.store.layers.write import hash_contents, write_layer
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def write_output(entries: Iterable[Entry], content: FileContent, output: Output)
     """Write a layer and its table of contents where `output` says."""
     if output.blob:
         return written_layer(write_files(entries, content, output))
-    Toc.write(output.toc, read_entries(entries, content, clamp=output.clamp))
+    Toc.write(output.toc, hash_contents(entries, content, clamp=output.clamp))
     return Written("", "", 0)
 
 

@@ -11,11 +11,11 @@ from pybuild.builder.jobs.job import Done, Output, Written, write_files, written
 from pybuild.store.errors import DigestMismatch
 from pybuild.store.formats.compression import Compression, Compressor
 from pybuild.store.formats.toc import Kind, Toc
+from pybuild.store.layers.errors import layer_errors
 from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.tree import make_tree
 from pybuild.store.layers.view import View
 from pybuild.store.objects.changesets import TREE
-from pybuild.store.system.files import named_layer
 from pybuild.store.system.streams import Tee
 from pybuild.values import frozen
 
@@ -100,7 +100,7 @@ class ReadLayer:
     expanded: str = ""
 
     def run(self) -> Done:
-        with named_layer(self.blob.digest), ExitStack() as files:
+        with layer_errors(self.blob.digest), ExitStack() as files:
             tar = self.blob.open()
             source: Readable = tar
             if self.expanded:

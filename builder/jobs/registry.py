@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pybuild.builder.jobs.job import Done
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci import Descriptor
+from pybuild.store.formats.oci_manifest import Descriptor
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen

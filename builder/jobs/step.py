@@ -8,9 +8,10 @@ from typing import ClassVar
 from pybuild.builder.files.layer_contents import LayerPlace, StoredContents, view_of
 from pybuild.builder.jobs.job import Done, Output, Written, write_output
 from pybuild.store.formats.toc import Toc
-from pybuild.store.layers.changes import TreeContent, changes
+from pybuild.store.layers.changes import changes
 from pybuild.store.layers.tree import make_tree
-from pybuild.store.system.files import remove_tree, tree_size
+from pybuild.store.layers.tree_files import TreeContent
+from pybuild.store.system.directories import remove_tree, tree_size
 from pybuild.values import frozen
 
 _FEW = 256  # rows, and

@@ -12,16 +12,9 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.plan.history import COMMENT
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.media_types import LAYER_TYPES
-from pybuild.store.formats.oci import (
-    Descriptor,
-    History,
-    ImageConfig,
-    Manifest,
-    MediaType,
-    format_time,
-    normalise_history,
-)
+from pybuild.store.formats.media_types import LAYER_TYPES, MediaType
+from pybuild.store.formats.oci_config import History, ImageConfig, format_time, normalise_history
+from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.values import frozen
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from pybuild.builder.steps.layer_forms import ensure_compression, ensure_tocs
 from pybuild.builder.workers.tasks import gather, run_until_complete
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.store.formats.compression import Compression
-from pybuild.store.formats.media_types import COMPRESSIONS, LAYER_TYPES
-from pybuild.store.formats.oci import CONFIG_LIMIT, Descriptor, MediaType
+from pybuild.store.formats.media_types import COMPRESSIONS, LAYER_TYPES, MediaType
+from pybuild.store.formats.oci_config import CONFIG_LIMIT
+from pybuild.store.formats.oci_manifest import Descriptor
 from pybuild.store.formats.tar import show
 from pybuild.values import frozen
 

@@ -47,7 +47,7 @@ from pybuild.parser import (
     parse_ports,
     valid_signal,
 )
-from pybuild.store.formats.oci import ExecConfig
+from pybuild.store.formats.oci_config import ExecConfig
 from pybuild.values.redact import redact
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import field, replace
 
-from pybuild.store.formats.oci import ExecConfig
+from pybuild.store.formats.oci_config import ExecConfig
 from pybuild.values import frozen
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.plan.graph import BaseStep, CopyStep, RunStep, source_mounts
 from pybuild.builder.solve import cache_keys
 from pybuild.builder.workers.tasks import run_until_complete
-from pybuild.store.formats.oci import chain_id
+from pybuild.store.formats.oci_config import chain_id
 from pybuild.store.objects.records import KeyKind
 from pybuild.values import frozen
 from pybuild.values.errors import PybuildError

@@ -15,7 +15,7 @@ from pybuild.builder.jobs.git import FetchRepository, ListSubdirectory, Reposito
 from pybuild.remote.git.url import FoundCommit, authorization
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.downloads import Downloaded
-from pybuild.store.system.files import remove_tree
+from pybuild.store.system.directories import remove_tree
 from pybuild.values import frozen
 
 if TYPE_CHECKING:

@@ -17,15 +17,8 @@ from pybuild.builder.jobs.registry import FetchBlobs, FetchManifest, RegistryAcc
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import COMPRESSIONS
-from pybuild.store.formats.oci import (
-    CONFIG_LIMIT,
-    MANIFEST_LIMIT,
-    Descriptor,
-    ImageConfig,
-    Manifest,
-    chain_id,
-    check_image,
-)
+from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig, chain_id, check_image
+from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Descriptor, Manifest
 from pybuild.store.objects.changesets import LayerBlob
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pybuild.builder.errors import PrivilegeError
 from pybuild.builder.jobs.step import RemoveTree
 from pybuild.builder.workers.pool import Pool
 from pybuild.store.objects.ingest import sweep
-from pybuild.store.system.files import remove_tree
+from pybuild.store.system.directories import remove_tree
 
 if TYPE_CHECKING:
     from pybuild.store.store import Store

@@ -20,7 +20,7 @@ from pybuild.builder.workers.codec import decode, encode
 from pybuild.builder.workers.job_table import job_class
 from pybuild.remote import errors as remote_errors
 from pybuild.store import errors as store_errors
-from pybuild.store.system.files import no_space
+from pybuild.store.system.disk_full import no_space
 from pybuild.values import frozen
 from pybuild.values.errors import PybuildError
 

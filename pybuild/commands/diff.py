@@ -17,7 +17,7 @@ from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.progress import human_size
 from pybuild.report import visible
 from pybuild.store.errors import InvalidImage
-from pybuild.store.formats.oci import normalise_history
+from pybuild.store.formats.oci_config import normalise_history
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.layers.difference import Change, differences, layer_differences
 from pybuild.store.layers.view import View

@@ -11,7 +11,8 @@ import stat
 from typing import TYPE_CHECKING
 
 from pybuild.store.formats import tar
-from pybuild.store.system.files import chunks_of, remove_tree
+from pybuild.store.system.directories import remove_tree
+from pybuild.store.system.files import chunks_of
 
 if TYPE_CHECKING:
     from pybuild.remote.git.archive import Archive

@@ -26,7 +26,8 @@ from pybuild.remote.registry.session import RegistrySession
 from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
 from pybuild.store.formats.bounded_json import load_object
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci import Descriptor, Index, Manifest, MediaType
+from pybuild.store.formats.media_types import MediaType
+from pybuild.store.formats.oci_manifest import Descriptor, Index, Manifest
 from pybuild.values import frozen
 from pybuild.values.errors import PybuildError
 

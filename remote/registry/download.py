@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pybuild.remote.http.transport import Answer
     from pybuild.remote.registry.session import RegistrySession
-    from pybuild.store.formats.oci import Descriptor
+    from pybuild.store.formats.oci_manifest import Descriptor
 
 
 class Download:

@@ -16,7 +16,6 @@ from pybuild.store.exporting.publish import replacing, temporary_name
 from pybuild.store.formats import tar
 from pybuild.store.formats.bounded_json import dump
 from pybuild.store.formats.docker_archive import MANIFEST, manifest_json
-from pybuild.store.formats.oci import MANIFEST_LIMIT, Descriptor, Index
 from pybuild.store.formats.oci_layout import (
     INDEX,
     LAYOUT,
@@ -26,10 +25,13 @@ from pybuild.store.formats.oci_layout import (
     blob_name,
     index_json,
 )
+from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Descriptor, Index
 from pybuild.store.formats.pipeline import BLOCK, Pipeline
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.tar_header import entry_header
-from pybuild.store.system.files import no_space, open_beneath, read_regular, remove_tree
+from pybuild.store.system.directories import remove_tree
+from pybuild.store.system.disk_full import no_space
+from pybuild.store.system.files import open_beneath, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

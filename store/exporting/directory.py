@@ -22,7 +22,8 @@ from pybuild.store.exporting.publish import temporary_name
 from pybuild.store.exporting.rootfs_tar import Rootfs
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, parent_of
-from pybuild.store.system.files import no_space, open_beneath
+from pybuild.store.system.disk_full import no_space
+from pybuild.store.system.files import open_beneath
 from pybuild.values import frozen
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pybuild.store.exporting.directory import FileWriter, LocalReport
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.layers.view import LinkLoop
-from pybuild.store.system.files import no_space
+from pybuild.store.system.disk_full import no_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

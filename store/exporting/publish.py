@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import StoreError
-from pybuild.store.system.files import no_space
+from pybuild.store.system.disk_full import no_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from pybuild.store.errors import InvalidImage
 from pybuild.store.exporting.publish import replacing
 from pybuild.store.formats import tar
-from pybuild.store.formats.compression import Expander
+from pybuild.store.formats.compression import DecompressingReader
 from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.formats.tar_header import entry_header
 from pybuild.store.formats.toc import Entry, Kind
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import BinaryIO
 
-    from pybuild.store.formats.oci import Descriptor
+    from pybuild.store.formats.oci_manifest import Descriptor
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
@@ -192,7 +192,7 @@ class _LayerStream:
     def __init__(self, store: Store, layer: Descriptor) -> None:
         self._layer = layer
         self._raw = store.blobs.open(layer.digest)
-        self._tar = Expander(self._raw, COMPRESSIONS[layer.media_type])
+        self._tar = DecompressingReader(self._raw, COMPRESSIONS[layer.media_type])
         self._position = 0
 
     def chunks(self, offset: int, size: int) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.pipeline import Pipeline
-from pybuild.store.system.files import start_writing
+from pybuild.store.system.syscalls import start_writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,7 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes | memoryview, /) -> bytes: ...
 
 
-class Expander:
+class DecompressingReader:
     """A readable stream of the expanded bytes, which are counted against the limits and hashed on the way.
 
     After the last byte `diff_id` holds the digest of all of them.

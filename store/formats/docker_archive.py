@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pybuild.store.formats.digest import Digest
-    from pybuild.store.formats.oci import Manifest
+    from pybuild.store.formats.oci_manifest import Manifest
     from pybuild.store.formats.reference import Reference
 
 MANIFEST = b"manifest.json"

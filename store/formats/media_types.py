@@ -1,9 +1,25 @@
-"""The media types of layers, and the compression that each stands for."""
+"""The media types of images and layers, and the compression that each layer type stands for."""
 
 from __future__ import annotations
 
 from pybuild.store.formats.compression import Compression
-from pybuild.store.formats.oci import MediaType
+
+
+class MediaType:
+    """The media types that are read or written."""
+
+    OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+    OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+    OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+    OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+    OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+    OCI_LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
+    DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+    DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+    DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+    DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+    DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+
 
 COMPRESSIONS = {
     MediaType.OCI_LAYER: Compression.UNCOMPRESSED,
@@ -12,7 +28,7 @@ COMPRESSIONS = {
     MediaType.DOCKER_LAYER: Compression.UNCOMPRESSED,
     MediaType.DOCKER_LAYER_GZIP: Compression.GZIP,
 }
-LAYER_TYPES = {  # of the layers that are written here
+LAYER_TYPES = {  # the types that pybuild writes
     Compression.UNCOMPRESSED: MediaType.OCI_LAYER,
     Compression.GZIP: MediaType.OCI_LAYER_GZIP,
     Compression.ZSTD: MediaType.OCI_LAYER_ZSTD,

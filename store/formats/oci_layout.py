@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pybuild.store.formats.bounded_json import dump
-from pybuild.store.formats.oci import MediaType
+from pybuild.store.formats.media_types import MediaType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pybuild.store.formats.digest import Digest
-    from pybuild.store.formats.oci import Descriptor
+    from pybuild.store.formats.oci_manifest import Descriptor
 
 NAME_ANNOTATION = "io.containerd.image.name"  # the full name
 REF_ANNOTATION = "org.opencontainers.image.ref.name"  # the tag

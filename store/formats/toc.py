@@ -71,7 +71,7 @@ class Entry(NamedTuple):
     offset: int = -1  # of a file's content in the layer's tar, in bytes; -1 where nobody has laid out a tar
     opaque: bool = False  # a directory that hides what is below it in lower layers
 
-    def read_as(self, sha256: bytes, offset: int = -1) -> Entry:
+    def with_content(self, sha256: bytes, offset: int = -1) -> Entry:
         """The same with its content known: as `_replace`, in half the time, for every file of a layer."""
         return Entry(*self[:11], sha256, offset, self.opaque)
 

@@ -13,11 +13,12 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage, NameNeeded, NotFound
-from pybuild.store.formats.compression import Expander
+from pybuild.store.formats.compression import DecompressingReader
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.media_types import LAYER_TYPES
-from pybuild.store.formats.oci import Descriptor, ExecConfig, History, ImageConfig, Manifest, MediaType
+from pybuild.store.formats.media_types import LAYER_TYPES, MediaType
+from pybuild.store.formats.oci_config import ExecConfig, History, ImageConfig
 from pybuild.store.formats.oci_layout import LAYOUT
+from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 from pybuild.store.importing.choice import choose
@@ -27,7 +28,7 @@ from pybuild.store.importing.intake import LayerStack, take_image
 from pybuild.store.importing.members import ArchiveMembers, DirectoryMembers
 from pybuild.store.importing.oci_layout import LayoutBlobs, layout_offers, manifest_of
 from pybuild.store.importing.outer_compression import is_packed, without_outer
-from pybuild.store.system.files import no_space
+from pybuild.store.system.disk_full import no_space
 from pybuild.store.system.streams import Peeked
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | Non
     if not peeked.start:
         raise InvalidImage("the archive is empty")
     packed = is_packed(peeked.start)
-    form = form_of(Expander(without_outer(peeked)))
+    form = form_of(DecompressingReader(without_outer(peeked)))
     file.seek(0)
     if form is ArchiveForm.ROOTFS:
         if name is None:
@@ -136,7 +137,7 @@ def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | Non
                 f"{shown} holds a root filesystem, which has no name", hint="give one: pybuild import FILE NAME"
             )
         return [(_import_rootfs(store, file, wanted), [name])]
-    with _spooled(store, Expander(without_outer(Peeked(file)))) if packed else nullcontext(file) as plain:
+    with _spooled(store, DecompressingReader(without_outer(Peeked(file)))) if packed else nullcontext(file) as plain:
         if form is ArchiveForm.LAYOUT:
             return _import_layout(store, ArchiveMembers(plain), name, wanted)
         return _import_saved(store, ArchiveMembers(plain, links=True), name, wanted)

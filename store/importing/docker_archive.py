@@ -14,15 +14,16 @@ from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
 from pybuild.store.formats.bounded_json import load_list
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.docker_archive import MANIFEST
-from pybuild.store.formats.media_types import LAYER_TYPES
-from pybuild.store.formats.oci import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, ImageConfig, Manifest, MediaType
+from pybuild.store.formats.media_types import LAYER_TYPES, MediaType
+from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig
+from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Descriptor, Manifest
 from pybuild.store.formats.reference import Reference
 from pybuild.store.formats.tar import show
 from pybuild.store.importing.choice import Offer
 from pybuild.store.importing.intake import LayerStack
 from pybuild.store.importing.members import read_member
+from pybuild.store.layers.errors import layer_errors
 from pybuild.store.layers.read import clean_path
-from pybuild.store.system.files import named_layer
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def take_saved_image(store: Store, members: Members, image: SavedImage) -> Diges
     stack = LayerStack(store)
     layers = []
     for name, diff_id in zip(image.layers, config.diff_ids, strict=True):
-        with named_layer(f"{show(name)} ({diff_id})"):
+        with layer_errors(f"{show(name)} ({diff_id})"):
             blob = stack.put_tar(_Stream(members.chunks(name)), diff_id)
         layers.append(Descriptor(LAYER_TYPES[blob.compression], blob.digest, blob.size))
     manifest = Manifest(

@@ -10,23 +10,16 @@ import hashlib
 from typing import TYPE_CHECKING, Protocol
 
 from pybuild.store.errors import DigestMismatch, InvalidImage
-from pybuild.store.formats.compression import Compression, Compressor, Expander, sniff
+from pybuild.store.formats.compression import Compression, Compressor, DecompressingReader, sniff
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import COMPRESSIONS
-from pybuild.store.formats.oci import (
-    CONFIG_LIMIT,
-    MANIFEST_LIMIT,
-    Descriptor,
-    ImageConfig,
-    Manifest,
-    chain_id,
-    check_image,
-)
+from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig, chain_id, check_image
+from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Descriptor, Manifest
 from pybuild.store.importing.outer_compression import without_outer
+from pybuild.store.layers.errors import layer_errors
 from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.view import View
 from pybuild.store.objects.changesets import LayerBlob
-from pybuild.store.system.files import named_layer
 from pybuild.store.system.streams import Peeked, Tee
 
 if TYPE_CHECKING:
@@ -70,7 +63,7 @@ def take_image(store: Store, source: BlobSource, descriptor: Descriptor) -> Dige
     check_image(manifest, config)
     stack = LayerStack(store)
     for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
-        with named_layer(layer.digest):
+        with layer_errors(layer.digest):
             stack.put(source, layer, diff_id)
     return store.images.add(manifest_bytes, config_bytes, stack.snapshot, stack.scratch())
 
@@ -100,7 +93,7 @@ class LayerStack:
         scratch = store.ingest.new_path()
         with open(scratch, "xb") as copy:
             copier = _Copier(source.chunks(layer), layer, copy)
-            expander = Expander(copier, compression)
+            expander = DecompressingReader(copier, compression)
             entries = read_layer(expander, View(self._below))
             _check_diff_id(expander.diff_id(), diff_id)
             copier.finish()
@@ -123,10 +116,10 @@ class LayerStack:
             Compressor(out, Compression.UNCOMPRESSED if packed else compression) as written,
         ):
             if packed:
-                expander = Expander(Tee(peeked, written.write), compression)
+                expander = DecompressingReader(Tee(peeked, written.write), compression)
                 entries = read_layer(expander, View(self._below))
             else:
-                expander = Expander(without_outer(peeked), Compression.UNCOMPRESSED)
+                expander = DecompressingReader(without_outer(peeked), Compression.UNCOMPRESSED)
                 entries = read_layer(Tee(expander, written.write), View(self._below))
             found = expander.diff_id()
             if diff_id is not None:

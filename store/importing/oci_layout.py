@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.bounded_json import Fields, load_object
-from pybuild.store.formats.oci import MANIFEST_LIMIT, Descriptor, Index, MediaType
+from pybuild.store.formats.media_types import MediaType
 from pybuild.store.formats.oci_layout import INDEX, LAYOUT, NAME_ANNOTATION, REF_ANNOTATION, blob_name
+from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Descriptor, Index
 from pybuild.store.formats.reference import Reference
 from pybuild.store.importing.choice import Offer
 from pybuild.store.importing.intake import read_blob

@@ -22,9 +22,8 @@ from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, parent_of, sort_key
 from pybuild.store.formats.whiteout import refuse_reserved
 from pybuild.store.layers.mapped_ids import MappedIds
-from pybuild.store.layers.tree import OPAQUE, DirectoryAtHand, open_directory
-from pybuild.store.layers.write import KEPT_XATTR, same_row
-from pybuild.store.system.files import chunks_of
+from pybuild.store.layers.tree_files import OPAQUE, TreeContent, open_directory
+from pybuild.store.layers.write import STORED_XATTR, same_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from pybuild.store.formats.toc import Toc
     from pybuild.store.layers.view import View
 
-_SMALL = 1 << 18  # bytes
 _CONTROL = "user.overlay."
 _UNREADABLE = frozenset(("user.overlay.redirect", "user.overlay.metacopy"))
 _ORIGIN = "user.overlay.origin"  # set on what was copied up from a lower layer, never on what was made anew
@@ -55,39 +53,6 @@ def changes(upper_fd: int, below: View, scaffold: Toc) -> list[Entry]:
     return _Changes(upper_fd, below, scaffold).entries()
 
 
-class TreeContent:
-    """Content for `write_layer` from a tree that nobody writes to. A context manager."""
-
-    def __init__(self, root_fd: int) -> None:
-        """`root_fd` is duplicated; the caller keeps its own."""
-        self._root = os.dup(root_fd)
-        self._at_hand = DirectoryAtHand(self._root)
-
-    def chunks(self, entry: Entry) -> Iterator[bytes]:
-        parent, name = self._at_hand.of(entry.path)
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        try:
-            if entry.size < _SMALL:
-                # A file that gives less than it was asked for has ended: no second call is needed to see that.
-                data = os.read(fd, entry.size + 1)
-                yield data
-                if len(data) <= entry.size:
-                    return
-            yield from chunks_of(fd)
-        finally:
-            os.close(fd)
-
-    def close(self) -> None:
-        self._at_hand.close()
-        os.close(self._root)
-
-    def __enter__(self) -> TreeContent:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 class _Changes:
     def __init__(self, upper_fd: int, below: View, scaffold: Toc) -> None:
         self._upper = upper_fd
@@ -101,7 +66,7 @@ class _Changes:
     def entries(self) -> list[Entry]:
         before = self._below.lookup(b"")
         root = self._row(b"", os.fstat(self._upper), {}, before)
-        if not same_row(root, before):
+        if not same_metadata(root, before):
             self._kept[b""] = root
         pending = [(b"", False)]
         while pending:
@@ -144,7 +109,7 @@ class _Changes:
 
     def _judge(self, row: Entry, before: Entry | None, status: os.stat_result) -> None:
         """Keep a row unless the one below is the same."""
-        if before is not None and same_row(row, before):
+        if before is not None and same_metadata(row, before):
             if row.kind is not Kind.FILE or not row.size or self._digest(row.path) == before.sha256:
                 return
         self._kept[row.path] = row
@@ -162,7 +127,7 @@ class _Changes:
             if kind is Kind.FILE and not status.st_size and before.kind in (Kind.CHAR, Kind.BLOCK):
                 # A device of the image is an empty file in its tree; copied up it is still that device.
                 kind, rdev = before.kind, before.rdev
-        capability = xattrs.get(KEPT_XATTR.decode())
+        capability = xattrs.get(STORED_XATTR.decode())
         return Entry(
             path,
             kind,
@@ -173,7 +138,7 @@ class _Changes:
             status.st_size if kind is Kind.FILE else 0,
             target,
             rdev=rdev,
-            xattrs=((KEPT_XATTR, capability),) if capability is not None else (),
+            xattrs=((STORED_XATTR, capability),) if capability is not None else (),
         )
 
     @staticmethod
@@ -215,7 +180,7 @@ class _Changes:
                     f"entry {show(path)}: the overlay used {key}, which would lose content",
                     hint="a bug: please report it",
                 )
-            if key.startswith(_CONTROL) or key == KEPT_XATTR.decode():
+            if key.startswith(_CONTROL) or key == STORED_XATTR.decode():
                 found[key] = os.getxattr(place, key, follow_symlinks=False)
         return found
 

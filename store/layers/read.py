@@ -52,7 +52,7 @@ def clean_path(name: bytes) -> bytes:
     return b"/".join(parts)
 
 
-class Lower(Protocol):
+class LowerLayers(Protocol):
     """What a tar is put on."""
 
     def lookup(self, path: bytes) -> Entry | None:
@@ -60,7 +60,7 @@ class Lower(Protocol):
         ...
 
 
-def read_layer(stream: Readable, below: Lower) -> list[Entry]:
+def read_layer(stream: Readable, below: LowerLayers) -> list[Entry]:
     """Read a whole tar and return its entries, sorted. `below` is what the lower layers make.
 
     Content is hashed on the way. Parents that the tar leaves out are taken from `below`; where a parent is a symbolic
@@ -69,7 +69,7 @@ def read_layer(stream: Readable, below: Lower) -> list[Entry]:
     return _read(stream, _LayerReader(below))
 
 
-def read_archive(stream: Readable, below: Lower, owner: tuple[int, int] | None) -> list[Entry]:
+def read_archive(stream: Readable, below: LowerLayers, owner: tuple[int, int] | None) -> list[Entry]:
     """As `read_layer`, for a tar that is unpacked onto `below` as tar(1) would: it removes nothing by its names.
 
     A directory where there is a link to one goes where the link leads. Members belong to `owner` if there is one;
@@ -94,7 +94,7 @@ def _read(stream: Readable, layer: _LayerReader) -> list[Entry]:
 class _LayerReader:
     """The entries of one layer so far. Whiteouts are kept apart: an entry of the same layer always survives them."""
 
-    def __init__(self, below: Lower) -> None:
+    def __init__(self, below: LowerLayers) -> None:
         self._below = below
         self._found: dict[bytes, Entry] = {}
         self._removed: set[bytes] = set()
@@ -262,7 +262,7 @@ class _LayerReader:
 class _ArchiveReader(_LayerReader):
     """The entries of an archive that is no layer."""
 
-    def __init__(self, below: Lower, owner: tuple[int, int] | None) -> None:
+    def __init__(self, below: LowerLayers, owner: tuple[int, int] | None) -> None:
         super().__init__(below)
         self._owner = owner
 

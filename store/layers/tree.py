@@ -20,51 +20,16 @@ from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, parent_of
 from pybuild.store.layers.mapped_ids import MappedIds
+from pybuild.store.layers.tree_files import OPAQUE, DirectoryCache, open_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pybuild.store.system.streams import Readable
 
-OPAQUE = "user.overlay.opaque"
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
 _NOT_KEPT = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSPC, errno.E2BIG, errno.ERANGE))
-_SHORT = 4000  # bytes of a path that one system call takes
-
-
-def open_directory(root_fd: int, path: bytes) -> int:
-    """Open a directory of a tree that nobody writes to; paths longer than PATH_MAX are walked in steps."""
-    fd = os.open(path[:0] or b".", _DIRECTORY, dir_fd=root_fd)
-    while path:
-        cut = len(path) if len(path) <= _SHORT else path.rindex(b"/", 0, _SHORT)
-        below = os.open(path[:cut], _DIRECTORY, dir_fd=fd)
-        os.close(fd)
-        fd, path = below, path[cut + 1 :]
-    return fd
-
-
-class DirectoryAtHand:
-    """The directory of a tree that was asked for last stays open, as most neighbours share theirs."""
-
-    def __init__(self, root_fd: int) -> None:
-        """`root_fd` is the caller's, who keeps it open."""
-        self._root = root_fd
-        self._path = b""
-        self._fd = os.dup(root_fd)
-
-    def of(self, path: bytes) -> tuple[int, bytes]:
-        """A descriptor of the directory that `path` is in, good until the next call, and the name there. Raises OSError."""
-        parent, _, name = path.rpartition(b"/")
-        if parent != self._path:
-            fd = open_directory(self._root, parent)
-            os.close(self._fd)
-            self._fd, self._path = fd, parent
-        return self._fd, name
-
-    def close(self) -> None:
-        os.close(self._fd)
 
 
 def make_tree(entries: Iterable[Entry], tar: Readable, root_fd: int) -> None:
@@ -112,7 +77,7 @@ class _TreeMaker:
     def __init__(self, root_fd: int) -> None:
         self._root = root_fd
         self._ids = MappedIds.of_this_process()
-        self._at_hand = DirectoryAtHand(root_fd)
+        self._at_hand = DirectoryCache(root_fd)
 
     def close(self) -> None:
         self._at_hand.close()

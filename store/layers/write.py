@@ -1,7 +1,7 @@
 """Entries and their content -> the layer: a tar, its digests, and the entries as they now stand in it.
 
 One pass reads each file once and hashes it, writes its header and content, hashes the whole (the diff_id) and
-compresses it. `read_entries` is the same pass for a layer that nobody wants as a tar: nothing is written. The tar is a function of the entries and the clamp alone: ordered by path components, ustar headers,
+compresses it. `hash_contents` is the same pass for a layer that nobody wants as a tar: nothing is written. The tar is a function of the entries and the clamp alone: ordered by path components, ustar headers,
 no user names, whiteouts with time 0, of the attributes only `security.capability`.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pybuild.store.formats.compression import Compression
 
-KEPT_XATTR = b"security.capability"
+STORED_XATTR = b"security.capability"
 _PADDING = bytes(tar.BLOCK)
 
 _TYPES = {
@@ -39,19 +39,19 @@ _TYPES = {
 }
 
 
-def kept_xattrs(entry: Entry) -> tuple[tuple[bytes, bytes], ...]:
+def stored_xattrs(entry: Entry) -> tuple[tuple[bytes, bytes], ...]:
     """The attributes of an entry that a layer holds."""
-    return tuple(pair for pair in entry.xattrs if pair[0] == KEPT_XATTR) if entry.xattrs else ()
+    return tuple(pair for pair in entry.xattrs if pair[0] == STORED_XATTR) if entry.xattrs else ()
 
 
-def same_row(row: Entry, before: Entry | None) -> bool:
+def same_metadata(row: Entry, before: Entry | None) -> bool:
     """Whether a row says what the one below it says, in all but content; of directories time counts for nothing.
 
     What is the same is left out of a layer, whoever made it.
     """
     if before is None or row.kind is not before.kind:
         return False
-    if (row.uid, row.gid, row.xattrs) != (before.uid, before.gid, kept_xattrs(before)):
+    if (row.uid, row.gid, row.xattrs) != (before.uid, before.gid, stored_xattrs(before)):
         return False
     if row.kind is Kind.SYMLINK:
         return (row.mtime, row.link) == (before.mtime, before.link)
@@ -94,7 +94,7 @@ def write_layer(
     return WrittenLayer(diff_id, digest, stream.size, written)
 
 
-def read_entries(entries: Iterable[Entry], content: FileContent, *, clamp: int | None = None) -> tuple[Entry, ...]:
+def hash_contents(entries: Iterable[Entry], content: FileContent, *, clamp: int | None = None) -> tuple[Entry, ...]:
     """The entries as they would stand in the tar that `write_layer` writes. Raises what that raises."""
     return _write(entries, content, _let_go, clamp)
 
@@ -114,7 +114,7 @@ def _write(
         put(header)
         position += len(header)
         if entry.kind is Kind.FILE and not entry.hardlink:
-            entry = entry.read_as(_copy(entry, content, put), position)
+            entry = entry.with_content(_copy(entry, content, put), position)
             if padding := -entry.size % tar.BLOCK:
                 put(_PADDING[:padding])
             position += entry.size + padding
@@ -152,7 +152,7 @@ def tar_header(entry: Entry, clamp: int | None) -> bytes:
         clamp=clamp,
         link=link,
         device=(os.major(entry.rdev), os.minor(entry.rdev)) if entry.kind in (Kind.CHAR, Kind.BLOCK) else (0, 0),
-        xattrs=kept_xattrs(entry) if not entry.hardlink else (),
+        xattrs=stored_xattrs(entry) if not entry.hardlink else (),
     )
 
 
@@ -181,7 +181,7 @@ def _fill_links(entries: list[Entry]) -> Iterator[Entry]:
     for entry in entries:
         if entry.hardlink:
             source = first[entry.hardlink]
-            yield entry.read_as(source.sha256, source.offset)
+            yield entry.with_content(source.sha256, source.offset)
         else:
             first[entry.path] = entry
             yield entry

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci import CONFIG_LIMIT, MANIFEST_LIMIT, ImageConfig, Manifest, check_image
+from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig, check_image
+from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Manifest
 from pybuild.store.objects.context_memo import is_whole, memos
 from pybuild.values import frozen
 

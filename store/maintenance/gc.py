@@ -21,7 +21,7 @@ from pybuild.store.maintenance.reachability import Graph, Thing, measure_trees
 from pybuild.store.objects import build_logs, context_memo
 from pybuild.store.objects.condemned import Condemnable
 from pybuild.store.objects.ingest import living
-from pybuild.store.system.files import size_of
+from pybuild.store.system.files import file_size
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _would_free(store: Store, keep: int | None, mounts: list[tuple[StoredCacheMo
         freed,
         cache_mounts=len(choice.cache_mounts),
         leftovers=len(leftovers),
-        size=freed.size + sum(map(size_of, leftovers)),
+        size=freed.size + sum(map(file_size, leftovers)),
         kept=choice.size,
     )
 
@@ -281,7 +281,7 @@ def _purge(store: Store, remove: Callable[[str], None]) -> tuple[int, int]:
                     if store.metadata.one(f"SELECT 1 FROM {table} WHERE {column} = ?", prefix + name):
                         continue
                     count += 1
-                    size += size_of(path)
+                    size += file_size(path)
                     try:
                         os.unlink(path)
                     except IsADirectoryError:

@@ -13,10 +13,10 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from pybuild.store.errors import StoreError
-from pybuild.store.formats.oci import MANIFEST_LIMIT, Manifest
+from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Manifest
 from pybuild.store.formats.toc import Kind, Toc
 from pybuild.store.objects.condemned import Condemnable
-from pybuild.store.system.files import size_of
+from pybuild.store.system.files import file_size
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Graph:
         for (key,) in query("SELECT id FROM changesets"):
             thing = Thing(Condemnable.CHANGESET, str(key))
             self._edges[thing] = []
-            self._sizes[thing] = size_of(self._store.changesets.toc_path(thing.key))
+            self._sizes[thing] = file_size(self._store.changesets.toc_path(thing.key))
         for key, size in query("SELECT changeset, coalesce(size, 0) FROM trees LEFT JOIN tree_sizes USING (id)"):
             self._sizes[Thing(Condemnable.CHANGESET, str(key))] += int(str(size))
         for key, digest in query(

@@ -9,7 +9,7 @@ from pybuild.store.maintenance.gc import sized_cache_mounts
 from pybuild.store.maintenance.reachability import Graph, Thing, measure_trees
 from pybuild.store.objects.build_logs import kept
 from pybuild.store.objects.context_memo import memos
-from pybuild.store.system.files import size_of
+from pybuild.store.system.files import file_size
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def usage(store: Store, measure: Callable[[str], int]) -> Usage:
     for reason in Reason:
         sizes = [item.own for item in items if item.reason is reason]
         reasons[reason] = Sum(len(sizes), sum(sizes))
-    tables = sum(size_of(f"{store.root}/metadata.db{suffix}") for suffix in ("", "-wal", "-shm"))
+    tables = sum(file_size(f"{store.root}/metadata.db{suffix}") for suffix in ("", "-wal", "-shm"))
     known = sum(status.st_size for _, status in memos(store.memos))
     logs = [log.total() for log in kept(store.logs)]
     forms = _forms(store, [size for _, size in mounts])
@@ -120,7 +120,7 @@ def _reached(graph: Graph) -> list[UsageLine]:
 
 def _forms(store: Store, mounts: list[int]) -> dict[StoredForm, Sum]:
     unread = "FROM unread JOIN blobs USING (digest) WHERE id NOT IN (SELECT id FROM tocs)"
-    tocs = [size_of(store.changesets.toc_path(str(row[0]))) for row in store.metadata.all("SELECT id FROM tocs")]
+    tocs = [file_size(store.changesets.toc_path(str(row[0]))) for row in store.metadata.all("SELECT id FROM tocs")]
     return {
         StoredForm.BLOB: _sum(
             store, f"SELECT count(*), sum(size) FROM blobs WHERE digest NOT IN (SELECT digest {unread})"

@@ -16,7 +16,8 @@ import time
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
-from pybuild.store.system.files import remove_tree, try_lock
+from pybuild.store.system.directories import remove_tree
+from pybuild.store.system.files import try_lock
 from pybuild.values import frozen
 
 if TYPE_CHECKING:

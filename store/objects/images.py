@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci import CONFIG_LIMIT, MANIFEST_LIMIT, ImageConfig, Manifest, check_image
+from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig, check_image
+from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Manifest
 from pybuild.store.formats.reference import Reference
 from pybuild.store.objects.condemned import Condemnable, condemned, pardon, spare
 from pybuild.values import frozen

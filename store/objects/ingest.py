@@ -11,7 +11,8 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from pybuild.store.system.files import remove_tree, try_lock
+from pybuild.store.system.directories import remove_tree
+from pybuild.store.system.files import try_lock
 
 if TYPE_CHECKING:
     from types import TracebackType

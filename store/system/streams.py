@@ -1,4 +1,4 @@
-"""Readables made of others: looked into first, copied as they are read."""
+"""Streams of bytes, and wrappers that look ahead in a stream or copy it while it is read."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class Readable(Protocol):
     """Bytes to read once, in order."""
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes; an empty answer means the end."""
+        """Up to `size` bytes; b"" at the end."""
         ...
 
 
 class Prefixed:
-    """A readable with bytes in front of another one."""
+    """The bytes of `head`, then those of another stream."""
 
     def __init__(self, head: bytes, raw: Readable) -> None:
         self._head = head
         self._raw = raw
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes; an empty answer means the end."""
+        """Up to `size` bytes; b"" at the end."""
         if self._head:
             data, self._head = self._head[:size], self._head[size:]
             return data
@@ -34,7 +34,7 @@ class Prefixed:
 
 
 class Peeked(Prefixed):
-    """A readable whose first bytes, `start`, can be looked at before they are read."""
+    """A stream whose first bytes are in `start` before they are read: at least 8, unless the stream is shorter."""
 
     def __init__(self, raw: Readable) -> None:
         self.start = raw.read(_CHUNK)
@@ -44,14 +44,14 @@ class Peeked(Prefixed):
 
 
 class Tee:
-    """A readable that hands all that is read of it to `sink` as well."""
+    """A stream that passes everything read from it to `sink` as well."""
 
     def __init__(self, source: Readable, sink: Callable[[bytes], object]) -> None:
         self._source = source
         self._sink = sink
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes; an empty answer means the end."""
+        """Up to `size` bytes; b"" at the end."""
         data = self._source.read(size)
         self._sink(data)
         return data

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci import MediaType
+from pybuild.store.formats.media_types import MediaType
 from tests.support.tars import directory, entry, tar
 
 

@@ -17,7 +17,8 @@ from pybuild.remote.registry.client import RegistryClient
 from pybuild.remote.registry.config import Config, RegistrySettings
 from pybuild.remote.registry.credentials import Credentials
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci import Descriptor, MediaType
+from pybuild.store.formats.media_types import MediaType
+from pybuild.store.formats.oci_manifest import Descriptor
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 

@@ -12,7 +12,9 @@ from pybuild.builder.plan.resolve import resolve
 from pybuild.parser import ParseError, parse
 from pybuild.store.errors import NotFound
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci import Descriptor, ExecConfig, History, ImageConfig, Manifest, MediaType
+from pybuild.store.formats.media_types import MediaType
+from pybuild.store.formats.oci_config import ExecConfig, History, ImageConfig
+from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.formats.platform import Platform
 from pybuild.store.objects.images import StoredImage
 

@@ -20,7 +20,7 @@ from pybuild.builder.files.copy_layer import with_digests
 from pybuild.parser import IgnoreFile
 from pybuild.store.formats.toc import Kind
 from pybuild.store.objects.context_memo import Memo
-from pybuild.store.system.files import remove_tree
+from pybuild.store.system.directories import remove_tree
 from tests.support.copies import FILES, afterwards, on_disk, request, trees, view_of
 from tests.support.copymodel import Copy, Directory, flat
 

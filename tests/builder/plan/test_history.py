@@ -11,7 +11,7 @@ from pybuild.builder.plan.history import command_list
 from pybuild.builder.plan.stage_state import DEFAULT_PATH
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci import ExecConfig, History, ImageConfig, normalise_history
+from pybuild.store.formats.oci_config import ExecConfig, History, ImageConfig, normalise_history
 from pybuild.store.objects.changesets import LayerBlob
 from tests.support.recipes import Images, history, image, options, planned
 

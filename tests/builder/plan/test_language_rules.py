@@ -12,7 +12,7 @@ from pybuild.builder.output.assemble import image_config
 from pybuild.builder.plan.history import instruction_of
 from pybuild.builder.plan.stage_state import DEFAULT_PATH
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci import ExecConfig, History, ImageConfig
+from pybuild.store.formats.oci_config import ExecConfig, History, ImageConfig
 from tests.support.cli import Pybuild, write_context
 from tests.support.recipes import Images, config, history, image, options, planned, refusal, steps
 

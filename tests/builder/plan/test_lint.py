@@ -10,7 +10,7 @@ from pybuild.builder.plan.lint import Inspector, report_warnings, warnings_of
 from pybuild.builder.plan.planner import plan
 from pybuild.builder.plan.resolve import resolve
 from pybuild.parser import parse
-from pybuild.store.formats.oci import ExecConfig
+from pybuild.store.formats.oci_config import ExecConfig
 from tests.support.recipes import Images, image, options
 
 BASE = ExecConfig(env=("FROM_BASE=x",))

@@ -9,7 +9,7 @@ import pytest
 from pybuild.builder.options import Network
 from pybuild.builder.plan.graph import BaseStep, CopyStep, RunStep, WorkdirStep
 from pybuild.builder.plan.stage_state import DEFAULT_PATH
-from pybuild.store.formats.oci import ExecConfig
+from pybuild.store.formats.oci_config import ExecConfig
 from tests.support.recipes import Images, chain, config, image, planned, refusal, steps
 
 PATH = f"PATH={DEFAULT_PATH}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pybuild.builder.plan.stage_state import DEFAULT_PATH, DEFAULT_SHELL, StageState
-from pybuild.store.formats.oci import ExecConfig
+from pybuild.store.formats.oci_config import ExecConfig
 
 EMPTY = StageState.of_base(ExecConfig())
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.builder.plan.graph import CopyStep, RunStep
-from pybuild.store.formats.oci import ExecConfig
+from pybuild.store.formats.oci_config import ExecConfig
 from tests.support.cli import BASE, write_context
 from tests.support.recipes import Images, chain, config, history, image, planned, refusal
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -16,7 +15,6 @@ import pytest
 
 import pybuild
 from pybuild.builder.sandbox import linux
-from pybuild.store.system import syscalls
 
 if TYPE_CHECKING:
     from tests.builder.sandbox.conftest import EnterNamespaces, InChild
@@ -37,73 +35,7 @@ def status_field(name: str) -> str:
     return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(f"{name}:"))
 
 
-# --- paths and files
-
-
-def test_openat2_in_root_keeps_absolute_and_upward_links_inside(tmp_path: Path) -> None:
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/name").write_text("inside")
-    (tmp_path / "absolute").symlink_to("/etc/name")
-    (tmp_path / "upward").symlink_to("../../../../etc/name")
-    root = os.open(tmp_path, os.O_PATH)
-    for name in (b"absolute", b"upward", b"../../etc/name", b"/etc/name"):
-        fd = syscalls.openat2(root, name, os.O_RDONLY, syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS)
-        assert os.read(fd, 100) == b"inside"
-        assert not os.get_inheritable(fd)
-        os.close(fd)
-    os.close(root)
-
-
-def test_openat2_names_call_and_path(tmp_path: Path) -> None:
-    root = os.open(tmp_path, os.O_PATH)
-    with pytest.raises(FileNotFoundError, match=r"openat2: No such file.*'no/such'") as caught:
-        syscalls.openat2(root, b"no/such", os.O_RDONLY, syscalls.RESOLVE_IN_ROOT)
-    assert caught.value.filename == "no/such"
-    (tmp_path / "link").symlink_to("link")
-    with pytest.raises(OSError, match="openat2") as loop:
-        syscalls.openat2(root, b"link", os.O_RDONLY, syscalls.RESOLVE_IN_ROOT)
-    assert loop.value.errno == errno.ELOOP
-    os.close(root)
-
-
-def test_a_path_with_a_nul_byte_never_reaches_the_kernel(tmp_path: Path) -> None:
-    (tmp_path / "short").write_text("x")
-    root = os.open(tmp_path, os.O_PATH)
-    with pytest.raises(OSError, match="NUL byte") as caught:
-        syscalls.openat2(root, b"short\0er", os.O_RDONLY, syscalls.RESOLVE_IN_ROOT)
-    assert caught.value.errno == errno.EINVAL
-    os.close(root)
-
-
-def test_openat2_creates_with_the_mode(tmp_path: Path) -> None:
-    root = os.open(tmp_path, os.O_PATH)
-    before = os.umask(0)
-    fd = syscalls.openat2(root, b"new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, syscalls.RESOLVE_BENEATH, 0o640)
-    os.umask(before)
-    assert os.fstat(fd).st_mode & 0o7777 == 0o640
-    with pytest.raises(OSError, match="openat2") as caught:
-        syscalls.openat2(root, b"../new", os.O_RDONLY, syscalls.RESOLVE_BENEATH)
-    assert caught.value.errno == errno.EXDEV
-    os.close(fd)
-    os.close(root)
-
-
-def test_openat2_gives_up_after_repeated_eagain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = 0
-
-    def always_busy(*_args: object) -> int:
-        nonlocal calls
-        calls += 1
-        ctypes.set_errno(errno.EAGAIN)
-        return -1
-
-    class Libc:
-        syscall = staticmethod(always_busy)
-
-    monkeypatch.setattr(syscalls, "_libc", Libc)
-    with pytest.raises(BlockingIOError, match="openat2"):
-        syscalls.openat2(linux.AT_FDCWD, b"x", os.O_RDONLY, syscalls.RESOLVE_IN_ROOT)
-    assert 1 < calls < 1000
+# --- files
 
 
 def test_renameat2_never_replaces(tmp_path: Path) -> None:
@@ -114,15 +46,8 @@ def test_renameat2_never_replaces(tmp_path: Path) -> None:
         linux.renameat2(directory, b"a", directory, b"b")
     linux.renameat2(directory, b"a", directory, b"c")
     linux.renameat2(directory, b"b", directory, b"c", linux.RENAME_EXCHANGE)
-    syscalls.syncfs(directory)
     os.close(directory)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b": "a", "c": "b"}
-
-
-def test_syncfs_of_a_closed_descriptor_is_an_error() -> None:
-    with pytest.raises(OSError, match="syncfs") as caught:
-        syscalls.syncfs(1 << 30)
-    assert caught.value.errno == errno.EBADF
 
 
 def test_close_range_closes_both_ends(in_child: InChild) -> None:
@@ -404,22 +329,7 @@ def test_a_program_that_the_kernel_refuses_is_an_error(in_child: InChild, enter_
         in_child(job)
 
 
-# --- the machine
-
-
-def test_an_unknown_machine_is_enosys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(syscalls, "_COLUMN", None)
-    with pytest.raises(OSError, match="no system call numbers for") as caught:
-        syscalls.syncfs(0)
-    assert caught.value.errno == errno.ENOSYS
-
-
-def test_the_machine_is_not_the_32_bit_personality() -> None:
-    code = "from pybuild.store.system import syscalls; print(syscalls.machine())"
-    here = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    command = ["setarch", "linux32", sys.executable, "-c", code]
-    there = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert here.stdout == there.stdout
+# --- the process
 
 
 def test_the_module_imports_little() -> None:

@@ -33,7 +33,7 @@ from pybuild.builder.solve.cache_keys import (
     stacked_key,
 )
 from pybuild.parser import parse
-from pybuild.store.formats.oci import ExecConfig, chain_id
+from pybuild.store.formats.oci_config import ExecConfig, chain_id
 from pybuild.store.formats.platform import Platform
 from pybuild.store.objects.images import StoredImage
 from tests.support.recipes import Images, image, options

@@ -13,7 +13,8 @@ from pybuild.remote.registry.client import Fetched
 from pybuild.remote.registry.config import RegistrySettings
 from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci import Descriptor, Manifest, MediaType
+from pybuild.store.formats.media_types import MediaType
+from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 from pybuild.values.errors import PybuildError

@@ -16,7 +16,9 @@ from pybuild.remote.registry.config import RegistrySettings
 from pybuild.remote.registry.credentials import Credentials
 from pybuild.store.errors import DigestMismatch, NotFound
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci import Descriptor, ImageConfig, Manifest, MediaType, check_image
+from pybuild.store.formats.media_types import MediaType
+from pybuild.store.formats.oci_config import ImageConfig, check_image
+from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 from tests.support.archive import read_archive

@@ -15,7 +15,8 @@ from pybuild.remote.http.connections import Watch
 from pybuild.remote.http.site import RemoteLimits
 from pybuild.store.errors import DigestMismatch, NotFound
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci import Descriptor, MediaType
+from pybuild.store.formats.media_types import MediaType
+from pybuild.store.formats.oci_manifest import Descriptor
 from tests.support.fake_registry import FakeRegistry, Image, Setup, plain, reply
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats import compression
-from pybuild.store.formats.compression import Compression, Compressor, Expander, sniff
-from pybuild.store.system.files import start_writing
+from pybuild.store.formats.compression import Compression, Compressor, DecompressingReader, sniff
+from pybuild.store.system.syscalls import start_writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ SKIPPABLE = b"\x5a\x2a\x4d\x18" + struct.pack("<I", 3) + b"abc"
 
 
 def expand(data: bytes, kind: Compression | None = None, piece: int = 100_000) -> bytes:
-    expander = Expander(io.BytesIO(data), kind)
+    expander = DecompressingReader(io.BytesIO(data), kind)
     out = b""
     while chunk := expander.read(piece):
         out += chunk
@@ -120,7 +120,7 @@ def test_a_blob_does_not_depend_on_the_pieces_that_its_bytes_came_in(kind: Compr
     ],
 )
 def test_members_and_frames_follow_one_another(data: bytes, kind: Compression) -> None:
-    expander = Expander(io.BytesIO(data))
+    expander = DecompressingReader(io.BytesIO(data))
     assert expander.kind is kind
     assert expand(data) in (TEXT, TEXT + b"more", b"".join(b"%d" % i for i in range(3000)))
 
@@ -164,9 +164,9 @@ def test_a_damaged_stream_is_refused(data: bytes, kind: Compression) -> None:
 
 
 def test_the_expanded_size_is_bounded() -> None:
-    assert Expander(io.BytesIO(gzip.compress(bytes(1000))), limit=1000).diff_id()
+    assert DecompressingReader(io.BytesIO(gzip.compress(bytes(1000))), limit=1000).diff_id()
     with pytest.raises(InvalidImage, match="limit of 999 bytes"):
-        Expander(io.BytesIO(gzip.compress(bytes(1000))), limit=999).diff_id()
+        DecompressingReader(io.BytesIO(gzip.compress(bytes(1000))), limit=999).diff_id()
 
 
 @pytest.mark.parametrize("kind", [Compression.GZIP, Compression.ZSTD])
@@ -179,12 +179,11 @@ def test_the_ratio_is_bounded(kind: Compression, monkeypatch: pytest.MonkeyPatch
 
 BOMB = """
 import io, resource, sys
-from pybuild.store.formats.compression import Expander
+from pybuild.store.formats.compression import DecompressingReader
 from pybuild.store.errors import InvalidImage
-from pybuild.store.system.files import start_writing
 data = open(sys.argv[1], "rb").read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-expander = Expander(io.BytesIO(data))
+expander = DecompressingReader(io.BytesIO(data))
 try:
     while expander.read(1 << 20):
         pass

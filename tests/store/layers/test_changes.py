@@ -20,8 +20,9 @@ from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.tar import BLOCK_DEVICE, CHAR
 from pybuild.store.formats.toc import Entry, Kind, Toc
 from pybuild.store.layers import tree
-from pybuild.store.layers.changes import TreeContent, changes
+from pybuild.store.layers.changes import changes
 from pybuild.store.layers.read import read_layer
+from pybuild.store.layers.tree_files import TreeContent
 from pybuild.store.layers.view import View
 from pybuild.store.layers.write import WrittenLayer, write_layer
 from tests.support.overlays import overlaid

@@ -17,6 +17,7 @@ from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
 from pybuild.store.layers import read
 from pybuild.store.layers import tree as trees
 from pybuild.store.layers.read import read_layer
+from pybuild.store.layers.tree_files import open_directory
 from pybuild.store.layers.view import View
 from tests.support.tars import directory, entry, hardlink, listing, symlink, tar
 
@@ -384,7 +385,7 @@ def test_a_path_longer_than_one_system_call_takes_is_made(tmp_path: Path) -> Non
     (tmp_path / "t").mkdir()
     fd = os.open(tmp_path / "t", os.O_RDONLY)
     trees.make_tree(entries, io.BytesIO(data), fd)
-    inside = trees.open_directory(fd, deep)
+    inside = open_directory(fd, deep)
     assert sorted(os.listdir(inside)) == ["f", "g", "l"]
     assert os.stat("g", dir_fd=inside).st_nlink == 2
     os.close(inside)

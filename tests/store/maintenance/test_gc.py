@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from pybuild.store.errors import NoSpace, NotFound
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci import Descriptor, ExecConfig, ImageConfig, Manifest, MediaType
+from pybuild.store.formats.media_types import MediaType
+from pybuild.store.formats.oci_config import ExecConfig, ImageConfig
+from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.formats.reference import Reference
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.importing.archive import import_archive
@@ -28,7 +30,7 @@ from pybuild.store.objects.changesets import TREE, LayerBlob
 from pybuild.store.objects.database import _SCHEMA, VERSION, Metadata
 from pybuild.store.objects.records import KeyKind
 from pybuild.store.store import Store
-from pybuild.store.system.files import remove_tree, tree_size
+from pybuild.store.system.directories import remove_tree, tree_size
 from tests.support.archives import Archive
 from tests.support.overlays import in_private_mounts, mount_tmpfs
 from tests.support.tars import entry, tar

@@ -13,7 +13,7 @@ import pytest
 from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound, StoreError
 from pybuild.store.exporting.archive import publish_archive
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci import MediaType
+from pybuild.store.formats.media_types import MediaType
 from pybuild.store.formats.reference import Reference
 from pybuild.store.importing.archive import import_archive
 from pybuild.store.importing.members import ArchiveMembers, read_member

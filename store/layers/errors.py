@@ -1,0 +1,23 @@
+"""Errors about a layer say which layer."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pybuild.store.errors import StoreError
+from pybuild.store.system.disk_full import no_space
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def layer_errors(name: object) -> Iterator[None]:
+    """Put `layer NAME: ` before the message of every StoreError and full disk of the block."""
+    try:
+        yield
+    except StoreError as error:
+        raise type(error)(f"layer {name}: {error}", hint=error.hint) from error
+    except OSError as error:
+        raise no_space(error, f"layer {name}") from error

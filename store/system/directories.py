@@ -1,0 +1,130 @@
+"""Whole directory trees: removing them and measuring them.
+
+Both functions walk with directory descriptors: `shutil.rmtree` and `os.walk` fail, or silently stop, on trees deeper
+than PATH_MAX. The way back up is ".." of the current directory, so only a few descriptors are open at any depth; only
+memory limits the depth.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove_tree(parent_fd: int, name: str | bytes) -> None:
+    """Remove a file or a whole directory tree. Idempotent: a name that does not exist is not an error.
+
+    Directories without permissions are made removable first.
+    """
+    if _unlink(parent_fd, name):
+        return
+    fd = _enter(parent_fd, name)
+    try:
+        # For each directory on the way down: its sub-directories that still exist. The last one is entered next.
+        pending = [_clear(fd)]
+        while pending:
+            if pending[-1]:
+                child = _enter(fd, pending[-1][-1])
+                os.close(fd)
+                fd = child
+                pending.append(_clear(fd))
+                continue
+            pending.pop()
+            if pending:
+                up = os.open("..", _DIRECTORY, dir_fd=fd)
+                os.close(fd)
+                fd = up
+                os.rmdir(pending[-1].pop(), dir_fd=fd)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=parent_fd)
+
+
+def _unlink(parent_fd: int, name: str | bytes) -> bool:
+    """Remove anything except a directory; return whether the name is gone."""
+    try:
+        os.unlink(name, dir_fd=parent_fd)
+    except FileNotFoundError:
+        return True
+    except IsADirectoryError:
+        return False
+    return True
+
+
+def _enter(parent_fd: int, name: str | bytes) -> int:
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+    try:
+        if os.fstat(fd).st_mode & 0o700 != 0o700:
+            os.chmod(f"/proc/self/fd/{fd}", 0o700)
+        return os.open(".", _DIRECTORY, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def _clear(fd: int) -> list[bytes]:
+    """Remove the files and the empty directories in a directory; return the names of the other sub-directories."""
+    with os.scandir(fd) as entries:
+        names = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
+    left = []
+    for name, is_directory in names:
+        if not is_directory:
+            os.unlink(name, dir_fd=fd)
+        else:
+            try:
+                os.rmdir(name, dir_fd=fd)
+            except OSError:
+                left.append(name)
+    return left
+
+
+def tree_size(directory_fd: int) -> int:
+    """The bytes on disk of a directory and everything below it. A file with several names counts once.
+
+    Raises PermissionError at a directory that this user cannot read, and OSError (ESTALE) if directories are moved
+    meanwhile, because ".." would then lead elsewhere.
+    """
+    seen: set[tuple[int, int]] = set()
+    size, subdirectories = _measure(directory_fd, seen)
+    stack = [(os.fstat(directory_fd).st_ino, subdirectories)]
+    fd = os.dup(directory_fd)
+    try:
+        while stack:
+            if stack[-1][1]:
+                child = os.open(stack[-1][1].pop(), _DIRECTORY, dir_fd=fd)
+                os.close(fd)
+                fd = child
+                more, subdirectories = _measure(fd, seen)
+                size += more
+                stack.append((os.fstat(fd).st_ino, subdirectories))
+                continue
+            stack.pop()
+            if stack:
+                up = os.open("..", _DIRECTORY, dir_fd=fd)
+                os.close(fd)
+                fd = up
+                if os.fstat(fd).st_ino != stack[-1][0]:
+                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    finally:
+        os.close(fd)
+    return size
+
+
+def _measure(fd: int, seen: set[tuple[int, int]]) -> tuple[int, list[str]]:
+    """The bytes of a directory and of its files that are not in `seen` yet, and the names of its sub-directories."""
+    size = os.fstat(fd).st_blocks * 512
+    subdirectories = []
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # a running step has removed it
+            if stat.S_ISDIR(status.st_mode):
+                subdirectories.append(entry.name)
+            elif status.st_nlink == 1 or (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                size += status.st_blocks * 512
+    return size, subdirectories
