@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from pybuild.builder.errors import PlanError
 from pybuild.remote.errors import RemoteError
-from pybuild.remote.git.url import RepositorySource, read_repository
-from pybuild.remote.http.urls import Location
+from pybuild.remote.git.url import RepositorySource, parse_repository
+from pybuild.remote.http.urls import UrlWithLogin
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.digest import Digest
 from pybuild.values import frozen
@@ -55,8 +55,8 @@ def read_remote(text: str, checksum: str | None, *, keep_git_dir: bool = False) 
     """
     try:
         if is_repository(text):
-            return read_repository(text, checksum, keep_git_dir=keep_git_dir)
-        Location.parse(text)
+            return parse_repository(text, checksum, keep_git_dir=keep_git_dir)
+        UrlWithLogin.parse(text)
     except RemoteError as error:
         raise PlanError(str(error), hint=error.hint) from None
     return _read_url(text, checksum)

@@ -1,4 +1,4 @@
-"""What is raised about other machines: registries, web servers, git servers."""
+"""The errors of talking to other machines: registries, web servers, git servers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from pybuild.values.errors import PybuildError
 
 
 class RemoteError(PybuildError):
-    """A server does not answer as its protocol says, or exceeds a limit; or its address makes no sense."""
+    """A server breaks its protocol, refuses a request or exceeds a limit, or its address is invalid."""
+
+
+class ConfigError(RemoteError):
+    """This machine's own settings are broken: the configuration file, a proxy variable, certificates, stored credentials."""
 
 
 class Unreachable(RemoteError):
@@ -14,8 +18,16 @@ class Unreachable(RemoteError):
 
 
 class TooSlow(RemoteError):
-    """A server let a deadline pass, or sends less than the lowest rate."""
+    """A server missed a deadline, or sends less than the lowest rate."""
 
 
 class Unauthorized(RemoteError):
     """A server refuses access, or credentials would have to go where they do not belong."""
+
+
+class GitFailed(RemoteError):
+    """git exited with an error. `stderr` is the end of what it wrote there, in the process that ran git."""
+
+    def __init__(self, message: str, stderr: str = "", *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.stderr = stderr

@@ -3,7 +3,7 @@
     PybuildError
       ParseError      parser/errors.py     the text of a recipe cannot be read
       StoreError      store/errors.py      the bytes on disk, or on their way there: NotFound, InvalidImage, NoSpace, ...
-      RemoteError     remote/errors.py     another machine: Unreachable, TooSlow, Unauthorized
+      RemoteError     remote/errors.py     another machine: Unreachable, TooSlow, Unauthorized, GitFailed, ConfigError
       BuildError      builder/errors.py    a decision cannot be taken, or a step fails: PlanError, StepFailed, ...
 
 An error does not change once it is made. Whoever knows more than the code that raised it, raises a copy that knows more:

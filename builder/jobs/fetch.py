@@ -38,23 +38,23 @@ class FetchUrl:
     checksum: str | None = None
 
     def run(self) -> FetchedUrl:
-        from pybuild.remote.http.fetch import Version, fetch
+        from pybuild.remote.http.fetch import Validators, fetch
         from pybuild.remote.http.site import Site
-        from pybuild.remote.http.urls import Location
+        from pybuild.remote.http.urls import UrlWithLogin
         from pybuild.remote.registry.config import Config
 
         environ = dict(self.environ)
         config = Config.load(environ)
-        location = Location.parse(self.url)
+        location = UrlWithLogin.parse(self.url)
         origin = location.url.origin
-        settings = config.of(origin.authority)
+        settings = config.for_registry(origin.authority)
         site = Site(origin.authority, (origin,), settings.tls_verify, settings.ca_files)
         checksum = Digest.parse(self.checksum) if self.checksum is not None else None
         with open(self.path, "xb") as file:
             found = fetch(
                 location, file, site, config.limits, environ,
-                known=Version(self.etag, self.last_modified), checksum=checksum,
+                known=Validators(self.etag, self.last_modified), checksum=checksum,
             )  # fmt: skip
         if found is None:
             return FetchedUrl("", 0, self.etag, self.last_modified)
-        return FetchedUrl(str(found.digest), found.size, found.version.etag, found.version.last_modified)
+        return FetchedUrl(str(found.digest), found.size, found.validators.etag, found.validators.last_modified)

@@ -10,7 +10,7 @@ from pybuild.remote.git.url import FoundCommit, RepositorySource
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from pybuild.remote.git.access import Access
+    from pybuild.remote.git.access import GitAccess
 
 
 @frozen
@@ -23,13 +23,13 @@ class RepositoryAccess:
     agent: str | None = None
     authorization: str = field(default="", repr=False)
 
-    def read(self, source: RepositorySource) -> Access:
+    def read(self, source: RepositorySource) -> GitAccess:
         """The same with the configuration that the environment names. Raises StoreError."""
-        from pybuild.remote.git.access import Access
+        from pybuild.remote.git.access import GitAccess
         from pybuild.remote.registry.config import Config
 
         environ = dict(self.environ)
-        return Access(environ, self.agent, Config.load(environ), self.authorization, source.server)
+        return GitAccess(environ, self.agent, Config.load(environ), self.authorization, source.server)
 
 
 @frozen
@@ -42,11 +42,9 @@ class ResolveReference:
     directory: str
 
     def run(self) -> FoundCommit:
-        from pybuild.remote.git.process import failures_told
         from pybuild.remote.git.server import GitServer
 
-        with failures_told():
-            return GitServer(self.source, self.access.read(self.source), f"{self.directory}/0").resolve()
+        return GitServer(self.source, self.access.read(self.source), f"{self.directory}/0").resolve()
 
 
 @frozen
@@ -70,12 +68,10 @@ class FetchRepository:
 
     def run(self) -> FetchedRepository:
         from pybuild.remote.git.checkout import write_checkout
-        from pybuild.remote.git.process import failures_told
 
-        with failures_told():
-            return FetchedRepository(
-                *write_checkout(self.source, self.found, self.access.read(self.source), self.directory, self.path)
-            )
+        return FetchedRepository(
+            *write_checkout(self.source, self.found, self.access.read(self.source), self.directory, self.path)
+        )
 
 
 @frozen

@@ -118,6 +118,6 @@ def _content(source: RepositorySource, found: FoundCommit) -> str:
     parts = ["git", found.commit]
     if not source.submodules:
         parts.append("without submodules")
-    if source.keeps_git_dir:
-        parts += ["with .git", found.ref, found.tag, source.origin]
+    if source.includes_git_dir:
+        parts += ["with .git", found.ref, found.tag, source.redacted_remote]
     return " ".join(parts)

@@ -1,8 +1,8 @@
-"""How git gets to the server of a repository, and who it says that we are.
+"""How git reaches the server of a repository, and with which credentials.
 
-Over http the first request is our own: it finds out by the rules for all downloads where redirects lead, whether the
-certificate is trusted and whether there is anything. Git then talks to the place that was found and follows nowhere.
-Over ssh an agent of the user's signs; keys, configuration and passwords of the user are not looked at, his known hosts are.
+Over http pybuild sends the first request itself. It follows redirects and checks the certificate by the rules of all
+downloads, and finds out whether a repository is there. git then talks to the final URL and follows no redirects.
+Over ssh the user's agent signs. The user's keys, ssh configuration and passwords are not read; the known hosts are.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from pybuild.remote.errors import RemoteError, TooSlow, Unauthorized
-from pybuild.remote.git.url import basic
 from pybuild.remote.http.proxies import proxy_for
-from pybuild.remote.http.retries import BUSY, Patience, retry_after
+from pybuild.remote.http.retries import RETRY_STATUSES, Retries, retry_after
 from pybuild.remote.http.site import Site
-from pybuild.remote.http.transport import Interrupted, Request, Transport, published
-from pybuild.remote.http.trust import authorities
-from pybuild.remote.http.urls import Location, Url
+from pybuild.remote.http.transport import Interrupted, Request, Transport, public_error
+from pybuild.remote.http.trust import trusted_certificates
+from pybuild.remote.http.urls import Url, UrlWithLogin
 from pybuild.store.errors import NotFound
 from pybuild.values import frozen
 
@@ -30,17 +29,18 @@ if TYPE_CHECKING:
 
     from pybuild.remote.git.url import RepositorySource
     from pybuild.remote.http.site import RemoteLimits
-    from pybuild.remote.http.transport import Answer
+    from pybuild.remote.http.transport import Response
     from pybuild.remote.registry.config import Config
 
 _SERVICE = "/info/refs?service=git-upload-pack"  # the first request of git's protocol over http: gitprotocol-http(5)
 
 
 @frozen
-class Access:
-    """How servers are reached: the user's environment, the socket of an SSH agent of his, his configuration.
+class GitAccess:
+    """How to reach servers: the user's environment, the path of an SSH agent's socket, the configuration.
 
-    `authorization` is what he says over http to one `server`, `scheme://host[:port]`, where its URL says nothing.
+    `authorization` is the value of an Authorization header. It is sent over http to one `server` only,
+    `scheme://host[:port]`, and only if the URL has no login of its own.
     """
 
     environ: Mapping[str, str] = field(repr=False)
@@ -51,26 +51,29 @@ class Access:
 
     @property
     def limits(self) -> RemoteLimits:
-        """What a server may cost."""
+        """The time and bytes that a server may use."""
         return self.config.limits
 
     @property
     def path(self) -> str:
-        """Where programs are looked for."""
+        """The directories to search for programs, as in $PATH."""
         return self.environ.get("PATH", os.defpath)
 
 
 @frozen
 class GitRemote:
-    """What git is given: a URL without a password, settings (`name=value`), and variables of its environment."""
+    """What git gets: a URL without a password, settings (`name=value`), and environment variables."""
 
     url: str
     settings: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
 
 
-def place_of(source: RepositorySource, access: Access, certificates: str) -> GitRemote:
-    """Where a repository is. `certificates` is a free path for a file of authorities. Raises RemoteError, StoreError."""
+def git_remote_of(source: RepositorySource, access: GitAccess, certificates: str) -> GitRemote:
+    """How git reaches the repository. If git needs a list of trusted certificates, it is the new file `certificates`.
+
+    Raises RemoteError, NotFound.
+    """
     match source.scheme:
         case "http" | "https":
             return _over_http(source, access, certificates)
@@ -80,19 +83,17 @@ def place_of(source: RepositorySource, access: Access, certificates: str) -> Git
             return GitRemote(source.remote, (), {"GIT_ALLOW_PROTOCOL": source.scheme})
 
 
-def _over_http(source: RepositorySource, access: Access, certificates: str) -> GitRemote:
-    location = Location.parse(source.remote)
+def _over_http(source: RepositorySource, access: GitAccess, certificates: str) -> GitRemote:
+    location = UrlWithLogin.parse(source.remote)
     origin = location.url.origin
-    configured = access.config.of(origin.authority)
+    configured = access.config.for_registry(origin.authority)
     site = Site(origin.authority, (origin,), configured.tls_verify, configured.ca_files)
-    authorization = None
-    if location.login is not None:
-        authorization = basic(location.login)
-    elif access.authorization and str(origin) == access.server:
+    authorization = location.authorization
+    if authorization is None and access.authorization and str(origin) == access.server:
         authorization = access.authorization
-    found = _follow(location.url, site, authorization, access)
+    found = _follow_redirects(location.url, site, authorization, access)
     own = found.origin == origin
-    # What is secret goes into the environment: the arguments of a process can be read by everybody.
+    # Secrets go into the environment, because every user can read the arguments of a process.
     environment = {"GIT_ALLOW_PROTOCOL": found.origin.scheme}
     if own and authorization is not None:
         environment |= {
@@ -107,7 +108,7 @@ def _over_http(source: RepositorySource, access: Access, certificates: str) -> G
         environment[f"{found.origin.scheme}_proxy"] = f"{proxy.origin.scheme}://{login}{proxy.origin.authority}"
     settings = []
     if found.origin.scheme == "https":
-        trusted = authorities(site if own else None, access.environ)
+        trusted = trusted_certificates(site if own else None, access.environ)
         if trusted is not None:
             with open(certificates, "xb") as file:
                 file.write(trusted)
@@ -117,46 +118,46 @@ def _over_http(source: RepositorySource, access: Access, certificates: str) -> G
     return GitRemote(f"{found.origin}{found.target}", tuple(settings), environment)
 
 
-def _follow(url: Url, site: Site, authorization: str | None, access: Access) -> Url:
-    """Where a repository is, redirects followed."""
+def _follow_redirects(url: Url, site: Site, authorization: str | None, access: GitAccess) -> Url:
+    """The URL of the repository after all redirects."""
     limits = access.limits
     transport = Transport(site, limits, access.environ)
-    patience = Patience(limits, time.sleep)
+    retries = Retries(limits, time.sleep)
     request = Request(
         "GET", Url.parse(f"{url.origin}{url.target}{_SERVICE}"), {"Git-Protocol": "version=2"}, authorization
     )
     try:
         while True:
             try:
-                with transport.request(request) as answer:
-                    return _base(url, answer)
+                with transport.request(request) as response:
+                    return _repository_url(url, response)
             except (Interrupted, TooSlow) as error:
-                patience.wait(error, url.origin.authority)
+                retries.wait(error, url.origin.authority)
     except RemoteError as error:
-        raise published(error) from None
+        raise public_error(error) from None
     finally:
         transport.close()
 
 
-def _base(url: Url, answer: Answer) -> Url:
-    status = answer.status
+def _repository_url(url: Url, response: Response) -> Url:
+    status = response.status
     if status in (401, 403):
         raise Unauthorized(f"{url}: access is forbidden (status {status})")
     if status in (404, 410):
-        raise NotFound(f"{url}: there is no repository (status {status})")
-    if status in BUSY:
-        raise Interrupted(f"{url}: status {status}", wait=retry_after(answer))
+        raise NotFound(f"{url}: no such repository (status {status})")
+    if status in RETRY_STATUSES:
+        raise Interrupted(f"{url}: status {status}", wait=retry_after(response))
     if status != 200:
         raise RemoteError(f"{url}: status {status}")
-    if not answer.url.target.endswith(_SERVICE):
-        raise RemoteError(f"{url} redirects to {answer.url}, which is no repository")
-    return Url(answer.url.origin, answer.url.target.removesuffix(_SERVICE))
+    if not response.url.target.endswith(_SERVICE):
+        raise RemoteError(f"{url} redirects to {response.url}, which is not a git repository")
+    return Url(response.url.origin, response.url.target.removesuffix(_SERVICE))
 
 
-def _over_ssh(source: RepositorySource, access: Access) -> dict[str, str]:
+def _over_ssh(source: RepositorySource, access: GitAccess) -> dict[str, str]:
     if access.agent is None:
         raise RemoteError(
-            f"{source.shown}: this needs an ssh agent, and none was given", hint="--ssh default gives a build yours"
+            f"{source.shown}: an ssh URL needs an ssh agent", hint="--ssh default gives the build your agent"
         )
     options = [
         "BatchMode=yes", "StrictHostKeyChecking=yes", "UpdateHostKeys=no", "IdentityFile=none", "ForwardAgent=no",
@@ -165,7 +166,7 @@ def _over_ssh(source: RepositorySource, access: Access) -> dict[str, str]:
     ]  # fmt: skip
     home = access.environ.get("HOME", "")
     if home.startswith("/"):
-        # By HOME, as for all else of the user's; ssh itself goes by the user database. Quoted as ssh_config(5) has it.
+        # ssh itself would use the user database instead of HOME. Quotes as in ssh_config(5).
         options.append(f'UserKnownHostsFile="{home}/.ssh/known_hosts"')
     command = ["ssh", "-F", "none", *(word for option in options for word in ("-o", option))]
     return {"GIT_SSH_COMMAND": shlex.join(command), "GIT_SSH_VARIANT": "ssh", "SSH_AUTH_SOCK": access.agent}

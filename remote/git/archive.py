@@ -1,9 +1,8 @@
-"""The files of a commit, as a tar in the one form that tars have here.
+"""The files of a commit as a tar, in pybuild's one tar form.
 
-`git archive` gives them as a checkout would write them, ends of lines and all, and without ever writing one. What only
-archives leave out or replace (export-ignore, export-subst) is overruled by attributes of our own. All belongs to root and
-has the time of the commit. Before that the tree is looked through, so that one of very many files is told by the
-first few million.
+`git archive` gives the files as a checkout would write them, line ends included, without writing a checkout. Attributes
+of our own override export-ignore and export-subst, which only archives apply. Every file belongs to root and has the time
+of the commit. Before that the tree is listed, so that a repository of too many files fails early, after a few million rows.
 """
 
 from __future__ import annotations
@@ -24,30 +23,30 @@ if TYPE_CHECKING:
     from pybuild.remote.git.process import Git
 
 ATTRIBUTES = "* -export-ignore -export-subst\n"
-_LINK = b"160000"  # the mode of a commit of another repository
+_SUBMODULE_MODE = b"160000"
 _CHUNK = 1 << 18
 
 
 @frozen
-class Module:
-    """A commit of another repository that belongs at a path of a tree."""
+class Submodule:
+    """A commit of another repository, and the path in the tree where its files belong."""
 
     path: bytes
     commit: str
 
 
 class Archive:
-    """A tar that is being written, hashed and counted on the way."""
+    """Writes a tar, with its digest and size. `name` is the repository in messages."""
 
-    def __init__(self, file: BinaryIO, who: str) -> None:
+    def __init__(self, file: BinaryIO, name: str) -> None:
         self._file = file
-        self._who = who
+        self._name = name
         self._hasher = hashlib.sha256()
         self._entries = 0
         self.size = 0
 
     def member(self, name: bytes, kind: bytes, mode: int, size: int, mtime: int, link: bytes = b"") -> None:
-        """Begin a member; `write` has its content."""
+        """Write the header of a member; `write` and `pad` add its content."""
         self._entries += 1
         if self._entries > CONTEXT_ENTRIES:
             raise self._too_large()
@@ -65,16 +64,16 @@ class Archive:
         self.write(bytes(-size % tar.BLOCK))
 
     def end(self) -> str:
-        """End it all; the digest."""
+        """Finish the tar; return its digest as text."""
         self.write(tar.END)
         return f"sha256:{self._hasher.hexdigest()}"
 
     def _too_large(self) -> RemoteError:
-        return RemoteError(f"{self._who}: more than the limit of {CONTEXT_ENTRIES} files or {CONTEXT_LIMIT} bytes")
+        return RemoteError(f"{self._name}: more than the limit of {CONTEXT_ENTRIES} files or {CONTEXT_LIMIT} bytes")
 
 
-def modules_of(git: Git, commit: str) -> list[Module]:
-    """Look through a tree: the commits of other repositories in it. Raises RemoteError for one that no checkout takes."""
+def submodules_of(git: Git, commit: str) -> list[Submodule]:
+    """The submodules in a commit's tree. Raises RemoteError if the tree is too large or has names that git refuses."""
     found = []
     count = size = 0
     left = b""
@@ -88,11 +87,11 @@ def modules_of(git: Git, commit: str) -> list[Module]:
                 size += int(length) if length.isdigit() else 0
                 if count > CONTEXT_ENTRIES or size > CONTEXT_LIMIT:
                     raise RemoteError(
-                        f"{git.who}: more than the limit of {CONTEXT_ENTRIES} files or {CONTEXT_LIMIT} bytes"
+                        f"{git.name}: more than the limit of {CONTEXT_ENTRIES} files or {CONTEXT_LIMIT} bytes"
                     )
-                _check_path(git.who, path)
-                if mode == _LINK:
-                    found.append(Module(path, name.decode("ascii")))
+                _check_path(git.name, path)
+                if mode == _SUBMODULE_MODE:
+                    found.append(Submodule(path, name.decode("ascii")))
         running.finish()
     return found
 
@@ -106,7 +105,7 @@ def write_tree(git: Git, commit: str, archive: Archive, prefix: bytes = b"") -> 
                 path = clean_path(member.name)
                 if not path:
                     continue
-                _check_path(git.who, path)
+                _check_path(git.name, path)
                 directory = member.type == tar.DIRECTORY
                 name = prefix + path + (b"/" if directory else b"")
                 archive.member(name, member.type, member.mode, member.size, member.mtime, member.linkname)
@@ -114,13 +113,13 @@ def write_tree(git: Git, commit: str, archive: Archive, prefix: bytes = b"") -> 
                     archive.write(piece)
                 archive.pad(member.size)
         except InvalidImage as error:
-            running.finish()  # what git says of it tells more
-            raise RemoteError(f"{git.who}: {error}", hint=error.hint) from None
+            running.finish()  # git's own error, if there is one, says more
+            raise RemoteError(f"{git.name}: {error}", hint=error.hint) from None
         running.finish()
 
 
-def _check_path(who: str, path: bytes) -> None:
-    """Names that git refuses to check out: `.git` is that of whoever has the repository. Nothing else is special here."""
+def _check_path(name: str, path: bytes) -> None:
+    """Refuse the names that git does not check out: `.git` is for the repository itself. No other name is special here."""
     for part in path.split(b"/"):
         if part in (b"", b".", b"..") or part.lower() == b".git":
-            raise RemoteError(f"{who}: the repository has a file {show(path)}, and nobody can check out that name")
+            raise RemoteError(f"{name}: the repository has a file {show(path)}, a name that git does not check out")

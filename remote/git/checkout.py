@@ -1,4 +1,4 @@
-"""A commit of a server as one tar: its files, those of the repositories in it, and `.git` where that is kept."""
+"""A commit of a server as one tar: its files, the files of its submodules, and `.git` if that is asked for."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pybuild.remote.errors import RemoteError
-from pybuild.remote.git.archive import ATTRIBUTES, Archive, modules_of, write_tree
+from pybuild.remote.errors import GitFailed, RemoteError
+from pybuild.remote.git.archive import ATTRIBUTES, Archive, submodules_of, write_tree
 from pybuild.remote.git.dot_git import add_git_dir
-from pybuild.remote.git.process import GitFailed
 from pybuild.remote.git.server import GitServer
-from pybuild.remote.git.url import FoundCommit, read_repository, relative_remote
+from pybuild.remote.git.url import FoundCommit, parse_repository, resolve_relative
 from pybuild.remote.http.urls import printable
 from pybuild.store.formats.tar import show
 from pybuild.values import frozen
 from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
-    from pybuild.remote.git.access import Access
-    from pybuild.remote.git.archive import Module
+    from pybuild.remote.git.access import GitAccess
+    from pybuild.remote.git.archive import Submodule
     from pybuild.remote.git.process import Git
     from pybuild.remote.git.url import RepositorySource
 
 _MAX_MODULES = 1000
-_MAX_DEPTH = 10  # of repositories in repositories
+_MAX_DEPTH = 10  # of submodules in submodules
 
 
 @frozen
-class _Part:
-    """A commit that is still to be added, and where."""
+class _Pending:
+    """A commit that is not in the tar yet, and the path prefix that its files get."""
 
     source: RepositorySource
     resolved: FoundCommit
@@ -38,43 +37,43 @@ class _Part:
 
 
 def write_checkout(
-    source: RepositorySource, resolved: FoundCommit, access: Access, directory: str, path: str
+    source: RepositorySource, resolved: FoundCommit, access: GitAccess, directory: str, path: str
 ) -> tuple[str, int]:
-    """Fetch, and write the tar to `path`; its digest and size. Git keeps all that it gets below `directory`, which is empty.
+    """Fetch a commit and write its tar to the new file `path`; return the tar's digest and size.
 
-    Raises RemoteError, GitFailed, StoreError, OSError.
+    git keeps its repositories below the empty `directory`. Raises RemoteError, NotFound, OSError.
     """
     first = GitServer(source, access, f"{directory}/0")
     allowance = first.git.allowance
-    pending = [_Part(source, resolved, b"", 0)]
+    pending = [_Pending(source, resolved, b"", 0)]
     count = 0
     with open(path, "xb", buffering=1 << 20) as out:
-        archive = Archive(out, first.who)
+        archive = Archive(out, first.name)
         while pending:
             part = pending.pop()
             server = first if not count else GitServer(part.source, access, f"{directory}/{count}", allowance)
             count += 1
             server.fetch(part.resolved)
-            modules = modules_of(server.git, part.resolved.commit)
+            modules = submodules_of(server.git, part.resolved.commit)
             if modules and source.submodules:
                 if part.depth == _MAX_DEPTH or count + len(pending) + len(modules) > _MAX_MODULES:
                     raise RemoteError(
-                        f"{first.who}: more than the limit of {_MAX_MODULES} submodules, or of {_MAX_DEPTH} in one another"
+                        f"{first.name}: more than the limit of {_MAX_MODULES} submodules, or of {_MAX_DEPTH} nested levels"
                     )
-                pending += _parts(server.git, part, modules)
+                pending += _submodules(server.git, part, modules)
             os.makedirs(f"{server.git.directory}/info", exist_ok=True)
             with open(f"{server.git.directory}/info/attributes", "x") as file:
                 file.write(ATTRIBUTES)
             write_tree(server.git, part.resolved.commit, archive, part.prefix)
-            allowance.settle(server.git.size())
-            if not part.prefix and source.keeps_git_dir:
-                add_git_dir(server.git, resolved, source.origin, archive)
+            allowance.add_finished(server.git.size())
+            if not part.prefix and source.includes_git_dir:
+                add_git_dir(server.git, resolved, source.redacted_remote, archive)
         digest = archive.end()
     return digest, archive.size
 
 
-def _parts(git: Git, part: _Part, modules: list[Module]) -> list[_Part]:
-    """Where the repositories in a commit are: its `.gitmodules` tells, gitmodules(5). Raises RemoteError."""
+def _submodules(git: Git, part: _Pending, modules: list[Submodule]) -> list[_Pending]:
+    """Where the submodules of a commit are, by its `.gitmodules`, gitmodules(5). Raises RemoteError."""
     urls = _urls(git, part.resolved.commit)
     found = []
     for module in modules:
@@ -82,28 +81,31 @@ def _parts(git: Git, part: _Part, modules: list[Module]) -> list[_Part]:
         url = urls.get(module.path)
         if url is None:
             raise RemoteError(
-                f"{git.who}: .gitmodules tells no place of the submodule {shown}",
-                hint="?submodules=false leaves their directories empty",
+                f"{git.name}: .gitmodules has no URL for the submodule {shown}",
+                hint="?submodules=false leaves the directories of submodules empty",
             )
         try:
-            source = module_source(part.source, url, module.commit)
+            source = submodule_source(part.source, url, module.commit)
         except RemoteError as error:
-            raise RemoteError(f"{git.who}: the submodule {shown}: {error}", hint=error.hint) from None
-        found.append(_Part(source, FoundCommit(module.commit), part.prefix + module.path + b"/", part.depth + 1))
+            raise RemoteError(f"{git.name}: the submodule {shown}: {error}", hint=error.hint) from None
+        found.append(_Pending(source, FoundCommit(module.commit), part.prefix + module.path + b"/", part.depth + 1))
     return found
 
 
-def module_source(parent: RepositorySource, url: str, commit: str) -> RepositorySource:
-    """The repository that `.gitmodules` names by `url`. Raises RemoteError for what is no repository of a server: files of this machine, and protocols that run programs."""
+def submodule_source(parent: RepositorySource, url: str, commit: str) -> RepositorySource:
+    """The repository that `.gitmodules` names by `url`.
+
+    Raises RemoteError if that is not on a server: a path on this machine, or a protocol that runs a program.
+    """
     if url.startswith(("./", "../")):
-        url = relative_remote(parent.remote, url)
+        url = resolve_relative(parent.remote, url)
     if "#" in url or "?" in url:
-        raise RemoteError(f"{printable(redact(url))} names no repository")
-    return replace(read_repository(url), ref=commit)
+        raise RemoteError(f"{printable(redact(url))} is not the URL of a repository")
+    return replace(parse_repository(url), ref=commit)
 
 
 def _urls(git: Git, commit: str) -> dict[bytes, str]:
-    """The URLs of `.gitmodules` by path; nothing where there is none that can be read."""
+    """The URLs of `.gitmodules` by path; empty if the file is missing or git cannot read it."""
     try:
         data = git.run("config", "--no-includes", "-z", "--blob", f"{commit}:.gitmodules", "--list")
     except GitFailed:

@@ -1,7 +1,7 @@
-"""The `.git` that comes along where it is asked for: of one commit, its reference, and nothing of what came before it.
+"""The `.git` of a checkout, if it is asked for: one commit and its reference, without history.
 
-It is made anew in the repository that was fetched: what servers pack in their own ways is packed again in one, so that
-the same commit gives the same bytes with the same git. Source of what has to be there: gitrepository-layout(5).
+pybuild rebuilds it in the fetched repository. Each server packs objects in its own way; git packs them again here, so the
+same commit and the same git give the same bytes. Which files have to be there: gitrepository-layout(5).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pybuild.remote.git.url import FoundCommit
 
 _PACKING = ("-c", "pack.threads=1", "-c", "pack.writeReverseIndex=false", "-c", "repack.writeBitmaps=false")
-_GONE = (
+_REMOVED = (
     "FETCH_HEAD",
     "ORIG_HEAD",
     "config",
@@ -36,22 +36,22 @@ _GONE = (
 
 
 def add_git_dir(git: Git, resolved: FoundCommit, origin: str, archive: Archive) -> None:
-    """Add `.git` to an archive; the repository is not good for anything else then. Raises RemoteError, OSError."""
+    """Add `.git` to an archive. This leaves the repository `git` unusable. Raises RemoteError, OSError."""
     words = git.run("rev-list", "--parents", "--max-count=1", resolved.commit).decode("ascii").split()
     commit = words[0]
     time = int(git.run("show", "-s", "--format=%ct", commit))
-    _reduce(git, resolved, commit, origin, has_parents=len(words) > 1 or os.path.exists(f"{git.directory}/shallow"))
+    _strip(git, resolved, commit, origin, has_parents=len(words) > 1 or os.path.exists(f"{git.directory}/shallow"))
     git.run(*_PACKING, "repack", "-a", "-d", "-f", "-n", "--quiet")
     git.run("read-tree", commit)
     archive.member(b".git/", tar.DIRECTORY, 0o755, 0, time)
-    _add(os.fsencode(git.directory), b".git", time, archive)
+    _add_directory(os.fsencode(git.directory), b".git", time, archive)
 
 
-def _reduce(git: Git, resolved: FoundCommit, commit: str, origin: str, *, has_parents: bool) -> None:
-    """Leave only the commit and the reference that was asked for, and a configuration as `git clone` makes it."""
+def _strip(git: Git, resolved: FoundCommit, commit: str, origin: str, *, has_parents: bool) -> None:
+    """Keep only the commit and the reference that was asked for, with a configuration like that of `git clone`."""
     directory = os.open(git.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for name in _GONE:
+        for name in _REMOVED:
             remove_tree(directory, name)
     finally:
         os.close(directory)
@@ -76,14 +76,14 @@ def _config(origin: str, *, sha256: bool) -> str:
     )
 
 
-def _add(directory: bytes, name: bytes, time: int, archive: Archive) -> None:
-    """What is in a directory of git's own, which no stranger has named: it is a few levels deep."""
+def _add_directory(directory: bytes, name: bytes, time: int, archive: Archive) -> None:
+    """Add a directory to the archive. git made and named all of it, so it is only a few levels deep."""
     for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
         path = name + b"/" + entry.name
         status = entry.stat(follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
             archive.member(path + b"/", tar.DIRECTORY, 0o755, 0, time)
-            _add(entry.path, path, time, archive)
+            _add_directory(entry.path, path, time, archive)
             continue
         with open(entry.path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size

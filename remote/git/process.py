@@ -1,11 +1,12 @@
-"""Running git: with nothing of the user's configuration, nothing of the repository's, and no longer than it may take.
+"""Running git without the user's or the repository's configuration, and within limits of time, bytes and memory.
 
-What a repository or a server could make git do beside its work is off: hooks, configuration and attributes of others,
-helpers for credentials and questions on the terminal, protocols but the one that was named, redirects, submodules,
-replacements of objects, maintenance in the background. See git(1), git-config(1), and "security" in git-clone(1).
+Everything that a repository or a server could make git do besides the work asked for is off: hooks, configuration and
+attributes of others, credential helpers and questions on the terminal, every protocol except the one that was named,
+redirects, submodules, replacement objects, background maintenance. See git(1), git-config(1), and "security" in
+git-clone(1).
 
-Each git is a process group of its own, in the session of the worker. It is killed as a whole when git has ended, when
-it takes too long or too much, when the worker is told to end, and when the process that started the worker is gone.
+Each git is a process group of its own, in the session of the worker. The whole group is killed when git has ended, when
+it exceeds a limit, when the worker gets SIGTERM, and when the process that started the worker is gone.
 """
 
 from __future__ import annotations
@@ -18,16 +19,15 @@ import shutil
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
-from pybuild.remote.errors import RemoteError
+from pybuild.remote.errors import GitFailed, RemoteError
 from pybuild.remote.http.urls import printable
 from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from types import FrameType, TracebackType
 
 _SETTINGS = (
@@ -42,93 +42,76 @@ _ENVIRONMENT = {
     "SSH_ASKPASS": "/bin/false", "SSH_ASKPASS_REQUIRE": "never", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_ALLOW_PROTOCOL": "",
     "GIT_OPTIONAL_LOCKS": "0",
 }  # fmt: skip
-_TICK = 0.1  # seconds between two looks at what it has cost
+_POLL_SECONDS = 0.1  # between two checks of the allowance
 _CHUNK = 1 << 18
-_MESSAGES = 64 << 10  # bytes of what git says that are kept
-_SHOWN = 300  # characters of it in an error
-_MEMORY = 4 << 30  # bytes that one git may have for itself: a few objects can be told to be very many
-
-
-class GitFailed(Exception):
-    """Git ended with an error; `said` is all that it wrote about it."""
-
-    def __init__(self, message: str, said: str) -> None:
-        super().__init__(message)
-        self.said = said
-
-
-@contextmanager
-def failures_told() -> Iterator[None]:
-    """What git fails in is what the build fails in."""
-    try:
-        yield
-    except GitFailed as error:
-        raise RemoteError(str(error)) from None
+_STDERR_BYTES = 64 << 10  # the end of stderr, for errors
+_SHOWN = 300  # characters of stderr in an error
+_MEMORY = 4 << 30  # bytes of data for one git: a small pack can claim to hold very many objects
 
 
 class Allowance:
-    """What getting one repository may cost, in seconds and bytes, all that is run for it together."""
+    """How many seconds and bytes all the git processes for one repository may use together."""
 
     def __init__(
         self, seconds: float, rate: int, size: int, hint: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`seconds`, and one more for each `rate` bytes that have come; at most `size` bytes. `hint` tells who sets it."""
+        """Allow `seconds`, and one more for each `rate` bytes received; at most `size` bytes. `hint` names the settings."""
         self._seconds = seconds
         self._rate = rate
         self._size = size
         self._hint = hint
         self._clock = clock
         self._begun = clock()
-        self._settled = 0
+        self._finished = 0
 
-    def check(self, who: str, came: int) -> None:
-        """Raise RemoteError where it is used up by now; `came` is how many bytes there are of what comes now."""
-        came += self._settled
-        if came > self._size:
-            raise RemoteError(f"{who}: more than the limit of {self._size} bytes", hint="limits.download-bytes")
-        allowed = self._seconds + came / self._rate
+    def check(self, name: str, received: int) -> None:
+        """Raise RemoteError if the allowance is used up. `received` is the bytes of the fetch in progress."""
+        received += self._finished
+        if received > self._size:
+            raise RemoteError(f"{name}: more than the limit of {self._size} bytes", hint="limits.download-bytes")
+        allowed = self._seconds + received / self._rate
         if self._clock() - self._begun > allowed:
-            raise RemoteError(f"{who}: not done after {allowed:.0f} s, in which {came} bytes came", hint=self._hint)
+            raise RemoteError(f"{name}: not done after {allowed:.0f} s and {received} bytes", hint=self._hint)
 
-    def settle(self, came: int) -> None:
-        """So many bytes have come of something that is done."""
-        self._settled += came
+    def add_finished(self, received: int) -> None:
+        """Count the bytes of a fetch that is finished."""
+        self._finished += received
 
 
 @dataclass(frozen=True)
 class Git:
-    """How git is run for one repository: `who` names it in messages, `directory` is where git keeps it."""
+    """How to run git for one repository: its `name` in messages, and the `directory` of its objects (GIT_DIR)."""
 
-    who: str
+    name: str
     directory: str
     allowance: Allowance
-    path: str  # where programs are looked for
+    path: str  # directories to search for programs, as in $PATH
     settings: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def start(self, *arguments: str) -> Running:
-        """Begin; leave the context manager to end it. Raises RemoteError where there is no git."""
+    def start(self, *arguments: str) -> GitProcess:
+        """Start git; leaving the context manager kills it. Raises RemoteError if git is not installed."""
         places = os.pathsep.join(place for place in self.path.split(os.pathsep) if os.path.isabs(place))
         program = shutil.which("git", path=places or os.defpath)
         if program is None:
-            raise RemoteError(f"{self.who}: git is not installed", hint="apt-get install git, or the like")
+            raise RemoteError(f"{self.name}: git is not installed", hint="apt-get install git, or the like")
         command = [program, "--no-pager", "--literal-pathspecs"]
         for setting in (*_SETTINGS, *self.settings):
             command += ["-c", setting]
         environment = {**_ENVIRONMENT, "PATH": places or os.defpath, "GIT_DIR": self.directory, **self.environment}
-        return Running(self, [*command, *arguments], environment)
+        return GitProcess(self, [*command, *arguments], environment)
 
     def run(self, *arguments: str, limit: int = 1 << 20) -> bytes:
-        """Run to the end; what it wrote, at most `limit` bytes. Raises GitFailed, RemoteError."""
+        """Run git to its end and return its output, at most `limit` bytes. Raises GitFailed, RemoteError."""
         with self.start(*arguments) as running:
             data = b"".join(iter(lambda: running.read(limit + 1), b""))
             if len(data) > limit:
-                raise RemoteError(f"{self.who}: an answer of more than the limit of {limit} bytes")
+                raise RemoteError(f"{self.name}: git printed more than the limit of {limit} bytes")
             running.finish()
         return data
 
     def size(self) -> int:
-        """How many bytes have come so far: the packs, whole or not."""
+        """Bytes received so far: the packs, complete or not."""
         total = 0
         for place in ("objects/pack", "objects"):
             with contextlib.suppress(FileNotFoundError), os.scandir(f"{self.directory}/{place}") as found:
@@ -140,17 +123,17 @@ class Git:
         return total
 
 
-class Running:
-    """A git that runs, whose output can be read."""
+class GitProcess:
+    """A running git. A context manager; `read` gives its output."""
 
     def __init__(self, git: Git, command: list[str], environment: Mapping[str, str]) -> None:
         self._git = git
         self._parent = os.getppid()
-        self._said = b""
-        self._looked = time.monotonic()
+        self._stderr = b""
+        self._checked_at = time.monotonic()
         self._process: subprocess.Popen[bytes] | None = None
-        self._to_end = False
-        self._before = signal.signal(signal.SIGTERM, self._told_to_end)
+        self._terminated = False
+        self._old_handler = signal.signal(signal.SIGTERM, self._on_sigterm)
         try:
             self._process = process = subprocess.Popen(
                 command,
@@ -163,25 +146,25 @@ class Running:
                 bufsize=0,
             )
         except BaseException:
-            signal.signal(signal.SIGTERM, self._before)
+            signal.signal(signal.SIGTERM, self._old_handler)
             raise
-        if self._to_end:
-            self._end()
+        if self._terminated:
+            self._kill_and_exit()
         with contextlib.suppress(ProcessLookupError):
             hard = resource.prlimit(process.pid, resource.RLIMIT_DATA)[1]
             limit = _MEMORY if hard == resource.RLIM_INFINITY else min(_MEMORY, hard)
             resource.prlimit(process.pid, resource.RLIMIT_DATA, (limit, hard))
         assert process.stdout is not None and process.stderr is not None
         self._out, self._err = process.stdout.fileno(), process.stderr.fileno()
-        self._ended = os.pidfd_open(process.pid)
+        self._pidfd = os.pidfd_open(process.pid)
         self._selector = selectors.PollSelector()
-        for fd in (self._out, self._err, self._ended):
+        for fd in (self._out, self._err, self._pidfd):
             self._selector.register(fd, selectors.EVENT_READ)
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes of what it writes; nothing at the end. Raises RemoteError where it costs too much."""
+        """Up to `size` bytes of its output; empty at the end. Raises RemoteError when the allowance is used up."""
         while self._out in self._selector.get_map():
-            if self._out in self._turn():
+            if self._out in self._poll():
                 data = os.read(self._out, min(size, _CHUNK))
                 if data:
                     return data
@@ -189,18 +172,18 @@ class Running:
         return b""
 
     def finish(self) -> None:
-        """Wait for its end. Raises GitFailed where it was none that git means well, RemoteError where that takes too long."""
+        """Wait for its end. Raises GitFailed for an exit status other than 0, RemoteError when the allowance is used up."""
         assert self._process is not None
         while self.read(_CHUNK):
             pass
         while self._selector.get_map():
-            self._turn()
+            self._poll()
         if self._process.wait():
             raise self._failure(self._process.returncode)
-        self._git.allowance.check(self._git.who, self._git.size())  # it may have been done between two looks
+        self._git.allowance.check(self._git.name, self._git.size())  # it may end between two checks
 
     def close(self) -> None:
-        """End it, and all that it has started. Idempotent."""
+        """Kill git and everything that it started. Idempotent."""
         process = self._process
         if process is None:
             return
@@ -209,13 +192,13 @@ class Running:
             process.wait()
         self._process = None
         self._selector.close()
-        os.close(self._ended)
+        os.close(self._pidfd)
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
-        signal.signal(signal.SIGTERM, self._before)
+        signal.signal(signal.SIGTERM, self._old_handler)
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> GitProcess:
         return self
 
     def __exit__(
@@ -223,24 +206,24 @@ class Running:
     ) -> None:
         self.close()
 
-    def _turn(self) -> set[int]:
-        """Wait a moment for something to happen; hear what it says. What else can be read."""
-        ready = {key.fd for key, _ in self._selector.select(_TICK)}
+    def _poll(self) -> set[int]:
+        """Wait a moment for output, stderr or the end of git; handle the last two. Return the descriptors that are ready."""
+        ready = {key.fd for key, _ in self._selector.select(_POLL_SECONDS)}
         now = time.monotonic()
-        if now - self._looked >= _TICK:
-            self._looked = now
+        if now - self._checked_at >= _POLL_SECONDS:
+            self._checked_at = now
             if os.getppid() != self._parent:
-                self._end()  # whoever asked for this is gone
-            self._git.allowance.check(self._git.who, self._git.size())
+                self._kill_and_exit()
+            self._git.allowance.check(self._git.name, self._git.size())
         if self._err in ready:
             data = os.read(self._err, _CHUNK)
             if not data:
                 self._selector.unregister(self._err)
-            self._said = (self._said + data)[-_MESSAGES:]  # the end of it tells most
-        if self._ended in ready:
-            # Before it is waited for: until then nobody else can have the number of its group.
+            self._stderr = (self._stderr + data)[-_STDERR_BYTES:]
+        if self._pidfd in ready:
+            # Kill before wait: until then no other process group can get the same number.
             self._kill()
-            self._selector.unregister(self._ended)
+            self._selector.unregister(self._pidfd)
         return ready
 
     def _kill(self) -> None:
@@ -248,20 +231,20 @@ class Running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _end(self) -> NoReturn:
+    def _kill_and_exit(self) -> NoReturn:
         self._kill()
         os._exit(1)
 
-    def _told_to_end(self, number: int, frame: FrameType | None) -> None:
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
         if self._process is not None:
-            self._end()
-        self._to_end = True
+            self._kill_and_exit()
+        self._terminated = True
 
     def _failure(self, status: int) -> GitFailed:
-        said = self._said.decode("utf-8", "replace")
-        lines = [line.strip() for line in said.replace("\r", "\n").splitlines() if line.strip()]
-        telling = [line for line in lines if line.startswith(("fatal:", "error:", "ERR "))] or lines[-1:]
-        if telling and telling[0].startswith("fatal: Could not read from remote") and lines[0] != telling[0]:
-            telling = lines[max(0, lines.index(telling[0]) - 2) : lines.index(telling[0])]  # ssh has said why
-        text = "; ".join(line.partition(": ")[2] or line for line in telling[:2]) or f"git ended with status {status}"
-        return GitFailed(f"{self._git.who}: {printable(redact(text), _SHOWN)}", said)
+        stderr = self._stderr.decode("utf-8", "replace")
+        lines = [line.strip() for line in stderr.replace("\r", "\n").splitlines() if line.strip()]
+        shown = [line for line in lines if line.startswith(("fatal:", "error:", "ERR "))] or lines[-1:]
+        if shown and shown[0].startswith("fatal: Could not read from remote") and lines[0] != shown[0]:
+            shown = lines[max(0, lines.index(shown[0]) - 2) : lines.index(shown[0])]  # the lines of ssh say why
+        text = "; ".join(line.partition(": ")[2] or line for line in shown[:2]) or f"git ended with status {status}"
+        return GitFailed(f"{self._git.name}: {printable(redact(text), _SHOWN)}", stderr)

@@ -1,4 +1,4 @@
-"""A directory of a repository as a tree of its own."""
+"""The files of one directory of a repository."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from pybuild.store.layers.view import ROOT, View
 
 
 def entries_below(tar: str, name: str, subdir: str) -> list[Entry]:
-    """The rows below `subdir` ("" is all), as of a root. No link is followed. Raises RemoteError where it is no directory."""
+    """The entries of a tar below `subdir`, with paths relative to it; "" is the whole tar. No link is followed.
+
+    `name` is the repository in messages. Raises RemoteError if `subdir` is not a directory of the repository.
+    """
     with open(tar, "rb", buffering=1 << 20) as file:
         entries = read_archive(file, View([Toc.of([])]), None)
     if not subdir:
@@ -26,9 +29,9 @@ def entries_below(tar: str, name: str, subdir: str) -> list[Entry]:
             raise RemoteError(
                 f"{name}: the repository has no directory {shown}"
                 if kind is None
-                else f"{name}: {shown} is no directory of the repository",
-                hint="links are not followed there" if kind is Kind.SYMLINK else None,
+                else f"{name}: {shown} is not a directory of the repository",
+                hint="pybuild does not follow links there" if kind is Kind.SYMLINK else None,
             )
-    below = path + b"/"
-    rows = [entry._replace(path=entry.path[len(below) :]) for entry in entries if entry.path.startswith(below)]
-    return [ROOT, *rows]
+    prefix = path + b"/"
+    below = [entry._replace(path=entry.path[len(prefix) :]) for entry in entries if entry.path.startswith(prefix)]
+    return [ROOT, *below]

@@ -1,15 +1,15 @@
-"""Git repositories as recipes and command lines name them: where one is, which commit is meant, and what of it.
+"""The URLs of git repositories in recipes and on command lines: the repository, the commit, and the directory in it.
 
     https://HOST/PATH.git[#REF[:SUBDIR]]    also http, on this machine or without a password
     git://HOST/PATH[#…]    ssh://[USER@]HOST/PATH[#…]    USER@HOST:PATH[#…]
-    …?ref= tag= branch= subdir= checksum= commit= keep-git-dir= submodules=    instead of what stands behind #
+    …?ref= tag= branch= subdir= checksum= commit= keep-git-dir= submodules=    instead of the part after #
 
-Source of the forms: https://docs.docker.com/build/concepts/context/#git-repositories. Nothing here asks anybody.
+Source of the forms: https://docs.docker.com/build/concepts/context/#git-repositories. This module only reads text; it
+sends no requests.
 """
 
 from __future__ import annotations
 
-import base64
 import posixpath
 import re
 from dataclasses import field
@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pybuild.remote.errors import RemoteError
-from pybuild.remote.http.urls import MAX_URL, Location, address_of, is_loopback, is_nobodys, parse_host, printable
+from pybuild.remote.http.urls import (
+    MAX_URL,
+    UrlWithLogin,
+    address_of,
+    basic_authorization,
+    is_forbidden,
+    is_loopback,
+    parse_host,
+    printable,
+)
 from pybuild.values import frozen
 from pybuild.values.redact import redact
 
@@ -37,11 +46,11 @@ _TRUE, _FALSE = frozenset(("", "1", "t", "true")), frozenset(("0", "f", "false")
 
 @frozen
 class RepositorySource:
-    """A directory of one commit of a repository.
+    """One directory of one commit of a repository.
 
-    `remote` is what git gets, and may hold a password. `ref` is a branch, a tag, another reference, or a commit by its full
-    hash; "" is the branch that the server calls its own. `subdir` is relative and clean, "" is all. The commit, or the tag
-    that leads to it, has to begin with `checksum`.
+    `remote` is the URL for git, and can hold a password. `ref` is a branch, a tag, another reference, or a commit by its
+    full hash; "" is the server's default branch. `subdir` is a normalized relative path; "" is the whole tree. The hash of
+    the commit, or of the tag that points to it, must begin with `checksum`.
     """
 
     remote: str = field(repr=False)
@@ -55,81 +64,78 @@ class RepositorySource:
 
     @property
     def shown(self) -> str:
-        """What messages and the history call it."""
+        """The URL for messages and the history, without a password."""
         return redact(self.text)
 
     @property
-    def keeps_git_dir(self) -> bool:
-        """Whether `.git` comes along: that of a whole repository, as in BuildKit, never that of a directory in it."""
+    def includes_git_dir(self) -> bool:
+        """Whether the checkout has a `.git`. As in BuildKit, only a whole repository has one, a subdirectory never."""
         return self.keep_git_dir and not self.subdir
 
     @property
-    def origin(self) -> str:
-        """What `.git` may tell of where it came from."""
+    def redacted_remote(self) -> str:
+        """The URL that `.git` names as its origin, without a password."""
         return redact(self.remote)
 
     @property
     def server(self) -> str:
-        """Over http, where it is, without a path; else ""."""
-        return str(Location.parse(self.remote).url.origin) if self.scheme in ("http", "https") else ""
+        """Over http, the server as `scheme://host[:port]`; else ""."""
+        return str(UrlWithLogin.parse(self.remote).url.origin) if self.scheme in ("http", "https") else ""
 
     @property
     def commit(self) -> str | None:
-        """The commit, where the words alone tell it."""
+        """The commit, if the URL names it by its full hash."""
         return self.ref if is_hash(self.ref) else None
 
 
 @frozen
 class FoundCommit:
-    """What a reference is: the commit, its full name ("" where it was given as a commit), and the tag that leads to it."""
+    """The commit that a reference names."""
 
     commit: str
-    ref: str = ""
-    tag: str = ""
+    ref: str = ""  # the full name of the reference; "" for a commit given by its hash
+    tag: str = ""  # the hash of the annotated tag that points to the commit
 
 
 def is_hash(text: str) -> bool:
-    """Whether a text is the full name of an object, by SHA-1 or SHA-256."""
+    """Whether a text is the full hash of a git object, SHA-1 or SHA-256."""
     return _HASH.fullmatch(text) is not None
 
 
-def read_repository(text: str, checksum: str | None = None, *, keep_git_dir: bool = False) -> RepositorySource:
-    """Read the name of a repository. `checksum` is what --checksum says. Raises RemoteError, without a place."""
+def parse_repository(text: str, checksum: str | None = None, *, keep_git_dir: bool = False) -> RepositorySource:
+    """Parse the URL of a repository. `checksum` is the value of --checksum. Raises RemoteError without a span."""
     shown = printable(redact(text))
     if len(text) > MAX_URL:
         raise RemoteError(f"a URL of {len(text)} characters exceeds the limit of {MAX_URL}")
     if not text.isprintable():
-        raise RemoteError(f"a URL with characters that have no place in one: {shown}")
+        raise RemoteError(f"invalid characters in a URL: {shown}")
+    remote, scheme, query, fragment = _split(text)
     try:
-        remote, scheme, query, fragment = _place(text)
-    except RemoteError as error:
-        raise RemoteError(str(error), hint=error.hint) from None
-    try:
-        wanted = _Wanted.read(query, fragment)
+        options = _UrlOptions.parse(query, fragment)
     except ValueError as error:
         raise RemoteError(f"{shown}: {error}") from None
     if checksum is not None:
         if not _PREFIX.fullmatch(checksum):
-            raise RemoteError(f"--checksum: {printable(checksum)!r} is not how the name of a commit begins")
-        if wanted.checksum not in ("", checksum):
-            raise RemoteError(f"{shown}: its checksum is not that of --checksum")
-    if wanted.keep_git_dir is False and keep_git_dir:
-        raise RemoteError(f"{shown}: its keep-git-dir is not that of --keep-git-dir")
+            raise RemoteError(f"--checksum: {printable(checksum)!r} is not the beginning of a commit's hash")
+        if options.checksum not in ("", checksum):
+            raise RemoteError(f"{shown}: its checksum differs from --checksum")
+    if options.keep_git_dir is False and keep_git_dir:
+        raise RemoteError(f"{shown}: its keep-git-dir contradicts --keep-git-dir")
     return RepositorySource(
         remote,
         scheme,
-        wanted.ref,
-        wanted.subdir,
-        checksum or wanted.checksum,
-        keep_git_dir or bool(wanted.keep_git_dir),
-        wanted.submodules,
+        options.ref,
+        options.subdir,
+        checksum or options.checksum,
+        keep_git_dir or bool(options.keep_git_dir),
+        options.submodules,
         text,
     )
 
 
 @frozen
-class _Wanted:
-    """What a URL says beside the place."""
+class _UrlOptions:
+    """The query and the fragment of a URL."""
 
     ref: str
     subdir: str
@@ -138,38 +144,36 @@ class _Wanted:
     submodules: bool
 
     @staticmethod
-    def read(query: str, fragment: str) -> _Wanted:
+    def parse(query: str, fragment: str) -> _UrlOptions:
         """Raises ValueError."""
         ref, _, subdir = fragment.partition(":")
-        found = _query(query)
-        ref = _agreed("ref", ref, found.get("ref", ""))
+        found = _parse_query(query)
+        ref = _single_value("ref", ref, found.get("ref", ""))
         for name, prefix in (("tag", "refs/tags/"), ("branch", "refs/heads/")):
             if name in found:
-                ref = _agreed(name, ref, prefix + found[name].removeprefix(prefix))
-        checksum = _agreed("commit", found.get("checksum", ""), found.get("commit", ""))
+                ref = _single_value(name, ref, prefix + found[name].removeprefix(prefix))
+        checksum = _single_value("commit", found.get("checksum", ""), found.get("commit", ""))
         if checksum and not _PREFIX.fullmatch(checksum):
-            raise ValueError(f"{checksum!r} is not how the name of a commit begins")
+            raise ValueError(f"{checksum!r} is not the beginning of a commit's hash")
         ref = ref or checksum
         check_ref(ref)
-        keep = _truth("keep-git-dir", found["keep-git-dir"]) if "keep-git-dir" in found else None
-        modules = _truth("submodules", found["submodules"]) if "submodules" in found else True
-        return _Wanted(ref, _clean(_agreed("subdir", subdir, found.get("subdir", ""))), checksum, keep, modules)
-
-
-def basic(login: str) -> str:
-    """What an Authorization header says of `user:password` (RFC 7617)."""
-    return f"Basic {base64.b64encode(login.encode()).decode('ascii')}"
+        subdir = _normal_path(_single_value("subdir", subdir, found.get("subdir", "")))
+        keep = _boolean("keep-git-dir", found["keep-git-dir"]) if "keep-git-dir" in found else None
+        submodules = _boolean("submodules", found["submodules"]) if "submodules" in found else True
+        return _UrlOptions(ref, subdir, checksum, keep, submodules)
 
 
 def authorization(source: RepositorySource, secret: Callable[[str], bytes | None]) -> str:
-    """What secrets of BuildKit's names let git say to a server over http; "" for nothing, and where everybody could read it.
+    """The Authorization header for git over http, from secrets of BuildKit's names; "" if there is none.
 
-    GIT_AUTH_HEADER is the value of an Authorization header, GIT_AUTH_TOKEN a token; `.HOST` behind the name is for one server.
+    It is also "" for plain http to another machine, where anyone on the way could read it. The secret GIT_AUTH_HEADER is
+    the value of an Authorization header, GIT_AUTH_TOKEN a token; a suffix `.HOST` makes it a secret for one server.
+    Raises RemoteError for a secret with control characters.
     Source: https://docs.docker.com/build/building/secrets/#git-authentication-for-remote-contexts
     """
     if not source.server:
         return ""
-    origin = Location.parse(source.remote).url.origin
+    origin = UrlWithLogin.parse(source.remote).url.origin
     if origin.scheme != "https" and not is_loopback(origin.host):
         return ""
     for name in (
@@ -182,13 +186,13 @@ def authorization(source: RepositorySource, secret: Callable[[str], bytes | None
         if value is not None:
             text = value.decode("utf-8", "replace").strip()
             if not text.isprintable():
-                raise RemoteError(f"the secret {name!r} holds characters that no header can have")
-            return basic(f"x-access-token:{text}") if name.startswith("GIT_AUTH_TOKEN") else text
+                raise RemoteError(f"the secret {name!r} has characters that are invalid in a header")
+            return basic_authorization(f"x-access-token:{text}") if name.startswith("GIT_AUTH_TOKEN") else text
     return ""
 
 
-def relative_remote(remote: str, url: str) -> str:
-    """Where a submodule is that `./` or `../` lead to from its own repository, as gitmodules(5) has it. Raises RemoteError."""
+def resolve_relative(remote: str, url: str) -> str:
+    """The URL of a submodule whose `url` in .gitmodules is relative to `remote`, see gitmodules(5). Raises RemoteError."""
     scp = _SCP.fullmatch(remote) if "://" not in remote else None
     start = scp.start("path") if scp is not None else len(remote) - len(urlsplit(remote).path)
     parts = remote[start:].strip("/").split("/")
@@ -196,7 +200,7 @@ def relative_remote(remote: str, url: str) -> str:
     for part in url.split("/"):
         if part == "..":
             if not parts:
-                raise RemoteError(f"{printable(url)} leads out of the server")
+                raise RemoteError(f"{printable(url)} leads above the root of the server")
             parts.pop()
         elif part not in ("", "."):
             parts.append(part)
@@ -204,7 +208,7 @@ def relative_remote(remote: str, url: str) -> str:
 
 
 def check_ref(ref: str) -> None:
-    """Raises ValueError for what no branch or tag can be called: what git would take for an option, among others."""
+    """Raises ValueError for an invalid name of a branch or tag, such as one that git would take for an option."""
     parts = ref.split("/")
     if ref and (
         ref.startswith("-")
@@ -213,30 +217,30 @@ def check_ref(ref: str) -> None:
         or _BAD_IN_REF.search(ref)
         or any(not part or part.startswith(".") or part.endswith(".lock") for part in parts)
     ):
-        raise ValueError(f"{printable(ref)!r} can be the name of no branch, tag or commit")
+        raise ValueError(f"{printable(ref)!r} is not a valid name of a branch, tag or commit")
 
 
-def _query(query: str) -> dict[str, str]:
+def _parse_query(query: str) -> dict[str, str]:
     known = {"ref", "tag", "branch", "subdir", "checksum", "commit", "keep-git-dir", "submodules"}
     found: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in known:
-            raise ValueError(f"unexpected {name!r} behind the question mark")
+            raise ValueError(f"unknown {name!r} in the query")
         if name in found:
-            raise ValueError(f"{name!r} comes twice behind the question mark")
+            raise ValueError(f"{name!r} appears twice in the query")
         if not value and name not in ("keep-git-dir", "submodules"):
-            raise ValueError(f"{name!r} has no value behind the question mark")
+            raise ValueError(f"{name!r} has no value in the query")
         found[name] = value
     return found
 
 
-def _agreed(name: str, one: str, other: str) -> str:
+def _single_value(name: str, one: str, other: str) -> str:
     if one and other and one != other:
-        raise ValueError(f"{name} says {other!r}, where {one!r} was said already")
+        raise ValueError(f"{name} is {other!r}, but another part of the URL says {one!r}")
     return one or other
 
 
-def _truth(name: str, value: str) -> bool:
+def _boolean(name: str, value: str) -> bool:
     if value.lower() in _TRUE:
         return True
     if value.lower() in _FALSE:
@@ -244,13 +248,13 @@ def _truth(name: str, value: str) -> bool:
     raise ValueError(f"{name}={value}: expected true or false")
 
 
-def _clean(subdir: str) -> str:
+def _normal_path(subdir: str) -> str:
     """The path from the root of the repository; `..` cannot leave it."""
     return posixpath.normpath("/" + subdir).lstrip("/")
 
 
-def _place(text: str) -> tuple[str, str, str, str]:
-    """What git gets, its scheme, the query and the fragment. Raises RemoteError."""
+def _split(text: str) -> tuple[str, str, str, str]:
+    """Split a URL into the URL for git, its scheme, the query and the fragment. Raises RemoteError."""
     scp = _SCP.fullmatch(text)
     if "://" not in text and scp is not None:
         path, _, query = scp["path"].partition("?")
@@ -261,14 +265,14 @@ def _place(text: str) -> tuple[str, str, str, str]:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise RemoteError(f"no URL: {printable(redact(text))}") from None
+        raise RemoteError(f"invalid URL: {printable(redact(text))}") from None
     fragment = unquote(parts.fragment)
     remote = parts._replace(query="", fragment="").geturl()
     if parts.scheme in ("http", "https"):
-        Location.parse(remote)
+        UrlWithLogin.parse(remote)
         return remote, parts.scheme, parts.query, fragment
     if parts.scheme not in ("git", "ssh"):
-        raise RemoteError(f"{printable(redact(text))} is the URL of no repository")
+        raise RemoteError(f"{printable(redact(text))} is not the URL of a repository")
     host = _check_host(parts.hostname or "")
     if port == 0:
         raise RemoteError(f"port 0 in a URL, for {host}")
@@ -276,18 +280,18 @@ def _place(text: str) -> tuple[str, str, str, str]:
     if parts.password is not None:
         raise RemoteError(f"a password in a {parts.scheme} URL, for {host}", hint="ssh asks the agent of --ssh")
     if parts.username is not None and (parts.scheme == "git" or not _USER.fullmatch(parts.username)):
-        raise RemoteError(f"{printable(parts.username)!r} can be no user in a {parts.scheme} URL")
+        raise RemoteError(f"{printable(parts.username)!r} is not a valid user in a {parts.scheme} URL")
     return remote, parts.scheme, parts.query, fragment
 
 
 def _check_host(text: str) -> str:
     host = parse_host(text)
     address = address_of(host)
-    if address is not None and is_nobodys(address):
-        raise RemoteError(f"{host} is an address that no server of others has")
+    if address is not None and is_forbidden(address):
+        raise RemoteError(f"{host} is an address that pybuild never connects to")
     return host
 
 
 def _check_path(path: str, text: str) -> None:
     if not path.strip("/") or path.startswith("-") or path.startswith("/-"):
-        raise RemoteError(f"{printable(redact(text))} names no repository of its server")
+        raise RemoteError(f"{printable(redact(text))} has no path of a repository")

@@ -1,8 +1,8 @@
-"""Connections that keep to limits which urllib3 does not have.
+"""Connections with limits that urllib3 lacks.
 
-Its time-outs are for one read each, so a server that sends a byte now and then holds a client for ever. Here the answer
-of a server is read through a `Watch`: the headers have a deadline, the body a lowest rate and a number of bytes that
-may come at all, and every connection tells whom it has reached before a request is sent.
+urllib3's time-outs hold for one read each, so a server that sends a byte now and then holds a client for ever. Here a
+`Watch` limits each response: the headers have a deadline, the body has a lowest rate and a largest size. And every
+connection reports the address that it reached before it sends a request.
 """
 
 from __future__ import annotations
@@ -32,66 +32,65 @@ if TYPE_CHECKING:
     from pybuild.remote.http.urls import Address
 
 _BUFFER = 64 << 10
-_SLACK = 1 << 20  # headers, at most 100 of 64 KiB by http.client, mostly far less
-_ENCODING = 8  # a chunk of one byte takes six
+_HEADER_BYTES = 1 << 20  # http.client allows 100 headers of 64 KiB; real ones are far smaller
+_MAX_OVERHEAD = 8  # bytes on the wire for each byte of the body: a chunk of one byte takes six
 
 
 class Watch:
-    """What one answer may still cost. Times are those of `time.monotonic`."""
+    """The time and bytes that are left for one response. Times are those of `time.monotonic`."""
 
-    def __init__(self, limits: RemoteLimits, who: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: RemoteLimits, name: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
-        self._who = who
+        self._name = name  # of the server, for messages
         self._clock = clock
         self._in_body = False
-        self._bytes = 0  # in the present window
-        self._end = clock() + limits.header_seconds  # of the headers, later of the present window
-        self._left = _SLACK
-        self._last = float("inf")
+        self._window_bytes = 0
+        self._window_end = clock() + limits.header_seconds  # first for the headers, then for each window of the body
+        self._bytes_left = _HEADER_BYTES
+        self._deadline = float("inf")
 
-    def expect(self, size: int, deadline: float = float("inf")) -> None:
-        """The headers are there; the body may have `size` bytes and has to be there at `deadline`."""
+    def begin_body(self, size: int, deadline: float = float("inf")) -> None:
+        """The headers have arrived. The body can have `size` bytes and must be complete at `deadline`."""
         self._in_body = True
-        self._left = size * _ENCODING + _SLACK
-        self._last = deadline
+        self._bytes_left = size * _MAX_OVERHEAD + _HEADER_BYTES
+        self._deadline = deadline
         self._begin_window()
 
-    def seconds(self) -> float:
-        """How long the next read may take. Raises TooSlow where nothing is left."""
+    def read_timeout(self) -> float:
+        """How many seconds the next read can wait. Raises TooSlow if none are left."""
         now = self._clock()
-        if now >= self._last:
-            raise self.too_slow()
-        if now >= self._end:
+        if now >= self._deadline:
+            raise self._too_slow()
+        if now >= self._window_end:
             lowest = self._limits.lowest_rate * self._limits.rate_seconds
-            if not self._in_body or self._bytes < lowest:
-                raise self.too_slow()
+            if not self._in_body or self._window_bytes < lowest:
+                raise self._too_slow()
             self._begin_window()
-        return max(min(self._end, self._last) - now, 0.001)
+        return max(min(self._window_end, self._deadline) - now, 0.001)
 
-    def count(self, size: int) -> None:
-        """So much has come. Raises RemoteError where it is too much."""
-        self._bytes += size
-        self._left -= size
-        if self._left < 0:
-            raise RemoteError(f"{self._who} sends more than it may", hint="an answer without end")
+    def add_bytes(self, size: int) -> None:
+        """Count bytes that arrived. Raises RemoteError if they exceed the limit."""
+        self._window_bytes += size
+        self._bytes_left -= size
+        if self._bytes_left < 0:
+            raise RemoteError(f"{self._name} sends more bytes than the limit", hint="the response may have no end")
 
-    def too_slow(self) -> TooSlow:
-        """The error that names the limit."""
+    def _too_slow(self) -> TooSlow:
         if not self._in_body:
-            return TooSlow(f"{self._who} sent no complete answer within {self._limits.header_seconds} s")
-        if self._clock() >= self._last:
-            return TooSlow(f"{self._who} did not send everything in time", hint="limits.blob-seconds sets the time")
+            return TooSlow(f"{self._name} sent no complete response within {self._limits.header_seconds} s")
+        if self._clock() >= self._deadline:
+            return TooSlow(f"{self._name} did not send everything in time", hint="limits.blob-seconds sets the time")
         return TooSlow(
-            f"{self._who} sent less than {self._limits.lowest_rate} bytes a second for {self._limits.rate_seconds} s"
+            f"{self._name} sent less than {self._limits.lowest_rate} bytes a second for {self._limits.rate_seconds} s"
         )
 
     def _begin_window(self) -> None:
-        self._bytes = 0
-        self._end = self._clock() + self._limits.rate_seconds
+        self._window_bytes = 0
+        self._window_end = self._clock() + self._limits.rate_seconds
 
 
 class _WatchedReader(io.RawIOBase):
-    """What comes from a socket, under a watch. `raw` is what http.client made of the socket: it keeps it open."""
+    """Reads a socket under a watch. `raw` is http.client's own reader of the socket, which keeps the socket open."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, watch: Watch) -> None:
         self._raw = raw
@@ -103,12 +102,12 @@ class _WatchedReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while True:
-            self._sock.settimeout(self._watch.seconds())
+            self._sock.settimeout(self._watch.read_timeout())
             try:
                 size = self._sock.recv_into(buffer)
             except TimeoutError:
-                continue  # the watch knows whether that is the end
-            self._watch.count(size)
+                continue  # the watch decides whether the time is up
+            self._watch.add_bytes(size)
             return size
 
     def close(self) -> None:
@@ -125,7 +124,7 @@ class _WatchedResponse(http.client.HTTPResponse):
 
 
 class _Watched:
-    """What both kinds of connection have in common."""
+    """The common part of both kinds of connection."""
 
     sock: Any
 
@@ -135,7 +134,7 @@ class _Watched:
 
     @property
     def response_class(self) -> Callable[..., http.client.HTTPResponse]:
-        """Asked by http.client whenever an answer begins."""
+        """http.client reads this at the beginning of each response."""
         return functools.partial(_WatchedResponse, watch=self._hooks.watch())
 
     def connect(self) -> None:
@@ -154,19 +153,19 @@ class _TlsConnection(_Watched, HTTPSConnection):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Hooks:
-    """What connections ask: who watches the answer that begins, and whether the one they reached is right."""
+    """Callbacks of connections."""
 
-    watch: Callable[[], Watch]
-    on_peer: Callable[[Address], None] | None  # raises; None behind a proxy, whose address says nothing
+    watch: Callable[[], Watch]  # the watch for the response that begins
+    on_peer: Callable[[Address], None] | None  # raises for a wrong peer; None for a proxy, whose address says nothing
 
 
-def direct(hooks: Hooks, context: ssl.SSLContext | None, limits: RemoteLimits) -> urllib3.PoolManager:
-    """Connections without a proxy; to servers without TLS alone where there is no context."""
+def direct_pool(hooks: Hooks, context: ssl.SSLContext | None, limits: RemoteLimits) -> urllib3.PoolManager:
+    """Connections without a proxy. Without a context they are for plain http only."""
     return _Direct(hooks, ssl_context=context, timeout=_timeout(limits), maxsize=1)
 
 
-def proxied(hooks: Hooks, context: ssl.SSLContext, limits: RemoteLimits, proxy: Proxy) -> urllib3.PoolManager:
-    """Connections through a proxy, which alone sees what it has to know of us."""
+def proxied_pool(hooks: Hooks, context: ssl.SSLContext, limits: RemoteLimits, proxy: Proxy) -> urllib3.PoolManager:
+    """Connections through a proxy. Only the proxy sees the login for it."""
     headers = urllib3.make_headers(proxy_basic_auth=proxy.login) if proxy.login is not None else None
     return _Proxied(
         hooks, str(proxy.origin), proxy_headers=headers, ssl_context=context, timeout=_timeout(limits), maxsize=1

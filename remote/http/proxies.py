@@ -1,8 +1,8 @@
-"""Which proxy a request goes through, by the environment variables that curl and Go read.
+"""Which proxy a request uses, by the environment variables that curl and Go read.
 
-HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, each in lower case first. NO_PROXY is a list of host names (with all
-below them; `.name` and `*.name` are only those below), addresses, networks, each with a port where that matters, or `*`.
-This machine is never reached through a proxy.
+HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, each in lower case first. NO_PROXY is a list of host names (with
+their subdomains; `.name` and `*.name` are only the subdomains), addresses and networks, each with an optional port, or
+`*`. Loopback addresses never use a proxy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from pybuild.remote.errors import RemoteError
+from pybuild.remote.errors import ConfigError, RemoteError
 from pybuild.remote.http.urls import DEFAULT_PORTS, Origin, address_of, is_loopback, parse_host
 from pybuild.values import frozen
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @frozen
 class Proxy:
-    """A proxy, and what it wants to know of us (`user:password`)."""
+    """A proxy, and the `user:password` for it."""
 
     origin: Origin
     login: str | None = field(default=None, repr=False)
 
 
 def proxy_for(origin: Origin, environ: Mapping[str, str]) -> Proxy | None:
-    """The proxy for requests to an origin; None for a direct connection. Raises RemoteError."""
+    """The proxy for requests to an origin; None for a direct connection. Raises ConfigError for an invalid variable."""
     if is_loopback(origin.host) or _is_exempt(origin, _variable(environ, "no_proxy")):
         return None
     for name in (f"{origin.scheme}_proxy", "all_proxy"):
@@ -44,23 +44,23 @@ def _variable(environ: Mapping[str, str], name: str) -> str:
 
 
 def _parse(text: str, name: str) -> Proxy:
-    """A proxy's URL; `host:port` stands for http. The text may hold a password, so no message shows it."""
+    """Read a proxy's URL; `host:port` means http. No message shows the text, because it can hold a password."""
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
         scheme, port = parts.scheme, parts.port
         host = parse_host(parts.hostname or "")
     except (ValueError, RemoteError):
-        raise RemoteError(f"{name} is no URL of a proxy") from None
+        raise ConfigError(f"{name} is not the URL of a proxy") from None
     if scheme not in DEFAULT_PORTS:
-        raise RemoteError(f"{name}: proxies by {scheme[:20]} are not supported", hint="http and https are")
+        raise ConfigError(f"{name}: {scheme[:20]} proxies are not supported", hint="use an http or https proxy")
     login = None
     if parts.username is not None:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     return Proxy(Origin(scheme, host, port or DEFAULT_PORTS[scheme]), login)
 
 
-def _is_exempt(origin: Origin, list_: str) -> bool:
-    return any(_matches(origin, item.strip().lower()) for item in list_.split(","))
+def _is_exempt(origin: Origin, no_proxy: str) -> bool:
+    return any(_matches(origin, item.strip().lower()) for item in no_proxy.split(","))
 
 
 def _matches(origin: Origin, item: str) -> bool:

@@ -1,4 +1,4 @@
-"""Coming again when a connection broke or a server is busy."""
+"""Retries after a broken connection, a slow response or a busy server."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pybuild.remote.http.site import RemoteLimits
-    from pybuild.remote.http.transport import Answer
+    from pybuild.remote.http.transport import Response
 
-BUSY = frozenset((408, 429, 500, 502, 503, 504))
+RETRY_STATUSES = frozenset((408, 429, 500, 502, 503, 504))
 _FIRST_WAIT = 1.0  # seconds; doubled each time
-_SLOW_TRIES = 2  # each of them takes a whole deadline
+_SLOW_TRIES = 2  # each one waits for a whole deadline
 
 
-class Patience:
-    """How often and how long it is still worth to wait."""
+class Retries:
+    """Counts the tries of one request and waits between them. `sleep` waits some seconds."""
 
     def __init__(self, limits: RemoteLimits, sleep: Callable[[float], None]) -> None:
         self._limits = limits
@@ -29,12 +29,12 @@ class Patience:
         self._tries = 1
 
     def wait(self, error: Interrupted | TooSlow, name: str) -> None:
-        """Wait until the next try; raise the error, with the limit, where there is none."""
-        asked = error.wait if isinstance(error, Interrupted) else None
-        if asked is not None and asked > self._limits.wait_seconds:
+        """Wait for the next try. Raises TooSlow or Unreachable if the limits allow no other; `name` is the server."""
+        requested = error.wait if isinstance(error, Interrupted) else None
+        if requested is not None and requested > self._limits.wait_seconds:
             raise Unreachable(
-                f"{error}: it asks to come again in {asked:g} s, more than the limit of {self._limits.wait_seconds} s",
-                hint="try later, or log in: many registries allow more to those they know",
+                f"{error}: it asks to retry after {requested:g} s, more than the limit of {self._limits.wait_seconds} s",
+                hint="try later, or log in: many registries allow more requests then",
             ) from None
         if isinstance(error, TooSlow) and self._tries >= min(_SLOW_TRIES, self._limits.retries):
             raise error
@@ -43,14 +43,14 @@ class Patience:
                 f"{error}, {self._tries} times in a row", hint=error.hint or f"{name} may be down"
             ) from None
         self._sleep(
-            asked if asked is not None else min(_FIRST_WAIT * 2 ** (self._tries - 1), self._limits.wait_seconds)
+            requested if requested is not None else min(_FIRST_WAIT * 2 ** (self._tries - 1), self._limits.wait_seconds)
         )
         self._tries += 1
 
 
-def retry_after(answer: Answer) -> float | None:
-    """Seconds to wait, by Retry-After: a number, or a date (RFC 9110, 10.2.3)."""
-    text = answer.header("Retry-After").strip()
+def retry_after(response: Response) -> float | None:
+    """Seconds to wait by Retry-After, a number or a date (RFC 9110, 10.2.3); None if it is missing or malformed."""
+    text = response.header("Retry-After").strip()
     if text.isascii() and text.isdigit() and len(text) < 10:
         return float(text)
     try:

@@ -1,8 +1,8 @@
-"""Requests to one site, and to the servers that it refers us to.
+"""Requests to one site, and to the servers that it redirects to.
 
-Redirects are followed by hand, because of the rules that hold for them: at most ten, never from https to http, never to
-a link-local address, never from a public site to a private address (checked on the connection, too: a name may lead
-anywhere), and what says who we are goes to the origin that it was meant for and to no other.
+This module follows redirects itself, because urllib3 lacks these rules: at most ten redirects, never from https to http,
+never to a link-local address, never from a public site to a private address (also checked on the connection, because a
+name can resolve to any address), and credentials go only to the origin that they were meant for.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import urllib3
 from urllib3 import exceptions
 
 from pybuild.remote.errors import RemoteError, Unreachable
-from pybuild.remote.http.connections import Hooks, Watch, direct, proxied
+from pybuild.remote.http.connections import Hooks, Watch, direct_pool, proxied_pool
 from pybuild.remote.http.proxies import proxy_for
-from pybuild.remote.http.trust import foreign_context, tls_context
-from pybuild.remote.http.urls import Url, address_of, is_nobodys, is_private, printable
+from pybuild.remote.http.trust import system_context, tls_context
+from pybuild.remote.http.urls import Url, address_of, is_forbidden, is_private, printable
 from pybuild.values import frozen
 from pybuild.values.errors import PybuildError
 
@@ -38,14 +38,14 @@ _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _SAFE = frozenset(("GET", "HEAD"))
 _PIECE = 1 << 20
 _WORTH_READING = 16 << 10
-# What OpenSSL says when the other side does not speak TLS at all.
+# OpenSSL's reasons when the server does not speak TLS at all.
 _NO_TLS = frozenset(
     ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF_WHILE_READING", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 )  # fmt: skip
 
 
 class Interrupted(RemoteError):
-    """A connection broke, or a server is busy: the same request may succeed. `wait` is what the server asked for."""
+    """A connection broke, or a server is busy: a retry might succeed. `wait` is the seconds that the server asked for."""
 
     def __init__(self, message: str, *, hint: str | None = None, wait: float | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -53,15 +53,15 @@ class Interrupted(RemoteError):
 
 
 class NoTls(Unreachable):
-    """There is a server, and it does not speak TLS."""
+    """A server answered, but does not speak TLS."""
 
 
 class ConnectionRefused(Unreachable):
-    """There is no server at that port."""
+    """No server listens at that port."""
 
 
-def published(error: PybuildError) -> PybuildError:
-    """The same error as one of the classes of remote.errors: those here are for the tries between."""
+def public_error(error: PybuildError) -> PybuildError:
+    """The same error as a class of remote.errors. The classes of this module only steer retries."""
     if isinstance(error, Interrupted | NoTls | ConnectionRefused):
         return Unreachable(str(error), hint=error.hint)
     return error
@@ -69,7 +69,7 @@ def published(error: PybuildError) -> PybuildError:
 
 @frozen
 class Request:
-    """What to ask for. `authorization` is sent to the URL's own origin only."""
+    """One request. `authorization` is sent to the URL's own origin only, not to the target of a redirect."""
 
     method: str
     url: Url
@@ -78,38 +78,38 @@ class Request:
     body: bytes | None = field(default=None, repr=False)
 
 
-class Answer:
-    """A status and headers, and a body that is still to be read. A context manager."""
+class Response:
+    """A status and headers, with a body that the caller reads. A context manager."""
 
     def __init__(self, request: Request, url: Url, response: urllib3.BaseHTTPResponse, watch: Watch) -> None:
         self.request = request
-        self.url = url  # where redirects have led
+        self.url = url  # after all redirects
         self.status = response.status
         self._response = response
         self._watch = watch
 
     def header(self, name: str) -> str:
-        """The value of a header; "" where there is none."""
+        """The value of a header; "" if it is missing."""
         return self._response.headers.get(name, "")
 
     def headers(self, name: str) -> list[str]:
-        """All values of a header that may come more than once."""
+        """All values of a header that can appear more than once."""
         return list(self._response.headers.getlist(name))
 
     def length(self) -> int | None:
-        """Content-Length in bytes; None where it is missing or no number."""
+        """Content-Length in bytes; None if it is missing or not a number."""
         text = self.header("Content-Length")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
     def chunks(self, limit: int, deadline: float = float("inf")) -> Iterator[bytes]:
-        """The body in the pieces in which it arrives, at most `limit` bytes and one more.
+        """The body in pieces as they arrive, up to one byte more than `limit`. `deadline` is a time of the clock.
 
-        Raises Interrupted where it breaks, TooSlow, RemoteError.
+        Raises Interrupted if the connection breaks, TooSlow, RemoteError.
         """
         encoding = self.header("Content-Encoding")
         if encoding not in ("", "identity"):
-            raise RemoteError(f"{self.url} answers in an encoding that was not asked for, {printable(encoding)}")
-        self._watch.expect(limit, deadline)
+            raise RemoteError(f"{self.url}: unexpected Content-Encoding {printable(encoding)}")
+        self._watch.begin_body(limit, deadline)
         left = limit + 1
         while left > 0:
             try:
@@ -117,21 +117,21 @@ class Answer:
             except exceptions.HTTPError as error:
                 raise Interrupted(f"{self.url.origin}: the connection broke: {_reason(error)}") from None
             except (http.client.HTTPException, ValueError, OSError) as error:
-                raise Interrupted(f"{self.url.origin}: the answer is damaged: {printable(str(error))}") from None
+                raise Interrupted(f"{self.url.origin}: malformed response: {printable(str(error))}") from None
             if not piece:
                 return
             left -= len(piece)
             yield piece
 
     def read(self, limit: int, what: str, name: str) -> bytes:
-        """The whole body. Raises RemoteError where it is longer than `limit`."""
+        """The whole body. Raises RemoteError if it is longer than `limit`, the configuration's `limits.<name>`."""
         data = b"".join(self.chunks(limit))
         if len(data) > limit:
             raise RemoteError(f"{self.url.origin} sends {what} of more than {limit} bytes", hint=f"limits.{name}")
         return data
 
     def close(self) -> None:
-        """Be done with it. What little is left of it is read, so that the connection can serve again."""
+        """Close the response. A short rest of the body is read first, to keep the connection usable."""
         length = self.length()
         if length is not None and length <= _WORTH_READING:
             with contextlib.suppress(RemoteError):
@@ -139,7 +139,7 @@ class Answer:
                     pass
         self._response.close()
 
-    def __enter__(self) -> Answer:
+    def __enter__(self) -> Response:
         return self
 
     def __exit__(
@@ -149,7 +149,7 @@ class Answer:
 
 
 class Transport:
-    """The connections that one site needs."""
+    """The connections for requests to one site."""
 
     def __init__(
         self,
@@ -167,20 +167,20 @@ class Transport:
         self._is_private = private
         self._watch = Watch(limits, site.name, clock)
         address = address_of(site.host)
-        # Unknown for a name until it has been reached.
+        # For a name, None until the first connection.
         self._site_is_private: bool | None = None if address is None else private(address)
         self._pools: dict[Origin, urllib3.PoolManager] = {}
 
-    def request(self, request: Request) -> Answer:
-        """Send, and follow redirects. Raises Unreachable, Interrupted, TooSlow, RemoteError."""
+    def request(self, request: Request) -> Response:
+        """Send a request and follow redirects. Raises Unreachable, Interrupted, TooSlow, RemoteError."""
         url, authorization = request.url, request.authorization
         self.check_target(url.origin)
         for _ in range(self._limits.redirects + 1):
-            answer = self._exchange(request, url, authorization)
-            location = answer.header("Location")
-            if answer.status not in _REDIRECTS or not location:
-                return answer
-            answer.close()
+            response = self._exchange(request, url, authorization)
+            location = response.header("Location")
+            if response.status not in _REDIRECTS or not location:
+                return response
+            response.close()
             if request.method not in _SAFE:
                 raise RemoteError(f"{url} redirects a {request.method}, which is not followed")
             target = url.join(location)
@@ -193,7 +193,7 @@ class Transport:
         raise RemoteError(f"{request.url} redirects more often than the limit of {self._limits.redirects}")
 
     def check_target(self, origin: Origin) -> None:
-        """Raise RemoteError for an address that nobody must send us to, not a recipe either."""
+        """Raise RemoteError if the host is a forbidden address, whether a server or a recipe names it."""
         address = address_of(origin.host)
         if address is not None:
             self._check_address(address, origin)
@@ -207,15 +207,16 @@ class Transport:
         return origin in self._site.origins
 
     def _check_address(self, address: Address, origin: Origin) -> None:
-        who = f"{origin.authority} is" if self._is_own(origin) else f"{self._site.name} refers to {origin.authority},"
-        if is_nobodys(address):
-            raise RemoteError(f"{who} an address that no server of others has")
-        if not self._is_own(origin) and self._is_private(address) and not self._site_is_private:
+        own = self._is_own(origin)
+        named = f"{origin.authority} is" if own else f"{self._site.name} redirects to {origin.authority},"
+        if is_forbidden(address):
+            raise RemoteError(f"{named} an address that pybuild never connects to")
+        if not own and self._is_private(address) and not self._site_is_private:
             raise RemoteError(
-                f"{self._site.name} refers to {origin.authority}, a private address, which is not followed"
+                f"{self._site.name} redirects to {origin.authority}, a private address, which is not followed"
             )
 
-    def _exchange(self, request: Request, url: Url, authorization: str | None) -> Answer:
+    def _exchange(self, request: Request, url: Url, authorization: str | None) -> Response:
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers}
         if authorization is not None:
             headers["Authorization"] = authorization
@@ -223,7 +224,7 @@ class Transport:
         pool = self._pool(url.origin)
         try:
             with warnings.catch_warnings():
-                # A certificate that is not verified is what the user asked for.
+                # The user turned verification off.
                 warnings.simplefilter("ignore", exceptions.InsecureRequestWarning)
                 response = pool.urlopen(
                     request.method,
@@ -236,26 +237,26 @@ class Transport:
                     decode_content=False,
                 )
         except exceptions.HTTPError as error:
-            _translate(error, url.origin)
+            _raise_as_ours(error, url.origin)
         except (http.client.HTTPException, ValueError, OSError) as error:
             raise Interrupted(f"{url.origin}: {printable(str(error))}") from None
-        return Answer(request, url, response, watch)
+        return Response(request, url, response, watch)
 
     def _pool(self, origin: Origin) -> urllib3.PoolManager:
         if origin not in self._pools:
             proxy = proxy_for(origin, self._environ)
             if proxy is None:
                 hooks = Hooks(lambda: self._watch, lambda address: self._reached(address, origin))
-                # The system's authorities take longer to read than a small file to fetch.
+                # Reading the system's certificates takes longer than fetching a small file.
                 context = self._trust(origin) if origin.scheme == "https" else None
-                self._pools[origin] = direct(hooks, context, self._limits)
+                self._pools[origin] = direct_pool(hooks, context, self._limits)
             else:
                 hooks = Hooks(lambda: self._watch, None)
-                self._pools[origin] = proxied(hooks, self._trust(origin), self._limits, proxy)
+                self._pools[origin] = proxied_pool(hooks, self._trust(origin), self._limits, proxy)
         return self._pools[origin]
 
     def _trust(self, origin: Origin) -> ssl.SSLContext:
-        return tls_context(self._site, self._environ) if self._is_own(origin) else foreign_context(self._environ)
+        return tls_context(self._site, self._environ) if self._is_own(origin) else system_context(self._environ)
 
     def _reached(self, address: Address, origin: Origin) -> None:
         self._check_address(address, origin)
@@ -263,22 +264,22 @@ class Transport:
             self._site_is_private = self._is_private(address)
 
 
-def _translate(error: exceptions.HTTPError, origin: Origin) -> NoReturn:
-    """Raise what an error of urllib3 means to us."""
+def _raise_as_ours(error: exceptions.HTTPError, origin: Origin) -> NoReturn:
+    """Raise urllib3's error as one of ours."""
     if isinstance(error, exceptions.ProxyError):
-        raise Unreachable(f"{origin.authority}: the proxy does not connect: {_reason(error)}") from None
+        raise Unreachable(f"{origin.authority}: the proxy failed: {_reason(error)}") from None
     if isinstance(error, exceptions.SSLError):
         cause = error.args[0] if error.args else None
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise Unreachable(
                 f"{origin.authority}: its certificate is not trusted: {cause.verify_message}",
-                hint="ca-files in the configuration adds an authority, --tls-verify=false takes any certificate",
+                hint="ca-files in the configuration adds an authority; --tls-verify=false accepts any certificate",
             ) from None
         if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
             raise NoTls(
-                f"{origin.authority} does not speak TLS", hint="plain-http in the configuration allows to do without"
+                f"{origin.authority} does not speak TLS", hint="plain-http in the configuration allows http"
             ) from None
-        raise Unreachable(f"{origin.authority}: no TLS connection: {_reason(error)}") from None
+        raise Unreachable(f"{origin.authority}: TLS failed: {_reason(error)}") from None
     if isinstance(error, exceptions.NameResolutionError):
         raise Unreachable(f"{origin.host}: the name cannot be resolved", hint="is the name right?") from None
     if isinstance(error, exceptions.NewConnectionError):
@@ -291,7 +292,7 @@ def _translate(error: exceptions.HTTPError, origin: Origin) -> NoReturn:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause in the system's words, without what a URL may hold."""
+    """The innermost cause, in the system's words if possible, without the query of a URL."""
     seen = 0
     while (inner := error.__cause__ or error.__context__) is not None and seen < 8:
         error, seen = inner, seen + 1

@@ -1,7 +1,7 @@
-"""Whom a TLS connection trusts: the system's authorities, the user's, and those kept for docker.
+"""Which certificates a TLS connection trusts: those of the system, of the user, and of docker's and podman's directories.
 
 Source of the directories: containers-certs.d(5) and dockerd's "Verify repository client with certificates":
-`<directory>/<host:port>/` with *.crt (authorities) and pairs of *.cert and *.key (who we are).
+`<directory>/<host:port>/` with *.crt (authorities) and pairs of *.cert and *.key (client certificates).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import ssl
 from typing import TYPE_CHECKING
 
-from pybuild.remote.errors import RemoteError
+from pybuild.remote.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
     from pybuild.remote.http.site import Site
 
 _SYSTEM_DIRECTORIES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
-# Where systems keep the authorities in one file: Debian and Alpine, Fedora.
+# The system's authorities in one file: Debian and Alpine, Fedora, others.
 _BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
 
 def tls_context(
     site: Site, environ: Mapping[str, str], directories: Sequence[str] = _SYSTEM_DIRECTORIES
 ) -> ssl.SSLContext:
-    """The context for connections to a site. Raises RemoteError for a certificate that cannot be read."""
-    context = foreign_context(environ)
+    """The context for connections to a site. Raises ConfigError for a certificate that cannot be read."""
+    context = system_context(environ)
     if not site.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     for path in site.ca_files:
         _load(context, path)
     for directory in _directories(environ, directories):
-        # The first directory that knows the site is the only one that counts, as with the other tools.
+        # As in docker and podman, only the first directory that has the site counts.
         if _load_directory(context, f"{directory}/{site.name}"):
             break
     return context
 
 
-def foreign_context(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """The context for every other server that we are sent to: the system's authorities and nothing else."""
+def system_context(environ: Mapping[str, str]) -> ssl.SSLContext:
+    """The context for servers that a site redirects to. It trusts the system's authorities only."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Read from `environ`, for a process whose own environment has been emptied.
+    # OpenSSL would read the process's own environment, which can be empty.
     file, directory = environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")
     if file and os.path.isfile(file):
         _load(context, file)
@@ -52,12 +52,12 @@ def foreign_context(environ: Mapping[str, str]) -> ssl.SSLContext:
     return context
 
 
-def authorities(
+def trusted_certificates(
     site: Site | None, environ: Mapping[str, str], directories: Sequence[str] = _SYSTEM_DIRECTORIES
 ) -> bytes | None:
-    """All that a connection trusts, in PEM form, for a program of another kind; None where that is the system's alone.
+    """The certificates that a connection trusts, in PEM form, for git; None if they are the system's only.
 
-    Without a site it is the other servers that we are sent to. Raises RemoteError for a file that cannot be read.
+    `site` is None for a server that a site redirects to. Raises ConfigError for a file that cannot be read.
     """
     files = [*(site.ca_files if site is not None else ())]
     if site is not None:
@@ -99,9 +99,9 @@ def _load(context: ssl.SSLContext, path: str) -> None:
     try:
         context.load_verify_locations(cafile=path)
     except ssl.SSLError:
-        raise RemoteError(f"{path}: no certificates in PEM form") from None
+        raise ConfigError(f"{path}: no certificates in PEM form") from None
     except OSError as error:
-        raise RemoteError(f"{path}: {error.strerror}") from None
+        raise ConfigError(f"{path}: {error.strerror}") from None
 
 
 def _load_directory(context: ssl.SSLContext, directory: str) -> bool:
@@ -110,7 +110,7 @@ def _load_directory(context: ssl.SSLContext, directory: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise RemoteError(f"{directory}: {error.strerror}") from None
+        raise ConfigError(f"{directory}: {error.strerror}") from None
     for name in names:
         stem, suffix = os.path.splitext(name)
         if suffix == ".crt":
@@ -122,9 +122,9 @@ def _load_directory(context: ssl.SSLContext, directory: str) -> bool:
 
 def _identify(context: ssl.SSLContext, certificate: str, key: str) -> None:
     try:
-        # Without an answer OpenSSL would ask for the password of a key on the terminal.
+        # Without a callback OpenSSL would ask for the key's password on the terminal.
         context.load_cert_chain(certificate, key, password=lambda: b"")
     except ssl.SSLError:
-        raise RemoteError(f"{certificate}: no certificate in PEM form that {key} belongs to") from None
+        raise ConfigError(f"{certificate}: not a certificate in PEM form that matches {key}") from None
     except OSError as error:
-        raise RemoteError(f"{certificate}, {key}: {error.strerror}") from None
+        raise ConfigError(f"{certificate}, {key}: {error.strerror}") from None

@@ -1,11 +1,12 @@
-"""URLs that are asked for, and that servers may send us to, and the addresses that may stand behind them.
+"""URLs that pybuild requests or that servers redirect to, and checks of the addresses behind them.
 
-Only what we need is a URL here: http or https, a host, no user name, no control characters. Everything that
-is read from a header of a stranger goes through `Url.parse`.
+A URL here is http or https, has a host, and has no user name and no control characters. Every URL from a server's header
+goes through `Url.parse`.
 """
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 from dataclasses import field
@@ -21,7 +22,7 @@ _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 
-# What tells a cloud's machine who it is, and its credentials, besides the link-local 169.254.169.254.
+# Metadata services of clouds, which give a machine its credentials; the usual one is the link-local 169.254.169.254.
 _METADATA = frozenset((ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")))
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -29,7 +30,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @frozen
 class Origin:
-    """Scheme, host and port: what credentials are bound to. An IPv6 address as host has no brackets."""
+    """Scheme, host and port. Credentials belong to an origin. An IPv6 address as `host` has no brackets."""
 
     scheme: str
     host: str
@@ -47,23 +48,23 @@ class Origin:
 
 @frozen
 class Url:
-    """A checked URL. `str()` leaves out the query: it may hold a signature or a token."""
+    """A checked URL. `str()` leaves out the query, because it can hold a signature or a token."""
 
     origin: Origin
     target: str  # path and query, as sent
 
     @staticmethod
     def parse(text: str) -> Url:
-        """Read an absolute URL. Raises RemoteError for anything but plain http and https."""
+        """Read an absolute URL. Raises RemoteError for anything except http and https."""
         if len(text) > MAX_URL:
             raise RemoteError(f"a URL of {len(text)} characters exceeds the limit of {MAX_URL}")
         if not _PLAIN.fullmatch(text) or "\\" in text:
-            raise RemoteError(f"a URL with characters that have no place in one: {printable(text)}")
+            raise RemoteError(f"invalid characters in a URL: {printable(text)}")
         try:
             parts = urlsplit(text)
             port = parts.port
         except ValueError:
-            raise RemoteError(f"no URL: {printable(text)}") from None
+            raise RemoteError(f"invalid URL: {printable(text)}") from None
         if parts.scheme not in DEFAULT_PORTS:
             raise RemoteError(f"{printable(text)} is neither an https nor an http URL")
         if "@" in parts.netloc:
@@ -75,60 +76,70 @@ class Url:
         return Url(Origin(parts.scheme, host, port or DEFAULT_PORTS[parts.scheme]), target)
 
     def join(self, location: str) -> Url:
-        """Where a `Location` leads from here. Raises RemoteError."""
+        """The URL that a `Location` header of this URL's response names. Raises RemoteError."""
         if len(location) > MAX_URL:
             raise RemoteError(f"a URL of {len(location)} characters exceeds the limit of {MAX_URL}")
-        # Two slashes at the start of our own path would read as a host.
+        # The base is the whole URL: a target that begins with two slashes alone would be read as a host.
         try:
             return Url.parse(urljoin(f"{self.origin}{self.target}", location))
         except ValueError:
-            raise RemoteError(f"no URL: {printable(location)}") from None
+            raise RemoteError(f"invalid URL: {printable(location)}") from None
 
     def __str__(self) -> str:
         return f"{self.origin}{self.target.partition('?')[0]}"
 
 
 @frozen
-class Location:
-    """A URL without what says who we are, and that apart: `login` is `user:password`, sent to the URL's own origin only."""
+class UrlWithLogin:
+    """A URL and the `user:password` that it held. `login` is sent to the URL's own origin only."""
 
     url: Url
     login: str | None = field(default=None, repr=False)
 
     @staticmethod
-    def parse(text: str) -> Location:
-        """Read a URL; what stands behind `#` is not part of it. Raises RemoteError, which does not show a password."""
+    def parse(text: str) -> UrlWithLogin:
+        """Read a URL and drop its fragment. Raises RemoteError, whose message never shows a password."""
         text = text.partition("#")[0]
         try:
             parts = urlsplit(text)
         except ValueError:
-            return Location(Url.parse(text))
+            return UrlWithLogin(Url.parse(text))
         user, at, place = parts.netloc.rpartition("@")
         if not at:
-            return Location(Url.parse(text))
+            return UrlWithLogin(Url.parse(text))
         name, _, password = user.partition(":")
         url = Url.parse(parts._replace(netloc=place, fragment="").geturl())
         if url.origin.scheme != "https" and not is_loopback(url.origin.host):
-            raise RemoteError(f"{url}: a password would go over the wire for everybody to read", hint="use https")
-        return Location(url, f"{unquote(name)}:{unquote(password)}")
+            raise RemoteError(f"{url}: the password would be sent unencrypted", hint="use https")
+        return UrlWithLogin(url, f"{unquote(name)}:{unquote(password)}")
+
+    @property
+    def authorization(self) -> str | None:
+        """The value of an Authorization header; None without a login."""
+        return None if self.login is None else basic_authorization(self.login)
+
+
+def basic_authorization(login: str) -> str:
+    """The value of an Authorization header for `user:password` (RFC 7617)."""
+    return f"Basic {base64.b64encode(login.encode()).decode('ascii')}"
 
 
 def parse_host(text: str) -> str:
     """A DNS name in lower case or an IP address in canonical form. Raises RemoteError.
 
-    Other spellings of an address (`127.1`, `0x7f000001`) are refused: the resolver takes them, a check might not.
+    Other spellings of an address (`127.1`, `0x7f000001`) are refused: the resolver accepts them, and checks could miss them.
     """
     host = text.lower()
     found = address_of(host)
     if found is not None:
         return str(found)
     if not _NAME.fullmatch(host) or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
-        raise RemoteError(f"{printable(text)!r} is no host name")
+        raise RemoteError(f"{printable(text)!r} is not a host name")
     return host
 
 
 def address_of(host: str) -> Address | None:
-    """The address that a host is written as; None for a name."""
+    """The address, if the host is written as one; None for a name. Raises RemoteError for an address with a zone."""
     try:
         found = ipaddress.ip_address(host)
     except ValueError:
@@ -139,27 +150,27 @@ def address_of(host: str) -> Address | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by its name: 127.0.0.0/8, ::1, localhost and the names below it (RFC 6761)."""
+    """Whether a host is this machine: 127.0.0.0/8, ::1, localhost and the names below it (RFC 6761)."""
     found = address_of(host)
     if found is None:
         return host == "localhost" or host.endswith(".localhost")
-    return plain_address(found).is_loopback
+    return effective_address(found).is_loopback
 
 
 def is_private(address: Address) -> bool:
-    """Whether an address is none of the public Internet: loopback, link-local, private, shared, reserved ones."""
-    plain = plain_address(address)
+    """Whether an address is not public: loopback, link-local, private, shared and reserved ones."""
+    plain = effective_address(address)
     return not plain.is_global or plain.is_multicast
 
 
-def is_nobodys(address: Address) -> bool:
-    """Whether an address can belong to no server of others: link-local ones, those of clouds for their own machines."""
-    plain = plain_address(address)
+def is_forbidden(address: Address) -> bool:
+    """Whether pybuild never connects to an address: link-local, unspecified, multicast, and metadata services of clouds."""
+    plain = effective_address(address)
     return plain.is_link_local or plain.is_unspecified or plain.is_multicast or plain in _METADATA
 
 
-def plain_address(address: Address) -> Address:
-    """The IPv4 address inside of an IPv6 one, for the forms that the kernel or a gateway turns into it."""
+def effective_address(address: Address) -> Address:
+    """The address itself, or the IPv4 address inside an IPv6 one if the kernel or a gateway would convert it."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
@@ -171,7 +182,7 @@ def plain_address(address: Address) -> Address:
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """Text of a stranger for a message: one line, escaped, cut, and without what follows a `?`."""
+    """Text from a server, for a message: one line, escaped, cut to `limit` characters and before the first `?`."""
     head, question, _ = text.partition("?")
     shown = head[:limit] + ("…" if len(head) > limit or question else "")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)

@@ -1,15 +1,15 @@
-"""Proving to a registry who we are, without telling anybody else.
+"""Authentication at a registry, without giving the credentials to any other server.
 
 The registry answers 401 and names a scheme. Basic sends user and password with every request. Bearer names a token
-server, the *realm*: whoever controls the registry, or one redirect of it, chooses that URL, and credentials are what it
-would like to have sent there. So a realm is believed only where
+server, the *realm*. Whoever controls the registry, or one of its redirects, chooses that URL, and could have our
+credentials sent anywhere. So pybuild uses a realm only if
 
 * it is https, or the registry itself speaks plain http;
 * it is not written as a private address, unless it is the registry's own host and port or the user named it;
-* for a request with credentials: it is the registry's own host and port, the one built in for docker.io, or one that
+* for a request with credentials: it is the registry's own host and port, the built-in one of docker.io, or one that
   the user named in `token-hosts`.
 
-What is asked of it is our own scope, never the one that the registry would like to have a token for.
+The token is for the scope that pybuild needs, never for a scope that the registry names.
 Source: distribution's token and OAuth2 specifications.
 """
 
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 CLIENT_ID = "pybuild"
 _DEFAULT_SECONDS = 60  # a token without expires_in
-_EARLY_SECONDS = 10  # before it expires a token is renewed
+_EARLY_SECONDS = 10  # how long before its end a token is renewed
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750, b64token
 _BUSY = frozenset((429, 500, 502, 503, 504))
 
 
 class Authorizer:
-    """Authorization headers for one endpoint: one repository and what may be done with it."""
+    """Authorization headers for one endpoint: one repository and the actions on it."""
 
     def __init__(
         self,
@@ -66,15 +66,15 @@ class Authorizer:
         self._expires = float("inf")
 
     def header(self) -> str | None:
-        """What the registry accepted before, or was given last; None as long as it did not ask."""
+        """The header in use; None before the registry asked for one, and after it has expired."""
         if self._clock() >= self._expires:
             self._header = None
         return self._header
 
-    def answer(self, refusals: Sequence[str], origin: Origin) -> str:
-        """The header that a 401 of the registry asks for; `refusals` are its WWW-Authenticate headers.
+    def authorize(self, refusals: Sequence[str], origin: Origin) -> str:
+        """Make the header that a 401 of the registry asks for. `refusals` are its WWW-Authenticate headers.
 
-        Raises Unauthorized, and all that a request raises.
+        Raises Unauthorized, and the errors of a request.
         """
         self._header = None
         challenges = parse_challenges(refusals)
@@ -86,36 +86,36 @@ class Authorizer:
             )
         by_scheme = {challenge.scheme: challenge.parameters for challenge in reversed(challenges)}
         if isinstance(credential, RegistryToken):
-            self._header, self._expires = self._bearer(credential.token), float("inf")
+            self._header, self._expires = self._bearer_header(credential.token), float("inf")
         elif "bearer" in by_scheme:
-            self._header, seconds = self._fetch(by_scheme["bearer"], credential, origin)
+            self._header, seconds = self._fetch_token(by_scheme["bearer"], credential, origin)
             self._expires = self._clock() + max(seconds - _EARLY_SECONDS, 1)
         elif "basic" in by_scheme:
             if not isinstance(credential, Login):
-                raise self.refused(credential)
+                raise self.access_denied(credential)
             self._header, self._expires = credential.header(), float("inf")
         else:
             schemes = ", ".join(sorted(by_scheme)) or "none"
-            raise Unauthorized(f"{self._endpoint.name}: it asks for a way to log in that we lack: {printable(schemes)}")
+            raise Unauthorized(f"{self._endpoint.name}: unsupported authentication schemes: {printable(schemes)}")
         return self._header
 
-    def refused(self, credential: Credential | None = None) -> Unauthorized:
-        """The error for a registry that does not let us in."""
+    def access_denied(self, credential: Credential | None = None) -> Unauthorized:
+        """The error for a registry that refuses the credential, or the lack of one."""
         credential = credential or self._credentials.find(self._endpoint.registry, self._endpoint.repository)
         if credential is None:
             return Unauthorized(
-                f"{self._endpoint.name}: access denied, and there are no credentials for it",
+                f"{self._endpoint.name}: access denied without credentials",
                 hint=f"log in with: docker login {self._endpoint.registry}, or podman login; is the name right?",
             )
         return Unauthorized(
-            f"{self._endpoint.name}: access denied with the credentials that there are",
-            hint="is the name right, are they still valid?",
+            f"{self._endpoint.name}: access denied with the credentials of this machine",
+            hint="is the name right, and are the credentials still valid?",
         )
 
-    def _fetch(
+    def _fetch_token(
         self, parameters: Mapping[str, str], credential: Login | IdentityToken | None, origin: Origin
     ) -> tuple[str, int]:
-        """A header and the seconds it is good for, from the token server."""
+        """A header from the token server, and the seconds for which it is valid."""
         realm = self._realm(parameters.get("realm", ""), origin, with_credentials=credential is not None)
         fields = {"scope": self._scope}
         if service := parameters.get("service", ""):
@@ -129,32 +129,32 @@ class Authorizer:
                 body=urlencode(form).encode("ascii"),
             )
         else:
-            joint = "&" if "?" in realm.target else "?"
-            url = Url(realm.origin, f"{realm.target}{joint}{urlencode(fields)}")
+            separator = "&" if "?" in realm.target else "?"
+            url = Url(realm.origin, f"{realm.target}{separator}{urlencode(fields)}")
             request = Request("GET", url, authorization=None if credential is None else credential.header())
-        with self._transport.request(request) as answer:
-            if answer.status in (401, 403):
-                raise self.refused(credential)
-            if answer.status in _BUSY:
-                raise Interrupted(f"{realm.origin}: no token: status {answer.status}")
-            if answer.status != 200:
-                raise Unauthorized(f"{self._endpoint.name}: {realm.origin} gives no token: status {answer.status}")
-            data = answer.read(self._limits.token_bytes, "a token", "token-bytes")
-        return self._read(data, realm)
+        with self._transport.request(request) as response:
+            if response.status in (401, 403):
+                raise self.access_denied(credential)
+            if response.status in _BUSY:
+                raise Interrupted(f"{realm.origin}: no token: status {response.status}")
+            if response.status != 200:
+                raise Unauthorized(f"{self._endpoint.name}: {realm.origin} gives no token: status {response.status}")
+            data = response.read(self._limits.token_bytes, "a token", "token-bytes")
+        return self._parse_token(data, realm)
 
-    def _read(self, data: bytes, realm: Url) -> tuple[str, int]:
+    def _parse_token(self, data: bytes, realm: Url) -> tuple[str, int]:
         try:
-            answer = Fields(load_object(data, "token", limit=self._limits.token_bytes), "token")
-            token = answer.text("token", "") or answer.text("access_token")
-            given = answer.data.get("expires_in")
-            seconds = _DEFAULT_SECONDS if given is None else answer.integer("expires_in", 1 << 40)
+            response = Fields(load_object(data, "token", limit=self._limits.token_bytes), "token")
+            token = response.text("token", "") or response.text("access_token")
+            given = response.data.get("expires_in")
+            seconds = _DEFAULT_SECONDS if given is None else response.integer("expires_in", 1 << 40)
         except InvalidImage as error:
-            raise Unauthorized(f"{self._endpoint.name}: the answer of {realm.origin}: {error}") from None
-        return self._bearer(token), seconds
+            raise Unauthorized(f"{self._endpoint.name}: the response of {realm.origin}: {error}") from None
+        return self._bearer_header(token), seconds
 
-    def _bearer(self, token: str) -> str:
+    def _bearer_header(self, token: str) -> str:
         if not _TOKEN.fullmatch(token):
-            raise Unauthorized(f"{self._endpoint.name}: a token with characters that have no place in one")
+            raise Unauthorized(f"{self._endpoint.name}: the token has invalid characters")
         return f"Bearer {token}"
 
     def _realm(self, text: str, origin: Origin, *, with_credentials: bool) -> Url:
@@ -163,11 +163,11 @@ class Authorizer:
         try:
             realm = Url.parse(text)
         except RemoteError as error:
-            raise Unauthorized(f"{registry}: the token server that it names: {error}") from None
+            raise Unauthorized(f"{registry} names an invalid token server: {error}") from None
         if realm.origin == origin:
             return realm
         if realm.origin.scheme == "http" and origin.scheme == "https":
-            raise Unauthorized(f"{registry} names a token server without TLS, {realm.origin}, which is not asked")
+            raise Unauthorized(f"{registry} names a token server without TLS, {realm.origin}, which is not used")
         own = (realm.origin.host, realm.origin.port) == (origin.host, origin.port)
         names = {realm.origin.authority, f"{realm.origin.authority.partition(':')[0]}:{realm.origin.port}"}
         trusted = own or not names.isdisjoint(self._endpoint.token_hosts)
@@ -176,7 +176,7 @@ class Authorizer:
             raise Unauthorized(f"{registry} names a token server at a private address, {realm.origin.authority}")
         if with_credentials and not trusted:
             raise Unauthorized(
-                f"{registry} wants its credentials sent to {realm.origin.authority}, which is not done unasked",
+                f"{registry} names {realm.origin.authority} as its token server, which does not get credentials",
                 hint=f'token-hosts = ["{realm.origin.authority}"] in [registry."{registry}"] of the configuration',
             )
         if with_credentials and not self._endpoint.may_send_credentials(realm.origin):

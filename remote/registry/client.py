@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from pybuild.remote.errors import RemoteError
-from pybuild.remote.http.transport import published
+from pybuild.remote.http.transport import public_error
 from pybuild.remote.http.urls import is_private, printable
 from pybuild.remote.registry.download import Download
 from pybuild.remote.registry.endpoints import endpoints
@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 
 @frozen
-class Fetched:
+class FetchedManifest:
     """The manifest of an image for one platform: what points to it, and its bytes as the registry has them."""
 
     descriptor: Descriptor
@@ -83,7 +83,7 @@ class RegistryClient:
         self._private = private
         self._sessions: dict[Endpoint, RegistrySession] = {}
 
-    def manifest(self, reference: Reference, platform: Platform) -> Fetched:
+    def manifest(self, reference: Reference, platform: Platform) -> FetchedManifest:
         """The image's manifest; of an index the one for `platform`.
 
         Raises NotFound for what is not there, InvalidImage for what is no image, DigestMismatch, RemoteError.
@@ -137,7 +137,7 @@ class RegistryClient:
         try:
             return action(self._session(registry))
         except PybuildError as error:
-            told = published(error)
+            told = public_error(error)
             raise told.hinting("; ".join(part for part in (told.hint, failed) if part) or None) from None
 
     def _session(self, endpoint: Endpoint) -> RegistrySession:
@@ -154,12 +154,12 @@ class RegistryClient:
         return self._sessions[endpoint]
 
 
-def _manifest(session: RegistrySession, reference: Reference, platform: Platform) -> Fetched:
+def _manifest(session: RegistrySession, reference: Reference, platform: Platform) -> FetchedManifest:
     # Where a name has both, the digest says what is meant and the tag is for people.
     target = str(reference.digest or reference.tag)
     digest, expected = reference.digest, None
     for _ in range(_MAX_NESTING):
-        fetched = session.again(lambda: _fetch(session, target, digest, expected))  # noqa: B023 - called at once
+        fetched = session.retry(lambda: _fetch(session, target, digest, expected))  # noqa: B023 - called at once
         if fetched.descriptor.media_type not in _INDEXES:
             Manifest.from_bytes(fetched.data, fetched.descriptor.media_type)
             return fetched
@@ -171,16 +171,18 @@ def _manifest(session: RegistrySession, reference: Reference, platform: Platform
     raise InvalidImage(f"{reference}: indexes nested deeper than the limit of {_MAX_NESTING}")
 
 
-def _fetch(session: RegistrySession, target: str, digest: Digest | None, expected: Descriptor | None) -> Fetched:
+def _fetch(
+    session: RegistrySession, target: str, digest: Digest | None, expected: Descriptor | None
+) -> FetchedManifest:
     """One manifest or index, checked against what pointed to it."""
     where = f"{session.endpoint.name}: manifest {target}"
     limit = session.limits.manifest_bytes
     if expected is not None and expected.size > limit:
         raise InvalidImage(f"{where}: {expected.size} bytes exceed the limit of {limit}")
-    with session.get(f"manifests/{target}", {"Accept": _ACCEPT}) as answer:
-        data = answer.read(limit, "a manifest", "manifest-bytes")
-        content_type = answer.header("Content-Type").partition(";")[0].strip().lower()
-        told = answer.header("Docker-Content-Digest")
+    with session.get(f"manifests/{target}", {"Accept": _ACCEPT}) as response:
+        data = response.read(limit, "a manifest", "manifest-bytes")
+        content_type = response.header("Content-Type").partition(";")[0].strip().lower()
+        told = response.header("Docker-Content-Digest")
     if expected is not None and len(data) != expected.size:
         raise DigestMismatch(f"{where}: {len(data)} bytes, its descriptor says {expected.size}")
     if digest is not None:
@@ -193,7 +195,7 @@ def _fetch(session: RegistrySession, target: str, digest: Digest | None, expecte
     kind = _media_type(data, content_type, where)
     if expected is not None and expected.media_type and expected.media_type != kind:
         raise InvalidImage(f"{where}: it is {kind!r}, its descriptor says {printable(expected.media_type)!r}")
-    return Fetched(Descriptor(kind, digest or Digest.of(data), len(data)), data)
+    return FetchedManifest(Descriptor(kind, digest or Digest.of(data), len(data)), data)
 
 
 def _check(data: bytes, digest: Digest, where: str) -> None:

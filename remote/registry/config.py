@@ -93,7 +93,7 @@ class Config:
             registries[host] = _settings(table, path, key)
         return Config(registries, _limits(self.limits, _table(document, "limits", path, ""), path))
 
-    def of(self, host: str) -> RegistrySettings:
+    def for_registry(self, host: str) -> RegistrySettings:
         """What is set about a registry."""
         return self.registries.get(host, RegistrySettings())
 

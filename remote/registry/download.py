@@ -17,7 +17,7 @@ from pybuild.store.errors import DigestMismatch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pybuild.remote.http.transport import Answer
+    from pybuild.remote.http.transport import Response
     from pybuild.remote.registry.session import RegistrySession
     from pybuild.store.formats.oci_manifest import Descriptor
 
@@ -41,7 +41,7 @@ class Download:
 
     def run(self) -> None:
         """Fetch all of it. Raises DigestMismatch, and all that a request raises; then nothing is left in the file."""
-        patience = self._session.patience()
+        retries = self._session.retries()
         again = True
         try:
             while True:
@@ -55,7 +55,7 @@ class Download:
                             f"{self._where}: {self._done} of {self._descriptor.size} bytes in the time there is for it",
                             hint="limits.blob-seconds and limits.blob-rate of the configuration set the time",
                         ) from None
-                    patience.wait(error, self._session.endpoint.name)
+                    retries.wait(error, self._session.endpoint.name)
                 except DigestMismatch:
                     if not (self._resumed and again):
                         raise
@@ -87,31 +87,31 @@ class Download:
             if self._etag:
                 headers["If-Range"] = self._etag
         accept = (200, 206, 416) if self._done else (200,)
-        with self._session.get(f"blobs/{self._descriptor.digest}", headers, accept=accept) as answer:
-            if answer.status == 200:
+        with self._session.get(f"blobs/{self._descriptor.digest}", headers, accept=accept) as response:
+            if response.status == 200:
                 self._restart()
-            elif answer.status == 206 and self._fits(answer):
+            elif response.status == 206 and self._fits(response):
                 self._resumed = True
             else:
                 self._restart()
                 raise Interrupted(f"{self._where}: the registry cannot go on where it broke off")
-            self._take(answer)
+            self._take(response)
 
-    def _fits(self, answer: Answer) -> bool:
+    def _fits(self, response: Response) -> bool:
         """Whether a part is the one that is missing: `bytes first-last/size` (RFC 9110, 14.4)."""
         last = self._descriptor.size - 1
-        given = " ".join(answer.header("Content-Range").split())
+        given = " ".join(response.header("Content-Range").split())
         return given in (f"bytes {self._done}-{last}/{last + 1}", f"bytes {self._done}-{last}/*")
 
-    def _take(self, answer: Answer) -> None:
+    def _take(self, response: Response) -> None:
         size = self._descriptor.size
         left = size - self._done
-        announced = answer.length()
+        announced = response.length()
         if announced is not None and announced != left:
             raise DigestMismatch(f"{self._where}: {announced} bytes are announced, it should be {left}")
-        etag = answer.header("ETag")
+        etag = response.header("ETag")
         self._etag = "" if etag.startswith("W/") else etag  # a weak one does not promise the same bytes
-        for piece in answer.chunks(left, self._deadline):
+        for piece in response.chunks(left, self._deadline):
             if self._done + len(piece) > size:
                 raise DigestMismatch(f"{self._where}: more than the {size} bytes that its descriptor promises")
             _write(self._file, piece)

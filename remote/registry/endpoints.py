@@ -56,7 +56,7 @@ class Endpoint:
 def endpoints(reference: Reference, config: Config, *, tls_verify: bool = True) -> tuple[Endpoint, ...]:
     """The servers for a name, in the order to ask. Raises RegistryError for a host that is none."""
     found = []
-    for mirror in config.of(reference.domain).mirrors:
+    for mirror in config.for_registry(reference.domain).mirrors:
         place, _, prefix = mirror.partition("/")
         path = f"{prefix}/{reference.path}" if prefix else reference.path
         found.append(_endpoint(place, path, config, tls_verify))
@@ -64,7 +64,7 @@ def endpoints(reference: Reference, config: Config, *, tls_verify: bool = True) 
 
 
 def _endpoint(registry: str, repository: str, config: Config, tls_verify: bool) -> Endpoint:
-    settings = config.of(registry)
+    settings = config.for_registry(registry)
     if not tls_verify:
         settings = dataclasses.replace(settings, tls_verify=False)
     host, port = split_host(_DOCKER_HUB_API if registry == DOCKER_HUB else registry)

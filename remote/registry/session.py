@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from pybuild.remote.errors import RemoteError, TooSlow, Unauthorized
-from pybuild.remote.http.retries import BUSY, Patience, retry_after
+from pybuild.remote.http.retries import RETRY_STATUSES, Retries, retry_after
 from pybuild.remote.http.transport import ConnectionRefused, Interrupted, NoTls, Request, Transport
 from pybuild.remote.http.urls import Url, is_private, printable
 from pybuild.remote.registry.auth import Authorizer
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pybuild.remote.http.site import RemoteLimits
-    from pybuild.remote.http.transport import Answer
+    from pybuild.remote.http.transport import Response
     from pybuild.remote.http.urls import Address, Origin
     from pybuild.remote.registry.credentials import Credentials
     from pybuild.remote.registry.endpoints import Endpoint
@@ -49,41 +49,41 @@ class RegistrySession:
         self._authorizer = Authorizer(endpoint, self._transport, credentials, limits, clock=clock)
         self._origin: Origin | None = None
 
-    def get(self, path: str, headers: Mapping[str, str], *, accept: tuple[int, ...] = (200,)) -> Answer:
-        """GET of /v2/<repository>/<path>, once. The answer's status is one of `accept`; the caller closes it.
+    def get(self, path: str, headers: Mapping[str, str], *, accept: tuple[int, ...] = (200,)) -> Response:
+        """GET of /v2/<repository>/<path>, once. The response's status is one of `accept`; the caller closes it.
 
         Raises NotFound, Unauthorized, Unreachable, Interrupted, TooSlow, RemoteError.
         """
         origin = self.origin()
         url = Url(origin, f"/v2/{self.endpoint.repository}/{path}")
-        answer = self._transport.request(Request("GET", url, headers, self._authorizer.header()))
-        # A 401 from where a redirect has led is nothing that our credentials could answer.
-        if answer.status == 401 and answer.url.origin == origin:
-            answer.close()
-            header = self._authorizer.answer(answer.headers("WWW-Authenticate"), origin)
-            answer = self._transport.request(Request("GET", url, headers, header))
-        if answer.status in accept:
-            return answer
-        with answer:
-            raise self._failure(answer, path)
+        response = self._transport.request(Request("GET", url, headers, self._authorizer.header()))
+        # A 401 from where a redirect has led is nothing that our credentials could response.
+        if response.status == 401 and response.url.origin == origin:
+            response.close()
+            header = self._authorizer.authorize(response.headers("WWW-Authenticate"), origin)
+            response = self._transport.request(Request("GET", url, headers, header))
+        if response.status in accept:
+            return response
+        with response:
+            raise self._failure(response, path)
 
-    def again(self, action: Callable[[], T]) -> T:
+    def retry(self, action: Callable[[], T]) -> T:
         """Do something until it is not interrupted, as often as the limit allows. Raises what the last try raised."""
-        patience = Patience(self.limits, self._sleep)
+        retries = Retries(self.limits, self._sleep)
         while True:
             try:
                 return action()
             except (Interrupted, TooSlow) as error:
-                patience.wait(error, self.endpoint.name)
+                retries.wait(error, self.endpoint.name)
 
-    def patience(self) -> Patience:
+    def retries(self) -> Retries:
         """For callers that keep something from one try to the next."""
-        return Patience(self.limits, self._sleep)
+        return Retries(self.limits, self._sleep)
 
     def origin(self) -> Origin:
         """Scheme, host and port that the registry is spoken to at; found out on first use."""
         if self._origin is None:
-            self._origin = self.again(self._find_origin)
+            self._origin = self.retry(self._find_origin)
         return self._origin
 
     def close(self) -> None:
@@ -103,28 +103,28 @@ class RegistrySession:
                     raise
         return origins[-1]
 
-    def _failure(self, answer: Answer, path: str) -> RemoteError | NotFound:
-        name, status = self.endpoint.name, answer.status
+    def _failure(self, response: Response, path: str) -> RemoteError | NotFound:
+        name, status = self.endpoint.name, response.status
         kind, _, target = path.partition("/")
         what = f"{kind.removesuffix('s')} {target}"
-        if answer.url.origin != answer.request.url.origin:
-            name = f"{name}, from {answer.url.origin}"
+        if response.url.origin != response.request.url.origin:
+            name = f"{name}, from {response.url.origin}"
         elif status == 401:
-            return self._authorizer.refused()
-        said = self._said(answer)
+            return self._authorizer.access_denied()
+        said = self._said(response)
         said = f": {said}" if said else ""
         if status == 403:
             return Unauthorized(f"{name}: access to {what} is forbidden{said}")
         if status == 404:
             return NotFound(f"{name}: there is no {what}{said}")
-        if status in BUSY:
-            return Interrupted(f"{name}: status {status} for {what}{said}", wait=retry_after(answer))
+        if status in RETRY_STATUSES:
+            return Interrupted(f"{name}: status {status} for {what}{said}", wait=retry_after(response))
         return RemoteError(f"{name}: status {status} for {what}{said}")
 
-    def _said(self, answer: Answer) -> str:
-        """The messages of an error answer, if it is one of the distribution-spec's."""
+    def _said(self, response: Response) -> str:
+        """The messages of an error response, if it is one of the distribution-spec's."""
         try:
-            data = answer.read(self.limits.error_bytes, "an error", "error-bytes")
+            data = response.read(self.limits.error_bytes, "an error", "error-bytes")
             document = Fields(load_object(data, "error", limit=self.limits.error_bytes), "error")
             messages = [error.text("message", "") or error.text("code", "") for error in document.objects("errors")]
         except (RemoteError, InvalidImage):

@@ -234,7 +234,7 @@ def test_over_ssh_the_agent_signs_and_known_hosts_count(pybuild: Pybuild, tmp_pa
     environment = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": "/nobody's home", "GIT_SSH_COMMAND": "false"}
     context = write_context(tmp_path / "c", recipe(f"ADD git@host.invalid:{repository.path}#main:a /d/"))
     said = pybuild.refused(context, **environment)
-    assert "Buildfile:2:1: error: " in said and "this needs an ssh agent" in said and "hint: --ssh default gives" in said
+    assert "Buildfile:2:1: error: " in said and "an ssh URL needs an ssh agent" in said and "hint: --ssh default gives" in said
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(agent))
         done = pybuild("--ssh", f"default={agent}", context, **environment)
@@ -256,12 +256,12 @@ def test_over_ssh_the_agent_signs_and_known_hosts_count(pybuild: Pybuild, tmp_pa
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        pytest.param("#main:link", "link is no directory of the repository", id="C3-a link to outside"),
-        pytest.param("#abcdef0", "named by all of its 40 digits", id="a short name"),
+        pytest.param("#main:link", "link is not a directory of the repository", id="C3-a link to outside"),
+        pytest.param("#abcdef0", "give all 40 digits of a commit", id="a short name"),
         pytest.param("?checksum=abcd#main", "expected a commit abcd…, got ", id="another commit"),
         pytest.param(f"?checksum=abcd#{'1' * 40}", f"expected a commit abcd…, got {'1' * 40}", id="another one by name"),
-        pytest.param("#git-dir", """a file "x/.GiT", and nobody can check out that name""", id="C6-a repository in it"),
-        pytest.param("#dots", "nobody can check out that name", id="C6-two dots"),
+        pytest.param("#git-dir", """a file "x/.GiT", and a name that git does not check out""", id="C6-a repository in it"),
+        pytest.param("#dots", "a name that git does not check out", id="C6-two dots"),
     ],
 )
 def test_what_a_repository_may_not_be(
@@ -300,11 +300,11 @@ def later(body: bytes | None) -> Callable[[Handler], bool]:
 @pytest.mark.parametrize(
     ("before", "limits", "said"),
     [
-        pytest.param(say(404), {}, "there is no repository (status 404)", id="nothing"),
+        pytest.param(say(404), {}, "no such repository (status 404)", id="nothing"),
         pytest.param(say(503), {}, "status 503, 1 times in a row", id="busy"),
         pytest.param(say(302, Location="file:///etc/passwd"), {}, "neither an https nor an http URL", id="a file of this machine"),
-        pytest.param(say(302, Location="http://169.254.169.254/x"), {}, "an address that no server of others has", id="metadata"),
-        pytest.param(say(200), {}, "the repository has no branch that is its own", id="no repository"),
+        pytest.param(say(302, Location="http://169.254.169.254/x"), {}, "an address that pybuild never connects to", id="metadata"),
+        pytest.param(say(200), {}, "the repository has no default branch", id="no repository"),
         pytest.param(later(None), {"header_seconds": 1}, "not done after 1 s", id="slow"),
         pytest.param(later(b"0010packfile\n"), {"header_seconds": 2}, "error: ", id="no protocol"),
     ],
@@ -366,9 +366,9 @@ def test_repositories_in_a_repository_come_along(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        pytest.param("", ".gitmodules tells no place of the submodule", id="no place"),
-        pytest.param(modules(sub="file:///etc"), "is the URL of no repository", id="C5-files of this machine"),
-        pytest.param(modules(sub="http://169.254.169.254/x"), "an address that no server of others has", id="metadata"),
+        pytest.param("", ".gitmodules has no URL for the submodule", id="no place"),
+        pytest.param(modules(sub="file:///etc"), "is not the URL of a repository", id="C5-files of this machine"),
+        pytest.param(modules(sub="http://169.254.169.254/x"), "an address that pybuild never connects to", id="metadata"),
         pytest.param('[include]\n\tpath = /etc/passwd\n' + modules(sub="../r.git"), "the server has no commit", id="an include"),
     ],
 )  # fmt: skip

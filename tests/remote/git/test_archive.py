@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.remote.errors import RemoteError
-from pybuild.remote.git.checkout import module_source
+from pybuild.remote.git.checkout import submodule_source
 from pybuild.remote.git.process import Allowance
 from pybuild.remote.git.subdirectory import entries_below
-from pybuild.remote.git.url import read_repository
+from pybuild.remote.git.url import parse_repository
 from tests.support.tars import directory, entry, symlink, tar
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ def test_a_directory_is_a_tree_of_its_own(subdir: str, paths: list[bytes], archi
 @pytest.mark.parametrize(
     ("subdir", "said"),
     [
-        pytest.param("out", "r: out is no directory of the repository", id="C3-a link to outside"),
-        pytest.param("out/passwd", "r: out is no directory of the repository", id="C3-through a link to outside"),
-        pytest.param("in/b", "r: in is no directory of the repository", id="C4-a link inside"),
-        pytest.param("a/b/text", "r: a/b/text is no directory of the repository", id="C4-a file"),
+        pytest.param("out", "r: out is not a directory of the repository", id="C3-a link to outside"),
+        pytest.param("out/passwd", "r: out is not a directory of the repository", id="C3-through a link to outside"),
+        pytest.param("in/b", "r: in is not a directory of the repository", id="C4-a link inside"),
+        pytest.param("a/b/text", "r: a/b/text is not a directory of the repository", id="C4-a file"),
         pytest.param("a/none", "r: the repository has no directory a/none", id="nothing"),
         pytest.param(".git", "r: the repository has no directory .git", id="what was never written"),
     ],
@@ -69,27 +69,27 @@ def test_what_is_no_directory(subdir: str, said: str, archive: str) -> None:
     ],
 )
 def test_a_submodule_is_at_a_server(url: str, remote: str) -> None:
-    found = module_source(read_repository("https://u:p@h.test/g/r.git#v1:sub", "abcd"), url, COMMIT)
+    found = submodule_source(parse_repository("https://u:p@h.test/g/r.git#v1:sub", "abcd"), url, COMMIT)
     assert (found.remote, found.ref, found.commit, found.subdir, found.checksum) == (remote, COMMIT, COMMIT, "", "")
 
 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        pytest.param("file:///etc", "is the URL of no repository", id="C5-files of this machine"),
-        pytest.param("/etc", "is the URL of no repository", id="C6-a path"),
-        pytest.param("ext::sh -c touch% evil", "is the URL of no repository", id="C5-a program"),
-        pytest.param("-u./evil", "is the URL of no repository", id="C5-an option"),
-        pytest.param("ssh://-oProxyCommand=x/r", "is no host name", id="C5-an option of ssh"),
-        pytest.param("../../../../x", "leads out of the server", id="out of the server"),
-        pytest.param("https://h.test/r.git#main", "names no repository", id="a reference of its own"),
-        pytest.param("http://u:p@h.test/r", "a password would go over the wire", id="a password for everybody"),
-        pytest.param("a\nb", "characters that have no place in one", id="two lines"),
+        pytest.param("file:///etc", "is not the URL of a repository", id="C5-files of this machine"),
+        pytest.param("/etc", "is not the URL of a repository", id="C6-a path"),
+        pytest.param("ext::sh -c touch% evil", "is not the URL of a repository", id="C5-a program"),
+        pytest.param("-u./evil", "is not the URL of a repository", id="C5-an option"),
+        pytest.param("ssh://-oProxyCommand=x/r", "is not a host name", id="C5-an option of ssh"),
+        pytest.param("../../../../x", "leads above the root of the server", id="out of the server"),
+        pytest.param("https://h.test/r.git#main", "is not the URL of a repository", id="a reference of its own"),
+        pytest.param("http://u:p@h.test/r", "the password would be sent unencrypted", id="a password for everybody"),
+        pytest.param("a\nb", "invalid characters in a URL", id="two lines"),
     ],
 )
 def test_where_a_submodule_may_not_be(url: str, said: str) -> None:
     with pytest.raises(RemoteError) as caught:
-        module_source(read_repository("https://h.test/g/r.git"), url, COMMIT)
+        submodule_source(parse_repository("https://h.test/g/r.git"), url, COMMIT)
     assert said in str(caught.value)
 
 
@@ -105,6 +105,6 @@ def test_all_that_comes_has_one_allowance() -> None:
     now[0] = 14.0
     allowance.check("r", 0)
     now[0] = 14.1
-    with pytest.raises(RemoteError, match=r"^r: not done after 14 s, in which 400 bytes came$") as caught:
+    with pytest.raises(RemoteError, match=r"^r: not done after 14 s and 400 bytes$") as caught:
         allowance.check("r", 0)
     assert caught.value.hint == "the limits"

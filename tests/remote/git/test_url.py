@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pybuild.builder.remote_source import UrlSource, is_remote, is_repository, read_remote
-from pybuild.builder.sources.contexts import _at_github, keeps_git_dir
+from pybuild.builder.sources.contexts import _at_github, includes_git_dir
 from pybuild.remote.errors import RemoteError
-from pybuild.remote.git.url import RepositorySource, authorization, read_repository, relative_remote
+from pybuild.remote.git.url import RepositorySource, authorization, parse_repository, resolve_relative
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -64,7 +64,7 @@ def test_where_a_repository_is_and_what_of_it(text: str, remote: str, scheme: st
     ],
 )
 def test_what_stands_behind_the_question_mark(query: str, expected: tuple[bool, bool, str]) -> None:
-    found = read_repository(f"https://h.test/r.git{query}")
+    found = parse_repository(f"https://h.test/r.git{query}")
     assert (found.keep_git_dir, found.submodules, found.checksum) == expected
 
 
@@ -85,57 +85,57 @@ def test_what_stands_behind_the_question_mark(query: str, expected: tuple[bool, 
         ("https://h.test/r.git#*", "can be the name of no branch"),
         ("https://h.test/r.git#" + "a" * 1001, "can be the name of no branch"),
         ("https://h.test/r.git?branch=-x", None),
-        ("https://h.test/r.git?x=y", "unexpected 'x'"),
+        ("https://h.test/r.git?x=y", "unknown 'x'"),
         ("https://h.test/r.git?ref", "'ref' has no value"),
-        ("https://h.test/r.git?ref=a&ref=b", "'ref' comes twice"),
-        ("https://h.test/r.git?ref=a#b", "ref says 'a', where 'b' was said already"),
+        ("https://h.test/r.git?ref=a&ref=b", "'ref' appears twice"),
+        ("https://h.test/r.git?ref=a#b", "ref is 'a', but another part of the URL says 'b'"),
         ("https://h.test/r.git?branch=a&tag=b", "branch says 'refs/heads/a'"),
         ("https://h.test/r.git?subdir=a#:b", "subdir says 'a'"),
-        ("https://h.test/r.git?checksum=xyz", "is not how the name of a commit begins"),
+        ("https://h.test/r.git?checksum=xyz", "is not the beginning of a commit's hash"),
         ("https://h.test/r.git?submodules=maybe", "submodules=maybe: expected true or false"),
-        ("http://u:p@h.test/r.git", "a password would go over the wire"),
+        ("http://u:p@h.test/r.git", "the password would be sent unencrypted"),
         ("ssh://u:secret@h.test/r", "a password in a ssh URL, for h.test"),
-        ("git://u@h.test/r", "can be no user"),
-        ("ssh://-oProxyCommand=x/r", "is no host name"),
-        ("ssh://-oProxyCommand=x@h.test/r", "can be no user"),
-        ("ssh://git@h.test/-x", "names no repository"),
-        ("ssh://git@h.test/", "names no repository"),
-        ("git@h.test:-x", "names no repository"),
-        ("git@h.test:", "names no repository"),
-        ("git@-x:a", "is no host name"),
-        ("git@127.1:a", "is no host name"),
-        ("git://169.254.169.254/r", "an address that no server of others has"),
+        ("git://u@h.test/r", "is not a valid user"),
+        ("ssh://-oProxyCommand=x/r", "is not a host name"),
+        ("ssh://-oProxyCommand=x@h.test/r", "is not a valid user"),
+        ("ssh://git@h.test/-x", "has no path of a repository"),
+        ("ssh://git@h.test/", "has no path of a repository"),
+        ("git@h.test:-x", "has no path of a repository"),
+        ("git@h.test:", "has no path of a repository"),
+        ("git@-x:a", "is not a host name"),
+        ("git@127.1:a", "is not a host name"),
+        ("git://169.254.169.254/r", "an address that pybuild never connects to"),
         ("git://h.test:0/r", "port 0"),
-        ("git://h.test:x/r", "no URL"),
-        ("git://h.test/a\nb", "characters that have no place in one"),
+        ("git://h.test:x/r", "invalid URL"),
+        ("git://h.test/a\nb", "invalid characters in a URL"),
         ("https://h.test/" + "r" * 20000 + ".git", "exceeds the limit"),
     ],
 )
 def test_what_names_no_repository(text: str, said: str | None) -> None:
     if said is None:
-        assert read_repository(text).ref == "refs/heads/-x", "no option, behind refs/heads/"
+        assert parse_repository(text).ref == "refs/heads/-x", "no option, behind refs/heads/"
         return
     with pytest.raises(RemoteError) as caught:
-        read_repository(text)
+        parse_repository(text)
     assert said in str(caught.value), caught.value
     assert "secret" not in str(caught.value)
 
 
 def test_flags_and_url_must_agree() -> None:
-    assert read_repository("git@h.test:r", "abcd", keep_git_dir=True).checksum == "abcd"
-    assert read_repository("git@h.test:r?checksum=abcd", "abcd").checksum == "abcd"
+    assert parse_repository("git@h.test:r", "abcd", keep_git_dir=True).checksum == "abcd"
+    assert parse_repository("git@h.test:r?checksum=abcd", "abcd").checksum == "abcd"
     for text, checksum, keep, said in (
-        ("git@h.test:r?checksum=abcd", "abce", False, "its checksum is not that of --checksum"),
-        ("git@h.test:r", "sha256:" + "0" * 64, False, "is not how the name of a commit begins"),
-        ("git@h.test:r?keep-git-dir=0", None, True, "its keep-git-dir is not that of --keep-git-dir"),
+        ("git@h.test:r?checksum=abcd", "abce", False, "its checksum differs from --checksum"),
+        ("git@h.test:r", "sha256:" + "0" * 64, False, "is not the beginning of a commit's hash"),
+        ("git@h.test:r?keep-git-dir=0", None, True, "its keep-git-dir contradicts --keep-git-dir"),
     ):
         with pytest.raises(RemoteError, match=said):
-            read_repository(text, checksum, keep_git_dir=keep)
+            parse_repository(text, checksum, keep_git_dir=keep)
 
 
 def test_git_dir_is_kept_of_whole_repositories_only() -> None:
-    assert read_repository("git@h.test:r", keep_git_dir=True).keeps_git_dir
-    assert not read_repository("git@h.test:r#:sub", keep_git_dir=True).keeps_git_dir
+    assert parse_repository("git@h.test:r", keep_git_dir=True).includes_git_dir
+    assert not parse_repository("git@h.test:r#:sub", keep_git_dir=True).includes_git_dir
 
 
 @pytest.mark.parametrize("text", ["https://h.test/r.git/", "https://h.test/r", "https://h.test/r.git.bz2", "http://h.test/?x.git"])
@@ -164,15 +164,15 @@ def test_the_short_form_of_contexts(place: str, url: str) -> None:
 
 
 def test_passwords_are_not_shown() -> None:
-    found = read_repository("https://user:s3cret@h.test/r.git#main")
+    found = parse_repository("https://user:s3cret@h.test/r.git#main")
     assert found.shown == "https://xxxxx:xxxxx@h.test/r.git#main" and found.origin == "https://xxxxx:xxxxx@h.test/r.git"
     assert "s3cret" not in repr(found)
 
 
 @pytest.mark.parametrize(("value", "expected"), [("1", True), ("true", True), ("0", False), ("", False), ("yes", False)])
 def test_the_build_argument_of_the_main_context(value: str, expected: bool) -> None:
-    assert keeps_git_dir({"BUILDKIT_CONTEXT_KEEP_GIT_DIR": value}) is expected
-    assert not keeps_git_dir({})
+    assert includes_git_dir({"BUILDKIT_CONTEXT_KEEP_GIT_DIR": value}) is expected
+    assert not includes_git_dir({})
 
 
 @pytest.mark.parametrize(
@@ -190,12 +190,12 @@ def test_the_build_argument_of_the_main_context(value: str, expected: bool) -> N
     ],
 )
 def test_what_secrets_say_to_a_server(text: str, secrets: dict[str, bytes], expected: str) -> None:
-    assert authorization(read_repository(text), secrets.get) == expected
+    assert authorization(parse_repository(text), secrets.get) == expected
 
 
 def test_a_secret_of_two_lines_is_no_header() -> None:
-    with pytest.raises(RemoteError, match="holds characters that no header can have"):
-        authorization(read_repository("https://h.test/r.git"), {"GIT_AUTH_HEADER": b"a\r\nb: c"}.get)
+    with pytest.raises(RemoteError, match="has characters that are invalid in a header"):
+        authorization(parse_repository("https://h.test/r.git"), {"GIT_AUTH_HEADER": b"a\r\nb: c"}.get)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_secret_of_two_lines_is_no_header() -> None:
 )
 def test_where_the_submodules_of_a_repository_are(remote: str, url: str, expected: str | None) -> None:
     if expected is not None:
-        assert relative_remote(remote, url) == expected
+        assert resolve_relative(remote, url) == expected
         return
-    with pytest.raises(RemoteError, match="leads out of the server"):
-        relative_remote(remote, url)
+    with pytest.raises(RemoteError, match="leads above the root of the server"):
+        resolve_relative(remote, url)

@@ -92,7 +92,7 @@ def test_nobody_is_told_who_does_not_ask(fake: FakeRegistry, tmp_path: Path) -> 
 
 def test_two_tries_are_made_with_credentials_that_are_refused(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.on(MANIFEST, challenge('Basic realm="x"'))
-    with pytest.raises(Unauthorized, match="access denied with the credentials that there are") as caught:
+    with pytest.raises(Unauthorized, match="access denied with the credentials of this machine") as caught:
         fetch(plain(fake, credentials=known(tmp_path, fake)), fake)
     assert "secret" not in f"{caught.value} {caught.value.hint}"
     assert len(fake.seen) == 2
@@ -109,7 +109,7 @@ def test_without_credentials_basic_is_not_tried(fake: FakeRegistry) -> None:
 @pytest.mark.parametrize("text", ["", "Negotiate", 'Digest realm="x", nonce="y"', "\x80", "=,=", 'Basic realm="open'])
 def test_a_challenge_that_we_cannot_meet_is_named(fake: FakeRegistry, tmp_path: Path, text: str) -> None:
     fake.on(MANIFEST, challenge(text))
-    with pytest.raises(Unauthorized, match=r"access denied|a way to log in that we lack") as caught:
+    with pytest.raises(Unauthorized, match=r"access denied|unsupported authentication schemes") as caught:
         fetch(plain(fake, credentials=known(tmp_path, fake)), fake)
     assert str(caught.value).isprintable()
 
@@ -324,7 +324,7 @@ def test_a_realm_without_tls_is_not_asked_for_a_registry_with_tls(
 
 def test_credentials_go_to_no_other_host_unasked(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.on(MANIFEST, bearer("https://token.example.test/auth"))
-    with pytest.raises(Unauthorized, match=r"credentials sent to token\.example\.test, which is not done") as caught:
+    with pytest.raises(Unauthorized, match=r"names token\.example\.test as its token server, which does not") as caught:
         fetch(plain(fake, credentials=known(tmp_path, fake)), fake)
     assert str(caught.value.hint).startswith('token-hosts = ["token.example.test"]')
     assert_no_secret(fake)
@@ -435,7 +435,7 @@ def test_a_mirror_gets_its_own_credentials_only(fake: FakeRegistry, stranger: Fa
 def test_slow_token_servers_are_given_up(fake: FakeRegistry) -> None:
     fake.on(MANIFEST, bearer(f"{fake.url}/token"))
     fake.on("/token", lambda handler: handler.until_closed())
-    with pytest.raises(RemoteError, match=r"sent no complete answer within 0.05 s"):
+    with pytest.raises(RemoteError, match=r"sent no complete response within 0.05 s"):
         fetch(plain(fake, limits=RemoteLimits(header_seconds=0.05)), fake)
 
 

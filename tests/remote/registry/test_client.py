@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.remote.errors import RemoteError, Unreachable
-from pybuild.remote.registry.client import Fetched
+from pybuild.remote.registry.client import FetchedManifest
 from pybuild.remote.registry.config import RegistrySettings
 from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
 from pybuild.store.formats.digest import Digest
@@ -34,7 +34,7 @@ def image() -> Image:
     return Image()
 
 
-def fetch(fake: FakeRegistry, image: Image, tag: str = "1", platform: Platform = LINUX, **options: object) -> Fetched:
+def fetch(fake: FakeRegistry, image: Image, tag: str = "1", platform: Platform = LINUX, **options: object) -> FetchedManifest:
     with plain(fake, **options).client() as client:
         return client.manifest(image.reference(fake, tag), platform)
 

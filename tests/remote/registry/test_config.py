@@ -34,11 +34,11 @@ connect-seconds = 2
 
 def test_everything_can_be_set() -> None:
     config = Config().updated(GOOD.encode(), "config.toml")
-    assert config.of("docker.io") == RegistrySettings(mirrors=("mirror.test:5000", "cache.test/hub"))
-    assert config.of("registry.test:5000") == RegistrySettings(
+    assert config.for_registry("docker.io") == RegistrySettings(mirrors=("mirror.test:5000", "cache.test/hub"))
+    assert config.for_registry("registry.test:5000") == RegistrySettings(
         (), False, True, ("/etc/ssl/company.pem",), ("login.test", "login.test:8443")
     )
-    assert config.of("registry.test") == RegistrySettings()
+    assert config.for_registry("registry.test") == RegistrySettings()
     assert config.limits == RemoteLimits(retries=3, connect_seconds=2)
 
 
@@ -109,8 +109,8 @@ def test_a_file_that_is_none_is_an_error() -> None:
 def test_a_later_file_replaces_what_an_earlier_one_says_of_a_registry() -> None:
     config = Config().updated(GOOD.encode(), "first")
     config = config.updated(b'[registry."docker.io"]\ntls-verify = false\n[limits]\nretries = 9\n', "second")
-    assert config.of("docker.io") == RegistrySettings(tls_verify=False)
-    assert config.of("registry.test:5000").plain_http
+    assert config.for_registry("docker.io") == RegistrySettings(tls_verify=False)
+    assert config.for_registry("registry.test:5000").plain_http
     assert config.limits == RemoteLimits(retries=9, connect_seconds=2)
 
 

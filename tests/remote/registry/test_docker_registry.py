@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pybuild.remote.registry.client import Fetched
+    from pybuild.remote.registry.client import FetchedManifest
     from tests.support.fake_registry import Handler, Route
 
 USER, PASSWORD = "me", "pass: wörd"
@@ -66,7 +66,7 @@ def reference(registry: DockerRegistry, rest: str = "team/base:1") -> Reference:
     return Reference.parse(f"{registry.host}/{rest}")
 
 
-def manifest_of(fetched: Fetched) -> Manifest:
+def manifest_of(fetched: FetchedManifest) -> Manifest:
     return Manifest.from_bytes(fetched.data, fetched.descriptor.media_type)
 
 
