@@ -101,9 +101,9 @@ class _Attempt:
                 return None
             if response.status != 200:
                 raise self._failure(response)
-            return self._take(response, checksum)
+            return self._read(response, checksum)
 
-    def _take(self, response: Response, checksum: Digest | None) -> FetchedContent:
+    def _read(self, response: Response, checksum: Digest | None) -> FetchedContent:
         url, limit = self._location.url, self._limits.download_bytes
         announced = response.length()
         if announced is not None and announced > limit:

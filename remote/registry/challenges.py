@@ -1,7 +1,7 @@
-"""Reading WWW-Authenticate.
+"""Parsing WWW-Authenticate headers.
 
-Source: RFC 9110, 11.3 and 11.6.1. A challenge is a scheme and parameters `name=token` or `name="quoted"`; several
-challenges stand in one header or in several, all separated by commas.
+Source: RFC 9110, 11.3 and 11.6.1. A challenge is a scheme and parameters `name=token` or `name="quoted"`. One header or
+several can hold several challenges, separated by commas.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_LIMIT = 16 << 10  # characters, of all headers together; what is longer is not read
+_LIMIT = 16 << 10  # characters of all headers together; a header beyond that is ignored
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PART = re.compile(
     rf"[\s,]*(?:(?P<name>{_TOKEN})[ \t]*=[ \t]*"
@@ -26,14 +26,14 @@ _PART = re.compile(
 
 @frozen
 class Challenge:
-    """Scheme and parameter names are in lower case."""
+    """One way to authenticate that a server offers. Scheme and parameter names are in lower case."""
 
     scheme: str
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
-    """The challenges of all headers in their order; a header ends where it is malformed, what came before counts."""
+    """The challenges of all headers, in order. In a malformed header the challenges before the mistake count."""
     found: list[Challenge] = []
     left = _LIMIT
     for header in headers:
@@ -55,6 +55,6 @@ def _parse(header: str) -> list[Challenge]:
             break
         else:
             value = match["plain"] if match["quoted"] is None else re.sub(r"\\(.)", r"\1", match["quoted"])
-            # A parameter must not come twice; the first one counts, whoever appended another.
+            # A parameter must not appear twice. The first one counts, in case an attacker appended another.
             found[-1][1].setdefault(match["name"].lower(), value)
     return [Challenge(scheme, parameters) for scheme, parameters in found]

@@ -6,8 +6,8 @@
         config = client.config(reference, manifest.config)
         client.blob(reference, manifest.layers[0], file, on_bytes)
 
-Every byte is checked against the descriptor that asked for it, whoever it comes from: so blobs may come from mirrors,
-through redirects, in pieces. What the tag of a name means is the registry's word (or its mirror's).
+Every byte is checked against the descriptor that asked for it, so blobs can come from mirrors, through redirects, in
+pieces. Which manifest a tag names is the registry's (or its mirror's) claim and cannot be checked.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ T = TypeVar("T")
 
 @frozen
 class FetchedManifest:
-    """The manifest of an image for one platform: what points to it, and its bytes as the registry has them."""
+    """The manifest of an image for one platform: its descriptor, and its bytes as the registry sent them."""
 
     descriptor: Descriptor
     data: bytes
 
 
 class RegistryClient:
-    """A context manager. Synchronous, one request after the other."""
+    """A context manager. Sends one request after the other."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class RegistryClient:
         clock: Callable[[], float] = time.monotonic,
         private: Callable[[Address], bool] = is_private,
     ) -> None:
-        """`environ` has the proxies and where certificates are."""
+        """`environ` names the proxies and the directories of certificates."""
         self._config = config
         self._credentials = credentials
         self._environ = environ
@@ -84,14 +84,14 @@ class RegistryClient:
         self._sessions: dict[Endpoint, RegistrySession] = {}
 
     def manifest(self, reference: Reference, platform: Platform) -> FetchedManifest:
-        """The image's manifest; of an index the one for `platform`.
+        """The image's manifest. From an index it selects the one for `platform`.
 
-        Raises NotFound for what is not there, InvalidImage for what is no image, DigestMismatch, RemoteError.
+        Raises NotFound, InvalidImage if it is not an image, DigestMismatch, RemoteError.
         """
-        return self._ask(reference, lambda session: _manifest(session, reference.with_default_tag(), platform))
+        return self._try_servers(reference, lambda session: _manifest(session, reference.with_default_tag(), platform))
 
     def config(self, reference: Reference, descriptor: Descriptor) -> bytes:
-        """The config of an image, in memory. Raises as `blob` does, InvalidImage where it is too large."""
+        """The config of an image. Raises InvalidImage if it is too large, and the errors of `blob`."""
         limit = self._config.limits.config_bytes
         if descriptor.size > limit:
             raise InvalidImage(f"{reference}: a config of {descriptor.size} bytes exceeds the limit of {limit}")
@@ -106,11 +106,11 @@ class RegistryClient:
         file: BinaryIO,
         on_bytes: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Write a blob into `file`, from its beginning on; `on_bytes` hears how many bytes of it are there.
+        """Download a blob into `file`, replacing its content; `on_bytes` gets the number of bytes so far.
 
-        Raises NotFound, DigestMismatch, RemoteError; then the file is empty. OSError where it cannot be written.
+        Raises NotFound, DigestMismatch, RemoteError, and leaves the file empty; OSError if it cannot be written.
         """
-        self._ask(reference, lambda session: Download(session, descriptor, file, on_bytes).run())
+        self._try_servers(reference, lambda session: Download(session, descriptor, file, on_bytes).run())
 
     def close(self) -> None:
         """Close all connections."""
@@ -125,20 +125,20 @@ class RegistryClient:
     ) -> None:
         self.close()
 
-    def _ask(self, reference: Reference, action: Callable[[RegistrySession], T]) -> T:
-        """What the first server answers that can; the error of the last one, the registry itself."""
+    def _try_servers(self, reference: Reference, action: Callable[[RegistrySession], T]) -> T:
+        """The result of the first server that succeeds: mirrors, then the registry. Raises the registry's error."""
         *mirrors, registry = endpoints(reference, self._config, tls_verify=self._tls_verify)
-        failed = ""
+        mirror_failure = ""
         for mirror in mirrors:
             try:
                 return action(self._session(mirror))
             except PybuildError as error:
-                failed = failed or f"before that, its mirror: {error}"
+                mirror_failure = mirror_failure or f"before that, the mirror failed: {error}"
         try:
             return action(self._session(registry))
         except PybuildError as error:
-            told = public_error(error)
-            raise told.hinting("; ".join(part for part in (told.hint, failed) if part) or None) from None
+            public = public_error(error)
+            raise public.hinting("; ".join(part for part in (public.hint, mirror_failure) if part) or None) from None
 
     def _session(self, endpoint: Endpoint) -> RegistrySession:
         if endpoint not in self._sessions:
@@ -155,7 +155,7 @@ class RegistryClient:
 
 
 def _manifest(session: RegistrySession, reference: Reference, platform: Platform) -> FetchedManifest:
-    # Where a name has both, the digest says what is meant and the tag is for people.
+    # If a reference has both, the digest decides and the tag is a comment.
     target = str(reference.digest or reference.tag)
     digest, expected = reference.digest, None
     for _ in range(_MAX_NESTING):
@@ -174,7 +174,7 @@ def _manifest(session: RegistrySession, reference: Reference, platform: Platform
 def _fetch(
     session: RegistrySession, target: str, digest: Digest | None, expected: Descriptor | None
 ) -> FetchedManifest:
-    """One manifest or index, checked against what pointed to it."""
+    """One manifest or index, checked against the digest or descriptor that names it."""
     where = f"{session.endpoint.name}: manifest {target}"
     limit = session.limits.manifest_bytes
     if expected is not None and expected.size > limit:
@@ -182,16 +182,16 @@ def _fetch(
     with session.get(f"manifests/{target}", {"Accept": _ACCEPT}) as response:
         data = response.read(limit, "a manifest", "manifest-bytes")
         content_type = response.header("Content-Type").partition(";")[0].strip().lower()
-        told = response.header("Docker-Content-Digest")
+        announced = response.header("Docker-Content-Digest")
     if expected is not None and len(data) != expected.size:
         raise DigestMismatch(f"{where}: {len(data)} bytes, its descriptor says {expected.size}")
     if digest is not None:
         _check(data, digest, where)
-    if told:
+    if announced:
         try:
-            _check(data, Digest.parse(told), f"{where}, by its Docker-Content-Digest")
+            _check(data, Digest.parse(announced), f"{where}, by its Docker-Content-Digest")
         except InvalidImage:
-            raise RemoteError(f"{where}: Docker-Content-Digest is {printable(told)}, no digest") from None
+            raise RemoteError(f"{where}: Docker-Content-Digest {printable(announced)} is not a digest") from None
     kind = _media_type(data, content_type, where)
     if expected is not None and expected.media_type and expected.media_type != kind:
         raise InvalidImage(f"{where}: it is {kind!r}, its descriptor says {printable(expected.media_type)!r}")
@@ -205,7 +205,7 @@ def _check(data: bytes, digest: Digest, where: str) -> None:
 
 
 def _media_type(data: bytes, content_type: str, where: str) -> str:
-    """What a document is: by its Content-Type, where a server has a general one only by itself."""
+    """The media type of a document: its Content-Type, or if that is a generic one, the document's own `mediaType`."""
     if content_type in _INDEXES + _MANIFESTS:
         return content_type
     if content_type.startswith(_SCHEMA_1):

@@ -1,19 +1,19 @@
-"""What a user sets about registries: one small TOML file.
+"""The user's configuration of registries and limits: a TOML file.
 
     [registry."docker.io"]
-    mirrors = ["mirror.example:5000", "cache.example/dockerhub"]    # asked first, in this order
+    mirrors = ["mirror.example:5000", "cache.example/dockerhub"]    # tried first, in this order
 
     [registry."registry.example:5000"]
-    tls-verify = false                     # any certificate will do; without TLS it is asked too, but never with credentials
-    plain-http = true                      # no TLS at all: credentials, too, go over the wire for everybody to read
-    ca-files = ["/etc/ssl/company.pem"]    # trusted for this registry, besides those of the system
-    token-hosts = ["login.example"]        # other hosts that may get the credentials of this registry, for a token
+    tls-verify = false                     # accept any certificate, and plain http too, but then without credentials
+    plain-http = true                      # use http only; credentials are then sent unencrypted
+    ca-files = ["/etc/ssl/company.pem"]    # trusted for this registry, besides the system's authorities
+    token-hosts = ["login.example"]        # other hosts that may get this registry's credentials, for a token
 
     [limits]                               # bytes and seconds
     retries = 5
 
-$PYBUILD_CONFIG names it; else /etc/pybuild/config.toml is read, and $XDG_CONFIG_HOME/pybuild/config.toml over it:
-what the second says of a registry replaces what the first says of it.
+$PYBUILD_CONFIG names the file. Without it pybuild reads /etc/pybuild/config.toml and then
+$XDG_CONFIG_HOME/pybuild/config.toml; a registry's table in the second replaces the whole table in the first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
-from pybuild.remote.errors import RemoteError
+from pybuild.remote.errors import ConfigError, RemoteError
 from pybuild.remote.http.site import RemoteLimits
 from pybuild.remote.http.urls import parse_host
 from pybuild.store.formats.reference import Reference
@@ -42,7 +42,7 @@ _SYSTEM = "/etc/pybuild/config.toml"
 
 @frozen
 class RegistrySettings:
-    """What is set about one registry."""
+    """The settings of one registry."""
 
     mirrors: tuple[str, ...] = ()  # host[:port][/prefix]
     tls_verify: bool = True
@@ -53,24 +53,24 @@ class RegistrySettings:
 
 @frozen
 class Config:
-    """All of it."""
+    """The whole configuration."""
 
     registries: Mapping[str, RegistrySettings] = field(default_factory=dict)  # by host[:port] as in names
     limits: RemoteLimits = field(default_factory=RemoteLimits)
 
     @staticmethod
     def load(environ: Mapping[str, str]) -> Config:
-        """Read the files that there are. Raises RemoteError with file and key."""
+        """Read the files that exist. Raises ConfigError, which names file and key."""
         config = Config()
         for path, needed in _files(environ):
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except FileNotFoundError:
                 if needed:
-                    raise RemoteError(f"{path}: no such file", hint="PYBUILD_CONFIG names it") from None
+                    raise ConfigError(f"{path}: no such file", hint="PYBUILD_CONFIG names this file") from None
                 continue
             except OSError as error:
-                raise RemoteError(f"{path}: {error.strerror}") from None
+                raise ConfigError(f"{path}: {error.strerror}") from None
             try:
                 config = config.updated(read_regular(fd, _LIMIT, path), path)
             finally:
@@ -78,23 +78,23 @@ class Config:
         return config
 
     def updated(self, data: bytes, path: str) -> Config:
-        """With what one file says over it. Raises RemoteError with file and key."""
+        """This configuration, overridden by a file. Raises ConfigError, which names file (`path`) and key."""
         try:
             document = tomllib.loads(data.decode("utf-8"))
         except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-            raise RemoteError(f"{path}: no TOML: {error}") from None
-        _known(document, ("registry", "limits"), path, "")
+            raise ConfigError(f"{path}: invalid TOML: {error}") from None
+        _refuse_unknown(document, ("registry", "limits"), path, "")
         registries = dict(self.registries)
         for host, table in _table(document, "registry", path, "").items():
             key = f'registry."{host}"'
             if not isinstance(table, dict):
-                raise RemoteError(f"{path}: {key}: expected a table")
-            _check_place(host, path, key, prefix=False)
+                raise ConfigError(f"{path}: {key}: expected a table")
+            _check_host(host, path, key, prefix=False)
             registries[host] = _settings(table, path, key)
         return Config(registries, _limits(self.limits, _table(document, "limits", path, ""), path))
 
     def for_registry(self, host: str) -> RegistrySettings:
-        """What is set about a registry."""
+        """The settings of a registry, by its host[:port]."""
         return self.registries.get(host, RegistrySettings())
 
 
@@ -110,52 +110,52 @@ def _files(environ: Mapping[str, str]) -> list[tuple[str, bool]]:
 
 def _settings(table: dict[str, Any], path: str, key: str) -> RegistrySettings:
     names = {name.name.replace("_", "-"): name.name for name in dataclasses.fields(RegistrySettings)}
-    _known(table, names, path, key + ".")
+    _refuse_unknown(table, names, path, key + ".")
     values: dict[str, Any] = {}
     for name, value in table.items():
         where = f"{key}.{name}"
         if name in ("tls-verify", "plain-http"):
             if not isinstance(value, bool):
-                raise RemoteError(f"{path}: {where}: expected true or false")
+                raise ConfigError(f"{path}: {where}: expected true or false")
             values[names[name]] = value
             continue
         if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-            raise RemoteError(f"{path}: {where}: expected a list of strings")
+            raise ConfigError(f"{path}: {where}: expected a list of strings")
         for item in value:
             if name == "ca-files":
                 if not item.startswith("/"):
-                    raise RemoteError(f"{path}: {where}: {item!r} is no absolute path")
+                    raise ConfigError(f"{path}: {where}: {item!r} is not an absolute path")
             else:
-                _check_place(item, path, where, prefix=name == "mirrors")
+                _check_host(item, path, where, prefix=name == "mirrors")
         values[names[name]] = tuple(value)
     return RegistrySettings(**values)
 
 
-def _limits(before: RemoteLimits, table: dict[str, Any], path: str) -> RemoteLimits:
+def _limits(base: RemoteLimits, table: dict[str, Any], path: str) -> RemoteLimits:
     names = {name.name.replace("_", "-"): name.name for name in dataclasses.fields(RemoteLimits)}
-    _known(table, names, path, "limits.")
+    _refuse_unknown(table, names, path, "limits.")
     for name, value in table.items():
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1 << 40:
-            raise RemoteError(f"{path}: limits.{name}: expected a whole number from 1 on")
-    return dataclasses.replace(before, **{names[name]: value for name, value in table.items()})
+            raise ConfigError(f"{path}: limits.{name}: expected a whole number, at least 1")
+    return dataclasses.replace(base, **{names[name]: value for name, value in table.items()})
 
 
 def _table(document: dict[str, Any], name: str, path: str, prefix: str) -> dict[str, Any]:
     value = document.get(name, {})
     if not isinstance(value, dict):
-        raise RemoteError(f"{path}: {prefix}{name}: expected a table")
+        raise ConfigError(f"{path}: {prefix}{name}: expected a table")
     return value
 
 
-def _known(table: Mapping[str, Any], names: Iterable[str], path: str, prefix: str) -> None:
+def _refuse_unknown(table: Mapping[str, Any], names: Iterable[str], path: str, prefix: str) -> None:
     names = sorted(names)
     for name in table:
         if name not in names:
-            raise RemoteError(f"{path}: {prefix}{name}: unknown key", hint=f"known here: {', '.join(names)}")
+            raise ConfigError(f"{path}: {prefix}{name}: unknown key", hint=f"known here: {', '.join(names)}")
 
 
-def _check_place(text: str, path: str, key: str, *, prefix: bool) -> None:
-    """host[:port], for a mirror with [/prefix]."""
+def _check_host(text: str, path: str, key: str, *, prefix: bool) -> None:
+    """Check host[:port], and for a mirror (`prefix`) host[:port][/prefix]."""
     try:
         place, slash, rest = text.partition("/")
         split_host(place)
@@ -165,11 +165,11 @@ def _check_place(text: str, path: str, key: str, *, prefix: bool) -> None:
             Reference.parse(f"localhost/{rest}/name")
     except PybuildError:
         form = "host, host:port or either with /prefix" if prefix else "host or host:port"
-        raise RemoteError(f"{path}: {key}: {text!r} is no {form}") from None
+        raise ConfigError(f"{path}: {key}: {text!r} is not {form}") from None
 
 
 def split_host(text: str) -> tuple[str, int | None]:
-    """Host and port of `host[:port]` as it stands in names. Raises RegistryError."""
+    """Split `host[:port]` as written in image names. Raises RemoteError."""
     head, colon, port = text.rpartition(":")
     if not colon or (text.startswith("[") and text.endswith("]")):
         return parse_host(text.removeprefix("[").removesuffix("]")), None

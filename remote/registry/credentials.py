@@ -1,13 +1,13 @@
-"""Credentials that docker and podman keep: read, never written, never shown.
+"""Reading the credentials that docker and podman store. pybuild never writes or shows them.
 
-In this order, the first that has something for a repository counts:
+The first of these files that has a credential for the repository counts:
 
-    $REGISTRY_AUTH_FILE, and if it is set no other file
+    $REGISTRY_AUTH_FILE; if it is set, no other file is read
     $XDG_RUNTIME_DIR/containers/auth.json, $XDG_CONFIG_HOME/containers/auth.json    podman, buildah, skopeo
     $DOCKER_CONFIG/config.json, else ~/.docker/config.json                           docker
 
-Within a file: the helper that `credHelpers` names for the registry, the one that `credsStore` names for all, and what
-`auths` holds for the repository, its parents, or the registry: the longest key wins.
+Within a file, the order is: the helper that `credHelpers` names for the registry, the helper that `credsStore` names for
+all registries, the entry of `auths` for the repository, its parents, or the registry (the longest key wins).
 Sources: containers-auth.json(5); docker's config.json.
 """
 
@@ -19,7 +19,8 @@ import os
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from pybuild.remote.errors import RemoteError
+from pybuild.remote.errors import ConfigError
+from pybuild.remote.http.urls import basic_authorization
 from pybuild.remote.registry.endpoints import DOCKER_HUB
 from pybuild.remote.registry.helpers import SEARCH_PATH, ask_helper
 from pybuild.store.errors import InvalidImage, NotFound, StoreError
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _LIMIT = 4 << 20
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"  # as docker login writes it
 _DOCKER_HUB_KEYS = ("docker.io", "index.docker.io", "registry-1.docker.io")
-_TOKEN_USER = "<token>"  # a helper's user name where the secret is an identity token
+_TOKEN_USER = "<token>"  # a helper's user name if the secret is an identity token
 
 
 @frozen
@@ -44,20 +45,20 @@ class Login:
     password: str = field(repr=False)
 
     def header(self) -> str:
-        """The value of an Authorization header (RFC 7617)."""
-        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode("ascii")
+        """The value of an Authorization header."""
+        return basic_authorization(f"{self.user}:{self.password}")
 
 
 @frozen
 class IdentityToken:
-    """An OAuth2 refresh token, to be exchanged at the token server."""
+    """An OAuth2 refresh token, for the token server."""
 
     token: str = field(repr=False)
 
 
 @frozen
 class RegistryToken:
-    """A bearer token that goes to the registry as it is."""
+    """A bearer token, sent to the registry as it is."""
 
     token: str = field(repr=False)
 
@@ -66,7 +67,7 @@ Credential = Login | IdentityToken | RegistryToken
 
 
 class Credentials:
-    """All that is known on this machine, read when first asked for. Answers are kept: a helper is run once."""
+    """The credentials of this machine, read on first use. Results are remembered, so a helper runs once per repository."""
 
     def __init__(self, environ: Mapping[str, str], *, search_path: str = SEARCH_PATH) -> None:
         self._environ = environ
@@ -76,11 +77,11 @@ class Credentials:
 
     @staticmethod
     def none() -> Credentials:
-        """No credentials, whatever the machine has."""
+        """An empty set of credentials, for anonymous access."""
         return Credentials({})
 
     def find(self, registry: str, repository: str) -> Credential | None:
-        """What there is for `registry/repository`. Raises RemoteError for files and helpers that are broken."""
+        """The credential for `registry/repository`, or None. Raises ConfigError for a broken file or helper."""
         key = (registry, repository)
         if key not in self._known:
             if self._files is None:
@@ -96,11 +97,11 @@ class Credentials:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
-                raise RemoteError(f"{path}: {error.strerror}") from None
+                raise ConfigError(f"{path}: {error.strerror}") from None
             try:
                 yield path, Fields(load_object(read_regular(fd, _LIMIT, path), path, limit=_LIMIT), path)
             except StoreError as error:
-                raise RemoteError(str(error), hint="docker login and podman login write it") from None
+                raise ConfigError(str(error), hint="docker login and podman login write this file") from None
             finally:
                 os.close(fd)
 
@@ -115,15 +116,17 @@ class Credentials:
                 try:
                     found = self._from_helper(store, registry)
                 except NotFound:
-                    # A configuration that came from another machine: most images are public, so go on without.
+                    # The file may come from another machine. Most images are public, so continue without.
                     found = None
                 if found is not None:
                     return found
             return _in_auths(fields.object("auths"), registry, repository)
         except NotFound as error:
-            raise RemoteError(f"{path}: {error}", hint=f"its credHelpers names it for {registry}") from None
+            raise ConfigError(
+                f"{path}: {error}", hint=f"credHelpers in that file names the program for {registry}"
+            ) from None
         except InvalidImage as error:
-            raise RemoteError(str(error), hint="docker login and podman login write it") from None
+            raise ConfigError(str(error), hint="docker login and podman login write this file") from None
 
     def _from_helper(self, name: str, registry: str) -> Credential | None:
         server = _DOCKER_HUB_KEY if registry == DOCKER_HUB else registry
@@ -135,7 +138,7 @@ class Credentials:
 
 
 def credential_files(environ: Mapping[str, str]) -> list[str]:
-    """The files that may hold credentials, in the order to look."""
+    """The files that can hold credentials, in the order to read them."""
     if named := environ.get("REGISTRY_AUTH_FILE"):
         return [named]
     home = environ.get("HOME", "")
@@ -147,12 +150,12 @@ def credential_files(environ: Mapping[str, str]) -> list[str]:
 
 
 def _hosts(registry: str) -> tuple[str, ...]:
-    """The keys under which a registry may stand in a file."""
+    """The keys that a file can use for a registry."""
     return (_DOCKER_HUB_KEY, *_DOCKER_HUB_KEYS) if registry == DOCKER_HUB else (registry,)
 
 
 def _in_auths(auths: Fields, registry: str, repository: str) -> Credential | None:
-    # Of two keys for the same place, the one without a scheme is the newer form and comes last.
+    # Of two keys for the same server, the one without a scheme is the newer form. It comes last, so it wins.
     keys = {_normal(key): key for key in sorted(auths.data, key=lambda key: "://" not in key)}
     path = repository.split("/")
     for length in range(len(path), -1, -1):
@@ -164,7 +167,7 @@ def _in_auths(auths: Fields, registry: str, repository: str) -> Credential | Non
 
 
 def _normal(key: str) -> str:
-    """A key without the scheme and the version of the API that old tools put there."""
+    """A key without the scheme and the API version that old tools add."""
     for scheme in ("https://", "http://"):
         key = key.removeprefix(scheme)
     key = key.rstrip("/")

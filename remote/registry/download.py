@@ -1,7 +1,7 @@
-"""A blob on its way: checked while it arrives, resumed after a break, begun anew where what comes does not fit.
+"""Downloading a blob: verified while it arrives, resumed after a break, restarted if the server cannot resume.
 
-What a registry sends after a break may be another content, or another part of it, than what was asked for; so a
-digest that is wrong after a resumption is a reason to read the whole once more, and only then an error.
+After a break a registry might send other content, or another part of it, than requested. So if the digest is wrong after
+a resumption, the whole blob is downloaded once more; only a wrong digest of that is an error.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 
 class Download:
-    """One blob into one file, whose content is replaced. `on_bytes` hears how many bytes are there; it may be fewer
-    than before, after a new beginning."""
+    """Downloads one blob into one file, replacing its content.
+
+    `on_bytes` gets the number of bytes so far, which is smaller than before after a restart.
+    """
 
     def __init__(
         self, session: RegistrySession, descriptor: Descriptor, file: BinaryIO, on_bytes: Callable[[int], None]
@@ -40,9 +42,9 @@ class Download:
         self._begin()
 
     def run(self) -> None:
-        """Fetch all of it. Raises DigestMismatch, and all that a request raises; then nothing is left in the file."""
+        """Download the blob. Raises DigestMismatch and the errors of a request; the file is then empty."""
         retries = self._session.retries()
-        again = True
+        may_repeat = True
         try:
             while True:
                 try:
@@ -52,17 +54,17 @@ class Download:
                 except (Interrupted, TooSlow) as error:
                     if self._session.clock() >= self._deadline:
                         raise TooSlow(
-                            f"{self._where}: {self._done} of {self._descriptor.size} bytes in the time there is for it",
+                            f"{self._where}: only {self._done} of {self._descriptor.size} bytes arrived in time",
                             hint="limits.blob-seconds and limits.blob-rate of the configuration set the time",
                         ) from None
                     retries.wait(error, self._session.endpoint.name)
                 except DigestMismatch:
-                    if not (self._resumed and again):
+                    if not (self._resumed and may_repeat):
                         raise
-                    again = False
+                    may_repeat = False
                     self._begin()
         except BaseException:
-            with contextlib.suppress(OSError):  # a full disk, maybe: then that is the error to tell
+            with contextlib.suppress(OSError):  # keep the first error, such as a full disk
                 self._file.seek(0)
                 self._file.truncate()
             raise
@@ -90,45 +92,45 @@ class Download:
         with self._session.get(f"blobs/{self._descriptor.digest}", headers, accept=accept) as response:
             if response.status == 200:
                 self._restart()
-            elif response.status == 206 and self._fits(response):
+            elif response.status == 206 and self._is_missing_part(response):
                 self._resumed = True
             else:
                 self._restart()
-                raise Interrupted(f"{self._where}: the registry cannot go on where it broke off")
-            self._take(response)
+                raise Interrupted(f"{self._where}: the registry cannot resume")
+            self._read(response)
 
-    def _fits(self, response: Response) -> bool:
-        """Whether a part is the one that is missing: `bytes first-last/size` (RFC 9110, 14.4)."""
+    def _is_missing_part(self, response: Response) -> bool:
+        """Whether the response is the missing part: `bytes first-last/size` (RFC 9110, 14.4)."""
         last = self._descriptor.size - 1
-        given = " ".join(response.header("Content-Range").split())
-        return given in (f"bytes {self._done}-{last}/{last + 1}", f"bytes {self._done}-{last}/*")
+        content_range = " ".join(response.header("Content-Range").split())
+        return content_range in (f"bytes {self._done}-{last}/{last + 1}", f"bytes {self._done}-{last}/*")
 
-    def _take(self, response: Response) -> None:
+    def _read(self, response: Response) -> None:
         size = self._descriptor.size
         left = size - self._done
         announced = response.length()
         if announced is not None and announced != left:
-            raise DigestMismatch(f"{self._where}: {announced} bytes are announced, it should be {left}")
+            raise DigestMismatch(f"{self._where}: the server announces {announced} bytes instead of {left}")
         etag = response.header("ETag")
-        self._etag = "" if etag.startswith("W/") else etag  # a weak one does not promise the same bytes
+        self._etag = "" if etag.startswith("W/") else etag  # a weak ETag does not promise the same bytes
         for piece in response.chunks(left, self._deadline):
             if self._done + len(piece) > size:
-                raise DigestMismatch(f"{self._where}: more than the {size} bytes that its descriptor promises")
+                raise DigestMismatch(f"{self._where}: more than the {size} bytes of its descriptor")
             _write(self._file, piece)
             self._hasher.update(piece)
             self._done += len(piece)
             self._on_bytes(self._done)
         if self._done < size:
-            raise Interrupted(f"{self._where}: it ended after {self._done} of {size} bytes")
+            raise Interrupted(f"{self._where}: the response ended after {self._done} of {size} bytes")
 
     def _verify(self) -> None:
         if self._hasher.hexdigest() != self._descriptor.digest.hex:
             found = f"{self._descriptor.digest.algorithm}:{self._hasher.hexdigest()}"
-            raise DigestMismatch(f"{self._where}: what arrived has the digest {found}")
+            raise DigestMismatch(f"{self._where}: the content has the digest {found}")
 
 
 def _write(file: BinaryIO, data: bytes) -> None:
-    """Write all of it: a file without a buffer takes less where the disk or a limit is near, and says so only then."""
+    """Write all of `data`. An unbuffered file writes only a part near the end of the disk or a limit, without an error."""
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]

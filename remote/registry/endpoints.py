@@ -1,7 +1,7 @@
-"""From a name to the servers that may hold it: mirrors first, then the registry itself.
+"""The servers for an image name: mirrors first, then the registry itself.
 
-Plain http is for hosts that are this machine, and for those that the user said it of; everything else is https with a
-verified certificate.
+Plain http is used for loopback hosts and for those that the user configured. All other servers are https with a verified
+certificate.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ _DOCKER_HUB_TOKENS = ("auth.docker.io",)
 
 @frozen
 class Endpoint:
-    """A server and the name that the repository has there."""
+    """A server, and the repository's name there."""
 
-    registry: str  # host[:port] as in names: credentials and settings are found by it
+    registry: str  # host[:port] as in names: the key of credentials and settings
     repository: str
-    origins: tuple[Origin, ...]  # to be tried in this order: where there are two, the second is plain http
+    origins: tuple[Origin, ...]  # in the order to try them: one, or https and then plain http
     verify: bool
     settings: RegistrySettings
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The name of the repository in messages."""
         return f"{self.registry}/{self.repository}"
 
     @property
     def site(self) -> Site:
-        """The same for requests."""
+        """The server as requests need it."""
         return Site(self.registry, self.origins, self.verify, self.settings.ca_files)
 
     @property
@@ -49,17 +49,17 @@ class Endpoint:
         return self.settings.token_hosts + (_DOCKER_HUB_TOKENS if self.registry == DOCKER_HUB else ())
 
     def may_send_credentials(self, origin: Origin) -> bool:
-        """Not over plain http, unless to this machine or where the user said so."""
+        """Whether credentials can go to an origin: over https, to this machine, or if the user configured plain http."""
         return origin.scheme == "https" or self.settings.plain_http or is_loopback(origin.host)
 
 
 def endpoints(reference: Reference, config: Config, *, tls_verify: bool = True) -> tuple[Endpoint, ...]:
-    """The servers for a name, in the order to ask. Raises RegistryError for a host that is none."""
+    """The servers for a name, in the order to try them. Raises RemoteError for an invalid host."""
     found = []
     for mirror in config.for_registry(reference.domain).mirrors:
-        place, _, prefix = mirror.partition("/")
+        host, _, prefix = mirror.partition("/")
         path = f"{prefix}/{reference.path}" if prefix else reference.path
-        found.append(_endpoint(place, path, config, tls_verify))
+        found.append(_endpoint(host, path, config, tls_verify))
     return (*found, _endpoint(reference.domain, reference.path, config, tls_verify))
 
 

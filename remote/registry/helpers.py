@@ -1,7 +1,7 @@
-"""Running docker-credential-* programs, which keep credentials for docker and podman.
+"""Running docker-credential-* programs, which store credentials for docker and podman.
 
-Source: docker-credential-helpers, "get": the server on standard input, JSON on standard output, or a failure with a
-message there. What a helper prints is a secret: no message quotes it.
+Source: docker-credential-helpers, "get": the server on standard input; JSON, or a message after a failure, on standard
+output. A helper's output is secret, so no message quotes it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from pybuild.remote.errors import RemoteError
+from pybuild.remote.errors import ConfigError
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.bounded_json import Fields, load_object
 
@@ -27,37 +27,37 @@ SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SECONDS = 30.0
 OUTPUT_LIMIT = 64 << 10
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-# How helpers say that they have nothing for a server; the exit status is the same as for every failure.
-_NOTHING = b"credentials not found"
+# A helper prints this if it has nothing for a server; the exit status is the same as for every failure.
+_NOT_FOUND = b"credentials not found"
 
 
 def ask_helper(
     name: str, server: str, environ: Mapping[str, str], *, search_path: str = SEARCH_PATH, seconds: float = SECONDS
 ) -> tuple[str, str] | None:
-    """User name and secret for a server, None where the helper has none.
+    """User name and secret for a server; None if the helper has none.
 
-    Raises NotFound where there is no such helper, RemoteError where it fails.
+    Raises NotFound if the helper is not installed, ConfigError if it fails.
     """
     if not _NAME.fullmatch(name):
-        raise RemoteError(f"invalid name {name[:80]!r} of a credential helper", hint="letters, digits, - and _")
+        raise ConfigError(f"invalid name {name[:80]!r} of a credential helper", hint="letters, digits, - and _")
     program = f"docker-credential-{name}"
     path = shutil.which(program, path=search_path)
     if path is None:
-        raise NotFound(f"there is no {program} in {search_path}")
+        raise NotFound(f"{program} is not in {search_path}")
     status, output = _run([path, "get"], server, {**environ, "PATH": search_path}, program, seconds)
     if status:
-        if _NOTHING in output:
+        if _NOT_FOUND in output:
             return None
-        raise RemoteError(f"{program} failed for {server}, status {status}", hint=f"try: {program} get")
+        raise ConfigError(f"{program} failed for {server}, status {status}", hint=f"try: {program} get")
     try:
         answer = Fields(load_object(output, "its answer", limit=OUTPUT_LIMIT), "its answer")
         return answer.text("Username"), answer.text("Secret")
     except InvalidImage as error:
-        raise RemoteError(f"{program}, asked for {server}: {error}") from None
+        raise ConfigError(f"{program} for {server}: {error}") from None
 
 
 def _run(argv: list[str], text: str, environ: Mapping[str, str], program: str, seconds: float) -> tuple[int, bytes]:
-    """Exit status and output of a program that gets neither more time nor more memory than it is due."""
+    """The exit status and output of a helper, within limits of time and output."""
     try:
         process = subprocess.Popen(
             argv,
@@ -69,18 +69,18 @@ def _run(argv: list[str], text: str, environ: Mapping[str, str], program: str, s
             start_new_session=True,
         )
     except OSError as error:
-        raise RemoteError(f"{program}: {error.strerror}") from None
+        raise ConfigError(f"{program}: {error.strerror}") from None
     try:
         assert process.stdin is not None and process.stdout is not None
         with contextlib.suppress(BrokenPipeError), process.stdin:
-            process.stdin.write(text.encode())  # less than a pipe holds
+            process.stdin.write(text.encode())  # fits into the pipe's buffer
         output = _read(process.stdout.fileno(), time.monotonic() + seconds, program, seconds)
         return process.wait(1.0), output
     except subprocess.TimeoutExpired:
-        raise RemoteError(f"{program} does not end") from None
+        raise ConfigError(f"{program} closed its output but does not exit") from None
     finally:
         if process.poll() is None:
-            # Helpers are often scripts: what they started goes with them.
+            # Helpers are often scripts: kill the programs that they started, too.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -95,10 +95,10 @@ def _read(fd: int, deadline: float, program: str, seconds: float) -> bytes:
         while True:
             left = deadline - time.monotonic()
             if left <= 0 or not selector.select(left):
-                raise RemoteError(f"{program} did not answer within the limit of {seconds:g} seconds")
+                raise ConfigError(f"{program} did not answer within the limit of {seconds:g} seconds")
             data = os.read(fd, 1 << 14)
             if not data:
                 return bytes(output)
             output += data
             if len(output) > OUTPUT_LIMIT:
-                raise RemoteError(f"{program} printed more than the limit of {OUTPUT_LIMIT} bytes")
+                raise ConfigError(f"{program} printed more than the limit of {OUTPUT_LIMIT} bytes")

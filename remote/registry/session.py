@@ -1,4 +1,4 @@
-"""Requests to one endpoint: the scheme it speaks, the authorization it wants, and coming again when it is busy."""
+"""Requests to one endpoint: https or http, authorization, and retries when it is busy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class RegistrySession:
-    """One endpoint, and what was learnt about it. `sleep` waits before a request is made again."""
+    """Requests to one endpoint. It remembers the scheme and the authorization. `sleep` waits before a retry."""
 
     def __init__(
         self,
@@ -50,14 +50,14 @@ class RegistrySession:
         self._origin: Origin | None = None
 
     def get(self, path: str, headers: Mapping[str, str], *, accept: tuple[int, ...] = (200,)) -> Response:
-        """GET of /v2/<repository>/<path>, once. The response's status is one of `accept`; the caller closes it.
+        """GET /v2/<repository>/<path>, once. Its status is one of `accept`. The caller closes the response.
 
         Raises NotFound, Unauthorized, Unreachable, Interrupted, TooSlow, RemoteError.
         """
         origin = self.origin()
         url = Url(origin, f"/v2/{self.endpoint.repository}/{path}")
         response = self._transport.request(Request("GET", url, headers, self._authorizer.header()))
-        # A 401 from where a redirect has led is nothing that our credentials could response.
+        # The credentials are not for the target of a redirect, so only the registry's own 401 is answered.
         if response.status == 401 and response.url.origin == origin:
             response.close()
             header = self._authorizer.authorize(response.headers("WWW-Authenticate"), origin)
@@ -68,7 +68,7 @@ class RegistrySession:
             raise self._failure(response, path)
 
     def retry(self, action: Callable[[], T]) -> T:
-        """Do something until it is not interrupted, as often as the limit allows. Raises what the last try raised."""
+        """Repeat an action until it is not interrupted, within the limit of retries. Raises TooSlow, Unreachable."""
         retries = Retries(self.limits, self._sleep)
         while True:
             try:
@@ -77,11 +77,11 @@ class RegistrySession:
                 retries.wait(error, self.endpoint.name)
 
     def retries(self) -> Retries:
-        """For callers that keep something from one try to the next."""
+        """For a caller that keeps state from one try to the next."""
         return Retries(self.limits, self._sleep)
 
     def origin(self) -> Origin:
-        """Scheme, host and port that the registry is spoken to at; found out on first use."""
+        """The origin of the registry, http or https; the first call finds out which."""
         if self._origin is None:
             self._origin = self.retry(self._find_origin)
         return self._origin
@@ -106,23 +106,23 @@ class RegistrySession:
     def _failure(self, response: Response, path: str) -> RemoteError | NotFound:
         name, status = self.endpoint.name, response.status
         kind, _, target = path.partition("/")
-        what = f"{kind.removesuffix('s')} {target}"
+        item = f"{kind.removesuffix('s')} {target}"
         if response.url.origin != response.request.url.origin:
             name = f"{name}, from {response.url.origin}"
         elif status == 401:
             return self._authorizer.access_denied()
-        said = self._said(response)
-        said = f": {said}" if said else ""
+        reason = self._server_messages(response)
+        reason = f": {reason}" if reason else ""
         if status == 403:
-            return Unauthorized(f"{name}: access to {what} is forbidden{said}")
+            return Unauthorized(f"{name}: access to {item} is forbidden{reason}")
         if status == 404:
-            return NotFound(f"{name}: there is no {what}{said}")
+            return NotFound(f"{name}: there is no {item}{reason}")
         if status in RETRY_STATUSES:
-            return Interrupted(f"{name}: status {status} for {what}{said}", wait=retry_after(response))
-        return RemoteError(f"{name}: status {status} for {what}{said}")
+            return Interrupted(f"{name}: status {status} for {item}{reason}", wait=retry_after(response))
+        return RemoteError(f"{name}: status {status} for {item}{reason}")
 
-    def _said(self, response: Response) -> str:
-        """The messages of an error response, if it is one of the distribution-spec's."""
+    def _server_messages(self, response: Response) -> str:
+        """The messages of an error response in the distribution-spec's form; "" for any other response."""
         try:
             data = response.read(self.limits.error_bytes, "an error", "error-bytes")
             document = Fields(load_object(data, "error", limit=self.limits.error_bytes), "error")

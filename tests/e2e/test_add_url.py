@@ -193,7 +193,7 @@ def test_what_a_server_may_not_do(
     [
         ("ADD http://169.254.169.254/latest/meta-data /x", "an address that pybuild never connects to"),
         ("ADD http://[fd00:ec2::254]/ /x", "an address that pybuild never connects to"),
-        ("ADD http://0x7f.1/ /x", "is no host name"),
+        ("ADD http://0x7f.1/ /x", "is not a host name"),
         ("ADD https://example.invalid/.. /x/", "2:5: error: ADD: https://example.invalid/.. ends in no name"),
         ("ADD https://example.invalid/%00 /x/", "ends in no name"),
         ('ADD ["https://example.invalid/a b", "/x"]', "invalid characters in a URL"),

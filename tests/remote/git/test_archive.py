@@ -99,7 +99,7 @@ def test_all_that_comes_has_one_allowance() -> None:
     allowance.check("r", 1000)
     with pytest.raises(RemoteError, match=r"^r: more than the limit of 1000 bytes$"):
         allowance.check("r", 1001)
-    allowance.settle(400)
+    allowance.add_finished(400)
     with pytest.raises(RemoteError, match="more than the limit"):
         allowance.check("r", 601)
     now[0] = 14.0

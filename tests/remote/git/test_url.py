@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pybuild.builder.remote_source import UrlSource, is_remote, is_repository, read_remote
-from pybuild.builder.sources.contexts import _at_github, includes_git_dir
+from pybuild.builder.sources.contexts import _at_github, keeps_git_dir
 from pybuild.remote.errors import RemoteError
 from pybuild.remote.git.url import RepositorySource, authorization, parse_repository, resolve_relative
 
@@ -71,26 +71,26 @@ def test_what_stands_behind_the_question_mark(query: str, expected: tuple[bool, 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("https://h.test/r.git#--upload-pack=touch${IFS}x:d", "can be the name of no branch"),
-        ("https://h.test/r.git#-x", "can be the name of no branch"),
-        ("https://h.test/r.git#a..b", "can be the name of no branch"),
-        ("https://h.test/r.git#a b", "can be the name of no branch"),
-        ("https://h.test/r.git#a%0ab", "can be the name of no branch"),
-        ("https://h.test/r.git#a/.b", "can be the name of no branch"),
-        ("https://h.test/r.git#a.lock", "can be the name of no branch"),
-        ("https://h.test/r.git#a//b", "can be the name of no branch"),
-        ("https://h.test/r.git#/a", "can be the name of no branch"),
-        ("https://h.test/r.git#a/", "can be the name of no branch"),
-        ("https://h.test/r.git#a@{1}", "can be the name of no branch"),
-        ("https://h.test/r.git#*", "can be the name of no branch"),
-        ("https://h.test/r.git#" + "a" * 1001, "can be the name of no branch"),
+        ("https://h.test/r.git#--upload-pack=touch${IFS}x:d", "is not a valid name of a branch"),
+        ("https://h.test/r.git#-x", "is not a valid name of a branch"),
+        ("https://h.test/r.git#a..b", "is not a valid name of a branch"),
+        ("https://h.test/r.git#a b", "is not a valid name of a branch"),
+        ("https://h.test/r.git#a%0ab", "is not a valid name of a branch"),
+        ("https://h.test/r.git#a/.b", "is not a valid name of a branch"),
+        ("https://h.test/r.git#a.lock", "is not a valid name of a branch"),
+        ("https://h.test/r.git#a//b", "is not a valid name of a branch"),
+        ("https://h.test/r.git#/a", "is not a valid name of a branch"),
+        ("https://h.test/r.git#a/", "is not a valid name of a branch"),
+        ("https://h.test/r.git#a@{1}", "is not a valid name of a branch"),
+        ("https://h.test/r.git#*", "is not a valid name of a branch"),
+        ("https://h.test/r.git#" + "a" * 1001, "is not a valid name of a branch"),
         ("https://h.test/r.git?branch=-x", None),
         ("https://h.test/r.git?x=y", "unknown 'x'"),
         ("https://h.test/r.git?ref", "'ref' has no value"),
         ("https://h.test/r.git?ref=a&ref=b", "'ref' appears twice"),
         ("https://h.test/r.git?ref=a#b", "ref is 'a', but another part of the URL says 'b'"),
-        ("https://h.test/r.git?branch=a&tag=b", "branch says 'refs/heads/a'"),
-        ("https://h.test/r.git?subdir=a#:b", "subdir says 'a'"),
+        ("https://h.test/r.git?branch=a&tag=b", "branch is 'refs/heads/a'"),
+        ("https://h.test/r.git?subdir=a#:b", "subdir is 'a'"),
         ("https://h.test/r.git?checksum=xyz", "is not the beginning of a commit's hash"),
         ("https://h.test/r.git?submodules=maybe", "submodules=maybe: expected true or false"),
         ("http://u:p@h.test/r.git", "the password would be sent unencrypted"),
@@ -165,14 +165,14 @@ def test_the_short_form_of_contexts(place: str, url: str) -> None:
 
 def test_passwords_are_not_shown() -> None:
     found = parse_repository("https://user:s3cret@h.test/r.git#main")
-    assert found.shown == "https://xxxxx:xxxxx@h.test/r.git#main" and found.origin == "https://xxxxx:xxxxx@h.test/r.git"
+    assert found.shown == "https://xxxxx:xxxxx@h.test/r.git#main" and found.redacted_remote == "https://xxxxx:xxxxx@h.test/r.git"
     assert "s3cret" not in repr(found)
 
 
 @pytest.mark.parametrize(("value", "expected"), [("1", True), ("true", True), ("0", False), ("", False), ("yes", False)])
 def test_the_build_argument_of_the_main_context(value: str, expected: bool) -> None:
-    assert includes_git_dir({"BUILDKIT_CONTEXT_KEEP_GIT_DIR": value}) is expected
-    assert not includes_git_dir({})
+    assert keeps_git_dir({"BUILDKIT_CONTEXT_KEEP_GIT_DIR": value}) is expected
+    assert not keeps_git_dir({})
 
 
 @pytest.mark.parametrize(

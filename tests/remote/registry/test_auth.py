@@ -100,7 +100,7 @@ def test_two_tries_are_made_with_credentials_that_are_refused(fake: FakeRegistry
 
 def test_without_credentials_basic_is_not_tried(fake: FakeRegistry) -> None:
     fake.on(MANIFEST, challenge('Basic realm="x"'))
-    with pytest.raises(Unauthorized, match="access denied, and there are no credentials") as caught:
+    with pytest.raises(Unauthorized, match="access denied without credentials") as caught:
         fetch(plain(fake), fake)
     assert f"docker login {fake.host}" in str(caught.value.hint)
     assert len(fake.seen) == 1
@@ -227,8 +227,8 @@ BAD_TOKENS: dict[str, tuple[Route, str]] = {
     "no token": (reply(b"{}"), "access_token: expected a string"),
     "empty": (token(""), "access_token: expected a string"),
     "a number": (reply(b'{"token":5}'), "token: expected a string"),
-    "header": (token("a\r\nX-Evil: 1"), "characters that have no place"),
-    "umlaut": (token("ä"), "characters that have no place"),
+    "header": (token("a\r\nX-Evil: 1"), "the token has invalid characters"),
+    "umlaut": (token("ä"), "the token has invalid characters"),
     "expires never": (token("a", expires_in=1e400), "Infinity is no number"),
     "expires before": (token("a", expires_in=-1), "expires_in: expected an integer"),
     "twice": (reply(b'{"token":"a","token":"b"}'), "appears twice"),
@@ -280,7 +280,7 @@ def test_a_busy_token_server_is_asked_again(fake: FakeRegistry) -> None:
 # -- R1: the realm is chosen by the registry
 
 EVIL_REALMS = [
-    ("", "characters that have no place"),
+    ("", "invalid characters in a URL"),
     ("file:///etc/passwd", "neither an https nor an http URL"),
     ("ftp://token.test/", "neither an https nor an http URL"),
     ("//token.test/", "neither an https nor an http URL"),
@@ -292,9 +292,9 @@ EVIL_REALMS = [
     ("https://10.1.2.3/", "at a private address"),
     ("https://127.0.0.3/", "at a private address"),
     ("https://[::ffff:10.1.2.3]/", "at a private address"),
-    ("https://0x0a010203/", "is no host name"),
-    ("https://167838211/", "is no host name"),
-    ("https://token.test\\\\@evil.test/", "characters that have no place"),
+    ("https://0x0a010203/", "is not a host name"),
+    ("https://167838211/", "is not a host name"),
+    ("https://token.test\\\\@evil.test/", "invalid characters in a URL"),
 ]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.remote.errors import RemoteError
+from pybuild.remote.errors import ConfigError
 from pybuild.remote.http.site import RemoteLimits
 from pybuild.remote.registry.config import Config, RegistrySettings
 from pybuild.remote.registry.endpoints import endpoints
@@ -45,38 +45,38 @@ def test_everything_can_be_set() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a = ", "config.toml: no TOML: "),
-        ("\x80", "config.toml: no TOML: "),
+        ("a = ", "config.toml: invalid TOML: "),
+        ("\x80", "config.toml: invalid TOML: "),
         ("[registries]", "config.toml: registries: unknown key"),
         ("registry = 5", "config.toml: registry: expected a table"),
         ('registry."a.test" = 5', 'config.toml: registry."a.test": expected a table'),
-        ('[registry."a.test/b"]', "registry.\"a.test/b\": 'a.test/b' is no host or host:port"),
-        ('[registry."a.test:0"]', "is no host or host:port"),
-        ('[registry."a b"]', "is no host or host:port"),
+        ('[registry."a.test/b"]', "registry.\"a.test/b\": 'a.test/b' is not host or host:port"),
+        ('[registry."a.test:0"]', "is not host or host:port"),
+        ('[registry."a b"]', "is not host or host:port"),
         ('[registry."a.test"]\ninsecure = true', 'registry."a.test".insecure: unknown key'),
         ('[registry."a.test"]\ntls-verify = "no"', "tls-verify: expected true or false"),
         ('[registry."a.test"]\nmirrors = "b.test"', "mirrors: expected a list of strings"),
         ('[registry."a.test"]\nmirrors = [5]', "mirrors: expected a list of strings"),
-        ('[registry."a.test"]\nmirrors = ["https://b.test"]', "'https://b.test' is no host, host:port or either"),
-        ('[registry."a.test"]\nmirrors = ["b.test/../c"]', "is no host, host:port or either with /prefix"),
-        ('[registry."a.test"]\ntoken-hosts = ["b.test/x"]', "token-hosts: 'b.test/x' is no host or host:port"),
-        ('[registry."a.test"]\nca-files = ["ca.pem"]', "ca-files: 'ca.pem' is no absolute path"),
+        ('[registry."a.test"]\nmirrors = ["https://b.test"]', "'https://b.test' is not host, host:port or either"),
+        ('[registry."a.test"]\nmirrors = ["b.test/../c"]', "is not host, host:port or either with /prefix"),
+        ('[registry."a.test"]\ntoken-hosts = ["b.test/x"]', "token-hosts: 'b.test/x' is not host or host:port"),
+        ('[registry."a.test"]\nca-files = ["ca.pem"]', "ca-files: 'ca.pem' is not an absolute path"),
         ("[limits]\nretry = 1", "limits.retry: unknown key"),
-        ("[limits]\nretries = 0", "limits.retries: expected a whole number from 1 on"),
+        ("[limits]\nretries = 0", "limits.retries: expected a whole number, at least 1"),
         ("[limits]\nretries = true", "limits.retries: expected a whole number"),
         ("[limits]\nretries = 1.5", "limits.retries: expected a whole number"),
-        ("x = " + "[" * 5000, "config.toml: no TOML: "),
+        ("x = " + "[" * 5000, "config.toml: invalid TOML: "),
     ],
 )
 def test_a_mistake_is_named_with_file_and_key(text: str, message: str) -> None:
-    with pytest.raises(RemoteError) as caught:
+    with pytest.raises(ConfigError) as caught:
         Config().updated(text.encode("latin-1"), "config.toml")
     assert message in str(caught.value)
     assert "config.toml" in str(caught.value)
 
 
 def test_an_unknown_key_has_the_known_ones_as_hint() -> None:
-    with pytest.raises(RemoteError) as caught:
+    with pytest.raises(ConfigError) as caught:
         Config().updated(b'[registry."a.test"]\nmirror = []', "config.toml")
     assert caught.value.hint == "known here: ca-files, mirrors, plain-http, tls-verify, token-hosts"
 
@@ -97,7 +97,7 @@ def test_the_variable_names_the_only_file(tmp_path: Path) -> None:
     path.write_text("[limits]\nretries = 4\n")
     assert Config.load({"PYBUILD_CONFIG": str(path), "HOME": "/nowhere"}).limits.retries == 4
     path.unlink()
-    with pytest.raises(RemoteError, match=r"own.toml: no such file"):
+    with pytest.raises(ConfigError, match=r"own.toml: no such file"):
         Config.load({"PYBUILD_CONFIG": str(path)})
 
 

@@ -135,7 +135,7 @@ def test_credentials_do_not_show_what_is_secret(credential: Credential) -> None:
         ('{"credHelpers": {"registry.test": 5}}', "registry.test: expected a string"),
         ('{"credHelpers": {"registry.test": "../../x"}}', "invalid name '../../x' of a credential helper"),
         ('{"credsStore": "a b"}', "invalid name 'a b' of a credential helper"),
-        ('{"credHelpers": {"registry.test": "none-such"}}', "there is no docker-credential-none-such"),
+        ('{"credHelpers": {"registry.test": "none-such"}}', "docker-credential-none-such is not in"),
     ],
 )
 def test_a_file_that_is_broken_is_named(tmp_path: Path, document: str, text: str) -> None:
@@ -255,7 +255,7 @@ def test_a_helper_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> No
 
 def test_a_helper_is_found_on_a_fixed_path_only(tmp_path: Path) -> None:
     helper(tmp_path, "test", "echo '{}'")
-    with pytest.raises(NotFound, match="there is no docker-credential-test in /usr/local/sbin:"):
+    with pytest.raises(NotFound, match="docker-credential-test is not in /usr/local/sbin:"):
         ask_helper("test", "registry.test", {"PATH": str(tmp_path)})
 
 

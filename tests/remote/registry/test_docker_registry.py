@@ -169,7 +169,7 @@ def test_a_descriptor_that_lies_of_the_size_is_found_out(open_registry: DockerRe
         layer = manifest_of(client.manifest(name, Platform.host())).layers[0]
         for size in (layer.size - 1, layer.size + 1):
             wrong = Descriptor(layer.media_type, layer.digest, size)
-            with pytest.raises(DigestMismatch, match=f"{layer.size} bytes are announced, it should be {size}"):
+            with pytest.raises(DigestMismatch, match=f"{layer.size} bytes instead of {size}"):
                 client.blob(name, wrong, io.BytesIO())
 
 
