@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PlanError
@@ -45,9 +44,9 @@ def plan_copy(instruction: Copy | Add, scope: Scope) -> PlannedStep:
     chown = scope.expand_flag(instruction.chown)
     chmod = scope.expand_flag(instruction.chmod)
     nodes: tuple[int | None, ...] = ()
-    files = scope.context(from_.text if from_ is not None else None)
+    files = scope.nodes.context(from_.text if from_ is not None else None)
     if from_ is not None and files is None:
-        nodes = (scope.source(from_.text, instruction.span),)
+        nodes = (scope.nodes.source(from_.text, instruction.span),)
     step = CopyStep(
         sources,
         absolute_dest(scope, dest),
@@ -106,11 +105,6 @@ def _sources(
         assert isinstance(instruction, Add) and instruction.checksum is not None
         raise PlanError("--checksum is for sources that are URLs or repositories", span=instruction.checksum.span)
     return tuple(sources), tuple(remote)
-
-
-def literal_pattern(path: str) -> str:
-    """The pattern that means this very path."""
-    return re.sub(r"[\\*?\[]", r"\\\g<0>", path)
 
 
 def _remote(instruction: Copy | Add, word: Word, source: str, checksum: str | None) -> RemoteSource:

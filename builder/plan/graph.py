@@ -5,6 +5,7 @@ Steps that make a layer (RUN, COPY, WORKDIR) are nodes; all other instructions o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -194,3 +195,8 @@ def source_mounts(step: RunStep) -> tuple[FilesMount | PlannedCacheMount, ...]:
     return tuple(
         mount for mount in step.mounts if isinstance(mount, FilesMount | PlannedCacheMount) and mount.source is not None
     )
+
+
+def literal_pattern(path: str) -> str:
+    """A source of a CopyStep that means this path, whatever characters are in it."""
+    return re.sub(r"[\\*?\[]", r"\\\g<0>", path)

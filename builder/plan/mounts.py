@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from pybuild.builder.errors import PlanError
+from pybuild.builder.plan.draft import NodePath
 from pybuild.builder.plan.graph import FilesMount, PlannedCacheMount
-from pybuild.builder.plan.scope import Files
 from pybuild.parser import BindMount, CacheMount, ParseError, SecretMount, SshMount, TmpfsMount, read_mount
 from pybuild.store.objects.cache_mounts import Sharing
 
@@ -76,13 +76,13 @@ def _plan_mount(mount: Mount, scope: Scope, nodes: list[int | None]) -> StepMoun
             assert_never(value)
 
 
-def _files(mount: Mount, scope: Scope, from_: str | None, source: str) -> Files:
+def _files(mount: Mount, scope: Scope, from_: str | None, source: str) -> NodePath:
     """Where the files are that a mount names."""
-    context = scope.context(from_)
+    context = scope.nodes.context(from_)
     if context is not None:
-        return scope.files(context, source, mount.span)
+        return scope.nodes.context_path(context, source, mount.span)
     assert from_ is not None
-    return Files(scope.source(from_, mount.span), _from_root(source))
+    return NodePath(scope.nodes.source(from_, mount.span), _from_root(source))
 
 
 def _from_root(path: str) -> str:

@@ -1,8 +1,8 @@
-"""What the words of an instruction mean at its place in a stage."""
+"""The words of an instruction at its place in a stage: their values, and the nodes that its names mean."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from pybuild.builder.plan.resolve import expand_word
@@ -10,44 +10,44 @@ from pybuild.parser import ExecForm, ShellForm
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pybuild.builder.options import BuildOptions
+    from pybuild.builder.plan.draft import StageNodes
     from pybuild.builder.plan.expansion_limit import Budget
     from pybuild.builder.plan.graph import Step
-    from pybuild.builder.plan.resolve import ContextFiles
     from pybuild.builder.plan.stage_state import StageState
-    from pybuild.parser import Command, Span, Word
-
-
-@frozen
-class Files:
-    """Files to mount: the node whose root filesystem holds them (None: nothing does), and their path in there."""
-
-    node: int | None
-    path: str
+    from pybuild.parser import Command, Word
 
 
 @frozen
 class Scope:
-    """The state before an instruction, and what its names lead to."""
+    """The state of a stage before an instruction, and all else that its words depend on."""
 
     state: StageState
     escape: str
     options: BuildOptions
-    source: Callable[[str, Span], int | None]  # what `from` says -> the node that holds it, None for nothing at all
-    context: Callable[[str | None], ContextFiles | None]  # the same -> the context that it is; None is the main one
-    files: Callable[[ContextFiles, str, Span], Files]  # a context and a path in it -> where that can be mounted from
+    nodes: StageNodes
     budget: Budget
 
+    def after(self, state: StageState) -> Scope:
+        """The scope of the words that follow a change of the state."""
+        return replace(self, state=state)
+
     def expand(self, word: Word) -> str:
-        """A word with its variables and without its quotes. Raises PlanError."""
+        """A word with its variables replaced and its quotes removed. Raises PlanError."""
         return expand_word(word, self.state.scope, self.escape, self.budget)
 
+    def expand_pairs(self, pairs: Iterable[tuple[Word, Word]]) -> list[tuple[str, str]]:
+        """Names and values, as in ENV and LABEL. Raises PlanError."""
+        return [(self.expand(name), self.expand(value)) for name, value in pairs]
+
     def expand_flag(self, word: Word | None) -> str | None:
-        """The same for the value of a flag; one whose variable is empty was not given."""
+        """The value of a flag. None if the flag is missing or its value expands to nothing. Raises PlanError."""
         return None if word is None else self.expand(word) or None
 
     def argv(self, command: Command) -> tuple[str, ...]:
-        """A command as the list that is executed."""
+        """A command as the list of words that the kernel executes."""
         match command:
             case ExecForm(argv=argv):
                 return argv
@@ -59,8 +59,16 @@ class Scope:
 
 @frozen
 class PlannedStep:
-    """What an instruction that makes a layer comes to: its step, the nodes that it reads, its line of history."""
+    """An instruction that makes a layer, planned: its step, the nodes that it reads, its line of history."""
 
     step: Step
     sources: tuple[int | None, ...]
     history: str
+
+
+@frozen
+class StateChange:
+    """An instruction that makes no layer, planned: the state after it, and its line of history (None: it has none)."""
+
+    state: StageState
+    history: str | None

@@ -17,8 +17,7 @@ from pybuild.builder.files.copy import CopyRequest
 from pybuild.builder.jobs.copy import CopyFiles
 from pybuild.builder.jobs.job import Output
 from pybuild.builder.jobs.mount import AwaitCacheMount, MakeCacheMount, PrepareBindMount
-from pybuild.builder.plan.copy import literal_pattern
-from pybuild.builder.plan.graph import FilesMount, PlannedCacheMount
+from pybuild.builder.plan.graph import FilesMount, PlannedCacheMount, literal_pattern
 from pybuild.builder.sandbox.mounts import Bound
 from pybuild.builder.steps.mounts import MountedPaths
 from pybuild.store.formats.compression import Compression
