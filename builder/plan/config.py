@@ -32,7 +32,7 @@ from pybuild.parser import (
 if TYPE_CHECKING:
     from pybuild.builder.plan.scope import Scope
     from pybuild.store.formats.bounded_json import Json
-    from pybuild.store.formats.oci import ExecConfig
+    from pybuild.store.formats.oci_config import ExecConfig
 
 ConfigInstruction: TypeAlias = (
     Label | User | Cmd | Entrypoint | Expose | Volume | Shell | Stopsignal | Healthcheck | Maintainer | Onbuild
