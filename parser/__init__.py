@@ -1,7 +1,6 @@
-"""Recipes: text in, values out. No file is opened here and nothing is executed.
+"""The parser: the text of a recipe becomes values. It opens no file and executes nothing.
 
-`parse` needs the grammar library only for a text that was not parsed before: give it a cache, and a build that is
-served from the cache starts without it.
+`parse` imports the grammar library only if the cache that it is given does not have the text.
 """
 
 from __future__ import annotations
@@ -21,13 +20,11 @@ from pybuild.parser.errors import (
     PatternError,
     PortError,
     SizeError,
-    ValueTextError,
 )
 from pybuild.parser.ignorefile import IgnoreFile, IgnoreLine
 from pybuild.parser.instructions import (
     Add,
     Arg,
-    ArgItem,
     Cmd,
     Command,
     Copy,
@@ -54,7 +51,7 @@ from pybuild.parser.instructions import (
     Word,
     Workdir,
 )
-from pybuild.parser.modes import FileMode, OctalMode, SymbolicMode, apply_mode, parse_mode
+from pybuild.parser.modes import OctalMode, apply_mode, parse_mode
 from pybuild.parser.mounts import (
     BindMount,
     CacheMount,
@@ -69,14 +66,14 @@ from pybuild.parser.patterns import has_wildcard, match_pattern
 from pybuild.parser.ports import parse_ports
 from pybuild.parser.signals import valid_signal
 from pybuild.parser.suggest import suggest
-from pybuild.parser.words import Asked, expand, expand_heredoc, expand_words
+from pybuild.parser.words import RecordingScope, expand, expand_heredoc, expand_words
 from pybuild.values.source import Source, Span
 
-FORMAT = 3  # of what `parse` returns; a change makes every cached parse a miss
+FORMAT = 3  # version of what `parse` returns; with another number no cached parse is used
 
 
 class ParseCache(Protocol):
-    """Where parsed recipes are kept."""
+    """A store of parsed recipes."""
 
     def get(self, key: str) -> bytes | None: ...
     def put(self, key: str, value: bytes) -> None: ...
@@ -108,7 +105,7 @@ def parse(text: bytes | str, filename: str = "Buildfile", *, cache: ParseCache |
 
 
 def parse_trigger(text: str, filename: str = "ONBUILD", *, cache: ParseCache | None = None) -> Instruction:
-    """Parse the text of an ONBUILD as an image's config has it. Raises ParseError, whose source is that text."""
+    """Parse an ONBUILD trigger as the config of an image stores it. Raises ParseError with that text as its source."""
     decoded = ""
     try:
         decoded = lines.decode(text)
@@ -136,7 +133,7 @@ def _key(what: str, text: str) -> str:
 
 
 def _source_of(text: bytes | str, decoded: str, filename: str) -> Source:
-    """The text that an error is shown in, also where it could not be decoded."""
+    """The source that an error shows, also if the text could not be decoded."""
     if not decoded:
         head = text[: lines.MAX_RECIPE]
         decoded = head if isinstance(head, str) else head.decode("utf-8", "surrogateescape")
@@ -146,8 +143,6 @@ def _source_of(text: bytes | str, decoded: str, filename: str) -> Source:
 __all__ = [
     "Add",
     "Arg",
-    "ArgItem",
-    "Asked",
     "BindMount",
     "Buildfile",
     "CacheMount",
@@ -162,7 +157,6 @@ __all__ = [
     "ExecForm",
     "ExpansionError",
     "Expose",
-    "FileMode",
     "Flag",
     "From",
     "Healthcheck",
@@ -181,6 +175,7 @@ __all__ = [
     "ParseWarning",
     "PatternError",
     "PortError",
+    "RecordingScope",
     "Run",
     "RunMount",
     "SecretMount",
@@ -192,10 +187,8 @@ __all__ = [
     "SshMount",
     "Stage",
     "Stopsignal",
-    "SymbolicMode",
     "TmpfsMount",
     "User",
-    "ValueTextError",
     "Volume",
     "Word",
     "Workdir",

@@ -1,4 +1,4 @@
-"""A recipe as a value: its stages, and what was noticed while it was read."""
+"""A parsed recipe: its stages, and the warnings about its text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pybuild.values.source import Source, Span
 
 @frozen
 class Stage:
-    """A FROM and what follows it. `index` counts from 0."""
+    """A FROM and the instructions that follow it. `index` counts from 0."""
 
     index: int
     base: From
@@ -23,7 +23,7 @@ class Stage:
 
 @frozen
 class Checks:
-    """What `# check=` says: rules to leave out (all of them: `*`), experimental ones to run, whether a finding fails."""
+    """The value of `# check=`: rules to skip, experimental rules to run (`*`: all), whether a warning is an error."""
 
     skip: tuple[str, ...] = ()
     experimental: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class Checks:
 
 @frozen
 class ParseWarning:
-    """Something that is allowed and that its reader should know of; `rule` is its name, by which it can be skipped."""
+    """A warning about valid but risky text. `rule` is the name by which the user can skip it."""
 
     rule: str
     message: str
@@ -49,5 +49,5 @@ class Buildfile:
     stages: tuple[Stage, ...]
     syntax: Word | None = None  # the image that `# syntax=` names; nothing runs it
     checks: Checks | None = None
-    line_checks: tuple[tuple[int, Checks], ...] = ()  # line of an instruction -> the `# check=` right above it
+    line_checks: tuple[tuple[int, Checks], ...] = ()  # (line of an instruction, the `# check=` directly above it)
     warnings: tuple[ParseWarning, ...] = ()

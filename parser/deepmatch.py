@@ -1,8 +1,8 @@
-"""Ignore patterns with `**` inside of a name, such as `a**b` or `src**/x`, matched character by character.
+"""Ignore patterns with `**` inside a name, such as `a**b` or `src**/x`, matched character by character.
 
-There `**`, and a slash behind it, stand for nothing or for anything that ends in a slash, so `a**b` is `ab`, `a/b` and
-`ax/y/b`. A pattern of names cannot say that; all states of the pattern are followed at once instead, so that the time is
-the length of the pattern times that of the path.
+There `**`, with a slash behind it if there is one, matches nothing or any text that ends in a slash: `a**b` matches `ab`,
+`a/b` and `ax/y/b`. Matching name by name cannot express that. `run` follows all states of the pattern at once instead, in
+a time proportional to the length of the pattern times the length of the path.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _DEEP = "**"
 
 @frozen
 class DeepPattern:
-    """A compiled pattern: `*`, `**`, or an expression for one character."""
+    """A compiled pattern; each item is `*`, `**`, or an expression for one character."""
 
     items: tuple[str | re.Pattern[str], ...]
 
     @staticmethod
     def compile(pattern: str) -> DeepPattern:
-        """Read a clean pattern. Raises PatternError."""
+        """Compile a pattern that normpath has cleaned. Raises PatternError."""
         items: list[str | re.Pattern[str]] = []
         position = 0
         while position < len(pattern):
@@ -45,7 +45,7 @@ class DeepPattern:
         return DeepPattern(tuple(items))
 
     def run(self, path: str) -> tuple[bool, bool]:
-        """Whether the path or one of its parents matches, and whether something below the path may."""
+        """Whether the path or one of its parents matches, and whether a path below it could match."""
         end = len(self.items)
         states = self._closure({0})
         for position, character in enumerate(f"{path}/"):
@@ -55,7 +55,7 @@ class DeepPattern:
             for state in states:
                 if state == end:
                     continue
-                # Inside of `**` (the complement of its place) only a slash leads on.
+                # A negative state is inside a `**`, at the complement of its place; only a slash leaves it.
                 place = state if state >= 0 else ~state
                 item = self.items[place]
                 if item == _DEEP:
@@ -80,7 +80,7 @@ class DeepPattern:
 
 
 def _one(pattern: str, position: int) -> int:
-    """The end of the part of a pattern that stands for one character."""
+    """The end of the part of a pattern that matches one character."""
     character = pattern[position]
     if character == "\\":
         return position + 2

@@ -1,4 +1,4 @@
-"""`# name=value` lines, and what `# check=` says."""
+"""Directives, which are comments of the form `# name=value`, and the value of `# check=`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
 
 
 def read_bool(text: str) -> bool | None:
-    """A truth value in the spellings of Go's strconv.ParseBool; None for anything else."""
+    """A boolean as Go's strconv.ParseBool reads it; None for anything else."""
     return True if text in _TRUE else False if text in _FALSE else None
 
 
 def read_checks(text: str, span: Span) -> Checks:
-    """`skip=A,B;error=true;experimental=all`. Raises ParseError."""
+    """Read a value such as `skip=A,B;error=true;experimental=all`. Raises ParseError."""
     values: dict[str, str] = {}
     for part in text.split(";"):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or key not in _KEYS:
-            raise ParseError(f"invalid check option {part.strip()!r}", span, hint=f"they are {', '.join(_KEYS)}")
+            raise ParseError(f"invalid check option {part.strip()!r}", span, hint=f"it can be {', '.join(_KEYS)}")
         if key in values:
             raise ParseError(f"duplicate check option {key}", span)
         values[key] = value

@@ -1,4 +1,4 @@
-"""Lengths of time as Go writes them: `1h30m`, `500ms`, `1.5s`."""
+"""Durations in the syntax of Go: `1h30m`, `500ms`, `1.5s`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _UNITS = {
 }
 _PART = re.compile(r"(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))(" + "|".join(sorted(_UNITS, key=len, reverse=True)) + ")")
 _MAX = (1 << 63) - 1
-_MAX_LENGTH = 64  # characters; nobody writes a longer one
+_MAX_LENGTH = 64  # characters; no real duration is longer
 
 
 def parse_duration(text: str) -> int:
-    """Nanoseconds. The grammar of Go's time.ParseDuration. Raises DurationError."""
+    """The nanoseconds of a text that Go's time.ParseDuration accepts. Raises DurationError."""
     sign, rest = 1, text
     if rest[:1] in ("+", "-"):
         sign, rest = (-1 if rest[0] == "-" else 1), rest[1:]

@@ -1,4 +1,4 @@
-"""What parsing raises."""
+"""The errors of the parser."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pybuild.values.errors import PybuildError
 if TYPE_CHECKING:
     from pybuild.values.source import Span
 
-_LONGEST = 400  # characters of a message: the words of a recipe are in it, and may be a million
+_LONGEST = 400  # characters of a message: it quotes words of the recipe, which can be a million characters long
 
 
 class ParseError(PybuildError):
-    """A recipe that cannot be read. It always has a place."""
+    """The recipe is not valid. The error always has a span."""
 
     span: Span
 
@@ -24,7 +24,7 @@ class ParseError(PybuildError):
 
 
 class ExpansionError(Exception):
-    """A word whose quotes or variables make no sense; `offset` is the place in the word."""
+    """The quotes or variables of a word are not valid; `offset` is the place in the word, in characters."""
 
     def __init__(self, message: str, offset: int = 0) -> None:
         super().__init__(message)
@@ -33,11 +33,11 @@ class ExpansionError(Exception):
 
 
 class PatternError(ValueError):
-    """A file name pattern with a malformed character class or a lone backslash at its end."""
+    """A file name pattern has a malformed character class or ends in a lone backslash."""
 
 
 class ValueTextError(ValueError):
-    """A text that is no value of its kind; whoever knows where it stands makes a ParseError of it."""
+    """A text is not a valid value of its kind. A caller that knows its place raises a ParseError instead."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -45,16 +45,16 @@ class ValueTextError(ValueError):
 
 
 class PortError(ValueTextError):
-    """A port, a range of ports or a protocol that cannot be."""
+    """A port, a range of ports or a protocol is not valid."""
 
 
 class ModeError(ValueTextError):
-    """A --chmod that is neither octal nor symbolic."""
+    """A --chmod is neither octal nor symbolic."""
 
 
 class DurationError(ValueTextError):
-    """A length of time that Go could not read."""
+    """Go would not accept this duration."""
 
 
 class SizeError(ValueTextError):
-    """A number of bytes that cannot be."""
+    """A text is not a number of bytes."""

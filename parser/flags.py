@@ -1,7 +1,7 @@
-"""The flags between an instruction and its arguments: which there are, and their values as they are written.
+"""The flags between the keyword of an instruction and its arguments.
 
-Quotes and backslashes around a value are taken away here, whatever the escape character of the recipe, and before any
-variable is looked at: that is how BuildKit reads flags.
+`read_flags` removes quotes and backslashes from the values before variables are replaced, and the backslash escapes
+whatever the escape character of the recipe is. BuildKit reads flags like that.
 """
 
 from __future__ import annotations
@@ -41,29 +41,29 @@ FLAGS: dict[str, dict[str, _Kind]] = {
 
 @frozen
 class Flags:
-    """The flags of one instruction, in order; a value is None where none was written."""
+    """The flags of one instruction, in order. The value of a flag without `=` is None."""
 
     items: tuple[tuple[Flag, Word | None], ...]
 
     @property
     def all(self) -> tuple[Flag, ...]:
-        """Their names and places."""
+        """The names and places of all flags."""
         return tuple(flag for flag, _ in self.items)
 
     def words(self, name: str) -> tuple[Word, ...]:
-        """The values of a flag that may be given more than once."""
+        """The values of a flag that can be given more than once."""
         return tuple(word for flag, word in self.items if flag.name == name and word is not None)
 
     def word(self, name: str) -> Word | None:
-        """The value of a flag that may be given once."""
+        """The value of a flag that can be given once; None if it is not given."""
         return next(iter(self.words(name)), None)
 
     def span(self, name: str) -> Span | None:
-        """Where a flag stands."""
+        """The place of a flag; None if it is not given."""
         return next((flag.span for flag, _ in self.items if flag.name == name), None)
 
     def truth(self, name: str) -> bool | None:
-        """The value of a flag that is true when it stands alone; None where it is not given."""
+        """The value of a boolean flag, which is true if it has no value; None if it is not given."""
         for flag, word in self.items:
             if flag.name == name:
                 return word is None or word.text.lower() == "true"
@@ -82,7 +82,7 @@ def read_flags(instruction: str, tokens: Iterable[Token], lines: Lines) -> Flags
         kind = known.get(name)
         if kind is None:
             similar = suggest(name, known)
-            hint = f"did you mean --{similar}?" if similar else f"{instruction} takes no flag" if not known else None
+            hint = f"did you mean --{similar}?" if similar else f"{instruction} takes no flags" if not known else None
             raise ParseError(f"unknown flag --{name}", span, hint=hint)
         if name in seen and kind != "list":
             raise ParseError(f"duplicate flag --{name}", span)
@@ -113,5 +113,5 @@ def _unquoted(value: str, span: Span) -> str:
         else:
             out.append(character)
     if quote:
-        raise ParseError(f"a flag with an open quote ({quote})", span)
+        raise ParseError(f"a quote in a flag is not closed: {quote}", span)
     return "".join(out)

@@ -1,10 +1,10 @@
 """The patterns of `${X#…}`, `${X%…}` and `${X/…/…}`.
 
-`*` is any text, `?` any character, a backslash takes the meaning from `*`, `?` and itself, or lets `}` and `/` be part of
-the pattern; everything else, `[` too, means itself.
+`*` matches any text and `?` any character. A backslash makes `*`, `?`, `}`, `/` or itself literal. All other characters
+are literal, `[` too.
 
-A pattern is a sequence of pieces between its stars. Taking the nearest place for each piece never loses a match, so no
-place is tried twice: what is not found after one start is not found after a later one.
+The stars divide a pattern into pieces. Taking the nearest match of each piece never loses a match of the whole, so the
+expressions never backtrack: a piece that is not found after one start is not found after a later one.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ MAX_WORK = 1 << 26  # characters of a value times those of a pattern
 
 
 class Glob:
-    """A compiled pattern. Raises ExpansionError for one that is none."""
+    """A compiled pattern. Raises ExpansionError if the pattern is not valid."""
 
     def __init__(self, pattern: str) -> None:
         self._pieces = _pieces(pattern)
         self._length = sum(map(len, self._pieces))
 
     def strip_start(self, value: str, *, longest: bool) -> str:
-        """The value without a prefix that matches."""
+        """The value without the prefix that matches, if one does."""
         self._check(value)
         first, rest = _expressions(self._pieces, longest=longest)
         start = first.match(value)
@@ -32,7 +32,7 @@ class Glob:
         return value if end is None else value[end.end() :]
 
     def strip_end(self, value: str, *, longest: bool) -> str:
-        """The value without a suffix that matches."""
+        """The value without the suffix that matches, if one does."""
         reversed_value = value[::-1]
         pieces = [piece[::-1] for piece in reversed(self._pieces)]
         self._check(value)
@@ -42,18 +42,18 @@ class Glob:
         return value if end is None else value[: len(value) - end.end()]
 
     def replace(self, value: str, replacement: str, *, every: bool, limit: int) -> str:
-        """The value with the first match, or every one, replaced; a match begins early and is as long as can be."""
+        """The value with the first match, or every match, replaced. Matches begin early and are as long as possible."""
         self._check(value)
         first, rest = _expressions(self._pieces, longest=True)
         out: list[str] = []
         size = 0
-        done = position = 0  # what is written, and where to look
+        done = position = 0  # `out` covers the value up to `done`; the search goes on at `position`
         while position <= len(value):
             start = first.search(value, position)
             end = rest.match(value, start.end()) if start is not None else None
             if start is None or end is None:
                 break
-            # An empty match right behind another one is none.
+            # An empty match directly behind another match does not count.
             if end.end() > done or start.start() == 0:
                 out += [value[done : start.start()], replacement]
                 size += start.start() - done + len(replacement)
@@ -70,7 +70,7 @@ class Glob:
             raise ExpansionError("a pattern takes too long to match")
 
 
-# A piece: its characters, None for any one.
+# The characters of a piece; None matches any character.
 _Piece = list[str | None]
 
 
@@ -97,7 +97,7 @@ def _pieces(pattern: str) -> list[_Piece]:
 
 
 def _expressions(pieces: list[_Piece], *, longest: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """The expression of the piece before the first star, and that of all behind it."""
+    """Two expressions: for the piece before the first star, and for all that follows it."""
     first, *rest = ("".join("." if item is None else re.escape(item) for item in piece) for piece in pieces)
     if not rest:
         return re.compile(first, re.DOTALL), re.compile("")

@@ -1,8 +1,8 @@
-"""Which heredocs a line opens.
+"""The heredocs that a line opens.
 
-The shell that runs the line decides by rules of its own; what is a heredoc for the recipe is decided by those of
-BuildKit's scanner: a word of the line that is `<<NAME`, `<<-NAME` or `3<<NAME`, the escape character being the backslash
-in every recipe, in RUN, COPY, ADD and their triggers, unless the arguments are a JSON list.
+The shell that runs a line has rules of its own. For the recipe the rules of BuildKit's scanner count: in RUN, COPY, ADD and
+ONBUILD triggers of these, a heredoc is a word `<<NAME`, `<<-NAME` or `3<<NAME`, unless the arguments are a JSON list. The
+escape character is the backslash in every recipe.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FLAG = re.compile(r"\s+--\S+")
 
 @frozen
 class RawHeredoc:
-    """A heredoc at offsets of a logical line, its body as in the file from a physical line on."""
+    """A heredoc at offsets of a logical line. `body` is the text of the file from the physical line `line` on."""
 
     start: int
     end: int
@@ -31,12 +31,12 @@ class RawHeredoc:
     line: int = 0
 
     def with_body(self, body: str, line: int) -> RawHeredoc:
-        """The same with its body."""
+        """The same heredoc with its body."""
         return replace(self, body=body, line=line)
 
 
 def opened_by(text: str) -> list[RawHeredoc]:
-    """The heredocs of a logical line in the order in which their bodies follow."""
+    """The heredocs of a logical line, in the order of their bodies."""
     if "<<" not in text or (keyword := _KEYWORD.match(text)) is None:
         return []
     position = keyword.end()
@@ -51,7 +51,7 @@ def opened_by(text: str) -> list[RawHeredoc]:
 
 
 def is_one_heredoc(text: str) -> bool:
-    """Whether a command line is nothing but one `<<NAME`."""
+    """Whether a command line consists of one `<<NAME` only."""
     return _heredoc(text, 0) is not None
 
 
@@ -80,7 +80,7 @@ def _heredoc(word: str, start: int) -> RawHeredoc | None:
 
 
 def _unquoted(word: str) -> str:
-    """A word without its quotes and escapes; variables stay."""
+    """The word without quotes and escapes; variables stay."""
     out = []
     quote = ""
     position = 0
@@ -106,7 +106,10 @@ def _unquoted(word: str) -> str:
 
 
 def word_ranges(text: str) -> list[tuple[int, int]] | None:
-    """The offsets of the words of a text, split at blanks that are neither quoted nor escaped; None at an open quote."""
+    """The offsets of the words of a text, split at blanks that are neither quoted nor escaped.
+
+    None if a quote is not closed.
+    """
     found = []
     start = -1
     quote = ""

@@ -1,9 +1,9 @@
-"""The ignore file: which paths of a context stay behind. The patterns of --exclude and --parents are of the same kind.
+"""The ignore file, which excludes paths of a context. --exclude and --parents have patterns of the same kind.
 
-Semantics of moby's patternmatcher: the last line that matches decides, a line matches a path also when it matches one
-of its parents, `!` takes back, patterns are anchored at the root of the context. Path and pattern are compared
-component by component, all lines at once (`ignorewalk.py`): no pattern takes more than its length times that of the path,
-and most take nothing at a path that they have nothing to do with.
+The semantics are those of moby's patternmatcher: the last line that matches decides; a line that matches a parent of a
+path matches the path; `!` includes paths again; patterns are anchored at the root of the context. `ignorewalk.py` compares
+paths with all lines at once, name by name. A pattern costs at most its length times the length of the path, and most
+patterns cost nothing for an unrelated path.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_ANY = None  # the component `**`
+_ANY = None  # the segment `**`
 _SPECIAL = frozenset("*?[\\")
 
 
 class IgnoreLine(NamedTuple):
-    """A line as it stands in the file, without blanks around it; lines are numbered from 1."""
+    """A line of the file without the blanks around it. Line numbers count from 1."""
 
     number: int
     text: str
@@ -34,7 +34,7 @@ class IgnoreLine(NamedTuple):
 
 @frozen
 class _Rule:
-    """One line. `segments` holds a literal, an expression, or None for `**`; or `deep` is the pattern."""
+    """One compiled line. Its pattern is either `segments` (literals, expressions, None for `**`) or `deep`."""
 
     line: IgnoreLine
     exclude: bool
@@ -48,7 +48,7 @@ class IgnoreFile:
 
     rules: tuple[_Rule, ...]
     _walk: Walk = field(init=False, repr=False, compare=False)
-    _deep: tuple[int, ...] = field(init=False, repr=False, compare=False)  # the rules that the walk does not know
+    _deep: tuple[int, ...] = field(init=False, repr=False, compare=False)  # indexes of the rules with a deep pattern
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_walk", Walk([(rule.exclude, rule.segments) for rule in self.rules]))
@@ -56,7 +56,7 @@ class IgnoreFile:
 
     @staticmethod
     def parse(text: str) -> IgnoreFile:
-        """Read the text of an ignore file. Raises PatternError, which names the line."""
+        """Read the text of an ignore file. Raises PatternError with the number of the line."""
         rules = []
         for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
             if line.startswith("#"):
@@ -68,10 +68,10 @@ class IgnoreFile:
             if not exclude:
                 pattern = pattern[1:].strip()
                 if not pattern:
-                    raise PatternError(f"ignore file, line {number}: a lone !")
+                    raise PatternError(f"ignore file, line {number}: a lone ! without a pattern")
             clean = posixpath.normpath(pattern).lstrip("/")
             if clean in ("", "."):
-                # The root itself cannot be left out; moby drops such lines too.
+                # The root itself cannot be excluded; moby drops such lines too.
                 continue
             try:
                 rules.append(_rule(IgnoreLine(number, line.strip()), exclude, clean))
@@ -83,8 +83,8 @@ class IgnoreFile:
     def of(patterns: Iterable[str]) -> IgnoreFile:
         """The patterns of a flag. Raises PatternError.
 
-        As the lines of a file, but `#` begins a name like any other, and what begins with a slash matches nothing: the
-        paths that it is compared with have none.
+        They differ from the lines of a file in two points: `#` does not begin a comment, and a pattern with a leading
+        slash matches nothing, because paths have no leading slash.
         """
         rules = []
         for number, text in enumerate(patterns, 1):
@@ -92,32 +92,27 @@ class IgnoreFile:
             exclude = not pattern.startswith("!")
             clean = posixpath.normpath(pattern.removeprefix("!")) if pattern else "."
             if pattern == "!":
-                raise PatternError("a lone !")
+                raise PatternError("a lone ! without a pattern")
             if clean != ".":
                 rules.append(_rule(IgnoreLine(number, text), exclude, clean))
         return IgnoreFile(tuple(rules))
 
-    @property
-    def has_exceptions(self) -> bool:
-        """Whether any line takes something back."""
-        return any(not rule.exclude for rule in self.rules)
-
     def excludes(self, path: str) -> bool:
-        """Whether a path stays behind."""
+        """Whether a path is excluded."""
         rule = self._deciding(path)
         return rule is not None and rule.exclude
 
     def matches_below(self, directory: str) -> bool:
-        """Whether something below a directory may match a pattern without `!`."""
+        """Whether a path below a directory could match a pattern without `!`."""
         return self._may_match_below(directory, exclude=True)
 
     def explain(self, path: str) -> IgnoreLine | None:
-        """The line that decides about a path; None where no line matches it."""
+        """The line that decides about a path; None if no line matches it."""
         rule = self._deciding(path)
         return rule.line if rule is not None else None
 
     def may_contain_included(self, directory: str) -> bool:
-        """Whether something below an excluded directory may have been taken back."""
+        """Whether a line with `!` could include a path below an excluded directory again."""
         return self._may_match_below(directory, exclude=False)
 
     def _deciding(self, path: str) -> _Rule | None:
@@ -136,10 +131,10 @@ class IgnoreFile:
 
 
 def _rule(line: IgnoreLine, exclude: bool, pattern: str) -> _Rule:
-    """Compile a clean pattern. Raises PatternError.
+    """Compile a pattern that normpath has cleaned. Raises PatternError.
 
-    moby takes `**` for whole directories, with two exceptions at the ends: `**name`, with nothing special behind it, is
-    any path that ends so, and `name**` any that begins so.
+    In moby `**` matches whole directories, with two exceptions: `**name` without further special characters matches any
+    path that ends in `name`, and `name**` any path that begins with it.
     """
     if pattern.startswith("**") and not pattern.startswith("**/") and not _SPECIAL & set(pattern[2:]):
         pattern = f"**/*{pattern[2:]}" if pattern != "**" else pattern

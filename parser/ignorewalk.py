@@ -1,10 +1,9 @@
-"""All lines of an ignore file at once: how far each has come at a path.
+"""Matching a path against all lines of an ignore file at once.
 
-A line is a list of segments, and a path leads through them name by name. Asking each line about each path costs lines
-times paths. But at one name few lines can go on: those that wait for just this name are found in a table, and only those
-that wait for an expression are tried. A line behind its `**` waits at every depth below; the table of those is shared by
-all paths that meet no other `**`. What was found for the directories of a path is kept for the next one, which mostly
-lies beside it.
+A line is a list of segments, which a path passes name by name. Testing each line at each path would cost lines times
+paths. At one name few lines can go on: a table finds those that wait for this literal name, and only those that wait for
+an expression are tried. A line that has passed a `**` waits at every depth below; all paths that meet no other `**` share
+the table of those. `Walk` keeps the states of the parents of the last path, because the next path is mostly beside it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ Segment: TypeAlias = str | re.Pattern[str] | None  # a literal, an expression, o
 
 
 class _State(NamedTuple):
-    """A place in a line: what it waits for is its segment."""
+    """A place in a line, which waits for a name that matches its segment."""
 
     line: int
     segment: int
@@ -27,17 +26,17 @@ class _State(NamedTuple):
 
 @frozen
 class _Waiting:
-    """Places by what they wait for."""
+    """Places, by the segment that they wait for."""
 
-    literals: dict[str, dict[_State, None]]  # sets that keep their order
+    literals: dict[str, dict[_State, None]]  # dict[_State, None] is an ordered set
     expressions: dict[_State, re.Pattern[str]]
 
     def copy(self) -> _Waiting:
-        """One that can be added to."""
+        """A copy that can be added to."""
         return _Waiting({name: dict(states) for name, states in self.literals.items()}, dict(self.expressions))
 
     def add(self, state: _State, segment: str | re.Pattern[str]) -> None:
-        """A place and what it waits for."""
+        """Add a place and the segment that it waits for."""
         if isinstance(segment, str):
             self.literals.setdefault(segment, {})[state] = None
         else:
@@ -46,17 +45,17 @@ class _Waiting:
 
 @frozen
 class Reached:
-    """How far the lines have come at one path. Lines are numbered as they stand; -1 is none."""
+    """The state of all lines at one path. Lines are given by their index; -1 means no line."""
 
     excluding: int  # the last line without `!` that matches the path or one of its parents
     including: int  # the last line with `!`
-    any_name: tuple[int, ...]  # lines that match whatever comes next: those that end in `/**`
-    once: _Waiting  # for the next name
-    always: _Waiting  # for every name below
+    any_name: tuple[int, ...]  # lines that match every name that follows: those that end in `/**`
+    once: _Waiting  # places that wait for the next name
+    always: _Waiting  # places that wait for every name below
 
     @property
     def deciding(self) -> int:
-        """The last line of all that match."""
+        """The last line that matches."""
         return max(self.excluding, self.including)
 
 
@@ -64,17 +63,17 @@ class Walk:
     """Follows paths through the lines."""
 
     def __init__(self, lines: Sequence[tuple[bool, tuple[Segment, ...]]]) -> None:
-        """Lines are given as whether they exclude, and their segments; a line without segments matches nothing."""
+        """Each line is a pair: whether it excludes, and its segments. A line without segments matches nothing."""
         self._lines = lines
         start = _Places(self, Reached(-1, -1, (), _Waiting({}, {}), _Waiting({}, {})))
         for number, (_, segments) in enumerate(lines):
             if segments:
                 start.enter(number, 0)
-        self._parts: list[str] = []  # the path that was asked for last
-        self._reached = [start.reached()]  # at each of its parents, the root first
+        self._parts: list[str] = []  # the last path
+        self._reached = [start.reached()]  # the state at each of its parents, the root first
 
     def at(self, path: str) -> Reached:
-        """How far the lines have come at a path."""
+        """The state of all lines at a path."""
         parts = path.split("/")
         known = 0
         for part, before in zip(parts, self._parts, strict=False):
@@ -88,7 +87,7 @@ class Walk:
         return self._reached[-1]
 
     def may_match_below(self, path: str, *, exclude: bool) -> bool:
-        """Whether a line of one kind matches the path, or can match something below."""
+        """Whether a line that excludes (or includes) matches the path or could match a path below it."""
         reached = self.at(path)
         if (reached.excluding if exclude else reached.including) >= 0:
             return True
@@ -115,7 +114,7 @@ class Walk:
 
 
 class _Places:
-    """Gathers how far the lines have come behind one more name."""
+    """Collects the state of all lines behind one more name."""
 
     def __init__(self, walk: Walk, before: Reached) -> None:
         self._lines = walk._lines
@@ -124,17 +123,17 @@ class _Places:
         self._including = before.including
         self._any_name = dict.fromkeys(before.any_name)
         self._once = _Waiting({}, {})
-        self._always: _Waiting | None = None  # none other than before
+        self._always: _Waiting | None = None  # None: the same as before
 
     def accept(self, line: int) -> None:
-        """A line matches."""
+        """Note that a line matches."""
         if self._lines[line][0]:
             self._excluding = max(self._excluding, line)
         else:
             self._including = max(self._including, line)
 
     def enter(self, line: int, segment: int) -> None:
-        """A line has come to a segment, or to its end."""
+        """Note that a line has reached a segment, or its end."""
         segments = self._lines[line][1]
         if segment == len(segments):
             self.accept(line)
@@ -145,14 +144,14 @@ class _Places:
         elif segment == len(segments) - 1:
             self._any_name.setdefault(line)
         else:
-            # `**` may stand for nothing too: what is behind it waits from here on.
+            # `**` can match nothing too, so the segment behind it waits from here on.
             behind = segments[segment + 1]
-            assert behind is not None, "two `**` are one"
+            assert behind is not None, "adjacent `**` are merged"
             if self._always is None:
                 self._always = self._before.always.copy()
             self._always.add(_State(line, segment + 1), behind)
 
     def reached(self) -> Reached:
-        """What was gathered."""
+        """The collected state."""
         always = self._before.always if self._always is None else self._always
         return Reached(self._excluding, self._including, tuple(self._any_name), self._once, always)

@@ -1,4 +1,4 @@
-"""The instructions of a recipe as values. Words are kept as they were written: expanding them is planning."""
+"""The instructions of a recipe as values. Words are as written; the planner replaces their variables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
 
 @frozen
 class Word:
-    """A piece of text that is expanded later: quotes, escapes and variables are still in it."""
+    """A text to be expanded later, still with its quotes, escapes and variables."""
 
     text: str
     span: Span
@@ -25,7 +25,7 @@ class Word:
 
 @frozen
 class Flag:
-    """A `--name` of an instruction, for errors about the flag itself; its value is a field of the instruction."""
+    """The name and place of a flag, for errors about it. Its value is a field of the instruction."""
 
     name: str
     span: Span
@@ -33,22 +33,22 @@ class Flag:
 
 @frozen
 class Heredoc:
-    """`<<NAME` and the lines up to one that holds only NAME.
+    """`<<NAME` and the lines up to one that is only NAME.
 
-    `body` is as in the file, each line with its end; bytes that are no UTF-8 are in it as with surrogateescape. `span`
-    is that of `<<NAME`, `line` the number of the first line of the body.
+    `body` is the text of the file with all line ends; bytes that are not UTF-8 are decoded with surrogateescape. `span`
+    is the place of `<<NAME`, `line` the number of the first line of the body.
     """
 
     name: str
     body: str
-    expand: bool  # no part of the delimiter is quoted
+    expand: bool  # true if no part of the delimiter is quoted
     strip_tabs: bool  # <<-
     span: Span
     line: int
 
     @property
     def content(self) -> str:
-        """The body, without the tabs in front of its lines where `<<-` takes them away."""
+        """The body; with `<<-` without the tabs in front of its lines."""
         if not self.strip_tabs:
             return self.body
         return _LEADING_TABS.sub("", self.body)
@@ -56,7 +56,7 @@ class Heredoc:
 
 @frozen
 class ShellForm:
-    """A command line for the shell of the stage. `text` is the line itself, `whole` whether it is but one `<<NAME`."""
+    """A command line for the shell of the stage. `whole` says that the line `text` consists of one `<<NAME` only."""
 
     text: str
     heredocs: tuple[Heredoc, ...] = ()
@@ -64,9 +64,9 @@ class ShellForm:
 
     @property
     def script(self) -> str:
-        """What the shell is to run: the line, the body of a heredoc that is all of it, or the line and all bodies.
+        """The text that the shell runs: the body if the line is one heredoc, else the line followed by all bodies.
 
-        A body stays as it is: variables in it are the shell's.
+        The builder does not replace variables in a body.
         """
         if self.whole:
             return self.heredocs[0].content
@@ -74,13 +74,13 @@ class ShellForm:
 
     @property
     def file(self) -> Heredoc | None:
-        """The heredoc that is a program of its own, as it begins with `#!`: to be run from a file of its name."""
+        """The heredoc if it is the whole command and begins with `#!`: it runs as a file named like its delimiter."""
         return self.heredocs[0] if self.whole and self.heredocs[0].body.startswith("#!") else None
 
 
 @frozen
 class ExecForm:
-    """A command as a JSON list of its words."""
+    """A command given as a JSON list of words."""
 
     argv: tuple[str, ...]
 
@@ -141,10 +141,10 @@ class Label:
 
 @frozen
 class Mount:
-    """One --mount of a RUN as written; `parser.read_mount` makes values of it, once variables can be expanded.
+    """One --mount of a RUN as written. `parser.read_mount` gives its values once variables can be replaced.
 
-    Options have one name each, whatever way they were written: type is no option, `src` is source, `dst` and
-    `destination` are target, `ro` is readonly, `rw` readwrite. One without a value has the word `true`.
+    Options have their canonical names: source for `src`, target for `dst` and `destination`, readonly for `ro`, readwrite
+    for `rw`. The type is not among them. An option without a value has the word `true`.
     """
 
     type: MountType
@@ -152,7 +152,7 @@ class Mount:
     span: Span
 
     def option(self, name: str) -> Word | None:
-        """The word of an option, None where it is not given."""
+        """The word of an option; None if it is not given."""
         return next((word for key, word in self.options if key == name), None)
 
 
@@ -182,9 +182,9 @@ class Run:
 
 @frozen
 class Copy:
-    """COPY [flags] source … dest. Heredocs among the sources come after all others, whatever the order on the line.
+    """COPY [flags] source … dest. Heredocs come after all other sources, whatever their order on the line.
 
-    `exclude` and `from_` are not expanded by BuildKit; quotes are gone from both.
+    BuildKit does not replace variables in `exclude` and `from_`. Quotes are already removed from both.
     """
 
     keyword: ClassVar[str] = "COPY"
@@ -204,9 +204,9 @@ class Copy:
 
 @frozen
 class Add:
-    """ADD [flags] source … dest: as COPY, and sources may be archives, URLs and git repositories.
+    """ADD [flags] source … dest, like COPY, but sources can be archives, URLs and git repositories.
 
-    `unpack` is None where the source decides: local archives are unpacked, downloaded ones are not.
+    If `unpack` is None, local archives are unpacked and downloaded ones are not.
     """
 
     keyword: ClassVar[str] = "ADD"
@@ -307,9 +307,9 @@ class Stopsignal:
 
 @frozen
 class Healthcheck:
-    """HEALTHCHECK [flags] CMD command, or HEALTHCHECK NONE, which has no command.
+    """HEALTHCHECK [flags] CMD command. The command of HEALTHCHECK NONE is None.
 
-    Durations are nanoseconds; None is one that was not given, and so are retries.
+    Durations are in nanoseconds. A flag that is not given is None.
     """
 
     keyword: ClassVar[str] = "HEALTHCHECK"
@@ -326,7 +326,7 @@ class Healthcheck:
 
 @frozen
 class Maintainer:
-    """MAINTAINER name: as it is written, never expanded."""
+    """MAINTAINER name. The name is as written; variables in it are not replaced."""
 
     keyword: ClassVar[str] = "MAINTAINER"
     span: Span
@@ -336,9 +336,9 @@ class Maintainer:
 
 @frozen
 class Onbuild:
-    """ONBUILD instruction. `trigger` is the text for the image's config, heredocs and their bodies in it.
+    """ONBUILD instruction. `trigger` is the text for the config of the image, including heredoc bodies.
 
-    `instruction` is what the text says in this recipe; an image built on this one reads the text anew, with
+    `instruction` is that text parsed as part of this recipe. A build on top of the image parses the text again with
     `parser.parse_trigger`, where the escape character is always the backslash.
     """
 

@@ -1,7 +1,7 @@
-"""From the bytes of a recipe to logical lines: directives, comments, continuations, and a map back to the file.
+"""Splits a recipe into logical lines and maps them back to the file.
 
-The quirks live here, so that the grammar has none: a byte-order mark, CRLF, `# escape=`, comment lines inside of a
-continued line, blanks behind the continuation character, heredoc bodies.
+This module handles everything that the grammar cannot: a byte-order mark, CRLF, directives such as `# escape=`, comment
+lines inside a continued line, blanks behind the continuation character, heredoc bodies.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ MAX_WARNINGS = 100
 
 @frozen
 class LogicalLine:
-    """An instruction on one line. `pieces` tells, for offsets in `text`, the physical line and column there."""
+    """An instruction on one line. `pieces` maps offsets in `text` to physical lines and columns."""
 
     text: str
     pieces: tuple[tuple[int, int, int], ...]  # offset in text, line, column
     heredocs: tuple[RawHeredoc, ...] = ()
-    checks: Checks | None = None  # the `# check=` comment right above it
+    checks: Checks | None = None  # the `# check=` comment directly above it
 
 
 @dataclass(slots=True)
 class Directives:
-    """What the zone at the top says."""
+    """The directives at the top of a recipe."""
 
     escape: str = "\\"
     syntax: Word | None = None
@@ -52,7 +52,7 @@ class Directives:
 
 @frozen
 class Lines:
-    """All logical lines. In `text` they are joined by newlines, which is what the grammar reads."""
+    """All logical lines. `text` is all of them joined by newlines, the input of the grammar."""
 
     text: str
     lines: tuple[LogicalLine, ...]
@@ -61,7 +61,7 @@ class Lines:
     warnings: tuple[ParseWarning, ...]
 
     def position(self, offset: int) -> tuple[int, int]:
-        """Physical line and column of an offset in `text`."""
+        """The physical line and column of an offset in `text`."""
         index = max(0, bisect_right(self.offsets, offset) - 1)
         line = self.lines[index]
         inside = offset - self.offsets[index]
@@ -78,16 +78,16 @@ class Lines:
 
 
 def decode(data: bytes | str) -> str:
-    """The text of a recipe, bytes that are no UTF-8 as with surrogateescape: `split` allows them in heredocs only.
+    """Decode a recipe. Bytes that are not UTF-8 become surrogate escapes, which `split` allows in heredocs only.
 
-    Raises ParseError for what no recipe can hold.
+    Raises ParseError if the recipe is too long or contains a NUL byte.
     """
     if len(data) > MAX_RECIPE:
         raise ParseError(f"the recipe exceeds the limit of {MAX_RECIPE} bytes", Span(1, 1, 1, 1))
     text = data if isinstance(data, str) else data.decode("utf-8", "surrogateescape")
     text = text.removeprefix("\ufeff")
     if "\0" in text:
-        raise ParseError("a NUL byte", _place(text[: text.index("\0")]))
+        raise ParseError("the recipe contains a NUL byte", _place(text[: text.index("\0")]))
     return text
 
 
@@ -106,11 +106,11 @@ def split(text: str) -> Lines:
         offsets.append(position)
         position += len(line.text) + 1
     joined = "".join(line.text + "\n" for line in lines)
-    warnings = (*scanner.warnings, *_turned_around(text))
+    warnings = (*scanner.warnings, *_bidirectional_text(text))
     return Lines(joined, tuple(lines), tuple(offsets), scanner.directives, warnings)
 
 
-def _turned_around(text: str) -> list[ParseWarning]:
+def _bidirectional_text(text: str) -> list[ParseWarning]:
     found: list[ParseWarning] = []
     for match in _BIDI.finditer(text):
         if len(found) == MAX_WARNINGS:
@@ -125,9 +125,9 @@ class _Scanner:
         self.directives = Directives()
         self.warnings: list[ParseWarning] = []
         self._lines = text.split("\n")
-        self._checked = _SURROGATE.search(text) is None  # then there is nothing to look for in each line
+        self._valid = _SURROGATE.search(text) is None  # if the whole text is valid, no line needs a check
         self._at = 0
-        self._zone = 0  # lines that are directives
+        self._zone = 0  # number of lines that are directives
 
     def scan(self) -> list[LogicalLine]:
         self._directives()
@@ -139,15 +139,15 @@ class _Scanner:
         return found
 
     def _line(self, index: int) -> str:
-        """A physical line that is no part of a heredoc."""
+        """A physical line outside of heredoc bodies. Raises ParseError if it is not valid UTF-8."""
         line = self._lines[index].removesuffix("\r")
-        if not self._checked and (match := _SURROGATE.search(line)) is not None:
+        if not self._valid and (match := _SURROGATE.search(line)) is not None:
             column = match.start() + 1
             raise ParseError("invalid UTF-8", Span(index + 1, column, index + 1, column + 1))
         return line
 
     def _directives(self) -> None:
-        """The zone at the top; the first line that is no known directive ends it."""
+        """Read the directives at the top, up to the first line that is not a known directive."""
         seen = set()
         for number in range(len(self._lines)):
             line = self._line(number)
@@ -196,14 +196,14 @@ class _Scanner:
                 break
             piece, goes_on = self._continues(following)
             column = 1
-        self._warn_of_blanks(first + 1)
+        self._warn_about_empty_line(first + 1)
         text = "".join(parts).rstrip()
         if not text:
             return None
         return LogicalLine(text, tuple(pieces), self._heredocs(text, first), self._checks_above(first))
 
     def _continuation(self) -> str | None:
-        """The next physical line of a continued one; comments and blank lines in between do not count."""
+        """The next physical line of a continued one; comments and blank lines are skipped."""
         while self._at < len(self._lines):
             line = self._line(self._at)
             self._at += 1
@@ -212,8 +212,8 @@ class _Scanner:
                 return line
         return None
 
-    def _warn_of_blanks(self, begin: int) -> None:
-        """The first empty line inside of a continued one, which begins right above `begin`."""
+    def _warn_about_empty_line(self, begin: int) -> None:
+        """Warn about the first empty line inside a continued one. `begin` is the index of its second physical line."""
         for index in range(begin, min(self._at, len(self._lines) - 1)):
             if not self._lines[index].strip() and len(self.warnings) < MAX_WARNINGS:
                 span = Span(index + 1, 1, index + 1, 1)
@@ -221,7 +221,7 @@ class _Scanner:
                 return
 
     def _continues(self, line: str) -> tuple[str, bool]:
-        """Cut the continuation character off, if the line ends in one; a doubled one is none."""
+        """The line without its continuation character, and whether it has one. A doubled one does not count."""
         escape = self.directives.escape
         bare = line.rstrip(" \t")
         if bare.endswith(escape) and not bare.endswith(escape * 2):
@@ -229,7 +229,7 @@ class _Scanner:
         return line, False
 
     def _checks_above(self, first: int) -> Checks | None:
-        """Of a comment right above an instruction; one that cannot be read is only a comment."""
+        """The `# check=` comment directly above an instruction. One that is not valid is an ordinary comment."""
         match = DIRECTIVE.match(self._lines[first - 1].strip()) if first > 0 else None
         if match is None or match[1].lower() != "check" or first <= self._zone:
             return None
@@ -249,14 +249,14 @@ class _Scanner:
                     raise ParseError(
                         f"unterminated heredoc {opened.name}",
                         Span(first + 1, 1, first + 1, len(self._lines[first]) + 1),
-                        hint=f"end it with a line that holds only {opened.name}",
+                        hint=f"end it with a line that is only {opened.name}",
                     )
                 raw = self._lines[self._at]
                 self._at += 1
                 line = raw.removesuffix("\r")
                 if (line.lstrip("\t") if opened.strip_tabs else line) == opened.name:
                     break
-                if not self._checked and (match := _NO_BYTE.search(raw)) is not None:
+                if not self._valid and (match := _NO_BYTE.search(raw)) is not None:
                     raise ParseError("invalid UTF-8", Span(self._at, match.start() + 1, self._at, match.start() + 2))
                 body.append(raw + "\n")
             found.append(opened.with_body("".join(body), line_number))

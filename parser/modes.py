@@ -1,7 +1,7 @@
-"""The modes of --chmod: octal, or symbolic as chmod(1) has them, with a umask of 0.
+"""The modes of --chmod: octal, or symbolic as in chmod(1) with a umask of 0.
 
-The symbolic form is that of BSD's setmode(3), which BuildKit uses: `=` takes set-user-ID and set-group-ID of those it
-names away, from directories too, and `t` counts only where all or nobody is named.
+The symbolic form is that of BSD's setmode(3), which BuildKit uses: `=` clears the set-user-ID and set-group-ID bits of the
+classes that it names, for directories too, and `t` has an effect only if all classes or no class is named.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pybuild.values import frozen
 _OCTAL = re.compile(r"[0-7]{1,5}")
 _CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")
 _ACTION = re.compile(r"([-+=])([rwxXst]*|[ugo])(?=[-+=]|$)")
-_WHO = {"u": 0o4700, "g": 0o2070, "o": 0o0007, "a": 0o6777}
-_EVERYBODY = 0o6777
+_CLASSES = {"u": 0o4700, "g": 0o2070, "o": 0o0007, "a": 0o6777}
+_ALL_CLASSES = 0o6777
 _BITS = {"r": 0o444, "w": 0o222, "x": 0o111, "s": 0o6000}
 _SHIFT = {"u": 6, "g": 3, "o": 0}
 _HINT = "octal up to 7777, or symbolic such as u=rwX,go=rX"
@@ -24,16 +24,16 @@ _HINT = "octal up to 7777, or symbolic such as u=rwX,go=rX"
 
 @frozen
 class OctalMode:
-    """The mode itself."""
+    """An absolute mode."""
 
     bits: int
 
 
 @frozen
 class ModeAction:
-    """One `+x` for the classes in `who` (a mask; 0o6777 where nobody is named). `copy` is the u of `g=u`."""
+    """One action such as `+x`. `classes` is a mask of u, g and o (0o6777 if none is named), `copy` the u of `g=u`."""
 
-    who: int
+    classes: int
     operator: Literal["+", "-", "="]
     bits: int
     execute_if: bool  # X
@@ -42,7 +42,7 @@ class ModeAction:
 
 @frozen
 class SymbolicMode:
-    """Changes to the mode that a file has."""
+    """Actions that change the mode of a file, in order."""
 
     actions: tuple[ModeAction, ...]
 
@@ -62,24 +62,24 @@ def parse_mode(text: str) -> FileMode:
         if match is None:
             raise ModeError(f"invalid mode {text!r}", hint=_HINT)
         named, rest = match[1], match[2]
-        who = 0
+        classes = 0
         for character in named:
-            who |= _WHO[character]
+            classes |= _CLASSES[character]
         sticky = not named or "a" in named or set(named) >= set("ugo")
-        actions += [_action(who or _EVERYBODY, sticky, found[1], found[2]) for found in _ACTION.finditer(rest)]
+        actions += [_action(classes or _ALL_CLASSES, sticky, found[1], found[2]) for found in _ACTION.finditer(rest)]
     return SymbolicMode(tuple(actions))
 
 
-def _action(who: int, sticky: bool, operator: str, permissions: str) -> ModeAction:
+def _action(classes: int, sticky: bool, operator: str, permissions: str) -> ModeAction:
     if permissions in _SHIFT:
-        return ModeAction(who, _operator(operator), 0, False, permissions)
+        return ModeAction(classes, _operator(operator), 0, False, permissions)
     bits = 0
     for character in permissions:
         bits |= _BITS.get(character, 0)
-    bits &= who
+    bits &= classes
     if "t" in permissions and sticky:
         bits |= 0o1000
-    return ModeAction(who, _operator(operator), bits, "X" in permissions, None)
+    return ModeAction(classes, _operator(operator), bits, "X" in permissions, None)
 
 
 def _operator(text: str) -> Literal["+", "-", "="]:
@@ -87,12 +87,12 @@ def _operator(text: str) -> Literal["+", "-", "="]:
 
 
 def apply_mode(mode: FileMode, current: int, *, directory: bool) -> int:
-    """The permission bits (12 of them) that a file gets which has `current`."""
+    """The new permission bits (12) of a file that has the mode `current`."""
     match mode:
         case OctalMode(bits=bits):
             return bits
         case SymbolicMode(actions=actions):
-            # X asks for the file as it was before.
+            # X depends on the mode before all actions.
             executable = directory or bool(current & 0o111)
             result = current & 0o7777
             for action in actions:
@@ -103,13 +103,13 @@ def apply_mode(mode: FileMode, current: int, *, directory: bool) -> int:
 def _applied(action: ModeAction, mode: int, executable: bool) -> int:
     bits = action.bits
     if action.execute_if and executable:
-        bits |= 0o111 & action.who
+        bits |= 0o111 & action.classes
     if action.copy is not None:
-        bits |= ((mode >> _SHIFT[action.copy]) & 0o7) * 0o111 & action.who
+        bits |= ((mode >> _SHIFT[action.copy]) & 0o7) * 0o111 & action.classes
     match action.operator:
         case "+":
             return mode | bits
         case "-":
             return mode & ~bits
         case "=":
-            return (mode & ~action.who) | bits
+            return (mode & ~action.classes) | bits

@@ -1,8 +1,8 @@
-"""The mounts of RUN: what --mount may say for each type, and the values it comes to.
+"""The mounts of RUN: the options of --mount for each type, and their values.
 
-`parse_mount` checks the text of a flag: its keys, each once under all of its names, and every value that holds no
-variable. `read_mount` gives the values when variables can be expanded; the parser itself calls it for flags without
-any. Keys and defaults are those of BuildKit's reference for RUN --mount. A key that a type does not use is refused.
+`parse_mount` checks the text of a flag: each option is known, allowed for the type and given once under any of its names.
+`read_mount` replaces variables and returns the values; the parser calls it for flags without variables, so their values
+are checked too. Options and defaults are those of BuildKit's reference for RUN --mount.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ _WITHOUT_VALUE = frozenset(("readonly", "readwrite", "required"))
 _SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([kmgtp]?)i?b?", re.IGNORECASE)
 _SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_MAX_ID = (1 << 32) - 2  # the last one means "no change" to the kernel
+_MAX_ID = (1 << 32) - 2  # 2**32 - 1 means "no change" to the kernel
 
 
 @frozen
 class BindMount:
-    """Files of the context, of a stage or of an image. What a step writes to one that is not read-only is lost.
+    """Files of the context, of a stage or of an image. What a step writes to a writable one is lost.
 
-    `source` is a path in what `from_` names (None: the context), `target` may be relative to the working directory.
+    `source` is a path in the stage or image `from_` (None: in the context). `target` can be relative to the working
+    directory.
     """
 
     target: str
@@ -55,9 +56,9 @@ class BindMount:
 
 @frozen
 class CacheMount:
-    """A directory that stays from build to build. `id` is None where the target, made absolute and clean, is it.
+    """A directory that persists between builds. If `id` is None, the absolute, cleaned target is the id.
 
-    `source` in `from_` (None: an empty directory) is what it holds at first; mode and owner are those of its root.
+    A new cache starts as a copy of `source` in `from_` (None: empty). `mode`, `uid` and `gid` apply to its root directory.
     """
 
     target: str
@@ -84,7 +85,7 @@ class TmpfsMount:
 class SecretMount:
     """A secret as a file (`target`), as a variable (`env`), or both.
 
-    If it is not given and not required there is no file, and the variable is empty.
+    If the build has no such secret and it is not required, there is no file, and the variable is empty.
     """
 
     id: str
@@ -98,7 +99,7 @@ class SecretMount:
 
 @frozen
 class SshMount:
-    """The socket of an SSH agent. Without a `target` the builder chooses the place."""
+    """The socket of an SSH agent. If `target` is None, the builder chooses the path."""
 
     id: str
     target: str | None
@@ -114,7 +115,7 @@ RunMount: TypeAlias = BindMount | CacheMount | TmpfsMount | SecretMount | SshMou
 def parse_mount(value: Word, flag: Span) -> Mount:
     """Read the value of a --mount. Raises ParseError."""
     if "\\" in value.text or '"' in value.text or "'" in value.text:
-        raise ParseError("invalid mount option: no quotes and no backslash can be in it", value.span)
+        raise ParseError("invalid mount option: it contains a quote or a backslash", value.span)
     written: dict[str, Word] = {}
     for key, name, word in _fields(value):
         if name in written:
@@ -124,8 +125,8 @@ def parse_mount(value: Word, flag: Span) -> Mount:
     for name, word in written.items():
         if name not in OPTIONS[kind]:
             raise ParseError(
-                f"mount option {name!r} has no meaning for a mount of type {kind}", word.span,
-                hint=f"it can have {', '.join(sorted(OPTIONS[kind]))}",
+                f"mount option {name!r} is not allowed with type={kind}", word.span,
+                hint=f"type={kind} allows {', '.join(sorted(OPTIONS[kind]))}",
             )  # fmt: skip
     if "readonly" in written and "readwrite" in written:
         raise ParseError("mount options 'readonly' and 'readwrite' exclude each other", written["readwrite"].span)
@@ -136,7 +137,7 @@ def parse_mount(value: Word, flag: Span) -> Mount:
 
 
 def _fields(value: Word) -> list[tuple[str, str, Word]]:
-    """The key as written, its one name, and the value of each option."""
+    """The key as written, the canonical name, and the value of each option."""
     found = []
     column = value.span.column
     for field in value.text.split(","):
@@ -158,7 +159,7 @@ def _fields(value: Word) -> list[tuple[str, str, Word]]:
 
 
 def _at(value: Word, column: int, length: int) -> Span:
-    """The span of a part of the value, if that stands on one line as it was written; otherwise all of it."""
+    """The span of a part of the value; that of the whole value if it spans lines or had quotes."""
     span = value.span
     if span.line != span.end_line or span.end_column - span.column != len(value.text):
         return span
@@ -167,7 +168,7 @@ def _at(value: Word, column: int, length: int) -> Span:
 
 def _type(word: Word) -> MountType:
     if "$" in word.text:
-        raise ParseError("the type of a mount cannot use variables", word.span)
+        raise ParseError("the type of a mount cannot contain variables", word.span)
     for known in get_args(MountType):
         if word.text.lower() == known:
             kind: MountType = known
@@ -180,7 +181,7 @@ def _type(word: Word) -> MountType:
 
 
 def read_mount(mount: Mount, expand: Callable[[Word], str]) -> RunMount:
-    """The values of a mount, its words expanded. Raises ParseError at the option, and what `expand` raises."""
+    """The values of a mount; `expand` replaces variables. Raises ParseError at the option, and what `expand` raises."""
     return _Options(mount, {name: (expand(word), word.span) for name, word in mount.options}).read()
 
 
@@ -192,7 +193,7 @@ class _Options:
     def read(self) -> RunMount:
         match self._mount.type:
             case "bind":
-                return BindMount(self._target(), self._source(), self._text("from"), self._read_only(otherwise=True))
+                return BindMount(self._target(), self._source(), self._text("from"), self._read_only(default=True))
             case "cache":
                 return CacheMount(
                     self._target(),
@@ -200,13 +201,13 @@ class _Options:
                     self._sharing(),
                     self._source(),
                     self._text("from"),
-                    self._read_only(otherwise=False),
+                    self._read_only(default=False),
                     self._mode(0o755),
                     self._number("uid"),
                     self._number("gid"),
                 )
             case "tmpfs":
-                return TmpfsMount(self._target(), self._size(), self._read_only(otherwise=False))
+                return TmpfsMount(self._target(), self._size(), self._read_only(default=False))
             case "secret":
                 return self._secret()
             case "ssh":
@@ -217,14 +218,14 @@ class _Options:
 
     def _secret(self) -> SecretMount:
         if "id" in self._values and "source" in self._values:
-            raise ParseError("a secret has an id or a source, not both", self._values["source"][1])
+            raise ParseError("a secret can have an id or a source, not both", self._values["source"][1])
         target = self._target() if "target" in self._values else None
         name = self._text("id") or self._text("source") or (posixpath.basename(target) if target else "")
         if not name:
             raise ParseError("a secret needs an id or a target", self._mount.span, hint="--mount=type=secret,id=…")
         env = self._text("env")
         if env is not None and not _ENV_NAME.fullmatch(env):
-            raise ParseError(f"{env!r} is no name of a variable", self._values["env"][1])
+            raise ParseError(f"{env!r} is not a valid name of a variable", self._values["env"][1])
         if target is None and env is None:
             base = posixpath.basename(name.rstrip("/"))
             if base in ("", ".", ".."):
@@ -238,9 +239,9 @@ class _Options:
             return None
         text, span = self._values[name]
         if not text:
-            raise ParseError(f"mount option {name!r} is empty", span, hint="a variable without a value?")
+            raise ParseError(f"mount option {name!r} is empty", span, hint="does its variable have a value?")
         if "\0" in text:
-            raise ParseError(f"a NUL character in mount option {name!r}", span)
+            raise ParseError(f"mount option {name!r} contains a NUL character", span)
         return text
 
     def _target(self) -> str:
@@ -265,10 +266,10 @@ class _Options:
             raise self._bad(name, text, "true or false")
         return value
 
-    def _read_only(self, *, otherwise: bool) -> bool:
+    def _read_only(self, *, default: bool) -> bool:
         if "readwrite" in self._values:
             return not self._bool("readwrite")
-        return self._bool("readonly") if "readonly" in self._values else otherwise
+        return self._bool("readonly") if "readonly" in self._values else default
 
     def _number(self, name: str) -> int:
         text = self._text(name)
@@ -278,10 +279,10 @@ class _Options:
             raise self._bad(name, text, f"a number up to {_MAX_ID}")
         return int(text)
 
-    def _mode(self, otherwise: int) -> int:
+    def _mode(self, default: int) -> int:
         text = self._text("mode")
         if text is None:
-            return otherwise
+            return default
         if not re.fullmatch(r"[0-7]{1,5}", text) or int(text, 8) > 0o7777:
             raise self._bad("mode", text, "an octal mode up to 7777")
         return int(text, 8)
@@ -309,7 +310,7 @@ class _Options:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of `512`, `64k`, `1.5g`, `1GiB`: the units are powers of 1024, as docker has them. Raises SizeError."""
+    """The bytes of `512`, `64k`, `1.5g` or `1GiB`. Units are powers of 1024, like docker's. Raises SizeError."""
     match = _SIZE.fullmatch(text)
     if match is None:
         raise SizeError(f"invalid size {text!r}", hint="for instance 64m or 1g")

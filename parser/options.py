@@ -1,4 +1,4 @@
-"""The flags of RUN that have a closed set of values, and its devices."""
+"""The values of --network, --security and --device of RUN."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/=-]*")
 
 
 def read_network(word: Word) -> RunNetwork:
-    """The value of --network. Raises ParseError."""
+    """Read the value of --network. Raises ParseError."""
     match word.text:
         case "default" | "none" | "host":
             return word.text
@@ -25,7 +25,7 @@ def read_network(word: Word) -> RunNetwork:
 
 
 def read_security(word: Word) -> RunSecurity:
-    """The value of --security. Raises ParseError."""
+    """Read the value of --security. Raises ParseError."""
     match word.text:
         case "sandbox" | "insecure":
             return word.text
@@ -34,7 +34,7 @@ def read_security(word: Word) -> RunSecurity:
 
 
 def parse_device(word: Word) -> Device:
-    """The value of --device: `vendor/class=name`, `name=…`, and `required[=true]`. Raises ParseError."""
+    """Read the value of --device: `vendor/class=name`, `name=…`, and `required[=true]`. Raises ParseError."""
     name: str | None = None
     required: bool | None = None
     for field in word.text.split(","):

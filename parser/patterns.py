@@ -1,7 +1,7 @@
-"""File name patterns: those of COPY, which Go's filepath.Match defines, and the segments of ignore patterns.
+"""File name patterns as Go's filepath.Match defines them, for COPY and for the segments of ignore patterns.
 
-A segment becomes one regular expression in which every `*` is followed, atomically, by the nearest place where the
-next piece matches: taking the nearest one never loses a match, and nothing is ever tried twice.
+A segment becomes one regular expression. For each `*` an atomic group takes the nearest match of the piece that follows.
+The nearest one never loses a match of the whole, so the expression never backtracks into it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _MAGIC = re.compile(r"[*?\[\\]")
 
 
 def has_wildcard(pattern: str) -> bool:
-    """Whether a COPY source is a pattern; a backslash makes it one too, as it takes the meaning from what follows."""
+    """Whether a COPY source is a pattern. A backslash makes it one too, because it escapes the next character."""
     return _MAGIC.search(pattern) is not None
 
 
 def match_pattern(pattern: str, name: str) -> bool:
-    """Go's filepath.Match for one path component. Raises PatternError."""
+    """Whether one path component matches, by Go's filepath.Match. Raises PatternError."""
     return compile_segment(pattern).fullmatch(name) is not None
 
 
@@ -53,7 +53,7 @@ def compile_segment(pattern: str) -> re.Pattern[str]:
 
 
 def _class(pattern: str, position: int) -> tuple[str, int]:
-    """A character class from behind its bracket; the expression and the place behind it."""
+    """The expression of a character class, and the position behind it. `position` is behind the opening bracket."""
     negated = pattern[position : position + 1] == "^"
     position += negated
     ranges: list[str] = []
@@ -67,7 +67,7 @@ def _class(pattern: str, position: int) -> tuple[str, int]:
         if low <= high:
             ranges.append(f"{re.escape(low)}-{re.escape(high)}")
         else:
-            ranges.append("")  # Go takes a range the wrong way round for an empty one
+            ranges.append("")  # in Go a reversed range is empty
     inside = "".join(ranges)
     if not inside:
         return ("[^/]" if negated else "(?!)"), position + 1

@@ -13,9 +13,9 @@ _PROTOCOLS = ("tcp", "udp", "sctp")
 
 
 def parse_ports(words: Iterable[str]) -> tuple[str, ...]:
-    """Each `port[-port][/protocol]` as `port/protocol`: ranges written out, tcp when nothing is said, sorted as text.
+    """The ports of words `port[-port][/protocol]` as `port/protocol`, with ranges written out, sorted as text.
 
-    Raises PortError.
+    The default protocol is tcp. Raises PortError.
     """
     found: set[str] = set()
     for word in words:
@@ -25,7 +25,7 @@ def parse_ports(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_port(word: str) -> None:
-    """Raise PortError if one word is none that `parse_ports` takes."""
+    """Raise PortError if `parse_ports` would not accept the word."""
     _range(word)
 
 
@@ -34,11 +34,11 @@ def _range(word: str) -> tuple[int, int, str]:
     protocol = protocol.lower() if slash else "tcp"
     if protocol not in _PROTOCOLS:
         raise PortError(f"invalid protocol {protocol!r} in port {word!r}", hint=f"it can be {', '.join(_PROTOCOLS)}")
-    # docker's `ip:host:container` form is accepted there, but only the container's port has a meaning here.
+    # docker accepts `ip:host:container` here; only the port of the container has a meaning in a recipe.
     first, dash, last = numbers.rpartition(":")[2].partition("-")
     low, high = _port(first, word), _port(last if dash else first, word)
     if high < low:
-        raise PortError(f"invalid range of ports {word!r}", hint="the first one is the lower one")
+        raise PortError(f"invalid range of ports {word!r}", hint="the lower port comes first")
     return low, high, protocol
 
 

@@ -1,4 +1,4 @@
-"""From one node of the grammar's tree to an instruction, with every rule that the text alone decides."""
+"""Turns a node of the grammar's tree into an instruction, and checks each rule that needs nothing but the text."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ KEYWORDS = (
 _NO_TRIGGERS = ("FROM", "MAINTAINER", "ONBUILD")
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*")
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}|[0-9a-f]{4,64}")
-_MIN_DURATION = 1_000_000  # nanoseconds: what the engines take
+_MIN_DURATION = 1_000_000  # nanoseconds; container engines accept nothing shorter
 _MAX_RETRIES = (1 << 31) - 1
 
 
@@ -65,7 +65,7 @@ def read_instruction(node: Tree[Token], lines: Lines, index: int) -> From | Inst
 
 
 class _Reader(LineReader):
-    """Reads one instruction; an ONBUILD's trigger has a reader of its own."""
+    """Reads one instruction. The trigger of an ONBUILD gets its own reader."""
 
     def read(self, node: Tree[Token]) -> From | Instruction:
         keyword = node.children[0]
@@ -86,7 +86,7 @@ class _Reader(LineReader):
         tokens = [token for token in node.children[1:] if isinstance(token, Token)]
         broken = next((token for token in tokens if token.type == "OTHER_FLAG"), None)
         if broken is not None:
-            raise ParseError(f"a flag that cannot be read: {broken.value}", self._span(broken))
+            raise ParseError(f"a flag cannot be read: {broken.value}", self._span(broken))
         flags = read_flags(name, [token for token in tokens if token.type == "FLAG"], self._lines)
         return self._read([token for token in tokens if token.type != "FLAG"], flags)
 
@@ -139,7 +139,7 @@ class _Reader(LineReader):
         if alias is not None and not _STAGE_NAME.fullmatch(alias):
             raise ParseError(
                 f"invalid name for build stage: {words[2].value!r}", self._span(words[2]),
-                hint="it begins with a letter and goes on with letters, digits, - _ and .",
+                hint="a name begins with a letter, followed by letters, digits, - _ and .",
             )  # fmt: skip
         return From(self._all, self._text, self._word(words[0]), alias, flags.word("platform"), flags.all)
 
@@ -202,7 +202,7 @@ class _Reader(LineReader):
         )
 
     def _paths(self, words: list[Token]) -> tuple[tuple[Word, ...], tuple[Heredoc, ...], Word]:
-        """Sources, heredocs among them, and the destination."""
+        """The sources, the heredocs and the destination."""
         opened = {heredoc.start + self._start: heredoc for heredoc in self._line.heredocs}
         heredocs = self._heredocs()
         paths = self._list_or_words(words)
@@ -227,7 +227,7 @@ class _Reader(LineReader):
                 raise ParseError(f"the delimiter {name!r} cannot be the name of a file", path.span)
             taken += 1
         if taken != len(heredocs):
-            raise ParseError("a heredoc in the middle of a word", heredocs[0].span)
+            raise ParseError("a heredoc must be a word of its own", heredocs[0].span)
         *rest, dest = sources
         return tuple(rest), heredocs, dest
 

@@ -1,7 +1,7 @@
-"""A parsed recipe as JSON and back, so that a recipe that was parsed before needs no grammar.
+"""Parsed recipes as JSON and back, for the cache of parses.
 
-The form is private: it is kept beside the version of the parser and the digest of the text, and a value that does not
-fit is parsed again.
+The format is private. The key of a cached parse includes `FORMAT` and the digest of the text; if the data is not valid,
+the recipe is parsed again.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(Buildfile) if field.n
 
 
 def to_json(buildfile: Buildfile) -> bytes:
-    """Everything but the source, which the reader has."""
+    """A recipe without its source, which the reader has."""
     fields = [_encode(getattr(buildfile, name)) for name in _FIELDS]
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
 def trigger_to_json(instruction: Instruction) -> bytes:
-    """An instruction of its own."""
+    """The instruction of a trigger."""
     return json.dumps(_encode(instruction), separators=(",", ":")).encode()
 
 
 def trigger_from_json(data: bytes) -> Instruction | None:
-    """The instruction, or None where the data is none."""
+    """The instruction; None if the data is not valid."""
     try:
         decoded = _decode(json.loads(data))
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -44,7 +44,7 @@ def trigger_from_json(data: bytes) -> Instruction | None:
 
 
 def from_json(data: bytes, source: Source) -> Buildfile | None:
-    """The recipe, or None where the data is no such value."""
+    """The recipe; None if the data is not valid."""
     try:
         decoded = dict(zip(_FIELDS, map(_decode, json.loads(data)), strict=True))
         buildfile = Buildfile(source, **decoded)  # type: ignore[arg-type]  # checked below

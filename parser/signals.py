@@ -1,4 +1,4 @@
-"""The names that STOPSIGNAL knows."""
+"""The signals of STOPSIGNAL."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _HIGHEST = 64
 
 
 def valid_signal(text: str) -> bool:
-    """Whether a signal is one of Linux: a name with or without SIG, `RTMIN+n`, `RTMAX-n`, or a number."""
+    """Whether Linux has the signal: a name with or without SIG, `RTMIN+n`, `RTMAX-n`, or a number."""
     if text.isascii() and text.isdigit():
         return len(text) < 4 and 0 < int(text) <= _HIGHEST
     name = text.upper().removeprefix("SIG")

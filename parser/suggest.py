@@ -1,4 +1,4 @@
-"""Did you mean …?"""
+"""Suggestions for mistyped words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def suggest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is nearest to a mistyped one, if any is near; swapped letters count as one mistake."""
+    """The known word that is nearest to a mistyped one; None if none is near. Swapped letters count as one mistake."""
     best, best_distance = None, 3 if len(word) > 4 else 2
     for candidate in known:
         if abs(len(candidate) - len(word)) < best_distance and (distance := _distance(word, candidate)) < best_distance:
@@ -18,7 +18,7 @@ def suggest(word: str, known: Iterable[str]) -> str | None:
 
 
 def _distance(a: str, b: str) -> int:
-    """Damerau-Levenshtein distance, restricted to neighbours."""
+    """The Damerau-Levenshtein distance in its restricted form (optimal string alignment)."""
     rows = [list(range(len(b) + 1))]
     for i, left in enumerate(a, 1):
         row = [i]

@@ -1,4 +1,4 @@
-"""What all instructions need to read their words: places, JSON lists, pairs, heredocs."""
+"""Reading the words of an instruction: places, JSON lists, pairs, heredocs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LineReader:
         return ArgItem(name, self._part(token, len(written) + 1) if equals else None)
 
     def _pairs(self, words: list[Token]) -> tuple[tuple[Word, Word], ...]:
-        """`name=value …`, or the old form `name value`, which the first word decides by having no `=`."""
+        """`name=value …`, or the old form `name value` if the first word has no `=`."""
         first = self._some(words)[0]
         if "=" not in first:
             if len(words) < 2:
@@ -62,7 +62,7 @@ class LineReader:
         return tuple(pairs)
 
     def _list_or_words(self, words: list[Token]) -> list[Word]:
-        """A JSON list, whose strings are expanded like words, or words."""
+        """The strings of a JSON list, or the words. Variables are replaced in both later."""
         if len(words) == 1 and words[0].type == "LIST":
             found = self._json(words[0])
             if found is not None:
@@ -85,21 +85,21 @@ class LineReader:
         )
 
     def _json(self, token: Token) -> list[str] | None:
-        """The strings of a list; None where an escape is none that JSON knows: then it is text for a shell."""
+        """The strings of a list; None if it is not valid JSON (such as an unknown escape), and so text for a shell."""
         try:
             found = json.loads(token)
         except ValueError:
             return None
         if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
             return None
-        # Half a surrogate pair is no character; Go's reader puts the replacement character there.
+        # Half of a surrogate pair is not a character; Go's decoder replaces it with U+FFFD.
         texts = [item.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for item in found]
         if any("\0" in text for text in texts):
-            raise ParseError("a NUL character in a string", self._span(token))
+            raise ParseError("a string contains a NUL character", self._span(token))
         return texts
 
     def _refuse_other_lists(self, words: list[Token]) -> None:
-        """A JSON list of something else than strings is a mistake; what is no JSON is text."""
+        """Raise ParseError for a JSON list with other items than strings. Text that is not JSON is allowed."""
         if not words or not words[0].startswith("["):
             return
         start, end = words[0].start_pos, words[-1].end_pos
@@ -113,7 +113,7 @@ class LineReader:
             )
 
     def _literal(self, word: Word) -> bool:
-        """Whether a word means what it says: then it can be checked now."""
+        """Whether a word has no quotes, escapes and variables, so that its value can be checked now."""
         return not any(character in word.text for character in ("$", '"', "'", self._lines.directives.escape))
 
     def _some(self, words: list[Token]) -> list[Token]:
@@ -130,7 +130,7 @@ class LineReader:
         return Word(token.rstrip(), self._span(token))
 
     def _part(self, token: Token, offset: int) -> Word:
-        """The rest of a token from an offset."""
+        """The word that begins at an offset of a token."""
         start, end = token.start_pos or 0, token.end_pos or 0
         return Word(token[offset:], self._lines.span(start + offset, end))
 

@@ -1,4 +1,4 @@
-"""From logical lines to a recipe: the grammar reads them all, each becomes an instruction, FROMs make stages of them."""
+"""Turns logical lines into a recipe: the grammar parses them, each becomes an instruction, each FROM begins a stage."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 MAX_INSTRUCTIONS = 100_000
 MAX_STAGES = 1000
-MAX_WORDS = 500_000  # of instructions that are read word by word
+MAX_WORDS = 500_000  # of the instructions in _WORDS, which the grammar reads word by word
 _WORDS = ("ADD", "ARG", "COPY", "ENV", "EXPOSE", "FROM", "LABEL", "VOLUME")
 
 
 @cache
 def _grammar(escape: str) -> Lark:
-    # Python's own loader reads the file, so that pybuild works from a zip archive too.
+    # pkgutil also reads the file if pybuild runs from a zip archive.
     text = (pkgutil.get_data(__name__, "buildfile.lark") or b"").decode("utf-8")
 
     def edit(terminal: TerminalDef) -> None:
-        # In pairs the recipe's escape character keeps a quote from ending a string; flags always have the backslash.
+        # In pairs the escape character of the recipe escapes a quote; in flags it is always the backslash.
         if terminal.name == "QUOTED":
             pattern = terminal.pattern.value.replace(r"\\", re.escape(escape))
             terminal.pattern = PatternRE(pattern, terminal.pattern.flags)
@@ -56,7 +56,7 @@ def _parse(lines: Lines) -> Tree[Token]:
     if not lines.lines:
         raise ParseError("file with no instructions", Span(1, 1, 1, 1), hint="a recipe begins with FROM")
     if len(lines.lines) > MAX_INSTRUCTIONS:
-        raise ParseError(f"more than the limit of {MAX_INSTRUCTIONS} instructions", lines.span(0, 0))
+        raise ParseError(f"the recipe exceeds the limit of {MAX_INSTRUCTIONS} instructions", lines.span(0, 0))
     if len(lines.text) > MAX_WORDS:
         _count_words(lines)
     try:
@@ -67,17 +67,17 @@ def _parse(lines: Lines) -> Tree[Token]:
 
 
 def _count_words(lines: Lines) -> None:
-    """Each word takes memory, some 500 bytes: a recipe of words alone would take a gigabyte."""
+    """Raise ParseError if there are too many words. Each takes about 500 bytes of memory."""
     count = 0
     for line, offset in zip(lines.lines, lines.offsets, strict=True):
         if line.text[:6].upper().startswith(_WORDS):
             count += len(line.text.split())
             if count > MAX_WORDS:
-                raise ParseError(f"more than the limit of {MAX_WORDS} words", lines.span(offset, offset + 1))
+                raise ParseError(f"the recipe exceeds the limit of {MAX_WORDS} words", lines.span(offset, offset + 1))
 
 
 def transform(lines: Lines, source: Source) -> Buildfile:
-    """Parse the joined logical lines. Raises ParseError."""
+    """Parse the logical lines of a recipe. Raises ParseError."""
     args: list[Arg] = []
     stages: list[tuple[From, list[Instruction]]] = []
     for index, node in enumerate(_parse(lines).children):
@@ -87,7 +87,7 @@ def transform(lines: Lines, source: Source) -> Buildfile:
             case From():
                 stages.append((instruction, []))
                 if len(stages) > MAX_STAGES:
-                    raise ParseError(f"more than the limit of {MAX_STAGES} stages", instruction.span)
+                    raise ParseError(f"the recipe exceeds the limit of {MAX_STAGES} stages", instruction.span)
             case Arg() if not stages:
                 args.append(instruction)
             case _ if not stages:
@@ -113,7 +113,7 @@ def transform(lines: Lines, source: Source) -> Buildfile:
 
 
 def transform_trigger(lines: Lines) -> Instruction:
-    """The one instruction of an ONBUILD of another image. Raises ParseError."""
+    """Parse the one instruction of an ONBUILD trigger of an image. Raises ParseError."""
     nodes = _parse(lines).children
     node = nodes[0]
     assert isinstance(node, Tree)
@@ -121,5 +121,7 @@ def transform_trigger(lines: Lines) -> Instruction:
     if isinstance(instruction, From | Maintainer | Onbuild):
         raise ParseError(f"{instruction.keyword} isn't allowed as an ONBUILD trigger", instruction.span)
     if len(nodes) != 1:
-        raise ParseError("an ONBUILD trigger holds one instruction", lines.span(lines.offsets[1], lines.offsets[1] + 1))
+        raise ParseError(
+            "an ONBUILD trigger must be exactly one instruction", lines.span(lines.offsets[1], lines.offsets[1] + 1)
+        )
     return instruction

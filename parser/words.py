@@ -1,7 +1,7 @@
-"""Quotes and variables: `$X`, `${X}` and the modifiers of `${X…}`.
+"""Expansion of words: quotes, escapes, `$X`, `${X}` and the modifiers of `${X…}`.
 
-A scanner over characters, each looked at once: a value that holds a `$` is not expanded again. Source of the rules:
-the Dockerfile reference, "Environment replacement", and the behaviour of BuildKit's shell lexer where it is silent.
+One pass over the characters; a `$` in the value of a variable is not expanded again. The rules are those of the Dockerfile
+reference, "Environment replacement", and those of BuildKit's shell lexer for anything that the reference leaves open.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MAX_RESULT = 1 << 20  # characters of one expanded word
 MAX_BODY = 16 << 20  # characters of one expanded heredoc
-MAX_DEPTH = 64  # of ${a:-${b:-…}}
+MAX_DEPTH = 64  # nesting of ${a:-${b:-…}}
 _SPECIAL = frozenset("@*#?-$!0")
 
 
@@ -28,13 +28,13 @@ def expand(word: str, scope: Mapping[str, str], *, escape: str = "\\") -> str:
 def expand_heredoc(body: str, scope: Mapping[str, str]) -> str:
     """Replace the variables in a heredoc of COPY or ADD. Raises ExpansionError.
 
-    Quotes are text there, and the escape character is the backslash in every recipe: `\\x` is x, whatever x is.
+    Quotes are text there, and the escape character is the backslash in every recipe: `\\x` becomes x for every x.
     """
     return "".join(text for text, _ in _Expander(body, scope, "\\", quotes=False, limit=MAX_BODY).run())
 
 
 def expand_words(text: str, scope: Mapping[str, str], *, escape: str = "\\") -> list[str]:
-    """As `expand`, then split at blanks that were not quoted, also those out of variables."""
+    """Expand like `expand`, then split at unquoted blanks, including those of variable values."""
     words: list[str] = []
     open_word = False
     for piece, quoted in _Expander(text, scope, escape).run():
@@ -56,8 +56,8 @@ def expand_words(text: str, scope: Mapping[str, str], *, escape: str = "\\") -> 
     return words
 
 
-class Asked(dict[str, str]):
-    """A scope that remembers which of the names that were asked for it does not hold."""
+class RecordingScope(dict[str, str]):
+    """A scope that records in `missing`, in order, which names were looked up and are not set."""
 
     def __init__(self, scope: dict[str, str]) -> None:
         super().__init__(scope)
@@ -84,11 +84,11 @@ class _Expander:
         self._size = 0
 
     def run(self) -> list[tuple[str, bool]]:
-        """Pieces of the result, each with whether it was quoted."""
+        """The pieces of the result, each with whether it was quoted."""
         return self._until("", raw=False)
 
     def _until(self, stop: str, *, raw: bool) -> list[tuple[str, bool]]:
-        """Expand up to a stop character, which is taken; `raw` keeps escapes, as backslashes, for patterns."""
+        """Expand up to and including a stop character. `raw` keeps escapes, as backslashes, for patterns."""
         pieces: list[tuple[str, bool]] = []
         text = self._text
         while self._at < len(text):
@@ -177,19 +177,19 @@ class _Expander:
         return text[start : self._at]
 
     def _braces(self) -> str:
-        """What stands behind `${`."""
+        """Expand the rest of a variable behind `${`."""
         if self._at >= len(self._text):
             raise self._error("a variable is not closed: missing }")
         name = self._name()
         if not name:
             raise self._error("a variable without a name")
         value = self._scope.get(name)
-        modifier = self._take()
+        modifier = self._next()
         if modifier == "}":
             return value or ""
         colon = modifier == ":"
         if colon:
-            modifier = self._take()
+            modifier = self._next()
         missing = not value if colon else value is None
         if modifier in ("-", "+", "?"):
             word = self._word()
@@ -209,14 +209,14 @@ class _Expander:
             self._at += 1
         if modifier == "/":
             pattern = Glob(self._raw("/"))
-            # The replacement keeps its backslashes, as in BuildKit: there is no other way to write one.
+            # The replacement keeps its backslashes, as in BuildKit; otherwise it could not contain one.
             return pattern.replace(value or "", self._raw("}"), every=greedy, limit=self._limit)
         pattern = Glob(self._raw("}"))
         if modifier == "#":
             return pattern.strip_start(value or "", longest=greedy)
         return pattern.strip_end(value or "", longest=greedy)
 
-    def _take(self) -> str:
+    def _next(self) -> str:
         if self._at >= len(self._text):
             raise self._error("a variable is not closed: missing }")
         self._at += 1

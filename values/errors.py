@@ -1,12 +1,12 @@
-"""The root of everything that pybuild raises on purpose, and how an error gets its place in a recipe.
+"""The base class of all errors that pybuild raises on purpose, and how an error gets its place in a recipe.
 
     PybuildError
       ParseError      parser/errors.py     the text of a recipe cannot be read
-      StoreError      store/errors.py      the bytes on disk, or on their way there: NotFound, InvalidImage, NoSpace, ...
-      RemoteError     remote/errors.py     another machine: Unreachable, TooSlow, Unauthorized, GitFailed, ConfigError
-      BuildError      builder/errors.py    a decision cannot be taken, or a step fails: PlanError, StepFailed, ...
+      StoreError      store/errors.py      bytes on disk, or on their way there: NotFound, InvalidImage, NoSpace, ...
+      RemoteError     remote/errors.py     another machine fails: Unreachable, TooSlow, Unauthorized, GitFailed, ConfigError
+      BuildError      builder/errors.py    the build cannot go on, or a step fails: PlanError, StepFailed, ...
 
-An error does not change once it is made. Whoever knows more than the code that raised it, raises a copy that knows more:
+An error never changes. A caller that knows more, such as the place in the recipe, raises a copy that says so:
 
     except PybuildError as error:
         raise error.at(node.span) from error
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class PybuildError(Exception):
-    """Something that a user, or the machine, can do something about.
+    """A failure that the user can do something about, so it is printed without a traceback.
 
-    `hint` is one line of advice, `span` the place in the recipe `source`; each may be None.
+    `hint` is one line of advice, `span` the place in the recipe `source`; each can be None.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class PybuildError(Exception):
         self.source = source
 
     def at(self, span: Span | None = None, *, source: Source | None = None) -> Self:
-        """The same error with a place in a recipe. A place that it has already stays: it is the more exact one."""
+        """The same error with a place in a recipe. An existing place stays, because it is more exact."""
         return self._changed(span=self.span or span, source=self.source or source)
 
     def hinting(self, hint: str | None) -> Self:
@@ -43,6 +43,6 @@ class PybuildError(Exception):
         return self._changed(hint=hint)
 
     def _changed(self, **fields: object) -> Self:
-        twin = self.__class__.__new__(self.__class__, *self.args)
-        twin.__dict__.update(self.__dict__, **fields)
-        return twin
+        copy = self.__class__.__new__(self.__class__, *self.args)
+        copy.__dict__.update(self.__dict__, **fields)
+        return copy

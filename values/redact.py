@@ -1,15 +1,15 @@
-"""Passwords in URLs: where a text is shown or kept, others stand in their place."""
+"""Removal of passwords from URLs, for each text that is shown or stored."""
 
 from __future__ import annotations
 
 import re
 
-# To the last @ before the path, as browsers read it: a password may hold one.
+# Up to the last @ before the path, as browsers read it: a password can contain an @.
 _USER = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*)://(?P<user>[^\s/?#\"'`]*)@")
 
 
 def redact(text: str) -> str:
-    """The text with `xxxxx` for user and password of every URL. The user of an ssh URL is no secret."""
+    """The text with `xxxxx` for the user and password of each URL. The user of an ssh URL is not a secret and stays."""
     return _USER.sub(_redacted, text) if "@" in text else text
 
 

@@ -1,4 +1,4 @@
-"""Places in a recipe, and how they are shown."""
+"""Places in a recipe, and how messages show them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _WIDTH = 160  # characters of a line that an excerpt shows
 
 @frozen
 class Span:
-    """From the first to behind the last character, lines and columns counted from 1, in the file as it is."""
+    """A range of the file as it is on disk. Lines and columns count from 1; the end is behind the last character."""
 
     line: int
     column: int
@@ -20,13 +20,13 @@ class Span:
 
 @frozen
 class Source:
-    """The text of a recipe and what it is called."""
+    """The name and the text of a recipe."""
 
     filename: str
     text: str
 
     def excerpt(self, span: Span) -> str:
-        """The line of a span with a caret below its first column, both behind the line's number. Passwords are not shown."""
+        """The numbered line of a span, and a caret below its first column. Passwords in URLs are replaced."""
         lines = self.text.split("\n")
         line = lines[span.line - 1].rstrip("\r") if span.line <= len(lines) else ""
         column = len(redact(line[: span.column - 1]))
@@ -34,7 +34,7 @@ class Source:
         start = max(0, column - _WIDTH // 2) if len(line) > _WIDTH else 0
         shown = line[start : start + _WIDTH]
         gutter = f"{span.line:>5} | "
-        # Tabs stay tabs in both lines, so that the caret stands where the terminal puts the character.
+        # Tabs stay tabs in both lines, so the terminal aligns the caret with the character.
         before = "".join(
             character if character == "\t" else " " * len(_visible(character)) for character in line[start:column]
         )
@@ -42,7 +42,7 @@ class Source:
 
 
 def visible(text: str) -> str:
-    """A text for the terminal: control characters would let a recipe write anywhere on it. Tabs and newlines stay."""
+    """The text with control characters escaped, except tabs and newlines: they could write anywhere on the terminal."""
     return "".join(map(_visible, text))
 
 
@@ -50,4 +50,4 @@ def _visible(character: str) -> str:
     if character in "\t\n" or character.isprintable():
         return character
     code = ord(character)
-    return f"\\x{code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code:02x}"  # a byte that is no text is that byte
+    return f"\\x{code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code:02x}"  # a surrogate escape is shown as its byte

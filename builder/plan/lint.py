@@ -20,7 +20,6 @@ from pybuild.builder.plan.stage_state import HISTORY_ONLY_ARGS
 from pybuild.parser import (
     Add,
     Arg,
-    Asked,
     Cmd,
     Copy,
     Entrypoint,
@@ -31,6 +30,7 @@ from pybuild.parser import (
     Label,
     ParseError,
     ParseWarning,
+    RecordingScope,
     Run,
     ShellForm,
     Span,
@@ -120,7 +120,7 @@ class Inspector:
         return True
 
     def _undefined_var(self, instruction: Instruction, state: StageState) -> None:
-        scope = Asked(state.scope)
+        scope = RecordingScope(state.scope)
         for word in _words(instruction):
             if "$" in word.text:
                 expand(word.text, scope, escape=self._escape)

@@ -1,8 +1,8 @@
-"""Rules about recipes that are allowed and still unwise, by BuildKit's names; those here need nothing but the text.
+"""Rules that warn about valid but risky recipes and need nothing but the text.
 
-A rule is a function that gives messages with their places. `RULES` is the list of them; what is to be left out is
-decided later, by `select`. Rules that have to know the plan or the context are the builder's. Source of names and
-wording: BuildKit's build checks, https://docs.docker.com/reference/build-checks/.
+A rule is a function that yields messages with their places; `RULES` has them all, and `select` applies what the user skips.
+The rules that need the plan or the context are in builder/plan/lint.py. Names and wording are those of BuildKit's build
+checks, https://docs.docker.com/reference/build-checks/.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from pybuild.parser.buildfile import Buildfile
+    from pybuild.parser.instructions import From, Instruction
     from pybuild.values.source import Span
 
 Found = tuple[str, "Span"]
-MAX_OF_ONE_RULE = 100  # warnings; a recipe of a hundred thousand instructions may break one in each
+MAX_OF_ONE_RULE = 100  # warnings; a recipe with 100,000 instructions could break a rule in each
 
 RULES: dict[str, Callable[[Buildfile], Iterator[Found]]] = {
     "StageNameCasing": casing.stage_name_casing,
@@ -38,13 +39,13 @@ RULES: dict[str, Callable[[Buildfile], Iterator[Found]]] = {
     "RedundantTargetPlatform": platforms.redundant_target_platform,
     "FromPlatformFlagConstDisallowed": platforms.from_platform_flag_const_disallowed,
 }
-# Those that look at each stage by itself: what is said of one that nobody needs is of no use to a build.
+# Rules about single stages; a build leaves out their warnings for stages that the target does not need.
 OF_STAGES = frozenset(("MultipleInstructionsDisallowed", "LegacyKeyValueFormat", "SecretsUsedInArgOrEnv"))
 EXPERIMENTAL = frozenset(("InvalidDefinitionDescription",))
 
 
 def check_text(buildfile: Buildfile) -> tuple[ParseWarning, ...]:
-    """What was noticed while the lines were read, and what all rules of this package find."""
+    """The warnings of the line scanner and of all rules of this package."""
     found = [
         ParseWarning(name, message, span)
         for name, rule in RULES.items()
@@ -56,18 +57,18 @@ def check_text(buildfile: Buildfile) -> tuple[ParseWarning, ...]:
 def select(
     warnings: Iterable[ParseWarning], buildfile: Buildfile, chosen: Checks | None = None
 ) -> tuple[ParseWarning, ...]:
-    """What is left of the warnings, in the order of the recipe.
+    """The warnings that the user does not skip, in the order of the recipe.
 
-    `chosen` (what was said outside of the recipe) stands instead of the recipe's `# check=`; one right above an
-    instruction adds to either, for that instruction.
+    `chosen`, given outside of the recipe, replaces the `# check=` at its top. One directly above an instruction
+    is added for that instruction.
     """
     checks = chosen or buildfile.checks or Checks()
     lines = sorted(instruction.span.line for instruction in _all(buildfile))
-    of_line = dict(buildfile.line_checks)
+    checks_of_line = dict(buildfile.line_checks)
 
     def wanted(warning: ParseWarning) -> bool:
         index = bisect_right(lines, warning.span.line) - 1
-        here = of_line.get(lines[index], Checks()) if index >= 0 else Checks()
+        here = checks_of_line.get(lines[index], Checks()) if index >= 0 else Checks()
         if warning.rule in EXPERIMENTAL:
             return not {"*", warning.rule}.isdisjoint((*checks.experimental, *here.experimental))
         return {"*", warning.rule}.isdisjoint((*checks.skip, *here.skip))
@@ -75,7 +76,7 @@ def select(
     return tuple(sorted(filter(wanted, warnings), key=lambda w: (w.span.line, w.span.column)))
 
 
-def _all(buildfile: Buildfile) -> Iterator[stages.Any]:
+def _all(buildfile: Buildfile) -> Iterator[From | Instruction]:
     yield from buildfile.args
     for stage in buildfile.stages:
         yield stage.base

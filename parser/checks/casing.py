@@ -1,4 +1,4 @@
-"""Rules about small and capital letters."""
+"""Rules about lower and upper case."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def stage_name_casing(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """A stage's name with capital letters: it is known in small ones."""
+    """The name of a stage has upper case letters; references to it are compared in lower case."""
     for base in _named(buildfile):
         name = base.text.split()[-1]
         if name != name.lower():
@@ -21,7 +21,7 @@ def stage_name_casing(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
 
 
 def from_as_casing(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """`FROM a as b`: the two keywords are in different letters."""
+    """FROM and AS differ in case: `FROM a as b`."""
     for base in _named(buildfile):
         keyword, as_ = base.text.split()[0], base.text.split()[-2]
         if (keyword.islower() and not as_.islower()) or (keyword.isupper() and not as_.isupper()):
@@ -29,7 +29,7 @@ def from_as_casing(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
 
 
 def consistent_instruction_casing(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """A keyword in other letters than most of them; ARGs before the first FROM have no vote."""
+    """A keyword differs in case from the majority. ARGs before the first FROM do not count."""
     keywords = [
         (instruction.text.split(None, 1)[0], instruction.span)
         for stage in buildfile.stages

@@ -1,4 +1,4 @@
-"""Rules about the variables of FROM, and about its --platform."""
+"""Rules about the variables and the --platform of FROM."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.parser.errors import ExpansionError
 from pybuild.parser.suggest import suggest
-from pybuild.parser.words import Asked, expand
+from pybuild.parser.words import RecordingScope, expand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,15 +24,15 @@ _ONLY_TARGET = re.compile(r"\$(?:TARGETPLATFORM|\{TARGETPLATFORM\})")
 
 
 def names_in(word: Word, escape: str) -> Sequence[str]:
-    """The variables that a word names, in order."""
-    names = Asked({})
-    with suppress(ExpansionError):  # planning says it, at its place
+    """The names of the variables in a word, in order."""
+    names = RecordingScope({})
+    with suppress(ExpansionError):  # the planner reports it
         expand(word.text, names, escape=escape)
     return list(names.missing)
 
 
 def undefined_arg_in_from(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """A variable in FROM that no ARG before the first FROM declares."""
+    """FROM uses a variable that no ARG before the first FROM declares."""
     known = {item.name for arg in buildfile.args for item in arg.items} | {*PLATFORM_ARGS, "TARGETSTAGE"}
     for stage in buildfile.stages:
         for word in filter(None, (stage.base.image, stage.base.platform)):
@@ -46,7 +46,7 @@ def undefined_arg_in_from(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
 
 
 def redundant_target_platform(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """--platform=$TARGETPLATFORM, which is what it is without."""
+    """FROM has --platform=$TARGETPLATFORM, which is the default."""
     for stage in buildfile.stages:
         word = stage.base.platform
         if word is not None and _ONLY_TARGET.fullmatch(word.text):
@@ -57,7 +57,7 @@ def redundant_target_platform(buildfile: Buildfile) -> Iterator[tuple[str, Span]
 
 
 def from_platform_flag_const_disallowed(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """A --platform without a variable, unless the stage's name says which platform it is for."""
+    """FROM has a --platform without a variable, and the name of the stage does not name that platform."""
     for stage in buildfile.stages:
         word, name = stage.base.platform, stage.name or ""
         if word is None or names_in(word, buildfile.escape):
@@ -67,6 +67,6 @@ def from_platform_flag_const_disallowed(buildfile: Buildfile) -> Iterator[tuple[
 
 
 def _named_parts(platform: str) -> Sequence[str]:
-    """System and processor of a platform, as far as it names them."""
+    """The operating system and the architecture of a platform, if it names them."""
     parts = platform.split("/")[:2]
     return [part.lower() for part in parts if part]

@@ -1,24 +1,24 @@
-"""Rules about stages, and about what one may hold once."""
+"""Rules about stages, and about instructions that have an effect only once per stage."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from pybuild.parser.directives import DIRECTIVE
-from pybuild.parser.instructions import Arg, Cmd, Entrypoint, From, Healthcheck, Instruction
+from pybuild.parser.instructions import Arg, Cmd, Entrypoint, Healthcheck
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pybuild.parser.buildfile import Buildfile
+    from pybuild.parser.instructions import From
     from pybuild.values.source import Span
 
-Any: TypeAlias = From | Instruction
 _RESERVED = ("context", "scratch")
 
 
 def duplicate_stage_name(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """Two stages of one name: only the later one can be meant behind both."""
+    """Two stages have one name; behind both it means the later one."""
     seen = set()
     for stage in buildfile.stages:
         if stage.name in seen:
@@ -28,14 +28,14 @@ def duplicate_stage_name(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
 
 
 def reserved_stage_name(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """A stage whose name means something else."""
+    """The name of a stage is a reserved word."""
     for stage in buildfile.stages:
         if stage.name in _RESERVED:
             yield f'Stage name should not use the same name as reserved stage "{stage.name}"', stage.base.span
 
 
 def multiple_instructions_disallowed(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """CMD, ENTRYPOINT or HEALTHCHECK again in one stage; the place is that of the one that has no effect."""
+    """A stage has two CMD, ENTRYPOINT or HEALTHCHECK. The place is the earlier one, which has no effect."""
     for stage in buildfile.stages:
         before: dict[str, Span] = {}
         for instruction in stage.instructions:
@@ -51,7 +51,7 @@ def multiple_instructions_disallowed(buildfile: Buildfile) -> Iterator[tuple[str
 
 
 def invalid_definition_description(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """A comment right above a named FROM or an ARG that does not begin with its name."""
+    """A comment directly above an ARG or a named FROM does not begin with the name."""
     lines = buildfile.source.text.split("\n")
     for instruction, names in _definitions(buildfile):
         above = lines[instruction.span.line - 2].strip() if instruction.span.line > 1 else ""

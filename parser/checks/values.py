@@ -1,4 +1,4 @@
-"""Rules about names and values, and about what has fallen out of use."""
+"""Rules about names and values, and about deprecated forms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NO_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
 
 
 def maintainer_deprecated(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """MAINTAINER at all."""
+    """A stage has a MAINTAINER."""
     for stage in buildfile.stages:
         for instruction in stage.instructions:
             if isinstance(instruction, Maintainer):
@@ -28,7 +28,7 @@ def maintainer_deprecated(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
 
 
 def legacy_key_value_format(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """`ENV name value`, without an equals sign."""
+    """ENV or LABEL has the form `ENV name value`, without an equals sign."""
     for stage in buildfile.stages:
         for instruction in stage.instructions:
             if isinstance(instruction, Env | Label) and _is_legacy(instruction):
@@ -46,7 +46,7 @@ def _is_legacy(instruction: Env | Label) -> bool:
 
 
 def secrets_used_in_arg_or_env(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """A name that sounds like a secret: what ARG and ENV hold is in the image's history and config for all to read."""
+    """The name of an ARG or ENV sounds like a secret; its value is in the history and config of the image."""
     for stage in buildfile.stages:
         for instruction in stage.instructions:
             match instruction:

@@ -1,4 +1,4 @@
-"""Parsed recipes that were kept: the same values, without the grammar."""
+"""The cache of parsed recipes returns the same values, without importing the grammar."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ EXPOSE 1-2 $P
 """
 
 
-class Kept(dict[str, bytes]):
-    """A cache of parses."""
+class DictCache(dict[str, bytes]):
+    """A cache of parses in memory."""
 
     def get(self, key: str) -> bytes | None:  # type: ignore[override]
         return super().get(key)
@@ -43,24 +43,24 @@ class Kept(dict[str, bytes]):
         self[key] = value
 
 
-def test_a_recipe_comes_back_as_it_was() -> None:
+def test_a_recipe_survives_json() -> None:
     recipe = parse(RECIPE)
     assert from_json(to_json(recipe), recipe.source) == recipe
 
 
-def test_a_heredoc_of_any_bytes_comes_back_as_it_was() -> None:
+def test_a_heredoc_of_any_bytes_survives_json() -> None:
     recipe = parse(b"FROM a\nRUN <<E\n\xff\xed\xa0\x80\nE\n")
     assert from_json(to_json(recipe), recipe.source) == recipe
 
 
-def test_a_recipe_is_read_once() -> None:
-    kept = Kept()
-    first = parse(RECIPE, cache=kept)
-    ((key, value),) = kept.items()
-    kept[key] = to_json(parse("FROM other"))
-    assert parse(RECIPE, cache=kept).stages[0].base.image.text == "other"
-    kept[key] = value
-    assert parse(RECIPE, cache=kept) == first
+def test_a_cached_parse_is_used() -> None:
+    cache = DictCache()
+    first = parse(RECIPE, cache=cache)
+    ((key, value),) = cache.items()
+    cache[key] = to_json(parse("FROM other"))
+    assert parse(RECIPE, cache=cache).stages[0].base.image.text == "other"
+    cache[key] = value
+    assert parse(RECIPE, cache=cache) == first
 
 
 @pytest.mark.parametrize(
@@ -68,36 +68,36 @@ def test_a_recipe_is_read_once() -> None:
     [b"", b"{}", b"[]", b"null", b'["\\\\",[],[],null]', b'["\\\\",[{"Nope":[]}],[],null,null,[],[]]', b"[" * 10_000],
     ids=["nothing", "an object", "a list", "null", "too short", "an unknown kind", "too deep"],
 )
-def test_what_was_damaged_is_read_anew(data: bytes) -> None:
+def test_damaged_data_is_ignored_and_the_recipe_is_parsed_again(data: bytes) -> None:
     assert from_json(data, Source("f", "")) is None
     assert trigger_from_json(data) is None
-    kept = Kept()
-    expected = parse(RECIPE, cache=kept)
-    for key in kept:
-        kept[key] = data
-    assert parse(RECIPE, cache=kept) == expected
+    cache = DictCache()
+    expected = parse(RECIPE, cache=cache)
+    for key in cache:
+        cache[key] = data
+    assert parse(RECIPE, cache=cache) == expected
 
 
-def test_errors_are_not_kept() -> None:
-    kept = Kept()
+def test_errors_are_not_cached() -> None:
+    cache = DictCache()
     with pytest.raises(ParseError):
-        parse("BOGUS", cache=kept)
-    assert not kept
+        parse("BOGUS", cache=cache)
+    assert not cache
 
 
-def test_a_recipe_that_was_kept_needs_no_grammar() -> None:
+def test_a_cached_recipe_does_not_import_lark() -> None:
     program = f"""
 import sys
 from pybuild.parser import parse, parse_trigger
-class Kept(dict):
+class DictCache(dict):
     put = dict.__setitem__
-kept = Kept()
-recipe = parse({RECIPE!r}, cache=kept)
-trigger = parse_trigger("RUN x", cache=kept)
+cache = DictCache()
+recipe = parse({RECIPE!r}, cache=cache)
+trigger = parse_trigger("RUN x", cache=cache)
 for name in [name for name in sys.modules if name.startswith("lark") or name == "pybuild.parser.transform"]:
     del sys.modules[name]
-assert parse({RECIPE!r}, cache=kept) == recipe
-assert parse_trigger("RUN x", cache=kept) == trigger
+assert parse({RECIPE!r}, cache=cache) == recipe
+assert parse_trigger("RUN x", cache=cache) == trigger
 assert not [name for name in sys.modules if name.startswith("lark")]
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
@@ -114,7 +114,7 @@ assert not [name for name in sys.modules if name.startswith("lark")]
         pytest.param("COPY <<E <<-F /x/\na\nE\n\tb\nF", id="E6-two heredocs"),
     ],
 )
-def test_a_trigger_is_read_again_in_another_recipe(text: str) -> None:
+def test_the_text_of_a_trigger_can_be_parsed_again(text: str) -> None:
     instruction = parse_trigger(text)
     assert trigger_from_json(trigger_to_json(instruction)) == instruction
     (stored,) = parse(f"FROM a\nONBUILD {text}").stages[0].instructions
@@ -124,7 +124,7 @@ def test_a_trigger_is_read_again_in_another_recipe(text: str) -> None:
     assert stored.instruction.text == instruction.text
 
 
-def test_a_trigger_is_read_with_the_backslash_whatever_the_recipe_had() -> None:
+def test_the_escape_character_of_a_trigger_is_always_the_backslash() -> None:
     (stored,) = parse("# escape=`\nFROM a\nONBUILD RUN a `\n b").stages[0].instructions
     assert isinstance(stored, Onbuild)
     assert stored.trigger == "RUN a  b"
@@ -138,17 +138,17 @@ def test_a_trigger_is_read_with_the_backslash_whatever_the_recipe_had() -> None:
     ("text", "message"),
     [
         pytest.param("", "no instructions", id="E27-nothing"),
-        pytest.param("FROM a", "FROM isn't allowed", id="E27-a stage"),
-        pytest.param("MAINTAINER a", "MAINTAINER isn't allowed", id="E27-an author"),
+        pytest.param("FROM a", "FROM isn't allowed", id="E27-FROM"),
+        pytest.param("MAINTAINER a", "MAINTAINER isn't allowed", id="E27-MAINTAINER"),
         pytest.param("ONBUILD RUN a", "ONBUILD isn't allowed", id="E27-another trigger"),
         pytest.param("RUN a\nRUN b", "one instruction", id="E27-two instructions"),
         pytest.param("RUN <<E\na", "unterminated heredoc", id="E6-half a heredoc"),
-        pytest.param("BOGUS", "unknown instruction BOGUS", id="E27-no instruction"),
+        pytest.param("BOGUS", "unknown instruction BOGUS", id="E27-an unknown instruction"),
         pytest.param("RUN a\0", "a NUL byte", id="E27-a NUL"),
         pytest.param("RUN \ud800", "invalid UTF-8", id="E27-half a character"),
     ],
 )
-def test_a_trigger_that_cannot_be_is_refused_in_its_own_text(text: str, message: str) -> None:
+def test_an_invalid_trigger_is_an_error_in_its_own_text(text: str, message: str) -> None:
     with pytest.raises(ParseError) as caught:
         parse_trigger(text, "ONBUILD of x")
     assert message in caught.value.message

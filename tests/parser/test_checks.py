@@ -1,4 +1,4 @@
-"""The rules about a recipe's text: for each, recipes that break it and recipes that only look like that."""
+"""The rules that need only the text: for each, recipes that break it and similar recipes that do not."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ HITS = [
     ("InvalidDefinitionDescription", "# B it is\nFROM a AS b", 2),
     ("BidirectionalText", "FROM a\nRUN \u202e", 2),
 ]
-OTHERS = [
+MISSES = [
     ("StageNameCasing", "FROM A AS b"),
     ("StageNameCasing", "FROM a"),
     ("FromAsCasing", "FROM a AS b\nFROM c"),
@@ -101,14 +101,14 @@ def test_a_recipe_that_breaks_a_rule(rule: str, text: str, line: int) -> None:
     assert of_rule == [f"{line} {rule}"]
 
 
-@pytest.mark.parametrize(("rule", "text"), OTHERS)
-def test_a_recipe_that_keeps_to_it(rule: str, text: str) -> None:
+@pytest.mark.parametrize(("rule", "text"), MISSES)
+def test_a_recipe_that_does_not_break_the_rule(rule: str, text: str) -> None:
     assert not [place for place in found(text, "experimental=all") if place.endswith(f" {rule}")]
 
 
 def test_every_rule_has_rows() -> None:
     rules = {*RULES, *ON_LINES}
-    assert {rule for rule, _, _ in HITS} == rules == {rule for rule, _ in OTHERS}
+    assert {rule for rule, _, _ in HITS} == rules == {rule for rule, _ in MISSES}
     assert rules > OF_STAGES | EXPERIMENTAL
 
 
@@ -143,7 +143,7 @@ def test_the_wording_is_that_of_buildkit(text: str, said: str) -> None:
     assert message(text) == said
 
 
-# What is left out
+# Which warnings are skipped
 
 
 BAD = "FROM a as B\nMAINTAINER c"
@@ -155,20 +155,20 @@ ALL = ["1 StageNameCasing", "1 FromAsCasing", "2 MaintainerDeprecated"]
     [
         pytest.param(BAD, None, ALL, id="all rules are on"),
         pytest.param("# check=skip=all\n" + BAD, None, [], id="skip=all"),
-        pytest.param(BAD, "skip=FromAsCasing,StageNameCasing", ["2 MaintainerDeprecated"], id="from outside"),
-        pytest.param("# check=skip=all\n" + BAD, "error=true", ["2 StageNameCasing", "2 FromAsCasing", "3 MaintainerDeprecated"], id="what is said outside stands instead"),
-        pytest.param(BAD, "skip=NoSuchRule", ALL, id="rules that there are not"),
-        pytest.param("FROM a as B\n# check=skip=MaintainerDeprecated\nMAINTAINER c", None, ALL[:2], id="above an instruction"),
-        pytest.param("FROM a\n# check=skip=all\nRUN x \\\n\n  y", None, [], id="above one of several lines"),
-        pytest.param("FROM a\n# check=skip=all\nRUN x\nMAINTAINER c", None, ["4 MaintainerDeprecated"], id="for that alone"),
-        pytest.param("# what\nFROM a AS b", "skip=all", [], id="experimental ones are off"),
-        pytest.param("# what\nFROM a AS b", "skip=all;experimental=all", ["2 InvalidDefinitionDescription"], id="unless they are asked for"),
-        pytest.param("# what\nFROM a AS b", "experimental=InvalidDefinitionDescription", ["2 InvalidDefinitionDescription"], id="by name"),
+        pytest.param(BAD, "skip=FromAsCasing,StageNameCasing", ["2 MaintainerDeprecated"], id="given outside of the recipe"),
+        pytest.param("# check=skip=all\n" + BAD, "error=true", ["2 StageNameCasing", "2 FromAsCasing", "3 MaintainerDeprecated"], id="a choice outside of the recipe replaces the directive"),
+        pytest.param(BAD, "skip=NoSuchRule", ALL, id="unknown rules"),
+        pytest.param("FROM a as B\n# check=skip=MaintainerDeprecated\nMAINTAINER c", None, ALL[:2], id="a comment above an instruction"),
+        pytest.param("FROM a\n# check=skip=all\nRUN x \\\n\n  y", None, [], id="a comment above an instruction of several lines"),
+        pytest.param("FROM a\n# check=skip=all\nRUN x\nMAINTAINER c", None, ["4 MaintainerDeprecated"], id="a comment is for one instruction only"),
+        pytest.param("# what\nFROM a AS b", "skip=all", [], id="experimental rules are off"),
+        pytest.param("# what\nFROM a AS b", "skip=all;experimental=all", ["2 InvalidDefinitionDescription"], id="experimental=all"),
+        pytest.param("# what\nFROM a AS b", "experimental=InvalidDefinitionDescription", ["2 InvalidDefinitionDescription"], id="an experimental rule by name"),
     ],
 )  # fmt: skip
-def test_rules_can_be_left_out(text: str, chosen: str | None, left: list[str]) -> None:
+def test_rules_can_be_skipped(text: str, chosen: str | None, left: list[str]) -> None:
     assert found(text, chosen) == left
 
 
-def test_one_rule_finds_only_so_much() -> None:
+def test_one_rule_yields_at_most_100_warnings() -> None:
     assert len(parse("FROM a\n" + "MAINTAINER b\n" * 1000).warnings) == 100

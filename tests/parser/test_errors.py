@@ -1,4 +1,4 @@
-"""Where an error is shown: line and column in the file as it is, and the excerpt under it."""
+"""The place of an error (line and column in the file as it is on disk) and its excerpt."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_an_error_carries_the_text_and_its_name() -> None:
     assert str(error) == error.message == "unknown instruction BOGUS"
 
 
-def test_an_error_in_bytes_that_are_no_text_can_be_shown() -> None:
+def test_an_error_in_bytes_that_are_not_utf8_can_be_shown() -> None:
     error = error_of(b"FROM a\nRUN \xff\n")
     assert error.source is not None
     assert error.message == "invalid UTF-8"
@@ -57,12 +57,12 @@ def test_an_error_in_bytes_that_are_no_text_can_be_shown() -> None:
         pytest.param("abc", 3, "    1 | abc\n      |   ^", id="the caret is below the column"),
         pytest.param("a\tbc", 3, "    1 | a\tbc\n      |  \t^", id="a tab is as wide as in the line"),
         pytest.param("a\x1b[0mb", 6, "    1 | a\\x1b[0mb\n      |         ^", id="an escape sequence is spelled out"),
-        pytest.param("a\u202eb", 3, "    1 | a\\x202eb\n      |        ^", id="so is a change of direction"),
+        pytest.param("a\u202eb", 3, "    1 | a\\x202eb\n      |        ^", id="so is a bidirectional control"),
         pytest.param("", 1, "    1 | \n      | ^", id="an empty line"),
         pytest.param("abc\r", 4, "    1 | abc\n      |    ^", id="a carriage return is not shown"),
     ],
 )
-def test_an_excerpt_shows_what_is_there(line: str, column: int, excerpt: str) -> None:
+def test_an_excerpt_shows_the_line_and_a_caret(line: str, column: int, excerpt: str) -> None:
     assert Source("f", line).excerpt(Span(1, column, 1, column + 1)) == excerpt
 
 
@@ -73,7 +73,7 @@ def test_an_excerpt_of_a_long_line_is_a_window_around_the_column() -> None:
     assert shown[caret.index("^")] == "!"
 
 
-def test_an_excerpt_of_a_line_that_is_not_there_is_empty() -> None:
+def test_an_excerpt_of_a_line_behind_the_end_is_empty() -> None:
     assert Source("f", "a").excerpt(Span(7, 1, 7, 1)) == "    7 | \n      | ^"
 
 
@@ -82,22 +82,22 @@ def test_an_excerpt_of_a_line_that_is_not_there_is_empty() -> None:
     [
         pytest.param("RUN x\nFROM a", "no build stage in current context: RUN before FROM", id="before FROM"),
         pytest.param("ARG A", "the recipe has no FROM", id="without FROM"),
-        pytest.param("FROM a\nbogus x", "unknown instruction bogus", id="unknown, in small letters"),
+        pytest.param("FROM a\nbogus x", "unknown instruction bogus", id="unknown, in lower case"),
         pytest.param("FROM a\n--x", "unknown instruction --x", id="a flag as instruction"),
-        pytest.param("FROM a\nRUNx y", "unknown instruction RUNx", id="a keyword that goes on"),
+        pytest.param("FROM a\nRUNx y", "unknown instruction RUNx", id="a keyword without a blank behind it"),
     ],
 )
-def test_a_recipe_that_is_none_is_refused(text: str, message: str) -> None:
+def test_an_invalid_recipe_is_refused(text: str, message: str) -> None:
     assert error_of(text).message == message
 
 
 @pytest.mark.parametrize("character", ["\u202a", "\u202e", "\u2066", "\u2069"])
-def test_a_character_that_turns_text_around_is_a_warning(character: str) -> None:
+def test_a_bidirectional_control_character_is_a_warning(character: str) -> None:
     recipe = parse(f"FROM a\nRUN x {character}y\n")
     (warning,) = recipe.warnings
     assert (warning.span.line, warning.span.column) == (2, 7)
     assert f"U+{ord(character):04X}" in warning.message
 
 
-def test_there_are_only_so_many_warnings() -> None:
+def test_there_are_at_most_100_warnings() -> None:
     assert len(parse("FROM a\nRUN " + "\u202e" * 1000).warnings) == 100

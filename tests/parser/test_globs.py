@@ -1,4 +1,4 @@
-"""Patterns of variables against a plain reference that tries every way to match."""
+"""The patterns of variables agree with a simple reference that tries every way to match."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def matches(pattern: list[str], text: str) -> bool:
 
 @PROPERTY
 @given(PATTERN, VALUE)
-def test_what_is_taken_off_the_start_is_the_shortest_or_the_longest_match(pattern: list[str], value: str) -> None:
+def test_strip_start_removes_the_shortest_or_longest_match(pattern: list[str], value: str) -> None:
     ends = [end for end in range(len(value) + 1) if matches(pattern, value[:end])]
     glob = Glob("".join(pattern))
     assert glob.strip_start(value, longest=False) == value[min(ends, default=0) :]
@@ -32,7 +32,7 @@ def test_what_is_taken_off_the_start_is_the_shortest_or_the_longest_match(patter
 
 @PROPERTY
 @given(PATTERN, VALUE)
-def test_what_is_taken_off_the_end_is_the_shortest_or_the_longest_match(pattern: list[str], value: str) -> None:
+def test_strip_end_removes_the_shortest_or_longest_match(pattern: list[str], value: str) -> None:
     starts = [start for start in range(len(value) + 1) if matches(pattern, value[start:])]
     glob = Glob("".join(pattern))
     assert glob.strip_end(value, longest=False) == value[: max(starts, default=len(value))]
@@ -41,7 +41,7 @@ def test_what_is_taken_off_the_end_is_the_shortest_or_the_longest_match(pattern:
 
 @PROPERTY
 @given(PATTERN, VALUE)
-def test_what_is_replaced_begins_early_and_is_long(pattern: list[str], value: str) -> None:
+def test_replaced_matches_begin_early_and_are_long(pattern: list[str], value: str) -> None:
     out, position, done, first = "", 0, 0, None
     while position <= len(value):
         end = max((end for end in range(position, len(value) + 1) if matches(pattern, value[position:end])), default=-1)

@@ -1,4 +1,4 @@
-"""Recipes of many shapes, and all that is read from each. `python fixtures/make_golden.py` writes the results anew."""
+"""Each recipe in fixtures/recipes parses to its golden parse, which `python fixtures/make_golden.py` writes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pybuild.parser.serial import from_json, to_json
 NAMES = sorted(path.stem for path in RECIPES.glob("*.Buildfile"))
 
 
-def test_every_result_has_its_recipe() -> None:
+def test_each_recipe_has_a_golden_parse() -> None:
     assert len(NAMES) >= 40
     assert sorted(path.stem for path in GOLDEN.glob("*.json")) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_parses_to_what_was_written_down(name: str) -> None:
+def test_a_recipe_parses_to_its_golden_parse(name: str) -> None:
     path = RECIPES / f"{name}.Buildfile"
     recipe = parse(path.read_bytes(), path.name)
     assert dump(recipe) == (GOLDEN / f"{name}.json").read_text()

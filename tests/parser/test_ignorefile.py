@@ -1,4 +1,4 @@
-"""Ignore files: the rules of each line, and all of them against a reference that tries everything."""
+"""Ignore files: the syntax of a line, and the decision of all lines compared with a simple reference."""
 
 from __future__ import annotations
 
@@ -21,49 +21,49 @@ def excluded(text: str, *paths: str) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "out", "stays"),
     [
-        pytest.param("a", ["a", "a/b", "a/b/c"], ["b/a", "ab"], id="E54-a name is that of the root"),
+        pytest.param("a", ["a", "a/b", "a/b/c"], ["b/a", "ab"], id="E54-a name matches in the root only"),
         pytest.param("/a", ["a", "a/b"], ["b/a"], id="E54-a slash in front means nothing"),
         pytest.param("a/", ["a", "a/b"], ["b/a"], id="E54-a slash at the end means nothing"),
-        pytest.param("./a//b/../c", ["a/c", "a/c/d"], ["a/b"], id="E54-a path is made clean"),
+        pytest.param("./a//b/../c", ["a/c", "a/c/d"], ["a/b"], id="E54-a path is cleaned"),
         pytest.param("  a  \r\n", ["a"], ["b"], id="E54-blanks around it are cut off"),
         pytest.param("#a\na#", ["a#"], ["#a", "a"], id="E54-a hash is a comment in the first column"),
         pytest.param(" #a", ["#a"], ["a"], id="E54-and nowhere else"),
-        pytest.param("\ufeffa", ["a"], ["b"], id="E54-a byte-order mark is none of it"),
+        pytest.param("\ufeffa", ["a"], ["b"], id="E54-a byte-order mark is not part of it"),
         pytest.param("*.log", ["x.log", "x.log/y"], ["a/x.log", "log"], id="E54-a star does not leave its directory"),
         pytest.param("**/*.log", ["x.log", "a/b/x.log"], ["log"], id="E54-two stars do"),
         pytest.param("**", ["a", "a/b", ".x"], [], id="E54-two stars alone are everything"),
-        pytest.param("a/**", ["a/b", "a/b/c"], ["a", "b"], id="E54-two stars at the end are what is in it"),
+        pytest.param("a/**", ["a/b", "a/b/c"], ["a", "b"], id="E54-two stars at the end are the contents"),
         pytest.param("a/**/z", ["a/z", "a/b/z", "a/b/c/z"], ["a", "z", "a/b"], id="E54-two stars between"),
-        pytest.param("**z", ["z", "xz", "a/xz"], ["za"], id="E54-two stars in front of a name: all that ends so"),
-        pytest.param("**z*", ["z", "z1", "a/z1"], ["xz1"], id="E54-unless something special follows"),
-        pytest.param("a**", ["a", "ab", "ab/c"], ["ba"], id="E54-two stars behind a name: all that begins so"),
+        pytest.param("**z", ["z", "xz", "a/xz"], ["za"], id="E54-two stars before a name match its end"),
+        pytest.param("**z*", ["z", "z1", "a/z1"], ["xz1"], id="E54-unless a special character follows"),
+        pytest.param("a**", ["a", "ab", "ab/c"], ["ba"], id="E54-two stars behind a name match its beginning"),
         pytest.param("a**z", ["az", "a/z", "ab/c/z"], ["abz", "a/bz"], id="E54-two stars in a name"),
         pytest.param("a**/z", ["az", "a/z", "ab/c/z"], ["abz"], id="E54-two stars in a name and a slash"),
         pytest.param("a?c", ["abc"], ["ac", "a/c"], id="E54-a question mark is one character"),
         pytest.param("[a-c]x", ["ax", "cx"], ["dx"], id="E54-a class"),
-        pytest.param("\\*", ["*"], ["a"], id="E54-a backslash takes the meaning away"),
+        pytest.param("\\*", ["*"], ["a"], id="E54-a backslash escapes"),
         pytest.param("a b", ["a b"], ["a", "b"], id="E54-a blank is part of a name"),
-        pytest.param(".", [], ["a"], id="E54-the root cannot be left out"),
+        pytest.param(".", [], ["a"], id="E54-the root cannot be excluded"),
         pytest.param("/", [], ["a"], id="E54-nor as a slash"),
-        pytest.param("../a", [], ["a"], id="E54-nothing above the root is there"),
+        pytest.param("../a", [], ["a"], id="E54-nothing is above the root"),
         pytest.param("a\n!a", [], ["a", "a/b"], id="E55-the last line that matches wins"),
         pytest.param("!a\na", ["a"], [], id="E55-in whatever order"),
-        pytest.param("a\n!a/keep", ["a", "a/b"], ["a/keep", "a/keep/x"], id="E55-something in a directory comes back"),
-        pytest.param("a\n!a/keep\na/keep/x", ["a/keep/x"], ["a/keep"], id="E55-and goes again"),
+        pytest.param("a\n!a/keep", ["a", "a/b"], ["a/keep", "a/keep/x"], id="E55-a path in a directory is included again"),
+        pytest.param("a\n!a/keep\na/keep/x", ["a/keep/x"], ["a/keep"], id="E55-and excluded again"),
         pytest.param("*\n!*.md\nREADME*", ["x", "README.md"], ["a.md"], id="E55-exceptions have exceptions"),
         pytest.param("**\n! a", ["b"], ["a", "a/c"], id="E55-blanks behind the mark are cut off"),
-        pytest.param("a/*\n!a/b", ["a/c"], ["a", "a/b", "a/b/d"], id="E55-a directory whose content is out"),
+        pytest.param("a/*\n!a/b", ["a/c"], ["a", "a/b", "a/b/d"], id="E55-a directory whose contents are excluded"),
     ],
 )
-def test_a_line_leaves_out_what_it_says(text: str, out: list[str], stays: list[str]) -> None:
+def test_excluded_and_included_paths(text: str, out: list[str], stays: list[str]) -> None:
     assert excluded(text, *out, *stays) == out
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("a\n!\n", "line 2: a lone !", id="E54-a lone mark"),
-        pytest.param("!  ", "line 1: a lone !", id="E54-a lone mark with blanks"),
+        pytest.param("a\n!\n", "line 2: a lone ! without a pattern", id="E54-a lone mark"),
+        pytest.param("!  ", "line 1: a lone ! without a pattern", id="E54-a lone mark with blanks"),
         pytest.param("a\n\n[a", "line 3: malformed character class", id="an open class"),
         pytest.param("[]", "line 1: malformed character class", id="an empty class"),
         pytest.param("a**b[", "line 1: malformed character class", id="an open class behind two stars"),
@@ -71,20 +71,20 @@ def test_a_line_leaves_out_what_it_says(text: str, out: list[str], stays: list[s
         pytest.param("a**b\\", "line 1: ", id="a lone backslash behind two stars"),
     ],
 )
-def test_a_line_that_is_no_pattern_is_named(text: str, message: str) -> None:
+def test_an_invalid_line_is_an_error_with_its_number(text: str, message: str) -> None:
     with pytest.raises(PatternError, match="ignore file, ") as caught:
         IgnoreFile.parse(text)
     assert message in str(caught.value)
 
 
-def test_the_line_that_decides_is_told() -> None:
+def test_explain_returns_the_line_that_decides() -> None:
     ignore = IgnoreFile.parse("# all\n*\n\n  !*.md\n")
     assert ignore.explain("x") == (2, "*")
     assert ignore.explain("x.md") == (4, "!*.md")
     assert IgnoreFile.parse("a").explain("b") is None
 
 
-# The reference: a path matches a pattern if they are used up together, whatever way is taken.
+# The reference tries every way to consume pattern and path together.
 
 
 @cache
@@ -129,20 +129,20 @@ LINE = st.builds(
 @given(st.lists(LINE, max_size=5), PATH)
 @example(["**/**/a/**"], "a/b")
 @example(["a/**", "!a/**/b"], "a/a/b")
-def test_lines_decide_as_the_reference_does(lines: list[str], path: str) -> None:
+def test_all_lines_agree_with_the_reference(lines: list[str], path: str) -> None:
     assert IgnoreFile.parse("\n".join(lines)).excludes(path) == reference(lines, path)
 
 
 @PROPERTY
 @given(st.lists(LINE, max_size=5), st.lists(PATH, min_size=2, max_size=6))
-def test_paths_are_told_apart_in_any_order(lines: list[str], paths: list[str]) -> None:
+def test_paths_can_be_asked_about_in_any_order(lines: list[str], paths: list[str]) -> None:
     ignore = IgnoreFile.parse("\n".join(lines))
     assert [ignore.excludes(path) for path in paths] == [reference(lines, path) for path in paths]
 
 
 @PROPERTY
 @given(st.lists(LINE, min_size=1, max_size=5), PATH, PATH)
-def test_what_comes_back_below_a_directory_is_foreseen(lines: list[str], directory: str, below: str) -> None:
+def test_may_contain_included_knows_about_each_included_path(lines: list[str], directory: str, below: str) -> None:
     ignore = IgnoreFile.parse("\n".join(lines))
     path = f"{directory}/{below}"
     decides = ignore.explain(path)
@@ -151,7 +151,7 @@ def test_what_comes_back_below_a_directory_is_foreseen(lines: list[str], directo
 
 
 def match_deep(pattern: str, path: str) -> bool:
-    """As `match_characters`, and `**`, with a slash behind it or not, is nothing or anything that ends in a slash."""
+    """Like `match_characters`; `**`, and a slash behind it, matches nothing or text that ends in a slash."""
     if not pattern:
         return not path
     if pattern.startswith("**"):
@@ -171,7 +171,7 @@ def match_deep(pattern: str, path: str) -> bool:
 
 @PROPERTY
 @given(st.lists(st.sampled_from(["a", "b", "**", "*", "?", "/b"]), max_size=5), PATH)
-def test_two_stars_in_a_name_decide_as_the_reference_does(parts: list[str], path: str) -> None:
+def test_two_stars_in_a_name_agree_with_the_reference(parts: list[str], path: str) -> None:
     pattern = f"a**b{''.join(parts)}".replace("***", "**").replace("***", "**")
     names = path.split("/")
     expected = any(match_deep(pattern, "/".join(names[:count])) for count in range(1, len(names) + 1))

@@ -1,4 +1,4 @@
-"""The test ids that name a language rule, such as `id="E11-single quotes vanish"`, and docs/dev/language-rules.md agree."""
+"""The test ids that name a language rule, such as `id="E11-a lone quote"`, and docs/dev/language-rules.md agree."""
 
 from __future__ import annotations
 

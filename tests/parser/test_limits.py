@@ -1,4 +1,4 @@
-"""What no recipe may be, and that a recipe that is large is read in the end."""
+"""The limits of a recipe, and that a large recipe is read in linear time."""
 
 from __future__ import annotations
 
@@ -30,38 +30,38 @@ def command(text: str | bytes) -> ShellForm | ExecForm:
     return run.command
 
 
-def test_a_recipe_has_a_size() -> None:
+def test_the_size_of_a_recipe_is_limited() -> None:
     head = b"FROM a\n"
     assert len(parse(head + b"#" * (MAX_RECIPE - len(head))).stages) == 1
     assert f"limit of {MAX_RECIPE} bytes" in error_of(head + b"#" * (MAX_RECIPE - len(head) + 1)).message
 
 
-def test_a_logical_line_has_a_length() -> None:
+def test_the_length_of_a_line_is_limited() -> None:
     assert isinstance(command("FROM a\nRUN " + "x" * (MAX_LINE - 4)), ShellForm)
     error = error_of("FROM a\n\nRUN " + "x" * (MAX_LINE - 3))
     assert f"limit of {MAX_LINE} characters" in error.message
     assert error.span.line == 3
 
 
-def test_a_continued_line_has_a_length_too() -> None:
+def test_the_length_of_a_continued_line_is_limited() -> None:
     error = error_of("FROM a\nRUN x" + "\\\n " * 3 + ("y" * 1000 + "\\\n") * (MAX_LINE // 1000 + 1) + "z\n")
     assert f"limit of {MAX_LINE} characters" in error.message
     assert error.span.line == 2
 
 
-def test_the_body_of_a_heredoc_may_be_longer_than_a_line() -> None:
+def test_a_heredoc_can_be_longer_than_the_limit_of_a_line() -> None:
     body = "x" * (MAX_LINE + 1) + "\n"
     form = command(f"FROM a\nRUN <<E\n{body}E\n")
     assert isinstance(form, ShellForm)
     assert form.script == body
 
 
-def test_a_recipe_has_only_so_many_instructions() -> None:
+def test_the_number_of_instructions_is_limited() -> None:
     error = error_of("FROM a\n" + "USER b\n" * MAX_INSTRUCTIONS)
     assert f"limit of {MAX_INSTRUCTIONS} instructions" in error.message
 
 
-def test_a_recipe_has_only_so_many_words() -> None:
+def test_the_number_of_words_is_limited() -> None:
     line = "COPY " + "a " * (MAX_WORDS // 2) + "b\n"
     error = error_of(f"FROM a\n{line}{line}")
     assert f"limit of {MAX_WORDS} words" in error.message
@@ -77,7 +77,7 @@ def test_a_message_about_a_long_word_is_short() -> None:
     assert len(error_of("FROM a\n" + "X" * 100_000).message) == 400
 
 
-def test_a_recipe_has_only_so_many_stages() -> None:
+def test_the_number_of_stages_is_limited() -> None:
     assert len(parse("FROM a\n" * MAX_STAGES).stages) == MAX_STAGES
     error = error_of("FROM a\n" * (MAX_STAGES + 1))
     assert f"limit of {MAX_STAGES} stages" in error.message
@@ -93,9 +93,9 @@ def test_a_recipe_has_only_so_many_stages() -> None:
         pytest.param("FROM a\nRUN <<E\nä\0\nE\n".encode(), 3, 2, id="in a heredoc, behind two bytes"),
     ],
 )
-def test_a_nul_is_refused_where_it_stands(data: bytes, line: int, column: int) -> None:
+def test_a_nul_byte_is_an_error_at_its_place(data: bytes, line: int, column: int) -> None:
     error = error_of(data)
-    assert error.message == "a NUL byte"
+    assert error.message == "the recipe contains a NUL byte"
     assert (error.span.line, error.span.column) == (line, column)
 
 
@@ -107,23 +107,23 @@ def test_a_nul_is_refused_where_it_stands(data: bytes, line: int, column: int) -
         pytest.param(b"FROM a\n# \xc3\n", 2, 3, id="in a comment"),
         pytest.param(b"FROM a\nRUN x \\\n \xc3\xa4\xed\xa0\x80\n", 3, 3, id="in a continued line, behind two bytes"),
         pytest.param(b"# escape=\xff\nFROM a\n", 1, 10, id="in a directive"),
-        pytest.param(b"FROM a\nRUN <<E\n\xff\nE\nRUN \xff", 5, 5, id="behind a heredoc that may have it"),
+        pytest.param(b"FROM a\nRUN <<E\n\xff\nE\nRUN \xff", 5, 5, id="behind a heredoc, where such bytes are allowed"),
     ],
 )
-def test_bytes_that_are_no_text_are_refused_where_they_stand(data: bytes, line: int, column: int) -> None:
+def test_bytes_that_are_not_utf8_are_an_error_at_their_place(data: bytes, line: int, column: int) -> None:
     error = error_of(data)
     assert error.message == "invalid UTF-8"
     assert (error.span.line, error.span.column) == (line, column)
 
 
-def test_the_body_of_a_heredoc_may_hold_any_bytes() -> None:
+def test_a_heredoc_can_contain_any_bytes() -> None:
     form = command(b"FROM a\nRUN <<E\n\xff\xc3\xa4\x80\r\nE\n")
     assert isinstance(form, ShellForm)
     assert form.script.encode("utf-8", "surrogateescape") == b"\xff\xc3\xa4\x80\r\n"
 
 
 @pytest.mark.parametrize("text", ["FROM a\nRUN \udcff", "FROM a\nRUN <<E\n\ud800\nE\n"], ids=["a line", "a heredoc"])
-def test_a_text_that_no_bytes_make_is_refused(text: str) -> None:
+def test_surrogates_that_stand_for_no_byte_are_refused(text: str) -> None:
     assert error_of(text).message == "invalid UTF-8"
 
 
@@ -132,13 +132,13 @@ def test_a_hundred_thousand_continuations_are_one_line() -> None:
     assert form == ShellForm("xy")
 
 
-def test_a_list_of_lists_is_never_followed_down() -> None:
+def test_deeply_nested_brackets_are_text() -> None:
     text = "[" * 100_000
     assert command(f"FROM a\nRUN {text}") == ShellForm(text)
     assert isinstance(command(f"FROM a\nRUN {text}{']' * 100_000}"), ShellForm)
 
 
-def test_a_list_may_be_long() -> None:
+def test_a_list_can_be_long() -> None:
     argv = ["x"] * 100_000
     assert command(f"FROM a\nRUN {json.dumps(argv)}") == ExecForm(tuple(argv))
 
@@ -183,7 +183,7 @@ def test_a_long_line_is_read_or_refused(line: str) -> None:
 
 
 def cost(text: str) -> int:
-    """How many lines of Python reading a recipe runs: as good as its time, and the same each time."""
+    """The number of Python lines that parsing executes: a measure of its time that is the same in each run."""
     count = 0
 
     def trace(frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
@@ -227,7 +227,7 @@ def cost(text: str) -> int:
         pytest.param("FROM a\n", "ONBUILD RUN x\n", "", id="triggers"),
     ],
 )
-def test_twice_as_much_takes_no_more_than_twice_as_long(head: str, part: str, tail: str) -> None:
-    parse("FROM a")  # the grammar is there from now on
+def test_the_time_to_parse_is_linear(head: str, part: str, tail: str) -> None:
+    parse("FROM a")  # loads the grammar
     once, twice = (cost(head + part * count + tail) for count in (300, 600))
     assert twice < 2.3 * once

@@ -1,4 +1,4 @@
-"""From physical lines to logical ones: directives, comments, continuations, heredocs, and the way back to the file."""
+"""Physical lines become logical ones: directives, comments, continuations, heredocs, and the map back to the file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def refusal(text: str | bytes) -> ParseError:
         pytest.param("#!/bin/x\n# escape=`\nFROM a", "\\", id="E1-a shebang ends the zone"),
     ],
 )
-def test_the_escape_character_is_the_one_of_the_directive_zone(text: str, escape: str) -> None:
+def test_the_escape_directive_counts_only_in_the_zone_at_the_top(text: str, escape: str) -> None:
     assert parse(text).escape == escape
 
 
@@ -47,13 +47,13 @@ def test_the_escape_character_is_the_one_of_the_directive_zone(text: str, escape
         pytest.param("# escape=`\n# escape=`\nFROM a", "only one escape parser directive", 2, id="E1-escape twice"),
         pytest.param("# syntax=a\n# Syntax=b\nFROM a", "only one syntax parser directive", 2, id="E1-syntax twice"),
         pytest.param("# check=skip=A\n# check=skip=A\nFROM a", "only one check", 2, id="E1-check twice"),
-        pytest.param("# escape=x\nFROM a", "invalid escape character 'x'", 1, id="E1-an escape that is none"),
-        pytest.param("# check=skp=A\nFROM a", "invalid check option 'skp=A'", 1, id="a check option that is none"),
-        pytest.param("# check=error=maybe\nFROM a", "expected true or false", 1, id="a check option without sense"),
+        pytest.param("# escape=x\nFROM a", "invalid escape character 'x'", 1, id="E1-an invalid escape character"),
+        pytest.param("# check=skp=A\nFROM a", "invalid check option 'skp=A'", 1, id="an unknown check option"),
+        pytest.param("# check=error=maybe\nFROM a", "expected true or false", 1, id="a check option with an invalid value"),
         pytest.param("# check=error=1;error=1\nFROM a", "duplicate check option error", 1, id="a check option twice"),
     ],
 )
-def test_a_directive_that_cannot_be_is_refused_at_its_line(text: str, message: str, line: int) -> None:
+def test_an_invalid_directive_is_an_error_at_its_line(text: str, message: str, line: int) -> None:
     error = refusal(text)
     assert message in error.message
     assert error.span.line == line
@@ -69,7 +69,7 @@ def test_the_directives_are_values_of_the_recipe() -> None:
     assert recipe.checks.error
 
 
-def test_a_check_comment_right_above_an_instruction_is_about_that_one() -> None:
+def test_a_check_comment_directly_above_an_instruction_applies_to_it() -> None:
     recipe = parse("FROM a\n# check=skip=A\nRUN x\n# check=skip=B\n\nRUN y\n# check=nonsense\nRUN z\n")
     assert [(line, checks.skip) for line, checks in recipe.line_checks] == [(3, ("A",))]
 
@@ -80,8 +80,8 @@ def test_a_check_comment_right_above_an_instruction_is_about_that_one() -> None:
         pytest.param("RUN a \\\n  b", ["RUN a   b"], id="E2-a backslash at the end continues"),
         pytest.param("RUN a\\  \t\nb", ["RUN ab"], id="E2-blanks behind it do not matter"),
         pytest.param("RUN a\\\\\nRUN b", ["RUN a\\\\", "RUN b"], id="E2-a doubled one does not continue"),
-        pytest.param("RUN a \\", ["RUN a"], id="E2-nor need anything follow at the end of the file"),
-        pytest.param("RUN a \\\n", ["RUN a"], id="E2-nor behind a last newline"),
+        pytest.param("RUN a \\", ["RUN a"], id="E2-the file may end in a continuation"),
+        pytest.param("RUN a \\\n", ["RUN a"], id="E2-with a newline behind it"),
         pytest.param("RUN a \\\r\nb\r\nRUN c\r\n", ["RUN a b", "RUN c"], id="E2-lines may end as on Windows"),
         pytest.param("# escape=`\nRUN a `\nb\\\nRUN c", ["RUN a b\\", "RUN c"], id="E2-the escape character decides"),
         pytest.param("RUN a \\\n# no\n  # no\n b", ["RUN a  b"], id="E3-comments between its lines disappear"),
@@ -101,7 +101,7 @@ def test_physical_lines_become_logical_ones(text: str, expected: list[str]) -> N
     ("text", "bodies"),
     [
         pytest.param("RUN <<A\n# b\nA\n", ["# b\n"], id="E3-a comment in a heredoc is text"),
-        pytest.param("RUN <<A\nb \\\nA\n", ["b \\\n"], id="a heredoc knows no continuation"),
+        pytest.param("RUN <<A\nb \\\nA\n", ["b \\\n"], id="a heredoc has no continuations"),
         pytest.param("RUN <<A\n\n\nA\n", ["\n\n"], id="blank lines in a heredoc are text"),
         pytest.param("RUN <<A\nA\n", [""], id="an empty heredoc"),
         pytest.param("RUN <<A <<B\na\nA\nb\nB\n", ["a\n", "b\n"], id="several heredocs in their order"),
@@ -117,13 +117,13 @@ def test_physical_lines_become_logical_ones(text: str, expected: list[str]) -> N
         pytest.param("RUN 3<<A\nb\nA", ["b\n"], id="a file descriptor may stand in front"),
         pytest.param("RUN --mount=type=tmpfs,target=/x <<A\nb\nA", ["b\n"], id="flags may stand in front"),
         pytest.param('RUN <<"A B"\nb\nA B', ["b\n"], id="a quoted delimiter may hold blanks"),
-        pytest.param("RUN <<'A'\nb\nA", ["b\n"], id="quotes are no part of the delimiter"),
-        pytest.param("RUN <<\\A\nb\nA", ["b\n"], id="a backslash is no part of the delimiter"),
+        pytest.param("RUN <<'A'\nb\nA", ["b\n"], id="quotes are not part of the delimiter"),
+        pytest.param("RUN <<\\A\nb\nA", ["b\n"], id="a backslash is not part of the delimiter"),
         pytest.param("RUN <<$A\nb\n$A", ["b\n"], id="a variable is part of the delimiter"),
         pytest.param("# escape=`\nRUN <<`A\nb\n`A", ["b\n"], id="the backtick never escapes a delimiter"),
     ],
 )
-def test_a_heredoc_reaches_to_its_delimiter(text: str, bodies: list[str]) -> None:
+def test_the_bodies_of_heredocs(text: str, bodies: list[str]) -> None:
     (line,) = lines.split(lines.decode(text)).lines
     assert [heredoc.body for heredoc in line.heredocs] == bodies
 
@@ -136,7 +136,7 @@ def test_a_heredoc_reaches_to_its_delimiter(text: str, bodies: list[str]) -> Non
         pytest.param("RUN a<<A", id="arrows in a word"),
         pytest.param('RUN echo "<<A"', id="arrows in quotes"),
         pytest.param("RUN echo \\<<A", id="arrows that are escaped"),
-        pytest.param("RUN echo it's <<A", id="arrows on a line with an open quote"),
+        pytest.param("RUN echo it's <<A", id="arrows on a line with a quote that is not closed"),
         pytest.param('RUN ["cat", "<<A"]', id="arrows in a JSON list"),
         pytest.param('RUN --network=none ["cat", "<<A"]', id="arrows in a JSON list behind a flag"),
         pytest.param('COPY ["<<A", "/x"]', id="arrows in the JSON list of a COPY"),
@@ -147,7 +147,7 @@ def test_a_heredoc_reaches_to_its_delimiter(text: str, bodies: list[str]) -> Non
         pytest.param('RUN <<""', id="an empty delimiter"),
     ],
 )
-def test_what_only_looks_like_a_heredoc_opens_none(text: str) -> None:
+def test_lines_that_open_no_heredoc(text: str) -> None:
     assert logical(f"{text}\nRUN b\nA") == [text, "RUN b", "A"]
 
 
@@ -196,7 +196,7 @@ WORDS = st.text(st.sampled_from("abc $\"'=-["), min_size=1, max_size=12)
     )
 )
 @example([("continued", "a"), ("comment", "# x"), ("line", "b")])
-def test_every_offset_leads_back_to_the_character_it_came_from(parts: list[tuple[str, str]]) -> None:
+def test_each_offset_maps_back_to_its_character(parts: list[tuple[str, str]]) -> None:
     physical = ["FROM x"]
     for kind, text in parts:
         physical.append(f"RUN {text}\\" if kind == "continued" else f"RUN {text}" if kind == "line" else text)

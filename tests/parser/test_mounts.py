@@ -1,4 +1,4 @@
-"""What --mount may say, and the values it comes to."""
+"""The options of --mount and their values."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_mount_has_values(value: str, expected: RunMount) -> None:
     ("value", "column", "message"),
     [
         pytest.param("type=vol,target=/a", 13, "unsupported mount type 'vol'", id="an unknown type"),
-        pytest.param("type=$T,target=/a", 13, "cannot use variables", id="a type out of a variable"),
+        pytest.param("type=$T,target=/a", 13, "cannot contain variables", id="a type with a variable"),
         pytest.param(
             "target=/a,bind-propagation=suid", 23, "invalid mount option 'bind-propagation'", id="propagation"
         ),
@@ -116,9 +116,9 @@ def test_a_mount_has_values(value: str, expected: RunMount) -> None:
         pytest.param("target=/a,dst=/b", 23, "duplicate mount option 'dst'", id="a key under two names"),
         pytest.param("target=/a,type=bind,type=bind", 33, "duplicate mount option 'type'", id="type twice"),
         pytest.param("target=/a,ro,rw", 26, "exclude each other", id="ro and rw"),
-        pytest.param("target=/a\\\\,b", 13, "no backslash", id="a backslash that stays"),
+        pytest.param("target=/a\\\\,b", 13, "a quote or a backslash", id="a backslash that stays"),
         pytest.param("target=/a\\,b", 13, "invalid mount option 'b'", id="a comma that is escaped"),
-        pytest.param("'target=/a,\"b\"'", 13, "no quotes", id="a quote that stays"),
+        pytest.param("'target=/a,\"b\"'", 13, "a quote or a backslash", id="a quote that stays"),
         pytest.param("target=/a,source", 23, "needs a value", id="a key without a value"),
         pytest.param("target=/a,source=", 23, "empty value", id="a key with an empty value"),
         pytest.param("source=/a", 5, "needs a target", id="a bind without a target"),
@@ -126,33 +126,33 @@ def test_a_mount_has_values(value: str, expected: RunMount) -> None:
         pytest.param("type=cache,id=a", 5, "needs a target", id="a cache without a target"),
         pytest.param("target=/", 13, "root directory", id="E29-the root as target"),
         pytest.param("target=/a/..", 13, "root directory", id="E29-the root in other words"),
-        pytest.param("target=/a,id=b", 23, "no meaning for a mount of type bind", id="a bind with an id"),
-        pytest.param("target=/a,mode=0755", 23, "no meaning for a mount of type bind", id="a bind with a mode"),
-        pytest.param("target=/a,sharing=locked", 23, "no meaning", id="a bind with sharing"),
-        pytest.param("type=cache,target=/a,size=1", 34, "no meaning", id="a cache with a size"),
-        pytest.param("type=cache,target=/a,required", 34, "no meaning", id="a cache that is required"),
-        pytest.param("type=tmpfs,target=/a,from=b", 34, "no meaning", id="a tmpfs from somewhere"),
-        pytest.param("type=secret,id=a,from=b", 30, "no meaning", id="E31-a secret from somewhere"),
+        pytest.param("target=/a,id=b", 23, "not allowed with type=bind", id="a bind with an id"),
+        pytest.param("target=/a,mode=0755", 23, "not allowed with type=bind", id="a bind with a mode"),
+        pytest.param("target=/a,sharing=locked", 23, "not allowed with type=bind", id="a bind with sharing"),
+        pytest.param("type=cache,target=/a,size=1", 34, "not allowed with type=cache", id="a cache with a size"),
+        pytest.param("type=cache,target=/a,required", 34, "not allowed with type=cache", id="a cache that is required"),
+        pytest.param("type=tmpfs,target=/a,from=b", 34, "not allowed with type=tmpfs", id="a tmpfs from somewhere"),
+        pytest.param("type=secret,id=a,from=b", 30, "not allowed with type=secret", id="E31-a secret from somewhere"),
         pytest.param("type=secret", 5, "needs an id or a target", id="E31-a secret without a name"),
         pytest.param("type=secret,id=a,source=b", 30, "not both", id="E31-a secret with two names"),
         pytest.param("type=secret,id=..", 5, "needs a target", id="E31-a secret that is the parent"),
-        pytest.param("type=secret,id=a,env=1A", 30, "no name of a variable", id="E31-a variable that is none"),
-        pytest.param("type=secret,id=a,required=maybe", 30, "expected true or false", id="a truth that is none"),
+        pytest.param("type=secret,id=a,env=1A", 30, "not a valid name of a variable", id="E31-an invalid variable name"),
+        pytest.param("type=secret,id=a,required=maybe", 30, "expected true or false", id="an invalid boolean"),
         pytest.param("type=cache,target=/a,sharing=some", 34, "expected shared, private or locked", id="sharing"),
         pytest.param("type=cache,target=/a,mode=888", 34, "expected an octal mode", id="a mode"),
         pytest.param("type=cache,target=/a,mode=17777", 34, "expected an octal mode", id="a mode too high"),
-        pytest.param("type=cache,target=/a,uid=-1", 34, "expected a number", id="an owner below nothing"),
-        pytest.param("type=cache,target=/a,gid=4294967295", 34, "expected a number", id="a group that is none"),
+        pytest.param("type=cache,target=/a,uid=-1", 34, "expected a number", id="a negative owner"),
+        pytest.param("type=cache,target=/a,gid=4294967295", 34, "expected a number", id="a group that means no change"),
         pytest.param("type=tmpfs,target=/a,size=big", 34, "invalid size 'big'", id="a size"),
     ],
 )
-def test_a_mount_that_cannot_be_is_refused_at_its_option(value: str, column: int, message: str) -> None:
+def test_an_invalid_mount_is_an_error_at_its_option(value: str, column: int, message: str) -> None:
     found, words = refusal(value)
     assert message in words
     assert found == column
 
 
-def test_values_may_hold_variables() -> None:
+def test_values_can_contain_variables() -> None:
     value = "type=cache,target=$T/x,id=${I:-j},uid=$U,sharing=$S,ro=$R"
     expected = CacheMount("/a/x", "j", "private", "/", None, True, 0o755, 7, 0)
     assert values(value, T="/a", U="7", S="private", R="1") == expected
@@ -163,23 +163,23 @@ def test_values_may_hold_variables() -> None:
     [
         pytest.param("target=$T", {}, "'target' is empty", id="E9-a variable without a value"),
         pytest.param("target=$T", {"T": "/"}, "root directory", id="E9-a variable that is the root"),
-        pytest.param("type=cache,target=/a,uid=$U", {"U": "me"}, "expected a number", id="E9-no number"),
+        pytest.param("type=cache,target=/a,uid=$U", {"U": "me"}, "expected a number", id="E9-not a number"),
         pytest.param("target=$T", {"T": "/a\0b"}, "a NUL character", id="E9-a NUL"),
-        pytest.param("target=/a,ro=$R", {"R": "x"}, "expected true or false", id="E9-no truth"),
+        pytest.param("target=/a,ro=$R", {"R": "x"}, "expected true or false", id="E9-not a boolean"),
     ],
 )
-def test_values_out_of_variables_are_checked_when_they_are_known(
+def test_values_with_variables_are_checked_after_expansion(
     value: str, scope: dict[str, str], message: str
 ) -> None:
     with pytest.raises(ParseError, match=message):
         values(value, **scope)
 
 
-def test_a_comma_out_of_a_variable_makes_no_second_option() -> None:
+def test_a_comma_in_the_value_of_a_variable_does_not_separate_options() -> None:
     assert values("target=$T", T="/a,rw") == BindMount("/a,rw", "/", None, True)
 
 
-def test_an_option_is_found_by_its_one_name() -> None:
+def test_an_option_is_found_by_its_canonical_name() -> None:
     mount = written("dst=/a,from=b")
     assert isinstance(mount.option("from"), Word)
     assert mount.option("target") is not None
@@ -195,7 +195,7 @@ def test_a_size_is_in_powers_of_1024(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "k", "-1", "1x", "1.k", "9" * 20, "99999999p", "1e3"])
-def test_a_size_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_size_is_refused(text: str) -> None:
     with pytest.raises(SizeError):
         parse_size(text)
 

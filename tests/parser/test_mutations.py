@@ -1,6 +1,6 @@
-"""Recipes with something changed at random: each is read, or refused with a ParseError that can be shown.
+"""Randomly mutated recipes: each is parsed, or refused with a ParseError that can be shown.
 
-`make attack` tries many more: PYBUILD_MUTATIONS says how many, PYBUILD_SEED where the numbers come from.
+`make attack` tries more of them. PYBUILD_MUTATIONS is their number, PYBUILD_SEED the seed.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def words(value: object) -> list[Word]:
 
 
 def use(recipe: Buildfile) -> None:
-    """Do with a recipe what a plan does with its text."""
+    """Expand all words, heredocs, mounts and triggers of a recipe, as the planner does."""
     for word in words(recipe):
         try:
             expand(word.text, SCOPE, escape=recipe.escape)
@@ -96,13 +96,13 @@ def use(recipe: Buildfile) -> None:
                     try:
                         parse_trigger(trigger)
                     except ParseError as error:
-                        # With another escape character the text may mean something else in the child.
+                        # If the recipe has another escape character, the text can mean something else in the child.
                         assert recipe.escape == "`", error
                 case _:
                     pass
 
 
-def test_a_recipe_with_something_changed_is_read_or_refused() -> None:
+def test_a_mutated_recipe_is_parsed_or_refused() -> None:
     rng = random.Random(SEED)
     recipes = [path.read_bytes() for path in sorted(RECIPES.glob("*.Buildfile"))]
     read = refused = 0

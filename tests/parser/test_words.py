@@ -1,4 +1,4 @@
-"""Quotes, escapes and variables: a truth table, and properties that hold for every word."""
+"""Quotes, escapes and variables: tables of examples, and properties of all words."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ SCOPE = {"A": "one", "B": "two words", "E": "", "P": "/usr/local/lib/x.so.1", "D
         pytest.param("$12", "", id="E12-so are digits"),
         pytest.param("$@$*$#$?$-$!$0", "", id="E12-so are the shell's own"),
         pytest.param("$$A", "A", id="E12-two dollars are one of those"),
-        pytest.param("$A.$A", "one.one", id="a name ends where it must"),
+        pytest.param("$A.$A", "one.one", id="a name ends at other characters"),
         pytest.param("$A_", "", id="an underscore is part of a name"),
         pytest.param("${A}_", "one_", id="braces end a name"),
-        pytest.param("$한", "k", id="letters of every script are"),
-        pytest.param("$X", "", id="what is not set is nothing"),
+        pytest.param("$한", "k", id="so are letters of all scripts"),
+        pytest.param("$X", "", id="an unset variable is empty"),
         pytest.param("$D", "$A", id="a value is not expanded again"),
         pytest.param("${X:-d}${E:-d}${A:-d}", "ddone", id="E13-:- stands in for unset and empty"),
         pytest.param("${X-d}${E-d}${A-d}", "done", id="E13-- stands in for unset"),
@@ -62,7 +62,7 @@ SCOPE = {"A": "one", "B": "two words", "E": "", "P": "/usr/local/lib/x.so.1", "D
         pytest.param("${P%%.*}", "/usr/local/lib/x", id="E14-%% takes the longest suffix"),
         pytest.param("${A#?}${A%?}", "neon", id="E14-a question mark is one character"),
         pytest.param("${A#x}${A%x}", "oneone", id="E14-what does not match changes nothing"),
-        pytest.param("${A#}${A##}${A%}${A%%}", "oneoneoneone", id="E14-nor does nothing"),
+        pytest.param("${A#}${A##}${A%}${A%%}", "oneoneoneone", id="E14-nor does an empty pattern"),
         pytest.param("${S#a\\*}${S%\\*b}", "ba", id="E14-an escaped star is a star"),
         pytest.param("${A#[o]}", "one", id="E14-a bracket is text"),
         pytest.param("${A#$A}", "", id="E14-a pattern may come out of a variable"),
@@ -74,9 +74,9 @@ SCOPE = {"A": "one", "B": "two words", "E": "", "P": "/usr/local/lib/x.so.1", "D
         pytest.param("${A/n/$B}", "otwo wordse", id="E14-a replacement may hold variables"),
         pytest.param("${A/n/}", "oe", id="E14-a replacement may be empty"),
         pytest.param("${A/x/y}", "one", id="E14-nothing to replace"),
-        pytest.param("${S//*/x}", "x", id="E14-a star takes all there is"),
-        pytest.param("${A///-}", "-o-n-e-", id="E14-nothing is found everywhere"),
-        pytest.param("${X/a/b}${X#a}${X%a}", "", id="E14-what is not set stays nothing"),
+        pytest.param("${S//*/x}", "x", id="E14-a star matches everything"),
+        pytest.param("${A///-}", "-o-n-e-", id="E14-an empty pattern matches everywhere"),
+        pytest.param("${X/a/b}${X#a}${X%a}", "", id="E14-an unset variable stays empty"),
     ],
 )
 def test_a_word_expands(word: str, expected: str) -> None:
@@ -88,13 +88,13 @@ def test_a_word_expands(word: str, expected: str) -> None:
     [
         pytest.param("it's", "single quote", id="E11-a lone single quote"),
         pytest.param('"a', "double quote", id="E11-a lone double quote"),
-        pytest.param('"a\\', "double quote", id="E11-a double quote behind which only a backslash stands"),
+        pytest.param('"a\\', "double quote", id="E11-a double quote with only a backslash behind it"),
         pytest.param("${}", "without a name", id="E12-braces without a name"),
         pytest.param("${:x}", "without a name", id="E12-a modifier without a name"),
         pytest.param("${{A}}", "without a name", id="E12-braces in braces"),
         pytest.param("${A:y}", "unsupported modifier (:y)", id="E12-an unknown modifier"),
         pytest.param("${A=y}", "unsupported modifier (=)", id="E12-an assignment"),
-        pytest.param("${A.}", "unsupported modifier (.)", id="E12-a name that is none"),
+        pytest.param("${A.}", "unsupported modifier (.)", id="E12-an invalid name"),
         pytest.param("${A", "not closed", id="E12-an open brace"),
         pytest.param("${A:", "not closed", id="E12-an open brace behind a colon"),
         pytest.param("${", "not closed", id="E12-an open brace alone"),
@@ -109,7 +109,7 @@ def test_a_word_expands(word: str, expected: str) -> None:
         pytest.param("${A#'\\'}", "invalid escape", id="E14-a backslash at the end of a pattern"),
     ],
 )
-def test_a_word_that_makes_no_sense_is_an_error(word: str, message: str) -> None:
+def test_an_invalid_word_is_an_error(word: str, message: str) -> None:
     with pytest.raises(ExpansionError) as caught:
         expand(word, SCOPE)
     assert message in caught.value.message
@@ -140,11 +140,11 @@ def test_the_escape_character_can_be_the_backtick(word: str, expected: str) -> N
         pytest.param("a\\ b", ["a b"], id="E15-an escaped blank is text"),
     ],
 )
-def test_a_text_splits_into_words_after_it_was_expanded(text: str, expected: list[str]) -> None:
+def test_a_text_is_split_into_words_after_expansion(text: str, expected: list[str]) -> None:
     assert expand_words(text, SCOPE) == expected
 
 
-def test_one_word_stays_one_word_whatever_is_in_its_variables() -> None:
+def test_expand_never_splits_a_word() -> None:
     assert expand("$B", SCOPE) == "two words"
 
 
@@ -164,7 +164,7 @@ def test_the_body_of_a_heredoc_expands(body: str, expected: str) -> None:
     assert expand_heredoc(body, SCOPE) == expected
 
 
-def test_a_doubling_of_doublings_ends_at_the_limit() -> None:
+def test_repeated_doubling_ends_at_the_limit() -> None:
     scope = {"A": "x" * 10}
     with pytest.raises(ExpansionError, match=f"limit of {MAX_RESULT} characters"):
         for _ in range(21):
@@ -177,13 +177,13 @@ def test_a_replacement_ends_at_the_limit() -> None:
         expand("${A//a/$B}", {"A": "a" * 2000, "B": "b" * 2000})
 
 
-def test_a_pattern_and_a_value_may_not_both_be_huge() -> None:
+def test_a_large_pattern_and_a_large_value_are_refused() -> None:
     with pytest.raises(ExpansionError, match="too long"):
         expand("${A//$B/}", {"A": "a" * (1 << 20), "B": "?" * (1 << 10)})
 
 
 @pytest.mark.parametrize("modifier", [":-", "-", "#", "/"])
-def test_variables_nest_only_so_deep(modifier: str) -> None:
+def test_the_nesting_of_variables_is_limited(modifier: str) -> None:
     inside = expand(f"${{X{modifier}" * MAX_DEPTH + "a" + "/}" * MAX_DEPTH, {})
     assert set(inside) <= {"a", "/"}
     with pytest.raises(ExpansionError, match=f"nested deeper than {MAX_DEPTH}"):
@@ -192,20 +192,20 @@ def test_variables_nest_only_so_deep(modifier: str) -> None:
 
 @PROPERTY
 @given(st.text(max_size=40))
-def test_a_word_in_single_quotes_is_what_it_says(text: str) -> None:
+def test_a_word_in_single_quotes_is_literal(text: str) -> None:
     word = "'" + text.replace("'", "'\\''") + "'"
     assert expand(word, SCOPE) == text
 
 
 @PROPERTY
 @given(st.text(max_size=40))
-def test_escaping_every_character_means_the_text(text: str) -> None:
+def test_a_text_with_all_characters_escaped_is_literal(text: str) -> None:
     assert expand("".join(f"\\{character}" for character in text), SCOPE) == text
 
 
 @PROPERTY
 @given(st.text(st.sampled_from("${}:-+?#%/*\\'\"AXE ab"), max_size=30), st.sampled_from("\\`"))
-def test_any_text_expands_or_is_refused_with_its_place(text: str, escape: str) -> None:
+def test_any_text_expands_or_is_an_error_with_an_offset(text: str, escape: str) -> None:
     try:
         expand(text, SCOPE, escape=escape)
     except ExpansionError as error:
@@ -214,6 +214,6 @@ def test_any_text_expands_or_is_refused_with_its_place(text: str, escape: str) -
 
 @PROPERTY
 @given(st.lists(st.text(st.sampled_from("abc"), max_size=3), max_size=3), st.text(st.sampled_from("abc "), max_size=8))
-def test_a_whole_text_is_one_word_of_its_split(quoted: list[str], text: str) -> None:
+def test_splitting_keeps_quoted_words_whole(quoted: list[str], text: str) -> None:
     joined = text + "".join(f" '{word}'" for word in quoted)
     assert expand_words(joined, {}) == text.split() + quoted

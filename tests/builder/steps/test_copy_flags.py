@@ -245,7 +245,7 @@ def test_the_line_of_history(text: str, line: str) -> None:
     ("text", "message"),
     [
         pytest.param("COPY --exclude=[ a /b", "2:16 --exclude=[: malformed character class", id="a pattern of --exclude"),
-        pytest.param("COPY --exclude=! a /b", "2:16 --exclude=!: a lone !", id="a lone exclamation mark"),
+        pytest.param("COPY --exclude=! a /b", "2:16 --exclude=!: a lone ! without a pattern", id="a lone exclamation mark"),
         pytest.param("COPY --parents a/[ /b", "2:16 COPY: malformed character class", id="a pattern of --parents"),
         pytest.param("ARG M=9\nCOPY --chmod=$M a /b", "3:14 --chmod=9: expected an octal mode up to 7777", id="a mode"),
         pytest.param("COPY <<EOF /b\n${A?}\nEOF", "2:6 <<EOF: A", id="a variable that has to be set"),
