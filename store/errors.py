@@ -1,7 +1,7 @@
-"""What the store raises.
+"""The errors that the store raises.
 
-Every failure of the store is a `StoreError`; the subclasses name the cases that callers tell apart.
-`hint` is one line of advice for the person who reads the message, or None.
+Every failure of the store is a `StoreError`. The subclasses are the cases that callers distinguish. `hint` is one line of
+advice for the user, or None.
 """
 
 from __future__ import annotations
@@ -10,31 +10,31 @@ from pybuild.values.errors import PybuildError
 
 
 class StoreError(PybuildError):
-    """Something about the bytes on disk, or about bytes on their way there."""
+    """An error in the bytes on disk, or in bytes that are on their way there."""
 
 
 class NotFound(StoreError):
-    """The store holds no object of that name."""
+    """The store, or the archive being read, has no object of that name."""
 
 
 class DigestMismatch(StoreError):
-    """Bytes are not those that their descriptor promised."""
+    """The bytes do not match the digest or size in their descriptor."""
 
 
 class InvalidImage(StoreError):
-    """A manifest, config, layer or archive breaks its format, or a limit."""
+    """A manifest, config, layer or archive violates its format or exceeds a limit."""
 
 
 class NameNeeded(InvalidImage):
-    """What is imported has no name of its own, and none was given."""
+    """The archive being imported contains no image name, and the caller gave none."""
 
 
 class UnsafePath(InvalidImage):
-    """An entry of a layer names something outside the root, or changes what it must not."""
+    """An entry names a path outside of the root, or would replace something that it must not change."""
 
 
 class StoreBusy(StoreError):
-    """Another process holds the lock that this verb needs."""
+    """Another process holds a lock that this operation needs."""
 
 
 class NoSpace(StoreError):

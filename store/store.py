@@ -1,24 +1,27 @@
-"""The store: everything pybuild keeps, in one directory.
+"""The store: one directory that holds everything pybuild keeps. objects/parts.py lists its parts.
 
-    STORE/  lock          flock: shared by every user, exclusive for what must be alone (reset)
-            metadata.db   SQLite (WAL): the tables of metadata.py; a row is the truth
-            blobs/sha256/<hex>   manifests, configs, layers; read-only, appear by rename
-            tocs/<id>     tables of contents, one a changeset
-            trees/<id>/   directories that serve as lower layers of overlays
-            cachemounts/<id>/    directories that stay from build to build; in use by whoever holds a flock on one
-            ingest/<id>/  work in progress; belongs to whoever holds a flock on it
-            logs/<build>/ what builds said (logs.py); no part of any object
-            memo/<context>       digests of a context's files (memo.py); no part of any object
-            CACHEDIR.TAG  tells backup programs to pass by
+    STORE/
+      lock                 flock: shared by every process that uses the store, exclusive for `reset`
+      metadata.db          the tables (SQLite in WAL mode, objects/database.py); a file without a row is garbage
+      blobs/sha256/<hex>   manifests, configs and layers; read-only, each appears by rename
+      tocs/<id>            tables of contents, one per changeset
+      trees/<id>/          directories that serve as lower layers of overlays
+      cachemounts/<id>/    directories that persist from build to build; a step that uses one holds a flock on it
+      ingest/<id>/         work in progress of one process, which holds a flock on it
+      logs/<build>/        the output of a build (objects/build_logs.py); not part of any object
+      memo/<context>       digests of a context's files (objects/context_memo.py); not part of any object
+      CACHEDIR.TAG         makes backup programs skip the store
 
-Who holds what: a process that has the store open holds `lock` shared and one ingest directory exclusively, for as
-long as it lives. There is no other lock; SQLite's own transactions order the writers.
+Locks: a process that has the store open holds `lock` shared and one ingest directory exclusively, until it ends. SQLite's
+transactions order the writers. The only other locks are those of cache mounts and logs in use.
 
-What a crash leaves behind, at any point: an ingest directory without a lock (swept by the next user), and objects in
-blobs/, tocs/ or trees/ that have no row (never looked at; a writer of the same blob replaces it). Rows are written
-after their files, and become *sealed* (sealing.py) once their bytes are known to be on the disk. A power cut may lose the
-bytes of rows that are not sealed, and so the first user after another boot drops those whose bytes are not right. A tag
-never names anything that is not sealed.
+Crashes: a process that dies, at any point, leaves at most an ingest directory without a lock, and files without a row.
+The next process that opens the store removes the directory. No reader looks at the files: a writer of the same blob
+replaces them, and gc removes them.
+
+Power cuts: a row is written after its file. It becomes *sealed* (objects/sealing.py) once the file's bytes are known to be
+on the disk. A power cut can lose the bytes of unsealed rows. The first process that opens the store after another boot
+therefore drops the unsealed rows whose bytes are wrong. A tag names sealed objects only.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from pybuild.store.objects.database import Metadata
 from pybuild.store.objects.downloads import Downloads
 from pybuild.store.objects.images import Images
 from pybuild.store.objects.ingest import Ingest, sweep
+from pybuild.store.objects.parts import CACHEDIR_TAG, DATABASE, INGEST, LOCK, LOGS, MEMOS, PARTS
 from pybuild.store.objects.records import Records
 from pybuild.store.objects.sealing import Sealer
 from pybuild.store.system.directories import remove_tree
@@ -49,19 +53,18 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_PARTS = ("blobs", "tocs", "trees", "cachemounts", "ingest", "logs", "memo")
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# This directory is pybuild's store and can be made again.\n"
-_SEAL_SECONDS = 30.0
+_SEAL_INTERVAL = 30.0  # seconds
 
 
 class Store:
-    """An open store. A context manager; `close` gives back its lock and removes its work in progress."""
+    """An open store. A context manager; `close` releases its locks and removes its work in progress."""
 
     def __init__(self, root: str) -> None:
-        """Open the store at `root`, making it where there is none. Raises StoreError."""
+        """Open the store at `root`; create it if it does not exist. Raises StoreError."""
         self.root = os.path.abspath(root)
         try:
-            self._lock = self._prepare()
+            self._lock = self._create_and_lock()
         except OSError as error:
             if isinstance(full := no_space(error, self.root), StoreError):
                 raise full from error
@@ -69,49 +72,49 @@ class Store:
                 f"cannot use the store {self.root}: {error.strerror}", hint="choose another place with --root"
             ) from error
         try:
-            self.metadata = Metadata(f"{self.root}/metadata.db", _boot_id())
+            self.metadata = Metadata(f"{self.root}/{DATABASE}", _boot_id())
         except BaseException:
             os.close(self._lock)
             raise
         try:
-            self.blobs = Blobs(f"{self.root}/blobs", self.metadata)
+            self.blobs = Blobs(self.root, self.metadata)
             self.changesets = Changesets(self.root, self.metadata, self.blobs)
             self.snapshots = Snapshots(self.metadata, self.changesets)
             self.records = Records(self.metadata)
             self.builds = Builds(self.metadata)
             self.downloads = Downloads(self.metadata, self.blobs)
             self.images = Images(self.metadata, self.blobs)
-            self.cachemounts = CacheMounts(self.root, self.metadata)
+            self.cache_mounts = CacheMounts(self.root, self.metadata)
             self._sealer = Sealer(self.root, self.metadata, self.blobs, self.changesets)
             self._sealer.recover()
-            self.unswept = sweep(f"{self.root}/ingest")
-            self.ingest = Ingest(f"{self.root}/ingest")
+            self.unswept = sweep(INGEST.path(self.root))  # the directories that this process is not allowed to remove
+            self.ingest = Ingest(INGEST.path(self.root))
         except BaseException as error:
             self.metadata.close()
             os.close(self._lock)
             if isinstance(error, OSError):
                 raise no_space(error, self.root) from error
             raise
-        self.logs = f"{self.root}/logs"
-        self.memos = f"{self.root}/memo"
+        self.logs = LOGS.path(self.root)
+        self.memos = MEMOS.path(self.root)
         self._sealed_at = time.monotonic()
 
     def seal(self) -> None:
-        """Make sure that all that is recorded so far survives a power cut, or can be made again from what does.
+        """Make everything recorded so far survive a power cut; a tree that can be made from its tar may be left out.
 
-        Raises OSError when the disk lost something.
+        Raises OSError if the disk lost something.
         """
         self._sealer.seal()
         self._sealed_at = time.monotonic()
 
-    def seal_now_and_then(self) -> None:
-        """Seal everything when the last time was long ago: a long build should not lose its finished steps."""
-        if time.monotonic() - self._sealed_at > _SEAL_SECONDS:
+    def seal_if_due(self) -> None:
+        """Seal everything if the last time was over 30 seconds ago: a long build should not lose its finished steps."""
+        if time.monotonic() - self._sealed_at > _SEAL_INTERVAL:
             self._sealer.seal_all()
             self._sealed_at = time.monotonic()
 
     def close(self) -> None:
-        """Leave the store. Idempotent."""
+        """Close the store. Idempotent."""
         if self._lock >= 0:
             self.ingest.close()
             self.metadata.close()
@@ -126,35 +129,34 @@ class Store:
     ) -> None:
         self.close()
 
-    def _prepare(self) -> int:
-        """Make what is missing and take the shared lock; return its descriptor."""
+    def _create_and_lock(self) -> int:
+        """Create the directories that are missing and take the shared lock; return its descriptor."""
         os.makedirs(self.root, mode=0o700, exist_ok=True)
         status = os.stat(self.root)
         if status.st_uid != os.geteuid():
             raise StoreError(
                 f"the store {self.root} belongs to user {status.st_uid}",
-                hint="choose your own with --root or PYBUILD_ROOT",
+                hint="choose a store of your own with --root or PYBUILD_ROOT",
             )
         if status.st_mode & 0o022:
             raise StoreError(f"the store {self.root} can be written by others", hint=f"chmod go-w {self.root}")
-        if not os.path.exists(f"{self.root}/CACHEDIR.TAG"):
-            foreign = [
-                name
-                for name in os.listdir(self.root)
-                if name not in (*_PARTS, "lock", "CACHEDIR.TAG") and not name.startswith("metadata.db")
-            ]
+        directories = [part.directory for part in PARTS if part.directory]
+        tag_path = f"{self.root}/{CACHEDIR_TAG}"
+        if not os.path.exists(tag_path):
+            own = {*directories, LOCK, CACHEDIR_TAG}
+            foreign = [name for name in os.listdir(self.root) if name not in own and not name.startswith(DATABASE)]
             if foreign:
                 raise StoreError(
-                    f"{self.root} is no store: it holds {foreign[0]!r}", hint="choose an empty or new directory"
+                    f"{self.root} is not a store: it holds {foreign[0]!r}", hint="choose an empty or new directory"
                 )
-        for part in _PARTS:
-            os.makedirs(f"{self.root}/{part}", mode=0o700, exist_ok=True)
-        lock = os.open(f"{self.root}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        for directory in directories:
+            os.makedirs(f"{self.root}/{directory}", mode=0o700, exist_ok=True)
+        lock = os.open(f"{self.root}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if not try_lock(lock, fcntl.LOCK_SH):
                 raise StoreBusy(f"the store {self.root} is being repaired or reset by another process")
-            if not os.path.exists(f"{self.root}/CACHEDIR.TAG"):
-                with open(f"{self.root}/CACHEDIR.TAG", "wb") as file:
+            if not os.path.exists(tag_path):
+                with open(tag_path, "wb") as file:
                     file.write(_TAG)
         except BaseException:
             os.close(lock)
@@ -171,9 +173,11 @@ def _remove(parent: str, name: str) -> None:
 
 
 def reset(root: str, remove: Callable[[str, str], None] = _remove) -> None:
-    """Remove a store with all it holds. Raises StoreBusy while anybody uses it, StoreError where there is none.
+    """Remove a whole store; do nothing if `root` does not exist.
 
-    `remove(directory, name)` removes a part of it; trees may hold files that this process may not remove by itself.
+    `remove(directory, name)` removes one file or tree of it; the files in trees can belong to ids of a user namespace,
+    which this process is not allowed to remove. Raises StoreBusy while a process uses the store, StoreError if `root` is
+    not a store.
     """
     root = os.path.abspath(root)
     try:
@@ -184,14 +188,14 @@ def reset(root: str, remove: Callable[[str, str], None] = _remove) -> None:
         raise StoreError(f"cannot open {root}: {error.strerror}") from error
     try:
         names = os.listdir(fd)
-        if "CACHEDIR.TAG" not in names or "metadata.db" not in names:
-            raise StoreError(f"{root} is no store")
-        lock = os.open("lock", os.O_RDWR | os.O_CLOEXEC, dir_fd=fd)
+        if CACHEDIR_TAG not in names or DATABASE not in names:
+            raise StoreError(f"{root} is not a store")
+        lock = os.open(LOCK, os.O_RDWR | os.O_CLOEXEC, dir_fd=fd)
         try:
             if not try_lock(lock, fcntl.LOCK_EX):
                 raise StoreBusy(f"the store {root} is in use by another process")
-            # The tag goes last: a reset that is interrupted can be run again.
-            for name in sorted(names, key=lambda name: (name == "CACHEDIR.TAG", name == "metadata.db")):
+            # The two names that are checked above go last, so that an interrupted reset can be run again.
+            for name in sorted(names, key=lambda name: (name == CACHEDIR_TAG, name == DATABASE)):
                 remove(root, name)
         finally:
             os.close(lock)
@@ -203,9 +207,9 @@ def reset(root: str, remove: Callable[[str, str], None] = _remove) -> None:
 
 
 def _boot_id() -> str:
-    """The kernel's identity of this boot; proc(5), /proc/sys/kernel/random/boot_id."""
+    """The kernel's id of the running boot, proc_sys_kernel(5): /proc/sys/kernel/random/boot_id."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
     except OSError:
-        return "unknown"  # without /proc nothing is known to be older than this process
+        return "unknown"  # without /proc every row counts as of this boot

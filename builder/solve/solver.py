@@ -100,7 +100,7 @@ class Solver:
                     del self._begun[made]
                     self._ahead.pop(made, None)
                     self.cache.know(self._plan.nodes[made], result)
-                    self._store.seal_now_and_then()
+                    self._store.seal_if_due()
             except BaseException:
                 self._steps.stop()  # what the others do is for nobody any more
                 raise

@@ -93,7 +93,7 @@ class Mounting:
 
     async def _take(self, key: str, mount: PlannedCacheMount, sources: Sequence[int | None]) -> HeldCacheMount:
         """One of the directories of a key, once it can be had, or a new one."""
-        mounts = self._store.cachemounts
+        mounts = self._store.cache_mounts
         while True:
             found = mounts.find(key, mount.sharing, int(time.time()))
             if found is None:

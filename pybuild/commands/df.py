@@ -63,7 +63,7 @@ def _fields(found: Usage) -> dict[str, object]:
                 "last_used": item.last_used,
                 "in_use": item.in_use,
             }
-            for item in found.items
+            for item in found.lines
         ],
     }
 
@@ -84,7 +84,7 @@ def _sums(found: Usage) -> Iterator[str]:
 
 def _items(found: Usage) -> Iterator[str]:
     for reason in Reason:
-        items = [item for item in found.items if item.reason is reason]
+        items = [item for item in found.lines if item.reason is reason]
         if not items:
             continue
         yield ""

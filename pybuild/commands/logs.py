@@ -10,7 +10,7 @@ import click
 
 from pybuild.progress.words import human_size, one_line
 from pybuild.store.errors import NotFound
-from pybuild.store.objects.build_logs import KeptLog, kept
+from pybuild.store.objects.build_logs import StoredLog, build_logs
 from pybuild.store.store import Store
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def logs(root: str, build: str | None, step: int | None, only_list: bool, as_jso
     BUILD is an id, or how it begins; `last`, which is meant where none is named, is the newest.
     """
     with Store(root) as store:
-        found = kept(store.logs)
+        found = build_logs(store.logs)
         if only_list:
             for log in found:
                 summary = _summary(log)
@@ -52,19 +52,19 @@ def logs(root: str, build: str | None, step: int | None, only_list: bool, as_jso
     return 0
 
 
-def _choose(found: list[KeptLog], build: str | None) -> KeptLog:
+def _choose(found: list[StoredLog], build: str | None) -> StoredLog:
     matching = [log for log in found if build in (None, "last") or log.build.startswith(str(build))]
     if not matching:
         raise NotFound(f"there is no log of {build or 'any build'}", hint="pybuild logs --list shows what there is")
     return matching[0]
 
 
-def _events(log: KeptLog) -> Iterator[dict[str, object]]:
+def _events(log: StoredLog) -> Iterator[dict[str, object]]:
     for line in log.events():
         yield json.loads(line)
 
 
-def _summary(log: KeptLog) -> dict[str, object]:
+def _summary(log: StoredLog) -> dict[str, object]:
     state, recipe, name = "running" if log.running else "stopped", "", ""
     for event in _events(log):
         match event["event"]:
@@ -78,7 +78,7 @@ def _summary(log: KeptLog) -> dict[str, object]:
     return {"build": log.build, "state": state, "recipe": one_line(recipe), "name": one_line(name)}
 
 
-def _all(log: KeptLog) -> None:
+def _all(log: StoredLog) -> None:
     """Each step that ran, with what it wrote, in the order in which they ended."""
     click.echo(f"build {log.build}")
     for event in _events(log):
@@ -94,7 +94,7 @@ def _all(log: KeptLog) -> None:
                 click.echo(one_line(f"error: {event['message']}"))
 
 
-def _copy(log: KeptLog, step: int) -> None:
+def _copy(log: StoredLog, step: int) -> None:
     """What a step wrote: as it came, but for a terminal made harmless."""
     terminal = sys.stdout.isatty()
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Checking a store: the tables against the files, and every blob against its digest. Nothing is changed."""
+"""fsck compares the tables of a store with its files, and every blob with its digest. It changes nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pybuild.store.errors import StoreError
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig, check_image
 from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Manifest
+from pybuild.store.maintenance.orphans import find_orphans
 from pybuild.store.objects.context_memo import is_whole, memos
+from pybuild.store.objects.parts import MEMOS
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Report:
-    """What a check found. `garbage` is what interrupted processes left: harmless, and not part of any object."""
+    """The result of a check. `garbage` are files that interrupted processes left: harmless, and not part of any object."""
 
     checked: int  # objects
     damage: tuple[str, ...]
@@ -28,15 +30,18 @@ class Report:
 
 
 def check(store: Store) -> Report:
-    """Read all of the store and compare. Raises nothing for damage: it is the result."""
+    """Read the whole store and compare. Damage is part of the report; it raises no error."""
     damage = list(store.metadata.check())
     checked = 0
-    for part in (_blobs, _tocs, _trees, _cachemounts, _images):
+    for part in (_blobs, _tocs, _trees, _cache_mounts, _images):
         for count, problem in part(store):
             checked += count
             if problem:
                 damage.append(problem)
     return Report(checked, tuple(damage), tuple(_garbage(store)))
+
+
+# Each check yields, for each object, 1 and what is wrong with it, or "".
 
 
 def _blobs(store: Store) -> Iterator[tuple[int, str]]:
@@ -75,9 +80,9 @@ def _trees(store: Store) -> Iterator[tuple[int, str]]:
         yield 1, f"tree {name} of changeset {changeset} is missing" if missing else ""
 
 
-def _cachemounts(store: Store) -> Iterator[tuple[int, str]]:
-    for mount in store.cachemounts.all():
-        missing = not os.path.isdir(store.cachemounts.tree_path(mount.id))
+def _cache_mounts(store: Store) -> Iterator[tuple[int, str]]:
+    for mount in store.cache_mounts.all():
+        missing = not os.path.isdir(store.cache_mounts.tree_path(mount.id))
         yield 1, f"cache mount {mount.name} ({mount.id}) is missing" if missing else ""
 
 
@@ -98,24 +103,14 @@ def _images(store: Store) -> Iterator[tuple[int, str]]:
         "SELECT name, manifest FROM tag_log WHERE id IN (SELECT max(id) FROM tag_log GROUP BY name) AND manifest IS NOT NULL"
     ):
         known = store.metadata.one("SELECT 1 FROM images WHERE manifest = ?", target)
-        yield 1, "" if known else f"tag {name} names {target}, which is no image of the store"
+        yield 1, "" if known else f"tag {name} refers to {target}, which is not an image of the store"
 
 
 def _garbage(store: Store) -> Iterator[str]:
-    """Files without a row, and memos that nobody can read."""
-    for part, table, column in (
-        ("blobs/sha256", "blobs", "digest"),
-        ("blobs/sha512", "blobs", "digest"),
-        ("tocs", "tocs", "id"),
-        ("trees", "trees", "id"),
-        ("cachemounts", "cachemounts", "id"),
-    ):
-        directory = f"{store.root}/{part}"
-        names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
-        for name in names:
-            key = f"{os.path.basename(part)}:{name}" if table == "blobs" else name
-            if not store.metadata.one(f"SELECT 1 FROM {table} WHERE {column} = ?", key):
-                yield f"{part}/{name}"
+    """The paths, below the store, of files without a row and of memos that cannot be read."""
+    for orphans in find_orphans(store):
+        for name in orphans.names:
+            yield f"{orphans.directory}/{name}"
     for path, _ in memos(store.memos):
         if not is_whole(path):
-            yield f"memo/{os.path.basename(path)}"
+            yield f"{MEMOS.directory}/{os.path.basename(path)}"

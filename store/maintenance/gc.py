@@ -1,14 +1,14 @@
-"""Removing from a store what nobody needs, beside builds that go on.
+"""gc removes from a store what nothing needs, while builds go on.
 
-    1. choose    images that lost their names, and with a limit the records, unnamed images and cache mounts that were
-                 not used for the longest time
-    2. condemn   what nothing reaches any more; its rows stay (condemned.py says why)
-    3. remove    the rows of what was condemned, once every process that had the store open then has left it
-    4. purge     files without a row
+    1. choose    images that lost their names; with a size limit also the records, unnamed images and cache mounts that
+                 have not been used for the longest time
+    2. condemn   the objects that nothing reaches any more; their rows stay (objects/condemned.py explains why)
+    3. remove    the rows of condemned objects, once every process that had the store open at step 2 has closed it
+    4. purge     the files without a row
 
-A file is removed after its row, and both under the lock of a transaction: writers rename their files into place under
-the same lock, so that no file is ever missed by its writer. Killed at any point, gc leaves files without rows or
-condemned rows, and the next one goes on from there.
+gc removes a file after its row, and both inside a transaction. Writers rename a file into place inside a transaction too,
+so gc never removes a file whose row is about to be written. A killed gc leaves files without a row, or condemned rows; the
+next gc continues from there.
 """
 
 from __future__ import annotations
@@ -17,73 +17,59 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pybuild.store.maintenance.reachability import Graph, Thing, measure_trees
+from pybuild.store.maintenance.orphans import find_orphans
+from pybuild.store.maintenance.reachability import Graph, StoreObject, measure_trees
 from pybuild.store.objects import build_logs, context_memo
 from pybuild.store.objects.condemned import Condemnable
-from pybuild.store.objects.ingest import living
+from pybuild.store.objects.ingest import live_leases
+from pybuild.store.objects.parts import CACHE_MOUNTS, INGEST, PARSES, PARTS
 from pybuild.store.system.files import file_size
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pybuild.store.objects.cache_mounts import StoredCacheMount
     from pybuild.store.store import Store
 
 _BLOCK = 4096  # bytes that an empty directory takes
-_BATCH = 200  # files removed in one transaction: what a writer waits for at most
-_TABLES = {
-    Condemnable.IMAGE: "images",
-    Condemnable.SNAPSHOT: "snapshots",
-    Condemnable.CHANGESET: "changesets",
-    Condemnable.BLOB: "blobs",
-}
-_COLUMNS = {
-    Condemnable.IMAGE: "manifest",
-    Condemnable.SNAPSHOT: "id",
-    Condemnable.CHANGESET: "id",
-    Condemnable.BLOB: "digest",
-}
-_PARTS = (
-    ("blobs/sha256", "blobs", "digest", "sha256:"), ("blobs/sha512", "blobs", "digest", "sha512:"),
-    ("tocs", "tocs", "id", ""), ("trees", "trees", "id", ""), ("cachemounts", "cachemounts", "id", ""),
-)  # fmt: skip
+_BATCH = 200  # files removed in one transaction; a writer waits for at most one batch
 
 
 @frozen
 class Freed:
-    """What a gc removed, or would remove. `size` is bytes on the disk."""
+    """What gc removed, or would remove in a dry run."""
 
     images: int = 0
     records: int = 0
     layers: int = 0
     blobs: int = 0
     cache_mounts: int = 0
-    leftovers: int = 0  # files without a row
-    logs: int = 0  # of builds that are not remembered any more
-    size: int = 0
-    waiting: int = 0  # bytes that go when the processes that have the store open now have left it
+    leftovers: int = 0  # files without a row, and old memos
+    logs: int = 0
+    size: int = 0  # bytes on the disk
+    waiting: int = 0  # bytes that a later gc removes, when the processes that have the store open now have closed it
     kept: int = 0  # bytes that something needs
 
 
 @frozen
 class _Choice:
-    """Who has to go: ids of records and of cache mounts; and all that the rest reaches, with its bytes."""
+    """The ids of the records and cache mounts to remove; and the objects to keep, with their size in bytes."""
 
     records: tuple[int, ...]
     cache_mounts: tuple[str, ...]
-    kept: set[Thing]
+    kept: set[StoreObject]
     size: int
 
 
 @frozen
 class _Candidate:
-    """What a limit may take away: a record, a cache mount, or an image that never had a name."""
+    """A record, a cache mount, or an image that never had a name: a size limit can remove it."""
 
     last_used: int
-    starts: tuple[Thing, ...]  # of what it reaches
-    size: int = 0  # bytes beside those
+    starts: tuple[StoreObject, ...]  # it needs these and what they reach
+    size: int = 0  # its own bytes, in addition to those of the objects
     record: int | None = None
     mount: str | None = None
 
@@ -96,19 +82,19 @@ def collect(
     *,
     dry_run: bool = False,
 ) -> Freed:
-    """Free what nothing reaches, and what exceeds `keep` bytes (None: no limit), but never an image that has a name.
+    """Remove what nothing reaches, and what exceeds `keep` bytes (None: no limit), but never an image that has a name.
 
-    `measure(directory)` tells the bytes of a cache mount, `remove(directory)` removes a directory of this store's
-    ingest: their files may belong to ids that this process may not touch. Raises StoreError, OSError; the store is
-    whole after any of them.
+    `measure(directory)` returns the size of a cache mount in bytes. `remove(directory)` removes a directory in this
+    store's ingest. Both are passed in because the files can belong to ids that this process has no access to.
+    Raises StoreError, OSError; the store is intact after either of them.
     """
-    # Memos are worth nothing but time: only where everything has to go, those of use go too.
+    # Memos only save time: those in use go only if everything has to go.
     leftovers, leftover_size = context_memo.prune(
         store.memos, files=0 if keep == 0 else context_memo.KEPT_FILES, dry_run=dry_run
     )
     log_count, log_size = build_logs.prune(store.logs, since=store.builds.oldest(), dry_run=dry_run)
     if not dry_run:
-        count, size = _purge(store, remove)  # first: a full disk may need it to go on
+        count, size = _purge(store, remove)  # first, because on a full disk the transactions below may need the space
         leftovers, leftover_size = leftovers + count, leftover_size + size
     measure_trees(store)
     mounts = sized_cache_mounts(store, measure)
@@ -121,10 +107,10 @@ def collect(
         choice = _choose(graph, keep, mounts)
         db.executemany("DELETE FROM records WHERE id = ?", [(record,) for record in choice.records])
         if keep == 0:
-            db.execute("DELETE FROM parses")
-        _condemn(db, set(graph.things) - choice.kept)
-    # Whoever comes to the store from here on finds the condemned ones condemned.
-    leases = living(f"{store.root}/ingest", without=store.ingest.name)
+            db.execute(f"DELETE FROM {PARSES.table}")
+        _condemn(db, set(graph.objects) - choice.kept)
+    # A process that opens the store from here on sees what is condemned, so only those of this moment are waited for.
+    leases = live_leases(INGEST.path(store.root), without=store.ingest.name)
     with store.metadata.transaction() as db:
         gone = _remove_rows(db, Graph(store), leases)
     _purge(store, remove)
@@ -136,41 +122,41 @@ def collect(
         leftovers=leftovers,
         logs=log_count,
         size=freed.size + leftover_size + log_size,
-        waiting=graph.size(set(graph.things) - choice.kept - gone),
+        waiting=graph.size(set(graph.objects) - choice.kept - gone),
         kept=choice.size,
     )
 
 
 def exceeds(store: Store, limit: int, measure: Callable[[str], int]) -> bool:
-    """Whether a store takes more than so many bytes."""
+    """Whether the objects and cache mounts of a store take more than `limit` bytes."""
     measure_trees(store)
     graph = Graph(store)
-    return graph.size(graph.things) + sum(size for _, size in sized_cache_mounts(store, measure)) > limit
+    return graph.size(graph.objects) + sum(size for _, size in sized_cache_mounts(store, measure)) > limit
 
 
 def sized_cache_mounts(store: Store, measure: Callable[[str], int]) -> list[tuple[StoredCacheMount, int]]:
-    """The cache mounts with their bytes. One in use changes while one looks, and counts as empty unless it is known."""
-    found = []
-    for mount in store.cachemounts.all():
+    """The cache mounts with their sizes in bytes. One in use is not measured: if its size is unknown it counts as empty."""
+    sized = []
+    for mount in store.cache_mounts.all():
         size = mount.size
-        lock = store.cachemounts.lock(mount.id) if size is None else None
+        lock = store.cache_mounts.lock(mount.id) if size is None else None
         if lock is not None:
             try:
-                size = max(_BLOCK, measure(f"{store.cachemounts.directory}/{mount.id}"))
-                store.cachemounts.set_size(mount.id, size)
+                size = max(_BLOCK, measure(f"{store.cache_mounts.directory}/{mount.id}"))
+                store.cache_mounts.set_size(mount.id, size)
             finally:
                 os.close(lock)
-        found.append((mount, size or _BLOCK))
-    return found
+        sized.append((mount, size or _BLOCK))
+    return sized
 
 
 def _would_free(store: Store, keep: int | None, mounts: list[tuple[StoredCacheMount, int]]) -> Freed:
     graph = Graph(store)
     choice = _choose(graph, keep, mounts)
-    gone = set(graph.things) - choice.kept
+    gone = set(graph.objects) - choice.kept
     size = sum(size for mount, size in mounts if mount.id in choice.cache_mounts)
     freed = _freed(graph, gone, len(choice.records), size)
-    leftovers = [f"{store.root}/{part}/{name}" for part, *_, names in _without_row(store) for name in names]
+    leftovers = [f"{store.root}/{each.directory}/{name}" for each in find_orphans(store) for name in each.names]
     return replace(
         freed,
         cache_mounts=len(choice.cache_mounts),
@@ -180,8 +166,8 @@ def _would_free(store: Store, keep: int | None, mounts: list[tuple[StoredCacheMo
     )
 
 
-def _freed(graph: Graph, gone: set[Thing], records: int, size: int) -> Freed:
-    kinds = [thing.kind for thing in gone]
+def _freed(graph: Graph, gone: set[StoreObject], records: int, size: int) -> Freed:
+    kinds = [each.kind for each in gone]
     return Freed(
         images=kinds.count(Condemnable.IMAGE),
         records=records,
@@ -192,12 +178,12 @@ def _freed(graph: Graph, gone: set[Thing], records: int, size: int) -> Freed:
 
 
 def _choose(graph: Graph, keep: int | None, mounts: list[tuple[StoredCacheMount, int]]) -> _Choice:
-    """What stays. Of what may be evicted the latest used comes first, until the limit is reached."""
-    kept: set[Thing] = set()
-    size = graph.size(graph.reach([image.thing for image in graph.images if image.names], kept))
+    """Choose what stays: what named images reach, then the most recently used candidates until the limit is reached."""
+    kept: set[StoreObject] = set()
+    size = graph.size(graph.reach([image.object for image in graph.images if image.names], kept))
     if keep is None:
         starts = [record.snapshot for record in graph.records]
-        starts += [image.thing for image in graph.images if not image.named_before]
+        starts += [image.object for image in graph.images if not image.named_before]
         size += graph.size(graph.reach(starts, kept))
         return _Choice((), (), kept, size + sum(size for _, size in mounts))
     gone = []
@@ -214,23 +200,23 @@ def _choose(graph: Graph, keep: int | None, mounts: list[tuple[StoredCacheMount,
 
 
 def _candidates(graph: Graph, mounts: list[tuple[StoredCacheMount, int]]) -> list[_Candidate]:
-    """The latest used first. Of the records of one build those come first that others stand on."""
-    found = [_Candidate(record.last_used, (record.snapshot,), record=record.id) for record in graph.records]
-    used: dict[Thing | None, int] = {}
+    """The candidates, the most recently used first. Records of one build stay in order: lower ones come first."""
+    candidates = [_Candidate(record.last_used, (record.snapshot,), record=record.id) for record in graph.records]
+    used: dict[StoreObject | None, int] = {}
     for record in graph.records:
         used[record.snapshot] = max(record.last_used, used.get(record.snapshot, 0))
-    found += [
-        _Candidate(used.get(image.snapshot, 0), (image.thing,))
+    candidates += [
+        _Candidate(used.get(image.snapshot, 0), (image.object,))
         for image in graph.images
         if not image.names and not image.named_before
     ]
-    found += [_Candidate(mount.last_used, (), size, mount=mount.id) for mount, size in mounts]
-    return sorted(found, key=lambda candidate: -candidate.last_used)
+    candidates += [_Candidate(mount.last_used, (), size, mount=mount.id) for mount, size in mounts]
+    return sorted(candidates, key=lambda candidate: -candidate.last_used)
 
 
-def _condemn(db: sqlite3.Connection, unreached: set[Thing]) -> None:
-    """Condemn these, and nothing else; those that were condemned before are not condemned anew."""
-    known = {Thing(Condemnable(kind), key) for kind, key in db.execute("SELECT kind, key FROM condemned")}
+def _condemn(db: sqlite3.Connection, unreached: set[StoreObject]) -> None:
+    """Make `unreached` the set of condemned objects. Those that are condemned already keep their generation."""
+    known = {StoreObject(Condemnable(kind), key) for kind, key in db.execute("SELECT kind, key FROM condemned")}
     db.executemany(
         "DELETE FROM condemned WHERE kind = ? AND key = ?", [(kind.value, key) for kind, key in known - unreached]
     )
@@ -240,13 +226,17 @@ def _condemn(db: sqlite3.Connection, unreached: set[Thing]) -> None:
     generation = (last or 0) + 1
     db.executemany(
         "INSERT INTO condemned VALUES (?, ?, ?)",
-        [(kind.value, key, generation) for kind, key in sorted(unreached - known, key=lambda thing: thing.key)],
+        [(kind.value, key, generation) for kind, key in sorted(unreached - known, key=lambda each: each.key)],
     )
 
 
-def _remove_rows(db: sqlite3.Connection, graph: Graph, leases: list[str]) -> set[Thing]:
-    """Remove the rows of what was condemned before any of the living came, and return it."""
-    rows = [(Thing(Condemnable(kind), key), int(g)) for kind, key, g in db.execute("SELECT * FROM condemned")]
+def _remove_rows(db: sqlite3.Connection, graph: Graph, leases: list[str]) -> set[StoreObject]:
+    """Remove the rows of the condemned objects that no process is waited for; return those objects.
+
+    `leases` are the processes that have the store open now. A generation waits for those that had it open when its list
+    was written.
+    """
+    rows = [(StoreObject(Condemnable(kind), key), int(g)) for kind, key, g in db.execute("SELECT * FROM condemned")]
     generations = {generation for _, generation in rows}
     listed = {generation for (generation,) in db.execute("SELECT DISTINCT generation FROM waits")}
     new = [(generation, lease) for generation in generations - listed for lease in leases]
@@ -254,31 +244,33 @@ def _remove_rows(db: sqlite3.Connection, graph: Graph, leases: list[str]) -> set
     known = {lease for (lease,) in db.execute("SELECT DISTINCT lease FROM waits")}
     db.executemany("DELETE FROM waits WHERE lease = ?", [(lease,) for lease in known.difference(leases)])
     unripe = {generation for (generation,) in db.execute("SELECT DISTINCT generation FROM waits")}
-    ripe = {thing for thing, generation in rows if generation not in unripe}
-    # Others may have come to reach it meanwhile. What is not condemned may be on its way to a name, and counts too.
-    kept: set[Thing] = set()
-    graph.reach([image.thing for image in graph.images if image.names], kept)
+    ripe = {each for each, generation in rows if generation not in unripe}
+    # Another process may have made them reachable meanwhile. An object that is not condemned may be about to get a name,
+    # so it counts as well.
+    kept: set[StoreObject] = set()
+    graph.reach([image.object for image in graph.images if image.names], kept)
     graph.reach([record.snapshot for record in graph.records], kept)
-    graph.reach([thing for thing in graph.things if thing not in ripe], kept)
-    gone = ripe.intersection(graph.things) - kept
-    for kind, table in _TABLES.items():
-        keys = [(thing.key,) for thing in gone if thing.kind is kind]
-        db.executemany(f"DELETE FROM {table} WHERE {_COLUMNS[kind]} = ?", keys)
+    graph.reach([each for each in graph.objects if each not in ripe], kept)
+    gone = ripe.intersection(graph.objects) - kept
+    for part in PARTS:
+        if part.condemned_as:
+            keys = [(each.key,) for each in gone if each.kind is part.condemned_as]
+            db.executemany(f"DELETE FROM {part.table} WHERE {part.key} = ?", keys)
     db.executemany("DELETE FROM condemned WHERE kind = ? AND key = ?", [(kind.value, key) for kind, key in ripe])
     db.execute("DELETE FROM waits WHERE generation NOT IN (SELECT generation FROM condemned)")
     return gone
 
 
 def _purge(store: Store, remove: Callable[[str], None]) -> tuple[int, int]:
-    """Remove files without a row; return how many there were, and their bytes (of trees nobody knows)."""
+    """Remove the files without a row; return their number and their size in bytes, which for trees is unknown."""
     count = size = 0
-    for part, table, column, prefix, names in _without_row(store):
+    for part, directory, prefix, names in find_orphans(store):
         for start in range(0, len(names), _BATCH):
             moved = []
             with store.metadata.transaction():
                 for name in names[start : start + _BATCH]:
-                    path = f"{store.root}/{part}/{name}"
-                    if store.metadata.one(f"SELECT 1 FROM {table} WHERE {column} = ?", prefix + name):
+                    path = f"{store.root}/{directory}/{name}"
+                    if store.metadata.one(f"SELECT 1 FROM {part.table} WHERE {part.key} = ?", prefix + name):
                         continue
                     count += 1
                     size += file_size(path)
@@ -288,31 +280,22 @@ def _purge(store: Store, remove: Callable[[str], None]) -> tuple[int, int]:
                         moved.append(store.ingest.new_path())
                         os.rename(path, moved[-1])
                     except FileNotFoundError:
-                        pass  # another gc was here
-            for directory in moved:
-                remove(directory)
+                        pass  # another gc has removed it
+            for moved_directory in moved:
+                remove(moved_directory)
     return count, size
 
 
-def _without_row(store: Store) -> Iterator[tuple[str, str, str, str, list[str]]]:
-    """Of each part of the store (as in `_PARTS`) the names that no row tells about."""
-    for part, table, column, prefix in _PARTS:
-        directory = f"{store.root}/{part}"
-        names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
-        known = {str(row[0]) for row in store.metadata.all(f"SELECT {column} FROM {table}")}
-        yield part, table, column, prefix, [name for name in names if prefix + name not in known]
-
-
 def _remove_cache_mount(store: Store, identity: str, remove: Callable[[str], None]) -> bool:
-    """Remove a cache mount; answer whether it was there and nobody used it."""
-    lock = store.cachemounts.lock(identity)
+    """Remove a cache mount; return whether it existed and was not in use."""
+    lock = store.cache_mounts.lock(identity)
     if lock is None:
         return False
     directory = store.ingest.new_path()
     try:
         with store.metadata.transaction() as db:
-            db.execute("DELETE FROM cachemounts WHERE id = ?", (identity,))
-            os.rename(f"{store.cachemounts.directory}/{identity}", directory)
+            db.execute(f"DELETE FROM {CACHE_MOUNTS.table} WHERE id = ?", (identity,))
+            os.rename(f"{store.cache_mounts.directory}/{identity}", directory)
     finally:
         os.close(lock)
     remove(directory)

@@ -1,10 +1,10 @@
-"""What reaches what in a store: the graph that gc marks and df counts.
+"""The graph of a store: which object reaches which. gc marks it, df counts it.
 
     image ──▶ its manifest, config and layer blobs        snapshot ──▶ the snapshot below, its changeset
-          └─▶ its topmost snapshot                         changeset ──▶ all stored blobs of its layer
-    record ─▶ its snapshot                                               (its toc and its trees are part of it)
+          └─▶ its topmost snapshot                        changeset ─▶ all stored blobs of its layer
+    record ─▶ its snapshot                                             (its toc and its trees are part of it)
 
-It is read at once and kept in memory: a store of ten thousand records takes some ten megabytes.
+The graph is in memory: a store of ten thousand records takes about ten megabytes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from pybuild.store.errors import StoreError
+from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Manifest
 from pybuild.store.formats.toc import Kind, Toc
 from pybuild.store.objects.condemned import Condemnable
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
     from pybuild.store.store import Store
 
-_BLOCK = 4096  # bytes that the smallest file or directory takes, on the file systems that people have
+_BLOCK = 4096  # bytes that the smallest file or directory takes on common file systems
 
 
-class Thing(NamedTuple):
-    """Something that gc keeps or removes; `key` is as in the tables."""
+class StoreObject(NamedTuple):
+    """A node of the graph; `key` is its key in the table of its kind."""
 
     kind: Condemnable
     key: str
@@ -36,31 +37,31 @@ class Thing(NamedTuple):
 
 @frozen
 class ImageRow:
-    """An image of the store. `names` are those it has; `named_before` tells an image whose names went elsewhere."""
+    """An image of the store. `named_before` is true if it has, or ever had, a name."""
 
-    thing: Thing
+    object: StoreObject
     names: tuple[str, ...]
     named_before: bool
-    snapshot: Thing | None
+    snapshot: StoreObject | None
 
 
 @frozen
 class RecordRow:
-    """A record of the build cache; `inputs` are the fields that its keys were made of, as JSON."""
+    """A record of the build cache; `inputs` are the fields that its keys were made from, as JSON."""
 
     id: int
-    snapshot: Thing
+    snapshot: StoreObject
     last_used: int
     inputs: str
 
 
 class Graph:
-    """The tables as they were when it was made: inside of a transaction nothing moves under it."""
+    """The graph at the time of its creation. Inside a transaction it stays true."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._edges: dict[Thing, list[Thing]] = {}
-        self._sizes: dict[Thing, int] = {}
+        self._edges: dict[StoreObject, list[StoreObject]] = {}
+        self._sizes: dict[StoreObject, int] = {}
         self._blobs()
         self._changesets()
         self._snapshots()
@@ -68,89 +69,88 @@ class Graph:
         self.records = self._records()
 
     @property
-    def things(self) -> Iterable[Thing]:
-        """All that there is."""
+    def objects(self) -> Iterable[StoreObject]:
+        """Every object of the store."""
         return self._edges.keys()
 
-    def reach(self, starts: Iterable[Thing], known: set[Thing]) -> list[Thing]:
-        """Add all that `starts` reach to `known`; return what was not known before."""
+    def reach(self, starts: Iterable[StoreObject], reached: set[StoreObject]) -> list[StoreObject]:
+        """Add to `reached` the objects `starts` and all that they reach; return those that were not in it before."""
         new = []
         pending = list(starts)
         while pending:
-            thing = pending.pop()
-            if thing in known or thing not in self._edges:
+            each = pending.pop()
+            if each in reached or each not in self._edges:
                 continue
-            known.add(thing)
-            new.append(thing)
-            pending += self._edges[thing]
+            reached.add(each)
+            new.append(each)
+            pending += self._edges[each]
         return new
 
-    def size(self, things: Iterable[Thing]) -> int:
-        """The bytes on the disk that go away with these things."""
-        return sum(self._sizes.get(thing, 0) for thing in things)
+    def size(self, objects: Iterable[StoreObject]) -> int:
+        """The bytes on the disk that removing these objects frees."""
+        return sum(self._sizes.get(each, 0) for each in objects)
 
     def _blobs(self) -> None:
         for digest, size in self._store.metadata.all("SELECT digest, size FROM blobs"):
-            thing = Thing(Condemnable.BLOB, str(digest))
-            self._edges[thing] = []
-            self._sizes[thing] = int(str(size))
+            blob = StoreObject(Condemnable.BLOB, str(digest))
+            self._edges[blob] = []
+            self._sizes[blob] = int(str(size))
 
     def _changesets(self) -> None:
         query = self._store.metadata.all
         for (key,) in query("SELECT id FROM changesets"):
-            thing = Thing(Condemnable.CHANGESET, str(key))
-            self._edges[thing] = []
-            self._sizes[thing] = file_size(self._store.changesets.toc_path(thing.key))
+            changeset = StoreObject(Condemnable.CHANGESET, str(key))
+            self._edges[changeset] = []
+            self._sizes[changeset] = file_size(self._store.changesets.toc_path(changeset.key))
         for key, size in query("SELECT changeset, coalesce(size, 0) FROM trees LEFT JOIN tree_sizes USING (id)"):
-            self._sizes[Thing(Condemnable.CHANGESET, str(key))] += int(str(size))
+            self._sizes[StoreObject(Condemnable.CHANGESET, str(key))] += int(str(size))
         for key, digest in query(
             "SELECT changeset, digest FROM tars JOIN layer_blobs USING (diff_id) UNION SELECT id, digest FROM unread"
         ):
-            self._edges[Thing(Condemnable.CHANGESET, str(key))].append(Thing(Condemnable.BLOB, str(digest)))
+            self._edges[StoreObject(Condemnable.CHANGESET, str(key))].append(StoreObject(Condemnable.BLOB, str(digest)))
 
     def _snapshots(self) -> None:
         for key, parent, changeset in self._store.metadata.all("SELECT id, parent, changeset FROM snapshots"):
-            below = [Thing(Condemnable.CHANGESET, str(changeset))]
+            below = [StoreObject(Condemnable.CHANGESET, str(changeset))]
             if parent is not None:
-                below.append(Thing(Condemnable.SNAPSHOT, str(parent)))
-            self._edges[Thing(Condemnable.SNAPSHOT, str(key))] = below
+                below.append(StoreObject(Condemnable.SNAPSHOT, str(parent)))
+            self._edges[StoreObject(Condemnable.SNAPSHOT, str(key))] = below
 
     def _images(self) -> list[ImageRow]:
         names: dict[str, list[str]] = {}
         for tag in self._store.images.tags():
             names.setdefault(str(tag.manifest), []).append(tag.name)
-        before = {str(row[0]) for row in self._store.metadata.all("SELECT DISTINCT manifest FROM tag_log")}
-        found = []
+        ever_named = {str(row[0]) for row in self._store.metadata.all("SELECT DISTINCT manifest FROM tag_log")}
+        images = []
         for manifest, config, snapshot in self._store.metadata.all(
             "SELECT manifest, config, snapshot FROM images ORDER BY manifest"
         ):
-            thing = Thing(Condemnable.IMAGE, str(manifest))
-            top = None if snapshot is None else Thing(Condemnable.SNAPSHOT, str(snapshot))
-            self._edges[thing] = [Thing(Condemnable.BLOB, str(manifest)), Thing(Condemnable.BLOB, str(config))]
-            self._edges[thing] += [Thing(Condemnable.BLOB, layer) for layer in self._layers(thing.key)]
-            self._edges[thing] += [] if top is None else [top]
-            found.append(ImageRow(thing, tuple(names.get(thing.key, ())), thing.key in before, top))
-        return found
+            image = StoreObject(Condemnable.IMAGE, str(manifest))
+            top = None if snapshot is None else StoreObject(Condemnable.SNAPSHOT, str(snapshot))
+            blobs = [str(manifest), str(config), *self._layers(image.key)]
+            self._edges[image] = [StoreObject(Condemnable.BLOB, digest) for digest in blobs]
+            self._edges[image] += [] if top is None else [top]
+            images.append(ImageRow(image, tuple(names.get(image.key, ())), image.key in ever_named, top))
+        return images
 
     def _layers(self, manifest: str) -> list[str]:
-        """The digests of an image's layers. Read past the store's own readers, which take condemned blobs back."""
-        algorithm, _, digits = manifest.partition(":")
+        """The digests of an image's layers. Blobs.read is not used, because it would spare a condemned manifest."""
         try:
-            with open(f"{self._store.root}/blobs/{algorithm}/{digits}", "rb") as file:
+            with open(self._store.blobs.path(Digest.parse(manifest)), "rb") as file:
                 return [str(layer.digest) for layer in Manifest.from_bytes(file.read(MANIFEST_LIMIT)).layers]
         except (OSError, StoreError):
-            return []  # fsck tells; the blobs of the changesets that it stands on are reached without it
+            return []  # fsck reports it; the blobs of its changesets are reached through its snapshot
 
     def _records(self) -> list[RecordRow]:
         rows = self._store.metadata.all("SELECT id, snapshot, last_used, inputs FROM records ORDER BY id")
         return [
-            RecordRow(int(str(key)), Thing(Condemnable.SNAPSHOT, str(snapshot)), int(str(used)), str(inputs))
+            RecordRow(int(str(key)), StoreObject(Condemnable.SNAPSHOT, str(snapshot)), int(str(used)), str(inputs))
             for key, snapshot, used, inputs in rows
         ]
 
 
 def title_of(inputs: str) -> str:
-    """What a step was, in a few words, from the fields that its keys were made of."""
+    """A step in a few words, from the fields that its keys were made from (a JSON text); "?" if they are damaged."""
     try:
         fields = json.loads(inputs)
         match fields.get("step"):
@@ -167,9 +167,10 @@ def title_of(inputs: str) -> str:
 
 
 def measure_trees(store: Store) -> None:
-    """Note the sizes of trees that nobody has asked for yet.
+    """Compute and record the sizes of the trees that are not measured yet.
 
-    They follow from the tables of contents: the files of a tree belong to other ids, which may have closed directories.
+    The tables of contents give the sizes. The files of a tree belong to other ids, and this process might not be allowed
+    to read its directories.
     """
     rows = store.metadata.all("SELECT id, changeset FROM trees WHERE id NOT IN (SELECT id FROM tree_sizes)")
     sizes = [(str(tree), _tree_size(store, str(changeset))) for tree, changeset in rows]

@@ -1,4 +1,4 @@
-"""What a store holds and why: every byte counted once, for the first of the reasons that it is kept for."""
+"""What a store contains and why. Every byte is counted once, for the first of the reasons to keep it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from pybuild.store.maintenance.gc import sized_cache_mounts
-from pybuild.store.maintenance.reachability import Graph, Thing, measure_trees
-from pybuild.store.objects.build_logs import kept
+from pybuild.store.maintenance.reachability import Graph, StoreObject, measure_trees
+from pybuild.store.objects.build_logs import build_logs
 from pybuild.store.objects.context_memo import memos
+from pybuild.store.objects.parts import DATABASE
 from pybuild.store.system.files import file_size
 from pybuild.values import frozen
 
@@ -19,20 +20,20 @@ if TYPE_CHECKING:
 
 
 class Reason(Enum):
-    """Why something is kept, the strongest first."""
+    """Why the store keeps an object, the strongest reason first."""
 
     IMAGE = "images"
     UNNAMED = "unnamed images"
     RECORD = "cache records"
     CACHE_MOUNT = "cache mounts"
-    NOTHING = "nothing"  # gc frees it
+    NOTHING = "nothing"  # gc removes it
 
 
 class StoredForm(Enum):
-    """As what it lies on the disk."""
+    """In which form an object is on the disk."""
 
     BLOB = "blobs"
-    UNREAD = "unread blobs"  # of layers that were pulled and never looked into
+    UNREAD = "unread blobs"  # of layers that were pulled and never read
     TOC = "tables of contents"
     TREE = "trees"
     CACHE_MOUNT = "cache mounts"
@@ -40,7 +41,10 @@ class StoredForm(Enum):
 
 @frozen
 class UsageLine:
-    """Something with a name. `size` is all that it reaches, `own` what nothing of an earlier line reaches. Bytes."""
+    """One image, record, cache mount or unreached object. Sizes are in bytes.
+
+    `size` counts everything that it reaches, `own` only what no earlier line reaches.
+    """
 
     reason: Reason
     name: str
@@ -52,70 +56,70 @@ class UsageLine:
 
 @frozen
 class Sum:
-    """How many there are, and their bytes."""
+    """The number of objects and their total size."""
 
     count: int
-    size: int
+    size: int  # bytes
 
 
 @frozen
 class Usage:
-    """All of it: the sums of either table are those of the store, but for its own tables, memos and logs."""
+    """The usage of a store. `reasons` and `forms` divide the same objects; `tables`, `memos` and `logs` come on top."""
 
     reasons: dict[Reason, Sum]
     forms: dict[StoredForm, Sum]
-    items: tuple[UsageLine, ...]
-    tables: int  # bytes of the metadata
-    memos: int  # bytes of what is known of files of contexts
-    logs: Sum  # of builds
+    lines: tuple[UsageLine, ...]
+    tables: int  # bytes of the database files
+    memos: int  # bytes
+    logs: Sum
 
     @property
     def total(self) -> int:
-        """Bytes of the whole store."""
+        """The size of the whole store in bytes."""
         return sum(part.size for part in self.reasons.values()) + self.tables + self.memos + self.logs.size
 
 
 def usage(store: Store, measure: Callable[[str], int]) -> Usage:
-    """Look at all of a store. `measure(directory)` tells the bytes of a cache mount."""
+    """Measure a store. `measure(directory)` returns the size of a cache mount in bytes."""
     measure_trees(store)
     mounts = sized_cache_mounts(store, measure)
-    items = [*_reached(Graph(store))]
-    items += [
-        UsageLine(Reason.CACHE_MOUNT, mount.name, size, size, mount.last_used, store.cachemounts.in_use(mount.id))
+    lines = _object_lines(Graph(store))
+    lines += [
+        UsageLine(Reason.CACHE_MOUNT, mount.name, size, size, mount.last_used, store.cache_mounts.in_use(mount.id))
         for mount, size in mounts
     ]
     reasons = {}
     for reason in Reason:
-        sizes = [item.own for item in items if item.reason is reason]
+        sizes = [line.own for line in lines if line.reason is reason]
         reasons[reason] = Sum(len(sizes), sum(sizes))
-    tables = sum(file_size(f"{store.root}/metadata.db{suffix}") for suffix in ("", "-wal", "-shm"))
-    known = sum(status.st_size for _, status in memos(store.memos))
-    logs = [log.total() for log in kept(store.logs)]
+    tables = sum(file_size(f"{store.root}/{DATABASE}{suffix}") for suffix in ("", "-wal", "-shm"))
+    memo_bytes = sum(status.st_size for _, status in memos(store.memos))
+    logs = [log.total() for log in build_logs(store.logs)]
     forms = _forms(store, [size for _, size in mounts])
-    return Usage(reasons, forms, tuple(items), tables, known, Sum(len(logs), sum(logs)))
+    return Usage(reasons, forms, tuple(lines), tables, memo_bytes, Sum(len(logs), sum(logs)))
 
 
-def _reached(graph: Graph) -> list[UsageLine]:
-    known: set[Thing] = set()
-    items = []
+def _object_lines(graph: Graph) -> list[UsageLine]:
+    reached: set[StoreObject] = set()
+    lines = []
 
-    def add(reason: Reason, name: str, start: Thing, last_used: int | None = None) -> None:
+    def add(reason: Reason, name: str, start: StoreObject, last_used: int | None = None) -> None:
         size = graph.size(graph.reach([start], set()))
-        items.append(UsageLine(reason, name, size, graph.size(graph.reach([start], known)), last_used))
+        lines.append(UsageLine(reason, name, size, graph.size(graph.reach([start], reached)), last_used))
 
     for image in sorted(graph.images, key=lambda image: image.names):
         if image.names:
-            add(Reason.IMAGE, " ".join(image.names), image.thing)
+            add(Reason.IMAGE, " ".join(image.names), image.object)
     for image in graph.images:
         if not image.names and not image.named_before:
-            add(Reason.UNNAMED, image.thing.key, image.thing)
+            add(Reason.UNNAMED, image.object.key, image.object)
     for record in sorted(graph.records, key=lambda record: -record.last_used):
         add(Reason.RECORD, record.inputs, record.snapshot, record.last_used)
-    for thing in [thing for thing in graph.things if thing not in known]:
-        items.append(
-            UsageLine(Reason.NOTHING, f"{thing.kind.value} {thing.key}", graph.size([thing]), graph.size([thing]))
-        )
-    return items
+    for each in graph.objects:
+        if each not in reached:
+            size = graph.size([each])
+            lines.append(UsageLine(Reason.NOTHING, f"{each.kind.value} {each.key}", size, size))
+    return lines
 
 
 def _forms(store: Store, mounts: list[int]) -> dict[StoredForm, Sum]:

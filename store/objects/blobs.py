@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pybuild.store.errors import DigestMismatch, NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.condemned import Condemnable, spare
+from pybuild.store.objects.parts import BLOBS
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -26,8 +27,8 @@ _SIZE = "SELECT size, EXISTS (SELECT 1 FROM condemned WHERE kind = 'blob' AND ke
 class Blobs:
     """The blobs of a store."""
 
-    def __init__(self, directory: str, metadata: Metadata) -> None:
-        self._directory = directory
+    def __init__(self, root: str, metadata: Metadata) -> None:
+        self._directory = BLOBS.path(root)
         self._metadata = metadata
 
     def path(self, digest: Digest) -> str:
@@ -87,7 +88,7 @@ class Blobs:
             return VerifyingReader(open(self.path(digest), "rb", buffering=0), digest, size)
         except FileNotFoundError:
             raise NotFound(
-                f"blob {digest} is missing on the disk", hint="pybuild fsck tells what else is damaged"
+                f"blob {digest} is missing on the disk", hint="pybuild fsck lists what else is damaged"
             ) from None
 
     def read(self, digest: Digest, limit: int) -> bytes:

@@ -102,7 +102,7 @@ class BuildLog:
 
 
 @frozen
-class KeptLog:
+class StoredLog:
     """A log as it can be read."""
 
     build: str
@@ -145,10 +145,10 @@ class KeptLog:
         return open(f"{self.path}/{step}.log", "rb")
 
 
-def kept(logs: str) -> list[KeptLog]:
+def build_logs(logs: str) -> list[StoredLog]:
     """The logs that are there, the newest first."""
     names = sorted(os.listdir(logs), reverse=True) if os.path.isdir(logs) else []
-    return [KeptLog(name, f"{logs}/{name}") for name in names]
+    return [StoredLog(name, f"{logs}/{name}") for name in names]
 
 
 def prune(

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from pybuild.store.objects.changesets import TREE
+from pybuild.store.objects.parts import CACHE_MOUNTS
 from pybuild.store.system.files import try_lock
 from pybuild.values import frozen
 
@@ -75,7 +76,7 @@ class CacheMounts:
     """The cache mounts of a store."""
 
     def __init__(self, root: str, metadata: Metadata) -> None:
-        self.directory = f"{root}/cachemounts"
+        self.directory = CACHE_MOUNTS.path(root)
         self._metadata = metadata
 
     def find(self, key: str, sharing: Sharing, now: int) -> HeldCacheMount | InUse | None:

@@ -18,6 +18,7 @@ from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.toc import Toc
 from pybuild.store.layers.view import View
 from pybuild.store.objects.condemned import Condemnable, spare
+from pybuild.store.objects.parts import TOCS, TREES
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class Changesets:
     """The changesets of a store, by id (16 hex digits, never used twice)."""
 
     def __init__(self, root: str, metadata: Metadata, blobs: Blobs) -> None:
-        self._tocs = f"{root}/tocs"
-        self.trees_directory = f"{root}/trees"
+        self._tocs = TOCS.path(root)
+        self.trees_directory = TREES.path(root)
         self._metadata = metadata
         self._blobs = blobs
 
@@ -133,7 +134,7 @@ class Changesets:
             return Toc.open(self.toc_path(changeset))
         except FileNotFoundError:
             raise NotFound(
-                f"table of contents {changeset} is missing", hint="pybuild fsck tells what else is damaged"
+                f"table of contents {changeset} is missing", hint="pybuild fsck lists what else is damaged"
             ) from None
 
     def tree(self, changeset: str, id_map: str) -> str | None:

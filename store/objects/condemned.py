@@ -1,10 +1,12 @@
-"""What gc is about to remove, and how a build that needs it takes it back.
+"""Condemned objects: what gc is about to remove, and how a build that needs one of them spares it.
 
-No build writes down what it uses. Instead a removal has two parts: what nothing reaches is first *condemned*, and goes
-only when every process that had the store open at that moment has left it. Such a process may have found the thing
-before it was condemned, and says nothing about it. One that comes later and asks for a condemned thing, by its digest
-or its chain ID, takes it back with that (`spare`): the count begins anew, and then waits for that process too.
-Everything else is reached from one of those, or is no older than whoever made it.
+Builds do not write down which objects they use. Instead gc removes an object in two steps. It first *condemns* every
+object that nothing reaches. It removes a condemned object once every process that had the store open at that moment has
+closed it: such a process may have found the object before it was condemned.
+
+A process that opens the store later and asks for a condemned object, by digest or chain ID, spares it. gc then has to
+condemn it again, and waits for that process too. All other objects that a process uses are reached from one that it asked
+for, or were made by the process itself.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Condemnable(Enum):
-    """What can be condemned; a changeset stands for its table of contents and its trees."""
+    """The kinds of objects that can be condemned. A changeset includes its table of contents and its trees."""
 
     IMAGE = "image"
     SNAPSHOT = "snapshot"
@@ -27,17 +29,17 @@ class Condemnable(Enum):
     BLOB = "blob"
 
 
-def condemned(metadata: Metadata, kind: Condemnable, key: str) -> bool:
-    """Whether this is condemned."""
+def is_condemned(metadata: Metadata, kind: Condemnable, key: str) -> bool:
+    """Whether gc has condemned this object."""
     return metadata.one("SELECT 1 FROM condemned WHERE kind = ? AND key = ?", kind.value, key) is not None
 
 
 def spare(metadata: Metadata, kind: Condemnable, key: str) -> None:
-    """Take something back. It may be gone by now: look again afterwards."""
+    """Undo the condemnation of an object. gc may have removed it by now: look it up again afterwards."""
     with metadata.transaction() as db:
-        pardon(db, kind, key)
+        spare_in_transaction(db, kind, key)
 
 
-def pardon(db: sqlite3.Connection, kind: Condemnable, key: str) -> None:
-    """As `spare`, in a transaction."""
+def spare_in_transaction(db: sqlite3.Connection, kind: Condemnable, key: str) -> None:
+    """Undo the condemnation of an object as part of a running transaction."""
     db.execute("DELETE FROM condemned WHERE kind = ? AND key = ?", (kind.value, key))

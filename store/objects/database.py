@@ -1,8 +1,8 @@
-"""The store's tables: one SQLite file, one owner process at a time a connection, never shared across a fork.
+"""The store's tables: one SQLite file. A connection belongs to one process and is never shared across a fork.
 
-A row is the truth: a file or directory without a row is garbage. What a build makes is first recorded with the boot
-id and becomes sealed (boot NULL) once its bytes are known to be on the disk: after another boot a power cut may have taken
-the bytes of those that were not (sealing.py).
+A file or directory without a row is garbage. The column `boot` of a new row is the id of the running boot; it becomes
+NULL (the row is sealed) once the bytes of the object are known to be on the disk. A power cut can lose the bytes of rows
+that are not sealed; sealing.py checks them after the next boot.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ CREATE INDEX keys_of_record ON record_keys (record);
 CREATE INDEX tags ON tag_log (name, id);
 CREATE INDEX tars_of_diff_id ON tars (diff_id);
 """
-_FIRST = 2  # the version that _SCHEMA makes; a store of it, or of a later one, is brought up to date when it is opened
-_LATER = {
+_FIRST = 2  # the version of _SCHEMA; opening a store of this version or a later one migrates it to VERSION
+_MIGRATIONS = {
     3: """
 CREATE TABLE tree_sizes (
     id TEXT PRIMARY KEY REFERENCES trees ON DELETE CASCADE, size INTEGER NOT NULL) WITHOUT ROWID;
@@ -94,14 +94,12 @@ ALTER TABLE build_steps ADD COLUMN mounted TEXT NOT NULL DEFAULT '[]';
 """,
 }
 
-SEALABLE = ("blobs", "changesets", "tocs", "trees", "cachemounts")
-
 
 class Metadata:
     """A connection to the tables. Each verb of the store runs in one `transaction`."""
 
     def __init__(self, path: str, boot: str) -> None:
-        """Open or make the file. Raises StoreError when it belongs to a newer pybuild or is damaged."""
+        """Open or create the file; `boot` identifies the running boot. Raises StoreError if it is damaged or too new."""
         self.boot = boot
         self._directory = os.path.dirname(path)
         self._db = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
@@ -126,14 +124,14 @@ class Metadata:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; other processes wait. Raises NoSpace, StoreBusy, StoreError when the file refuses."""
+        """Run the block as one transaction; other writers wait. Raises NoSpace, StoreBusy, StoreError."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
                 self._db.execute("COMMIT")
             except BaseException:
-                # A full disk or an I/O error has ended the transaction already.
+                # After a full disk or an I/O error SQLite has already ended the transaction.
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
@@ -142,7 +140,7 @@ class Metadata:
 
     @contextmanager
     def durable_transaction(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that is on the disk when it returns."""
+        """A transaction that is on the disk when the block has ended."""
         self._db.execute("PRAGMA synchronous = FULL")
         try:
             with self.transaction() as db:
@@ -151,21 +149,21 @@ class Metadata:
             self._db.execute("PRAGMA synchronous = NORMAL")
 
     def one(self, query: str, *values: object) -> tuple[object, ...] | None:
-        """The first row of a question, or None."""
-        found = self.all(query, *values)
-        return found[0] if found else None
+        """The first row of a query, or None."""
+        rows = self.all(query, *values)
+        return rows[0] if rows else None
 
     def all(self, query: str, *values: object) -> list[tuple[object, ...]]:
-        """All rows of a question."""
+        """All rows of a query."""
         try:
             return self._db.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise _translate(error, self._directory) from error
 
     def check(self) -> list[str]:
-        """What SQLite itself finds wrong with the file and its references."""
-        found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check") if row[0] != "ok"]
-        return found + [
+        """The errors that SQLite itself finds in the file, and the references to rows that do not exist."""
+        errors = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        return errors + [
             f"table {row[0]}: row {row[1]} refers to nothing in {row[2]}"
             for row in self._db.execute("PRAGMA foreign_key_check")
         ]
@@ -173,14 +171,14 @@ class Metadata:
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
-    def _bring_up_to_date(self, db: sqlite3.Connection) -> None:
-        version = self._version()  # who was first has done it
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        version = self._version()  # again, inside the transaction: another process may have migrated the file
         if version == 0:
             for statement in _statements(_SCHEMA):
                 db.execute(statement)
             version = _FIRST
         for later in range(version + 1, VERSION + 1):
-            for statement in _statements(_LATER[later]):
+            for statement in _statements(_MIGRATIONS[later]):
                 db.execute(statement)
         db.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -188,11 +186,11 @@ class Metadata:
         version = self._version()
         if version == 0 or _FIRST <= version < VERSION:
             with self.transaction() as db:
-                self._bring_up_to_date(db)
+                self._migrate(db)
         elif version != VERSION:
             raise StoreError(
-                f"{path}: the store has version {version}, this pybuild knows {VERSION}",
-                hint="use the pybuild that made it, or another --root",
+                f"{path}: the store has version {version}, this pybuild supports {VERSION}",
+                hint="use the pybuild that created it, or another --root",
             )
 
 
@@ -201,25 +199,25 @@ def _statements(text: str) -> list[str]:
 
 
 def _translate(error: sqlite3.DatabaseError, directory: str, where: str = "the store's tables: ") -> StoreError:
-    """The StoreError for what SQLite says of a file in `directory`."""
+    """The StoreError for an SQLite error about a file in `directory`."""
     code = getattr(error, "sqlite_errorcode", 0)
-    if code == sqlite3.SQLITE_IOERR_SHMSIZE:  # the file of the index did not grow
+    if code == sqlite3.SQLITE_IOERR_SHMSIZE:  # SQLite could not enlarge metadata.db-shm
         code = sqlite3.SQLITE_FULL
-    if code & 0xFF == sqlite3.SQLITE_CANTOPEN and _out_of_inodes(directory):  # one that it makes beside the tables
+    if code & 0xFF == sqlite3.SQLITE_CANTOPEN and _out_of_inodes(directory):  # it could not create -wal or -shm
         code = sqlite3.SQLITE_FULL
-    match code & 0xFF:  # without SQLite's finer distinctions
+    match code & 0xFF:  # the primary result code
         case sqlite3.SQLITE_FULL:
             return NoSpace(f"{where}no space left", hint="free some space, or choose another --root")
         case sqlite3.SQLITE_BUSY:
             return StoreBusy(f"{where}in use by another process for more than {_WAIT_SECONDS:.0f} seconds")
         case _:
-            return StoreError(f"{where}{error}", hint="pybuild fsck tells what is damaged")
+            return StoreError(f"{where}{error}", hint="pybuild fsck lists what is damaged")
 
 
 def _out_of_inodes(directory: str) -> bool:
-    """Whether no file can be made any more. A file system without such a limit counts none at all, statvfs(3)."""
+    """Whether the file system has no free inode. Without an inode limit it reports f_files = 0, statvfs(3)."""
     try:
-        found = os.statvfs(directory)
+        status = os.statvfs(directory)
     except OSError:
         return False
-    return found.f_files > 0 and not found.f_favail
+    return status.f_files > 0 and not status.f_favail

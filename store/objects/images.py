@@ -16,7 +16,7 @@ from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig, check_image
 from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Manifest
 from pybuild.store.formats.reference import Reference
-from pybuild.store.objects.condemned import Condemnable, condemned, pardon, spare
+from pybuild.store.objects.condemned import Condemnable, is_condemned, spare, spare_in_transaction
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -59,12 +59,12 @@ class Images:
         digest = self._blobs.put(manifest, scratch[1])
         with self._metadata.transaction() as db:
             db.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", (str(digest), str(config_digest), snapshot))
-            pardon(db, Condemnable.IMAGE, str(digest))
+            spare_in_transaction(db, Condemnable.IMAGE, str(digest))
         return digest
 
     def get(self, digest: Digest) -> StoredImage:
         """The image with this manifest. Raises NotFound."""
-        if condemned(self._metadata, Condemnable.IMAGE, str(digest)):
+        if is_condemned(self._metadata, Condemnable.IMAGE, str(digest)):
             spare(self._metadata, Condemnable.IMAGE, str(digest))
         row = self._metadata.one("SELECT config, snapshot FROM images WHERE manifest = ?", str(digest))
         if row is None:

@@ -78,7 +78,7 @@ class Ingest:
         self.close()
 
 
-def living(parent: str, without: str) -> list[str]:
+def live_leases(parent: str, without: str) -> list[str]:
     """The names of the working directories, but for one, whose processes live."""
     found = []
     for name in os.listdir(parent):

@@ -1,14 +1,15 @@
-"""Sealing: from then on what the tables say survives a power cut.
+"""Sealing: a sealed row describes bytes that survive a power cut.
 
-Where few files are not sealed yet they are written to the disk one by one. The layers of a base are a good example: one blob
-of 50 MB, whose tree of thousands of files can be made from it again, and need not be waited for. Where they are many, one
-syncfs(2) costs less than a hundred fsync(2), and covers the trees as well.
+If few files are unsealed, each is written to the disk with fsync(2). A base image is the typical case: one blob of 50 MB
+is synced, and the thousands of files of its tree are not, because the tree can be made from the blob again. If many files
+are unsealed, one syncfs(2) costs less than a hundred fsync(2), and covers the trees as well.
 
-What is not sealed at the next boot is looked at: a blob whose bytes are those of its digest, or a table of contents with
-right checksums, was not lost, and is sealed then. A machine that is merely restarted loses nothing but trees, which cannot be
-told to be whole, and has them made again; a power cut takes what it took.
-Where there is a tree and no tar, nothing can be made again from anything: a seal waits for such a tree, and one that was not
-sealed goes at the next boot, with all that stands on it.
+The first process after another boot checks what is not sealed. A blob that matches its digest and a table of contents
+with correct checksums were not lost, and are sealed then. An unsealed tree cannot be checked and is dropped. After a mere
+restart only trees have to be made again; after a power cut also the files that the disk lost.
+
+A tree without a tar cannot be made again. A seal therefore waits for such a tree. If one is unsealed at the next boot, it
+is dropped with everything that stands on it.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ from typing import TYPE_CHECKING
 
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.digest import Digest
-from pybuild.store.objects.database import SEALABLE
+from pybuild.store.objects.parts import BLOBS, CACHE_MOUNTS, CHANGESETS, SEALED, TOCS, TREES
 from pybuild.store.system.syscalls import syncfs
 
 if TYPE_CHECKING:
     from pybuild.store.objects.blobs import Blobs
     from pybuild.store.objects.changesets import Changesets
     from pybuild.store.objects.database import Metadata
+    from pybuild.store.objects.parts import Part
 
-_FEW = 16  # files
+_FSYNC_LIMIT = 16  # files; for more than these one syncfs is faster
 _CHUNK = 1 << 20
-_KEYS = {"blobs": "digest", **dict.fromkeys(("changesets", "tocs", "trees", "cachemounts"), "id")}
-_STALE = "boot IS NOT NULL AND boot != ?"
-_AGAIN = "changeset IN (SELECT changeset FROM tars UNION SELECT id FROM unread)"  # of a tree that can be made again
+_STALE = "boot IS NOT NULL AND boot != ?"  # of an unsealed row from an earlier boot
+_HAS_TAR = "changeset IN (SELECT changeset FROM tars UNION SELECT id FROM unread)"  # of a tree that can be made again
 
 
 class Sealer:
-    """Seals what is in one store."""
+    """Seals the rows of one store."""
 
     def __init__(self, root: str, metadata: Metadata, blobs: Blobs, changesets: Changesets) -> None:
         self._root = root
@@ -43,21 +44,24 @@ class Sealer:
         self._changesets = changesets
 
     def seal(self) -> None:
-        """Seal everything but trees that can be made again, and perhaps those too. Raises OSError when the disk lost something."""
-        pending = {table: self._unsealed(table) for table in SEALABLE if table != "trees"}
-        only = self._keys("trees", f"boot = ? AND NOT {_AGAIN}", self._metadata.boot)
-        if only or pending["cachemounts"] or len(pending["blobs"]) + len(pending["tocs"]) > _FEW:
+        """Seal everything except trees that can be made again; those may be sealed too.
+
+        Raises OSError if the disk lost something.
+        """
+        pending = {part: self._unsealed(part) for part in SEALED if part is not TREES}
+        irreplaceable = self._keys(TREES, f"boot = ? AND NOT {_HAS_TAR}", self._metadata.boot)
+        if irreplaceable or pending[CACHE_MOUNTS] or len(pending[BLOBS]) + len(pending[TOCS]) > _FSYNC_LIMIT:
             self.seal_all()
             return
-        blobs = [self._blobs.path(Digest.parse(key)) for key in pending["blobs"]]
-        tocs = [self._changesets.toc_path(key) for key in pending["tocs"]]
+        blobs = [self._blobs.path(Digest.parse(key)) for key in pending[BLOBS]]
+        tocs = [self._changesets.toc_path(key) for key in pending[TOCS]]
         for path in (*blobs, *tocs, *sorted({os.path.dirname(path) for path in (*blobs, *tocs)})):
             _fsync(path)
         self._mark(pending)
 
     def seal_all(self) -> None:
-        """Seal everything. Raises OSError when the disk lost something."""
-        pending = {table: self._unsealed(table) for table in SEALABLE}
+        """Seal everything. Raises OSError if the disk lost something."""
+        pending = {part: self._unsealed(part) for part in SEALED}
         if any(pending.values()):
             fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -67,32 +71,33 @@ class Sealer:
             self._mark(pending)
 
     def recover(self) -> None:
-        """After another boot: seal what is there, forget what is not. Raises StoreError where the tables refuse."""
+        """After another boot, seal the unsealed objects that are whole and drop the others. Raises StoreError."""
         boot = self._metadata.boot
-        stale = {table: self._keys(table, _STALE, boot) for table in SEALABLE}
+        stale = {part: self._keys(part, _STALE, boot) for part in SEALED}
         if not any(stale.values()):
             return
         whole = {
-            "blobs": [key for key in stale["blobs"] if self._is_whole(Digest.parse(key))],
-            "tocs": [key for key in stale["tocs"] if self._is_readable(key)],
+            BLOBS: [key for key in stale[BLOBS] if self._is_whole(Digest.parse(key))],
+            TOCS: [key for key in stale[TOCS] if self._is_readable(key)],
         }
         with self._metadata.durable_transaction() as db:
-            for table, keys in whole.items():
-                column = _KEYS[table]
+            for part, keys in whole.items():
                 db.executemany(
-                    f"UPDATE {table} SET boot = NULL WHERE {column} = ? AND {_STALE}", [(k, boot) for k in keys]
+                    f"UPDATE {part.table} SET boot = NULL WHERE {part.key} = ? AND {_STALE}",
+                    [(key, boot) for key in keys],
                 )
-            for table in ("blobs", "tocs", "trees", "cachemounts"):
-                db.execute(f"DELETE FROM {table} WHERE {_STALE}", (boot,))
+            for part in SEALED:
+                if part.directory:
+                    db.execute(f"DELETE FROM {part.table} WHERE {_STALE}", (boot,))
             db.execute("DELETE FROM tars WHERE diff_id NOT IN (SELECT diff_id FROM layer_blobs)")
-            # Without its table of contents a layer can be read again from its blob, if that came with an image. Else it
-            # takes that and a tar or a tree, as one cannot be made from the other.
+            # A pulled layer (`unread`) can be read again from its blob. Any other changeset needs its table of contents,
+            # and a tar or a tree, because neither of the two can be made from the table of contents.
             db.execute(
                 "DELETE FROM changesets WHERE (boot IS NULL OR boot != ?) AND id NOT IN (SELECT id FROM unread) AND"
                 " (id NOT IN (SELECT id FROM tocs) OR id NOT IN (SELECT changeset FROM tars UNION SELECT changeset FROM trees))",
                 (boot,),
             )
-            db.execute(f"UPDATE changesets SET boot = NULL WHERE {_STALE}", (boot,))
+            db.execute(f"UPDATE {CHANGESETS.table} SET boot = NULL WHERE {_STALE}", (boot,))
 
     def _is_whole(self, digest: Digest) -> bool:
         try:
@@ -111,23 +116,24 @@ class Sealer:
             return False
         return True
 
-    def _mark(self, sealed: dict[str, list[str]]) -> None:
-        if any(sealed.values()):
+    def _mark(self, written: dict[Part, list[str]]) -> None:
+        if any(written.values()):
             with self._metadata.durable_transaction() as db:
-                for table, keys in sealed.items():
-                    db.executemany(f"UPDATE {table} SET boot = NULL WHERE {_KEYS[table]} = ?", [(key,) for key in keys])
+                for part, keys in written.items():
+                    db.executemany(
+                        f"UPDATE {part.table} SET boot = NULL WHERE {part.key} = ?", [(key,) for key in keys]
+                    )
 
-    def _unsealed(self, table: str) -> list[str]:
-        # The toc of a changeset that nothing stands on yet may still be replaced, between its fsync and the mark.
-        stood_upon = (
-            " AND EXISTS (SELECT 1 FROM snapshots WHERE changeset = id)" if table in ("changesets", "tocs") else ""
+    def _unsealed(self, part: Part) -> list[str]:
+        # Before a snapshot stands on a changeset, its toc can be replaced, even between the fsync and the mark.
+        has_snapshot = (
+            " AND EXISTS (SELECT 1 FROM snapshots WHERE changeset = id)" if part in (CHANGESETS, TOCS) else ""
         )
-        return self._keys(table, "boot = ?" + stood_upon, self._metadata.boot)
+        return self._keys(part, "boot = ?" + has_snapshot, self._metadata.boot)
 
-    def _keys(self, table: str, condition: str, *values: object) -> list[str]:
-        return [
-            str(row[0]) for row in self._metadata.all(f"SELECT {_KEYS[table]} FROM {table} WHERE {condition}", *values)
-        ]
+    def _keys(self, part: Part, condition: str, *values: object) -> list[str]:
+        query = f"SELECT {part.key} FROM {part.table} WHERE {condition}"
+        return [str(row[0]) for row in self._metadata.all(query, *values)]
 
 
 def _fsync(path: str) -> None:

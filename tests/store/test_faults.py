@@ -210,7 +210,7 @@ def test_a_table_of_contents_is_sealed_when_it_is_not_replaced_any_more(
         opened.seal()
         opened.changesets.complete(changeset, Toc.write(opened.ingest.new_path(), [Entry(b"f", Kind.FILE)]))
         assert [entry.path for entry in opened.changesets.toc(changeset)] == [b"f"]
-        opened.seal_now_and_then()
+        opened.seal_if_due()
         os.truncate(opened.changesets.toc_path(changeset), 10)  # its bytes never came to the disk
     monkeypatch.setattr(store, "_boot_id", lambda: "another boot")
     with Store(root) as opened:
@@ -419,7 +419,7 @@ def test_fsck_finds_rows_that_refer_to_nothing(tmp_path: Path) -> None:
         with opened.metadata.transaction() as db:
             db.execute("DELETE FROM images")
         assert fsck.check(opened).damage == (
-            f"tag docker.io/library/test:1 names {digest}, which is no image of the store",
+            f"tag docker.io/library/test:1 refers to {digest}, which is not an image of the store",
         )
         changeset = opened.changesets.add([], opened.ingest.new_path())
         opened.changesets.adopt_tree(changeset, "map", opened.ingest.new_directory())
@@ -481,9 +481,9 @@ def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
 
 def test_a_directory_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
-    with pytest.raises(StoreError, match="is no store: it holds 'precious'"):
+    with pytest.raises(StoreError, match="is not a store: it holds 'precious'"):
         Store(str(tmp_path))
-    with pytest.raises(StoreError, match="is no store"):
+    with pytest.raises(StoreError, match="is not a store"):
         reset(str(tmp_path))
     assert os.listdir(tmp_path) == ["precious"]
 

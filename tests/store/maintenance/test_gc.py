@@ -14,88 +14,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pybuild.store.errors import NoSpace, NotFound
-from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.media_types import MediaType
-from pybuild.store.formats.oci_config import ExecConfig, ImageConfig
-from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.formats.reference import Reference
-from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.importing.archive import import_archive
 from pybuild.store.maintenance import fsck
-from pybuild.store.maintenance.gc import Freed, collect, exceeds
+from pybuild.store.maintenance.gc import Freed, exceeds
 from pybuild.store.maintenance.usage import Reason, StoredForm, usage
-from pybuild.store.objects.cache_mounts import HeldCacheMount, InUse, Sharing
-from pybuild.store.objects.changesets import TREE, LayerBlob
+from pybuild.store.objects.cache_mounts import InUse, Sharing
 from pybuild.store.objects.database import _SCHEMA, VERSION, Metadata
-from pybuild.store.objects.records import KeyKind
 from pybuild.store.store import Store
-from pybuild.store.system.directories import remove_tree, tree_size
+from pybuild.store.system.directories import remove_tree
 from tests.support.archives import Archive
 from tests.support.overlays import in_private_mounts, mount_tmpfs
+from tests.support.stored import add_image, add_layer, add_record, collect_in, hold, is_whole, measure
 from tests.support.tars import entry, tar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent.parent
-
-
-def measure(directory: str) -> int:
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        return tree_size(fd)
-    finally:
-        os.close(fd)
-
-
-def collect_in(store: Store, keep: int | None = None, *, dry_run: bool = False) -> Freed:
-    def remove(directory: str) -> None:
-        remove_tree(store.ingest.fd, os.path.basename(directory))
-
-    return collect(store, keep, measure, remove, dry_run=dry_run)
-
-
-def add_layer(store: Store, parent: int | None = None, *, size: int = 1000) -> int:
-    """A new changeset with toc, tree and blob on a snapshot; return the new snapshot."""
-    data = os.urandom(size)
-    changeset = store.changesets.add([Entry(b"f", Kind.FILE, size=size)], store.ingest.new_path())
-    digest = store.blobs.put(data, store.ingest.new_path())
-    store.changesets.add_tar(changeset, None, LayerBlob(digest, digest, size, Compression.UNCOMPRESSED))
-    tree = store.ingest.new_directory()
-    os.mkdir(f"{tree}/{TREE}")
-    store.changesets.adopt_tree(changeset, "map", tree)
-    return store.snapshots.add(parent, changeset)
-
-
-def add_record(store: Store, key: str, parent: int | None, now: int, *, size: int = 1000) -> int:
-    """A layer as a build makes one; return its snapshot."""
-    snapshot = add_layer(store, parent, size=size)
-    store.records.add({key: KeyKind.DEFINITION}, snapshot, parent, key, "{}", now)
-    return snapshot
-
-
-def add_image(store: Store, snapshot: int | None, *names: str) -> Digest:
-    """An image of a snapshot's layers, with names or without."""
-    blobs = []
-    for changeset in store.snapshots.changesets(snapshot)[::-1]:
-        blob = store.changesets.any_tar(changeset)
-        assert blob is not None
-        blobs.append(blob)
-    config = ImageConfig("amd64", "linux", "", None, "", ExecConfig(), tuple(blob.diff_id for blob in blobs), ())
-    data = config.to_bytes()
-    described = Descriptor(MediaType.OCI_CONFIG, Digest.of(data), len(data))
-    layers = tuple(Descriptor(MediaType.OCI_LAYER, blob.digest, blob.size) for blob in blobs)
-    scratch = (store.ingest.new_path(), store.ingest.new_path())
-    digest = store.images.add(Manifest(described, layers).to_bytes(), data, snapshot, scratch)
-    store.seal()
-    store.images.tag([Reference.parse(name) for name in names], digest, 1)
-    return digest
-
-
-def whole(store: Store) -> bool:
-    report = fsck.check(store)
-    return (report.damage, report.garbage) == ((), ())
 
 
 @pytest.fixture
@@ -119,11 +56,11 @@ def test_what_nothing_reaches_goes_and_all_else_stays(store: Store) -> None:
     os.makedirs(f"{store.root}/trees/x/fs/deep")
 
     would = collect_in(store, dry_run=True)
-    assert not whole(store) and store.snapshots.parent(dangling) == record
+    assert not is_whole(store) and store.snapshots.parent(dangling) == record
     freed = collect_in(store)
     assert (freed.layers, freed.blobs, freed.images, freed.records, freed.leftovers) == (2, 1, 0, 0, 3)
     assert freed == would
-    assert whole(store)
+    assert is_whole(store)
     with pytest.raises(NotFound):
         store.snapshots.parent(dangling)
     assert store.images.get(image) and store.images.get(unnamed)
@@ -156,8 +93,8 @@ def test_all_leaves_the_named_images_and_the_records_that_they_stand_on(store: S
     freed = collect_in(store, 0)
     assert (freed.records, freed.images, freed.cache_mounts, freed.layers) == (1, 1, 1, 2)
     assert store.records.find("mine", base) is not None and store.records.find("other", base) is None
-    assert store.cachemounts.all() == []
-    assert whole(store)
+    assert store.cache_mounts.all() == []
+    assert is_whole(store)
 
 
 def test_a_limit_takes_the_longest_unused_first(store: Store) -> None:
@@ -181,7 +118,7 @@ def test_a_limit_takes_the_longest_unused_first(store: Store) -> None:
     assert store.records.find("a", base) is not None and store.records.find("d", snapshots["a"]) is None
     with pytest.raises(NotFound):
         store.snapshots.parent(deeper)
-    assert whole(store)
+    assert is_whole(store)
 
 
 def test_a_record_that_is_younger_than_its_use_keeps_what_it_stands_on(store: Store) -> None:
@@ -210,7 +147,7 @@ def test_what_a_living_process_may_have_found_waits_for_it(store: Store) -> None
         later.snapshots.parent(lost)
     later.close()
     assert store.metadata.all("SELECT * FROM condemned") == store.metadata.all("SELECT * FROM waits") == []
-    assert whole(store)
+    assert is_whole(store)
 
 
 def test_who_asks_for_a_condemned_thing_takes_it_back(store: Store) -> None:
@@ -235,7 +172,7 @@ def test_who_asks_for_a_condemned_thing_takes_it_back(store: Store) -> None:
     freed = collect_in(store)
     assert (freed.layers, freed.images) == (2, 1)
     assert not store.blobs.has(digest) and store.snapshots.by_chain("chain") is None
-    assert whole(store)
+    assert is_whole(store)
 
 
 def test_what_became_part_of_an_image_meanwhile_stays(store: Store) -> None:
@@ -245,7 +182,7 @@ def test_what_became_part_of_an_image_meanwhile_stays(store: Store) -> None:
         image = add_image(building, snapshot, "app:1")
     assert collect_in(store).layers == 0
     assert store.images.get(image).snapshot == snapshot
-    assert whole(store)
+    assert is_whole(store)
 
 
 def test_an_interrupted_gc_makes_nobody_wait_for_less(store: Store) -> None:
@@ -326,30 +263,20 @@ def test_whatever_builds_and_gcs_do_in_whatever_order_no_build_loses_anything(
             case "gc" | "gc 0" | "gc 4000":
                 with Store(root) as collector:
                     collect_in(collector, int(action[3:]) if action[3:] else None)
-                    assert whole(collector)
+                    assert is_whole(collector)
         for each in builds:
             each.check()
     for build in builds:
         build.store.close()
     with Store(root) as last:
         collect_in(last, 0)
-        assert whole(last)
+        assert is_whole(last)
         named = {tag.manifest for tag in last.images.tags()}
         assert set(last.images.all()) == named
         assert last.metadata.all("SELECT * FROM condemned") == []
 
 
 # -- cache mounts
-
-
-def hold(store: Store, key: str, sharing: Sharing = Sharing.SHARED, now: int = 1) -> HeldCacheMount:
-    found = store.cachemounts.find(key, sharing, now)
-    if found is None:
-        directory = store.ingest.new_directory()
-        os.mkdir(f"{directory}/{TREE}")
-        found = store.cachemounts.adopt(key, f"/{key}", directory, sharing, now)
-    assert isinstance(found, HeldCacheMount)
-    return found
 
 
 def test_everybody_shares_a_shared_cache_mount(store: Store) -> None:
@@ -364,40 +291,40 @@ def test_who_wants_one_alone_gets_a_new_one_beside_a_user_and_an_old_one_else(st
             assert len({one.path, two.path, three.path}) == 3
         paths = {two.path, three.path}
         assert hold(store, "k", Sharing.PRIVATE).path in paths
-    assert len(store.cachemounts.all()) == 3
+    assert len(store.cache_mounts.all()) == 3
 
 
 def test_a_locked_one_has_to_be_waited_for_and_never_has_a_second_directory(store: Store) -> None:
     made = store.ingest.new_directory()
     with hold(store, "k", Sharing.LOCKED) as one:
-        busy = InUse(store.cachemounts.all()[0].id)
-        assert store.cachemounts.find("k", Sharing.LOCKED, 2) == busy
-        assert store.cachemounts.adopt("k", "/k", made, Sharing.LOCKED, 2) == busy
+        busy = InUse(store.cache_mounts.all()[0].id)
+        assert store.cache_mounts.find("k", Sharing.LOCKED, 2) == busy
+        assert store.cache_mounts.adopt("k", "/k", made, Sharing.LOCKED, 2) == busy
         assert os.path.isdir(made)
     with hold(store, "k", Sharing.LOCKED) as again:
         assert again.path == one.path
-    assert len(store.cachemounts.all()) == 1
+    assert len(store.cache_mounts.all()) == 1
 
 
 def test_one_in_use_is_not_removed_and_not_measured(store: Store) -> None:
     with hold(store, "k") as held:
         Path(held.path, "f").write_bytes(bytes(50_000))
         assert collect_in(store, 0).cache_mounts == 0
-        assert store.cachemounts.all()[0].size is None
-        assert store.cachemounts.in_use(store.cachemounts.all()[0].id)
+        assert store.cache_mounts.all()[0].size is None
+        assert store.cache_mounts.in_use(store.cache_mounts.all()[0].id)
     found = usage(store, measure)
     assert found.reasons[Reason.CACHE_MOUNT].size > 50_000
-    assert store.cachemounts.all()[0].size == found.reasons[Reason.CACHE_MOUNT].size
+    assert store.cache_mounts.all()[0].size == found.reasons[Reason.CACHE_MOUNT].size
     assert collect_in(store, 0).cache_mounts == 1
-    assert whole(store)
+    assert is_whole(store)
 
 
 def test_fsck_tells_of_a_lost_one_and_the_next_use_makes_it_anew(store: Store) -> None:
     hold(store, "k").close()
-    remove_tree(os.open(f"{store.root}/cachemounts", os.O_RDONLY), store.cachemounts.all()[0].id)
+    remove_tree(os.open(f"{store.root}/cachemounts", os.O_RDONLY), store.cache_mounts.all()[0].id)
     assert "cache mount /k" in fsck.check(store).damage[0]
     hold(store, "k").close()
-    assert whole(store)
+    assert is_whole(store)
 
 
 def test_cache_mounts_of_another_boot_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,9 +334,9 @@ def test_cache_mounts_of_another_boot_are_gone(tmp_path: Path, monkeypatch: pyte
         hold(opened, "lost").close()
     monkeypatch.setattr("pybuild.store.store._boot_id", lambda: "another boot")
     with Store(str(tmp_path / "s")) as opened:
-        assert [mount.name for mount in opened.cachemounts.all()] == ["/sealed"]
+        assert [mount.name for mount in opened.cache_mounts.all()] == ["/sealed"]
         assert collect_in(opened).leftovers == 1
-        assert whole(opened)
+        assert is_whole(opened)
 
 
 # -- df
@@ -427,11 +354,11 @@ def test_every_byte_is_counted_once_for_the_first_of_its_reasons(store: Store) -
     assert sum(part.size for part in found.reasons.values()) == sum(part.size for part in found.forms.values())
     rest = found.tables + found.memos + found.logs.size
     assert found.total == rest + sum(part.size for part in found.forms.values())
-    by_name = {item.name: item for item in found.items}
+    by_name = {item.name: item for item in found.lines}
     app, base_item = by_name["docker.io/library/app:1"], by_name["docker.io/library/base:1"]
     assert app.size > 30_000 and base_item.size > 10_000
     assert app.own + base_item.own == found.reasons[Reason.IMAGE].size < app.size + base_item.size
-    assert [item.own > 30_000 for item in found.items if item.reason is Reason.RECORD] == [True, False]
+    assert [item.own > 30_000 for item in found.lines if item.reason is Reason.RECORD] == [True, False]
     assert found.reasons[Reason.NOTHING].size > 40_000
     assert found.reasons[Reason.NOTHING].size == collect_in(store).size
     assert found.forms[StoredForm.TREE].count == 4
@@ -442,7 +369,7 @@ def test_every_byte_is_counted_once_for_the_first_of_its_reasons(store: Store) -
 COLLECT = """
 import os, sys
 from pybuild.store.errors import StoreError
-from pybuild.store.system.files import remove_tree
+from pybuild.store.system.directories import remove_tree
 from pybuild.store.maintenance.gc import collect
 from pybuild.store.store import Store
 try:
@@ -470,9 +397,9 @@ def after(root: str) -> tuple[object, ...]:
     """What matters of a store once gc has been through it."""
     with Store(root) as opened:
         collect_in(opened, 0)
-        assert whole(opened)
+        assert is_whole(opened)
         assert os.listdir(f"{root}/ingest") == [opened.ingest.name]
-        return (len(opened.images.all()), opened.cachemounts.all(), len(os.listdir(f"{root}/trees")))
+        return (len(opened.images.all()), opened.cache_mounts.all(), len(os.listdir(f"{root}/trees")))
 
 
 def traced(root: str, inject: str) -> subprocess.CompletedProcess[str]:
@@ -535,7 +462,7 @@ def test_a_full_disk_is_freed_of_leftovers_first(tmp_path: Path) -> None:
                 for number in range(10_000):
                     opened.blobs.put(b"%d" % number * 1000, opened.ingest.new_path())
             freed = collect_in(opened, 0)
-            return (freed.leftovers, freed.records, whole(opened))
+            return (freed.leftovers, freed.records, is_whole(opened))
 
     assert in_private_mounts(fill) == (1, 1, True)
 
@@ -560,5 +487,5 @@ def test_a_store_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> 
         import_archive(opened, str(path), None, 1)
         hold(opened, "cache").close()
         collect_in(opened)
-        assert whole(opened)
+        assert is_whole(opened)
         assert opened.metadata.one("PRAGMA user_version") == (VERSION,)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.store.objects.build_logs import BuildLog, kept, prune
+from pybuild.store.objects.build_logs import BuildLog, build_logs, prune
 
 
 def write(logs: Path, name: str, *outputs: bytes) -> None:
@@ -18,7 +18,7 @@ def write(logs: Path, name: str, *outputs: bytes) -> None:
 
 
 def names(logs: Path) -> list[str]:
-    return [log.build for log in kept(str(logs))]
+    return [log.build for log in build_logs(str(logs))]
 
 
 def test_a_log_keeps_events_and_the_bytes_of_each_step(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_a_log_keeps_events_and_the_bytes_of_each_step(tmp_path: Path) -> None:
     log.output(7, b"\xff\x00")
     log.output(8, b"other")
     log.output(7, b"more")
-    found = kept(str(tmp_path))[0]
+    found = build_logs(str(tmp_path))[0]
     assert found.running
     log.close()
     assert (found.running, found.events(), found.size(9)) == (False, [b"one\n"], 0)
@@ -40,14 +40,14 @@ def test_a_step_that_says_too_much_is_cut_with_a_note(tmp_path: Path, pieces: li
     for piece in pieces:
         log.output(1, piece)
     log.close()
-    assert kept(str(tmp_path))[0].open(1).read() == b"1234567890\n[the log of a step ends at 10 bytes]\n"
+    assert build_logs(str(tmp_path))[0].open(1).read() == b"1234567890\n[the log of a step ends at 10 bytes]\n"
 
 
 def test_a_step_that_says_just_enough_is_whole(tmp_path: Path) -> None:
     log = BuildLog(str(tmp_path), "a", limit=10)
     log.output(1, b"1234567890")
     log.close()
-    assert kept(str(tmp_path))[0].open(1).read() == b"1234567890"
+    assert build_logs(str(tmp_path))[0].open(1).read() == b"1234567890"
 
 
 def test_the_oldest_go_first(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_those_before_the_oldest_build_that_is_remembered_go(tmp_path: Path) -> 
     assert prune(str(tmp_path), since="") == (0, 0)
     assert prune(str(tmp_path), since="bb") == (2, 202)
     assert names(tmp_path) == ["d", "c"]
-    assert [log.total() for log in kept(str(tmp_path))] == [101, 101]
+    assert [log.total() for log in build_logs(str(tmp_path))] == [101, 101]
 
 
 def test_what_is_being_written_stays(tmp_path: Path) -> None:
