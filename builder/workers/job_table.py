@@ -20,11 +20,11 @@ MODULES = {
     "copy": ("CopyFiles",),
     "export_failed": ("ExportFailedStep",),
     "fetch": ("FetchUrl",),
+    "git": ("FetchRepository", "ListSubdirectory", "ResolveReference"),
     "layer": ("MakeTree", "ReadLayer", "Recompress", "WriteTar"),
     "mount": ("AwaitCacheMount", "MakeCacheMount", "PrepareBindMount"),
     "probe": ("Probe",),
     "registry": ("FetchBlobs", "FetchManifest"),
-    "git": ("ResolveReference", "FetchRepository", "ListSubdirectory"),
     "step": (
         "CommitStep",
         "FinishStep",

@@ -1,9 +1,6 @@
-"""The job worker: runs one job after the other, in the namespace of the steps or in that of the main process.
+"""The job worker: a process that does one job after the other, inside the namespace of the steps or outside.
 
-    main -> worker   {"job": name, "args": {...}}
-    worker -> main   {"result": {...}} or {"error": class name, "message": text, "hint": text}
-
-It ends when the connection does.
+messages.py describes what it receives and sends. It ends when the main process closes the connection.
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ from pybuild.builder.workers.messages import failure_message, read_request, resu
 
 
 def main(fd: int, namespace: int = -1) -> None:
-    """Serve one main process over the socket `fd`; `namespace` is a pidfd of a process whose namespaces to enter."""
+    """Serve the main process over the socket `fd`. `namespace` is a pidfd of a process whose namespaces to enter."""
     if namespace >= 0:
         linux.setns(namespace, linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
         os.close(namespace)
@@ -34,7 +31,7 @@ def main(fd: int, namespace: int = -1) -> None:
             message, _ = channel.receive()
         except EOFError:
             return
-        # A job makes many values and hardly a cycle: looking for some takes a tenth of the time that a COPY needs.
+        # A job makes many values and few reference cycles: the collector would take a tenth of the time of a COPY.
         gc.disable()
         try:
             answer = result_message(read_request(message).run())

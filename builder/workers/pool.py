@@ -1,7 +1,8 @@
 """The worker processes of one build, started when they are first needed: a fully cached build starts none.
 
-A worker does one job at a time. There are as many as the machine has cores, of two kinds: those inside the namespace
-of the steps, for files that belong to its ids, and those outside. What only a started worker needs is imported then.
+A worker does one job at a time. As many jobs run at a time as the machine has cores; jobs that wait for the network do not
+count. Workers inside the namespace of the steps handle files that belong to its ids, the others run outside. Modules that
+only a started worker needs are imported when it starts.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ R = TypeVar("R")
 
 
 class Pool:
-    """A context manager; leaving it ends every worker, and with them every process of every step."""
+    """A context manager: leaving it ends every worker and every process of every step."""
 
     def __init__(self) -> None:
         self._id_map: IdMap | None = None
         self._sandbox: SandboxWorker | None = None
         self._workers: set[WorkerProcess] = set()
-        self._free: dict[bool, list[WorkerProcess]] = {False: [], True: []}  # in_namespace -> without work
+        self._idle: dict[bool, list[WorkerProcess]] = {False: [], True: []}  # in_namespace -> workers without a job
         self._cores = Semaphore(os.cpu_count() or 1)
-        self.locks = Locks()  # for what two tasks would make both
-        self._refused = False
+        self.locks = Locks()  # keep two tasks from making the same thing
+        self._namespace_refused = False
 
     @property
     def id_map(self) -> IdMap:
-        """The ids of the namespace."""
+        """The map of the ids of the steps' namespace."""
         if self._id_map is None:
             from pybuild.builder.host.id_map import choose_id_map
 
@@ -51,39 +52,40 @@ class Pool:
 
     @property
     def tree_map(self) -> str:
-        """The name under which trees that can be used here were made; "" once a namespace was refused."""
-        return "" if self._refused else self.id_map.name
+        """The name of the id map of the trees that can be used here; "" after the machine has refused a namespace."""
+        return "" if self._namespace_refused else self.id_map.name
 
     async def run_step(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None], vault: int = -1) -> Status:
-        """Run a command in the sandbox; `vault` holds its secrets. Raises SandboxError, PrivilegeError."""
+        """Run a command in the sandbox; `vault` is the descriptor of its secrets. Raises SandboxError, PrivilegeError."""
         return await self._sandbox_worker().run(spec, on_output, vault)
 
     def run_on_terminal(self, spec: SandboxSpec, relay: Callable[[int, int], None], vault: int = -1) -> None:
-        """Run a command of the sandbox on a terminal, and nothing beside it (sandbox.py). Raises SandboxError, PrivilegeError."""
+        """Run a command in the sandbox, on a terminal, while nothing else runs. Raises SandboxError, PrivilegeError."""
         self._sandbox_worker().run_on_terminal(spec, relay, vault)
 
     async def job(self, job: Job[R]) -> R:
-        """Have a worker do a job; raise what it raised. Waits for one of the cores."""
+        """Have a worker do a job, as soon as a core is free; return its result. Raises what the job raised."""
         async with self._cores:
             return await self._run(job)
 
     async def job_without_core(self, job: Job[R]) -> R:
-        """As `job`, for one that waits for the network, or for others, and not for a core."""
+        """Like `job`, without waiting for a core: for jobs that wait for the network or for another build."""
         return await self._run(job)
 
     def run(self, job: Job[R]) -> R:
-        """As `job`, for callers that cannot wait with the others: those stand still until the job is done."""
+        """Like `job_without_core`, for callers that are not coroutines. All tasks stand still until the job is done."""
         return run_until_complete(self._run(job))
 
     def run_many(self, jobs: Sequence[Job[R]], at_once: int, tick: Callable[[], None] = lambda: None) -> list[R]:
-        """Do jobs that wait for the network and not for a core, several at a time, each in a process.
+        """Do jobs that wait for the network, at most `at_once` at a time, each in a worker of its own.
 
-        `tick` is called now and then. The results are in the order of the jobs; raises what the first failing one raised.
+        `tick` is called at least every 0.1 s. Returns the results in the order of the jobs; raises the error of the first
+        job that fails.
         """
-        slots = Semaphore(at_once)
+        semaphore = Semaphore(at_once)
 
         async def one(job: Job[R]) -> R:
-            async with slots:
+            async with semaphore:
                 return await self._run(job)
 
         results = {}
@@ -96,15 +98,13 @@ class Pool:
         return [results[number] for number in range(len(jobs))]
 
     def stop(self) -> None:
-        """End all workers, and with them what they were doing; the next job starts new ones. Idempotent."""
+        """End all workers, whatever they are doing; the next job starts new ones. Idempotent."""
         while self._workers:
             self._workers.pop().kill()
-        self._free = {False: [], True: []}
+        self._idle = {False: [], True: []}
         if self._sandbox is not None:
             self._sandbox.close()
         self._sandbox = None
-
-    close = stop
 
     def __enter__(self) -> Pool:
         return self
@@ -112,7 +112,7 @@ class Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.stop()
 
     def _sandbox_worker(self) -> SandboxWorker:
         if self._sandbox is None:
@@ -121,15 +121,15 @@ class Pool:
             try:
                 self._sandbox = SandboxWorker(self.id_map)
             except PrivilegeError:
-                self._refused = True
+                self._namespace_refused = True
                 raise
         return self._sandbox
 
     async def _run(self, job: Job[R]) -> R:
         from pybuild.builder.workers.messages import read_answer, request_message
 
-        free = self._free[job.in_namespace]
-        worker = free.pop() if free else self._start(job)
+        idle = self._idle[job.in_namespace]
+        worker = idle.pop() if idle else self._start(job)
         try:
             worker.channel.send(request_message(job))
             await wait_readable(worker.channel.fileno())
@@ -137,12 +137,12 @@ class Pool:
         except EOFError:
             self._end(worker)
             raise BuildError(
-                "a worker process has ended", hint="it was killed, or the machine is out of memory"
+                "a worker process ended unexpectedly", hint="it was killed, or the machine is out of memory"
             ) from None
         except BaseException:
-            self._end(worker)  # in the middle of its work
+            self._end(worker)  # it is in the middle of a job
             raise
-        free.append(worker)
+        idle.append(worker)
         return read_answer(answer, job)
 
     def _start(self, job: Job[object]) -> WorkerProcess:
@@ -165,7 +165,7 @@ class Pool:
 
 
 def _paths() -> list[str]:
-    """Our packages and the libraries that the main process uses; never the working directory."""
+    """The directories of our packages and of the main process's libraries; never the working directory."""
     from pybuild.builder.workers.process import packages_directory
 
     return [packages_directory(), *(path for path in sys.path if path and os.path.isabs(path))]

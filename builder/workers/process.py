@@ -1,7 +1,7 @@
 """Starting worker processes: fork and exec of a bare interpreter, connected by a socket pair.
 
-The interpreter runs as `python -SI`: no site packages of the machine, nothing from the environment or the working
-directory. What it may import is the directory that holds our own packages, and for job workers the places where the
+The interpreter runs as `python -SI`: it ignores the machine's site packages, the environment and the working directory. It
+can import from the directory that holds the package pybuild; job workers can also import from the directories where the
 main process found its libraries.
 """
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 _CODE = "import sys; sys.path[:0] = {paths!r}; from {module} import main; main({arguments})"
 _GRACE_SECONDS = 5.0
-# mallopt(3): blocks of a MiB come from memory that stays, and not each from pages that the kernel has to clear anew,
-# which takes a tenth of the time of a large layer. Other C libraries than glibc do not look at these.
+# mallopt(3): glibc keeps freed blocks of a MiB and reuses them. Otherwise the kernel clears new pages for each block, which
+# takes a tenth of the time of a large layer. Other C libraries ignore these variables.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 
 
 def packages_directory() -> str:
     """The directory (or zip archive) that holds the package pybuild, as an entry for sys.path.
 
-    It is found from the name of this module and not by resolving links: in a checkout pybuild/builder is one.
+    The name of this module tells how far up it is. Links are not resolved: in a checkout pybuild/builder is a link.
     """
     return os.path.abspath(os.path.join(__file__, *[os.pardir] * len(__name__.split("."))))
 
 
 class WorkerProcess:
-    """A worker and the connection to it. Closing the connection is the order to kill all and end."""
+    """A worker and the connection to it. A worker whose connection is closed kills what it has started, and ends."""
 
     def __init__(self, module: str, *, paths: Sequence[str], pass_fds: Sequence[int] = ()) -> None:
         """Start `module`.main(socket descriptor, *pass_fds)."""
@@ -42,7 +42,7 @@ class WorkerProcess:
         with theirs:
             numbers = (theirs.fileno(), *pass_fds)
             code = _CODE.format(paths=list(paths), module=module, arguments=", ".join(map(str, numbers)))
-            # A session of its own: Ctrl-C on the terminal is for the main process, which tells its workers.
+            # In a session of its own the worker gets no Ctrl-C of the terminal: the main process ends its workers.
             self._process = subprocess.Popen(
                 [sys.executable, "-SI", "-c", code],
                 stdin=subprocess.DEVNULL,
@@ -60,7 +60,7 @@ class WorkerProcess:
         return self._process.pid
 
     def kill(self) -> None:
-        """End a worker in the middle of whatever it does. One that runs a program ends that first. Idempotent."""
+        """Terminate the worker, whatever it is doing. A worker that runs a program ends the program first. Idempotent."""
         self.channel.close()
         self._process.terminate()
         try:
@@ -70,7 +70,7 @@ class WorkerProcess:
             self._process.wait()
 
     def close(self) -> None:
-        """End the worker and wait for it: afterwards nothing that it started is left. Idempotent."""
+        """End the worker and everything that it has started, and wait until they have ended. Idempotent."""
         self.channel.close()
         try:
             self._process.wait(_GRACE_SECONDS)

@@ -1,4 +1,4 @@
-"""The main process's side of the sandbox worker."""
+"""The main process's side of the sandbox worker, which runs the commands of RUN steps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PIPE = 1 << 16
 
 @frozen
 class Status:
-    """How a command ended: `code` as a shell gives it; `signal` where one ended it."""
+    """How a command ended: `code` as a shell reports it, and the number of the signal that ended it, or None."""
 
     code: int
     signal: int | None
@@ -37,7 +37,7 @@ class SandboxWorker:
     """A worker in a fresh user and mount namespace with the given id map."""
 
     def __init__(self, id_map: IdMap) -> None:
-        """Raises PrivilegeError where this machine allows no user namespace, or not this map."""
+        """Start it. Raises PrivilegeError if this machine does not allow a user namespace, or not this map."""
         self._process = WorkerProcess("pybuild.builder.sandbox.worker", paths=[packages_directory()])
         try:
             self._enter(id_map)
@@ -47,15 +47,15 @@ class SandboxWorker:
 
     @property
     def pid(self) -> int:
-        """The process whose namespaces others may enter."""
+        """The process whose namespaces other workers enter."""
         return self._process.pid
 
     async def run(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None], vault: int = -1) -> Status:
-        """Run one command to its end; `on_output` gets (1 or 2, bytes) as they come. Raises SandboxError.
+        """Run one command to its end; `on_output` gets (1 or 2, bytes) as they arrive. Raises SandboxError.
 
-        `vault` is the descriptor of the secrets that the spec speaks of.
+        `vault` is the descriptor of the secrets that the spec refers to, or -1.
         """
-        readers: dict[int, int] = {}  # descriptor -> stream; 0 is the one that tells how the step ended
+        readers: dict[int, int] = {}  # descriptor -> stream; the worker reports the end of the step on stream 0
         writers = []
         for stream in (1, 2, 0):
             reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -67,17 +67,17 @@ class SandboxWorker:
             for writer in writers:
                 os.close(writer)
             writers.clear()
-            told = await _watch(readers, on_output)
+            report = await _watch(readers, on_output)
         finally:
             for fd in (*readers, *writers):
                 os.close(fd)
-        return _status(told)
+        return _status(report)
 
     def run_on_terminal(self, spec: SandboxSpec, relay: Callable[[int, int], None], vault: int = -1) -> None:
-        """Run a command on a terminal while nothing else goes on; how it ends is nobody's concern.
+        """Run a command on a terminal while nothing else runs. Its exit status is ignored.
 
-        `relay` gets the terminal's master and a descriptor that can be read when the command has ended; it may return
-        before. Raises SandboxError where the command cannot be started.
+        `relay` gets the terminal's master and a descriptor that becomes readable when the command has ended; it can return
+        earlier. Raises SandboxError if the command cannot be started.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ended, end = os.pipe2(os.O_CLOEXEC)
@@ -98,15 +98,15 @@ class SandboxWorker:
                     os.close(terminal)
             os.set_blocking(ended, False)
             try:
-                told = os.read(ended, _PIPE)
+                report = os.read(ended, _PIPE)
             except BlockingIOError:
                 return
         finally:
             os.close(ended)
-        _status(told)
+        _status(report)
 
     def close(self) -> None:
-        """Kill what runs and end the worker. Idempotent."""
+        """Kill all running commands and end the worker. Idempotent."""
         self._process.close()
 
     def _start(self, spec: SandboxSpec, fds: Sequence[int], vault: int) -> None:
@@ -130,11 +130,11 @@ class SandboxWorker:
             self._expect("entered")
         except (EOFError, OSError) as error:
             raise PrivilegeError(
-                f"RUN needs a user namespace, and its id map ({id_map.name}) is refused: {error}", hint=SEE_DOCTOR
+                f"RUN needs a user namespace, and the kernel refuses its id map {id_map.name}: {error}", hint=SEE_DOCTOR
             ) from error
 
     def _expect(self, word: str) -> None:
-        """Wait for the worker to say `word`. Raises OSError where it says instead what the kernel refused."""
+        """Wait until the worker sends `word`. Raises OSError if it sends an error of the kernel instead."""
         message, _ = self._process.channel.receive()
         if word not in message:
             number = message.get("errno")
@@ -142,19 +142,19 @@ class SandboxWorker:
 
 
 async def _watch(readers: dict[int, int], on_output: Callable[[int, bytes], None]) -> bytes:
-    """Pass on output until the step's end is told, then what is left in the pipes.
+    """Pass on output until the worker reports the step's end, then what is left in the pipes. Returns the report.
 
-    The end of the pipes is not waited for: when the step has ended nobody can write to them any more.
+    It does not wait for the end of the pipes: no process can write to them after the step has ended.
     """
     (ending,) = (fd for fd, stream in readers.items() if not stream)
     watched = dict(readers)
-    told = b""
+    report = b""
     while ending in watched:
         ready = await wait_readable(*watched)
         for fd in [fd for fd in watched if fd in ready]:
             if fd == ending:
                 data = os.read(fd, _PIPE)
-                told += data
+                report += data
                 if not data:
                     del watched[fd]
             elif not _pass_on(fd, watched[fd], on_output):
@@ -162,14 +162,14 @@ async def _watch(readers: dict[int, int], on_output: Callable[[int, bytes], None
     for fd, stream in readers.items():
         while fd != ending and _pass_on(fd, stream, on_output):
             pass
-    return told
+    return report
 
 
-def _status(told: bytes) -> Status:
-    """What the worker told of the end of a step. Raises SandboxError."""
-    if not told:
+def _status(report: bytes) -> Status:
+    """Read the worker's report on the end of a step. Raises SandboxError if the step could not run."""
+    if not report:
         raise _gone()
-    result: dict[str, object] = json.loads(told)
+    result: dict[str, object] = json.loads(report)
     if "exit" in result:
         return Status(int(str(result["exit"])), None)
     if "signal" in result:
@@ -179,7 +179,7 @@ def _status(told: bytes) -> Status:
 
 
 def _pass_on(fd: int, stream: int, on_output: Callable[[int, bytes], None]) -> bool:
-    """Read once; answer whether there may be more."""
+    """Read once. Returns False at the end of the pipe, and if the pipe is empty for now."""
     try:
         data = os.read(fd, _PIPE)
     except BlockingIOError:
@@ -190,4 +190,4 @@ def _pass_on(fd: int, stream: int, on_output: Callable[[int, bytes], None]) -> b
 
 
 def _gone() -> SandboxError:
-    return SandboxError("the sandbox worker has ended", hint="it was killed, or the machine is out of memory")
+    return SandboxError("the sandbox worker ended unexpectedly", hint="it was killed, or the machine is out of memory")

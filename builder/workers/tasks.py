@@ -1,11 +1,11 @@
-"""Coroutines that wait for worker processes: one thread, in which nothing runs beside what the workers do.
+"""Coroutines that wait for worker processes, all in one thread.
 
-A task may wait for descriptors to become readable or for a condition that other tasks bring about; between two waits
-nobody else touches anything. There is no cancelling of a single task: a build that fails closes them all, which runs
-their `finally` blocks, where nothing may wait any more.
+A task waits for descriptors to become readable, for a condition that other tasks bring about, or for other tasks; between
+two waits no other task runs. A single task cannot be cancelled: a build that fails closes all its tasks, which runs their
+`finally` blocks, and these must not wait.
 
-asyncio could do this. It is not used since an exception that a signal handler raises, in whatever line, has to leave
-through the tasks at once and not be kept in one of them; and since this is all that is needed.
+asyncio would store an exception raised by a signal handler in the task; here it must propagate immediately. The rest of
+asyncio is not needed.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ _TICK_SECONDS = 0.1
 
 
 async def wait_readable(*descriptors: int) -> frozenset[int]:
-    """Wait until some of the descriptors can be read, or are at their end; answer which. No other task waits for them."""
+    """Wait until at least one of the descriptors can be read or is at its end; return those. Only one task waits for each."""
     return await _wait(frozenset(descriptors))
 
 
 async def wait_until(condition: Condition) -> None:
-    """Wait until a condition holds. It is looked at whenever another task has gone on; it must be cheap."""
+    """Wait until a condition holds. It is checked whenever another task has run, and must be cheap."""
     if not condition():
         await _wait(condition)
 
 
 async def gather(tasks: Iterable[Task[R]]) -> list[R]:
-    """Wait for several tasks that go on at the same time; their results, in their order.
+    """Run several tasks at the same time and return their results, in the order of the tasks.
 
-    Raises what the first failing one raised; the others are closed then.
+    Closes all others and raises its error if one of them fails.
     """
     group = Group(list(tasks))
     await _wait(group)
@@ -54,27 +54,27 @@ async def gather(tasks: Iterable[Task[R]]) -> list[R]:
     return [group.results[number] for number in range(len(group.tasks))]
 
 
-async def with_background(task: Task[R], other: Task[None]) -> R:
-    """Wait for a task and for another one, of which only the end counts; what the first returned. Raises as `together`."""
+async def with_background(task: Task[R], background: Task[None]) -> R:
+    """Run two tasks until both have ended; return the result of the first. Raises as `gather` does."""
     result: list[R] = []
 
-    async def keep() -> None:
+    async def store_result() -> None:
         result.append(await task)
 
-    await gather((keep(), other))
+    await gather((store_result(), background))
     return result[0]
 
 
 class Group(Generic[R]):
-    """Tasks that another one waits for, and what they returned so far, by number."""
+    """Tasks that another task waits for, and the results of those that have ended, by position."""
 
     def __init__(self, tasks: list[Task[R]]) -> None:
         self.tasks = tasks
         self.results: dict[int, R] = {}
-        self.error: BaseException | None = None  # of the first that failed
+        self.error: BaseException | None = None  # of the first task that failed
 
     def ended(self) -> bool:
-        """Whether there is nothing more to wait for."""
+        """Whether all tasks have ended, or one has failed."""
         return self.error is not None or len(self.results) == len(self.tasks)
 
 
@@ -84,7 +84,7 @@ def _wait(what: Wait) -> Generator[Wait, frozenset[int], frozenset[int]]:
 
 
 class Semaphore:
-    """At most so many at a time; an asynchronous context manager that the others wait for, first come first served."""
+    """Lets at most `count` tasks into an `async with` at a time; the others wait and enter in the order of their arrival."""
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -100,45 +100,45 @@ class Semaphore:
 
 
 class Locks:
-    """One task at a time for each name: `async with locks(name)`."""
+    """A lock for each name, taken with `async with locks(name)`."""
 
     def __init__(self) -> None:
-        self._slots: dict[Hashable, Semaphore] = {}
+        self._by_name: dict[Hashable, Semaphore] = {}
 
     def __call__(self, name: Hashable) -> Semaphore:
-        return self._slots.setdefault(name, Semaphore(1))
+        return self._by_name.setdefault(name, Semaphore(1))
 
 
 class Tasks(Generic[K, R]):
-    """Tasks under way, by key. A context manager: leaving it closes those that have not ended."""
+    """Running tasks, by key. A context manager: leaving it closes those that have not ended."""
 
     def __init__(self, tick: Callable[[], None] = lambda: None) -> None:
-        """`tick` is called now and then while all tasks wait."""
+        """`tick` is called after every wait, and at least every 0.1 s while all tasks wait."""
         self._tick = tick
-        self._under_way: dict[Task[Any], Callable[[Any], None]] = {}  # to whoever gets what the task returns
-        self._groups: dict[Task[Any], Group[Any]] = {}  # the group that a task belongs to
+        self._running: dict[Task[Any], Callable[[Any], None]] = {}  # task -> function that takes its result
+        self._groups: dict[Task[Any], Group[Any]] = {}  # task -> the group that it belongs to
         self._conditions: dict[Task[Any], Condition] = {}
         self._selector = selectors.PollSelector()
         self._ended: deque[tuple[K, R]] = deque()
 
     def start(self, key: K, task: Task[R]) -> None:
-        """Begin a task. It runs to its first wait at once; raises what it raises."""
+        """Run a task to its first wait; `next_ended` runs it on. Raises what the task raises."""
         self._begin(task, lambda result: self._ended.append((key, result)))
 
     def __len__(self) -> int:
-        """How many are still under way, or were not told of by `next_ended`."""
-        return len(self._under_way) + len(self._ended)
+        """The number of tasks that `next_ended` has not returned yet."""
+        return len(self._running) + len(self._ended)
 
     def next_ended(self) -> tuple[K, R]:
-        """Wait for a task to end: its key and what it returned. Raises what the first failing one raised."""
+        """Wait until a task has ended; return its key and its result. Raises the error of the first task that fails."""
         while not self._ended:
-            self._turn()
+            self._run_once()
         return self._ended.popleft()
 
     def close(self) -> None:
-        """Close those that have not ended: each gets a GeneratorExit where it waits. Idempotent."""
-        while self._under_way:
-            self._close(next(reversed(self._under_way)))
+        """Close the tasks that have not ended: each gets a GeneratorExit at its wait. Idempotent."""
+        while self._running:
+            self._close(next(reversed(self._running)))
         self._selector.close()
 
     def __enter__(self) -> Tasks[K, R]:
@@ -149,37 +149,37 @@ class Tasks(Generic[K, R]):
     ) -> None:
         self.close()
 
-    def _begin(self, task: Task[Any], returned: Callable[[Any], None]) -> None:
-        self._under_way[task] = returned
-        self._go_on(task, None)
+    def _begin(self, task: Task[Any], on_result: Callable[[Any], None]) -> None:
+        self._running[task] = on_result
+        self._resume(task, None)
 
-    def _turn(self) -> None:
-        """Let those go on whose wait is over."""
+    def _run_once(self) -> None:
+        """Resume a task whose condition holds; if there is none, wait for descriptors and resume the tasks that wait for them."""
         for task, condition in self._conditions.items():
             if condition():
                 del self._conditions[task]
-                self._go_on(task, frozenset())
+                self._resume(task, frozenset())
                 return
         assert self._selector.get_map(), "every task waits for another"
         ready: dict[Task[Any], set[int]] = {}
         for event, _ in self._selector.select(_TICK_SECONDS):
             ready.setdefault(event.data, set()).add(event.fd)
         for task, descriptors in ready.items():
-            if task not in self._under_way:
-                continue  # closed, since one of its group has failed
+            if task not in self._running:
+                continue  # closed because another task of its group has failed
             self._stop_watching(task)
-            self._go_on(task, frozenset(descriptors))
+            self._resume(task, frozenset(descriptors))
         self._tick()
 
-    def _go_on(self, task: Task[Any], ready: frozenset[int] | None) -> None:
+    def _resume(self, task: Task[Any], ready: frozenset[int] | None) -> None:
         try:
-            waits_for = task.send(ready)  # type: ignore[arg-type]  # None begins it
+            waits_for = task.send(ready)  # type: ignore[arg-type]  # None starts a coroutine
         except StopIteration as end:
             self._groups.pop(task, None)
-            self._under_way.pop(task)(end.value)
+            self._running.pop(task)(end.value)
             return
         except BaseException as error:
-            del self._under_way[task]
+            del self._running[task]
             group = self._groups.pop(task, None)
             if group is None:
                 raise
@@ -202,7 +202,7 @@ class Tasks(Generic[K, R]):
             self._conditions[task] = waits_for
 
     def _close(self, task: Task[Any]) -> None:
-        self._under_way.pop(task, None)
+        self._running.pop(task, None)
         self._groups.pop(task, None)
         self._conditions.pop(task, None)
         self._stop_watching(task)
@@ -214,7 +214,7 @@ class Tasks(Generic[K, R]):
 
 
 def run_until_complete(task: Task[R]) -> R:
-    """Run one task to its end, while whoever else is under way stands still."""
+    """Run one task to its end and return its result. No other task runs in the meantime."""
     with Tasks[None, R]() as tasks:
         tasks.start(None, task)
         return tasks.next_ended()[1]

@@ -163,7 +163,7 @@ def test_nothing_outlives_kill_9(pybuild: Pybuild, stubborn: Path) -> None:
 
 
 VICTIMS = {
-    "the sandbox worker": "error: the sandbox worker has ended",
+    "the sandbox worker": "error: the sandbox worker ended unexpectedly",
     "its keeper": "error: the step was killed",
     "process 1 of the step": "error: the step was killed",
     "the command": "error: RUN was ended by signal SIGKILL",
@@ -196,7 +196,7 @@ def test_a_killed_job_worker_fails_the_build(tmp_path: Path, pybuild: Pybuild) -
         done = build.end()
         assert survivors(started) == []
     assert done.status == 1
-    assert "Buildfile:2:1: error: a worker process has ended" in done.err
+    assert "Buildfile:2:1: error: a worker process ended unexpectedly" in done.err
     assert left_in(pybuild) == []
     pybuild.assert_whole()
 

@@ -1,4 +1,4 @@
-"""The table of jobs that workers can be asked for."""
+"""The table of the jobs that workers can do."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def test_every_job_is_in_the_table() -> None:
         assert here == set(MODULES.get(path.stem, ())), path.name
 
 
-def test_a_job_is_found_by_its_name() -> None:
+def test_job_class_finds_every_job_by_its_name() -> None:
     for names in MODULES.values():
         assert [job_class(name).__name__ for name in names] == list(names)

@@ -1,4 +1,4 @@
-"""Coroutines that wait for descriptors, for conditions and for each other."""
+"""Coroutines that wait for descriptors, for conditions and for each other: builder/workers/tasks.py."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ended(tasks: Tasks[str, object]) -> list[tuple[str, object]]:
     return [tasks.next_ended() for _ in range(len(tasks))]
 
 
-def test_what_waits_for_nothing_ends_at_once() -> None:
+def test_a_task_that_waits_for_nothing_ends_at_once() -> None:
     with Tasks[str, object]() as tasks:
         tasks.start("a", value(1))
         tasks.start("b", value(2))
@@ -45,7 +45,7 @@ def test_what_waits_for_nothing_ends_at_once() -> None:
         assert not tasks
 
 
-def test_a_task_goes_on_when_its_descriptor_can_be_read(pipes: list[tuple[int, int]]) -> None:
+def test_a_task_is_resumed_when_its_descriptor_can_be_read(pipes: list[tuple[int, int]]) -> None:
     with Tasks[str, object]() as tasks:
         for name, (reader, _) in zip("abc", pipes, strict=True):
             tasks.start(name, word(reader))
@@ -56,14 +56,14 @@ def test_a_task_goes_on_when_its_descriptor_can_be_read(pipes: list[tuple[int, i
         assert len(tasks) == 1
 
 
-def test_a_task_is_told_which_of_its_descriptors_can_be_read(pipes: list[tuple[int, int]]) -> None:
+def test_a_wait_returns_the_descriptors_that_can_be_read(pipes: list[tuple[int, int]]) -> None:
     readers = [reader for reader, _ in pipes]
     os.write(pipes[0][1], b"x")
     os.write(pipes[2][1], b"x")
     assert run_until_complete(wait_readable(*readers)) == {readers[0], readers[2]}
 
 
-def test_a_condition_is_looked_at_when_another_task_has_gone_on(pipes: list[tuple[int, int]]) -> None:
+def test_a_condition_is_checked_after_another_task_has_run(pipes: list[tuple[int, int]]) -> None:
     seen: list[bytes] = []
 
     async def reader() -> None:
@@ -80,19 +80,19 @@ def test_a_condition_is_looked_at_when_another_task_has_gone_on(pipes: list[tupl
         assert dict(ended(tasks)) == {"waiter": b"now", "reader": None}
 
 
-def test_together_gives_the_results_in_the_order_of_the_tasks(pipes: list[tuple[int, int]]) -> None:
+def test_gather_returns_the_results_in_the_order_of_the_tasks(pipes: list[tuple[int, int]]) -> None:
     for number, (_, writer) in reversed(list(enumerate(pipes))):
         os.write(writer, b"%d" % number)
     assert run_until_complete(gather(word(reader) for reader, _ in pipes)) == [b"0", b"1", b"2"]
     assert run_until_complete(gather([])) == []
 
 
-def test_slots_are_given_in_the_order_of_asking(pipes: list[tuple[int, int]]) -> None:
-    slots = Semaphore(1)
+def test_a_semaphore_is_acquired_in_the_order_of_arrival(pipes: list[tuple[int, int]]) -> None:
+    semaphore = Semaphore(1)
     order = []
 
     async def use(number: int) -> None:
-        async with slots:
+        async with semaphore:
             order.append(number)
             await wait_readable(pipes[number][0])
 
@@ -106,7 +106,7 @@ def test_slots_are_given_in_the_order_of_asking(pipes: list[tuple[int, int]]) ->
     assert order == [0, 1, 2]
 
 
-def test_a_lock_of_one_name_leaves_the_others_alone(pipes: list[tuple[int, int]]) -> None:
+def test_locks_of_different_names_are_independent(pipes: list[tuple[int, int]]) -> None:
     locks = Locks()
     inside = []
 
@@ -121,7 +121,7 @@ def test_a_lock_of_one_name_leaves_the_others_alone(pipes: list[tuple[int, int]]
         assert inside == ["a", "b"]
 
 
-def test_the_first_error_comes_out_and_the_others_are_closed(pipes: list[tuple[int, int]]) -> None:
+def test_the_first_error_is_raised_and_the_other_tasks_are_closed(pipes: list[tuple[int, int]]) -> None:
     closed = []
 
     async def patient(name: str, reader: int) -> None:
@@ -143,7 +143,7 @@ def test_the_first_error_comes_out_and_the_others_are_closed(pipes: list[tuple[i
     assert closed == ["two", "one"]
 
 
-def test_an_error_in_a_group_comes_out_where_the_group_is_waited_for(pipes: list[tuple[int, int]]) -> None:
+def test_gather_raises_the_error_of_one_of_its_tasks(pipes: list[tuple[int, int]]) -> None:
     closed = []
 
     async def patient() -> None:
@@ -156,7 +156,7 @@ def test_an_error_in_a_group_comes_out_where_the_group_is_waited_for(pipes: list
         raise StepFailed("bad", 1)
 
     async def late() -> None:
-        raise AssertionError("begun after the failure")
+        raise AssertionError("started after the failure")
 
     async def parent() -> str:
         try:
@@ -169,7 +169,7 @@ def test_an_error_in_a_group_comes_out_where_the_group_is_waited_for(pipes: list
     assert closed == ["patient"]
 
 
-def test_a_tick_comes_while_all_wait(pipes: list[tuple[int, int]]) -> None:
+def test_tick_is_called_while_all_tasks_wait(pipes: list[tuple[int, int]]) -> None:
     ticks = []
 
     def tick() -> None:
@@ -182,6 +182,6 @@ def test_a_tick_comes_while_all_wait(pipes: list[tuple[int, int]]) -> None:
     assert ticks
 
 
-def test_tasks_that_wait_for_each_other_are_a_mistake_and_not_a_hang() -> None:
+def test_tasks_that_wait_for_each_other_fail_instead_of_hanging() -> None:
     with pytest.raises(AssertionError, match="waits for another"):
         run_until_complete(wait_until(lambda: False))
