@@ -1,4 +1,4 @@
-"""The job of a context that came as one file: find out what it is, and list a tar."""
+"""The job that examines a context that came as one file, and lists the tar in it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 
 @frozen
 class ListedContext:
-    """Where the tar is that its table of contents belongs to; "" where the file is no archive."""
+    """The path of the tar that was listed; "" if the file is not an archive."""
 
     tar: str
 
 
 @frozen
 class ListContext:
-    """Look at the file `raw`, called `name`. Of an archive: write its table of contents to `toc`, and what was compressed
-    to `tar`."""
+    """Examine the file `raw`, which messages call `name`.
+
+    If it is an archive, write its table of contents to `toc`; if it is a compressed one, write the tar to `tar`.
+    """
 
     in_namespace: ClassVar[bool] = False
     raw: str
@@ -56,7 +58,7 @@ class ListContext:
         archive = archive_in(peeked, CONTEXT_LIMIT)
         if archive is None:
             if packed:
-                raise InvalidImage("what is compressed there is none")
+                raise InvalidImage("the compressed file is not a tar archive")
             return None
         nothing = View([Toc.of([])])
         if not packed:

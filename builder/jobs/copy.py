@@ -1,4 +1,4 @@
-"""The job of a COPY: find what it copies, leave out what is there already, write the rest as a layer."""
+"""The job of a COPY: find the files that it copies, leave out those that the image has already, write the rest as a layer."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 @frozen
 class CopyFiles:
-    """A COPY: from a context, or from the layers of another stage, onto the layers below."""
+    """A COPY from a context or from the layers of another stage, onto the layers `below`."""
 
     request: CopyRequest
     context: ContextSource | None
-    layers: tuple[LayerPlace, ...]  # of the source stage; empty where there is a context
+    layers: tuple[LayerPlace, ...]  # of the source stage; empty if there is a context
     below: tuple[LayerPlace, ...]
     spool: str
     output: Output
@@ -41,19 +41,19 @@ class CopyFiles:
 
     @property
     def in_namespace(self) -> bool:
-        """Trees may hold files that only their owner, an id of the namespace, may read."""
+        """Whether a tree is read: only the owner of its files, an id of the namespace, may read them."""
         return any(layer.tree is not None for layer in self.layers)
 
     def content(self) -> str:
-        """The digest of what would be copied, without writing anything. Files of a context that changed are read for it."""
-        return _content_digest(*self._look())
+        """The digest of the files to copy. It reads the files of a context that have changed, and writes nothing."""
+        return _content_digest(*self._plan())
 
     def rows(self) -> list[Entry]:
-        """What the digest is made of."""
-        return [item.entry for item in with_digests(*self._look())]
+        """The entries that the digest of `content` is made of."""
+        return [item.entry for item in with_digests(*self._plan())]
 
-    def _look(self) -> tuple[list[PlannedEntry], dict[bytes, bytes]]:
-        """All that would be copied, and the digests of the files."""
+    def _plan(self) -> tuple[list[PlannedEntry], dict[bytes, bytes]]:
+        """The entries to copy, and the digests of the files among them."""
         below = view_of(self.below)
         with _without_gc(), _Source(self) as source:
             planned = plan_copy(self.request, source.tree, below, None, source.fetched)
@@ -65,11 +65,11 @@ class CopyFiles:
         below = view_of(self.below)
         with _Source(self) as source, Spool(f"{self.spool}.archives") as spool:
             planned = plan_copy(self.request, source.tree, below, spool, source.fetched)
-            kept = changed(planned, below)
-            source.announce(kept)
-            rows = [item.entry for item in kept]
+            new = changed(planned, below)
+            source.announce(new)
+            rows = [item.entry for item in new]
             try:
-                layer = write_files(rows, _Sources(kept), self.output)
+                layer = write_files(rows, _PlannedContent(new), self.output)
             except InvalidImage as error:
                 if not self.layers:
                     raise
@@ -83,7 +83,7 @@ class CopyFiles:
 
 @contextmanager
 def _without_gc() -> Iterator[None]:
-    """Nobody looks for cycles among values that are made by the hundred thousand and hold none."""
+    """Stop the garbage collector: the block makes values by the hundred thousand, and no reference cycles."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -101,7 +101,7 @@ def _content_digest(planned: list[PlannedEntry], digests: dict[bytes, bytes]) ->
 
 
 class _Source:
-    """The tree that a COPY reads, open."""
+    """The open source of a COPY. A context manager that closes it."""
 
     def __init__(self, job: CopyFiles) -> None:
         self._context: ContextTree | TarTree | None = None
@@ -125,14 +125,14 @@ class _Source:
         return self._tars[-1]
 
     def sockets(self, planned: list[PlannedEntry]) -> int:
-        """How many of the files that are copied are sockets in the context."""
+        """The number of copied files that are sockets in the context."""
         if self._context is None:
             return 0
         sources = (item.source for item in planned if item.tree is self._context)
         return sum(source is not None and self._context.is_socket(source) for source in sources)
 
     def learn(self, planned: list[PlannedEntry], digests: dict[bytes, bytes]) -> None:
-        """Remember the digests of files that were read, for the next build."""
+        """Save the digests of the context's files that were read, for the next build."""
         context = self._context
         if context is None:
             return
@@ -144,6 +144,7 @@ class _Source:
         context.save_memo(self._scratch)
 
     def announce(self, items: list[PlannedEntry]) -> None:
+        """Tell StoredContents which files will be read, if the source is another stage."""
         if self._contents is None or self._view is None:
             return
         wanted = []
@@ -166,8 +167,8 @@ class _Source:
             self._contents.close()
 
 
-class _Sources:
-    """Content of planned entries, from where each was planned to come."""
+class _PlannedContent:
+    """The content of planned entries, read from the tree that each was planned from."""
 
     def __init__(self, items: list[PlannedEntry]) -> None:
         self._items = {item.entry.path: item for item in items}

@@ -1,4 +1,4 @@
-"""The job that copies a part of a failed step's file system to a directory of the user's."""
+"""The job that copies a part of a failed step's file system to a directory of the user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @frozen
 class PartWritten:
-    """How much was written, and how many device nodes were left out."""
+    """The number of files that were written, and of device nodes that were left out."""
 
     files: int
     devices: int
@@ -24,16 +24,17 @@ class PartWritten:
 
 @frozen
 class ExportFailedStep:
-    """Copy `path` (absolute, links followed inside of the image) to `destination`, where nothing is yet.
+    """Copy `path` to `destination`. The path is absolute, links are followed inside the image; `destination` does not exist.
 
-    In the namespace, whose ids the files belong to; its root is the user, and so the owner of what is written.
+    The job runs in the namespace because the files belong to its ids. The root of the namespace is the user outside, who so
+    becomes the owner of the copies.
     """
 
     in_namespace: ClassVar[bool] = True
     upper: str
     below: tuple[LayerPlace, ...]
     scaffold_toc: str
-    toc: str  # free paths
+    toc: str  # a free path, as is the next
     spool: str
     path: str
     destination: str

@@ -1,4 +1,4 @@
-"""The job of a download."""
+"""The job that downloads a file from a URL."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pybuild.values import frozen
 
 @frozen
 class FetchedUrl:
-    """What a URL has: its digest and size, and the headers by which its server knows the version.
+    """A download: its digest and size, and the headers that identify its version.
 
-    Where it is still what it was there is no digest, and nothing was written.
+    If the server still has the known version, `digest` is "" and nothing was written.
     """
 
     digest: str
@@ -24,9 +24,9 @@ class FetchedUrl:
 
 @frozen
 class FetchUrl:
-    """Download a URL to `path`, unless it still has the version of `etag` and `last_modified`.
+    """Download a URL to `path`, unless the server still has the version of `etag` and `last_modified`.
 
-    `environ` has the proxies, and where certificates and the configuration are.
+    `environ` names the proxies, the certificates and the configuration files.
     """
 
     in_namespace: ClassVar[bool] = False

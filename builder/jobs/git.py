@@ -1,4 +1,4 @@
-"""The jobs of a repository: ask which commit a reference is, get the files of one, list what lies below a directory."""
+"""The jobs for git repositories: find the commit of a reference, fetch its files, list a directory among them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 @frozen
 class RepositoryAccess:
-    """How servers are reached: the user's environment, the socket of the SSH agent that he hands over, and what he says over
-    http who he is, which is for the source's own server.
+    """How to reach servers: the user's environment, and the socket of the SSH agent that the user shares.
+
+    `authorization` is the HTTP header that the source's own server gets.
     """
 
     environ: tuple[tuple[str, str], ...] = field(repr=False)
@@ -24,7 +25,7 @@ class RepositoryAccess:
     authorization: str = field(default="", repr=False)
 
     def read(self, source: RepositorySource) -> GitAccess:
-        """The same with the configuration that the environment names. Raises StoreError."""
+        """The same, with the configuration files that the environment names. Raises StoreError."""
         from pybuild.remote.git.access import GitAccess
         from pybuild.remote.registry.config import Config
 
@@ -34,7 +35,7 @@ class RepositoryAccess:
 
 @frozen
 class ResolveReference:
-    """Ask what the reference of a source is at the moment. Git may use `directory`, which is empty."""
+    """Ask the server for the commit that the reference of a source means now. `directory` is empty scratch space for git."""
 
     in_namespace: ClassVar[bool] = False
     source: RepositorySource
@@ -49,7 +50,7 @@ class ResolveReference:
 
 @frozen
 class FetchedRepository:
-    """The tar of all files of a commit."""
+    """The digest and size of the tar of a commit's files."""
 
     digest: str
     size: int
@@ -57,7 +58,7 @@ class FetchedRepository:
 
 @frozen
 class FetchRepository:
-    """Get a commit into `directory`, which is empty, and write its files as a tar to `path`."""
+    """Fetch a commit into `directory`, which is empty, and write its files as a tar to `path`."""
 
     in_namespace: ClassVar[bool] = False
     source: RepositorySource
@@ -76,7 +77,7 @@ class FetchRepository:
 
 @frozen
 class ListSubdirectory:
-    """Write the table of contents of the directory `subdir` of a tar to `toc`; its paths are relative to it."""
+    """Write a table of contents of the directory `subdir` of a tar to `toc`, with paths relative to that directory."""
 
     in_namespace: ClassVar[bool] = False
     tar: str

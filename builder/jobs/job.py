@@ -1,7 +1,8 @@
-"""What a job is: work for a worker process, as a frozen value with a `run` that returns another one.
+"""A job: work for a worker process, as a frozen value whose `run` returns another frozen value.
 
-Jobs carry paths inside the store, and the results go back to the main process, which alone writes the tables.
-A job that touches trees runs in the namespace of the steps; hashing, tar and compression need none.
+A job holds paths in the store. The worker writes the files there and returns the result to the main process, which alone
+writes the tables. A job that touches trees runs in the namespace of the steps; hashing, tar and compression need none.
+Both values must have fields that workers/codec.py can send.
 """
 
 from __future__ import annotations
@@ -23,42 +24,43 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Job(Protocol[R_co]):
-    """A frozen dataclass whose `run` does the work, in whatever worker."""
+    """A frozen dataclass whose `run` does the work in a worker."""
 
     @property
     def in_namespace(self) -> bool:
-        """Whether the work touches files that belong to ids of the steps' namespace."""
+        """Whether the job touches files that belong to ids of the steps' namespace."""
         ...
 
     def run(self) -> R_co:
-        """Do it. Raises BuildError, StoreError, OSError; the main process raises the same."""
+        """Do the job. Raises BuildError, StoreError, RemoteError, OSError; the main process then raises the same error, or
+        BuildError instead of OSError."""
         ...
 
 
 @frozen
 class Done:
-    """There is nothing to tell."""
+    """The result of a job that has nothing to return."""
 
 
 @frozen
 class Written:
-    """A layer was written: a blob, if one was wanted, and the toc that belongs to it, at the paths the job named."""
+    """A layer was written to the paths of an `Output`. Without a blob `diff_id` and `digest` are "" and `size` is 0."""
 
-    diff_id: str  # "" and so on where no blob was wanted
+    diff_id: str
     digest: str
-    size: int  # of the blob, bytes
-    content: str = ""  # of a COPY: digest of what it copies
-    sockets: int = 0  # of a COPY: sockets that became empty files
+    size: int  # bytes of the blob
+    content: str = ""  # COPY only: digest of the copied files
+    sockets: int = 0  # COPY only: the number of sockets, which became empty files
 
 
 @frozen
 class Output:
-    """Where a job puts a layer and how it is to be written."""
+    """The paths that a job writes a layer to, and the form of the layer."""
 
     toc: str
-    blob: str  # "" where only the table of contents is wanted
-    compression: str
-    clamp: int | None
+    blob: str  # "" to write the table of contents only
+    compression: str  # a value of Compression
+    clamp: int | None  # latest mtime, seconds
 
 
 def write_output(entries: Iterable[Entry], content: FileContent, output: Output) -> Written:
@@ -70,7 +72,7 @@ def write_output(entries: Iterable[Entry], content: FileContent, output: Output)
 
 
 def write_files(entries: Iterable[Entry], content: FileContent, output: Output) -> WrittenLayer:
-    """As `write_output`, for who needs the entries as well."""
+    """Write a layer with a blob and its table of contents where `output` says. The result has the layer's entries."""
     with open(output.blob, "xb") as out:
         layer = write_layer(entries, content, out, Compression(output.compression), clamp=output.clamp)
     Toc.write(output.toc, layer.entries)
@@ -78,12 +80,12 @@ def write_files(entries: Iterable[Entry], content: FileContent, output: Output) 
 
 
 def written_layer(layer: WrittenLayer, content: str = "", sockets: int = 0) -> Written:
-    """What the main process needs to know of a layer."""
+    """A layer that was written, without its entries."""
     return Written(str(layer.diff_id), str(layer.digest), layer.size, content, sockets)
 
 
 def write_entries(entries: list[Entry], output: Output) -> Written:
-    """Write a layer of entries without content, such as the directories of a WORKDIR."""
+    """Write a layer whose entries have no content, such as the directories of a WORKDIR."""
     return write_output(entries, _NoContent(), output)
 
 

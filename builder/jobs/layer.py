@@ -31,9 +31,9 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @frozen
 class MakeTree:
-    """Unpack a layer into a directory that can be a lower layer: `fs` in the new `directory`.
+    """Unpack a layer into a directory that can be an overlay's lower layer: `fs` in the new `directory`.
 
-    `expanded` is the layer as `ReadLayer` has left it, checked and expanded; it is removed. "" where there is none.
+    `expanded` is the verified tar that `ReadLayer` wrote, or "". It is used in place of the blob, and removed.
     """
 
     in_namespace: ClassVar[bool] = True
@@ -54,7 +54,7 @@ class MakeTree:
             else:
                 tar = self.blob.open()
                 make_tree(Toc.open(self.toc), tar, fd)
-                tar.diff_id()  # to the end: only there the digest is checked
+                tar.diff_id()  # reads to the end, where the digest is checked
         finally:
             os.close(fd)
         return Done()
@@ -64,7 +64,7 @@ class MakeTree:
 class WriteTar:
     """Make the tar of a changeset, from its tree or from a tar with other times.
 
-    Raises DigestMismatch where a file of the tree is not what was read of it before.
+    Raises DigestMismatch if a file of the tree has changed since it was read.
     """
 
     layer: LayerPlace
@@ -86,10 +86,10 @@ class WriteTar:
 
 @frozen
 class ReadLayer:
-    """Read a layer for the first time: check it, and make its table of contents. `below` are those under it, topmost first.
+    """Read a layer for the first time: verify it, and write its table of contents to `toc`.
 
-    `expanded` is a free path for the layer's tar, where somebody will make a tree of it: to expand it again takes longer
-    than to read it. "" where nobody will.
+    `below` are the tables of contents of the layers under it, topmost first. `expanded` is a free path for the layer's tar if
+    a tree will be made of it, else "": decompressing again takes longer than reading the tar.
     """
 
     in_namespace: ClassVar[bool] = False
@@ -115,7 +115,7 @@ class ReadLayer:
 
 @frozen
 class Recompress:
-    """The same tar, compressed in another way."""
+    """Write the tar of a blob with another compression."""
 
     in_namespace: ClassVar[bool] = False
     blob: BlobPlace

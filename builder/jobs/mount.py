@@ -1,4 +1,4 @@
-"""The jobs for the mounts of a RUN: the directories of what is bound, and cache mounts."""
+"""The jobs for the mounts of a RUN: directories for bind mounts, and cache mounts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _LONGEST, _PAUSE = 0.5, 0.02  # seconds
 
 @frozen
 class PrepareBindMount:
-    """Make the directories for an overlay of files that are bound; `root_toc` holds the row of its root.
+    """Make the directories for an overlay of the files of a bind mount; `root_toc` holds the row of its root.
 
-    An overlay that nobody can write to needs two directories: one comes above those that there are, and one below.
+    A read-only overlay has no upper directory and needs at least two lower ones, so the empty directories `above` and `below`
+    go above and below those with the files.
     """
 
     in_namespace: ClassVar[bool] = True
@@ -40,7 +41,7 @@ class PrepareBindMount:
 
 @frozen
 class MakeCacheMount:
-    """Make the directory of a cache mount; `seed` is a layer, not compressed, of what it holds at first."""
+    """Make the directory of a cache mount. `seed` is an uncompressed layer with its first files, or None."""
 
     in_namespace: ClassVar[bool] = True
     directory: str
@@ -66,7 +67,7 @@ class MakeCacheMount:
 
 @frozen
 class AwaitCacheMount:
-    """Wait until nobody uses a cache mount, but not for long: who asks looks again in any case."""
+    """Wait until no build uses a cache mount, for half a second at most. The caller has to check again."""
 
     in_namespace: ClassVar[bool] = False
     directory: str

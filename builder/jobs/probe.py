@@ -1,7 +1,7 @@
-"""Trying out, inside the namespace of the steps, what a RUN will need: a real overlay and a real /proc.
+"""The job that tries, inside the namespace of the steps, what a RUN needs: an overlay and a new /proc.
 
-Settings tell little: containers, security modules and file systems all have a say. So the very calls are made that a
-step makes, in a directory of the store, and undone.
+Settings do not tell whether they work, because containers, security modules and file systems restrict them too. So this
+makes the same system calls as a step, in a directory of the store.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PROC = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV | linux.MOUNT_ATTR_NOEX
 
 @frozen
 class Probed:
-    """What came of each trial: nothing where it worked, else what the kernel said."""
+    """The result of each trial: "" if it worked, else the error."""
 
     overlay: str
     proc: str
@@ -32,7 +32,7 @@ class Probed:
 
 @frozen
 class Probe:
-    """Try out overlay, /proc and cgroup namespaces. `directory` is an empty one of the store's file system."""
+    """Try overlay, /proc and cgroup namespaces. `directory` is an empty directory on the store's file system."""
 
     in_namespace: ClassVar[bool] = True
     directory: str
@@ -45,7 +45,7 @@ class Probe:
         )
 
     def _overlay(self) -> None:
-        """Mount, and remove a directory of the lower layer through the mount: that writes a whiteout and an attribute."""
+        """Mount an overlay and remove a directory of its lower layer, which writes a whiteout."""
         lower, upper, work, root = (f"{self.directory}/{name}" for name in ("lower", "upper", "work", "root"))
         for path in (lower, upper, work, root, f"{lower}/gone", f"{lower}/kept"):
             os.mkdir(path, 0o755)
@@ -53,7 +53,7 @@ class Probe:
         Overlay((lower,), upper, work, root).execute(found)
         os.rmdir("gone", dir_fd=_readable(found.fd))
         if not stat.S_ISCHR(os.lstat(f"{upper}/gone").st_mode):
-            raise OSError("overlay made no whiteout")
+            raise OSError("overlay did not make a whiteout")
 
 
 def _readable(fd: int) -> int:
@@ -61,7 +61,7 @@ def _readable(fd: int) -> int:
 
 
 def _proc() -> None:
-    """In a new pid namespace, whose first process is a child of this one."""
+    """Mount a new /proc from a child: only a child is in the new pid namespace."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -77,20 +77,20 @@ def _proc() -> None:
 
 
 def _in_child(trial: Callable[[], None], namespaces: int) -> str:
-    """Run a trial in a child with namespaces of its own, so that nothing of it is left; answer what went wrong."""
+    """Run a trial in a child with new namespaces, which end with the child; return "" or the error."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        said = ""
+        problem = ""
         try:
             linux.unshare(namespaces)
             trial()
         except (OSError, OperationRefused) as error:
-            said = (error.strerror if isinstance(error, OSError) else None) or str(error) or "refused"
-        os.write(writer, said.encode("utf-8", "backslashreplace")[:4000])
+            problem = (error.strerror if isinstance(error, OSError) else None) or str(error) or "refused"
+        os.write(writer, problem.encode("utf-8", "backslashreplace")[:4000])
         os._exit(0)
     os.close(writer)
     with open(reader, "rb") as pipe:
-        answer = pipe.read().decode()
+        problem = pipe.read().decode()
     os.waitpid(pid, 0)
-    return answer
+    return problem

@@ -1,4 +1,4 @@
-"""The jobs that talk to registries. Nothing else imports an HTTP library, and they only where they run."""
+"""The jobs that talk to registries. They import an HTTP library when they run, so that the main process does not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @frozen
 class RegistryAccess:
-    """How registries are reached: the user's environment, and whether certificates are checked."""
+    """How to reach registries: the user's environment, and whether to verify certificates."""
 
     environ: tuple[tuple[str, str], ...] = field(repr=False)
     tls_verify: bool
@@ -44,7 +44,7 @@ class FoundManifest:
 
 @frozen
 class FetchManifest:
-    """Ask what a name means for a platform, and write the manifest to `path`."""
+    """Ask the registry for the manifest that a name means for a platform, and write it to `path`."""
 
     in_namespace: ClassVar[bool] = False
     access: RegistryAccess
@@ -66,7 +66,7 @@ class FetchManifest:
 
 @frozen
 class WantedBlob:
-    """A blob to download to `path`, where its size tells how far it is."""
+    """A blob to download to `path`. The size of that file shows the progress."""
 
     media_type: str
     digest: str
@@ -76,7 +76,7 @@ class WantedBlob:
 
 @frozen
 class FetchBlobs:
-    """Download blobs, one after the other and over one connection."""
+    """Download blobs one after the other, over one connection."""
 
     in_namespace: ClassVar[bool] = False
     access: RegistryAccess

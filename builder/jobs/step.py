@@ -1,9 +1,9 @@
-"""The jobs around a RUN: its directories, its layer, the small files that it needs to know, its traces."""
+"""The jobs around a RUN: make its directories, read small files, write its layer, measure and remove directories."""
 
 from __future__ import annotations
 
 import os
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pybuild.builder.files.layer_contents import LayerPlace, StoredContents, view_of
 from pybuild.builder.jobs.job import Done, Output, Written, write_output
@@ -14,19 +14,23 @@ from pybuild.store.layers.tree_files import TreeContent
 from pybuild.store.system.directories import remove_tree, tree_size
 from pybuild.values import frozen
 
-_FEW = 256  # rows, and
-_LITTLE = 2 << 20  # bytes, which take no longer to read and to write than to be told of
+if TYPE_CHECKING:
+    from pybuild.store.formats.toc import Entry
+
+# Writing a layer up to this size takes no longer than listing it.
+_SMALL_ENTRIES = 256
+_SMALL_BYTES = 2 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @frozen
 class PrepareStep:
-    """Make the directories of a RUN: the upper one with the root's own mode and owner, and overlayfs's own."""
+    """Make the overlay directories of a RUN: `upper`, with the mode and owner of the image's root, and `work`."""
 
     in_namespace: ClassVar[bool] = True
     upper: str
     work: str
-    upper_toc: str  # holds the root's row only
+    upper_toc: str  # holds the row of the root only
 
     def run(self) -> Done:
         make_directory(self.upper, self.upper_toc)
@@ -36,7 +40,7 @@ class PrepareStep:
 
 @frozen
 class MakeDirectory:
-    """Make a directory with rows that have no content, such as mount points."""
+    """Make a directory with the entries of a table of contents that have no content, such as mount points."""
 
     in_namespace: ClassVar[bool] = True
     directory: str
@@ -48,27 +52,27 @@ class MakeDirectory:
 
 
 def make_directory(directory: str, toc: str) -> None:
-    """Make a directory with the rows of a table of contents, which have no content."""
+    """Make a directory with the entries of a table of contents, which have no content."""
     os.mkdir(directory, 0o700)
     fd = os.open(directory, _DIRECTORY)
     try:
-        make_tree(Toc.open(toc), _Nothing(), fd)
+        make_tree(Toc.open(toc), _EmptyTar(), fd)
     finally:
         os.close(fd)
 
 
 @frozen
 class Committed:
-    """What became of a RUN. Nothing was written but a table of contents without digests where it was only listed."""
+    """The layer of a RUN. None if its files were only listed: the table of contents then has no digests."""
 
     written: Written | None
 
 
 @frozen
 class CommitStep:
-    """Turn what a RUN changed into a layer.
+    """Write the files that a RUN changed as a layer.
 
-    With `list_if_large` the files of a step that left many, or large ones, are only listed; `FinishStep` does the rest.
+    With `list_if_large` a large layer is not written: its files are only listed, and `FinishStep` writes it.
     """
 
     in_namespace: ClassVar[bool] = True
@@ -82,7 +86,7 @@ class CommitStep:
         fd = os.open(self.upper, _DIRECTORY)
         try:
             entries = changes(fd, view_of(self.below), Toc.open(self.scaffold_toc))
-            if self.list_if_large and (len(entries) > _FEW or sum(entry.size for entry in entries) > _LITTLE):
+            if self.list_if_large and _is_large(entries):
                 Toc.write(self.output.toc, entries)
                 return Committed(None)
             with TreeContent(fd) as content:
@@ -91,9 +95,13 @@ class CommitStep:
             os.close(fd)
 
 
+def _is_large(entries: list[Entry]) -> bool:
+    return len(entries) > _SMALL_ENTRIES or sum(entry.size for entry in entries) > _SMALL_BYTES
+
+
 @frozen
 class FinishStep:
-    """Turn what a `CommitStep` in haste has listed into a layer."""
+    """Write the files that a `CommitStep` has only listed as a layer."""
 
     in_namespace: ClassVar[bool] = True
     listed: str
@@ -118,7 +126,7 @@ class FileBytes:
 
 @frozen
 class ReadFile:
-    """Read a small file of a root filesystem. `layer` is counted from the topmost, `path` is as in its toc."""
+    """Read a small file of a root filesystem: `path` as in the toc of the layer at position `layer`, from the topmost."""
 
     layers: tuple[LayerPlace, ...]
     layer: int
@@ -138,7 +146,7 @@ class ReadFile:
 
 @frozen
 class RemoveTree:
-    """Remove a directory whose files may belong to ids of the namespace."""
+    """Remove a directory whose files can belong to ids of the namespace."""
 
     in_namespace: ClassVar[bool] = True
     parent: str
@@ -155,14 +163,14 @@ class RemoveTree:
 
 @frozen
 class TreeSize:
-    """Bytes on the disk."""
+    """The size of a directory: bytes on the disk."""
 
     size: int
 
 
 @frozen
 class MeasureTree:
-    """How large a directory is, whoever owns what is in it."""
+    """Measure a directory, whichever ids of the namespace own its files."""
 
     in_namespace: ClassVar[bool] = True
     directory: str
@@ -175,8 +183,8 @@ class MeasureTree:
             os.close(fd)
 
 
-class _Nothing:
-    """A tar of no content."""
+class _EmptyTar:
+    """A tar without content."""
 
     def read(self, _size: int, /) -> bytes:
         return b""

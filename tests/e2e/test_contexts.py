@@ -101,7 +101,7 @@ def test_minus_f_minus_reads_the_recipe_and_the_directory_keeps_its_own_ignore_f
         pytest.param(("-f", "-", "-"), b"", 2, "cannot be both CONTEXT and the recipe", id="both from stdin"),
         pytest.param(("-",), b"", 1, "standard input, which is to be the context, is empty", id="nothing"),
         pytest.param(("-f", "x", "-"), b"FROM scratch", 1, "standard input is no archive, and so the recipe", id="two recipes"),
-        pytest.param(("-",), gzip.compress(b"FROM scratch"), 1, "what is compressed there is none", id="compressed text"),
+        pytest.param(("-",), gzip.compress(b"FROM scratch"), 1, "the compressed file is not a tar archive", id="compressed text"),
         pytest.param(("-",), gzip.compress(PLAIN)[:-20], 1, "standard input: ", id="cut"),
         pytest.param(("-",), PLAIN[:700], 1, "standard input: ", id="a cut tar"),
         pytest.param(("-",), tar(entry(b"../x")), 1, "leaves the root", id="a way out"),
