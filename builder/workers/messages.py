@@ -4,14 +4,15 @@
     worker -> main   JobResult     {"result": {...}}
                      JobFailure    {"error": name of the class, "message": text, "hint": text or null}
 
-Every error of pybuild that consists of a message and a hint arrives as its own class. Any other error of pybuild arrives as
-the nearest of its base classes that does, and any error of Python's as a BuildError that begins with the name of its class.
+Every error of pybuild that can be made of a message and a hint arrives as its own class. Any other error of pybuild arrives
+as its nearest base class that can, and any error of Python as a BuildError that begins with the name of its class.
 """
 
 from __future__ import annotations
 
 import typing
 from functools import cache
+from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pybuild.builder import errors as builder_errors
@@ -92,13 +93,21 @@ def read_answer(message: Message, job: Job[R]) -> R:
 
 @cache
 def _error_classes() -> dict[str, type[PybuildError]]:
-    """The errors that a message can carry, by name: those that consist of a message and a hint."""
+    """The errors that a message can carry, by name: those that can be made of a message and a hint."""
     return {
         kind.__name__: kind
         for module in (builder_errors, store_errors, remote_errors)
         for kind in vars(module).values()
-        if isinstance(kind, type) and issubclass(kind, PybuildError) and kind.__init__ is PybuildError.__init__
+        if isinstance(kind, type) and issubclass(kind, PybuildError) and _is_carried(kind)
     }
+
+
+def _is_carried(kind: type[PybuildError]) -> bool:
+    try:
+        signature(kind).bind("message", hint=None)
+    except TypeError:
+        return False
+    return True
 
 
 @cache

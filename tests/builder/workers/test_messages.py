@@ -136,7 +136,7 @@ for module in pkgutil.walk_packages(pybuild.__path__, "pybuild."):
     if "__main__" not in module.name:
         import_module(module.name)
 
-# Workers do not raise the first three: they have fields that only the main process sets. The code of remote/ that retries
+# Workers do not raise the first three, which have fields that only the main process sets. The code of remote/ that retries
 # requests catches the others.
 ARRIVE_AS_ANOTHER: dict[type[PybuildError], type[PybuildError]] = {
     ParseError: PybuildError,
@@ -149,7 +149,7 @@ ARRIVE_AS_ANOTHER: dict[type[PybuildError], type[PybuildError]] = {
 
 
 @pytest.mark.parametrize("kind", list(error_classes()))
-def test_every_error_arrives_as_it_was_raised(kind: type[PybuildError]) -> None:
+def test_every_error_arrives_as_its_own_class(kind: type[PybuildError]) -> None:
     error = kind.__new__(kind)
     PybuildError.__init__(error, "what happened", hint="what to do")
     with pytest.raises(PybuildError) as caught:
