@@ -113,7 +113,7 @@ class LineReader:
             )
 
     def _literal(self, word: Word) -> bool:
-        """Whether a word has no quotes, escapes and variables, so that its value can be checked now."""
+        """Whether a word has no quotes, escapes or variables; then its value can be checked now."""
         return not any(character in word.text for character in ("$", '"', "'", self._lines.directives.escape))
 
     def _some(self, words: list[Token]) -> list[Token]:

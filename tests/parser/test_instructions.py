@@ -64,7 +64,7 @@ def refusal(text: str) -> tuple[int, int, str]:
         pytest.param('CMD ["\\u0041\\n\\"\\\\"]', ('A\n"\\',), id="E4-escapes are those of JSON"),
         pytest.param('CMD ["$A"]', ("$A",), id="E9-variables in CMD stay"),
         pytest.param('CMD ["\\ud800"]', ("\ufffd",), id="E4-half of a surrogate pair is replaced"),
-        pytest.param('CMD ["a", \\\n "b"]', ("a", "b"), id="E4-a list may be continued"),
+        pytest.param('CMD ["a", \\\n "b"]', ("a", "b"), id="E4-a list can be continued"),
     ],
 )
 def test_a_json_list_is_the_exec_form(text: str, argv: tuple[str, ...]) -> None:
@@ -122,7 +122,7 @@ def test_commands_have_both_forms(keyword: str) -> None:
         pytest.param("ENV A  b  c ", [("A", "b  c")], id="E5-blanks inside of it stay"),
         pytest.param('ENV A "b" c', [("A", '"b" c')], id="E5-quotes stay"),
         pytest.param("ENV A=b C=d", [("A", "b"), ("C", "d")], id="E5-with = there are pairs"),
-        pytest.param("ENV A=", [("A", "")], id="E5-a value may be empty"),
+        pytest.param("ENV A=", [("A", "")], id="E5-a value can be empty"),
         pytest.param("ENV A=b=c", [("A", "b=c")], id="E5-the first = counts"),
         pytest.param("ENV A='b c' D=\"e f\" G=h\\ i", [("A", "'b c'"), ("D", '"e f"'), ("G", "h\\ i")], id="quoted"),
         pytest.param("ENV A=b\\\n C=d", [("A", "b"), ("C", "d")], id="continued"),

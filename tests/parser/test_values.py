@@ -42,7 +42,7 @@ SECOND = 1_000_000_000
         pytest.param("a+rX", 0o600, 0o644, id="E46-X has no effect on a plain file"),
         pytest.param("a+rX", 0o700, 0o755, id="E46-X is x for a program"),
         pytest.param("u-x,a+X", 0o700, 0o711, id="E46-X depends on the original mode"),
-        pytest.param("g=u", 0o640, 0o660, id="E46-a class may be copied"),
+        pytest.param("g=u", 0o640, 0o660, id="E46-a class can be copied"),
         pytest.param("o=u-w", 0o740, 0o745, id="E46-operations follow each other"),
         pytest.param("u+s,g+s", 0o755, 0o6755, id="E46-set-user-ID and set-group-ID"),
         pytest.param("o+s", 0o755, 0o755, id="E46-others have no set-ID bit"),

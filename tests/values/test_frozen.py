@@ -279,7 +279,7 @@ def test_a_mutable_default_is_refused_as_by_the_standard_library() -> None:
         frozen(MutableDefault)
 
 
-def test_a_field_may_have_any_name() -> None:
+def test_a_field_can_have_any_name() -> None:
     """The names that the compiled __init__ uses are not those of fields."""
 
     @frozen
