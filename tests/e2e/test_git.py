@@ -260,7 +260,7 @@ def test_over_ssh_the_agent_signs_and_known_hosts_count(pybuild: Pybuild, tmp_pa
         pytest.param("#abcdef0", "give all 40 digits of a commit", id="a short name"),
         pytest.param("?checksum=abcd#main", "expected a commit abcd…, got ", id="another commit"),
         pytest.param(f"?checksum=abcd#{'1' * 40}", f"expected a commit abcd…, got {'1' * 40}", id="another one by name"),
-        pytest.param("#git-dir", """a file "x/.GiT", and a name that git does not check out""", id="C6-a repository in it"),
+        pytest.param("#git-dir", """a file "x/.GiT", a name that git does not check out""", id="C6-a repository in it"),
         pytest.param("#dots", "a name that git does not check out", id="C6-two dots"),
     ],
 )
