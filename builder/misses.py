@@ -9,14 +9,14 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pybuild.store.objects.builds import BuiltStep, KeptBuild, MountedFiles
+    from pybuild.store.objects.builds import BuiltStep, MountedFiles, StoredBuild
 
 
 @frozen
 class Earlier:
     """The step of an earlier build that another one is compared with."""
 
-    build: KeptBuild
+    build: StoredBuild
     step: BuiltStep
 
 

@@ -42,8 +42,8 @@ class Logged:
                 self._write(data)
         if isinstance(event, StepFinished | StepBroke):
             self._log.end(event.step.node)
-        if self._log.trouble:
-            self._note(self._log.trouble)
+        if self._log.failure:
+            self._note(self._log.failure)
 
     def finished(self, manifest: Digest) -> None:
         self._write(self._encoder.finished(manifest))

@@ -59,8 +59,8 @@ class LayerPlace:
 
 def layer_place(store: Store, changeset: str, id_map: str) -> LayerPlace:
     """One changeset on the disk. Its tree counts only if it was made under this id map."""
-    tree = store.changesets.tree(changeset, id_map)
-    blob = store.changesets.any_tar(changeset) or store.changesets.unread(changeset)
+    tree = store.changesets.tree_name(changeset, id_map)
+    blob = store.changesets.any_blob(changeset) or store.changesets.unread_blob(changeset)
     return LayerPlace(
         changeset,
         store.changesets.toc_path(changeset),

@@ -10,7 +10,7 @@ from pybuild.builder.jobs.job import Done, Output
 from pybuild.builder.jobs.step import make_directory
 from pybuild.store.formats.toc import Toc
 from pybuild.store.layers.tree import make_tree
-from pybuild.store.objects.cache_mounts import lock_of
+from pybuild.store.objects.cache_mounts import lock_cache_mount
 from pybuild.store.objects.changesets import TREE
 from pybuild.values import frozen
 
@@ -76,7 +76,7 @@ class AwaitCacheMount:
     def run(self) -> Done:
         end = time.monotonic() + _LONGEST
         while os.path.isdir(f"{self.directory}/{self.id}") and time.monotonic() < end:
-            lock = lock_of(self.directory, self.id)
+            lock = lock_cache_mount(self.directory, self.id)
             if lock is not None:
                 os.close(lock)
                 break

@@ -72,7 +72,7 @@ class BuildCache:
 
     def touch(self) -> None:
         """Note that the records which have served were of use."""
-        self._store.records.touch(self._used, int(time.time()))
+        self._store.records.mark_used(self._used, int(time.time()))
 
     async def look_up_all(self) -> set[int]:
         """The nodes that a record serves."""
@@ -176,7 +176,7 @@ class BuildCache:
     async def _look_up_link(self, node: Node, step: CopyStep, key: cache_keys.Key, parent: Result) -> Result | None:
         """As `look_up`, for a layer that depends on nothing below: a record on another snapshot serves too."""
         records = self._store.records
-        if step.reads_context and not records.known(key.digest):
+        if step.reads_context and not records.has_key(key.digest):
             return None
         by_name = not step.reads_context and not self._reads_renewed(node)
         record = records.find_anywhere(key.digest) if by_name else None
@@ -201,7 +201,7 @@ class BuildCache:
 
     def _was_built(self, node: Node, key: cache_keys.Key, parent: Result) -> bool:
         """Whether this text was built before on what lies below, even if its record is gone."""
-        return self._store.records.known(key.digest) or self._store.builds.had(parent.canonical, node.text)
+        return self._store.records.has_key(key.digest) or self._store.builds.has_succeeded(parent.canonical, node.text)
 
     def _reads_renewed(self, node: Node) -> bool:
         """Whether something that a node reads was made anew: then what it reads is not known by its key."""
@@ -221,7 +221,7 @@ class BuildCache:
 
     def _readable(self, record: Record) -> bool:
         """Whether the files that a step made are within reach. Those of what it stands on are, or that would not serve."""
-        maps = self._store.snapshots.only_under(record.snapshot)
+        maps = self._store.snapshots.required_id_maps(record.snapshot)
         return maps is None or self._tree_map() in maps
 
     def _served(self, record: Record) -> Result:

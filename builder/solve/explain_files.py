@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from pybuild.builder.plan.graph import Plan
     from pybuild.builder.solve.cache import BuildCache
     from pybuild.store.layers.difference import Difference
-    from pybuild.store.objects.builds import BuiltStep, KeptBuild, MountedFiles
+    from pybuild.store.objects.builds import BuiltStep, MountedFiles, StoredBuild
     from pybuild.store.store import Store
 
 
-def why(store: Store, build: KeptBuild, builds: Sequence[KeptBuild]) -> tuple[ExplainedMiss, ...]:
+def why(store: Store, build: StoredBuild, builds: Sequence[StoredBuild]) -> tuple[ExplainedMiss, ...]:
     """The steps of a build that were not cached. `builds` are all that the store remembers, the oldest first."""
     return tuple(ExplainedMiss(miss, _files(store, build, miss, {})) for miss in explain(builds, build))
 
 
-def missing(store: Store, build: KeptBuild, plan: Plan, cache: BuildCache) -> tuple[ExplainedMiss, ...]:
+def missing(store: Store, build: StoredBuild, plan: Plan, cache: BuildCache) -> tuple[ExplainedMiss, ...]:
     """The same for a build that was not to run anything: what it would have copied is looked at where it lies."""
     found = []
     for miss in explain(store.builds.all(), build):
@@ -41,7 +41,7 @@ def missing(store: Store, build: KeptBuild, plan: Plan, cache: BuildCache) -> tu
 
 
 def _files(
-    store: Store, build: KeptBuild, miss: Miss, rows: Mapping[int, Sequence[Entry]]
+    store: Store, build: StoredBuild, miss: Miss, rows: Mapping[int, Sequence[Entry]]
 ) -> Sequence[FileChange] | None:
     """What a step copied, or had mounted, that the earlier one did not.
 
@@ -77,7 +77,7 @@ def _copied(store: Store, miss: Miss, earlier: Earlier, rows: Sequence[Entry]) -
 
 
 def _seen(
-    store: Store, build: KeptBuild, earlier: Earlier, was: MountedFiles, now: MountedFiles,
+    store: Store, build: StoredBuild, earlier: Earlier, was: MountedFiles, now: MountedFiles,
     rows: Mapping[int, Sequence[Entry]],
 ) -> list[Difference]:  # fmt: skip
     """What differs between the files that two steps had mounted at one place, by the names that they had there."""

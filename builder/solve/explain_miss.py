@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence, Set
 
     from pybuild.store.layers.difference import Difference
-    from pybuild.store.objects.builds import BuiltStep, KeptBuild, MountedFiles
+    from pybuild.store.objects.builds import BuiltStep, MountedFiles, StoredBuild
 
 _SECRET = re.compile(r"secret|token|passw|passphrase|pwd|key|auth|cred|private", re.IGNORECASE)
 _SHOWN = 60  # characters of a value
@@ -33,13 +33,13 @@ _WORDS = {
 _SHOWN_FIELDS = frozenset(("platform", "user", "cwd", "path", "network", "security", "hosts"))
 
 
-def explain(builds: Sequence[KeptBuild], build: KeptBuild) -> list[Miss]:
+def explain(builds: Sequence[StoredBuild], build: StoredBuild) -> list[Miss]:
     """The steps of a build that the cache did not serve. `builds` are all that are remembered, the oldest first."""
     before = [other for other in builds if other.id < build.id]
     return [_explain_step(before, build, step) for step in told_of(build) if step.outcome is not Outcome.CACHED]
 
 
-def told_of(build: KeptBuild) -> list[BuiltStep]:
+def told_of(build: StoredBuild) -> list[BuiltStep]:
     """The steps that are worth a word of their own: those of the recipe, and contexts that stages begin from.
 
     What is mounted is told of at the RUN that mounts it.
@@ -48,7 +48,7 @@ def told_of(build: KeptBuild) -> list[BuiltStep]:
     return [step for step in build.steps if step.number or (_is_context(step) and step.node not in mounted)]
 
 
-def _explain_step(before: Sequence[KeptBuild], build: KeptBuild, step: BuiltStep) -> Miss:
+def _explain_step(before: Sequence[StoredBuild], build: StoredBuild, step: BuiltStep) -> Miss:
     if step.fresh:
         return Miss(step, None, ("the cache was not to be used for it: --no-cache or --no-cache-filter",))
     missing = _below_that_ran(build, step)
@@ -75,7 +75,9 @@ def _explain_step(before: Sequence[KeptBuild], build: KeptBuild, step: BuiltStep
     return Miss(step, earlier, tuple(causes), other_files, other_mounts)
 
 
-def _other_mounts(build: KeptBuild, step: BuiltStep, earlier: BuiltStep) -> Iterator[tuple[MountedFiles, MountedFiles]]:
+def _other_mounts(
+    build: StoredBuild, step: BuiltStep, earlier: BuiltStep
+) -> Iterator[tuple[MountedFiles, MountedFiles]]:
     """The files that were mounted at one place, before and now, where their digests are not the same.
 
     Where the step has not come to read them, those of contexts that are not cached.
@@ -95,7 +97,7 @@ def _mounted(step: BuiltStep) -> Iterator[tuple[MountedFiles, str]]:
     return zip(step.mounted, contents if len(contents) == len(step.mounted) else repeat(""), strict=False)
 
 
-def _nearest(before: Sequence[KeptBuild], build: KeptBuild, step: BuiltStep) -> Earlier | None:
+def _nearest(before: Sequence[StoredBuild], build: StoredBuild, step: BuiltStep) -> Earlier | None:
     texts = {other.instruction for other in build.steps if other.stage == step.stage}
     new = _fields(step)
     best: tuple[tuple[object, ...], Earlier] | None = None
@@ -128,7 +130,7 @@ def _is_context(step: BuiltStep) -> bool:
     return step.number == 0 and step.parent is None and _fields(step).get("step") == "COPY"
 
 
-def _below_that_ran(build: KeptBuild, step: BuiltStep) -> BuiltStep | None:
+def _below_that_ran(build: StoredBuild, step: BuiltStep) -> BuiltStep | None:
     """The step below, if it was not served either."""
     below = _node(build, step.parent)
     return below if below is not None and below.outcome is not Outcome.CACHED else None
@@ -139,14 +141,14 @@ def _stands_on(below: BuiltStep | None) -> Iterator[str]:
         yield f"stands on {_name(below)}, which is not cached"
 
 
-def _reads(build: KeptBuild, step: BuiltStep) -> Iterator[str]:
+def _reads(build: StoredBuild, step: BuiltStep) -> Iterator[str]:
     for node in step.sources:
         source = _node(build, node)
         if source is not None and source.outcome is not Outcome.CACHED:
             yield f"reads {_name(source)}, which is not cached"
 
 
-def _parent_causes(build: KeptBuild, step: BuiltStep, earlier: Earlier, missing: BuiltStep | None) -> Iterator[str]:
+def _parent_causes(build: StoredBuild, step: BuiltStep, earlier: Earlier, missing: BuiltStep | None) -> Iterator[str]:
     """What lies below. Of a COPY only that is an input: what it reads is told by its files."""
     old, new = _fields(earlier.step), _fields(step)
     if new.get("kind") == "link":
@@ -234,7 +236,7 @@ def _fields(step: BuiltStep) -> Mapping[str, object]:
     return fields if isinstance(fields, dict) else {}
 
 
-def _node(build: KeptBuild, node: int | None) -> BuiltStep | None:
+def _node(build: StoredBuild, node: int | None) -> BuiltStep | None:
     return next((step for step in build.steps if step.node == node), None)
 
 

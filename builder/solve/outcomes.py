@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.events import Note, StepFinished, StepStarted
 from pybuild.builder.plan.graph import BaseStep, RunStep, source_mounts
 from pybuild.store.errors import StoreError
-from pybuild.store.objects.builds import TEXT_LIMIT, BuiltStep, KeptBuild, MountedFiles, Outcome
+from pybuild.store.objects.builds import TEXT_LIMIT, BuiltStep, MountedFiles, Outcome, StoredBuild
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,9 +43,9 @@ class Journal:
                 pass
         self._observe(event)
 
-    def of(self, plan: Plan, cache: BuildCache) -> KeptBuild:
+    def of(self, plan: Plan, cache: BuildCache) -> StoredBuild:
         """The build as it is now."""
-        return KeptBuild(self._build, self._recipe, self._target, self.manifest, tuple(self._steps(plan, cache)))
+        return StoredBuild(self._build, self._recipe, self._target, self.manifest, tuple(self._steps(plan, cache)))
 
     def keep(self, plan: Plan, cache: BuildCache) -> None:
         """Keep it. A build is not worth less where the store cannot remember it."""

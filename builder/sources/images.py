@@ -30,7 +30,7 @@ def stored_image(store: Store, reference: Reference, platform: Platform, *, stri
     newest = store.images.get(digest)
     if platform_of(newest, platform).matches(platform):
         return newest
-    others = (image for image in store.images.earlier(reference) if platform_of(image, platform).matches(platform))
+    others = (image for image in store.images.history(reference) if platform_of(image, platform).matches(platform))
     return next(others, None if strict else newest)
 
 

@@ -42,10 +42,10 @@ async def ensure_toc(store: Store, pool: Pool, changeset: str, below: Sequence[s
 
     If it is read now, its tar is left at `expanded`, unless that is "" or the layer too large for that.
     """
-    if store.changesets.unread(changeset) is None:
+    if store.changesets.unread_blob(changeset) is None:
         return
     async with pool.locks(("toc", changeset)):
-        unread = store.changesets.unread(changeset)
+        unread = store.changesets.unread_blob(changeset)
         if unread is None:
             return
         from pybuild.builder.files.layer_contents import blob_place
@@ -56,7 +56,7 @@ async def ensure_toc(store: Store, pool: Pool, changeset: str, below: Sequence[s
         if unread.size > _EXPANDED_LIMIT:
             expanded = ""
         await pool.job(ReadLayer(blob_place(store, unread), str(unread.diff_id), tocs, output, expanded))
-        store.changesets.read(changeset, output)
+        store.changesets.mark_read(changeset, output)
 
 
 async def ensure_trees(
@@ -79,7 +79,7 @@ async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace, expanded: str
     if layer.tree is not None:
         return layer
     async with pool.locks(("tree", layer.changeset)):
-        name = store.changesets.tree(layer.changeset, pool.id_map.name)
+        name = store.changesets.tree_name(layer.changeset, pool.id_map.name)
         if name is None:
             from pybuild.builder.jobs.layer import MakeTree
 
@@ -95,7 +95,7 @@ async def ensure_tar(
 ) -> LayerBlob:
     """The changeset as a layer blob, with times bounded by `clamp`, in this compression."""
     async with pool.locks(("tar", changeset)):
-        diff_id = store.changesets.tar(changeset, clamp)
+        diff_id = store.changesets.diff_id(changeset, clamp)
         if diff_id is None:
             from pybuild.builder.files.layer_contents import layer_place
             from pybuild.builder.jobs.job import Output

@@ -23,7 +23,7 @@ from pybuild.builder.steps.mounts import MountedPaths
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.toc import Kind, Toc
 from pybuild.store.layers.view import ROOT, LinkLoop
-from pybuild.store.objects.cache_mounts import HeldCacheMount
+from pybuild.store.objects.cache_mounts import OpenCacheMount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +91,7 @@ class Mounting:
             mount.read_only,
         )
 
-    async def _take(self, key: str, mount: PlannedCacheMount, sources: Sequence[int | None]) -> HeldCacheMount:
+    async def _take(self, key: str, mount: PlannedCacheMount, sources: Sequence[int | None]) -> OpenCacheMount:
         """One of the directories of a key, once it can be had, or a new one."""
         mounts = self._store.cache_mounts
         while True:
@@ -99,7 +99,7 @@ class Mounting:
             if found is None:
                 made = await self._make(mount, sources)
                 found = mounts.adopt(key, mount.name, made, mount.sharing, int(time.time()))
-            if isinstance(found, HeldCacheMount):
+            if isinstance(found, OpenCacheMount):
                 return found
             await self._pool.job_without_core(AwaitCacheMount(mounts.directory, found.id))
 

@@ -186,7 +186,7 @@ class Runs:
             assert layer.tree is not None
             output = self._layers.output_of_tree(node.id)
             written = await self._pool.job(FinishStep(layer.toc, layer.tree, output))
-            changesets.complete(changeset, output.toc)
+            changesets.replace_toc(changeset, output.toc)
             self._stacks.forget(changeset)
         self._layers.add_tar(changeset, written, output)
         return changeset

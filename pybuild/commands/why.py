@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pybuild.builder.misses import ExplainedMiss
-    from pybuild.store.objects.builds import KeptBuild
+    from pybuild.store.objects.builds import StoredBuild
 
 _FILES = 10  # as many are listed
 _TEXT = 100  # characters of an instruction that a line has room for
@@ -63,7 +63,7 @@ def explain_build(store: Store, build: str) -> None:
         click.echo(line, err=True)
 
 
-def report_lines(build: KeptBuild, found: Sequence[ExplainedMiss]) -> Iterator[str]:
+def report_lines(build: StoredBuild, found: Sequence[ExplainedMiss]) -> Iterator[str]:
     """All of it, for people."""
     steps = told_of(build)
     cached = sum(step.outcome is Outcome.CACHED for step in steps)
@@ -106,7 +106,7 @@ def _file_lines(step: ExplainedMiss) -> Iterator[str]:
         yield f"and {len(step.files) - _FILES} more files"
 
 
-def _line(build: KeptBuild) -> str:
+def _line(build: StoredBuild) -> str:
     steps = told_of(build)
     cached = sum(step.outcome is Outcome.CACHED for step in steps)
     what = build.manifest[:19] or "failed"

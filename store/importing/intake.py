@@ -151,7 +151,7 @@ class LayerStack:
 
     def _advance(self, chain: Digest, snapshot: int) -> None:
         self._chain, self.snapshot = chain, snapshot
-        self._below.insert(0, self._store.snapshots.top(snapshot))
+        self._below.insert(0, self._store.snapshots.top_toc(snapshot))
 
 
 def _check_diff_id(found: Digest, promised: Digest) -> None:

@@ -59,7 +59,7 @@ def _blobs(store: Store) -> Iterator[tuple[int, str]]:
 def _tocs(store: Store) -> Iterator[tuple[int, str]]:
     for (changeset,) in store.metadata.all("SELECT id FROM changesets ORDER BY id"):
         problem = ""
-        if store.changesets.unread(str(changeset)) is not None:
+        if store.changesets.unread_blob(str(changeset)) is not None:
             yield 1, ""
             continue
         try:
@@ -68,7 +68,7 @@ def _tocs(store: Store) -> Iterator[tuple[int, str]]:
                 pass
         except (StoreError, OSError) as error:
             problem = str(error)
-        if not problem and store.changesets.any_tar(str(changeset)) is None:
+        if not problem and store.changesets.any_blob(str(changeset)) is None:
             if not store.metadata.one("SELECT 1 FROM trees WHERE changeset = ?", changeset):
                 problem = f"changeset {changeset} has neither a tree nor a tar"
         yield 1, problem

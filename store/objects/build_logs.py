@@ -38,7 +38,7 @@ class BuildLog:
 
     def __init__(self, logs: str, build: str, limit: int = STEP_LIMIT) -> None:
         """Begin the log of `build` in the directory `logs`. `limit` is in bytes, for each step."""
-        self.trouble = ""
+        self.failure = ""
         self._logs = logs
         self._limit = limit
         self._files: dict[int, IO[bytes]] = {}
@@ -89,12 +89,12 @@ class BuildLog:
             self._files[step].write(b"\n[the log of a step ends at %d bytes]\n" % self._limit)
 
     def _attempt(self, action: Callable[[], object]) -> None:
-        if self.trouble:
+        if self.failure:
             return
         try:
             action()
         except OSError as error:
-            self.trouble = error.strerror or str(error)
+            self.failure = error.strerror or str(error)
 
     def _prune(self) -> None:
         if sum(self._sizes.values()) > _WORTH_A_LOOK or len(os.listdir(self._logs)) > KEPT_BUILDS + _SLACK:

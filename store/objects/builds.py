@@ -65,7 +65,7 @@ class BuiltStep:
 
 
 @frozen
-class KeptBuild:
+class StoredBuild:
     """A build. `id` sorts by time; `manifest` is the digest of the image, "" where the build failed."""
 
     id: str
@@ -81,7 +81,7 @@ class Builds:
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
 
-    def add(self, build: KeptBuild) -> None:
+    def add(self, build: StoredBuild) -> None:
         """Remember a build, and forget the oldest where they have become too many."""
         with self._metadata.transaction() as db:
             db.execute("INSERT INTO builds VALUES (?, ?, ?, ?)", (build.id, build.recipe, build.target, build.manifest))
@@ -100,7 +100,7 @@ class Builds:
                 )
                 db.execute("DELETE FROM step_inputs WHERE key NOT IN (SELECT key FROM build_steps)")
 
-    def all(self) -> list[KeptBuild]:
+    def all(self) -> list[StoredBuild]:
         """Those that are remembered, the oldest first."""
         steps: dict[str, list[BuiltStep]] = {}
         for build, *row in self._metadata.all(
@@ -109,7 +109,7 @@ class Builds:
         ):
             steps.setdefault(str(build), []).append(_step(row))
         return [
-            KeptBuild(str(key), str(recipe), str(target), str(manifest), tuple(steps.get(str(key), ())))
+            StoredBuild(str(key), str(recipe), str(target), str(manifest), tuple(steps.get(str(key), ())))
             for key, recipe, target, manifest in self._metadata.all("SELECT * FROM builds ORDER BY id")
         ]
 
@@ -118,7 +118,7 @@ class Builds:
         ids = self._metadata.all("SELECT id FROM builds ORDER BY id")
         return str(ids[0][0]) if len(ids) >= KEPT_BUILDS else ""
 
-    def had(self, below: str, instruction: str) -> bool:
+    def has_succeeded(self, below: str, instruction: str) -> bool:
         """Whether a build had a step of this text on what has this key, with success."""
         found = self._metadata.one(
             "SELECT 1 FROM build_steps b JOIN build_steps s ON s.build = b.build AND s.parent = b.node"

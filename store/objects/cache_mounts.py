@@ -45,7 +45,7 @@ class StoredCacheMount:
     size: int | None
 
 
-class HeldCacheMount:
+class OpenCacheMount:
     """A cache mount in use: `path` is what to mount. A context manager, or to be closed."""
 
     def __init__(self, path: str, fd: int) -> None:
@@ -58,7 +58,7 @@ class HeldCacheMount:
             os.close(self._fd)
             self._fd = -1
 
-    def __enter__(self) -> HeldCacheMount:
+    def __enter__(self) -> OpenCacheMount:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -66,7 +66,7 @@ class HeldCacheMount:
 
 
 @frozen
-class InUse:
+class CacheMountInUse:
     """Why there is none to be had: somebody has this one, which is not to be shared."""
 
     id: str
@@ -79,12 +79,12 @@ class CacheMounts:
         self.directory = CACHE_MOUNTS.path(root)
         self._metadata = metadata
 
-    def find(self, key: str, sharing: Sharing, now: int) -> HeldCacheMount | InUse | None:
-        """Take one of the directories of a key. None: one has to be made; `InUse`: it can be had later, not now."""
+    def find(self, key: str, sharing: Sharing, now: int) -> OpenCacheMount | CacheMountInUse | None:
+        """Take one of the directories of a key. None: one has to be made; `CacheMountInUse`: it can be had later, not now."""
         with self._metadata.transaction() as db:
             return self._find(db, key, sharing, now)
 
-    def adopt(self, key: str, name: str, path: str, sharing: Sharing, now: int) -> HeldCacheMount | InUse:
+    def adopt(self, key: str, name: str, path: str, sharing: Sharing, now: int) -> OpenCacheMount | CacheMountInUse:
         """Take over a new directory that holds its contents as TREE; where another process was first, as `find`.
 
         The directory is moved, or left where it is for its ingest to remove.
@@ -105,7 +105,7 @@ class CacheMounts:
             except BaseException:
                 os.close(fd)
                 raise
-            return HeldCacheMount(self.tree_path(identity), fd)
+            return OpenCacheMount(self.tree_path(identity), fd)
 
     def all(self) -> list[StoredCacheMount]:
         """Every one, the latest used first."""
@@ -129,30 +129,32 @@ class CacheMounts:
 
     def lock(self, identity: str) -> int | None:
         """Have one alone, to measure or to remove it: the descriptor that holds the lock; None where it is in use or gone."""
-        return lock_of(self.directory, identity)
+        return lock_cache_mount(self.directory, identity)
 
     def set_size(self, identity: str, size: int) -> None:
         """Note how large it is; good until it is used again."""
         with self._metadata.transaction() as db:
             db.execute("UPDATE cachemounts SET size = ? WHERE id = ?", (size, identity))
 
-    def _find(self, db: sqlite3.Connection, key: str, sharing: Sharing, now: int) -> HeldCacheMount | InUse | None:
+    def _find(
+        self, db: sqlite3.Connection, key: str, sharing: Sharing, now: int
+    ) -> OpenCacheMount | CacheMountInUse | None:
         busy = None
         for (identity,) in self._metadata.all(
             "SELECT id FROM cachemounts WHERE key = ? ORDER BY last_used DESC, id", key
         ):
-            fd = lock_of(self.directory, str(identity), _operation(sharing))
+            fd = lock_cache_mount(self.directory, str(identity), _operation(sharing))
             if fd is not None:
                 db.execute("UPDATE cachemounts SET last_used = ?, size = NULL WHERE id = ?", (now, identity))
-                return HeldCacheMount(self.tree_path(str(identity)), fd)
+                return OpenCacheMount(self.tree_path(str(identity)), fd)
             if os.path.isdir(f"{self.directory}/{identity}"):
-                busy = InUse(str(identity))
+                busy = CacheMountInUse(str(identity))
             else:
                 db.execute("DELETE FROM cachemounts WHERE id = ?", (identity,))  # lost, with a power cut for instance
         return busy if sharing is Sharing.LOCKED else None
 
 
-def lock_of(directory: str, identity: str, operation: int = fcntl.LOCK_EX) -> int | None:
+def lock_cache_mount(directory: str, identity: str, operation: int = fcntl.LOCK_EX) -> int | None:
     """The descriptor that holds the lock of a cache mount; None where it is in use or gone."""
     try:
         fd = os.open(f"{directory}/{identity}", _DIRECTORY)

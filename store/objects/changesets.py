@@ -73,7 +73,7 @@ class Changesets:
     def adopt_with_tree(self, toc_path: str, id_map: str, directory: str) -> str:
         """As `adopt` and `adopt_tree` at once: as long as it has no tar, a changeset is nothing without its tree.
 
-        The toc may lack the digests of files; then no snapshot may stand on it before `complete` has replaced it.
+        The toc may lack the digests of files; then no snapshot may stand on it before `replace_toc` has replaced it.
         """
         changeset, name = os.urandom(8).hex(), os.urandom(8).hex()
         boot = self._metadata.boot
@@ -85,7 +85,7 @@ class Changesets:
             db.execute("INSERT INTO trees VALUES (?, ?, ?, ?)", (name, changeset, id_map, boot))
         return changeset
 
-    def complete(self, changeset: str, toc_path: str) -> None:
+    def replace_toc(self, changeset: str, toc_path: str) -> None:
         """Replace the toc of a changeset, on which no snapshot stands yet, by one that knows the content of all files."""
         with self._metadata.transaction() as db:
             os.rename(toc_path, self.toc_path(changeset))
@@ -103,7 +103,7 @@ class Changesets:
             )
         return changeset
 
-    def unread(self, changeset: str) -> LayerBlob | None:
+    def unread_blob(self, changeset: str) -> LayerBlob | None:
         """The blob of a changeset that nobody has read; None where it has a toc."""
         row = self._metadata.one(
             "SELECT diff_id, digest, size, compression FROM unread JOIN blobs USING (digest)"
@@ -115,7 +115,7 @@ class Changesets:
         diff_id, digest, size, compression = map(str, row)
         return LayerBlob(Digest.parse(diff_id), Digest.parse(digest), int(size), Compression(compression))
 
-    def read(self, changeset: str, toc_path: str) -> None:
+    def mark_read(self, changeset: str, toc_path: str) -> None:
         """Give an unread changeset its toc, once its blob was read and found to have the diff_id. Idempotent."""
         with self._metadata.transaction() as db:
             os.rename(toc_path, self.toc_path(changeset))
@@ -137,7 +137,7 @@ class Changesets:
                 f"table of contents {changeset} is missing", hint="pybuild fsck lists what else is damaged"
             ) from None
 
-    def tree(self, changeset: str, id_map: str) -> str | None:
+    def tree_name(self, changeset: str, id_map: str) -> str | None:
         """The name, in `trees_directory`, of what holds the tree made under this id map; None where there is none."""
         row = self._metadata.one("SELECT id FROM trees WHERE changeset = ? AND id_map = ?", changeset, id_map)
         return str(row[0]) if row else None
@@ -149,7 +149,7 @@ class Changesets:
         """
         name = os.urandom(8).hex()
         with self._metadata.transaction() as db:
-            winner = self.tree(changeset, id_map)
+            winner = self.tree_name(changeset, id_map)
             if winner is not None:
                 return winner
             if self._metadata.one("SELECT 1 FROM changesets WHERE id = ?", changeset) is None:
@@ -158,7 +158,7 @@ class Changesets:
             db.execute("INSERT INTO trees VALUES (?, ?, ?, ?)", (name, changeset, id_map, self._metadata.boot))
         return name
 
-    def tar(self, changeset: str, clamp: int | None) -> Digest | None:
+    def diff_id(self, changeset: str, clamp: int | None) -> Digest | None:
         """The diff_id of the tar of a changeset, None while it was never made."""
         row = self._metadata.one(
             "SELECT diff_id FROM tars WHERE changeset = ? AND clamp = ?",
@@ -199,7 +199,7 @@ class Changesets:
         )
         return [LayerBlob(diff_id, Digest.parse(str(d)), int(str(size)), Compression(str(c))) for d, size, c in rows]
 
-    def any_tar(self, changeset: str) -> LayerBlob | None:
+    def any_blob(self, changeset: str) -> LayerBlob | None:
         """Some stored blob of this changeset, to make its tree from or to read a file of it."""
         for (diff_id,) in self._metadata.all("SELECT diff_id FROM tars WHERE changeset = ? ORDER BY clamp", changeset):
             for blob in self.blobs_of(Digest.parse(str(diff_id))):
@@ -247,7 +247,7 @@ class Snapshots:
         )
         return [str(row[0]) for row in rows]
 
-    def only_under(self, snapshot: int) -> frozenset[str] | None:
+    def required_id_maps(self, snapshot: int) -> frozenset[str] | None:
         """The id maps under which the files of a snapshot's own changeset can be read; None: under any, as it has a tar.
 
         Where there are trees only, they belong to the ids of the map that they were made under.
@@ -260,7 +260,7 @@ class Snapshots:
         )
         return frozenset(str(row[0]) for row in rows if row[0] is not None) if rows else None
 
-    def top(self, snapshot: int) -> Toc:
+    def top_toc(self, snapshot: int) -> Toc:
         """The table of contents of a snapshot's own changeset. Raises NotFound."""
         row = self._metadata.one("SELECT changeset FROM snapshots WHERE id = ?", snapshot)
         if row is None:

@@ -97,7 +97,7 @@ class Images:
             )
         return self.get(digest)
 
-    def earlier(self, reference: Reference) -> list[StoredImage]:
+    def history(self, reference: Reference) -> list[StoredImage]:
         """The images that a name stands for or stood for since it was last taken away, the newest first: of one name,
         pulled for different platforms, each is there."""
         rows = self._metadata.all(

@@ -80,7 +80,7 @@ class Records:
         )
         return None if row is None else str(row[0])
 
-    def known(self, key: str) -> bool:
+    def has_key(self, key: str) -> bool:
         """Whether any record has this key, on whatever snapshot."""
         return self._metadata.one("SELECT 1 FROM record_keys WHERE key = ?", key) is not None
 
@@ -106,23 +106,23 @@ class Records:
             for key in () if replace else keys:
                 winner = self.find(key, parent)
                 if winner is not None and serves(winner):
-                    self._name(db, keys, winner.id)
+                    self._add_keys(db, keys, winner.id)
                     return winner
             cursor = db.execute(
                 "INSERT INTO records (snapshot, canonical, inputs, created, last_used) VALUES (?, ?, ?, ?, ?)",
                 (snapshot, canonical, inputs, now, now),
             )
             assert cursor.lastrowid is not None
-            self._name(db, keys, cursor.lastrowid)
+            self._add_keys(db, keys, cursor.lastrowid)
             return Record(cursor.lastrowid, snapshot, canonical, now)
 
     def add_key(self, key: str, kind: KeyKind, record: Record) -> None:
         """One more key for a record: the next build finds it without reading any source. One that is gone gets none."""
         with self._metadata.transaction() as db:
             if self._metadata.one("SELECT 1 FROM records WHERE id = ?", record.id):
-                self._name(db, {key: kind}, record.id)
+                self._add_keys(db, {key: kind}, record.id)
 
-    def touch(self, records: list[Record], now: int) -> None:
+    def mark_used(self, records: list[Record], now: int) -> None:
         """Note that records were of use, for whoever has to choose what to evict."""
         if records:
             with self._metadata.transaction() as db:
@@ -131,7 +131,7 @@ class Records:
                 )
 
     @staticmethod
-    def _name(db: sqlite3.Connection, keys: Mapping[str, KeyKind], record: int) -> None:
+    def _add_keys(db: sqlite3.Connection, keys: Mapping[str, KeyKind], record: int) -> None:
         db.executemany(
             "INSERT OR REPLACE INTO record_keys VALUES (?, ?, ?)",
             [(key, kind.value, record) for key, kind in keys.items()],

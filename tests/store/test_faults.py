@@ -97,7 +97,7 @@ def test_a_tagged_image_survives_another_boot(tmp_path: Path, monkeypatch: pytes
 
 def tree_of(opened: Store, snapshot: int) -> str | None:
     (changeset, *_) = opened.snapshots.changesets(snapshot)
-    return opened.changesets.tree(changeset, "identity")
+    return opened.changesets.tree_name(changeset, "identity")
 
 
 def tree_directory(opened: Store) -> str:
@@ -178,7 +178,7 @@ def test_a_tree_that_cannot_be_made_again_is_waited_for(
             assert (opened.records.find("key", below) is not None) == sealed
             assert (tree_of(opened, below) is None) and fsck.check(opened).damage == ()
             if sealed:
-                assert opened.snapshots.only_under(snapshot) == {"identity"}
+                assert opened.snapshots.required_id_maps(snapshot) == {"identity"}
 
 
 def test_a_tar_that_was_made_of_a_tree_and_lost_takes_nothing_with_it(
@@ -191,12 +191,12 @@ def test_a_tar_that_was_made_of_a_tree_and_lost_takes_nothing_with_it(
         digest = opened.blobs.put(b"a tar", opened.ingest.new_path())
         blob = LayerBlob(digest, digest, 5, Compression.UNCOMPRESSED)
         opened.changesets.add_tar(opened.snapshots.changesets(snapshot)[0], None, blob)
-        assert opened.snapshots.only_under(snapshot) is None
+        assert opened.snapshots.required_id_maps(snapshot) is None
         os.chmod(opened.blobs.path(digest), 0o600)
         os.truncate(opened.blobs.path(digest), 0)
     monkeypatch.setattr(store, "_boot_id", lambda: "another boot")
     with Store(root) as opened:
-        assert opened.snapshots.only_under(snapshot) == {"identity"}
+        assert opened.snapshots.required_id_maps(snapshot) == {"identity"}
         assert fsck.check(opened).damage == ()
 
 
@@ -208,7 +208,7 @@ def test_a_table_of_contents_is_sealed_when_it_is_not_replaced_any_more(
     with Store(root) as opened:
         changeset = only_tree(opened)
         opened.seal()
-        opened.changesets.complete(changeset, Toc.write(opened.ingest.new_path(), [Entry(b"f", Kind.FILE)]))
+        opened.changesets.replace_toc(changeset, Toc.write(opened.ingest.new_path(), [Entry(b"f", Kind.FILE)]))
         assert [entry.path for entry in opened.changesets.toc(changeset)] == [b"f"]
         opened.seal_if_due()
         os.truncate(opened.changesets.toc_path(changeset), 10)  # its bytes never came to the disk
@@ -423,7 +423,7 @@ def test_fsck_finds_rows_that_refer_to_nothing(tmp_path: Path) -> None:
         )
         changeset = opened.changesets.add([], opened.ingest.new_path())
         opened.changesets.adopt_tree(changeset, "map", opened.ingest.new_directory())
-        name = opened.changesets.tree(changeset, "map")
+        name = opened.changesets.tree_name(changeset, "map")
         os.rmdir(f"{root}/trees/{name}")
         assert f"tree {name} of changeset {changeset} is missing" in fsck.check(opened).damage
 
@@ -539,13 +539,13 @@ def test_a_record_serves_on_its_own_parent_only_and_the_first_one_wins(tmp_path:
         assert opened.records.add({"k": KeyKind.DEFINITION, "k2": KeyKind.CONTENT}, two, base, "c", "{}", 2) == first
         assert opened.records.find("k", base) == first == opened.records.find("k2", base)
         assert opened.records.find("k", other) is None
-        assert opened.records.find("t", base) is None and opened.records.known("t")
-        assert not opened.records.known("never")
+        assert opened.records.find("t", base) is None and opened.records.has_key("t")
+        assert not opened.records.has_key("never")
         again = opened.records.add({"k": KeyKind.DEFINITION}, two, base, "c", "{}", 3, replace=True)
         assert opened.records.find("k", base) == again != first
         opened.records.add_key("more", KeyKind.DEFINITION, first)
         assert opened.records.find("more", base) == first
-        opened.records.touch([first, again], 9)
+        opened.records.mark_used([first, again], 9)
         assert {row[0] for row in opened.metadata.all("SELECT last_used FROM records")} == {9}
 
 

@@ -14,7 +14,7 @@ from pybuild.store.formats.reference import Reference
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.maintenance import fsck
 from pybuild.store.maintenance.gc import Freed, collect
-from pybuild.store.objects.cache_mounts import HeldCacheMount, Sharing
+from pybuild.store.objects.cache_mounts import OpenCacheMount, Sharing
 from pybuild.store.objects.changesets import TREE, LayerBlob
 from pybuild.store.objects.records import KeyKind
 from pybuild.store.system.directories import remove_tree, tree_size
@@ -61,7 +61,7 @@ def add_image(store: Store, snapshot: int | None, *names: str) -> Digest:
     """An image of a snapshot's layers, with or without names."""
     blobs = []
     for changeset in store.snapshots.changesets(snapshot)[::-1]:
-        blob = store.changesets.any_tar(changeset)
+        blob = store.changesets.any_blob(changeset)
         assert blob is not None
         blobs.append(blob)
     config = ImageConfig("amd64", "linux", "", None, "", ExecConfig(), tuple(blob.diff_id for blob in blobs), ())
@@ -81,11 +81,11 @@ def is_whole(store: Store) -> bool:
     return (report.damage, report.garbage) == ((), ())
 
 
-def hold(store: Store, key: str, sharing: Sharing = Sharing.SHARED, now: int = 1) -> HeldCacheMount:
+def hold(store: Store, key: str, sharing: Sharing = Sharing.SHARED, now: int = 1) -> OpenCacheMount:
     found = store.cache_mounts.find(key, sharing, now)
     if found is None:
         directory = store.ingest.new_directory()
         os.mkdir(f"{directory}/{TREE}")
         found = store.cache_mounts.adopt(key, f"/{key}", directory, sharing, now)
-    assert isinstance(found, HeldCacheMount)
+    assert isinstance(found, OpenCacheMount)
     return found

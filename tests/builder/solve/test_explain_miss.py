@@ -11,7 +11,7 @@ from pybuild.builder.misses import FileChange
 from pybuild.builder.solve.explain_miss import explain, file_changes
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.layers.difference import Difference
-from pybuild.store.objects.builds import BuiltStep, KeptBuild, MountedFiles, Outcome
+from pybuild.store.objects.builds import BuiltStep, MountedFiles, Outcome, StoredBuild
 
 RAN, CACHED, FAILED, NOT_RUN = Outcome.RAN, Outcome.CACHED, Outcome.FAILED, Outcome.NOT_RUN
 FIELDS: dict[str, object] = {
@@ -35,8 +35,8 @@ def base(manifest: str = "sha256:1111") -> BuiltStep:
     return BuiltStep(0, None, (), "build", 0, 1, "FROM base", CACHED, False, manifest, 4, (), fields)
 
 
-def build(name: str, *steps: BuiltStep, recipe: str = "/Buildfile") -> KeptBuild:
-    return KeptBuild(name, recipe, "", "sha256:2222", (base(), *steps))
+def build(name: str, *steps: BuiltStep, recipe: str = "/Buildfile") -> StoredBuild:
+    return StoredBuild(name, recipe, "", "sha256:2222", (base(), *steps))
 
 
 def causes(old: BuiltStep, new: BuiltStep) -> tuple[str, ...]:

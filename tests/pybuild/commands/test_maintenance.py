@@ -7,7 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from pybuild.store.objects.builds import KEPT_BUILDS, KeptBuild
+from pybuild.store.objects.builds import KEPT_BUILDS, StoredBuild
 from pybuild.store.store import Store
 from tests.support.cli import SCRIPT, Pybuild, write_context
 from tests.support.people import Person
@@ -91,7 +91,7 @@ def test_gc_takes_logs_of_builds_that_are_not_remembered(tmp_path: Path, pybuild
     (kept,) = os.listdir(pybuild.root / "logs")
     with Store(str(pybuild.root)) as store:
         for number in range(KEPT_BUILDS - 1):
-            store.builds.add(KeptBuild(f"3{number:03}", "/r", "", "", ()))
+            store.builds.add(StoredBuild(f"3{number:03}", "/r", "", "", ()))
     write_context(pybuild.root / "logs" / "19990101", "an old one")
     assert freed(pybuild)["logs"] == freed(pybuild, "--dry-run")["logs"] + 1 == 1
     assert os.listdir(pybuild.root / "logs") == [kept]

@@ -20,7 +20,7 @@ from pybuild.store.importing.archive import import_archive
 from pybuild.store.maintenance import fsck
 from pybuild.store.maintenance.gc import Freed, exceeds
 from pybuild.store.maintenance.usage import Reason, StoredForm, usage
-from pybuild.store.objects.cache_mounts import InUse, Sharing
+from pybuild.store.objects.cache_mounts import CacheMountInUse, Sharing
 from pybuild.store.objects.database import _SCHEMA, VERSION, Metadata
 from pybuild.store.store import Store
 from pybuild.store.system.directories import remove_tree
@@ -125,7 +125,7 @@ def test_a_record_that_is_younger_than_its_use_keeps_what_it_stands_on(store: St
     below = add_record(store, "below", None, 1)
     above = add_record(store, "above", below, 9)
     size = collect_in(store).kept
-    store.records.touch([], 9)
+    store.records.mark_used([], 9)
     assert collect_in(store, size).records == 0
     assert store.snapshots.parent(above) == below
 
@@ -211,8 +211,8 @@ class Build:
                 assert file.read() == data
         for snapshot in self.snapshots:
             for changeset in self.store.snapshots.changesets(snapshot):
-                assert self.store.changesets.tree(changeset, "map") is not None
-                assert self.store.changesets.any_tar(changeset) is not None
+                assert self.store.changesets.tree_name(changeset, "map") is not None
+                assert self.store.changesets.any_blob(changeset) is not None
                 self.store.changesets.toc(changeset)
 
 
@@ -297,7 +297,7 @@ def test_who_wants_one_alone_gets_a_new_one_beside_a_user_and_an_old_one_else(st
 def test_a_locked_one_has_to_be_waited_for_and_never_has_a_second_directory(store: Store) -> None:
     made = store.ingest.new_directory()
     with hold(store, "k", Sharing.LOCKED) as one:
-        busy = InUse(store.cache_mounts.all()[0].id)
+        busy = CacheMountInUse(store.cache_mounts.all()[0].id)
         assert store.cache_mounts.find("k", Sharing.LOCKED, 2) == busy
         assert store.cache_mounts.adopt("k", "/k", made, Sharing.LOCKED, 2) == busy
         assert os.path.isdir(made)

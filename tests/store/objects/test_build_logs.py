@@ -85,6 +85,6 @@ def test_what_cannot_be_written_is_trouble_and_no_error(tmp_path: Path) -> None:
     log = BuildLog(str(tmp_path), "a")
     os.symlink("/dev/full", tmp_path / "a/1.log")  # nothing follows it
     log.output(1, b"x")
-    assert log.trouble == "File exists"
+    assert log.failure == "File exists"
     log.event(b"nobody minds")
     log.close()

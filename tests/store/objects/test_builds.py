@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.store.errors import NotFound, StoreError
-from pybuild.store.objects.builds import KEPT_BUILDS, TEXT_LIMIT, BuiltStep, KeptBuild, MountedFiles, Outcome
+from pybuild.store.objects.builds import KEPT_BUILDS, TEXT_LIMIT, BuiltStep, MountedFiles, Outcome, StoredBuild
 from pybuild.store.objects.database import Metadata
 from pybuild.store.store import Store
 
@@ -22,11 +22,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def build(name: str, key: str = "key", instruction: str = "RUN x", outcome: Outcome = Outcome.RAN) -> KeptBuild:
+def build(name: str, key: str = "key", instruction: str = "RUN x", outcome: Outcome = Outcome.RAN) -> StoredBuild:
     base = BuiltStep(0, None, (), "s", 0, 1, "FROM x", Outcome.CACHED, False, "base", None, (), "{}")
     mounted = (MountedFiles(7, "/a,b", "/t"), MountedFiles(None, "/", "/u"))
     step = BuiltStep(1, 0, (0, 7), "s", 1, 3, instruction, outcome, True, key, 9, ("A", "B"), f'"{key}"', mounted)
-    return KeptBuild(name, "/r", "t", "", (base, step))
+    return StoredBuild(name, "/r", "t", "", (base, step))
 
 
 def test_a_build_comes_back_as_it_was(store: Store) -> None:
@@ -74,14 +74,14 @@ def test_whether_a_step_was_built_on_something(
     store: Store, below: str, instruction: str, outcome: Outcome, had: bool
 ) -> None:
     store.builds.add(build("1", outcome=outcome))
-    assert store.builds.had(below, instruction) is had
+    assert store.builds.has_succeeded(below, instruction) is had
 
 
 def test_a_long_instruction_is_cut_and_found_all_the_same(store: Store) -> None:
     long = "RUN " + "x" * 2 * TEXT_LIMIT
     store.builds.add(build("1", instruction=long))
     assert store.builds.all()[0].steps[1].instruction == long[:TEXT_LIMIT]
-    assert store.builds.had("base", long)
+    assert store.builds.has_succeeded("base", long)
 
 
 def test_a_store_of_before_gets_the_tables(tmp_path: Path, store: Store) -> None:

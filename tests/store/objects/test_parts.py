@@ -16,7 +16,7 @@ from pybuild.store.maintenance import fsck
 from pybuild.store.maintenance.usage import StoredForm, Usage, usage
 from pybuild.store.objects import context_memo
 from pybuild.store.objects.build_logs import BuildLog
-from pybuild.store.objects.builds import BuiltStep, KeptBuild, Outcome
+from pybuild.store.objects.builds import BuiltStep, Outcome, StoredBuild
 from pybuild.store.objects.changesets import LayerBlob
 from pybuild.store.objects.condemned import Condemnable
 from pybuild.store.objects.downloads import Downloaded
@@ -60,7 +60,7 @@ def full_store(new_store: Store) -> Store:
     store.downloads.put("http://localhost/", Downloaded(digest, "", ""))
     hold(store, "cache").close()
     step = BuiltStep(0, None, (), "s", 1, 1, "RUN x", Outcome.RAN, False, "key", snapshot, (), "{}")
-    store.builds.add(KeptBuild("b", "recipe", "target", "", (step,)))
+    store.builds.add(StoredBuild("b", "recipe", "target", "", (step,)))
     with store.metadata.transaction() as db:
         db.execute("INSERT INTO parses VALUES ('key', 'value')")
     BuildLog(store.logs, "b").close()
