@@ -1,4 +1,4 @@
-"""A build whose events go to the display and to the store's logs."""
+"""The display of a build, with a copy of its events in the logs of the store."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from pybuild.store.formats.digest import Digest
 
 
-class Logged:
-    """Passes on to a display what it writes to a log. A log that cannot be written costs a note and nothing else."""
+class LoggedDisplay:
+    """Passes events to a display and writes them to a log. If the log cannot be written, the display gets one note."""
 
     def __init__(self, display: Progress, build: BuildInfo, logs: str) -> None:
         self._display = display
         self._encoder = Encoder(build)
         self._log: BuildLog | None = None
-        self._told = False
+        self._noted = False
         try:
             self._log = BuildLog(logs, build.id)
         except OSError as error:
@@ -35,7 +35,7 @@ class Logged:
         if self._log is None:
             return
         if isinstance(event, StepOutput):
-            # As it came, and not as JSON: it is read with `less` and `grep`.
+            # The raw bytes rather than JSON: people read them with `less` and `grep`.
             self._log.output(event.step.node, event.data)
         else:
             for data in self._encoder.event(event):
@@ -63,6 +63,6 @@ class Logged:
             self._log.event(json.dumps(data).encode())
 
     def _note(self, trouble: str) -> None:
-        if not self._told:
-            self._told = True
-            self._display(Note(f"the log of this build is not whole: {trouble}"))
+        if not self._noted:
+            self._noted = True
+            self._display(Note(f"the log of this build is incomplete: {trouble}"))

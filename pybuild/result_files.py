@@ -1,4 +1,4 @@
-"""Files that tell a script what came of a build: --iidfile and --metadata-file, as docker buildx writes them."""
+"""The results of a build as files for scripts: --iidfile and --metadata-file, as docker buildx writes them."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 @frozen
 class ResultFiles:
-    """Where to write them; None: nowhere."""
+    """The paths of the files; None if there is no such file."""
 
     iidfile: str | None
     metadata: str | None
 
-    def check(self) -> None:
-        """Before the build: what an earlier one left does not stay, lest a script takes it for this one's.
+    def prepare(self) -> None:
+        """Remove the files of an earlier build, so that no script reads them as this one's.
 
-        Raises BuildError where nothing could be written.
+        Raises BuildError if a file cannot be written.
         """
         for path in (self.iidfile, self.metadata):
             if path is None:
                 continue
             parent = os.path.dirname(os.path.abspath(path))
             if not os.path.isdir(parent):
-                raise BuildError(f"cannot write {path}: {parent} is no directory")
+                raise BuildError(f"cannot write {path}: {parent} is not a directory")
             if os.path.isdir(path):
                 raise BuildError(f"cannot write {path}: it is a directory")
             if os.path.isfile(path):
@@ -47,7 +47,7 @@ class ResultFiles:
                     os.unlink(path)
 
     def finished(self, build: BuildInfo, store: Store, digest: Digest, tags: Sequence[Reference]) -> None:
-        """After a build. Raises OSError, StoreError."""
+        """Write the files of a build that succeeded. Raises OSError, StoreError."""
         image = store.images.get(digest)
         config = image.manifest.config
         if self.iidfile is not None:
@@ -66,7 +66,7 @@ class ResultFiles:
             _write(self.metadata, json.dumps(fields, indent=2, sort_keys=True) + "\n")
 
     def failed(self, build: BuildInfo, error: Exception) -> None:
-        """After a build that failed: what, where, and the status of the RUN."""
+        """Write the error, its place in the recipe and the status of the RUN."""
         if self.metadata is not None:
             fields = {"pybuild.build": build.id, "pybuild.error": report.fields(error)}
             _write(self.metadata, json.dumps(fields, indent=2, sort_keys=True) + "\n")

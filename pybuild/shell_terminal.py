@@ -1,7 +1,7 @@
-"""The user's terminal, lent to a shell in a failed step: it becomes a wire, and is what it was afterwards.
+"""Connects the user's terminal to the terminal of a shell in a failed step.
 
-The shell has a terminal of its own, which does all that one does: echo, lines, signals of keys. So ours is raw, and what is
-typed goes there as it is; only its size has to be passed on. Whatever ends this, a signal too, restores ours first.
+The shell's terminal handles echo, line editing and the signals of keys. So the user's terminal is raw: typed bytes go to the
+shell unchanged, and changes of its size are passed on. Its settings are restored however this ends, also after a signal.
 """
 
 from __future__ import annotations
@@ -27,25 +27,29 @@ _PIECE = 1 << 16
 
 
 def find_terminal() -> tuple[int, int]:
-    """Descriptors of our terminal: to read from, and to write to. Raises ValueError where there is none."""
+    """The descriptors of the user's terminal, one to read and one to write. Raises ValueError if there is none."""
     if not os.isatty(0):
-        raise ValueError("standard input is none")
+        raise ValueError("standard input is not a terminal")
     if fcntl.fcntl(0, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR:
         return 0, 0
     if os.isatty(2):
         return 0, 2
-    raise ValueError("nothing can be written to it")
+    raise ValueError("standard input is read-only, and standard error is not a terminal")
 
 
 class ShellTerminal:
-    """The terminal as a builder.on_failure.TerminalHost."""
+    """The user's terminal as a builder.on_failure.TerminalHost."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
         self._in = incoming
         self._out = outgoing
 
     def begin(self, error: BuildError) -> None:
-        print(f"{visible(str(error))}: a shell in what it left; the build ends with it", file=sys.stderr, flush=True)
+        print(
+            f"{visible(str(error))}: opening a shell there; the build ends with it",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def relay(self, terminal: int, ended: int) -> None:
         os.set_blocking(terminal, False)
@@ -54,14 +58,14 @@ class ShellTerminal:
 
     @contextmanager
     def _raw(self, terminal: int) -> Iterator[None]:
-        """Our terminal as a wire to that of the shell, which gets the size of ours."""
+        """Make the user's terminal raw, and give the shell's terminal its size whenever it changes."""
         saved = termios.tcgetattr(self._in)
 
         def resized(*_: object) -> None:
             self._copy_size(terminal)
 
         def continued(*_: object) -> None:
-            # Who stopped us (kill -STOP) has given the terminal back as the shell outside had it.
+            # While this process was stopped (kill -STOP), the outer shell restored its own terminal settings.
             tty.setraw(self._in, termios.TCSANOW)
             self._copy_size(terminal)
 
@@ -82,7 +86,7 @@ class ShellTerminal:
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
 
     def _pump(self, terminal: int, ended: int) -> None:
-        typed = b""  # and not yet taken
+        typed = b""  # not yet written to the shell
         hung_up = False
         while True:
             poll = select.poll()
@@ -98,12 +102,12 @@ class ShellTerminal:
                 return
             if ready.get(terminal, 0) & ~select.POLLOUT:
                 found = _read(terminal)
-                hung_up = found is None  # and the end will be told at once
+                hung_up = found is None  # `ended` becomes readable next
                 self._show(found or b"")
             if self._in in ready:
                 typed = _read(self._in) or b""
                 if not typed:
-                    return  # there is nobody any more
+                    return  # the user's terminal is gone
             if typed:
                 typed = typed[_write(terminal, typed) :]
 
@@ -112,22 +116,22 @@ class ShellTerminal:
             try:
                 data = data[os.write(self._out, data) :]
             except BlockingIOError:
-                # Somebody who shares the terminal has made it so.
+                # Another process that shares the terminal has made it non-blocking.
                 select.select([], [self._out], [])
 
 
 def _read(fd: int) -> bytes | None:
-    """What there is; b"" for nothing now, None at the end."""
+    """The bytes that are there; b"" if there are none yet, None at the end."""
     try:
         return os.read(fd, _PIECE) or None
     except BlockingIOError:
         return b""
     except OSError:
-        return None  # EIO: nobody has the other end any more
+        return None  # EIO: the other end is closed
 
 
 def _write(fd: int, data: bytes) -> int:
     try:
         return os.write(fd, data)
     except OSError:
-        return 0  # EAGAIN: it has to wait; EIO: it will be told
+        return 0  # EAGAIN: try again later; EIO: the next read reports it

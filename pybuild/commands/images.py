@@ -11,7 +11,7 @@ import click
 
 from pybuild.builder.events import Exported, Note
 from pybuild.options.arguments import platform_option
-from pybuild.options.outputs import HELP, parse_outputs
+from pybuild.options.outputs import output_option, parse_outputs
 from pybuild.progress import human_size
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.store.formats.digest import Digest
@@ -117,16 +117,9 @@ def inspect(root: str, name: str) -> int:
     return 0
 
 
-@click.command("import")
+@click.command("import", params=[platform_option("Which image to import if several differ only in their platform.")])
 @click.argument("archive")
 @click.argument("name", required=False)
-@click.option(
-    "--platform",
-    multiple=True,
-    callback=platform_option,
-    metavar="OS/ARCH[/VARIANT]",
-    help="Which of the images that differ in nothing else. [default: this machine's]",
-)
 @click.pass_obj
 def import_(root: str, archive: str, name: str | None, platform: Platform | None) -> int:
     """Bring in images; their digests go to standard output.
@@ -148,20 +141,17 @@ def import_(root: str, archive: str, name: str | None, platform: Platform | None
     return 0
 
 
-@click.command()
+@click.command(params=[output_option(required=True)])
 @click.argument("name")
-@click.option(
-    "-o", "--output", "outputs", required=True, multiple=True, metavar="SPEC", help=f"{HELP} Can be repeated."
-)
 @click.pass_obj
-def export(root: str, name: str, outputs: tuple[str, ...]) -> int:
+def export(root: str, name: str, output: tuple[str, ...]) -> int:
     """Write an image to archives or directories, its layers as they are in the store.
 
     With compression= all layers are compressed anew, and the manifest gets another digest.
     """
     from pybuild.api import open_image  # which the other commands of this module can do without
 
-    open_image(name, root).export(*parse_outputs(outputs), on_event=_told)
+    open_image(name, root).export(*parse_outputs(output), on_event=_told)
     return 0
 
 

@@ -1,13 +1,18 @@
-"""Spellings of docker's and podman's options that click has no form for, rewritten before it reads them."""
+"""Option values that several commands read, and docker's spellings that click cannot express."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.platform import Platform
 
-_SAME = {
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CLICK_SPELLINGS = {
     "--pull": "--pull=always",
     "--pull=true": "--pull=always",
     "--pull=false": "--pull=missing",
@@ -17,18 +22,84 @@ _SAME = {
 
 
 def normalise(arguments: list[str]) -> list[str]:
-    """The same command line in click's spellings; what follows `--` is left alone."""
+    """The same command line in click's spellings; everything after `--` stays as it is."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    return [_SAME.get(word, word) for word in arguments[:end]] + arguments[end:]
+    return [_CLICK_SPELLINGS.get(word, word) for word in arguments[:end]] + arguments[end:]
 
 
-def platform_option(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Platform | None:
-    """What --platform says: one platform, `local` being this machine's. Raises UsageError."""
+def platform_option(help: str) -> click.Option:
+    """--platform of one command; the command gets a Platform, or None if the option is not given."""
+    return click.Option(
+        ["--platform"],
+        multiple=True,
+        callback=_platform,
+        metavar="OS/ARCH[/VARIANT]",
+        help=f"{help} [default: this machine's]",
+    )
+
+
+def tls_verify_option() -> click.Option:
+    """--tls-verify of one command, which wins over the one before the verb; the command gets a bool."""
+    return click.Option(
+        ["--tls-verify/--no-tls-verify"],
+        default=None,
+        callback=lambda ctx, _, value: ctx.meta.get("tls_verify", True) if value is None else value,
+        help="Check the certificates of registries and refuse plain HTTP. [default: check]",
+    )
+
+
+def checked_option(name: str, callback: Callable[..., None], **attributes: Any) -> click.Option:
+    """An option that `callback` accepts or refuses; the command gets no value."""
+    return click.Option([name], expose_value=False, callback=callback, **attributes)
+
+
+def refused_option(name: str, reason: str, **attributes: Any) -> click.Option:
+    """An option of docker's that pybuild does not have: a usage error tells the reason."""
+
+    def refuse(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
+        if value:
+            raise click.UsageError(f"{name}: {reason}")
+
+    return checked_option(name, refuse, hidden=True, **attributes)
+
+
+def name_and_value(text: str, flag: str) -> tuple[str, str]:
+    """The parts of NAME=VALUE. Raises click.UsageError."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise click.UsageError(f"{flag} {text}: expected NAME=VALUE")
+    return name, value
+
+
+def csv_fields(flag: str, text: str) -> list[str]:
+    """The comma-separated fields of a value, quoted as in CSV. Raises click.UsageError."""
+    import csv  # a local import: most builds have no such option
+
+    try:
+        return next(csv.reader([text], strict=True), [])
+    except csv.Error as error:
+        raise click.UsageError(f"{flag} {text}: {error}") from None
+
+
+def size_option(name: str, text: str | None) -> int | None:
+    """A size as docker writes it (10g, 500m), in bytes. Raises click.UsageError."""
+    if text is None:
+        return None
+    from pybuild.parser import SizeError, parse_size  # a local import: most verbs need no parser
+
+    try:
+        return parse_size(text)
+    except SizeError as error:
+        raise click.UsageError(f"{name}: {error}; {error.hint}" if error.hint else f"{name}: {error}") from None
+
+
+def _platform(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Platform | None:
+    """One platform; `local` is this machine's. Raises click.UsageError."""
     texts = [text.strip() for value in values for text in value.split(",") if text.strip()]
     if not texts:
         return None
     if len(set(texts)) > 1:
-        raise click.UsageError(f"--platform {','.join(texts)}: one platform at a time; run once for each of them")
+        raise click.UsageError(f"--platform {','.join(texts)}: only one platform at a time; run pybuild once for each")
     if texts[0] == "local":
         return Platform.host()
     try:
@@ -36,37 +107,5 @@ def platform_option(ctx: click.Context, parameter: click.Parameter, values: tupl
     except InvalidImage as error:
         raise click.UsageError(f"--platform {texts[0]}: {error}; {error.hint}") from None
     if platform.os != "linux":
-        raise click.UsageError(f"--platform {texts[0]}: only images for linux are handled")
+        raise click.UsageError(f"--platform {texts[0]}: only linux images are supported")
     return platform
-
-
-def annotation_option(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """What --annotation says: KEY=VALUE for the manifest, which `manifest:` before the key names too."""
-    found = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        level, colon, rest = key.partition(":")
-        if colon and level != "manifest":
-            raise click.UsageError(f"--annotation {value}: only the manifest is annotated, not {level}")
-        key = rest if colon else key
-        if not key or not equals:
-            raise click.UsageError(f"--annotation {value}: expected KEY=VALUE")
-        found[key] = text
-    return found
-
-
-def tls_verified(ctx: click.Context, chosen: bool | None) -> bool:
-    """Whether certificates are checked: as said for the verb, else as said before it."""
-    return chosen if chosen is not None else bool(ctx.meta.get("tls_verify", True))
-
-
-def size_option(name: str, text: str | None) -> int | None:
-    """A size as docker writes it, in bytes."""
-    if text is None:
-        return None
-    from pybuild.parser import SizeError, parse_size  # which verbs without sizes and recipes do not wait for
-
-    try:
-        return parse_size(text)
-    except SizeError as error:
-        raise click.UsageError(f"{name}: {error}; {error.hint}" if error.hint else f"{name}: {error}") from None

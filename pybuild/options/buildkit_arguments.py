@@ -1,9 +1,10 @@
-"""Build arguments that BuildKit takes for switches of its own: what they mean here, or why they are refused.
+"""Build arguments that BuildKit reads as switches of its own: what they do here, or why pybuild refuses them.
 
-A value that asks for what is done anyway may be given. The recipe can declare any of them as an ARG, too. Where an argument
-means something elsewhere, it is not looked at here: BUILDKIT_DOCKERFILE_CHECK in builder/plan/lint.py, BUILDKIT_CACHE_MOUNT_NS
-in builder/plan/mounts.py, BUILDKIT_CONTEXT_KEEP_GIT_DIR in builder/sources/contexts.py. BUILDKIT_SBOM_SCAN_CONTEXT and BUILDKIT_SBOM_SCAN_STAGE choose what --sbom looks at, and do nothing
-without it. https://docs.docker.com/reference/dockerfile/#buildkit-built-in-build-args
+An argument can be given if it asks for what pybuild does anyway, and a recipe can declare any of them as an ARG. Other modules
+read those that matter there: BUILDKIT_DOCKERFILE_CHECK in builder/plan/lint.py, BUILDKIT_CACHE_MOUNT_NS in
+builder/plan/mounts.py, BUILDKIT_CONTEXT_KEEP_GIT_DIR in builder/sources/contexts.py. BUILDKIT_SBOM_SCAN_CONTEXT and
+BUILDKIT_SBOM_SCAN_STAGE select what --sbom scans and have no effect without it.
+Source: https://docs.docker.com/reference/dockerfile/#buildkit-built-in-build-args
 """
 
 from __future__ import annotations
@@ -17,28 +18,30 @@ from pybuild.builder.options import HOSTNAME
 
 _FALSE = frozenset(("", "0", "f", "false"))  # as Go's strconv.ParseBool, in any case
 _REFUSED = {
-    "BUILDKIT_INLINE_CACHE": "images carry no cache; every build uses what the store has",
-    "BUILDKIT_MULTI_PLATFORM": "one build is for one platform, and its image stands in no list of platforms",
+    "BUILDKIT_INLINE_CACHE": "pybuild writes no cache into images; every build uses the store",
+    "BUILDKIT_MULTI_PLATFORM": "a build makes one image for one platform, not an index of images",
 }
-_HOSTNAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)  # as long as the kernel takes one: uname(2)
+_HOSTNAME = r"[A-Za-z0-9._-]{1,64}"  # 64 is the kernel's limit: sethostname(2)
 
 
 def check_controls(args: Mapping[str, str]) -> None:
-    """Raises UsageError at an argument that asks for what is not done."""
+    """Raises click.UsageError if an argument asks for something that pybuild does not do."""
     if syntax := args.get("BUILDKIT_SYNTAX"):
         raise click.UsageError(
-            f"--build-arg BUILDKIT_SYNTAX={syntax}: no other frontend is fetched and run; leave the argument out"
+            f"--build-arg BUILDKIT_SYNTAX={syntax}: pybuild does not fetch and run other frontends; leave out the argument"
         )
-    for name, why in _REFUSED.items():
+    for name, reason in _REFUSED.items():
         value = args.get(name, "")
         if value.lower() not in _FALSE:
-            raise click.UsageError(f"--build-arg {name}={value}: {why}")
+            raise click.UsageError(f"--build-arg {name}={value}: {reason}")
 
 
 def step_hostname(args: Mapping[str, str]) -> str:
-    """What RUN steps find as the name of their machine. Raises UsageError."""
-    name = args.get("BUILDKIT_SANDBOX_HOSTNAME") or HOSTNAME
-    if not _HOSTNAME.fullmatch(name):
+    """The host name of RUN steps. Raises click.UsageError."""
+    name = args.get("BUILDKIT_SANDBOX_HOSTNAME")
+    if not name:
+        return HOSTNAME
+    if not re.fullmatch(_HOSTNAME, name, re.ASCII):
         raise click.UsageError(
             f"--build-arg BUILDKIT_SANDBOX_HOSTNAME={name}: expected up to 64 letters, digits, dots and hyphens"
         )
@@ -46,5 +49,5 @@ def step_hostname(args: Mapping[str, str]) -> str:
 
 
 def build_name(args: Mapping[str, str]) -> str | None:
-    """What `pybuild logs` calls the build, if it is to be called anything."""
+    """The name that `pybuild logs --list` shows for the build, or None."""
     return args.get("BUILDKIT_BUILD_NAME") or None

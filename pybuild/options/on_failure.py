@@ -1,4 +1,4 @@
-"""--on-fail: what is done where a RUN fails."""
+"""--on-fail: what happens when a RUN fails."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import click
 from pybuild.builder.on_failure import FailedExport, OnFail
 
 HELP = (
-    "Where a RUN fails: `shell` opens a shell in what it left, on this terminal; `export=PATH:DEST` copies PATH of it to DEST,"
-    " where nothing may be yet. Can be repeated."
+    "When a RUN fails: `shell` opens a shell in its file system, on this terminal; `export=PATH:DEST` copies PATH out of it to"
+    " DEST, which must not exist. Can be repeated."
 )
 
 
-def on_fail_option(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> OnFail:
-    """What --on-fail says. Raises UsageError, also where there is no terminal for a shell."""
+def parse_on_fail(values: tuple[str, ...]) -> OnFail:
+    """The actions of all values together. Raises click.UsageError, also if a shell would have no terminal."""
     exports = tuple(_export(value) for value in values if value != "shell")
-    taken = [export.destination for export in exports]
-    for number, destination in enumerate(taken):
-        if destination in taken[:number]:
+    destinations = [export.destination for export in exports]
+    for number, destination in enumerate(destinations):
+        if destination in destinations[:number]:
             raise click.UsageError(f"--on-fail: two exports to {destination}")
     if "shell" not in values:
         return OnFail(exports)
@@ -29,7 +29,7 @@ def on_fail_option(ctx: click.Context, parameter: click.Parameter, values: tuple
     try:
         incoming, outgoing = find_terminal()
     except ValueError as error:
-        raise click.UsageError(f"--on-fail shell needs a terminal, and {error}") from None
+        raise click.UsageError(f"--on-fail shell needs a terminal: {error}") from None
     term = os.environ.get("TERM")
     variables = (f"TERM={term}",) if term else ()
     return OnFail(exports, ShellTerminal(incoming, outgoing), variables)
@@ -42,7 +42,7 @@ def _export(value: str) -> FailedExport:
         raise click.UsageError(f"--on-fail {value}: expected shell or export=PATH:DEST")
     place = os.path.abspath(destination)
     if os.path.lexists(place):
-        raise click.UsageError(f"--on-fail {value}: {destination} exists already")
+        raise click.UsageError(f"--on-fail {value}: {destination} already exists")
     if not os.path.isdir(os.path.dirname(place)):
         raise click.UsageError(f"--on-fail {value}: there is no directory {os.path.dirname(place)}")
     return FailedExport(path, place)

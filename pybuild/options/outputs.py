@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, Output, TarOutput
+from pybuild.options.arguments import csv_fields
 from pybuild.store.errors import InvalidImage
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.store.formats.compression import Compression
@@ -27,11 +27,16 @@ _KEYS = {  # type -> its keys, besides `type` and `dest`
 _LATER_TYPES = ("registry", "image")
 _COMPRESSIONS = {kind.value: kind for kind in Compression}
 
-HELP = (
-    "type=oci, docker, tar or local with dest=PATH; or only PATH for type=local, - for type=tar on standard output. "
-    "oci and docker take name=, compression=gzip|zstd|uncompressed and force-compression=true, oci takes tar=false to "
-    "write a directory. docker holds zstd only on request."
+_HELP = (
+    "Write the image: type=oci, docker, tar or local with dest=PATH. PATH alone means type=local; - means type=tar on"
+    " standard output. oci and docker take name=, compression=gzip|zstd|uncompressed and force-compression=true; oci takes"
+    " tar=false to write a directory. docker contains zstd layers only with compression=zstd. Can be repeated."
 )
+
+
+def output_option(*, required: bool = False) -> click.Option:
+    """-o/--output of one command; the command gets the texts as `output`."""
+    return click.Option(["-o", "--output"], multiple=True, required=required, metavar="SPEC", help=_HELP)
 
 
 def parse_outputs(texts: Iterable[str]) -> tuple[Output, ...]:
@@ -39,27 +44,31 @@ def parse_outputs(texts: Iterable[str]) -> tuple[Output, ...]:
     outputs = tuple(parse_output(text) for text in texts)
     to_stdout = [output for output in outputs if output.destination == STDOUT]
     if len(to_stdout) > 1:
-        raise click.UsageError("--output: only one of them can go to standard output")
+        raise click.UsageError("--output: only one output can go to standard output")
     if to_stdout and sys.stdout.isatty():
-        raise click.UsageError("--output: an archive is not written to a terminal; redirect it, or give dest=FILE")
+        raise click.UsageError("--output: refusing to write an archive to a terminal; redirect it, or give dest=FILE")
     return outputs
 
 
 def parse_output(text: str) -> Output:
     """Read one value: comma-separated KEY=VALUE, quoted as in CSV; or a path. Raises click.UsageError."""
-    fields = _split(text)
+    fields = csv_fields("--output", text)
+    if not any(fields):
+        raise click.UsageError("--output: empty value")
     if len(fields) == 1 and not fields[0].startswith("type="):
-        return _short(text, fields[0])
+        return _path_only(text, fields[0])
     options = _options(text, fields)
     kind = options.pop("type", "")
     if kind in _LATER_TYPES:
-        raise _wrong(text, f"type={kind} is not supported yet")
+        raise _usage_error(text, f"type={kind} is not supported yet")
     if kind not in _KEYS:
-        raise _wrong(text, f"{f'unknown type {kind!r}' if kind else 'type= is missing'}; there are {', '.join(_KEYS)}")
+        raise _usage_error(
+            text, f"{f'unknown type {kind!r}' if kind else 'type= is missing'}; it can be {', '.join(_KEYS)}"
+        )
     for key in options:
         if key not in ("dest", *_KEYS[kind]):
             allowed = ", ".join(("type", "dest", *_KEYS[kind]))
-            raise _wrong(text, f"unknown key {key!r}; type={kind} takes {allowed}")
+            raise _usage_error(text, f"unknown key {key!r}; type={kind} takes {allowed}")
     destination = options.pop("dest", STDOUT if kind == "tar" else "")
     match kind:
         case "local":
@@ -70,17 +79,17 @@ def parse_output(text: str) -> Output:
             return _image(text, Format(kind), destination, options)
 
 
-def _short(text: str, path: str) -> Output:
+def _path_only(text: str, path: str) -> Output:
     key = path.partition("=")[0]
     if "=" in path and key in ("dest", *_KEYS["oci"]):
-        raise _wrong(text, f"type= is missing; there are {', '.join(_KEYS)}")
+        raise _usage_error(text, f"type= is missing; it can be {', '.join(_KEYS)}")
     return TarOutput(STDOUT) if path == STDOUT else LocalOutput(_directory(text, path))
 
 
 def _image(text: str, format_: Format, destination: str, options: dict[str, str]) -> ImageOutput:
     compression = options.get("compression")
     if compression is not None and compression not in _COMPRESSIONS:
-        raise _wrong(text, f"compression={compression}: it can be {', '.join(_COMPRESSIONS)}")
+        raise _usage_error(text, f"compression={compression}: it can be {', '.join(_COMPRESSIONS)}")
     directory = not _flag(text, options, "tar", True)
     force = _flag(text, options, "force-compression", False)
     return ImageOutput(
@@ -93,25 +102,15 @@ def _image(text: str, format_: Format, destination: str, options: dict[str, str]
     )
 
 
-def _split(text: str) -> list[str]:
-    try:
-        rows = list(csv.reader([text], strict=True))
-    except csv.Error as error:
-        raise _wrong(text, str(error)) from None
-    if not rows or not rows[0] or not any(rows[0]):
-        raise click.UsageError("--output: empty value")
-    return rows[0]
-
-
 def _options(text: str, fields: list[str]) -> dict[str, str]:
     options: dict[str, str] = {}
     for field in fields:
         key, equals, value = field.partition("=")
         key = key.strip().lower()
         if not equals or not key:
-            raise _wrong(text, f"expected KEY=VALUE, not {field!r}")
+            raise _usage_error(text, f"expected KEY=VALUE, not {field!r}")
         if key in options:
-            raise _wrong(text, f"{key}= is given twice")
+            raise _usage_error(text, f"{key}= is given twice")
         options[key] = value
     return options
 
@@ -121,7 +120,7 @@ def _flag(text: str, options: dict[str, str], key: str, default: bool) -> bool:
     if value is None:
         return default
     if value.lower() not in ("true", "1", "false", "0"):
-        raise _wrong(text, f"{key}={value}: it can be true or false")
+        raise _usage_error(text, f"{key}={value}: it can be true or false")
     return value.lower() in ("true", "1")
 
 
@@ -129,23 +128,23 @@ def _names(text: str, value: str) -> tuple[Reference, ...]:
     try:
         names = tuple(Reference.parse(name.strip()).with_default_tag() for name in value.split(","))
     except InvalidImage as error:
-        raise _wrong(text, str(error)) from None
+        raise _usage_error(text, str(error)) from None
     if any(name.digest is not None for name in names):
-        raise _wrong(text, "name=: a digest cannot be chosen")
+        raise _usage_error(text, "name=: a digest cannot be chosen")
     return names
 
 
 def _file(text: str, destination: str) -> str:
     if not destination:
-        raise _wrong(text, "expected dest=FILE, or dest=- for standard output")
+        raise _usage_error(text, "expected dest=FILE, or dest=- for standard output")
     return STDOUT if destination == "/dev/stdout" else destination
 
 
 def _directory(text: str, destination: str) -> str:
     if not destination or destination == STDOUT:
-        raise _wrong(text, "expected dest=DIRECTORY")
+        raise _usage_error(text, "expected dest=DIRECTORY")
     return destination
 
 
-def _wrong(text: str, message: str) -> click.UsageError:
+def _usage_error(text: str, message: str) -> click.UsageError:
     return click.UsageError(f"--output {text}: {message}")

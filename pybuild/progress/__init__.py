@@ -51,8 +51,8 @@ def kind_for(asked: str, environ: Mapping[str, str], *, terminal: bool) -> str:
         case "auto":
             return "github" if environ.get("GITHUB_ACTIONS") == "true" else "plain"
         case "tty" if not moves:
-            lacks = f"and TERM is {environ.get('TERM', '')!r}" if terminal else "and standard error is none"
-            raise ValueError(f"--progress=tty needs a terminal whose cursor can be moved, {lacks}")
+            lacks = f"TERM is {environ.get('TERM', '')!r}" if terminal else "standard error is not a terminal"
+            raise ValueError(f"--progress=tty needs a terminal with a movable cursor, but {lacks}")
         case _:
             return asked
 

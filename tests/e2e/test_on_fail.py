@@ -14,7 +14,7 @@ from tests.support.people import Person
 from tests.support.processes import descendants, descendants_with, mounts_below, survivors
 from tests.support.terminals import Terminal, on_terminal
 
-SHELL = "a shell in what it left; the build ends with it"
+SHELL = "opening a shell there; the build ends with it"
 STEP = "RUN --mount=type=secret,id=s --mount=type=cache,target=/cache id -u > /left; echo wrote; export X=1; exit 7"
 RECIPE = f"FROM {BASE}\nRUN mkdir /work /deep; echo below > /deep/below\nENV A=b\nWORKDIR /work\n{STEP}\n"
 
@@ -193,7 +193,7 @@ def test_every_display_gives_way(tmp_path: Path, pybuild: Pybuild, progress: str
 def test_without_a_terminal_nothing_runs(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN echo ran; exit 1\n")
     said = pybuild.refused("--on-fail=shell", context, status=2)
-    assert "--on-fail shell needs a terminal, and standard input is none" in said and "ran" not in said
+    assert "--on-fail shell needs a terminal: standard input is not a terminal" in said and "ran" not in said
 
 
 # -- export
@@ -253,7 +253,7 @@ def test_an_export_never_replaces_anything(tmp_path: Path, pybuild: Pybuild) -> 
     (tmp_path / "dangling").symlink_to("nowhere")
     for name in ("there", "dangling"):
         said = pybuild.refused(f"--on-fail=export=/x:{tmp_path / name}", context, status=2)
-        assert "exists already" in said
+        assert "already exists" in said
     options = (f"--on-fail=export=/d:{tmp_path}/d", f"--on-fail=export=/x:{tmp_path}/./d")
     assert "two exports to" in pybuild.refused(*options, context, status=2)
     assert "there is no directory" in pybuild.refused(f"--on-fail=export=/x:{tmp_path}/none/x", context, status=2)

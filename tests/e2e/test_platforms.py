@@ -81,10 +81,10 @@ def test_a_root_filesystem_is_for_the_platform_that_is_said(pybuild: Pybuild, tm
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--platform=linux/amd64,linux/arm64",), "one platform at a time"),
-        (("--platform=linux/amd64", "--platform=linux/arm64"), "one platform at a time"),
+        (("--platform=linux/amd64,linux/arm64",), "only one platform at a time"),
+        (("--platform=linux/amd64", "--platform=linux/arm64"), "only one platform at a time"),
         (("--platform=bogus",), "invalid platform 'bogus'"),
-        (("--platform=windows/amd64",), "only images for linux"),
+        (("--platform=windows/amd64",), "only linux images are supported"),
     ],
 )
 def test_platforms_that_cannot_be_are_wrong_usage(

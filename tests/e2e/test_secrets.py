@@ -146,4 +146,4 @@ with Handed((SecretSource("a", "", "A"),), (), {"A": "x"}) as handed:
     print(before, linux._prctl(linux.PR_GET_DUMPABLE), handed.secret("a"))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CHECKOUT)
-    assert done.stdout == "1 0 Secret(offset=0, size=1, text=True)\n"
+    assert done.stdout == "1 0 VaultSecret(offset=0, size=1, text=True)\n"

@@ -100,4 +100,4 @@ def test_every_public_name_is_there_and_none_is_imported_before_it_is_used() -> 
     assert all(getattr(api, name) is not None for name in api.__all__)
     code = "import sys; before = set(sys.modules); import pybuild; print(sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "['pybuild']\n"
+    assert done.stdout == "['pybuild', 'pybuild.version']\n"

@@ -40,7 +40,7 @@ def test_a_log_that_cannot_be_written_costs_a_note(pybuild: Pybuild, context: Pa
     (context / "Buildfile").write_text(f"FROM {BASE}\nRUN echo one\n")
     (pybuild.root / "logs").rmdir()
     (pybuild.root / "logs").symlink_to("/proc")
-    assert "note: the log of this build is not whole: " in pybuild("--network=none", context).err
+    assert "note: the log of this build is incomplete: " in pybuild("--network=none", context).err
 
 
 def test_files_for_scripts(tmp_path: Path, pybuild: Pybuild, context: Path) -> None:
@@ -58,7 +58,7 @@ def test_files_for_scripts(tmp_path: Path, pybuild: Pybuild, context: Path) -> N
     assert not ids.exists()
     error = json.loads(metadata.read_text())["pybuild.error"]
     assert (error["status"], error["line"], error["message"]) == (42, 3, "RUN exited with status 42")
-    assert "is no directory" in pybuild.refused("--iidfile", tmp_path / "no/such", context)
+    assert "is not a directory" in pybuild.refused("--iidfile", tmp_path / "no/such", context)
 
 
 def test_the_exit_status_of_a_run(pybuild: Pybuild, context: Path) -> None:

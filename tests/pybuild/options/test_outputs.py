@@ -59,13 +59,13 @@ def test_an_output_is_read_as_buildx_reads_it(text: str, output: Output) -> None
     ("text", "message"),
     [
         ("", "empty value"),
-        ("dest=x.tar", "type= is missing; there are oci, docker, tar, local"),
-        ("dest=x.tar,name=a", "type= is missing; there are oci, docker, tar, local"),
+        ("dest=x.tar", "type= is missing; it can be oci, docker, tar, local"),
+        ("dest=x.tar,name=a", "type= is missing; it can be oci, docker, tar, local"),
         ("a,b", "expected KEY=VALUE, not 'a'"),
         ("type=oci,x", "expected KEY=VALUE, not 'x'"),
         ("type=oci,=x", "expected KEY=VALUE, not '=x'"),
         ("type=oci,,dest=x", "expected KEY=VALUE, not ''"),
-        ("type=zip,dest=x", "unknown type 'zip'; there are oci, docker, tar, local"),
+        ("type=zip,dest=x", "unknown type 'zip'; it can be oci, docker, tar, local"),
         ("type=registry", "type=registry is not supported yet"),
         ("type=image,name=x", "type=image is not supported yet"),
         ("type=oci,type=oci,dest=x", "type= is given twice"),
@@ -97,12 +97,12 @@ def test_all_else_is_a_usage_error_that_says_what_there_is(text: str, message: s
 
 @pytest.mark.parametrize("texts", [["-", "type=oci,dest=-"], ["type=tar", "type=docker,dest=/dev/stdout"]])
 def test_only_one_output_goes_to_standard_output(texts: Sequence[str]) -> None:
-    with pytest.raises(click.UsageError, match="only one of them can go to standard output"):
+    with pytest.raises(click.UsageError, match="only one output can go to standard output"):
         parse_outputs(texts)
 
 
 def test_no_archive_is_written_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    with pytest.raises(click.UsageError, match="not written to a terminal"):
+    with pytest.raises(click.UsageError, match="refusing to write an archive to a terminal"):
         parse_outputs(["-"])
     assert parse_outputs(["out"]) == (LocalOutput("out"),)

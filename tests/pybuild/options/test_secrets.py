@@ -45,7 +45,7 @@ def test_a_secret_is_read_as_buildx_reads_it(
         (["id=a,src=b,source=c"], "source= is given twice"),
         (["id=a,src=b,env=c"], "exclude each other"),
         (["id=a,type=dir"], "type=dir: it can be file or env"),
-        (["id=a,type=file,env=c"], "type=file has no env="),
+        (["id=a,type=file,env=c"], "type=file does not take env="),
         (["id=a", "id=a,src=b"], "the id a is given twice"),
         (['id=a,"src=b'], "unexpected end of data"),
     ],

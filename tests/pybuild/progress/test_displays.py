@@ -291,7 +291,7 @@ def test_the_display_that_is_meant(asked: str, environ: dict[str, str], terminal
     assert kind_for(asked, environ, terminal=terminal) == expected
 
 
-@pytest.mark.parametrize(("environ", "terminal", "why"), [({"TERM": "dumb"}, True, "'dumb'"), ({}, False, "is none")])
+@pytest.mark.parametrize(("environ", "terminal", "why"), [({"TERM": "dumb"}, True, "'dumb'"), ({}, False, "is not a terminal")])
 def test_a_live_view_that_cannot_be_had_is_refused(environ: dict[str, str], terminal: bool, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         kind_for("tty", environ, terminal=terminal)

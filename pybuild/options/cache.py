@@ -1,0 +1,58 @@
+"""The options of `pybuild build` about the cache."""
+
+from __future__ import annotations
+
+import click
+
+from pybuild.options.arguments import refused_option
+from pybuild.options.groups import OptionGroup
+from pybuild.values import frozen
+
+_NO_REMOTE_CACHE = "not supported: every build uses the store, so keep the store (--root) between builds instead"
+
+
+@frozen
+class CacheOptions:
+    """Which steps the cache can serve, and what to say about those it does not serve."""
+
+    no_cache: bool
+    no_cache_stages: tuple[str, ...]
+    require_cached: bool
+    explain: bool
+
+
+def _cache_options(
+    *, no_cache: bool, no_cache_filter: tuple[str, ...], require_cached: bool, explain: bool
+) -> CacheOptions:
+    if no_cache and no_cache_filter:
+        raise click.UsageError("--no-cache covers all stages: leave out --no-cache-filter")
+    stages = tuple(name.strip() for value in no_cache_filter for name in value.split(","))
+    if not all(stages):
+        raise click.UsageError(f"--no-cache-filter {','.join(no_cache_filter)}: a stage name is empty")
+    return CacheOptions(no_cache, stages, require_cached, explain)
+
+
+CACHE = OptionGroup(
+    "cache",
+    "Cache",
+    _cache_options,
+    (
+        click.Option(["--no-cache"], is_flag=True, help="Run every step again."),
+        click.Option(
+            ["--no-cache-filter"],
+            multiple=True,
+            metavar="STAGE",
+            help="Run the steps of this stage again; commas separate several stages. Can be repeated.",
+        ),
+        click.Option(
+            ["--require-cached"],
+            is_flag=True,
+            help="Run and fetch nothing: if a step is not cached, say which and why, and exit with 3.",
+        ),
+        click.Option(
+            ["--explain"], is_flag=True, help="At the end, say why steps were not cached, as pybuild why does."
+        ),
+        refused_option("--cache-from", _NO_REMOTE_CACHE, multiple=True),
+        refused_option("--cache-to", _NO_REMOTE_CACHE, multiple=True),
+    ),
+)

@@ -1,0 +1,60 @@
+"""The options of `pybuild build` about what it shows and how it exits."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from pybuild.builder.errors import StepFailed
+from pybuild.options.groups import OptionGroup
+from pybuild.progress import KINDS, kind_for
+from pybuild.values import frozen
+
+
+@frozen
+class DisplayOptions:
+    """What the user sees, on the terminal and as the exit status."""
+
+    kind: str  # a display of pybuild.progress.progress_for
+    only_check: bool
+    exit_code: str  # "1" or "run"
+
+    def status_of(self, error: Exception) -> int:
+        """The exit status of a build that ended with this error."""
+        return error.status if self.exit_code == "run" and isinstance(error, StepFailed) else 1
+
+
+def _display_options(*, progress: str, quiet: bool, check: bool, exit_code: str) -> DisplayOptions:
+    try:
+        kind = kind_for("quiet" if quiet else progress, os.environ, terminal=sys.stderr.isatty())
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return DisplayOptions(kind, check, exit_code)
+
+
+DISPLAY = OptionGroup(
+    "display",
+    "Display and exit status",
+    _display_options,
+    (
+        click.Option(
+            ["--progress"],
+            type=click.Choice(KINDS),
+            default="auto",
+            show_default=True,
+            help="How to show progress; auto is a live view on a terminal, groups and annotations in GitHub Actions, and"
+            " plain lines elsewhere.",
+        ),
+        click.Option(["-q", "--quiet"], is_flag=True, help="Show only the digest of the image, and errors."),
+        click.Option(["--check"], is_flag=True, help="Only list warnings about the recipe: build nothing."),
+        click.Option(
+            ["--exit-code"],
+            type=click.Choice(["1", "run"]),
+            default="1",
+            show_default=True,
+            help="The exit status when a RUN fails: 1, or the status of its command.",
+        ),
+    ),
+)

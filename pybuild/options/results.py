@@ -1,0 +1,103 @@
+"""The options of `pybuild build` about the image that it makes and where that goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+from pybuild.builder.output.export import Output
+from pybuild.options.arguments import checked_option, name_and_value, refused_option
+from pybuild.options.groups import OptionGroup
+from pybuild.options.outputs import output_option, parse_outputs
+from pybuild.store.formats.reference import Reference
+from pybuild.values import frozen
+
+_NO_PUSH = (
+    "pushing is not supported; write an archive with -o type=oci and push that, as with skopeo copy oci-archive:FILE"
+)
+
+
+@frozen
+class ResultOptions:
+    """Names, outputs and metadata of the image; paths of the files for scripts."""
+
+    tags: tuple[Reference, ...]
+    outputs: tuple[Output, ...]
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]  # of the manifest
+    iidfile: str | None
+    metadata_file: str | None
+
+
+def _result_options(
+    *,
+    tag: tuple[str, ...],
+    output: tuple[str, ...],
+    label: tuple[str, ...],
+    annotation: tuple[str, ...],
+    iidfile: str | None,
+    metadata_file: str | None,
+) -> ResultOptions:
+    return ResultOptions(
+        tags=tuple(Reference.parse(name).with_default_tag() for name in tag),
+        outputs=parse_outputs(output),
+        labels=dict(name_and_value(text, "--label") for text in label),
+        annotations=dict(map(_annotation, annotation)),
+        iidfile=iidfile,
+        metadata_file=metadata_file,
+    )
+
+
+def _annotation(text: str) -> tuple[str, str]:
+    """KEY=VALUE or manifest:KEY=VALUE: both annotate the manifest. Raises click.UsageError."""
+    key, equals, value = text.partition("=")
+    level, colon, rest = key.partition(":")
+    if colon and level != "manifest":
+        raise click.UsageError(f"--annotation {text}: only the manifest can be annotated, not {level}")
+    key = rest if colon else key
+    if not key or not equals:
+        raise click.UsageError(f"--annotation {text}: expected KEY=VALUE")
+    return key, value
+
+
+def _no_attestation(ctx: click.Context, parameter: click.Parameter, text: str | None) -> None:
+    if text is not None and text.lower() not in ("false", "0", "disabled"):
+        raise click.UsageError(
+            f"--{parameter.name}={text}: pybuild makes no attestations; only --{parameter.name}=false is accepted"
+        )
+
+
+def _attestation_option(name: str) -> click.Option:
+    return checked_option(
+        name, _no_attestation, metavar="false", help="Accepted because docker has it; pybuild makes no attestations."
+    )
+
+
+RESULTS = OptionGroup(
+    "results",
+    "Image and outputs",
+    _result_options,
+    (
+        click.Option(
+            ["-t", "--tag"], multiple=True, metavar="NAME", help="Name the image in the store. Can be repeated."
+        ),
+        output_option(),
+        click.Option(
+            ["--label"], multiple=True, metavar="NAME=VALUE", help="Add a label to the image. Can be repeated."
+        ),
+        click.Option(
+            ["--annotation"],
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Add an annotation to the manifest. Can be repeated.",
+        ),
+        click.Option(["--iidfile"], metavar="FILE", help="Write the image ID, the digest of its config, to FILE."),
+        click.Option(
+            ["--metadata-file"], metavar="FILE", help="Write the digests of the image, or the error, to FILE as JSON."
+        ),
+        refused_option("--push", _NO_PUSH, is_flag=True),
+        _attestation_option("--provenance"),
+        _attestation_option("--sbom"),
+    ),
+)

@@ -1,0 +1,130 @@
+"""The options of `pybuild build` that choose what is built: recipe, contexts, stage, platform, values of ARGs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import click
+
+from pybuild.builder.options import Pull
+from pybuild.builder.sources.contexts import context_name
+from pybuild.options.arguments import name_and_value, platform_option, tls_verify_option
+from pybuild.options.buildkit_arguments import check_controls
+from pybuild.options.groups import OptionGroup
+from pybuild.store.errors import InvalidImage
+from pybuild.store.formats.platform import Platform
+from pybuild.values import frozen
+
+
+@frozen
+class SourceOptions:
+    """What to build, besides CONTEXT itself."""
+
+    recipe: str | None  # a path, or - for standard input; None: a recipe with a default name in the context
+    contexts: Mapping[str, str]  # name -> place, as builder/sources/contexts.py reads it
+    target: str | None
+    platform: Platform
+    build_args: Mapping[str, str]
+    pull: Pull
+    tls_verify: bool
+    epoch: int | None  # SOURCE_DATE_EPOCH, in seconds
+
+
+def _source_options(
+    *,
+    recipe: str | None,
+    build_context: tuple[str, ...],
+    target: str | None,
+    platform: Platform | None,
+    build_arg: tuple[str, ...],
+    pull: str,
+    tls_verify: bool,
+) -> SourceOptions:
+    args = _build_args(build_arg)
+    check_controls(args)
+    return SourceOptions(
+        recipe=recipe,
+        contexts=_contexts(build_context),
+        target=target,
+        platform=platform or Platform.host(),
+        build_args=args,
+        pull=Pull(pull),
+        tls_verify=tls_verify,
+        epoch=_epoch(args),
+    )
+
+
+def _contexts(values: tuple[str, ...]) -> dict[str, str]:
+    contexts: dict[str, str] = {}
+    for value in values:
+        name, place = name_and_value(value, "--build-context")
+        try:
+            name = context_name(name)
+        except InvalidImage as error:
+            raise click.UsageError(f"--build-context {value}: {error}") from None
+        if not place:
+            raise click.UsageError(f"--build-context {value}: expected NAME=PLACE")
+        contexts[name] = place
+    return contexts
+
+
+def _build_args(values: tuple[str, ...]) -> dict[str, str]:
+    """NAME=VALUE, or NAME for a variable of the environment; a variable that is not set leaves the ARG as it is."""
+    args = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not name:
+            raise click.UsageError(f"--build-arg {value}: expected NAME=VALUE")
+        if equals:
+            args[name] = text
+        elif name in os.environ:
+            args[name] = os.environ[name]
+    return args
+
+
+def _epoch(args: Mapping[str, str]) -> int | None:
+    """SOURCE_DATE_EPOCH; a build argument wins over the environment. Raises click.UsageError."""
+    text = args.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 11:
+        raise click.UsageError(f"SOURCE_DATE_EPOCH={text}: expected seconds since 1970")
+    return int(text)
+
+
+SOURCES = OptionGroup(
+    "sources",
+    "Recipe and sources",
+    _source_options,
+    (
+        click.Option(
+            ["-f", "--file", "recipe"],
+            metavar="FILE",
+            help="The recipe; - is standard input. [default: Buildfile, Dockerfile or Containerfile in CONTEXT]",
+        ),
+        click.Option(
+            ["--build-context"],
+            multiple=True,
+            metavar="NAME=PLACE",
+            help="Use PLACE for FROM NAME and --from=NAME: a directory, a URL, a git repository, docker-image://REFERENCE or"
+            " oci-layout://DIR[:TAG]. Can be repeated.",
+        ),
+        click.Option(["--target"], metavar="STAGE", help="Build this stage instead of the last one."),
+        platform_option("Build for this platform; RUN for another processor needs an emulator."),
+        click.Option(
+            ["--build-arg"],
+            multiple=True,
+            metavar="NAME[=VALUE]",
+            help="Set an ARG; without =VALUE the value comes from the environment. Can be repeated.",
+        ),
+        click.Option(
+            ["--pull"],
+            type=click.Choice([kind.value for kind in Pull]),
+            default="missing",
+            show_default=True,
+            help="When to ask the registry for a base image; --pull alone means always.",
+        ),
+        tls_verify_option(),
+    ),
+)
