@@ -1,7 +1,7 @@
-"""JSON from outside, read within bounds, and JSON written the same way every time.
+"""Reading untrusted JSON within limits, and writing JSON that is always the same for the same value.
 
-Python's reader takes NaN, doubles keys silently (the last one wins), recurses once a nesting level and is quadratic in
-the digits of a number: each of these has been an attack on somebody. Here each of them is an error that names the
+Python's reader accepts NaN, silently keeps the last of several equal keys, recurses once for each nesting level and is
+quadratic in the digits of a number. Attackers have used each of these. Here each of them is an error that names the
 document.
 """
 
@@ -18,24 +18,24 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 MAX_DEPTH = 64
 MAX_ITEMS = 100_000
 MAX_DIGITS = 20
-# Strings are skipped whole, so that a bracket inside of one does not count. One without an end is skipped to the end
-# of the document: to try again at each quote in it would take quadratic time.
+# A string is matched whole, so brackets inside it do not count. An unterminated string is matched to the end of the
+# document: trying again at each of its quotes would take quadratic time.
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"?+|[\[{]|[\]}]|[,:]', re.DOTALL)
 
 
 def load_object(data: bytes, what: str, *, limit: int) -> dict[str, Json]:
-    """Read a JSON object of at most `limit` bytes. Raises InvalidImage for anything that is not plain and bounded."""
+    """Read a JSON object of at most `limit` bytes; `what` names the document in errors. Raises InvalidImage."""
     value = _load(data, what, limit)
     if not isinstance(value, dict):
-        raise InvalidImage(f"{what} is no JSON object")
+        raise InvalidImage(f"{what} is not a JSON object")
     return value
 
 
 def load_list(data: bytes, what: str, *, limit: int) -> list[Fields]:
-    """Read a JSON list of objects, as `load_object` reads one."""
+    """Read a JSON list of objects of at most `limit` bytes. Raises InvalidImage."""
     value = _load(data, what, limit)
     if not isinstance(value, list):
-        raise InvalidImage(f"{what} is no JSON list")
+        raise InvalidImage(f"{what} is not a JSON list")
     found = []
     for index, item in enumerate(value):
         if not isinstance(item, dict):
@@ -52,24 +52,24 @@ def _load(data: bytes, what: str, limit: int) -> Json:
         value: Json = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=lambda pairs: _object(pairs, what),
-            parse_constant=lambda text: _refuse(f"{what}: {text} is no number"),
+            parse_constant=lambda text: _refuse(f"{what}: {text} is not a number"),
             parse_int=lambda text: _integer(text, what),
             parse_float=lambda text: _float(text, what),
         )
     except UnicodeDecodeError:
         raise InvalidImage(f"{what} is not UTF-8") from None
     except ValueError as error:
-        raise InvalidImage(f"{what} is no JSON: {error}") from None
+        raise InvalidImage(f"{what} is not JSON: {error}") from None
     if b"\\u" in data:
         try:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError:
-            raise InvalidImage(f"{what}: half of a surrogate pair is no text") from None
+            raise InvalidImage(f"{what}: half of a surrogate pair is not text") from None
     return value
 
 
 def dump(value: object) -> bytes:
-    """Compact JSON in the order of the mapping, so that the same values have the same digest."""
+    """Compact JSON with the mapping's own order, so the same value always has the same digest."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogateescape")
 
 
@@ -93,8 +93,8 @@ def _object(pairs: list[tuple[str, Json]], what: str) -> dict[str, Json]:
     found = dict(pairs)
     if len(found) != len(pairs):
         seen: set[str] = set()
-        double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise InvalidImage(f"{what}: key {double[:80]!r} appears twice")
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise InvalidImage(f"{what}: key {repeated[:80]!r} appears twice")
     return found
 
 
@@ -104,7 +104,7 @@ def _refuse(message: str) -> float:
 
 def _integer(text: str, what: str) -> int:
     if len(text) > MAX_DIGITS:
-        raise InvalidImage(f"{what}: a number of {len(text)} digits")
+        raise InvalidImage(f"{what}: a number has {len(text)} digits, the limit is {MAX_DIGITS}")
     return int(text)
 
 
@@ -122,12 +122,12 @@ class Fields:
         self.data = data
         self.where = where
 
-    def rest(self, known: frozenset[str]) -> dict[str, Json]:
-        """The members that are none of `known`."""
+    def others(self, known: frozenset[str]) -> dict[str, Json]:
+        """The members whose names are not in `known`."""
         return {key: value for key, value in self.data.items() if key not in known}
 
     def text(self, name: str, default: str | None = None) -> str:
-        """A string. Without a default it must be there; null counts as missing."""
+        """A string. It is required unless there is a default; null counts as missing."""
         value = self.data.get(name)
         if value is None and default is not None:
             return default
@@ -149,21 +149,21 @@ class Fields:
         return value
 
     def flag(self, name: str) -> bool:
-        """A boolean, false when missing."""
+        """A boolean; false if missing."""
         value = self.data.get(name)
         if value is not None and not isinstance(value, bool):
             raise self.wrong(name, "true or false")
         return bool(value)
 
     def objects(self, name: str) -> list[Fields]:
-        """A list of objects, empty when missing."""
+        """A list of objects; empty if missing."""
         return [
-            Fields(self._is_object(name, index, value), f"{self.where}.{name}[{index}]")
+            Fields(self._checked_object(name, index, value), f"{self.where}.{name}[{index}]")
             for index, value in enumerate(self._list(name))
         ]
 
     def object(self, name: str) -> Fields:
-        """An object; empty when missing."""
+        """An object; empty if missing."""
         value = self.data.get(name)
         if value is None:
             value = {}
@@ -172,7 +172,7 @@ class Fields:
         return Fields(value, f"{self.where}.{name}")
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A list of strings, empty when missing."""
+        """A list of strings; empty if missing."""
         values = self._list(name)
         for value in values:
             if not isinstance(value, str) or "\0" in value:
@@ -180,12 +180,12 @@ class Fields:
         return tuple(str(value) for value in values)
 
     def mapping(self, name: str) -> dict[str, str]:
-        """An object of strings, empty when missing."""
+        """An object whose values are strings; empty if missing."""
         found = self.object(name)
         return {key: found.text(key) for key in found.data}
 
     def wrong(self, name: str, expected: str) -> InvalidImage:
-        """The error for a field that is not what it should be."""
+        """The error for a field that is not `expected`."""
         return InvalidImage(f"{self.where}.{name}: expected {expected}")
 
     def _list(self, name: str) -> list[Json]:
@@ -196,7 +196,7 @@ class Fields:
             raise self.wrong(name, "a list")
         return value
 
-    def _is_object(self, name: str, index: int, value: Json) -> dict[str, Json]:
+    def _checked_object(self, name: str, index: int, value: Json) -> dict[str, Json]:
         if not isinstance(value, dict):
             raise self.wrong(f"{name}[{index}]", "an object")
         return value

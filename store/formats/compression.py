@@ -1,8 +1,8 @@
-"""Layers come and go compressed: gzip (the default everywhere), zstd, or not at all.
+"""Compressing and decompressing layers: gzip (the default everywhere), zstd, or none.
 
-gzip goes through ISA-L, which is several times faster than zlib at a like ratio and writes no time stamp, so that
-the same bytes always compress to the same blob, however they come. The libraries are imported when a layer is really
-read or written: a build that is served from the cache alone needs none.
+gzip uses ISA-L, which is several times faster than zlib at a similar ratio. It writes no time stamp, so the same bytes
+always compress to the same blob. The libraries are imported only when a layer is read or written: a fully cached build
+needs none of them.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from pybuild.store.system.streams import Readable
 
 _CHUNK = 1 << 18
-_STRETCH = 16 << 20  # bytes after which the disk may begin
-EXPANDED_LIMIT = 64 << 30  # bytes of one expanded layer
-RATIO_LIMIT = 200  # beyond RATIO_FREE expanded bytes
+_WRITEBACK = 16 << 20  # bytes after which the kernel is told to begin writing to the disk
+EXPANDED_LIMIT = 64 << 30  # bytes of one decompressed layer
+RATIO_LIMIT = 200  # decompressed by compressed bytes; checked beyond RATIO_FREE decompressed bytes
 RATIO_FREE = 1 << 30
-# What comes out of a decompressor at once is memory that the sender chooses. ISA-L is told how much it may give. zstd is
-# not asked for more than a slice of this size makes: a block of 4 bytes up to 128 KiB, so 32 MiB at the most.
-_EXPANDED = 1 << 20
-_ZSTD_SLICE = 1 << 10
+# The sender of a layer decides how much memory one decompressor call fills. ISA-L takes a limit for it. zstd gets the
+# input in slices of this size: 4 bytes make a block of at most 128 KiB, so one slice makes at most 32 MiB.
+_MAX_OUTPUT = 1 << 20  # bytes
+_ZSTD_SLICE = 1 << 10  # bytes
 
 
 class Compression(Enum):
-    """How a layer blob is stored; the value is the name used on the command line."""
+    """How a layer blob is compressed. The value is the name on the command line."""
 
     UNCOMPRESSED = "uncompressed"
     GZIP = "gzip"
@@ -42,10 +42,10 @@ class Compression(Enum):
 
 
 def sniff(start: bytes) -> Compression:
-    """Tell the compression of a stream from its first four bytes."""
+    """The compression of a stream, judged by its first four bytes."""
     if start.startswith(b"\x1f\x8b"):
         return Compression.GZIP
-    # A skippable frame (0x184D2A5?) may come first, RFC 8878 section 3.1.2.
+    # zstd allows skippable frames (0x184D2A5?) before the first real one, RFC 8878 section 3.1.2.
     if start.startswith(b"\x28\xb5\x2f\xfd") or (start[1:4] == b"\x2a\x4d\x18" and start[0] & 0xF0 == 0x50):
         return Compression.ZSTD
     return Compression.UNCOMPRESSED
@@ -60,28 +60,25 @@ class _Decompressor(Protocol):
 
 
 class DecompressingReader:
-    """A readable stream of the expanded bytes, which are counted against the limits and hashed on the way.
-
-    After the last byte `diff_id` holds the digest of all of them.
-    """
+    """A stream of the decompressed bytes, which are counted against the limits and hashed on the way."""
 
     def __init__(self, raw: Readable, compression: Compression | None = None, *, limit: int = EXPANDED_LIMIT) -> None:
-        """`compression` None means: look at the first bytes. Raises InvalidImage while reading."""
+        """With `compression` None the first bytes decide. `read` raises InvalidImage for damaged or too large streams."""
         self._raw = raw
         start = raw.read(_CHUNK)
-        self._chunk: bytes | memoryview = start  # not given to the decompressor yet
+        self._chunk: bytes | memoryview = start  # not decompressed yet
         self.kind = compression if compression is not None else sniff(start)
         self._limit = limit
         self._hash = hashlib.sha256()
         self._piece = b""
-        self._taken = 0  # bytes of the piece already given out
+        self._taken = 0  # bytes of the piece that were returned already
         self.read_bytes = len(start)
         self.expanded_bytes = 0
         self._stream: _Decompressor | None = None
         self._ended = False
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes; an empty answer means the end."""
+        """Up to `size` bytes; b"" at the end."""
         while self._taken == len(self._piece):
             if self._ended:
                 return b""
@@ -92,13 +89,13 @@ class DecompressingReader:
         return piece
 
     def diff_id(self) -> Digest:
-        """Read what is left and return the digest of the whole expanded stream."""
+        """Read the rest of the stream; return the digest of all its decompressed bytes."""
         while self.read(1 << 20):
             pass
         return Digest("sha256", self._hash.hexdigest())
 
     def _expand(self) -> bytes:
-        """Some more bytes; none where the compressed ones at hand made none, or at the end."""
+        """The next decompressed bytes. b"" at the end, or if the current input made none."""
         if not self._chunk and not self._ended:
             self._chunk = self._raw.read(_CHUNK)
             self.read_bytes += len(self._chunk)
@@ -119,10 +116,10 @@ class DecompressingReader:
             return self._gunzip(data) if self.kind is Compression.GZIP else self._unzstd(data)
         except InvalidImage:
             raise
-        except Exception as error:  # each library has its own class for damaged data
+        except Exception as error:  # each library has its own error class for damaged data
             raise InvalidImage(f"damaged {self.kind.value} stream: {error}") from error
 
-    # Members may follow one another: what one leaves is for the next.
+    # A stream can consist of several members or frames: the bytes that one leaves belong to the next.
 
     def _gunzip(self, data: bytes | memoryview) -> bytes:
         from isal import isal_zlib
@@ -130,7 +127,7 @@ class DecompressingReader:
         stream = self._stream
         if not isinstance(stream, isal_zlib.Decompress) or stream.eof:
             stream = self._stream = isal_zlib.decompressobj(wbits=31)
-        expanded: bytes = stream.decompress(data, _EXPANDED)
+        expanded: bytes = stream.decompress(data, _MAX_OUTPUT)
         self._chunk = stream.unused_data if stream.eof else stream.unconsumed_tail
         return expanded
 
@@ -138,7 +135,7 @@ class DecompressingReader:
         if self._stream is None or self._stream.eof:
             import zstandard
 
-            # A window above 128 MiB is refused: it is memory that the sender chooses and we pay.
+            # A window above 128 MiB is refused, because the sender decides how much memory it takes.
             self._stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj(read_across_frames=False)
         view = memoryview(data)
         expanded = self._stream.decompress(view[:_ZSTD_SLICE])
@@ -163,14 +160,14 @@ class _Compressor(Protocol):
 
 
 class Compressor:
-    """Writes a compressed stream to a file and knows the digest and size of what it wrote. A context manager.
+    """Writes a compressed stream to a file and computes its digest and size. A context manager.
 
-    What is written is compressed, hashed and given to the file by threads (pipeline.py), in blocks that do not depend on
-    the sizes of the pieces that came. When it is left there are none.
+    Threads compress the stream, hash it and write it to the file (pipeline.py), in blocks that do not depend on how the
+    stream was cut into `write` calls. Leaving the context ends the threads.
     """
 
-    def __init__(self, out: BinaryIO, compression: Compression, *beside: Callable[[bytes], object]) -> None:
-        """`beside` are called with the blocks of the stream before compression, each from a thread of its own."""
+    def __init__(self, out: BinaryIO, compression: Compression, *observers: Callable[[bytes], object]) -> None:
+        """Each of `observers` is called, in a thread of its own, with every block of the stream before compression."""
         self._out = out
         self._hash = hashlib.sha256()
         self.size = 0
@@ -182,31 +179,31 @@ class Compressor:
             case Compression.ZSTD:
                 import zstandard
 
-                # The level's default; the content size is unknown, so the frame's bytes depend on the data alone. With
-                # threads of its own they would depend on which of them came first.
+                # zstd's default level. The frame's bytes depend on the data alone, because the content size is not given
+                # and zstd uses no threads of its own, whose order could change them.
                 self._stream = zstandard.ZstdCompressor(level=3, threads=0).compressobj()
             case Compression.UNCOMPRESSED:
                 self._stream = _Uncompressed()
-        self._file = _Steady(out)
-        self._packed = Pipeline(self._keep)
-        self._plain = Pipeline(*beside, lambda block: self._put(self._stream.compress(block)))
+        self._file = _EarlyWriteback(out)
+        self._compressed = Pipeline(self._store)
+        self._uncompressed = Pipeline(*observers, lambda block: self._output(self._stream.compress(block)))
 
     def write(self, data: bytes) -> None:
-        """Compress and write; raises OSError when the disk refuses, if not here then at the end."""
-        self._plain.write(data)
+        """Compress and write. Raises OSError if writing fails; some of these errors are raised only by `finish`."""
+        self._uncompressed.write(data)
 
     def finish(self) -> Digest:
         """End the stream and return the digest of the compressed bytes. Raises OSError."""
-        self._plain.finish()
-        self._put(self._stream.flush())
-        self._packed.finish()
+        self._uncompressed.finish()
+        self._output(self._stream.flush())
+        self._compressed.finish()
         self._out.flush()
         return Digest("sha256", self._hash.hexdigest())
 
     def close(self) -> None:
-        """End what goes on. Idempotent."""
-        self._plain.close()
-        self._packed.close()
+        """End the threads. Idempotent."""
+        self._uncompressed.close()
+        self._compressed.close()
 
     def __enter__(self) -> Compressor:
         return self
@@ -214,11 +211,11 @@ class Compressor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _put(self, data: bytes) -> None:
+    def _output(self, data: bytes) -> None:
         self.size += len(data)
-        self._packed.write(data)
+        self._compressed.write(data)
 
-    def _keep(self, block: bytes) -> None:
+    def _store(self, block: bytes) -> None:
         self._hash.update(block)
         self._file.write(block)
 
@@ -231,8 +228,8 @@ class _Uncompressed:
         return b""
 
 
-class _Steady:
-    """Writes to a file, and has what is large go to the disk while it is made."""
+class _EarlyWriteback:
+    """Writes to a file; for a large one the kernel begins to write to the disk before the file is complete."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
@@ -241,6 +238,6 @@ class _Steady:
     def write(self, data: bytes) -> None:
         self._out.write(data)
         self._written += len(data)
-        if self._written - self._started >= _STRETCH:
+        if self._written - self._started >= _WRITEBACK:
             start_writing(self._out.fileno(), self._started, self._written - self._started)
             self._started = self._written

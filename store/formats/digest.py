@@ -1,7 +1,7 @@
 """Content digests: `algorithm:hex`, validated once and trusted afterwards.
 
-Source: OCI image-spec, descriptor.md, "Digests". Only registered algorithms are accepted, because a digest
-becomes a file name (`blobs/sha256/<hex>`): nothing that did not pass `Digest.parse` is ever part of a path.
+Source: OCI image-spec, descriptor.md, "Digests". Only registered algorithms are accepted, because a digest becomes a
+file name (`blobs/sha256/<hex>`). No text becomes part of a path unless it passed `Digest.parse`.
 """
 
 from __future__ import annotations
@@ -48,5 +48,5 @@ class Digest:
 
     @property
     def short(self) -> str:
-        """The first twelve hex digits, for people."""
+        """The first twelve hex digits, for display."""
         return self.hex[:12]

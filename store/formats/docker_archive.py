@@ -1,17 +1,19 @@
-"""Docker archives, as `docker save`, `podman save` and skopeo write them: a tar with a manifest.json.
+"""The manifest.json of a Docker archive, a tar as `docker save`, `podman save` and skopeo write it.
 
 Source: moby's image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset Format", and what the tools do beyond it:
 
-    manifest.json   [{"Config": NAME, "RepoTags": [NAME:TAG…] or null, "Layers": [NAME…]}…], names of this archive
-    docker < 25     <config digest>.json, <id>/layer.tar with VERSION and json beside it; a layer that comes a second
-                    time is a link to the first
-    docker >= 25    blobs/sha256/<digest>, with an index.json and an oci-layout: it is read as a layout
-    podman, skopeo  <config digest>.json, <diff_id>.tar, with links of the old names to them
+    manifest.json   [{"Config": NAME, "RepoTags": [NAME:TAG…] or null, "Layers": [NAME…]}…]; each NAME is a file in it
+    docker < 25     <config digest>.json, <id>/layer.tar beside VERSION and json; a layer that occurs again is a link
+                    to its first occurrence
+    docker >= 25    blobs/sha256/<digest>, with an index.json and an oci-layout: pybuild reads it as an OCI layout
+    podman, skopeo  <config digest>.json, <diff_id>.tar, with links from the old names to them
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from pybuild.store.formats.oci_layout import blob_name
 
 if TYPE_CHECKING:
     from pybuild.store.formats.digest import Digest
@@ -22,7 +24,7 @@ MANIFEST = b"manifest.json"
 
 
 def manifest_json(manifest: Manifest, names: list[Reference]) -> list[dict[str, object]]:
-    """The manifest.json of an archive of one image, whose blobs lie where an OCI layout has them."""
+    """The manifest.json for an archive of one image whose blobs have the names of an OCI layout."""
     return [
         {
             "Config": _blob_path(manifest.config.digest),
@@ -33,4 +35,4 @@ def manifest_json(manifest: Manifest, names: list[Reference]) -> list[dict[str, 
 
 
 def _blob_path(digest: Digest) -> str:
-    return f"blobs/{digest.algorithm}/{digest.hex}"
+    return blob_name(digest).decode()

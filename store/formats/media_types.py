@@ -6,7 +6,7 @@ from pybuild.store.formats.compression import Compression
 
 
 class MediaType:
-    """The media types that are read or written."""
+    """The media types that pybuild reads or writes."""
 
     OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
     OCI_INDEX = "application/vnd.oci.image.index.v1+json"

@@ -25,7 +25,7 @@ CONFIG_LIMIT = 8 << 20  # bytes
 
 @frozen
 class History:
-    """One line of an image's history."""
+    """One entry of an image's history."""
 
     created: str | None = None  # RFC 3339
     created_by: str = ""
@@ -43,11 +43,11 @@ class History:
             fields.text("comment", ""),
             fields.text("author", ""),
             fields.flag("empty_layer"),
-            fields.rest(frozenset(("created", "created_by", "comment", "author", "empty_layer"))),
+            fields.others(frozenset(("created", "created_by", "comment", "author", "empty_layer"))),
         )
 
     def to_json(self) -> dict[str, Json]:
-        """The JSON members; empty ones are left out."""
+        """The JSON members; empty ones are omitted."""
         data: dict[str, Json] = {}
         for name, value in (
             ("created", self.created),
@@ -64,7 +64,7 @@ class History:
 
 @frozen
 class ExecConfig:
-    """The execution parameters of an image, `config` in its JSON."""
+    """How a container of the image runs: the `config` object of the JSON."""
 
     user: str = ""
     exposed_ports: tuple[str, ...] = ()
@@ -98,11 +98,11 @@ class ExecConfig:
             fields.data.get("Healthcheck"),
             fields.texts("OnBuild"),
             fields.flag("ArgsEscaped"),
-            fields.rest(_EXEC),
+            fields.others(_EXEC_MEMBERS),
         )
 
     def to_json(self) -> dict[str, Json]:
-        """The JSON members in the order of BuildKit; empty ones are left out."""
+        """The JSON members in BuildKit's order; empty ones are omitted."""
         members: list[tuple[str, Json]] = [
             ("User", self.user),
             ("ExposedPorts", {port: {} for port in sorted(self.exposed_ports)}),
@@ -121,13 +121,13 @@ class ExecConfig:
         return {**{name: value for name, value in members if value}, **self.extra}
 
 
-_EXEC = frozenset(
+_EXEC_MEMBERS = frozenset(
     (
         "User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "StopSignal", "Shell",
         "Healthcheck", "OnBuild", "ArgsEscaped",
     )
 )  # fmt: skip
-_CONFIG = frozenset(("architecture", "os", "variant", "created", "author", "config", "rootfs", "history"))
+_CONFIG_MEMBERS = frozenset(("architecture", "os", "variant", "created", "author", "config", "rootfs", "history"))
 
 
 @frozen
@@ -146,7 +146,7 @@ class ImageConfig:
 
     @staticmethod
     def from_bytes(data: bytes) -> ImageConfig:
-        """Read and check. Raises InvalidImage."""
+        """Read and check the JSON. Raises InvalidImage."""
         fields = Fields(load_object(data, "config", limit=CONFIG_LIMIT), "config")
         rootfs = fields.object("rootfs")
         if rootfs.text("type", "layers") != "layers":
@@ -160,11 +160,11 @@ class ImageConfig:
             ExecConfig.read(fields.object("config")),
             tuple(Digest.parse(text) for text in rootfs.texts("diff_ids")),
             tuple(History.read(line) for line in fields.objects("history")),
-            fields.rest(_CONFIG),
+            fields.others(_CONFIG_MEMBERS),
         )
 
     def to_bytes(self) -> bytes:
-        """Write; the same value always gives the same bytes."""
+        """The JSON; the same value always gives the same bytes."""
         data: dict[str, Json] = {"architecture": self.architecture}
         if self.author:
             data["author"] = self.author
@@ -181,15 +181,15 @@ class ImageConfig:
 
 
 def check_image(manifest: Manifest, config: ImageConfig) -> None:
-    """Raise InvalidImage where manifest and config do not tell of the same layers."""
+    """Raise InvalidImage unless manifest and config have the same number of layers."""
     if len(manifest.layers) != len(config.diff_ids):
         raise InvalidImage(f"the manifest has {len(manifest.layers)} layers, the config {len(config.diff_ids)}")
 
 
 def normalise_history(config: ImageConfig) -> ImageConfig:
-    """Make the history tell of exactly the layers there are: pad what is missing, mark what is too much as empty.
+    """Give the history exactly one entry for each layer: add missing ones, mark surplus ones as empty.
 
-    As BuildKit does with a base whose history was stripped or comes from another tool.
+    BuildKit does the same for a base whose history was stripped or was written by another tool.
     """
     lines, layers = [], 0
     for line in config.history:
@@ -203,7 +203,7 @@ def normalise_history(config: ImageConfig) -> ImageConfig:
 
 
 def chain_id(diff_ids: Sequence[Digest]) -> Digest:
-    """The identity of a stack of layers: OCI image-spec, config.md, "Layer ChainID"."""
+    """The chain ID of a stack of layers, the lowest first. OCI image-spec, config.md, "Layer ChainID"."""
     chain = diff_ids[0]
     for diff_id in diff_ids[1:]:
         chain = Digest.of(f"{chain} {diff_id}".encode("ascii"))
@@ -211,6 +211,6 @@ def chain_id(diff_ids: Sequence[Digest]) -> Digest:
 
 
 def format_time(seconds: float) -> str:
-    """RFC 3339 in UTC; a fraction only where there is one."""
+    """A time since the epoch as RFC 3339 in UTC, with a fraction only if it is not zero."""
     moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
     return moment.isoformat(timespec="seconds" if seconds == int(seconds) else "microseconds").replace("+00:00", "Z")

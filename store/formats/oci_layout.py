@@ -1,7 +1,7 @@
-"""OCI image layouts, in a tar or in a directory: the names in them, and their index.
+"""OCI image layouts, as a tar or a directory: their file names and index.json.
 
-Source: OCI image-spec, image-layout.md. The names of images are annotations of index.json: containerd's for the full
-name, the spec's for the tag.
+Source: OCI image-spec, image-layout.md. Annotations in index.json hold the names of images: containerd's annotation has
+the full name, the spec's has the tag.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LAYOUT_JSON = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 def blob_name(digest: Digest) -> bytes:
-    """The name of a blob in a layout."""
+    """The path of a blob in a layout."""
     return b"blobs/%s/%s" % (digest.algorithm.encode(), digest.hex.encode())
 
 

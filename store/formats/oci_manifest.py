@@ -23,7 +23,7 @@ _MAX_LAYERS = 10_000
 
 @frozen
 class Descriptor:
-    """What points to a blob. `urls` of a hostile image stay in `extra` and are never fetched."""
+    """A reference to a blob. `urls` stay in `extra` and are never fetched, because the image could be hostile."""
 
     media_type: str
     digest: Digest
@@ -45,11 +45,11 @@ class Descriptor:
             fields.integer("size", _MAX_SIZE),
             fields.mapping("annotations"),
             platform,
-            fields.rest(_DESCRIPTOR),
+            fields.others(_DESCRIPTOR_MEMBERS),
         )
 
     def to_json(self) -> dict[str, Json]:
-        """The JSON members, in the spec's order."""
+        """The JSON members in the order of the spec."""
         data: dict[str, Json] = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
         if self.annotations:
             data["annotations"] = dict(self.annotations)
@@ -61,7 +61,7 @@ class Descriptor:
         return {**data, **self.extra}
 
 
-_DESCRIPTOR = frozenset(("mediaType", "digest", "size", "annotations", "platform"))
+_DESCRIPTOR_MEMBERS = frozenset(("mediaType", "digest", "size", "annotations", "platform"))
 
 
 @frozen
@@ -76,11 +76,11 @@ class Manifest:
 
     @staticmethod
     def from_bytes(data: bytes, media_type: str | None = None) -> Manifest:
-        """Read and check; `media_type` is what its descriptor says. Raises InvalidImage."""
+        """Read and check the JSON; `media_type` is the one in its descriptor, if known. Raises InvalidImage."""
         fields = _document(data, "manifest", media_type, (MediaType.OCI_MANIFEST, MediaType.DOCKER_MANIFEST))
         if "manifests" in fields.data or "fsLayers" in fields.data:
             raise InvalidImage(
-                "manifest: it reads as an index, or as schema 1, too", hint="the image is damaged or hostile"
+                "manifest: it is also valid as an index or as schema 1", hint="the image is damaged or hostile"
             )
         layers = fields.objects("layers")
         if len(layers) > _MAX_LAYERS:
@@ -92,11 +92,11 @@ class Manifest:
             tuple(_layer(layer) for layer in layers),
             fields.text("mediaType", media_type or MediaType.OCI_MANIFEST),
             fields.mapping("annotations"),
-            fields.rest(frozenset(("schemaVersion", "mediaType", "config", "layers", "annotations"))),
+            fields.others(frozenset(("schemaVersion", "mediaType", "config", "layers", "annotations"))),
         )
 
     def to_bytes(self) -> bytes:
-        """Write; the same value always gives the same bytes."""
+        """The JSON; the same value always gives the same bytes."""
         data: dict[str, Json] = {
             "schemaVersion": 2,
             "mediaType": self.media_type,
@@ -111,13 +111,13 @@ class Manifest:
 def _layer(fields: Fields) -> Descriptor:
     layer = Descriptor.read(fields)
     if "nondistributable" in layer.media_type or "foreign" in layer.media_type:
-        raise InvalidImage(f"layer {layer.digest}: layers that may not be distributed are not supported")
+        raise InvalidImage(f"layer {layer.digest}: non-distributable layers are not supported")
     return layer
 
 
 @frozen
 class Index:
-    """A list of manifests: for several platforms, or of several images of one archive."""
+    """An image index: the manifests of one image for several platforms, or of the images in one archive."""
 
     manifests: tuple[Descriptor, ...]
     media_type: str = MediaType.OCI_INDEX
@@ -125,26 +125,26 @@ class Index:
 
     @staticmethod
     def from_bytes(data: bytes, media_type: str | None = None) -> Index:
-        """Read and check. Raises InvalidImage."""
+        """Read and check the JSON; `media_type` is the one in its descriptor, if known. Raises InvalidImage."""
         fields = _document(data, "index", media_type, (MediaType.OCI_INDEX, MediaType.DOCKER_INDEX))
         if "layers" in fields.data:
-            raise InvalidImage("index: it reads as a manifest too", hint="the image is damaged or hostile")
+            raise InvalidImage("index: it is also valid as a manifest", hint="the image is damaged or hostile")
         manifests = tuple(Descriptor.read(found) for found in fields.objects("manifests"))
         return Index(manifests, fields.text("mediaType", MediaType.OCI_INDEX), fields.mapping("annotations"))
 
     def select(self, platform: Platform) -> Descriptor:
-        """The first manifest for a platform; one that names no platform fits all. Raises NotFound."""
-        for found in self.manifests:
-            if found.platform is None or platform.matches(found.platform):
-                return found
-        there = ", ".join(sorted({str(found.platform) for found in self.manifests if found.platform})) or "none"
-        raise NotFound(f"the image has nothing for {platform}", hint=f"it is there for: {there}")
+        """The first manifest for `platform`; a manifest without a platform fits every one. Raises NotFound."""
+        for manifest in self.manifests:
+            if manifest.platform is None or platform.matches(manifest.platform):
+                return manifest
+        available = ", ".join(sorted({str(found.platform) for found in self.manifests if found.platform})) or "none"
+        raise NotFound(f"the image has no manifest for {platform}", hint=f"its platforms are: {available}")
 
 
 def _document(data: bytes, what: str, media_type: str | None, allowed: tuple[str, ...]) -> Fields:
     fields = Fields(load_object(data, what, limit=MANIFEST_LIMIT), what)
     if fields.data.get("schemaVersion") == 1:
-        raise InvalidImage(f"{what}: schema 1 is not supported", hint="push the image again with a tool of this decade")
+        raise InvalidImage(f"{what}: schema 1 is not supported", hint="push the image again with a current tool")
     if fields.integer("schemaVersion", 2) != 2:
         raise fields.wrong("schemaVersion", "2")
     own = fields.optional_text("mediaType")

@@ -1,11 +1,11 @@
-"""A stream in blocks of one size, worked on by several steps at the same time.
+"""A stream cut into blocks of one size, which several threads process at the same time.
 
-What arrives in pieces of any size goes on as blocks of BLOCK bytes (the last one is shorter): a compressor's output may
-depend on how its input is cut, and has to be a function of the content alone. From the second block on each step has a
-thread of its own, which takes the blocks in their order; the library calls that matter (hashing, compression, write(2))
-run without the interpreter's lock. A stream of one block is worked on where it is made, without threads.
+The stream arrives in pieces of any size and is passed on in blocks of BLOCK bytes (the last one is shorter): the output
+of a compressor can depend on how its input is cut, and must depend on the content alone. From the second block on each
+step has a thread of its own, which gets the blocks in order; hashing, compression and write(2) release the
+interpreter's lock. A stream of a single block is processed by the caller, without threads.
 
-Threads share nothing but their queue. When `finish` or `close` has returned there are none left.
+The threads share nothing except their queues. None of them is left when `finish` or `close` returns.
 """
 
 from __future__ import annotations
@@ -20,58 +20,58 @@ if TYPE_CHECKING:
     Step = Callable[[bytes], object]
 
 BLOCK = 1 << 20
-_WAITING = 4  # blocks that wait for one step, before who makes them has to wait
+_QUEUED = 4  # blocks that can wait for one step; then `write` waits
 
 
 class Pipeline:
-    """Cuts a stream into blocks and gives each to every step. A context manager; leaving it ends the threads."""
+    """Cuts a stream into blocks and passes each of them to every step. A context manager: leaving it ends the threads."""
 
     def __init__(self, *steps: Step) -> None:
-        """A step is called with one block after the other, from one thread at a time."""
+        """A step is called with one block after the other, by one thread at a time."""
         self._steps = steps
-        self._lanes: list[_Lane] = []
+        self._threads: list[_StepThread] = []
         self._parts: list[bytes | memoryview] = []
-        self._room = BLOCK  # bytes that the block at hand lacks
-        self._block: bytes | None = None  # one that is full, of which it isn't known whether it is the last
+        self._missing = BLOCK  # bytes until `_parts` make a block
+        self._block: bytes | None = None  # a full block, held back because it could be the last one
 
     def write(self, data: bytes) -> None:
-        """Add to the stream; raises what a step has raised."""
+        """Add to the stream. Raises what a step has raised."""
         size = len(data)
-        if size < self._room:
+        if size < self._missing:
             self._parts.append(data)
-            self._room -= size
+            self._missing -= size
             return
-        if size == BLOCK and not self._parts:  # nothing to cut, nothing to copy
+        if size == BLOCK and not self._parts:  # nothing to cut or to copy
             self._pass_on(data)
             return
         rest = memoryview(data)
-        while len(rest) >= self._room:
-            self._parts.append(rest[: self._room])
-            rest = rest[self._room :]
+        while len(rest) >= self._missing:
+            self._parts.append(rest[: self._missing])
+            rest = rest[self._missing :]
             self._pass_on(b"".join(self._parts))
         if rest:
             self._parts.append(rest)
-            self._room -= len(rest)
+            self._missing -= len(rest)
 
     def finish(self) -> None:
-        """End the stream: when this returns, all steps have had all blocks. Raises what a step has raised."""
+        """End the stream; returns when every step has processed every block. Raises what a step has raised."""
         last = [block for block in (self._block, b"".join(self._parts)) if block]
         self._parts, self._block = [], None
-        if self._lanes:
+        if self._threads:
             for block in last:
-                self._give(block)
+                self._send(block)
             self.close()
-            for lane in self._lanes:
-                lane.check()
+            for thread in self._threads:
+                thread.check()
             return
         for step in self._steps:
             for block in last:
                 step(block)
 
     def close(self) -> None:
-        """End the threads; what waits for them is worked on first, unless a step has failed. Idempotent."""
-        for lane in self._lanes:
-            lane.end()
+        """Process the queued blocks, except for steps that have failed, and end the threads. Idempotent."""
+        for thread in self._threads:
+            thread.end()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -80,31 +80,31 @@ class Pipeline:
         self.close()
 
     def _pass_on(self, block: bytes) -> None:
-        """A block is full: the one before it is not the last."""
+        """Hold back a full block; the one held back before is not the last, so the steps get it."""
         if self._block is not None:
-            if not self._lanes:
-                self._lanes = [_Lane(step) for step in self._steps]
-            self._give(self._block)
+            if not self._threads:
+                self._threads = [_StepThread(step) for step in self._steps]
+            self._send(self._block)
         self._block = block
         self._parts = []
-        self._room = BLOCK
+        self._missing = BLOCK
 
-    def _give(self, block: bytes) -> None:
-        for lane in self._lanes:
-            lane.check()
-            lane.queue.put(block)
+    def _send(self, block: bytes) -> None:
+        for thread in self._threads:
+            thread.check()
+            thread.queue.put(block)
 
 
-class _Lane:
-    """One step with its thread."""
+class _StepThread:
+    """The thread of one step, and its queue."""
 
     def __init__(self, step: Step) -> None:
-        from queue import Queue  # not before there is something to do for a thread
+        from queue import Queue  # imported only if threads are needed
         from threading import Thread
 
         self._step = step
         self._error: BaseException | None = None
-        self.queue: Queue[bytes | None] = Queue(_WAITING)
+        self.queue: Queue[bytes | None] = Queue(_QUEUED)
         self._thread: Thread | None = Thread(target=self._run, name="pipeline", daemon=True)
         self._thread.start()
 
@@ -114,7 +114,7 @@ class _Lane:
             raise self._error
 
     def end(self) -> None:
-        """Let the thread come to its end, and wait for that. Idempotent."""
+        """Have the thread end after the queued blocks, and wait for it. Idempotent."""
         if self._thread is not None:
             self.queue.put(None)
             self._thread.join()
@@ -122,7 +122,7 @@ class _Lane:
 
     def _run(self) -> None:
         while (block := self.queue.get()) is not None:
-            if self._error is None:  # else the rest is taken, so that nobody waits for room
+            if self._error is None:  # after an error the queue is still emptied, so `write` does not wait for ever
                 try:
                     self._step(block)
                 except BaseException as error:

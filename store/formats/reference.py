@@ -1,7 +1,7 @@
 """Names of images, read as Docker reads them.
 
-Source: the grammar of distribution's `reference` package. `debian` is docker.io/library/debian; what stands before the
-first slash is a host only if it has a dot or a port, or is `localhost`.
+Source: the grammar of distribution's `reference` package. `debian` means docker.io/library/debian. The part before the
+first slash is a host only if it has a dot, a port or an upper-case letter, or is `localhost`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _DEFAULT_DOMAIN = "docker.io"
 _LEGACY_DOMAIN = "index.docker.io"
 _LIBRARY = "library/"
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
-MAX_LENGTH = 255  # of domain and path
+MAX_LENGTH = 255  # characters of domain and path
 _MAX_TEXT = MAX_LENGTH + len(":") + 128 + len("@sha512:") + 128
 
 
 @frozen
 class Reference:
-    """A name with its parts. `str()` is the full form."""
+    """The parts of an image name. `str()` is the full form."""
 
     domain: str
     path: str
@@ -37,13 +37,13 @@ class Reference:
 
     @staticmethod
     def parse(text: str) -> Reference:
-        """Read a name. Raises InvalidImage, with a hint where the mistake is a common one."""
+        """Read a name. Raises InvalidImage, with a hint for common mistakes."""
         if text == "scratch":
-            raise InvalidImage("scratch is no image", hint="it means an empty root filesystem, and only after FROM")
+            raise InvalidImage("scratch is not an image", hint="it means an empty root filesystem, and only in FROM")
         if len(text) > _MAX_TEXT:
             raise InvalidImage(f"an image name of more than {_MAX_TEXT} characters")
         if _HEX_ID.fullmatch(text):
-            raise InvalidImage(f"{text!r} cannot be a name", hint="it reads as the digest of an image")
+            raise InvalidImage(f"{text!r} cannot be a name", hint="it looks like the digest of an image")
         rest, at, digest_text = text.partition("@")
         digest = Digest.parse(digest_text) if at else None
         tag = None
@@ -66,7 +66,7 @@ class Reference:
         components = path.split("/")
         if not _DOMAIN.fullmatch(domain) or not all(_COMPONENT.fullmatch(part) for part in components):
             hint = (
-                "names are in lower case"
+                "image names must be in lower case"
                 if path.lower() != path
                 else "for instance debian:bookworm or host:5000/team/app:1.0"
             )
@@ -80,13 +80,13 @@ class Reference:
 
     @property
     def familiar(self) -> str:
-        """The short form that people write."""
+        """The short form, without the default domain and `library/`."""
         if self.domain != _DEFAULT_DOMAIN:
             return str(self)
         return f"{self.path.removeprefix(_LIBRARY)}{self._suffix}"
 
     def with_default_tag(self) -> Reference:
-        """The same name; with neither tag nor digest it gets the tag `latest`."""
+        """The same name, with the tag `latest` if it has neither tag nor digest."""
         return self if self.tag is not None or self.digest is not None else replace(self, tag="latest")
 
     @property

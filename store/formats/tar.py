@@ -1,9 +1,8 @@
-"""The tar format: reading members strictly.
+"""Reading tar archives strictly.
 
-Reading follows POSIX.1-2017 pax with the GNU long-name records and base-256 numbers that are met in real layers.
-It is strict where two readers could disagree (a PAX size that differs from the header's, damaged records, a missing
-end): such an archive is refused rather than read in one of its meanings. `tarfile` is not used for this, because
-it takes a damaged header in the middle of an archive for its end.
+The format is POSIX.1-2017 pax, plus the GNU long-name records and base-256 numbers that occur in real layers. Archives
+that two readers could understand differently are refused: a PAX size that contradicts the header, damaged records, a
+missing end. `tarfile` is not used, because it takes a damaged header in the middle of an archive for the end.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
-MAX_RECORD = 1 << 20  # bytes of one extended header; PATH_MAX names and a few attributes need far less
+MAX_RECORD = 1 << 20  # bytes of one extended header; names of PATH_MAX bytes and a few attributes need far less
 XATTR = "SCHILY.xattr."
-OCTAL_8, OCTAL_12 = 8**7, 8**11  # what fields of 8 and 12 bytes hold less than
+OCTAL_8, OCTAL_12 = 8**7, 8**11  # the first numbers that do not fit into octal fields of 8 and 12 bytes
 _ZEROS = bytes(BLOCK)
 
 REGULAR, HARDLINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
@@ -31,7 +30,7 @@ _KNOWN = frozenset((REGULAR, b"\0", b"7", HARDLINK, SYMLINK, CHAR, BLOCK_DEVICE,
 
 
 class Member(NamedTuple):
-    """One member as the archive tells it: nothing is normalised or checked against a tree yet."""
+    """One member as the archive has it: neither normalised nor checked against a tree."""
 
     name: bytes
     type: bytes
@@ -44,11 +43,11 @@ class Member(NamedTuple):
     devmajor: int
     devminor: int
     xattrs: tuple[tuple[bytes, bytes], ...]
-    offset: int  # of the data, in bytes from the start of the (uncompressed) archive
+    offset: int  # bytes from the start of the (uncompressed) archive to the data
 
 
 def show(name: bytes) -> str:
-    """A name for people: in quotes, control bytes and invalid UTF-8 as \\xNN."""
+    """A name for display: in quotes, with control characters and invalid UTF-8 as \\xNN."""
     text = "".join(
         f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c if c.isprintable() else f"\\x{ord(c):02x}"
         for c in name.decode("utf-8", "surrogateescape")
@@ -57,16 +56,16 @@ def show(name: bytes) -> str:
 
 
 class _BadField(Exception):
-    """A field of a header is none; whoever knows the entry's name says whose."""
+    """A header has an invalid field. The reader catches it and adds the name of the entry."""
 
 
 class TarReader:
-    """Iterates over the members of a stream; between two members their data can be read once, in order."""
+    """Iterates over the members of an archive. The data of a member can be read once, before the next member."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self._position = 0
-        self._left = 0  # data of the present member not read yet
+        self._left = 0  # bytes of the current member's data that are not read yet
         self._padding = 0
 
     def __iter__(self) -> Iterator[Member]:
@@ -80,7 +79,7 @@ class TarReader:
                 header = self._exactly(BLOCK)
                 if header == _ZEROS:
                     if pax or long_name is not None or long_link is not None:
-                        raise InvalidImage("tar: an extended header is followed by no entry")
+                        raise InvalidImage("tar: an extended header without an entry after it")
                     self._finish()
                     return
                 kind = header[156:157]
@@ -106,7 +105,7 @@ class TarReader:
             yield self._member(header, size, {**defaults, **pax} if defaults else pax, long_name, long_link)
 
     def data(self, size: int = 1 << 20) -> Iterator[bytes]:
-        """The present member's data, in pieces."""
+        """The data of the current member, in pieces of at most `size` bytes."""
         while self._left:
             piece = self._exactly(min(self._left, size))
             self._left -= len(piece)
@@ -132,24 +131,24 @@ class TarReader:
         if b"\0" in name or b"\0" in link:
             raise UnsafePath(f"entry {show(name)}: the name holds a NUL byte")
         try:
-            return self._entry(header, name, link, kind, size, pax)
+            return self._checked_member(header, name, link, kind, size, pax)
         except _BadField as error:
             raise InvalidImage(f"entry {show(name)}: {error}") from None
 
-    def _entry(
+    def _checked_member(
         self, header: bytes, name: bytes, link: bytes, kind: bytes, size: int, pax: Mapping[str, bytes]
     ) -> Member:
         if "size" in pax:
             size = _agreed_size(size, _decimal(pax["size"], "size"))
         has_data = kind in _WITH_DATA
         if not has_data:
-            # Some writers repeat the file's size in a hard link, and no reader looks for data behind it. Behind all
-            # else some readers would, and others would not.
+            # Some writers repeat the file's size in a hard link, and no reader expects data after it. With other types
+            # some readers would expect data and others would not.
             if size and kind != HARDLINK:
-                raise _BadField(f"a size of {size} bytes, where no data can follow")
+                raise _BadField(f"a size of {size} bytes for a type that has no data")
             size = 0
         if has_data and name.endswith(b"/"):
-            kind = DIRECTORY  # V7 archives know no type for directories
+            kind = DIRECTORY  # V7 archives have no type for directories
             if size:
                 raise _BadField("a directory with data")
         self._left = size if has_data else 0
@@ -184,7 +183,7 @@ class TarReader:
         return record
 
     def _finish(self) -> None:
-        """After the first zero block comes a second one; what follows is padding and means nothing."""
+        """Check that the block after the first zero block, if there is one, is zero too. What follows is padding."""
         second = self._stream.read(BLOCK)
         while len(second) < BLOCK and (more := self._stream.read(BLOCK - len(second))):
             second += more
@@ -215,7 +214,7 @@ class TarReader:
 
 
 def parse_pax(record: bytes) -> dict[str, bytes]:
-    """The records `length key=value\\n` of a PAX header; anything malformed or doubled is refused."""
+    """The records `length key=value\\n` of a PAX header. Raises InvalidImage for malformed and repeated records."""
     found: dict[str, bytes] = {}
     position = 0
     while position < len(record):
@@ -236,7 +235,7 @@ def parse_pax(record: bytes) -> dict[str, bytes]:
 
 
 def _global(records: dict[str, bytes]) -> Mapping[str, bytes]:
-    """A global header may set owners and times; a name or size for all entries would be an attack."""
+    """The defaults of a global header: owners and times. Setting a name or a size for all entries would be an attack."""
     for key in ("path", "linkpath", "size"):
         if key in records:
             raise InvalidImage(f"tar: a global PAX header sets {key!r}")
@@ -244,7 +243,7 @@ def _global(records: dict[str, bytes]) -> Mapping[str, bytes]:
 
 
 def is_header(block: bytes) -> bool:
-    """Whether bytes are the header of an entry: those of an archive begin with one."""
+    """Whether `block` is a valid header. Every archive that is not empty begins with one."""
     if len(block) != BLOCK or block == _ZEROS:
         return False
     try:
@@ -272,9 +271,9 @@ def _text(field: bytes) -> bytes:
     return field.partition(b"\0")[0]
 
 
-@lru_cache(maxsize=1024)  # the modes, owners and sizes of a layer are few
+@lru_cache(maxsize=1024)  # a layer has few different modes, owners and sizes
 def _number(field: bytes, what: str, bits: int = 63, *, signed: bool = False) -> int:
-    """An octal or base-256 number; negative ones only where `signed`."""
+    """An octal or base-256 number of at most `bits` bits; it can be negative only if `signed`."""
     if field[0] & 0x80:
         value = (
             int.from_bytes(field, "big", signed=True)
@@ -285,7 +284,7 @@ def _number(field: bytes, what: str, bits: int = 63, *, signed: bool = False) ->
         digits, _, rest = field.lstrip(b" ").partition(b"\0")
         digits = digits.rstrip(b" ")
         if rest.strip(b"\0 ") or digits.strip(b"01234567"):
-            raise _BadField(f"field {what} is no number")
+            raise _BadField(f"field {what} is not a number")
         value = int(digits, 8) if digits else 0
     if value >> bits or (value < 0 and not signed):
         if not (signed and -(1 << bits) <= value < 0):
@@ -300,7 +299,7 @@ def _decimal(value: bytes, what: str) -> int:
 
 
 def _agreed_size(size: int, pax: int) -> int:
-    """The size of an entry that has a PAX one. The header may be silent only about what it cannot hold."""
+    """The size of an entry that has a PAX size. The header's size can differ only if the PAX size does not fit there."""
     if size != pax and not (pax >= OCTAL_12 and size in (0, OCTAL_12 - 1)):
         raise _BadField(f"its PAX header says {pax} bytes, its own header {size}")
     return pax
@@ -313,9 +312,9 @@ def _id(number: int, what: str) -> int:
 
 
 def _seconds(value: bytes) -> int:
-    """Whole seconds of a PAX time, towards minus infinity, as the image writers cut it."""
+    """The whole seconds of a PAX time, rounded down as image writers do it."""
     sign = value.startswith(b"-")
     whole, _, fraction = value.removeprefix(b"-").partition(b".")
     if not whole.isdigit() or (fraction and not fraction.isdigit()) or len(whole.lstrip(b"0")) > 18:
-        raise _BadField(f"PAX mtime {value[:40]!r} is no time")
+        raise _BadField(f"PAX mtime {value[:40]!r} is not a time")
     return -int(whole) - (1 if fraction.strip(b"0") else 0) if sign else int(whole)

@@ -1,7 +1,7 @@
-"""Writing the tar format: the headers of entries.
+"""Writing tar headers, in the one form that pybuild gives its layers.
 
-They have the one form that layers have here: ustar headers without user names, and a PAX record only for what does not
-fit. A header's length depends on the entry alone, never on the clamp of its time, so that offsets stay the same.
+They are ustar headers without user names, with a PAX record only for a value that does not fit. The length of a header
+depends on the entry alone and not on the clamp of its time, so offsets are the same with and without a clamp.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ def entry_header(
     device: tuple[int, int] = (0, 0),
     xattrs: tuple[tuple[bytes, bytes], ...] = (),
 ) -> bytes:
-    """The header block of one entry, preceded by its PAX header where something does not fit.
+    """The header block of one entry, after a PAX header if a value does not fit.
 
-    `mtime` in seconds decides what is written where, `clamp` (a newest time allowed, or None) only the value.
+    `mtime` and `clamp` (the latest time allowed, or None) are in seconds. `mtime` decides whether a PAX record is needed;
+    `clamp` changes only the value.
     """
     stored = mtime if clamp is None else min(mtime, clamp)
     records: list[tuple[bytes, bytes]] = []
@@ -43,7 +44,7 @@ def entry_header(
     if size >= OCTAL_12:
         records.append((b"size", b"%d" % size))
     if not 0 <= mtime < OCTAL_12:
-        # Of fixed width, so that a clamped time does not move the data behind it.
+        # The width is fixed, so a clamped time does not move the data after it.
         records.append((b"mtime", b"%021d" % stored))
     for key, value in xattrs:
         records.append((XATTR.encode() + key, value))
@@ -71,7 +72,7 @@ def _is_utf8(text: bytes) -> bool:
 
 
 def _record(key: bytes, value: bytes) -> bytes:
-    """One PAX record; its length counts its own digits."""
+    """One PAX record. Its length includes the digits of the length itself."""
     rest = len(key) + len(value) + 3
     length = rest + len(str(rest))
     if len(str(length)) > len(str(rest)):
@@ -84,13 +85,13 @@ def _block(
 ) -> bytes:
     fields = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
     tail, tail_sum = _tail(kind, link, device)
-    # Adler-32's lower half is 1 and the sum of the bytes, as long as that is less than 65521: here it is 154 * 255 at most.
+    # The lower half of Adler-32 is 1 plus the sum of the bytes, modulo 65521; the sum is at most 154 * 255 here.
     checksum = (adler32(fields, adler32(name)) & 0xFFFF) - 1 + tail_sum + 8 * 32
     return b"%s%s%06o\0 %s" % (name.ljust(100, b"\0"), fields, checksum, tail)
 
 
-@lru_cache(maxsize=64)  # nearly all entries of a layer end in the same bytes
+@lru_cache(maxsize=64)  # nearly all headers of a layer end in the same bytes
 def _tail(kind: bytes, link: bytes, device: tuple[int, int]) -> tuple[bytes, int]:
-    """A header from its type on, and the sum of these bytes."""
+    """The bytes of a header from its type on, and their sum."""
     tail = b"%s%sustar\00000%s%07o\0%07o\0" % (kind, link.ljust(100, b"\0"), bytes(64), *device)
     return tail.ljust(BLOCK - 156, b"\0"), sum(tail)

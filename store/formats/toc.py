@@ -1,15 +1,15 @@
-"""A layer's table of contents: what each of its entries is, without the layer.
+"""The table of contents (toc) of a changeset: the metadata of each of its entries.
 
-One file holds the entries of one changeset, sorted by path components as bytes. It is mapped and searched by
-bisection, so that asking for one path of a large base image reads a few pages. Every parent of an entry but the root
-is an entry itself, and is a directory: who makes a toc sees to it, who reads one may rely on it.
+One file holds the entries of one changeset, sorted by path components as bytes. It is memory-mapped and searched by
+bisection, so a lookup in a large base image reads a few pages. Every parent of an entry, except the root, is an entry
+itself, and a directory: writers of a toc guarantee it, readers rely on it.
 
     file    = magic, record*, index, trailer        (little-endian)
-    record  = crc32 of the rest, length of the rest, fixed fields, path, link, hardlink, xattrs
+    record  = crc32 of the rest, length of the rest, fixed fields, path, link, hardlink, sha256, xattrs
     index   = u64 offset of each record, in order
     trailer = u64 number of records, u64 offset of the index, crc32 of the index, magic
 
-The checksums find damage on the disk at the moment a record is used; a digest of the whole would mean reading it all.
+Each checksum is verified when its record is used; verifying a digest of the file would mean reading all of it.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 _MAGIC = b"pbtoc-1\n"
 _RECORD = struct.Struct("<IIBBHIIqQQqBHHHH")
-_CHECKED = struct.Struct("<IBBHIIqQQqBHHHH")  # a record behind its own checksum
+_CHECKED = struct.Struct("<IBBHIIqQQqBHHHH")  # a record without its checksum
 _TRAILER = struct.Struct("<QQI8s")
 _PAIR = struct.Struct("<HI")
 _OPAQUE = 1
-_SMALL = 1 << 16  # bytes; a table of up to this size is read, which costs less than mapping it
-_FEW = 64  # entries; of up to so many, each path is looked up in a dict
-MAX_PATH = 32_768  # bytes of one path; eight times what one system call takes
+_SMALL = 1 << 16  # bytes; smaller files are read, which is faster than mapping them
+_FEW = 64  # entries; a table of at most this many is searched with a dict
+MAX_PATH = 32_768  # bytes of one path; eight times the limit of one system call
 
 
 class Kind(IntEnum):
-    """What an entry is. A hard link has the kind of the file that it names."""
+    """The type of an entry. A hard link has the kind of its file."""
 
     FILE = 1
     DIRECTORY = 2
@@ -54,7 +54,7 @@ _KINDS = {int(kind): kind for kind in Kind}
 
 
 class Entry(NamedTuple):
-    """One row. `path` is relative, without a trailing slash; the root is b""."""
+    """The metadata of one path. `path` is relative, without a trailing slash; the root is b""."""
 
     path: bytes
     kind: Kind
@@ -62,32 +62,32 @@ class Entry(NamedTuple):
     uid: int = 0
     gid: int = 0
     mtime: int = 0  # whole seconds since the epoch
-    size: int = 0  # bytes of content, of files only
+    size: int = 0  # bytes of a file's content; 0 for other kinds
     link: bytes = b""  # target of a symbolic link
-    hardlink: bytes = b""  # path of the first name of the same file in this layer, where this is another one
+    hardlink: bytes = b""  # for a further name of a file: the path of its first name in this layer
     rdev: int = 0  # os.makedev() of a device
     xattrs: tuple[tuple[bytes, bytes], ...] = ()  # sorted by name
-    sha256: bytes = b""  # of a file's content, 32 bytes; empty while nobody has read it
-    offset: int = -1  # of a file's content in the layer's tar, in bytes; -1 where nobody has laid out a tar
-    opaque: bool = False  # a directory that hides what is below it in lower layers
+    sha256: bytes = b""  # of a file's content, 32 bytes; empty if the content was not read yet
+    offset: int = -1  # of a file's content in the layer's tar, in bytes; -1 if there is no tar yet
+    opaque: bool = False  # a directory that hides its content in lower layers
 
     def with_content(self, sha256: bytes, offset: int = -1) -> Entry:
-        """The same with its content known: as `_replace`, in half the time, for every file of a layer."""
+        """The entry with the digest and offset of its content. Twice as fast as `_replace`; called for every file."""
         return Entry(*self[:11], sha256, offset, self.opaque)
 
 
 def sort_key(path: bytes) -> bytes:
-    """Orders paths by components: a directory comes right before everything in it."""
+    """The key that sorts paths by components: a directory comes right before everything in it."""
     return path.replace(b"/", b"\0")
 
 
 def parent_of(path: bytes) -> bytes:
-    """The directory of a path; that of a top-level name is the root, b""."""
+    """The directory of a path: b"", the root, for a top-level name."""
     return path.rpartition(b"/")[0]
 
 
 def encode(entries: Iterable[Entry]) -> bytes:
-    """The bytes of a toc file. `entries` must be in the order of `sort_key`, each path once."""
+    """The bytes of a toc file. `entries` must be in the order of `sort_key`, with each path once. Raises InvalidImage."""
     out = bytearray(_MAGIC)
     offsets = []
     last = None
@@ -121,10 +121,10 @@ def _encode_entry(entry: Entry) -> bytes:
 
 
 class Toc:
-    """A readable table of contents. Entries are decoded as they are asked for."""
+    """A table of contents. Each entry is decoded when it is needed."""
 
     def __init__(self, data: bytes | mmap.mmap, name: str = "toc") -> None:
-        """Raises InvalidImage when the trailer or the index is damaged."""
+        """`name` is for errors. Raises InvalidImage if the trailer or the index is damaged."""
         self._data = data
         self._name = name
         size = len(data)
@@ -135,7 +135,7 @@ class Toc:
         if magic != _MAGIC or len(index) != 8 * count or zlib.crc32(index) != crc:
             raise self._damaged()
         self._offsets: tuple[int, ...] = struct.unpack(f"<{count}Q", index)
-        self._by_path: dict[bytes, int] | None = None  # path -> position, of a small table that was asked for one
+        self._by_path: dict[bytes, int] | None = None  # path -> index; made for a small table at its first lookup
 
     @staticmethod
     def of(entries: Iterable[Entry]) -> Toc:
@@ -151,7 +151,7 @@ class Toc:
 
     @staticmethod
     def open(path: str) -> Toc:
-        """Read or map a toc file. Raises OSError, and InvalidImage when it is damaged."""
+        """Read or map a toc file. Raises OSError, and InvalidImage if it is damaged."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             data: bytes | mmap.mmap = os.read(fd, _SMALL)
@@ -168,19 +168,19 @@ class Toc:
         return (self._entry(index) for index in range(len(self._offsets)))
 
     def find(self, path: bytes) -> Entry | None:
-        """The entry of exactly this path."""
+        """The entry of this path, or None."""
         if len(self._offsets) <= _FEW:
             if self._by_path is None:
                 self._by_path = {self._path(index): index for index in range(len(self._offsets))}
-            known = self._by_path.get(path)
-            return None if known is None else self._entry(known)
+            position = self._by_path.get(path)
+            return None if position is None else self._entry(position)
         index = self._search(sort_key(path))
         if index < len(self._offsets) and self._path(index) == path:
             return self._entry(index)
         return None
 
     def children(self, path: bytes) -> Iterator[Entry]:
-        """The entries right in a directory, in order; sub-trees are jumped over, not read."""
+        """The entries directly in a directory, in order. Their sub-trees are skipped without being read."""
         index = self._search(sort_key(path))
         if index < len(self._offsets) and self._path(index) == path:
             index += 1
@@ -192,7 +192,7 @@ class Toc:
             if not name.startswith(prefix):
                 return
             yield self._entry(index)
-            # \x01 is the least byte after the separator \0: the next key outside of this entry's sub-tree.
+            # \x01 is the smallest byte after the separator \0, so this key sorts right after the entry's sub-tree.
             index = self._search(sort_key(name) + b"\x01", index + 1)
 
     def _search(self, key: bytes, start: int = 0) -> int:
@@ -244,7 +244,9 @@ class Toc:
         )
 
     def _damaged(self) -> InvalidImage:
-        return InvalidImage(f"{self._name}: damaged table of contents", hint="pybuild fsck tells what else is damaged")
+        return InvalidImage(
+            f"{self._name}: damaged table of contents", hint="pybuild fsck finds out what else is damaged"
+        )
 
 
 _PATH_LENGTH = struct.calcsize("<IIBBHIIqQQqB")

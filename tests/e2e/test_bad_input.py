@@ -278,7 +278,7 @@ def test_the_tar_of_a_root_that_leaves_it(tmp_path: Path, pybuild: Pybuild) -> N
             "hint: a root filesystem comes in as a tar: tar -C DIR -c . | pybuild import - NAME\n",
         ),
         (("empty.tar",), "error: the archive is empty\n"),
-        (("empty.tar", "Bad Name"), "error: invalid image name 'Bad Name'\nhint: names are in lower case\n"),
+        (("empty.tar", "Bad Name"), "error: invalid image name 'Bad Name'\nhint: image names must be in lower case\n"),
     ],
     ids=["no file", "a directory", "an empty file", "a bad name"],
 )

@@ -133,9 +133,9 @@ def test_an_index_that_names_itself_is_refused(fake: FakeRegistry, image: Image)
 
 def test_an_index_without_the_platform_names_those_it_has(fake: FakeRegistry, image: Image) -> None:
     fake.on(image.path("manifests", "1"), typed(index(image.descriptor.to_json()), MediaType.OCI_INDEX))
-    with pytest.raises(NotFound, match=f"{fake.host}/team/app:1: .* nothing for linux/arm64") as caught:
+    with pytest.raises(NotFound, match=f"{fake.host}/team/app:1: .* no manifest for linux/arm64") as caught:
         fetch(fake, image, platform=ARM)
-    assert caught.value.hint == "it is there for: linux/amd64"
+    assert caught.value.hint == "its platforms are: linux/amd64"
 
 
 def changed(image: Image, **fields: object) -> Mapping[str, object]:
@@ -183,12 +183,12 @@ FOREIGN = Image(
         (typed(SCHEMA_1, "application/vnd.docker.distribution.manifest.v1+prettyjws"), InvalidImage, "schema 1"),
         (typed(SCHEMA_1, "application/json"), InvalidImage, "schema 1"),
         (typed(b"<html>", "text/html"), InvalidImage, "unexpected Content-Type 'text/html'"),
-        (typed(b"{", OCI), InvalidImage, "no JSON"),
+        (typed(b"{", OCI), InvalidImage, "not JSON"),
         (typed(b"[" * 100_000, "application/json"), InvalidImage, "nested deeper"),
         (typed(GOOD.manifest, INDEX), InvalidImage, "unexpected media type"),
         (typed(GOOD.manifest, MediaType.DOCKER_MANIFEST), InvalidImage, "its media type is"),
-        (typed(BOTH, OCI), InvalidImage, "reads as an index"),
-        (typed(FOREIGN.manifest, OCI), InvalidImage, "may not be distributed"),
+        (typed(BOTH, OCI), InvalidImage, "also valid as an index"),
+        (typed(FOREIGN.manifest, OCI), InvalidImage, "non-distributable"),
         (typed(b" " * ((4 << 20) + 1), OCI), RemoteError, "a manifest of more than 4194304 bytes"),
         (typed(GOOD.manifest, OCI, **{"Docker-Content-Digest": str(Digest.of(b""))}), DigestMismatch, "by its Docker-"),
         (typed(GOOD.manifest, OCI, **{"Docker-Content-Digest": "../../x"}), RemoteError, "is not a digest"),

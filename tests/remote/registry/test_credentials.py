@@ -126,8 +126,8 @@ def test_credentials_do_not_show_what_is_secret(credential: Credential) -> None:
 @pytest.mark.parametrize(
     ("document", "text"),
     [
-        ("{", "auth.json is no JSON"),
-        ("[]", "auth.json is no JSON object"),
+        ("{", "auth.json is not JSON"),
+        ("[]", "auth.json is not a JSON object"),
         ('{"auths": []}', "auth.json.auths: expected an object"),
         ('{"auths": {"registry.test": 5}}', "auths.registry.test: expected an object"),
         ('{"auths": {"registry.test": {"auth": "***"}}}', "auth: expected user:password in base64"),
@@ -227,9 +227,9 @@ def test_where_the_store_has_nothing_the_file_counts(tmp_path: Path, missing: bo
     [
         ("echo secret; echo secret >&2; exit 7", "docker-credential-test failed for registry.test, status 7"),
         ("kill -9 $$", "docker-credential-test failed for registry.test, status -9"),
-        ("echo secret", "its answer is no JSON"),
+        ("echo secret", "its answer is not JSON"),
         ('echo \'{"Username":"secret"}\'', "Secret: expected a string"),
-        ("", "its answer is no JSON"),
+        ("", "its answer is not JSON"),
         ("exec cat /dev/zero", "printed more than the limit of 65536 bytes"),
         ("while :; do echo secret; done", "printed more than the limit of 65536 bytes"),
     ],

@@ -158,9 +158,9 @@ def test_of_an_index_the_part_for_this_machine_is_taken(open_registry: DockerReg
         put_manifest(open_registry, "team/many/manifests/1", index(other, ours), MediaType.OCI_INDEX)
         name = reference(open_registry, "team/many:1")
         assert client.manifest(name, host).descriptor == base
-        with pytest.raises(NotFound, match="nothing for linux/s390x") as caught:
+        with pytest.raises(NotFound, match="no manifest for linux/s390x") as caught:
             client.manifest(name, Platform("linux", "s390x"))
-    assert caught.value.hint == f"it is there for: {host}, plan9/mips"
+    assert caught.value.hint == f"its platforms are: {host}, plan9/mips"
 
 
 def test_a_descriptor_that_lies_of_the_size_is_found_out(open_registry: DockerRegistry) -> None:

@@ -197,7 +197,7 @@ def test_an_index_that_is_no_file_is_refused(store: Store, tmp_path: Path) -> No
         publish_directory(store.blobs, image, [NAME], str(tmp_path / "out"))
     index.unlink()
     index.write_bytes(b"[]")
-    with pytest.raises(InvalidImage, match="index is no JSON object"):
+    with pytest.raises(InvalidImage, match="index is not a JSON object"):
         publish_directory(store.blobs, image, [NAME], str(tmp_path / "out"))
 
 

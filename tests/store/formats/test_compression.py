@@ -75,7 +75,7 @@ def test_the_disk_may_begin_with_a_large_blob_before_it_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[tuple[int, int]] = []
-    monkeypatch.setattr(compression, "_STRETCH", 3 << 20)
+    monkeypatch.setattr(compression, "_WRITEBACK", 3 << 20)
     monkeypatch.setattr(compression, "start_writing", lambda fd, offset, size: begun.append((offset, size)))
     with open(tmp_path / "blob", "wb") as out, Compressor(out, Compression.UNCOMPRESSED) as compressor:
         compressor.write(bytes(7 << 20))
