@@ -1,4 +1,4 @@
-"""COPY and ADD: from where to where, and with which owner and mode."""
+"""COPY and ADD: the sources, the destination, and the owner and mode of what is copied."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pybuild.builder.remote_source import RemoteSource
     from pybuild.parser import Heredoc, Word
 
-PATH_LIMIT = 4096  # what the kernel takes at once
+PATH_LIMIT = 4096  # PATH_MAX of Linux
 
 
 def plan_copy(instruction: Copy | Add, scope: Scope) -> PlannedStep:
@@ -72,13 +72,13 @@ def plan_copy(instruction: Copy | Add, scope: Scope) -> PlannedStep:
 
 def _check_length(keyword: str, path: str, word: Word) -> None:
     if len(path) > PATH_LIMIT:
-        raise PlanError(f"{keyword}: a path of more than the limit of {PATH_LIMIT} characters", span=word.span)
+        raise PlanError(f"{keyword}: a path exceeds the limit of {PATH_LIMIT} characters", span=word.span)
 
 
 def _sources(
     instruction: Copy | Add, scope: Scope, *, parents: bool
 ) -> tuple[tuple[str, ...], tuple[tuple[int, RemoteSource], ...]]:
-    """The sources as they are shown and kept, and those of them that are elsewhere, by their positions."""
+    """All sources, passwords in URLs removed; and those that are URLs or repositories, each with its position."""
     keyword = instruction.keyword
     checksum = scope.expand_flag(instruction.checksum) if isinstance(instruction, Add) else None
     sources = []
@@ -103,13 +103,13 @@ def _sources(
             raise PlanError(f"{keyword}: {error}", span=word.span) from None
     if checksum is not None and not remote:
         assert isinstance(instruction, Add) and instruction.checksum is not None
-        raise PlanError("--checksum is for sources that are URLs or repositories", span=instruction.checksum.span)
+        raise PlanError("--checksum needs a source that is a URL or a repository", span=instruction.checksum.span)
     return tuple(sources), tuple(remote)
 
 
 def _remote(instruction: Copy | Add, word: Word, source: str, checksum: str | None) -> RemoteSource:
     if isinstance(instruction, Copy):
-        raise PlanError("COPY: a source cannot be a URL or a repository", span=word.span, hint="ADD takes those")
+        raise PlanError("COPY: a source cannot be a URL or a repository", span=word.span, hint="use ADD")
     try:
         return read_remote(source, checksum, keep_git_dir=instruction.keep_git_dir)
     except PlanError as error:
@@ -117,24 +117,24 @@ def _remote(instruction: Copy | Add, word: Word, source: str, checksum: str | No
 
 
 def _is_link(instruction: Copy | Add, chown: str | None, chmod: str | None) -> bool:
-    """Whether the layer is to be one of its own. With --chmod it never is, in BuildKit, and so neither here.
+    """Whether --link takes effect. As in BuildKit, --chmod turns it off.
 
-    Who is called what only the image below tells, so that owners have to be numbers.
+    Raises PlanError if --chown is a name: names are looked up in the image, and the layer must not depend on it.
     """
     if not instruction.link or chmod is not None:
         return False
     if chown is not None and not all(part.isdigit() for part in chown.split(":") if part):
         assert instruction.chown is not None
         raise PlanError(
-            f"--chown={chown}: a layer of its own knows no names",
+            f"--chown={chown}: with --link the owner must be a number",
             span=instruction.chown.span,
-            hint="use numbers, or leave --link out",
+            hint="use numbers, or remove --link",
         )
     return True
 
 
 def _mode(word: Word | None, text: str | None) -> int | str | None:
-    """What --chmod says: bits, or symbols as they are written."""
+    """The value of --chmod: bits, or the text if it has symbols. Raises PlanError."""
     if word is None or text is None:
         return None
     try:
@@ -145,7 +145,7 @@ def _mode(word: Word | None, text: str | None) -> int | str | None:
 
 
 def _patterns(words: tuple[Word, ...]) -> tuple[str, ...]:
-    """What --exclude says; variables mean nothing there."""
+    """The patterns of --exclude, whose variables are not expanded. Raises PlanError."""
     for word in words:
         try:
             IgnoreFile.of([word.text])
@@ -168,7 +168,7 @@ def _inline(heredocs: tuple[Heredoc, ...], scope: Scope) -> tuple[InlineFile, ..
 
 
 def absolute_dest(scope: Scope, dest: str) -> str:
-    """A destination against the working directory; a slash at its end says that it is a directory, and stays."""
+    """A destination joined to the working directory. A slash at its end, which makes it a directory, is kept."""
     absolute = scope.state.absolute(dest)
     if dest.endswith("/") or posixpath.basename(dest) in (".", ".."):
         absolute = absolute.rstrip("/") + "/"

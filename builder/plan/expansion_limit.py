@@ -1,4 +1,4 @@
-"""How much text a recipe may come to: a few lines that double a variable would otherwise fill the memory."""
+"""Limits on the expanded text of a recipe: without them, a few lines that double a variable would fill the memory."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from pybuild.parser import Span
 
 EXPANSIONS_LIMIT = 16 << 20  # characters of all expanded words and heredocs of a recipe
-ENVIRONMENTS_LIMIT = 256 << 20  # characters of the environments of all its RUNs, each of which has a copy
+ENVIRONMENTS_LIMIT = 256 << 20  # characters of the environments of all RUNs of a recipe; each RUN has its own copy
 
 
 @dataclass(slots=True)
 class Budget:
-    """What has been spent of both limits. Raises PlanError at the place where one is passed."""
+    """The number of characters counted against each limit so far. Raises PlanError at the word that exceeds a limit."""
 
     expanded: int = 0
     environments: int = 0
 
     def expansion(self, text: str, span: Span) -> str:
-        """Take the result of an expansion into account, and return it."""
+        """Count the result of an expansion, and return it."""
         self.expanded += len(text)
         if self.expanded > EXPANSIONS_LIMIT:
             raise PlanError(
@@ -33,7 +33,7 @@ class Budget:
         return text
 
     def environment(self, variables: tuple[str, ...], span: Span) -> tuple[str, ...]:
-        """The same for the environment of a RUN."""
+        """Count the environment of a RUN, and return it."""
         self.environments += sum(map(len, variables))
         if self.environments > ENVIRONMENTS_LIMIT:
             raise PlanError(

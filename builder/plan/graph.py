@@ -1,6 +1,7 @@
-"""The plan as values: a graph of nodes, every text decision taken, nothing run.
+"""The plan as values: a graph of nodes with all variables expanded, before anything runs.
 
-Steps that make a layer (RUN, COPY, WORKDIR) are nodes; all other instructions only change the config.
+Each base image and each instruction that makes a layer (RUN, COPY, ADD, WORKDIR) is a node. All other instructions only
+change the config.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     from pybuild.store.objects.cache_mounts import Sharing
     from pybuild.store.objects.images import StoredImage
 
-FILES_PATH = "/bound"  # where the files of a context's path lie in the root filesystem that is made of them
+FILES_PATH = "/bound"  # where a node that is made of one path of a context has the files of that path
 
 
 @frozen
 class ScriptMount:
-    """A heredoc that is a program, as a file of its name in a directory that can only be read."""
+    """A heredoc that is a program: a file with its name in the read-only directory `target`."""
 
     target: str
     name: str
@@ -38,7 +39,10 @@ class ScriptMount:
 
 @frozen
 class FilesMount:
-    """Files of another root filesystem, at `path` in what the step's source of this number holds. Writes are lost."""
+    """A bind mount: the files at `path` in the root filesystem of a source. Writes to it are discarded.
+
+    `source` is an index into `sources` of the node.
+    """
 
     target: str
     source: int
@@ -48,8 +52,10 @@ class FilesMount:
 
 @frozen
 class PlannedCacheMount:
-    """A cache mount of the store. `name` is its id with the build's namespace; `path` in the source of this number
-    (None: nothing) is what it holds at first, without a source a path in the cache itself.
+    """A cache mount of the store. `name` is its id, with the namespace of the build as a prefix.
+
+    If `source` is an index into `sources` of the node, a new cache starts with a copy of `path` in that source. If it is
+    None, `path` is the part of the cache that is mounted.
     """
 
     target: str
@@ -63,7 +69,7 @@ class PlannedCacheMount:
     path: str
 
 
-# Those of the parser have had its words expanded and its target made absolute.
+# In the mounts of the parser all words are expanded and the targets are absolute.
 StepMount: TypeAlias = TmpfsMount | SecretMount | SshMount | ScriptMount | FilesMount | PlannedCacheMount
 
 
@@ -76,9 +82,9 @@ class BaseStep:
 
 @frozen
 class RunStep:
-    """A command. `env` lacks HOME where the image's passwd has to tell it.
+    """A command. `variables` lacks HOME unless the recipe sets it: its value comes from the image's passwd.
 
-    `proxy` is how this machine reaches others: part of the environment, but not of what the result depends on.
+    `proxy` holds the proxy variables of this machine: they are part of the environment, but not of the cache key.
     """
 
     argv: tuple[str, ...]
@@ -88,55 +94,55 @@ class RunStep:
     network: Network
     proxy: tuple[str, ...] = ()
     mounts: tuple[StepMount, ...] = ()
-    insecure: bool = False  # all of a namespace's power
+    insecure: bool = False  # --security=insecure: all capabilities of the namespace
     hostname: str = HOSTNAME
-    hosts: tuple[str, ...] = ()  # names of --add-host, sorted; the addresses are not part of what a step is
-    args: tuple[str, ...] = ()  # which names of the environment are ARGs; for explanations
+    hosts: tuple[str, ...] = ()  # names of --add-host, sorted; the addresses are not part of the cache key
+    args: tuple[str, ...] = ()  # the names in the environment that are ARGs; used to explain a cache miss
 
     @property
     def env(self) -> tuple[str, ...]:
-        """All of the environment, as `name=value`."""
+        """The environment, as `name=value`."""
         return (*self.variables, *self.proxy)
 
 
 @frozen
 class CopyStep:
-    """Files, from a context or (`from_stage`) from another stage, which then is the second input; and heredocs.
+    """COPY or ADD of files from a context, or from another node (`from_stage`), and of heredocs (`inline`).
 
-    `context` is the name of a named context, "" of the main one; `identity` tells what is in it where that can never
-    change. Some of the sources may be elsewhere: `remote` has them, each with its position. One that is a `link` makes a
-    layer that does not depend on what lies below it.
+    `context` is the name of a named context, "" for the main one. `identity` identifies the content of a context that
+    never changes, and is "" for all others. `remote` holds the sources that are URLs or repositories, each with its
+    position in `sources`. A step with `link` makes a layer that does not depend on the layers below it.
     """
 
     sources: tuple[str, ...]
     dest: str
     chown: str | None
-    mode: int | str | None  # bits, or in symbols
+    mode: int | str | None  # bits, or symbols such as "u+x"
     from_stage: bool
     exclude: tuple[str, ...] = ()
     parents: bool = False
     inline: tuple[InlineFile, ...] = ()
     link: bool = False
-    unpack: bool = False  # local archives
+    unpack: bool = False  # unpack local archives
     context: str = ""
     identity: str = ""
     remote: tuple[tuple[int, RemoteSource], ...] = ()
-    unpack_remote: bool = False  # archives that are downloaded
+    unpack_remote: bool = False  # unpack downloaded archives
 
     @property
     def has_context(self) -> bool:
-        """Whether it takes files from a context."""
+        """Whether the step copies files of a context."""
         return len(self.sources) > len(self.remote) and not self.from_stage
 
     @property
     def reads_context(self) -> bool:
-        """Whether the words do not tell what is copied: the files of a context may be others tomorrow."""
+        """Whether the step copies files of a context that can change between builds: the files must be in the key."""
         return self.has_context and not self.identity
 
 
 @frozen
 class WorkdirStep:
-    """Make a directory, with all that is missing above it, for the user of the moment."""
+    """Make a directory and its missing parents, owned by `user`."""
 
     path: str
     user: str
@@ -147,10 +153,10 @@ Step = BaseStep | RunStep | CopyStep | WorkdirStep
 
 @frozen
 class Node:
-    """One step, and the nodes that it needs: the one it stands on (None: on nothing), and those it reads.
+    """One step, the node it stands on (`parent`, None for an empty root filesystem), and the nodes that it reads.
 
-    `number` counts the steps of the stage from 1; images and contexts that are used have 0. One that is `fresh` is made
-    anew, whatever the cache has of it.
+    `number` counts the steps of the stage from 1; images and contexts have 0. A `fresh` node is always made: the cache
+    is not asked.
     """
 
     id: int
@@ -167,7 +173,7 @@ class Node:
 
 @frozen
 class PlannedStage:
-    """A stage as planned: its last node (None: no layers at all), the config, the history it adds to its base's."""
+    """A planned stage: its last node (None: it has no layers), its config, and the history that it adds to its base's."""
 
     node: int | None
     state: StageState
@@ -178,7 +184,7 @@ class PlannedStage:
 
 @frozen
 class Plan:
-    """All nodes, every input before its users, and what is to come of them."""
+    """All nodes, each after the nodes that it needs, and the stages, by index."""
 
     nodes: tuple[Node, ...]
     stages: Mapping[int, PlannedStage]
@@ -186,12 +192,12 @@ class Plan:
 
     @property
     def image(self) -> PlannedStage:
-        """The stage that the image is made of."""
+        """The stage that becomes the image."""
         return self.stages[self.target]
 
 
 def source_mounts(step: RunStep) -> tuple[FilesMount | PlannedCacheMount, ...]:
-    """The mounts that read files of the step's sources."""
+    """The mounts that read files of another node."""
     return tuple(
         mount for mount in step.mounts if isinstance(mount, FilesMount | PlannedCacheMount) and mount.source is not None
     )

@@ -1,7 +1,7 @@
-"""The lines that instructions leave in an image's history, as BuildKit writes them.
+"""The lines that instructions add to the history of an image, exactly as BuildKit writes them.
 
-Tools compare and parse these, so the form is kept to the letter, including the `# buildkit` at the end of what made
-a layer and the Go syntax of lists.
+Tools compare and parse these lines. So they have the `# buildkit` at the end of each line that made a layer, and lists
+in Go's syntax.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _ESCAPES = {
 
 @frozen
 class HistoryEntry:
-    """One line; `node` made the layer that belongs to it, None where it made none."""
+    """One line of history. `node` made its layer; None if the instruction made no layer."""
 
     text: str
     node: int | None
 
 
 def instruction_of(line: str) -> str:
-    """A line with its instruction in front, as BuildKit writes it, where docker's classic builder or buildah wrote it.
+    """A line in BuildKit's form, which starts with the instruction.
 
-    Those say `#(nop)` where nothing was run, and leave the keyword of a RUN out.
+    docker's classic builder and buildah write `#(nop)` before instructions that run nothing, and leave out the keyword RUN.
     """
     if line.startswith(_CLASSIC_NOP):
         return line.removeprefix(_CLASSIC_NOP).lstrip()
@@ -49,24 +49,24 @@ def instruction_of(line: str) -> str:
 
 
 def run_line(args: Sequence[str], argv: Sequence[str]) -> str:
-    """A RUN, with the ARGs that were in scope in front of it."""
+    """The line of a RUN: `args` are the ARGs in scope, as `name=value`."""
     front = [f"|{len(args)}", *args] if args else []
     return " ".join(["RUN", *front, *argv, "# buildkit"])
 
 
 def command_list(argv: Sequence[str]) -> str:
-    """A list of strings as Go's %q prints it."""
+    """A list of strings in the form of Go's %q."""
     return "[" + " ".join(_quoted(word) for word in argv) + "]"
 
 
 def healthcheck_line(test: Sequence[str], times: Mapping[str, int], retries: int) -> str:
-    """A HEALTHCHECK, as Go prints its struct; `times` are name -> nanoseconds, in order."""
+    """The line of a HEALTHCHECK, in the form that Go prints its struct. `times` maps names to nanoseconds, in order."""
     fields = " ".join(f"{name}:{_duration(value)}" for name, value in times.items())
     return f"HEALTHCHECK {{Test:[{' '.join(test)}] {fields} Retries:{retries}}}"
 
 
 def _duration(nanoseconds: int) -> str:
-    """Go's time.Duration.String: 1h2m3.5s, 1.5ms, 0s."""
+    """A duration in the form of Go's time.Duration.String: 1h2m3.5s, 1.5ms, 0s."""
     for unit, size in (("ns", 1), ("\u00b5s", 1_000), ("ms", 1_000_000)):
         if 0 < nanoseconds < size * 1000:
             return _decimal(nanoseconds, size) + unit
@@ -85,13 +85,13 @@ def _decimal(value: int, unit: int) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Go's strconv.Quote: printable characters as they are, the others escaped."""
+    """A string in the form of Go's strconv.Quote, which escapes all characters that are not printable."""
     out = []
     for character in text:
         code = ord(character)
         if character in _ESCAPES:
             out.append(_ESCAPES[character])
-        elif 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
+        elif 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
             out.append(f"\\x{code - 0xDC00:02x}")
         elif character.isprintable():
             out.append(character)

@@ -1,7 +1,7 @@
-"""Rules about recipes that need more than their text: what words come to, the ignore file, the bases.
+"""Build checks that need more than the text of the recipe: the values of variables, the ignore file, or the bases.
 
-The names and the wording are BuildKit's, as with those in parser/checks. An `Inspector` sees each instruction right
-before it is planned; what it finds and what the parser found are put together by `warnings_of`.
+Names and messages are BuildKit's, as in parser/checks. An `Inspector` sees each instruction right before it is planned;
+`warnings_of` adds its warnings to those of the parser.
 """
 
 from __future__ import annotations
@@ -56,14 +56,15 @@ if TYPE_CHECKING:
     from pybuild.builder.plan.stage_state import StageState
     from pybuild.parser import Buildfile, Checks, Instruction, Word
 
-CONTROL = "BUILDKIT_DOCKERFILE_CHECK"  # the build argument that stands instead of the recipe's `# check=`
-_EVERYTHING = frozenset(("*", "**", "**/*"))  # lines of an ignore file
+_CHECK_ARG = "BUILDKIT_DOCKERFILE_CHECK"  # the build argument that overrides the recipe's `# check=`
+_EVERYTHING = frozenset(("*", "**", "**/*"))  # lines of an ignore file that exclude everything
 
 
 class Inspector:
-    """Looks at the instructions of a recipe in the state that each of them meets.
+    """Checks the instructions of a recipe, each with the state before it; `found` holds the warnings.
 
-    `ignored` is the text of the ignore file. `unknown` are stages whose base is not there: what their environment holds nobody knows.
+    `ignored` is the text of the ignore file. `unknown` are the indexes of stages whose base is missing: their
+    environment is unknown, so undefined variables are not reported.
     """
 
     def __init__(self, resolved: Resolved, ignored: str | None, unknown: Collection[int] = ()) -> None:
@@ -75,19 +76,19 @@ class Inspector:
         self._with_workdir: set[int] = set()
 
     def __call__(self, stage: ResolvedStage, instruction: Instruction, state: StageState) -> None:
-        """Look at one. Mistakes are left to planning, which comes across them next."""
+        """Check one instruction. Errors in it are ignored: the planner raises them right after."""
         try:
-            self._look(stage, instruction, state)
+            self._check(stage, instruction, state)
         except (ExpansionError, PlanError):
             return
 
-    def _look(self, stage: ResolvedStage, instruction: Instruction, state: StageState) -> None:
-        if not self._of(stage, self._unknown):
+    def _check(self, stage: ResolvedStage, instruction: Instruction, state: StageState) -> None:
+        if not self._descends_from(stage, self._unknown):
             self._undefined_var(instruction, state)
         match instruction:
             case Workdir(path=word):
                 path = expand_word(word, state.scope, self._escape)
-                if not path.startswith("/") and not self._of(stage, self._with_workdir):
+                if not path.startswith("/") and not self._descends_from(stage, self._with_workdir):
                     text = f'Relative workdir "{path}" can have unexpected results if the base image changes'
                     self._add("WorkdirRelativePath", text, instruction.span)
                 self._with_workdir.add(stage.stage.index)
@@ -111,8 +112,8 @@ class Inspector:
     def _add(self, rule: str, message: str, span: Span) -> None:
         self.found.append(ParseWarning(rule, message, span))
 
-    def _of(self, stage: ResolvedStage, indexes: Collection[int]) -> bool:
-        """Whether a stage, or one that it stands on, is among these."""
+    def _descends_from(self, stage: ResolvedStage, indexes: Collection[int]) -> bool:
+        """Whether one of these stages is the stage itself, or one that it starts FROM, directly or indirectly."""
         while stage.stage.index not in indexes:
             if stage.parent is None:
                 return False
@@ -146,7 +147,7 @@ class Inspector:
             self._add("ExposeInvalidFormat", text, span)
 
     def _copy_ignored_file(self, instruction: Copy | Add, source: str) -> None:
-        """Ignore files with a `!` cannot be judged: what is below a directory may be in again."""
+        """Nothing is reported if the ignore file has a `!` line: it could include files below an excluded directory."""
         ignore = self._ignore
         path = posixpath.normpath(source)
         if not all(rule.exclude for rule in ignore.rules):
@@ -159,7 +160,7 @@ class Inspector:
 
 
 def _words(instruction: Instruction) -> Iterator[Word]:
-    """The words of an instruction whose variables are replaced."""
+    """The words of an instruction in which variables are replaced."""
     match instruction:
         case Copy() | Add():
             flags = (
@@ -173,7 +174,7 @@ def _words(instruction: Instruction) -> Iterator[Word]:
         case Arg(items=items):
             yield from (item.default for item in items if item.default is not None)
         case Run(mounts=mounts):
-            # What a mount is `from` has the variables of FROM, which are not those of the stage.
+            # `from` has the variables of FROM, not those of the stage.
             yield from (word for mount in mounts for name, word in mount.options if name != "from")
         case Expose(ports=words) | Volume(paths=words):
             yield from words
@@ -184,7 +185,7 @@ def _words(instruction: Instruction) -> Iterator[Word]:
 
 
 def _invalid_default_arg_in_from(buildfile: Buildfile, options: BuildOptions) -> Iterator[ParseWarning]:
-    """A FROM that comes to no name unless somebody gives a build argument."""
+    """A FROM whose name is empty or invalid without build arguments."""
     values = global_args(buildfile, replace(options, build_args={}))
     scope = {name: value for name, value in values.items() if value is not None}
     for stage in buildfile.stages:
@@ -201,9 +202,9 @@ def _invalid_default_arg_in_from(buildfile: Buildfile, options: BuildOptions) ->
 
 
 def _invalid_base_image_platform(resolved: Resolved, options: BuildOptions) -> Iterator[ParseWarning]:
-    """A base for another platform than was wanted: its registry, or the store, has no other."""
+    """A base for another platform than the stage asks for: the registry or the store has no better one."""
     for stage in resolved.stages.values():
-        wanted = stage.asked or options.platform
+        wanted = stage.requested_platform or options.platform
         actual = platform_of(stage.image, wanted)
         if (actual.os, actual.architecture) != (wanted.os, wanted.architecture):
             text = f'Base image {stage.image_name} was pulled with platform "{actual}", expected "{wanted}" for current build'
@@ -211,27 +212,27 @@ def _invalid_base_image_platform(resolved: Resolved, options: BuildOptions) -> I
 
 
 def warnings_of(inspector: Inspector, resolved: Resolved, options: BuildOptions) -> tuple[Sequence[ParseWarning], bool]:
-    """What is to be said about a recipe, and whether that is to fail the build. Raises PlanError."""
+    """All warnings about a recipe, and whether they fail the build (check=error=true). Raises PlanError."""
     buildfile = resolved.buildfile
-    chosen = _chosen(options)
+    override = _check_argument(options)
     found = [*buildfile.warnings, *inspector.found, *_invalid_base_image_platform(resolved, options)]
-    with suppress(PlanError):  # without build arguments there is a mistake in the words: it cannot be known
+    with suppress(PlanError):  # without build arguments a word cannot be expanded, so the default is unknown
         found += _invalid_default_arg_in_from(buildfile, options)
     if not found:
         return (), False
-    # Only here: most builds have nothing to select from.
+    # Imported late, because most builds have no warnings.
     from pybuild.parser.checks import OF_STAGES, select
 
     needed = [w for w in found if w.rule not in OF_STAGES or _stage_of(buildfile, w.span) in resolved.stages]
-    checks = chosen or buildfile.checks
-    selected = select(needed, buildfile, chosen)
+    checks = override or buildfile.checks
+    selected = select(needed, buildfile, override)
     return selected, bool(selected) and checks is not None and checks.error
 
 
 def report_warnings(
     inspector: Inspector, resolved: Resolved, options: BuildOptions, observe: Callable[[Event], None]
 ) -> None:
-    """Tell of all warnings of a build. Raises PlanError where they are to fail it."""
+    """Send all warnings of a build to `observe`. Raises PlanError if they fail the build."""
     warnings, fatal = warnings_of(inspector, resolved, options)
     for warning in warnings:
         observe(CheckWarning(warning.rule, warning.message, resolved.buildfile.source, warning.span))
@@ -243,16 +244,16 @@ def report_warnings(
 
 
 def _stage_of(buildfile: Buildfile, span: Span) -> int:
-    """The stage of a place; -1 before the first FROM."""
+    """The index of the stage that a span is in; -1 before the first FROM."""
     return sum(stage.base.span.line <= span.line for stage in buildfile.stages) - 1
 
 
-def _chosen(options: BuildOptions) -> Checks | None:
-    """What the build argument says."""
-    text = options.build_args.get(CONTROL)
+def _check_argument(options: BuildOptions) -> Checks | None:
+    """The value of the build argument; None without it. Raises PlanError."""
+    text = options.build_args.get(_CHECK_ARG)
     if not text:
         return None
     try:
         return read_checks(text, Span(1, 1, 1, 1))
     except ParseError as error:
-        raise PlanError(f"--build-arg {CONTROL}={text}: {error.message}", hint=error.hint) from None
+        raise PlanError(f"--build-arg {_CHECK_ARG}={text}: {error.message}", hint=error.hint) from None

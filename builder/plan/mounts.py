@@ -1,4 +1,4 @@
-"""The mounts of a RUN: what --mount says, as values of the plan."""
+"""The --mount flags of a RUN as values of the plan."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 SCRIPTS = "/dev/pipes"
 AGENTS = "/run/buildkit/ssh_agent"
-_NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"  # a build argument: cache mounts of other namespaces are others
+_NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"  # a build argument; each namespace has cache mounts of its own
 
 
 def plan_mounts(mounts: Sequence[Mount], scope: Scope) -> tuple[list[StepMount], tuple[int | None, ...]]:
-    """The values of all --mount of a RUN, and the nodes that hold what they mount.
+    """The mounts of a RUN, and the nodes whose files they mount.
 
-    Raises PlanError at the option that is wrong.
+    Raises PlanError at the span of a wrong option.
     """
     nodes: list[int | None] = []
     found: list[StepMount] = []
@@ -77,7 +77,7 @@ def _plan_mount(mount: Mount, scope: Scope, nodes: list[int | None]) -> StepMoun
 
 
 def _files(mount: Mount, scope: Scope, from_: str | None, source: str) -> NodePath:
-    """Where the files are that a mount names."""
+    """The node and the path of the files that a mount names."""
     context = scope.nodes.context(from_)
     if context is not None:
         return scope.nodes.context_path(context, source, mount.span)
@@ -86,7 +86,7 @@ def _files(mount: Mount, scope: Scope, from_: str | None, source: str) -> NodePa
 
 
 def _from_root(path: str) -> str:
-    """A path as it is seen from a root."""
+    """A path made absolute, from the root of its root filesystem."""
     return posixpath.normpath("/" + path.lstrip("/"))
 
 
@@ -101,5 +101,5 @@ def _target(mount: Mount, scope: Scope, target: str) -> str:
 
 
 def agent_variable(mounts: Sequence[StepMount]) -> str | None:
-    """Where programs look for the agent: at the first one, whether it was given or not."""
+    """The value of SSH_AUTH_SOCK: the target of the first ssh mount, even if the user gives no agent. None without one."""
     return next((mount.target for mount in mounts if isinstance(mount, SshMount)), None)

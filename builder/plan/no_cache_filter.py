@@ -1,4 +1,4 @@
-"""--no-cache-filter: the stages that are made anew, whatever the cache has of them."""
+"""--no-cache and --no-cache-filter: the stages that are built without the cache."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 
 def fresh_stages(buildfile: Buildfile, options: BuildOptions) -> frozenset[int]:
-    """The stages, by index, whose steps the cache must not serve."""
+    """The indexes of the stages that must not be taken from the cache."""
     if options.no_cache:
         return frozenset(stage.index for stage in buildfile.stages)
     return frozenset(stage.index for name in options.no_cache_stages for stage in _stages(buildfile.stages, name))
 
 
 def unknown_stages(buildfile: Buildfile, options: BuildOptions) -> Iterator[str]:
-    """What to say about names that no stage has.
+    """One warning for each name in --no-cache-filter that no stage has.
 
-    docker takes such a name without a word, so that one command line can be used for several recipes; but a slip of the
-    pen must not pass for a stage that was made anew.
+    docker ignores such a name silently, which lets one command line serve several recipes. But after a typo the user
+    would believe that the stage was built without the cache.
     """
     for name in options.no_cache_stages:
         if not any(_stages(buildfile.stages, name)):
             similar = suggest(name.lower(), [stage.name for stage in buildfile.stages if stage.name])
             advice = f"; did you mean {similar}?" if similar else ""
-            yield f"--no-cache-filter {name}: no stage of the recipe is called so{advice}"
+            yield f"--no-cache-filter {name}: the recipe has no stage with this name{advice}"
 
 
 def _stages(stages: Sequence[Stage], name: str) -> Iterator[Stage]:
-    """Those of a name, in any case; where there are none, the one with this number, counted from 0."""
+    """The stages with this name, compared without case; if there are none, the stage with this number, from 0."""
     named = [stage for stage in stages if stage.name == name.lower()]
     return iter(named or [stage for stage in stages if str(stage.index) == name])

@@ -1,4 +1,4 @@
-"""The parse cache: recipes that were parsed before, in the store's tables."""
+"""The parse cache: the store keeps parsed recipes, so that the next build need not parse them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 @frozen
 class StoredParses:
-    """What `parser.parse` and `parser.parse_trigger` keep. A recipe with a password in a URL is not kept."""
+    """A `parser.ParseCache` in the store. It does not keep a recipe that has a password in a URL."""
 
     store: Store
 
     def get(self, key: str) -> bytes | None:
-        """The value of a key."""
+        """The value of a key; None if it is unknown."""
         row = self.store.metadata.one("SELECT value FROM parses WHERE key = ?", key)
         return row[0] if row is not None and isinstance(row[0], bytes) else None
 
     def put(self, key: str, value: bytes) -> None:
-        """Keep a value."""
+        """Store a value."""
         if redact(text := value.decode("utf-8", "replace")) != text:
             return
         with self.store.metadata.transaction() as db:

@@ -91,7 +91,7 @@ class _StagePlanner:
             self._history += before.history
         else:
             self._base = stage.image
-            self._platform = platform_of(stage.image, stage.asked or options.platform)
+            self._platform = platform_of(stage.image, stage.requested_platform or options.platform)
             self._state = StageState.of_base(stage.image.config.config if stage.image is not None else ExecConfig())
 
     def plan(self, inspect: Inspect | None) -> PlannedStage:
@@ -109,10 +109,10 @@ class _StagePlanner:
 
     def _check_platform(self) -> None:
         """A stage that starts FROM another one has the same platform. Raises PlanError if --platform asks for another."""
-        asked, word = self._stage.asked, self._stage.stage.base.platform
-        if asked is not None and word is not None and not asked.matches(self._platform):
+        requested, word = self._stage.requested_platform, self._stage.stage.base.platform
+        if requested is not None and word is not None and not requested.matches(self._platform):
             raise PlanError(
-                f"--platform={asked}: the stage {self._stage.image_name} is for {self._platform}",
+                f"--platform={requested}: the stage {self._stage.image_name} is for {self._platform}",
                 span=word.span,
                 hint="give --platform to the stage that starts from an image",
             )

@@ -1,4 +1,4 @@
-"""For which platforms a build is: what its ARGs say, which one a stage is for, and whether this machine can run it."""
+"""The platforms of a build: their ARGs, the platform of each stage, and whether this machine can run its programs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pybuild.store.objects.images import StoredImage
 
 BINFMT = "/proc/sys/fs/binfmt_misc"
-_ALSO = {("amd64", "386"), ("arm64", "arm")}  # what processors run beside their own; not all of the latter do
-# e_machine of ELF, by the name that Go has for the processor and QEMU for its emulator; elf.h.
+_COMPATIBLE = {("amd64", "386"), ("arm64", "arm")}  # processors that run programs of another one; some arm64 do not
+# Go's name of a processor -> its e_machine in elf.h, and the name of its QEMU emulator.
 _MACHINES = {
     "386": (3, "i386"), "amd64": (62, "x86_64"), "arm": (40, "arm"), "arm64": (183, "aarch64"), "loong64": (258, "loongarch64"),
     "mips64le": (8, "mips64el"), "ppc64le": (21, "ppc64le"), "riscv64": (243, "riscv64"), "s390x": (22, "s390x"),
@@ -26,7 +26,7 @@ _BIG_ENDIAN = frozenset(("s390x",))
 
 
 def platform_args(options: BuildOptions) -> dict[str, str]:
-    """The ARGs that tell about platforms and target. BUILD… is this machine, TARGET… what the image is for."""
+    """The predefined ARGs: BUILD… describes this machine, TARGET… the platform of the image."""
     values: dict[str, str] = {}
     for prefix, platform in (("BUILD", options.build_platform), ("TARGET", options.platform)):
         values |= {
@@ -41,18 +41,18 @@ def platform_args(options: BuildOptions) -> dict[str, str]:
 
 
 def parse_platform(text: str, span: Span) -> Platform:
-    """The platform that a FROM asks for. Raises PlanError."""
+    """The value of --platform of a FROM. Raises PlanError."""
     try:
         platform = Platform.parse(text)
     except InvalidImage as error:
         raise PlanError(f"--platform={text}: {error}", span=span, hint=error.hint) from None
     if platform.os != "linux":
-        raise PlanError(f"--platform={text}: only images for linux can be built", span=span)
+        raise PlanError(f"--platform={text}: pybuild only builds images for linux", span=span)
     return platform
 
 
 def platform_of(image: StoredImage | None, wanted: Platform) -> Platform:
-    """What a stage on this image is for: whatever was wanted, the programs in it are those of the image."""
+    """The platform of a stage on this image: that of the image, even if the build asked for another one."""
     if image is None or not image.config.architecture:
         return wanted
     config = image.config
@@ -60,13 +60,13 @@ def platform_of(image: StoredImage | None, wanted: Platform) -> Platform:
 
 
 def check_runnable(platform: Platform, binfmt: str = BINFMT) -> None:
-    """Raise PrivilegeError where the kernel cannot execute programs of this platform, by itself or by an emulator.
+    """Raise PrivilegeError if the kernel can execute programs of this platform neither itself nor with an emulator.
 
-    `binfmt` is where the kernel lists the formats that it has interpreters for: binfmt_misc(5).
+    `binfmt` is the directory where the kernel lists its interpreters: Documentation/admin-guide/binfmt-misc.rst.
     """
     host = Platform.host().architecture
     wanted = platform.architecture
-    if wanted == host or (host, wanted) in _ALSO:
+    if wanted == host or (host, wanted) in _COMPATIBLE:
         return
     found = emulator(wanted, binfmt)
     if found == "F":
@@ -74,8 +74,8 @@ def check_runnable(platform: Platform, binfmt: str = BINFMT) -> None:
     name = _MACHINES[wanted][1] if wanted in _MACHINES else wanted
     if found is not None:
         raise PrivilegeError(
-            f"RUN for {platform} on linux/{host}: the emulator is registered without the flag F, and not to be seen from inside",
-            hint=f"register it anew: docker run --privileged --rm tonistiigi/binfmt --install {wanted}",
+            f"RUN for {platform} on linux/{host}: the emulator is registered without the flag F, so a step cannot see it",
+            hint=f"register it again: docker run --privileged --rm tonistiigi/binfmt --install {wanted}",
         )
     raise PrivilegeError(
         f"RUN for {platform} on linux/{host}: there is no emulator for {wanted}",
@@ -84,7 +84,7 @@ def check_runnable(platform: Platform, binfmt: str = BINFMT) -> None:
 
 
 def emulator(architecture: str, binfmt: str = BINFMT) -> str | None:
-    """`F` where the kernel has an emulator open for a processor, "" where it looks one up by name, None without one."""
+    """The emulator of a processor: "F" if the kernel holds it open, "" if it opens it by path, None if there is none."""
     machine = _MACHINES.get(architecture)
     if machine is None:
         return None

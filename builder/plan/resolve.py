@@ -1,7 +1,7 @@
-"""From the parsed recipe to one whose bases are known: which stages are needed, and which image each starts from.
+"""From the parsed recipe to the resolved one: the stages that the target needs, with the base image of each.
 
-This is the only part of planning that asks the outside. Stages that the target does not need are not resolved, and
-mistakes in their text beyond syntax are not seen.
+This is the only part of planning that does I/O: it asks for images and contexts. Stages that the target does not need
+are not resolved; only syntax errors in them are found.
 """
 
 from __future__ import annotations
@@ -31,16 +31,19 @@ _MAX_TRIGGERS = 1_000
 
 
 class ImageSource(Protocol):
-    """Where base images come from."""
+    """Finds base images."""
 
     def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
-        """The image of that name, for this platform, else for that of the build. Raises StoreError."""
+        """The image for `platform`, or for the platform of the build if it is None. Raises StoreError, RemoteError."""
         ...
 
 
 @frozen
 class ContextFiles:
-    """The files of a context; the main one has the name "". `identity` tells which they are where they can never change."""
+    """The files of a context; the main context has the name "".
+
+    `identity` identifies the content of a context that never changes, such as a git commit; it is "" for all others.
+    """
 
     name: str
     identity: str = ""
@@ -52,7 +55,7 @@ class NamedContexts(Protocol):
     def main(self) -> ContextFiles: ...
 
     def find(self, name: str) -> StoredImage | ContextFiles | None:
-        """What stands in the place of an image or a stage of this name, if anything. Raises BuildError, StoreError."""
+        """The named context that replaces an image or a stage, None without one. Raises BuildError, StoreError."""
         ...
 
 
@@ -68,28 +71,31 @@ class MainContext:
 
 @frozen
 class ResolvedStage:
-    """A needed stage. Its base is an image, another stage (by index), a context, or, with none of them, nothing: `scratch`."""
+    """A stage that the target needs.
+
+    Its base is `image`, or `parent` (the index of a stage), or `files` (a context). It is `scratch` if all are None.
+    """
 
     stage: Stage
     image: StoredImage | None
     image_name: str
     parent: int | None
-    triggers: tuple[Instruction, ...]  # of the base, to be run before the stage's own
-    # What COPY --from says -> the index of the stage, the image, or the context.
+    triggers: tuple[Instruction, ...]  # ONBUILD of the base; they run before the instructions of the stage
+    # Text of COPY --from, or of `from` of a mount -> the index of a stage, an image, or a context.
     sources: Mapping[str, int | StoredImage | ContextFiles]
     files: ContextFiles | None = None
-    asked: Platform | None = None  # by --platform
+    requested_platform: Platform | None = None  # --platform of the FROM
 
 
 @frozen
 class Resolved:
-    """The recipe with every base known; `stages` holds the needed ones, in order."""
+    """The recipe with all bases. `stages` holds the stages that the target needs, by index, in the order of the recipe."""
 
     buildfile: Buildfile
     stages: Mapping[int, ResolvedStage]
     target: int
     global_args: Mapping[str, str | None]
-    context: ContextFiles = ContextFiles("")  # the main one
+    context: ContextFiles = ContextFiles("")  # the main context
 
 
 def resolve(
@@ -101,9 +107,9 @@ def resolve(
     *,
     all_stages: bool = False,
 ) -> Resolved:
-    """Find what the target needs, or `all_stages`. Raises PlanError where a stage or an image cannot be found.
+    """Resolve the stages that the target needs, or `all_stages`. Raises PlanError if a stage or an image is not found.
 
-    `read_trigger` parses the ONBUILD texts of bases; it may know them from earlier.
+    `read_trigger` parses the ONBUILD texts of bases.
     """
     refuse_unsupported(buildfile)
     contexts = contexts or MainContext()
@@ -124,7 +130,7 @@ def resolve(
 
 
 def expand_word(word: Word, scope: Mapping[str, str], escape: str, budget: Budget | None = None) -> str:
-    """Expand a word of the recipe, and take it out of the budget; an error is placed at the word."""
+    """A word of the recipe with its variables replaced, counted in `budget`. Raises PlanError at the word."""
     try:
         text = expand(word.text, scope, escape=escape)
     except ExpansionError as error:
@@ -133,7 +139,7 @@ def expand_word(word: Word, scope: Mapping[str, str], escape: str, budget: Budge
 
 
 def global_args(buildfile: Buildfile, options: BuildOptions) -> dict[str, str | None]:
-    """The ARGs before the first FROM, and those about platforms; None for one without a value. Raises PlanError."""
+    """The ARGs before the first FROM and the predefined ones; an ARG without a value is None. Raises PlanError."""
     values: dict[str, str | None] = {**platform_args(options)}
     for name in list(values):
         if name in options.build_args:
@@ -180,9 +186,9 @@ def _resolve_stage(
     contexts: NamedContexts,
     read_trigger: Callable[[str], Instruction],
 ) -> ResolvedStage:
-    if stage.name is not None and (own := _named(contexts, stage.name, stage.base.span)) is not None:
-        # Nothing of what the recipe says about such a stage counts.
-        image, files = (None, own) if isinstance(own, ContextFiles) else (own, None)
+    if stage.name is not None and (replacement := _named_context(contexts, stage.name, stage.base.span)) is not None:
+        # A named context replaces the whole stage, with its base and its instructions.
+        image, files = (None, replacement) if isinstance(replacement, ContextFiles) else (replacement, None)
         return ResolvedStage(replace(stage, instructions=()), image, stage.name, None, (), {}, files)
     scope = {name: value for name, value in global_args.items() if value is not None}
     word = stage.base.image
@@ -191,25 +197,25 @@ def _resolve_stage(
         raise PlanError(
             f"FROM {word.text}: the name is empty", span=word.span, hint="give the ARG a default, or use --build-arg"
         )
-    asked = _asked_platform(stage, scope, buildfile.escape)
+    platform = _requested_platform(stage, scope, buildfile.escape)
     parent = _stage_before(buildfile, stage, name)
-    named = _named(contexts, name, word.span)
+    named = _named_context(contexts, name, word.span)
     image, files = (None, named) if isinstance(named, ContextFiles) else (named, None)
     if named is not None:
         parent = None
     elif parent is None and name != "scratch":
-        image = _image(images, name, word.span, asked)
+        image = _image(images, name, word.span, platform)
     texts: tuple[str, ...] = ()
     if image is not None:
         texts = image.config.config.on_build
     elif parent is not None:
         texts = tuple(i.trigger for i in buildfile.stages[parent].instructions if isinstance(i, Onbuild))
     triggers = _triggers(texts, name, word.span, read_trigger)
-    places = _CopyOrigins(buildfile, stage, scope, images, contexts)
+    origins = _CopyOrigins(buildfile, stage, scope, images, contexts)
     with trigger_located(word.span, name):
-        sources = places.sources(triggers, "\\")
-    sources |= places.sources(stage.instructions, buildfile.escape)
-    return ResolvedStage(stage, image, name, parent, triggers, sources, files, asked)
+        sources = origins.sources(triggers, "\\")
+    sources |= origins.sources(stage.instructions, buildfile.escape)
+    return ResolvedStage(stage, image, name, parent, triggers, sources, files, platform)
 
 
 def _triggers(
@@ -230,7 +236,7 @@ def _triggers(
 
 @contextmanager
 def trigger_located(span: Span, name: str) -> Iterator[None]:
-    """Place errors about a base's triggers at the FROM: their own text is not in the recipe."""
+    """Report errors in the triggers of a base at the FROM, because the text of a trigger is not in the recipe."""
     try:
         yield
     except PlanError as error:
@@ -245,45 +251,45 @@ def _stage_before(buildfile: Buildfile, stage: Stage, name: str) -> int | None:
 
 
 def _index(text: str) -> int | None:
-    """A stage's number; None for what is no number, or has more digits than any stage."""
+    """The number of a stage; None if the text is not a number, or has more digits than any stage number."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
-def _asked_platform(stage: Stage, scope: Mapping[str, str], escape: str) -> Platform | None:
-    """What --platform says."""
+def _requested_platform(stage: Stage, scope: Mapping[str, str], escape: str) -> Platform | None:
+    """The value of --platform; None without the flag. Raises PlanError."""
     word = stage.base.platform
     if word is None:
         return None
     text = expand_word(word, scope, escape)
     if not text:
-        raise PlanError(f"--platform={word.text}: a variable without a value", span=word.span)
+        raise PlanError(f"--platform={word.text}: the variable has no value", span=word.span)
     return parse_platform(text, word.span)
 
 
 def _image(images: ImageSource, name: str, span: Span, platform: Platform | None = None) -> StoredImage:
-    with _about(name, span):
+    with _located(name, span):
         return images.image(Reference.parse(name), platform)
 
 
-def _named(contexts: NamedContexts, name: str, span: Span) -> StoredImage | ContextFiles | None:
-    with _about(name, span):
+def _named_context(contexts: NamedContexts, name: str, span: Span) -> StoredImage | ContextFiles | None:
+    with _located(name, span):
         return contexts.find(name)
 
 
 @contextmanager
-def _about(name: str, span: Span) -> Iterator[None]:
-    """Errors of the store are told with the name that the recipe uses, at its place."""
+def _located(name: str, span: Span) -> Iterator[None]:
+    """Report errors of the store and of remote/ at the span of a name, and add the name to the message."""
     try:
         yield
     except NotCached as error:
         raise error.at(span) from error
     except (StoreError, RemoteError) as error:
-        about = "" if name in str(error) else f"{name}: "
-        raise PlanError(f"{about}{error}", span=span, hint=error.hint) from error
+        prefix = "" if name in str(error) else f"{name}: "
+        raise PlanError(f"{prefix}{error}", span=span, hint=error.hint) from error
 
 
-def _froms(instruction: Instruction) -> Iterator[tuple[str, Word]]:
-    """How an instruction says where it takes files from, and the name it gives."""
+def _from_flags(instruction: Instruction) -> Iterator[tuple[str, Word]]:
+    """Each flag of an instruction that names a source of files: its text up to the name, for messages, and the name."""
     match instruction:
         case Copy(from_=word) if word is not None:
             yield "COPY --from=", word
@@ -297,50 +303,51 @@ def _froms(instruction: Instruction) -> Iterator[tuple[str, Word]]:
 
 @frozen
 class _CopyOrigins:
-    """What the instructions of a stage may copy from."""
+    """Finds the stages, images and contexts from which the instructions of a stage copy or mount files."""
 
     buildfile: Buildfile
     stage: Stage
-    scope: Mapping[str, str]  # the ARGs before the first FROM
+    scope: Mapping[str, str]  # the ARGs before the first FROM that have a value
     images: ImageSource
     contexts: NamedContexts
 
     def sources(self, instructions: Sequence[Instruction], escape: str) -> dict[str, int | StoredImage | ContextFiles]:
-        """Each COPY --from and each `from` of a mount, as it is written, and what it means."""
+        """Text of each COPY --from, and of each `from` of a mount -> what it names. Raises PlanError."""
         found: dict[str, int | StoredImage | ContextFiles] = {}
         for instruction in instructions:
-            for says, word in _froms(instruction):
-                found[word.text] = self._source(self._name(word, says, escape), says, word.span)
+            for flag, word in _from_flags(instruction):
+                found[word.text] = self._source(self._name(word, flag, escape), flag, word.span)
         return found
 
-    def _name(self, word: Word, says: str, escape: str) -> str:
-        """The name with its variables replaced, as in a FROM: what a stage is made of is known before it is planned."""
+    def _name(self, word: Word, flag: str, escape: str) -> str:
+        """The name with its variables replaced. As in a FROM, only global ARGs count: sources are found before planning."""
         if "$" not in word.text:
             return word.text
         name = expand_word(word, self.scope, escape)
         if not name:
             raise PlanError(
-                f"{says}{word.text}: the name is empty",
+                f"{flag}{word.text}: the name is empty",
                 span=word.span,
-                hint="only ARGs before the first FROM count here; give it a default, or use --build-arg",
+                hint="only ARGs before the first FROM can be used here; give the ARG a default, or use --build-arg",
             )
         return name
 
-    def _source(self, name: str, says: str, span: Span) -> int | StoredImage | ContextFiles:
-        """What a `from` means: a named context, a stage that comes before, by name or by number counted from 0, else an
-        image."""
+    def _source(self, name: str, flag: str, span: Span) -> int | StoredImage | ContextFiles:
+        """The source with this name: the number of an earlier stage, from 0; else a named context; else the name of an
+        earlier stage; else an image. Raises PlanError.
+        """
         stages, stage = self.buildfile.stages, self.stage
         if (number := _index(name)) is not None:
             if number < stage.index:
                 return number
-            raise PlanError(f"{says}{name}: there is no stage {name} before this one", span=span)
-        if (named := _named(self.contexts, name, span)) is not None:
+            raise PlanError(f"{flag}{name}: there is no stage {name} before this one", span=span)
+        if (named := _named_context(self.contexts, name, span)) is not None:
             return named
         before = _stage_before(self.buildfile, stage, name)
         if before is not None:
             return before
         if any(other.name == name.lower() for other in stages):
-            raise PlanError(f"{says}{name}: stage {name} does not come before this one", span=span)
+            raise PlanError(f"{flag}{name}: stage {name} does not come before this one", span=span)
         try:
             return _image(self.images, name, span)
         except PlanError as error:

@@ -1,4 +1,4 @@
-"""RUN: what is executed, with which environment, mounts and power."""
+"""RUN: the command, and its environment, mounts, network and privileges."""
 
 from __future__ import annotations
 
@@ -55,33 +55,33 @@ def _network(instruction: Run, scope: Scope) -> Network:
         return scope.options.network
     network = Network(instruction.network)
     if network is Network.HOST and scope.options.network is not Network.HOST:
-        _demand(Entitlement.NETWORK_HOST, "network", instruction, scope)
+        _require_entitlement(Entitlement.NETWORK_HOST, "network", instruction, scope)
     return network
 
 
 def _insecure(instruction: Run, scope: Scope) -> bool:
     insecure = instruction.security == "insecure"
     if insecure:
-        _demand(Entitlement.SECURITY_INSECURE, "security", instruction, scope)
+        _require_entitlement(Entitlement.SECURITY_INSECURE, "security", instruction, scope)
     return insecure
 
 
-def _demand(entitlement: Entitlement, flag: str, instruction: Run, scope: Scope) -> None:
-    """Raise PlanError at the flag unless the user of the recipe has allowed it."""
+def _require_entitlement(entitlement: Entitlement, flag: str, instruction: Run, scope: Scope) -> None:
+    """Raise PlanError at the flag unless the user allows it with --allow."""
     if entitlement in scope.options.allow:
         return
     span = next((found.span for found in instruction.flags if found.name == flag), instruction.span)
     raise PlanError(
-        f"RUN --{flag} asks for {entitlement.value}, which has not been allowed",
+        f"RUN --{flag} asks for {entitlement.value}, which is not allowed",
         span=span,
         hint=f"if you trust this recipe: --allow {entitlement.value}",
     )
 
 
 def _proxy(scope: Scope) -> tuple[str, ...]:
-    """The predefined ARGs of the build that the recipe says nothing about: RUN sees them without a declaration.
+    """The proxy build arguments as `name=value`: RUN sees them without an ARG. A name that the recipe sets is left out.
 
-    Programs differ in which case they look at, so both are set.
+    Both cases are set, because programs differ in which one they read.
     """
     found: dict[str, str] = {}
     for name, value in scope.options.build_args.items():

@@ -1,7 +1,7 @@
-"""What the instructions of a stage have come to: environment, user, directory, and the config of the image.
+"""The state of a stage between two instructions: environment, user, working directory, and the config of the image.
 
-Immutable: each instruction gives a new state. Nothing here depends on what a RUN did, so all of it is known before
-anything runs.
+States are immutable: each instruction makes a new one. A state never depends on the result of a RUN, so all states are
+known before anything runs.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from pybuild.values import frozen
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
-# ARGs that say which stages --sbom looks at: the history of a RUN has them, its environment and words do not.
+# ARGs that tell --sbom which stages to scan. BuildKit writes them into the history of a RUN, but not into its environment.
 HISTORY_ONLY_ARGS = frozenset(("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"))
 
 
 @frozen
 class StageState:
-    """The state after some instruction of a stage."""
+    """The state after an instruction of a stage."""
 
     config: ExecConfig
-    args: Mapping[str, str | None] = field(default_factory=dict)  # declared, in order; None has no value
+    args: Mapping[str, str | None] = field(default_factory=dict)  # in the order of declaration; None: without a value
     has_own_cmd: bool = False  # whether this stage has set CMD
-    author: str = ""  # by MAINTAINER; empty where the base's stays
+    author: str = ""  # from MAINTAINER; if empty, the author of the base stays
 
     @staticmethod
     def of_base(config: ExecConfig) -> StageState:
-        """The state right after FROM: the base's config, with a PATH and a working directory."""
+        """The state right after FROM: the config of the base, with a PATH and a working directory."""
         state = StageState(replace(config, on_build=()))
         if "PATH" not in state.env:
             state = state.with_env({"PATH": DEFAULT_PATH})
         return replace(state, config=replace(state.config, working_dir=state.config.working_dir or "/"))
 
     def derived(self) -> StageState:
-        """The state with which a stage that starts FROM this one begins: it inherits the declared ARGs too.
+        """The first state of a stage that starts FROM this one. It inherits the declared ARGs too.
 
-        The triggers are run there, and are none of its own.
+        That stage runs the ONBUILD triggers, and does not pass them on.
         """
         return replace(self, has_own_cmd=False, config=replace(self.config, on_build=()))
 
@@ -50,19 +50,19 @@ class StageState:
 
     @property
     def scope(self) -> dict[str, str]:
-        """What `$X` means: declared ARGs that have a value, and above them ENV."""
+        """The variables for `$name`: the declared ARGs that have a value, and ENV, which wins."""
         args = {name: value for name, value in self.args.items() if value is not None and name not in HISTORY_ONLY_ARGS}
         return {**args, **self.env}
 
     @property
     def run_args(self) -> tuple[str, ...]:
-        """The ARGs as the history of a RUN names them: in order of declaration, with the value that `$name` has."""
+        """The ARGs for the history of a RUN, as `name=value`, in the order of declaration. ENV overrides the value."""
         scope = self.scope
         return tuple(f"{name}={scope.get(name, value or '')}" for name, value in self.args.items())
 
     @property
     def run_env(self) -> tuple[str, ...]:
-        """The environment of a RUN, without HOME, which depends on the image's passwd."""
+        """The environment of a RUN as `name=value`. HOME is added later: it comes from the image's passwd."""
         return tuple(f"{name}={value}" for name, value in self.scope.items())
 
     @property
@@ -70,7 +70,7 @@ class StageState:
         return self.config.shell or DEFAULT_SHELL
 
     def with_env(self, pairs: Mapping[str, str]) -> StageState:
-        """A name that was set before keeps its place and gets the new value."""
+        """A variable that is already set keeps its position and gets the new value."""
         env = {**self.env, **pairs}
         return replace(self, config=replace(self.config, env=tuple(f"{name}={value}" for name, value in env.items())))
 
@@ -78,6 +78,6 @@ class StageState:
         return replace(self, args={**self.args, name: value})
 
     def absolute(self, path: str) -> str:
-        """A path of the image made absolute and clean, against the working directory."""
+        """A path of the image, joined to the working directory and normalized."""
         joined = posixpath.join(self.config.working_dir or "/", path)
         return posixpath.normpath("/" + joined.lstrip("/"))

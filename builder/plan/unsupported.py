@@ -1,6 +1,6 @@
-"""What the parser reads and the builder does not do: refused before anything runs, where it stands in the recipe.
+"""Flags that the parser accepts and the builder does not support. They are refused before anything runs.
 
-A flag is one line of the table here; the line goes when the feature comes.
+Each flag is one line of the table. To implement a flag, remove its line.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pybuild.builder.errors import PlanError
 if TYPE_CHECKING:
     from pybuild.parser import Buildfile, From, Instruction
 
-# Instruction and flag -> the hint, where there is something to say.
+# (instruction, flag) -> the hint, if there is one
 REFUSED: dict[tuple[str, str], str | None] = {
-    ("RUN", "device"): "a step has no devices of the machine but the usual ones: null, zero, full, random, tty",
+    ("RUN", "device"): "a step can only use these devices: null, zero, full, random, urandom, tty",
 }
 
 
 def refuse_unsupported(buildfile: Buildfile) -> None:
-    """Look at every instruction of every stage, needed or not. Raises PlanError at the first that has to wait."""
+    """Check every instruction of every stage, needed or not. Raises PlanError at the first unsupported flag."""
     for stage in buildfile.stages:
         refuse_instruction(stage.base)
         for instruction in stage.instructions:
@@ -27,7 +27,7 @@ def refuse_unsupported(buildfile: Buildfile) -> None:
 
 
 def refuse_instruction(instruction: From | Instruction) -> None:
-    """One instruction: of a recipe, or of a trigger that an image brings. Raises PlanError."""
+    """Check one instruction: of a recipe, or of an ONBUILD trigger of an image. Raises PlanError."""
     for flag in getattr(instruction, "flags", ()):
         refused = (instruction.keyword, flag.name)
         if refused in REFUSED:

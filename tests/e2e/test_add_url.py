@@ -199,7 +199,7 @@ def test_what_a_server_may_not_do(
         ('ADD ["https://example.invalid/a b", "/x"]', "invalid characters in a URL"),
         (f"ADD http://u:{SECRET}@example.invalid/ /x", "the password would be sent unencrypted"),
         ("ADD --checksum=abcd https://example.invalid/ /x", "error: ADD: --checksum: invalid digest 'abcd'"),
-        ("ADD --checksum=abcd file /x", "2:16: error: --checksum is for sources that are URLs or repositories"),
+        ("ADD --checksum=abcd file /x", "2:16: error: --checksum needs a source that is a URL or a repository"),
         ("COPY https://example.invalid/ /x", "COPY: a source cannot be a URL"),
     ],
 )

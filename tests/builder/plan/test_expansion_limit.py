@@ -29,7 +29,7 @@ def test_all_words_together_have_a_limit(more: str, place: str) -> None:
 
 def test_a_path_has_a_limit_of_its_own() -> None:
     for text, column in (("COPY $a /x", 6), ("COPY x /$a", 8)):
-        assert refusal(f"{DOUBLED}{text}") == f"18:{column} COPY: a path of more than the limit of 4096 characters"
+        assert refusal(f"{DOUBLED}{text}") == f"18:{column} COPY: a path exceeds the limit of 4096 characters"
 
 
 def test_args_before_the_first_from_have_it_too() -> None:

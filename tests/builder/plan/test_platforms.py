@@ -57,10 +57,10 @@ def test_the_base_is_that_of_the_platform(from_: str, asked: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("FROM --platform=$NONE base", "1:17 --platform=$NONE: a variable without a value"),
+        ("FROM --platform=$NONE base", "1:17 --platform=$NONE: the variable has no value"),
         ("FROM --platform=bogus base", "1:17 --platform=bogus: invalid platform 'bogus'"),
         ("FROM --platform=a/b/c/d base", "1:17 --platform=a/b/c/d: invalid platform 'a/b/c/d'"),
-        ("FROM --platform=windows/amd64 base", "1:17 --platform=windows/amd64: only images for linux can be built"),
+        ("FROM --platform=windows/amd64 base", "1:17 --platform=windows/amd64: pybuild only builds images for linux"),
         (
             "FROM base AS s\nFROM --platform=linux/arm64 s",
             "2:17 --platform=linux/arm64: the stage s is for linux/amd64",

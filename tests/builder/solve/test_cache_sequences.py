@@ -332,7 +332,7 @@ def test_a_stage_whose_records_are_gone_does_not_run_for_an_image_that_is_cached
 def test_a_stage_that_nobody_is_called_is_told_of(scene: Scene) -> None:
     done = scene.pybuild("--network=none", "--no-cache-filter=biuld", scene.context)
     assert done.out.strip() == scene.digest
-    assert "note: --no-cache-filter biuld: no stage of the recipe is called so; did you mean build?" in done.err
+    assert "note: --no-cache-filter biuld: the recipe has no stage with this name; did you mean build?" in done.err
 
 
 def test_all_stages_and_one_of_them_cannot_be_asked_for_together(scene: Scene) -> None:

@@ -41,7 +41,7 @@ def test_a_link_is_a_layer_of_its_own_unless_it_has_a_mode(text: str, link: bool
 @pytest.mark.parametrize("owner", ["app", "1:staff", ":staff"])
 def test_a_layer_of_its_own_knows_no_names(owner: str) -> None:
     said = refusal(f"FROM base\nCOPY --link --chown={owner} a /b")
-    assert said == f"2:21 --chown={owner}: a layer of its own knows no names"
+    assert said == f"2:21 --chown={owner}: with --link the owner must be a number"
 
 
 def test_history_does_not_tell_of_a_link() -> None:
