@@ -1,8 +1,8 @@
-"""The SSH agents of the user, for one step.
+"""A relay between one step and the user's SSH agents.
 
-Agents talk to their owner only, and a step may be anybody. So a process that is still outside of the step's root, and is
-the owner, listens on the sockets that the step sees, and passes on what is harmless: the list of keys, and signatures.
-What would change the agent (add, remove, lock) is answered with failure, and so are extensions.
+Agents talk to their owner only, and a step can run as any user. So a relay process, which runs as the owner and outside
+the step's root, listens on the sockets that the step sees. It passes on two harmless requests: list the keys, and sign.
+It answers every other request with failure: those that change the agent (add, remove, lock), and extensions.
 
 Source: draft-ietf-sshm-ssh-agent, sections 3 to 6: a length of four bytes, big-endian, then one byte for the type.
 """
@@ -24,12 +24,12 @@ _HARMLESS = frozenset((11, 13))  # SSH_AGENTC_REQUEST_IDENTITIES, SSH_AGENTC_SIG
 _FAILURE = struct.pack(">IB", 1, 5)  # SSH_AGENT_FAILURE
 _LENGTH = struct.Struct(">I")
 _FRAME_LIMIT = 256 << 10  # bytes, as in OpenSSH
-_CONNECTIONS = 64  # at a time; who comes later has to wait
+_CONNECTIONS = 64  # at a time; later ones wait
 _PIECE = 1 << 16
 
 
 def start(parent_signal: int) -> tuple[int, int]:
-    """Fork the process; return its pid and the socket on which it gets listeners. It ends when that is closed."""
+    """Fork the relay. Return its pid and the socket over which it gets listeners; it ends when that socket is closed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
     pid = os.fork()
@@ -45,7 +45,7 @@ def _serve(control: socket.socket, parent: int, parent_signal: int) -> NoReturn:
         linux.set_pdeathsig(parent_signal)
         fd = control.fileno()
         linux.close_range(fd + 1)
-        linux.close_range(3, fd - 1)  # outputs and secrets are not for this process
+        linux.close_range(3, fd - 1)  # this process must not have outputs and secrets
         if os.getppid() == parent:
             AgentRelay(control).run()
     finally:
@@ -53,7 +53,7 @@ def _serve(control: socket.socket, parent: int, parent_signal: int) -> NoReturn:
 
 
 class AgentRelay:
-    """Connections between steps and agents, in one loop."""
+    """Serves all connections between a step and agents in one loop."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -62,7 +62,7 @@ class AgentRelay:
         self._agents: dict[int, Connection] = {}
 
     def run(self) -> None:
-        """Until nobody can send listeners any more."""
+        """Serve until the control socket is closed."""
         while True:
             poll = select.poll()
             for fd in (self._control.fileno(), *self._clients, *self._agents):
@@ -93,7 +93,7 @@ class AgentRelay:
         try:
             agent.connect(path)
         except OSError:
-            # The agent has gone: the program in the step sees its connection end.
+            # The agent is gone: end the connection of the program in the step.
             client.close()
             agent.close()
             return
@@ -107,7 +107,10 @@ class AgentRelay:
 
 
 class Connection:
-    """A program of the step and its connection to the agent. Who does not read what it asked for hinders itself only."""
+    """A connection of a program in the step, and the matching one to the agent.
+
+    Writes block, so a program that does not read its answers stops the relay; that harms its own step only.
+    """
 
     def __init__(self, client: socket.socket, agent: socket.socket) -> None:
         self.client = client
@@ -115,7 +118,7 @@ class Connection:
         self._buffer = b""
 
     def from_client(self) -> bool:
-        """Pass on whole requests that are harmless; answer whether the connection goes on."""
+        """Pass on complete harmless requests. Return whether the connection continues."""
         try:
             data = self.client.recv(_PIECE)
             self._buffer += data
@@ -136,7 +139,7 @@ class Connection:
         return bool(data)
 
     def from_agent(self) -> bool:
-        """Pass on an answer; answer whether the connection goes on."""
+        """Pass on an answer. Return whether the connection continues."""
         try:
             data = self.agent.recv(_PIECE)
             self.client.sendall(data)

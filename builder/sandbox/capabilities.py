@@ -1,7 +1,7 @@
 """Linux capabilities: names, numbers, and the fourteen that a build step keeps.
 
-Sources: include/uapi/linux/capability.h of Linux 6.18; the default set is the one Docker gives a container
-(`man 7 capabilities` says what each allows). Inside a user namespace they are powers over that namespace only.
+Sources: include/uapi/linux/capability.h of Linux 6.18; the default set is Docker's for a container. capabilities(7) says
+what each one allows. Inside a user namespace a capability is a power over that namespace only.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import errno
 
 from pybuild.builder.sandbox import linux
 
-# As typing.TYPE_CHECKING: the worker that uses this module shall start fast.
+# Instead of typing.TYPE_CHECKING: importing typing would make the sandbox worker start more slowly.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,7 +80,7 @@ DEFAULT: Final = frozenset(
     }
 )
 
-# The mask of DEFAULT, as `CapBnd` of /proc/self/status shows it.
+# The mask of DEFAULT, in the form of `CapBnd` in /proc/self/status.
 DEFAULT_MASK: Final = 0x00000000A80425FB
 
 # Capability sets are 64 bits wide.
@@ -88,7 +88,7 @@ _SET_BITS: Final = 64
 
 
 def mask(names: Iterable[str]) -> int:
-    """The bit mask of the named capabilities, bit n for number n. ValueError: no such capability."""
+    """The bit mask of the named capabilities, bit n for number n. Raises ValueError for an unknown name."""
     bits = 0
     for name in names:
         if name not in NAMES:
@@ -98,12 +98,12 @@ def mask(names: Iterable[str]) -> int:
 
 
 def names(bits: int) -> frozenset[str]:
-    """The names of the capabilities in a mask; bits that this table does not know are left out."""
+    """The names of the capabilities in a mask; bits beyond NAMES are left out."""
     return frozenset(name for number, name in enumerate(NAMES) if bits >> number & 1)
 
 
 def bounding_set() -> int:
-    """The mask of this thread's bounding set: what it, and what it starts, can have at most."""
+    """The mask of this thread's bounding set: the most that it and its children can have."""
     bits = 0
     for number in range(_SET_BITS):
         try:
@@ -118,7 +118,7 @@ def bounding_set() -> int:
 def limit_bounding_set(keep: int) -> None:
     """Drop everything from this thread's bounding set except the mask `keep`.
 
-    Goes on until the kernel says that it has no more, so that capabilities newer than this table are dropped too.
+    The loop ends where the kernel's capabilities end, so it also drops capabilities that are newer than NAMES.
     OSError (EPERM): the thread lacks CAP_SETPCAP in its user namespace.
     """
     for number in range(_SET_BITS):

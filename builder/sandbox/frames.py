@@ -1,7 +1,7 @@
-"""Messages between the main process and its workers: JSON objects with a length before them, over a stream socket.
+"""Messages between the main process and its workers: JSON objects with a length prefix, over a stream socket.
 
-A frame is four bytes (big-endian length of the text) and the text. Descriptors travel with the first byte of the
-frame they belong to (unix(7), SCM_RIGHTS). File names inside are text decoded with `surrogateescape`.
+A frame is four bytes (big-endian length of the text) and the text. Descriptors are sent with the first byte of their
+frame (unix(7), SCM_RIGHTS). File names in a message are text decoded with `surrogateescape`.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import json
 import socket
 import struct
 
-TYPE_CHECKING = False  # typing itself costs more to import than all of this
+TYPE_CHECKING = False  # importing typing takes longer than importing this module
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     Message = dict[str, object]
 
 _LENGTH = struct.Struct(">I")
-LIMIT = 256 << 20  # bytes of one frame; far above what a step needs, far below what would hurt
+LIMIT = 256 << 20  # bytes of one frame; far more than a step needs, far less than memory
 _MAX_FDS = 16
 
 
 class Channel:
-    """One end of a connection. Raises EOFError when the other end is gone."""
+    """One end of a connection. Its methods raise EOFError when the other end is gone."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
@@ -34,18 +34,18 @@ class Channel:
         return self.socket.fileno()
 
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
-        """Send one message; the descriptors are duplicated, the caller keeps its own."""
+        """Send one message with duplicates of the descriptors. The caller still has to close its own."""
         text = json.dumps(message, separators=(",", ":")).encode("ascii")
         data = _LENGTH.pack(len(text)) + text
         try:
             sent = socket.send_fds(self.socket, [data], list(fds)) if fds else self.socket.send(data)
-            if sent < len(data):  # who has read all of it may be gone by now
+            if sent < len(data):  # not an empty sendall: a reader that has the whole message may be gone
                 self.socket.sendall(data[sent:])
         except (BrokenPipeError, ConnectionResetError):
             raise EOFError("the other end is gone") from None
 
     def receive(self) -> tuple[Message, list[int]]:
-        """The next message and the descriptors that came with it; waits for it."""
+        """Wait for the next message; return it and its descriptors."""
         while (message := self._next()) is None:
             self._read()
         fds, self._fds = self._fds, []

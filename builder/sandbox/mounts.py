@@ -1,7 +1,7 @@
-"""The mounts of one RUN beside its root filesystem: each is data that travels in the spec, and the operation itself.
+"""The mounts of one RUN besides its root filesystem. Each is an operation as data, and travels in the spec.
 
-They are made in the order of their targets, so that one can lie in another. What is missing of a target is made where
-another mount is the place; in the image itself the scaffold has provided for it.
+They are made in the order of their targets, so one can be inside another. A missing target is created if it is inside
+another mount; in the image itself the scaffold already has it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
     from pybuild.builder.sandbox.root import Root
 
-_SAFE = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
-_SAFEST = _SAFE | linux.MOUNT_ATTR_NOEXEC
+_NOSUID_NODEV = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
+_NOSUID_NODEV_NOEXEC = _NOSUID_NODEV | linux.MOUNT_ATTR_NOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class Tmpfs:
-    """An empty directory in memory; without a `size` in bytes it is the kernel's, half of the machine's memory."""
+    """An empty directory in memory of `size` bytes. The kernel's default is half of the machine's memory."""
 
     target: str
     size: int | None = None
@@ -40,13 +40,13 @@ class Tmpfs:
 
     def execute(self, root: Root) -> None:
         options = [("mode", "1777")] + ([("size", str(self.size))] if self.size is not None else [])
-        attributes = _SAFE | (linux.MOUNT_ATTR_RDONLY if self.read_only else 0)
+        attributes = _NOSUID_NODEV | (linux.MOUNT_ATTR_RDONLY if self.read_only else 0)
         root.attach(new_mount("tmpfs", options, attributes), self.target, directory=True)
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file made for the step, bound read-only."""
+    """A file with generated content, read-only."""
 
     target: str
     content: str
@@ -57,12 +57,12 @@ class File:
     def execute(self, root: Root) -> None:
         name = root.new_name()
         _write(os.open(name, _NEW_FILE, 0o644, dir_fd=root.scratch), self.content)
-        root.attach(_clone(root.scratch, name, _SAFEST), self.target, directory=False)
+        root.attach(_clone(root.scratch, name, _NOSUID_NODEV_NOEXEC), self.target, directory=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A directory that holds one program, read-only."""
+    """A directory with one program in it, read-only."""
 
     target: str
     name: str
@@ -79,12 +79,12 @@ class Program:
         os.fchmod(fd, 0o755)
         _write(fd, self.content)
         os.close(parent)
-        root.attach(_clone(root.scratch, directory, _SAFE), self.target, directory=True)
+        root.attach(_clone(root.scratch, directory, _NOSUID_NODEV), self.target, directory=True)
 
 
 @dataclass(frozen=True, slots=True)
 class SecretFile:
-    """A part of the vault as a file, in memory and read-only."""
+    """A part of the vault (see root.py) as a file in memory, read-only."""
 
     target: str
     offset: int
@@ -102,12 +102,12 @@ class SecretFile:
         with open(fd, "wb") as file:
             file.write(os.pread(root.vault, self.size, self.offset))
         _own(root, name, self)
-        root.attach(_clone(root.scratch, name, _SAFEST), self.target, directory=False)
+        root.attach(_clone(root.scratch, name, _NOSUID_NODEV_NOEXEC), self.target, directory=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Agent:
-    """A socket behind which the SSH agent with the socket `path` of the host is."""
+class AgentSocket:
+    """A socket that leads to an SSH agent of the user, whose socket is `path` on the host."""
 
     target: str
     path: str
@@ -127,18 +127,18 @@ class Agent:
             listener.listen()
             socket.send_fds(server, [os.fsencode(self.path)], [listener.fileno()])
         _own(root, name, self)
-        root.attach(_clone(root.scratch, name, _SAFEST), self.target, directory=False)
+        root.attach(_clone(root.scratch, name, _NOSUID_NODEV_NOEXEC), self.target, directory=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """A file or directory of another root filesystem, which is mounted for it. What is written there is lost.
+class BoundFiles:
+    """A file or directory from an overlay of other layers, which this mounts first. Changes to it are lost.
 
-    `path` has no symbolic links. `upper` and `work` are empty directories, of no use where nothing can be written.
+    `path` has no symbolic links. `upper` and `work` are empty directories; a read-only mount does not use them.
     """
 
     target: str
-    lowers: tuple[str, ...]  # the topmost first, at least two
+    lowers: tuple[str, ...]  # topmost first, at least two
     upper: str
     work: str
     mountpoint: str  # an empty directory
@@ -153,15 +153,15 @@ class Bound:
         fd = mount_overlay(self.lowers, None if self.read_only else (self.upper, self.work), self.mountpoint)
         try:
             attributes = linux.MOUNT_ATTR_NODEV | (linux.MOUNT_ATTR_RDONLY if self.read_only else 0)
-            tree = _part(fd, self.path, attributes, directory=self.directory)
+            tree = _subtree(fd, self.path, attributes, directory=self.directory)
         finally:
             os.close(fd)
         root.attach(tree, self.target, directory=self.directory)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A directory of the store that other steps may be writing to at this moment; `path` is in there."""
+class CacheDirectory:
+    """A cache mount: the directory `path` below `store`, a directory of the store that other steps can write to meanwhile."""
 
     target: str
     store: str
@@ -174,8 +174,8 @@ class Kept:
     def execute(self, root: Root) -> None:
         fd = os.open(self.store, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            attributes = _SAFE | (linux.MOUNT_ATTR_RDONLY if self.read_only else 0)
-            tree = _part(fd, self.path, attributes, directory=True)
+            attributes = _NOSUID_NODEV | (linux.MOUNT_ATTR_RDONLY if self.read_only else 0)
+            tree = _subtree(fd, self.path, attributes, directory=True)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise
@@ -185,26 +185,26 @@ class Kept:
         root.attach(tree, self.target, directory=True)
 
 
-StepMount = Tmpfs | File | Program | SecretFile | Agent | Bound | Kept
-_KINDS: dict[str, type[StepMount]] = {
-    kind.__name__: kind for kind in (Tmpfs, File, Program, SecretFile, Agent, Bound, Kept)
+MountOperation = Tmpfs | File | Program | SecretFile | AgentSocket | BoundFiles | CacheDirectory
+_KINDS: dict[str, type[MountOperation]] = {
+    kind.__name__: kind for kind in (Tmpfs, File, Program, SecretFile, AgentSocket, BoundFiles, CacheDirectory)
 }
 
 
-def to_json(mount: StepMount) -> dict[str, object]:
-    """The form that travels."""
+def to_json(mount: MountOperation) -> dict[str, object]:
+    """The form for messages to the worker."""
     return {"kind": type(mount).__name__, **asdict(mount)}
 
 
-def from_json(data: dict[str, Any]) -> StepMount:
-    """The other direction."""
+def from_json(data: dict[str, Any]) -> MountOperation:
+    """Read the result of `to_json`."""
     if "lowers" in data:
         data["lowers"] = tuple(data["lowers"])
     return _KINDS[data.pop("kind")](**data)
 
 
-def _own(root: Root, name: str, mount: SecretFile | Agent) -> None:
-    """Give a file its owner and mode."""
+def _own(root: Root, name: str, mount: SecretFile | AgentSocket) -> None:
+    """Give a file in the scratch directory its owner and mode."""
     try:
         os.chown(name, mount.uid, mount.gid, dir_fd=root.scratch)
     except OSError as error:
@@ -221,8 +221,8 @@ def _write(fd: int, content: str) -> None:
         file.write(content)
 
 
-def _part(root: int, path: str, attributes: int, *, directory: bool) -> int:
-    """What lies at a path below a directory, as a mount of its own; a link on the way is ELOOP, whoever put it there."""
+def _subtree(root: int, path: str, attributes: int, *, directory: bool) -> int:
+    """A detached mount of `path` below the directory `root`. A symbolic link in the path is ELOOP."""
     resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
     flags = os.O_PATH | os.O_NOFOLLOW | (os.O_DIRECTORY if directory else 0)
     fd = syscalls.openat2(root, os.fsencode(path.strip("/")) or b".", flags, resolve)
@@ -235,7 +235,7 @@ def _part(root: int, path: str, attributes: int, *, directory: bool) -> int:
 
 
 def _clone(parent: int, name: str, attributes: int) -> int:
-    """A file or directory of ours as a mount of its own, read-only."""
+    """A detached read-only mount of a file or directory that pybuild made."""
     tree = linux.open_tree(parent, name.encode(), linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC)
-    linux.mount_setattr(tree, attributes | linux.MOUNT_ATTR_RDONLY, _SAFEST & ~attributes)
+    linux.mount_setattr(tree, attributes | linux.MOUNT_ATTR_RDONLY, _NOSUID_NODEV_NOEXEC & ~attributes)
     return tree

@@ -1,7 +1,7 @@
-"""How the root filesystem of a step is put together, as a list of operations.
+"""The root filesystem of a step, as a list of operations.
 
-Each operation is data that can tell what it does (`describe`) and do it (`execute`). They run in the step's own mount
-namespace, before pivot_root, and reach into the image by descriptors only (root.py).
+Each operation is data that can describe itself (`describe`) and run (`execute`). Operations run in the step's own mount
+namespace, before pivot_root, and access the image by descriptors only (root.py).
 
 Sources: mount_setattr(2), move_mount(2), fsopen(2); the kernel's overlayfs.rst; the OCI runtime-spec,
 config-linux.md, "Default Filesystems" and "Default Devices".
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
         def execute(self, root: Root) -> None: ...
 
 
-_SAFE = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
-_SAFEST = _SAFE | linux.MOUNT_ATTR_NOEXEC
-_PLACE = os.O_PATH | os.O_CLOEXEC
+_NOSUID_NODEV = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
+_NOSUID_NODEV_NOEXEC = _NOSUID_NODEV | linux.MOUNT_ATTR_NOEXEC
+_MOUNT_POINT = os.O_PATH | os.O_CLOEXEC
 _MASKED = (
     "acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats",
 )  # fmt: skip
@@ -46,7 +46,7 @@ _DEVICE_LINKS = (
 
 
 def operations_for(spec: SandboxSpec) -> list[Operation]:
-    """The operations for a step, in order."""
+    """The operations that build a step's root filesystem, in order."""
     return [
         Overlay(spec.lowers, spec.upper, spec.work, spec.mountpoint),
         Proc(open=spec.insecure),
@@ -62,11 +62,11 @@ def operations_for(spec: SandboxSpec) -> list[Operation]:
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """The layers, with a writable directory on top. Options as security demands: nothing hidden in attributes.
+    """The layers, with a writable directory on top. overlay.py has the options that keep hostile layers harmless.
 
-    `volatile` (Linux 5.10, overlayfs.rst): neither the step's own fsync nor the end of the mount writes the disk's caches
-    out. What a step leaves is worth nothing before the store seals it, which does that once for many; and an upper
-    directory is never mounted as one again.
+    `volatile` (Linux 5.10, overlayfs.rst): neither the step's fsync nor the unmount flushes to disk. A step's changes
+    count only after the store has sealed them, which flushes once for many steps; and an upper directory is never
+    mounted as an upper directory again.
     """
 
     lowers: tuple[str, ...]
@@ -83,7 +83,7 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class Proc:
-    """A fresh procfs for the step's own process numbers, with what tells about the machine covered, unless it is `open`."""
+    """A new procfs for the step's own process numbers. Unless `open`, files that tell about the machine are covered."""
 
     open: bool
 
@@ -91,13 +91,13 @@ class Proc:
         return "proc on /proc" if self.open else "proc on /proc, parts of it masked or read-only"
 
     def execute(self, root: Root) -> None:
-        place = root.directory("proc")
+        place = root.open_directory("proc")
         try:
-            proc = new_mount("proc", (), _SAFEST)
+            proc = new_mount("proc", (), _NOSUID_NODEV_NOEXEC)
         except OSError as error:
             if error.errno == errno.EPERM:
                 raise OperationRefused(
-                    "this container forbids a new /proc, because its own is partly hidden",
+                    "this container forbids a new /proc, because its own /proc is partly hidden",
                     hint="start it with --security-opt systempaths=unconfined (Docker, podman) or procMount: Unmasked (Kubernetes)",
                 ) from error
             raise
@@ -112,7 +112,7 @@ class Proc:
 
 @dataclass(frozen=True, slots=True)
 class Sys:
-    """sysfs, read-only. A step on the host's network cannot have its own, the kernel ties the two; it sees the host's."""
+    """sysfs, read-only. The kernel ties a sysfs to a network namespace, so a step on the host's network gets the host's."""
 
     new_network: bool
 
@@ -120,14 +120,14 @@ class Sys:
         return f"{'a new sysfs' if self.new_network else 'the sysfs of the host'} on /sys, read-only"
 
     def execute(self, root: Root) -> None:
-        place = root.directory("sys")
+        place = root.open_directory("sys")
         if self.new_network:
-            sys = new_mount("sysfs", (), _SAFEST | linux.MOUNT_ATTR_RDONLY)
+            sys = new_mount("sysfs", (), _NOSUID_NODEV_NOEXEC | linux.MOUNT_ATTR_RDONLY)
         else:
             sys = linux.open_tree(
                 linux.AT_FDCWD, b"/sys", linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC | linux.AT_RECURSIVE
             )
-            linux.mount_setattr(sys, _SAFEST | linux.MOUNT_ATTR_RDONLY, 0, recursive=True)
+            linux.mount_setattr(sys, _NOSUID_NODEV_NOEXEC | linux.MOUNT_ATTR_RDONLY, 0, recursive=True)
         linux.move_mount(sys, place)
         os.close(place)
         for name in _SYS_MASKED:
@@ -137,7 +137,7 @@ class Sys:
 
 @dataclass(frozen=True, slots=True)
 class Dev:
-    """A /dev of its own: six devices of the host, a terminal multiplexer, shared memory, message queues."""
+    """A new /dev: six devices of the host, a terminal multiplexer, shared memory, message queues."""
 
     shm_size: int
 
@@ -145,7 +145,7 @@ class Dev:
         return f"tmpfs on /dev with devices, pts, mqueue and shm of {self.shm_size} bytes"
 
     def execute(self, root: Root) -> None:
-        place = root.directory("dev")
+        place = root.open_directory("dev")
         dev = new_mount(
             "tmpfs", (("mode", "755"), ("size", "65536k")), linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC
         )
@@ -160,8 +160,8 @@ class Dev:
         if _gid_is_mapped(5):
             options.append(("gid", "5"))
         self._mount_in(dev, "pts", "devpts", options, linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC)
-        self._mount_in(dev, "mqueue", "mqueue", [], _SAFEST)
-        self._mount_in(dev, "shm", "tmpfs", [("mode", "1777"), ("size", str(self.shm_size))], _SAFEST)
+        self._mount_in(dev, "mqueue", "mqueue", [], _NOSUID_NODEV_NOEXEC)
+        self._mount_in(dev, "shm", "tmpfs", [("mode", "1777"), ("size", str(self.shm_size))], _NOSUID_NODEV_NOEXEC)
         os.close(dev)
 
     @staticmethod
@@ -172,7 +172,7 @@ class Dev:
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """A directory in memory for the files that are made for the step; it goes with the old root."""
+    """A directory in memory for files that pybuild makes for the step. It disappears with the old root."""
 
     directory: str
 
@@ -180,15 +180,15 @@ class Scratch:
         return f"tmpfs on {self.directory}"
 
     def execute(self, root: Root) -> None:
-        root.scratch = new_mount("tmpfs", (("mode", "700"), ("size", "64m")), _SAFEST)
-        place = os.open(self.directory, _PLACE | os.O_DIRECTORY | os.O_NOFOLLOW)
+        root.scratch = new_mount("tmpfs", (("mode", "700"), ("size", "64m")), _NOSUID_NODEV_NOEXEC)
+        place = os.open(self.directory, _MOUNT_POINT | os.O_DIRECTORY | os.O_NOFOLLOW)
         linux.move_mount(root.scratch, place)
         os.close(place)
 
 
 @dataclass(frozen=True, slots=True)
 class Pivot:
-    """Make the new root the root, and let go of the old one with all its mounts."""
+    """Switch to the new root and unmount the old one with everything below it."""
 
     def describe(self) -> str:
         return "pivot into the new root"
@@ -201,15 +201,15 @@ class Pivot:
 
 
 def _attach(tree: int, parent: int, name: str) -> None:
-    """Put a mount on a name in a directory that is ours."""
-    place = os.open(name, _PLACE | os.O_NOFOLLOW, dir_fd=parent)
+    """Attach a mount to a name in a directory that pybuild made, and close it."""
+    place = os.open(name, _MOUNT_POINT | os.O_NOFOLLOW, dir_fd=parent)
     linux.move_mount(tree, place)
     os.close(place)
     os.close(tree)
 
 
 def _device(name: str, major: int, minor: int) -> int:
-    """A device of the host, checked to be the one meant, as a mount."""
+    """A detached mount of a device of the host, after a check of its numbers."""
     tree = linux.open_tree(linux.AT_FDCWD, f"/dev/{name}".encode(), linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC)
     found = os.fstat(tree)
     if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(major, minor):
@@ -218,14 +218,16 @@ def _device(name: str, major: int, minor: int) -> int:
 
 
 def _mask(parent: int, name: str) -> None:
-    """Cover a file with /dev/null and a directory with an empty one; what is not there needs no cover."""
+    """Cover a file with /dev/null, or a directory with an empty read-only one. A missing one is skipped."""
     try:
-        place = os.open(name, _PLACE | os.O_NOFOLLOW, dir_fd=parent)
+        place = os.open(name, _MOUNT_POINT | os.O_NOFOLLOW, dir_fd=parent)
     except FileNotFoundError:
         return
     if stat.S_ISDIR(os.fstat(place).st_mode):
         cover = new_mount(
-            "tmpfs", (("mode", "755"), ("size", "0"), ("nr_inodes", "2")), _SAFEST | linux.MOUNT_ATTR_RDONLY
+            "tmpfs",
+            (("mode", "755"), ("size", "0"), ("nr_inodes", "2")),
+            _NOSUID_NODEV_NOEXEC | linux.MOUNT_ATTR_RDONLY,
         )
     else:
         cover = _device("null", 1, 3)
@@ -235,13 +237,13 @@ def _mask(parent: int, name: str) -> None:
 
 
 def _remount_read_only(parent: int, name: str) -> None:
-    """Make a part of a mount read-only, by binding it over itself."""
+    """Make a part of a mount read-only, by a bind mount over itself. A missing one is skipped."""
     try:
-        place = os.open(name, _PLACE | os.O_NOFOLLOW, dir_fd=parent)
+        place = os.open(name, _MOUNT_POINT | os.O_NOFOLLOW, dir_fd=parent)
     except FileNotFoundError:
         return
     tree = linux.open_tree(parent, name.encode(), linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC | linux.AT_RECURSIVE)
-    linux.mount_setattr(tree, _SAFEST | linux.MOUNT_ATTR_RDONLY, 0, recursive=True)
+    linux.mount_setattr(tree, _NOSUID_NODEV_NOEXEC | linux.MOUNT_ATTR_RDONLY, 0, recursive=True)
     linux.move_mount(tree, place)
     os.close(tree)
     os.close(place)

@@ -1,4 +1,4 @@
-"""Overlay mounts, for the root filesystem of a step and for files of others that it has mounted."""
+"""Overlay mounts, for the root filesystem of a step and for files of other stages that it mounts."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_OPTIONS = (("index", "off"), ("metacopy", "off"))  # nothing hidden in attributes, which an image may bring
+# overlayfs keeps this data in extended attributes, and an image could bring attributes of its own.
+_OPTIONS = (("index", "off"), ("metacopy", "off"))
 
 
 def mount_overlay(lowers: Sequence[str], writable: tuple[str, str] | None, mountpoint: str) -> int:
-    """Mount directories, the topmost first, on an empty one; return a descriptor of its root.
+    """Mount an overlay of directories, topmost first, on an empty directory; return a descriptor of its root.
 
-    `writable` is the upper directory with overlayfs's own beside it; without them nothing can be written, and there have
-    to be two lower ones. Raises OSError, OperationRefused.
+    `writable` is the upper and the work directory of overlayfs. None makes the overlay read-only, and then there must be
+    at least two lower directories. Raises OSError, OperationRefused.
     """
     context = linux.fsopen("overlay")
     try:
-        fd = _configured(context, lowers, writable)
+        fd = _new_overlay(context, lowers, writable)
     finally:
         os.close(context)
     if fd is None:
-        return _mount_old(lowers, writable, mountpoint)
+        return _mount_before_6_8(lowers, writable, mountpoint)
     place = os.open(mountpoint, os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW)
     linux.move_mount(fd, place)
     os.close(place)
     return fd
 
 
-def _configured(context: int, lowers: Sequence[str], writable: tuple[str, str] | None) -> int | None:
-    """The mount; None where the kernel takes no list of directories one by one."""
+def _new_overlay(context: int, lowers: Sequence[str], writable: tuple[str, str] | None) -> int | None:
+    """The detached mount; None if the kernel lacks `lowerdir+`, which adds one directory (Linux 6.8)."""
     linux.fsconfig_string(context, "source", b"overlay")
     try:
         for lower in lowers:
@@ -55,8 +56,8 @@ def _configured(context: int, lowers: Sequence[str], writable: tuple[str, str] |
     return linux.fsmount(context, linux.MOUNT_ATTR_NODEV)
 
 
-def _mount_old(lowers: Sequence[str], writable: tuple[str, str] | None, mountpoint: str) -> int:
-    """mount(2), for kernels before 6.8. It cuts its data at a page without a word, so a longer one is refused."""
+def _mount_before_6_8(lowers: Sequence[str], writable: tuple[str, str] | None, mountpoint: str) -> int:
+    """mount(2), for kernels before 6.8. It silently cuts its data at 4095 bytes, so longer data is refused."""
     escape = {ord("\\"): r"\\", ord(":"): r"\:", ord(","): r"\,"}
     options = ["lowerdir=" + ":".join(lower.translate(escape) for lower in lowers)]
     if writable is not None:
@@ -65,7 +66,7 @@ def _mount_old(lowers: Sequence[str], writable: tuple[str, str] | None, mountpoi
     if len(data) > 4095:
         raise OperationRefused(
             f"{len(lowers)} layers are too many for this kernel's overlay mounts",
-            hint="a kernel of 6.8 or newer takes 500",
+            hint="Linux 6.8 and newer allow 500",
         )
     linux.mount(b"overlay", os.fsencode(mountpoint), b"overlay", linux.MS_NODEV, data)
     return os.open(mountpoint, os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY)

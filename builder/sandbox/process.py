@@ -1,13 +1,12 @@
-"""From the sandbox worker to the command of a RUN: three forks, and what each of them gives up.
+"""From the sandbox worker to the command of a RUN: three forks, and the privileges that each process gives up.
 
     worker --fork--> keeper --fork--> init --fork--> the command
                      new mnt, pid,    pid 1 there:   own session, no capability beyond Docker's,
                      ipc, uts, cgroup mounts, then   seccomp filter, the user of the step
                      (net) namespaces reaps
 
-The end of init is the end of every process of the step, because the kernel kills a pid namespace with its first
-process; once the keeper has waited for it, nothing is left. SIGTERM makes the keeper kill init. Each of the three has
-its death tied to its parent's (PDEATHSIG).
+When init ends, the kernel kills every other process of its pid namespace; once the keeper has waited for init, no process
+of the step is left. SIGTERM makes the keeper kill init. Each of the three dies with its parent (PDEATHSIG).
 
 The status pipe carries JSON objects, one a line: {"exit": n}, {"signal": n} or {"error": text, "hint": text}.
 """
@@ -24,7 +23,7 @@ import socket
 import struct
 
 from pybuild.builder.sandbox import agents, capabilities, linux, terminal
-from pybuild.builder.sandbox.mounts import Agent
+from pybuild.builder.sandbox.mounts import AgentSocket
 from pybuild.builder.sandbox.operations import operations_for
 from pybuild.builder.sandbox.root import OperationRefused, Root
 from pybuild.store.system import syscalls
@@ -37,17 +36,17 @@ if TYPE_CHECKING:
 
 _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
-_NOFILE = 1 << 20
-_STACK = 8 << 20
+_OPEN_FILES = 1 << 20
+_STACK_BYTES = 8 << 20
 
 
 class Step:
     """A RUN in progress, as the worker sees it: the keeper's pid and the read end of the status pipe."""
 
     def __init__(self, spec: SandboxSpec, fds: tuple[int, ...], seccomp: bytes) -> None:
-        """Start the step. `fds` are for its standard output and error, and perhaps the vault; they are closed here.
+        """Start the step. `fds` are its standard output and error, and the vault if there are secrets; they are closed here.
 
-        Of a step with a terminal both outputs are the socket over which that is sent.
+        In a step with a terminal both outputs are the socket over which the terminal is sent.
         """
         self.status_fd, status = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
@@ -59,12 +58,12 @@ class Step:
             os.close(fd)
 
     def result(self) -> dict[str, object]:
-        """What the step reported, once its keeper has been waited for."""
+        """The step's report. Call this after waiting for the keeper."""
         data = b""
         while chunk := os.read(self.status_fd, 1 << 16):
             data += chunk
         os.close(self.status_fd)
-        # Several of the processes may have had something to say; the first one knows the cause.
+        # Several processes can report; the first report is the cause.
         first = data.partition(b"\n")[0]
         result: dict[str, object] = json.loads(first) if first else {"error": "the step was killed", "hint": None}
         return result
@@ -75,7 +74,7 @@ def _report(status: int, result: dict[str, object]) -> None:
 
 
 def _tie_to(parent: int) -> None:
-    """Die with the parent; and at once, if it is gone already."""
+    """Make this process die with its parent, or at once if the parent is gone already."""
     linux.set_pdeathsig(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
@@ -92,19 +91,19 @@ def _keeper(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes
     doing = "enter the step's cgroups"
     try:
         _tie_to(parent)
-        _close_all_but(*fds, status)  # what belongs to the worker, and to other steps
+        _close_all_but(*fds, status)  # the others belong to the worker and to other steps
         os.setsid()
         for directory in spec.cgroups:
             _enter_cgroup(directory)
         doing = "make the step's namespaces"
         agents_pid, agents_fd = -1, -1
-        if any(isinstance(mount, Agent) for mount in spec.mounts):
+        if any(isinstance(mount, AgentSocket) for mount in spec.mounts):
             agents_pid, agents_fd = agents.start(signal.SIGKILL)
         linux.unshare(_NAMESPACES | (linux.CLONE_NEWNET if spec.new_network else 0))
         try:
             linux.unshare(linux.CLONE_NEWCGROUP)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOSYS):  # a kernel without cgroups has none to hide
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):  # a kernel without cgroups
                 raise
         pid = os.fork()
         if pid == 0:
@@ -121,14 +120,14 @@ def _keeper(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes
 
 
 def _enter_cgroup(directory: str) -> None:
-    """cgroups(7): 0 is the process that writes it. All that it starts is in there too."""
+    """Move this process, and so its children, into a cgroup. cgroups(7): 0 is the writing process."""
     fd = os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
     os.write(fd, b"0")
     os.close(fd)
 
 
 def _init(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, agents_fd: int) -> NoReturn:
-    """Process 1 of the step: builds the root filesystem, starts the command, reaps, reports."""
+    """Process 1 of the step: builds the root filesystem, starts the command, reaps processes, reports the end."""
     doing = "prepare the sandbox"
     try:
         linux.set_pdeathsig(signal.SIGKILL)
@@ -150,11 +149,11 @@ def _init(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, 
         streams = (stdin, stdout, stderr)
         if spec.terminal:
             doing = "open a terminal"
-            # It stays open here: a terminal that nobody has open for a moment is not at its end.
+            # init keeps it open: otherwise the reader would see its end whenever no process has it open.
             streams = (terminal.open_terminal(spec.uid, stdout),) * 3
         doing = "start the command"
-        main = os.fork()
-        if main == 0:
+        command = os.fork()
+        if command == 0:
             _command(spec, streams, status, seccomp, vault)
     except OperationRefused as error:
         _report(status, {"error": str(error), "hint": error.hint})
@@ -167,7 +166,7 @@ def _init(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, 
     linux.capset(0, 0, 0)
     while True:
         pid, code = os.waitpid(-1, 0)
-        if pid == main:
+        if pid == command:
             break
     if os.WIFSIGNALED(code):
         _report(status, {"signal": os.WTERMSIG(code)})
@@ -177,14 +176,14 @@ def _init(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, 
 
 
 def _command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, seccomp: bytes, vault: int) -> NoReturn:
-    """The last steps before exec, in the order that each of them still allows the next."""
+    """The last steps before exec. Each one in this order still allows the next."""
     try:
-        # Secrets are read here, and nowhere else: the next thing that this process does with its memory is to lose it.
+        # Only this process reads secrets into its memory, which exec replaces.
         env: dict[str, str | bytes] = {**dict(pair.split("=", 1) for pair in spec.env)}
         env |= {name: os.pread(vault, size, offset) if size else b"" for name, offset, size in spec.secrets}
         for number, fd in enumerate(streams):
             os.dup2(fd, number)
-        # Python ignores SIGPIPE and SIGXFSZ, and the ignored stay ignored over exec: `yes | head` would complain.
+        # Python ignores SIGPIPE and SIGXFSZ, and exec would keep that: `yes | head` would print an error.
         linux.reset_signals()
         os.setsid()
         if spec.terminal:
@@ -195,22 +194,22 @@ def _command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, secc
         try:
             linux.join_session_keyring()
         except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EPERM):  # no keyrings in this kernel, or hidden from a container
+            if error.errno not in (errno.ENOSYS, errno.EPERM):  # no keyrings in the kernel, or forbidden in a container
                 raise
-        power = capabilities.bounding_set()
+        allowed = capabilities.bounding_set()
         if not spec.insecure:
-            # CAP_SYS_ADMIN is needed here because no_new_privs stays off: sudo and other setuid programs must work.
+            # This needs CAP_SYS_ADMIN, because no_new_privs stays off: sudo and other setuid programs must work.
             linux.seccomp_set_mode_filter(seccomp)
-            power = capabilities.DEFAULT_MASK
-            capabilities.limit_bounding_set(power)
+            allowed = capabilities.DEFAULT_MASK
+            capabilities.limit_bounding_set(allowed)
         if _may_set_groups():
             os.setgroups(spec.groups)
         os.setresgid(spec.gid, spec.gid, spec.gid)
         os.setresuid(spec.uid, spec.uid, spec.uid)
-        mask = power if spec.uid == 0 else 0
+        mask = allowed if spec.uid == 0 else 0
         linux.capset(mask, mask, 0)
         linux.clear_ambient()
-        # The status pipe is close-on-exec, as are all descriptors of the worker; this is the second lock on that door.
+        # All descriptors of the worker are close-on-exec already. A mistake there would let the step report its own result.
         os.set_inheritable(status, False)
         _close_all_but(status)
         os.execvpe(spec.argv[0], spec.argv, env)
@@ -225,14 +224,14 @@ def _exec_error(spec: SandboxSpec, error: BaseException) -> str:
     if isinstance(error, PermissionError):
         return f"{spec.argv[0]}: cannot be executed as user {spec.uid}"
     if isinstance(error, OSError) and error.errno == errno.E2BIG:
-        return f"cannot start {spec.argv[0]}: the command and its environment are longer than the kernel allows"
+        return f"cannot start {spec.argv[0]}: the command and its environment exceed the kernel's limit"
     if isinstance(error, OSError) and error.errno == errno.EINVAL and spec.uid:
         return f"cannot become user {spec.uid}: this namespace maps no such id"
     return f"cannot start {spec.argv[0]}: {error}"
 
 
 def _close_all_but(*descriptors: int) -> None:
-    """Close all descriptors but the standard ones and these."""
+    """Close all descriptors except 0, 1, 2 and these."""
     first = 3
     for descriptor in sorted(descriptors):
         if descriptor > first:
@@ -242,9 +241,9 @@ def _close_all_but(*descriptors: int) -> None:
 
 
 def _set_limits() -> None:
-    """No core dumps, which would end up in the layer; many files; the usual stack. Hard limits can only go down."""
+    """No core dumps, which would end up in the layer; many open files; the usual stack. Hard limits can only be lowered."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for kind, wanted in ((resource.RLIMIT_NOFILE, _NOFILE), (resource.RLIMIT_STACK, _STACK)):
+    for kind, wanted in ((resource.RLIMIT_NOFILE, _OPEN_FILES), (resource.RLIMIT_STACK, _STACK_BYTES)):
         hard = resource.getrlimit(kind)[1]
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(kind, (soft, hard if kind == resource.RLIMIT_STACK else soft))
@@ -256,7 +255,7 @@ def _may_set_groups() -> bool:
 
 
 def _enter_directory(cwd: str) -> None:
-    """Go to the working directory, making what is missing of it; a descriptor of the host cannot be one."""
+    """Change to the working directory, and create what is missing. A magic link, as to a descriptor of the host, is refused."""
     resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     path = ""
@@ -277,13 +276,13 @@ def _enter_directory(cwd: str) -> None:
     os.fchdir(fd)
     os.close(fd)
     os.close(root)
-    # The kernel marks a directory outside of the root: getcwd(2), "(unreachable)".
+    # The kernel marks a directory outside the root with "(unreachable)", see getcwd(2).
     if not os.getcwd().startswith("/"):
-        raise OperationRefused(f"the working directory {cwd} is outside of the image")
+        raise OperationRefused(f"the working directory {cwd} is outside the image")
 
 
 def _loopback_up() -> None:
-    """netdevice(7): set IFF_UP on lo."""
+    """Set IFF_UP on lo, see netdevice(7)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         request = struct.pack("16sH14x", b"lo", 0)
         flags = struct.unpack("16sH14x", fcntl.ioctl(sock, _SIOCGIFFLAGS, request))[1]

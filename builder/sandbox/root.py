@@ -1,7 +1,7 @@
-"""The root filesystem of a step while it is put together, reached by descriptors only.
+"""The root filesystem of a step while operations build it. They access it by descriptors only.
 
-Every mount point is opened with openat2 below the descriptor of the root, and no symbolic link is ever followed: where
-the image's own links lead has been found out before.
+openat2 opens every mount point below the descriptor of the root, and follows no symbolic link: the main process has
+resolved the image's own links before.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_PLACE = os.O_PATH | os.O_CLOEXEC
+_MOUNT_POINT = os.O_PATH | os.O_CLOEXEC
 _RESOLVE = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
 
 
 class OperationRefused(Exception):
-    """The image or the machine does not allow an operation; the text says why, `hint` what helps."""
+    """The image or the machine does not allow an operation. The message says why, `hint` what helps."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -30,9 +30,11 @@ class OperationRefused(Exception):
 
 
 class Root:
-    """`fd` is the root of the overlay once that is mounted, `scratch` a directory in memory for what is made for the step.
+    """The descriptors that operations share.
 
-    `vault` holds the secrets, `agents` leads to the process that serves SSH agents (agents.py); -1 where there is none.
+    `fd` is the root of the overlay, `scratch` a directory in memory for files that pybuild makes for the step; both are -1
+    until an operation sets them. `vault` is a file in memory with all the secrets, `agents` the socket of the relay to SSH
+    agents (agents.py); both are -1 if there is none.
     """
 
     def __init__(self, vault: int = -1, agents: int = -1) -> None:
@@ -43,31 +45,29 @@ class Root:
         self._names = 0
 
     def new_name(self) -> str:
-        """A name for something in the scratch directory."""
+        """An unused name in the scratch directory."""
         self._names += 1
         return str(self._names)
 
-    def place(self, path: str, flags: int = 0) -> int:
-        """Open a mount point of the image, without following any link on the way."""
-        return syscalls.openat2(self.fd, os.fsencode(path.strip("/")), _PLACE | os.O_NOFOLLOW | flags, _RESOLVE)
+    def open_mount_point(self, path: str, flags: int = 0) -> int:
+        """Open a mount point in the image without following links."""
+        return syscalls.openat2(self.fd, os.fsencode(path.strip("/")), _MOUNT_POINT | os.O_NOFOLLOW | flags, _RESOLVE)
 
-    def directory(self, name: str) -> int:
-        """Open one of the directories that the kernel's file systems need."""
+    def open_directory(self, name: str) -> int:
+        """Open a mount point of a file system of the kernel. Raises OperationRefused if it is not a directory."""
         try:
-            return self.place(name, os.O_DIRECTORY)
+            return self.open_mount_point(name, os.O_DIRECTORY)
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
                 raise OperationRefused(f"the image has a non-directory at /{name}") from error
             raise
 
     def attach(self, tree: int, target: str, *, directory: bool) -> None:
-        """Put a mount on its target and close it. What is missing of the target is made, in other mounts only."""
+        """Attach a mount to its target and close it. A missing target is created, but only inside another mount."""
         place = self._mount_point(target, directory=directory)
         try:
             if stat.S_ISDIR(os.fstat(place).st_mode) != directory:
-                raise OperationRefused(
-                    f"{target} is {'no' if directory else 'a'} directory, so it cannot be mounted on"
-                )
+                raise OperationRefused(f"cannot mount on {target}: it is {'not a' if directory else 'a'} directory")
             linux.move_mount(tree, place)
         finally:
             os.close(place)
@@ -75,24 +75,24 @@ class Root:
 
     def _mount_point(self, target: str, *, directory: bool) -> int:
         try:
-            return self.place(target)
+            return self.open_mount_point(target)
         except FileNotFoundError:
             pass
         parts = target.strip("/").split("/")
         for number in range(1, len(parts) + 1):
             path = "/".join(parts[:number])
             try:
-                os.close(self.place(path))
+                os.close(self.open_mount_point(path))
             except FileNotFoundError:
                 self._make("/".join(parts[: number - 1]), parts[number - 1], directory or number < len(parts))
-        return self.place(target)
+        return self.open_mount_point(target)
 
     def _make(self, above: str, name: str, directory: bool) -> None:
-        parent = self.place(above or ".", os.O_DIRECTORY)
+        parent = self.open_mount_point(above or ".", os.O_DIRECTORY)
         try:
             if os.fstat(parent).st_dev == os.fstat(self.fd).st_dev:
-                # It would end up in the layer. A directory of the image that cannot be looked up is no reason to.
-                raise OperationRefused(f"there is no /{above}/{name} to mount on")
+                # A mount point made in the image would end up in the layer, so a target that it lacks is refused.
+                raise OperationRefused(f"cannot mount on /{above}/{name}: it does not exist")
             if directory:
                 os.mkdir(name, 0o755, dir_fd=parent)
             else:
@@ -104,7 +104,7 @@ class Root:
 
 
 def new_mount(fstype: str, options: Iterable[tuple[str, str | None]], attributes: int) -> int:
-    """A new file system with these options, as a mount that is attached nowhere yet; None for an option without value."""
+    """A detached mount of a new file system. An option with the value None is a flag."""
     context = linux.fsopen(fstype)
     try:
         for key, value in options:

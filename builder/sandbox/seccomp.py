@@ -1,18 +1,18 @@
 """The seccomp filter of a build step: Docker's default profile, compiled to classic BPF without libseccomp.
 
-`seccomp_profile.json` is the profile as data, `syscall_numbers.json` has the numbers of four ABIs. A call is decided by
-the first of these that applies:
+`seccomp_profile.json` is the profile as data, `syscall_numbers.json` has the numbers of four ABIs. The first of these that
+applies decides a call:
 
     an ABI other than the machine's own and its 32-bit sibling       the process is killed
     a rule without argument conditions                               its action
     one of a call's argument conditions holds                        the action of that rule
-    a number above all that the profile names, x32 calls among them  ENOSYS, so that a C library falls back
+    a number above all in the profile, also x32 calls                ENOSYS, so that a C library falls back
     anything else                                                    EPERM
 
-What a filter cannot do: the arguments of i386's `socketcall` lie in memory that it cannot read, so a 32-bit program on
-x86_64 reaches every address family through it. Only a security module closes that.
+A limit of filters: they cannot read memory, where the arguments of i386's `socketcall` are. So a 32-bit program on x86_64
+can use every address family through it. Only a security module prevents that.
 
-This module runs inside a worker started as `python -SI`: standard library only, and little of it.
+The sandbox worker, which runs as `python -SI`, imports this module: standard library only, and little of it.
 
 Sources: Documentation/userspace-api/seccomp_filter.rst; include/uapi/linux/{seccomp,audit,bpf_common,filter}.h of Linux
 6.18; for ENOSYS above the profile, what runc does.
@@ -28,7 +28,7 @@ import struct
 from pybuild.builder.sandbox import capabilities, linux
 from pybuild.store.system import syscalls
 
-# As typing.TYPE_CHECKING, which would cost more time to import than it takes to compile the filter.
+# Instead of typing.TYPE_CHECKING: importing typing takes longer than compiling the filter.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     Comparison: TypeAlias = tuple[int, Operator, int] | tuple[int, Operator, int, int]
 
     class Rule(TypedDict):
-        """Names and what happens to them: allowed, or `errno`. `any_of` conditions are alternatives.
+        """System calls by name, and the action: allow, or fail with `errno`. `any_of` conditions are alternatives.
 
-        The `if_` fields must hold (all capabilities, one of the architectures), the `unless_` fields must not.
+        The rule applies if the `if_` fields hold (all capabilities, one of the architectures) and no `unless_` field does.
         Architectures have Docker's names and mean the machine's own, also for calls through its 32-bit sibling.
         """
 
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
         rules: list[Rule]
 
     Numbers: TypeAlias = Mapping[str, Mapping[str, int]]
-    # What happens to one call number: alternatives, each with the value to return when it holds, and the value else.
+    # For one call number: conditions, each with the value to return if it holds, and the value to return otherwise.
     Decision: TypeAlias = tuple[tuple[tuple[Comparison, int], ...], int]
     # (opcode, jump if true, jump if false, constant); a jump is the number of instructions to skip.
     Instruction: TypeAlias = tuple[int, int, int, int]
@@ -94,12 +94,12 @@ _OFFSET_ARGS: Final = 16
 
 _MAX_JUMP: Final = 255
 _WORD: Final = 0xFFFFFFFF
-# ARM has a few calls of its own at this base, far above the ordinary ones.
+# ARM has a few private calls from this number on, far above the ordinary ones.
 _ARM_PRIVATE_BASE: Final = 0x0F0000
-# Rules for kernels up to this one hold everywhere, since pybuild itself needs it (mount_setattr).
+# Rules for kernels up to this one always apply, because pybuild itself needs it (mount_setattr).
 _OLDEST_KERNEL: Final = (5, 12)
 
-# machine: (Docker's name of it, the ABIs as (audit number, table of syscall_numbers.json))
+# machine: (Docker's name for it, the ABIs as (audit number, table of syscall_numbers.json))
 _ABIS: Final = {
     "x86_64": ("amd64", ((AUDIT_ARCH_X86_64, "x86_64"), (AUDIT_ARCH_I386, "i386"))),
     "aarch64": ("arm64", ((AUDIT_ARCH_AARCH64, "aarch64"), (AUDIT_ARCH_ARM, "arm"))),
@@ -119,7 +119,7 @@ def _applies(rule: Rule, caps: frozenset[str], arch: str) -> bool:
 
 
 def _decisions(profile: Profile, rules: Iterable[Rule], table: Mapping[str, int]) -> dict[int, Decision]:
-    """What the rules say of each call number of one ABI that they name."""
+    """The decision for each call number of one ABI that the rules name."""
     default = SECCOMP_RET_ERRNO | profile["default_errno"]
     found: dict[int, Decision] = {}
     for rule in rules:
@@ -142,7 +142,7 @@ def _decisions(profile: Profile, rules: Iterable[Rule], table: Mapping[str, int]
 
 
 def _segments(profile: Profile, rules: Iterable[Rule], table: Mapping[str, int]) -> list[tuple[int, Decision]]:
-    """All call numbers, 0 to 2**32 - 1, as ranges of equal decision: (first number of the range, decision)."""
+    """All call numbers, 0 to 2**32 - 1, as ranges with one decision each: (first number of the range, decision)."""
     default: Decision = ((), SECCOMP_RET_ERRNO | profile["default_errno"])
     unknown: Decision = ((), SECCOMP_RET_ERRNO | errno.ENOSYS)
     decisions = _decisions(profile, rules, table)
@@ -164,10 +164,10 @@ def _segments(profile: Profile, rules: Iterable[Rule], table: Mapping[str, int])
 
 
 def _comparison(comparison: Comparison, action: int) -> list[Instruction]:
-    """Return `action` if the comparison holds, else go on behind these instructions.
+    """Instructions that return `action` if the comparison holds, and else continue after them.
 
-    An argument has 64 bits and the accumulator 32, so the high half decides unless it is equal. Comparing all 64 bits
-    matters: the kernel cuts an `int` argument to 32, and a test of the low half alone would be fooled by a high half.
+    An argument has 64 bits and the accumulator 32, so the high half decides unless it is equal. All 64 bits must be
+    compared: the kernel cuts an `int` argument to 32 bits, and a high half could evade a test of the low half alone.
     """
     index, operator, value, *more = comparison
     if not 0 <= index <= 5:
@@ -183,7 +183,7 @@ def _comparison(comparison: Comparison, action: int) -> list[Instruction]:
             pass
         case _:
             raise ValueError(f"unknown operator {operator}")
-    # "" goes on with the next instruction.
+    # "" continues with the next instruction.
     code: list[tuple[int, str, str, int]]
     match operator:
         case "EQ" | "NE":
@@ -228,8 +228,8 @@ def compile_profile(profile: Profile, caps: frozenset[str], machine: str, number
     """Compile the profile to an array of `struct sock_filter` for seccomp(2).
 
     `caps` are the names in the bounding set of the filtered process, `machine` is `x86_64` or `aarch64`, `numbers` maps
-    an ABI to its names and numbers. OSError (ENOSYS): another machine. ValueError: the profile contradicts itself or
-    does not fit into the 4096 instructions that the kernel takes.
+    an ABI to its names and numbers. OSError (ENOSYS): another machine. ValueError: the profile contradicts itself, or
+    needs more than the 4096 instructions that the kernel accepts.
     """
     if machine not in _ABIS:
         raise OSError(errno.ENOSYS, f"seccomp: pybuild has no filter for {machine}")
@@ -241,12 +241,12 @@ def compile_profile(profile: Profile, caps: frozenset[str], machine: str, number
         program += [(_JEQ, 1, 0, audit), (_JA, 0, 0, len(body)), *body]
     program.append((_RET, 0, 0, SECCOMP_RET_KILL_PROCESS))
     if len(program) > linux.BPF_MAXINSNS:
-        raise ValueError(f"the filter has {len(program)} instructions, the kernel takes {linux.BPF_MAXINSNS}")
+        raise ValueError(f"the filter has {len(program)} instructions, the kernel accepts {linux.BPF_MAXINSNS}")
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
 def _read(name: str) -> bytes:
-    """A file of this package. Python's own loader reads it, so that pybuild works from a zip archive too."""
+    """A file of this package. Python's loader reads it, so it works in a zip archive too."""
     directory = os.path.dirname(__file__)
     data: bytes = __loader__.get_data(os.path.join(directory, name))  # type: ignore[name-defined]
     return data
@@ -267,6 +267,6 @@ def read_numbers() -> dict[str, dict[str, int]]:
 def load_filter(caps: frozenset[str] = capabilities.DEFAULT) -> bytes:
     """The program for this machine and a step with these capabilities, for `linux.seccomp_set_mode_filter`.
 
-    It takes some milliseconds: a worker calls this once, before it forks. OSError (ENOSYS): an unsupported machine.
+    This takes some milliseconds, so a worker calls it once, before it forks. OSError (ENOSYS): an unsupported machine.
     """
     return compile_profile(read_profile(), caps, syscalls.machine(), read_numbers())

@@ -1,4 +1,4 @@
-"""What one RUN needs, as data: the main process decides all of it, the sandbox worker only carries it out."""
+"""One RUN as data: the main process decides everything, the sandbox worker only executes it."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pybuild.builder.sandbox.mounts import StepMount
+    from pybuild.builder.sandbox.mounts import MountOperation
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
-    """One command in one root filesystem. Paths are of the host unless they are said to be of the image."""
+    """One command in one root filesystem. Paths are the host's, except those marked as the image's."""
 
     argv: tuple[str, ...]
     env: tuple[str, ...]  # K=V; nothing else reaches the command
-    cwd: str  # of the image, absolute
+    cwd: str  # the image's, absolute
     uid: int
     gid: int
     groups: tuple[int, ...]
-    lowers: tuple[str, ...]  # directories, the topmost first; never empty
-    upper: str  # what the command changes ends up here
-    work: str  # overlayfs's own, beside `upper`
+    lowers: tuple[str, ...]  # directories, topmost first; never empty
+    upper: str  # gets the command's changes
+    work: str  # the work directory that overlayfs needs next to `upper`
     mountpoint: str  # an empty directory, for the root filesystem
-    files: str  # an empty directory, for the files below
+    files: str  # an empty directory: the mount point for generated files such as resolv.conf
     resolv_conf: str  # content
     hosts: str  # content
     hostname: str
-    resolv_conf_target: str  # of the image, links resolved: where resolv.conf is bound
-    hosts_target: str
-    new_network: bool  # a network of its own with nothing but a loopback device; else that of the host
-    mounts: tuple[StepMount, ...] = ()  # in the order of their targets
-    secrets: tuple[tuple[str, int, int], ...] = ()  # variables: name, and offset and size in the vault
+    resolv_conf_target: str  # the image's path for resolv.conf, links resolved
+    hosts_target: str  # the image's path for hosts, links resolved
+    new_network: bool  # a new network with only a loopback device; else the host's network
+    mounts: tuple[MountOperation, ...] = ()  # in the order of their targets
+    secrets: tuple[tuple[str, int, int], ...] = ()  # variables: name, offset and size in the vault
     insecure: bool = False  # all capabilities of the namespace, no seccomp filter
     shm_size: int = 64 << 20  # bytes
-    rlimits: tuple[tuple[int, int, int], ...] = ()  # of setrlimit(2): number, soft, hard; -1 is unlimited
-    cgroups: tuple[str, ...] = ()  # directories of those that the step is to be in
-    terminal: bool = False  # standard input and outputs are a terminal, whose master is sent over the first of them
+    rlimits: tuple[tuple[int, int, int], ...] = ()  # setrlimit(2): number, soft, hard; -1 is unlimited
+    cgroups: tuple[str, ...] = ()  # directories of the cgroups to enter
+    terminal: bool = False  # the streams are a terminal; its master is sent over the descriptor for standard output
 
     def to_json(self) -> dict[str, object]:
-        """The form that travels."""
+        """The form for messages to the worker."""
         from pybuild.builder.sandbox.mounts import to_json
 
         return {**asdict(self), "mounts": [to_json(mount) for mount in self.mounts]}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> SandboxSpec:
-        """The other direction; both ends are of one version, so nothing is checked."""
+        """Read the result of `to_json`. Both ends have the same version, so nothing is checked."""
         from pybuild.builder.sandbox.mounts import from_json
 
         for key in ("argv", "env", "groups", "lowers", "cgroups"):

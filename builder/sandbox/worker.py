@@ -1,14 +1,14 @@
-"""The sandbox worker: a small process inside the user and mount namespace, that starts steps and waits for them.
+"""The sandbox worker: a small process in a user and mount namespace that starts steps and waits for them.
 
-It is started as `python -SI`, imports the standard library and this package only, and never anything afterwards, so
-that a step costs a fork and not an interpreter. It owns nothing: when the connection to the main process ends, in
-whatever way, it kills every step and ends.
+It runs as `python -SI` and imports the standard library and this package at its start, later nothing more. So a step costs
+a fork instead of an interpreter. It owns nothing: when the connection to the main process ends, for any reason, it kills
+every step and exits.
 
     worker -> main   {"unshared": pid} | {"refused": text, "errno": n}                    a namespace was made, or not
     main -> worker   {"mapped": true}                                                     its id map is written
-    worker -> main   {"entered": pid} | {"refused": text, "errno": n}                     others may enter it now
-    main -> worker   {"spec": {...}} with descriptors for stdout, stderr and the end,    start a step
-                     and a fourth one where there are secrets
+    worker -> main   {"entered": pid} | {"refused": text, "errno": n}                     other processes can enter it now
+    main -> worker   {"spec": {...}} with descriptors for stdout, stderr and the end,     start a step
+                     and a fourth one, the vault, if there are secrets
     end of the step  {"exit": n} | {"signal": n} | {"error": text, "hint": text}          on its own descriptor, then EOF
 """
 
@@ -27,7 +27,7 @@ from pybuild.builder.sandbox.spec import SandboxSpec
 
 
 def main(fd: int) -> None:
-    """Serve one main process over the socket `fd` until it goes away."""
+    """Serve the main process at the other end of the socket `fd` until it is gone."""
     channel = Channel(socket.socket(fileno=fd))
     try:
         enter_namespaces(channel)
@@ -40,7 +40,7 @@ def main(fd: int) -> None:
 
 
 def enter_namespaces(channel: Channel) -> None:
-    """Make a user and a mount namespace; the main process writes the id maps, since it may have to ask newuidmap."""
+    """Make a user and a mount namespace. The main process writes the id maps, because that can take newuidmap."""
     linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
     channel.send({"unshared": os.getpid()})
     channel.receive()  # "mapped"
@@ -52,17 +52,17 @@ def enter_namespaces(channel: Channel) -> None:
 
 
 class Worker:
-    """The loop. One thread; any number of steps at a time."""
+    """The event loop: one thread, any number of steps at a time."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._steps: dict[int, tuple[Step, int]] = {}  # pidfd -> step, where its end is to be told
+        self._steps: dict[int, tuple[Step, int]] = {}  # pidfd -> step, the descriptor for its result
         self._seccomp = seccomp.load_filter()
         self._poll = select.poll()
         self._poll.register(channel.fileno(), select.POLLIN)
 
     def serve(self) -> None:
-        """Until the main process is gone."""
+        """Serve until the main process is gone."""
         try:
             while True:
                 for fd, _ in self._poll.poll():
@@ -91,7 +91,7 @@ class Worker:
         os.waitpid(step.pid, 0)
         try:
             os.write(end, json.dumps(step.result()).encode("ascii"))
-        except BrokenPipeError:  # the build has given the step up
+        except BrokenPipeError:  # the build no longer waits for this step
             return
         finally:
             os.close(end)
@@ -103,4 +103,4 @@ class Worker:
             while True:
                 os.waitpid(-1, 0)
         except ChildProcessError:
-            pass  # nothing of any step is left
+            pass  # every process of every step has ended

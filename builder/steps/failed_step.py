@@ -15,7 +15,7 @@ from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Note, ShellOpened
 from pybuild.builder.files.layer_contents import view_of
 from pybuild.builder.jobs.export_failed import ExportFailedStep
-from pybuild.builder.sandbox.mounts import Bound
+from pybuild.builder.sandbox.mounts import BoundFiles
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.toc import Kind
 from pybuild.store.layers.view import LinkLoop
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pybuild.builder.events import Event, StepRef
     from pybuild.builder.files.layer_contents import LayerPlace
     from pybuild.builder.on_failure import FailedExport, OnFail
-    from pybuild.builder.sandbox.mounts import StepMount
+    from pybuild.builder.sandbox.mounts import MountOperation
     from pybuild.builder.sandbox.spec import SandboxSpec
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.layers.view import View
@@ -122,8 +122,8 @@ def _shell(view: View) -> str:
     return "/bin/sh"  # perhaps the step has put one there
 
 
-def _mount_again(mount: StepMount) -> StepMount:
-    if isinstance(mount, Bound) and not mount.read_only:
+def _mount_again(mount: MountOperation) -> MountOperation:
+    if isinstance(mount, BoundFiles) and not mount.read_only:
         return replace(mount, work=_another(mount.work))
     return mount
 

@@ -18,7 +18,7 @@ from pybuild.builder.jobs.copy import CopyFiles
 from pybuild.builder.jobs.job import Output
 from pybuild.builder.jobs.mount import AwaitCacheMount, MakeCacheMount, PrepareBindMount
 from pybuild.builder.plan.graph import FilesMount, PlannedCacheMount, literal_pattern
-from pybuild.builder.sandbox.mounts import Bound
+from pybuild.builder.sandbox.mounts import BoundFiles
 from pybuild.builder.steps.mounts import MountedPaths
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.toc import Kind, Toc
@@ -55,7 +55,7 @@ class Mounting:
 
         Raises BuildError, StoreError.
         """
-        files: dict[FilesMount, Bound] = {}
+        files: dict[FilesMount, BoundFiles] = {}
         mounts: list[tuple[str, PlannedCacheMount]] = []
         for number, mount in enumerate(step.mounts):
             match mount:
@@ -74,13 +74,13 @@ class Mounting:
             kept[mount] = taken[key]
         return MountedPaths(files, kept)
 
-    async def _bind(self, mount: FilesMount, sources: Sequence[int | None], directory: str) -> Bound:
+    async def _bind(self, mount: FilesMount, sources: Sequence[int | None], directory: str) -> BoundFiles:
         layers = await self._layers(mount, sources)
         path, is_directory = self._resolve(mount, layers)
         trees = [layer.tree for layer in await self._stacks.with_trees(layers) if layer.tree is not None]
         root = Toc.write(self._store.ingest.new_path(), [self._stacks.view(layers).lookup(b"") or ROOT])
         await self._pool.job(PrepareBindMount(directory, root))
-        return Bound(
+        return BoundFiles(
             mount.target,
             (f"{directory}/above", *trees, f"{directory}/below"),
             f"{directory}/upper",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class MountedPaths:
     """Where what the mounts of a step need is on the disk: files of others, and the directories of cache mounts."""
 
-    files: Mapping[FilesMount, sandbox.Bound] = field(default_factory=dict)
+    files: Mapping[FilesMount, sandbox.BoundFiles] = field(default_factory=dict)
     kept: Mapping[PlannedCacheMount, str] = field(default_factory=dict)
 
 
@@ -48,7 +48,7 @@ def mount_points(mounts: Sequence[StepMount], found: MountedPaths) -> tuple[Moun
 
 def sandbox_mounts(
     mounts: Sequence[StepMount], targets: Sequence[str], handed: Handed, found: MountedPaths
-) -> tuple[sandbox.StepMount, ...]:
+) -> tuple[sandbox.MountOperation, ...]:
     """The mounts as the sandbox makes them, one in which another lies before that.
 
     `targets` belong to the mount points, without links; all secrets and agents among the mounts are there.
@@ -58,7 +58,7 @@ def sandbox_mounts(
     return tuple(sorted(made, key=lambda mount: mount.target.split("/")))
 
 
-def _sandbox_mount(mount: StepMount, target: str, handed: Handed, found: MountedPaths) -> sandbox.StepMount:
+def _sandbox_mount(mount: StepMount, target: str, handed: Handed, found: MountedPaths) -> sandbox.MountOperation:
     from pybuild.builder.sandbox import mounts as sandbox  # only where something runs
 
     match mount:
@@ -66,7 +66,7 @@ def _sandbox_mount(mount: StepMount, target: str, handed: Handed, found: Mounted
             return replace(found.files[mount], target=target)
         case PlannedCacheMount():
             path = "" if mount.source is not None else mount.path.lstrip("/")
-            return sandbox.Kept(target, found.kept[mount], path, mount.read_only)
+            return sandbox.CacheDirectory(target, found.kept[mount], path, mount.read_only)
         case TmpfsMount():
             return sandbox.Tmpfs(target, mount.size, mount.read_only)
         case SecretMount(mode=mode, uid=uid, gid=gid):
@@ -76,7 +76,7 @@ def _sandbox_mount(mount: StepMount, target: str, handed: Handed, found: Mounted
         case SshMount(mode=mode, uid=uid, gid=gid):
             agent = handed.agent(mount.id)
             assert agent is not None
-            return sandbox.Agent(target, agent, mode, uid, gid)
+            return sandbox.AgentSocket(target, agent, mode, uid, gid)
         case ScriptMount():
             return sandbox.Program(target, mount.name, mount.content)
         case _:

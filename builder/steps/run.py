@@ -16,7 +16,7 @@ from pybuild.builder.host.obstacles import SEE_DOCTOR
 from pybuild.builder.jobs.step import CommitStep, FinishStep, PrepareStep
 from pybuild.builder.options import Network
 from pybuild.builder.plan.graph import source_mounts
-from pybuild.builder.sandbox.mounts import Agent
+from pybuild.builder.sandbox.mounts import AgentSocket
 from pybuild.builder.sandbox.spec import SandboxSpec
 from pybuild.builder.steps.mount_points import scaffold_for
 from pybuild.builder.steps.mount_sources import Mounting
@@ -218,7 +218,7 @@ class Runs:
         if self._cgroups is None:
             yield spec
             return
-        with self._cgroups.step(more=any(isinstance(mount, Agent) for mount in spec.mounts)) as cgroups:
+        with self._cgroups.step(more=any(isinstance(mount, AgentSocket) for mount in spec.mounts)) as cgroups:
             try:
                 yield replace(spec, cgroups=cgroups.directories)
             except BaseException as error:

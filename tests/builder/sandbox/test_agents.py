@@ -100,7 +100,9 @@ def an_agent(person: Person, tmp_path: Path) -> Iterator[str]:
         assert process.stdout is not None
         process.stdout.readline()  # it tells the path once it listens
         try:
-            subprocess.run([*person.prefix, "ssh-add", "-q", key], check=True, env={**os.environ, "SSH_AUTH_SOCK": path})
+            subprocess.run(
+                [*person.prefix, "ssh-add", "-q", key], check=True, env={**os.environ, "SSH_AUTH_SOCK": path}
+            )
             yield path
         finally:
             process.send_signal(signal.SIGTERM)
@@ -114,7 +116,9 @@ def keys(person: Person, path: str) -> str:
 def test_a_step_lists_keys_and_cannot_change_them(person: Person, probe: bytes, tmp_path: Path) -> None:
     """As root of the step, and as another user where there is one; who is not given the socket cannot connect."""
     recipe = f"FROM {BASE}\nCOPY --chmod=755 probe /\n"
-    recipe += f"RUN --mount=type=ssh,mode=0640 /probe agent {LIST} {REMOVE_ALL} {LIST}; ls -ln $SSH_AUTH_SOCK | cut -c 1-10\n"
+    recipe += (
+        f"RUN --mount=type=ssh,mode=0640 /probe agent {LIST} {REMOVE_ALL} {LIST}; ls -ln $SSH_AUTH_SOCK | cut -c 1-10\n"
+    )
     if person.name != "pybuild-single":
         recipe += "USER app\n"
         recipe += f"RUN --mount=type=ssh,uid=1000,target=/s/agent /probe agent {LIST}; echo $SSH_AUTH_SOCK\n"

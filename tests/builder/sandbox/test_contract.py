@@ -137,9 +137,7 @@ def test_roots_power_is_dockers(said: dict[str, str], name: str, value: str) -> 
     assert fields(said["status"])[name] == value
 
 
-def test_another_user_has_no_power_but_that_of_setuid_programs(
-    tmp_path: Path, machine: Pybuild, probe: bytes
-) -> None:
+def test_another_user_has_no_power_but_that_of_setuid_programs(tmp_path: Path, machine: Pybuild, probe: bytes) -> None:
     commands = {"status": "cat /proc/self/status", "setuid": "/setuid ids"}
     before = ("COPY --chmod=4755 probe /setuid", "USER app")
     found = run_all(machine, tmp_path, commands, before=before, files={"probe": probe})
@@ -381,7 +379,7 @@ def test_a_proc_that_a_container_hides_in_part_is_not_brought_back(tmp_path: Pat
     hide = ("unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /proc/keys && exec "$0" "$@"', SCRIPT)
     context = write_context(tmp_path / "c", "FROM pybuild.test/base\nCOPY Buildfile /\nRUN true\n")
     said = Pybuild(machine.root, command=hide).refused(context)
-    assert "Buildfile:3:1: error: this container forbids a new /proc, because its own is partly hidden\n" in said
+    assert "Buildfile:3:1: error: this container forbids a new /proc, because its own /proc is partly hidden\n" in said
     assert "hint: start it with --security-opt systempaths=unconfined" in said
     # What needs no /proc works there.
     (context / "Buildfile").write_text("FROM pybuild.test/base\nCOPY Buildfile /\n")

@@ -44,7 +44,12 @@ def listing(place: Path) -> dict[str, tuple[int, int, int, bytes]]:
     found = {}
     for path in (place, *place.iterdir()):
         status = path.lstat()
-        found[path.name] = (status.st_mode, status.st_mtime_ns, status.st_ctime_ns, b"" if path.is_dir() else path.read_bytes())
+        found[path.name] = (
+            status.st_mode,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+            b"" if path.is_dir() else path.read_bytes(),
+        )
     return found
 
 

@@ -15,6 +15,7 @@ import pytest
 
 import pybuild
 from pybuild.builder.sandbox import linux
+from pybuild.store.system.syscalls import call
 
 if TYPE_CHECKING:
     from tests.builder.sandbox.conftest import EnterNamespaces, InChild
@@ -35,19 +36,7 @@ def status_field(name: str) -> str:
     return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(f"{name}:"))
 
 
-# --- files
-
-
-def test_renameat2_never_replaces(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("a")
-    (tmp_path / "b").write_text("b")
-    directory = os.open(tmp_path, os.O_RDONLY)
-    with pytest.raises(FileExistsError, match="renameat2"):
-        linux.renameat2(directory, b"a", directory, b"b")
-    linux.renameat2(directory, b"a", directory, b"c")
-    linux.renameat2(directory, b"b", directory, b"c", linux.RENAME_EXCHANGE)
-    os.close(directory)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b": "a", "c": "b"}
+# --- descriptors
 
 
 def test_close_range_closes_both_ends(in_child: InChild) -> None:
@@ -123,7 +112,7 @@ def test_a_tmpfs_is_mounted_by_descriptors_and_becomes_the_root(
 def test_umount2_names_the_path(in_child: InChild, enter_namespaces: EnterNamespaces, tmp_path: Path) -> None:
     def job() -> None:
         enter_namespaces()
-        linux.umount2(os.fsencode(tmp_path), linux.UMOUNT_NOFOLLOW)
+        linux.umount2(os.fsencode(tmp_path), linux.MNT_DETACH)
 
     with pytest.raises(OSError, match="umount2: Invalid argument") as caught:
         in_child(job)
@@ -150,21 +139,17 @@ def test_a_cloned_tree_is_made_read_only_with_what_is_below(
     assert not source & os.ST_RDONLY
 
 
-def test_mount_setattr_clears_and_sets_propagation(
-    in_child: InChild, enter_namespaces: EnterNamespaces, tmp_path: Path
-) -> None:
-    def job() -> tuple[int, str]:
+def test_mount_setattr_clears_and_sets(in_child: InChild, enter_namespaces: EnterNamespaces, tmp_path: Path) -> None:
+    def job() -> int:
         enter_namespaces()
         tmpfs = new_tmpfs()
         linux.mount_setattr(tmpfs, linux.MOUNT_ATTR_NOEXEC | linux.MOUNT_ATTR_RDONLY)
-        linux.mount_setattr(tmpfs, 0, linux.MOUNT_ATTR_RDONLY, propagation=linux.MS_SHARED)
+        linux.mount_setattr(tmpfs, 0, linux.MOUNT_ATTR_RDONLY)
         linux.move_mount(tmpfs, os.open(tmp_path, os.O_PATH))
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
-        return os.statvfs(tmp_path).f_flag, next(line for line in lines if f" {tmp_path} " in line)
+        return os.statvfs(tmp_path).f_flag
 
-    flags, line = in_child(job)
+    flags = in_child(job)
     assert flags & os.ST_NOEXEC and not flags & os.ST_RDONLY
-    assert " shared:" in line
 
 
 def test_overlay_of_layers_given_one_by_one(
@@ -259,16 +244,15 @@ def test_a_capability_the_kernel_does_not_know_is_an_error() -> None:
     assert caught.value.errno == errno.EINVAL
 
 
-def test_keepcaps_and_dumpable_are_set(in_child: InChild) -> None:
+def test_dumpable_is_set(in_child: InChild) -> None:
     def job() -> list[int]:
         answers = []
         for wanted in (True, False):
-            linux.set_keepcaps(wanted)
             linux.set_dumpable(wanted)
-            answers += [linux._prctl(linux.PR_GET_KEEPCAPS), linux._prctl(linux.PR_GET_DUMPABLE)]
+            answers.append(linux._prctl(linux.PR_GET_DUMPABLE))
         return answers
 
-    assert in_child(job) == [1, 1, 0, 0]
+    assert in_child(job) == [1, 0]
 
 
 def test_a_child_dies_with_its_parent(in_child: InChild) -> None:
@@ -290,24 +274,13 @@ def test_a_child_dies_with_its_parent(in_child: InChild) -> None:
     assert in_child(job) == -signal.SIGKILL
 
 
-def test_no_new_privs_reads_the_flag(in_child: InChild) -> None:
-    set_no_new_privs = 38
-
-    def job() -> tuple[bool, bool]:
-        before = linux.no_new_privs()
-        linux._prctl(set_no_new_privs, 1)
-        return before, linux.no_new_privs()
-
-    assert in_child(job) == (status_field("NoNewPrivs") == "1", True)
-
-
 def test_a_new_session_keyring_is_another_one(in_child: InChild) -> None:
     get_keyring_id, session_keyring = 0, -3
 
     def job() -> tuple[int, int, int]:
         first = linux.join_session_keyring()
         second = linux.join_session_keyring()
-        return first, second, linux.keyctl(get_keyring_id, session_keyring, 0)
+        return first, second, call("keyctl", get_keyring_id, session_keyring, 0)
 
     first, second, current = in_child(job)
     assert first != second == current
@@ -315,7 +288,7 @@ def test_a_new_session_keyring_is_another_one(in_child: InChild) -> None:
 
 @pytest.mark.parametrize("program", [b"", b"1234567", bytes(8 * 4097)], ids=["empty", "odd", "too long"])
 def test_a_program_of_impossible_length_is_refused(program: bytes) -> None:
-    with pytest.raises(OSError, match=r"seccomp: .* are no filter") as caught:
+    with pytest.raises(OSError, match=r"seccomp: .* are not a filter") as caught:
         linux.seccomp_set_mode_filter(program)
     assert caught.value.errno == errno.EINVAL
 
@@ -337,7 +310,17 @@ def test_the_module_imports_little() -> None:
     argv = [sys.executable, "-SIc", code, str(REPOSITORY)]
     loaded = set(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split())
     assert "ctypes" in loaded
-    assert not loaded & {"typing", "re", "json", "dataclasses", "inspect", "pathlib", "subprocess", "socket", "pybuild.parser"}
+    assert not loaded & {
+        "typing",
+        "re",
+        "json",
+        "dataclasses",
+        "inspect",
+        "pathlib",
+        "subprocess",
+        "socket",
+        "pybuild.parser",
+    }
 
 
 def test_signals_are_reset_also_those_that_the_c_library_keeps_for_itself() -> None:
