@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 help:
 	@echo "make demo         build, export and show a small image on a base made on the spot"
 	@echo "make test         lint, type check and run all tests"
-	@echo "make lint         ruff and mypy only"
+	@echo "make lint         ruff, mypy and codespell only"
 	@echo "make attack       100,000 recipes with something changed at random; PYBUILD_SEED=N for others"
 	@echo "make conformance  only the recipes with results recorded from BuildKit"
 	@echo "make bench        how long it takes beside other tools; ROWS=\"pull ready\" for some, RUNS=N for other than 5"
@@ -27,6 +27,7 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check values parser store remote builder pybuild
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 # Tests of one file share what they set up, so a file is never divided.
 test: tools lint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,7 +44,7 @@ def test_kernels(release: str, state: State) -> None:
 def test_one_id_only_is_a_note_with_the_command_that_gives_more(
     monkeypatch: pytest.MonkeyPatch, missing: str, fix: str
 ) -> None:
-    monkeypatch.setattr(doctor.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     check = doctor._ids(IdMap(MapKind.SINGLE, ONE, ONE, missing=missing))
     assert check.state is State.NOTE
     assert missing in check.found

@@ -34,7 +34,7 @@ PLAIN = tar(
     hardlink(b"./d/g", b"./d/f"),
     symlink(b"./d/l", b"../../../etc/passwd"),
 )
-PACKED = {
+PACKED: dict[str, Callable[[bytes], bytes]] = {
     "plain": bytes,
     "gzip": gzip.compress,
     "bzip2": bz2.compress,
@@ -50,7 +50,7 @@ def layer(pybuild: Pybuild, output: Path) -> dict[str, tarfile.TarInfo]:
 
 @pytest.mark.parametrize("packed", PACKED)
 def test_an_archive_on_standard_input_is_the_context(packed: str, pybuild: Pybuild, tmp_path: Path) -> None:
-    pack: Callable[[bytes], bytes] = PACKED[packed]
+    pack = PACKED[packed]
     output = tmp_path / "out.tar"
     pybuild("-o", f"type=oci,dest={output}", "-", stdin=pack(PLAIN))
     found = layer(pybuild, output)
@@ -165,8 +165,8 @@ def test_a_layout_and_an_image_can_stand_for_a_base(pybuild: Pybuild, tmp_path: 
     pybuild("export", BASE, "-o", f"type=oci,dest={layout},tar=false")
     recipe = b"FROM registry.invalid/x AS a\nFROM registry.invalid/y\nCOPY --from=a /etc/passwd /p\n"
     flags = ("--build-context", f"registry.invalid/x=oci-layout://{layout}:latest")
-    flags += ("--build-context", f"registry.invalid/y:latest=docker-image://{BASE}")
-    pybuild(*flags, "-", stdin=recipe)
+    other = ("--build-context", f"registry.invalid/y:latest=docker-image://{BASE}")
+    pybuild(*flags, *other, "-", stdin=recipe)
     flags = ("--build-context", f"registry.invalid/x=oci-layout://{layout}:other")
     said = pybuild.refused(*flags, "-", stdin=b"FROM registry.invalid/x\n")
     assert "<stdin>:1:6: error: registry.invalid/x: the layout" in said and "has no image other" in said

@@ -68,7 +68,7 @@ def debian_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("debian") / "debian.tar"
     fetch = f"APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get install -qq --download-only --no-install-recommends {PACKAGES}"
     keep = "--skip=cleanup/apt/lists,cleanup/apt/cache"
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--customize-hook={fetch}", keep, "bookworm", path]
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--customize-hook={fetch}", keep, "bookworm", str(path)]
     subprocess.run(command, check=True)
     return path
 

@@ -199,7 +199,9 @@ def git_daemon(root: Path) -> Iterator[str]:
                     return
                 with connection:
                     command = ["git", "-c", "safe.directory=*", "daemon", "--inetd", "--export-all", f"--base-path={root}"]
-                    subprocess.run(command, stdin=connection, stdout=connection, stderr=subprocess.DEVNULL)
+                    subprocess.run(
+                        command, stdin=connection.fileno(), stdout=connection.fileno(), stderr=subprocess.DEVNULL
+                    )
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -233,11 +235,11 @@ def test_over_ssh_the_agent_signs_and_known_hosts_count(pybuild: Pybuild, tmp_pa
     (tools / "ssh").chmod(0o755)
     environment = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": "/nobody's home", "GIT_SSH_COMMAND": "false"}
     context = write_context(tmp_path / "c", recipe(f"ADD git@host.invalid:{repository.path}#main:a /d/"))
-    said = pybuild.refused(context, **environment)
+    said = pybuild.with_environment(environment).refused(context)
     assert "Buildfile:2:1: error: " in said and "an ssh URL needs an ssh agent" in said and "hint: --ssh default gives" in said
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(agent))
-        done = pybuild("--ssh", f"default={agent}", context, **environment)
+        done = pybuild.with_environment(environment)("--ssh", f"default={agent}", context)
     seen = log.read_text().splitlines()
     assert done.status == 0 and seen[0] == str(agent) and "git@host.invalid" in seen
     assert {"BatchMode=yes", "StrictHostKeyChecking=yes", "IdentityFile=none", "none"} <= set(seen)
@@ -246,7 +248,7 @@ def test_over_ssh_the_agent_signs_and_known_hosts_count(pybuild: Pybuild, tmp_pa
     with socket.socket(socket.AF_UNIX) as listener:
         agent.unlink()
         listener.bind(str(agent))
-        said = pybuild.refused("--ssh", f"default={agent}", context, **environment)
+        said = pybuild.with_environment(environment).refused("--ssh", f"default={agent}", context)
     assert f"{repository.path}#main:a: No key is known for the host.; Host key verification failed." in said
 
 
@@ -270,7 +272,7 @@ def test_what_a_repository_may_not_be(
     repository.commit({"x/.GiT/config": "[core]\n\tfsmonitor = false\n"}, "git-dir")
     repository.commit_tree(repository.tree([("040000", repository.tree([("100644", repository.blob(b""), "x")]), "..")]), "dots")
     context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git{source} /d"))
-    told = pybuild.refused(context, **quick(tmp_path))
+    told = pybuild.with_environment(quick(tmp_path)).refused(context)
     assert said in told and "Buildfile:2:1: error: " in told, told
 
 
@@ -314,7 +316,7 @@ def test_what_a_server_may_not_do(
 ) -> None:
     server.before = before
     context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git /d"))
-    told = pybuild.refused(context, **quick(tmp_path, **limits))
+    told = pybuild.with_environment(quick(tmp_path, **limits)).refused(context)
     assert said in told and "Buildfile:2:1: error: " in told, told
 
 
@@ -334,7 +336,7 @@ def test_more_than_the_limit_is_not_fetched(
 ) -> None:
     repository.commit({"large": os.urandom(3_000_000)})
     context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git /d"))
-    said = pybuild.refused(context, **quick(tmp_path, download_bytes=100_000))
+    said = pybuild.with_environment(quick(tmp_path, download_bytes=100_000)).refused(context)
     assert f"Buildfile:2:1: error: {server.url}/r.git: more than the limit of 100000 bytes" in said
     assert "hint: limits.download-bytes" in said
     told = pybuild("why").out
@@ -377,7 +379,7 @@ def test_where_a_submodule_may_not_be(
 ) -> None:
     repository.commit({"sub/": "1" * 40, ".gitmodules": text})
     context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git /d"))
-    told = pybuild.refused(context, **quick(tmp_path))
+    told = pybuild.with_environment(quick(tmp_path)).refused(context)
     assert said in told and "Buildfile:2:1: error: " in told, told
 
 
@@ -387,7 +389,7 @@ def test_over_https_the_authorities_are_those_of_the_configuration(
     authority = make_certificate(tmp_path / "tls")
     with git_server(tmp_path / "served", certificate=tmp_path / "tls") as server:
         context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git /d"))
-        assert "its certificate is not trusted" in pybuild.refused(context, **quick(tmp_path))
+        assert "its certificate is not trusted" in pybuild.with_environment(quick(tmp_path)).refused(context)
         config = tmp_path / "trusting.toml"
         config.write_text(f'[registry."{server.host}"]\nca-files = ["{authority}"]\n')
         pybuild(context, PYBUILD_CONFIG=str(config))
@@ -414,7 +416,7 @@ def test_a_password_goes_to_its_own_server_and_is_kept_nowhere(
     with git_server(tmp_path / "served") as first:
         first.before = say(301, Location=f"{server.url}/r.git/info/refs?service=git-upload-pack")
         context = write_context(tmp_path / "c", recipe(f"ADD http://user:{SECRET}@{first.host}/r.git /d"))
-        said = pybuild.refused(context, **quick(tmp_path))
+        said = pybuild.with_environment(quick(tmp_path)).refused(context)
         assert "access is forbidden (status 401)" in said
         assert f"    2 | ADD http://xxxxx:xxxxx@{first.host}/r.git /d\n      | ^" in said
         assert all("authorization" not in headers for _, headers in server.seen)

@@ -132,7 +132,7 @@ def test_skopeo_reads_the_image(app: App, form: str, tmp_path: Path) -> None:
     assert skopeo_config(source) == app.config()
     skopeo_copy(source, f"dir:{tmp_path}/copy")
     manifest = json.loads((tmp_path / "copy/manifest.json").read_bytes())
-    assert len(manifest["layers"]) == len(app.config()["rootfs"]["diff_ids"])  # type: ignore[index,call-overload]
+    assert len(manifest["layers"]) == len(app.config()["rootfs"]["diff_ids"])  # type: ignore[index]
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if "zstd" not in form])

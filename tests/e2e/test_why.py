@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -33,7 +33,7 @@ def context(tmp_path: Path) -> Path:
     return write_context(tmp_path / "context", RECIPE, src__a="a", src__b="b")
 
 
-def explained(pybuild: Pybuild) -> dict[str, dict[str, object]]:
+def explained(pybuild: Pybuild) -> dict[str, dict[str, Any]]:
     """What `why` says of the last build, by instruction."""
     return {step["instruction"]: step for step in json.loads(pybuild("why", "--json").out)["steps"]}
 
@@ -205,7 +205,7 @@ def test_a_base_whose_name_moved(pybuild: Pybuild, context: Path, tmp_path: Path
     other = write_context(tmp_path / "base", "FROM pybuild.test/base\nRUN echo new > /new\n")
     build(pybuild, other, "-t", "pybuild.test/base")
     build(pybuild, context)
-    (cause,) = explained(pybuild)[SRC]["causes"]  # type: ignore[misc]
+    (cause,) = explained(pybuild)[SRC]["causes"]
     assert re.fullmatch(r"the base is another one: (\S+ sha256:\w{12}), now (?!\1)\S+ sha256:\w{12}", cause)
 
 
@@ -214,7 +214,7 @@ def test_what_was_evicted_says_so(pybuild: Pybuild, context: Path) -> None:
     pybuild("gc", "--all")
     build(pybuild, context)
     said = explained(pybuild)
-    assert "evicted since build" in said[SRC]["causes"][0]  # type: ignore[index]
+    assert "evicted since build" in said[SRC]["causes"][0]
     assert said[COMPILE]["causes"] == [f"stands on [build 1] {SRC}, which is not cached"]
 
 

@@ -108,10 +108,9 @@ def test_a_json_list_with_other_items_than_strings_is_an_error_at_the_list(keywo
 
 @pytest.mark.parametrize("keyword", ["ENTRYPOINT", "CMD", "RUN"])
 def test_commands_have_both_forms(keyword: str) -> None:
-    kinds = {"ENTRYPOINT": Entrypoint, "CMD": Cmd, "RUN": Run}
+    kinds: dict[str, type[Entrypoint | Cmd | Run]] = {"ENTRYPOINT": Entrypoint, "CMD": Cmd, "RUN": Run}
     for text, command in ((f'{keyword} ["a"]', ExecForm(("a",))), (f"{keyword} a", ShellForm("a"))):
         instruction = read(kinds[keyword], text)
-        assert isinstance(instruction, Entrypoint | Cmd | Run)
         assert instruction.command == command
 
 

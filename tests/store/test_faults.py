@@ -178,7 +178,7 @@ def test_a_tree_that_cannot_be_made_again_is_waited_for(
             assert (opened.records.find("key", below) is not None) == sealed
             assert (tree_of(opened, below) is None) and fsck.check(opened).damage == ()
             if sealed:
-                assert opened.snapshots.required_id_maps(snapshot) == {"identity"}
+                assert opened.snapshots.required_id_maps(snapshot) == frozenset({"identity"})
 
 
 def test_a_tar_that_was_made_of_a_tree_and_lost_takes_nothing_with_it(
@@ -196,7 +196,7 @@ def test_a_tar_that_was_made_of_a_tree_and_lost_takes_nothing_with_it(
         os.truncate(opened.blobs.path(digest), 0)
     monkeypatch.setattr(store, "_boot_id", lambda: "another boot")
     with Store(root) as opened:
-        assert opened.snapshots.required_id_maps(snapshot) == {"identity"}
+        assert opened.snapshots.required_id_maps(snapshot) == frozenset({"identity"})
         assert fsck.check(opened).damage == ()
 
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import zstandard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.cli import Pybuild
 
-_UNPACK = {
+_UNPACK: dict[str, Callable[[bytes], bytes]] = {
     "tar": lambda data: data,
     "tar+gzip": gzip.decompress,
     "tar+zstd": lambda data: zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read(),

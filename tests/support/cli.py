@@ -9,11 +9,15 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pybuild.store.maintenance.fsck import check
 from pybuild.store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 FIXTURES = CHECKOUT / "fixtures"
@@ -50,6 +54,10 @@ class Pybuild:
     def env(self) -> dict[str, str]:
         clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LC_ALL": "C.UTF-8"}
         return {**clean, "PYBUILD_ROOT": str(self.root), **self.environment}
+
+    def with_environment(self, more: Mapping[str, str]) -> Pybuild:
+        """The same command with more variables in its environment."""
+        return replace(self, environment={**self.environment, **more})
 
     def run(self, *arguments: object, cwd: Path | None = None, stdin: bytes = b"", **environment: str) -> Done:
         """Run to the end, however it ends."""

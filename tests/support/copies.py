@@ -150,7 +150,7 @@ def tar_of(tree: Directory) -> bytes:
                     info.type, info.linkname = tarfile.SYMTYPE, node.target
                 case Directory():
                     info.type, info.mode = tarfile.DIRTYPE, node.mode
-            tar.addfile(info, io.BytesIO(node.content) if info.type == tarfile.REGTYPE else None)
+            tar.addfile(info, io.BytesIO(node.content) if isinstance(node, File) and info.type == tarfile.REGTYPE else None)
     return out.getvalue()
 
 

@@ -83,7 +83,8 @@ class Copy:
         files = [n for n, a in zip(kinds, archives, strict=True) if a is None and not isinstance(n, Directory)]
         if not is_directory and len(files) > 1:
             raise Refused("several files onto one name")
-        before, gone = copying.deepcopy(image), set()
+        before = copying.deepcopy(image)
+        gone: set[tuple[str, ...]] = set()
         for (path, include), node, archive in zip(found, kinds, archives, strict=True):
             if isinstance(node, Directory):
                 self.put_contents(image, dest, node, include)

@@ -124,7 +124,7 @@ class FakeRegistry:
     """Its routes are lists: each request takes the next one, the last stays. What has none is 404."""
 
     def __init__(self, server: _Server, scheme: str) -> None:
-        self.host = f"{server.server_address[0]}:{server.server_address[1]}"
+        self.host = f"{server.server_address[0]!s}:{server.server_port}"
         self.url = f"{scheme}://{self.host}"
         self.scheme = scheme
         self.seen: list[Seen] = []

@@ -86,6 +86,7 @@ def make_person(kind: str) -> Person:
     or `nested` (root of one id). Remove the home with `forget`.
     """
     as_user = (sys.executable, str(_SUPPORT / "as_user.py"))
+    prefix: tuple[str, ...]
     match kind:
         case "root":
             name, uid, prefix = "root", 0, ()

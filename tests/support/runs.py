@@ -35,5 +35,5 @@ def run_all(
     """Build `FROM base`, the lines of `before`, and a RUN for each command; return name of the command -> output."""
     lines = [f"FROM {BASE}", *before, *(f"RUN {command}" for command in commands.values())]
     context = write_context(directory, "\n".join(lines) + "\n", **(files or {}))
-    found = outputs(pybuild("--progress=json", *arguments, context, **environment))
+    found = outputs(pybuild.with_environment(environment)("--progress=json", *arguments, context))
     return {name: found.get(f"RUN {command}", "") for name, command in commands.items()}

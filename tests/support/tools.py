@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _TIMEOUT = 120
 
 
-def run(*command: object, cwd: Path | None = None, **environment: str) -> str:
+def run(*command: object, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
     """Run a tool, fail the test unless it succeeds, return what it printed."""
     done = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
-        env={**os.environ, **environment},
+        env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -53,7 +54,7 @@ class Podman:
         store = ("--root", self.directory / "root", "--runroot", self.directory / "run", "--storage-driver", "vfs")
         quiet = ("--cgroup-manager", "cgroupfs", "--events-backend", "none", "--tmpdir", self.directory / "tmp")
         places = {"TMPDIR": str(self.directory / "tmp"), "HOME": str(self.directory / "home")}
-        return run("podman", *store, *quiet, *arguments, **places)
+        return run("podman", *store, *quiet, *arguments, environment=places)
 
     def load(self, archive: Path) -> str:
         """Load an archive and return the name that podman gave the image."""

@@ -178,7 +178,7 @@ class HashOfItsOwn:
 
 class DefaultFirst:
     number: int = 1
-    text: str  # type: ignore[misc]
+    text: str
 
 
 class OwnInit:
@@ -202,7 +202,8 @@ class OwnDelattr:
 class OwnEqAlone:  # noqa: PLW1641
     number: int
 
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
 
 class ReservedField:

@@ -302,7 +302,7 @@ def test_a_file_that_is_written_to_while_it_is_read_is_an_error(tmp_path: Path) 
 def test_a_small_file_that_is_read_in_parts_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "f").write_bytes(b"0123456789")
     read = os.read
-    monkeypatch.setattr(context_directory.os, "read", lambda fd, size: read(fd, min(size, 4)))
+    monkeypatch.setattr(os, "read", lambda fd, size: read(fd, min(size, 4)))
     with opened(tmp_path) as tree:
         (entry,) = tree.readdir(b"")
         assert b"".join(tree.chunks(entry)) == b"0123456789"
@@ -320,7 +320,7 @@ def test_a_name_that_goes_while_its_directory_is_read_was_never_there(
         (tmp_path / "goes").unlink()
         return names
 
-    monkeypatch.setattr(context_directory.os, "listdir", and_then_one_goes)
+    monkeypatch.setattr(os, "listdir", and_then_one_goes)
     with opened(tmp_path) as tree:
         assert everything(tree) == ["stays"]
 
@@ -342,7 +342,7 @@ def test_a_directory_that_becomes_a_link_is_not_followed(tmp_path: Path) -> None
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """All files were written long ago."""
     now = time.time_ns()
-    monkeypatch.setattr(context_directory.time, "time_ns", lambda: now + 60_000_000_000)
+    monkeypatch.setattr(time, "time_ns", lambda: now + 60_000_000_000)
 
 
 class Known:
@@ -393,7 +393,7 @@ def test_a_file_that_may_change_unseen_is_not_remembered(directory: Known, monke
     for file in ("a", "b", "d/c", "d/empty"):
         os.utime(directory.root / file, (100, 100))
     written = (directory.root / "a").stat().st_ctime_ns
-    monkeypatch.setattr(context_directory.time, "time_ns", lambda: written + 50_000_000)
+    monkeypatch.setattr(time, "time_ns", lambda: written + 50_000_000)
     assert directory.known() == directory.known() == []
 
 

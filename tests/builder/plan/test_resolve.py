@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pybuild.builder.errors import PlanError
@@ -17,7 +19,7 @@ COPY --from=one /x /x
 """
 
 
-def needed(text: str, **fields: object) -> list[int]:
+def needed(text: str, **fields: Any) -> list[int]:
     return list(resolved(text, **fields).stages)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pybuild.builder.options import Entitlement, Network
@@ -10,7 +12,7 @@ from pybuild.parser import TmpfsMount
 from tests.support.recipes import history, planned, refusal, steps
 
 
-def last_run(text: str, **fields: object) -> RunStep:
+def last_run(text: str, **fields: Any) -> RunStep:
     found = steps(f"FROM base\n{text}", **fields)[-1]
     assert isinstance(found, RunStep)
     return found

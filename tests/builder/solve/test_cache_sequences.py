@@ -277,7 +277,7 @@ class Way:
     ],
 )  # fmt: skip
 def test_how_a_run_is_run(first: Way, second: Way, cached: bool, pybuild: Pybuild, tmp_path: Path) -> None:
-    found = []
+    found: list[bool] = []
     for way in (first, second):
         context = write_context(tmp_path / "c", f"FROM pybuild.test/base\nRUN {way.flags} true\n")
         done = pybuild("--network=none", "--progress=json", *way.arguments, context, TOKEN=way.token)

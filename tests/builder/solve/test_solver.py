@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -88,7 +88,7 @@ class Bench:
     events: list[Event] = field(default_factory=list)
     steps: FakeSteps | None = None  # of the last build
 
-    def build(self, text: str, holds: Mapping[str, str] | None = None, **fields: object) -> FakeSteps:
+    def build(self, text: str, holds: Mapping[str, str] | None = None, **fields: Any) -> FakeSteps:
         """Solve a recipe; return what its steps saw."""
         return self.solve(text, holds, **fields)[0]
 
@@ -99,21 +99,21 @@ class Bench:
         fails: str = "",
         waits: Mapping[str, str] | None = None,
         slow: Sequence[str] = (),
-        **fields: object,
+        **fields: Any,
     ) -> tuple[FakeSteps, Result | None]:
         """As `build`, with what the target came to."""
         images = Images({"base": replace(image(), snapshot=self.base)})
         plan = planned(text, images, **fields)
         steps = self.steps = FakeSteps(self.store, dict(holds or {}), fails, dict(waits or {}), slow=frozenset(slow))
         self.events.clear()
-        results = Solver(plan, options(**fields), self.store, lambda: steps, self.events.append, lambda: "map").solve()  # type: ignore[arg-type]
+        results = Solver(plan, options(**fields), self.store, lambda: steps, self.events.append, lambda: "map").solve()  # type: ignore[arg-type, return-value]
         return steps, None if plan.image.node is None else results[plan.image.node]
 
-    def solve_with(self, steps: FakeSteps, text: str, **fields: object) -> Mapping[int, Result]:
+    def solve_with(self, steps: FakeSteps, text: str, **fields: Any) -> Mapping[int, Result]:
         """Solve a recipe with steps of the test's own; what the nodes came to."""
         plan = planned(text, Images({"base": replace(image(), snapshot=self.base)}), **fields)
         self.events.clear()
-        return Solver(plan, options(**fields), self.store, lambda: steps, self.events.append, lambda: "map").solve()  # type: ignore[arg-type]
+        return Solver(plan, options(**fields), self.store, lambda: steps, self.events.append, lambda: "map").solve()  # type: ignore[arg-type, return-value]
 
     def evict(self, text: str) -> None:
         """Forget the records of the RUN with this command."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from pybuild.builder.errors import CopyError
 from pybuild.builder.files.copy import CopyRequest, plan_copy
 from pybuild.builder.files.copy_layer import content_lines, with_digests
 from pybuild.builder.files.tree import InlineFile
+from pybuild.store.formats.toc import Entry
 from tests.support.copies import MemoryTree, planned, view_of
 from tests.support.copymodel import Copy, Directory, File, Link
 from tests.support.recipes import history, refusal, steps
@@ -68,9 +70,9 @@ def test_what_is_excluded_stays_behind(sources: str, exclude: str, expected: str
 
 def test_a_directory_that_nothing_can_be_taken_from_is_not_read() -> None:
     class Watched(MemoryTree):
-        def readdir(self, path: bytes) -> list[object]:  # type: ignore[override]
+        def readdir(self, path: bytes) -> list[Entry]:
             assert path != b"app/doc"
-            return super().readdir(path)  # type: ignore[return-value]
+            return super().readdir(path)
 
     for request in (
         CopyRequest(("app",), "/d/", None, exclude=("doc", "!run")),
@@ -154,9 +156,9 @@ def test_each_mode_is_changed_on_its_own(mode: int | str, expected: dict[str, in
 # Heredocs
 
 
-def inline(dest: str, *names: str, **fields: object) -> dict[str, tuple[int, int, int, int]]:
+def inline(dest: str, *names: str, **fields: Any) -> dict[str, tuple[int, int, int, int]]:
     files = tuple(InlineFile(name, f"the text of {name}") for name in names)
-    request = replace(CopyRequest((), dest, None, inline=files, inline_time=7), **fields)  # type: ignore[arg-type]
+    request = replace(CopyRequest((), dest, None, inline=files, inline_time=7), **fields)
     items = with_digests(plan_copy(request, MemoryTree(SOURCE), view_of(IMAGE)))
     return {i.entry.path.decode(): (i.entry.mode, i.entry.uid, i.entry.gid, i.entry.mtime) for i in items}
 
@@ -204,7 +206,7 @@ def test_content_depends_on_the_text_of_a_heredoc() -> None:
 # From the recipe
 
 
-def copied(text: str, **fields: object) -> tuple[InlineFile, ...]:
+def copied(text: str, **fields: Any) -> tuple[InlineFile, ...]:
     return steps(f"FROM base\n{text}", **fields)[-1].inline  # type: ignore[union-attr]
 
 

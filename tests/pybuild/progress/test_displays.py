@@ -19,6 +19,7 @@ from pybuild.builder.events import (
     Note,
     StepBroke,
     StepFinished,
+    StepRef,
     StepStarted,
     Transfer,
 )
@@ -130,8 +131,10 @@ def test_a_line_without_end_is_told_in_pieces() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([A, B]), st.sampled_from([1, 2]), st.text("ab\n", max_size=9))))
-def test_no_byte_is_lost_or_moved_between_steps(pieces: list) -> None:  # type: ignore[type-arg]
-    found, wrote, expected = OutputLines(), {}, {}  # type: ignore[var-annotated]
+def test_no_byte_is_lost_or_moved_between_steps(pieces: list[tuple[StepRef, int, str]]) -> None:
+    found = OutputLines()
+    wrote: dict[tuple[int, int], list[str]] = {}
+    expected: dict[tuple[int, int], str] = {}
     for ref, stream, text in pieces:
         expected[ref.node, stream] = expected.get((ref.node, stream), "") + text
         for line in found.feed(said(ref, text, stream)):
@@ -141,8 +144,8 @@ def test_no_byte_is_lost_or_moved_between_steps(pieces: list) -> None:  # type: 
         streams = [stream for stream in (1, 2) if not expected.get((ref.node, stream), "\n").endswith("\n")]
         streams = [stream for stream in streams if expected[ref.node, stream]]
         assert len(rest) == len(streams)
-        for stream, line in zip(streams, rest, strict=True):
-            wrote.setdefault((ref.node, stream), []).append(line)
+        for stream, remaining in zip(streams, rest, strict=True):
+            wrote.setdefault((ref.node, stream), []).append(remaining)
     assert {key: text.splitlines() for key, text in expected.items() if text} == wrote
 
 

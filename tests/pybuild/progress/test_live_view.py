@@ -6,7 +6,17 @@ import random
 
 import pytest
 
-from pybuild.builder.events import Built, BuiltLayer, Exported, Note, StepBroke, StepFinished, StepStarted, Transfer
+from pybuild.builder.events import (
+    Built,
+    BuiltLayer,
+    Exported,
+    Note,
+    StepBroke,
+    StepFinished,
+    StepOutput,
+    StepStarted,
+    Transfer,
+)
 from pybuild.progress.live import LiveView
 from tests.support.events import Clock, said, step
 
@@ -155,7 +165,7 @@ def test_colours_are_of_the_time_only_and_end(clock: Clock) -> None:
 def test_any_order_of_the_events_of_many_steps(view: LiveView, clock: Clock) -> None:
     """Each step's events keep their order, and the steps are mixed at random."""
     chosen = random.Random(7)
-    queues = []
+    queues: list[list[StepStarted | StepOutput | StepFinished]] = []
     for node in range(40):
         ref = step(node, f"s{node}")
         queues.append([StepStarted(ref), *(said(ref, f"{node}.{n}\n") for n in range(5)), StepFinished(ref, False, 1)])

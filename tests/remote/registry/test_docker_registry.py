@@ -118,7 +118,7 @@ def test_what_skopeo_login_writes_is_read(tmp_path: Path, base_archive: Path) ->
             "login",
             "--tls-verify=false",
             "--authfile",
-            path,
+            str(path),
             "-u",
             USER,
             "--password-stdin",

@@ -22,11 +22,13 @@ from pybuild.store.formats.compression import Compression, Compressor, Decompres
 from pybuild.store.system.syscalls import start_writing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PROPERTY = settings(max_examples=200)
 TEXT = b"".join(b"%d squared is %d\n" % (i, i * i) for i in range(40_000))
-MAKE = {Compression.GZIP: gzip.compress, Compression.ZSTD: zstandard.compress, Compression.UNCOMPRESSED: bytes}
+MAKE: dict[Compression, Callable[[bytes], bytes]] = {
+    Compression.GZIP: gzip.compress, Compression.ZSTD: zstandard.compress, Compression.UNCOMPRESSED: bytes}
 SKIPPABLE = b"\x5a\x2a\x4d\x18" + struct.pack("<I", 3) + b"abc"
 
 
@@ -93,7 +95,7 @@ def test_a_blob_does_not_depend_on_the_pieces_that_its_bytes_came_in(kind: Compr
 
     def blob(piece: int) -> bytes:
         out = io.BytesIO()
-        before = []
+        before: list[bytes] = []
         with Compressor(out, kind, before.append) as compressor:
             for at in range(0, len(data), piece):
                 compressor.write(data[at : at + piece])

@@ -6,7 +6,7 @@ import io
 import os
 import subprocess
 import tarfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -33,10 +33,10 @@ def contents(data: bytes) -> list[tuple[bytes, bytes]]:
     return [(member.name, b"".join(reader.data())) for member in reader]
 
 
-def file(name: bytes, data: bytes = b"", **fields: object) -> bytes:
+def file(name: bytes, data: bytes = b"", **fields: Any) -> bytes:
     head = entry_header(
         name, tar.REGULAR, **{**{"mode": 0o644, "uid": 0, "gid": 0, "size": len(data), "mtime": 0}, **fields}
-    )  # type: ignore[arg-type]
+    )
     return head + data + bytes(-len(data) % BLOCK)
 
 
@@ -97,7 +97,7 @@ MEMBER = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-def written(fields: dict[str, object]) -> tuple[bytes, Member]:
+def written(fields: dict[str, Any]) -> tuple[bytes, Member]:
     """The bytes of an entry, and what it must read as (but for the offset)."""
     kind = fields["kind"]
     data = fields["data"] if kind == b"0" else b""
@@ -105,12 +105,12 @@ def written(fields: dict[str, object]) -> tuple[bytes, Member]:
     device = fields["device"] if kind in (b"3", b"4") else (0, 0)
     assert isinstance(data, bytes) and isinstance(device, tuple)
     head = entry_header(
-        fields["name"], kind, mode=fields["mode"], uid=fields["uid"], gid=fields["gid"], size=len(data),  # type: ignore[arg-type]
-        mtime=fields["mtime"], link=link, device=device, xattrs=fields["xattrs"],  # type: ignore[arg-type]
+        fields["name"], kind, mode=fields["mode"], uid=fields["uid"], gid=fields["gid"], size=len(data),
+        mtime=fields["mtime"], link=link, device=device, xattrs=fields["xattrs"],
     )  # fmt: skip
     member = Member(
-        fields["name"], kind, fields["mode"], fields["uid"], fields["gid"], len(data), fields["mtime"], link, *device,  # type: ignore[arg-type]
-        fields["xattrs"], 0,  # type: ignore[arg-type]
+        fields["name"], kind, fields["mode"], fields["uid"], fields["gid"], len(data), fields["mtime"], link, device[0],
+        device[1], fields["xattrs"], 0,
     )  # fmt: skip
     return head + data + bytes(-len(data) % BLOCK), member
 
@@ -212,9 +212,9 @@ def test_what_gnu_tar_writes_is_read(tmp_path: Path, style: str) -> None:
 
 def test_a_clamp_changes_times_only() -> None:
     for mtime in (5, 2**40, -7):
-        fields = {"mode": 0o644, "uid": 0, "gid": 0, "size": 0, "mtime": mtime}
-        free = entry_header(b"f", b"0", **fields)  # type: ignore[arg-type]
-        clamped = entry_header(b"f", b"0", clamp=3, **fields)  # type: ignore[arg-type]
+        fields: dict[str, Any] = {"mode": 0o644, "uid": 0, "gid": 0, "size": 0, "mtime": mtime}
+        free = entry_header(b"f", b"0", **fields)
+        clamped = entry_header(b"f", b"0", clamp=3, **fields)
         assert len(free) == len(clamped)
         assert read(free + END)[0].mtime == mtime
         assert read(clamped + END)[0].mtime == min(mtime, 3)

@@ -417,7 +417,7 @@ def test_a_hostile_docker_archive_is_refused_and_leaves_nothing(
     assert fsck.check(store).damage == ()
 
 
-ODD = [None, True, -1, 1.5, "", "\0", "x/../y", "é" * 300, [], [[]], [None], {}, {"a": 1}]
+ODD: list[object] = [None, True, -1, 1.5, "", "\0", "x/../y", "é" * 300, [], [[]], [None], {}, {"a": 1}]
 
 
 @pytest.mark.parametrize("value", ODD, ids=repr)

@@ -178,7 +178,7 @@ def test_nothing_goes_through_a_link_to_the_outside(
 
 def test_an_entry_behind_a_link_goes_where_the_link_leads_inside_the_root() -> None:
     below = rows(tar(directory(b"usr/lib/", mode=0o711), symlink(b"lib", b"usr/lib"), symlink(b"up", b"../../usr")))
-    assert names(tar(entry(b"lib/x"))), below == ["usr", "usr/lib", "usr/lib/x"]
+    assert names(tar(entry(b"lib/x")), below) == ["usr", "usr/lib", "usr/lib/x"]
     assert one(tar(entry(b"lib/x")), b"usr/lib", below).mode == 0o711
     assert names(tar(entry(b"up/lib/.wh.y")), below) == ["usr", "usr/lib", "-usr/lib/y"]
     assert names(tar(symlink(b"l", b"/a/b"), entry(b"l/c"))) == ["a", "a/b", "a/b/c", "l"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def found(path: Path) -> list[int]:
 
 
 def on_day(monkeypatch: pytest.MonkeyPatch, day: int) -> None:
-    monkeypatch.setattr(context_memo.time, "time", lambda: day * DAY + 100.0)
+    monkeypatch.setattr(time, "time", lambda: day * DAY + 100.0)
 
 
 def test_what_is_learned_is_found_by_the_next_one_and_nothing_else_is(path: Path) -> None:
