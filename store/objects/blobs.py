@@ -1,7 +1,7 @@
 """Blobs: immutable bytes, named by their digest.
 
-A blob appears by rename, after its size and digest have been found right. A file in blobs/ without a row is garbage
-of an interrupted process and is never trusted: the next writer of that digest replaces it.
+A blob appears by rename, after its size and digest have been checked. A file in blobs/ without a row was left by an
+interrupted process. It is never trusted: the next writer of that digest replaces it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Blobs:
         self._metadata = metadata
 
     def path(self, digest: Digest) -> str:
-        """Where the bytes are. Only a parsed digest can become a path."""
+        """The path of the blob's file. Only a parsed digest can become a path."""
         return f"{self._directory}/{digest.algorithm}/{digest.hex}"
 
     def size(self, digest: Digest) -> int | None:
-        """The size of a blob in bytes, or None where there is none."""
+        """The size of a blob in bytes, or None if the store does not have it. Spares a condemned blob."""
         row = self._metadata.one(_SIZE, str(digest))
         if row and row[1]:
             spare(self._metadata, Condemnable.BLOB, str(digest))
@@ -44,7 +44,7 @@ class Blobs:
         return int(str(row[0])) if row else None
 
     def has(self, digest: Digest) -> bool:
-        """Whether the blob is there. One whose file was lost or cut short is not: who has the bytes may store it anew."""
+        """Whether the store has the whole blob. If its file was lost or truncated, the blob can be stored again."""
         size = self.size(digest)
         try:
             return size is not None and os.stat(self.path(digest)).st_size == size
@@ -52,7 +52,7 @@ class Blobs:
             return False
 
     def put(self, data: bytes, scratch: str) -> Digest:
-        """Store bytes; nothing happens where they are stored already. `scratch` is a free path in an ingest directory."""
+        """Store bytes, unless the store has them already. `scratch` is an unused path in an ingest directory."""
         digest = Digest.of(data)
         if not self.has(digest):
             with open(scratch, "xb") as file:
@@ -61,10 +61,9 @@ class Blobs:
         return digest
 
     def adopt(self, path: str, digest: Digest, size: int) -> None:
-        """Make a file, whose digest and size the caller has computed while writing it, a blob.
+        """Turn a file into a blob. The caller has computed its digest and size while writing it.
 
-        Idempotent: a nil result means that the content is stored, not that this call stored it. The file is gone
-        afterwards in either case.
+        Idempotent. The file is moved, or removed if the store has the blob already.
         """
         if self.has(digest):
             os.unlink(path)
@@ -73,14 +72,14 @@ class Blobs:
         target = self.path(digest)
         os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
         with self._metadata.transaction() as db:
-            os.rename(path, target)  # inside: who removes files without a row must not find this one before its row
+            os.rename(path, target)  # inside the transaction, because gc removes files without a row
             db.execute(
                 "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE SET boot = excluded.boot",
                 (str(digest), size, self._metadata.boot),
             )
 
     def open(self, digest: Digest) -> VerifyingReader:
-        """Open a blob for reading; the reader fails at the end where the bytes are not those of the digest."""
+        """Open a blob for reading; the reader raises DigestMismatch at the end if the bytes are wrong. Raises NotFound."""
         size = self.size(digest)
         if size is None:
             raise NotFound(f"no blob {digest} in the store")
@@ -92,7 +91,7 @@ class Blobs:
             ) from None
 
     def read(self, digest: Digest, limit: int) -> bytes:
-        """A whole small blob, verified. Raises DigestMismatch, or NotFound when it is larger than `limit`."""
+        """All bytes of a blob, verified. Raises DigestMismatch, or NotFound if it is larger than `limit` bytes."""
         with self.open(digest) as reader:
             if reader.size > limit:
                 raise NotFound(f"blob {digest} of {reader.size} bytes exceeds the limit of {limit}")
@@ -103,7 +102,7 @@ class Blobs:
 
 
 class VerifyingReader:
-    """Reads a stream and checks, when its end is reached, that it was as long and as promised."""
+    """Reads a stream, and checks its size and digest when the end is reached."""
 
     def __init__(self, raw: BinaryIO, digest: Digest, size: int) -> None:
         self._raw = raw
@@ -113,14 +112,14 @@ class VerifyingReader:
         self.size = size
 
     def read(self, count: int = -1, /) -> bytes:
-        """Up to `count` bytes. Raises DigestMismatch at the end of a damaged stream, or past the promised size."""
+        """Up to `count` bytes. Raises DigestMismatch at the end of a damaged stream, or once it exceeds its size."""
         data = self._raw.read(count)
         self._hash.update(data)
         self._left -= len(data)
         if self._left < 0 or (not data and count != 0 and (self._left or self._hash.hexdigest() != self._digest.hex)):
             raise DigestMismatch(
                 f"blob {self._digest}: the bytes do not match the digest",
-                hint="the file is damaged: pybuild fsck lists what else is, fetch or build it again",
+                hint="the file is damaged: pybuild fsck lists what else is damaged; fetch or build it again",
             )
         return data
 

@@ -1,11 +1,11 @@
-"""What builds said, kept for a while: STORE/logs/<build>/, a directory a build, named so that the newest sorts last.
+"""The logs of the last builds: STORE/logs/<build>/, one directory per build. The names sort by time.
 
-    events      a line for each thing that happened, in the words of whoever writes it
-    <step>.log  what a step wrote, as it came, up to STEP_LIMIT
+    events      one line per event, in the format of the caller
+    <step>.log  the output of a step, unchanged, up to STEP_LIMIT
 
-A directory belongs to the process that holds a flock on it; without one nobody writes to it any more. Logs are no part
-of any object and are never sealed: a power cut may lose the last of them. What cannot be written is not worth a build,
-so a writer that fails once is silent from there on and says why in `trouble`.
+The process that writes a log holds a flock on its directory. Logs are not part of any object and are never sealed: a
+power cut can lose the end of them. A log that cannot be written must not fail the build: after the first error the writer
+drops everything, and `failure` says why.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ STEP_LIMIT = 100 << 20  # bytes
 KEPT_BUILDS = 100
 KEPT_BYTES = 1 << 30
 KEPT_SECONDS = 30 * 86400
-_WORTH_A_LOOK = 1 << 20  # bytes that one build has added, after which the sum of all is looked at
-_SLACK = 10  # builds too many, before somebody looks
+_PRUNE_BYTES = 1 << 20  # a build whose log exceeds this prunes the logs
+_PRUNE_SLACK = 10  # a build also prunes them if there are more than this many beyond KEPT_BUILDS
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _EVENTS = "events"
 
 
 class BuildLog:
-    """The log of a build that goes on. Nothing here raises OSError but the constructor."""
+    """Writes the log of a running build. Only the constructor raises OSError."""
 
     def __init__(self, logs: str, build: str, limit: int = STEP_LIMIT) -> None:
-        """Begin the log of `build` in the directory `logs`. `limit` is in bytes, for each step."""
+        """Start the log of `build` in the directory `logs`. `limit` is the number of bytes kept of each step's output."""
         self.failure = ""
         self._logs = logs
         self._limit = limit
@@ -49,20 +49,20 @@ class BuildLog:
         self._events = self._open(_EVENTS)
 
     def event(self, line: bytes) -> None:
-        """Add a line; it holds no newline."""
+        """Add an event. `line` contains no newline."""
         self._attempt(lambda: self._events.write(line + b"\n"))
 
     def output(self, step: int, data: bytes) -> None:
-        """Add what a step wrote. Beyond the limit nothing is kept but a note that says so."""
+        """Add output of a step. Beyond the limit it is dropped, and a note in the log says so."""
         self._attempt(lambda: self._output(step, data))
 
     def end(self, step: int) -> None:
-        """A step writes no more."""
+        """Close the log of a step that has ended."""
         if file := self._files.pop(step, None):
             self._attempt(file.close)
 
     def close(self) -> None:
-        """End the log, and remove old ones where they have become too many. Idempotent."""
+        """Close the log, and remove old logs if there are too many. Idempotent."""
         if self._fd < 0:
             return
         for step in list(self._files):
@@ -97,20 +97,20 @@ class BuildLog:
             self.failure = error.strerror or str(error)
 
     def _prune(self) -> None:
-        if sum(self._sizes.values()) > _WORTH_A_LOOK or len(os.listdir(self._logs)) > KEPT_BUILDS + _SLACK:
+        if sum(self._sizes.values()) > _PRUNE_BYTES or len(os.listdir(self._logs)) > KEPT_BUILDS + _PRUNE_SLACK:
             prune(self._logs)
 
 
 @frozen
 class StoredLog:
-    """A log as it can be read."""
+    """A log in the store, to be read."""
 
     build: str
     path: str
 
     @property
     def running(self) -> bool:
-        """Whether somebody still writes to it."""
+        """Whether the build is still running."""
         fd = os.open(self.path, _DIRECTORY)
         try:
             return not try_lock(fd, fcntl.LOCK_SH)
@@ -118,12 +118,12 @@ class StoredLog:
             os.close(fd)
 
     def events(self) -> list[bytes]:
-        """The lines that are whole. Raises OSError."""
+        """The complete lines of the event log. Raises OSError."""
         with open(f"{self.path}/{_EVENTS}", "rb") as file:
             return [line for line in file if line.endswith(b"\n")]
 
     def total(self) -> int:
-        """Bytes of all of it; 0 where it has just been removed."""
+        """The size of the whole log in bytes; 0 if it was removed meanwhile."""
         try:
             fd = os.open(self.path, _DIRECTORY)
         except FileNotFoundError:
@@ -134,19 +134,19 @@ class StoredLog:
             os.close(fd)
 
     def size(self, step: int) -> int:
-        """Bytes that are kept of what a step wrote."""
+        """The size of the stored output of a step in bytes."""
         try:
             return os.stat(f"{self.path}/{step}.log").st_size
         except FileNotFoundError:
             return 0
 
     def open(self, step: int) -> IO[bytes]:
-        """What a step wrote. Raises FileNotFoundError where that was nothing."""
+        """The stored output of a step. Raises FileNotFoundError if it wrote nothing."""
         return open(f"{self.path}/{step}.log", "rb")
 
 
 def build_logs(logs: str) -> list[StoredLog]:
-    """The logs that are there, the newest first."""
+    """All logs, the newest first."""
     names = sorted(os.listdir(logs), reverse=True) if os.path.isdir(logs) else []
     return [StoredLog(name, f"{logs}/{name}") for name in names]
 
@@ -160,10 +160,10 @@ def prune(
     since: str = "",
     dry_run: bool = False,
 ) -> tuple[int, int]:
-    """Remove the oldest logs, until no more than `builds` are left, of `size` bytes, none older than `seconds`, and none
-    of a build before the one that is called `since`.
+    """Remove old logs: those beyond the newest `builds`, those beyond a total of `size` bytes, those older than `seconds`,
+    and those of builds before the build `since`.
 
-    What is being written stays. Returns how many went, and their bytes. Raises OSError.
+    Logs of running builds stay. Returns the number of removed logs and their size in bytes. Raises OSError.
     """
     count = freed = total = 0
     oldest = time.time() - seconds
@@ -173,16 +173,16 @@ def prune(
             try:
                 fd = os.open(name, _DIRECTORY, dir_fd=parent)
             except FileNotFoundError:
-                continue  # another process removes them too
+                continue  # another process has removed it
             try:
-                here = _bytes_in(fd)
-                total += here
+                log_size = _bytes_in(fd)
+                total += log_size
                 new = name >= since and os.fstat(fd).st_mtime >= oldest
                 if not (new and position < builds and total <= size) and try_lock(fd, fcntl.LOCK_EX):
                     if not dry_run:
                         remove_tree(parent, name)
                     count += 1
-                    freed += here
+                    freed += log_size
             finally:
                 os.close(fd)
     finally:
@@ -191,8 +191,8 @@ def prune(
 
 
 def _bytes_in(directory: int) -> int:
-    found = 0
+    total = 0
     for name in os.listdir(directory):
-        with suppress(FileNotFoundError):  # another process removes it
-            found += os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
-    return found
+        with suppress(FileNotFoundError):  # another process has removed it
+            total += os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
+    return total

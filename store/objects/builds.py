@@ -1,7 +1,7 @@
-"""What became of the last builds: a row for each, one for each of its steps, and what the keys of those were made of.
+"""The last builds: a row for each build, a row for each of its steps, and the inputs of the steps' keys.
 
-It tells why a step was not served from the cache, also where the record that it could have been compared with has been
-evicted since. The rows are no part of any object, and nothing is kept for them.
+With these rows pybuild can explain why a step was not served from the cache, even after the record to compare it with was
+evicted. The rows are not part of any object and do not keep any object from being removed.
 """
 
 from __future__ import annotations
@@ -20,53 +20,49 @@ if TYPE_CHECKING:
 
 KEPT_BUILDS = 100
 TEXT_LIMIT = 1_000  # characters of an instruction
-_SLACK = 10  # builds too many, before somebody removes the oldest
+_SLACK = 10  # builds beyond KEPT_BUILDS, before the oldest are removed
 
 
 class Outcome(Enum):
-    """What became of a step."""
+    """The outcome of a step."""
 
     CACHED = "cached"
     RAN = "ran"
     FAILED = "failed"
-    NOT_RUN = "not run"  # the build ended before
+    NOT_RUN = "not run"  # the build ended before it
 
 
 class MountedFiles(NamedTuple):
-    """Files that a RUN had mounted: what is at `path` in what this node holds (None: nothing), and where it was seen."""
+    """A mount of a RUN: the files at `path` in the result of `node`, which the RUN sees at `target`."""
 
-    node: int | None
+    node: int | None  # None: scratch, which has no files
     path: str
     target: str
 
 
 @frozen
 class BuiltStep:
-    """A step of a build. `number` counts those of its stage from 1, and is 0 for images and contexts that it uses.
-
-    `inputs` are the fields that its key was made of, as JSON; `args` the names of the ARGs that it knows; `mounted` the files
-    whose digests are among the inputs, in the same order.
-    """
+    """A step of a build."""
 
     node: int
     parent: int | None  # the node that it stands on
     sources: tuple[int, ...]  # the nodes that it reads
     stage: str
-    number: int
+    number: int  # counts the steps of a stage from 1; 0 for images and contexts
     line: int
     instruction: str
     outcome: Outcome
-    fresh: bool  # the cache was not to be used for it
+    fresh: bool  # the build was told not to use the cache for it
     key: str
     snapshot: int | None
-    args: tuple[str, ...]
-    inputs: str
-    mounted: tuple[MountedFiles, ...] = ()
+    args: tuple[str, ...]  # the names of the ARGs in scope
+    inputs: str  # the fields that its key was made from, as JSON
+    mounted: tuple[MountedFiles, ...] = ()  # the files whose digests are among the inputs, in the same order
 
 
 @frozen
 class StoredBuild:
-    """A build. `id` sorts by time; `manifest` is the digest of the image, "" where the build failed."""
+    """A build. `id` sorts by time; `manifest` is the digest of the image, "" if the build failed."""
 
     id: str
     recipe: str
@@ -76,13 +72,13 @@ class StoredBuild:
 
 
 class Builds:
-    """The builds that a store remembers."""
+    """The last builds of a store."""
 
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
 
     def add(self, build: StoredBuild) -> None:
-        """Remember a build, and forget the oldest where they have become too many."""
+        """Store a build, and remove the oldest ones if there are too many."""
         with self._metadata.transaction() as db:
             db.execute("INSERT INTO builds VALUES (?, ?, ?, ?)", (build.id, build.recipe, build.target, build.manifest))
             db.executemany(
@@ -101,7 +97,7 @@ class Builds:
                 db.execute("DELETE FROM step_inputs WHERE key NOT IN (SELECT key FROM build_steps)")
 
     def all(self) -> list[StoredBuild]:
-        """Those that are remembered, the oldest first."""
+        """All stored builds, the oldest first."""
         steps: dict[str, list[BuiltStep]] = {}
         for build, *row in self._metadata.all(
             "SELECT build, node, parent, sources, stage, number, line, instruction, outcome, fresh, key, snapshot, args,"
@@ -114,34 +110,34 @@ class Builds:
         ]
 
     def oldest(self) -> str:
-        """The id of the oldest build that is remembered, if any may have been forgotten; else ""."""
+        """The id of the oldest stored build if older ones may have been removed, else ""."""
         ids = self._metadata.all("SELECT id FROM builds ORDER BY id")
         return str(ids[0][0]) if len(ids) >= KEPT_BUILDS else ""
 
-    def has_succeeded(self, below: str, instruction: str) -> bool:
-        """Whether a build had a step of this text on what has this key, with success."""
-        found = self._metadata.one(
+    def has_succeeded(self, parent_key: str, instruction: str) -> bool:
+        """Whether in a stored build a step with this text succeeded on the parent with this key."""
+        row = self._metadata.one(
             "SELECT 1 FROM build_steps b JOIN build_steps s ON s.build = b.build AND s.parent = b.node"
             " WHERE b.key = ? AND s.instruction = ? AND s.outcome IN (?, ?) LIMIT 1",
-            below,
+            parent_key,
             instruction[:TEXT_LIMIT],
             Outcome.CACHED.value,
             Outcome.RAN.value,
         )
-        return found is not None
+        return row is not None
 
     def find(self, name: str | None) -> str:
-        """The id of a build that is named by its beginning or its end; the last one without a name.
+        """The id of the build whose id starts or ends with `name`; without a name the last build.
 
-        Raises NotFound where there is none, StoreError where there are several.
+        Raises NotFound if there is none, StoreError if there are several.
         """
-        known = [str(row[0]) for row in self._metadata.all("SELECT id FROM builds ORDER BY id")]
-        found = [build for build in known if name is None or build.startswith(name) or build.endswith(name)]
+        ids = [str(row[0]) for row in self._metadata.all("SELECT id FROM builds ORDER BY id")]
+        found = [build for build in ids if name is None or build.startswith(name) or build.endswith(name)]
         if not found:
-            what = "the store remembers no build" if name is None else f"{name}: no such build"
-            raise NotFound(what, hint="pybuild why --list shows those that are remembered" if known else None)
+            problem = "the store has no record of any build" if name is None else f"{name}: no such build"
+            raise NotFound(problem, hint="pybuild why --list shows the stored builds" if ids else None)
         if name is not None and len(found) > 1:
-            raise StoreError(f"{name}: {len(found)} builds are called so", hint="pybuild why --list shows them")
+            raise StoreError(f"{name}: {len(found)} builds have this name", hint="pybuild why --list shows them")
         return found[-1]
 
 

@@ -1,10 +1,10 @@
-"""Cache mounts: directories that stay from build to build, below STORE/cachemounts/.
+"""Cache mounts: directories below STORE/cachemounts/ that persist from build to build.
 
-    cachemounts/<id>/     belongs to whoever may write to the store; a flock on it says that a step uses it
-    cachemounts/<id>/fs   what the step sees; its files belong to ids of the steps' namespace
+    cachemounts/<id>/     belongs to the owner of the store; a step that uses the cache mount holds a flock on it
+    cachemounts/<id>/fs   the directory that the step sees; its files belong to ids of the step's user namespace
 
-Several directories can serve one key: a step that wants a cache for itself gets a new one where all that there are
-are in use. What is in them is never part of an image, and nothing depends on it: gc may remove one that is not in use.
+A key can have several directories: a step that needs one to itself gets a new one if all others are in use. The contents
+are never part of an image and nothing depends on them: gc can remove a cache mount that is not in use.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Sharing(Enum):
-    """Who else may use a cache mount at the same time."""
+    """Which other steps may use the directory of a cache mount at the same time."""
 
-    SHARED = "shared"  # everybody
-    PRIVATE = "private"  # nobody: who finds it in use gets a new directory
-    LOCKED = "locked"  # nobody: who finds it in use waits
+    SHARED = "shared"  # all
+    PRIVATE = "private"  # none: a step that finds it in use gets a new directory
+    LOCKED = "locked"  # none: a step that finds it in use waits
 
 
 @frozen
 class StoredCacheMount:
-    """A row of the table. Times are seconds since the epoch; `size` is None while nobody has looked since the last use."""
+    """A cache mount in the store."""
 
     id: str
-    name: str  # what recipes call it
-    last_used: int
-    size: int | None
+    name: str  # its name in recipes
+    last_used: int  # seconds since the epoch
+    size: int | None  # bytes; None: not measured since the last use
 
 
 class OpenCacheMount:
-    """A cache mount in use: `path` is what to mount. A context manager, or to be closed."""
+    """A cache mount in use, locked until `close`; `path` is the directory to mount. A context manager."""
 
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
         self._fd = fd
 
     def close(self) -> None:
-        """Let others have it. Idempotent."""
+        """Release the lock. Idempotent."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -67,7 +67,7 @@ class OpenCacheMount:
 
 @frozen
 class CacheMountInUse:
-    """Why there is none to be had: somebody has this one, which is not to be shared."""
+    """The cache mount with this id is LOCKED by another step: the caller has to wait for it."""
 
     id: str
 
@@ -80,14 +80,14 @@ class CacheMounts:
         self._metadata = metadata
 
     def find(self, key: str, sharing: Sharing, now: int) -> OpenCacheMount | CacheMountInUse | None:
-        """Take one of the directories of a key. None: one has to be made; `CacheMountInUse`: it can be had later, not now."""
+        """Open one of the directories of a key. None: the caller has to create one, and `adopt` it."""
         with self._metadata.transaction() as db:
             return self._find(db, key, sharing, now)
 
     def adopt(self, key: str, name: str, path: str, sharing: Sharing, now: int) -> OpenCacheMount | CacheMountInUse:
-        """Take over a new directory that holds its contents as TREE; where another process was first, as `find`.
+        """Store a new directory, whose contents are in its sub-directory TREE, and open it.
 
-        The directory is moved, or left where it is for its ingest to remove.
+        If another process has added one meanwhile, this is `find`, and the directory stays in the ingest directory.
         """
         with self._metadata.transaction() as db:
             found = self._find(db, key, sharing, now)
@@ -108,7 +108,7 @@ class CacheMounts:
             return OpenCacheMount(self.tree_path(identity), fd)
 
     def all(self) -> list[StoredCacheMount]:
-        """Every one, the latest used first."""
+        """All cache mounts, the most recently used first."""
         rows = self._metadata.all("SELECT id, name, last_used, size FROM cachemounts ORDER BY last_used DESC, id")
         return [
             StoredCacheMount(str(key), str(name), int(str(used)), None if size is None else int(str(size)))
@@ -116,11 +116,11 @@ class CacheMounts:
         ]
 
     def tree_path(self, identity: str) -> str:
-        """Where the contents are."""
+        """The directory with the contents."""
         return f"{self.directory}/{identity}/{TREE}"
 
     def in_use(self, identity: str) -> bool:
-        """Whether a step has it at this moment."""
+        """Whether a step is using it now."""
         fd = self.lock(identity)
         if fd is None:
             return os.path.isdir(f"{self.directory}/{identity}")
@@ -128,18 +128,18 @@ class CacheMounts:
         return False
 
     def lock(self, identity: str) -> int | None:
-        """Have one alone, to measure or to remove it: the descriptor that holds the lock; None where it is in use or gone."""
+        """Lock one exclusively, to measure or remove it. Returns the descriptor, or None if it is in use or removed."""
         return lock_cache_mount(self.directory, identity)
 
     def set_size(self, identity: str, size: int) -> None:
-        """Note how large it is; good until it is used again."""
+        """Record the size in bytes; the next use resets it."""
         with self._metadata.transaction() as db:
             db.execute("UPDATE cachemounts SET size = ? WHERE id = ?", (size, identity))
 
     def _find(
         self, db: sqlite3.Connection, key: str, sharing: Sharing, now: int
     ) -> OpenCacheMount | CacheMountInUse | None:
-        busy = None
+        in_use = None
         for (identity,) in self._metadata.all(
             "SELECT id FROM cachemounts WHERE key = ? ORDER BY last_used DESC, id", key
         ):
@@ -148,14 +148,14 @@ class CacheMounts:
                 db.execute("UPDATE cachemounts SET last_used = ?, size = NULL WHERE id = ?", (now, identity))
                 return OpenCacheMount(self.tree_path(str(identity)), fd)
             if os.path.isdir(f"{self.directory}/{identity}"):
-                busy = CacheMountInUse(str(identity))
+                in_use = CacheMountInUse(str(identity))
             else:
-                db.execute("DELETE FROM cachemounts WHERE id = ?", (identity,))  # lost, with a power cut for instance
-        return busy if sharing is Sharing.LOCKED else None
+                db.execute("DELETE FROM cachemounts WHERE id = ?", (identity,))  # lost in a power cut, for example
+        return in_use if sharing is Sharing.LOCKED else None
 
 
 def lock_cache_mount(directory: str, identity: str, operation: int = fcntl.LOCK_EX) -> int | None:
-    """The descriptor that holds the lock of a cache mount; None where it is in use or gone."""
+    """Lock a cache mount with flock(2); return the descriptor, or None if it is in use or removed."""
     try:
         fd = os.open(f"{directory}/{identity}", _DIRECTORY)
     except OSError:

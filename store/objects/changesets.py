@@ -1,10 +1,13 @@
-"""Changesets and their three forms: table of contents, tree, tar; and the snapshots that stack them.
+"""The tables of changesets, of their three forms (table of contents, tree, tar), and of the snapshots that stack them.
 
-A changeset is the difference one step made. Its toc is there from the start, its tree and its tar are made when
-somebody needs them, each from the other. The exception is a layer that was pulled: nobody has read it yet, so it has no
-toc, and that it has the diff_id which its image claims is not known. Until it is read it serves that image alone: under
-the claimed diff_id somebody else's layer would be replaced by whatever the registry sent. This module keeps the books: the work is done by `trees`, `changes`, `layers` and
-`extract`, which know no tables and need no store.
+A changeset is the difference that one step made. It has a toc from the start. Its tree and its tar are made when a build
+needs them, each from the other.
+
+A pulled layer is the exception. Until a build reads it, it has no toc, and its diff_id is only what the image claims.
+It then serves that image alone: if the store trusted the claimed diff_id, a registry could replace the layer of another
+image. Such a changeset is called unread.
+
+The rooms layers/ and formats/ make and read the forms; they know no tables and need no store.
 """
 
 from __future__ import annotations
@@ -28,19 +31,19 @@ if TYPE_CHECKING:
     from pybuild.store.objects.blobs import Blobs
     from pybuild.store.objects.database import Metadata
 
-TREE = (
-    "fs"  # the tree inside of its directory: only whoever owns a directory can rename it, root of an image may own "fs"
-)
+# A tree is this sub-directory of its directory. Root of an image can own the tree, and only the owner of a directory can
+# rename it.
+TREE = "fs"
 _BY_CHAIN = (
     "SELECT snapshot, EXISTS (SELECT 1 FROM condemned WHERE kind = 'snapshot' AND key = CAST(snapshot AS TEXT))"
     " FROM chains WHERE chain_id = ?"
 )
-_NO_CLAMP = -(1 << 62)  # tars.clamp of a tar whose times are not bounded
+_NO_CLAMP = -(1 << 62)  # tars.clamp of a tar without a clamp
 
 
 @frozen
 class LayerBlob:
-    """One stored blob of a layer."""
+    """One blob of a layer. A layer can have several, with different compressions."""
 
     diff_id: Digest
     digest: Digest
@@ -58,11 +61,11 @@ class Changesets:
         self._blobs = blobs
 
     def add(self, entries: Iterable[Entry], scratch: str) -> str:
-        """Store a new changeset, given by its sorted entries; return its id. `scratch` is a free path in an ingest."""
+        """Store a new changeset with these sorted entries; return its id. `scratch` is an unused path in an ingest."""
         return self.adopt(Toc.write(scratch, entries))
 
     def adopt(self, toc_path: str) -> str:
-        """Store a new changeset, given by the file of its toc; the file is moved. Return its id."""
+        """Store a new changeset with this toc file, which is moved; return its id."""
         changeset = os.urandom(8).hex()
         with self._metadata.transaction() as db:
             os.rename(toc_path, self.toc_path(changeset))
@@ -71,9 +74,9 @@ class Changesets:
         return changeset
 
     def adopt_with_tree(self, toc_path: str, id_map: str, directory: str) -> str:
-        """As `adopt` and `adopt_tree` at once: as long as it has no tar, a changeset is nothing without its tree.
+        """`adopt` and `adopt_tree` in one transaction, because a changeset needs a tar or a tree.
 
-        The toc may lack the digests of files; then no snapshot may stand on it before `replace_toc` has replaced it.
+        The toc may lack the digests of files. In that case no snapshot may stand on the changeset before `replace_toc`.
         """
         changeset, name = os.urandom(8).hex(), os.urandom(8).hex()
         boot = self._metadata.boot
@@ -86,14 +89,14 @@ class Changesets:
         return changeset
 
     def replace_toc(self, changeset: str, toc_path: str) -> None:
-        """Replace the toc of a changeset, on which no snapshot stands yet, by one that knows the content of all files."""
+        """Replace the toc by one with the digests of all files. No snapshot may stand on the changeset yet."""
         with self._metadata.transaction() as db:
             os.rename(toc_path, self.toc_path(changeset))
-            for table in ("changesets", "tocs"):  # another build may have sealed what was there before
+            for table in ("changesets", "tocs"):  # another process may have sealed the old file
                 db.execute(f"UPDATE {table} SET boot = ? WHERE id = ?", (self._metadata.boot, changeset))
 
     def add_unread(self, blob: LayerBlob) -> str:
-        """Store a new changeset that is known as a blob only, with a claimed diff_id; return its id."""
+        """Store a new unread changeset: a blob and the diff_id that its image claims; return its id."""
         changeset = os.urandom(8).hex()
         with self._metadata.transaction() as db:
             db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, self._metadata.boot))
@@ -104,7 +107,7 @@ class Changesets:
         return changeset
 
     def unread_blob(self, changeset: str) -> LayerBlob | None:
-        """The blob of a changeset that nobody has read; None where it has a toc."""
+        """The blob of an unread changeset; None if the changeset has a toc."""
         row = self._metadata.one(
             "SELECT diff_id, digest, size, compression FROM unread JOIN blobs USING (digest)"
             " WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM tocs WHERE id = ?1)",
@@ -116,7 +119,7 @@ class Changesets:
         return LayerBlob(Digest.parse(diff_id), Digest.parse(digest), int(size), Compression(compression))
 
     def mark_read(self, changeset: str, toc_path: str) -> None:
-        """Give an unread changeset its toc, once its blob was read and found to have the diff_id. Idempotent."""
+        """Give an unread changeset its toc, after its blob was read and has the claimed diff_id. Idempotent."""
         with self._metadata.transaction() as db:
             os.rename(toc_path, self.toc_path(changeset))
             db.execute("INSERT OR IGNORE INTO tocs VALUES (?, ?)", (changeset, self._metadata.boot))
@@ -129,7 +132,7 @@ class Changesets:
             )
 
     def toc(self, changeset: str) -> Toc:
-        """The table of contents. Raises NotFound, or InvalidImage when its file is damaged."""
+        """The table of contents. Raises NotFound, or InvalidImage if its file is damaged."""
         try:
             return Toc.open(self.toc_path(changeset))
         except FileNotFoundError:
@@ -138,14 +141,15 @@ class Changesets:
             ) from None
 
     def tree_name(self, changeset: str, id_map: str) -> str | None:
-        """The name, in `trees_directory`, of what holds the tree made under this id map; None where there is none."""
+        """The name in `trees_directory` of the tree that was made under this id map; None if there is none."""
         row = self._metadata.one("SELECT id FROM trees WHERE changeset = ? AND id_map = ?", changeset, id_map)
         return str(row[0]) if row else None
 
     def adopt_tree(self, changeset: str, id_map: str, path: str) -> str:
-        """Take over a directory that holds a finished tree as TREE; where another process was first, its tree is the one.
+        """Store a directory whose sub-directory TREE is a finished tree; return its name in `trees_directory`.
 
-        Return the name that it got. The directory is moved, or left where it is for its ingest to remove.
+        If another process has stored one meanwhile, that one counts, and the directory stays in the ingest directory.
+        Raises NotFound if the changeset was removed.
         """
         name = os.urandom(8).hex()
         with self._metadata.transaction() as db:
@@ -153,13 +157,13 @@ class Changesets:
             if winner is not None:
                 return winner
             if self._metadata.one("SELECT 1 FROM changesets WHERE id = ?", changeset) is None:
-                raise NotFound(f"changeset {changeset} is gone")
+                raise NotFound(f"changeset {changeset} was removed")
             os.rename(path, f"{self.trees_directory}/{name}")
             db.execute("INSERT INTO trees VALUES (?, ?, ?, ?)", (name, changeset, id_map, self._metadata.boot))
         return name
 
     def diff_id(self, changeset: str, clamp: int | None) -> Digest | None:
-        """The diff_id of the tar of a changeset, None while it was never made."""
+        """The diff_id of the changeset's tar with this clamp; None if it has not been made."""
         row = self._metadata.one(
             "SELECT diff_id FROM tars WHERE changeset = ? AND clamp = ?",
             changeset,
@@ -168,7 +172,7 @@ class Changesets:
         return Digest.parse(str(row[0])) if row else None
 
     def clamp_of(self, changeset: str, diff_id: Digest) -> int | None:
-        """The newest time that the files of this tar of the changeset have; None where it is not bounded."""
+        """The clamp of the changeset's tar with this diff_id: the newest time of its files. None: it has no clamp."""
         row = self._metadata.one(
             "SELECT clamp FROM tars WHERE changeset = ? AND diff_id = ? ORDER BY clamp", changeset, str(diff_id)
         )
@@ -200,44 +204,44 @@ class Changesets:
         return [LayerBlob(diff_id, Digest.parse(str(d)), int(str(size)), Compression(str(c))) for d, size, c in rows]
 
     def any_blob(self, changeset: str) -> LayerBlob | None:
-        """Some stored blob of this changeset, to make its tree from or to read a file of it."""
+        """Any stored blob of this changeset, to make its tree from it or to read a file in it; None if it has none."""
         for (diff_id,) in self._metadata.all("SELECT diff_id FROM tars WHERE changeset = ? ORDER BY clamp", changeset):
             for blob in self.blobs_of(Digest.parse(str(diff_id))):
                 return blob
         return None
 
     def tree_path(self, name: str) -> str:
-        """Where the tree of that name is."""
+        """The root directory of the tree with this name."""
         return f"{self.trees_directory}/{name}/{TREE}"
 
     def toc_path(self, changeset: str) -> str:
-        """Where the table of contents is."""
+        """The file with the table of contents."""
         return f"{self._tocs}/{changeset}"
 
 
 class Snapshots:
-    """Changesets stacked on one another; a snapshot is never written again."""
+    """The snapshots of a store: each is a changeset on a parent snapshot. A snapshot never changes."""
 
     def __init__(self, metadata: Metadata, changesets: Changesets) -> None:
         self._metadata = metadata
         self._changesets = changesets
 
     def add(self, parent: int | None, changeset: str) -> int:
-        """A new snapshot."""
+        """Store a new snapshot; return its id."""
         with self._metadata.transaction() as db:
             cursor = db.execute("INSERT INTO snapshots (parent, changeset) VALUES (?, ?)", (parent, changeset))
             assert cursor.lastrowid is not None
             return cursor.lastrowid
 
     def parent(self, snapshot: int) -> int | None:
-        """The snapshot below; None for the lowest. Raises NotFound."""
+        """The snapshot below; None for the lowest one. Raises NotFound."""
         row = self._metadata.one("SELECT parent FROM snapshots WHERE id = ?", snapshot)
         if row is None:
-            raise NotFound(f"snapshot {snapshot} is gone")
+            raise NotFound(f"snapshot {snapshot} was removed")
         return None if row[0] is None else int(str(row[0]))
 
     def changesets(self, snapshot: int | None) -> list[str]:
-        """The changesets of a snapshot and of all below it, the topmost first."""
+        """The changesets of a snapshot and of all snapshots below it, the topmost first."""
         rows = self._metadata.all(
             "WITH RECURSIVE chain (id, parent, changeset, depth) AS ("
             " SELECT id, parent, changeset, 0 FROM snapshots WHERE id = ?"
@@ -248,9 +252,9 @@ class Snapshots:
         return [str(row[0]) for row in rows]
 
     def required_id_maps(self, snapshot: int) -> frozenset[str] | None:
-        """The id maps under which the files of a snapshot's own changeset can be read; None: under any, as it has a tar.
+        """The id maps under which the files of a snapshot's own changeset can be read; None: any, because it has a tar.
 
-        Where there are trees only, they belong to the ids of the map that they were made under.
+        A changeset without a tar has trees only, and the files of a tree belong to the ids of the map it was made under.
         """
         rows = self._metadata.all(
             "SELECT id_map FROM snapshots s LEFT JOIN trees t USING (changeset) WHERE s.id = ?"
@@ -264,15 +268,15 @@ class Snapshots:
         """The table of contents of a snapshot's own changeset. Raises NotFound."""
         row = self._metadata.one("SELECT changeset FROM snapshots WHERE id = ?", snapshot)
         if row is None:
-            raise NotFound(f"snapshot {snapshot} is gone")
+            raise NotFound(f"snapshot {snapshot} was removed")
         return self._changesets.toc(str(row[0]))
 
     def view(self, snapshot: int | None) -> View:
-        """The root filesystem of a snapshot, as its tables of contents make it."""
+        """The root filesystem of a snapshot, merged from tables of contents."""
         return View([self._changesets.toc(changeset) for changeset in self.changesets(snapshot)])
 
     def by_chain(self, chain_id: Digest | str) -> int | None:
-        """The snapshot of layers with this chain ID, or, where nobody has read them, with this name."""
+        """The snapshot of the layers with this chain ID, or with this name if they are unread. Spares a condemned one."""
         row = self._metadata.one(_BY_CHAIN, str(chain_id))
         if row and row[1]:
             spare(self._metadata, Condemnable.SNAPSHOT, str(row[0]))
@@ -280,7 +284,7 @@ class Snapshots:
         return int(str(row[0])) if row else None
 
     def set_chain(self, chain_id: Digest | str, snapshot: int) -> int:
-        """Name a snapshot by its chain ID; the first one stays. Return the one that counts."""
+        """Record the chain ID of a snapshot; return the snapshot that counts: the first one that got this chain ID."""
         with self._metadata.transaction() as db:
             db.execute("INSERT OR IGNORE INTO chains VALUES (?, ?)", (str(chain_id), snapshot))
         known = self.by_chain(chain_id)

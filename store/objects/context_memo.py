@@ -1,17 +1,18 @@
-"""What files of contexts held when they were last read, so that a file that did not change is not read for a key again.
+"""Memos: digests of the files of a context, so that a key can be made without reading unchanged files again.
 
-STORE/memo/<context> is one file for each context directory, replaced by rename:
+STORE/memo/<context> is one file per context directory, replaced by rename:
 
     file = magic, crc32 of the rows, row*        (little-endian)
-    row  = dev, ino, size, mtime and ctime in nanoseconds, sha256 of the content, day on which it was last asked for
+    row  = dev, ino, size, mtime and ctime in nanoseconds, sha256 of the content, day of its last use
 
-A row says: a regular file that lstat(2) shows like this has this content and no file capabilities. Names are in none,
-and what is in a row comes from the kernel alone, so that no content of a context can make a row that fits another file. As
-in git's index a row is only made of a file whose times were older, when it was looked at, than a clock's step: whoever
-writes to it later moves its ctime. (Writes through a mapping that goes on for long move it late; see mmap(2), NOTES.)
+A row means: a regular file with this lstat(2) result has this content, and no file capabilities. Rows contain no names.
+All their values come from the kernel, so the contents of a context cannot forge a row that matches another file.
 
-A memo is no part of any object and is never sealed. One that is missing or damaged costs the time to read files again;
-of two builds that write one at the same time the second one's stays.
+As in git's index, a file gets a row only if its times were older than one step of the clock when it was examined: any
+later write changes its ctime. (Writes through a long-lived mapping change it late; see mmap(2), NOTES.)
+
+Memos are not part of any object and are never sealed. If one is missing or damaged, files are read again. If two builds
+write one at the same time, the second file stays.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROWS_LIMIT = 1_000_000  # rows of one memo, 76 MB
-KEPT_DAYS = 14  # that a row stays without being asked for
+KEPT_DAYS = 14  # without use, before a row is removed
 KEPT_FILES = 200
 KEPT_BYTES = 256 << 20
 _MAGIC = b"pbmemo1\n"
@@ -38,24 +39,24 @@ _ROW = struct.Struct("<40s36s")
 _KEY = struct.Struct("<QQQqq")
 _DAY = struct.Struct("<I")
 _DAY_SECONDS = 86400
-_FINE_STEP = 100_000_000  # nanoseconds; the kernel's clock for files goes on every 1 to 10 ms
-_COARSE_STEP = 3_000_000_000  # where times are whole seconds, or every second one
+_FINE_STEP = 100_000_000  # nanoseconds; the kernel's clock for file times advances every 1 to 10 ms
+_COARSE_STEP = 3_000_000_000  # for file systems that store times with a resolution of 1 or 2 seconds
 
 
 def file_key(status: os.stat_result) -> bytes:
-    """What a file looks like: who writes to it afterwards, or sets an attribute, makes it look otherwise."""
+    """The key of a file in a memo. A later write, or a change of its attributes, changes the key."""
     return _KEY.pack(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def is_settled(status: os.stat_result, now: int) -> bool:
-    """Whether any later change of a file will show, at a time `now` (ns) that was taken before its status was."""
+    """Whether every later change of a file will change its key. `now` is the time in ns just before `status` was read."""
     ctime = status.st_ctime_ns
     step = _FINE_STEP if ctime % 10_000_000 else _COARSE_STEP
     return ctime < now - step and status.st_mtime_ns < now - step
 
 
 def memo_path(directory: str, context: str) -> str:
-    """Where in STORE/memo the memo of a context directory is."""
+    """The path of a context directory's memo in the directory STORE/memo."""
     return f"{directory}/{hashlib.sha256(os.fsencode(os.path.realpath(context))).hexdigest()[:32]}"
 
 
@@ -63,7 +64,7 @@ class Memo:
     """The rows of one memo, in memory."""
 
     def __init__(self, path: str) -> None:
-        """Read what is at `path`; what cannot be read is empty."""
+        """Read the file at `path`. If it is missing or damaged, the memo is empty."""
         self._path = path
         self._rows = _read(path) or {}
         self._today = int(time.time()) // _DAY_SECONDS
@@ -74,7 +75,7 @@ class Memo:
         return len(self._rows)
 
     def find(self, key: bytes) -> bytes | None:
-        """The sha256 of the file that looks like `key`."""
+        """The sha256 of the file with this key; None if it is unknown."""
         value = self._rows.get(key)
         if value is None:
             return None
@@ -84,12 +85,12 @@ class Memo:
         return sha256
 
     def learn(self, key: bytes, sha256: bytes) -> None:
-        """Remember the content of a file that was settled before it was read, and has no capabilities."""
+        """Add a row for a file that was settled before it was read, and that has no capabilities."""
         self._rows[key] = sha256 + self._day
         self._changed = True
 
     def save(self, scratch: str) -> None:
-        """Write what is new; `scratch` is a free path in an ingest. What cannot be written is not worth a build."""
+        """Write the memo if it has changed; `scratch` is an unused path in an ingest. Errors must not fail the build."""
         if not self._changed:
             return
         self._drop_old()
@@ -116,7 +117,7 @@ class Memo:
 
 
 def _read(path: str) -> dict[bytes, bytes] | None:
-    """The rows of a file; None where they cannot be read or are damaged."""
+    """The rows of a memo file; None if it is missing or damaged."""
     try:
         with open(path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
@@ -132,23 +133,25 @@ def _read(path: str) -> dict[bytes, bytes] | None:
 
 
 def is_whole(path: str) -> bool:
-    """Whether a memo can be read."""
+    """Whether a memo file can be read and is undamaged."""
     return _read(path) is not None
 
 
 def memos(directory: str) -> Iterator[tuple[str, os.stat_result]]:
-    """The memos that are there, the latest written first."""
+    """The paths and statuses of all memos, the most recently written first."""
     found = []
     with os.scandir(directory) as entries:
         for entry in entries:
-            with suppress(FileNotFoundError):  # another process removes them too
+            with suppress(FileNotFoundError):  # another process has removed it
                 found.append((entry.path, entry.stat(follow_symlinks=False)))
     yield from sorted(found, key=lambda item: item[1].st_mtime_ns, reverse=True)
 
 
 def prune(directory: str, *, files: int = KEPT_FILES, size: int = KEPT_BYTES, dry_run: bool = False) -> tuple[int, int]:
-    """Remove the memos that were not written for the longest time until no more than `files` of `size` bytes are left,
-    and those that are of no use; return how many went, and their bytes. Raises OSError."""
+    """Remove old memos beyond the newest `files` and beyond a total of `size` bytes, and those that are of no use.
+
+    Returns the number of removed memos and their size in bytes. Raises OSError.
+    """
     count = freed = total = 0
     oldest = time.time() - KEPT_DAYS * _DAY_SECONDS
     for position, (path, status) in enumerate(memos(directory)):

@@ -1,7 +1,7 @@
-"""What URLs had when they were last asked: so that they are asked for anything newer only.
+"""Downloads: the content that a URL had when it was last requested, so that pybuild only asks for a newer version.
 
-A URL is known by its digest, because a password may be in it. The content is a blob, which no image needs: gc removes it,
-and with it the row.
+The table has the sha256 of each URL, because a URL can contain a password. The content is a blob that no image reaches:
+gc removes it, and the row with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Downloaded:
-    """The content of a URL, and the headers by which its server knows the version; "" where there was none."""
+    """The content of a URL, and the headers that identify its version; a header is "" if the server sent none."""
 
     digest: Digest
     etag: str
@@ -34,19 +34,19 @@ class Downloads:
         self._blobs = blobs
 
     def find(self, url: str) -> Downloaded | None:
-        """What the URL had, if all of it is here."""
+        """The last download of a URL, if the store still has its blob."""
         row = self._metadata.one("SELECT digest, etag, last_modified FROM downloads WHERE url = ?", _key(url))
         if row is None:
             return None
-        found = Downloaded(Digest.parse(str(row[0])), str(row[1]), str(row[2]))
-        return found if self._blobs.has(found.digest) else None
+        downloaded = Downloaded(Digest.parse(str(row[0])), str(row[1]), str(row[2]))
+        return downloaded if self._blobs.has(downloaded.digest) else None
 
-    def put(self, url: str, found: Downloaded) -> None:
-        """Keep what a URL has now; its blob is there."""
+    def put(self, url: str, downloaded: Downloaded) -> None:
+        """Record the content of a URL. Its blob has to be in the store already."""
         with self._metadata.transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO downloads VALUES (?, ?, ?, ?)",
-                (_key(url), str(found.digest), found.etag, found.last_modified),
+                (_key(url), str(downloaded.digest), downloaded.etag, downloaded.last_modified),
             )
 
 

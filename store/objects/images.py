@@ -1,7 +1,8 @@
 """Images and their names.
 
-An image is a manifest with its config. A name is the last row of its log: nothing is ever overwritten, so the store
-can tell what a tag meant before and which recipe moved it.
+An image is a manifest with its config. The table tag_log has a row for each time that a name was set or removed; the last
+row is the current one. Rows are never changed, so the store knows every image that a name referred to, and which recipe
+set it.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
     from pybuild.store.objects.blobs import Blobs
     from pybuild.store.objects.database import Metadata
 
-_SHORT = re.compile(r"(sha256:)?[0-9a-f]{6,64}")
+_DIGEST_PREFIX = re.compile(r"(sha256:)?[0-9a-f]{6,64}")
 
 
 @frozen
 class StoredImage:
-    """An image of the store. `snapshot` is the topmost of its layers; None where it has none."""
+    """An image in the store. `snapshot` is that of its topmost layer; None if it has no layers."""
 
     manifest_digest: Digest
     manifest: Manifest
@@ -38,11 +39,11 @@ class StoredImage:
 
 @frozen
 class Tag:
-    """A name, what it names, and when (in seconds since the epoch) it came to do so."""
+    """A name of an image."""
 
     name: str
     manifest: Digest
-    at: int
+    at: int  # when the name was set, in seconds since the epoch
 
 
 class Images:
@@ -53,7 +54,10 @@ class Images:
         self._blobs = blobs
 
     def add(self, manifest: bytes, config: bytes, snapshot: int | None, scratch: tuple[str, str]) -> Digest:
-        """Store an image whose layers are stored; return the manifest's digest. Idempotent."""
+        """Store an image whose layers are stored; return the manifest's digest. Idempotent.
+
+        `scratch` are two unused paths in an ingest directory.
+        """
         check_image(Manifest.from_bytes(manifest), ImageConfig.from_bytes(config))
         config_digest = self._blobs.put(config, scratch[0])
         digest = self._blobs.put(manifest, scratch[1])
@@ -68,17 +72,17 @@ class Images:
             spare(self._metadata, Condemnable.IMAGE, str(digest))
         row = self._metadata.one("SELECT config, snapshot FROM images WHERE manifest = ?", str(digest))
         if row is None:
-            raise NotFound(f"no image {digest} in the store", hint="pybuild images lists what is there")
+            raise NotFound(f"no image {digest} in the store", hint="pybuild images lists the images")
         manifest = Manifest.from_bytes(self._blobs.read(digest, MANIFEST_LIMIT))
         config = ImageConfig.from_bytes(self._blobs.read(Digest.parse(str(row[0])), CONFIG_LIMIT))
         return StoredImage(digest, manifest, config, None if row[1] is None else int(str(row[1])))
 
     def find(self, name: str) -> StoredImage:
-        """The image that a person means: a name, a digest, or at least six hex digits of one.
+        """The image that the user means by a name, a digest, or the first hex digits (at least six) of a digest.
 
-        Raises NotFound, and InvalidImage where a short digest fits several.
+        Raises NotFound, and InvalidImage if the digits match several images.
         """
-        if _SHORT.fullmatch(name):
+        if _DIGEST_PREFIX.fullmatch(name):
             prefix = name if name.startswith("sha256:") else f"sha256:{name}"
             rows = self._metadata.all(
                 "SELECT DISTINCT manifest FROM images WHERE manifest LIKE ?1 || '%' OR config LIKE ?1 || '%' LIMIT 2",
@@ -87,19 +91,20 @@ class Images:
             if len(rows) == 1:
                 return self.get(Digest.parse(str(rows[0][0])))
             if rows:
-                raise InvalidImage(f"{name} fits several images", hint="give more digits")
+                raise InvalidImage(f"{name} matches several images", hint="give more digits")
         reference = Reference.parse(name)
         digest = self.resolve(reference)
         if digest is None:
             raise NotFound(
-                f"no image {reference.with_default_tag().familiar} in the store",
-                hint="pybuild images lists what is there",
+                f"no image {reference.with_default_tag().familiar} in the store", hint="pybuild images lists the images"
             )
         return self.get(digest)
 
     def history(self, reference: Reference) -> list[StoredImage]:
-        """The images that a name stands for or stood for since it was last taken away, the newest first: of one name,
-        pulled for different platforms, each is there."""
+        """The images that a name has referred to since it was last removed, the newest first.
+
+        A name that was pulled for several platforms has one for each.
+        """
         rows = self._metadata.all(
             "SELECT manifest FROM tag_log WHERE name = ? ORDER BY id DESC LIMIT 100", str(reference.with_default_tag())
         )
@@ -111,7 +116,7 @@ class Images:
         return found
 
     def resolve(self, reference: Reference) -> Digest | None:
-        """The manifest that a name stands for in this store; the digest in a name may be that of an index around it."""
+        """The manifest that a name refers to, or None. The digest in a name can be that of an index that contains it."""
         if reference.digest is not None:
             row = self._metadata.one("SELECT manifest FROM images WHERE manifest = ?", str(reference.digest))
             if row:
@@ -122,7 +127,7 @@ class Images:
         return Digest.parse(str(row[0])) if row and row[0] is not None else None
 
     def tag(self, names: list[Reference], manifest: Digest, now: int, recipe: str = "") -> None:
-        """Let names stand for an image, all of them or, when this fails, none."""
+        """Give an image these names, in one transaction that is on the disk when this returns."""
         with self._metadata.durable_transaction() as db:
             for name in names:
                 if self.resolve(name) != manifest:
@@ -132,11 +137,11 @@ class Images:
                     )
 
     def untag(self, name: Reference, now: int) -> Digest:
-        """Take a name away; return what it stood for. Raises NotFound."""
+        """Remove a name; return the manifest that it referred to. Raises NotFound."""
         digest = self.resolve(name)
         if digest is None:
             raise NotFound(
-                f"no image {name.with_default_tag().familiar} in the store", hint="pybuild images lists what is there"
+                f"no image {name.with_default_tag().familiar} in the store", hint="pybuild images lists the images"
             )
         with self._metadata.durable_transaction() as db:
             db.execute(
@@ -146,14 +151,14 @@ class Images:
         return digest
 
     def remove(self, digest: Digest) -> None:
-        """Forget an image that no name stands for. Its layers stay while the cache has a use for them."""
+        """Remove an image if it has no name. Its layers stay as long as records of the build cache reach them."""
         if any(tag.manifest == digest for tag in self.tags()):
             return
         with self._metadata.durable_transaction() as db:
             db.execute("DELETE FROM images WHERE manifest = ?", (str(digest),))
 
     def tags(self) -> list[Tag]:
-        """All names that stand for something, in order."""
+        """All current names, sorted."""
         rows = self._metadata.all(
             "SELECT name, manifest, at FROM tag_log WHERE id IN (SELECT max(id) FROM tag_log GROUP BY name)"
             " AND manifest IS NOT NULL ORDER BY name"
@@ -161,7 +166,7 @@ class Images:
         return [Tag(str(name), Digest.parse(str(manifest)), int(str(at))) for name, manifest, at in rows]
 
     def all(self) -> list[Digest]:
-        """Every image, named or not."""
+        """The manifests of all images, with and without names."""
         return [
             Digest.parse(str(row[0])) for row in self._metadata.all("SELECT manifest FROM images ORDER BY manifest")
         ]

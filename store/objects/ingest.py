@@ -1,7 +1,7 @@
-"""Private working directories inside the store, for what is on its way to becoming an object.
+"""Working directories inside the store, for files on their way to becoming objects.
 
-STORE/ingest/<id>/ belongs to the process that holds a flock on it. When the process ends, however it ends, the
-kernel drops the lock, and the next user of the store removes the directory: nothing needs to be remembered.
+STORE/ingest/<id>/ belongs to the process that holds a flock on it: this lock is the process's lease. When the process
+ends, in whatever way, the kernel drops the lock, and the next process that opens the store removes the directory.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from pybuild.store.system.files import try_lock
 if TYPE_CHECKING:
     from types import TracebackType
 
-_LEFT = (errno.EPERM, errno.EACCES, errno.ENOTEMPTY)
+_LEAVE_TO_SWEEP = (errno.EPERM, errno.EACCES, errno.ENOTEMPTY)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Ingest:
-    """One working directory; removed, with all that is left in it, on close. A context manager."""
+    """One working directory; `close` removes it with everything in it. A context manager."""
 
     def __init__(self, parent: str) -> None:
         while True:
             name = os.urandom(8).hex()
             path = f"{parent}/{name}"
             os.mkdir(path, 0o700)
-            # A sweeper may have seen the directory before we locked it, and removed it.
+            # `sweep` in another process can remove the directory before it is locked here.
             try:
                 self.fd = os.open(path, _DIRECTORY)
             except FileNotFoundError:
@@ -43,12 +43,12 @@ class Ingest:
         self.path = path
 
     def new_path(self) -> str:
-        """A path in this directory that nothing has yet."""
+        """An unused path in this directory."""
         self._count += 1
         return f"{self.path}/{self._count}"
 
     def new_directory(self) -> str:
-        """An empty directory in this one."""
+        """A new empty directory in this directory."""
         path = self.new_path()
         os.mkdir(path, 0o700)
         return path
@@ -61,8 +61,8 @@ class Ingest:
         try:
             remove_tree(parent, self.name)
         except OSError as error:
-            # A step with other ids was here when we were stopped, or a worker writes its last file: that is for `sweep`.
-            if error.errno not in _LEFT:
+            # EPERM, EACCES: files of a stopped step belong to other ids. ENOTEMPTY: a worker is writing its last file.
+            if error.errno not in _LEAVE_TO_SWEEP:
                 raise
         finally:
             os.close(parent)
@@ -79,21 +79,21 @@ class Ingest:
 
 
 def live_leases(parent: str, without: str) -> list[str]:
-    """The names of the working directories, but for one, whose processes live."""
-    found = []
+    """The names of the working directories, except one, whose processes are running."""
+    leases = []
     for name in os.listdir(parent):
         try:
             fd = os.open(f"{parent}/{name}", _DIRECTORY)
         except OSError:
             continue
         if name != without and not try_lock(fd, fcntl.LOCK_SH):
-            found.append(name)
+            leases.append(name)
         os.close(fd)
-    return found
+    return leases
 
 
 def sweep(parent: str) -> list[str]:
-    """Remove the working directories of processes that are gone; name those that this process may not remove."""
+    """Remove the working directories of ended processes; return the names of those it has no permission to remove."""
     left = []
     parent_fd = os.open(parent, _DIRECTORY)
     try:
@@ -106,9 +106,9 @@ def sweep(parent: str) -> list[str]:
                 if try_lock(fd, fcntl.LOCK_EX):
                     remove_tree(parent_fd, name)
             except PermissionError:
-                left.append(name)  # by a step that had other ids
+                left.append(name)  # files of a step that had other ids
             except OSError as error:
-                if error.errno != errno.ENOTEMPTY:  # a worker outlives its main process for a moment, and still writes
+                if error.errno != errno.ENOTEMPTY:  # a worker outlives its main process briefly, and is still writing
                     raise
             finally:
                 os.close(fd)

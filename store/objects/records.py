@@ -1,8 +1,9 @@
-"""The build cache: what a step made before, found by key.
+"""The records of the build cache: the result of a step, found by its keys.
 
-A record serves only on the very snapshot it was made on, so that an image's layers are always one chain; a changeset
-that depends on nothing below is put on another snapshot, and has a record for each. The first
-writer of a key wins; a build that comes second takes the winner's snapshot and goes on from there.
+A record serves only on the parent snapshot it was made on, so the layers of an image are always one chain. A changeset
+that does not depend on its parent (COPY --link) can be put on other snapshots, and has a record for each.
+
+The first writer of a key wins. A build that comes second continues with the winner's snapshot.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class KeyKind(Enum):
-    """What a key was made of: the step's definition, or the content that it copied.
+    """What a key was made from: the definition of the step, or the content that it copied.
 
-    The definition of a step that reads a context is but a TEXT: the same words may mean other files tomorrow. Such a key
-    serves nothing; without it, though, no record can exist, and nothing needs to be read to know that.
+    The definition of a step that reads a context gives only a TEXT key, because the files can change. A TEXT key serves
+    nothing. But if no record has it, no record of the step exists, and its files need not be read to find one.
     """
 
     DEFINITION = "definition"
@@ -33,7 +34,7 @@ class KeyKind(Enum):
 
 @frozen
 class Record:
-    """What a step made: `canonical` is the key that the steps after it build theirs from."""
+    """The result of a step. The keys of the steps that use it are made from its `canonical` key."""
 
     id: int
     snapshot: int
@@ -48,7 +49,7 @@ class Records:
         self._metadata = metadata
 
     def find(self, key: str, parent: int | None) -> Record | None:
-        """The record of a key, if what it made stands on the snapshot `parent`."""
+        """The record with this key, if its snapshot stands on the snapshot `parent`."""
         row = self._metadata.one(
             "SELECT r.id, r.snapshot, r.canonical, r.created FROM record_keys k JOIN records r ON r.id = k.record"
             " JOIN snapshots s ON s.id = r.snapshot WHERE k.key = ? AND k.kind != ? AND s.parent IS ?",
@@ -59,7 +60,7 @@ class Records:
         return _record(row) if row else None
 
     def find_anywhere(self, key: str) -> Record | None:
-        """The record of a key, on whatever snapshot."""
+        """The record with this key, whatever its parent is."""
         row = self._metadata.one(
             "SELECT r.id, r.snapshot, r.canonical, r.created FROM record_keys k JOIN records r ON r.id = k.record"
             " WHERE k.key = ? AND k.kind != ?",
@@ -69,19 +70,19 @@ class Records:
         return _record(row) if row else None
 
     def inputs(self, record: Record) -> str:
-        """What the keys of a record were made of."""
+        """The fields that the keys of a record were made from, as JSON."""
         row = self._metadata.one("SELECT inputs FROM records WHERE id = ?", record.id)
         return "{}" if row is None else str(row[0])
 
     def inputs_of(self, key: str) -> str | None:
-        """What a key was made of, if a record has it."""
+        """The fields that a key was made from, as JSON; None if no record has the key."""
         row = self._metadata.one(
             "SELECT r.inputs FROM record_keys k JOIN records r ON r.id = k.record WHERE k.key = ?", key
         )
         return None if row is None else str(row[0])
 
     def has_key(self, key: str) -> bool:
-        """Whether any record has this key, on whatever snapshot."""
+        """Whether any record has this key, whatever its parent is."""
         return self._metadata.one("SELECT 1 FROM record_keys WHERE key = ?", key) is not None
 
     def add(
@@ -96,11 +97,11 @@ class Records:
         replace: bool = False,
         serves: Callable[[Record], bool] = lambda _: True,
     ) -> Record:
-        """Record what a step made, under all its keys; return the record that counts.
+        """Record the result of a step under all its keys; return the record that counts.
 
-        Where one of the keys already names a record on the same parent, that one wins and gets the other keys too; one
-        that does not `serve` loses. With `replace` (a build that was told not to use the cache) the new one takes its place.
-        `inputs` is a JSON text of the fields that the keys were made of.
+        If one of the keys has a record on the same parent already, and `serves` accepts it, that record wins and gets the
+        other keys too. With `replace` (the build was told not to use the cache) the new record takes the keys.
+        `inputs` are the fields that the keys were made from, as JSON.
         """
         with self._metadata.transaction() as db:
             for key in () if replace else keys:
@@ -117,13 +118,13 @@ class Records:
             return Record(cursor.lastrowid, snapshot, canonical, now)
 
     def add_key(self, key: str, kind: KeyKind, record: Record) -> None:
-        """One more key for a record: the next build finds it without reading any source. One that is gone gets none."""
+        """Give a record one more key, by which the next build finds it without reading files. No effect if it was removed."""
         with self._metadata.transaction() as db:
             if self._metadata.one("SELECT 1 FROM records WHERE id = ?", record.id):
                 self._add_keys(db, {key: kind}, record.id)
 
     def mark_used(self, records: list[Record], now: int) -> None:
-        """Note that records were of use, for whoever has to choose what to evict."""
+        """Set the time of last use; gc evicts the records that have not been used for the longest time."""
         if records:
             with self._metadata.transaction() as db:
                 db.executemany(

@@ -239,7 +239,7 @@ def test_a_secret_in_a_variable_is_not_shown(pybuild: Pybuild, context: Path) ->
 
 def test_builds_are_listed_and_named_by_their_ids(pybuild: Pybuild, context: Path) -> None:
     said = pybuild.refused("why")
-    assert "the store remembers no build" in said
+    assert "the store has no record of any build" in said
     for _ in range(2):
         build(pybuild, context)
     last, first = pybuild("why", "--list").out.splitlines()

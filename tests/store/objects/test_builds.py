@@ -56,7 +56,7 @@ def test_a_build_is_found_by_either_end_of_its_name(store: Store) -> None:
 
 
 def test_a_store_that_remembers_nothing_says_so(store: Store) -> None:
-    with pytest.raises(NotFound, match="remembers no build"):
+    with pytest.raises(NotFound, match="no record of any build"):
         store.builds.find(None)
 
 
