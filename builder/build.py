@@ -1,7 +1,7 @@
 """A build from beginning to end: recipe, bases, plan, steps, image, outputs.
 
 Every mistake that the text alone shows is found before anything runs. The image and its tags become visible together,
-after all that they name is sealed; an output appears under its name when it is whole.
+after everything that they refer to is sealed. An output appears under its name when it is complete.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from pybuild.builder.plan.no_cache_filter import unknown_stages
 from pybuild.builder.plan.parse_cache import StoredParses
 from pybuild.builder.plan.planner import plan
 from pybuild.builder.plan.resolve import resolve
-from pybuild.builder.solve.outcomes import Journal
+from pybuild.builder.secrets import BuildSecrets
+from pybuild.builder.session import Session
+from pybuild.builder.solve.outcomes import OutcomeRecorder
 from pybuild.builder.solve.solver import Solver
-from pybuild.builder.sources.contexts import Contexts, keeps_git_dir
+from pybuild.builder.sources.contexts import Contexts
 from pybuild.builder.sources.images import BaseImages
 from pybuild.builder.steps.layer_forms import ensure_tar
-from pybuild.builder.steps.secrets import Handed
 from pybuild.builder.workers.pool import Pool
 from pybuild.builder.workers.tasks import gather, run_until_complete
 from pybuild.parser import parse, parse_trigger
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
     from pybuild.builder.limits import StepLimits
     from pybuild.builder.options import BuildOptions
     from pybuild.builder.plan.graph import Plan, PlannedStage
-    from pybuild.builder.solve.cache import Result
-    from pybuild.builder.steps.make import Steps
+    from pybuild.builder.solve.cache import NodeResult
+    from pybuild.builder.steps.make import StepMaker
     from pybuild.parser import Buildfile
     from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.reference import Reference
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 
 @frozen
 class BuildRequest:
-    """What to build and what to do with it. Without outputs the image is kept in the store, and only there."""
+    """What to build, and what to do with the image. Without outputs the image stays in the store."""
 
     context: str  # as builder/sources/contexts.py reads it
     recipe: str | None  # a path, or `-`; None: the first of RECIPE_NAMES in the context
@@ -66,47 +67,44 @@ class BuildRequest:
     contexts: Mapping[str, str] = field(default_factory=dict)  # by context_name()
     tags: tuple[Reference, ...] = ()
     outputs: tuple[Output, ...] = ()
-    id: str = ""  # under which the store remembers the build; it does not without one
+    id: str = ""  # under which the store remembers the build; "": it is not remembered
 
 
 @frozen
 class BuildResult:
-    """What came of it."""
+    """The result of a build."""
 
     manifest: Digest
 
 
 def build(request: BuildRequest, store: Store, observe: Callable[[Event], None]) -> BuildResult:
-    """Build. Raises ParseError, BuildError, StoreError, OSError; after any of them the store is whole."""
+    """Build an image. Raises PybuildError, OSError; after any of them the store is intact."""
+    options = request.options
     check_outputs(request.outputs)
-    check_limits(request.options.limits)
-    given = request.options
-    with _limited(given.limits) as cgroups, Pool() as pool, Handed(given.secrets, given.agents, os.environ) as handed:
+    check_limits(options.limits)
+    with (
+        _step_cgroups(options.limits) as cgroups,
+        Pool() as pool,
+        BuildSecrets(options.secrets, options.agents, os.environ) as secrets,
+    ):
+        session = Session(store, pool, options, observe, secrets, cgroups)
         if store.unswept:
             from pybuild.builder.steps.removal import sweep_all
 
             sweep_all(store, pool)
-        images = BaseImages(store, pool, request.options, observe)
-        contexts = Contexts(
-            request.context,
-            request.contexts,
-            store,
-            pool,
-            images,
-            agent=handed.agent("default"),
-            secret=handed.read,
-            keep_git_dir=keeps_git_dir(given.build_args),
-        )
+        images = BaseImages(session)
+        contexts = Contexts(session, images, request.context, request.contexts)
         recipe = contexts.open_main(request.recipe)
         buildfile = parse(recipe.data, recipe.path, cache=StoredParses(store))
         try:
-            return _build(request, buildfile, contexts, images, store, pool, handed, cgroups, observe)
+            planned = _plan(session, buildfile, contexts, images)
+            return _make_image(request, session, buildfile, planned, contexts)
         except PybuildError as error:
             raise error.at(source=buildfile.source) from error
 
 
-def _limited(limits: StepLimits) -> AbstractContextManager[Cgroups | None]:
-    """The cgroups of the steps, where they are needed. Raises BuildError on entering where a limit cannot be given."""
+def _step_cgroups(limits: StepLimits) -> AbstractContextManager[Cgroups | None]:
+    """The cgroups for the steps, if the build limits them. Entering raises BuildError if a limit cannot be enforced."""
     if not limits.controllers:
         return nullcontext()
     from pybuild.builder.host.step_cgroups import Cgroups
@@ -114,77 +112,73 @@ def _limited(limits: StepLimits) -> AbstractContextManager[Cgroups | None]:
     return Cgroups(limits)
 
 
-def _build(
-    request: BuildRequest,
-    buildfile: Buildfile,
-    contexts: Contexts,
-    images: BaseImages,
-    store: Store,
-    pool: Pool,
-    handed: Handed,
-    cgroups: Cgroups | None,
-    observe: Callable[[Event], None],
-) -> BuildResult:
-    compression = _compression(request.outputs)
-    read_trigger = partial(parse_trigger, cache=StoredParses(store))
-    resolved = resolve(buildfile, request.options, images, read_trigger, contexts)
+def _plan(session: Session, buildfile: Buildfile, contexts: Contexts, images: BaseImages) -> Plan:
+    """Resolve and plan the recipe, and report warnings about it."""
+    options = session.options
+    read_trigger = partial(parse_trigger, cache=StoredParses(session.store))
+    resolved = resolve(buildfile, options, images, read_trigger, contexts)
     inspector = Inspector(resolved, contexts.source("").ignore)
-    planned = plan(resolved, request.options, inspector)
-    report_warnings(inspector, resolved, request.options, observe)
-    for text in unknown_stages(buildfile, request.options):
-        observe(Note(text))
+    planned = plan(resolved, options, inspector)
+    report_warnings(inspector, resolved, options, session.observe)
+    for text in unknown_stages(buildfile, options):
+        session.observe(Note(text))
+    return planned
 
-    def steps() -> Steps:
-        from pybuild.builder.steps.layer_stack import run_on
-        from pybuild.builder.steps.make import Steps
-        from pybuild.builder.steps.new_layers import of_image
 
-        if cgroups is None:
+def _make_image(
+    request: BuildRequest, session: Session, buildfile: Buildfile, planned: Plan, contexts: Contexts
+) -> BuildResult:
+    """Make what the cache does not have, then the image, its tags and its outputs."""
+    store, compression = session.store, _compression(request.outputs)
+
+    def step_maker() -> StepMaker:
+        from pybuild.builder.steps.make import StepMaker
+
+        if session.cgroups is None:
             from pybuild.builder.host.cgroupfs import own_cgroups, remove_abandoned
 
             remove_abandoned(own_cgroups())
-        bases, wanted = run_on(planned.nodes), of_image(planned)
-        return Steps(store, pool, request.options, contexts, compression, observe, handed, bases, wanted, cgroups)
+        return StepMaker(session, planned, contexts, compression)
 
-    journal = Journal(request.id, buildfile.source.filename, request.options.target or "", store, observe)
-    solver = Solver(planned, request.options, store, steps, journal, lambda: pool.tree_map)
+    recorder = OutcomeRecorder(session, request.id, buildfile.source.filename)
+    solver = Solver(session, planned, step_maker, recorder)
     try:
-        finish = _Finish(request, store, pool, planned.image, solver.solve())
-        digest = finish.store_image(compression)
-        journal.manifest = str(digest)
+        image = _ImageWriter(request, session, planned.image, solver.solve())
+        digest = image.store(compression)
+        recorder.manifest = str(digest)
     finally:
-        journal.keep(planned, solver.cache)
+        recorder.save(planned, solver.cache)
     if request.tags or not request.outputs:
         store.seal()
-    observe(Built(str(digest), finish.layers(digest, planned)))
+    session.observe(Built(str(digest), image.layers(digest, planned)))
     if request.tags:
         store.images.tag(list(request.tags), digest, int(time.time()), recipe=buildfile.source.filename)
     for output in request.outputs:
-        image = store.images.get(finish.store_image(_compression([output])))
-        export(output, image, request.tags, store, pool, observe, all_layers=False)
+        found = store.images.get(image.store(_compression([output])))
+        export(output, found, request.tags, store, session.pool, session.observe, all_layers=False)
     return BuildResult(digest)
 
 
 def _compression(outputs: Sequence[Output]) -> Compression:
-    """The compression of new layers, for these outputs."""
+    """The compression of new layers that these outputs ask for."""
     return next((output.wanted for output in outputs if isinstance(output, ImageOutput)), Compression.GZIP)
 
 
-class _Finish:
-    """From the solved plan to images, one for each compression that an output asks for."""
+class _ImageWriter:
+    """Turns the solved plan into images, one for each compression that an output asks for."""
 
     def __init__(
-        self, request: BuildRequest, store: Store, pool: Pool, stage: PlannedStage, results: Mapping[int, Result]
+        self, request: BuildRequest, session: Session, stage: PlannedStage, results: Mapping[int, NodeResult]
     ) -> None:
         self._request = request
-        self._store = store
-        self._pool = pool
+        self._store = session.store
+        self._pool = session.pool
         self._stage = stage
         self._results = results
         self._snapshot = None if stage.node is None else results[stage.node].snapshot
 
-    def store_image(self, compression: Compression) -> Digest:
-        """Make the layers that are missing, write config and manifest, store them. Idempotent."""
+    def store(self, compression: Compression) -> Digest:
+        """Make the missing layers, write config and manifest, store them; return the manifest's digest. Idempotent."""
         options = self._request.options
         created = {node: result.created for node, result in self._results.items()}
         built = assemble(self._stage, self._layers(compression), created, options)
@@ -192,14 +186,14 @@ class _Finish:
         return self._store.images.add(built.manifest, built.config, self._snapshot, scratch)
 
     def layers(self, digest: Digest, planned: Plan) -> tuple[BuiltLayer, ...]:
-        """All layers of an image that `store_image` made, with what made them."""
+        """All layers of an image that `store` made, each with the instruction that made it."""
         layers = self._store.images.get(digest).manifest.layers
         made = [planned.nodes[line.node].text for line in self._stage.history if line.node is not None]
         texts = [""] * (len(layers) - len(made)) + made
         return tuple(BuiltLayer(str(layer.digest), layer.size, text) for layer, text in zip(layers, texts, strict=True))
 
     def _layers(self, compression: Compression) -> list[LayerBlob]:
-        """All layers, lowest first. Those of the base stay the blobs that came in."""
+        """All layers, the lowest first. Those of the base stay the blobs that came in."""
         base = self._stage.base
         layers = [] if base is None else _base_layers(self._store, base)
         changesets = self._store.snapshots.changesets(self._snapshot)[::-1]
@@ -216,7 +210,7 @@ def _base_layers(store: Store, base: StoredImage) -> list[LayerBlob]:
         if not store.blobs.has(descriptor.digest):
             raise NotFound(
                 f"layer {descriptor.digest} of the base image is missing",
-                hint="pybuild fsck tells what else is damaged",
+                hint="pybuild fsck lists everything that is damaged",
             )
         layers.append(LayerBlob(diff_id, descriptor.digest, descriptor.size, COMPRESSIONS[descriptor.media_type]))
     return layers

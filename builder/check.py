@@ -1,6 +1,6 @@
-"""`pybuild build --check`: everything that can be said about a recipe without running anything of it.
+"""`pybuild build --check`: everything that can be said about a recipe without running any of it.
 
-All stages are looked at, needed or not. Base images are those of the store: nothing is fetched, no namespace entered.
+All stages are checked, needed or not. Base images come from the store only: nothing is fetched, no namespace is entered.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pybuild.builder.plan.lint import Inspector, warnings_of
 from pybuild.builder.plan.parse_cache import StoredParses
 from pybuild.builder.plan.planner import plan
 from pybuild.builder.plan.resolve import resolve
+from pybuild.builder.secrets import BuildSecrets
+from pybuild.builder.session import Session
 from pybuild.builder.sources.contexts import Contexts
 from pybuild.builder.sources.images import stored_image
 from pybuild.builder.workers.pool import Pool
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
     from pybuild.builder.build import BuildRequest
     from pybuild.builder.events import Event
-    from pybuild.builder.options import BuildOptions
     from pybuild.builder.plan.resolve import Resolved
     from pybuild.parser import ParseWarning
     from pybuild.store.formats.platform import Platform
@@ -39,18 +40,18 @@ if TYPE_CHECKING:
 
 
 def check(request: BuildRequest, store: Store, observe: Callable[[Event], None]) -> int:
-    """Tell of all warnings; return how many there are. Raises ParseError, BuildError and StoreError for mistakes."""
-    images = _StoredImages(store, request.options)
-    with Pool() as pool:
-        agent = next((agent.path for agent in request.options.agents if agent.id == "default"), None)
-        contexts = Contexts(request.context, request.contexts, store, pool, images, agent=agent)
+    """Report all warnings about a recipe; return how many there are. Raises PybuildError for mistakes."""
+    with Pool() as pool, BuildSecrets(agents=request.options.agents) as secrets:
+        session = Session(store, pool, request.options, observe, secrets)
+        images = _StoredImages(session)
+        contexts = Contexts(session, images, request.context, request.contexts)
         recipe = contexts.open_main(request.recipe)
         cache = StoredParses(store)
         buildfile = parse(recipe.data, recipe.path, cache=cache)
         read_trigger = partial(parse_trigger, cache=cache)
         try:
             resolved = resolve(buildfile, request.options, images, read_trigger, contexts, all_stages=True)
-            warnings = _inspect(resolved, images, contexts.source("").ignore, request.options, observe)
+            warnings = _inspect(session, resolved, images, contexts.source("").ignore)
         except PybuildError as error:
             raise error.at(source=buildfile.source) from error
     for warning in warnings:
@@ -59,46 +60,43 @@ def check(request: BuildRequest, store: Store, observe: Callable[[Event], None])
 
 
 def _inspect(
-    resolved: Resolved,
-    images: _StoredImages,
-    ignored: str | None,
-    options: BuildOptions,
-    observe: Callable[[Event], None],
+    session: Session, resolved: Resolved, images: _StoredImages, ignored: str | None
 ) -> Sequence[ParseWarning]:
-    unknown = {index for index, stage in resolved.stages.items() if stage.image in images.made_up}
+    unknown = {index for index, stage in resolved.stages.items() if stage.image in images.placeholders}
     for name in images.missing:
-        observe(Note(f"{name} is not in the store: what its environment holds is not known"))
+        session.observe(Note(f"{name} is not in the store, so its environment is not known"))
     inspector = Inspector(resolved, ignored, unknown)
     try:
-        plan(resolved, options, inspector)
+        plan(resolved, session.options, inspector)
     except PlanError as error:
         if not unknown:
             raise
         line = f"line {error.span.line}" if error.span is not None else "the rest"
-        observe(Note(f"{line} cannot be judged without {'it' if len(unknown) == 1 else 'them'}: {error}"))
-    return warnings_of(inspector, resolved, options)[0]
+        images_word = "that image" if len(unknown) == 1 else "those images"
+        session.observe(Note(f"{line} cannot be checked without {images_word}: {error}"))
+    return warnings_of(inspector, resolved, session.options)[0]
 
 
 class _StoredImages:
-    """The images of the store; in the place of others stands one of which nothing is known."""
+    """The images of the store; a missing one is replaced by a placeholder about which nothing is known."""
 
-    def __init__(self, store: Store, options: BuildOptions) -> None:
-        self._store = store
-        self._options = options
-        self.missing: dict[str, None] = {}
-        self.made_up: list[StoredImage] = []
+    def __init__(self, session: Session) -> None:
+        self._store = session.store
+        self._options = session.options
+        self.missing: dict[str, None] = {}  # names, in the order in which they were asked for
+        self.placeholders: list[StoredImage] = []
 
     def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
-        """The image of that name."""
+        """The image of that name, or a placeholder for it."""
         wanted = platform or self._options.platform
         found = stored_image(self._store, reference, wanted, strict=platform is not None or self._options.is_foreign)
         if found is not None:
             return found
         self.missing[reference.familiar] = None
-        self.made_up.append(self._made_up(reference, wanted))
-        return self.made_up[-1]
+        self.placeholders.append(self._placeholder(reference, wanted))
+        return self.placeholders[-1]
 
-    def _made_up(self, reference: Reference, platform: Platform) -> StoredImage:
+    def _placeholder(self, reference: Reference, platform: Platform) -> StoredImage:
         digest = Digest.of(str(reference).encode())
         config = ImageConfig(platform.architecture, platform.os, platform.variant, None, "", ExecConfig(), (), ())
         return StoredImage(digest, Manifest(Descriptor(MediaType.OCI_CONFIG, digest, 0), ()), config, None)

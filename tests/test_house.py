@@ -43,6 +43,8 @@ ROOMS = {  # package -> its rooms, from top to bottom; those of one line do not 
         "solve",
         "steps",
         "sources",
+        "session",
+        "secrets",
         "plan",
         "workers",
         "jobs",

@@ -1,4 +1,4 @@
-"""What becomes of the steps of a build, noted while it goes on and kept in the store."""
+"""Records what becomes of the steps of a build, for `pybuild why`."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from pybuild.store.errors import StoreError
 from pybuild.store.objects.builds import TEXT_LIMIT, BuiltStep, MountedFiles, Outcome, StoredBuild
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pybuild.builder.events import Event
     from pybuild.builder.plan.graph import Node, Plan
+    from pybuild.builder.session import Session
     from pybuild.builder.solve.cache import BuildCache
-    from pybuild.store.store import Store
 
 
-class Journal:
-    """Passes events on, and keeps of them what `pybuild why` will ask for."""
+class OutcomeRecorder:
+    """An observer that passes events on and remembers how each step ended."""
 
-    def __init__(self, build: str, recipe: str, target: str, store: Store, observe: Callable[[Event], None]) -> None:
-        """`build` is the id that the store remembers it by; without one it does not."""
-        self.manifest = ""  # of the image, once it is there
+    def __init__(self, session: Session, build: str, recipe: str) -> None:
+        """`build` is the id under which the store remembers the build; with "" it does not."""
+        self.manifest = ""  # digest of the image, once it exists
+        self._store = session.store
+        self._observe = session.observe
         self._build = build
         self._recipe = os.path.abspath(recipe) if os.path.isfile(recipe) else recipe
-        self._target = target
-        self._store = store
-        self._observe = observe
-        self._outcomes: dict[int, Outcome] = {}
+        self._target = session.options.target or ""
+        self._outcomes: dict[int, Outcome] = {}  # by node
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -43,16 +43,16 @@ class Journal:
                 pass
         self._observe(event)
 
-    def of(self, plan: Plan, cache: BuildCache) -> StoredBuild:
-        """The build as it is now."""
+    def build_so_far(self, plan: Plan, cache: BuildCache) -> StoredBuild:
+        """The build with the outcomes known now."""
         return StoredBuild(self._build, self._recipe, self._target, self.manifest, tuple(self._steps(plan, cache)))
 
-    def keep(self, plan: Plan, cache: BuildCache) -> None:
-        """Keep it. A build is not worth less where the store cannot remember it."""
+    def save(self, plan: Plan, cache: BuildCache) -> None:
+        """Save the build in the store. If that fails the build does not fail: a note says so."""
         if not self._build:
             return
         try:
-            self._store.builds.add(self.of(plan, cache))
+            self._store.builds.add(self.build_so_far(plan, cache))
         except StoreError as error:
             self._observe(Note(f"the store will not remember this build: {error}"))
 
@@ -60,7 +60,7 @@ class Journal:
         for node in plan.nodes:
             result = cache.results.get(node.id)
             if result is None and node.id not in self._outcomes and self.manifest:
-                continue  # nobody needed it
+                continue  # the image did not need it
             outcome = self._outcomes.get(node.id, Outcome.NOT_RUN if result is None else Outcome.CACHED)
             if result is not None:
                 key, inputs = result.canonical, self._inputs(node, result.canonical)
@@ -83,7 +83,7 @@ class Journal:
 def _mounted(node: Node) -> tuple[MountedFiles, ...]:
     if not isinstance(node.step, RunStep):
         return ()
-    # Those that read files of a source have one.
+    # Only mounts that read files of a source have a number.
     reading = ((mount, mount.source) for mount in source_mounts(node.step))
     return tuple(
         MountedFiles(node.sources[number], mount.path, mount.target) for mount, number in reading if number is not None

@@ -1,8 +1,8 @@
-"""Solving a plan: what the cache has, what has to run, in which order.
+"""Solving a plan: what the cache has, what has to run, and in which order.
 
-First the cache is asked for all steps (buildcache.py), without running anything. Then comes demand, backwards from
-the target: a step is needed if a needed step, or the output, reads its result and no record serves it. The needed
-ones run, each as soon as its own inputs are there; a RUN begins even before the layer below it is written (ahead.py).
+First all nodes are looked up in the cache (cache.py); nothing runs for that. Then comes demand, backwards from the target:
+a node is needed if a needed node or the output reads its result and no record serves it. The needed nodes run, each as soon
+as its own inputs exist. A RUN can begin even before the layer below it is written (steps/pending_layer.py).
 """
 
 from __future__ import annotations
@@ -15,62 +15,48 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import BuildError, NotCached
 from pybuild.builder.events import StepFinished, StepRef, StepStarted, Tick, step_broke
 from pybuild.builder.plan.graph import CopyStep, RunStep, WorkdirStep, source_mounts
-from pybuild.builder.solve.cache import BuildCache, Result, placed
-from pybuild.builder.steps.pending_layer import Ahead
+from pybuild.builder.solve.cache import BuildCache, NodeResult, errors_at
+from pybuild.builder.steps.pending_layer import PendingLayer
 from pybuild.builder.workers.tasks import Semaphore, Tasks, run_until_complete, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pybuild.builder.options import BuildOptions
     from pybuild.builder.plan.graph import Node, Plan
+    from pybuild.builder.session import Session
     from pybuild.builder.solve.cache_keys import Key
-    from pybuild.builder.solve.outcomes import Journal
-    from pybuild.builder.steps.make import Steps
+    from pybuild.builder.solve.outcomes import OutcomeRecorder
+    from pybuild.builder.steps.make import StepMaker
     from pybuild.builder.steps.pending_layer import Parent
-    from pybuild.store.store import Store
 
 
 class Solver:
     """Solves one plan against one store."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        options: BuildOptions,
-        store: Store,
-        steps: Callable[[], Steps],
-        journal: Journal,
-        tree_map: Callable[[], str],
-    ) -> None:
-        """`tree_map` tells the id map under which trees can be read here; `steps` is called at most once, and not by a build that the cache serves without reading any files."""
+    def __init__(self, session: Session, plan: Plan, steps: Callable[[], StepMaker], recorder: OutcomeRecorder) -> None:
+        """`steps` is called at most once, and not at all if the cache serves everything without reading any file."""
         self._plan = plan
-        self._options = options
-        self._store = store
+        self._options = session.options
+        self._store = session.store
         self._new_steps = steps
-        self._observe = self._journal = journal
-        self.cache = BuildCache(plan, store, lambda: self._steps, tree_map)
-        self._begun: dict[int, Key | None] = {}  # the nodes that are being made
-        self._ahead: dict[int, Ahead] = {}  # the RUN steps whose layers are being written
-        self._following: set[int] = set()  # the nodes that may begin on one of those
-        self._run_slots = Semaphore(options.jobs)
+        self._observe = self._recorder = recorder
+        self.cache = BuildCache(plan, session.store, lambda: self._steps, lambda: session.pool.tree_map)
+        self._running: dict[int, Key | None] = {}  # the nodes that are being made, with their definition keys
+        self._pending: dict[int, PendingLayer] = {}  # the RUN nodes whose layers are being written
+        self._early: set[int] = set()  # the nodes that may begin on a pending layer
+        self._run_slots = Semaphore(session.options.jobs)
         self._totals: dict[str, int] = {}  # stage -> how many steps it has
         for node in plan.nodes:
             self._totals[node.stage] = max(node.number, self._totals.get(node.stage, 0))
 
-    def solve(self) -> Mapping[int, Result]:
-        """The results of the nodes that were needed, by node id. Raises BuildError, StoreError."""
+    def solve(self) -> Mapping[int, NodeResult]:
+        """Return the results of the needed nodes, by node id. Raises NotCached and whatever a step raises."""
         target = self._plan.image.node
         hits = run_until_complete(self.cache.look_up_all())
         needed = self._demand(target)
         shown = self._of_target(target)
         if needed and self._options.require_cached:
-            mounted = {source for node in self._plan.nodes for source in node.sources}
-            count = sum(self._plan.nodes[node].number > 0 or node not in mounted for node in needed)
-            from pybuild.builder.solve.explain_files import missing
-
-            steps = missing(self._store, self._journal.of(self._plan, self.cache), self._plan, self.cache)
-            raise NotCached("1 step is not cached" if count == 1 else f"{count} steps are not cached", steps)
+            raise self._not_cached(needed)
         for node in self._plan.nodes:
             if node.id in hits and node.id in shown:
                 self._finished(node, cached=True, seconds=0.0)
@@ -78,53 +64,65 @@ class Solver:
         self.cache.touch()
         return self.cache.results
 
+    def _not_cached(self, needed: set[int]) -> NotCached:
+        """The error of a build that must not run anything, with the reasons for every miss."""
+        from pybuild.builder.solve.explain_files import missing
+
+        mounted = {source for node in self._plan.nodes for source in node.sources}
+        count = sum(self._plan.nodes[node].number > 0 or node not in mounted for node in needed)
+        build = self._recorder.build_so_far(self._plan, self.cache)
+        steps = missing(self._store, build, self._plan, self.cache)
+        return NotCached("1 step is not cached" if count == 1 else f"{count} steps are not cached", steps)
+
     @cached_property
-    def _steps(self) -> Steps:
+    def _steps(self) -> StepMaker:
         return self._new_steps()
 
     def _make_all(self, waiting: list[Node]) -> None:
         if not waiting:
             return
-        with Tasks[int, Result](lambda: self._observe(Tick())) as tasks:
+        with Tasks[int, NodeResult](lambda: self._observe(Tick())) as tasks:
             try:
                 if self._options.jobs > 1:
                     needed = {node.id for node in waiting}
-                    self._following = {node.id for node in waiting if self._may_follow(node, needed)}
+                    self._early = {node.id for node in waiting if self._may_begin_early(node, needed)}
                 while waiting or tasks:
-                    for node in list(waiting):  # what stands on another one comes after it
+                    for node in list(waiting):  # a node comes after the one it stands on
                         if self._can_begin(node):
                             waiting.remove(node)
-                            self._begun[node.id] = self.cache.definition(node)
+                            self._running[node.id] = self.cache.definition(node)
                             tasks.start(node.id, self._make(node))
                     made, result = tasks.next_ended()
-                    del self._begun[made]
-                    self._ahead.pop(made, None)
+                    del self._running[made]
+                    self._pending.pop(made, None)
                     self.cache.know(self._plan.nodes[made], result)
                     self._store.seal_if_due()
             except BaseException:
-                self._steps.stop()  # what the others do is for nobody any more
+                self._steps.stop()  # the results of the other steps are not needed any more
                 raise
         self._steps.tidy()
 
     def _can_begin(self, node: Node) -> bool:
-        """Whether the inputs of a node are there, and nobody is making the very same: then the cache will have it."""
+        """Whether the inputs of a node exist and no running node has the same key: then the cache will soon have it."""
         inputs = (node.parent, *node.sources)
-        if not all(below is None or below in self.cache.results for below in inputs) and not self._can_follow(node):
+        if not all(below is None or below in self.cache.results for below in inputs) and not self._can_begin_early(
+            node
+        ):
             return False
         key = self.cache.definition(node)
-        return key is None or key not in self._begun.values()
+        return key is None or key not in self._running.values()
 
-    def _may_follow(self, node: Node, needed: set[int]) -> bool:
-        """Whether a needed node could begin before the layer below it is written: a RUN on a RUN, that reads nothing else."""
+    def _may_begin_early(self, node: Node, needed: set[int]) -> bool:
+        """Whether a needed node could begin before the layer below it is written: a RUN on a RUN, without file mounts."""
         if node.parent not in needed or node.sources or not isinstance(node.step, RunStep):
             return False
         below = self._plan.nodes[node.parent].step
         return isinstance(below, RunStep) and not source_mounts(below) and not source_mounts(node.step)
 
-    def _can_follow(self, node: Node) -> bool:
-        """Whether a node can wait for the files that the one below it leaves. One at a time, not a whole chain of them."""
+    def _can_begin_early(self, node: Node) -> bool:
+        """Whether a node can begin on the pending layer below it. Only one at a time: that layer stands on a complete one."""
         below = node.parent
-        if below is None or node.id not in self._following or below not in self._begun:
+        if below is None or node.id not in self._early or below not in self._running:
             return False
         return self._plan.nodes[below].parent is None or self._plan.nodes[below].parent in self.cache.results
 
@@ -141,7 +139,7 @@ class Solver:
         return needed
 
     def _of_target(self, target: int | None) -> set[int]:
-        """The nodes whose results the needed ones and the output read: those worth a line on the screen."""
+        """The nodes whose results the needed nodes and the output read: those that displays show."""
         found: set[int] = set()
         pending = [] if target is None else [target]
         while pending:
@@ -155,11 +153,11 @@ class Solver:
                 pending += [source for source in node.sources if source is not None]
         return found
 
-    async def _make(self, node: Node) -> Result:
-        """Run a needed node, unless its inputs, now that they are there, show that the cache has it after all."""
+    async def _make(self, node: Node) -> NodeResult:
+        """Run a needed node, unless a second look-up, with its inputs known now, finds a record."""
         below = node.parent
         if below is not None:
-            await wait_until(lambda: below in self.cache.results or below in self._ahead)
+            await wait_until(lambda: below in self.cache.results or below in self._pending)
         found = await self.cache.look_up(node)
         if found is not None:
             self._finished(node, cached=True, seconds=0.0)
@@ -171,17 +169,16 @@ class Solver:
                 made = await self._run(node)
         return made or await self._make(node)
 
-    async def _run(self, node: Node) -> Result | None:
-        """Run a node. None where it has to be done again, as what it stood on was recorded by another build before."""
+    async def _run(self, node: Node) -> NodeResult | None:
+        """Run a node. None if it must be made again, because another build recorded the pending layer below it first."""
         begun = time.monotonic()
         self._observe(StepStarted(self._ref(node)))
         sources = [self.cache.result(source) for source in node.sources]
-        listed = partial(self._listed, node) if self._is_followed(node) else None
+        on_listed = partial(self._listed, node) if self._has_early_child(node) else None
         try:
-            with placed(node):
-                made = await self._steps.make(
-                    node, self._parent(node), [source.snapshot for source in sources if source], self._ref(node), listed
-                )
+            with errors_at(node):
+                snapshots = [source.snapshot for source in sources if source]
+                made = await self._steps.make(node, self._parent(node), snapshots, self._ref(node), on_listed)
         except Exception as error:
             if not (isinstance(error, BuildError) and error.reported):
                 self._observe(step_broke(self._ref(node), time.monotonic() - begun, error))
@@ -193,18 +190,18 @@ class Solver:
         return result
 
     def _parent(self, node: Node) -> Parent:
-        """What a node stands on, as far as that has come."""
+        """What a node stands on: a snapshot, or a pending layer."""
         parent = self.cache.result(node.parent)
         if parent is not None:
             return parent.snapshot
         assert node.parent is not None
-        return self._ahead[node.parent]
+        return self._pending[node.parent]
 
-    def _is_followed(self, node: Node) -> bool:
-        return any(self._plan.nodes[one].parent == node.id for one in self._following)
+    def _has_early_child(self, node: Node) -> bool:
+        return any(self._plan.nodes[one].parent == node.id for one in self._early)
 
     def _listed(self, node: Node, changeset: str) -> None:
-        """What a RUN has left can be stood upon."""
+        """The files that a RUN left are listed, so the next step can begin on them."""
         parent = self.cache.result(node.parent)
         assert parent is not None
 
@@ -212,7 +209,7 @@ class Solver:
             await wait_until(lambda: node.id in self.cache.results)
             return self.cache.results[node.id].snapshot
 
-        self._ahead[node.id] = Ahead(changeset, parent.snapshot, written)
+        self._pending[node.id] = PendingLayer(changeset, parent.snapshot, written)
 
     def _finished(self, node: Node, *, cached: bool, seconds: float) -> None:
         if isinstance(node.step, RunStep | CopyStep | WorkdirStep):

@@ -1,9 +1,8 @@
-"""The contexts of one build: the main one, with the recipe, and those that got a name by --build-context.
+"""The contexts of one build: the main one, with the recipe, and those that --build-context names.
 
-A context is opened when it is first needed. A named one stands for the image or the stage that a recipe calls so, whatever
-that would be without it.
+A context is opened when it is first needed. A named context replaces the image or stage of that name in the recipe.
 
-    CONTEXT                  DIR | - (standard input) | http(s)://… (each an archive, or else the recipe alone)
+    CONTEXT                  DIR | - (standard input) | http(s)://… (the last two: an archive, or else the recipe alone)
     --build-context NAME=    DIR | docker-image://REFERENCE | oci-layout://DIR[:TAG][@DIGEST] | http(s)://… (a file `context`)
     both                     a git repository, as remote/git/url.py reads it, or github.com/…
 """
@@ -38,67 +37,50 @@ from pybuild.store.objects.context_memo import memo_path
 from pybuild.values.limits import CONTEXT_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pybuild.builder.plan.resolve import ImageSource
     from pybuild.builder.remote_source import RemoteSource, UrlSource
-    from pybuild.builder.sources.downloads import Remotes
-    from pybuild.builder.workers.pool import Pool
+    from pybuild.builder.session import Session
+    from pybuild.builder.sources.downloads import RemoteSources
     from pybuild.store.objects.images import StoredImage
-    from pybuild.store.store import Store
 
 _IMAGE, _LAYOUT = "docker-image://", "oci-layout://"
-_TARGET = "target:"  # what bake gives to a frontend
+_TARGET = "target:"  # docker buildx bake passes these to a frontend
 _CHUNK = 1 << 20
 
 
 def is_archive(main: str) -> bool:
-    """Whether a main context is no directory of this machine, but something to be read."""
+    """Whether a main context is standard input or a URL, and not a directory of this machine."""
     return main == STDIN or (is_remote(_at_github(main)) and not os.path.isdir(main))
 
 
 def keeps_git_dir(args: Mapping[str, str]) -> bool:
-    """Whether a build argument of BuildKit's says that the main context keeps its `.git`; true is what Go takes for it."""
+    """Whether BuildKit's build argument says that the main context keeps its `.git`. True is spelled as in Go."""
     return args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "") in ("1", "t", "T", "true", "TRUE", "True")
 
 
 def context_name(text: str) -> str:
-    """The form in which a named context is looked up: that of an image's short name, without `:latest`.
+    """The normal form of a context's name: that of an image's short name, without `:latest`.
 
-    Raises InvalidImage for what can name neither a stage nor an image.
+    Raises InvalidImage for a text that can name neither a stage nor an image.
     """
     return Reference.parse(text.lower()).familiar.removesuffix(":latest")
 
 
 class Contexts:
-    """All contexts of a build. What has to be kept for them lies in the ingest directory, and goes with it."""
+    """All contexts of a build. Files that are kept for them lie in the ingest directory and go with it."""
 
-    def __init__(
-        self,
-        main: str,
-        named: Mapping[str, str],
-        store: Store,
-        pool: Pool,
-        images: ImageSource,
-        *,
-        agent: str | None = None,
-        secret: Callable[[str], bytes | None] = lambda id: None,
-        keep_git_dir: bool = False,
-    ) -> None:
-        """`named` is by `context_name`; `agent`, the socket of an SSH agent, and `secret`, what the user's secrets are by
-        their ids, are for repositories; `keep_git_dir` is about the main context. Raises BuildError where a directory is
-        missing.
-        """
+    def __init__(self, session: Session, images: ImageSource, main: str, named: Mapping[str, str]) -> None:
+        """`named` maps normal names (`context_name`) to places. Raises BuildError if a directory does not exist."""
         self._main = _at_github(main)
         self._named = named = {name: _at_github(place) for name, place in named.items()}
-        self._agent = agent
-        self._secret = secret
-        self._keep_git_dir = keep_git_dir
-        self._store = store
-        self._pool = pool
+        self._session = session
+        self._store = session.store
+        self._pool = session.pool
         self._images = images
-        self._identities: dict[str, str] = {}  # of those whose files can never change, by name
-        self._sources: dict[str, ContextSource] = {}  # the main one is called ""
+        self._identities: dict[str, str] = {}  # of contexts whose files cannot change, by name
+        self._sources: dict[str, ContextSource] = {}  # by name; the main one is ""
         self._found: dict[str, StoredImage | ContextFiles] = {}
         for name, place in named.items():
             if place.startswith((_IMAGE, _LAYOUT)) or is_remote(place) or os.path.isdir(place):
@@ -114,11 +96,11 @@ class Contexts:
             )
 
     @cached_property
-    def remotes(self) -> Remotes:
-        """Where contexts come from that are elsewhere; and the sources of the recipe's ADD, too."""
-        from pybuild.builder.sources.downloads import Remotes
+    def remotes(self) -> RemoteSources:
+        """The contexts on other machines, and the remote sources of the recipe's ADD."""
+        from pybuild.builder.sources.downloads import RemoteSources
 
-        return Remotes(self._store, self._pool, os.environ, self._agent, self._secret)
+        return RemoteSources(self._session, os.environ)
 
     def open_main(self, recipe: str | None) -> Recipe:
         """Open the main context and read the recipe: `recipe` is what -f says. Raises BuildError, OSError."""
@@ -135,9 +117,9 @@ class Contexts:
         return found
 
     def open_archive(self) -> ContextSource:
-        """The files of a main context that is no directory, whatever recipe is in it. Raises BuildError, OSError.
+        """The files of a main context that is not a directory, without its recipe. Raises BuildError, OSError.
 
-        Where it is no archive it is the recipe, and its context holds nothing.
+        Anything that is not an archive is read as the recipe; the context is then empty.
         """
         if self._main == STDIN:
             return self._listed(*self._spooled_stdin()[:2]) or self._nothing()
@@ -147,13 +129,13 @@ class Contexts:
         return self._listed(*self._spooled_url(remote)[:2]) or self._nothing()
 
     def main(self) -> ContextFiles:
-        """The main context, which has been opened."""
+        """The main context. It must have been opened."""
         return ContextFiles("", self._identities.get("", ""))
 
     def find(self, name: str) -> StoredImage | ContextFiles | None:
-        """What a named context puts in the place of an image or a stage; None where there is none of this name.
+        """The named context that replaces an image or stage; None if no context has this name.
 
-        Raises BuildError, StoreError.
+        Raises BuildError, StoreError, RemoteError.
         """
         if not self._named:
             return None
@@ -169,7 +151,7 @@ class Contexts:
         return self._found[name]
 
     def source(self, name: str) -> ContextSource:
-        """Where the files are of a context that `main` or `find` gave."""
+        """The files of a context that `main` or `find` returned."""
         return self._sources[name]
 
     def _open_named(self, name: str, place: str) -> StoredImage | ContextFiles:
@@ -198,36 +180,38 @@ class Contexts:
         return ContextSource(root, ignore_text(root, recipe), memo=memo_path(self._store.memos, root))
 
     def _spooled_stdin(self) -> tuple[str, str, str]:
-        """A file with what is on standard input, what messages call it, and what they call a recipe that it is."""
+        """Standard input as a file: its path, what messages call it, and what they call it if it is the recipe."""
         raw = self._store.ingest.new_path()
         _spool_stdin(raw)
         if not os.stat(raw).st_size:
-            raise BuildError("standard input, which is to be the context, is empty")
+            raise BuildError("standard input is empty, but the context is read from it")
         return raw, "standard input", STDIN_NAME
 
     def _main_remote(self) -> RemoteSource:
-        return read_remote(self._main, None, keep_git_dir=self._keep_git_dir)
+        return read_remote(self._main, None, keep_git_dir=keeps_git_dir(self._session.options.build_args))
 
     def _check_out(self, name: str, source: RepositorySource) -> ContextSource:
-        """A context is a repository; what lies in it is taken as it is, an ignore file too."""
+        """The files of a repository as a context. They are taken as they are: an ignore file has no effect."""
         found, self._identities[name] = self.remotes.checkout(source)
         self._sources[name] = ContextSource(found.tar, toc=found.toc)
         return self._sources[name]
 
     def _spooled_url(self, url: UrlSource) -> tuple[str, str, str]:
-        """The same of what is at the URL."""
+        """The content of a URL as a file, in the form of `_spooled_stdin`."""
         found = self.remotes.file(url)
         self._identities[""] = found.identity
         return found.path, url.shown, url.shown
 
     def _open_file(self, raw: str, shown: str, recipe_name: str, recipe: str | None) -> Recipe:
-        """The main context is one file: an archive, or else the recipe."""
+        """Open a main context that is one file: an archive, or else the recipe."""
         source = self._listed(raw, shown)
         if source is not None:
             self._sources[""] = source
             return recipe_of_files(source, f"the archive {'on' if recipe_name == STDIN_NAME else 'at'} {shown}", recipe)
         if recipe is not None:
-            raise BuildError(f"{shown} is no archive, and so the recipe; -f names another one", hint="leave -f out")
+            raise BuildError(
+                f"{shown} is not an archive and is read as the recipe, but -f names another one", hint="leave -f out"
+            )
         self._sources[""] = self._nothing()
         return Recipe(recipe_name, recipe_in_file(raw, shown))
 
@@ -235,7 +219,7 @@ class Contexts:
         return ContextSource(os.devnull, toc=Toc.write(self._store.ingest.new_path(), [ROOT]))
 
     def _listed(self, raw: str, shown: str) -> ContextSource | None:
-        """The archive that a file is; None for any other file."""
+        """A file as an archive; None if it is not one."""
         from pybuild.builder.jobs.context import ListContext
 
         ingest = self._store.ingest
@@ -245,7 +229,7 @@ class Contexts:
 
 
 def _at_github(place: str) -> str:
-    """The short form of a repository there, which could be a directory too, as a URL. Everything else is what it is."""
+    """A place with the short form of a GitHub repository as a URL. Everything else, and a directory of that name, stays."""
     if not place.startswith("github.com/") or os.path.exists(place):
         return place
     end = min((place.index(mark) for mark in "?#" if mark in place), default=len(place))

@@ -1,7 +1,7 @@
-"""The sources from elsewhere of one build: what they are at the moment, and their content once a step needs it.
+"""The remote sources of one build: what they are now, and their content when a step needs it.
 
-Each is asked once a build, also where all is cached: what a URL has may be another thing today. One whose checksum is given,
-though, is known by it, and nobody is asked until the content is needed.
+pybuild asks each server once a build, even if every step is cached, because the content of a URL can change. A source with
+a checksum is identified by it: its server is asked only when the content is needed.
 """
 
 from __future__ import annotations
@@ -20,57 +20,48 @@ from pybuild.store.objects.downloads import Downloaded
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pybuild.builder.remote_source import RemoteSource, UrlSource
-    from pybuild.builder.sources.git_checkouts import Checkout, Repositories
-    from pybuild.builder.workers.pool import Pool
-    from pybuild.store.store import Store
+    from pybuild.builder.session import Session
+    from pybuild.builder.sources.git_checkouts import Checkout, GitCheckouts
 
 
 @frozen
-class ContextFile:
-    """A download that is a context: where it is, what it is for the key of a step, and its time."""
+class DownloadedContext:
+    """A download that serves as a context."""
 
     path: str
-    identity: str
-    mtime: int
+    identity: str  # for cache keys
+    mtime: int  # seconds since the epoch
 
 
-class Remotes:
-    """The remote sources of a build."""
+class RemoteSources:
+    """The URLs and repositories that one build reads."""
 
-    def __init__(
-        self,
-        store: Store,
-        pool: Pool,
-        environ: Mapping[str, str],
-        agent: str | None = None,
-        secret: Callable[[str], bytes | None] = lambda id: None,
-    ) -> None:
-        """`agent` is the socket of the SSH agent that the user hands to repositories, `secret` tells his secrets by id."""
-        self._store = store
-        self._pool = pool
+    def __init__(self, session: Session, environ: Mapping[str, str]) -> None:
+        """`environ` is the user's environment: proxies and credential helpers are configured in it."""
+        self._session = session
+        self._store = session.store
+        self._pool = session.pool
         self._environ = environ
-        self._agent = agent
-        self._secret = secret
-        self._downloads: dict[str, Downloaded] = {}  # by URL, what is known to be right now
+        self._downloads: dict[str, Downloaded] = {}  # by URL: the current version
 
     @cached_property
-    def _repositories(self) -> Repositories:
-        from pybuild.builder.sources.git_checkouts import Repositories
+    def _repositories(self) -> GitCheckouts:
+        from pybuild.builder.sources.git_checkouts import GitCheckouts
 
-        return Repositories(self._store, self._pool, self._environ, self._agent, self._secret)
+        return GitCheckouts(self._session, self._environ)
 
     async def identify(self, source: RemoteSource) -> None:
-        """Find out what the source is at the moment. Raises BuildError, OSError."""
+        """Find out what the source is now. Raises BuildError, RemoteError, OSError."""
         if isinstance(source, RepositorySource):
             await self._repositories.identify(source)
         elif source.checksum is None:
             await self._download(source)
 
     def identity(self, source: RemoteSource) -> str | None:
-        """What the source is, for the key of a step; None while nobody has found that out, or where nobody can."""
+        """What the source is, for cache keys; None if that is not known."""
         if isinstance(source, RepositorySource):
             return self._repositories.identity(source)
         known = self._downloads.get(source.url)
@@ -78,7 +69,7 @@ class Remotes:
         return None if digest is None else f"url {digest}"
 
     async def fetched(self, source: RemoteSource, position: int) -> FetchedSource:
-        """The content, for the source at `position` of its step. Raises BuildError, OSError."""
+        """The content of the source at `position` of its step. Raises BuildError, RemoteError, OSError."""
         if isinstance(source, RepositorySource):
             checkout = await self._repositories.checkout(source)
             return FetchedSource(position, checkout.tar, "", 0, checkout.toc)
@@ -86,18 +77,18 @@ class Remotes:
         return FetchedSource(position, self._store.blobs.path(found.digest), source.name, _seconds(found.last_modified))
 
     def checkout(self, source: RepositorySource) -> tuple[Checkout, str]:
-        """The files of a repository and what they are, for a caller that stands still. Raises BuildError, OSError."""
+        """The files of a repository and its identity. Blocks. Raises BuildError, RemoteError, OSError."""
         found = run_until_complete(self._repositories.checkout(source))
         identity = self._repositories.identity(source)
         assert identity is not None
         return found, identity
 
-    def file(self, source: UrlSource) -> ContextFile:
-        """The content now, for a caller that stands still until it is there. Raises BuildError, OSError."""
+    def file(self, source: UrlSource) -> DownloadedContext:
+        """The content of a URL. Blocks until it is downloaded. Raises BuildError, RemoteError, OSError."""
         found = run_until_complete(self._download(source))
         identity = self.identity(source)
         assert identity is not None
-        return ContextFile(self._store.blobs.path(found.digest), identity, _seconds(found.last_modified))
+        return DownloadedContext(self._store.blobs.path(found.digest), identity, _seconds(found.last_modified))
 
     async def _download(self, source: UrlSource) -> Downloaded:
         async with self._pool.locks(("url", source.url)):
@@ -129,7 +120,7 @@ class Remotes:
 
 
 def _seconds(last_modified: str) -> int:
-    """A Last-Modified as seconds since the epoch; 0 where there is none that can be read, as BuildKit has it."""
+    """A Last-Modified header as seconds since the epoch; 0 if it is missing or malformed, as in BuildKit."""
     try:
         return max(0, int(email.utils.parsedate_to_datetime(last_modified).timestamp()))
     except (ValueError, TypeError, OverflowError, OSError):

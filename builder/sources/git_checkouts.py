@@ -1,7 +1,7 @@
-"""The repositories of one build: which commit each is at the moment, and its files once somebody needs them.
+"""The git repositories of one build: which commit each reference is now, and the files of that commit.
 
-A commit never changes, so that its files are fetched once and kept as a tar, by the commit's name. What a branch or a tag
-is, the server is asked once a build.
+A commit never changes. So its files are fetched once and kept as a tar, under the name of the commit. pybuild asks the
+server once a build which commit a branch or tag is.
 """
 
 from __future__ import annotations
@@ -19,55 +19,47 @@ from pybuild.store.system.directories import remove_tree
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from pybuild.builder.workers.pool import Pool
+    from pybuild.builder.session import Session
     from pybuild.remote.git.url import RepositorySource
-    from pybuild.store.store import Store
 
 
 @frozen
 class Checkout:
-    """The files of a repository: the tar that holds them, and the table of contents with the paths that they have."""
+    """The files of a repository, or of one directory of it."""
 
     tar: str
-    toc: str
+    toc: str  # with the paths as the build sees them
 
 
-class Repositories:
-    """For one build. `agent` is the socket of the user's SSH agent, if he has handed one, `secret` tells his secrets by id."""
+class GitCheckouts:
+    """The repositories that one build reads."""
 
-    def __init__(
-        self,
-        store: Store,
-        pool: Pool,
-        environ: Mapping[str, str],
-        agent: str | None,
-        secret: Callable[[str], bytes | None],
-    ) -> None:
-        self._store = store
-        self._pool = pool
-        self._secret = secret
-        self._access = RepositoryAccess(tuple(sorted(environ.items())), agent)
+    def __init__(self, session: Session, environ: Mapping[str, str]) -> None:
+        self._store = session.store
+        self._pool = session.pool
+        self._secret = session.secrets.read
+        self._access = RepositoryAccess(tuple(sorted(environ.items())), session.secrets.agent("default"))
         self._found: dict[RepositorySource, FoundCommit] = {}
         self._checkouts: dict[RepositorySource, Checkout] = {}
 
     async def identify(self, source: RepositorySource) -> FoundCommit:
-        """Find out which commit is meant. Raises BuildError, OSError."""
+        """Find out which commit the source means now. Raises BuildError, RemoteError, OSError."""
         async with self._pool.locks(("repository", source)):
             if source not in self._found:
                 self._found[source] = await self._ask(source)
             return self._found[source]
 
     def identity(self, source: RepositorySource) -> str | None:
-        """What the files are, for the key of a step; None while nobody has found that out."""
+        """What the files are, for cache keys; None before `identify`."""
         found = self._found.get(source)
         return (
             None if found is None else " ".join((_content(source, found), *([source.subdir] if source.subdir else [])))
         )
 
     async def checkout(self, source: RepositorySource) -> Checkout:
-        """The files. Raises BuildError, OSError."""
+        """Fetch the files, if the store does not have them. Raises BuildError, RemoteError, OSError."""
         found = await self.identify(source)
         async with self._pool.locks(("checkout", source)):
             if source not in self._checkouts:
@@ -114,7 +106,7 @@ class Repositories:
 
 
 def _content(source: RepositorySource, found: FoundCommit) -> str:
-    """What decides the files of a tar. What `.git` holds tells where it came from, too."""
+    """Everything that the content of a tar depends on. With `.git` that includes where the repository came from."""
     parts = ["git", found.commit]
     if not source.submodules:
         parts.append("without submodules")

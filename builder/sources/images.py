@@ -1,4 +1,4 @@
-"""Where images come from, for FROM, COPY --from and every other place that names one: the store, else a registry."""
+"""Finding images for FROM, COPY --from and everything else that names one: in the store, else in a registry."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ from pybuild.builder.plan.platforms import platform_of
 from pybuild.store.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pybuild.builder.events import Event
-    from pybuild.builder.options import BuildOptions
-    from pybuild.builder.workers.pool import Pool
+    from pybuild.builder.session import Session
     from pybuild.store.formats.platform import Platform
     from pybuild.store.formats.reference import Reference
     from pybuild.store.objects.images import StoredImage
@@ -23,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def stored_image(store: Store, reference: Reference, platform: Platform, *, strict: bool) -> StoredImage | None:
-    """The newest image of that name that is for a platform; unless that is `strict`, else the newest of all."""
+    """The newest image of that name for a platform. If there is none: None if `strict`, else the newest of any platform."""
     digest = store.images.resolve(reference)
     if digest is None:
         return None
@@ -35,19 +31,18 @@ def stored_image(store: Store, reference: Reference, platform: Platform, *, stri
 
 
 class BaseImages:
-    """The images of one build. A name that is asked for twice means the same image both times."""
+    """The images of one build. A name means the same image for the whole build."""
 
-    def __init__(self, store: Store, pool: Pool, options: BuildOptions, observe: Callable[[Event], None]) -> None:
-        self._store = store
-        self._pool = pool
-        self._options = options
-        self._observe = observe
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._store = session.store
+        self._options = session.options
         self._found: dict[tuple[Reference, Platform | None], StoredImage] = {}
 
     def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
-        """The image of that name for this platform, else for the build's. Raises StoreError.
+        """The image of that name for this platform (None: the build's). Raises NotCached, StoreError, RemoteError.
 
-        Where nobody has asked for a platform, an image of the store serves whatever it is for.
+        If neither the recipe nor the user asked for a platform, an image of the store serves whatever its platform.
         """
         key = reference.with_default_tag(), platform
         if key not in self._found:
@@ -62,14 +57,15 @@ class BaseImages:
             if found is not None:
                 return found
             if options.pull is Pull.NEVER:
-                where = (
-                    f"not in the store for {platform}" if self._store.images.resolve(reference) else "not in the store"
+                known = self._store.images.resolve(reference)
+                where = f"not in the store for {platform}" if known else "not in the store"
+                raise NotFound(
+                    f"{where}, and --pull=never", hint="pybuild import ARCHIVE NAME adds an image to the store"
                 )
-                raise NotFound(f"{where}, and --pull=never", hint="pybuild import ARCHIVE NAME brings an image in")
         if options.require_cached:
-            raise NotCached(f"{reference.familiar} is not in the store, and would be fetched")
-        # Only here: a build whose images are all in the store needs none of this.
+            raise NotCached(f"{reference.familiar} is not in the store and would have to be fetched")
+        # Imported here: a build whose images are all in the store does not need it.
         from pybuild.builder.sources.pull import pull, registry_access
 
         access = registry_access(os.environ, tls_verify=self._options.tls_verify)
-        return pull(self._store, self._pool, reference, platform, access, self._observe)
+        return pull(self._store, self._session.pool, reference, platform, access, self._session.observe)

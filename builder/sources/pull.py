@@ -1,7 +1,7 @@
-"""Bringing images in from registries: the manifest first, then what the store lacks, several blobs at a time.
+"""Pulling images from registries: the manifest first, then the blobs that the store lacks, several at a time.
 
-The workers check every byte against its descriptor while it arrives. The layers stay blobs: nobody reads them before a
-step needs to know what is in them, and until then they serve this image alone (store/objects/changesets.py says why).
+Workers check every byte against its descriptor as it arrives. The layers stay blobs until a step needs to know what is in
+them. Until then they serve this image only (store/objects/changesets.py says why).
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from pybuild.store.store import Store
 
 _AT_ONCE = 4  # blobs
-_WORTH_A_WORKER = 1 << 20  # bytes
+_WORTH_A_WORKER = 1 << 20  # bytes of a blob
 
 
 def registry_access(environ: Mapping[str, str], *, tls_verify: bool) -> RegistryAccess:
-    """What a worker has to know of this process's environment: all, for credential helpers read what they like."""
+    """What a worker needs to reach registries: the whole environment, because credential helpers can read any of it."""
     return RegistryAccess(tuple(sorted(environ.items())), tls_verify)
 
 
@@ -48,9 +48,9 @@ def pull(
     access: RegistryAccess,
     observe: Callable[[Event], None],
 ) -> StoredImage:
-    """Make the store's image of this name what the registry's is. Raises StoreError.
+    """Make the image of this name in the store the same as in the registry. Raises StoreError, RemoteError.
 
-    The name is moved when all of the image is there. What the store has already is not fetched.
+    Blobs that the store has are not fetched. The name is moved last, when the image is complete.
     """
     name = reference.with_default_tag()
     path = store.ingest.new_path()
@@ -82,7 +82,7 @@ class _Fetch:
         for layer in manifest.layers:
             if layer.media_type not in COMPRESSIONS:
                 raise InvalidImage(
-                    f"{self._name.familiar}: layer {layer.digest}: media type {layer.media_type!r} is no layer"
+                    f"{self._name.familiar}: layer {layer.digest}: media type {layer.media_type!r} is not that of a layer"
                 )
         if manifest.config.size > CONFIG_LIMIT:
             raise InvalidImage(
@@ -96,7 +96,7 @@ class _Fetch:
         store.images.add(manifest_bytes, config_bytes, snapshot, (store.ingest.new_path(), store.ingest.new_path()))
 
     def _blobs(self, descriptors: Sequence[Descriptor]) -> None:
-        """Fetch those that the store lacks, the largest first; tell how it goes."""
+        """Fetch the blobs that the store lacks, the largest first, and report progress."""
         store = self._store
         missing = {d.digest: d for d in descriptors if not store.blobs.has(d.digest)}
         wanted = sorted(missing.values(), key=lambda descriptor: -descriptor.size)
@@ -105,23 +105,25 @@ class _Fetch:
         blobs = [WantedBlob(d.media_type, str(d.digest), d.size, store.ingest.new_path()) for d in wanted]
         jobs = [FetchBlobs(self._access, str(self._name), share) for share in shares(blobs)]
 
-        def tell() -> None:
+        def report() -> None:
             self._observe(Transfer(self._name.familiar, sum(_size(blob.path) for blob in blobs), total))
 
-        self._pool.run_many(jobs, _AT_ONCE, tell)
+        self._pool.run_many(jobs, _AT_ONCE, report)
         for blob, descriptor in zip(blobs, wanted, strict=True):
             store.blobs.adopt(blob.path, descriptor.digest, descriptor.size)
 
     def _warn_of_space(self, total: int) -> None:
         free = os.statvfs(self._store.root)
         if free.f_bavail * free.f_frsize < total * 1.1:
-            self._observe(Note(f"{self._name.familiar}: {total >> 20} MiB to fetch, and hardly more are free"))
+            self._observe(
+                Note(f"{self._name.familiar}: {total >> 20} MiB to fetch, but the store's disk is nearly full")
+            )
 
 
 def shares(blobs: Sequence[WantedBlob]) -> list[tuple[WantedBlob, ...]]:
-    """Blobs, the largest first, for as many workers as it takes: about the same number of bytes for each.
+    """Divide blobs (the largest first) among workers, each with about the same number of bytes.
 
-    A worker costs more than it gains where all that it would fetch is a config of some kilobytes.
+    Starting a worker for a config of some kilobytes would cost more than it gains: only large blobs get workers.
     """
     large = sum(blob.size >= _WORTH_A_WORKER for blob in blobs)
     shares: list[list[WantedBlob]] = [[] for _ in range(max(1, min(_AT_ONCE, large)))]
@@ -141,7 +143,7 @@ def _size(path: str) -> int:
 
 
 def _stack(store: Store, manifest: Manifest, config: ImageConfig) -> int | None:
-    """The layers as snapshots: those that somebody has read and found right, else as this image claims them to be."""
+    """The layers as snapshots: verified ones if the store has read these layers before, else as this image claims them."""
     snapshot = chain = None
     claimed = ""
     for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
@@ -158,6 +160,6 @@ def _stack(store: Store, manifest: Manifest, config: ImageConfig) -> int | None:
 
 
 def _claim(below: str, digest: Digest, diff_id: Digest) -> str:
-    """A name for layers that are known by their blobs, and by what an image says of them."""
+    """A name for layers known only by their blobs and by what an image claims about them."""
     text = json.dumps([below, str(digest), str(diff_id)])
     return "claim:" + hashlib.sha256(text.encode("ascii")).hexdigest()

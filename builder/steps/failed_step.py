@@ -1,7 +1,7 @@
-"""What is done with a RUN that failed while its file system is still there (onfail.py).
+"""What --on-fail does with a failed RUN while its root filesystem still exists: export files of it, open a shell in it.
 
-Everything else of the build is ended first: a build that has failed goes on with nothing, and who looks around in a shell
-must not have steps running beside it. Nothing here decides how the build ends; what goes wrong is told and no more.
+All other steps are stopped first, so that a debug shell has the machine to itself. The result of the build does not depend
+on anything here: problems are reported as notes, or in the hint of the step's error.
 """
 
 from __future__ import annotations
@@ -25,78 +25,76 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from pybuild.builder.events import Event, StepRef
+    from pybuild.builder.events import StepRef
     from pybuild.builder.files.layer_contents import LayerPlace
-    from pybuild.builder.on_failure import FailedExport, OnFail
+    from pybuild.builder.on_failure import FailedExport
     from pybuild.builder.sandbox.mounts import MountOperation
     from pybuild.builder.sandbox.spec import SandboxSpec
-    from pybuild.builder.workers.pool import Pool
+    from pybuild.builder.session import Session
     from pybuild.store.layers.view import View
-    from pybuild.store.store import Store
 
 _SHELLS = (b"bin/bash", b"bin/sh")
 
 
 @frozen
 class FailedStep:
-    """A RUN that has ended, and what there is of it."""
+    """A RUN that failed, and where its files are."""
 
     ref: StepRef
     spec: SandboxSpec
-    layers: tuple[LayerPlace, ...]  # below it, the topmost first
+    layers: tuple[LayerPlace, ...]  # those below the step, the topmost first
     scaffold_toc: str
 
 
-class Aftermath:
-    """For one build; `vault` is the descriptor of its secrets, -1 where it has none."""
+class FailureHandler:
+    """Does what --on-fail asks for, in one build."""
 
-    def __init__(self, on_fail: OnFail, store: Store, pool: Pool, vault: int, observe: Callable[[Event], None]) -> None:
-        self._on_fail = on_fail
-        self._store = store
-        self._pool = pool
-        self._vault = vault
-        self._observe = observe
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._on_fail = session.options.on_fail
 
-    def of(
+    def handle(
         self, step: FailedStep, error: BuildError, limited: Callable[[SandboxSpec], AbstractContextManager[SandboxSpec]]
     ) -> BuildError:
-        """Do what is wanted; return the error to raise. Its hint says where a shell could not be opened.
+        """Export files and open a shell, as asked; return the error to raise. If no shell opens, its hint says why.
 
-        `limited` gives what is run the limits of the build, and takes them back.
+        `limited` puts the shell under the resource limits of the build.
         """
-        self._pool.stop()
+        pool = self._session.pool
+        pool.stop()
         for export in self._on_fail.exports:
             self._export(step, export)
         if self._on_fail.host is not None:
             try:
-                with limited(self._spec_of_shell(step)) as spec:
-                    self._observe(ShellOpened(step.ref))
+                with limited(self._shell_spec(step)) as spec:
+                    self._session.observe(ShellOpened(step.ref))
                     self._on_fail.host.begin(error)
-                    self._pool.run_on_terminal(spec, self._on_fail.host.relay, self._vault)
-                    self._pool.stop()
+                    pool.run_on_terminal(spec, self._on_fail.host.relay, self._session.secrets.vault)
+                    pool.stop()
             except BuildError as problem:
                 return error.hinting("; ".join(filter(None, (error.hint, f"no shell could be opened: {problem}"))))
             finally:
-                self._pool.stop()
+                pool.stop()
         return error
 
     def _export(self, step: FailedStep, export: FailedExport) -> None:
         path = posixpath.join(step.spec.cwd, export.path)
-        new_path = self._store.ingest.new_path
+        new_path = self._session.store.ingest.new_path
         job = ExportFailedStep(
             step.spec.upper, step.layers, step.scaffold_toc, new_path(), new_path(), path, export.destination
         )
         try:
-            written = self._pool.run(job)
+            written = self._session.pool.run(job)
         except (BuildError, StoreError, OSError) as error:
-            self._observe(Note(f"{path} of the failed step could not be copied to {export.destination}: {error}"))
-            return
-        files = "1 file" if written.files == 1 else f"{written.files} files"
-        devices = f"; without {written.devices} device nodes" if written.devices else ""
-        self._observe(Note(f"{path} of the failed step copied to {export.destination}: {files}{devices}"))
+            note = f"{path} of the failed step could not be copied to {export.destination}: {error}"
+        else:
+            files = "1 file" if written.files == 1 else f"{written.files} files"
+            devices = f"; without {written.devices} device nodes" if written.devices else ""
+            note = f"{path} of the failed step copied to {export.destination}: {files}{devices}"
+        self._session.observe(Note(note))
 
-    def _spec_of_shell(self, step: FailedStep) -> SandboxSpec:
-        """A shell that is run as the step was."""
+    def _shell_spec(self, step: FailedStep) -> SandboxSpec:
+        """The sandbox of the failed step, with a shell on a terminal in place of its command."""
         spec = step.spec
         given = {pair.partition("=")[0] for pair in spec.env}
         more = tuple(pair for pair in self._on_fail.variables if pair.partition("=")[0] not in given)
@@ -104,14 +102,14 @@ class Aftermath:
             spec,
             argv=(_shell(view_of(step.layers)),),
             env=(*spec.env, *more),
-            work=_another(spec.work),
-            mounts=tuple(_mount_again(mount) for mount in spec.mounts),
+            work=_new_work_directory(spec.work),
+            mounts=tuple(_remount(mount) for mount in spec.mounts),
             terminal=True,
         )
 
 
 def _shell(view: View) -> str:
-    """The shell of an image: the more comfortable one, where it is there."""
+    """The most comfortable shell that the image has."""
     for path in _SHELLS:
         try:
             found = view.lookup(view.resolve(path))
@@ -119,17 +117,17 @@ def _shell(view: View) -> str:
             continue
         if found is not None and found.kind is Kind.FILE and found.mode & 0o111:
             return "/" + path.decode()
-    return "/bin/sh"  # perhaps the step has put one there
+    return "/bin/sh"  # the step itself might have installed it
 
 
-def _mount_again(mount: MountOperation) -> MountOperation:
+def _remount(mount: MountOperation) -> MountOperation:
     if isinstance(mount, BoundFiles) and not mount.read_only:
-        return replace(mount, work=_another(mount.work))
+        return replace(mount, work=_new_work_directory(mount.work))
     return mount
 
 
-def _another(work: str) -> str:
-    """A new directory for overlayfs: it marks that of a volatile mount, and refuses it a second time."""
+def _new_work_directory(work: str) -> str:
+    """A fresh work directory for an overlay: overlayfs marks that of a volatile mount and refuses it a second time."""
     path = f"{work}-again"
     os.mkdir(path, 0o700)
     return path

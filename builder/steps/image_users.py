@@ -1,4 +1,4 @@
-"""The users and groups that an image has: its /etc/passwd and /etc/group."""
+"""The users and groups of an image, from its /etc/passwd and /etc/group."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pybuild.builder.files.layer_contents import LayerPlace
-    from pybuild.builder.workers.pool import Pool
+    from pybuild.builder.session import Session
     from pybuild.store.formats.toc import Entry
     from pybuild.store.layers.view import View
-    from pybuild.store.store import Store
 
 _LIMIT = 10 << 20  # bytes of either file
 
 
-class Accounts:
-    """For one build: a file that many steps see is read once."""
+class ImageUsers:
+    """The users that the steps of one build see. A file that many steps share is read once."""
 
-    def __init__(self, store: Store, pool: Pool) -> None:
-        self._store = store
-        self._pool = pool
+    def __init__(self, session: Session) -> None:
+        self._store = session.store
+        self._pool = session.pool
         self._files: dict[bytes, bytes] = {}  # sha256 -> content
 
     async def of(self, view: View, layers: Sequence[LayerPlace]) -> UserDatabase:
-        """Those of the root filesystem of these layers. Raises BuildError."""
+        """The users of the root filesystem that these layers make. Raises BuildError."""
         return UserDatabase(await self._read(view, layers, b"etc/passwd"), await self._read(view, layers, b"etc/group"))
 
     async def _read(self, view: View, layers: Sequence[LayerPlace], path: bytes) -> bytes:
-        """A file of the image, small and regular; nothing where there is none."""
+        """The content of a small regular file of the image; empty if there is no such file."""
         name = "/" + path.decode("ascii")
         try:
             located = view.locate(view.resolve(path))
@@ -51,7 +50,7 @@ class Accounts:
         found = self._files.get(entry.sha256)
         if found is None:
             found = await self._read_file(layers, view.layers.index(toc), entry)
-            if entry.sha256:  # it is not known of a step whose layer is still being written
+            if entry.sha256:  # empty while the layer is still being written
                 self._files[entry.sha256] = found
         return found
 
@@ -62,5 +61,5 @@ class Accounts:
         try:
             return bytes.fromhex(job.run().hex)
         except PermissionError:
-            # Behind a directory that its owner, an id of the namespace, has closed.
+            # The file lies behind a directory that only ids of the namespace can enter.
             return bytes.fromhex((await self._pool.job(job)).hex)

@@ -1,6 +1,6 @@
-"""The forms of a changeset on demand: its tree when a step needs one, its tar when an image does.
+"""The forms of a changeset, made on demand: its tree when a step mounts it, its tar when an image needs the layer.
 
-The jobs that make them are imported when there is something to make: of a cached build all is there.
+The jobs are imported only when there is something to make: a cached build finds every form in the store.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.store import Store
 
-_EXPANDED_LIMIT = 256 << 20  # bytes of a blob; the tar of a larger one may not stay in memory until it is read again
+_EXPANDED_LIMIT = 256 << 20  # bytes of a blob; a larger tar might leave the page cache before it is read again
 MAX_LOWERS = 499  # overlayfs takes 500 lower layers; one is the scaffold
 
 
 async def ensure_tocs(store: Store, pool: Pool, snapshot: int | None) -> None:
-    """Read those layers of a snapshot that nobody has read yet, the lowest first: a reader needs what lies below.
+    """Make the missing tables of contents of a snapshot's layers, the lowest first: each one needs those below it.
 
-    Raises DigestMismatch, InvalidImage, UnsafePath for a layer that is not what its image claims or breaks the rules.
+    Raises DigestMismatch, InvalidImage or UnsafePath if a layer is not what its image claims, or breaks the rules.
     """
     chain = store.snapshots.changesets(snapshot)
     for number in reversed(range(len(chain))):
@@ -38,9 +38,10 @@ async def ensure_tocs(store: Store, pool: Pool, snapshot: int | None) -> None:
 
 
 async def ensure_toc(store: Store, pool: Pool, changeset: str, below: Sequence[str], expanded: str = "") -> None:
-    """Read a layer if nobody has yet. `below` are the changesets under it, topmost first, which have been read.
+    """Make the table of contents of a layer, if it is missing. `below`: the changesets under it, topmost first.
 
-    If it is read now, its tar is left at `expanded`, unless that is "" or the layer too large for that.
+    The tables of contents of `below` must exist. The expanded tar is left at the path `expanded`, unless that is "" or
+    the layer is too large.
     """
     if store.changesets.unread_blob(changeset) is None:
         return
@@ -62,9 +63,9 @@ async def ensure_toc(store: Store, pool: Pool, changeset: str, below: Sequence[s
 async def ensure_trees(
     store: Store, pool: Pool, layers: Sequence[LayerPlace], expanded: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[LayerPlace, ...]:
-    """The same layers, each with a tree. Raises SandboxError where they are too many to mount, StoreError.
+    """The same layers, each with a tree. Raises SandboxError if there are too many to mount, StoreError.
 
-    `expanded` has the tars of some changesets, as `ensure_toc` has left them; those that are read are removed.
+    `expanded` maps changesets to tars that `ensure_toc` left; a tar is removed once it has been read.
     """
     if len(layers) > MAX_LOWERS:
         raise SandboxError(
@@ -75,7 +76,7 @@ async def ensure_trees(
 
 
 async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace, expanded: str = "") -> LayerPlace:
-    """The changeset as a directory, made from its tar if it has to be: the one at `expanded`, or that in its blob."""
+    """The layer with its tree. A missing tree is made from the tar at `expanded`, or else from the layer's blob."""
     if layer.tree is not None:
         return layer
     async with pool.locks(("tree", layer.changeset)):
@@ -93,7 +94,7 @@ async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace, expanded: str
 async def ensure_tar(
     store: Store, pool: Pool, changeset: str, clamp: int | None, compression: Compression
 ) -> LayerBlob:
-    """The changeset as a layer blob, with times bounded by `clamp`, in this compression."""
+    """The changeset as a layer blob in this compression. `clamp` bounds the times of its files (None: no bound)."""
     async with pool.locks(("tar", changeset)):
         diff_id = store.changesets.diff_id(changeset, clamp)
         if diff_id is None:
@@ -113,7 +114,7 @@ async def ensure_tar(
 
 
 async def ensure_compression(store: Store, pool: Pool, diff_id: Digest, compression: Compression) -> LayerBlob:
-    """A stored blob of this layer in this compression, made from another one if it has to be."""
+    """A blob of this layer in this compression; if the store has none, it is made from a blob in another one."""
     async with pool.locks(("blob", diff_id)):
         blobs = store.changesets.blobs_of(diff_id)
         for blob in blobs:

@@ -1,9 +1,9 @@
-"""The layers of a snapshot as files on the disk, for one build: what is known of a layer is asked for once.
+"""The layers of snapshots as files on the disk, remembered for one build.
 
-A build asks for the layers below at every step, and there may be hundreds: without a memory the fiftieth step would open
-fifty tables of contents, and put four questions about each layer to the database, to learn what the step before it knew.
-Nothing that is kept here can change, but for a table of contents whose digests come later (`forget`): changesets are never
-written again, and the build's lease keeps their files.
+Every step asks for the layers below it, and there can be hundreds. Without a memory the fiftieth step would open fifty
+tables of contents and send four queries for each layer to the database, only to learn what the step before it knew.
+Entries are immutable, except that a table of contents may be replaced once by one with digests (`forget`): changesets are
+never rewritten, and the lease of the build keeps their files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.files.layer_contents import layer_place
 from pybuild.builder.plan.graph import BaseStep, RunStep
 from pybuild.builder.steps.layer_forms import ensure_toc, ensure_trees
-from pybuild.builder.steps.pending_layer import Ahead
+from pybuild.builder.steps.pending_layer import PendingLayer
 from pybuild.store.layers.view import View
 
 if TYPE_CHECKING:
@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 
     from pybuild.builder.files.layer_contents import LayerPlace
     from pybuild.builder.plan.graph import Node
+    from pybuild.builder.session import Session
     from pybuild.builder.steps.pending_layer import Parent
-    from pybuild.builder.workers.pool import Pool
     from pybuild.store.formats.toc import Toc
-    from pybuild.store.store import Store
 
 
-def run_on(nodes: Sequence[Node]) -> frozenset[int]:
-    """The snapshots of the images that RUN steps of a plan stand on."""
+def bases_of_runs(nodes: Sequence[Node]) -> frozenset[int]:
+    """The snapshots of the base images that RUN steps of a plan stand on."""
     found = set()
     seen: set[int] = set()
     for node in nodes:
@@ -42,49 +41,49 @@ def run_on(nodes: Sequence[Node]) -> frozenset[int]:
     return frozenset(found)
 
 
-class Stacks:
-    """For one build."""
+class LayerStacks:
+    """The layers of all snapshots that one build asks about."""
 
-    def __init__(self, store: Store, pool: Pool, run_on: frozenset[int]) -> None:
-        """`run_on` are the bases that steps run on: what is read of them will be mounted as well."""
-        self._store = store
-        self._pool = pool
-        self._run_on = run_on
+    def __init__(self, session: Session, bases_of_runs: frozenset[int]) -> None:
+        """`bases_of_runs`: snapshots whose layers will be mounted as well, so their expanded tars are kept for a moment."""
+        self._store = session.store
+        self._pool = session.pool
+        self._bases_of_runs = bases_of_runs
         self._expanded: dict[str, str] = {}  # changeset -> its tar, until its tree is made
-        self._tree_map = pool.tree_map
+        self._tree_map = self._pool.tree_map
         self._places: dict[str, LayerPlace] = {}  # by changeset, each with a blob or a tree
         self._tocs: dict[str, Toc] = {}  # by changeset
 
-    async def layers(self, snapshot: Parent) -> tuple[LayerPlace, ...]:
-        """The layers of a snapshot, the topmost first, each with a table of contents.
+    async def layers(self, parent: Parent) -> tuple[LayerPlace, ...]:
+        """The layers of what a step stands on, the topmost first, each with a table of contents.
 
-        Raises DigestMismatch, InvalidImage, UnsafePath for a layer that is not what its image claims or breaks the rules.
+        Raises DigestMismatch, InvalidImage or UnsafePath if a layer is not what its image claims, or breaks the rules.
         """
-        if isinstance(snapshot, Ahead):
-            below = await self.layers(snapshot.below)
-            return (layer_place(self._store, snapshot.changeset, self._tree_map), *below)
-        if self._tree_map != self._pool.tree_map:  # a namespace was refused: trees are out of reach
+        if isinstance(parent, PendingLayer):
+            below = await self.layers(parent.below)
+            return (layer_place(self._store, parent.changeset, self._tree_map), *below)
+        if self._tree_map != self._pool.tree_map:  # the kernel refused a namespace: trees are out of reach now
             self._tree_map = self._pool.tree_map
             self._places.clear()
-        chain = self._store.snapshots.changesets(snapshot)
-        for number in reversed(range(len(chain))):  # a reader needs what lies below
+        chain = self._store.snapshots.changesets(parent)
+        for number in reversed(range(len(chain))):  # reading a layer needs the tables of contents below it
             if chain[number] not in self._places:
-                expanded = self._store.ingest.new_path() if snapshot in self._run_on else ""
+                expanded = self._store.ingest.new_path() if parent in self._bases_of_runs else ""
                 await ensure_toc(self._store, self._pool, chain[number], chain[number + 1 :], expanded)
                 if os.path.lexists(expanded):
                     self._expanded[chain[number]] = expanded
-                self._keep(layer_place(self._store, chain[number], self._tree_map))
+                self._remember(layer_place(self._store, chain[number], self._tree_map))
         return tuple(self._places.get(one) or layer_place(self._store, one, self._tree_map) for one in chain)
 
     async def with_trees(self, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:
-        """The same layers, each with a tree, less those that change nothing. Raises SandboxError, StoreError."""
+        """The same layers, each with a tree, without those that change nothing. Raises SandboxError, StoreError."""
         wanted = [layer for layer in layers if len(self._toc(layer))]
         expanded = {
             one.changeset: self._expanded.pop(one.changeset) for one in wanted if one.changeset in self._expanded
         }
         found = await ensure_trees(self._store, self._pool, wanted, expanded)
         for layer in found:
-            self._keep(layer)
+            self._remember(layer)
         return found
 
     def view(self, layers: Sequence[LayerPlace]) -> View:
@@ -92,10 +91,10 @@ class Stacks:
         return View([self._toc(layer) for layer in layers])
 
     def forget(self, changeset: str) -> None:
-        """The table of contents of a changeset was replaced by a whole one."""
+        """Read the table of contents of a changeset again: it has been replaced by one with digests."""
         self._tocs.pop(changeset, None)
 
-    def _keep(self, layer: LayerPlace) -> None:
+    def _remember(self, layer: LayerPlace) -> None:
         if layer.blob is not None or layer.tree is not None:
             self._places[layer.changeset] = layer
 

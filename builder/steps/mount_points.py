@@ -1,8 +1,8 @@
-"""The mount points that a step needs and its image lacks.
+"""The scaffold: the mount points that a step needs and its image lacks.
 
-They lie in a directory of their own, above the layers of the image: just the missing names, and their parents as the
-image has them, `/` included, because a directory of an upper layer decides the mode, owner and time of the merged one.
-Nothing of it ends up in a layer: what stands only here is no change of the step.
+The scaffold is a directory that is mounted above the layers of the image. It holds the missing names and copies of their
+parents, `/` included, because overlayfs takes the mode, owner and time of a merged directory from the upper one. Nothing of
+it ends up in a layer: the layer writer ignores whatever exists in the scaffold only.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ _DIRECTORIES = (b"proc", b"sys", b"dev")
 
 @frozen
 class Scaffold:
-    """The rows to make, the root first; and where the image's links lead for the two bound files and for the mounts of
-    the step (absolute paths).
+    """What to create above the layers, and where the mount points are once the image's links are followed.
+
+    All paths are absolute paths in the image.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[Entry, ...]  # the root first
     resolv_conf: str
     hosts: str
-    mounts: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()  # one for each mount of the step, in order
 
 
 def scaffold_for(view: View, mounts: Sequence[MountPoint] = ()) -> Scaffold:
-    """What has to be put above these layers. Raises SandboxError where the image has something else in the place."""
+    """The scaffold for these layers. Raises SandboxError if the image has something else at a mount point."""
     rows: dict[bytes, Entry] = {b"": view.lookup(b"") or ROOT}
     for name in _DIRECTORIES:
         entry = view.lookup(name)
@@ -51,7 +52,7 @@ def scaffold_for(view: View, mounts: Sequence[MountPoint] = ()) -> Scaffold:
 
 
 def _file_target(rows: dict[bytes, Entry], view: View, name: bytes) -> str:
-    """Where a file is bound: at the end of the image's links. They stay what they are."""
+    """Where a file is bind-mounted: at the end of the image's symbolic links, which are left as they are."""
     try:
         path = view.resolve(name)
     except LinkLoop:
@@ -64,7 +65,7 @@ def _file_target(rows: dict[bytes, Entry], view: View, name: bytes) -> str:
 
 
 def _mount_targets(rows: dict[bytes, Entry], view: View, mounts: Sequence[MountPoint]) -> tuple[str, ...]:
-    """Where each mount goes. What lies in another mount is made there, and the image's links do not count in it."""
+    """Where each mount goes. A mount point inside another mount is created there; the image's links do not count in it."""
     covered = set(_DIRECTORIES)
 
     def lookup(path: bytes) -> Entry | None:
@@ -98,7 +99,7 @@ def _mount_targets(rows: dict[bytes, Entry], view: View, mounts: Sequence[MountP
 
 
 def _need(rows: dict[bytes, Entry], view: View, path: bytes, kind: Kind) -> None:
-    """Add a row for a name that the image lacks, and rows for its parents."""
+    """Add a row for a name that the image lacks, and rows for all of its parents."""
     if view.lookup(path) is not None or path in rows:
         return
     rows[path] = Entry(path, kind, 0o755 if kind is Kind.DIRECTORY else 0o644, mtime=rows[b""].mtime)

@@ -1,7 +1,7 @@
-"""What the mounts of a RUN need of the store: the trees of what is bound, and cache mounts, held while the step runs.
+"""The sources of a RUN's mounts: trees of layers for bind mounts, and cache mounts, which the step holds while it runs.
 
-Files that are bound are seen through an overlay of their own, so that nothing of the machine but layers of the store can
-be behind one, whatever links lead to it; those of a context have been copied before, as a COPY would.
+A bind mount shows an overlay of stored layers. So nothing else of the machine can appear in it, wherever the links in it
+lead. Files of a context are first copied into a layer, as a COPY would do.
 """
 
 from __future__ import annotations
@@ -31,29 +31,31 @@ if TYPE_CHECKING:
 
     from pybuild.builder.files.layer_contents import LayerPlace
     from pybuild.builder.plan.graph import RunStep
-    from pybuild.builder.steps.layer_stack import Stacks
-    from pybuild.builder.workers.pool import Pool
-    from pybuild.store.store import Store
+    from pybuild.builder.session import Session
+    from pybuild.builder.steps.layer_stack import LayerStacks
 
 
-class Mounting:
-    """For one build."""
+class MountSources:
+    """Finds and makes the sources of mounts, for one build."""
 
-    def __init__(self, store: Store, pool: Pool, stacks: Stacks) -> None:
-        self._store = store
-        self._pool = pool
+    def __init__(self, session: Session, stacks: LayerStacks) -> None:
+        self._store = session.store
+        self._pool = session.pool
         self._stacks = stacks
 
     async def content(self, mount: FilesMount | PlannedCacheMount, sources: Sequence[int | None]) -> str:
-        """The digest of the files that a mount reads. Raises CopyError where they are missing."""
+        """The digest of the files that a mount reads. Raises CopyError if they are missing."""
         layers = await self._layers(mount, sources)
         self._resolve(mount, layers)
         return self._copy(mount, layers, Output("", "", Compression.UNCOMPRESSED.value, None)).content()
 
-    async def find(self, step: RunStep, sources: Sequence[int | None], directory: str, held: ExitStack) -> MountedPaths:
-        """Make ready what a step mounts. `directory` is the step's own; `held` gets the cache mounts that it now has.
+    async def find(
+        self, step: RunStep, sources: Sequence[int | None], directory: str, cache_mounts: ExitStack
+    ) -> MountedPaths:
+        """Prepare everything that a step mounts, in its own `directory`.
 
-        Raises BuildError, StoreError.
+        The cache mounts that the step takes are entered into `cache_mounts`, which releases them. Raises BuildError,
+        StoreError.
         """
         files: dict[FilesMount, BoundFiles] = {}
         mounts: list[tuple[str, PlannedCacheMount]] = []
@@ -65,14 +67,14 @@ class Mounting:
                     mounts.append((await self._key(mount, sources), mount))
                 case _:
                     pass
-        taken: dict[str, str] = {}  # key -> path: one cache, mounted twice in a step, is taken once
-        kept: dict[PlannedCacheMount, str] = {}
-        # In one order for all: two steps that want the same two for themselves must not each wait for the other.
+        taken: dict[str, str] = {}  # key -> path: a cache that a step mounts twice is taken once
+        caches: dict[PlannedCacheMount, str] = {}
+        # All steps take them in one order: two steps that lock the same two caches must not wait for each other.
         for key, mount in sorted(mounts, key=lambda pair: pair[0]):
             if key not in taken:
-                taken[key] = held.enter_context(await self._take(key, mount, sources)).path
-            kept[mount] = taken[key]
-        return MountedPaths(files, kept)
+                taken[key] = cache_mounts.enter_context(await self._take(key, mount, sources)).path
+            caches[mount] = taken[key]
+        return MountedPaths(files, caches)
 
     async def _bind(self, mount: FilesMount, sources: Sequence[int | None], directory: str) -> BoundFiles:
         layers = await self._layers(mount, sources)
@@ -92,7 +94,7 @@ class Mounting:
         )
 
     async def _take(self, key: str, mount: PlannedCacheMount, sources: Sequence[int | None]) -> OpenCacheMount:
-        """One of the directories of a key, once it can be had, or a new one."""
+        """A free directory of this key, or a new one; waits for a locked one that other builds hold."""
         mounts = self._store.cache_mounts
         while True:
             found = mounts.find(key, mount.sharing, int(time.time()))
@@ -104,12 +106,12 @@ class Mounting:
             await self._pool.job_without_core(AwaitCacheMount(mounts.directory, found.id))
 
     async def _make(self, mount: PlannedCacheMount, sources: Sequence[int | None]) -> str:
-        """A new directory for a cache mount, with what it holds at first."""
+        """A new directory for a cache mount, with its initial content."""
         ids = self._pool.id_map
         if not ids.has_uid(mount.uid) or not ids.has_gid(mount.gid):
             raise PrivilegeError(
-                f"the cache mount for {mount.target} is to belong to {mount.uid}:{mount.gid}, "
-                "which this machine's user may not use",
+                f"the cache mount for {mount.target} belongs to {mount.uid}:{mount.gid}, "
+                "ids that this user may not use on this machine",
                 hint=ids.missing_hint,
             )
         ingest = self._store.ingest
@@ -117,14 +119,14 @@ class Mounting:
         if mount.source is not None:
             layers = await self._layers(mount, sources)
             if not self._resolve(mount, layers)[1]:
-                raise CopyError(f"{mount.path}, which is to be in the cache mount for {mount.target}, is no directory")
+                raise CopyError(f"{mount.path}, the source of the cache mount for {mount.target}, is not a directory")
             seed = Output(ingest.new_path(), ingest.new_path(), Compression.UNCOMPRESSED.value, None)
             await self._pool.job(self._copy(mount, layers, seed))
         await self._pool.job(MakeCacheMount(directory, mount.mode, mount.uid, mount.gid, seed))
         return directory
 
     async def _key(self, mount: PlannedCacheMount, sources: Sequence[int | None]) -> str:
-        """Tells caches apart: by their name, by what they were at first, and by the ids that their files can have."""
+        """What tells caches apart: their name, owner and mode, their initial content, and the id map of their files."""
         seed = "" if mount.source is None else await self.content(mount, sources)
         fields = (mount.name, mount.mode, mount.uid, mount.gid, seed, self._pool.id_map.name)
         return hashlib.sha256(json.dumps(fields).encode("ascii")).hexdigest()
@@ -136,12 +138,12 @@ class Mounting:
         return await self._stacks.layers(sources[mount.source])
 
     def _copy(self, mount: FilesMount | PlannedCacheMount, layers: tuple[LayerPlace, ...], output: Output) -> CopyFiles:
-        """What a COPY of the mount's files to the root of an empty image comes to."""
+        """The job that copies the files of a mount to the root of an empty image."""
         request = CopyRequest((literal_pattern(mount.path),), "/", None)
         return CopyFiles(request, None, layers, (), self._store.ingest.new_path(), output)
 
     def _resolve(self, mount: FilesMount | PlannedCacheMount, layers: Sequence[LayerPlace]) -> tuple[str, bool]:
-        """Where a path leads in its root filesystem, links followed inside of it; and whether a directory is there."""
+        """Where the path of a mount leads in its root filesystem, links followed; and whether it is a directory."""
         view = self._stacks.view(layers)
         try:
             path = view.resolve(os.fsencode(mount.path))
@@ -149,7 +151,7 @@ class Mounting:
             raise CopyError(f"{mount.path}: too many levels of symbolic links") from None
         entry = view.lookup(path)
         if entry is None:
-            raise CopyError(f"there is no {mount.path} to be mounted on {mount.target}")
+            raise CopyError(f"{mount.path}, to be mounted on {mount.target}, does not exist")
         if entry.kind not in (Kind.FILE, Kind.DIRECTORY):
             raise CopyError(f"{mount.path}, to be mounted on {mount.target}, is neither a file nor a directory")
         return "/" + os.fsdecode(path), entry.kind is Kind.DIRECTORY

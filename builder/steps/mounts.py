@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 
     from pybuild.builder.plan.graph import StepMount
     from pybuild.builder.sandbox import mounts as sandbox
-    from pybuild.builder.steps.secrets import Handed
+    from pybuild.builder.secrets import BuildSecrets
 
 
 @frozen
 class MountedPaths:
-    """Where what the mounts of a step need is on the disk: files of others, and the directories of cache mounts."""
+    """Where the sources of a step's mounts are on the disk."""
 
     files: Mapping[FilesMount, sandbox.BoundFiles] = field(default_factory=dict)
-    kept: Mapping[PlannedCacheMount, str] = field(default_factory=dict)
+    caches: Mapping[PlannedCacheMount, str] = field(default_factory=dict)  # directories
 
 
 @frozen
 class MountPoint:
-    """Where something will be mounted, by its absolute name in the image."""
+    """A place in the image where the sandbox will mount something."""
 
-    target: str
-    directory: bool
+    target: str  # absolute
+    directory: bool  # else a file
 
 
 def mount_points(mounts: Sequence[StepMount], found: MountedPaths) -> tuple[MountPoint, ...]:
-    """Where these mounts go, each as it is written."""
+    """The targets of these mounts as the recipe names them, symbolic links not followed."""
     points = []
     for mount in mounts:
         if mount.target is not None:
@@ -47,34 +47,35 @@ def mount_points(mounts: Sequence[StepMount], found: MountedPaths) -> tuple[Moun
 
 
 def sandbox_mounts(
-    mounts: Sequence[StepMount], targets: Sequence[str], handed: Handed, found: MountedPaths
+    mounts: Sequence[StepMount], targets: Sequence[str], secrets: BuildSecrets, found: MountedPaths
 ) -> tuple[sandbox.MountOperation, ...]:
-    """The mounts as the sandbox makes them, one in which another lies before that.
+    """The mounts for the sandbox, each after the mount that it lies in.
 
-    `targets` belong to the mount points, without links; all secrets and agents among the mounts are there.
+    `targets` are the mount points with links followed, one for each mount that has a target. All secrets and agents
+    among the mounts must have been given (`BuildSecrets.available`).
     """
     placed = [mount for mount in mounts if mount.target is not None]
-    made = [_sandbox_mount(mount, target, handed, found) for mount, target in zip(placed, targets, strict=True)]
+    made = [_sandbox_mount(mount, target, secrets, found) for mount, target in zip(placed, targets, strict=True)]
     return tuple(sorted(made, key=lambda mount: mount.target.split("/")))
 
 
-def _sandbox_mount(mount: StepMount, target: str, handed: Handed, found: MountedPaths) -> sandbox.MountOperation:
-    from pybuild.builder.sandbox import mounts as sandbox  # only where something runs
+def _sandbox_mount(mount: StepMount, target: str, secrets: BuildSecrets, found: MountedPaths) -> sandbox.MountOperation:
+    from pybuild.builder.sandbox import mounts as sandbox  # a build that runs nothing does not need it
 
     match mount:
         case FilesMount():
             return replace(found.files[mount], target=target)
         case PlannedCacheMount():
             path = "" if mount.source is not None else mount.path.lstrip("/")
-            return sandbox.CacheDirectory(target, found.kept[mount], path, mount.read_only)
+            return sandbox.CacheDirectory(target, found.caches[mount], path, mount.read_only)
         case TmpfsMount():
             return sandbox.Tmpfs(target, mount.size, mount.read_only)
         case SecretMount(mode=mode, uid=uid, gid=gid):
-            secret = handed.secret(mount.id)
+            secret = secrets.secret(mount.id)
             assert secret is not None
             return sandbox.SecretFile(target, secret.offset, secret.size, mode, uid, gid)
         case SshMount(mode=mode, uid=uid, gid=gid):
-            agent = handed.agent(mount.id)
+            agent = secrets.agent(mount.id)
             assert agent is not None
             return sandbox.AgentSocket(target, agent, mode, uid, gid)
         case ScriptMount():

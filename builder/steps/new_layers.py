@@ -1,7 +1,7 @@
 """New layers: where a job writes one, and how it becomes part of the store.
 
-A stage that is only copied from gets no layers that anybody will look at: what its RUN steps leave is kept as trees, and
-what a COPY writes for it is not compressed. Should it become an image after all, its layers are made then.
+The layers of a stage that is only copied from are never part of an image. So what its RUN steps leave is kept as trees, and
+what its COPY steps write is not compressed. If such a stage becomes an image after all (--target), its layers are made then.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pybuild.store.objects.changesets import LayerBlob
 if TYPE_CHECKING:
     from pybuild.builder.jobs.job import Written
     from pybuild.builder.plan.graph import Plan
-    from pybuild.store.store import Store
+    from pybuild.builder.session import Session
 
 
-def of_image(plan: Plan) -> frozenset[int]:
-    """The nodes whose layers the image has, or whose base it has."""
+def nodes_of_image(plan: Plan) -> frozenset[int]:
+    """The nodes whose layers the image gets: its last node and everything that node stands on."""
     found = set()
     node = plan.image.node
     while node is not None:
@@ -31,24 +31,25 @@ def of_image(plan: Plan) -> frozenset[int]:
 
 
 class NewLayers:
-    """For one build: `compression` is that of its layers, `epoch` the newest time that a file in one can have."""
+    """The layers that one build makes."""
 
-    def __init__(self, store: Store, compression: Compression, epoch: int | None, of_image: frozenset[int]) -> None:
-        self._store = store
+    def __init__(self, session: Session, compression: Compression, nodes_of_image: frozenset[int]) -> None:
+        """`compression` is used for the layers of the image only."""
+        self._store = session.store
+        self._clamp = session.options.epoch  # the newest time that a file in a layer can have
         self._compression = compression
-        self._epoch = epoch
-        self._of_image = of_image
+        self._nodes_of_image = nodes_of_image
 
     def output(self, node: int) -> Output:
-        """Where the layer of a node is written."""
+        """Where a job writes the layer of a node."""
         ingest = self._store.ingest
-        compression = self._compression if node in self._of_image else Compression.UNCOMPRESSED
-        return Output(ingest.new_path(), ingest.new_path(), compression.value, self._epoch)
+        compression = self._compression if node in self._nodes_of_image else Compression.UNCOMPRESSED
+        return Output(ingest.new_path(), ingest.new_path(), compression.value, self._clamp)
 
-    def output_of_tree(self, node: int) -> Output:
-        """The same where there is a tree as well: without a tar, if the image does not have it."""
+    def output_beside_tree(self, node: int) -> Output:
+        """The same for a node that leaves a tree as well: without a tar if the image does not need one."""
         output = self.output(node)
-        return output if node in self._of_image else replace(output, blob="")
+        return output if node in self._nodes_of_image else replace(output, blob="")
 
     def adopt(self, written: Written, output: Output) -> str:
         """Make a written layer part of the store; return its changeset."""
@@ -58,7 +59,7 @@ class NewLayers:
         return changeset
 
     def add_tar(self, changeset: str, written: Written, output: Output) -> None:
-        """Make the tar of a changeset, if one was written, part of the store."""
+        """Make the tar of a changeset part of the store, if the job wrote one."""
         if output.blob:
             self._store.changesets.add_tar(changeset, output.clamp, self._adopt_blob(written, output))
 

@@ -1,8 +1,8 @@
-"""Steps that begin on what another one has left, before that is a layer.
+"""A RUN step whose command has ended and whose layer is still being written.
 
-To write the layer of a RUN takes longer than most commands: its files are read, hashed and compressed. The RUN that stands
-on it needs none of that but the tree, and the names in it. So its command runs meanwhile. Its own layer waits: to tell what
-has changed the content of what lies below must be known.
+To write the layer of a RUN takes longer than most commands: its files are read, hashed and compressed. The next RUN needs
+none of that: it needs the tree and the names of the files in it. So its command runs in the meantime. Its own layer has to
+wait, because finding out what changed takes the content digests of the layer below.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 
 @frozen
-class Ahead:
-    """A step that has run, and whose layer is being written."""
+class PendingLayer:
+    """The result of such a step, as far as it is known."""
 
-    changeset: str  # with a tree, and a table of contents that lacks digests
-    below: int | None  # the snapshot that it ran on
-    # Waits for the layer; gives the snapshot that the step has come to, perhaps another build's.
+    changeset: str  # has a tree; its table of contents lacks digests
+    below: int | None  # the snapshot that the step ran on
+    # Waits for the layer and returns the step's snapshot. Another build may have recorded this step first: then the
+    # snapshot is of that build.
     written: Callable[[], Task[int | None]]
 
 
-Parent: TypeAlias = "int | Ahead | None"  # what a step stands on: a snapshot, or what will be one; None: nothing
-Listed: TypeAlias = Callable[[str], None]  # told a changeset as soon as others may begin on it
+Parent: TypeAlias = "int | PendingLayer | None"  # what a step stands on: a snapshot, one to come, or nothing
+OnListed: TypeAlias = Callable[[str], None]  # called with a changeset as soon as the next step can begin on it

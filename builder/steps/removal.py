@@ -1,4 +1,4 @@
-"""Removing what steps left behind. Where the steps had ids of their own, only their namespace can."""
+"""Removing what steps left behind. Files of subordinate ids can be removed only inside of the steps' namespace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def discard(store: Store, pool: Pool, directory: str) -> None:
-    """Remove a directory of this store's ingest, whoever owns what is in it."""
+    """Remove a directory of the store's ingest, whoever owns the files in it."""
     name = os.path.basename(directory)
     try:
         remove_tree(store.ingest.fd, name)
@@ -25,7 +25,7 @@ def discard(store: Store, pool: Pool, directory: str) -> None:
 
 
 async def discard_meanwhile(store: Store, pool: Pool, directory: str) -> None:
-    """As `discard`, for who waits with others."""
+    """As `discard`, but other tasks go on in the meantime."""
     name = os.path.basename(directory)
     try:
         remove_tree(store.ingest.fd, name)
@@ -34,18 +34,18 @@ async def discard_meanwhile(store: Store, pool: Pool, directory: str) -> None:
 
 
 def sweep_all(store: Store, pool: Pool) -> None:
-    """Remove the work of processes that are gone, also what the store could not remove by itself when it was opened."""
+    """Remove the ingest directories of dead processes that the store itself could not remove when it was opened."""
     parent = f"{store.root}/ingest"
     for name in store.unswept:
         try:
             pool.run(RemoveTree(parent, name))
         except PrivilegeError:
-            return  # whoever can make the namespace again will remove it
+            return  # the next process that can make the namespace removes them
     store.unswept = sweep(parent)
 
 
 def remove(parent: str, name: str) -> None:
-    """Remove `name` in the directory `parent` of a store that nobody has open."""
+    """Remove `name` from the directory `parent` of a store that no process has open."""
     fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         remove_tree(fd, name)

@@ -1,4 +1,4 @@
-"""WORKDIR: the directories it has to make."""
+"""WORKDIR: the directories that it creates."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def missing_directories(view: View, path: str, uid: int, gid: int, now: int) -> list[Entry]:
-    """The rows for all missing parts of an absolute path, 0755 and of the given owner, with their parents' rows.
+    """The rows for the missing directories of an absolute path (mode 0755, the given owner), with their parents' rows.
 
-    Directories that exist are not touched; links of the image are followed inside of it. Raises LinkLoop, BuildError
-    where something that is no directory is in the way, UnsafePath for names that no layer can hold.
+    Existing directories stay unchanged. Links are followed inside of the image. Raises LinkLoop; BuildError if a
+    non-directory is in the way; UnsafePath for a name that no layer can hold.
     """
     target = view.resolve(path.encode("utf-8", "surrogateescape"))
     missing = []

@@ -1,7 +1,7 @@
-"""The directories that RUN steps work in, all of them in the store's ingest.
+"""The directories that RUN steps work in. All of them lie in the store's ingest.
 
-Nothing that a step only needed while it ran stands in the way of the next one: what is left of a step is removed while
-another is running, or when the last has ended. What all steps may share, as nothing is ever written to it, is made once.
+Cleaning up does not delay the next step: the leftovers of a step are removed while another step runs, or after the last
+one. Directories that no step writes to are made once and shared.
 """
 
 from __future__ import annotations
@@ -18,40 +18,39 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pybuild.builder.workers.pool import Pool
+    from pybuild.builder.session import Session
     from pybuild.store.formats.toc import Entry
-    from pybuild.store.store import Store
 
 
 @frozen
 class ScaffoldTree:
-    """A scaffold as a lower layer, and as a table of contents."""
+    """A scaffold on the disk: the directory to mount as a lower layer, and its table of contents."""
 
     directory: str
     toc: str
 
 
 class Workspace:
-    """For one build."""
+    """The directories of one build's RUN steps."""
 
-    def __init__(self, store: Store, pool: Pool) -> None:
-        self._store = store
-        self._pool = pool
-        self._left: list[str] = []  # what the steps that have ended have left
+    def __init__(self, session: Session) -> None:
+        self._store = session.store
+        self._pool = session.pool
+        self._leftovers: list[str] = []  # directories of steps that have ended
         self._scaffolds: dict[tuple[Entry, ...], ScaffoldTree] = {}
 
     @cached_property
     def mountpoint(self) -> str:
-        """An empty directory, where each step mounts its root filesystem: in a mount namespace of its own."""
+        """An empty directory. Each step mounts its root filesystem on it, in its own mount namespace."""
         return self._store.ingest.new_directory()
 
     @cached_property
     def files(self) -> str:
-        """An empty directory, where each step mounts the memory that files made for it lie in."""
+        """An empty directory. Each step mounts a tmpfs on it, for files that pybuild makes for the step."""
         return self._store.ingest.new_directory()
 
     async def scaffold(self, entries: tuple[Entry, ...]) -> ScaffoldTree:
-        """The directory with these rows. Most steps of a build need the same one."""
+        """The scaffold with these rows. Most steps of a build share one."""
         async with self._pool.locks(("scaffold", entries)):
             if entries not in self._scaffolds:
                 toc = Toc.write(self._store.ingest.new_path(), entries)
@@ -62,28 +61,28 @@ class Workspace:
 
     @contextmanager
     def directory(self) -> Iterator[str]:
-        """A directory for a step. What is left in it when the step has ended is removed, now or later."""
+        """A directory for one step. After the step its content is removed, at once or later."""
         directory = self._store.ingest.new_directory()
         try:
             yield directory
         except GeneratorExit:
-            discard(self._store, self._pool, directory)  # the build has failed elsewhere, and all that ran has ended
+            discard(self._store, self._pool, directory)  # the build failed elsewhere; all processes have ended
             raise
         except BaseException:
-            # Whatever ended us, the step may still be writing.
+            # Whatever the error is, the step might still be writing.
             self._pool.stop()
             discard(self._store, self._pool, directory)
             raise
-        self._left.append(directory)
+        self._leftovers.append(directory)
 
     async def tidy_meanwhile(self) -> None:
-        """Remove what earlier steps have left, while something else is waited for."""
-        while self._left:
-            await discard_meanwhile(self._store, self._pool, self._left.pop())
+        """Remove the leftovers of earlier steps while another task is waited for."""
+        while self._leftovers:
+            await discard_meanwhile(self._store, self._pool, self._leftovers.pop())
 
     def tidy(self) -> None:
-        """Remove what all steps have left. None may be running."""
-        self._left += [made.directory for made in self._scaffolds.values()]
+        """Remove the leftovers of all steps. No step may be running."""
+        self._leftovers += [made.directory for made in self._scaffolds.values()]
         self._scaffolds.clear()
-        while self._left:
-            discard(self._store, self._pool, self._left.pop())
+        while self._leftovers:
+            discard(self._store, self._pool, self._leftovers.pop())

@@ -65,12 +65,14 @@ def ls(ctx: click.Context, place: str, recipe: str | None, excluded: bool, as_js
 def _archive(root: str, place: str) -> Listing:
     from pybuild.builder.events import ignore
     from pybuild.builder.options import BuildOptions
+    from pybuild.builder.session import Session
     from pybuild.builder.sources.images import BaseImages
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.store import Store
 
     with Store(root) as store, Pool() as pool:
-        contexts = Contexts(place, {}, store, pool, BaseImages(store, pool, BuildOptions(), ignore))
+        session = Session(store, pool, BuildOptions(), ignore)
+        contexts = Contexts(session, BaseImages(session), place, {})
         return list_archive(contexts.open_archive())
 
 

@@ -67,8 +67,8 @@ def test_check_needs_no_base_image(pybuild: Pybuild, context: Path) -> None:
     assert done.status == 1
     assert "WorkdirRelativePath" in done.out and "UndefinedVar" not in done.out
     assert done.err.splitlines() == [
-        "note: nowhere.test/image is not in the store: what its environment holds is not known",
-        "note: other.test/x is not in the store: what its environment holds is not known",
+        "note: nowhere.test/image is not in the store, so its environment is not known",
+        "note: other.test/x is not in the store, so its environment is not known",
     ]
 
 
@@ -76,7 +76,7 @@ def test_what_a_missing_base_may_set_is_no_mistake(pybuild: Pybuild, context: Pa
     (context / "Buildfile").write_text("FROM nowhere.test/image\nMAINTAINER a\nWORKDIR $APP\n")
     done = pybuild.run("--check", context)
     assert done.status == 1 and "MaintainerDeprecated" in done.out
-    assert done.err.splitlines()[1] == "note: line 3 cannot be judged without it: WORKDIR: the path is empty"
+    assert done.err.splitlines()[1] == "note: line 3 cannot be checked without that image: WORKDIR: the path is empty"
 
 
 def test_check_finds_mistakes_too(pybuild: Pybuild, context: Path) -> None:

@@ -99,8 +99,8 @@ def test_minus_f_minus_reads_the_recipe_and_the_directory_keeps_its_own_ignore_f
     ("arguments", "stdin", "status", "said"),
     [
         pytest.param(("-f", "-", "-"), b"", 2, "cannot be both CONTEXT and the recipe", id="both from stdin"),
-        pytest.param(("-",), b"", 1, "standard input, which is to be the context, is empty", id="nothing"),
-        pytest.param(("-f", "x", "-"), b"FROM scratch", 1, "standard input is no archive, and so the recipe", id="two recipes"),
+        pytest.param(("-",), b"", 1, "standard input is empty, but the context is read from it", id="nothing"),
+        pytest.param(("-f", "x", "-"), b"FROM scratch", 1, "standard input is not an archive and is read as the recipe", id="two recipes"),
         pytest.param(("-",), gzip.compress(b"FROM scratch"), 1, "the compressed file is not a tar archive", id="compressed text"),
         pytest.param(("-",), gzip.compress(PLAIN)[:-20], 1, "standard input: ", id="cut"),
         pytest.param(("-",), PLAIN[:700], 1, "standard input: ", id="a cut tar"),

@@ -122,8 +122,8 @@ RUN --mount=type=secret,id=none --mount=type=secret,id=none,env=NONE ls /run; ec
         pytest.param("id=a", ["id=a,env=UNSET"], "error: --secret id=a: the variable UNSET is not set", id="no variable"),
         pytest.param("id=a", ["id=a,src=/none"], "cannot read /none: No such file or directory", id="no file"),
         pytest.param("id=a", ["id=a,src=/proc"], "cannot read /proc: Is a directory", id="a directory"),
-        pytest.param("id=a", ["id=a,src=/dev/zero"], "id=a: it exceeds the limit of 512000 bytes", id="an endless one"),
-        pytest.param("id=a,env=A", ["id=a,src=nul"], "'a' holds a NUL byte, and a variable cannot", id="a NUL byte"),
+        pytest.param("id=a", ["id=a,src=/dev/zero"], "id=a: the secret exceeds the limit of 512000 bytes", id="an endless one"),
+        pytest.param("id=a,env=A", ["id=a,src=nul"], "'a' holds a NUL byte, which an environment variable cannot", id="a NUL byte"),
         pytest.param("id=a,target=/bin", ["id=a,src=nul"], "the image has a directory at /bin", id="a directory there"),
     ],
 )
@@ -138,12 +138,12 @@ def test_what_is_wrong_with_a_secret_is_told(
 def test_a_build_with_secrets_leaves_no_core_dump(tmp_path: Path) -> None:
     """prctl(2), PR_GET_DUMPABLE: what main holds of them for a moment cannot be read from outside either."""
     code = """
-from pybuild.builder.steps.secrets import Handed
+from pybuild.builder.secrets import BuildSecrets
 from pybuild.builder.options import SecretSource
 from pybuild.builder.sandbox import linux
 before = linux._prctl(linux.PR_GET_DUMPABLE)
-with Handed((SecretSource("a", "", "A"),), (), {"A": "x"}) as handed:
-    print(before, linux._prctl(linux.PR_GET_DUMPABLE), handed.secret("a"))
+with BuildSecrets((SecretSource("a", "", "A"),), (), {"A": "x"}) as secrets:
+    print(before, linux._prctl(linux.PR_GET_DUMPABLE), secrets.secret("a"))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CHECKOUT)
     assert done.stdout == "1 0 VaultSecret(offset=0, size=1, text=True)\n"

@@ -278,7 +278,7 @@ def test_a_base_that_is_not_there_is_not_fetched(pybuild: Pybuild, tmp_path: Pat
     context = write_context(tmp_path / "context", "FROM registry.invalid/base\nRUN true\n")
     done = pybuild.run("--require-cached", context)
     assert done.status == 3
-    assert "Buildfile:1:6: error: registry.invalid/base:latest is not in the store, and would be fetched" in done.err
+    assert "Buildfile:1:6: error: registry.invalid/base:latest is not in the store and would have to be fetched" in done.err
     assert pybuild.run("--require-cached", "--pull", context).status == 2
 
 

@@ -10,9 +10,11 @@ import pytest
 
 from pybuild.builder.errors import BuildError, StepFailed
 from pybuild.builder.events import StepFinished, StepStarted
+from pybuild.builder.session import Session
+from pybuild.builder.solve.outcomes import OutcomeRecorder
 from pybuild.builder.solve.solver import Solver
-from pybuild.builder.steps.make import Made
-from pybuild.builder.steps.pending_layer import Ahead
+from pybuild.builder.steps.make import MadeLayer
+from pybuild.builder.steps.pending_layer import PendingLayer
 from pybuild.builder.workers.tasks import wait_until
 from pybuild.store.formats.toc import Toc
 from pybuild.store.store import Store
@@ -24,9 +26,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pybuild.builder.events import Event, StepRef
-    from pybuild.builder.plan.graph import Node
-    from pybuild.builder.solve.cache import Result
-    from pybuild.builder.steps.pending_layer import Listed, Parent
+    from pybuild.builder.plan.graph import Node, Plan
+    from pybuild.builder.solve.cache import NodeResult
+    from pybuild.builder.steps.pending_layer import OnListed, Parent
+
+
+class FakePool:
+    """Workers that make every tree under one id map."""
+
+    tree_map = "map"
 
 
 @dataclass
@@ -55,8 +63,8 @@ class FakeSteps:
         return self.holds.get(node.text, node.text)
 
     async def make(
-        self, node: Node, parent: Parent, sources: Sequence[int | None], ref: StepRef, listed: Listed | None
-    ) -> Made | None:
+        self, node: Node, parent: Parent, sources: Sequence[int | None], ref: StepRef, on_listed: OnListed | None
+    ) -> MadeLayer | None:
         self.ran.append(node.text)
         self.stood[node.text] = parent
         if node.text == self.fails:
@@ -69,14 +77,14 @@ class FakeSteps:
         assert not self.stopped
         toc = Toc.write(self.store.ingest.new_path(), [])
         changeset = self.store.changesets.adopt_with_tree(toc, "map", self.store.ingest.new_directory())
-        if isinstance(parent, Ahead):
+        if isinstance(parent, PendingLayer):
             if self.store.snapshots.changesets(await parent.written())[0] != parent.changeset:
                 return None
-        if listed is not None and node.text in self.slow:
+        if on_listed is not None and node.text in self.slow:
             before = len(self.ran)
-            listed(changeset)
+            on_listed(changeset)
             await wait_until(lambda: len(self.ran) > before)
-        return Made(changeset, self.holds.get(node.text, node.text) if node.text.startswith("COPY") else "")
+        return MadeLayer(changeset, self.holds.get(node.text, node.text) if node.text.startswith("COPY") else "")
 
 
 @dataclass
@@ -100,20 +108,24 @@ class Bench:
         waits: Mapping[str, str] | None = None,
         slow: Sequence[str] = (),
         **fields: Any,
-    ) -> tuple[FakeSteps, Result | None]:
+    ) -> tuple[FakeSteps, NodeResult | None]:
         """As `build`, with what the target came to."""
         images = Images({"base": replace(image(), snapshot=self.base)})
         plan = planned(text, images, **fields)
         steps = self.steps = FakeSteps(self.store, dict(holds or {}), fails, dict(waits or {}), slow=frozenset(slow))
         self.events.clear()
-        results = Solver(plan, options(**fields), self.store, lambda: steps, self.events.append, lambda: "map").solve()  # type: ignore[arg-type, return-value]
+        results = self._solver(plan, steps, fields).solve()
         return steps, None if plan.image.node is None else results[plan.image.node]
 
-    def solve_with(self, steps: FakeSteps, text: str, **fields: Any) -> Mapping[int, Result]:
+    def solve_with(self, steps: FakeSteps, text: str, **fields: Any) -> Mapping[int, NodeResult]:
         """Solve a recipe with steps of the test's own; what the nodes came to."""
         plan = planned(text, Images({"base": replace(image(), snapshot=self.base)}), **fields)
         self.events.clear()
-        return Solver(plan, options(**fields), self.store, lambda: steps, self.events.append, lambda: "map").solve()  # type: ignore[arg-type, return-value]
+        return self._solver(plan, steps, fields).solve()
+
+    def _solver(self, plan: Plan, steps: FakeSteps, fields: dict[str, Any]) -> Solver:
+        session = Session(self.store, FakePool(), options(**fields), self.events.append)  # type: ignore[arg-type]
+        return Solver(session, plan, lambda: steps, OutcomeRecorder(session, "", "Buildfile"))  # type: ignore[arg-type, return-value]
 
     def evict(self, text: str) -> None:
         """Forget the records of the RUN with this command."""
@@ -381,10 +393,10 @@ def test_nothing_runs_after_a_failure(bench: Bench) -> None:
 
 def test_of_two_results_for_one_key_the_first_one_counts(bench: Bench) -> None:
     """The other build finishes the same step while ours runs: from there on ours stands on its snapshot."""
-    theirs: list[Result | None] = []
+    theirs: list[NodeResult | None] = []
 
     class Overtaken(FakeSteps):
-        async def make(self, node: Node, *others: object) -> Made | None:
+        async def make(self, node: Node, *others: object) -> MadeLayer | None:
             if node.text == "RUN one":
                 theirs.append(bench.solve("FROM base\nRUN one")[1])
             return await super().make(node, *others)  # type: ignore[arg-type]
@@ -439,17 +451,17 @@ CHAIN = "FROM base\nRUN one\nRUN two\nRUN three\nWORKDIR /a\nRUN four"
 def test_a_run_begins_before_the_layer_below_is_written(bench: Bench) -> None:
     steps, result = bench.solve(CHAIN, slow=["RUN one"])
     assert steps.ran == CHAIN.splitlines()[1:]
-    assert {text for text, parent in steps.stood.items() if isinstance(parent, Ahead)} == {"RUN two"}
+    assert {text for text, parent in steps.stood.items() if isinstance(parent, PendingLayer)} == {"RUN two"}
     assert result is not None
     assert len(bench.store.snapshots.changesets(result.snapshot)) == 6
     anew, _ = bench.solve(CHAIN, slow=["RUN one"], no_cache=True)
-    assert isinstance(anew.stood["RUN two"], Ahead)
+    assert isinstance(anew.stood["RUN two"], PendingLayer)
     assert bench.build(CHAIN).ran == []
 
 
 def test_with_one_job_the_layer_comes_first(bench: Bench) -> None:
     class Tells(FakeSteps):
-        async def make(self, node: Node, parent: Parent, *others: object) -> Made | None:
+        async def make(self, node: Node, parent: Parent, *others: object) -> MadeLayer | None:
             made = await super().make(node, parent, *others)  # type: ignore[arg-type]
             listed, begun = others[-1], len(self.ran)
             if callable(listed):
@@ -468,11 +480,11 @@ def test_a_layer_below_a_step_that_fails_is_kept(bench: Bench) -> None:
     """What is being written when the next command fails is found by the next build."""
 
     class Fails(FakeSteps):
-        async def make(self, node: Node, parent: Parent, *others: object) -> Made | None:
+        async def make(self, node: Node, parent: Parent, *others: object) -> MadeLayer | None:
             if node.text != "RUN two":
                 return await super().make(node, parent, *others)  # type: ignore[arg-type]
             self.ran.append(node.text)
-            assert isinstance(parent, Ahead)
+            assert isinstance(parent, PendingLayer)
             await parent.written()
             raise StepFailed("it failed", 1)
 
@@ -485,7 +497,7 @@ def test_a_layer_below_a_step_that_fails_is_kept(bench: Bench) -> None:
 
 def test_a_layer_that_cannot_be_written_ends_the_step_on_top(bench: Bench) -> None:
     class Fails(FakeSteps):
-        async def make(self, node: Node, parent: Parent, *others: object) -> Made | None:
+        async def make(self, node: Node, parent: Parent, *others: object) -> MadeLayer | None:
             made = await super().make(node, parent, *others)  # type: ignore[arg-type]
             if node.text == "RUN one":
                 raise BuildError("no layer")
@@ -500,10 +512,10 @@ def test_a_layer_that_cannot_be_written_ends_the_step_on_top(bench: Bench) -> No
 
 
 def test_a_step_on_what_another_build_recorded_first_runs_again(bench: Bench) -> None:
-    theirs: list[Result | None] = []
+    theirs: list[NodeResult | None] = []
 
     class Overtaken(FakeSteps):
-        async def make(self, node: Node, *others: object) -> Made | None:
+        async def make(self, node: Node, *others: object) -> MadeLayer | None:
             made = await super().make(node, *others)  # type: ignore[arg-type]
             if node.text == "RUN one":
                 theirs.append(bench.solve("FROM base\nRUN one")[1])

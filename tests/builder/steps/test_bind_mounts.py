@@ -103,7 +103,7 @@ def test_a_step_is_run_again_when_what_it_mounts_is_another(tmp_path: Path, pybu
 
 MISTAKES = {
     "source=absent,target=/t": "absent",
-    "from=made,source=/absent,target=/t": "there is no /absent to be mounted on /t",
+    "from=made,source=/absent,target=/t": "/absent, to be mounted on /t, does not exist",
     "from=made,source=/fifo,target=/t": "neither a file nor a directory",
     "from=made,source=/loop,target=/t": "too many levels of symbolic links",
     "from=later,target=/t": "stage later does not come before this one",

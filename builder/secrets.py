@@ -1,8 +1,8 @@
-"""The secrets and the SSH agents that the user of a recipe hands to its steps.
+"""The secrets and SSH agents of one build, from --secret and --ssh.
 
-Secrets lie one behind the other in an anonymous file in memory, the *vault*. Only its descriptor travels, from the main
-process to the sandbox worker and from there to the step, which alone reads what it mounts. So no message, no key, no
-history, no argument and no file of the store ever holds one.
+All secrets lie in one anonymous file in memory, the *vault*. Only the descriptor of the vault travels, from the main
+process to the sandbox worker and on to the step, and only the step reads the secrets that it mounts. No message, cache
+key, history, argument or file of the store ever holds a secret.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
@@ -23,29 +24,32 @@ if TYPE_CHECKING:
     from pybuild.builder.options import AgentSource, SecretSource
     from pybuild.builder.plan.graph import StepMount
 
-SECRET_LIMIT = 500 << 10  # bytes of one, as in BuildKit
+SECRET_LIMIT = 500 << 10  # bytes of one secret, as in BuildKit
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
 @frozen
 class VaultSecret:
-    """Where a secret lies in the vault, in bytes, and whether it can be a variable: one with a NUL byte cannot."""
+    """Where a secret lies in the vault."""
 
-    offset: int
-    size: int
-    text: bool
+    offset: int  # bytes
+    size: int  # bytes
+    text: bool  # whether it can be an environment variable: a secret with a NUL byte cannot
 
 
 _MISSING = VaultSecret(0, 0, True)
 
 
-class Handed:
-    """What a build was handed. A context manager: leaving it forgets all."""
+class BuildSecrets:
+    """The secrets and agents that the user gave to a build. A context manager: leaving it destroys the vault."""
 
     def __init__(
-        self, secrets: Sequence[SecretSource], agents: Sequence[AgentSource], environ: Mapping[str, str]
+        self,
+        secrets: Sequence[SecretSource] = (),
+        agents: Sequence[AgentSource] = (),
+        environ: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Read all secrets and look at the agents. Raises BuildError for what cannot be read."""
+        """Read all secrets and check the sockets of the agents. Raises BuildError if one of them cannot be read."""
         self.vault = -1
         self._secrets: dict[str, VaultSecret] = {}
         self._agents = {agent.id: _socket(agent) for agent in agents}
@@ -60,7 +64,7 @@ class Handed:
                 self.close()
                 raise
 
-    def __enter__(self) -> Handed:
+    def __enter__(self) -> BuildSecrets:
         return self
 
     def __exit__(
@@ -69,24 +73,26 @@ class Handed:
         self.close()
 
     def close(self) -> None:
+        """Destroy the vault. Idempotent."""
         if self.vault >= 0:
             os.close(self.vault)
             self.vault = -1
 
     def secret(self, id: str) -> VaultSecret | None:
+        """Where the secret of that id lies in the vault; None if it was not given."""
         return self._secrets.get(id)
 
     def read(self, id: str) -> bytes | None:
-        """What a secret is, for this process itself; None where it was not given."""
+        """The content of a secret, for the main process itself; None if it was not given."""
         found = self._secrets.get(id)
         return None if found is None else os.pread(self.vault, found.size, found.offset)
 
     def agent(self, id: str) -> str | None:
-        """The path of an agent's socket."""
+        """The absolute path of an agent's socket; None if the agent was not given."""
         return self._agents.get(id)
 
-    def present(self, mounts: Sequence[StepMount]) -> tuple[StepMount, ...]:
-        """The mounts without those of secrets and agents that were not given. Raises BuildError for one that is needed."""
+    def available(self, mounts: Sequence[StepMount]) -> tuple[StepMount, ...]:
+        """The mounts, without secrets and agents that were not given. Raises BuildError if a required one was not."""
         found: list[StepMount] = []
         for mount in mounts:
             match mount:
@@ -106,16 +112,17 @@ class Handed:
         return tuple(found)
 
     def variables(self, mounts: Sequence[StepMount]) -> tuple[tuple[str, int, int], ...]:
-        """The secrets that become variables: name, offset and size in the vault. Raises BuildError.
+        """The secrets that become environment variables: name, offset and size in the vault.
 
-        One that was not given is an empty variable, as BuildKit has it (loadSecretEnv in solver/llbsolver/ops/exec.go).
+        A secret that was not given becomes an empty variable, as in BuildKit (loadSecretEnv in
+        solver/llbsolver/ops/exec.go). Raises BuildError if a secret holds a NUL byte.
         """
         found = []
         for mount in mounts:
             if isinstance(mount, SecretMount) and mount.env is not None:
                 secret = self._secrets.get(mount.id, _MISSING)
                 if not secret.text:
-                    raise BuildError(f"the secret {mount.id!r} holds a NUL byte, and a variable cannot")
+                    raise BuildError(f"the secret {mount.id!r} holds a NUL byte, which an environment variable cannot")
                 found.append((mount.env, secret.offset, secret.size))
         return tuple(found)
 
@@ -145,12 +152,12 @@ def _read(source: SecretSource, environ: Mapping[str, str]) -> bytes:
         except OSError as error:
             raise BuildError(f"--secret id={source.id}: cannot read {source.path}: {error.strerror}") from error
     if len(data) > SECRET_LIMIT:
-        raise BuildError(f"--secret id={source.id}: it exceeds the limit of {SECRET_LIMIT} bytes")
+        raise BuildError(f"--secret id={source.id}: the secret exceeds the limit of {SECRET_LIMIT} bytes")
     return data
 
 
 def _socket(agent: AgentSource) -> str:
-    """The absolute path of an agent's socket."""
+    """The absolute path of an agent's socket. Raises BuildError if there is none."""
     try:
         mode = os.stat(agent.path).st_mode
     except OSError as error:
@@ -158,6 +165,6 @@ def _socket(agent: AgentSource) -> str:
     if not stat.S_ISSOCK(mode):
         raise BuildError(
             f"--ssh {agent.id}: {agent.path} is not the socket of an agent",
-            hint="pybuild reads no private keys: start ssh-agent, give it the key with ssh-add, and use --ssh default",
+            hint="pybuild does not read private keys: start ssh-agent, add the key with ssh-add, and use --ssh default",
         )
     return os.path.abspath(agent.path)
