@@ -140,7 +140,7 @@ def test_no_link_leads_to_this_machine(person: Person) -> None:
     assert not Path("/BREAKOUT").exists()
     for name in ("leak", "up"):
         bad = person.context(f"c-{name}", recipe + f"RUN --mount=from=evil,source=/{name},target=/x cat /x\n")
-        assert "there is no /" in pybuild.refused(bad)
+        assert "does not exist" in pybuild.refused(bad)
 
 
 def test_no_link_of_a_context_leads_out_of_it(tmp_path: Path, pybuild: Pybuild) -> None:
