@@ -1,4 +1,4 @@
-"""What this machine lacks for a build, found by trying it out, with the exact fix for each thing."""
+"""`pybuild doctor`: checks whether this machine has everything that a build needs, and names a fix for each problem."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _NEW_IDS = "100000-165535"
 
 
 class State(Enum):
-    """How something stands."""
+    """The result of a check."""
 
     OK = "ok"
-    NOTE = "note"  # builds go on, with less
-    FAIL = "fail"  # RUN cannot work
+    NOTE = "note"  # builds work, with restrictions
+    FAIL = "fail"  # RUN does not work
 
 
 @frozen
 class Check:
-    """One line of the report. `fix` is a command or a setting; empty where nothing needs one."""
+    """One line of the report. `fix` is a command or a setting, or "" if nothing has to be fixed."""
 
     name: str
     state: State
@@ -47,8 +47,8 @@ class Check:
 
 
 def examine(store: Store, pool: Pool) -> list[Check]:
-    """Look at everything that a build may need. Raises nothing that the machine lacks: it is the result."""
-    limits = _limits()  # first, while there is no other process of ours
+    """Check everything that a build can need. What the machine lacks is part of the result, and raises no error."""
+    limits = _limits()  # first: Cgroups must be entered before the pool starts a process
     checks = [_kernel(os.uname().release)]
     probed: Probed | None = None
     try:
@@ -69,7 +69,7 @@ def _kernel(release: str) -> Check:
     if numbers < _OLDEST_KERNEL:
         return Check("kernel", State.FAIL, f"Linux {release}", "Linux 5.12 or newer: mount_setattr(2) is needed")
     if numbers < _MANY_LAYERS_KERNEL:
-        return Check("kernel", State.NOTE, f"Linux {release}: images of up to about 100 layers", "Linux 6.8 or newer")
+        return Check("kernel", State.NOTE, f"Linux {release}: images of at most about 100 layers", "Linux 6.8 or newer")
     return Check("kernel", State.OK, f"Linux {release}")
 
 
@@ -87,19 +87,19 @@ def _ids(id_map: IdMap) -> Check:
     return Check("ids", State.NOTE, f"one user and one group: {id_map.missing}; chown and USER fail in a RUN", fix)
 
 
-def _overlay(said: str, root: str) -> Check:
-    if said:
+def _overlay(problem: str, root: str) -> Check:
+    if problem:
         return Check(
-            "overlay", State.FAIL, f"not on the file system of {root}: {said}",
+            "overlay", State.FAIL, f"does not mount on the file system of {root}: {problem}",
             "a store on ext4, xfs or btrfs: --root DIR or PYBUILD_ROOT (in a container, a volume)",
         )  # fmt: skip
     return Check("overlay", State.OK, f"mounts on the file system of {root}")
 
 
-def _proc(said: str) -> Check:
-    if said:
+def _proc(problem: str) -> Check:
+    if problem:
         return Check(
-            "/proc", State.FAIL, f"a new one is refused: {said}",
+            "/proc", State.FAIL, f"the kernel refuses to mount a new one: {problem}",
             "docker run --security-opt systempaths=unconfined, procMount: Unmasked in Kubernetes",
         )  # fmt: skip
     return Check("/proc", State.OK, "a new one mounts")
@@ -107,8 +107,8 @@ def _proc(said: str) -> Check:
 
 def _network() -> Iterator[Check]:
     found = [name for name in ("pasta", "slirp4netns") if shutil.which(name)]
-    have = f" ({', '.join(found)} installed)" if found else ""
-    yield Check("network", State.NOTE, f"RUN uses the network of this machine, or none with --network=none{have}")
+    installed = f" ({', '.join(found)} installed)" if found else ""
+    yield Check("network", State.NOTE, f"RUN uses the network of this machine, or none with --network=none{installed}")
 
 
 def _cgroups(probed: Probed | None) -> Check:
@@ -125,17 +125,17 @@ def _cgroups(probed: Probed | None) -> Check:
 
 
 def _limits() -> Check:
-    """What --memory, --cpus and --pids-limit can be given here: each is tried out."""
-    can, cannot = [], {}
+    """Try each of --memory, --cpus and --pids-limit."""
+    working, failing = [], {}
     for limits in (StepLimits(memory=1 << 30), StepLimits(cpus=1.0), StepLimits(pids=100)):
         (controller,) = limits.controllers
         try:
             with Cgroups(limits):
-                can.append(controller.option)
+                working.append(controller.option)
         except BuildError as error:
-            cannot[str(error)] = (error.hint or "").removesuffix(SEE_DOCTOR).rstrip("; ")
-    found = "; ".join([f"{', '.join(can)} work" if can else "none can be given", *cannot])
-    return Check("limits", State.NOTE if cannot else State.OK, found, next(filter(None, cannot.values()), ""))
+            failing[str(error)] = (error.hint or "").removesuffix(SEE_DOCTOR).rstrip("; ")
+    found = "; ".join([f"{', '.join(working)} work" if working else "none of the limits works", *failing])
+    return Check("limits", State.NOTE if failing else State.OK, found, next(filter(None, failing.values()), ""))
 
 
 def _space(root: str) -> Check:
@@ -143,7 +143,9 @@ def _space(root: str) -> Check:
     inodes = os.statvfs(root)
     found = f"{usage.free >> 20} MiB free of {usage.total >> 20} MiB at {root}"
     if usage.free < _LOW_SPACE or (inodes.f_files and inodes.f_favail < 10_000):
-        return Check("space", State.NOTE, f"{found}, {inodes.f_favail} inodes", "free some space, or another --root")
+        return Check(
+            "space", State.NOTE, f"{found}, {inodes.f_favail} inodes", "free some space, or choose another --root"
+        )
     return Check("space", State.OK, found)
 
 
@@ -158,7 +160,5 @@ def _binfmt() -> Check:
 
 def _git() -> Check:
     if shutil.which("git") is None:
-        return Check(
-            "git", State.NOTE, "not installed: repositories can be neither contexts nor added", "apt-get install git"
-        )
+        return Check("git", State.NOTE, "not installed: builds cannot use git repositories", "apt-get install git")
     return Check("git", State.OK, "installed")

@@ -1,4 +1,4 @@
-"""What the builder raises: decisions that cannot be taken, and steps that fail."""
+"""The errors of builder/: recipes that cannot be built, and steps that fail."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 class BuildError(PybuildError):
-    """A build that cannot go on. Of one that is `reported`, an event has told already."""
+    """A build cannot go on. `reported` is set on an error that an event has already shown to the user."""
 
     reported = False
 
     def as_reported(self) -> Self:
-        """The same error, once an event has told of it."""
+        """The same error, marked as shown by an event."""
         return self._changed(reported=True)
 
 
 class PlanError(BuildError):
-    """The recipe asks for something that cannot be: found before anything runs."""
+    """The recipe asks for something impossible. Raised before any step runs."""
 
 
 class StepFailed(BuildError):
-    """A RUN ended with a status other than 0. `status` is as a shell gives it: 128 + n for signal n."""
+    """A RUN ended with a status other than 0. `status` is the one that a shell reports: 128 + n for signal n."""
 
     def __init__(self, message: str, status: int, *, span: Span | None = None, hint: str | None = None) -> None:
         super().__init__(message, span=span, hint=hint)
@@ -36,7 +36,7 @@ class StepFailed(BuildError):
 
 
 class NotCached(BuildError):
-    """Something would have to be made, or fetched, in a build that must not: `steps` tell what and why."""
+    """A build that must only use the cache would have to make or fetch something. `steps` are those, with the reasons."""
 
     def __init__(self, message: str, steps: Sequence[ExplainedMiss] = ()) -> None:
         super().__init__(message)
@@ -44,12 +44,12 @@ class NotCached(BuildError):
 
 
 class CopyError(BuildError):
-    """A COPY whose sources or destination do not fit."""
+    """A COPY cannot copy its sources to its destination."""
 
 
 class SandboxError(BuildError):
-    """The sandbox of a step cannot be set up."""
+    """pybuild cannot set up the sandbox of a step."""
 
 
 class PrivilegeError(BuildError):
-    """This machine or user does not allow what the step needs."""
+    """This machine does not allow something that a step needs, or not for this user."""

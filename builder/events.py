@@ -1,4 +1,4 @@
-"""What a build tells while it goes on. One callable takes them; `ignore` is the one that does nothing with them."""
+"""The events that a build reports while it runs. One callable takes them all; `ignore` is one that does nothing."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 @frozen
 class StepRef:
-    """The step an event is about."""
+    """The step that an event is about."""
 
     node: int
-    stage: str  # its name, else its number
-    number: int  # of the steps that make a layer in this stage, from 1
-    total: int
+    stage: str  # its name, or its number if it has none
+    number: int  # position among the stage's steps that make a layer, from 1
+    total: int  # the number of those steps
     instruction: str  # as in the recipe, on one line
 
 
 @frozen
 class StepStarted:
-    """A step was not in the cache and begins."""
+    """A step was not in the cache and starts."""
 
     step: StepRef
 
@@ -40,7 +40,7 @@ class StepOutput:
 
 @frozen
 class StepFinished:
-    """A step is done; `seconds` is 0 where the cache had it."""
+    """A step has ended without an error; `seconds` is 0 if it was cached."""
 
     step: StepRef
     cached: bool
@@ -49,40 +49,40 @@ class StepFinished:
 
 @frozen
 class StepBroke:
-    """A step failed. Those that run beside it are ended too, and no event tells of their end."""
+    """A step failed. All other running steps are stopped, without an event of their own."""
 
     step: StepRef
     seconds: float
     message: str
-    status: int | None  # of a RUN, as a shell gives it
+    status: int | None  # of a RUN, as a shell reports it
 
 
 @frozen
 class ShellOpened:
-    """A shell takes the user's terminal, in what a step left that broke. Until it has ended no event comes."""
+    """A shell in the files of a failed step takes the user's terminal. No event comes before the shell has ended."""
 
     step: StepRef
 
 
 @frozen
 class Transfer:
-    """An image is being fetched: how many bytes of it are there, of how many."""
+    """The progress of fetching an image."""
 
     name: str
-    done: int
-    total: int
+    done: int  # bytes
+    total: int  # bytes
 
 
 @frozen
 class Note:
-    """Something worth a line, once a build."""
+    """A remark about the build. A build reports the same text at most once."""
 
     text: str
 
 
 @frozen
 class CheckWarning:
-    """A rule found something in the recipe: allowed, and unwise. `rule` is the name by which it can be skipped."""
+    """A rule found something valid but risky in the recipe. `rule` is its name, by which a recipe can skip it."""
 
     rule: str
     text: str
@@ -92,16 +92,16 @@ class CheckWarning:
 
 @frozen
 class BuiltLayer:
-    """A layer of an image that was built. Those of the base have no instruction."""
+    """A layer of an image that was built."""
 
     digest: str
     size: int  # bytes of the blob
-    instruction: str
+    instruction: str  # "" for layers of the base
 
 
 @frozen
 class Built:
-    """The image is whole and in the store; `layers` are all of it, lowest first."""
+    """The image is complete and in the store. `layers` are all its layers, lowest first."""
 
     manifest: str
     layers: tuple[BuiltLayer, ...]
@@ -118,7 +118,7 @@ class Exported:
 
 @frozen
 class Tick:
-    """Nothing has happened for a moment; steps are running. For displays that show how time goes by."""
+    """Sent at least every 0.1 s while steps run, so that displays can update elapsed times."""
 
 
 Event = (
@@ -133,4 +133,4 @@ def step_broke(step: StepRef, seconds: float, error: Exception) -> StepBroke:
 
 
 def ignore(event: Event) -> None:
-    """Take an event and do nothing."""
+    """Ignore an event."""

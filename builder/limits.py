@@ -1,4 +1,4 @@
-"""What the command of a RUN may use up. None of it is part of what a step is: it decides how a step runs, not what it makes."""
+"""Limits on the resources of RUN commands. They are not part of a cache key: they affect how a step runs, not its result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pybuild.builder.errors import BuildError
 from pybuild.values import frozen
 
 UNLIMITED = -1
-ULIMITS: dict[str, int] = {  # docker's names of the limits of setrlimit(2)
+ULIMITS: dict[str, int] = {  # docker's names for the limits of setrlimit(2)
     name: getattr(resource, f"RLIMIT_{name.upper()}")
     for name in (
         "core", "cpu", "data", "fsize", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime",
@@ -20,7 +20,7 @@ ULIMITS: dict[str, int] = {  # docker's names of the limits of setrlimit(2)
 
 @frozen
 class Ulimit:
-    """A limit of each process, in the unit of getrlimit(2); UNLIMITED is none."""
+    """A limit of each process, in the unit of getrlimit(2), or UNLIMITED."""
 
     name: str  # of ULIMITS
     soft: int
@@ -28,12 +28,12 @@ class Ulimit:
 
     @property
     def number(self) -> int:
-        """The kernel's number of it."""
+        """The kernel's number for it: RLIMIT_…"""
         return ULIMITS[self.name]
 
 
 class Controller(Enum):
-    """What a cgroup can limit, by the kernel's names."""
+    """The cgroup controllers that can limit a step, by the kernel's names."""
 
     MEMORY = "memory"
     CPU = "cpu"
@@ -41,38 +41,38 @@ class Controller(Enum):
 
     @property
     def option(self) -> str:
-        """The option of a build that needs it."""
+        """The command line option that needs it."""
         return {Controller.MEMORY: "--memory", Controller.CPU: "--cpus", Controller.PIDS: "--pids-limit"}[self]
 
 
 @frozen
 class StepLimits:
-    """The limits of each RUN. None: as much as there is."""
+    """The limits of each RUN; None is no limit."""
 
     shm_size: int = 64 << 20  # bytes of /dev/shm
     ulimits: tuple[Ulimit, ...] = ()
-    memory: int | None = None  # bytes of all its processes and files in memory, swap included
-    cpus: float | None = None  # processors, as time that is used in the time that goes by
+    memory: int | None = None  # bytes of all its processes and of its files in memory, swap included
+    cpus: float | None = None  # CPU seconds per second
     pids: int | None = None  # processes and threads
 
     @property
     def controllers(self) -> tuple[Controller, ...]:
-        """What is needed of cgroups."""
+        """The controllers that these limits need."""
         given = {Controller.MEMORY: self.memory, Controller.CPU: self.cpus, Controller.PIDS: self.pids}
         return tuple(controller for controller, limit in given.items() if limit is not None)
 
 
 def check_limits(limits: StepLimits) -> None:
-    """Find out before the work which limits this process cannot give. Raises BuildError.
+    """Raises BuildError if a limit is above this process's own hard limit.
 
-    A hard limit can only be lowered: a process in a user namespace has no CAP_SYS_RESOURCE that counts for it.
+    A step cannot raise it: in a user namespace CAP_SYS_RESOURCE does not apply to resource limits.
     """
     for ulimit in limits.ulimits:
         here = resource.getrlimit(ulimit.number)[1]
         if _value(ulimit.hard) > _value(here):
             raise BuildError(
                 f"--ulimit {ulimit.name}: {_shown(ulimit.hard)} is above {_shown(here)}, the hard limit of this process",
-                hint=f"raise it where pybuild is started: ulimit -H, or LimitX= of a systemd unit ({ulimit.name})",
+                hint=f"raise it before pybuild starts: ulimit -H, or LimitX= of a systemd unit ({ulimit.name})",
             )
 
 

@@ -1,4 +1,4 @@
-"""gc and df, with the directories they need: files of trees and cache mounts may belong to ids of the steps' namespace."""
+"""gc and df on trees and cache mounts, whose files can belong to ids of the steps' namespace."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class StoreDirectories:
-    """Measures and removes directories of a store, inside of the namespace where it has to be."""
+    """Measures and removes directories of a store, inside the namespace if it has to."""
 
     def __init__(self, store: Store, pool: Pool) -> None:
         self._store = store
         self._pool = pool
-        self.not_removed = 0  # directories that could not be removed, because no namespace can be had
+        self.not_removed = 0  # directories that only a namespace can remove, which the machine refused
 
     def measure(self, directory: str) -> int:
-        """The bytes of a directory; 0 where nobody can be had who may look into it."""
+        """The bytes of a directory; 0 if it does not exist, or if only a namespace can read it and the machine refuses one."""
         try:
             fd = os.open(directory, _DIRECTORY)
             try:
@@ -47,7 +47,7 @@ class StoreDirectories:
             raise
 
     def remove(self, directory: str) -> None:
-        """Remove a directory of this store's ingest. What cannot be removed here stays there for who can."""
+        """Remove a directory in the store's ingest. If this machine cannot remove it, it stays there and is counted."""
         try:
             discard(self._store, self._pool, directory)
         except PrivilegeError:
@@ -55,7 +55,7 @@ class StoreDirectories:
 
 
 def collect_above(store: Store, pool: Pool, limit: int) -> Freed | None:
-    """Free what exceeds the limit (bytes), the longest unused first; None where nothing does."""
+    """Free what exceeds the limit (bytes), the least recently used first. Returns None if the store is within the limit."""
     directories = StoreDirectories(store, pool)
     if not exceeds(store, limit, directories.measure):
         return None

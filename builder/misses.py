@@ -1,4 +1,4 @@
-"""Why a step was not cached, as values: what `pybuild why`, --explain and the error NotCached tell."""
+"""Why a step was not cached: the values that `pybuild why`, --explain and the error NotCached report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Earlier:
-    """The step of an earlier build that another one is compared with."""
+    """The step of an earlier build that a step is compared with."""
 
     build: StoredBuild
     step: BuiltStep
@@ -22,10 +22,10 @@ class Earlier:
 
 @frozen
 class Miss:
-    """A step that was not cached. `causes` are told in one line each, the decisive one first.
+    """A step that was not cached. `causes` is one line per cause, the decisive one first.
 
-    Where `other_files` is set, what it copies differs from what `earlier` copied; `other_mounts` are the files that
-    `earlier` had mounted, and those that this step has in their place, where they differ.
+    `other_files` is set if the step copies other files than `earlier` did. `other_mounts` has a pair for each mount whose
+    files differ: the files that `earlier` had mounted, and those of this step.
     """
 
     step: BuiltStep
@@ -36,7 +36,7 @@ class Miss:
 
 
 class FileChange(NamedTuple):
-    """A file that is not what it was, and how."""
+    """A file that differs from the earlier step's, and how."""
 
     path: bytes
     how: str
@@ -44,7 +44,7 @@ class FileChange(NamedTuple):
 
 @frozen
 class ExplainedMiss:
-    """A step that was not cached, and why. Of `files`, None says that they differ and nobody knows any more how."""
+    """A step that was not cached, and why. `files` is None if files differ and the store no longer knows which."""
 
     miss: Miss
     files: Sequence[FileChange] | None

@@ -1,4 +1,4 @@
-"""What is to be done where a RUN fails, before what it left is gone: copy parts of it, open a shell in it."""
+"""What to do if a RUN fails, before its files are removed: copy some of them, open a shell among them."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ if TYPE_CHECKING:
 
 
 class TerminalHost(Protocol):
-    """Who lends a terminal to a shell."""
+    """Lends the user's terminal to a shell."""
 
     def begin(self, error: BuildError) -> None:
-        """A shell is about to take the terminal, after this error; nothing else of the build goes on."""
+        """A shell is about to take the terminal, after this error. Nothing else of the build runs."""
         ...
 
     def relay(self, terminal: int, ended: int) -> None:
-        """Pass on what is typed and what is written, until the descriptor `ended` can be read or our terminal is gone.
+        """Pass on input and output until the descriptor `ended` is readable or the user's terminal is gone.
 
-        `terminal` is the master of the shell's; both descriptors stay the caller's. Whatever leaves this leaves our terminal
-        as it was.
+        `terminal` is the master of the shell's terminal. The caller closes both descriptors. The user's terminal is restored,
+        also if this raises.
         """
         ...
 
 
 @frozen
 class FailedExport:
-    """A path of the failed step's file system, relative to its working directory, and where it is copied to."""
+    """A path in the failed step's file system, and where to copy it."""
 
-    path: str
-    destination: str  # absolute, of this machine; there must be nothing yet
+    path: str  # relative to the step's working directory
+    destination: str  # an absolute path on this machine, which must not exist
 
 
 @frozen
 class OnFail:
-    """First the exports, then the shell. `variables` (NAME=VALUE) are what its environment has beside the step's."""
+    """First the exports, then the shell. `variables` (NAME=VALUE) are added to the step's environment for the shell."""
 
     exports: tuple[FailedExport, ...] = ()
     host: TerminalHost | None = None
@@ -44,5 +44,5 @@ class OnFail:
 
     @property
     def wanted(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether there is something to do."""
         return bool(self.exports) or self.host is not None

@@ -1,4 +1,4 @@
-"""What a build is asked for, beside the recipe and the context."""
+"""The options of a build, besides the recipe and the context."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOSTNAME = "pybuild"  # of RUN steps
 
 
 class Network(Enum):
-    """What a RUN can reach."""
+    """The network that a RUN can reach."""
 
     DEFAULT = "default"
     NONE = "none"
@@ -23,23 +23,23 @@ class Network(Enum):
 
 
 class Entitlement(Enum):
-    """What a recipe gets only if its user allows it."""
+    """Something that a recipe gets only if the user allows it."""
 
     NETWORK_HOST = "network.host"
     SECURITY_INSECURE = "security.insecure"
 
 
 class Pull(Enum):
-    """When a base image is looked for in its registry."""
+    """When to ask the registry for a base image."""
 
-    MISSING = "missing"  # when the store has none of that name
+    MISSING = "missing"  # if the store has no image of that name
     ALWAYS = "always"
     NEVER = "never"
 
 
 @frozen
 class SecretSource:
-    """A secret of the user's: what a file holds, or, where it is given, a variable of the environment."""
+    """A secret of the user: the content of a file, or of an environment variable if `variable` is set."""
 
     id: str
     path: str
@@ -48,7 +48,7 @@ class SecretSource:
 
 @frozen
 class AgentSource:
-    """An SSH agent of the user's, by its socket."""
+    """An SSH agent of the user, by the path of its socket."""
 
     id: str
     path: str
@@ -56,18 +56,18 @@ class AgentSource:
 
 @frozen
 class BuildOptions:
-    """The choices of one build."""
+    """The options of one build."""
 
     target: str | None = None
     build_args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)  # of the manifest
     no_cache: bool = False
-    require_cached: bool = False  # run nothing: raise NotCached instead
-    no_cache_stages: tuple[str, ...] = ()  # by name or number: those whose steps run again
-    jobs: int = 16  # RUN steps at a time
+    require_cached: bool = False  # raise NotCached instead of running a step
+    no_cache_stages: tuple[str, ...] = ()  # names or numbers of stages whose steps run again
+    jobs: int = 16  # the most RUN steps at a time
     network: Network = Network.DEFAULT
-    hosts: tuple[tuple[str, str], ...] = ()  # names and addresses for /etc/hosts of RUN steps
+    hosts: tuple[tuple[str, str], ...] = ()  # (name, address) for /etc/hosts of RUN steps
     hostname: str = HOSTNAME  # of RUN steps
     limits: StepLimits = field(default_factory=StepLimits)
     on_fail: OnFail = field(default_factory=OnFail)
@@ -77,10 +77,10 @@ class BuildOptions:
     pull: Pull = Pull.MISSING
     tls_verify: bool = True  # of registries
     epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds
-    platform: Platform = field(default_factory=Platform.host)  # what the image is for
-    build_platform: Platform = field(default_factory=Platform.host)  # what builds it
+    platform: Platform = field(default_factory=Platform.host)  # of the image
+    build_platform: Platform = field(default_factory=Platform.host)  # of this machine
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the image is for another platform than this machine's."""
+        """Whether the image is for a platform other than this machine's."""
         return not self.platform.matches(self.build_platform)

@@ -1,4 +1,4 @@
-"""Sources of an ADD that are elsewhere, as the recipe names them."""
+"""Remote sources of an ADD: URLs and git repositories, as the recipe names them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _MAX_NAME = 255  # bytes
 
 @frozen
 class UrlSource:
-    """A file that is downloaded. `name` is what it is called in a directory; `checksum` is what its content has to be."""
+    """A file to download. `name` is its name in a destination directory; `checksum` is the digest that it must have."""
 
-    url: str = field(repr=False)  # a password may be in it
+    url: str = field(repr=False)  # it can contain a password
     name: str
     checksum: Digest | None = None
 
     @property
     def shown(self) -> str:
-        """What messages and the history call it."""
+        """The URL without its password, for messages and the history."""
         return redact(self.url)
 
 
@@ -39,19 +39,19 @@ RemoteSource = UrlSource | RepositorySource
 
 
 def is_remote(source: str) -> bool:
-    """Whether a source is a URL or names a git repository; everything else is a path of the context."""
+    """Whether a source is a URL or a git repository; any other source is a path in the context."""
     return _REMOTE.match(source) is not None
 
 
 def is_repository(text: str) -> bool:
-    """Whether what `is_remote` is a git repository: over http by the name of its path alone."""
+    """Whether a remote source is a git repository. An http URL is one if its path ends with .git."""
     return not text.startswith(("http://", "https://")) or urlsplit(text).path.endswith(".git")
 
 
 def read_remote(text: str, checksum: str | None, *, keep_git_dir: bool = False) -> RemoteSource:
-    """Read a source that `is_remote`, and what --checksum says. Raises PlanError, without a place.
+    """Parse a source for which `is_remote` is true, and the value of --checksum. Raises PlanError, without a place.
 
-    `keep_git_dir` is for a repository: a file has none.
+    `keep_git_dir` applies to a repository only.
     """
     try:
         if is_repository(text):
@@ -63,7 +63,7 @@ def read_remote(text: str, checksum: str | None, *, keep_git_dir: bool = False) 
 
 
 def _read_url(text: str, checksum: str | None) -> UrlSource:
-    """Raises PlanError, without a place."""
+    """Parse the URL of a file. Raises PlanError, without a place."""
     try:
         digest = Digest.parse(checksum) if checksum is not None else None
     except InvalidImage as error:
@@ -72,5 +72,5 @@ def _read_url(text: str, checksum: str | None) -> UrlSource:
     if name in ("", "."):
         name = _UNNAMED
     if name == ".." or "\0" in name or len(name.encode("utf-8", "surrogateescape")) > _MAX_NAME:
-        raise PlanError(f"{redact(text)} ends in no name that a file can have")
+        raise PlanError(f"{redact(text)} does not end with a valid file name")
     return UrlSource(text, name, digest)

@@ -1,4 +1,4 @@
-"""Where this process is in the hierarchies of cgroups, and how a cgroup is made and removed.
+"""The cgroups of this process, and how to make and remove a cgroup.
 
 Source: the kernel's cgroup-v1/cgroups.rst and cgroup-v2.rst; cgroups(7), /proc/pid/cgroup; proc_pid_mountinfo(5).
 """
@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-UNIFIED = ""  # the name of version 2 among controllers
+UNIFIED = ""  # stands for version 2 where the names of controllers are keys
 _PREFIX = "pybuild-"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
-_TRIES, _WAIT_SECONDS = 100, 0.01  # until the last process of a cgroup that was killed has left it
+_TRIES, _WAIT_SECONDS = 100, 0.01  # a killed process takes a while to leave its cgroup
 
 
 @frozen
 class CgroupPlace:
-    """A cgroup that this process is in, by its directory here."""
+    """A cgroup that this process is in: its directory, and the version of its hierarchy."""
 
     directory: str
     version: int
 
 
 def own_cgroups() -> dict[str, CgroupPlace]:
-    """The cgroups of this process: by controller in version 1, UNIFIED in version 2; not those that are mounted nowhere."""
+    """The cgroups of this process whose hierarchy is mounted, by controller. The key of version 2 is UNIFIED."""
     try:
         with (
             open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts,
@@ -44,7 +44,7 @@ def own_cgroups() -> dict[str, CgroupPlace]:
 
 
 def parse_cgroups(mountinfo: str, cgroups: str) -> dict[str, CgroupPlace]:
-    """The same, out of the text of the two files."""
+    """The same, from the text of /proc/self/mountinfo and /proc/self/cgroup."""
     paths: dict[str, str] = {}
     for line in cgroups.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -63,9 +63,9 @@ def parse_cgroups(mountinfo: str, cgroups: str) -> dict[str, CgroupPlace]:
 
 
 def _below(mountpoint: str, root: str, path: str | None) -> str | None:
-    """Where a cgroup is below a mount of its hierarchy, of which only what is below `root` can be seen."""
+    """The directory of a cgroup below a mount of its hierarchy, which shows only what is below `root`; None if outside."""
     if path is None or "/.." in path:
-        return None  # of a cgroup namespace that does not hold us
+        return None  # the cgroup is outside our cgroup namespace
     root, path = root.rstrip("/"), path.rstrip("/")
     if path != root and not path.startswith(root + "/"):
         return None
@@ -73,10 +73,10 @@ def _below(mountpoint: str, root: str, path: str | None) -> str | None:
 
 
 class Cgroup:
-    """A cgroup of ours. A lock on its directory tells others that we live."""
+    """A cgroup that this process has made. A lock on its directory tells other builds that its owner lives."""
 
     def __init__(self, parent: str) -> None:
-        """Make one. Raises OSError."""
+        """Make it below the directory `parent`. Raises OSError."""
         while True:
             self.path = f"{parent}/{_PREFIX}{os.urandom(8).hex()}"
             os.mkdir(self.path)
@@ -84,18 +84,18 @@ class Cgroup:
             if fd is not None:
                 self._fd = fd
                 return
-            # Somebody who removes what dead builds have left took it for that before it was locked.
+            # Another build took it for the cgroup of a dead build and removed it before it was locked.
 
     def write(self, file: str, text: str) -> None:
         """Change a setting. Raises OSError."""
         write(f"{self.path}/{file}", text)
 
     def count(self, file: str, key: str) -> int:
-        """A number out of a file with a name and a number a line; 0 where there is none."""
+        """The number after `key` in a file with a name and a number per line; 0 if there is none."""
         return _numbers(f"{self.path}/{file}").get(key, 0)
 
     def remove(self) -> None:
-        """Remove it with those below it; one whose processes do not end is left to later builds."""
+        """Remove it and the cgroups below it. If its processes do not end, a later build removes it."""
         try:
             for _ in range(_TRIES):
                 if remove_tree(self.path):
@@ -106,7 +106,7 @@ class Cgroup:
 
 
 def remove_abandoned(found: Mapping[str, CgroupPlace]) -> None:
-    """Remove the cgroups that dead builds have left beside those that ours would be."""
+    """Remove the cgroups that dead builds have left in these directories."""
     for directory in {place.directory for place in found.values()}:
         try:
             names = [name for name in os.listdir(directory) if name.startswith(_PREFIX)]
@@ -121,9 +121,9 @@ def remove_abandoned(found: Mapping[str, CgroupPlace]) -> None:
 
 
 def remove_tree(path: str) -> bool:
-    """Remove a cgroup and those below it; whether it is gone."""
+    """Remove a cgroup and the cgroups below it; return whether that succeeded."""
     found = [path]
-    for directory in found:  # it grows on the way
+    for directory in found:  # the loop adds to the list
         try:
             with os.scandir(directory) as entries:
                 found += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -140,7 +140,7 @@ def remove_tree(path: str) -> bool:
 
 
 def write(path: str, text: str) -> None:
-    """Write a setting in one piece. Raises OSError."""
+    """Write a setting with one write(2). Raises OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode("ascii"))
@@ -149,25 +149,21 @@ def write(path: str, text: str) -> None:
 
 
 def read_words(path: str) -> list[str]:
-    """The words of a file. Raises OSError."""
+    """Read a file and split it at white space. Raises OSError."""
     with open(path, encoding="ascii") as file:
         return file.read().split()
 
 
 def _numbers(path: str) -> dict[str, int]:
     try:
-        found = read_words(path)
+        words = read_words(path)
     except OSError:
         return {}
-    return {key: int(value) for key, value in _pairs(found) if value.isdigit()}
-
-
-def _pairs(found: list[str]) -> Iterator[tuple[str, str]]:
-    return zip(found[::2], found[1::2], strict=False)
+    return {key: int(value) for key, value in zip(words[::2], words[1::2], strict=False) if value.isdigit()}
 
 
 def _locked(path: str) -> int | None:
-    """A descriptor of a cgroup that nobody else has locked, with our lock on it; None where there is no such."""
+    """Lock a cgroup's directory; return its descriptor, or None if another process holds the lock or it does not exist."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

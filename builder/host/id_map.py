@@ -1,9 +1,9 @@
-"""Which ids the user namespace of the steps gets.
+"""The ids that the user namespace of the steps gets.
 
-Whether somebody calls himself 0 says nothing: in a container root may have all ids, 65,536 of them, or one. So the
-map follows from what this process may do (CAP_SETUID, CAP_SETGID) and from the ids that exist around it
-(/proc/self/uid_map). There are three kinds, and images come out alike under each as long as no RUN does what its kind
-cannot: a chown to an id that the map lacks is EINVAL.
+An effective uid of 0 does not tell which ids can be mapped: in a container root can have all ids, 65,536 of them, or one. So
+the map follows from the capabilities of this process (CAP_SETUID, CAP_SETGID) and from the ids that exist in its own
+namespace (/proc/self/uid_map). All three kinds of maps give the same images, unless a RUN uses an id that the map lacks: a
+chown to it fails with EINVAL.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from pybuild.values import frozen
 _CAP_SETGID, _CAP_SETUID = 6, 7
 _HELPER_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin")
 _HELPER_SECONDS = 10
-_MOST_EXTENTS = 340  # lines of one map that the kernel takes; user_namespaces(7)
+_MOST_EXTENTS = 340  # lines that the kernel accepts in one map; user_namespaces(7)
 
 
 class MapKind(Enum):
     """Where the ids of the namespace come from."""
 
     IDENTITY = "identity"  # all ids that exist here, each as itself
-    RANGE = "range"  # the user as root, and the subordinate ids that the administrator gave to him
-    SINGLE = "single"  # the user as root, and nobody else
+    RANGE = "range"  # the user as root, and the user's subordinate ids
+    SINGLE = "single"  # the user as root, and no other ids
 
 
 @frozen
 class Extent:
-    """A run of ids: `inside` the namespace, `outside` of it, and how many."""
+    """A run of ids: the first one `inside` the namespace, the first one `outside`, and the number of ids."""
 
     inside: int
     outside: int
@@ -41,9 +41,9 @@ class Extent:
 
 @frozen
 class IdMap:
-    """A map for users and one for groups. `helpers` are the paths of newuidmap and newgidmap where these write it.
+    """A map for users and one for groups. `helpers` are the paths of newuidmap and newgidmap if they have to write it.
 
-    `missing` says, for a single id, why there are no more.
+    `missing` says why there is only a single id.
     """
 
     kind: MapKind
@@ -54,14 +54,14 @@ class IdMap:
 
     @property
     def name(self) -> str:
-        """Tells trees that were made under different maps apart: their owners on the disk differ."""
+        """A name that differs for different maps. Trees are kept per map, because their owners on the disk differ."""
         if self.kind is MapKind.IDENTITY:
             return "identity"
         runs = ["+".join(f"{e.inside}.{e.outside}.{e.count}" for e in extents) for extents in (self.uids, self.gids)]
         return f"{self.kind.value}-{runs[0]}-{runs[1]}"
 
     def has_uid(self, uid: int) -> bool:
-        """Whether a step can be this user, and a file belong to him."""
+        """Whether a step can run as this user and own files as it."""
         return _covers(self.uids, uid)
 
     def has_gid(self, gid: int) -> bool:
@@ -70,17 +70,17 @@ class IdMap:
 
     @property
     def missing_hint(self) -> str:
-        """A hint for who needs an id that is not there: why there are no more."""
+        """The hint of an error about an id that the map lacks."""
         return f"{self.missing or 'the subordinate ids are too few'}; {SEE_DOCTOR}"
 
     def write(self, pid: int) -> None:
-        """Give the map to a process that has just made its user namespace. Raises OSError. user_namespaces(7)."""
+        """Set the map of a process that has just made its user namespace; user_namespaces(7). Raises OSError."""
         if self.helpers is not None:
             for helper, extents in zip(self.helpers, (self.uids, self.gids), strict=True):
-                _ask(helper, pid, extents)
+                _run_helper(helper, pid, extents)
             return
         if self.kind is MapKind.SINGLE:
-            # Without CAP_SETGID in our own namespace the kernel takes a group map only from who gave up setgroups(2).
+            # Without CAP_SETGID in our own namespace the kernel accepts a group map only after setgroups(2) is denied.
             _write(f"/proc/{pid}/setgroups", "deny")
         for kind, extents in (("uid", self.uids), ("gid", self.gids)):
             lines = [f"{extent.inside} {extent.outside} {extent.count}\n" for extent in extents]
@@ -88,10 +88,10 @@ class IdMap:
 
 
 def choose_id_map() -> IdMap:
-    """The best map for this process's namespace. Raises nothing: a single id is always left."""
+    """The best map that this process can write. A map of a single id is always possible."""
     capabilities = _effective_capabilities()
     may_map = bool(capabilities >> _CAP_SETUID & 1 and capabilities >> _CAP_SETGID & 1)
-    uids, gids = _identity("uid"), _identity("gid")
+    uids, gids = _existing_ids("uid"), _existing_ids("gid")
     if may_map and _covers(uids, 0) and _covers(gids, 0) and _count(uids) > 1 and _count(gids) > 1:
         return IdMap(MapKind.IDENTITY, uids, gids)
     if may_map and _count(uids) == 1:
@@ -109,13 +109,13 @@ def choose_id_map() -> IdMap:
     for kind, existing, own in (("uid", uids, os.geteuid()), ("gid", gids, os.getegid())):
         ranges = _within(subordinate_ids(f"/etc/sub{kind}", user, os.geteuid()), existing)
         if not ranges:
-            return _single(f"/etc/sub{kind} gives no ids that exist here to {user}")
-        extents.append(_ranged(own, ranges))
+            return _single(f"/etc/sub{kind} gives {user} no ids that exist here")
+        extents.append(_extents(own, ranges))
     return IdMap(MapKind.RANGE, extents[0], extents[1], helpers)
 
 
 def subordinate_ids(path: str, user: str, uid: int) -> list[tuple[int, int]]:
-    """The (first, count) runs that a file such as /etc/subuid gives to a user, in its order. subuid(5)."""
+    """The runs (first id, count) that a file such as /etc/subuid gives a user, in the order of the file; subuid(5)."""
     found = []
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -129,9 +129,9 @@ def subordinate_ids(path: str, user: str, uid: int) -> list[tuple[int, int]]:
 
 
 def find_helper(name: str) -> str:
-    """The absolute path of newuidmap or newgidmap: a root-owned program of the system, whatever PATH says.
+    """The absolute path of newuidmap or newgidmap, in the directories of the system: PATH is ignored.
 
-    Raises FileNotFoundError, or PermissionError where the file is not what only root could have put there.
+    Raises FileNotFoundError, or PermissionError if users other than root can write the file.
     """
     for directory in _HELPER_DIRECTORIES:
         path = f"{directory}/{name}"
@@ -140,7 +140,7 @@ def find_helper(name: str) -> str:
         except OSError:
             continue
         if not stat.S_ISREG(status.st_mode) or status.st_uid != 0 or status.st_mode & 0o022:
-            raise PermissionError(13, "is no program that only root can write", path)
+            raise PermissionError(13, "is not a program that only root can write", path)
         return path
     raise FileNotFoundError(2, "not found", name)
 
@@ -150,8 +150,8 @@ def _single(missing: str) -> IdMap:
     return IdMap(MapKind.SINGLE, *own, missing=missing)
 
 
-def _ranged(own: int, ranges: list[tuple[int, int]]) -> tuple[Extent, ...]:
-    """The user himself as 0, and the subordinate runs one after the other from 1 on."""
+def _extents(own: int, ranges: list[tuple[int, int]]) -> tuple[Extent, ...]:
+    """The user's own id as 0, then the subordinate runs one after the other from 1."""
     extents = [Extent(0, own, 1)]
     inside = 1
     for first, count in ranges[: _MOST_EXTENTS - 1]:
@@ -161,7 +161,7 @@ def _ranged(own: int, ranges: list[tuple[int, int]]) -> tuple[Extent, ...]:
 
 
 def _within(ranges: list[tuple[int, int]], existing: tuple[Extent, ...]) -> list[tuple[int, int]]:
-    """The parts of the runs that exist in our own namespace: mapping others is EPERM."""
+    """The parts of the runs that exist in our own namespace: the kernel refuses to map other ids (EPERM)."""
     found = []
     for first, count in ranges:
         for extent in existing:
@@ -172,8 +172,8 @@ def _within(ranges: list[tuple[int, int]], existing: tuple[Extent, ...]) -> list
     return found
 
 
-def _ask(helper: str, pid: int, extents: tuple[Extent, ...]) -> None:
-    import subprocess  # with helpers only
+def _run_helper(helper: str, pid: int, extents: tuple[Extent, ...]) -> None:
+    import subprocess  # needed only with helpers
 
     words = [str(number) for extent in extents for number in (extent.inside, extent.outside, extent.count)]
     try:
@@ -189,8 +189,8 @@ def _ask(helper: str, pid: int, extents: tuple[Extent, ...]) -> None:
     except subprocess.TimeoutExpired:
         raise OSError(f"{helper} did not end within {_HELPER_SECONDS} seconds") from None
     if done.returncode:
-        said = done.stderr[:500].decode("utf-8", "backslashreplace").strip().splitlines()
-        raise OSError(f"{helper}: {said[0] if said else f'exit status {done.returncode}'}")
+        lines = done.stderr[:500].decode("utf-8", "backslashreplace").strip().splitlines()
+        raise OSError(f"{helper}: {lines[0] if lines else f'exit status {done.returncode}'}")
 
 
 def _write(path: str, text: str) -> None:
@@ -213,7 +213,8 @@ def _user_name() -> str | None:
         return None
 
 
-def _identity(kind: str) -> tuple[Extent, ...]:
+def _existing_ids(kind: str) -> tuple[Extent, ...]:
+    """The ids that exist in our own namespace, each mapped to itself."""
     with open(f"/proc/self/{kind}_map", encoding="ascii") as file:
         lines = [[int(word) for word in line.split()] for line in file]
     return tuple(Extent(inside, inside, count) for inside, _, count in lines)

@@ -1,7 +1,4 @@
-"""What this machine allows, and what its owner has to change where it does not.
-
-Only files of /proc and /sys are read. Each answer is a pair: what is in the way, and the command that takes it out.
-"""
+"""Why this machine refuses a user namespace, and how to allow it. Only files in /proc are read."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ SEE_DOCTOR = "see pybuild doctor"
 
 @frozen
 class Obstacle:
-    """Something in the way, and the fix for it."""
+    """A reason why something does not work, and the command or setting that fixes it."""
 
     what: str
     fix: str
 
 
 def sysctl(name: str) -> str | None:
-    """The value of a kernel parameter, given with dots; None where the kernel has none of that name."""
+    """The value of a kernel parameter, such as "kernel.arch"; None if the kernel does not have it."""
     try:
         with open("/proc/sys/" + name.replace(".", "/"), encoding="ascii", errors="replace") as file:
             return file.read(4096).strip()
@@ -31,13 +28,13 @@ def sysctl(name: str) -> str | None:
 
 
 def has_seccomp_filter() -> bool:
-    """Whether a seccomp filter was put on this process from outside; proc(5), Seccomp."""
+    """Whether this process runs under a seccomp filter; proc(5), Seccomp."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         return any(line.split()[1:] == ["2"] for line in file if line.startswith("Seccomp:"))
 
 
 def user_namespace_obstacle(number: int | None = None) -> Obstacle:
-    """Why the kernel refused a user namespace with this errno (None: not tried, the settings alone are looked at)."""
+    """Why the kernel refused a user namespace with this errno. None: the errno is unknown, only settings are checked."""
     if sysctl("user.max_user_namespaces") == "0":
         return Obstacle("user.max_user_namespaces is 0", "sysctl -w user.max_user_namespaces=15000")
     if sysctl("kernel.unprivileged_userns_clone") == "0" and os.geteuid() != 0:
@@ -49,21 +46,21 @@ def user_namespace_obstacle(number: int | None = None) -> Obstacle:
         )
     if has_seccomp_filter() and number in (None, errno.EPERM, errno.ENOSYS):
         return Obstacle(
-            "a seccomp filter around this process denies namespaces, as Docker's and Kubernetes's default ones do",
+            "a seccomp filter of this process denies namespaces, as the default filters of Docker and Kubernetes do",
             "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined, or a pod with "
             "seccompProfile: Unconfined and procMount: Unmasked",
         )
     if number in (errno.ENOSPC, errno.EUSERS):
         return Obstacle("namespaces are nested too deep, or too many of them exist", "build one level further out")
     if _chrooted():
-        return Obstacle("a process in a chroot cannot make user namespaces", "build outside of the chroot")
+        return Obstacle("a process in a chroot cannot make user namespaces", "build outside the chroot")
     return Obstacle(
-        "the kernel refuses user namespaces", "a kernel with CONFIG_USER_NS, and a container that allows them"
+        "the kernel refuses user namespaces", "use a kernel with CONFIG_USER_NS, and a container that allows them"
     )
 
 
 def _chrooted() -> bool:
-    """Whether our root directory is no root of a mount: then the kernel refuses CLONE_NEWUSER. user_namespaces(7)."""
+    """Whether our root directory is not the root of a mount: the kernel then refuses CLONE_NEWUSER; user_namespaces(7)."""
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
             return not any(line.split()[4] == "/" for line in file)

@@ -1,7 +1,7 @@
 """The limits of a whole step: a cgroup for each RUN, below the one that pybuild was started in.
 
-In version 2 a cgroup with processes cannot have others below it that are limited; where pybuild is alone in its own, it goes
-into one beside those of its steps, and comes back at the end. Memory includes swap: what is told is all there is.
+In version 2 a cgroup that has processes cannot limit the cgroups below it. If pybuild is the only process of its cgroup, it
+moves into a new cgroup beside those of its steps, and back at the end. The memory limit includes swap.
 
 Source: the kernel's cgroup-v2.rst ("No Internal Process Constraint", "Interface Files" of memory, cpu and pids),
 cgroup-v1/memory.rst, scheduler/sched-bwc.rst, cgroup-v1/pids.rst.
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from pybuild.builder.limits import StepLimits
 
 _PERIOD = 100_000  # microseconds
-_OWN = 2  # processes of a step that are ours: its keeper and its process 1
+_OWN_PROCESSES = 2  # pybuild's own processes in a step: its keeper and its process 1
 
 
 class StepCgroup:
-    """The cgroups of one step, one in each hierarchy that is needed."""
+    """The cgroups of one step, one in each hierarchy that limits it."""
 
     def __init__(self, limits: StepLimits, cgroups: Sequence[Cgroup]) -> None:
         self._limits = limits
@@ -37,18 +37,18 @@ class StepCgroup:
 
     @property
     def directories(self) -> tuple[str, ...]:
-        """Where the step has to go."""
+        """The cgroups that the step has to enter."""
         return tuple(cgroup.path for cgroup in self._cgroups)
 
     @property
     def out_of_memory(self) -> str | None:
-        """What to say where the kernel has killed a process of the step."""
+        """The message for a step of which the kernel killed a process for lack of memory; None if it did not."""
         if not self._count("memory.oom_control", "oom_kill") and not self._count("memory.events", "oom_kill"):
             return None
         return f"killed: out of memory, limit {_shown(self._limits.memory or 0)}"
 
     def explain(self, error: BuildError) -> BuildError:
-        """An error that the step ended with, as one that tells which limit was the cause."""
+        """The step's error, with the limit that caused it, if one did."""
         killed = self.out_of_memory
         if killed is not None:
             if not isinstance(error, StepFailed):
@@ -57,7 +57,7 @@ class StepCgroup:
                 return StepFailed(f"RUN was {killed}", error.status, hint=error.hint)
             return StepFailed(f"{error}, and a process of it was {killed}", error.status, hint=error.hint)
         if self._count("pids.events", "max"):
-            error.hint = f"it had {self._limits.pids} processes, which is the limit (--pids-limit), and wanted more"
+            return error.hinting(f"it tried to start more than {self._limits.pids} processes, the limit (--pids-limit)")
         return error
 
     def _count(self, file: str, key: str) -> int:
@@ -65,24 +65,24 @@ class StepCgroup:
 
 
 class Cgroups:
-    """A context manager for one build, to be entered before it starts any process and left when all have ended."""
+    """A context manager for one build. Enter it before the build starts a process; leave it after all have ended."""
 
     def __init__(self, limits: StepLimits) -> None:
         self._limits = limits
         self._by_directory: dict[str, list[tuple[Controller, CgroupPlace]]] = {}
-        self._leaf: Cgroup | None = None  # where this process is, in version 2
-        self._home = ""  # where it was
-        self._enabled: list[str] = []
+        self._own: Cgroup | None = None  # version 2: the cgroup that this process has moved into
+        self._home = ""  # version 2: the cgroup that it came from
+        self._enabled: list[str] = []  # version 2: controllers that were enabled in it
 
     def __enter__(self) -> Cgroups:
-        """Raises BuildError where a limit cannot be given."""
+        """Raises BuildError if a limit cannot be set."""
         found = own_cgroups()
         remove_abandoned(found)
         unified = []
         for controller in self._limits.controllers:
             place = found.get(controller.value) or found.get(UNIFIED)
             if place is None:
-                raise _lacking(controller, "no cgroups of it are mounted here")
+                raise _lacking(controller, "its cgroups are not mounted here")
             if place.version == 2:
                 unified.append(controller)
             self._by_directory.setdefault(place.directory, []).append((controller, place))
@@ -90,7 +90,7 @@ class Cgroups:
             if unified:
                 self._enable(found[UNIFIED].directory, unified)
             with self.step():
-                pass  # so it works
+                pass  # a trial
         except BaseException:
             self._leave()
             raise
@@ -100,8 +100,8 @@ class Cgroups:
         self._leave()
 
     @contextmanager
-    def step(self, more: int = 0) -> Iterator[StepCgroup]:
-        """The cgroups of a step, in which `more` processes do not count. Raises BuildError."""
+    def step(self, extra_processes: int = 0) -> Iterator[StepCgroup]:
+        """Make the cgroups of a step, whose limit of processes is raised by `extra_processes`. Raises BuildError."""
         with ExitStack() as stack:
             made = []
             for directory, controllers in self._by_directory.items():
@@ -110,21 +110,21 @@ class Cgroups:
                     cgroup = Cgroup(directory)
                     stack.callback(cgroup.remove)
                     for controller, place in controllers:
-                        self._limit(cgroup, controller, place.version, more)
+                        self._limit(cgroup, controller, place.version, extra_processes)
                 except OSError as error:
                     raise BuildError(
-                        f"{names}: no cgroup can be made in {directory}: {error.strerror}", hint=_fix(controllers[0][1])
+                        f"{names}: cannot make a cgroup in {directory}: {error.strerror}", hint=_fix(controllers[0][1])
                     ) from error
                 made.append(cgroup)
             yield StepCgroup(self._limits, made)
 
-    def _limit(self, cgroup: Cgroup, controller: Controller, version: int, more: int) -> None:
+    def _limit(self, cgroup: Cgroup, controller: Controller, version: int, extra_processes: int) -> None:
         limits = self._limits
         match controller:
             case Controller.MEMORY:
                 cgroup.write("memory.limit_in_bytes" if version == 1 else "memory.max", str(limits.memory))
                 swap = ("memory.memsw.limit_in_bytes", str(limits.memory)) if version == 1 else ("memory.swap.max", "0")
-                if os.path.exists(f"{cgroup.path}/{swap[0]}"):  # else this kernel does not count it
+                if os.path.exists(f"{cgroup.path}/{swap[0]}"):  # missing if this kernel does not account for swap
                     cgroup.write(*swap)
             case Controller.CPU:
                 quota = round((limits.cpus or 0) * _PERIOD)
@@ -134,27 +134,27 @@ class Cgroups:
                 else:
                     cgroup.write("cpu.max", f"{quota} {_PERIOD}")
             case Controller.PIDS:
-                cgroup.write("pids.max", str((limits.pids or 0) + _OWN + more))
+                cgroup.write("pids.max", str((limits.pids or 0) + _OWN_PROCESSES + extra_processes))
             case _:
                 assert_never(controller)
 
     def _enable(self, home: str, controllers: Sequence[Controller]) -> None:
-        """Have cgroups below ours limited, in version 2."""
+        """Version 2: let the cgroups below `home`, the cgroup of this process, use these controllers."""
         try:
-            there = read_words(f"{home}/cgroup.controllers")
+            available = read_words(f"{home}/cgroup.controllers")
             for controller in controllers:
-                if controller.value not in there:
-                    listed = ", ".join(there) or "none"
-                    raise _lacking(controller, f"the cgroup {home} has not got it (it has {listed})", delegated=True)
+                if controller.value not in available:
+                    listed = ", ".join(available) or "none"
+                    raise _lacking(controller, f"the cgroup {home} does not have it (it has {listed})", delegated=True)
             enabled = read_words(f"{home}/cgroup.subtree_control")
             wanted = [controller.value for controller in controllers if controller.value not in enabled]
             if wanted:
                 self._enable_in(home, wanted)
         except OSError as error:
             names = ", ".join(controller.option for controller in controllers)
-            said = "other processes are in it" if error.errno == errno.EBUSY else error.strerror
+            reason = "other processes are in it" if error.errno == errno.EBUSY else error.strerror
             raise BuildError(
-                f"{names}: the cgroup {home} cannot be divided: {said}", hint=_fix(CgroupPlace(home, 2))
+                f"{names}: cannot divide the cgroup {home}: {reason}", hint=_fix(CgroupPlace(home, 2))
             ) from error
 
     def _enable_in(self, home: str, controllers: list[str]) -> None:
@@ -164,23 +164,23 @@ class Cgroups:
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            self._leaf, self._home = Cgroup(home), home
-            self._leaf.write("cgroup.procs", "0")
+            self._own, self._home = Cgroup(home), home
+            self._own.write("cgroup.procs", "0")
             write(f"{home}/cgroup.subtree_control", text)
             self._enabled = controllers
 
     def _leave(self) -> None:
-        """Go back to where this process was. Where that is refused, the cgroup ends with who made it for us."""
-        if self._leaf is None:
+        """Move this process back to its first cgroup. If the kernel refuses, a later build removes the new one."""
+        if self._own is None:
             return
-        leaf, self._leaf = self._leaf, None
+        own, self._own = self._own, None
         try:
             if self._enabled:
                 write(f"{self._home}/cgroup.subtree_control", " ".join(f"-{name}" for name in self._enabled))
             write(f"{self._home}/cgroup.procs", "0")
         except OSError:
             return
-        leaf.remove()
+        own.remove()
 
 
 def _lacking(controller: Controller, why: str, *, delegated: bool = False) -> BuildError:
@@ -192,7 +192,7 @@ def _lacking(controller: Controller, why: str, *, delegated: bool = False) -> Bu
 
 def _fix(place: CgroupPlace) -> str:
     if place.version == 1:
-        return f"root can, and who owns the cgroup that pybuild is started in; {SEE_DOCTOR}"
+        return f"start pybuild as root, or in a cgroup that its user owns; {SEE_DOCTOR}"
     user = "" if os.geteuid() == 0 else "--user "
     return f"with systemd: systemd-run {user}--scope -p Delegate=yes pybuild ...; {SEE_DOCTOR}"
 

@@ -216,7 +216,9 @@ class RunMaker:
         if self._session.cgroups is None:
             yield spec
             return
-        with self._session.cgroups.step(more=any(isinstance(mount, AgentSocket) for mount in spec.mounts)) as cgroups:
+        with self._session.cgroups.step(
+            extra_processes=any(isinstance(mount, AgentSocket) for mount in spec.mounts)
+        ) as cgroups:
             try:
                 yield replace(spec, cgroups=cgroups.directories)
             except BaseException as error:

@@ -1,4 +1,4 @@
-"""What doctor says of machines that lack something: each thing with its fix."""
+"""The checks of doctor, and the fix that each names."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def test_kernels(release: str, state: State) -> None:
     ("missing", "fix"),
     [
         ("newuidmap is not installed", "apt-get install uidmap"),
-        ("/etc/subuid gives no ids that exist here to me", "usermod --add-subuids 100000-165535"),
+        ("/etc/subuid gives me no ids that exist here", "usermod --add-subuids 100000-165535"),
     ],
 )
-def test_one_id_only_is_a_note_with_the_command_that_gives_more(
+def test_a_single_id_is_a_note_with_the_command_that_adds_more(
     monkeypatch: pytest.MonkeyPatch, missing: str, fix: str
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -54,12 +54,12 @@ def test_one_id_only_is_a_note_with_the_command_that_gives_more(
 @pytest.mark.parametrize(
     "check", [doctor._overlay("Invalid argument", "/store"), doctor._proc("Operation not permitted")]
 )
-def test_what_a_run_cannot_do_without_fails_with_a_fix(check: doctor.Check) -> None:
+def test_a_check_that_every_run_needs_fails_with_a_fix(check: doctor.Check) -> None:
     assert check.state is State.FAIL
     assert check.fix
 
 
-def test_on_this_machine_all_is_well(person: Person) -> None:
+def test_no_check_fails_on_this_machine(person: Person) -> None:
     done = person.pybuild()("doctor", "--json")
     checks = {line["name"]: line for line in map(json.loads, done.out.splitlines())}
     assert list(checks) == [

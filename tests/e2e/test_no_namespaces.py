@@ -36,7 +36,7 @@ ENV x=y
 """
 ARCHIVE = tar_of(Directory({"d": Directory({"f": File(b"", 0o600, (3, 4))}, 0o700, (1000, 1000))}))
 CAUSES = {
-    "filter": ("a seccomp filter around this process denies namespaces", "--security-opt seccomp=unconfined"),
+    "filter": ("a seccomp filter of this process denies namespaces", "--security-opt seccomp=unconfined"),
     "sysctl": ("user.max_user_namespaces is 0", "sysctl -w user.max_user_namespaces=15000"),
 }
 

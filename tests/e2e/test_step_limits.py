@@ -130,7 +130,7 @@ def test_processes_are_limited(tmp_path: Path, inside: Pybuild, parents: Parents
     many = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; echo all"
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN {many}\n")
     said = inside.refused("--pids-limit=8", context)
-    assert "hint: it had 8 processes, which is the limit (--pids-limit), and wanted more" in said
+    assert "hint: it tried to start more than 8 processes, the limit (--pids-limit)" in said
     inside("--pids-limit=10", context)
     assert parents.ours() == set()
 
@@ -202,7 +202,7 @@ def test_limits_that_cannot_be_given_are_told_before_anything_runs(ordinary: Per
     assert "cgroup" in said and "ran" not in said
     checks = [json.loads(line) for line in ordinary.pybuild().run("doctor", "--json").out.splitlines()]
     (check,) = [check for check in checks if check["name"] == "limits"]
-    assert check["state"] == "note" and check["found"].startswith("none can be given; ") and check["fix"]
+    assert check["state"] == "note" and check["found"].startswith("none of the limits works; ") and check["fix"]
 
 
 def test_a_user_who_owns_cgroups_can_give_limits(ordinary: Person) -> None:

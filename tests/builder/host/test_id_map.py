@@ -1,4 +1,4 @@
-"""Which ids the namespace of the steps gets: what follows from /etc/subuid, helpers, and the ids that exist."""
+"""The id map of the steps' namespace: /etc/subuid, helpers, and the ids that exist."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_subordinate_ids_of_a_user(tmp_path: Path, text: str, expected: list[tup
     assert subordinate_ids(str(path), "me", 1000) == expected
 
 
-def test_no_file_gives_no_ids(tmp_path: Path) -> None:
+def test_a_missing_file_gives_no_ids(tmp_path: Path) -> None:
     assert subordinate_ids(str(tmp_path / "missing"), "me", 1000) == []
 
 
@@ -59,7 +59,7 @@ def test_a_helper_that_others_can_write_is_refused(
         find_helper("newuidmap")
 
 
-def test_a_helper_is_not_looked_for_in_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_helpers_are_not_searched_in_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_helper(tmp_path / "bin", 0o755, 0)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(id_map, "_HELPER_DIRECTORIES", ())
@@ -72,15 +72,15 @@ def test_only_ids_that_exist_here_are_mapped() -> None:
     assert id_map._within([(500, 600), (4000, 1005), (9000, 5)], existing) == [(500, 500), (5000, 5)]
 
 
-def test_ranges_follow_one_another_inside() -> None:
-    assert id_map._ranged(1000, [(100000, 10), (300000, 5)]) == (
+def test_subordinate_ranges_are_mapped_one_after_the_other() -> None:
+    assert id_map._extents(1000, [(100000, 10), (300000, 5)]) == (
         Extent(0, 1000, 1),
         Extent(1, 100000, 10),
         Extent(11, 300000, 5),
     )
 
 
-def test_a_map_knows_its_ids_and_is_told_apart_by_name() -> None:
+def test_different_maps_have_different_ids_and_names() -> None:
     one = IdMap(MapKind.RANGE, (Extent(0, 1000, 1), Extent(1, 100000, 10)), (Extent(0, 1000, 1),))
     other = IdMap(MapKind.RANGE, (Extent(0, 1000, 1), Extent(1, 200000, 10)), (Extent(0, 1000, 1),))
     assert [uid for uid in (0, 1, 10, 11) if one.has_uid(uid)] == [0, 1, 10]
@@ -90,7 +90,7 @@ def test_a_map_knows_its_ids_and_is_told_apart_by_name() -> None:
 
 def choose_with(monkeypatch: pytest.MonkeyPatch, capabilities: int, existing: tuple[Extent, ...]) -> IdMap:
     monkeypatch.setattr(id_map, "_effective_capabilities", lambda: capabilities)
-    monkeypatch.setattr(id_map, "_identity", lambda kind: existing)
+    monkeypatch.setattr(id_map, "_existing_ids", lambda kind: existing)
     monkeypatch.setattr(id_map, "subordinate_ids", lambda path, user, uid: [])
     return id_map.choose_id_map()
 
@@ -109,7 +109,7 @@ SETUID_SETGID = 1 << 7 | 1 << 6
     ],
     ids=["root", "root of a container", "root of one id", "CAP_SETUID alone", "called root without capabilities"],
 )
-def test_what_this_process_may_do_decides_and_not_its_name(
+def test_capabilities_decide_and_not_the_uid(
     monkeypatch: pytest.MonkeyPatch, capabilities: int, existing: tuple[Extent, ...], kind: MapKind
 ) -> None:
     found = choose_with(monkeypatch, capabilities, existing)

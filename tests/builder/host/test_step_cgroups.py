@@ -1,4 +1,4 @@
-"""Where cgroups are made, how those of dead builds go, and what version 2 asks for."""
+"""Where cgroups are made, how those of dead builds are removed, and the rules of version 2."""
 
 from __future__ import annotations
 
@@ -55,21 +55,21 @@ V2 = "30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n"
         pytest.param("", "0::/\n", {}, id="mounted nowhere"),
     ],
 )  # fmt: skip
-def test_cgroups_are_where_the_kernel_says(mountinfo: str, cgroups: str, found: dict[str, tuple[str, int]]) -> None:
+def test_cgroups_are_found_in_the_files_of_proc(mountinfo: str, cgroups: str, found: dict[str, tuple[str, int]]) -> None:
     known = {name: (place.directory, place.version) for name, place in parse_cgroups(mountinfo, cgroups).items()}
     assert {name: place for name, place in known.items() if name in ("memory", "cpu", "pids", UNIFIED)} == found
 
 
 @pytest.fixture
 def parent() -> Iterator[str]:
-    """A cgroup of the test's own in the first hierarchy of this machine: builds beside this one sweep theirs, and only that."""
+    """A cgroup for the test in the first hierarchy of this machine. Concurrent builds do not look for abandoned ones in it."""
     path = f"{next(iter(own_cgroups().values())).directory}/test-of-pybuild-{os.getpid()}"
     os.mkdir(path)
     yield path
     remove_tree(path)
 
 
-def test_only_what_nobody_holds_is_swept(parent: str) -> None:
+def test_only_cgroups_of_dead_builds_are_removed(parent: str) -> None:
     held = Cgroup(parent)
     dead = f"{parent}/pybuild-of-a-dead-build"
     other = f"{parent}/not-ours"
@@ -95,7 +95,7 @@ def test_a_cgroup_with_a_process_stays_until_it_has_ended(parent: str) -> None:
     assert not os.path.isdir(cgroup.path)
 
 
-# Version 2 with whatever controllers this machine has in it: it need not be those that a build limits.
+# Version 2 with the controllers that this machine has there, which need not be those that a build limits.
 DIVIDE = """
 import os, sys
 from types import SimpleNamespace
@@ -124,7 +124,7 @@ print(own_cgroups()[UNIFIED].directory == home, read_words(home + "/cgroup.subtr
 
 @pytest.fixture
 def home() -> Iterator[str]:
-    """A cgroup of version 2, in which nobody is, and in which there is a controller, if this machine has any there."""
+    """A cgroup of version 2 without processes, with one controller if this machine has any in version 2."""
     top = own_cgroups()[UNIFIED].directory
     first = [name for name in read_words(f"{top}/cgroup.controllers") if name not in read_words(f"{top}/cgroup.subtree_control")][
         :1
@@ -146,37 +146,37 @@ def divide(home: str, *names: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_a_cgroup_of_version_2_is_divided_and_left_as_it_was(home: str) -> None:
+def test_a_cgroup_of_version_2_is_divided_and_restored(home: str) -> None:
     names = read_words(f"{home}/cgroup.controllers")[:1]
-    # Without any controller there is nothing to be divided, and no reason to move.
+    # Without a controller there is nothing to enable, and no reason to move.
     assert divide(home, *names) == [f"{bool(names)} True", "True", "True [] []"]
 
 
-def test_a_cgroup_of_version_2_with_others_in_it_is_left_alone(home: str) -> None:
+def test_a_cgroup_of_version_2_with_other_processes_is_not_changed(home: str) -> None:
     other = subprocess.Popen(["sleep", "1000"])
     write(f"{home}/cgroup.procs", str(other.pid))
     try:
         names = read_words(f"{home}/cgroup.controllers")[:1]
-        said = divide(home, *names, *([] if names else ["none"]))
-        reason = "cannot be divided: other processes are in it" if names else "has not got it"
-        assert reason in said[0] and "systemd-run --scope -p Delegate=yes" in said[0]
-        assert said[1:] == ["True [] []"]
+        lines = divide(home, *names, *([] if names else ["none"]))
+        reason = f"cannot divide the cgroup {home}: other processes are in it" if names else "does not have it"
+        assert reason in lines[0] and "systemd-run --scope -p Delegate=yes" in lines[0]
+        assert lines[1:] == ["True [] []"]
     finally:
         other.kill()
         other.wait()
 
 
-def test_a_controller_that_is_not_there_is_named(home: str) -> None:
-    said = divide(home, "nosuch")
-    assert said[0].startswith(f"error: --nosuch needs the cgroup controller nosuch: the cgroup {home} has not got it")
-    assert said[1:] == ["True [] []"]
+def test_the_error_names_a_missing_controller(home: str) -> None:
+    lines = divide(home, "nosuch")
+    assert lines[0].startswith(f"error: --nosuch needs the cgroup controller nosuch: the cgroup {home} does not have it")
+    assert lines[1:] == ["True [] []"]
 
 
-# What is told of a step
+# What a step's error says about its limits
 
 
 class Counted:
-    """A cgroup that has counted."""
+    """A cgroup with these counters."""
 
     path = "/nowhere"
 
@@ -192,28 +192,30 @@ FAILED = StepFailed("RUN exited with status 2", 2, hint="before")
 
 @pytest.mark.parametrize("file", ["memory_oom_control", "memory_events"])
 @pytest.mark.parametrize(
-    ("error", "said", "status"),
+    ("error", "message", "status"),
     [
         (StepFailed("RUN was ended by signal SIGKILL", 137), "RUN was killed: out of memory, limit 512 MiB", 137),
         (SandboxError("the step was killed"), "RUN was killed: out of memory, limit 512 MiB", 137),
         (FAILED, "RUN exited with status 2, and a process of it was killed: out of memory, limit 512 MiB", 2),
     ],
 )
-def test_a_step_that_was_out_of_memory_is_told_so(file: str, error: StepFailed, said: str, status: int) -> None:
-    told = StepCgroup(StepLimits(memory=512 << 20), [Counted(), Counted(**{file: 1})]).explain(error)  # type: ignore[list-item]
-    assert isinstance(told, StepFailed)
-    assert (str(told), told.status, told.hint) == (said, status, error.hint)
+def test_the_error_of_a_step_that_ran_out_of_memory_says_so(
+    file: str, error: StepFailed, message: str, status: int
+) -> None:
+    explained = StepCgroup(StepLimits(memory=512 << 20), [Counted(), Counted(**{file: 1})]).explain(error)  # type: ignore[list-item]
+    assert isinstance(explained, StepFailed)
+    assert (str(explained), explained.status, explained.hint) == (message, status, error.hint)
 
 
-def test_a_step_that_wanted_more_processes_is_told_so() -> None:
+def test_the_error_of_a_step_that_reached_the_limit_of_processes_says_so() -> None:
     counted = Counted(pids_events=3)
-    told = StepCgroup(StepLimits(pids=7), [counted]).explain(StepFailed("x", 1))  # type: ignore[list-item]
-    assert told.hint == "it had 7 processes, which is the limit (--pids-limit), and wanted more"
+    explained = StepCgroup(StepLimits(pids=7), [counted]).explain(StepFailed("x", 1))  # type: ignore[list-item]
+    assert explained.hint == "it tried to start more than 7 processes, the limit (--pids-limit)"
     assert StepCgroup(StepLimits(pids=7), [Counted()]).explain(FAILED) is FAILED  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(
     ("size", "text"), [(1 << 30, "1 GiB"), (512 << 20, "512 MiB"), (17 << 10, "17 KiB"), (16777217, "16777217 bytes")]
 )
-def test_sizes_are_told_as_they_were_given(size: int, text: str) -> None:
+def test_sizes_are_shown_in_the_largest_unit_without_a_fraction(size: int, text: str) -> None:
     assert _shown(size) == text
