@@ -1,1 +1,1 @@
-"""How long pybuild takes beside its peers and beside a floor, measured in turns; `docs/performance.md` reads the results."""
+"""How long pybuild takes beside its peers and beside a floor, measured in turns; `docs/user/performance.md` reads the results."""

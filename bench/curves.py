@@ -1,4 +1,4 @@
-"""How the cost of a build grows with files, layers and stages: `python -m bench.curves`, the figures of docs/performance.md.
+"""How the cost of a build grows with files, layers and stages: `python -m bench.curves`, the figures of docs/user/performance.md.
 
 Each point is a build from nothing, timed three times and looked at once for its memory. A point is right where the cost of one
 more is about that of the one before: the last column is cpu time for each file, layer or stage, less that of the smallest build.

@@ -1,4 +1,4 @@
-"""pybuild: a layered image builder for Dockerfile-style recipes. docs/api.md has this interface with examples.
+"""pybuild: a layered image builder for Dockerfile-style recipes. docs/user/api.md has this interface with examples.
 
 Nothing is imported before it is asked for: neither does the command wait for it, nor does `python -m pybuild` look for a
 module in the working directory before pybuild/__main__.py has taken that out of the path.

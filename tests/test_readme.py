@@ -17,7 +17,7 @@ from pybuild.remote.registry.config import Config
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = (CHECKOUT / "README.md").read_text()
-DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 
 
 def blocks(text: str) -> list[str]:
@@ -45,7 +45,7 @@ def test_files_that_a_document_names_exist(path: Path) -> None:
 
 
 def test_the_configuration_that_is_shown_can_be_read() -> None:
-    text = (CHECKOUT / "docs" / "configuration.md").read_text()
+    text = (CHECKOUT / "docs" / "user" / "configuration.md").read_text()
     (shown,) = re.findall(r"^```toml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     assert set(Config().updated(shown.encode(), "shown").registries) == {"docker.io", "registry.example:5000"}
     table = dict(re.findall(r"^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \| ([0-9, ]+) \|", text, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Events as JSON, one object a line. docs/events.md is their contract: the fields of each kind only ever grow."""
+"""Events as JSON, one object a line. docs/user/events.md is their contract: the fields of each kind only ever grow."""
 
 from __future__ import annotations
 

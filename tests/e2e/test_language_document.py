@@ -1,4 +1,4 @@
-"""Every example of docs/language.md is built on the base image of the tests; those that say they fail, fail so.
+"""Every example of docs/user/language.md is built on the base image of the tests; those that say they fail, fail so.
 
 `http://example.test/` is a server of the test, which stands where a proxy would.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pybuild.parser import From, Instruction
 
-TEXT = (CHECKOUT / "docs" / "language.md").read_text()
+TEXT = (CHECKOUT / "docs" / "user" / "language.md").read_text()
 EXAMPLES = re.findall(r"^```Dockerfile\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 SITE = tar(entry(b"index.html", data=b"hi"))
 _SAYS = re.compile(r"# (fails|options): (.*)\n")

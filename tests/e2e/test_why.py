@@ -1,4 +1,4 @@
-"""pybuild why, --explain and --require-cached, as people use them; and the example of docs/cache.md, as it stands there."""
+"""pybuild why, --explain and --require-cached, as people use them; and the example of docs/user/cache.md, as it stands there."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def build(pybuild: Pybuild, context: Path, *flags: str) -> None:
 
 def test_the_example_of_the_document_is_as_it_is(pybuild: Pybuild, tmp_path: Path) -> None:
     """Each command is run in a shell, and what it writes is compared; times, digests and the ids of builds may differ."""
-    text = (CHECKOUT / "docs" / "cache.md").read_text()
+    text = (CHECKOUT / "docs" / "user" / "cache.md").read_text()
     shown = "".join(re.findall(r"^```console\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
     environment = {**pybuild.env(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     compared = 0

@@ -12,7 +12,7 @@ import pytest
 import pybuild as api
 from tests.support.cli import BASE, CHECKOUT, Pybuild, write_context
 
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", (CHECKOUT / "docs" / "api.md").read_text(), re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", (CHECKOUT / "docs" / "user" / "api.md").read_text(), re.DOTALL | re.MULTILINE)
 
 
 def test_the_examples_of_the_document_run(tmp_path: Path, pybuild: Pybuild) -> None:
