@@ -63,7 +63,7 @@ class DecompressingReader:
     """A stream of the decompressed bytes, which are counted against the limits and hashed on the way."""
 
     def __init__(self, raw: Readable, compression: Compression | None = None, *, limit: int = EXPANDED_LIMIT) -> None:
-        """With `compression` None the first bytes decide. `read` raises InvalidImage for damaged or too large streams."""
+        """With `compression` None the first bytes decide. `read` raises InvalidImage if the data is damaged or too long."""
         self._raw = raw
         start = raw.read(_CHUNK)
         self._chunk: bytes | memoryview = start  # not decompressed yet
@@ -179,8 +179,8 @@ class Compressor:
             case Compression.ZSTD:
                 import zstandard
 
-                # zstd's default level. The frame's bytes depend on the data alone, because the content size is not given
-                # and zstd uses no threads of its own, whose order could change them.
+                # zstd's default level. The frame depends on the data alone: zstd is not told the content size, and uses
+                # no threads of its own, whose order could change the output.
                 self._stream = zstandard.ZstdCompressor(level=3, threads=0).compressobj()
             case Compression.UNCOMPRESSED:
                 self._stream = _Uncompressed()

@@ -24,7 +24,7 @@ _QUEUED = 4  # blocks that can wait for one step; then `write` waits
 
 
 class Pipeline:
-    """Cuts a stream into blocks and passes each of them to every step. A context manager: leaving it ends the threads."""
+    """Cuts a stream into blocks and passes each block to every step. A context manager: leaving it ends the threads."""
 
     def __init__(self, *steps: Step) -> None:
         """A step is called with one block after the other, by one thread at a time."""

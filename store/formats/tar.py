@@ -235,7 +235,7 @@ def parse_pax(record: bytes) -> dict[str, bytes]:
 
 
 def _global(records: dict[str, bytes]) -> Mapping[str, bytes]:
-    """The defaults of a global header: owners and times. Setting a name or a size for all entries would be an attack."""
+    """The defaults in a global header: owners and times. A name or a size for all entries would be an attack."""
     for key in ("path", "linkpath", "size"):
         if key in records:
             raise InvalidImage(f"tar: a global PAX header sets {key!r}")
@@ -299,7 +299,7 @@ def _decimal(value: bytes, what: str) -> int:
 
 
 def _agreed_size(size: int, pax: int) -> int:
-    """The size of an entry that has a PAX size. The header's size can differ only if the PAX size does not fit there."""
+    """The size of an entry that has a PAX size. Its header can differ only if the size does not fit there."""
     if size != pax and not (pax >= OCTAL_12 and size in (0, OCTAL_12 - 1)):
         raise _BadField(f"its PAX header says {pax} bytes, its own header {size}")
     return pax

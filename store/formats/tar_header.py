@@ -28,8 +28,8 @@ def entry_header(
 ) -> bytes:
     """The header block of one entry, after a PAX header if a value does not fit.
 
-    `mtime` and `clamp` (the latest time allowed, or None) are in seconds. `mtime` decides whether a PAX record is needed;
-    `clamp` changes only the value.
+    `mtime` and `clamp` (the latest time allowed, or None) are in seconds. `mtime` alone decides whether there is a PAX
+    record; `clamp` changes only the value.
     """
     stored = mtime if clamp is None else min(mtime, clamp)
     records: list[tuple[bytes, bytes]] = []

@@ -87,7 +87,7 @@ def parent_of(path: bytes) -> bytes:
 
 
 def encode(entries: Iterable[Entry]) -> bytes:
-    """The bytes of a toc file. `entries` must be in the order of `sort_key`, with each path once. Raises InvalidImage."""
+    """The bytes of a toc file. `entries` must be in the order of `sort_key`, each path once. Raises InvalidImage."""
     out = bytearray(_MAGIC)
     offsets = []
     last = None

@@ -1,12 +1,13 @@
-"""What a step changed: the upper directory of its overlay, compared with what lay below.
+"""What a step changed: the upper directory of its overlay, compared with the layers below.
 
-A row equal to the one below is dropped, because opening a file for writing, or a `chmod` there and back, copies it up
-without changing it. The directories of what remains are added, so that a layer stands alone. An opaque directory
-becomes single whiteouts of the names that it hides: every tool reads those alike.
+An entry equal to the one below is dropped, because opening a file for writing, or a `chmod` and its reversal, copies
+the file up without changing it. The parent directories of the remaining entries are added, because every parent in a
+layer must have an entry. An opaque directory becomes one whiteout for each name that it hides: all tools read those the
+same way.
 
-Where the namespace lacks the owner of a file, its tree has root in the owner's place (ids.py). A file that was copied
-up from such a tree and still belongs to root has kept its owner: the layer gets the true one from below. Overlayfs
-marks what it copied up, save for a file of several names, which is then root's.
+If the owner of a file does not exist in the user namespace, the file belongs to root in its tree (mapped_ids.py). If
+such a file was copied up and still belongs to root, its owner is unchanged, and the layer gets the true owner from
+below. Overlayfs marks the files that it copied up, except those with several names: these belong to root in the layer.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     from pybuild.store.formats.toc import Toc
     from pybuild.store.layers.view import View
 
-_CONTROL = "user.overlay."
-_UNREADABLE = frozenset(("user.overlay.redirect", "user.overlay.metacopy"))
-_ORIGIN = "user.overlay.origin"  # set on what was copied up from a lower layer, never on what was made anew
+_OVERLAY_XATTRS = "user.overlay."
+_UNSUPPORTED = frozenset(("user.overlay.redirect", "user.overlay.metacopy"))
+_ORIGIN = "user.overlay.origin"  # only on files that were copied up from a lower layer
 _KINDS = {
     stat.S_IFREG: Kind.FILE,
     stat.S_IFDIR: Kind.DIRECTORY,
@@ -45,10 +46,11 @@ _KINDS = {
 
 
 def changes(upper_fd: int, below: View, scaffold: Toc) -> list[Entry]:
-    """The entries of the layer that an upper directory makes, sorted.
+    """The sorted entries of the layer that an upper directory makes.
 
-    `scaffold` lists the mount points that were put below the step for its sake alone: what stands only there is no
-    change. Raises UnsafePath for a name that no layer can hold, InvalidImage for overlay features that are not used.
+    `scaffold` lists the mount points that were put below this step only: an entry that equals one of them is not a
+    change. Raises UnsafePath for a name that a layer cannot hold, InvalidImage for overlay features that pybuild never
+    turns on.
     """
     return _Changes(upper_fd, below, scaffold).entries()
 
@@ -60,24 +62,24 @@ class _Changes:
         self._scaffold = scaffold
         self._ids = MappedIds.of_this_process()
         self._directories: dict[bytes, Entry] = {}
-        self._kept: dict[bytes, Entry] = {}
+        self._changed: dict[bytes, Entry] = {}
         self._inodes: dict[bytes, tuple[int, int]] = {}
 
     def entries(self) -> list[Entry]:
         before = self._below.lookup(b"")
-        root = self._row(b"", os.fstat(self._upper), {}, before)
+        root = self._entry(b"", os.fstat(self._upper), {}, before)
         if not same_metadata(root, before):
-            self._kept[b""] = root
+            self._changed[b""] = root
         pending = [(b"", False)]
         while pending:
             pending += self._directory(*pending.pop())
-        for path in list(self._kept):
-            while (path := parent_of(path)) and path not in self._kept:
-                self._kept[path] = self._directories[path]
-        return list(self._link(sorted(self._kept.values(), key=lambda entry: sort_key(entry.path))))
+        for path in list(self._changed):
+            while (path := parent_of(path)) and path not in self._changed:
+                self._changed[path] = self._directories[path]
+        return list(self._set_hardlinks(sorted(self._changed.values(), key=lambda entry: sort_key(entry.path))))
 
     def _directory(self, path: bytes, hidden: bool) -> Iterator[tuple[bytes, bool]]:
-        """Look at one directory; answer the directories in it, each with whether it hides what lies below."""
+        """Compare one directory; yield its sub-directories, each with whether it hides the ones below (`hidden`)."""
         fd = open_directory(self._upper, path)
         try:
             with os.scandir(fd) as found:
@@ -86,37 +88,36 @@ class _Changes:
                 here = path + b"/" + name if path else name
                 status = os.lstat(name, dir_fd=fd)
                 removed = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-                # A socket is of no use to anyone after its process ended; layers hold none, only the gap it left.
+                # A layer cannot hold a socket, which is useless without its process: it counts as a removed file.
                 if removed or stat.S_ISSOCK(status.st_mode):
                     if self._below.lookup(here) is not None:
-                        self._kept[here] = Entry(here, Kind.WHITEOUT)
+                        self._changed[here] = Entry(here, Kind.WHITEOUT)
                     continue
                 refuse_reserved(here)
                 xattrs = self._xattrs(fd, name, status, here)
                 before = self._below.lookup(here) or self._scaffold.find(here)
-                row = self._row(here, status, xattrs, before)
-                self._judge(row, before, status)
-                if row.kind is Kind.DIRECTORY:
-                    self._directories[here] = row
+                entry = self._entry(here, status, xattrs, before)
+                self._add_if_changed(entry, before, status)
+                if entry.kind is Kind.DIRECTORY:
+                    self._directories[here] = entry
                     yield here, hidden or xattrs.get(OPAQUE) == b"y"
             if hidden:
-                kept = set(names)
+                present = set(names)
                 for lower in self._below.readdir(path):
-                    if lower.path.rpartition(b"/")[2] not in kept:
-                        self._kept[lower.path] = Entry(lower.path, Kind.WHITEOUT)
+                    if lower.path.rpartition(b"/")[2] not in present:
+                        self._changed[lower.path] = Entry(lower.path, Kind.WHITEOUT)
         finally:
             os.close(fd)
 
-    def _judge(self, row: Entry, before: Entry | None, status: os.stat_result) -> None:
-        """Keep a row unless the one below is the same."""
-        if before is not None and same_metadata(row, before):
-            if row.kind is not Kind.FILE or not row.size or self._digest(row.path) == before.sha256:
+    def _add_if_changed(self, entry: Entry, before: Entry | None, status: os.stat_result) -> None:
+        if before is not None and same_metadata(entry, before):
+            if entry.kind is not Kind.FILE or not entry.size or self._digest(entry.path) == before.sha256:
                 return
-        self._kept[row.path] = row
-        if status.st_nlink > 1 and row.kind is not Kind.DIRECTORY:
-            self._inodes[row.path] = (status.st_dev, status.st_ino)
+        self._changed[entry.path] = entry
+        if status.st_nlink > 1 and entry.kind is not Kind.DIRECTORY:
+            self._inodes[entry.path] = (status.st_dev, status.st_ino)
 
-    def _row(self, path: bytes, status: os.stat_result, xattrs: dict[str, bytes], before: Entry | None) -> Entry:
+    def _entry(self, path: bytes, status: os.stat_result, xattrs: dict[str, bytes], before: Entry | None) -> Entry:
         kind = _KINDS[stat.S_IFMT(status.st_mode)]
         rdev = 0
         uid, gid = status.st_uid, status.st_gid
@@ -125,7 +126,7 @@ class _Changes:
             if (uid, gid) == self._ids.on_disk(before.uid, before.gid):
                 uid, gid = before.uid, before.gid
             if kind is Kind.FILE and not status.st_size and before.kind in (Kind.CHAR, Kind.BLOCK):
-                # A device of the image is an empty file in its tree; copied up it is still that device.
+                # A device is an empty file in the tree of its layer. If it was copied up, it is still that device.
                 kind, rdev = before.kind, before.rdev
         capability = xattrs.get(STORED_XATTR.decode())
         return Entry(
@@ -143,29 +144,29 @@ class _Changes:
 
     @staticmethod
     def _copied_up(before: Entry, kind: Kind, status: os.stat_result, target: bytes, xattrs: dict[str, bytes]) -> bool:
-        """Whether a file of the upper directory was copied from below, and not made anew."""
+        """Whether a file of the upper directory was copied up from below, rather than created."""
         if not before.path or _ORIGIN in xattrs:
             return True
         if kind in (Kind.FILE, Kind.DIRECTORY):
             return False
-        # Nothing but files and directories can carry the mark; what agrees in all else was not made anew.
+        # Only files and directories can have the mark. Another file that equals the one below was copied up.
         return (kind, target, status.st_mtime_ns // 1_000_000_000) == (before.kind, before.link, before.mtime)
 
-    def _link(self, rows: list[Entry]) -> Iterator[Entry]:
+    def _set_hardlinks(self, entries: list[Entry]) -> Iterator[Entry]:
         first: dict[tuple[int, int], bytes] = {}
-        for row in rows:
-            inode = self._inodes.get(row.path)
+        for entry in entries:
+            inode = self._inodes.get(entry.path)
             if inode is not None:
-                name = first.setdefault(inode, row.path)
-                if name != row.path:
-                    row = row._replace(hardlink=name)
-            yield row
+                name = first.setdefault(inode, entry.path)
+                if name != entry.path:
+                    entry = entry._replace(hardlink=name)
+            yield entry
 
     def _xattrs(self, fd: int, name: bytes, status: os.stat_result, path: bytes) -> dict[str, bytes]:
-        """The attributes that decide something: overlayfs's own, and the capabilities of a file."""
+        """The extended attributes that matter: overlayfs's own, and the capabilities of a file."""
         if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
             return {}
-        # There is no fgetxattrat(2); the link of the directory's descriptor is the directory itself.
+        # The C library has no getxattr that takes a directory descriptor; /proc/self/fd leads to the directory.
         place = b"/proc/self/fd/%d/%s" % (fd, name)
         try:
             keys = os.listxattr(place, follow_symlinks=False)
@@ -175,12 +176,12 @@ class _Changes:
             raise
         found = {}
         for key in keys:
-            if key in _UNREADABLE:
+            if key in _UNSUPPORTED:
                 raise InvalidImage(
                     f"entry {show(path)}: the overlay used {key}, which would lose content",
-                    hint="a bug: please report it",
+                    hint="this is a bug in pybuild: please report it",
                 )
-            if key.startswith(_CONTROL) or key == STORED_XATTR.decode():
+            if key.startswith(_OVERLAY_XATTRS) or key == STORED_XATTR.decode():
                 found[key] = os.getxattr(place, key, follow_symlinks=False)
         return found
 

@@ -1,6 +1,6 @@
-"""What differs between two root filesystems, or between a layer and what lies below it; read from tables of contents only.
+"""The differences between two root filesystems, or between a layer and the layers below it, by tables of contents only.
 
-Times do not count: every build gives files new ones. A hard link is compared as the file that it is.
+Times are ignored, because every build gives files new ones. A hard link is compared like a file of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Change(Enum):
-    """What became of a path."""
+    """What happened to a path. The values are docker diff's letters."""
 
     ADDED = "A"
     CHANGED = "C"
@@ -24,7 +24,7 @@ class Change(Enum):
 
 
 class Difference(NamedTuple):
-    """A path with its row before and after; None where it was, or is, not there."""
+    """A path with its entry before and after; None if it does not exist there."""
 
     path: bytes
     before: Entry | None
@@ -38,10 +38,10 @@ class Difference(NamedTuple):
 
 
 def differences(before: View, after: View) -> Iterator[Difference]:
-    """All paths that differ, in the order of their components; what a removed directory held is there too."""
+    """All paths that differ, in the order of their components, including those in a removed directory."""
     root, other_root = before.lookup(b""), after.lookup(b"")
     assert root is not None and other_root is not None
-    if _look(root) != _look(other_root):
+    if _compared(root) != _compared(other_root):
         yield Difference(b"", root, other_root)
     old, new = before.walk(b""), after.walk(b"")
     left, right = next(old, None), next(new, None)
@@ -54,7 +54,7 @@ def differences(before: View, after: View) -> Iterator[Difference]:
             yield Difference(right.path, None, right)
             right = next(new, None)
         else:
-            if _look(left) != _look(right):
+            if _compared(left) != _compared(right):
                 yield Difference(left.path, left, right)
             left, right = next(old, None), next(new, None)
 
@@ -62,26 +62,26 @@ def differences(before: View, after: View) -> Iterator[Difference]:
 def differences_at(
     paths: Iterable[bytes], before: Callable[[bytes], Entry | None], after: Callable[[bytes], Entry | None]
 ) -> Iterator[Difference]:
-    """What differs at these paths, which are given in order, between what two lookups answer."""
+    """The differences at `paths`, in their order; each lookup returns the entry of a path, or None."""
     for path in paths:
         old, new = before(path), after(path)
-        if (old and _look(old)) != (new and _look(new)):
+        if (old and _compared(old)) != (new and _compared(new)):
             yield Difference(path, old, new)
 
 
 def layer_differences(below: View, layer: Iterable[Entry]) -> Iterator[Difference]:
-    """What a layer does to those below it; a directory that it only names is not worth a line."""
+    """The differences that a layer makes, except for directories that it contains only as parents."""
     for entry in layer:
         before = below.lookup(entry.path) if entry.path else None
         if entry.kind is Kind.WHITEOUT:
             if before is not None:
                 yield Difference(entry.path, before, None)
-        elif before is None or entry.kind is not Kind.DIRECTORY or _look(entry) != _look(before):
+        elif before is None or entry.kind is not Kind.DIRECTORY or _compared(entry) != _compared(before):
             yield Difference(entry.path, before, entry)
 
 
-def _look(entry: Entry) -> tuple[object, ...]:
-    """All of a row that counts."""
+def _compared(entry: Entry) -> tuple[object, ...]:
+    """The fields of an entry that are compared."""
     return (
         entry.kind, entry.mode, entry.uid, entry.gid, entry.size, entry.link, entry.rdev, entry.xattrs, entry.sha256,
     )  # fmt: skip

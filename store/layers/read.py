@@ -1,8 +1,8 @@
-"""A layer's tar, or any other -> its table of contents -> a tree.
+"""Reading the tar of a layer, or of any archive, into the entries of a table of contents.
 
-`read_layer` turns the members of a tar into entries that are safe by construction: relative paths without "..", every
-parent present and a directory, links resolved, one entry a path. `make_tree` then makes exactly these entries, and so
-never meets a name that came out of the archive unchecked.
+`read_layer` turns the members of a tar into safe entries: paths are relative and without "..", every parent exists and
+is a directory, links in paths are resolved, and each path has one entry. `make_tree` makes exactly these entries, so it
+never sees an unchecked name from the archive.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 MAX_ENTRIES = 5_000_000
 MAX_DEPTH = 4096  # components of one path
-_MAX_NAME = 255  # bytes of one component, NAME_MAX of every file system of Linux
-_MAX_LINK = 4095  # bytes of a symbolic link's target, which symlink(2) takes
-_MAX_XATTR = 65_536  # bytes of an attribute's value, XATTR_SIZE_MAX
-_MAX_IMPLIED = 64 << 20  # bytes of all paths that the archive implies and does not spend a header on
+_MAX_NAME = 255  # bytes of one component: NAME_MAX of Linux file systems
+_MAX_LINK = 4095  # bytes of the target of a symbolic link, the limit of symlink(2)
+_MAX_XATTR = 65_536  # bytes of the value of an attribute: XATTR_SIZE_MAX
+_MAX_IMPLIED = 64 << 20  # bytes of all paths of directories that have no header of their own in the archive
 
 _KINDS = {
     tar.REGULAR: Kind.FILE,
@@ -41,7 +41,7 @@ _KINDS = {
 
 
 def clean_path(name: bytes) -> bytes:
-    """The path of a member, relative and without "." and "//"; raises UnsafePath where it would leave the root."""
+    """The path of a member, relative and without "." and "//". Raises UnsafePath for ".." and for too long paths."""
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
         raise UnsafePath(f"entry {show(name)}: leaves the root", hint="the layer is damaged or hostile")
@@ -53,27 +53,27 @@ def clean_path(name: bytes) -> bytes:
 
 
 class LowerLayers(Protocol):
-    """What a tar is put on."""
+    """The merged layers that a tar is put on."""
 
     def lookup(self, path: bytes) -> Entry | None:
-        """The row at a path, no link followed; None where there is nothing."""
+        """The entry at a path, without following links, or None."""
         ...
 
 
 def read_layer(stream: Readable, below: LowerLayers) -> list[Entry]:
-    """Read a whole tar and return its entries, sorted. `below` is what the lower layers make.
+    """Read a whole tar of a layer and return its sorted entries, with the digests of their content.
 
-    Content is hashed on the way. Parents that the tar leaves out are taken from `below`; where a parent is a symbolic
-    link there, the entry goes where the link leads, inside the root. Raises InvalidImage or UnsafePath.
+    Parents that the tar does not contain are copied from `below`. If a parent is a symbolic link there, the link is
+    followed inside the root. Raises InvalidImage or UnsafePath.
     """
     return _read(stream, _LayerReader(below))
 
 
 def read_archive(stream: Readable, below: LowerLayers, owner: tuple[int, int] | None) -> list[Entry]:
-    """As `read_layer`, for a tar that is unpacked onto `below` as tar(1) would: it removes nothing by its names.
+    """Read a tar that is unpacked onto `below` as tar(1) does it; names of whiteouts are refused.
 
-    A directory where there is a link to one goes where the link leads. Members belong to `owner` if there is one;
-    directories that the tar leaves out do not.
+    A directory member follows a symbolic link to a directory at its path. With `owner`, a (uid, gid), all members get
+    that owner, but not the parents that the tar does not contain. Raises InvalidImage or UnsafePath.
     """
     return _read(stream, _ArchiveReader(below, owner))
 
@@ -81,7 +81,7 @@ def read_archive(stream: Readable, below: LowerLayers, owner: tuple[int, int] | 
 def _read(stream: Readable, layer: _LayerReader) -> list[Entry]:
     reader = tar.TarReader(stream)
     for member in reader:
-        entry = layer.place(member)
+        entry = layer.entry_of(member)
         if entry.kind is Kind.FILE and not entry.hardlink:
             hasher = hashlib.sha256()
             for chunk in reader.data():
@@ -92,7 +92,7 @@ def _read(stream: Readable, layer: _LayerReader) -> list[Entry]:
 
 
 class _LayerReader:
-    """The entries of one layer so far. Whiteouts are kept apart: an entry of the same layer always survives them."""
+    """Collects the entries of one layer, with its whiteouts apart: they never remove an entry of their own layer."""
 
     def __init__(self, below: LowerLayers) -> None:
         self._below = below
@@ -100,17 +100,17 @@ class _LayerReader:
         self._removed: set[bytes] = set()
         self._opaque: set[bytes] = set()
         self._implied = 0
-        self._inside_of: dict[bytes, set[bytes]] | None = None  # directory -> what was put into it, once asked for
+        self._children: dict[bytes, set[bytes]] | None = None  # directory -> paths directly in it; made if needed
 
-    def place(self, member: Member) -> Entry:
-        """The entry that a member means."""
+    def entry_of(self, member: Member) -> Entry:
+        """The entry for a member; a WHITEOUT with `opaque` stands for the opaque marker of a directory."""
         path = clean_path(member.name)
         kind = Kind.FILE if member.type == tar.HARDLINK else _KINDS[member.type]
         if not path:
             if kind is not Kind.DIRECTORY or member.type == tar.HARDLINK:
-                raise UnsafePath(f"entry {show(member.name)}: may not change the type of the root")
+                raise UnsafePath(f"entry {show(member.name)}: changes the type of the root")
         else:
-            path = self._inside(path, member.name)
+            path = self._resolve_parent(path, member.name)
         if whiteout.PREFIX in path:
             for part in path.split(b"/")[:-1]:
                 whiteout.refuse_reserved(part)
@@ -126,13 +126,13 @@ class _LayerReader:
         rdev = 0
         if kind in (Kind.CHAR, Kind.BLOCK):
             if kind is Kind.CHAR and member.devmajor == member.devminor == 0:
-                raise UnsafePath(f"entry {show(path)}: a device 0:0 means a removal to overlayfs and cannot be stored")
+                raise UnsafePath(f"entry {show(path)}: a device 0:0 is a whiteout for overlayfs and cannot be stored")
             rdev = os.makedev(member.devmajor, member.devminor)
         if kind is Kind.SYMLINK and not 0 < len(member.linkname) <= _MAX_LINK:
-            raise UnsafePath(f"entry {show(path)}: a link target of no or of more than {_MAX_LINK} bytes")
+            raise UnsafePath(f"entry {show(path)}: a link target that is empty or longer than {_MAX_LINK} bytes")
         for key, value in member.xattrs:
             if not 0 < len(key) <= _MAX_NAME or b"\0" in key or len(value) > _MAX_XATTR:
-                raise UnsafePath(f"entry {show(path)}: attribute {show(key[:80])} is longer than any file can have")
+                raise UnsafePath(f"entry {show(path)}: attribute {show(key[:80])} has an invalid name, or is too long")
             if key.startswith((b"trusted.overlay.", b"user.overlay.")):
                 raise UnsafePath(f"entry {show(path)}: attribute {show(key)} would control overlayfs")
         return Entry(
@@ -141,42 +141,42 @@ class _LayerReader:
         )  # fmt: skip
 
     def add(self, entry: Entry) -> None:
-        """Keep an entry; the last one of a path wins, as when a tar is unpacked."""
+        """Add an entry; the last one of a path wins, as when a tar is unpacked."""
         if len(self._found) + len(self._removed) >= MAX_ENTRIES:
             raise InvalidImage(f"more than the limit of {MAX_ENTRIES} entries")
-        self._make_parents(entry.path)
+        self._ensure_parents(entry.path)
         if entry.kind is Kind.WHITEOUT:
             if entry.opaque:
-                self._directory(entry.path)
+                self._ensure_directory(entry.path)
                 self._opaque.add(entry.path)
             else:
                 self._removed.add(entry.path)
-                self._note(entry.path)
+                self._add_child(entry.path)
             return
         before = self._found.get(entry.path)
         if before is not None and before.kind is Kind.DIRECTORY and entry.kind is not Kind.DIRECTORY:
-            self._empty(entry.path)
+            self._drop_content(entry.path)
         self._found[entry.path] = entry
-        self._note(entry.path)
+        self._add_child(entry.path)
 
     def entries(self) -> list[Entry]:
-        """All entries in order."""
+        """All entries, sorted."""
         found = dict(self._found)
         opaque = set(self._opaque)
         for path in self._removed:
-            # What was removed below and is a directory of this layer has nothing of the old one in it.
+            # A directory that was removed below and made again in this layer has nothing of the old one in it.
             if path in found and found[path].kind is Kind.DIRECTORY:
                 opaque.add(path)
         for path in opaque:
             found[path] = found[path]._replace(opaque=True)
         for path in self._removed:
-            # Below an opaque directory nothing is left to remove, and overlayfs would list the marker.
+            # An opaque directory hides everything already, and overlayfs would list a whiteout in it as a file.
             if parent_of(path) not in opaque:
                 found.setdefault(path, Entry(path, Kind.WHITEOUT))
         return sorted(_repair_links(found), key=lambda entry: sort_key(entry.path))
 
-    def _inside(self, path: bytes, shown: bytes) -> bytes:
-        """The path with its parent's links resolved: those of this layer, then those of the layers below."""
+    def _resolve_parent(self, path: bytes, shown: bytes) -> bytes:
+        """The path after following links in its parent, in this layer and those below; `shown` is for errors."""
         parent, slash, name = path.rpartition(b"/")
         if not slash or self._is_directory(parent):
             return path
@@ -187,11 +187,11 @@ class _LayerReader:
         return resolved + b"/" + name if resolved else name
 
     def _lookup(self, path: bytes) -> Entry | None:
-        """What is at a path when this layer, as far as it was read, lies on those below."""
+        """The entry at a path in this layer, as far as it was read, or in the layers below."""
         return self._found.get(path) or self._from_below(path)
 
     def _from_below(self, path: bytes) -> Entry | None:
-        """What the layers below have at a path, unless this one has removed it."""
+        """The entry of the layers below at a path, unless this layer removes it."""
         if path in self._removed:
             return None
         step = path
@@ -201,31 +201,31 @@ class _LayerReader:
                 return None
         return self._below.lookup(path)
 
-    def _empty(self, path: bytes) -> None:
-        """A file takes the place of a directory, and of all that the archive put into it before."""
-        if self._inside_of is None:
-            # Few layers need it; it makes the work depend on what goes away, not on the size of the layer.
-            self._inside_of = {}
+    def _drop_content(self, path: bytes) -> None:
+        """Forget all entries below a directory that is replaced by a file."""
+        if self._children is None:
+            # Few layers need this index. With it the work depends on the dropped entries, not on the size of the layer.
+            self._children = {}
             for known in (*self._found, *self._removed):
-                self._note(known)
+                self._add_child(known)
         pending = [path]
         while pending:
             directory = pending.pop()
             self._opaque.discard(directory)
-            for gone in self._inside_of.pop(directory, ()):
+            for gone in self._children.pop(directory, ()):
                 self._found.pop(gone, None)
                 self._removed.discard(gone)
                 pending.append(gone)
 
-    def _note(self, path: bytes) -> None:
-        if self._inside_of is not None:
-            self._inside_of.setdefault(parent_of(path), set()).add(path)
+    def _add_child(self, path: bytes) -> None:
+        if self._children is not None:
+            self._children.setdefault(parent_of(path), set()).add(path)
 
     def _is_directory(self, path: bytes) -> bool:
         entry = self._found.get(path)
         return entry is not None and entry.kind is Kind.DIRECTORY
 
-    def _make_parents(self, path: bytes) -> None:
+    def _ensure_parents(self, path: bytes) -> None:
         missing = []
         shown = path
         while (path := parent_of(path)) and not self._is_directory(path):
@@ -234,39 +234,39 @@ class _LayerReader:
         if self._implied > _MAX_IMPLIED:
             raise InvalidImage(f"entry {show(shown)}: more than {_MAX_IMPLIED} bytes of parents without an entry")
         for directory in reversed(missing):
-            self._directory(directory)
+            self._ensure_directory(directory)
 
-    def _directory(self, path: bytes) -> None:
-        """Make sure that a parent is an entry, as the layers below have it or else 0755 root."""
+    def _ensure_directory(self, path: bytes) -> None:
+        """Add the entry of a directory if it is missing: a copy of the one below, or else mode 0755 and owner root."""
         if self._is_directory(path):
             return
         if path in self._found:
-            raise UnsafePath(f"entry {show(path)}: is no directory, yet the layer puts entries below it")
+            raise UnsafePath(f"entry {show(path)}: is not a directory, but the layer has entries below it")
         below = self._from_below(path)
         if below is None or below.kind is not Kind.DIRECTORY:
             below = ROOT
         self._found[path] = below._replace(path=path, opaque=False)
-        self._note(path)
+        self._add_child(path)
 
     def _hardlink(self, path: bytes, member: Member) -> Entry:
         target = clean_path(member.linkname)
-        target = self._inside(target, member.linkname) if target else target
+        target = self._resolve_parent(target, member.linkname) if target else target
         source = self._found.get(target)
         if source is None or source.kind is Kind.DIRECTORY or target == path:
             raise UnsafePath(
-                f"entry {show(path)}: hard link to {show(member.linkname)}, which is no file of this layer before it"
+                f"entry {show(path)}: hard link to {show(member.linkname)}, which is not an earlier file of this layer"
             )
         return source._replace(path=path, hardlink=source.hardlink or target)
 
 
 class _ArchiveReader(_LayerReader):
-    """The entries of an archive that is no layer."""
+    """Collects the entries of an archive that is unpacked, rather than being a layer."""
 
     def __init__(self, below: LowerLayers, owner: tuple[int, int] | None) -> None:
         super().__init__(below)
         self._owner = owner
 
-    def place(self, member: Member) -> Entry:
+    def entry_of(self, member: Member) -> Entry:
         path = clean_path(member.name)
         for part in path.split(b"/"):
             whiteout.refuse_reserved(part)
@@ -277,30 +277,32 @@ class _ArchiveReader(_LayerReader):
                 raise UnsafePath(f"entry {show(member.name)}: too many levels of symbolic links") from None
         if self._owner is not None:
             member = member._replace(uid=self._owner[0], gid=self._owner[1])
-        return super().place(member)
+        return super().entry_of(member)
 
     def add(self, entry: Entry) -> None:
         before = self._found.get(entry.path)
         if entry.kind is Kind.DIRECTORY and before is not None and before.kind is not Kind.DIRECTORY:
             below = self._below.lookup(entry.path)
             if below is not None and below.kind is Kind.DIRECTORY:
-                # What was in there is gone, and a layer of plain entries cannot say so.
+                # The old content of the directory is gone, which a layer of plain entries cannot express.
                 raise UnsafePath(
-                    f"entry {show(entry.path)}: a directory of the image, made a file and again a directory"
+                    f"entry {show(entry.path)}: replaces a directory of the image by a file, then by a directory"
                 )
         super().add(entry)
 
-    def _directory(self, path: bytes) -> None:
+    def _ensure_directory(self, path: bytes) -> None:
         below = None if path in self._found else self._from_below(path)
         if below is not None and below.kind is not Kind.DIRECTORY:
-            raise UnsafePath(f"entry {show(path)}: is no directory in the image, yet entries lie below it")
-        super()._directory(path)
+            raise UnsafePath(
+                f"entry {show(path)}: is not a directory in the image, but the archive has entries below it"
+            )
+        super()._ensure_directory(path)
 
 
 def _repair_links(found: dict[bytes, Entry]) -> Iterable[Entry]:
-    """The first name in order becomes the file of each hard-link group, whatever the archive called it.
+    """Make the first name in order the file of each group of hard links, whichever name the archive linked to.
 
-    A later entry may have replaced the name that others link to; they keep the old file, as on a real disk.
+    A later entry can replace the name that others link to: those are still the old file, as on a real disk.
     """
     groups: dict[tuple[bytes, Entry], bytes] = {}
     linked = {entry.hardlink for entry in found.values() if entry.hardlink}

@@ -1,12 +1,12 @@
-"""The tree of a changeset: a directory that can be a lower layer of an overlay.
+"""Making the tree of a changeset: a directory that can be a lower layer of an overlay.
 
-A tree holds what a user namespace can hold. A removal is a character device 0:0 and an opaque directory carries
-`user.overlay.opaque` (kernel documentation, overlayfs.rst, "whiteouts and opaque directories", with the `userxattr`
-option). A device node is an empty file here: its type and number are in the table of contents only. Likewise an owner
-that the namespace lacks is root here (ids.py).
+A tree holds what a user namespace allows. A whiteout is a character device 0:0, and an opaque directory has the
+attribute `user.overlay.opaque` (kernel documentation, overlayfs.rst, "whiteouts and opaque directories", with the
+`userxattr` option). A device node is an empty file: only the table of contents has its type and number. An owner that
+does not exist in the namespace is replaced by root (mapped_ids.py).
 
-Nothing here runs hostile code or meets a hostile name: a tree is private while it is made, and the entries come from
-a table of contents, whose parents are real directories by construction.
+The names here are safe: a tree is private while it is made, and its entries come from a table of contents, in which
+every parent is a real directory.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
-_NOT_KEPT = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSPC, errno.E2BIG, errno.ERANGE))
+_XATTR_REFUSED = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSPC, errno.E2BIG, errno.ERANGE))
 
 
 def make_tree(entries: Iterable[Entry], tar: Readable, root_fd: int) -> None:
     """Make the tree of `entries` (sorted) in the empty directory `root_fd`; `tar` is the layer they were read from.
 
-    Raises InvalidImage when the tar is shorter than the entries say, OSError when the disk refuses.
+    Raises InvalidImage if the tar is shorter than the entries say, OSError if writing fails.
     """
     maker = _TreeMaker(root_fd)
     files, links, directories = [], [], []
@@ -72,23 +72,23 @@ def _skip(tar: Readable, count: int, target: int) -> int:
 
 
 class _TreeMaker:
-    """Makes entries."""
+    """Makes the files of a tree, one call for each entry."""
 
     def __init__(self, root_fd: int) -> None:
         self._root = root_fd
         self._ids = MappedIds.of_this_process()
-        self._at_hand = DirectoryCache(root_fd)
+        self._parents = DirectoryCache(root_fd)
 
     def close(self) -> None:
-        self._at_hand.close()
+        self._parents.close()
 
     def directory(self, entry: Entry) -> None:
         if entry.path:
-            parent, name = self._at_hand.of(entry.path)
+            parent, name = self._parents.locate(entry.path)
             os.mkdir(name, 0o700, dir_fd=parent)
 
     def finish_directory(self, entry: Entry) -> None:
-        """Owner, mode and time come last: making the contents changed the time and may need the permission."""
+        """Set owner, mode and time last: making the content changes the time and can need the permissions."""
         fd = open_directory(self._root, entry.path)
         try:
             os.fchown(fd, *self._owner(entry))
@@ -101,7 +101,7 @@ class _TreeMaker:
             os.close(fd)
 
     def file(self, entry: Entry, tar: Readable) -> None:
-        parent, name = self._at_hand.of(entry.path)
+        parent, name = self._parents.locate(entry.path)
         fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
         try:
             left = entry.size
@@ -117,7 +117,7 @@ class _TreeMaker:
             os.close(fd)
 
     def special(self, entry: Entry) -> None:
-        parent, name = self._at_hand.of(entry.path)
+        parent, name = self._parents.locate(entry.path)
         times = (entry.mtime, entry.mtime)
         match entry.kind:
             case Kind.WHITEOUT:
@@ -143,7 +143,7 @@ class _TreeMaker:
     def link(self, entry: Entry) -> None:
         source_parent = open_directory(self._root, parent_of(entry.hardlink))
         try:
-            parent, name = self._at_hand.of(entry.path)
+            parent, name = self._parents.locate(entry.path)
             os.link(
                 entry.hardlink.rpartition(b"/")[2],
                 name,
@@ -159,7 +159,7 @@ class _TreeMaker:
 
     def _attributes(self, fd: int, entry: Entry) -> None:
         os.fchown(fd, *self._owner(entry))
-        os.fchmod(fd, entry.mode)  # after the owner: chown(2) clears the setuid bits
+        os.fchmod(fd, entry.mode)  # after the owner, because chown(2) clears the setuid bits
         self._xattrs(fd, entry)
         os.utime(fd, (entry.mtime, entry.mtime))
 
@@ -168,10 +168,10 @@ class _TreeMaker:
             try:
                 os.setxattr(fd, key, value)
             except OSError as error:
-                # Attributes that this namespace or file system cannot hold stay in the blob, which is what is exported.
-                # Capabilities are part of what a layer means: without them the tree would be wrong.
-                # ENOSPC: more than a file's attributes may take on this file system; a full disk shows at the next file.
-                if key == b"security.capability" or error.errno not in _NOT_KEPT:
+                # An attribute that this namespace or file system cannot store is still in the blob, which is exported.
+                # Capabilities are necessary: without them the files of the tree would behave differently.
+                # ENOSPC: the file system limits the attributes of a file. If the disk is full the next file fails.
+                if key == b"security.capability" or error.errno not in _XATTR_REFUSED:
                     raise OSError(
                         error.errno, f"{error.strerror}: {show(entry.path)}, attribute {show(key)}"
                     ) from error

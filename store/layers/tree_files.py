@@ -1,4 +1,4 @@
-"""Opening what is in a tree: its directories and the content of its files."""
+"""Opening the directories of a tree and reading its files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 OPAQUE = "user.overlay.opaque"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_SHORT = 4000  # bytes of a path that one system call takes
+_MAX_PATH = 4000  # bytes; less than PATH_MAX, which limits the path of one system call
 _SMALL = 1 << 18  # bytes
 
 
 def open_directory(root_fd: int, path: bytes) -> int:
-    """Open a directory of a tree that nobody writes to; paths longer than PATH_MAX are walked in steps."""
-    fd = os.open(path[:0] or b".", _DIRECTORY, dir_fd=root_fd)
+    """Open a directory of a tree that no process writes to. A path longer than PATH_MAX is opened in several steps."""
+    fd = os.open(b".", _DIRECTORY, dir_fd=root_fd)
     while path:
-        cut = len(path) if len(path) <= _SHORT else path.rindex(b"/", 0, _SHORT)
+        cut = len(path) if len(path) <= _MAX_PATH else path.rindex(b"/", 0, _MAX_PATH)
         below = os.open(path[:cut], _DIRECTORY, dir_fd=fd)
         os.close(fd)
         fd, path = below, path[cut + 1 :]
@@ -30,16 +30,16 @@ def open_directory(root_fd: int, path: bytes) -> int:
 
 
 class DirectoryCache:
-    """The directory of a tree that was asked for last stays open, as most neighbours share theirs."""
+    """Keeps the last directory of a tree open, because most consecutive entries are in the same one."""
 
     def __init__(self, root_fd: int) -> None:
-        """`root_fd` is the caller's, who keeps it open."""
+        """The caller keeps `root_fd` open."""
         self._root = root_fd
         self._path = b""
         self._fd = os.dup(root_fd)
 
-    def of(self, path: bytes) -> tuple[int, bytes]:
-        """A descriptor of the directory that `path` is in, good until the next call, and the name there. Raises OSError."""
+    def locate(self, path: bytes) -> tuple[int, bytes]:
+        """A descriptor of the parent of `path`, valid until the next call, and the name in it. Raises OSError."""
         parent, _, name = path.rpartition(b"/")
         if parent != self._path:
             fd = open_directory(self._root, parent)
@@ -52,19 +52,19 @@ class DirectoryCache:
 
 
 class TreeContent:
-    """Content for `write_layer` from a tree that nobody writes to. A context manager."""
+    """The content of the files of a tree that no process writes to, for `write_layer`. A context manager."""
 
     def __init__(self, root_fd: int) -> None:
-        """`root_fd` is duplicated; the caller keeps its own."""
+        """`root_fd` is duplicated; the caller still has to close it."""
         self._root = os.dup(root_fd)
-        self._at_hand = DirectoryCache(self._root)
+        self._parents = DirectoryCache(self._root)
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
-        parent, name = self._at_hand.of(entry.path)
+        parent, name = self._parents.locate(entry.path)
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:
             if entry.size < _SMALL:
-                # A file that gives less than it was asked for has ended: no second call is needed to see that.
+                # A read that returns less than requested has reached the end, so most files need only one read.
                 data = os.read(fd, entry.size + 1)
                 yield data
                 if len(data) <= entry.size:
@@ -74,7 +74,7 @@ class TreeContent:
             os.close(fd)
 
     def close(self) -> None:
-        self._at_hand.close()
+        self._parents.close()
         os.close(self._root)
 
     def __enter__(self) -> TreeContent:

@@ -1,8 +1,8 @@
-"""A root filesystem as its layers' tables of contents make it, without a mount and without privilege.
+"""A root filesystem, merged from the tables of contents of its layers, without a mount or privileges.
 
-`View` answers what lies at a path, what a directory holds and where a symbolic link leads, by the merge rules of the
-OCI image-spec (layer.md): the topmost layer that knows a name decides, a whiteout removes, a directory merges with
-the directories below it unless it is opaque or something below is no directory.
+`View` looks up paths, lists directories and follows symbolic links by the merge rules of the OCI image-spec (layer.md):
+the topmost layer that has a name decides, a whiteout removes a name, a directory merges with the directories below it
+down to an opaque one or to something that is not a directory.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from pybuild.store.formats.toc import Entry, Kind, Toc, parent_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-ROOT = Entry(b"", Kind.DIRECTORY, 0o755)  # of an image whose layers say nothing about their root
-MAX_LINKS = 40  # as the kernel's MAXSYMLINKS
-_MAX_STEPS = 16_384  # components walked in one resolution; the kernel's limit is one of bytes
+ROOT = Entry(b"", Kind.DIRECTORY, 0o755)  # the root of an image whose layers have no entry for it
+MAX_LINKS = 40  # the kernel's MAXSYMLINKS
+_MAX_STEPS = 16_384  # components walked in one resolution; the kernel limits the bytes of a path instead
 
 
 class LinkLoop(Exception):
-    """A path leads through more than MAX_LINKS symbolic links, or they lead further than any real path."""
+    """A path leads through more than MAX_LINKS symbolic links, or its resolution takes too many steps."""
 
 
 def resolve(lookup: Callable[[bytes], Entry | None], path: bytes, *, follow_last: bool = True) -> bytes:
-    """Follow the symbolic links of `path` in the tree that `lookup` answers for; the result need not exist.
+    """Follow the symbolic links of `path` in the tree that `lookup` reads; the result does not have to exist.
 
-    ".." at the root stays there, absolute targets start at the root. Raises LinkLoop.
+    ".." at the root is the root, absolute targets start at the root. Raises LinkLoop.
     """
     done = b""
     todo = path.split(b"/")[::-1]
@@ -56,19 +56,19 @@ def resolve(lookup: Callable[[bytes], Entry | None], path: bytes, *, follow_last
 
 
 class View:
-    """The merged tree of `layers`, the topmost first. Immutable; answers about directories are remembered."""
+    """The merged tree of `layers`, the topmost first. Immutable. Caches which layers take part in a directory."""
 
     def __init__(self, layers: Sequence[Toc]) -> None:
         self.layers = tuple(layers)
-        self._visible: dict[bytes, tuple[Toc, ...]] = {b"": self._root_layers()}
+        self._merged: dict[bytes, tuple[Toc, ...]] = {b"": self._root_layers()}
 
     def lookup(self, path: bytes) -> Entry | None:
-        """The entry at `path` (no link is followed), or None. The root always exists."""
+        """The entry at `path`, without following links, or None. The root always exists."""
         found = self.locate(path)
         return found[1] if found else (ROOT if not path else None)
 
     def locate(self, path: bytes) -> tuple[Toc, Entry] | None:
-        """As `lookup`, with the layer that the entry comes from; None also for a root that no layer mentions."""
+        """The entry at `path` and the layer it comes from; None if there is none, or for a root without an entry."""
         for toc in self._layers_of(parent_of(path)) if path else self.layers:
             entry = toc.find(path)
             if entry is not None:
@@ -76,7 +76,7 @@ class View:
         return None
 
     def readdir(self, path: bytes) -> list[Entry]:
-        """The entries in a directory, in order; empty where there is no directory."""
+        """The entries in a directory, in order; empty if `path` is not a directory."""
         found: dict[bytes, Entry] = {}
         for toc in self._layers_of(path):
             for entry in toc.children(path):
@@ -84,7 +84,7 @@ class View:
         return [found[name] for name in sorted(found) if found[name].kind is not Kind.WHITEOUT]
 
     def walk(self, path: bytes) -> Iterator[Entry]:
-        """Everything below a directory, each directory before what it holds, in order."""
+        """Everything below a directory, in order; a directory comes before its content."""
         pending = self.readdir(path)[::-1]
         while pending:
             entry = pending.pop()
@@ -93,7 +93,7 @@ class View:
                 pending += self.readdir(entry.path)[::-1]
 
     def resolve(self, path: bytes, *, follow_last: bool = True) -> bytes:
-        """Follow the symbolic links of `path` inside this root; the result need not exist. Raises LinkLoop."""
+        """Follow the symbolic links of `path` inside this root; the result does not have to exist. Raises LinkLoop."""
         return resolve(self.lookup, path, follow_last=follow_last)
 
     def _root_layers(self) -> tuple[Toc, ...]:
@@ -106,17 +106,17 @@ class View:
         return tuple(found)
 
     def _layers_of(self, path: bytes) -> tuple[Toc, ...]:
-        """The layers that take part in the directory at `path`, topmost first; none where it is no directory."""
-        known = self._visible.get(path)
+        """The layers that take part in the directory at `path`, topmost first; none if it is not a directory."""
+        known = self._merged.get(path)
         if known is not None:
             return known
-        # Find the nearest known ancestor, then come down again: paths may be thousands of components deep.
+        # A loop, up to a known ancestor and down again, not recursion: a path can have thousands of components.
         missing = [path]
-        while (above := parent_of(missing[-1])) not in self._visible:
+        while (above := parent_of(missing[-1])) not in self._merged:
             missing.append(above)
         for step in reversed(missing):
             layers = []
-            for toc in self._visible[parent_of(step)]:
+            for toc in self._merged[parent_of(step)]:
                 entry = toc.find(step)
                 if entry is None:
                     continue
@@ -125,5 +125,5 @@ class View:
                 layers.append(toc)
                 if entry.opaque:
                     break
-            self._visible[step] = tuple(layers)
-        return self._visible[path]
+            self._merged[step] = tuple(layers)
+        return self._merged[path]

@@ -1,8 +1,9 @@
-"""Entries and their content -> the layer: a tar, its digests, and the entries as they now stand in it.
+"""Writing a layer: from entries and their content to a tar and its digests.
 
-One pass reads each file once and hashes it, writes its header and content, hashes the whole (the diff_id) and
-compresses it. `hash_contents` is the same pass for a layer that nobody wants as a tar: nothing is written. The tar is a function of the entries and the clamp alone: ordered by path components, ustar headers,
-no user names, whiteouts with time 0, of the attributes only `security.capability`.
+One pass reads and hashes each file once, writes its header and content, hashes the tar (the diff_id) and compresses it.
+`hash_contents` is the same pass for a layer that is not needed as a tar: it writes nothing. The tar depends only on the
+entries and the clamp: it is ordered by path components and has ustar headers without user names, whiteouts with time 0,
+and `security.capability` as the only extended attribute.
 """
 
 from __future__ import annotations
@@ -40,36 +41,36 @@ _TYPES = {
 
 
 def stored_xattrs(entry: Entry) -> tuple[tuple[bytes, bytes], ...]:
-    """The attributes of an entry that a layer holds."""
+    """The extended attributes of an entry that a layer stores."""
     return tuple(pair for pair in entry.xattrs if pair[0] == STORED_XATTR) if entry.xattrs else ()
 
 
-def same_metadata(row: Entry, before: Entry | None) -> bool:
-    """Whether a row says what the one below it says, in all but content; of directories time counts for nothing.
+def same_metadata(entry: Entry, before: Entry | None) -> bool:
+    """Whether an entry equals the one below it in everything except content; the times of directories are ignored.
 
-    What is the same is left out of a layer, whoever made it.
+    Every kind of step leaves unchanged entries out of its layer.
     """
-    if before is None or row.kind is not before.kind:
+    if before is None or entry.kind is not before.kind:
         return False
-    if (row.uid, row.gid, row.xattrs) != (before.uid, before.gid, stored_xattrs(before)):
+    if (entry.uid, entry.gid, entry.xattrs) != (before.uid, before.gid, stored_xattrs(before)):
         return False
-    if row.kind is Kind.SYMLINK:
-        return (row.mtime, row.link) == (before.mtime, before.link)
-    if row.kind is Kind.DIRECTORY:
-        return row.mode == before.mode
-    return (row.mode, row.mtime, row.size, row.rdev) == (before.mode, before.mtime, before.size, before.rdev)
+    if entry.kind is Kind.SYMLINK:
+        return (entry.mtime, entry.link) == (before.mtime, before.link)
+    if entry.kind is Kind.DIRECTORY:
+        return entry.mode == before.mode
+    return (entry.mode, entry.mtime, entry.size, entry.rdev) == (before.mode, before.mtime, before.size, before.rdev)
 
 
 class FileContent(Protocol):
-    """Where the bytes of files come from."""
+    """The source of the content of files."""
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
-        """The content of a file; exactly `entry.size` bytes in all."""
+        """The content of a file, exactly `entry.size` bytes in total."""
         ...
 
 
 class WrittenLayer(NamedTuple):
-    """A tar that was written: what it is, and what it is as a blob."""
+    """A layer that was written: its tar, and the blob that holds the tar."""
 
     diff_id: Digest
     digest: Digest  # of the compressed bytes
@@ -80,10 +81,10 @@ class WrittenLayer(NamedTuple):
 def write_layer(
     entries: Iterable[Entry], content: FileContent, out: BinaryIO, compression: Compression, *, clamp: int | None = None
 ) -> WrittenLayer:
-    """Write `entries` (sorted, parents first) as a tar to `out`; `clamp` bounds the times, in seconds.
+    """Write `entries` (sorted, parents first) as a tar to `out`; `clamp` is the latest time allowed, in seconds.
 
-    Raises InvalidImage where a file is not as long as its entry says, UnsafePath for a name that would be read as a
-    whiteout, OSError when reading or writing fails.
+    Raises InvalidImage if the length of a file differs from its entry's size, UnsafePath for a name that would be read
+    as a whiteout, OSError if reading or writing fails.
     """
     diff_hash = hashlib.sha256()
     with Compressor(out, compression, diff_hash.update) as stream:
@@ -95,37 +96,37 @@ def write_layer(
 
 
 def hash_contents(entries: Iterable[Entry], content: FileContent, *, clamp: int | None = None) -> tuple[Entry, ...]:
-    """The entries as they would stand in the tar that `write_layer` writes. Raises what that raises."""
-    return _write(entries, content, _let_go, clamp)
+    """The entries with the content digests and offsets that `write_layer` would give them. Raises the same errors."""
+    return _write(entries, content, _discard, clamp)
 
 
-def _let_go(_data: bytes) -> None:
+def _discard(_data: bytes) -> None:
     pass
 
 
 def _write(
-    entries: Iterable[Entry], content: FileContent, put: Callable[[bytes], object], clamp: int | None
+    entries: Iterable[Entry], content: FileContent, write: Callable[[bytes], object], clamp: int | None
 ) -> tuple[Entry, ...]:
-    """Give the bytes of the tar, but for its end, to `put`; return the entries with digests and offsets."""
+    """Pass the bytes of the tar, except for its end, to `write`; return the entries with digests and offsets."""
     written = []
     position = 0
     for entry in entries:
         header = tar_header(entry, clamp)
-        put(header)
+        write(header)
         position += len(header)
         if entry.kind is Kind.FILE and not entry.hardlink:
-            entry = entry.with_content(_copy(entry, content, put), position)
+            entry = entry.with_content(_copy(entry, content, write), position)
             if padding := -entry.size % tar.BLOCK:
-                put(_PADDING[:padding])
+                write(_PADDING[:padding])
             position += entry.size + padding
         written.append(entry)
     return tuple(_fill_links(written))
 
 
 def tar_header(entry: Entry, clamp: int | None) -> bytes:
-    """The header bytes of one entry."""
+    """The tar header of one entry. Raises UnsafePath for a name that would be read as a whiteout."""
     name = entry.path
-    if entry.kind is Kind.FILE and not entry.hardlink and not entry.xattrs:  # what nearly all are
+    if entry.kind is Kind.FILE and not entry.hardlink and not entry.xattrs:  # nearly all entries
         refuse_reserved(name)
         return entry_header(
             name, tar.REGULAR, mode=entry.mode, uid=entry.uid, gid=entry.gid, size=entry.size, mtime=entry.mtime,
@@ -156,8 +157,8 @@ def tar_header(entry: Entry, clamp: int | None) -> bytes:
     )
 
 
-def _copy(entry: Entry, content: FileContent, put: Callable[[bytes], object]) -> bytes:
-    """Give the content of one file to `put`, return its sha256."""
+def _copy(entry: Entry, content: FileContent, write: Callable[[bytes], object]) -> bytes:
+    """Pass the content of one file to `write`; return its sha256."""
     hasher = hashlib.sha256()
     left = entry.size
     if left:
@@ -166,17 +167,17 @@ def _copy(entry: Entry, content: FileContent, put: Callable[[bytes], object]) ->
             if left < 0:
                 break
             hasher.update(chunk)
-            put(chunk)
+            write(chunk)
     if left:
         raise InvalidImage(
             f"entry {tar.show(entry.path)}: changed while it was read",
-            hint="build again when nothing writes to it",
+            hint="build again while nothing writes to it",
         )
     return hasher.digest()
 
 
 def _fill_links(entries: list[Entry]) -> Iterator[Entry]:
-    """Give the further names of a file the digest and place of its content."""
+    """Give the further names of a file the digest and offset of its content."""
     first: dict[bytes, Entry] = {}
     for entry in entries:
         if entry.hardlink:

@@ -33,7 +33,7 @@ def open_in_root(root_fd: int, path: bytes, flags: int) -> int:
 
 
 def open_beneath(directory_fd: int, path: bytes, flags: int) -> int:
-    """Open `path` below a directory. Raises OSError: ELOOP for a symbolic link in it, EXDEV if it leaves the directory."""
+    """Open `path` below a directory. A symbolic link in the path is an OSError (ELOOP), leaving the directory EXDEV."""
     return openat2(directory_fd, path or b".", flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
 
 

@@ -262,10 +262,10 @@ def test_without_a_spool_content_has_a_digest_all_the_same(spool: Spool) -> None
         pytest.param(tar(member(name=".wh..wh..opq")), "a name starting with .wh. cannot", id="an opaque directory"),
         pytest.param(tar(member(name=".wh.a/b")), "a name starting with .wh. cannot be stored", id="below a whiteout"),
         pytest.param(tar(member(type=tarfile.LNKTYPE, linkname="none")), "hard link to", id="a hard link to nothing"),
-        pytest.param(tar(member(type=tarfile.CHRTYPE)), "a device 0:0 means a removal", id="a device of the overlay"),
+        pytest.param(tar(member(type=tarfile.CHRTYPE)), "a device 0:0 is a whiteout", id="a device of the overlay"),
         pytest.param(tar(member(type=b"S")), "sparse files are not supported", id="a sparse file"),
-        pytest.param(tar(member(), member(name="f/g")), "is no directory", id="an entry below a file"),
-        pytest.param(tar(member(name="file/g")), "is no directory in the image", id="an entry below a file of the image"),
+        pytest.param(tar(member(), member(name="f/g")), "is not a directory", id="an entry below a file"),
+        pytest.param(tar(member(name="file/g")), "is not a directory in the image", id="an entry below a file of the image"),
         pytest.param(
             tar(member(name="l", type=tarfile.SYMTYPE, linkname="l"), member(name="l/f")),
             "too many levels of symbolic links", id="a loop",
@@ -276,7 +276,7 @@ def test_without_a_spool_content_has_a_digest_all_the_same(spool: Spool) -> None
         ),
         pytest.param(
             tar(member(name="usr"), member(name="usr", type=tarfile.DIRTYPE)),
-            "made a file and again a directory", id="a directory that was a file in between",
+            "replaces a directory of the image by a file", id="a directory that was a file in between",
         ),
     ],
 )  # fmt: skip

@@ -306,7 +306,7 @@ def test_a_file_in_the_place_of_a_directory_takes_all_below_with_it() -> None:
 
 
 def test_an_entry_below_a_file_of_its_layer_is_refused() -> None:
-    with pytest.raises(UnsafePath, match="no directory"):
+    with pytest.raises(UnsafePath, match="not a directory"):
         rows(tar(entry(b"f"), entry(b"f/x")))
 
 
