@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from pybuild.remote.errors import ConfigError, RemoteError
 from pybuild.remote.http.site import RemoteLimits
 from pybuild.remote.http.urls import parse_host
+from pybuild.store.errors import StoreError
 from pybuild.store.formats.reference import Reference
 from pybuild.store.system.files import read_regular
 from pybuild.values import frozen
@@ -73,6 +74,8 @@ class Config:
                 raise ConfigError(f"{path}: {error.strerror}") from None
             try:
                 config = config.updated(read_regular(fd, _LIMIT, path), path)
+            except StoreError as error:
+                raise ConfigError(str(error), hint=error.hint) from None
             finally:
                 os.close(fd)
         return config

@@ -1,4 +1,4 @@
-"""Fake registries for the tests of the client."""
+"""Fake registries for the tests of remote/."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def fake() -> Iterator[FakeRegistry]:
-    """The registry, on 127.0.0.1."""
+    """A registry on 127.0.0.1."""
     with fake_registry() as found:
         yield found
 
@@ -30,7 +30,7 @@ def stranger() -> Iterator[FakeRegistry]:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a server's certificate and of its authority, ca.crt."""
+    """A directory with a server's certificate and its authority, ca.crt."""
     directory = tmp_path_factory.mktemp("certificate")
     make_certificate(directory, "DNS:localhost,IP:127.0.0.1,IP:127.0.0.2")
     return directory
@@ -38,6 +38,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def secure(certificate: Path) -> Iterator[FakeRegistry]:
-    """A registry with TLS, on 127.0.0.1."""
+    """A registry with TLS on 127.0.0.1."""
     with fake_registry(certificate=certificate) as found:
         yield found

@@ -1,4 +1,4 @@
-"""A registry that does whatever a test says, on the loopback interface; and an image to find there."""
+"""A scripted registry on the loopback interface, and an image for it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LINUX = Platform("linux", "amd64")
 
 @dataclass(frozen=True)
 class Seen:
-    """A request that arrived; header names in lower case."""
+    """A request that arrived. Header names are in lower case."""
 
     method: str
     path: str
@@ -61,7 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_CONNECT = handle_any
 
     def send(self, data: bytes) -> bool:
-        """Send as it is; answer whether somebody still listens."""
+        """Send raw bytes; return whether the client is still connected."""
         try:
             self.wfile.write(data)
         except OSError:
@@ -69,14 +69,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return True
 
     def until_closed(self) -> None:
-        """Say nothing until the other side has enough."""
+        """Send nothing until the client closes the connection."""
         with contextlib.suppress(OSError):
             while self.connection.recv(1 << 16):
                 pass
         self.close_connection = True
 
     def cut(self) -> None:
-        """Break the connection, as a crash does."""
+        """Break the connection like a crash."""
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
         self.close_connection = True
@@ -93,13 +93,13 @@ class _Server(http.server.ThreadingHTTPServer):
     fake: FakeRegistry
 
     def handle_error(self, request: object, client_address: object) -> None:
-        pass  # clients that leave are what the tests are about
+        pass  # tests make clients that close the connection
 
 
 def reply(
     body: bytes = b"", status: int = 200, headers: Mapping[str, str] | None = None, length: int | None = -1
 ) -> Route:
-    """An ordinary answer; `length` is what Content-Length says, -1 the truth, None nothing."""
+    """A route with a fixed response. `length` is the Content-Length: -1 the real one, None no header."""
 
     def route(handler: Handler) -> None:
         handler.send_response(status)
@@ -121,14 +121,14 @@ def redirect(location: str, status: int = 307) -> Route:
 
 
 class FakeRegistry:
-    """Its routes are lists: each request takes the next one, the last stays. What has none is 404."""
+    """A server with a list of routes for each path: each request uses the next one, the last one stays. Any other path is 404."""
 
     def __init__(self, server: _Server, scheme: str) -> None:
         self.host = f"{server.server_address[0]!s}:{server.server_port}"
         self.url = f"{scheme}://{self.host}"
         self.scheme = scheme
         self.seen: list[Seen] = []
-        self.arrived = threading.Semaphore(0)  # counts them
+        self.arrived = threading.Semaphore(0)  # counts the requests
         self.paths: dict[str, list[Route]] = {}
 
     def on(self, path: str, *routes: Route) -> None:
@@ -141,7 +141,7 @@ class FakeRegistry:
         return routes.pop(0) if len(routes) > 1 else routes[0]
 
     def await_requests(self, number: int) -> None:
-        """Wait for so many: a client that was in a hurry may have left before its request was read."""
+        """Wait until `number` requests have arrived: a client can leave before the server has read its request."""
         assert all(self.arrived.acquire(timeout=60) for _ in range(number))
 
     def asked(self, path: str) -> list[Seen]:
@@ -150,12 +150,12 @@ class FakeRegistry:
 
 @contextlib.contextmanager
 def fake_registry(host: str = "127.0.0.1", certificate: Path | None = None) -> Iterator[FakeRegistry]:
-    """Run one; `certificate` is the directory of server.crt and server.key."""
+    """Run a registry. `certificate` is a directory with server.crt and server.key."""
     server = _Server((host, 0), Handler)
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate / "server.crt", certificate / "server.key")
-        # The handshake is for the thread of the connection, where the first read makes it.
+        # The first read does the handshake, in the thread of the connection.
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     server.fake = FakeRegistry(server, "http" if certificate is None else "https")
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
@@ -170,7 +170,7 @@ def fake_registry(host: str = "127.0.0.1", certificate: Path | None = None) -> I
 
 @dataclass
 class Image:
-    """An image of one layer, and where it is."""
+    """An image with one layer, and its paths on a registry."""
 
     layer: bytes = b"layer" * 1000
     repository: str = "team/app"
@@ -206,7 +206,7 @@ class Image:
         return self.path("blobs", self.blob.digest)
 
     def serve(self, fake: FakeRegistry, tag: str = "1") -> None:
-        """Put it there, under a tag and by its digests."""
+        """Serve the image under a tag and its digests."""
         manifest = reply(self.manifest, headers={"Content-Type": self.media_type})
         fake.on(self.path("manifests", tag), manifest)
         fake.on(self.path("manifests", self.descriptor.digest), manifest)
@@ -223,7 +223,7 @@ def index(*manifests: Mapping[str, object], media_type: str = MediaType.OCI_INDE
 
 @dataclass
 class Setup:
-    """How a client is set up. `waits` are the seconds that it would have waited."""
+    """The setup of a client. `waits` are the seconds that it would have waited."""
 
     registries: dict[str, RegistrySettings] = field(default_factory=dict)
     limits: RemoteLimits = field(default_factory=RemoteLimits)
@@ -238,5 +238,5 @@ class Setup:
 
 
 def plain(*fakes: FakeRegistry, **options: Any) -> Setup:
-    """A client that speaks plain http to these, without asking for TLS first."""
+    """A client that speaks plain http to these registries, without trying TLS first."""
     return Setup({fake.host: RegistrySettings(plain_http=True) for fake in fakes}, **options)

@@ -1,4 +1,4 @@
-"""Repositories made for a test, and servers that give them out, on the loopback interface."""
+"""Git repositories for tests, and servers for them on the loopback interface."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class Repository:
         return self.git("hash-object", "-w", "--stdin", stdin=content)
 
     def tree(self, rows: list[tuple[str, str, str]]) -> str:
-        """Rows of mode, object and name, in one directory; no name is checked."""
+        """Make a tree from rows of mode, object and name. Names are not checked."""
         kinds = {"040000": "tree", "160000": "commit"}
         text = "".join(f"{mode} {kinds.get(mode, 'blob')} {name}\t{path}\0" for mode, name, path in rows)
         return self.git("mktree", "-z", "--missing", stdin=text.encode())
 
     def commit(self, files: dict[str, str | bytes], branch: str = "main", *, parent: str | None = None) -> str:
-        """A commit with these files: one that ends in `*` can be executed, one in `@` is a link, one in `/` another commit."""
+        """Commit these files. A name ending in `*` is executable, in `@` a link, in `/` a submodule's commit."""
         nested: dict[str, Any] = {}
         for path, content in files.items():
             *above, name = path.rstrip("/").split("/")
@@ -90,14 +90,14 @@ def make_repository(path: Path, *, object_format: str = "sha1") -> Repository:
 
 @dataclass
 class GitServer:
-    """What a server does: `before` answers a request itself where it returns true."""
+    """The state of a server. `before` can answer a request; it then returns true."""
 
     url: str
     host: str
     seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)  # path with query, headers in lower case
     bodies: list[bytes] = field(default_factory=list)
     login: str | None = None
-    version: str | None = None  # of the protocol, whatever is asked for
+    version: str | None = None  # of the git protocol, whichever the client requests
     before: Callable[[Handler], bool] = lambda handler: False
 
 
@@ -131,7 +131,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def until_closed(self) -> None:
-        """Say nothing until the other side has enough."""
+        """Send nothing until the client closes the connection."""
         with contextlib.suppress(OSError):
             while self.connection.recv(1 << 16):
                 pass
@@ -145,7 +145,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(data)
 
     def plain_file(self) -> bool:
-        """Answer as a server of files does."""
+        """Answer like a server of static files (the dumb protocol)."""
         path = Path(f"{self.root}{self.path.partition('?')[0]}")
         if not path.is_file():
             self.plain(404)
@@ -180,7 +180,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def git_server(root: Path, certificate: Path | None = None) -> Iterator[GitServer]:
-    """Give out all repositories below a directory over http; with the directory of server.crt and server.key over https."""
+    """Serve all repositories below a directory over http, or over https with a directory of server.crt and server.key."""
     handler = type("Served", (Handler,), {"root": root})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True

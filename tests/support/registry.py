@@ -18,14 +18,14 @@ _LISTENING = re.compile(rb"listening on (127\.0\.0\.1:[0-9]+)")
 
 @dataclass(frozen=True)
 class DockerRegistry:
-    """A registry that runs."""
+    """A running registry."""
 
     host: str  # 127.0.0.1:port
     authority: Path | None = None  # PEM of the CA behind its certificate
     login: tuple[str, str] | None = None
 
     def push(self, archive: Path, name: str, *options: str) -> str:
-        """Fill it by skopeo from an OCI archive; return the full name."""
+        """Push an image from an OCI archive with skopeo; return its full name."""
         target = f"{self.host}/{name}"
         credentials = [f"--dest-creds={':'.join(self.login)}"] if self.login else []
         command = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", *credentials, *options]
@@ -37,7 +37,7 @@ class DockerRegistry:
 def docker_registry(
     directory: Path, *, tls: bool = False, login: tuple[str, str] | None = None
 ) -> Iterator[DockerRegistry]:
-    """Start one on a port of its own, its files in `directory`; it ends with the context, or with this process."""
+    """Run a registry on a free port, with its files in `directory`. It ends with the context, or with this process."""
     directory.mkdir(parents=True, exist_ok=True)
     authority = make_certificate(directory) if tls else None
     config = [
@@ -70,7 +70,7 @@ def docker_registry(
 
 
 def _address(log: IO[bytes]) -> str:
-    """Where it listens, as it says itself; what it says afterwards is read and dropped."""
+    """The address from its log. A thread reads and drops the rest of the log."""
     lines = []
     for line in log:
         lines.append(line)
@@ -87,7 +87,7 @@ def _drop(log: IO[bytes]) -> None:
 
 
 def make_certificate(directory: Path, names: str = "DNS:localhost,IP:127.0.0.1", days: int = 2) -> Path:
-    """server.crt and server.key in `directory`, signed by an authority of its own; return the authority's PEM."""
+    """Make server.crt and server.key in `directory`, signed by a new authority; return the path of its certificate."""
     directory.mkdir(parents=True, exist_ok=True)
     authority, key = directory / "ca.crt", directory / "ca.key"
     new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]

@@ -1,4 +1,4 @@
-"""Ways to change a whole process without hurting the tests: a forked child, and a user namespace to have power in."""
+"""Changing a whole process without affecting the tests: a forked child, and a user namespace with capabilities."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def enter_namespaces() -> EnterNamespaces:
 
 @pytest.fixture(scope="session")
 def probe(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The program that asks the kernel."""
+    """The compiled probe.c, which tests the kernel from inside a step."""
     path = tmp_path_factory.mktemp("probe") / "probe"
     source = Path(__file__).with_name("probe.c")
     subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-O1", "-static", "-o", path, source], check=True)

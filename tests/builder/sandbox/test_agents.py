@@ -1,4 +1,4 @@
-"""The SSH agents of the user in a step: what passes, what does not, who may, and that nothing is left."""
+"""SSH agents in a step: which requests pass, which users can connect, and that no process is left."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def frame(kind: int, content: bytes = b"") -> bytes:
 
 @contextmanager
 def connection() -> Iterator[tuple[Connection, socket.socket, socket.socket]]:
-    """A connection, and its two ends: the program's and the agent's."""
+    """A relayed connection, and its two ends: the program's and the agent's."""
     (client, program), (near, agent) = socket.socketpair(), socket.socketpair()
     with client, program, near, agent:
         agent.setblocking(False)
@@ -61,7 +61,7 @@ def read(end: socket.socket) -> bytes:
         pytest.param([frame(17, b"key") + frame(LIST)], frame(LIST), frame(FAILURE), id="a change before a list"),
     ],
 )
-def test_only_what_is_harmless_reaches_the_agent(sent: list[bytes], passed: bytes, answered: bytes) -> None:
+def test_only_harmless_requests_reach_the_agent(sent: list[bytes], passed: bytes, answered: bytes) -> None:
     with connection() as (between, program, agent):
         for piece in sent:
             program.sendall(piece)
@@ -70,7 +70,7 @@ def test_only_what_is_harmless_reaches_the_agent(sent: list[bytes], passed: byte
 
 
 @pytest.mark.parametrize("start", [struct.pack(">I", 0) + b"x", struct.pack(">I", (256 << 10) + 1) + b"x"])
-def test_what_is_no_request_ends_the_connection(start: bytes) -> None:
+def test_a_malformed_request_ends_the_connection(start: bytes) -> None:
     with connection() as (between, program, agent):
         program.sendall(start)
         assert not between.from_client()
@@ -90,7 +90,7 @@ def test_answers_pass_and_either_end_ends_it() -> None:
 
 @contextmanager
 def an_agent(person: Person, tmp_path: Path) -> Iterator[str]:
-    """The socket of a real agent of this person, with a key."""
+    """The socket of a real agent with a key."""
     key = person.home / "key"
     subprocess.run([*person.prefix, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     path = str(person.home / "agent")
@@ -98,7 +98,7 @@ def an_agent(person: Person, tmp_path: Path) -> Iterator[str]:
         [*person.prefix, "ssh-agent", "-D", "-a", path], stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]}
     ) as process:
         assert process.stdout is not None
-        process.stdout.readline()  # it tells the path once it listens
+        process.stdout.readline()  # it prints the path when it listens
         try:
             subprocess.run(
                 [*person.prefix, "ssh-add", "-q", key], check=True, env={**os.environ, "SSH_AUTH_SOCK": path}
@@ -114,7 +114,7 @@ def keys(person: Person, path: str) -> str:
 
 
 def test_a_step_lists_keys_and_cannot_change_them(person: Person, probe: bytes, tmp_path: Path) -> None:
-    """As root of the step, and as another user where there is one; who is not given the socket cannot connect."""
+    """As root of the step, and as another user if ids allow one. A user without permission on the socket cannot connect."""
     recipe = f"FROM {BASE}\nCOPY --chmod=755 probe /\n"
     recipe += (
         f"RUN --mount=type=ssh,mode=0640 /probe agent {LIST} {REMOVE_ALL} {LIST}; ls -ln $SSH_AUTH_SOCK | cut -c 1-10\n"
@@ -135,7 +135,7 @@ def test_a_step_lists_keys_and_cannot_change_them(person: Person, probe: bytes, 
     assert said[-1] == "/run/buildkit/ssh_agent.0\n"
 
 
-def test_an_agent_that_is_required_is_missed(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_missing_required_agent_is_an_error(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN --mount=type=ssh,id=a,required true\n")
     said = pybuild.refused(context)
     assert "Buildfile:2:1: error: this step requires the ssh agent 'a', which was not given" in said
@@ -149,7 +149,7 @@ def test_a_private_key_is_not_an_agent(tmp_path: Path, pybuild: Pybuild) -> None
     assert "no agent is running" in pybuild.refused("--ssh=default", context, status=2)
 
 
-def test_nothing_that_serves_an_agent_is_left(tmp_path: Path, pybuild: Pybuild, probe: bytes) -> None:
+def test_the_relay_of_an_agent_ends_with_the_build(tmp_path: Path, pybuild: Pybuild, probe: bytes) -> None:
     recipe = f"FROM {BASE}\nCOPY --chmod=755 probe /\nRUN --mount=type=ssh /probe agent; echo ready; sleep 1000\n"
     context = write_context(tmp_path / "c", recipe, probe=probe)
     with socket.socket(socket.AF_UNIX) as listener:

@@ -1,7 +1,7 @@
-"""What the sandbox promises, asked by real RUNs.
+"""The sandbox contract, checked by real RUNs.
 
-One build asks most of it, under a caller who leaves what must not get in: an environment, open files, ignored signals,
-a umask. A few more ask what needs another image or network.
+One build checks most of it. Its caller has an environment, open files, ignored signals and a umask, which must not reach
+the step. A few more builds check rules that need another image or network.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support.runs import outputs, run_all
 DOCKER_CAPABILITIES = "00000000a80425fb"
 NAMESPACES = ("cgroup", "ipc", "mnt", "pid", "user", "uts")
 SECRET = "do-not-tell"
-# The caller: SIGHUP is ignored, descriptors 7 and 8 are open, new files are open to everybody.
+# The caller: SIGHUP is ignored, descriptors 7 and 8 are open, new files are writable for all users.
 CALLER = ("nohup", "sh", "-c", 'umask 000; exec "$0" "$@" 7</etc/passwd 8</', SCRIPT)
 
 COMMANDS = {
@@ -62,7 +62,7 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path) -> Pybuild:
-    """The command with a store that the tests of this file share."""
+    """The pybuild command with a store that the tests of this file share."""
     root = tmp_path_factory.mktemp("machine") / "store"
     copy_store(store_with_base, root)
     return Pybuild(root)
@@ -70,14 +70,14 @@ def machine(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path) -> 
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory, machine: Pybuild, probe: bytes) -> dict[str, str]:
-    """What the commands said."""
+    """The output of each command."""
     caller = Pybuild(machine.root, {"PB_SECRET": SECRET, "LD_PRELOAD_": "x"}, CALLER)
     before = ("COPY --chmod=755 probe /probe", "ENV FROM_RECIPE=yes", "ARG WITH_DEFAULT=1")
     return run_all(caller, tmp_path_factory.mktemp("said"), COMMANDS, before=before, files={"probe": probe})
 
 
 def fields(text: str) -> dict[str, str]:
-    """`name value` lines."""
+    """Parse `name value` lines."""
     return dict(line.split(maxsplit=1) for line in text.splitlines() if " " in line or "\t" in line)
 
 
@@ -91,7 +91,7 @@ def test_each_namespace_is_the_steps_own(said: dict[str, str]) -> None:
         assert inside[kind] != os.readlink(f"/proc/self/ns/{kind}"), kind
 
 
-def test_process_1_is_the_parent_and_no_stranger_is_to_be_seen(said: dict[str, str]) -> None:
+def test_process_1_is_the_parent_and_no_other_process_is_visible(said: dict[str, str]) -> None:
     assert said["parent"].split() == ["PPid:", "1"]
     processes = fields(said["processes"])
     assert set(processes.values()) <= {"sh", "cat", "python3", processes["1"]}
@@ -105,15 +105,15 @@ def test_the_command_leads_a_session_without_a_terminal(said: dict[str, str]) ->
 
 def test_only_the_three_streams_are_open(said: dict[str, str]) -> None:
     lines = [line.split()[8:] for line in said["descriptors"].splitlines() if line.startswith(("lr", "l-"))]
-    assert [line[0] for line in lines] == ["0", "1", "2", "3"]  # the last is the directory that is being listed
+    assert [line[0] for line in lines] == ["0", "1", "2", "3"]  # the last is the directory being listed
     assert all(line[2].startswith("pipe:") for line in lines[1:3])
 
 
-def test_there_is_nothing_to_read(said: dict[str, str]) -> None:
+def test_standard_input_is_empty(said: dict[str, str]) -> None:
     assert said["input"] == "character special file 1:3\n"
 
 
-def test_signals_are_as_at_the_start_of_a_machine(said: dict[str, str]) -> None:
+def test_signals_have_their_defaults(said: dict[str, str]) -> None:
     status = fields(said["status"])
     assert {status[name] for name in ("SigIgn:", "SigBlk:", "SigCgt:")} == {"0" * 16}
 
@@ -122,7 +122,7 @@ def test_a_writer_into_a_closed_pipe_ends_silently(said: dict[str, str]) -> None
     assert said["broken pipe"] == "y\n"
 
 
-# -- power
+# -- privileges
 
 
 @pytest.mark.parametrize(
@@ -133,11 +133,11 @@ def test_a_writer_into_a_closed_pipe_ends_silently(said: dict[str, str]) -> None
     ],
     ids=lambda value: value if value.endswith(":") else "",
 )  # fmt: skip
-def test_roots_power_is_dockers(said: dict[str, str], name: str, value: str) -> None:
+def test_root_has_dockers_capabilities(said: dict[str, str], name: str, value: str) -> None:
     assert fields(said["status"])[name] == value
 
 
-def test_another_user_has_no_power_but_that_of_setuid_programs(tmp_path: Path, machine: Pybuild, probe: bytes) -> None:
+def test_another_user_has_no_capabilities_except_through_setuid_programs(tmp_path: Path, machine: Pybuild, probe: bytes) -> None:
     commands = {"status": "cat /proc/self/status", "setuid": "/setuid ids"}
     before = ("COPY --chmod=4755 probe /setuid", "USER app")
     found = run_all(machine, tmp_path, commands, before=before, files={"probe": probe})
@@ -182,7 +182,7 @@ def test_process_1_cannot_be_traced(said: dict[str, str]) -> None:
     assert said["tracing pid 1"] == "ptrace EPERM\n"
 
 
-def test_process_1_opens_no_door_to_the_machine(said: dict[str, str]) -> None:
+def test_process_1_gives_no_access_to_the_machine(said: dict[str, str]) -> None:
     lines = said["files of pid 1"].splitlines()
     assert len(lines) >= 5
     assert all("Permission denied" in line for line in lines), lines
@@ -192,7 +192,7 @@ def test_no_device_can_be_made(said: dict[str, str]) -> None:
     assert "Operation not permitted" in said["a new device"]
 
 
-# -- what a step is given
+# -- environment, files and users
 
 
 def test_the_environment_is_made_from_the_recipe_alone(said: dict[str, str]) -> None:
@@ -200,7 +200,7 @@ def test_the_environment_is_made_from_the_recipe_alone(said: dict[str, str]) -> 
     assert sorted(said["environment"].splitlines()) == [*expected, "WITH_DEFAULT=1"]
 
 
-def test_the_callers_environment_cannot_be_read_anywhere(said: dict[str, str]) -> None:
+def test_the_callers_environment_is_not_readable(said: dict[str, str]) -> None:
     assert "FROM_RECIPE=yes" in said["other environments"]
     assert not any(SECRET in text for text in said.values())
 
@@ -221,7 +221,7 @@ def test_the_host_name_is_fixed(said: dict[str, str]) -> None:
     assert "not permitted" in said["host name"]
 
 
-def test_resolv_conf_is_the_machines(said: dict[str, str]) -> None:
+def test_resolv_conf_is_that_of_the_machine(said: dict[str, str]) -> None:
     assert said["resolv.conf"] == Path("/etc/resolv.conf").read_text()
 
 
@@ -248,7 +248,7 @@ USERS = {
 
 @pytest.fixture(scope="module")
 def users(tmp_path_factory: pytest.TempPathFactory, machine: Pybuild) -> dict[str, dict[str, str]]:
-    """For each form of USER what the kernel says of the process, and HOME."""
+    """For each form of USER: the kernel's view of the process, and HOME."""
     lines = []
     for number, user in enumerate(USERS):
         lines += [f"USER {user}"] if user else []
@@ -278,7 +278,7 @@ def test_a_home_of_the_recipe_stays(tmp_path: Path, machine: Pybuild) -> None:
 
 
 def mounts(text: str) -> dict[str, tuple[str, set[str]]]:
-    """Mount point -> type and options; of several at one place the topmost. proc_pid_mountinfo(5)."""
+    """Mount point -> type and options of the topmost mount there. proc_pid_mountinfo(5)."""
     found = {}
     for line in text.splitlines():
         left, _, right = line.partition(" - ")
@@ -343,7 +343,7 @@ def test_no_mask_can_be_taken_away(said: dict[str, str]) -> None:
     assert len(lines) == 2 and all("not permitted" in line or "denied" in line for line in lines)
 
 
-def test_cgroups_are_seen_from_the_step_on(said: dict[str, str]) -> None:
+def test_the_steps_cgroup_is_the_root_of_what_it_sees(said: dict[str, str]) -> None:
     assert {line.split(":", 2)[2] for line in said["cgroups"].splitlines()} == {"/"}
 
 
@@ -375,13 +375,13 @@ def test_the_devices_work(said: dict[str, str]) -> None:
     assert "No space left on device" in full
 
 
-def test_a_proc_that_a_container_hides_in_part_is_not_brought_back(tmp_path: Path, machine: Pybuild) -> None:
+def test_a_partly_hidden_proc_of_a_container_stays_hidden(tmp_path: Path, machine: Pybuild) -> None:
     hide = ("unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /proc/keys && exec "$0" "$@"', SCRIPT)
     context = write_context(tmp_path / "c", "FROM pybuild.test/base\nCOPY Buildfile /\nRUN true\n")
     said = Pybuild(machine.root, command=hide).refused(context)
     assert "Buildfile:3:1: error: this container forbids a new /proc, because its own /proc is partly hidden\n" in said
     assert "hint: start it with --security-opt systempaths=unconfined" in said
-    # What needs no /proc works there.
+    # Steps that need no /proc work there.
     (context / "Buildfile").write_text("FROM pybuild.test/base\nCOPY Buildfile /\n")
     Pybuild(machine.root, command=hide)(context)
 
@@ -391,7 +391,7 @@ def test_a_proc_that_a_container_hides_in_part_is_not_brought_back(tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory, machine: Pybuild, probe: bytes) -> dict[str, str]:
-    """What commands say that have no network."""
+    """The output of commands without network."""
     name = f"pybuild-test-{os.getpid()}"
     commands = {
         "namespace": "readlink /proc/self/ns/net",
@@ -413,7 +413,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, machine: Pybuild, probe: byt
         return run_all(machine, directory, commands, "--network=none", before=before, files={"probe": probe})
 
 
-def test_without_network_there_is_the_loopback_device_only(alone: dict[str, str]) -> None:
+def test_without_network_loopback_is_the_only_device(alone: dict[str, str]) -> None:
     assert alone["namespace"].strip() != os.readlink("/proc/self/ns/net")
     assert alone["devices"].split() == ["lo"]
     assert "UP" in alone["loopback"] and "127.0.0.1" in alone["loopback"]

@@ -1,4 +1,4 @@
-"""What the sandbox makes of hostile images, and what it leaves in layers of harmless ones: nothing."""
+"""Hostile images in the sandbox; and the sandbox leaves nothing in the layers of harmless ones."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ SHELL = (
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Pybuild:
-    """The command with a store that holds nothing."""
+    """The pybuild command with an empty store."""
     return Pybuild(tmp_path / "store")
 
 
 @pytest.fixture
 def sentinel(tmp_path: Path) -> Path:
-    """A directory of this machine that nothing may enter."""
+    """A directory of this machine that no step may change or read."""
     place = tmp_path / "sentinel"
     place.mkdir()
     (place / "canary").write_text(CANARY)
@@ -40,7 +40,7 @@ def sentinel(tmp_path: Path) -> Path:
 
 
 def listing(place: Path) -> dict[str, tuple[int, int, int, bytes]]:
-    """What is in a directory, to see whether it was touched."""
+    """The content of a directory, to see whether it changed."""
     found = {}
     for path in (place, *place.iterdir()):
         status = path.lstat()
@@ -54,20 +54,20 @@ def listing(place: Path) -> dict[str, tuple[int, int, int, bytes]]:
 
 
 def import_root(pybuild: Pybuild, place: Path, *members: bytes) -> None:
-    """Make an image `hostile` of a shell and these entries."""
+    """Import an image `hostile` with a shell and these entries."""
     place.write_bytes(tar(*SHELL, *members))
     pybuild("import", place, "hostile")
 
 
 def added(pybuild: Pybuild, context: Path, *arguments: str) -> list[list[str]]:
-    """The names in each layer of what a context builds."""
+    """The names in each layer of the image that a context builds."""
     archive = context.parent / "added.tar"
     pybuild(*arguments, "-o", f"type=oci,dest={archive}", context)
     image = read_archive(archive)
     return [image.names(number) for number in range(len(image.layers))]
 
 
-# -- links where mount points belong
+# -- links in place of mount points
 
 
 @pytest.mark.parametrize("name", [b"proc", b"sys", b"dev"])
@@ -101,11 +101,11 @@ def test_links_within_dev_are_covered(tmp_path: Path, empty: Pybuild, sentinel: 
         pytest.param("loop", id="E33-a loop of links"),
     ],
 )
-def test_accounts_of_the_image_are_read_from_a_small_file_of_the_image(
+def test_only_a_small_passwd_file_inside_the_image_is_read(
     tmp_path: Path, empty: Pybuild, sentinel: Path, kind: str
 ) -> None:
     match kind:
-        case "link":  # to a file that this machine has, and the image has not
+        case "link":  # to a file that only this machine has
             member, message = symlink(b"etc/passwd", os.fsencode(sentinel / "canary")), "unable to find user app"
         case "FIFO":
             member, message = entry(b"etc/passwd", b"6"), "/etc/passwd of the image is not a regular file"
@@ -137,7 +137,7 @@ def test_no_descriptor_of_the_builder_is_a_working_directory(tmp_path: Path, pyb
     assert "pytest" not in said.replace(str(tmp_path), "")
 
 
-def test_a_working_directory_through_a_link_is_one_of_the_image(
+def test_a_working_directory_through_a_link_stays_in_the_image(
     tmp_path: Path, pybuild: Pybuild, sentinel: Path
 ) -> None:
     before = listing(sentinel)
@@ -149,7 +149,7 @@ def test_a_working_directory_through_a_link_is_one_of_the_image(
     assert listing(sentinel) == before
 
 
-# -- what stays out of layers
+# -- layers without traces of the sandbox
 
 
 def test_mount_points_never_get_into_a_layer(tmp_path: Path, empty: Pybuild) -> None:
@@ -159,7 +159,7 @@ def test_mount_points_never_get_into_a_layer(tmp_path: Path, empty: Pybuild) -> 
     assert added(empty, context) == [["bin", "bin/busybox"], [], ["new"]]
 
 
-def test_directories_above_mount_points_stay_as_they_are(tmp_path: Path, empty: Pybuild) -> None:
+def test_parents_of_mount_points_stay_unchanged(tmp_path: Path, empty: Pybuild) -> None:
     odd = {"mode": 0o1751, "uid": 12, "gid": 34, "mtime": 5}
     import_root(empty, tmp_path / "root.tar", directory(b"./", **odd), directory(b"etc/", **odd))
     recipe = "FROM hostile\nRUN true\nRUN busybox stat -c '%a %u %g %Y' / /etc\n"
@@ -179,18 +179,18 @@ def test_a_linked_resolv_conf_stays_a_link(tmp_path: Path, empty: Pybuild) -> No
     assert added(empty, context)[1:] == [[]]
 
 
-def test_what_a_step_leaves_on_its_own_mounts_is_gone(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_changes_on_a_steps_own_mounts_are_lost(tmp_path: Path, pybuild: Pybuild) -> None:
     recipe = "FROM pybuild.test/base\nRUN echo x > /dev/shm/a; echo x > /dev/b; touch /run/kept /tmp/kept\n"
     context = write_context(tmp_path / "c", recipe)
     assert added(pybuild, context)[1:] == [["run", "run/kept", "tmp", "tmp/kept"]]
 
 
-def test_names_that_every_reader_takes_for_removals_are_refused(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_names_that_look_like_whiteouts_are_refused(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", "FROM pybuild.test/base\nRUN touch /.wh.bin\n")
     assert ".wh.bin" in pybuild.refused(context)
 
 
-# -- the terminal of who builds
+# -- the user's terminal
 
 
 def test_a_step_cannot_type_on_the_terminal(tmp_path: Path, pybuild: Pybuild) -> None:
@@ -212,7 +212,7 @@ def test_a_step_cannot_type_on_the_terminal(tmp_path: Path, pybuild: Pybuild) ->
     os.close(slave)
 
 
-# -- the umask of who builds
+# -- the user's umask
 
 
 def test_the_umask_of_the_caller_changes_no_layer(tmp_path: Path, store_with_base: Path) -> None:

@@ -1,4 +1,4 @@
-"""The system call layer against the running kernel. What needs privilege gets it from a new user namespace."""
+"""The system calls on the running kernel. Tests that need privilege make a user namespace."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def status_field(name: str) -> str:
 
 def test_close_range_closes_both_ends(in_child: InChild) -> None:
     def job() -> list[bool]:
-        # Above whatever the process has open, and it should not have many: numbers in a row.
+        # Consecutive numbers above the descriptors that the process has open.
         fds = [fcntl.fcntl(os.open("/", os.O_RDONLY), fcntl.F_DUPFD, number) for number in range(200, 208)]
         low, high = fds[2], fds[5]
         assert fds == list(range(200, 208))
@@ -287,7 +287,7 @@ def test_a_new_session_keyring_is_another_one(in_child: InChild) -> None:
 
 
 @pytest.mark.parametrize("program", [b"", b"1234567", bytes(8 * 4097)], ids=["empty", "odd", "too long"])
-def test_a_program_of_impossible_length_is_refused(program: bytes) -> None:
+def test_a_filter_of_invalid_length_is_refused(program: bytes) -> None:
     with pytest.raises(OSError, match=r"seccomp: .* are not a filter") as caught:
         linux.seccomp_set_mode_filter(program)
     assert caught.value.errno == errno.EINVAL
@@ -323,7 +323,7 @@ def test_the_module_imports_little() -> None:
     }
 
 
-def test_signals_are_reset_also_those_that_the_c_library_keeps_for_itself() -> None:
+def test_signals_are_reset_also_those_that_the_c_library_reserves() -> None:
     code = """
 import ctypes
 from pybuild.builder.sandbox import linux

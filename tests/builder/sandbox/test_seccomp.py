@@ -1,4 +1,4 @@
-"""The compiled filter against the profile it comes from, in an interpreter of classic BPF and in the kernel."""
+"""The compiled filter against its profile, in an interpreter of classic BPF and in the kernel."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ CAPABILITY_SETS = {
 
 
 def run_bpf(program: bytes, number: int, audit: int, args: tuple[int, ...] = NONE) -> int:
-    """What the program returns for one call, after Documentation/networking/filter.rst."""
+    """Interpret the program for one call, by Documentation/networking/filter.rst."""
     data = struct.pack("<IIQ6Q", number, audit, 0, *args)
     code = list(struct.iter_unpack("<HBBI", program))
     accumulator = position = 0
@@ -102,7 +102,7 @@ def holds(comparison: Comparison, args: tuple[int, ...]) -> bool:
 
 
 def expected(profile: Profile, caps: frozenset[str], abi: str, number: int, args: tuple[int, ...]) -> int:
-    """What the profile says, rule by rule."""
+    """The action by the profile, rule by rule."""
     table, arch = NUMBERS[abi], ABIS[abi][2]
     conditional = None
     for rule in profile["rules"]:
@@ -188,7 +188,7 @@ def test_address_families() -> None:
     assert not allowed & {socket.AF_ALG, socket.AF_VSOCK}
 
 
-def test_the_upper_half_of_an_int_argument_hides_nothing() -> None:
+def test_the_upper_half_of_an_int_argument_does_not_evade_the_filter() -> None:
     # The kernel would cut this to AF_ALG.
     program, (audit, _, _) = program_for("x86_64"), ABIS["x86_64"]
     for upper in (1 << 32, 1 << 63, 0xFFFFFFFF << 32):
@@ -196,7 +196,7 @@ def test_the_upper_half_of_an_int_argument_hides_nothing() -> None:
         assert run_bpf(program, NUMBERS["x86_64"]["socket"], audit, args) == EPERM
 
 
-def test_a_clone_flag_is_seen_below_any_others() -> None:
+def test_a_clone_flag_is_found_among_others() -> None:
     program, (audit, _, _) = program_for("x86_64"), ABIS["x86_64"]
     clone = NUMBERS["x86_64"]["clone"]
     thread = 0x3D0F00
@@ -329,7 +329,7 @@ def probe(calls: dict[str, tuple[int, ...]]) -> dict[str, str]:
     return {name: errno.errorcode.get(errno_of(table[name], *args), "OK") for name, args in calls.items()}
 
 
-# Arguments for which an unfiltered kernel answers something else than EPERM, whoever asks.
+# Arguments for which an unfiltered kernel never returns EPERM, for any user.
 HARMLESS: dict[str, tuple[int, ...]] = {
     "unshare": (0,),
     "mount": (0, 0, 0, 0, 0),
@@ -361,7 +361,7 @@ PRIVILEGED: dict[str, tuple[int, ...]] = {
 
 
 def filtered(enter_namespaces: EnterNamespaces) -> None:
-    """Do what the sandbox does: load the filter with the power over a user namespace, then drop that power."""
+    """Like the sandbox: load the filter with capabilities over a user namespace, then drop them."""
     enter_namespaces()
     program = seccomp.load_filter()
     assert not no_new_privs()

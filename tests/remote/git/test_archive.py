@@ -1,4 +1,4 @@
-"""What of a repository's files may be asked for, and where those of its submodules may come from: without any git."""
+"""Subdirectories of a repository and the URLs of its submodules, without running git."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def archive(tmp_path: Path) -> str:
     ("subdir", "paths"),
     [("", [b"a", b"a/b", b"a/b/text", b"a/b.txt", b"in", b"out"]), ("a", [b"b", b"b/text", b"b.txt"]), ("a/b", [b"text"])],
 )
-def test_a_directory_is_a_tree_of_its_own(subdir: str, paths: list[bytes], archive: str) -> None:
+def test_the_entries_of_a_subdirectory(subdir: str, paths: list[bytes], archive: str) -> None:
     assert [row.path for row in entries_below(archive, "r", subdir) if row.path] == paths
 
 
@@ -53,7 +53,7 @@ def test_a_directory_is_a_tree_of_its_own(subdir: str, paths: list[bytes], archi
         pytest.param(".git", "r: the repository has no directory .git", id="what was never written"),
     ],
 )
-def test_what_is_no_directory(subdir: str, said: str, archive: str) -> None:
+def test_an_invalid_subdirectory(subdir: str, said: str, archive: str) -> None:
     with pytest.raises(RemoteError) as caught:
         entries_below(archive, "r", subdir)
     assert str(caught.value) == said
@@ -68,7 +68,7 @@ def test_what_is_no_directory(subdir: str, said: str, archive: str) -> None:
         ("git://o.test/x", "git://o.test/x"),
     ],
 )
-def test_a_submodule_is_at_a_server(url: str, remote: str) -> None:
+def test_a_submodule_on_a_server(url: str, remote: str) -> None:
     found = submodule_source(parse_repository("https://u:p@h.test/g/r.git#v1:sub", "abcd"), url, COMMIT)
     assert (found.remote, found.ref, found.commit, found.subdir, found.checksum) == (remote, COMMIT, COMMIT, "", "")
 
@@ -87,13 +87,13 @@ def test_a_submodule_is_at_a_server(url: str, remote: str) -> None:
         pytest.param("a\nb", "invalid characters in a URL", id="two lines"),
     ],
 )
-def test_where_a_submodule_may_not_be(url: str, said: str) -> None:
+def test_a_submodule_at_an_invalid_url(url: str, said: str) -> None:
     with pytest.raises(RemoteError) as caught:
         submodule_source(parse_repository("https://h.test/g/r.git"), url, COMMIT)
     assert said in str(caught.value)
 
 
-def test_all_that_comes_has_one_allowance() -> None:
+def test_all_fetches_share_one_allowance() -> None:
     now = [0.0]
     allowance = Allowance(10, 100, 1000, "the limits", clock=lambda: now[0])
     allowance.check("r", 1000)

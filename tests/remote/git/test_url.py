@@ -1,4 +1,4 @@
-"""Reading the names of repositories: pure, and without anybody being asked."""
+"""Parsing the URLs of repositories, without sending requests."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
         ("ssh://git@h.test/r?ref=x#x", "ssh://git@h.test/r", "ssh", "x", ""),
     ],
 )
-def test_where_a_repository_is_and_what_of_it(text: str, remote: str, scheme: str, ref: str, subdir: str) -> None:
+def test_the_forms_of_repository_urls(text: str, remote: str, scheme: str, ref: str, subdir: str) -> None:
     assert is_remote(text) and is_repository(text)
     found = read_remote(text, None)
     assert isinstance(found, RepositorySource)
@@ -63,7 +63,7 @@ def test_where_a_repository_is_and_what_of_it(text: str, remote: str, scheme: st
         ("?checksum=abcd&commit=abcd#main", (False, True, "abcd")),
     ],
 )
-def test_what_stands_behind_the_question_mark(query: str, expected: tuple[bool, bool, str]) -> None:
+def test_the_query_of_a_repository_url(query: str, expected: tuple[bool, bool, str]) -> None:
     found = parse_repository(f"https://h.test/r.git{query}")
     assert (found.keep_git_dir, found.submodules, found.checksum) == expected
 
@@ -111,7 +111,7 @@ def test_what_stands_behind_the_question_mark(query: str, expected: tuple[bool, 
         ("https://h.test/" + "r" * 20000 + ".git", "exceeds the limit"),
     ],
 )
-def test_what_names_no_repository(text: str, said: str | None) -> None:
+def test_invalid_repository_urls(text: str, said: str | None) -> None:
     if said is None:
         assert parse_repository(text).ref == "refs/heads/-x", "no option, behind refs/heads/"
         return
@@ -133,7 +133,7 @@ def test_flags_and_url_must_agree() -> None:
             parse_repository(text, checksum, keep_git_dir=keep)
 
 
-def test_git_dir_is_kept_of_whole_repositories_only() -> None:
+def test_only_a_whole_repository_includes_git_dir() -> None:
     assert parse_repository("git@h.test:r", keep_git_dir=True).includes_git_dir
     assert not parse_repository("git@h.test:r#:sub", keep_git_dir=True).includes_git_dir
 
@@ -189,11 +189,11 @@ def test_the_build_argument_of_the_main_context(value: str, expected: bool) -> N
         ("git://h.test/r", {"GIT_AUTH_HEADER": b"x"}, ""),
     ],
 )
-def test_what_secrets_say_to_a_server(text: str, secrets: dict[str, bytes], expected: str) -> None:
+def test_secrets_become_authorization_headers(text: str, secrets: dict[str, bytes], expected: str) -> None:
     assert authorization(parse_repository(text), secrets.get) == expected
 
 
-def test_a_secret_of_two_lines_is_no_header() -> None:
+def test_a_secret_of_two_lines_is_refused() -> None:
     with pytest.raises(RemoteError, match="has characters that are invalid in a header"):
         authorization(parse_repository("https://h.test/r.git"), {"GIT_AUTH_HEADER": b"a\r\nb: c"}.get)
 
@@ -211,7 +211,7 @@ def test_a_secret_of_two_lines_is_no_header() -> None:
         ("git@h.test:r", "../..", None),
     ],
 )
-def test_where_the_submodules_of_a_repository_are(remote: str, url: str, expected: str | None) -> None:
+def test_relative_urls_of_submodules(remote: str, url: str, expected: str | None) -> None:
     if expected is not None:
         assert resolve_relative(remote, url) == expected
         return

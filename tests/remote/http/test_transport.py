@@ -38,8 +38,8 @@ def blob(setup: Setup, fake: FakeRegistry) -> bytes:
         return file.getvalue()
 
 
-def only(address: str) -> dict[str, object]:
-    """Options by which this one address counts as private: all that tests can listen on is loopback."""
+def private_only(address: str) -> dict[str, object]:
+    """Options that make only this address private: every address that a test can listen on is loopback."""
 
     def private(found: Address) -> bool:
         return str(found) == address
@@ -55,7 +55,7 @@ def trusting(certificate: Path, *fakes: FakeRegistry) -> Setup:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_blob_may_be_somewhere_else(fake: FakeRegistry, stranger: FakeRegistry, status: int) -> None:
+def test_a_blob_redirect_is_followed(fake: FakeRegistry, stranger: FakeRegistry, status: int) -> None:
     fake.on(IMAGE.blob_path, redirect(f"{stranger.url}/data?signature=x", status))
     stranger.on("/data", reply(IMAGE.layer))
     assert blob(plain(fake), fake) == IMAGE.layer
@@ -126,7 +126,7 @@ def test_a_redirect_to_itself_ends(fake: FakeRegistry) -> None:
         ("http://224.0.0.1/", "an address that pybuild never connects to"),
     ],
 )
-def test_a_redirect_to_what_no_registry_has_is_not_followed(fake: FakeRegistry, location: str, text: str) -> None:
+def test_a_redirect_to_an_invalid_url_is_not_followed(fake: FakeRegistry, location: str, text: str) -> None:
     fake.on(IMAGE.blob_path, redirect(location))
     with pytest.raises(RemoteError, match=text) as caught:
         blob(plain(fake), fake)
@@ -147,22 +147,22 @@ def test_a_public_registry_cannot_lead_to_a_private_address(fake: FakeRegistry, 
         blob(plain(fake, options={"private": private}), fake)
 
 
-def test_a_name_that_stands_for_a_private_address_is_found_out_on_the_connection(
+def test_a_name_that_resolves_to_a_private_address_is_refused_on_connection(
     fake: FakeRegistry, stranger: FakeRegistry
 ) -> None:
-    """`localhost` is a name that resolves to where a public registry must not lead; it stands for any other."""
+    """`localhost` stands for any name that resolves to a private address."""
     with fake_registry("127.0.0.1") as inner:
         port = inner.host.partition(":")[2]
         stranger.on(IMAGE.blob_path, redirect(f"http://localhost:{port}/secret"))
         inner.on("/secret", reply(IMAGE.layer))
         with pytest.raises(RemoteError, match=f"localhost:{port}, a private address"):
-            blob(plain(stranger, options=only("127.0.0.1")), stranger)
+            blob(plain(stranger, options=private_only("127.0.0.1")), stranger)
         assert inner.seen == []
-        # The same way is open to a registry that is private itself.
+        # A private registry can redirect there.
         assert blob(plain(stranger), stranger) == IMAGE.layer
 
 
-def test_https_is_never_left_for_http(secure: FakeRegistry, fake: FakeRegistry, certificate: Path) -> None:
+def test_a_redirect_from_https_to_http_is_not_followed(secure: FakeRegistry, fake: FakeRegistry, certificate: Path) -> None:
     secure.on(IMAGE.blob_path, redirect(f"{fake.url}/x"))
     with pytest.raises(RemoteError, match=r"redirects from https to http://127.0.0.1:"):
         blob(trusting(certificate, secure), secure)
@@ -205,7 +205,7 @@ def test_headers_have_a_deadline(fake: FakeRegistry, route: Route) -> None:
     assert len(fake.seen) == 2
 
 
-def test_headers_without_end_end(fake: FakeRegistry) -> None:
+def test_endless_headers_are_cut_off(fake: FakeRegistry) -> None:
     fake.on(MANIFEST, continue_for_ever)
     with pytest.raises(RemoteError, match="sends more bytes than the limit"):
         fetch(plain(fake), fake)
@@ -240,7 +240,7 @@ def test_what_is_not_http_is_an_error_after_five_tries(fake: FakeRegistry, data:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_a_busy_server_is_asked_again(fake: FakeRegistry, status: int) -> None:
+def test_a_request_to_a_busy_server_is_retried(fake: FakeRegistry, status: int) -> None:
     IMAGE.serve(fake)
     fake.paths[MANIFEST].insert(0, reply(status=status))
     fake.paths[MANIFEST].insert(0, reply(status=status))
@@ -250,7 +250,7 @@ def test_a_busy_server_is_asked_again(fake: FakeRegistry, status: int) -> None:
 
 
 @pytest.mark.parametrize(("text", "waits"), [("7", [7.0]), ("0", [0.0]), ("soon", [1.0]), ("-3", [1.0]), ("", [1.0])])
-def test_it_is_asked_again_when_it_says(fake: FakeRegistry, text: str, waits: list[float]) -> None:
+def test_retry_after_in_seconds_is_followed(fake: FakeRegistry, text: str, waits: list[float]) -> None:
     IMAGE.serve(fake)
     fake.paths[MANIFEST].insert(0, reply(status=429, headers={"Retry-After": text}))
     setup = plain(fake)
@@ -258,7 +258,7 @@ def test_it_is_asked_again_when_it_says(fake: FakeRegistry, text: str, waits: li
     assert setup.waits == waits
 
 
-def test_it_may_say_a_date(fake: FakeRegistry) -> None:
+def test_retry_after_as_a_date_is_followed(fake: FakeRegistry) -> None:
     IMAGE.serve(fake)
     moment = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=30)
     date = email.utils.format_datetime(moment, usegmt=True)
@@ -272,7 +272,7 @@ def test_it_may_say_a_date(fake: FakeRegistry) -> None:
     assert 0 < second <= 30
 
 
-def test_nobody_waits_for_ever(fake: FakeRegistry) -> None:
+def test_a_retry_after_beyond_the_limit_is_an_error(fake: FakeRegistry) -> None:
     fake.on(MANIFEST, reply(b'{"errors":[{"message":"pull rate"}]}', 429, {"Retry-After": "21600"}))
     setup = plain(fake)
     with pytest.raises(Unreachable, match="pull rate: it asks to retry after 21600 s, more than the limit of 60 s"):
@@ -303,12 +303,12 @@ def test_an_error_without_end_is_cut_off(fake: FakeRegistry) -> None:
 # -- TLS
 
 
-def test_without_being_told_a_registry_on_loopback_is_asked_for_tls_and_then_without(fake: FakeRegistry) -> None:
+def test_a_registry_on_loopback_is_tried_with_tls_and_then_without(fake: FakeRegistry) -> None:
     IMAGE.serve(fake)
     assert fetch(Setup(), fake) == IMAGE.manifest
 
 
-def test_a_certificate_of_an_authority_of_ones_own_is_trusted_where_told(
+def test_a_configured_authority_is_trusted(
     secure: FakeRegistry, certificate: Path
 ) -> None:
     IMAGE.serve(secure)
@@ -331,14 +331,14 @@ def test_the_variables_of_openssl_count(secure: FakeRegistry, certificate: Path)
     assert fetch(Setup(environ={"SSL_CERT_FILE": str(certificate / "ca.crt")}), secure) == IMAGE.manifest
 
 
-def test_a_certificate_of_nobody_known_is_not_trusted_and_nothing_is_sent(secure: FakeRegistry) -> None:
+def test_an_untrusted_certificate_is_refused_and_nothing_is_sent(secure: FakeRegistry) -> None:
     with pytest.raises(Unreachable, match="its certificate is not trusted") as caught:
         fetch(Setup(), secure)
     assert "ca-files" in str(caught.value.hint)
     assert secure.seen == []
 
 
-def test_any_certificate_will_do_if_one_says_so(secure: FakeRegistry, recwarn: pytest.WarningsRecorder) -> None:
+def test_without_verification_any_certificate_is_accepted(secure: FakeRegistry, recwarn: pytest.WarningsRecorder) -> None:
     IMAGE.serve(secure)
     assert fetch(Setup(options={"tls_verify": False}), secure) == IMAGE.manifest
     assert fetch(Setup({secure.host: RegistrySettings(tls_verify=False)}), secure) == IMAGE.manifest
@@ -356,7 +356,7 @@ def test_a_certificate_must_be_for_the_registry_and_valid(tmp_path: Path, names:
         assert fake.seen == []
 
 
-def test_where_nobody_listens_it_is_said(fake: FakeRegistry) -> None:
+def test_a_refused_connection_is_an_error(fake: FakeRegistry) -> None:
     with fake_registry() as gone:
         pass
     setup = Setup()
@@ -365,7 +365,7 @@ def test_where_nobody_listens_it_is_said(fake: FakeRegistry) -> None:
     assert setup.waits == []
 
 
-def test_a_name_that_is_none_is_said() -> None:
+def test_a_name_that_does_not_resolve_is_an_error() -> None:
     setup = Setup()
     with setup.client() as client, pytest.raises(Unreachable, match=r"registry.invalid: the name cannot be resolved"):
         client.manifest(Reference.parse("registry.invalid/team/app"), LINUX)
@@ -374,8 +374,8 @@ def test_a_name_that_is_none_is_said() -> None:
 # -- proxies
 
 
-def through(proxy: FakeRegistry, *fakes: FakeRegistry, **environ: str) -> Setup:
-    """127.0.0.1 is never reached through a proxy, so what is asked for is a name that only the proxy knows."""
+def behind_proxy(proxy: FakeRegistry, *fakes: FakeRegistry, **environ: str) -> Setup:
+    """127.0.0.1 never uses a proxy, so the registry gets a name that only the proxy resolves."""
     return Setup(
         {"registry.test": RegistrySettings(plain_http=True)},
         environ={"http_proxy": f"http://me:s%40crt@{proxy.host}", **environ},
@@ -387,15 +387,15 @@ def ask(setup: Setup, name: str = "registry.test/team/app:1") -> bytes:
         return client.manifest(Reference.parse(name), LINUX).data
 
 
-def test_a_proxy_of_the_environment_is_used_and_only_it_gets_its_password(fake: FakeRegistry) -> None:
+def test_a_proxy_of_the_environment_is_used_and_only_the_proxy_gets_its_password(fake: FakeRegistry) -> None:
     fake.on(f"http://registry.test{MANIFEST}", reply(IMAGE.manifest))
-    assert ask(through(fake)) == IMAGE.manifest
+    assert ask(behind_proxy(fake)) == IMAGE.manifest
     (seen,) = fake.seen
     assert seen.headers["proxy-authorization"] == "Basic bWU6c0BjcnQ="
     assert seen.authorization is None
 
 
-def test_for_https_it_is_a_tunnel_and_the_registry_hears_nothing_of_the_proxys_password(fake: FakeRegistry) -> None:
+def test_an_https_proxy_is_a_tunnel_and_the_registry_never_sees_the_proxys_password(fake: FakeRegistry) -> None:
     connects: list[dict[str, str]] = []
 
     def tunnel(handler: Handler) -> None:
@@ -418,13 +418,13 @@ def test_a_proxy_that_refuses_is_named_as_such(fake: FakeRegistry, status: int) 
         ask(Setup(environ={"https_proxy": fake.url}))
 
 
-def test_behind_a_proxy_written_addresses_are_still_checked(fake: FakeRegistry) -> None:
+def test_addresses_in_urls_are_checked_behind_a_proxy_too(fake: FakeRegistry) -> None:
     fake.on(f"http://registry.test{MANIFEST}", redirect("http://10.0.0.1/"))
     with pytest.raises(RemoteError, match=r"registry.test redirects to 10.0.0.1, a private address"):
-        ask(through(fake))
+        ask(behind_proxy(fake))
 
 
-def test_what_no_proxy_names_is_reached_directly(fake: FakeRegistry) -> None:
+def test_hosts_in_no_proxy_are_reached_directly(fake: FakeRegistry) -> None:
     with pytest.raises(Unreachable, match="the name cannot be resolved"):
-        ask(through(fake, no_proxy="registry.test"))
+        ask(behind_proxy(fake, no_proxy="registry.test"))
     assert fake.seen == []

@@ -1,4 +1,4 @@
-"""Who gets the credentials, and who does not."""
+"""Which servers get credentials, and which do not."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ LOGIN = {"auth": base64.b64encode(b"me:secret").decode()}
 SCOPE = "repository:team/app:pull"
 
 
-def known(directory: Path, *fakes: FakeRegistry, entry: Mapping[str, str] | None = None) -> Credentials:
-    """Credentials for these registries."""
+def credentials_for(directory: Path, *fakes: FakeRegistry, entry: Mapping[str, str] | None = None) -> Credentials:
+    """Credentials for these registries, in a file."""
     path = directory / "auth.json"
     path.write_text(json.dumps({"auths": {fake.host: entry or LOGIN for fake in fakes}}))
     return Credentials({"REGISTRY_AUTH_FILE": str(path)})
@@ -47,7 +47,7 @@ def bearer(realm: str, extra: str = 'service="registry"') -> Route:
 
 
 def guarded(want: str, refusal: Route, body: bytes = IMAGE.manifest) -> Route:
-    """Serve whoever has the right header, refuse all others."""
+    """Serve a request with the right Authorization header, refuse any other."""
 
     def route(handler: Handler) -> None:
         (reply(body) if handler.headers.get("Authorization") == want else refusal)(handler)
@@ -77,23 +77,23 @@ def assert_no_secret(*fakes: FakeRegistry) -> None:
 
 def test_basic_credentials_are_sent_when_asked_for(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.on(MANIFEST, guarded(BASIC, challenge('Basic realm="x"')))
-    setup = plain(fake, credentials=known(tmp_path, fake))
+    setup = plain(fake, credentials=credentials_for(tmp_path, fake))
     with setup.client() as client:
         for _ in range(2):
             client.manifest(IMAGE.reference(fake), LINUX)
     assert [seen.authorization for seen in fake.seen] == [None, BASIC, BASIC]
 
 
-def test_nobody_is_told_who_does_not_ask(fake: FakeRegistry, tmp_path: Path) -> None:
+def test_credentials_are_not_sent_without_a_challenge(fake: FakeRegistry, tmp_path: Path) -> None:
     IMAGE.serve(fake)
-    fetch(plain(fake, credentials=known(tmp_path, fake)), fake)
+    fetch(plain(fake, credentials=credentials_for(tmp_path, fake)), fake)
     assert [seen.authorization for seen in fake.seen] == [None]
 
 
-def test_two_tries_are_made_with_credentials_that_are_refused(fake: FakeRegistry, tmp_path: Path) -> None:
+def test_refused_credentials_are_an_error_after_two_requests(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.on(MANIFEST, challenge('Basic realm="x"'))
     with pytest.raises(Unauthorized, match="access denied with the credentials of this machine") as caught:
-        fetch(plain(fake, credentials=known(tmp_path, fake)), fake)
+        fetch(plain(fake, credentials=credentials_for(tmp_path, fake)), fake)
     assert "secret" not in f"{caught.value} {caught.value.hint}"
     assert len(fake.seen) == 2
 
@@ -107,15 +107,15 @@ def test_without_credentials_basic_is_not_tried(fake: FakeRegistry) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "Negotiate", 'Digest realm="x", nonce="y"', "\x80", "=,=", 'Basic realm="open'])
-def test_a_challenge_that_we_cannot_meet_is_named(fake: FakeRegistry, tmp_path: Path, text: str) -> None:
+def test_an_unsupported_challenge_is_an_error(fake: FakeRegistry, tmp_path: Path, text: str) -> None:
     fake.on(MANIFEST, challenge(text))
     with pytest.raises(Unauthorized, match=r"access denied|unsupported authentication schemes") as caught:
-        fetch(plain(fake, credentials=known(tmp_path, fake)), fake)
+        fetch(plain(fake, credentials=credentials_for(tmp_path, fake)), fake)
     assert str(caught.value).isprintable()
 
 
 def test_over_plain_http_credentials_go_only_to_this_machine(stranger: FakeRegistry, tmp_path: Path) -> None:
-    """A name that is not loopback by its looks, and resolves to it: that is what a proxy is for."""
+    """The registry has a name that does not look like loopback, which the proxy resolves."""
     stranger.on(f"http://registry.test{MANIFEST}", challenge('Basic realm="x"'))
     path = tmp_path / "auth.json"
     path.write_text(json.dumps({"auths": {"registry.test": LOGIN}}))
@@ -154,7 +154,7 @@ def test_a_token_is_fetched_from_the_realm_and_used_until_it_expires(
     fake.on(MANIFEST, guarded("Bearer abc", bearer(f"{fake.url}/token?a=b")))
     fake.on("/token", reply(json.dumps({field: "abc", "expires_in": 300}).encode()))
     now = 0.0
-    setup = plain(fake, credentials=known(tmp_path, fake), options={"clock": lambda: now})
+    setup = plain(fake, credentials=credentials_for(tmp_path, fake), options={"clock": lambda: now})
     with setup.client() as client:
         for now in (0.0, 200.0, 500.0):  # noqa: B007 - the clock reads it
             client.manifest(IMAGE.reference(fake), LINUX)
@@ -184,7 +184,7 @@ def test_each_repository_has_a_token_of_its_own(fake: FakeRegistry) -> None:
     assert scopes == [[SCOPE], ["repository:team/other:pull"]]
 
 
-def test_what_the_registry_puts_into_the_service_stays_one_parameter(fake: FakeRegistry) -> None:
+def test_the_service_of_a_challenge_stays_one_parameter(fake: FakeRegistry) -> None:
     fake.on(MANIFEST, guarded("Bearer abc", bearer(f"{fake.url}/token", 'service="a&scope=repository:x:push# b"')))
     fake.on("/token", token())
     fetch(plain(fake), fake)
@@ -194,7 +194,7 @@ def test_what_the_registry_puts_into_the_service_stays_one_parameter(fake: FakeR
 def test_an_identity_token_is_posted(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.on(MANIFEST, guarded("Bearer abc", bearer(f"{fake.url}/token")))
     fake.on("/token", reply(b'{"access_token":"abc"}'))
-    setup = plain(fake, credentials=known(tmp_path, fake, entry={"identitytoken": "refresh me"}))
+    setup = plain(fake, credentials=credentials_for(tmp_path, fake, entry={"identitytoken": "refresh me"}))
     assert fetch(setup, fake) == IMAGE.manifest
     (asked,) = fake.asked("/token")
     assert (asked.method, asked.query) == ("POST", "")
@@ -209,14 +209,14 @@ def test_an_identity_token_is_posted(fake: FakeRegistry, tmp_path: Path) -> None
 
 def test_a_registry_token_is_used_as_it_is(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.on(MANIFEST, guarded("Bearer ready", bearer(f"{fake.url}/token")))
-    fetch(plain(fake, credentials=known(tmp_path, fake, entry={"registrytoken": "ready"})), fake)
+    fetch(plain(fake, credentials=credentials_for(tmp_path, fake, entry={"registrytoken": "ready"})), fake)
     assert fake.asked("/token") == []
 
 
-def test_of_bearer_and_basic_bearer_is_taken(fake: FakeRegistry, tmp_path: Path) -> None:
+def test_bearer_is_preferred_to_basic(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.on(MANIFEST, guarded("Bearer abc", challenge(f'Basic realm="x", Bearer realm="{fake.url}/token"')))
     fake.on("/token", token())
-    assert fetch(plain(fake, credentials=known(tmp_path, fake)), fake) == IMAGE.manifest
+    assert fetch(plain(fake, credentials=credentials_for(tmp_path, fake)), fake) == IMAGE.manifest
 
 
 BAD_TOKENS: dict[str, tuple[Route, str]] = {
@@ -237,7 +237,7 @@ BAD_TOKENS: dict[str, tuple[Route, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_TOKENS)
-def test_a_token_that_is_none_is_refused(fake: FakeRegistry, case: str) -> None:
+def test_an_invalid_token_is_refused(fake: FakeRegistry, case: str) -> None:
     route, text = BAD_TOKENS[case]
     fake.on(MANIFEST, bearer(f"{fake.url}/token"))
     fake.on("/token", route)
@@ -247,7 +247,7 @@ def test_a_token_that_is_none_is_refused(fake: FakeRegistry, case: str) -> None:
     assert len(fake.seen) == 2
 
 
-def test_a_token_without_end_is_left(fake: FakeRegistry) -> None:
+def test_an_endless_token_is_cut_off(fake: FakeRegistry) -> None:
     def route(handler: Handler) -> None:
         handler.send_response(200)
         handler.end_headers()
@@ -269,7 +269,7 @@ def test_a_token_that_is_not_accepted_is_renewed_once(fake: FakeRegistry) -> Non
     assert [seen.path for seen in fake.seen] == [MANIFEST, "/token", MANIFEST]
 
 
-def test_a_busy_token_server_is_asked_again(fake: FakeRegistry) -> None:
+def test_a_request_to_a_busy_token_server_is_retried(fake: FakeRegistry) -> None:
     fake.on(MANIFEST, guarded("Bearer abc", bearer(f"{fake.url}/token")))
     fake.on("/token", reply(status=503), token())
     setup = plain(fake)
@@ -300,11 +300,11 @@ EVIL_REALMS = [
 
 @pytest.mark.parametrize(("realm", "text"), EVIL_REALMS, ids=[realm for realm, _ in EVIL_REALMS])
 @pytest.mark.parametrize("login", [True, False], ids=["login", "anonymous"])
-def test_a_realm_that_no_registry_has_is_not_asked(
+def test_an_invalid_realm_is_not_used(
     fake: FakeRegistry, tmp_path: Path, realm: str, text: str, login: bool
 ) -> None:
     fake.on(MANIFEST, bearer(realm))
-    credentials = known(tmp_path, fake) if login else Credentials.none()
+    credentials = credentials_for(tmp_path, fake) if login else Credentials.none()
     with pytest.raises(Unauthorized, match=text) as caught:
         fetch(plain(fake, credentials=credentials), fake)
     assert str(caught.value).isprintable()
@@ -312,20 +312,20 @@ def test_a_realm_that_no_registry_has_is_not_asked(
     assert_no_secret(fake)
 
 
-def test_a_realm_without_tls_is_not_asked_for_a_registry_with_tls(
+def test_a_realm_without_tls_is_not_used_for_a_registry_with_tls(
     secure: FakeRegistry, fake: FakeRegistry, certificate: Path, tmp_path: Path
 ) -> None:
     secure.on(MANIFEST, bearer(f"{fake.url}/token"))
     settings = RegistrySettings(ca_files=(str(certificate / "ca.crt"),), token_hosts=(fake.host,))
     with pytest.raises(Unauthorized, match=f"a token server without TLS, {fake.url}"):
-        fetch(Setup({secure.host: settings}, credentials=known(tmp_path, secure)), secure)
+        fetch(Setup({secure.host: settings}, credentials=credentials_for(tmp_path, secure)), secure)
     assert fake.seen == []
 
 
-def test_credentials_go_to_no_other_host_unasked(fake: FakeRegistry, tmp_path: Path) -> None:
+def test_credentials_go_to_no_other_host_by_default(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.on(MANIFEST, bearer("https://token.example.test/auth"))
     with pytest.raises(Unauthorized, match=r"names token\.example\.test as its token server, which does not") as caught:
-        fetch(plain(fake, credentials=known(tmp_path, fake)), fake)
+        fetch(plain(fake, credentials=credentials_for(tmp_path, fake)), fake)
     assert str(caught.value.hint).startswith('token-hosts = ["token.example.test"]')
     assert_no_secret(fake)
 
@@ -335,7 +335,7 @@ def test_credentials_go_to_another_host_that_the_user_named(
 ) -> None:
     fake.on(MANIFEST, guarded("Bearer abc", bearer(f"{stranger.url}/token")))
     stranger.on("/token", token())
-    setup = plain(fake, credentials=known(tmp_path, fake))
+    setup = plain(fake, credentials=credentials_for(tmp_path, fake))
     setup.registries[fake.host] = RegistrySettings(plain_http=True, token_hosts=(stranger.host,))
     assert fetch(setup, fake) == IMAGE.manifest
     assert stranger.seen[0].authorization == BASIC
@@ -348,23 +348,23 @@ def test_docker_hub_has_its_token_server_built_in() -> None:
     assert endpoint.repository == "library/debian"
 
 
-def test_a_realm_that_redirects_does_not_take_the_credentials_along(
+def test_credentials_do_not_follow_a_redirect_of_the_realm(
     fake: FakeRegistry, stranger: FakeRegistry, tmp_path: Path
 ) -> None:
     fake.on(MANIFEST, guarded("Bearer abc", bearer(f"{fake.url}/token")))
     fake.on("/token", redirect(f"{stranger.url}/token"))
     stranger.on("/token", token())
-    fetch(plain(fake, credentials=known(tmp_path, fake)), fake)
+    fetch(plain(fake, credentials=credentials_for(tmp_path, fake)), fake)
     assert fake.asked("/token")[0].authorization == BASIC
     assert_no_secret(stranger)
 
 
-def test_an_identity_token_is_not_posted_where_a_redirect_leads(
+def test_an_identity_token_is_not_posted_to_the_target_of_a_redirect(
     fake: FakeRegistry, stranger: FakeRegistry, tmp_path: Path
 ) -> None:
     fake.on(MANIFEST, bearer(f"{fake.url}/token"))
     fake.on("/token", redirect(f"{stranger.url}/token"))
-    setup = plain(fake, credentials=known(tmp_path, fake, entry={"identitytoken": "secret"}))
+    setup = plain(fake, credentials=credentials_for(tmp_path, fake, entry={"identitytoken": "secret"}))
     with pytest.raises(RemoteError, match="redirects a POST, which is not followed"):
         fetch(setup, fake)
     assert stranger.seen == []
@@ -374,7 +374,7 @@ def test_an_identity_token_is_not_posted_where_a_redirect_leads(
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_no_authorization_is_sent_where_a_redirect_leads(
+def test_no_authorization_is_sent_to_the_target_of_a_redirect(
     fake: FakeRegistry, stranger: FakeRegistry, tmp_path: Path, status: int
 ) -> None:
     fake.on(IMAGE.blob_path, guarded(BASIC, challenge('Basic realm="x"')))
@@ -383,34 +383,34 @@ def test_no_authorization_is_sent_where_a_redirect_leads(
         other_port.on("/a", redirect(f"{stranger.url}/b", status))
         stranger.on("/b", redirect(f"{fake.url}/c", status))
         fake.on("/c", reply(IMAGE.layer))
-        setup = plain(fake, stranger, other_port, credentials=known(tmp_path, fake, stranger, other_port))
+        setup = plain(fake, stranger, other_port, credentials=credentials_for(tmp_path, fake, stranger, other_port))
         with setup.client() as client, io.BytesIO() as file:
             client.blob(IMAGE.reference(fake), IMAGE.blob, file)
         assert_no_secret(stranger, other_port)
-        # Once away, always away: the way back is another's choice.
+        # It stays dropped, because the other server chose the redirect back.
         assert fake.asked("/c")[0].authorization is None
 
 
-def test_a_challenge_where_a_redirect_leads_is_not_answered(
+def test_a_challenge_of_the_target_of_a_redirect_is_not_answered(
     fake: FakeRegistry, stranger: FakeRegistry, tmp_path: Path
 ) -> None:
     fake.on(IMAGE.blob_path, redirect(f"{stranger.url}/b"))
     stranger.on("/b", challenge('Basic realm="x"'))
-    setup = plain(fake, stranger, credentials=known(tmp_path, fake, stranger))
+    setup = plain(fake, stranger, credentials=credentials_for(tmp_path, fake, stranger))
     with setup.client() as client, pytest.raises(RemoteError, match="status 401"):
         client.blob(IMAGE.reference(fake), IMAGE.blob, io.BytesIO())
     assert len(stranger.seen) == 1
     assert_no_secret(fake, stranger)
 
 
-def test_an_authorization_is_dropped_on_the_way_to_another_scheme(
+def test_an_authorization_is_dropped_when_the_scheme_changes(
     secure: FakeRegistry, fake: FakeRegistry, certificate: Path, tmp_path: Path
 ) -> None:
-    """From http to https, same host and other port: another origin."""
+    """http to https on the same host, with another port, is another origin."""
     fake.on(IMAGE.blob_path, challenge('Basic realm="x"'), redirect(f"{secure.url}/b"))
     secure.on("/b", reply(IMAGE.layer))
     setup = plain(
-        fake, credentials=known(tmp_path, fake, secure), environ={"SSL_CERT_FILE": str(certificate / "ca.crt")}
+        fake, credentials=credentials_for(tmp_path, fake, secure), environ={"SSL_CERT_FILE": str(certificate / "ca.crt")}
     )
     with setup.client() as client:
         client.blob(IMAGE.reference(fake), IMAGE.blob, io.BytesIO())
@@ -423,7 +423,7 @@ def test_an_authorization_is_dropped_on_the_way_to_another_scheme(
 def test_a_mirror_gets_its_own_credentials_only(fake: FakeRegistry, stranger: FakeRegistry, tmp_path: Path) -> None:
     stranger.on(MANIFEST, challenge('Basic realm="x"'))
     fake.on(MANIFEST, guarded(BASIC, challenge('Basic realm="x"')))
-    setup = plain(stranger, credentials=known(tmp_path, fake))
+    setup = plain(stranger, credentials=credentials_for(tmp_path, fake))
     setup.registries[fake.host] = RegistrySettings(plain_http=True, mirrors=(stranger.host,))
     assert fetch(setup, fake) == IMAGE.manifest
     assert_no_secret(stranger)
@@ -432,14 +432,14 @@ def test_a_mirror_gets_its_own_credentials_only(fake: FakeRegistry, stranger: Fa
 # -- what goes wrong on the way
 
 
-def test_slow_token_servers_are_given_up(fake: FakeRegistry) -> None:
+def test_a_slow_token_server_is_an_error(fake: FakeRegistry) -> None:
     fake.on(MANIFEST, bearer(f"{fake.url}/token"))
     fake.on("/token", lambda handler: handler.until_closed())
     with pytest.raises(RemoteError, match=r"sent no complete response within 0.05 s"):
         fetch(plain(fake, limits=RemoteLimits(header_seconds=0.05)), fake)
 
 
-def test_token_servers_that_break_off_are_given_up(fake: FakeRegistry) -> None:
+def test_a_token_server_that_breaks_off_is_an_error(fake: FakeRegistry) -> None:
     fake.on(MANIFEST, bearer(f"{fake.url}/token"))
     fake.on("/token", lambda handler: handler.cut())
     with pytest.raises(Unreachable, match="5 times in a row"):

@@ -1,4 +1,4 @@
-"""Manifests: from a name to the image for one platform, and what a registry may say on the way."""
+"""Manifests: from a name to the image for one platform, with right and hostile responses."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def test_a_manifest_is_found_by_its_tag(fake: FakeRegistry, media_type: str) -> 
     assert seen.headers["accept-encoding"] == "identity"
 
 
-def test_without_a_tag_it_is_latest(fake: FakeRegistry, image: Image) -> None:
+def test_the_default_tag_is_latest(fake: FakeRegistry, image: Image) -> None:
     image.serve(fake, "latest")
     with plain(fake).client() as client:
         assert client.manifest(Reference.parse(f"{fake.host}/team/app"), LINUX).data == image.manifest
 
 
-def test_a_digest_counts_and_the_tag_beside_it_is_for_people(fake: FakeRegistry, image: Image) -> None:
+def test_of_digest_and_tag_the_digest_decides(fake: FakeRegistry, image: Image) -> None:
     image.serve(fake)
     name = f"{fake.host}/team/app:nonsense@{image.descriptor.digest}"
     with plain(fake).client() as client:
@@ -78,7 +78,7 @@ def test_the_config_is_read_into_memory(fake: FakeRegistry, image: Image) -> Non
         assert client.config(reference, Manifest.from_bytes(fetched.data).config) == image.config
 
 
-def test_a_config_larger_than_the_limit_is_not_asked_for(fake: FakeRegistry, image: Image) -> None:
+def test_a_config_larger_than_the_limit_is_not_requested(fake: FakeRegistry, image: Image) -> None:
     descriptor = Descriptor(MediaType.OCI_CONFIG, Digest.of(b""), (8 << 20) + 1)
     with plain(fake).client() as client, pytest.raises(InvalidImage, match="exceeds the limit of 8388608"):
         client.config(image.reference(fake), descriptor)
@@ -89,7 +89,7 @@ def test_a_config_larger_than_the_limit_is_not_asked_for(fake: FakeRegistry, ima
 
 
 @pytest.mark.parametrize("media_type", [MediaType.OCI_INDEX, MediaType.DOCKER_INDEX])
-def test_of_an_index_the_manifest_for_the_platform_is_taken(fake: FakeRegistry, image: Image, media_type: str) -> None:
+def test_the_manifest_for_the_platform_is_selected_from_an_index(fake: FakeRegistry, image: Image, media_type: str) -> None:
     other = Image(b"other")
     image.serve(fake)
     other.serve(fake)
@@ -122,7 +122,7 @@ def test_indexes_nested_too_deep_are_refused(fake: FakeRegistry, image: Image) -
 
 
 def test_an_index_that_names_itself_is_refused(fake: FakeRegistry, image: Image) -> None:
-    """It cannot name its own digest, so it names another and the registry sends it again."""
+    """An index cannot contain its own digest, so it names another one, for which the registry sends the same index."""
     claimed = Descriptor(MediaType.OCI_INDEX, Digest.of(b"x"), 100).to_json()
     data = index({**claimed, "size": len(index(claimed))})
     for name in ("cycle", Digest.of(b"x")):
@@ -131,7 +131,7 @@ def test_an_index_that_names_itself_is_refused(fake: FakeRegistry, image: Image)
         fetch(fake, image, "cycle")
 
 
-def test_an_index_without_the_platform_names_those_it_has(fake: FakeRegistry, image: Image) -> None:
+def test_an_index_without_the_platform_lists_its_platforms(fake: FakeRegistry, image: Image) -> None:
     fake.on(image.path("manifests", "1"), typed(index(image.descriptor.to_json()), MediaType.OCI_INDEX))
     with pytest.raises(NotFound, match=f"{fake.host}/team/app:1: .* no manifest for linux/arm64") as caught:
         fetch(fake, image, platform=ARM)
@@ -154,7 +154,7 @@ def changed(image: Image, **fields: object) -> Mapping[str, object]:
     ],
     ids=["size", "large", "negative", "path", "digest", "type"],
 )
-def test_what_an_index_says_of_a_manifest_must_be_true(
+def test_a_manifest_must_match_its_descriptor_in_the_index(
     fake: FakeRegistry, image: Image, fields: dict[str, object], kind: type[PybuildError], text: str
 ) -> None:
     image.serve(fake)
@@ -163,7 +163,7 @@ def test_what_an_index_says_of_a_manifest_must_be_true(
         fetch(fake, image, "many")
 
 
-# -- what is no manifest
+# -- invalid manifests
 
 GOOD = Image()
 SCHEMA_1 = b'{"schemaVersion":1,"name":"team/app","tag":"1","architecture":"amd64","fsLayers":[],"history":[]}'
@@ -203,7 +203,7 @@ FOREIGN = Image(
         "huge", "header lies", "header no digest", "gzip", "short", "missing", "teapot", "not modified",
     ],
 )  # fmt: skip
-def test_what_is_no_manifest_is_refused(
+def test_an_invalid_manifest_is_refused(
     fake: FakeRegistry, image: Image, route: Route, kind: type[PybuildError], text: str
 ) -> None:
     fake.on(image.path("manifests", "1"), route)
@@ -214,7 +214,7 @@ def test_what_is_no_manifest_is_refused(
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain; charset=utf-8", ""])
-def test_a_server_of_files_may_not_know_what_it_serves(fake: FakeRegistry, image: Image, content_type: str) -> None:
+def test_a_generic_content_type_is_allowed(fake: FakeRegistry, image: Image, content_type: str) -> None:
     fake.on(image.path("manifests", "1"), typed(image.manifest, content_type))
     assert fetch(fake, image).descriptor.media_type == MediaType.OCI_MANIFEST
 
@@ -226,7 +226,7 @@ def test_bytes_of_another_digest_are_refused(fake: FakeRegistry, image: Image) -
         client.manifest(Reference.parse(f"{fake.host}/team/app@{digest}"), LINUX)
 
 
-def test_layers_that_are_elsewhere_are_not_fetched_from_there(
+def test_urls_of_foreign_layers_are_not_fetched(
     fake: FakeRegistry, stranger: FakeRegistry, image: Image
 ) -> None:
     image.layer_fields = {"urls": [f"{stranger.url}/layer"]}
@@ -239,7 +239,7 @@ def test_layers_that_are_elsewhere_are_not_fetched_from_there(
     assert stranger.seen == []
 
 
-def test_a_manifest_without_end_is_left_at_the_limit(fake: FakeRegistry, image: Image) -> None:
+def test_an_endless_manifest_is_cut_off_at_the_limit(fake: FakeRegistry, image: Image) -> None:
     def route(handler: Handler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Type", MediaType.OCI_MANIFEST)
@@ -297,7 +297,7 @@ def test_a_wrong_blob_of_a_mirror_is_fetched_from_the_registry(
     assert path.read_bytes() == image.layer
 
 
-def test_where_all_fail_the_registry_is_named_and_the_mirror_in_the_hint(
+def test_if_all_fail_the_error_names_the_registry_and_the_hint_the_mirror(
     fake: FakeRegistry, stranger: FakeRegistry, image: Image
 ) -> None:
     setup = mirrored(fake, stranger.host, hosts=(stranger,))

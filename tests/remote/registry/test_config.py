@@ -1,4 +1,4 @@
-"""The configuration file, and the servers that a name leads to by it."""
+"""The configuration file, and the servers for a name under it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pybuild.remote.errors import ConfigError
 from pybuild.remote.http.site import RemoteLimits
 from pybuild.remote.registry.config import Config, RegistrySettings
 from pybuild.remote.registry.endpoints import endpoints
-from pybuild.store.errors import StoreError
 from pybuild.store.formats.reference import Reference
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ connect-seconds = 2
 """
 
 
-def test_everything_can_be_set() -> None:
+def test_all_settings_are_read() -> None:
     config = Config().updated(GOOD.encode(), "config.toml")
     assert config.for_registry("docker.io") == RegistrySettings(mirrors=("mirror.test:5000", "cache.test/hub"))
     assert config.for_registry("registry.test:5000") == RegistrySettings(
@@ -101,12 +100,12 @@ def test_the_variable_names_the_only_file(tmp_path: Path) -> None:
         Config.load({"PYBUILD_CONFIG": str(path)})
 
 
-def test_a_file_that_is_none_is_an_error() -> None:
-    with pytest.raises(StoreError, match="/dev/zero is not a regular file"):
+def test_a_special_file_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="/dev/zero is not a regular file"):
         Config.load({"PYBUILD_CONFIG": "/dev/zero"})
 
 
-def test_a_later_file_replaces_what_an_earlier_one_says_of_a_registry() -> None:
+def test_a_later_file_replaces_the_settings_of_a_registry() -> None:
     config = Config().updated(GOOD.encode(), "first")
     config = config.updated(b'[registry."docker.io"]\ntls-verify = false\n[limits]\nretries = 9\n', "second")
     assert config.for_registry("docker.io") == RegistrySettings(tls_verify=False)
@@ -156,7 +155,7 @@ def test_without_verification_plain_http_is_the_second_choice() -> None:
     assert servers("registry.test/app", '[registry."registry.test"]\ntls-verify = false') == expected
 
 
-def test_plain_http_where_told_is_the_only_choice() -> None:
+def test_configured_plain_http_is_the_only_choice() -> None:
     assert servers("r.test:80/app", '[registry."r.test:80"]\nplain-http = true') == [("app", ["http://r.test"])]
 
 

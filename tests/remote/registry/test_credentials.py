@@ -80,7 +80,7 @@ def test_a_registry_is_found_under_every_key_that_tools_write(
         ("index.docker.io", "index.docker.io.evil", "app"),
     ],
 )
-def test_no_other_registry_is_taken_for_it(tmp_path: Path, key: str, registry: str, repository: str) -> None:
+def test_keys_of_other_registries_do_not_match(tmp_path: Path, key: str, registry: str, repository: str) -> None:
     assert find(tmp_path, {"auths": {key: auth()}}, registry, repository) is None
 
 
@@ -93,7 +93,7 @@ def test_the_longest_key_wins(tmp_path: Path) -> None:
         assert found.user == user
 
 
-def test_an_empty_entry_says_nothing(tmp_path: Path) -> None:
+def test_an_empty_entry_is_skipped(tmp_path: Path) -> None:
     document = {"auths": {"registry.test/team": {}, "registry.test": auth()}}
     assert find(tmp_path, document, "registry.test") == Login("me", "secret")
 
@@ -138,13 +138,13 @@ def test_credentials_do_not_show_what_is_secret(credential: Credential) -> None:
         ('{"credHelpers": {"registry.test": "none-such"}}', "docker-credential-none-such is not in"),
     ],
 )
-def test_a_file_that_is_broken_is_named(tmp_path: Path, document: str, text: str) -> None:
+def test_a_broken_file_is_named(tmp_path: Path, document: str, text: str) -> None:
     with pytest.raises(RemoteError) as caught:
         find(tmp_path, document, "registry.test")
     assert text in str(caught.value)
 
 
-def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
+def test_a_special_file_is_named(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     for path in (fifo, tmp_path):
@@ -168,7 +168,7 @@ def test_the_files_are_those_of_podman_and_docker(environ: dict[str, str], files
     assert credential_files(environ) == files
 
 
-def test_the_first_file_that_knows_the_registry_counts(tmp_path: Path) -> None:
+def test_the_first_file_with_the_registry_counts(tmp_path: Path) -> None:
     for name, user, registry in (
         ("containers/auth.json", "podman", "a.test"),
         (".docker/config.json", "docker", "b.test"),
@@ -208,13 +208,13 @@ def test_a_helper_runs_once(tmp_path: Path) -> None:
     assert (tmp_path / "runs").read_text() == "x\n"
 
 
-def test_a_helper_may_have_an_identity_token(tmp_path: Path) -> None:
+def test_a_helper_can_return_an_identity_token(tmp_path: Path) -> None:
     helper(tmp_path, "test", 'echo \'{"Username":"<token>","Secret":"refresh"}\'')
     assert find(tmp_path, {"credsStore": "test"}, "registry.test") == IdentityToken("refresh")
 
 
 @pytest.mark.parametrize("missing", [True, False], ids=["no helper", "helper without it"])
-def test_where_the_store_has_nothing_the_file_counts(tmp_path: Path, missing: bool) -> None:
+def test_if_creds_store_has_nothing_the_file_counts(tmp_path: Path, missing: bool) -> None:
     if not missing:
         helper(tmp_path, "test", "echo credentials not found in native keychain; exit 1")
     document = {"credsStore": "test", "auths": {"registry.test": auth()}}
@@ -243,7 +243,7 @@ def test_a_helper_that_fails_is_named_and_not_quoted(tmp_path: Path, script: str
     assert "secret" not in f"{caught.value} {caught.value.hint}"
 
 
-def test_a_helper_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None:
+def test_a_helper_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
     helper(tmp_path, "test", f"sleep 1000 & echo $! > {tmp_path}/pid; wait")
     with pytest.raises(RemoteError, match=r"did not answer within the limit of 0\.3 seconds"):
         ask_helper("test", "registry.test", {}, search_path=f"{tmp_path}:/bin:/usr/bin", seconds=0.3)
@@ -266,6 +266,6 @@ def test_a_helper_gets_the_environment_with_a_fixed_path(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "a b", "-x\n", "é"])
-def test_a_name_of_a_helper_is_no_path(name: str) -> None:
+def test_the_name_of_a_helper_is_not_a_path(name: str) -> None:
     with pytest.raises(RemoteError, match="invalid name"):
         ask_helper(name, "registry.test", {})

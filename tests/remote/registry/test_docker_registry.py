@@ -1,4 +1,4 @@
-"""Against a real registry: Debian's docker-registry, filled by skopeo."""
+"""A real registry: Debian's docker-registry, filled by skopeo."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def open_registry(tmp_path_factory: pytest.TempPathFactory, base_archive: Path) 
 
 
 def entitled(registry: DockerRegistry, directory: Path) -> Setup:
-    """A client that knows the registry's authority and its password, if it has them."""
+    """A client with the registry's authority and password, if it has them."""
     path = directory / "config.json"
     auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     path.write_text(json.dumps({"auths": {registry.host: {"auth": auth}} if registry.login else {}}))
@@ -83,21 +83,21 @@ def test_an_image_is_read_as_it_was_pushed(registry: DockerRegistry, tmp_path: P
     assert str(fetched.descriptor.digest) == read_archive(base_archive).digest
 
 
-def test_by_its_digest_it_is_the_same(registry: DockerRegistry, tmp_path: Path, base_archive: Path) -> None:
+def test_an_image_by_digest_is_the_same(registry: DockerRegistry, tmp_path: Path, base_archive: Path) -> None:
     digest = read_archive(base_archive).digest
     with entitled(registry, tmp_path).client() as client:
         fetched = client.manifest(reference(registry, f"team/base@{digest}"), Platform.host())
     assert str(fetched.descriptor.digest) == digest
 
 
-def test_what_is_not_there_is_named(registry: DockerRegistry, tmp_path: Path) -> None:
+def test_a_missing_image_is_named(registry: DockerRegistry, tmp_path: Path) -> None:
     with entitled(registry, tmp_path).client() as client:
         for rest in ("team/base:2", "team/none:1", f"team/base@{Digest.of(b'')}"):
             with pytest.raises(NotFound, match=f"{registry.host}/team/(base|none): there is no manifest"):
                 client.manifest(reference(registry, rest), Platform.host())
 
 
-def test_whoever_has_no_password_or_no_authority_is_told_so(registry: DockerRegistry) -> None:
+def test_a_missing_password_or_authority_is_an_error(registry: DockerRegistry) -> None:
     setup = Setup()
     if registry.authority is None and registry.login is None:
         with setup.client() as client:
@@ -109,7 +109,7 @@ def test_whoever_has_no_password_or_no_authority_is_told_so(registry: DockerRegi
     assert caught.value.hint
 
 
-def test_what_skopeo_login_writes_is_read(tmp_path: Path, base_archive: Path) -> None:
+def test_credentials_of_skopeo_login_are_read(tmp_path: Path, base_archive: Path) -> None:
     with docker_registry(tmp_path / "registry", login=(USER, PASSWORD)) as registry:
         registry.push(base_archive, "team/base:1")
         path = tmp_path / "auth.json"
@@ -148,7 +148,7 @@ def put_manifest(registry: DockerRegistry, path: str, data: bytes, media_type: s
     connection.close()
 
 
-def test_of_an_index_the_part_for_this_machine_is_taken(open_registry: DockerRegistry, base_archive: Path) -> None:
+def test_the_manifest_for_this_machine_is_selected_from_an_index(open_registry: DockerRegistry, base_archive: Path) -> None:
     open_registry.push(base_archive, "team/many:base")
     with Setup().client() as client:
         base = client.manifest(reference(open_registry, "team/many:base"), Platform.host()).descriptor
@@ -163,7 +163,7 @@ def test_of_an_index_the_part_for_this_machine_is_taken(open_registry: DockerReg
     assert caught.value.hint == f"its platforms are: {host}, plan9/mips"
 
 
-def test_a_descriptor_that_lies_of_the_size_is_found_out(open_registry: DockerRegistry) -> None:
+def test_a_wrong_size_in_a_descriptor_is_an_error(open_registry: DockerRegistry) -> None:
     name = reference(open_registry)
     with Setup().client() as client:
         layer = manifest_of(client.manifest(name, Platform.host())).layers[0]
@@ -174,7 +174,7 @@ def test_a_descriptor_that_lies_of_the_size_is_found_out(open_registry: DockerRe
 
 
 def cut(registry: DockerRegistry, at: int) -> Route:
-    """Hand a request on to the registry, and break off after `at` bytes of the answer's body."""
+    """Forward a request to the registry, and break the connection after `at` bytes of the body."""
 
     def route(handler: Handler) -> None:
         connection = http.client.HTTPConnection(registry.host)
@@ -192,7 +192,7 @@ def cut(registry: DockerRegistry, at: int) -> Route:
     return route
 
 
-def test_a_real_registry_goes_on_where_the_connection_broke(open_registry: DockerRegistry, fake: FakeRegistry) -> None:
+def test_a_real_registry_resumes_a_download(open_registry: DockerRegistry, fake: FakeRegistry) -> None:
     name = reference(open_registry)
     setup = plain(fake)
     with setup.client() as client:

@@ -1,4 +1,4 @@
-"""Blobs: checked while they arrive, resumed after a break."""
+"""Blobs: verified while they arrive, resumed after a break."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def fetch(setup: Setup, fake: FakeRegistry, image: Image, descriptor: Descriptor
 
 
 def breaking(at: int, data: bytes = LAYER, *, etag: str = "", ranges: bool = True) -> Route:
-    """Serve what is asked for, and break the connection after `at` bytes of it."""
+    """Serve the requested part, and break the connection after `at` bytes."""
 
     def route(handler: Handler) -> None:
         first = 0
@@ -77,7 +77,7 @@ def test_a_blob_is_written_and_counted(fake: FakeRegistry, size: int) -> None:
     assert counts[-1:] == ([size] if size else [])
 
 
-def test_a_blob_may_have_a_sha512_digest(fake: FakeRegistry, image: Image) -> None:
+def test_a_blob_can_have_a_sha512_digest(fake: FakeRegistry, image: Image) -> None:
     descriptor = Descriptor(MediaType.OCI_LAYER, Digest("sha512", hashlib.sha512(LAYER).hexdigest()), len(LAYER))
     fake.on(image.path("blobs", descriptor.digest), reply(LAYER))
     assert fetch(plain(fake), fake, image, descriptor) == LAYER
@@ -111,7 +111,7 @@ WRONG: dict[str, tuple[Route, type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_not_the_blob_is_refused_and_nothing_is_kept(fake: FakeRegistry, image: Image, case: str) -> None:
+def test_wrong_content_is_refused_and_the_file_is_empty(fake: FakeRegistry, image: Image, case: str) -> None:
     route, kind, text = WRONG[case]
     fake.on(image.blob_path, route)
     with pytest.raises(kind, match=text) as caught:
@@ -120,12 +120,12 @@ def test_what_is_not_the_blob_is_refused_and_nothing_is_kept(fake: FakeRegistry,
     assert str(caught.value).isprintable()
 
 
-def test_a_length_that_is_no_number_does_not_matter(fake: FakeRegistry, image: Image) -> None:
+def test_an_invalid_content_length_is_ignored(fake: FakeRegistry, image: Image) -> None:
     fake.on(image.blob_path, reply(LAYER, length=None, headers={"Content-Length": "2e5"}))
     assert fetch(plain(fake), fake, image) == LAYER
 
 
-def test_a_body_without_end_is_left_at_one_byte_too_many(fake: FakeRegistry, image: Image) -> None:
+def test_an_endless_body_is_cut_off_after_one_byte_too_many(fake: FakeRegistry, image: Image) -> None:
     sent = 0
 
     def route(handler: Handler) -> None:
@@ -143,7 +143,7 @@ def test_a_body_without_end_is_left_at_one_byte_too_many(fake: FakeRegistry, ima
 
 
 @pytest.mark.parametrize("line", [b"0" * 70_000, b"x\r\n", b"-1\r\n", b"ffffffffffffffffff\r\n"])
-def test_chunks_that_are_none_are_an_error(fake: FakeRegistry, image: Image, line: bytes) -> None:
+def test_malformed_chunks_are_an_error(fake: FakeRegistry, image: Image, line: bytes) -> None:
     def route(handler: Handler) -> None:
         handler.send_response(200)
         handler.send_header("Transfer-Encoding", "chunked")
@@ -158,19 +158,19 @@ def test_chunks_that_are_none_are_an_error(fake: FakeRegistry, image: Image, lin
 
 @pytest.mark.parametrize("at", [0, 1, 4095, 65536, 131_072, 199_999])
 @pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "no ranges"])
-def test_a_broken_connection_is_taken_up_again(fake: FakeRegistry, image: Image, at: int, ranges: bool) -> None:
+def test_a_broken_download_is_resumed(fake: FakeRegistry, image: Image, at: int, ranges: bool) -> None:
     fake.on(image.blob_path, breaking(at, ranges=ranges), breaking(len(LAYER), ranges=ranges))
     setup = plain(fake)
     assert fetch(setup, fake, image) == LAYER
     assert setup.waits == [1.0]
     first, second = fake.asked(image.blob_path)
     assert "range" not in first.headers
-    # What was on its way when the connection broke may be lost; what is asked for is never more than what came.
+    # The bytes in flight at the break may be lost, so a part begins at most where the break was.
     asked = int(second.headers.get("range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
     assert asked <= at
 
 
-def test_a_file_that_takes_less_than_it_is_given_gets_the_rest(fake: FakeRegistry, image: Image) -> None:
+def test_short_writes_are_continued(fake: FakeRegistry, image: Image) -> None:
     class Unbuffered(io.BytesIO):
         def write(self, data: ReadableBuffer, /) -> int:
             return super().write(memoryview(data)[:1000])
@@ -181,7 +181,7 @@ def test_a_file_that_takes_less_than_it_is_given_gets_the_rest(fake: FakeRegistr
         assert file.getvalue() == LAYER
 
 
-def test_a_full_disk_is_told_as_such_and_at_once(fake: FakeRegistry, image: Image) -> None:
+def test_a_full_disk_is_an_error_at_once(fake: FakeRegistry, image: Image) -> None:
     class Full(io.BytesIO):
         def write(self, data: ReadableBuffer, /) -> int:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -194,7 +194,7 @@ def test_a_full_disk_is_told_as_such_and_at_once(fake: FakeRegistry, image: Imag
     assert len(fake.asked(image.blob_path)) == 1
 
 
-def test_progress_falls_back_where_the_whole_is_sent_again(fake: FakeRegistry, image: Image) -> None:
+def test_progress_restarts_if_the_whole_blob_is_sent_again(fake: FakeRegistry, image: Image) -> None:
     fake.on(image.blob_path, breaking(131_072, ranges=False), breaking(len(LAYER), ranges=False))
     counts: list[int] = []
     with io.BytesIO() as file, plain(fake).client() as client:
@@ -203,7 +203,7 @@ def test_progress_falls_back_where_the_whole_is_sent_again(fake: FakeRegistry, i
     assert counts[-1] == len(LAYER)
 
 
-def test_five_tries_are_made_each_waiting_twice_as_long(fake: FakeRegistry, image: Image) -> None:
+def test_five_tries_each_wait_twice_as_long(fake: FakeRegistry, image: Image) -> None:
     fake.on(image.blob_path, breaking(10_000))
     setup = plain(fake)
     with pytest.raises(Unreachable, match="5 times in a row"):
@@ -226,14 +226,14 @@ MISFITS: dict[str, Route] = {
 
 
 @pytest.mark.parametrize("case", MISFITS)
-def test_a_part_that_does_not_fit_starts_the_download_anew(fake: FakeRegistry, image: Image, case: str) -> None:
+def test_a_wrong_part_restarts_the_download(fake: FakeRegistry, image: Image, case: str) -> None:
     fake.on(image.blob_path, reply(LAYER[:100_000], length=len(LAYER)), MISFITS[case], reply(LAYER))
     assert fetch(plain(fake), fake, image) == LAYER
     ranges = [seen.headers.get("range") for seen in fake.asked(image.blob_path)]
     assert ranges == [None, "bytes=100000-", None]
 
 
-def test_a_part_of_another_content_is_read_once_more_as_a_whole(fake: FakeRegistry, image: Image) -> None:
+def test_wrong_content_after_a_resumption_restarts_the_download_once(fake: FakeRegistry, image: Image) -> None:
     other = part(LAYER[100_000:][::-1], "bytes 100000-199999/200000")
     fake.on(image.blob_path, reply(LAYER[:100_000], length=len(LAYER)), other, reply(LAYER))
     assert fetch(plain(fake), fake, image) == LAYER
@@ -258,7 +258,7 @@ def test_a_weak_etag_promises_nothing(fake: FakeRegistry, image: Image) -> None:
     assert "if-range" not in fake.seen[1].headers
 
 
-def test_a_body_slower_than_the_lowest_rate_is_given_up(fake: FakeRegistry, image: Image) -> None:
+def test_a_body_slower_than_the_lowest_rate_is_an_error(fake: FakeRegistry, image: Image) -> None:
     def drip(handler: Handler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(LAYER)))
@@ -272,7 +272,7 @@ def test_a_body_slower_than_the_lowest_rate_is_given_up(fake: FakeRegistry, imag
         fetch(plain(fake, limits=limits), fake, image)
 
 
-def test_a_blob_has_a_time_in_which_it_must_be_there(fake: FakeRegistry, image: Image) -> None:
+def test_a_blob_has_a_deadline(fake: FakeRegistry, image: Image) -> None:
     def stall(handler: Handler) -> None:
         handler.send_response(200)
         handler.end_headers()
@@ -285,8 +285,8 @@ def test_a_blob_has_a_time_in_which_it_must_be_there(fake: FakeRegistry, image: 
         fetch(plain(fake, limits=limits), fake, image)
 
 
-def test_a_slow_answer_that_is_fast_enough_arrives() -> None:
-    """The lowest rate is measured over a window, so a pause alone is no reason to give up."""
+def test_a_pause_within_the_lowest_rate_is_allowed() -> None:
+    """The lowest rate is measured over a window, so a pause alone is not an error."""
     now = 0.0
     watch = Watch(RemoteLimits(), "registry", lambda: now)
     watch.begin_body(1 << 30)

@@ -1,4 +1,4 @@
-"""Small texts of strangers: challenges, URLs, NO_PROXY."""
+"""Parsing small texts from servers and the environment: challenges, URLs, NO_PROXY."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def test_challenges_are_read(headers: list[str], expected: list[Challenge]) -> N
 
 @settings(max_examples=300)
 @given(st.lists(st.text(alphabet=st.sampled_from('ab,= "\\\t=/-é\r\n'), max_size=60), max_size=3))
-def test_no_header_is_too_odd_for_the_reader_of_challenges(headers: list[str]) -> None:
+def test_any_header_can_be_parsed(headers: list[str]) -> None:
     for challenge in parse_challenges(headers):
         assert challenge.scheme
 
 
 @settings(max_examples=200)
 @given(st.dictionaries(st.from_regex("[a-z]{1,8}", fullmatch=True), st.text("a ,=\"\\'é:/", max_size=20), max_size=4))
-def test_a_quoted_parameter_comes_out_as_it_went_in(parameters: dict[str, str]) -> None:
+def test_a_quoted_parameter_survives_parsing(parameters: dict[str, str]) -> None:
     quoted = ",".join(f'{name}="{_escaped(value)}"' for name, value in parameters.items())
     assert list(parse_challenges([f"Bearer {quoted}"])) == [Challenge("bearer", parameters)]
 
@@ -71,7 +71,7 @@ def _escaped(value: str) -> str:
 
 @settings(max_examples=300)
 @given(st.text(alphabet=st.sampled_from("htps:/@[]?#.%0123456789abcx-_\\ \r\né"), max_size=40))
-def test_no_location_is_too_odd_for_the_reader_of_urls(text: str) -> None:
+def test_any_location_is_a_url_or_a_remote_error(text: str) -> None:
     base = Url.parse("https://registry.test:5000/v2/a/manifests/b?c=d")
     try:
         found = base.join(text)
@@ -117,12 +117,12 @@ def test_origins_are_written(origin: Origin, text: str) -> None:
         "240.0.0.1", "::", "::1", "fe80::1", "fd00::1", "ff02::1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::",
     ],
 )  # fmt: skip
-def test_addresses_that_are_not_of_the_public_internet(address: str) -> None:
+def test_private_addresses(address: str) -> None:
     assert is_private(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"])
-def test_addresses_that_are(address: str) -> None:
+def test_public_addresses(address: str) -> None:
     assert not is_private(ipaddress.ip_address(address))
 
 
@@ -187,7 +187,7 @@ def test_no_proxy_is_read_as_go_reads_it(no_proxy: str, url: str, exempt: bool) 
 
 
 @pytest.mark.parametrize("text", ["socks5://proxy.test", "http://me:secret@", "http://me:secret@a b", "http://x:99999"])
-def test_a_proxy_that_is_none_is_named_by_its_variable(text: str) -> None:
+def test_an_invalid_proxy_is_named_by_its_variable(text: str) -> None:
     with pytest.raises(RemoteError, match="HTTPS_PROXY") as caught:
         proxy_for(Origin("https", "a.test", 443), {"https_proxy": text})
     assert "secret" not in str(caught.value)
