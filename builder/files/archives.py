@@ -1,8 +1,8 @@
-"""Archives that are unpacked, those of an ADD first of all: told by their content, and read as layers are, with the same limits.
+"""Archives that ADD or a context unpacks: recognized by their content, and read like layers, with the same limits.
 
-What begins, expanded, with the header of a tar entry is an archive; everything else is a file like any other. So is what
-is damaged before that. An archive is never written out as files: its rows are planned like those of any other tree, and
-its bytes wait in a spool until the layer asks for them, in an order of its own.
+A file is an archive if its decompressed bytes start with the header of a tar entry. All other files, and files that are
+damaged before that header ends, are copied as they are. An archive is never extracted to a directory: its rows are
+planned like those of other trees, and its bytes are stored in a spool, because the layer reads them in another order.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from pybuild.store.layers.read import LowerLayers
     from pybuild.store.system.streams import Readable
 
-_SHORT, _SLOW = 64, 64  # bytes of a short piece, and how many of them
+_SHORT_READ, _SHORT_READS = 64, 64  # bytes of a short read, and the number of short reads
 
 
 class ArchiveTree:
-    """The rows of an archive, whose content is in a spool from `start` on."""
+    """The rows of an archive as a FileTree. The archive begins at offset `start` of the spool."""
 
     allows_devices = True
 
@@ -52,19 +52,19 @@ class ArchiveTree:
         return name if name in self._linked else None
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
-        assert self._spool is not None, "only rows were asked for"
+        assert self._spool is not None, "the archive was read without a spool"
         return self._spool.chunks(self._start + entry.offset, entry.size)
 
 
 def open_archive(tree: FileTree, row: Entry) -> Readable | None:
-    """The expanded stream of a file that is an archive; None where it is none."""
+    """The decompressed stream of a file if it is an archive, else None."""
     if row.kind is not Kind.FILE or not row.size:
         return None
     return archive_in(Peeked(_Chunks(tree.chunks(row))))
 
 
 def archive_in(peeked: Peeked, limit: int = EXPANDED_LIMIT) -> Readable | None:
-    """The expanded stream, of at most `limit` bytes, of what is an archive; None where it is none."""
+    """The decompressed stream, of at most `limit` bytes, if the input is an archive, else None."""
     outer = without_outer(peeked)
     plain = outer is not peeked or not is_packed(peeked.start)
     head = b""
@@ -80,9 +80,10 @@ def archive_in(peeked: Peeked, limit: int = EXPANDED_LIMIT) -> Readable | None:
 def read_tree(
     name: bytes, stream: Readable, below: LowerLayers, owner: tuple[int, int] | None, spool: Spool | None
 ) -> ArchiveTree:
-    """Read an archive to its end. Raises CopyError, which names it, where it is damaged or breaks a limit.
+    """Read an archive to its end. Raises CopyError with `name` if it is damaged or exceeds a limit.
 
-    `below` is what lies where it goes. Without a spool only rows can be asked for, as the key of a step does.
+    `below` is the directory of the image into which it is unpacked. Without a spool the tree has rows but no content,
+    which is enough for a cache key.
     """
     start = spool.size if spool is not None else 0
     try:
@@ -95,18 +96,18 @@ def read_tree(
 
 
 class _Chunks:
-    """A readable of pieces. The first ones are short: damage behind the first entry must not hide that there is one."""
+    """A readable over chunks. The first reads are short: damage after the first header must not hide that header."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._data = b""
         self._at = 0
-        self._slow = _SLOW
+        self._short_reads = _SHORT_READS
 
     def read(self, size: int, /) -> bytes:
-        if self._slow:
-            self._slow -= 1
-            size = min(size, _SHORT)
+        if self._short_reads:
+            self._short_reads -= 1
+            size = min(size, _SHORT_READ)
         if self._at == len(self._data):
             self._data, self._at = next(self._chunks, b""), 0
         piece = self._data[self._at : self._at + size]

@@ -1,7 +1,7 @@
-"""The build context: a directory of the user, less what its ignore file excludes.
+"""The build context as a directory of the user, without the files that its ignore file excludes.
 
-Files arrive as 0:0, whoever owns them here. No link is ever followed by the kernel on our way in: directories are
-opened name by name below the root's descriptor, files with O_NOFOLLOW, and a FIFO or a socket is never opened at all.
+All files are owned by 0:0 in the image. The kernel never follows a link here: directories are opened name by name below
+the descriptor of the root, files with O_NOFOLLOW; a FIFO or a socket is never opened.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ IGNORE_LIMIT = 4 << 20  # bytes of an ignore file
 _CAPABILITY = "security.capability"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_SHORT = 4000
+
 _CHUNK = 1 << 20
-_WHOLE = 1 << 16  # bytes of a file that is read at once
+_WHOLE = 1 << 16  # bytes; a file up to this size is read by one read(2)
 
 
 class ContextTree:
@@ -44,30 +44,29 @@ class ContextTree:
         self,
         root: str,
         ignore: IgnoreFile | None,
-        left_out: dict[bytes, Entry] | None = None,
+        excluded: dict[bytes, Entry] | None = None,
         memo: Memo | None = None,
     ) -> None:
-        """Raises BuildError when the directory cannot be opened.
+        """Raises BuildError if the directory cannot be opened.
 
-        A listing that is for people gives `left_out`, which gets what is excluded of the directories that were listed;
-        the limits do not count then, because who exceeds them has to find out with what. Rows of files that `memo` knows
-        come with the digest of their content.
+        `pybuild context` passes `excluded`, which collects the excluded rows of all listed directories. It also turns the
+        limits off: a user who exceeds them needs the listing to see why. Rows of files that `memo` knows have a digest.
         """
         try:
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise BuildError(f"cannot open the context {root}: {error.strerror}") from error
         self._ignore = ignore
-        self._left_out = left_out
+        self._excluded = excluded
         self._memo = memo
-        self._unread: dict[bytes, bytes] = {}  # path -> what a file looks like that the memo may learn
-        self._read: dict[bytes, bytes] = {}  # the same of those whose content was read since
+        self._unread: dict[bytes, bytes] = {}  # path -> memo key, for files whose digest the memo may learn
+        self._read: dict[bytes, bytes] = {}  # the same for those of them whose content was read
         self._listed: dict[bytes, dict[bytes, Entry]] = {}
         self._inodes: dict[bytes, tuple[int, int]] = {}
         self._entries = 0
         self._bytes = 0
         self._sockets: set[bytes] = set()
-        self._reading: tuple[bytes, int] | None = None  # the directory that was read from last, open
+        self._reading: tuple[bytes, int] | None = None  # path and descriptor of the directory of the last file read
 
     def close(self) -> None:
         self._leave()
@@ -88,7 +87,7 @@ class ContextTree:
         return self._inodes.get(entry.path)
 
     def learn(self, found: Iterable[tuple[Entry, bytes]]) -> None:
-        """Let the memo know the digests of files, where they are of what was read since the files were listed."""
+        """Store the digests of files in the memo, but only of files that did not change between listing and reading."""
         if self._memo is None:
             return
         for entry, sha256 in found:
@@ -97,20 +96,20 @@ class ContextTree:
                 self._memo.learn(key, sha256)
 
     def save_memo(self, scratch: str) -> None:
-        """Keep what was learned for the next build; `scratch` is a free path in the store."""
+        """Save the memo for the next build. `scratch` is a path in the store that does not exist."""
         if self._memo is not None:
             self._memo.save(scratch)
 
     def is_socket(self, entry: Entry) -> bool:
-        """Whether the empty file that a listing gives is a socket here."""
+        """Whether the entry, which is an empty file in the listing, is a socket in the directory."""
         return entry.path in self._sockets
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
-        """The content, as it was when the directory was listed. Raises CopyError when it has changed since."""
+        """The content of a file. Raises CopyError if its size is not the listed one, or it changes while it is read."""
         return iter((self._whole(entry),)) if entry.size <= _WHOLE else self._pieces(entry)
 
     def _whole(self, entry: Entry) -> bytes:
-        """The content of a small file, which is what one read(2) gives: a list of it and a generator would cost as much."""
+        """The content of a small file, by one read(2). A generator and a list would cost as much time as the read."""
         fd = self._open_file(entry)
         try:
             status = os.fstat(fd)
@@ -154,7 +153,7 @@ class ContextTree:
             raise CopyError(f"cannot read {show(entry.path)} of the context: {error.strerror}") from error
 
     def _was_read(self, entry: Entry, status: os.stat_result) -> None:
-        """All of a file was read that looked like `status` before."""
+        """Note that a file was read completely. `status` is from before the read."""
         key = self._unread.get(entry.path)
         if key is not None and key == file_key(status):
             self._read[entry.path] = key
@@ -163,11 +162,11 @@ class ContextTree:
     def _changed(entry: Entry) -> CopyError:
         return CopyError(
             f"{show(entry.path)} of the context changed while it was copied",
-            hint="build again when nothing writes to it",
+            hint="build again while no other process writes to it",
         )
 
     def _enter(self, path: bytes) -> int:
-        """A directory to open files in. It stays open: the next file is most often in the same one."""
+        """The descriptor of a directory. It stays open, because the next file is usually in the same directory."""
         if self._reading is None or self._reading[0] != path:
             self._leave()
             self._reading = (path, self._open(path))
@@ -185,28 +184,23 @@ class ContextTree:
         return entry is not None and entry.kind is Kind.DIRECTORY
 
     def _open(self, path: bytes) -> int:
-        """Open a directory of the context, no link followed, however long its path is."""
+        """Open a directory of the context without following links. The path can be longer than PATH_MAX."""
         fd = os.dup(self._root)
-        while path:
-            cut = len(path) if len(path) <= _SHORT else path.rindex(b"/", 0, _SHORT)
-            for part in path[:cut].split(b"/"):
-                try:
-                    below = os.open(part, _DIRECTORY, dir_fd=fd)
-                except OSError as error:
-                    raise CopyError(
-                        f"cannot read the directory {show(path)} of the context: {error.strerror}"
-                    ) from error
-                finally:
-                    os.close(fd)
-                fd = below
-            path = path[cut + 1 :]
+        for name in path.split(b"/") if path else ():
+            try:
+                below = os.open(name, _DIRECTORY, dir_fd=fd)
+            except OSError as error:
+                raise CopyError(f"cannot read the directory {show(path)} of the context: {error.strerror}") from error
+            finally:
+                os.close(fd)
+            fd = below
         return fd
 
     def _list(self, path: bytes) -> dict[bytes, Entry]:
-        """What is in a directory and not excluded.
+        """The rows of a directory that are not excluded, by name.
 
-        A directory that is excluded still comes along when something below it was taken back in: those are listed
-        first, on a stack of our own, because they may be nested deeper than Python's.
+        An excluded directory is in the list if a `!` line includes a path below it. To find out, such directories are
+        listed first. They are on an explicit stack, because they can be nested deeper than Python can recurse.
         """
         pending = [path]
         scanned: dict[bytes, tuple[dict[bytes, Entry], list[bytes]]] = {}
@@ -222,13 +216,13 @@ class ContextTree:
                 for name in undecided:
                     if not self._listed[join(here, name)]:
                         row = found.pop(name)
-                        if self._left_out is not None:
-                            self._left_out[row.path] = row
+                        if self._excluded is not None:
+                            self._excluded[row.path] = row
                 self._listed[here] = found
         return self._listed[path]
 
     def _scan(self, path: bytes) -> tuple[dict[bytes, Entry], list[bytes]]:
-        """The entries of a directory, and which of them are directories that only what is in them can bring along."""
+        """The rows of a directory by name, and the names of excluded directories that can have included paths below."""
         found: dict[bytes, Entry] = {}
         undecided = []
         fd = self._open(path)
@@ -245,11 +239,11 @@ class ContextTree:
                     status = os.lstat(name, dir_fd=fd)
                     link = os.readlink(name, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else b""
                 except FileNotFoundError:
-                    continue  # gone since: as if it had never been there
+                    continue  # removed after listdir
                 if self._ignore is not None and self._ignore.excludes(text := os.fsdecode(here)):
                     if not stat.S_ISDIR(status.st_mode) or not self._ignore.may_contain_included(text):
-                        if self._left_out is not None:
-                            self._left_out[here] = _row(here, status, link)
+                        if self._excluded is not None:
+                            self._excluded[here] = _row(here, status, link)
                         continue
                     undecided.append(name)
                 self._count(status)
@@ -266,14 +260,14 @@ class ContextTree:
     def _count(self, status: os.stat_result) -> None:
         self._entries += 1
         self._bytes += status.st_size if stat.S_ISREG(status.st_mode) else 0
-        if (self._entries > CONTEXT_ENTRIES or self._bytes > CONTEXT_LIMIT) and self._left_out is None:
+        if (self._entries > CONTEXT_ENTRIES or self._bytes > CONTEXT_LIMIT) and self._excluded is None:
             raise CopyError(
                 f"the context exceeds the limit of {CONTEXT_ENTRIES} entries or {CONTEXT_LIMIT} bytes",
-                hint="exclude what is not needed in .dockerignore",
+                hint="exclude files that the build does not need in .dockerignore",
             )
 
     def _file(self, path: bytes, status: os.stat_result, place: bytes, now: int) -> Entry:
-        """The row of a regular file, which is at `place` on this machine; `now` is before its status was taken."""
+        """The row of a regular file. `place` is its path on this machine, `now` a time before its status was read."""
         sha256 = b""
         xattrs: tuple[tuple[bytes, bytes], ...] = ()
         key = file_key(status) if self._memo is not None else b""
@@ -289,14 +283,14 @@ class ContextTree:
         )  # fmt: skip
 
     def _entry(self, path: bytes, status: os.stat_result, link: bytes) -> Entry:
-        """The row of anything but a regular file."""
+        """The row of any entry except a regular file."""
         if stat.S_ISSOCK(status.st_mode):
             self._sockets.add(path)
         return _row(path, status, link)
 
 
 def _row(path: bytes, status: os.stat_result, link: bytes) -> Entry:
-    """What lstat(2) says of a name, without what has to be asked for besides."""
+    """The row for a result of lstat(2), without extended attributes and digest."""
     mtime = status.st_mtime_ns // 1_000_000_000
     mode = stat.S_IMODE(status.st_mode)
     match stat.S_IFMT(status.st_mode):
@@ -314,38 +308,37 @@ def _row(path: bytes, status: os.stat_result, link: bytes) -> Entry:
 
 
 def _capability(place: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """The file capabilities, in the form without a namespace's root id (20 bytes, revision 2)."""
+    """The file capabilities as an xattr of revision 2 (20 bytes): the root id of a user namespace is removed."""
     try:
-        # Nearly no file has any: to list the names costs half of asking for one that is not there, which is an exception.
+        # Few files have any. listxattr takes half the time of a getxattr that fails, which raises an exception.
         if _CAPABILITY not in os.listxattr(place, follow_symlinks=False):
             return ()
         value = os.getxattr(place, _CAPABILITY, follow_symlinks=False)
     except OSError:
-        return ()  # none any more, or a file system without attributes
+        return ()  # removed, or the filesystem has no extended attributes
     if len(value) == 24 and value[3] == 3:
         value = value[:3] + b"\x02" + value[4:20]
     return ((_CAPABILITY.encode(), value),)
 
 
 def join(directory: bytes, name: bytes) -> bytes:
-    """The path of a name in a directory; that of the root is b""."""
+    """The path of a name in a directory; b"" is the root."""
     return directory + b"/" + name if directory else name
 
 
 @frozen
 class IgnoreText:
-    """The ignore file that counts: what messages call it, and what is in it; a byte that is no UTF-8 as a surrogate."""
+    """An ignore file: its path, for messages, and its text, in which bytes that are not UTF-8 are surrogates."""
 
     path: str
     text: str
 
 
 def read_ignore_file(root: str, buildfile: str | None) -> IgnoreText | None:
-    """The ignore file that counts, or None.
+    """The ignore file of a build: `<recipe>.dockerignore` next to the recipe, else `.dockerignore` in the context.
 
-    `<recipe>.dockerignore` beside the recipe, where that is a file, else `.dockerignore` in the context. It must be a
-    regular file where it lies: a link could lead to any file of the machine, and messages about its patterns would tell
-    what is in there.
+    None if neither exists. Raises BuildError if it is not a regular file: a link could point to any file of the
+    machine, and messages about its patterns would show the content of that file.
     """
     paths = [os.path.join(root, ".dockerignore")]
     if buildfile is not None:

@@ -1,8 +1,8 @@
-"""The files of a context, wherever they came from, as a worker gets to know of them.
+"""The files of a context as a value that is sent to workers: a directory of this machine, or a tar.
 
-A directory of this machine is read where it lies. What came as a tar, from standard input or a URL, is never unpacked:
-its table of contents is made once, and the content is read from the tar itself. So its names touch no disk, its modes and
-owners need no privilege, and there is nothing to remove but one file.
+A directory is read in place. A tar (from standard input or a URL) is never unpacked: its table of contents is made
+once, and content is read from the tar. So no file is created with a name, mode or owner from outside, and there is only
+one file to remove.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ _CHUNK = 1 << 20
 
 @frozen
 class ContextSource:
-    """A directory, with the text of its ignore file and the path of its memo; or, where there is a `toc`, a tar that is not
-    compressed."""
+    """A directory, with the text of its ignore file and the path of its memo; or, with a `toc`, an uncompressed tar."""
 
     root: str
     ignore: str | None = None
@@ -38,14 +37,17 @@ class ContextSource:
     memo: str | None = None
 
     def open(self) -> ContextTree | TarTree:
-        """The files; to be closed. Raises BuildError."""
+        """Open the tree. The caller must close it. Raises BuildError."""
         if self.toc is not None:
             return TarTree(self.root, self.toc)
         ignore = None if self.ignore is None else IgnoreFile.parse(self.ignore)
         return ContextTree(self.root, ignore, memo=None if self.memo is None else Memo(self.memo))
 
     def read(self, path: str, limit: int) -> bytes | None:
-        """A file of it, links followed inside; None where there is none. Raises BuildError for anything but a file."""
+        """The content of a file, found by following links inside the context; None if the path does not exist.
+
+        Raises BuildError if it is not a regular file, or has more than `limit` bytes.
+        """
         tree = replace(self, memo=None).open()
         try:
             entry = tree.lookup(follow(tree, os.fsencode(path)))
@@ -61,7 +63,7 @@ class ContextSource:
 
 
 class TarTree:
-    """A tar as a FileTree. A device in it may not be copied: it is a context like others."""
+    """A tar as a FileTree. As in any context, its devices may not be copied."""
 
     allows_devices = False
 
@@ -83,21 +85,21 @@ class TarTree:
         return entry.hardlink or entry.path
 
     def is_socket(self, entry: Entry) -> bool:
-        """Never: a tar holds none."""
+        """Never true: a tar cannot hold a socket."""
         return False
 
     def learn(self, found: Iterable[tuple[Entry, bytes]]) -> None:
-        """Nothing: a tar is listed anew for each build, and its table of contents has the digests."""
+        """Do nothing: each build lists a tar again, and its table of contents has the digests."""
 
     def save_memo(self, scratch: str) -> None:
-        """There is none."""
+        """Do nothing: a tar has no memo."""
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
         offset, left = entry.offset, entry.size
         while left:
             data = os.pread(self._fd, min(left, _CHUNK), offset)
             if not data:
-                raise CopyError(f"{show(entry.path)} of the context: the archive is shorter than it was")
+                raise CopyError(f"{show(entry.path)} of the context: the archive was truncated during the build")
             offset += len(data)
             left -= len(data)
             yield data

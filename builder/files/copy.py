@@ -1,8 +1,8 @@
-"""COPY, decided: which entries appear in the image, from which files of the source.
+"""The entries that a COPY or an ADD puts into the image, and the source file of each.
 
-Pure in what it decides: it asks a FileTree for rows and a View for what lies at the destination, and returns planned
-entries. The rules are those of BuildKit's file copier, with its documented behaviour where code and documentation
-disagree; each is named where it is applied.
+This module only decides: it reads rows of the sources from a FileTree and rows of the image from a View, and returns
+planned entries. The rules are those of BuildKit's file copier; where its code and its documentation disagree, the
+documented rule is used.
 """
 
 from __future__ import annotations
@@ -44,37 +44,37 @@ class CopyRequest:
     """One COPY with all its text expanded."""
 
     sources: tuple[str, ...]  # paths or patterns, relative to the root of the source tree
-    dest: str  # absolute; a trailing slash says that it is a directory
+    dest: str  # absolute; with a trailing slash it is a directory
     owner: tuple[int, int] | None  # --chown: uid and gid; None keeps those of the source
-    mode: int | str | None = None  # --chmod: bits, or in symbols
+    mode: int | str | None = None  # --chmod: bits, or symbols such as "u+x"
     exclude: tuple[str, ...] = ()
     parents: bool = False
-    inline: tuple[InlineFile, ...] = ()  # heredocs, copied behind the sources
-    inline_time: int = 0  # when those were made, seconds since the epoch
-    unpack: bool = False  # what is an archive is unpacked, as ADD does
-    unpack_fetched: bool = False  # the same for what is downloaded
+    inline: tuple[InlineFile, ...] = ()  # heredocs, copied after the sources
+    inline_time: int = 0  # mtime of the heredocs, seconds since the epoch
+    unpack: bool = False  # unpack archives among the sources, as ADD does
+    unpack_fetched: bool = False  # unpack archives that are downloaded
 
 
 class PlannedEntry(NamedTuple):
-    """An entry of the image, and the row of the tree that it comes from (None for a directory made on the way)."""
+    """An entry of the image, and the row of the source tree that it comes from (None for a parent that is created)."""
 
     entry: Entry
     source: Entry | None
     tree: FileTree | None
 
 
-def plan_copy(
+def plan_entries(
     request: CopyRequest,
     tree: FileTree,
     below: View,
     spool: Spool | None = None,
     fetched: Mapping[int, tuple[FileTree, bytes]] = MappingProxyType({}),
 ) -> list[PlannedEntry]:
-    """All entries that the COPY puts into the image, sorted; those that lie there already are still among them.
+    """All entries that the COPY puts into the image, sorted, including those that the image already has.
 
-    What is `fetched` takes the place of the source at that position: a path in a tree of its own.
-    `spool` is where the content of archives waits to be read; without one it cannot be.
-    Raises CopyError where source and destination do not fit, UnsafePath for names that no layer can hold.
+    `fetched` replaces the sources at these positions: each is a tree and a path in it.
+    `spool` stores the content of archives until it is read; without it only the rows of archives can be read.
+    Raises CopyError if a source does not fit the destination, UnsafePath for names that no layer can hold.
     """
     plan = _Plan(request, below, spool)
     inline = InlineTree(request.inline, request.inline_time)
@@ -92,8 +92,8 @@ def plan_copy(
     todo += [_CopySource(inline, entry.path, PathFilter()) for entry in inline.readdir(b"")]
     if plan.many_onto_one_file(todo):
         raise CopyError(
-            f"several files cannot be copied onto {request.dest}, which is no directory",
-            hint="end the destination with a slash to make it one",
+            f"several files cannot be copied to {request.dest}, which is not a directory",
+            hint="end the destination with a slash to make it a directory",
         )
     for item in todo:
         plan.copy(item)
@@ -101,12 +101,12 @@ def plan_copy(
 
 
 class _CopySource(NamedTuple):
-    """One thing to copy."""
+    """One file or directory to copy."""
 
     tree: FileTree
     path: bytes
     choice: PathFilter
-    unpack: bool = False  # if it is an archive
+    unpack: bool = False  # unpack the file if it is an archive
 
     @property
     def row(self) -> Entry:
@@ -114,12 +114,12 @@ class _CopySource(NamedTuple):
 
 
 def _with_parents(source: str, tree: FileTree, exclude: IgnoreFile | None) -> list[_CopySource]:
-    """What a source of --parents stands for: directories, and the pattern of what comes along of each.
+    """The sources for a source of COPY --parents: directories, each with the pattern of the paths to copy from it.
 
-    A path without wildcards has to be there.
+    Raises CopyError if the source has no wildcards and does not exist.
     """
     before, pattern = split_pivot(source)
-    # An exclamation mark means something in the patterns of --exclude only.
+    # An exclamation mark negates a pattern of --exclude, but not one of --parents.
     include = IgnoreFile.of(["\\" + pattern if pattern.startswith("!") else pattern]) if pattern else None
     if not has_wildcard(before) and not has_wildcard(pattern):
         directory = b"/".join(clean_parts(before))
@@ -146,16 +146,16 @@ class _Plan:
         self._dest = self._resolve_dest(dest)
 
     def many_onto_one_file(self, sources: list[_CopySource]) -> bool:
-        """Whether more than one file would land on one name: an error here, last-wins in BuildKit."""
+        """Whether several files would be copied to one name: an error in pybuild; in BuildKit the last one wins."""
         at = self._lookup(self._dest)
         if self._wants_directory or (at is not None and at.kind is Kind.DIRECTORY):
             return False
-        # Most copies have one source; what is an archive is only known when it is read.
+        # The check for archives reads the files, so it is skipped for a single source.
         files = [source for source in sources if source.row.kind is not Kind.DIRECTORY] if len(sources) > 1 else []
         return len(files) > 1 and sum(self._archive(source) is None for source in files) > 1
 
     def copy(self, source: _CopySource) -> None:
-        """One source."""
+        """Plan one source."""
         row = source.row
         if row.kind is Kind.DIRECTORY:
             self._copy_contents(source.tree, row, source.choice)
@@ -171,7 +171,7 @@ class _Plan:
         self._put(target, source.tree, row)
 
     def entries(self) -> list[PlannedEntry]:
-        """All of it, sorted; of several names of one file the first is the file, the others are links to it."""
+        """All entries, sorted. Of several names of one file, the first is the file, the others are hard links to it."""
         first: dict[Hashable, bytes] = {}
         result = []
         for item in sorted(self._found.values(), key=lambda item: sort_key(item.entry.path)):
@@ -207,7 +207,7 @@ class _Plan:
         return (source.uid, source.gid) if source is not None else (0, 0)
 
     def _mode(self, current: int, *, directory: bool) -> int:
-        """The mode that --chmod makes of another one."""
+        """The mode after --chmod."""
         match self._chmod:
             case None:
                 return current
@@ -217,7 +217,7 @@ class _Plan:
                 return apply_mode(mode, current, directory=directory)
 
     def _make_parents(self, path: bytes, mtime: int) -> None:
-        """The directories above a target: 0755, of root or of --chown. Their time is the source's, for want of a better."""
+        """Create missing parents: 0755, owned by root or the owner of --chown, with the mtime of the source."""
         missing = []
         while path := parent_of(path):
             entry = self._lookup(path)
@@ -235,7 +235,7 @@ class _Plan:
         self._found[path] = PlannedEntry(Entry(path, Kind.DIRECTORY, mode, uid, gid, mtime), None, None)
 
     def _archive(self, source: _CopySource) -> Readable | None:
-        """The expanded stream of a source that is an archive. Heredocs are text, whatever they look like."""
+        """The decompressed stream of a source that is an archive and must be unpacked, else None."""
         if not source.unpack:
             return None
         from pybuild.builder.files.archives import open_archive
@@ -243,7 +243,7 @@ class _Plan:
         return open_archive(source.tree, source.row)
 
     def _unpack(self, name: bytes, archive: Readable, mtime: int) -> None:
-        """An archive, into the destination as a directory. Unlike files its entries replace whatever is in their way."""
+        """Unpack an archive into the destination directory. Its entries can replace existing ones of another type."""
         dest = self._directory_of(self._request.dest.encode("utf-8", "surrogateescape"))
         at = self._lookup(dest)
         if at is None:
@@ -253,7 +253,7 @@ class _Plan:
             raise _no_directory(dest)
         from pybuild.builder.files.archives import read_tree
 
-        tree = read_tree(name, archive, _Below(self._lookup, dest), self._request.owner, self._spool)
+        tree = read_tree(name, archive, _ImageDirectory(self._lookup, dest), self._request.owner, self._spool)
         for row in tree.rows:
             if row.path:
                 self._replace(_join(dest, row.path), tree, row)
@@ -263,7 +263,7 @@ class _Plan:
         if at is not None and at.kind is not Kind.DIRECTORY and row.kind is Kind.DIRECTORY:
             below = self._below.lookup(target)
             if below is not None and below.kind is Kind.DIRECTORY:
-                raise _no_directory(target)  # it was one, but what was in there is gone
+                raise _no_directory(target)  # an earlier file replaced a directory of the image
         if at is not None and at.kind is Kind.DIRECTORY and row.kind is not Kind.DIRECTORY:
             for path in [path for path in self._found if path.startswith(target + b"/")]:
                 del self._found[path]
@@ -277,7 +277,7 @@ class _Plan:
             raise self._loop() from None
 
     def _copy_contents(self, tree: FileTree, source: Entry, choice: PathFilter) -> None:
-        """A directory gives its contents, never itself. A destination that exists keeps its mode and owner."""
+        """Copy what is in a directory, not the directory itself. An existing destination keeps its mode and owner."""
         at = self._lookup(self._dest)
         if at is None:
             self._make_parents(self._dest, source.mtime)
@@ -289,10 +289,10 @@ class _Plan:
             if found.chosen:
                 self._put(target, tree, found.entry)
             else:
-                self._put_on_the_way(target, tree, found.entry)
+                self._put_ancestor(target, tree, found.entry)
 
-    def _put_on_the_way(self, target: bytes, tree: FileTree, source: Entry) -> None:
-        """A directory that comes along for what is in it: made like the source's, or given its mode where it exists."""
+    def _put_ancestor(self, target: bytes, tree: FileTree, source: Entry) -> None:
+        """A directory that is copied only because of paths below it. An existing one gets the mode of the source."""
         at = self._lookup(target)
         if at is None or at.kind is not Kind.DIRECTORY:
             self._put(target, tree, source)
@@ -301,7 +301,7 @@ class _Plan:
         self._found[target] = known._replace(entry=at._replace(mode=source.mode, opaque=False))
 
     def _put(self, target: bytes, tree: FileTree, source: Entry) -> None:
-        """One row of the source at one place of the image."""
+        """Plan one row of the source at a path of the image."""
         refuse_reserved(target)
         at = self._lookup(target)
         if at is not None and source.kind is Kind.DIRECTORY and at.kind is not Kind.DIRECTORY:
@@ -309,7 +309,7 @@ class _Plan:
         if at is not None and source.kind is not Kind.DIRECTORY and at.kind is Kind.DIRECTORY:
             raise CopyError(f"cannot replace the directory {show(b'/' + target)} with a file")
         if source.kind in (Kind.CHAR, Kind.BLOCK) and not tree.allows_devices:
-            raise CopyError(f"{show(source.path)} is a device, which a context cannot give")
+            raise CopyError(f"{show(source.path)} is a device, which cannot be copied from a context")
         mode = source.mode
         if source.kind is not Kind.SYMLINK:
             mode = self._mode(mode, directory=source.kind is Kind.DIRECTORY)
@@ -328,8 +328,8 @@ class _Plan:
         )  # fmt: skip
 
 
-class _Below:
-    """What lies in a directory of the image, as the plan has it so far."""
+class _ImageDirectory:
+    """A directory of the image with the entries that are planned so far, as a root of its own."""
 
     def __init__(self, lookup: Callable[[bytes], Entry | None], directory: bytes) -> None:
         self._lookup = lookup

@@ -1,4 +1,4 @@
-"""Of the entries that a COPY plans: which ones its layer has to hold, and what its key is made of."""
+"""The layer and the content key of a COPY, from its planned entries."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def content_lines(
     planned: Iterable[PlannedEntry], digests: Mapping[bytes, bytes] = MappingProxyType({})
 ) -> Iterator[bytes]:
-    """What the key of a COPY is made of: everything of the entries but their times and places in a tar.
+    """The text of the content key, one line for each entry: all of its fields except mtime and offset in the tar.
 
-    `digests` has those content digests, by path, that entries lack. A line is JSON, made without its encoder, which takes three
-    times as long: digits and hexadecimal need no escapes.
+    `digests` has the content digests, by path, that entries lack. Each line is JSON, formatted here because the json
+    module takes three times as long; digits and hexadecimal need no escapes.
     """
     for entry, _, _ in planned:
         path, kind, mode, uid, gid, _, size, link, hardlink, rdev, attributes, sha256, _, _ = entry
@@ -37,7 +37,7 @@ def content_lines(
 def digests_of(
     planned: Iterable[PlannedEntry], written: Mapping[bytes, bytes] = MappingProxyType({})
 ) -> dict[bytes, bytes]:
-    """The digest of every file's content, by path: as a layer was `written` with it, or as it is known, or read."""
+    """Path -> sha256 of the content, for all files. Only files without a digest in `written` or their entry are read."""
     found: dict[bytes, bytes] = {}
     for item in planned:
         entry = item.entry
@@ -50,7 +50,7 @@ def digests_of(
 
 
 def with_digests(planned: list[PlannedEntry], digests: Mapping[bytes, bytes] | None = None) -> list[PlannedEntry]:
-    """The same with these digests in the entries of files, or with those that `digests_of` finds."""
+    """The entries with these digests. Without `digests`, `digests_of` finds them."""
     found = digests_of(planned) if digests is None else digests
     return [
         item._replace(entry=item.entry.with_content(found[item.entry.path])) if item.entry.path in found else item
@@ -59,9 +59,9 @@ def with_digests(planned: list[PlannedEntry], digests: Mapping[bytes, bytes] | N
 
 
 def changed(planned: list[PlannedEntry], below: View) -> list[PlannedEntry]:
-    """What of the plan a layer has to hold: rows that differ from those below, and the directories above them.
+    """The entries that the layer must hold: those that differ from the layers below, and their parent directories.
 
-    Content is compared, and so read, only where all else is equal.
+    Content is read and compared only if all other fields are equal.
     """
     kept: dict[bytes, PlannedEntry] = {}
     for item in planned:
@@ -78,7 +78,7 @@ def changed(planned: list[PlannedEntry], below: View) -> list[PlannedEntry]:
 
 
 def _relinked(items: list[PlannedEntry]) -> list[PlannedEntry]:
-    """Where the first name of a file was dropped, the next one becomes the file."""
+    """If the first name of a file is not in the layer, its next name becomes the file."""
     names: dict[bytes, bytes] = {}
     result = []
     for item in items:

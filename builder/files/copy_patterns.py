@@ -1,4 +1,4 @@
-"""What the sources of a COPY stand for: paths and patterns in a tree, and which of what lies below them comes along."""
+"""The sources of a COPY as paths and patterns: which paths of a tree they match, and which paths below are copied."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @frozen
 class PathFilter:
-    """Which paths below a source are wanted. Paths are relative to it; without patterns all of them are."""
+    """Which paths below a source are copied. Paths are relative to the source; without patterns all are copied."""
 
-    include: IgnoreFile | None = None  # of --parents
-    exclude: IgnoreFile | None = None
+    include: IgnoreFile | None = None  # the pattern of --parents
+    exclude: IgnoreFile | None = None  # the patterns of --exclude
 
-    def takes(self, path: bytes) -> bool:
+    def includes(self, path: bytes) -> bool:
         """Whether a path is copied."""
         if self.include is None and self.exclude is None:
             return True
@@ -34,8 +34,8 @@ class PathFilter:
             return False
         return self.exclude is None or not self.exclude.excludes(text)
 
-    def may_take_below(self, directory: bytes) -> bool:
-        """Whether something below a directory that is not taken may be."""
+    def may_include_below(self, directory: bytes) -> bool:
+        """Whether a path below a directory can be copied although the directory itself is not."""
         text = directory.decode("utf-8", "surrogateescape")
         if self.include is not None and not self.include.excludes(text) and not self.include.matches_below(text):
             return False
@@ -43,7 +43,7 @@ class PathFilter:
 
 
 class FoundRow(NamedTuple):
-    """A row below a source; one that is not `chosen` is a directory that only comes along for what lies in it."""
+    """A row below a source. If it is not `chosen`, it is a directory that is copied only because of paths below it."""
 
     entry: Entry
     path: bytes  # relative to the source
@@ -51,19 +51,19 @@ class FoundRow(NamedTuple):
 
 
 class _Level:
-    """A directory on the way down."""
+    """A directory on the path from the source down to the current row."""
 
-    def __init__(self, entry: Entry, path: bytes, tree: FileTree, *, given: bool) -> None:
+    def __init__(self, entry: Entry, path: bytes, tree: FileTree, *, yielded: bool) -> None:
         self.entry = entry
         self.path = path
         self.names = iter(tree.readdir(entry.path))
-        self.given = given
+        self.yielded = yielded
 
 
 def walk(tree: FileTree, top: Entry, choice: PathFilter) -> Iterator[FoundRow]:
-    """What is chosen of all that lies below a directory, each directory before what is in it."""
+    """The rows below a directory that are copied, each directory before its contents."""
     everything = choice.include is None and choice.exclude is None
-    levels = [_Level(top, b"", tree, given=True)]
+    levels = [_Level(top, b"", tree, yielded=True)]
     while levels:
         level = levels[-1]
         entry = next(level.names, None)
@@ -72,33 +72,33 @@ def walk(tree: FileTree, top: Entry, choice: PathFilter) -> Iterator[FoundRow]:
             continue
         name = entry.path.rpartition(b"/")[2]
         path = level.path + b"/" + name if level.path else name
-        chosen = everything or choice.takes(path)
+        chosen = everything or choice.includes(path)
         if chosen:
-            if not level.given:
-                waiting = len(levels)
-                while not levels[waiting - 1].given:
-                    waiting -= 1
-                for above in levels[waiting:]:
-                    above.given = True
+            if not level.yielded:
+                first = len(levels)
+                while not levels[first - 1].yielded:
+                    first -= 1
+                for above in levels[first:]:
+                    above.yielded = True
                     yield FoundRow(above.entry, above.path, False)
             yield FoundRow(entry, path, True)
-        if entry.kind is Kind.DIRECTORY and (chosen or choice.may_take_below(path)):
-            levels.append(_Level(entry, path, tree, given=chosen))
+        if entry.kind is Kind.DIRECTORY and (chosen or choice.may_include_below(path)):
+            levels.append(_Level(entry, path, tree, yielded=chosen))
 
 
 def split_pivot(source: str) -> tuple[str, str]:
-    """A source of --parents: the directory that stays behind, and the pattern of what comes along, both clean.
+    """A source of --parents, split at the first `/./`: the directory that is cut off, and the pattern of what to copy.
 
-    They are parted by the first `/./`; without one, all of the path comes along.
+    Without `/./` nothing is cut off. The pattern is normalized.
     """
-    before, pivot, behind = source.partition("/./")
+    before, pivot, after = source.partition("/./")
     if not pivot:
-        before, behind = "", source
-    return before, b"/".join(clean_parts(behind)).decode("utf-8", "surrogateescape")
+        before, after = "", source
+    return before, b"/".join(clean_parts(after)).decode("utf-8", "surrogateescape")
 
 
 def clean_parts(source: str) -> list[bytes]:
-    """The names of a path, without `.`; `..` takes the name before it away, as text."""
+    """The names of a path, without `.`; `..` removes the name before it, and links are not followed."""
     clean: list[bytes] = []
     for part in source.encode("utf-8", "surrogateescape").split(b"/"):
         if part == b"..":
@@ -109,10 +109,10 @@ def clean_parts(source: str) -> list[bytes]:
 
 
 def matches(source: str, tree: FileTree) -> Iterator[bytes]:
-    """The paths that a source stands for, in order. A pattern may match nothing, a plain path must exist.
+    """The paths that a source matches, in order. A pattern can match nothing.
 
-    What stands before the first wildcard is a plain path, whose links are followed; a link that a pattern matches is one
-    only at the end.
+    The names before the first wildcard are a plain path: its links are followed, and it must exist (else CopyError). A
+    link that a later name matches is not followed.
     """
     clean = clean_parts(source)
     patterns = [part.decode("utf-8", "surrogateescape") for part in clean]
@@ -136,7 +136,7 @@ def matches(source: str, tree: FileTree) -> Iterator[bytes]:
 
 
 def follow(tree: FileTree, path: bytes) -> bytes:
-    """A path with its links followed inside the tree. Raises CopyError where they go round in circles."""
+    """A path with its links followed inside the tree. Raises CopyError for a loop of links."""
     try:
         return resolve(tree.lookup, path)
     except LinkLoop:
@@ -144,7 +144,7 @@ def follow(tree: FileTree, path: bytes) -> bytes:
 
 
 def source_row(tree: FileTree, path: bytes) -> Entry:
-    """The row of a source; a link that is named directly is followed, inside the source's root."""
+    """The row of a source; if the path is a link, that of its target inside the tree. Raises CopyError."""
     entry = tree.lookup(follow(tree, path))
     if entry is None:
         raise not_found(path)

@@ -1,4 +1,4 @@
-"""Where the bytes of a layer's files are: in its tree, or in a blob of its tar."""
+"""The content of files of layers, read from the layer's tree or from a blob of its tar."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
 REBUILD_HINT = "the stored file is damaged: build again with --no-cache"
-_DAMAGED = "the file is damaged: pybuild fsck lists what else is, fetch or build it again"
+_DAMAGED = "the blob is damaged: run pybuild fsck to find other damage, and fetch or build the image again"
 
 
 @frozen
@@ -40,7 +40,7 @@ class BlobPlace:
     compression: str
 
     def open(self) -> DecompressingReader:
-        """The layer's tar, verified at its end."""
+        """The tar of the layer. Its digest is verified at the end of the stream."""
         raw = open(self.path, "rb", buffering=0)
         return DecompressingReader(
             VerifyingReader(raw, Digest.parse(self.digest), self.size), Compression(self.compression)
@@ -49,7 +49,7 @@ class BlobPlace:
 
 @frozen
 class LayerPlace:
-    """One changeset on the disk: its table of contents, and its tree, or a blob, or both."""
+    """The files of a changeset on the disk: its table of contents, and its tree, or a blob, or both."""
 
     changeset: str
     toc: str
@@ -58,7 +58,7 @@ class LayerPlace:
 
 
 def layer_place(store: Store, changeset: str, id_map: str) -> LayerPlace:
-    """One changeset on the disk. Its tree counts only if it was made under this id map."""
+    """The place of a changeset. Its tree is used only if it was made under this id map."""
     tree = store.changesets.tree_name(changeset, id_map)
     blob = store.changesets.any_blob(changeset) or store.changesets.unread_blob(changeset)
     return LayerPlace(
@@ -70,7 +70,7 @@ def layer_place(store: Store, changeset: str, id_map: str) -> LayerPlace:
 
 
 def blob_place(store: Store, blob: LayerBlob) -> BlobPlace:
-    """Where a stored blob is."""
+    """The place of a stored blob."""
     return BlobPlace(store.blobs.path(blob.digest), str(blob.digest), blob.size, blob.compression.value)
 
 
@@ -80,28 +80,28 @@ def view_of(layers: Sequence[LayerPlace]) -> View:
 
 
 def check_content(before: Iterable[Entry], after: Iterable[Entry], where: str) -> None:
-    """Raise DigestMismatch where a file of a tree is not what was read of it `before`; of some nothing was."""
+    """Raise DigestMismatch if the digest of a file changed. Files without a digest in `before` are not compared."""
     for old, new in zip(before, after, strict=True):
         if old.sha256 and old.sha256 != new.sha256:
-            raise DigestMismatch(f"{where}: {show(old.path)} is not what was read of it before", hint=REBUILD_HINT)
+            raise DigestMismatch(f"{where}: {show(old.path)} does not match its digest", hint=REBUILD_HINT)
 
 
 class StoredContents:
-    """Content of files of several layers, by the layer's position. A context manager.
+    """The content of files of several layers, by the index of the layer. A context manager.
 
-    A tree is read file by file. A tar can only be read from front to back: the files that will be asked for are
-    announced with `announce` and copied to a spool in one pass, in whatever order they are asked for later.
+    A tree is read file by file. A tar can only be read from front to back: the caller announces the files that it will
+    read, and `announce` copies them to a spool in one pass. After that they can be read in any order.
     """
 
     def __init__(self, layers: Sequence[LayerPlace], spool: str) -> None:
-        """`spool` is a free path, used only if a tar has to be read."""
+        """`spool` is a path that does not exist. It is used only if a tar must be read."""
         self._layers = layers
         self._spool = Spool(spool)
         self._spooled: dict[tuple[int, int], int] = {}  # (layer, offset in its tar) -> offset in the spool
         self._trees: dict[int, TreeContent] = {}
 
     def announce(self, wanted: Iterable[tuple[int, Entry]]) -> None:
-        """Say which files of which layers will be read."""
+        """Prepare to read these files; each comes with the index of its layer."""
         by_layer: dict[int, dict[int, Entry]] = {}
         for layer, entry in wanted:
             if self._layers[layer].tree is None and entry.size:
@@ -110,7 +110,7 @@ class StoredContents:
             self._spool_layer(layer, [entries[offset] for offset in sorted(entries)])
 
     def chunks(self, layer: int, entry: Entry) -> Iterator[bytes]:
-        """The content of a file. Raises InvalidImage where it cannot be found."""
+        """The content of a file. Raises InvalidImage if the layer does not hold it."""
         tree = self._layers[layer].tree
         if tree is not None:
             if layer not in self._trees:
@@ -146,22 +146,20 @@ class StoredContents:
         tar = blob.open()
         position = 0
         for entry in entries:
-            _pass_over(tar, entry.offset - position)
+            _skip(tar, entry.offset - position)
             self._spooled[(layer, entry.offset)] = self._spool.size
             hasher = hashlib.sha256()
             for data in _pieces(tar, entry.size):
                 hasher.update(data)
                 self._spool.write(data)
             position = entry.offset + entry.size
-            # Each file is checked by itself, so what lies behind the last one need not be read: of /etc/passwd of a
-            # large layer that is nearly all.
+            # The digest of each file is checked, so the rest of the tar need not be read to verify it. For
+            # /etc/passwd in a large layer, that rest is nearly the whole tar.
             if hasher.digest() != entry.sha256:
-                raise DigestMismatch(
-                    f"blob {blob.digest}: {show(entry.path)} is not what was read of it before", hint=_DAMAGED
-                )
+                raise DigestMismatch(f"blob {blob.digest}: {show(entry.path)} does not match its digest", hint=_DAMAGED)
 
 
-def _pass_over(tar: DecompressingReader, count: int) -> None:
+def _skip(tar: DecompressingReader, count: int) -> None:
     for _ in _pieces(tar, count):
         pass
 

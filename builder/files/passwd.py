@@ -1,7 +1,6 @@
-"""Users and groups as an image knows them: /etc/passwd and /etc/group of its own root filesystem.
+"""Users and groups of an image, from its /etc/passwd and /etc/group.
 
-Read through the layers' tables of contents, never through the name services of this machine: nothing of an image is
-loaded or run to find out who `www-data` is.
+The files are parsed here. The C library's lookups would load the name service modules of this machine or of the image.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _NUMBER = re.compile(r"[0-9]{1,10}")
 
 @frozen
 class Identity:
-    """Who a command runs as."""
+    """The ids and the home directory of a process."""
 
     uid: int
     gid: int
@@ -41,18 +40,17 @@ class _Group:
 
 
 class UserDatabase:
-    """The contents of passwd and group; either may be empty."""
+    """The contents of passwd and group; either can be empty."""
 
     def __init__(self, passwd: bytes, group: bytes) -> None:
         self._users = [user for line in _lines(passwd) if (user := _user(line))]
         self._groups = [found for line in _lines(group) if (found := _group(line))]
 
     def identity(self, text: str) -> Identity:
-        """Who `USER text` is: `user`, `user:group`, by name or number. "" is root.
+        """The identity for `USER text`: `user` or `user:group`, as names or numbers. "" is root.
 
-        A number that passwd knows gets its group and supplementary groups; one that it does not gets group 0. With a
-        group given there are no supplementary ones; `:group` is root with that group. Raises BuildError for an unknown
-        name.
+        A number in passwd has its group and supplementary groups; any other number has group 0. If a group is given,
+        there are no supplementary groups; `:group` is root with that group. Raises BuildError for an unknown name.
         """
         name, _, group = text.partition(":")
         name = name or "0"
@@ -69,7 +67,10 @@ class UserDatabase:
         return Identity(uid, gid, tuple(dict.fromkeys((gid, *groups))), home)
 
     def owner(self, text: str) -> tuple[int, int]:
-        """What `--chown=text` means: a lone number is both uid and gid, a lone name brings its own group."""
+        """uid and gid for `--chown=text`. A number alone is both uid and gid; a name alone has its group from passwd.
+
+        Raises BuildError for an unknown name.
+        """
         name, colon, group = text.partition(":")
         user = self._find(name) if not _NUMBER.fullmatch(name) else None
         uid = user.uid if user is not None else self._number(name, "user", "passwd") if name else 0
@@ -78,7 +79,7 @@ class UserDatabase:
         return uid, user.gid if user is not None else uid
 
     def workdir_owner(self, text: str) -> tuple[int, int]:
-        """Who owns the directories that WORKDIR makes; a lone number is its own group here, unlike in a RUN."""
+        """uid and gid of the directories that WORKDIR makes. A number alone is also the gid here, unlike in a RUN."""
         return self.owner(text)
 
     def _find(self, name: str) -> _User | None:
@@ -109,7 +110,7 @@ class UserDatabase:
 
 
 def _id(text: str) -> int | None:
-    """A user or group id; None for what is none, or is none that the kernel takes."""
+    """A user or group id; None if the text is not a number, or the number is too large for the kernel."""
     return int(text) if _NUMBER.fullmatch(text) and int(text) <= _MAX_ID else None
 
 

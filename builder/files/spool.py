@@ -1,4 +1,4 @@
-"""Bytes that are read in another order than they come in."""
+"""A temporary file for bytes that are read in another order than they are written."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _CHUNK = 1 << 20
 
 
 class Spool:
-    """A file without a name for the expanded bytes of tars, made when the first one comes. A context manager."""
+    """An unlinked file for the decompressed bytes of tars, created by the first write. A context manager."""
 
     def __init__(self, path: str) -> None:
-        """`path` is a free one, on the disk of the store."""
+        """`path` must not exist; it is on the filesystem of the store."""
         self._path = path
         self._file: BinaryIO | None = None
         self.size = 0
 
     def write(self, data: bytes) -> None:
-        """Append. Raises OSError when the disk refuses."""
+        """Append bytes. Raises OSError, for instance if the disk is full."""
         if self._file is None:
             self._file = open(self._path, "x+b", buffering=_CHUNK)
             os.unlink(self._path)
@@ -32,21 +32,21 @@ class Spool:
         self.size += len(data)
 
     def chunks(self, offset: int, size: int) -> Iterator[bytes]:
-        """A range of what was written."""
+        """The bytes of a range."""
         if not size:
             return
-        assert self._file is not None, "nothing was written"
+        assert self._file is not None, "the spool is empty"
         self._file.flush()
         while size:
             data = os.pread(self._file.fileno(), min(size, _CHUNK), offset)
             if not data:
-                raise InvalidImage("a spool is shorter than what was put into it")
+                raise InvalidImage("the spool is shorter than the data written to it")
             offset += len(data)
             size -= len(data)
             yield data
 
     def close(self) -> None:
-        """Give the disk its room back. Idempotent."""
+        """Free the disk space. Idempotent."""
         if self._file is not None:
             self._file.close()
 

@@ -1,7 +1,6 @@
-"""Where COPY takes its files from: a context, the root filesystem of another stage, a download, or the recipe itself.
+"""The sources of COPY and ADD: a context, the root filesystem of another stage, a download, or a heredoc.
 
-All look the same to the planner: rows as in a table of contents, paths relative to the root, symbolic links never
-leaving it.
+All have one interface: rows as in a table of contents, with paths relative to the root; symbolic links never leave it.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class FileTree(Protocol):
-    """A tree of files that can be asked, and whose files can be read."""
+    """A tree of files: rows, and the content of files."""
 
     @property
     def allows_devices(self) -> bool:
-        """Whether device nodes may be copied from here."""
+        """Whether device nodes may be copied from this tree."""
         ...
 
     def lookup(self, path: bytes) -> Entry | None:
-        """The row at a path, no link followed; None where there is nothing."""
+        """The row at a path, without following links; None if the path does not exist."""
         ...
 
     def readdir(self, path: bytes) -> list[Entry]:
@@ -36,7 +35,7 @@ class FileTree(Protocol):
         ...
 
     def identity(self, entry: Entry) -> Hashable | None:
-        """What further names of the same file have in common; None for a file of one name."""
+        """A value that all hard links of a file share; None for a file that has one name."""
         ...
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
@@ -45,7 +44,7 @@ class FileTree(Protocol):
 
 
 class ViewTree:
-    """The root filesystem that layers make. Where content is, `contents` knows."""
+    """The root filesystem of a chain of layers. `contents` reads the files."""
 
     allows_devices = True
 
@@ -72,16 +71,16 @@ class ViewTree:
 
 
 class LayerContents(Protocol):
-    """Content of files by the layer they are in, counted from the topmost."""
+    """Reads files of layers. A layer is given as its index in `View.layers`, where the topmost is the first."""
 
     def chunks(self, layer: int, entry: Entry) -> Iterator[bytes]: ...
 
 
 @frozen
 class FetchedSource:
-    """What a source from elsewhere came to, the one at `position` among those of its step: a file, to be called `name`.
+    """A downloaded source of an ADD, the one at `position` in the step's sources: a file that is copied as `name`.
 
-    Where there is a `toc` it is a directory: the root of the tar at `path`.
+    With a `toc` it is a directory instead: the root of the tar at `path`.
     """
 
     position: int
@@ -92,7 +91,7 @@ class FetchedSource:
 
 
 class FetchedFile:
-    """A file that was downloaded: for its owner alone, which is root, as BuildKit has it."""
+    """A downloaded file. As in BuildKit, its mode is 0600 and its owner is root."""
 
     allows_devices = False
 
@@ -121,7 +120,7 @@ class FetchedFile:
 
 @frozen
 class InlineFile:
-    """A heredoc: the name of its delimiter, and its text; bytes that are no UTF-8 are in it as with surrogateescape."""
+    """A heredoc: the name of its delimiter, and its text, in which bytes that are not UTF-8 are surrogates."""
 
     name: str
     text: str
@@ -132,7 +131,7 @@ class InlineFile:
 
 
 class InlineTree:
-    """The heredocs of an instruction, as files 0644 of root in one directory, in the order of the recipe."""
+    """The heredocs of an instruction: files in one directory, mode 0644, owned by root, in the order of the recipe."""
 
     allows_devices = False
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pybuild.builder.files.context_source import ContextSource, TarTree
-from pybuild.builder.files.copy import CopyRequest, PlannedEntry, plan_copy
+from pybuild.builder.files.copy import CopyRequest, PlannedEntry, plan_entries
 from pybuild.builder.files.copy_layer import changed, content_lines, digests_of, with_digests
 from pybuild.builder.files.layer_contents import REBUILD_HINT, LayerPlace, StoredContents, check_content, view_of
 from pybuild.builder.files.spool import Spool
@@ -56,7 +56,7 @@ class CopyFiles:
         """The entries to copy, and the digests of the files among them."""
         below = view_of(self.below)
         with _without_gc(), _Source(self) as source:
-            planned = plan_copy(self.request, source.tree, below, None, source.fetched)
+            planned = plan_entries(self.request, source.tree, below, None, source.fetched)
             digests = digests_of(planned)
             source.learn(planned, digests)
             return planned, digests
@@ -64,7 +64,7 @@ class CopyFiles:
     def run(self) -> Written:
         below = view_of(self.below)
         with _Source(self) as source, Spool(f"{self.spool}.archives") as spool:
-            planned = plan_copy(self.request, source.tree, below, spool, source.fetched)
+            planned = plan_entries(self.request, source.tree, below, spool, source.fetched)
             new = changed(planned, below)
             source.announce(new)
             rows = [item.entry for item in new]

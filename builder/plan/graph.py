@@ -54,8 +54,8 @@ class FilesMount:
 class PlannedCacheMount:
     """A cache mount of the store. `name` is its id, with the namespace of the build as a prefix.
 
-    If `source` is an index into `sources` of the node, a new cache starts with a copy of `path` in that source. If it is
-    None, `path` is the part of the cache that is mounted.
+    If `source` is an index into `sources` of the node, a new cache starts with a copy of `path` in that source. If it
+    is None, `path` is the part of the cache that is mounted.
     """
 
     target: str
@@ -173,7 +173,7 @@ class Node:
 
 @frozen
 class PlannedStage:
-    """A planned stage: its last node (None: it has no layers), its config, and the history that it adds to its base's."""
+    """A planned stage: its last node (None: it has no layers), its config, and the history that it adds to its base."""
 
     node: int | None
     state: StageState

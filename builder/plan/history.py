@@ -41,7 +41,7 @@ class HistoryEntry:
 def instruction_of(line: str) -> str:
     """A line in BuildKit's form, which starts with the instruction.
 
-    docker's classic builder and buildah write `#(nop)` before instructions that run nothing, and leave out the keyword RUN.
+    docker's classic builder and buildah write `#(nop)` before instructions that run nothing, and omit the keyword RUN.
     """
     if line.startswith(_CLASSIC_NOP):
         return line.removeprefix(_CLASSIC_NOP).lstrip()

@@ -101,5 +101,5 @@ def _target(mount: Mount, scope: Scope, target: str) -> str:
 
 
 def agent_variable(mounts: Sequence[StepMount]) -> str | None:
-    """The value of SSH_AUTH_SOCK: the target of the first ssh mount, even if the user gives no agent. None without one."""
+    """SSH_AUTH_SOCK: the target of the first ssh mount, even if the user gives no agent. None without such a mount."""
     return next((mount.target for mount in mounts if isinstance(mount, SshMount)), None)

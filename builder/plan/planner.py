@@ -108,7 +108,7 @@ class _StagePlanner:
         return PlannedStage(self._node, self._state, self._base, tuple(self._history), self._platform)
 
     def _check_platform(self) -> None:
-        """A stage that starts FROM another one has the same platform. Raises PlanError if --platform asks for another."""
+        """Raise PlanError if --platform asks for another platform than that of the stage that this one starts FROM."""
         requested, word = self._stage.requested_platform, self._stage.stage.base.platform
         if requested is not None and word is not None and not requested.matches(self._platform):
             raise PlanError(

@@ -74,7 +74,7 @@ def check_runnable(platform: Platform, binfmt: str = BINFMT) -> None:
     name = _MACHINES[wanted][1] if wanted in _MACHINES else wanted
     if found is not None:
         raise PrivilegeError(
-            f"RUN for {platform} on linux/{host}: the emulator is registered without the flag F, so a step cannot see it",
+            f"RUN for {platform} on linux/{host}: the emulator is registered without the flag F, so steps cannot use it",
             hint=f"register it again: docker run --privileged --rm tonistiigi/binfmt --install {wanted}",
         )
     raise PrivilegeError(
@@ -84,7 +84,7 @@ def check_runnable(platform: Platform, binfmt: str = BINFMT) -> None:
 
 
 def emulator(architecture: str, binfmt: str = BINFMT) -> str | None:
-    """The emulator of a processor: "F" if the kernel holds it open, "" if it opens it by path, None if there is none."""
+    """The emulator of a processor: "F" if the kernel holds it open, "" if it opens it by path. None without one."""
     machine = _MACHINES.get(architecture)
     if machine is None:
         return None

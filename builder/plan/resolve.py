@@ -89,7 +89,7 @@ class ResolvedStage:
 
 @frozen
 class Resolved:
-    """The recipe with all bases. `stages` holds the stages that the target needs, by index, in the order of the recipe."""
+    """The recipe with all bases. `stages` holds those that the target needs, by index, in the order of the recipe."""
 
     buildfile: Buildfile
     stages: Mapping[int, ResolvedStage]
@@ -320,7 +320,7 @@ class _CopyOrigins:
         return found
 
     def _name(self, word: Word, flag: str, escape: str) -> str:
-        """The name with its variables replaced. As in a FROM, only global ARGs count: sources are found before planning."""
+        """The name with its variables replaced. As in a FROM, only global ARGs count: no stage is planned yet."""
         if "$" not in word.text:
             return word.text
         name = expand_word(word, self.scope, escape)

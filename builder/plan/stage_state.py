@@ -15,7 +15,7 @@ from pybuild.values import frozen
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
-# ARGs that tell --sbom which stages to scan. BuildKit writes them into the history of a RUN, but not into its environment.
+# ARGs that tell --sbom which stages to scan. BuildKit puts them into the history of a RUN, not into its environment.
 HISTORY_ONLY_ARGS = frozenset(("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"))
 
 

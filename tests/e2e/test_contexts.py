@@ -110,7 +110,7 @@ def test_minus_f_minus_reads_the_recipe_and_the_directory_keeps_its_own_ignore_f
         pytest.param(("-",), tar(directory(b"Buildfile/")), 1, "Buildfile is not a regular file", id="a directory"),
         pytest.param(("-",), tar(entry(b"Buildfile", data=b"x" * (4 << 20) + b"x")), 1, "exceeds 4194304 bytes", id="a long recipe"),
         pytest.param(("-",), tar(entry(b"Buildfile", data=RECIPE), entry(b"n", tarformat.CHAR, device=(1, 3))), 1,
-                     "is a device, which a context cannot give", id="a device"),
+                     "is a device, which cannot be copied from a context", id="a device"),
         pytest.param(("--build-context", "x", "."), b"", 2, "expected NAME=", id="no place"),
         pytest.param(("--build-context", "x=", "."), b"", 2, "expected NAME=PLACE", id="an empty place"),
         pytest.param(("--build-context", "A B=.", "."), b"", 2, "invalid image name", id="no name"),

@@ -125,7 +125,7 @@ def test_a_damaged_tree_gives_no_layer(pybuild: Pybuild, context: Path) -> None:
     file.write_text("60O\n")
     os.utime(file, ns=(status.st_mtime_ns, status.st_mtime_ns))
     said = pybuild.refused("--network=none", "--target=build", context)
-    assert '"many/600" is not what was read of it before' in said and "--no-cache" in said
+    assert '"many/600" does not match its digest' in said and "--no-cache" in said
     pybuild("--network=none", "--target=build", "--no-cache", context)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 
 from pybuild.builder.files.archives import ArchiveTree
-from pybuild.builder.files.copy import CopyRequest, plan_copy
+from pybuild.builder.files.copy import CopyRequest, plan_entries
 from pybuild.builder.files.copy_layer import changed, with_digests
 from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
 from pybuild.store.layers.view import View
@@ -122,13 +122,13 @@ def request(copy: Copy) -> CopyRequest:
 def planned(copy: Copy, source: Directory, image: Directory, spool: Spool | None = None) -> list[PlannedEntry]:
     """The real plan of a copy, with content digests."""
     tree = MemoryTree(source)
-    return with_digests(plan_copy(request(copy), tree, view_of(image), spool))
+    return with_digests(plan_entries(request(copy), tree, view_of(image), spool))
 
 
 def layer_of(copy: Copy, source: Directory, image: Directory) -> list[PlannedEntry]:
     """What the layer of a copy holds."""
     tree, below = MemoryTree(source), view_of(image)
-    return with_digests(changed(plan_copy(request(copy), tree, below), below))
+    return with_digests(changed(plan_entries(request(copy), tree, below), below))
 
 
 def tar_of(tree: Directory) -> bytes:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from pybuild.builder.errors import BuildError, CopyError
 from pybuild.builder.files import context_directory
 from pybuild.builder.files.context_directory import ContextTree, IgnoreText, read_ignore_file
-from pybuild.builder.files.copy import plan_copy
+from pybuild.builder.files.copy import plan_entries
 from pybuild.builder.files.copy_layer import with_digests
 from pybuild.parser import IgnoreFile
 from pybuild.store.formats.toc import Kind
@@ -121,7 +121,7 @@ def test_an_ignored_file_cannot_be_named(project: Path) -> None:
         assert tree.lookup(b"deep/er/keep") is None
         assert tree.lookup(b"deep/x") is not None
         with pytest.raises(CopyError, match='"deep/er/keep": not found'):
-            plan_copy(request(Copy(("deep/er/keep",), "/x")), tree, view_of(Directory()))
+            plan_entries(request(Copy(("deep/er/keep",), "/x")), tree, view_of(Directory()))
 
 
 def test_a_context_that_is_nested_deeper_than_any_stack_is_read(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def changing(tmp_path: Path, change: str) -> AbstractContextManager[ContextTree]
 @pytest.mark.parametrize("change", ["longer", "shorter", "removed", "a link", "a fifo", "a directory"])
 def test_a_file_that_is_no_longer_what_it_was_is_an_error(tmp_path: Path, change: str) -> None:
     with changing(tmp_path, change) as tree, pytest.raises(CopyError) as caught:
-        plan = plan_copy(request(Copy(("f",), "/f", (0, 0))), tree, view_of(Directory()))
+        plan = plan_entries(request(Copy(("f",), "/f", (0, 0))), tree, view_of(Directory()))
         with_digests(plan)
     assert '"f" of the context' in str(caught.value) or 'cannot read "f"' in str(caught.value)
 
@@ -355,7 +355,7 @@ class Known:
         """File -> whether its content was known without reading it; and its digest."""
         tree = ContextTree(str(self.root), None, memo=Memo(str(self.memo)))
         try:
-            plan = plan_copy(request(Copy((".",), "/", (0, 0))), tree, view_of(Directory()))
+            plan = plan_entries(request(Copy((".",), "/", (0, 0))), tree, view_of(Directory()))
             known = {item.entry.path: bool(item.entry.sha256) for item in plan}
             items = [item for item in with_digests(plan) if item.entry.kind is Kind.FILE]
             tree.learn((item.source, item.entry.sha256) for item in items if item.source is not None)
@@ -464,7 +464,7 @@ def test_a_context_beyond_its_limit_is_refused(
     monkeypatch.setattr(context_directory, name, value)
     with opened(tmp_path) as tree, pytest.raises(CopyError, match="exceeds the limit of") as caught:
         tree.readdir(b"")
-    assert caught.value.hint == "exclude what is not needed in .dockerignore"
+    assert caught.value.hint == "exclude files that the build does not need in .dockerignore"
 
 
 def test_what_is_ignored_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -491,5 +491,5 @@ def test_a_directory_on_the_disk_is_copied_like_the_same_tree_in_memory(source: 
     with tempfile.TemporaryDirectory() as root:
         on_disk(source, root)
         with opened(root) as tree:
-            items = with_digests(plan_copy(request(copy), tree, view_of(Directory())))
+            items = with_digests(plan_entries(request(copy), tree, view_of(Directory())))
     assert afterwards(items, source, Directory()) == flat(copy.apply(source, Directory()))

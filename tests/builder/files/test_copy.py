@@ -7,7 +7,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from pybuild.builder.errors import CopyError
-from pybuild.builder.files.copy import PlannedEntry, plan_copy
+from pybuild.builder.files.copy import PlannedEntry, plan_entries
 from pybuild.builder.files.copy_layer import changed, with_digests
 from pybuild.store.errors import UnsafePath
 from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
@@ -144,8 +144,8 @@ def test_what_lands_where(sources: str, dest: str, expected: list[str]) -> None:
         pytest.param("a.txt", "/file/x", 'cannot copy to non-directory: "/file"', id="a file below a file"),
         pytest.param("a.txt", "/file/", 'cannot copy to non-directory: "/file"', id="a file with a slash behind it"),
         pytest.param("dir", "/full", 'cannot replace the directory "/full/f" with a file', id="E40 a file onto a directory"),
-        pytest.param("*.txt", "/new", "several files cannot be copied onto /new", id="E7 matched files onto one name"),
-        pytest.param("a.txt b.txt", "/file", "several files cannot be copied onto /file", id="E7 files onto a file"),
+        pytest.param("*.txt", "/new", "several files cannot be copied to /new", id="E7 matched files onto one name"),
+        pytest.param("a.txt b.txt", "/file", "several files cannot be copied to /file", id="E7 files onto a file"),
         pytest.param("a.txt dir", "/new", 'cannot copy to non-directory: "/new"', id="a directory onto a file just copied"),
     ],
 )  # fmt: skip
@@ -256,7 +256,7 @@ def test_where_the_first_name_is_there_already_the_next_one_becomes_the_file() -
 def test_the_digest_of_a_shared_file_is_known_for_all_its_names(there: str) -> None:
     source, image = Directory({"a": SHARED, "b": SHARED}), Directory({there: File(b"s")})
     tree, below_ = MemoryTree(source), view_of(image)
-    everything = plan_copy(request(Copy((".",), "/")), tree, below_)
+    everything = plan_entries(request(Copy((".",), "/")), tree, below_)
     written = {item.entry.path: item.entry.sha256 for item in with_digests(changed(everything, below_))}
     known = [item._replace(entry=item.entry._replace(sha256=written.get(item.entry.path, b""))) for item in everything]
     assert len({item.entry.sha256 for item in with_digests(known)}) == 1
@@ -295,7 +295,7 @@ def test_a_row_that_differs_in_anything_is_a_change(other: File | Link) -> None:
 
 def test_content_is_only_read_where_all_else_is_equal() -> None:
     tree, view = MemoryTree(Directory({"file": File(b"longer")})), view_of(IMAGE)
-    changed(plan_copy(request(Copy((".",), "/")), tree, view), view)
+    changed(plan_entries(request(Copy((".",), "/")), tree, view), view)
     assert tree.reads == 0
 
 
@@ -304,8 +304,8 @@ def test_a_context_gives_no_devices() -> None:
         def lookup(self, path: bytes) -> Entry | None:
             return Entry(path, Kind.CHAR, rdev=259) if path else super().lookup(path)
 
-    with pytest.raises(CopyError, match='"null" is a device, which a context cannot give'):
-        plan_copy(request(Copy(("null",), "/x")), Devices(Directory({"null": File()})), view_of(IMAGE))
+    with pytest.raises(CopyError, match='"null" is a device, which cannot be copied from a context'):
+        plan_entries(request(Copy(("null",), "/x")), Devices(Directory({"null": File()})), view_of(IMAGE))
 
 
 @pytest.mark.parametrize(

@@ -55,5 +55,5 @@ def test_a_file_with_other_bytes_than_its_row_says_is_told(tmp_path: Path) -> No
         blob.seek(second.offset + 7)
         blob.write(b"x")
     assert _read(place, first, tmp_path / "spool") == b"a" * _SIZE
-    with pytest.raises(DigestMismatch, match=f'blob {place.blob and place.blob.digest}: "b" is not what'):
+    with pytest.raises(DigestMismatch, match=f'blob {place.blob and place.blob.digest}: "b" does not match its digest'):
         _read(place, second, tmp_path / "another")

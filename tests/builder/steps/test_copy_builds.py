@@ -64,7 +64,7 @@ def test_a_device_of_a_context_is_refused_at_its_place(pybuild: Pybuild, tmp_pat
     context = write_context(tmp_path / "context", "FROM pybuild.test/base\nCOPY d /d\n")
     (context / "d").mkdir()
     os.mknod(context / "d/null", 0o020666, os.makedev(1, 3))
-    assert 'Buildfile:2:1: error: "d/null" is a device, which a context cannot give' in pybuild.refused(context)
+    assert 'Buildfile:2:1: error: "d/null" is a device, which cannot be copied from a context' in pybuild.refused(context)
 
 
 def test_names_of_one_file_stay_so_through_stages(pybuild: Pybuild, tmp_path: Path) -> None:

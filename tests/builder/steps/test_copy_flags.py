@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pybuild.builder.errors import CopyError
-from pybuild.builder.files.copy import CopyRequest, plan_copy
+from pybuild.builder.files.copy import CopyRequest, plan_entries
 from pybuild.builder.files.copy_layer import content_lines, with_digests
 from pybuild.builder.files.tree import InlineFile
 from pybuild.store.formats.toc import Entry
@@ -79,7 +79,7 @@ def test_a_directory_that_nothing_can_be_taken_from_is_not_read() -> None:
         CopyRequest(("app/*.py",), "/d/", None, parents=True),
         CopyRequest(("app/./li*/x",), "/d/", None, parents=True),
     ):
-        plan_copy(request, Watched(SOURCE), view_of(IMAGE))
+        plan_entries(request, Watched(SOURCE), view_of(IMAGE))
 
 
 # --parents
@@ -159,7 +159,7 @@ def test_each_mode_is_changed_on_its_own(mode: int | str, expected: dict[str, in
 def inline(dest: str, *names: str, **fields: Any) -> dict[str, tuple[int, int, int, int]]:
     files = tuple(InlineFile(name, f"the text of {name}") for name in names)
     request = replace(CopyRequest((), dest, None, inline=files, inline_time=7), **fields)
-    items = with_digests(plan_copy(request, MemoryTree(SOURCE), view_of(IMAGE)))
+    items = with_digests(plan_entries(request, MemoryTree(SOURCE), view_of(IMAGE)))
     return {i.entry.path.decode(): (i.entry.mode, i.entry.uid, i.entry.gid, i.entry.mtime) for i in items}
 
 
@@ -185,7 +185,7 @@ def test_chown_and_chmod_count_for_a_heredoc() -> None:
 
 @pytest.mark.parametrize("sources", [(), ("top.md",)])
 def test_several_heredocs_cannot_be_one_file(sources: tuple[str, ...]) -> None:
-    with pytest.raises(CopyError, match="several files cannot be copied onto /x"):
+    with pytest.raises(CopyError, match="several files cannot be copied to /x"):
         inline("/x", "a", "b", sources=sources)
 
 
@@ -198,7 +198,7 @@ def test_files_and_heredocs_are_copied_together() -> None:
 def test_content_depends_on_the_text_of_a_heredoc() -> None:
     def content(text: str, time: int) -> list[bytes]:
         request = CopyRequest((), "/x", None, inline=(InlineFile("EOF", text),), inline_time=time)
-        return list(content_lines(with_digests(plan_copy(request, MemoryTree(SOURCE), view_of(IMAGE)))))
+        return list(content_lines(with_digests(plan_entries(request, MemoryTree(SOURCE), view_of(IMAGE)))))
 
     assert content("a", 1) == content("a", 2) != content("b", 1)
 
