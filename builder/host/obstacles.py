@@ -14,7 +14,7 @@ SEE_DOCTOR = "see pybuild doctor"
 class Obstacle:
     """A reason why something does not work, and the command or setting that fixes it."""
 
-    what: str
+    problem: str
     fix: str
 
 

@@ -26,7 +26,7 @@ class PartWritten:
 class ExportFailedStep:
     """Copy `path` to `destination`. The path is absolute, links are followed inside the image; `destination` does not exist.
 
-    The job runs in the namespace because the files belong to its ids. The root of the namespace is the user outside, who so
+    The job runs in the namespace because the files belong to its ids. The namespace's root is the user who runs pybuild, and
     becomes the owner of the copies.
     """
 

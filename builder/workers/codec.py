@@ -1,7 +1,7 @@
 """Frozen dataclasses to JSON values and back, guided by their annotations.
 
-A field holds a string, a number, a bool, None, a tuple, a JSON object (dict), or a dataclass of such fields. Text may hold
-lone surrogates: file names and variables that are not UTF-8 are decoded with `surrogateescape`.
+A field holds a string, an integer, a bool, None, a tuple, a JSON object (dict), or a dataclass of such fields. Strings can
+hold lone surrogates: file names and variables that are not UTF-8 are decoded with `surrogateescape`.
 docs/dev/decisions/0006-messages-to-workers.md says why this is not msgspec.
 """
 
@@ -93,7 +93,7 @@ def _difference(readers: dict[str, Reader], data: object) -> str:
 
 
 def _reader(hint: Any) -> Reader:
-    """A function that reads what an annotation describes. Raises TypeError for annotations that this module lacks."""
+    """The function that reads values of an annotated type. Raises TypeError for a type that messages cannot hold."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         options = [option for option in arguments if option is not type(None)]
@@ -137,5 +137,5 @@ def _read_members(readers: list[Reader], value: Any) -> tuple[Any, ...]:
 
 
 def _unexpected(expected: str, value: object) -> str:
-    """The type of the value is named, and not the value: it can be a secret."""
+    """A problem that names the type of the value, not the value: it can be a secret."""
     return f"expected {expected}, got {type(value).__name__}"

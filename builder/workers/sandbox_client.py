@@ -121,7 +121,7 @@ class SandboxWorker:
         except (EOFError, OSError) as error:
             obstacle = user_namespace_obstacle(error.errno if isinstance(error, OSError) else None)
             raise PrivilegeError(
-                f"RUN needs a user namespace, and this machine refuses one: {obstacle.what}",
+                f"RUN needs a user namespace, and this machine refuses one: {obstacle.problem}",
                 hint=f"{obstacle.fix}; {SEE_DOCTOR}",
             ) from error
         try:

@@ -122,7 +122,7 @@ class Tasks(Generic[K, R]):
         self._ended: deque[tuple[K, R]] = deque()
 
     def start(self, key: K, task: Task[R]) -> None:
-        """Run a task to its first wait; `next_ended` runs it on. Raises what the task raises."""
+        """Run a task to its first wait; `next_ended` continues it. Raises what the task raises."""
         self._begin(task, lambda result: self._ended.append((key, result)))
 
     def __len__(self) -> int:
@@ -154,7 +154,7 @@ class Tasks(Generic[K, R]):
         self._resume(task, None)
 
     def _run_once(self) -> None:
-        """Resume a task whose condition holds; if there is none, wait for descriptors and resume the tasks that wait for them."""
+        """Resume one task whose condition holds. If there is none, wait for descriptors, and resume the tasks of those."""
         for task, condition in self._conditions.items():
             if condition():
                 del self._conditions[task]

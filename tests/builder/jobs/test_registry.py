@@ -1,4 +1,4 @@
-"""What the workers that talk to registries are given."""
+"""The jobs that talk to registries, and how blobs are divided among them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pybuild.builder.jobs.registry import FetchManifest, RegistryAccess, WantedB
 from pybuild.builder.sources.pull import registry_access, shares
 
 
-def test_the_whole_environment_is_there_for_credential_helpers() -> None:
+def test_credential_helpers_get_the_whole_environment() -> None:
     environ = {"HOME": "/h", "DBUS_SESSION_BUS_ADDRESS": "unix:path=/run/bus", "AWS_PROFILE": "work"}
     assert dict(registry_access(environ, tls_verify=True).environ) == environ
 
@@ -31,6 +31,6 @@ MIB = 1 << 20
         ([9 * MIB, 8 * MIB, 7 * MIB, 6 * MIB, 5 * MIB], [[9 * MIB], [8 * MIB], [7 * MIB], [6 * MIB, 5 * MIB]]),
     ],
 )
-def test_blobs_are_shared_out_evenly(sizes: list[int], expected: list[list[int]]) -> None:
+def test_blobs_are_divided_evenly_among_workers(sizes: list[int], expected: list[list[int]]) -> None:
     blobs = [WantedBlob("type", f"sha256:{number}", size, f"/{number}") for number, size in enumerate(sizes)]
     assert [[blob.size for blob in share] for share in shares(blobs)] == expected
