@@ -1,7 +1,7 @@
-"""pybuild: a layered image builder for Dockerfile-style recipes. docs/user/api.md has this interface with examples.
+"""pybuild builds layered images from Dockerfile-style recipes. docs/user/api.md describes this interface.
 
-Nothing is imported before it is asked for: neither does the command wait for it, nor does `python -m pybuild` look for a
-module in the working directory before pybuild/__main__.py has taken that out of the path.
+Names are imported when they are first used. So the command does not wait for them, and `python -m pybuild` imports nothing
+from the working directory before pybuild/__main__.py removes it from sys.path.
 """
 
 from pybuild.version import __version__ as __version__
@@ -70,7 +70,7 @@ __all__ = [
     "open_image",
 ]
 
-_PLACES = {
+_MODULES = {
     "pybuild.builder.errors": ("BuildError", "CopyError", "PlanError", "PrivilegeError", "SandboxError", "StepFailed"),
     "pybuild.builder.events": (
         "CheckWarning", "Event", "Exported", "Note", "StepBroke", "StepFinished", "StepOutput", "StepRef", "StepStarted",
@@ -85,7 +85,7 @@ _PLACES = {
     "pybuild.store.errors": ("NotFound", "StoreError"),
     "pybuild.store.formats.platform": ("Platform",),
 }  # fmt: skip
-_NAMES = {name: place for place, names in _PLACES.items() for name in names}
+_NAMES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:

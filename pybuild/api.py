@@ -1,7 +1,7 @@
-"""Building from Python. The command does the same: it makes a request of its options and calls `run`.
+"""Building from Python. The command does the same: it makes a request from its options and calls `run`.
 
-A build is one thread, and whoever calls it is that thread. So events go to a callable while the build goes on, and there
-is no iterator over them, which would need a second one; what the callable raises ends the build.
+A build runs in the thread of its caller. So it passes events to a callable: an iterator over events would need a second
+thread. An exception that the callable raises ends the build.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def build(
     keep_storage: int | None = None,
     on_event: Callable[[Event], None] = ignore,
 ) -> Image:
-    """Build an image; `root` is the directory of the store, `keep_storage` the bytes that it may have in the end.
+    """Build an image. `root` is the directory of the store, `keep_storage` the most bytes that it holds afterwards.
 
-    Without either the environment counts, as for the command: PYBUILD_ROOT, PYBUILD_KEEP_STORAGE. All else is as `pybuild
-    build` has it. Raises ParseError, BuildError (StepFailed where a RUN ended with another status than 0), StoreError,
-    OSError, and ValueError for what the environment says; after any of them the store is whole, and nothing is left of
-    what was running.
+    Their defaults are the environment variables PYBUILD_ROOT and PYBUILD_KEEP_STORAGE, as for the command. The other
+    arguments are those of `pybuild build`. Raises ParseError, BuildError (StepFailed if a RUN ends with a status other than
+    0), StoreError, OSError, and ValueError for an invalid environment variable. After an error the store is intact and no
+    process of the build is running.
     """
     request = _request(context, recipe, options, contexts, tags, outputs)
     limit = default_keep_storage() if keep_storage is None else keep_storage
@@ -61,28 +61,28 @@ def check(
     root: str | os.PathLike[str] | None = None,
     on_event: Callable[[Event], None] = ignore,
 ) -> list[CheckWarning]:
-    """What is to be warned of in all stages of a recipe. Nothing of it is run, and nothing fetched.
+    """The warnings about all stages of a recipe; runs no step and fetches nothing.
 
-    Raises ParseError, BuildError, StoreError, OSError for what would not build at all.
+    Raises ParseError, BuildError, StoreError or OSError if the recipe cannot be built at all.
     """
     from pybuild.builder.check import check as check_recipe
 
-    found: list[CheckWarning] = []
+    warnings: list[CheckWarning] = []
 
     def observe(event: Event) -> None:
         if isinstance(event, CheckWarning):
-            found.append(event)
+            warnings.append(event)
         on_event(event)
 
     with _store(root) as store:
         check_recipe(_request(context, recipe, options, contexts), store, observe)
-    return found
+    return warnings
 
 
 def run(
     request: BuildRequest, store: Store, on_event: Callable[[Event], None], keep_storage: int | None = None
 ) -> Image:
-    """As `build`, in a store that is open. `keep_storage` None: it may have any size."""
+    """Build in a store that is open. With `keep_storage` None the store can have any size."""
     image = Image(store.root, store.images.get(_build(request, store, on_event).manifest))
     if keep_storage is not None:
         _keep_within(keep_storage, store, on_event)
@@ -90,7 +90,7 @@ def run(
 
 
 def open_image(name: str, root: str | os.PathLike[str] | None = None) -> Image:
-    """The image of that name or digest in the store. Raises NotFound, StoreError."""
+    """The image with this name or digest in the store. Raises NotFound, StoreError."""
     with _store(root) as store:
         return Image(store.root, store.images.find(name))
 
@@ -118,7 +118,7 @@ def _request(
 
 
 def _keep_within(limit: int, store: Store, on_event: Callable[[Event], None]) -> None:
-    """Free what exceeds the limit of the store. The build has succeeded, whatever comes of this."""
+    """Free what exceeds the limit (bytes). The build has succeeded already, so an error becomes a note."""
     from pybuild.builder.maintenance import collect_above
     from pybuild.builder.workers.pool import Pool
     from pybuild.progress import human_size
@@ -127,7 +127,7 @@ def _keep_within(limit: int, store: Store, on_event: Callable[[Event], None]) ->
         with Pool() as pool:
             freed = collect_above(store, pool, limit)
     except (PybuildError, OSError) as error:
-        on_event(Note(f"the store could not be kept within its limit: {error}"))
+        on_event(Note(f"cannot keep the store within its limit: {error}"))
         return
     if freed is not None and freed.size:
         on_event(Note(f"{human_size(freed.size)} freed to keep the store within {human_size(limit)}"))

@@ -12,7 +12,7 @@ from pybuild.store.objects.build_logs import BuildLog
 if TYPE_CHECKING:
     from pybuild.builder.events import Event
     from pybuild.progress import Progress
-    from pybuild.progress.words import BuildInfo
+    from pybuild.progress.formatting import BuildInfo
     from pybuild.store.formats.digest import Digest
 
 

@@ -1,4 +1,4 @@
-"""The command line: its options, and where they lead. Only this package prints and exits."""
+"""The command line: global options, the choice of a verb, signals and exit statuses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EXIT_FAILED, _EXIT_USAGE = 1, 2
 
 
 class Terminated(BaseException):
-    """A signal asked the process to end; the builds in progress are cancelled on the way out."""
+    """A signal ends the process; the running build is cancelled on the way out."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -29,7 +29,7 @@ class Terminated(BaseException):
 
 
 class DefaultGroup(click.Group):
-    """A group whose default command is `build`: a verb wins over a directory of that name."""
+    """A group whose default command is `build`. A verb wins over a directory with the same name."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -55,20 +55,24 @@ class DefaultGroup(click.Group):
     invoke_without_command=False,
 )
 @click.option(
-    "--root", metavar="DIR", envvar="PYBUILD_ROOT", help="The store. [default: /var/lib/pybuild, or in your home]"
+    "--root",
+    metavar="DIR",
+    envvar="PYBUILD_ROOT",
+    help="The directory of the store. [default: /var/lib/pybuild for root, else ~/.local/share/pybuild]",
 )
 @click.option(
     "--tls-verify/--no-tls-verify",
     default=True,
-    help="Check certificates of registries, and refuse those without TLS. [default: check]",
+    help="Check the certificates of registries and refuse plain HTTP. [default: check]",
 )
-@click.option("--debug", is_flag=True, help="Show where an internal error happened.")
+@click.option("--debug", is_flag=True, help="Show errors with a Python traceback.")
 @click.version_option(__version__, prog_name="pybuild")
 @click.pass_context
 def cli(ctx: click.Context, root: str | None, tls_verify: bool, debug: bool) -> None:
     """Build OCI images from Dockerfile-style recipes, without a daemon.
 
-    `pybuild [OPTIONS] CONTEXT` is short for `pybuild build`; `pybuild build --help` shows its options.
+    `pybuild CONTEXT` is short for `pybuild build CONTEXT`; `pybuild build --help` shows the options of a build. The options
+    below stand before the command.
     """
     ctx.obj = root or default_root()
     ctx.meta["tls_verify"] = tls_verify
@@ -79,7 +83,7 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit status."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-            continue  # nohup was asked to see to it
+            continue  # nohup ignores it
         signal.signal(number, _terminate)
     try:
         status = cli.main(normalise(arguments), prog_name="pybuild", standalone_mode=False)
@@ -92,23 +96,25 @@ def run(arguments: list[str]) -> int:
         error.show()
         return _EXIT_FAILED
     except Terminated as error:
-        said = "interrupted" if error.number == signal.SIGINT else f"ended by {signal.Signals(error.number).name}"
-        print(f"error: {said}", file=sys.stderr)
+        reason = (
+            "interrupted" if error.number == signal.SIGINT else f"terminated by {signal.Signals(error.number).name}"
+        )
+        print(f"error: {reason}", file=sys.stderr)
         return 128 + error.number
     except Exception as error:
         return _failed(error, debug="--debug" in arguments)
 
 
 def _flush() -> None:
-    """Write what has been said, while a failure to do so can still be told."""
+    """Write buffered output now, because a failure can still be reported here."""
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # it is where it was closed before we began
+        if stream is not None:  # None if it was closed before pybuild started
             stream.flush()
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:
-    # The next signal ends us at once: the workers see their connections close and end what they run, and what lies in
-    # the ingest directory is swept by whoever opens the store next.
+    # The next signal ends the process at once. Workers then see their connections close and end their steps, and the next
+    # process that opens the store cleans up the ingest directory.
     for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(other, _end_at_once)
     raise Terminated(number)
@@ -123,10 +129,10 @@ def _failed(error: Exception, *, debug: bool) -> int:
     from pybuild.store.errors import NameNeeded
 
     if isinstance(error, BrokenPipeError):
-        # Who read our output has gone; there is nobody to tell.
+        # The reader of our output is gone, so nothing can be printed.
         sys.stdout = open(os.devnull, "w")
         return _EXIT_FAILED
-    if debug or not isinstance(error, report.KNOWN):
+    if debug or not isinstance(error, report.EXPECTED):
         raise error
     report.show(error)
     return _EXIT_USAGE if isinstance(error, NameNeeded) else _EXIT_FAILED

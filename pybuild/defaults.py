@@ -1,4 +1,4 @@
-"""What holds where neither the caller nor an option says anything: the command and the API agree here."""
+"""The defaults that the command and the API share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def default_root() -> str:
-    """The directory of the store: PYBUILD_ROOT, else one of the system for root, one of the home for others."""
+    """The directory of the store: PYBUILD_ROOT, else /var/lib/pybuild for root, else below the user's home."""
     if root := os.environ.get("PYBUILD_ROOT"):
         return root
     if os.geteuid() == 0:
@@ -16,7 +16,7 @@ def default_root() -> str:
 
 
 def default_keep_storage() -> int | None:
-    """The bytes that PYBUILD_KEEP_STORAGE lets a store have. Raises ValueError."""
+    """The limit of the store in bytes, from PYBUILD_KEEP_STORAGE, or None. Raises ValueError."""
     text = os.environ.get("PYBUILD_KEEP_STORAGE")
     if not text:
         return None

@@ -1,4 +1,4 @@
-"""An image of a store, as the Python interface shows it."""
+"""An image in the store, as the Python interface shows it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Layer:
-    """A layer: the digest and size (in bytes) of its blob, and the digest of the tar in it."""
+    """A layer: digest and size (bytes) of its blob, and diff_id, the digest of the uncompressed tar."""
 
     digest: Digest
     diff_id: Digest
@@ -33,7 +33,7 @@ class Layer:
 
 @frozen
 class HistoryLine:
-    """What an instruction did. `created` is as in the config (RFC 3339), or None; `layer` None: it made none."""
+    """One instruction. `created` is the time in the config (RFC 3339) or None; `layer` is None if it made no layer."""
 
     instruction: str
     created: str | None
@@ -42,30 +42,30 @@ class HistoryLine:
 
 @frozen
 class Image:
-    """An image of the store in the directory `root`. What it says is kept here; its methods open the store."""
+    """An image in the store at `root`. Properties read this value; methods open the store."""
 
     root: str
     stored: StoredImage
 
     @property
     def digest(self) -> Digest:
-        """That of the manifest."""
+        """The digest of the manifest."""
         return self.stored.manifest_digest
 
     @property
     def config(self) -> ImageConfig:
-        """Platform, environment, command and the rest, as in the OCI image-spec."""
+        """Platform, environment, command and so on: the image config of the OCI image-spec."""
         return self.stored.config
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """The lowest first."""
+        """The layers, lowest first."""
         pairs = zip(self.stored.manifest.layers, self.stored.config.diff_ids, strict=True)
         return tuple(Layer(blob.digest, diff_id, blob.size, blob.media_type) for blob, diff_id in pairs)
 
     @property
     def history(self) -> tuple[HistoryLine, ...]:
-        """The first instruction first, those of the base before all."""
+        """The instructions, oldest first; those of the base image come before all others."""
         layers = iter(self.layers)
         return tuple(
             HistoryLine(instruction_of(line.created_by), line.created, None if line.empty_layer else next(layers))
@@ -73,7 +73,7 @@ class Image:
         )
 
     def files(self) -> list[Entry]:
-        """All files of all layers together, in order; paths are bytes, relative to the root. Raises StoreError."""
+        """All files of the image in order; paths are bytes relative to the root. Raises StoreError."""
         from pybuild.builder.steps.layer_forms import ensure_tocs
         from pybuild.builder.workers.pool import Pool
         from pybuild.builder.workers.tasks import run_until_complete
@@ -84,7 +84,7 @@ class Image:
             return list(store.snapshots.view(self.stored.snapshot).walk(b""))
 
     def changes(self) -> list[list[Difference]]:
-        """What each layer does to those below it, the lowest first; in the order of the paths. Raises StoreError."""
+        """The changes of each layer in the order of their paths; lowest layer first. Raises StoreError."""
         from pybuild.builder.steps.layer_forms import ensure_tocs
         from pybuild.builder.workers.pool import Pool
         from pybuild.builder.workers.tasks import run_until_complete
@@ -99,7 +99,7 @@ class Image:
             return [list(layer_differences(View(tocs[:at][::-1]), toc)) for at, toc in enumerate(tocs)]
 
     def export(self, *outputs: Output, on_event: Callable[[Event], None] = ignore) -> None:
-        """Write the image to one or more places, under the names that it has; their compression is for all layers.
+        """Write the image, under all its names, to one or more outputs. Their compression applies to all layers.
 
         Raises BuildError, StoreError, OSError.
         """

@@ -1,4 +1,4 @@
-"""Errors as people read them: one line that says what and where, the excerpt, a hint."""
+"""Errors as text for the terminal, and as fields for JSON."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pybuild.parser import Source, Span
 from pybuild.values.errors import PybuildError
 from pybuild.values.redact import redact
 
-KNOWN = (PybuildError, OSError)
+EXPECTED = (PybuildError, OSError)  # caused by the user or the machine; any other exception is a bug in pybuild
 
 
 def show(error: Exception) -> None:
-    """Print an error that is somebody's mistake or the machine's, on standard error."""
-    print(text(error), file=sys.stderr)
+    """Print an expected error on standard error."""
+    print(full_text(error), file=sys.stderr)
 
 
-def place(error: Exception) -> tuple[Source, Span] | None:
-    """The text that an error points into, and where."""
+def location(error: Exception) -> tuple[Source, Span] | None:
+    """The recipe and the position that an error points to, or None."""
     span: Span | None = getattr(error, "span", None)
     source: Source | None = getattr(error, "source", None)
     return None if span is None or source is None else (source, span)
 
 
-def fields(error: Exception) -> dict[str, object]:
-    """An error for programs."""
-    found = place(error)
+def json_fields(error: Exception) -> dict[str, object]:
+    """An error as the fields of a JSON object."""
+    found = location(error)
     hint = getattr(error, "hint", None)
     return {
         "message": message_of(error),
@@ -38,29 +38,29 @@ def fields(error: Exception) -> dict[str, object]:
     }
 
 
-def text(error: Exception) -> str:
-    """An error in full: the place, what is wrong, the excerpt, the hint."""
-    message = visible(f"error: {message_of(error)}")
-    if found := place(error):
+def full_text(error: Exception) -> str:
+    """Location, message, excerpt of the recipe, and hint."""
+    message = printable(f"error: {message_of(error)}")
+    if found := location(error):
         source, span = found
-        message = f"{visible(source.filename)}:{span.line}:{span.column}: {message}\n{source.excerpt(span)}"
+        message = f"{printable(source.filename)}:{span.line}:{span.column}: {message}\n{source.excerpt(span)}"
     hint = getattr(error, "hint", None)
-    return redact(message + (f"\nhint: {visible(hint)}" if hint else ""))
+    return redact(message + (f"\nhint: {printable(hint)}" if hint else ""))
 
 
-def visible(text: str) -> str:
-    """Text for one line of a terminal. Names of strangers are in it, which could write anywhere on it."""
+def printable(text: str) -> str:
+    """The text with control characters escaped: file names and recipes could contain terminal sequences."""
     return "".join(character if character.isprintable() else _code(character) for character in text)
 
 
 def _code(character: str) -> str:
-    """\\xNN; a byte that is no UTF-8 has come as a surrogate."""
+    """\\xNN; a byte that is not UTF-8 is a surrogate in Python's strings."""
     number = ord(character)
     return f"\\x{number - 0xDC00 if 0xDC80 <= number <= 0xDCFF else number:02x}"
 
 
 def message_of(error: Exception) -> str:
-    """What is wrong, without the place."""
+    """What is wrong, without the location."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return redact(str(error))

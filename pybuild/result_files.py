@@ -16,7 +16,7 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pybuild.progress.words import BuildInfo
+    from pybuild.progress.formatting import BuildInfo
     from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.reference import Reference
     from pybuild.store.store import Store
@@ -68,7 +68,7 @@ class ResultFiles:
     def failed(self, build: BuildInfo, error: Exception) -> None:
         """Write the error, its place in the recipe and the status of the RUN."""
         if self.metadata is not None:
-            fields = {"pybuild.build": build.id, "pybuild.error": report.fields(error)}
+            fields = {"pybuild.build": build.id, "pybuild.error": report.json_fields(error)}
             _write(self.metadata, json.dumps(fields, indent=2, sort_keys=True) + "\n")
 
 

@@ -16,7 +16,7 @@ import tty
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pybuild.report import visible
+from pybuild.report import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ class ShellTerminal:
 
     def begin(self, error: BuildError) -> None:
         print(
-            f"{visible(str(error))}: opening a shell there; the build ends with it",
+            f"{printable(str(error))}: opening a shell there; the build ends with it",
             file=sys.stderr,
             flush=True,
         )

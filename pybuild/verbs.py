@@ -1,4 +1,4 @@
-"""The verbs, and where each is: a verb does not wait for what others import."""
+"""The verbs and their modules. Only the module of the chosen verb is imported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VERBS = {
 
 
 def verb(name: str) -> click.Command | None:
-    """The command of that name."""
+    """The command for a verb, or None if there is no such verb."""
     module = VERBS.get(name)
     if module is None:
         return None

@@ -23,7 +23,7 @@ from pybuild.options.results import RESULTS
 from pybuild.options.sources import SOURCES
 from pybuild.options.steps import STEPS
 from pybuild.progress import progress_for
-from pybuild.progress.words import BuildInfo
+from pybuild.progress.formatting import BuildInfo
 from pybuild.result_files import ResultFiles
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.store.store import Store
@@ -76,7 +76,7 @@ def build(
                 image = run(request, store, observe, keep_storage)
             except BrokenPipeError:
                 raise
-            except report.KNOWN as error:
+            except report.EXPECTED as error:
                 observe.failed(error)
                 files.failed(info, error)
                 if isinstance(error, NotCached):

@@ -8,7 +8,7 @@ import click
 
 from pybuild.builder.check import check
 from pybuild.builder.events import CheckWarning, Note
-from pybuild.progress.words import warning_line
+from pybuild.progress.formatting import warning_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 def check_only(request: BuildRequest, store: Store, observe: Callable[[Event], None] | None) -> int:
-    """List the warnings about a recipe, on standard output unless somebody observes; return the exit status."""
-    count = check(request, store, observe or _show)
+    """Pass the warnings about a recipe to `observe`, or print them if it is None; return the exit status."""
+    count = check(request, store, observe or _print)
     if observe is None:
-        found = "no warnings" if not count else "1 warning" if count == 1 else f"{count} warnings"
-        click.echo(f"Check complete, {found} found.")
+        warnings = "no warnings" if not count else "1 warning" if count == 1 else f"{count} warnings"
+        click.echo(f"Check complete, {warnings} found.")
     return int(count > 0)
 
 
-def _show(event: Event) -> None:
+def _print(event: Event) -> None:
     match event:
         case CheckWarning(source=source, span=span):
             click.echo(f"{warning_line(event)}\n{source.excerpt(span)}")

@@ -1,4 +1,4 @@
-"""pybuild context: what a build would find in a context, and which line of the ignore file keeps out what it would not."""
+"""pybuild context: which files a build gets from a context, and which lines of the ignore file exclude the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pybuild.builder.sources.context_listing import list_archive, list_directory
 from pybuild.builder.sources.contexts import Contexts, is_archive
 from pybuild.builder.sources.recipe import STDIN
 from pybuild.progress import human_size
-from pybuild.report import visible
+from pybuild.report import printable
 from pybuild.store.formats.toc import Kind
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _PLURALS = {"directory": "directories"}
 
 @click.group()
 def context() -> None:
-    """Look at contexts. (A directory of this name is built with `pybuild build context`.)"""
+    """Inspect contexts. (`pybuild build context` builds a directory with this name.)"""
 
 
 @context.command("ls")
@@ -37,32 +37,34 @@ def context() -> None:
     "--file",
     "recipe",
     metavar="FILE",
-    help="The recipe, beside which FILE.dockerignore counts. [default: as for a build, and there may be none]",
+    help="The recipe: its FILE.dockerignore is used if there is one. [default: as for a build; none is needed]",
 )
-@click.option("--excluded", is_flag=True, help="List what stays behind, with the line of the ignore file that says so.")
-@click.option("--json", "as_json", is_flag=True, help="Both lists as one JSON object.")
+@click.option(
+    "--excluded", is_flag=True, help="List the excluded paths, each with the line of the ignore file that excludes it."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print both lists as one JSON object.")
 @click.pass_context
 def ls(ctx: click.Context, place: str, recipe: str | None, excluded: bool, as_json: bool) -> int:
-    """List what a build can copy from CONTEXT.
+    """List the paths that a build can copy from CONTEXT.
 
-    Type, size and path of each thing; the sums at the end. CONTEXT is as for a build: a directory, or - or a URL for an
-    archive or a git repository, of which nothing is ever excluded. A directory that is excluded is named once, unless a line with ! took back
-    something in it.
+    Prints type, size and path of each one, and the totals. CONTEXT is as for a build: a directory, a git repository, or an
+    archive (a URL, or - for standard input). Only a directory has an ignore file. An excluded directory is one entry,
+    unless a line with ! includes something inside it again.
     """
     if place == recipe == STDIN:
         raise click.UsageError("standard input cannot be both CONTEXT and the recipe (-f -)")
-    found = _archive(ctx.obj, place) if is_archive(place) else list_directory(place, recipe)
+    listing = _list_archive(ctx.obj, place) if is_archive(place) else list_directory(place, recipe)
     if as_json:
-        click.echo(json.dumps(_fields(found)))
+        click.echo(json.dumps(_fields(listing)))
         return 0
-    for line in _excluded(found) if excluded else _sent(found):
+    for line in _excluded_lines(listing) if excluded else _sent_lines(listing):
         click.echo(line)
-    if found.exceeds is not None:
-        click.echo(f"more than the limit of {found.exceeds}: a build that copies all of it fails", err=True)
+    if listing.exceeds is not None:
+        click.echo(f"more than the limit of {listing.exceeds}: a build that copies all of it fails", err=True)
     return 0
 
 
-def _archive(root: str, place: str) -> Listing:
+def _list_archive(root: str, place: str) -> Listing:
     from pybuild.builder.events import ignore
     from pybuild.builder.options import BuildOptions
     from pybuild.builder.session import Session
@@ -76,43 +78,43 @@ def _archive(root: str, place: str) -> Listing:
         return list_archive(contexts.open_archive())
 
 
-def _sent(found: Listing) -> Iterator[str]:
-    for sent in found.sent:
+def _sent_lines(listing: Listing) -> Iterator[str]:
+    for sent in listing.sent:
         entry = sent.entry
         size = human_size(entry.size) if entry.kind is Kind.FILE else ""
         link = f" -> {_text(entry.link)}" if entry.kind is Kind.SYMLINK else ""
         yield f"{_type(entry, sent.socket):<9} {size:>10}  {_path(entry)}{link}"
-    types = Counter(_type(sent.entry, sent.socket) for sent in found.sent)
+    types = Counter(_type(sent.entry, sent.socket) for sent in listing.sent)
     counts = [_count(types.pop(name, 0), name) for name in ("file", "directory")]
     counts += [_count(number, name) for name, number in sorted(types.items())]
-    yield f"{', '.join(counts)}: {human_size(found.size)}"
-    if found.excluded:
-        yield f"{_count(len(found.excluded), 'path')} excluded by {visible(found.ignore_file or '')}: --excluded lists them"
+    yield f"{', '.join(counts)}: {human_size(listing.size)}"
+    if listing.excluded:
+        yield f"{_count(len(listing.excluded), 'path')} excluded by {printable(listing.ignore_file or '')}: --excluded lists them"
 
 
-def _excluded(found: Listing) -> Iterator[str]:
-    for excluded in found.excluded:
+def _excluded_lines(listing: Listing) -> Iterator[str]:
+    for excluded in listing.excluded:
         number, text = excluded.line
-        yield f"{_path(excluded.entry)}  {visible(found.ignore_file or '')}:{number}: {visible(text)}"
-    if found.ignore_file is None:
+        yield f"{_path(excluded.entry)}  {printable(listing.ignore_file or '')}:{number}: {printable(text)}"
+    if listing.ignore_file is None:
         yield "nothing is excluded: there is no ignore file"
     else:
-        yield f"{_count(len(found.excluded), 'path')} excluded by {visible(found.ignore_file)}"
+        yield f"{_count(len(listing.excluded), 'path')} excluded by {printable(listing.ignore_file)}"
 
 
-def _fields(found: Listing) -> dict[str, object]:
-    file = found.ignore_file
+def _fields(listing: Listing) -> dict[str, object]:
+    file = listing.ignore_file
     return {
         "ignore_file": file,
         "sent": [
-            {**_common(sent.entry, sent.socket), "link": os.fsdecode(sent.entry.link) or None} for sent in found.sent
+            {**_common(sent.entry, sent.socket), "link": os.fsdecode(sent.entry.link) or None} for sent in listing.sent
         ],
         "excluded": [
             {**_common(out.entry), "by": {"file": file, "line": out.line.number, "text": out.line.text}}
-            for out in found.excluded
+            for out in listing.excluded
         ],
-        "entries": len(found.sent),
-        "size": found.size,
+        "entries": len(listing.sent),
+        "size": listing.size,
     }
 
 
@@ -130,7 +132,7 @@ def _path(entry: Entry) -> str:
 
 
 def _text(name: bytes) -> str:
-    return visible(os.fsdecode(name))
+    return printable(os.fsdecode(name))
 
 
 def _count(number: int, name: str) -> str:

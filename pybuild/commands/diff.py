@@ -1,4 +1,4 @@
-"""pybuild diff: what differs between two images, or between an image and its base."""
+"""pybuild diff: the differences between two images, or those that each layer makes above a base."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pybuild.builder.steps.layer_forms import ensure_tocs
 from pybuild.builder.workers.pool import Pool
 from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.progress import human_size
-from pybuild.report import visible
+from pybuild.report import printable
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.oci_config import normalise_history
 from pybuild.store.formats.toc import Entry, Kind
@@ -43,13 +43,15 @@ _FORMATS = {
 @click.command()
 @click.argument("before", metavar="A")
 @click.argument("after", metavar="B")
-@click.option("--layers", "by_layer", is_flag=True, help="What each layer of B does that lies on those of A, its base.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option(
+    "--layers", "by_layer", is_flag=True, help="List the files of each layer of B above A, which must be its base."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.pass_obj
 def diff(root: str, before: str, after: str, by_layer: bool, as_json: bool) -> int:
-    """Show which files of image B are not those of image A: added (A), changed (C) and deleted (D).
+    """List the files that image B adds (A), changes (C) and deletes (D) compared with image A.
 
-    Type, mode, owner, size and content count, times do not. The exit status is 0, whether there are any or not.
+    Type, mode, owner, size and content are compared, times are not. The exit status is 0 whether files differ or not.
     """
     with Store(root) as store:
         images = store.images.find(before), store.images.find(after)
@@ -61,7 +63,7 @@ def diff(root: str, before: str, after: str, by_layer: bool, as_json: bool) -> i
                 if as_json:
                     _show_json(found, layer=layer, instruction=instruction)
                 else:
-                    click.echo(f"{layer.partition(':')[2][:12]}  {visible(instruction)}")
+                    click.echo(f"{layer.partition(':')[2][:12]}  {printable(instruction)}")
                     _show(found)
         else:
             found = differences(*(store.snapshots.view(image.snapshot) for image in images))
@@ -73,17 +75,17 @@ def diff(root: str, before: str, after: str, by_layer: bool, as_json: bool) -> i
 
 
 def _tables(store: Store, image: StoredImage) -> list[Toc]:
-    """The tables of contents of an image, the lowest first."""
+    """The tables of contents of an image, lowest layer first."""
     return [store.changesets.toc(changeset) for changeset in store.snapshots.changesets(image.snapshot)[::-1]]
 
 
 def _by_layer(store: Store, base: StoredImage, image: StoredImage) -> Iterator[tuple[str, str, Iterable[Difference]]]:
-    """Digest, instruction and differences of each layer above the base. Raises InvalidImage where it is no base."""
+    """Digest, instruction and differences of each layer above the base. Raises InvalidImage if it is not a base of the image."""
     pairs = zip(base.config.diff_ids, image.config.diff_ids, strict=False)
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     if shared < len(base.config.diff_ids):
         raise InvalidImage(
-            f"the first image is no base of the second: they share {shared} of its {len(base.config.diff_ids)} layers",
+            f"the first image is not a base of the second: they share {shared} of its {len(base.config.diff_ids)} layers",
             hint="without --layers any two images can be compared",
         )
     tables = _tables(store, image)
@@ -101,7 +103,7 @@ def _show(found: Iterable[Difference]) -> None:
     for difference in found:
         count[difference.change] += 1
         growth += _size(difference.after) - _size(difference.before)
-        click.echo(f"{difference.change.value} /{visible(os.fsdecode(difference.path))}  {_rows(*difference[1:])}")
+        click.echo(f"{difference.change.value} /{printable(os.fsdecode(difference.path))}  {_rows(*difference[1:])}")
     size = f"{'-' if growth < 0 else '+'}{human_size(abs(growth))}"
     click.echo(f"{count[Change.ADDED]} added, {count[Change.CHANGED]} changed, {count[Change.DELETED]} deleted; {size}")
 
@@ -124,8 +126,8 @@ def _rows(before: Entry | None, after: Entry | None) -> str:
 
 
 def _row(entry: Entry) -> str:
-    """As `ls -l` begins a line."""
-    link = f" to {visible(os.fsdecode(entry.link))}" if entry.kind is Kind.SYMLINK else ""
+    """Mode, owner and size, as `ls -l` shows them."""
+    link = f" to {printable(os.fsdecode(entry.link))}" if entry.kind is Kind.SYMLINK else ""
     size = f" {human_size(entry.size)}" if entry.kind is Kind.FILE else ""
     return f"{stat.filemode(_FORMATS[entry.kind] | entry.mode)} {entry.uid}:{entry.gid}{size}{link}"
 

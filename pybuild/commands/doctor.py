@@ -1,4 +1,4 @@
-"""pybuild doctor: what this machine lacks, and how to give it."""
+"""pybuild doctor: what this machine lacks for RUN, and how to fix it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from pybuild.store.store import Store
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.pass_obj
 def doctor(root: str, as_json: bool) -> int:
-    """Try out what a RUN needs on this machine; for what fails, show the fix. Exit status 1 where RUN cannot work."""
+    """Test what RUN needs on this machine, and show how to fix what fails.
+
+    The exit status is 1 if RUN cannot work.
+    """
     with Store(root) as store, Pool() as pool:
         checks = examine(store, pool)
     for check in checks:

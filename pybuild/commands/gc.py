@@ -1,4 +1,4 @@
-"""pybuild gc."""
+"""pybuild gc: remove from the store what nothing needs."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 @click.command()
 @click.option(
     "-a", "--all", "everything", is_flag=True,
-    help="Also what no named image needs: cache records, images that never had a name, cache mounts.",
+    help="Also remove everything that no named image needs: cache records, images that never had a name, cache mounts.",
 )  # fmt: skip
 @click.option(
     "--keep-storage", metavar="SIZE",
-    help="Also what exceeds SIZE (10g, 500m) of what --all would remove, the longest unused first.",
+    help="Also remove what --all would remove, longest unused first, until at most SIZE (10g, 500m) is kept.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
-@click.option("--json", "as_json", is_flag=True, help="Tell it as one JSON object.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.pass_obj
 def gc(root: str, everything: bool, keep_storage: str | None, dry_run: bool, as_json: bool) -> int:
-    """Free what nothing in the store needs.
+    """Remove from the store what nothing needs.
 
-    That is what interrupted builds left, images whose names went to newer ones, and logs of builds that pybuild why does not
-    remember any more. Images that have a name are always kept, and so is what a running build may use: it goes with the
-    next gc after it.
+    This is: data of interrupted builds, images whose names moved to newer images, and logs of builds that pybuild why has
+    forgotten. Images with a name are always kept. Data that a running build might use is kept too; the next gc after that
+    build removes it.
     """
     if everything and keep_storage is not None:
         raise click.UsageError("--all and --keep-storage exclude each other")
@@ -54,14 +54,14 @@ def gc(root: str, everything: bool, keep_storage: str | None, dry_run: bool, as_
             click.echo(line)
     if directories.not_removed:
         click.echo(
-            f"note: {directories.not_removed} directories belong to ids that are out of reach here; pybuild doctor tells what is missing",
+            f"note: {directories.not_removed} directories are not removed, because they belong to ids that this user cannot map; pybuild doctor shows what is missing",
             err=True,
         )
     return 0
 
 
 def lines(freed: Freed, *, dry_run: bool = False) -> Iterator[str]:
-    """What was freed, for people."""
+    """The result as text, in lines."""
     counts = [
         (freed.images, "image", "images"),
         (freed.records, "cache record", "cache records"),
@@ -71,8 +71,8 @@ def lines(freed: Freed, *, dry_run: bool = False) -> Iterator[str]:
         (freed.leftovers, "leftover", "leftovers"),
         (freed.logs, "log", "logs"),
     ]
-    found = ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counts if count)
-    yield f"{'would free' if dry_run else 'freed'} {human_size(freed.size)}{': ' + found if found else ''}"
+    parts = ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counts if count)
+    yield f"{'would free' if dry_run else 'freed'} {human_size(freed.size)}{': ' + parts if parts else ''}"
     if freed.waiting:
-        yield f"{human_size(freed.waiting)} more may be in use by what runs now; run gc again after that"
+        yield f"{human_size(freed.waiting)} more might be in use by running commands; run gc again when they have ended"
     yield f"{human_size(freed.kept)} kept"

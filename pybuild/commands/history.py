@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pybuild.api import open_image
-from pybuild.progress import human_size
+from pybuild.progress.formatting import human_size, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.option("--files", "with_files", is_flag=True, help="List what each layer adds (A), changes (C) and deletes (D).")
 @click.pass_obj
 def history(root: str, name: str, as_json: bool, with_files: bool) -> int:
-    """Show the layers of an image and the instructions that made them, the first one first."""
+    """Show the layers of an image and the instructions that made them, oldest first."""
     image = open_image(name, root)
     changes = image.changes() if with_files else None
     if not as_json:
@@ -40,13 +40,12 @@ def history(root: str, name: str, as_json: bool, with_files: bool) -> int:
 def _line(row: dict[str, object]) -> str:
     size = human_size(int(str(row["size"]))) if row["layer"] else ""
     layer = str(row["layer"] or "").partition(":")[2][:12]
-    text = "".join(character if character.isprintable() else " " for character in str(row["instruction"]))
-    return f"{size:>9}  {str(row['created'] or '')[:20]:<20}  {layer:<12}  {text}"
+    return f"{size:>9}  {str(row['created'] or '')[:20]:<20}  {layer:<12}  {one_line(str(row['instruction']))}"
 
 
 def _rows(image: Image, changes: Sequence[Sequence[Difference]] | None) -> Iterator[dict[str, object]]:
-    """A row for each line; with the files of its layer, where `changes` has those of all layers."""
-    left = iter(changes or ())
+    """A row for each line of the history; with the files of its layer, if `changes` is given for all layers."""
+    by_layer = iter(changes or ())
     for line in image.history:
         layer = line.layer
         row: dict[str, object] = {
@@ -57,10 +56,10 @@ def _rows(image: Image, changes: Sequence[Sequence[Difference]] | None) -> Itera
             "size": layer.size if layer else 0,
         }
         if changes is not None:
-            row["files"] = [_file(found) for found in (next(left) if layer else ())]
+            row["files"] = [_file_fields(found) for found in (next(by_layer) if layer else ())]
         yield row
 
 
-def _file(found: Difference) -> dict[str, object]:
+def _file_fields(found: Difference) -> dict[str, object]:
     size = 0 if found.after is None else found.after.size
     return {"change": found.change.value, "path": "/" + os.fsdecode(found.path), "size": size}

@@ -1,4 +1,4 @@
-"""The verbs about images in the store: images, tag, rmi, inspect, import, export."""
+"""The verbs for images in the store: images, tag, rmi, inspect, import, export."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.pass_obj
 def images(root: str, as_json: bool) -> int:
-    """List the images of the store."""
+    """List the images in the store."""
     with Store(root) as store:
         tags = store.images.tags()
         named = {tag.manifest for tag in tags}
@@ -63,7 +63,7 @@ def images(root: str, as_json: bool) -> int:
 @click.argument("name")
 @click.pass_obj
 def tag(root: str, source: str, name: str) -> int:
-    """Give the image SOURCE one more NAME."""
+    """Give the image SOURCE another name, NAME."""
     with Store(root) as store:
         image = store.images.find(source)
         store.seal()
@@ -75,7 +75,10 @@ def tag(root: str, source: str, name: str) -> int:
 @click.argument("names", nargs=-1, required=True)
 @click.pass_obj
 def rmi(root: str, names: tuple[str, ...]) -> int:
-    """Take NAMES away; an image that no name is left for is forgotten, its layers serve the cache."""
+    """Remove NAMES.
+
+    An image whose last name is removed is removed too; its layers stay in the cache until gc removes them.
+    """
     with Store(root) as store:
         for name in names:
             image = store.images.find(name)
@@ -96,7 +99,7 @@ def rmi(root: str, names: tuple[str, ...]) -> int:
 
 
 def _full_name(name: str) -> str:
-    """The name as the store has it; a digest stays what it is."""
+    """The name as the store has it; a digest is unchanged."""
     return str(Reference.parse(name).with_default_tag())
 
 
@@ -104,7 +107,7 @@ def _full_name(name: str) -> str:
 @click.argument("name")
 @click.pass_obj
 def inspect(root: str, name: str) -> int:
-    """Show manifest and config of an image as JSON."""
+    """Show the manifest and config of an image as JSON."""
     with Store(root) as store:
         image = store.images.find(name)
         names = [
@@ -122,15 +125,15 @@ def inspect(root: str, name: str) -> int:
 @click.argument("name", required=False)
 @click.pass_obj
 def import_(root: str, archive: str, name: str | None, platform: Platform | None) -> int:
-    """Bring in images; their digests go to standard output.
+    """Import images into the store, and print their digests on standard output.
 
-    ARCHIVE is an OCI archive or layout directory, what `docker save` or `podman save` wrote, or the tar of a root
-    filesystem, each also compressed with gzip, zstd, xz or bzip2; - is standard input. NAME is what the image is called
-    here, and chooses one of several; without it the archive's own names count. A root filesystem needs one.
+    ARCHIVE is an OCI archive or layout directory, an archive from `docker save` or `podman save`, or the tar of a root
+    filesystem; it can be compressed with gzip, zstd, xz or bzip2. - is standard input. NAME names the image in the store,
+    and selects one if ARCHIVE contains several; without NAME, the names in ARCHIVE are used. A root filesystem needs NAME.
     """
     reference = Reference.parse(name).with_default_tag() if name is not None else None
     if reference is not None and reference.digest is not None:
-        raise click.UsageError(f"{name}: a digest cannot be chosen, it comes of what is imported")
+        raise click.UsageError(f"{name}: NAME cannot contain a digest, because the imported content determines it")
     if archive == STDIN and sys.stdin.isatty():
         raise click.UsageError("standard input is a terminal; pipe an archive into it")
     with Store(root) as store:
@@ -145,17 +148,18 @@ def import_(root: str, archive: str, name: str | None, platform: Platform | None
 @click.argument("name")
 @click.pass_obj
 def export(root: str, name: str, output: tuple[str, ...]) -> int:
-    """Write an image to archives or directories, its layers as they are in the store.
+    """Write an image to archives or directories.
 
-    With compression= all layers are compressed anew, and the manifest gets another digest.
+    Layers are written as they are in the store. compression= compresses all of them again, so the digest of the manifest
+    changes.
     """
-    from pybuild.api import open_image  # which the other commands of this module can do without
+    from pybuild.api import open_image  # a local import: the other commands here do not need it
 
-    open_image(name, root).export(*parse_outputs(output), on_event=_told)
+    open_image(name, root).export(*parse_outputs(output), on_event=_print_event)
     return 0
 
 
-def _told(event: Event) -> None:
+def _print_event(event: Event) -> None:
     match event:
         case Note(text=text):
             click.echo(f"note: {text}", err=True)

@@ -1,4 +1,4 @@
-"""pybuild logs: what builds of the past said."""
+"""pybuild logs: the output of earlier builds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pybuild.progress.words import human_size, one_line
+from pybuild.progress.formatting import human_size, one_line
 from pybuild.store.errors import NotFound
 from pybuild.store.objects.build_logs import StoredLog, build_logs
 from pybuild.store.store import Store
@@ -22,13 +22,15 @@ _CHUNK = 1 << 16
 @click.command()
 @click.argument("build", required=False)
 @click.argument("step", required=False, type=int)
-@click.option("--list", "only_list", is_flag=True, help="List the builds, the newest first.")
-@click.option("--json", "as_json", is_flag=True, help="Events of BUILD, or the list, one JSON object a line.")
+@click.option("--list", "only_list", is_flag=True, help="List the builds that have logs, newest first.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the events of BUILD, or the list, as one JSON object per line."
+)
 @click.pass_obj
 def logs(root: str, build: str | None, step: int | None, only_list: bool, as_json: bool) -> int:
-    """Show what the steps of BUILD said, or one STEP of it by its number there.
+    """Show the output of the steps of BUILD, or of one STEP by its number in that output.
 
-    BUILD is an id, or how it begins; `last`, which is meant where none is named, is the newest.
+    BUILD is the id of a build or the beginning of an id; without BUILD, or with `last`, it is the newest build.
     """
     with Store(root) as store:
         found = build_logs(store.logs)
@@ -46,16 +48,18 @@ def logs(root: str, build: str | None, step: int | None, only_list: bool, as_jso
             for line in log.events():
                 click.echo(line, nl=False)
         elif step is not None:
-            _copy(log, step)
+            _print_output(log, step)
         else:
-            _all(log)
+            _print_all(log)
     return 0
 
 
 def _choose(found: list[StoredLog], build: str | None) -> StoredLog:
     matching = [log for log in found if build in (None, "last") or log.build.startswith(str(build))]
     if not matching:
-        raise NotFound(f"there is no log of {build or 'any build'}", hint="pybuild logs --list shows what there is")
+        raise NotFound(
+            f"there is no log of {build or 'any build'}", hint="pybuild logs --list shows the builds that have logs"
+        )
     return matching[0]
 
 
@@ -70,7 +74,7 @@ def _summary(log: StoredLog) -> dict[str, object]:
         match event["event"]:
             case "build_started":
                 recipe = str(event["recipe"] or event["context"])
-                name = str(event.get("name") or "")  # of logs that an older version wrote there is none
+                name = str(event.get("name") or "")  # logs of older versions have no name
             case "build_finished":
                 state = "done"
             case "build_failed":
@@ -78,8 +82,8 @@ def _summary(log: StoredLog) -> dict[str, object]:
     return {"build": log.build, "state": state, "recipe": one_line(recipe), "name": one_line(name)}
 
 
-def _all(log: StoredLog) -> None:
-    """Each step that ran, with what it wrote, in the order in which they ended."""
+def _print_all(log: StoredLog) -> None:
+    """Print each finished step with its output, in the order in which the steps ended."""
     click.echo(f"build {log.build}")
     for event in _events(log):
         match event["event"]:
@@ -89,13 +93,13 @@ def _all(log: StoredLog) -> None:
                 size = f", {human_size(log.size(node))} written" if log.size(node) else ""
                 name = f"[{event['stage']} {event['number']}/{event['total']}]"
                 click.echo(one_line(f"step {node}: {name} {how}{size}: {event['instruction']}"))
-                _copy(log, node)
+                _print_output(log, node)
             case "build_failed":
                 click.echo(one_line(f"error: {event['message']}"))
 
 
-def _copy(log: StoredLog, step: int) -> None:
-    """What a step wrote: as it came, but for a terminal made harmless."""
+def _print_output(log: StoredLog, step: int) -> None:
+    """Print the output of a step: unchanged, or made harmless if it goes to a terminal."""
     terminal = sys.stdout.isatty()
     sys.stdout.flush()
     try:
@@ -105,7 +109,7 @@ def _copy(log: StoredLog, step: int) -> None:
     with file:
         while piece := file.read(_CHUNK) + file.readline(_CHUNK):
             if terminal:
-                from pybuild.progress.text import harmless_lines
+                from pybuild.progress.terminal_text import harmless_lines
 
                 piece = harmless_lines(piece)
             sys.stdout.buffer.write(piece if piece.endswith(b"\n") else piece + b"\n")

@@ -1,4 +1,4 @@
-"""The verbs about the store itself: fsck, reset."""
+"""The verbs for the store itself: fsck, reset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pybuild.store.store import reset as reset_store
 @click.command()
 @click.pass_obj
 def fsck(root: str) -> int:
-    """Check the store: its tables against its files, and every blob against its digest."""
+    """Check the store: compare its database with its files, and every blob with its digest."""
     with Store(root) as store:
         if store.unswept:
             with Pool() as pool:
@@ -31,6 +31,6 @@ def fsck(root: str) -> int:
 @click.command()
 @click.pass_obj
 def reset(root: str) -> int:
-    """Remove the store and all it holds."""
+    """Delete the store and everything in it."""
     reset_store(root, remove)
     return 0

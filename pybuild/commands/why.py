@@ -1,4 +1,4 @@
-"""pybuild why: which steps of a build were not cached, and what made the difference."""
+"""pybuild why: which steps of a build were not cached, and why."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pybuild.builder.solve.explain_files import why as explained
+from pybuild.builder.solve.explain_files import why as explain_steps
 from pybuild.builder.solve.explain_miss import told_of
-from pybuild.report import visible
+from pybuild.report import printable
 from pybuild.store.objects.builds import Outcome
 from pybuild.store.store import Store
 
@@ -20,30 +20,31 @@ if TYPE_CHECKING:
     from pybuild.builder.misses import ExplainedMiss
     from pybuild.store.objects.builds import StoredBuild
 
-_FILES = 10  # as many are listed
-_TEXT = 100  # characters of an instruction that a line has room for
+_MAX_FILES = 10  # per step
+_MAX_TEXT = 100  # characters of an instruction on one line
 
 
 @click.command()
 @click.argument("build", required=False)
-@click.option("--list", "as_list", is_flag=True, help="List the builds that are remembered, the last one first.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object; all files are in it.")
+@click.option("--list", "as_list", is_flag=True, help="List the builds that the store remembers, newest first.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all files.")
 @click.pass_obj
 def why(root: str, build: str | None, as_list: bool, as_json: bool) -> int:
-    """Tell why the steps of a BUILD were not served from the cache: of the last one, unless an id says otherwise.
+    """Explain why steps of a build were not cached.
 
-    Each step is compared with the nearest one of an earlier build; the first difference decides. Values of variables whose
-    names sound like a secret are not shown. The last 100 builds are remembered.
+    BUILD is the id of a build, or the beginning or end of one; without it, the last build. Each step is compared with the
+    most similar step of an earlier build; the first difference decides. Values of variables whose names look like secrets
+    are not shown. The store remembers the last 100 builds.
     """
     with Store(root) as store:
         builds = store.builds.all()
         if as_list:
             for known in reversed(builds):
-                click.echo(_line(known))
+                click.echo(_build_line(known))
             return 0
         name = store.builds.find(build)
         chosen = next(known for known in builds if known.id == name)
-        found = explained(store, chosen, builds)
+        found = explain_steps(store, chosen, builds)
     if as_json:
         fields = {"build": chosen.id, "recipe": chosen.recipe, "steps": [_step_fields(step) for step in found]}
         click.echo(json.dumps(fields))
@@ -54,36 +55,38 @@ def why(root: str, build: str | None, as_list: bool, as_json: bool) -> int:
 
 
 def explain_build(store: Store, build: str) -> None:
-    """What `pybuild why` would say of a build that has just ended, on standard error. It may have ended before its steps."""
+    """Print on standard error what `pybuild why` says about a build that has just ended; nothing if it had no steps."""
     builds = store.builds.all()
     chosen = next((known for known in builds if known.id == build), None)
     if chosen is None:
         return
-    for line in report_lines(chosen, explained(store, chosen, builds)):
+    for line in report_lines(chosen, explain_steps(store, chosen, builds)):
         click.echo(line, err=True)
 
 
 def report_lines(build: StoredBuild, found: Sequence[ExplainedMiss]) -> Iterator[str]:
-    """All of it, for people."""
+    """The explanation of a whole build, as text."""
     steps = told_of(build)
     cached = sum(step.outcome is Outcome.CACHED for step in steps)
-    yield visible(f"build {build.id} of {_place(build.recipe)}: {len(steps) - cached} of {len(steps)} steps not cached")
+    yield printable(
+        f"build {build.id} of {_recipe_path(build.recipe)}: {len(steps) - cached} of {len(steps)} steps not cached"
+    )
     for step in found:
         miss = step.miss
         yield ""
         end = "" if miss.step.outcome is Outcome.RAN else f"  ({miss.step.outcome.value})"
-        yield visible(f"{_place(build.recipe)}:{miss.step.line}: {_cut(miss.step.instruction)}") + end
+        yield printable(f"{_recipe_path(build.recipe)}:{miss.step.line}: {_cut(miss.step.instruction)}") + end
         for cause in miss.causes:
-            yield f"    {visible(cause)}"
+            yield f"    {printable(cause)}"
         yield from (f"    {line}" for line in _file_lines(step))
         if miss.earlier is not None:
             yield f"    compared with build {miss.earlier.build.id}"
 
 
 def one_line(recipe: str, step: ExplainedMiss) -> str:
-    """A step and why, in a line."""
-    causes = [visible(cause) for cause in (*step.miss.causes, *_file_lines(step))]
-    return visible(f"{recipe}:{step.miss.step.line}: {_cut(step.miss.step.instruction)}: ") + "; ".join(causes)
+    """A step and why it is not cached, in one line."""
+    causes = [printable(cause) for cause in (*step.miss.causes, *_file_lines(step))]
+    return printable(f"{recipe}:{step.miss.step.line}: {_cut(step.miss.step.instruction)}: ") + "; ".join(causes)
 
 
 def _step_fields(step: ExplainedMiss) -> dict[str, object]:
@@ -98,27 +101,27 @@ def _step_fields(step: ExplainedMiss) -> dict[str, object]:
 
 def _file_lines(step: ExplainedMiss) -> Iterator[str]:
     if step.files is None:
-        yield "other files; which ones is not known any more"
+        yield "other files; the store no longer knows which"
         return
-    for path, how in step.files[:_FILES]:
-        yield visible(f"/{os.fsdecode(path)}: {how}")
-    if len(step.files) > _FILES:
-        yield f"and {len(step.files) - _FILES} more files"
+    for path, how in step.files[:_MAX_FILES]:
+        yield printable(f"/{os.fsdecode(path)}: {how}")
+    if len(step.files) > _MAX_FILES:
+        yield f"and {len(step.files) - _MAX_FILES} more files"
 
 
-def _line(build: StoredBuild) -> str:
+def _build_line(build: StoredBuild) -> str:
     steps = told_of(build)
     cached = sum(step.outcome is Outcome.CACHED for step in steps)
-    what = build.manifest[:19] or "failed"
+    result = build.manifest[:19] or "failed"
     target = f" --target {build.target}" if build.target else ""
-    return visible(f"{build.id}  {what:<19}  {cached}/{len(steps)} cached  {_place(build.recipe)}{target}")
+    return printable(f"{build.id}  {result:<19}  {cached}/{len(steps)} cached  {_recipe_path(build.recipe)}{target}")
 
 
-def _place(recipe: str) -> str:
-    """A recipe as somebody here would name it."""
-    near = os.path.relpath(recipe) if os.path.isabs(recipe) else recipe
-    return recipe if near.startswith("../") else near
+def _recipe_path(recipe: str) -> str:
+    """The path of a recipe, relative if it is below the working directory."""
+    relative = os.path.relpath(recipe) if os.path.isabs(recipe) else recipe
+    return recipe if relative.startswith("../") else relative
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"

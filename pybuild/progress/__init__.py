@@ -1,4 +1,4 @@
-"""What a build shows while it runs: a live view, plain lines, JSON objects, or nothing until something fails."""
+"""The displays of a running build: a live view, plain lines, JSON, GitHub Actions, or nothing until it fails."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from pybuild.progress.words import human_size
+from pybuild.progress.formatting import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pybuild.builder.events import Event
-    from pybuild.progress.words import BuildInfo
+    from pybuild.progress.formatting import BuildInfo
     from pybuild.store.formats.digest import Digest
 
 __all__ = ["KINDS", "Progress", "human_size", "kind_for", "progress_for"]
@@ -22,16 +22,16 @@ KINDS = ("auto", "tty", "plain", "json", "quiet")
 
 
 class Progress(Protocol):
-    """Takes the events of one build, and one of `finished` and `failed`. `close` comes last, however it ended."""
+    """Takes the events of one build, then either `finished` or `failed`. `close` always comes last."""
 
     def __call__(self, event: Event) -> None: ...
 
     def finished(self, manifest: Digest) -> None:
-        """The build is done."""
+        """The build succeeded."""
         ...
 
     def failed(self, error: Exception) -> None:
-        """Tell the error that ended the build, after what was held back and helps to understand it."""
+        """Show the error that ended the build, after any buffered output that explains it."""
         ...
 
     def close(self) -> None:
@@ -40,25 +40,25 @@ class Progress(Protocol):
 
 
 def kind_for(asked: str, environ: Mapping[str, str], *, terminal: bool) -> str:
-    """The display that is meant: tty, plain, json, quiet or github. Raises ValueError where it cannot be had.
+    """The display for a value of --progress: tty, plain, json, quiet or github. Raises ValueError if tty is impossible.
 
-    `terminal` tells whether standard error is one. A terminal that cannot move its cursor gets plain lines.
+    `terminal` says whether standard error is a terminal. A terminal that cannot move its cursor gets plain lines.
     """
-    moves = terminal and environ.get("TERM", "") not in ("", "dumb")
+    movable = terminal and environ.get("TERM", "") not in ("", "dumb")
     match asked:
-        case "auto" if moves:
+        case "auto" if movable:
             return "tty"
         case "auto":
             return "github" if environ.get("GITHUB_ACTIONS") == "true" else "plain"
-        case "tty" if not moves:
-            lacks = f"TERM is {environ.get('TERM', '')!r}" if terminal else "standard error is not a terminal"
-            raise ValueError(f"--progress=tty needs a terminal with a movable cursor, but {lacks}")
+        case "tty" if not movable:
+            reason = f"TERM is {environ.get('TERM', '')!r}" if terminal else "standard error is not a terminal"
+            raise ValueError(f"--progress=tty needs a terminal with a movable cursor, but {reason}")
         case _:
             return asked
 
 
 def progress_for(kind: str, build: BuildInfo | None) -> Progress:
-    """The display that `kind_for` named, on standard error. Only of a build there is JSON."""
+    """The display that `kind_for` chose, on standard error. Without a build, JSON becomes plain lines."""
     match kind:
         case "tty":
             from pybuild.progress.terminal import TerminalProgress

@@ -1,9 +1,9 @@
-"""For GitHub Actions: what a step wrote in a group that can be folded, errors as annotations at their place.
+"""The display for GitHub Actions: the output of each step in a foldable group, errors as annotations.
 
-Groups do not nest and steps run side by side, so the output of a step is held until it is over. What strangers wrote,
-steps and recipe alike, may hold workflow commands; it goes out where the runner does not obey any, until it meets a
-token that nobody can know before. Source: GitHub's "Workflow commands for GitHub Actions"; actions/runner,
-ActionCommand (a command begins a line, which also ends at \\r; the old form ##[…] is found anywhere).
+Groups do not nest and steps run in parallel, so the output of a step is buffered until the step ends. Output and recipe
+could contain workflow commands; the runner is told to ignore commands until it reads a random token. Source: GitHub's
+"Workflow commands for GitHub Actions"; actions/runner, ActionCommand (a command starts a line, and \\r ends a line too; the
+old form ##[…] works anywhere in a line).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.lines import HeldOutput
-from pybuild.progress.words import Totals, exported_line, human_size, one_line, step_name
+from pybuild.progress.formatting import Totals, exported_line, human_size, one_line, step_name
+from pybuild.progress.lines import BufferedOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class GithubProgress:
-    """Writes to `out`. `workspace` is the checkout, to which annotations name files; "" where that is not known."""
+    """Writes to `out`. `workspace` is the checkout: annotations name files relative to it; "" if it is not known."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class GithubProgress:
         self._workspace = workspace
         self._token = token
         self._totals = Totals(clock)
-        self._held = HeldOutput()
+        self._buffered = BufferedOutput()
         self._running: dict[int, StepRef] = {}
         self._fetched: set[str] = set()
 
@@ -64,13 +64,13 @@ class GithubProgress:
                 self._running[step.node] = step
                 self._line(f"{step_name(step)} {one_line(step.instruction)}")
             case StepOutput():
-                self._held.add(event)
+                self._buffered.add(event)
             case StepFinished(step=step, cached=True):
                 self._line(f"{step_name(step)} CACHED {one_line(step.instruction)}")
             case StepFinished(step=step, seconds=seconds):
-                self._over(step, f"done in {seconds:.1f} s")
+                self._end_step(step, f"done in {seconds:.1f} s")
             case StepBroke(step=step, seconds=seconds):
-                self._over(step, f"FAILED after {seconds:.1f} s")
+                self._end_step(step, f"FAILED after {seconds:.1f} s")
             case ShellOpened():
                 self.close()
             case Transfer(name=name, done=done, total=total):
@@ -80,7 +80,7 @@ class GithubProgress:
             case Note(text=text):
                 self._line(f"note: {one_line(text)}")
             case CheckWarning(rule=rule, text=text, source=source, span=span):
-                self._command("warning", text, title=rule, **self._place(source, span))
+                self._command("warning", text, title=rule, **self._annotation_location(source, span))
             case Built() | Tick():
                 pass
             case Exported():
@@ -94,27 +94,27 @@ class GithubProgress:
 
     def failed(self, error: Exception) -> None:
         self.close()
-        found = report.place(error)
-        self._command("error", report.message_of(error), **(self._place(*found) if found else {}))
-        self._line(report.text(error))
+        found = report.location(error)
+        self._command("error", report.message_of(error), **(self._annotation_location(*found) if found else {}))
+        self._line(report.full_text(error))
 
     def close(self) -> None:
         for step in list(self._running.values()):
-            self._over(step, "stopped")
+            self._end_step(step, "stopped")
 
-    def _over(self, step: StepRef, how: str) -> None:
-        """A step has ended: its output as a group, or a line where it has none."""
+    def _end_step(self, step: StepRef, how: str) -> None:
+        """Write the output of a step that ended as a group, or one line if it has none."""
         self._running.pop(step.node, None)
         title = f"{step_name(step)} {how}"
-        if step.node not in self._held.nodes():
+        if step.node not in self._buffered.nodes():
             self._line(title)
             return
         self._command("group", f"{title}: {one_line(step.instruction)}")
-        self._strange(self._held.take(step.node))
+        self._untrusted(self._buffered.take(step.node))
         self._command("endgroup", "")
 
-    def _place(self, source: Source, span: Span) -> dict[str, str]:
-        """The properties of an annotation: the file as the checkout has it."""
+    def _annotation_location(self, source: Source, span: Span) -> dict[str, str]:
+        """The properties of an annotation, with the path of the file in the checkout."""
         path = source.filename
         if self._workspace:
             inside = os.path.relpath(path, self._workspace)
@@ -122,15 +122,15 @@ class GithubProgress:
         return {"file": path, "line": str(span.line), "col": str(span.column)}
 
     def _line(self, text: str) -> None:
-        """A line of ours. Words of the recipe may be in it."""
+        """Write one line; it can contain text of the recipe."""
         data = text.encode("utf-8", "backslashreplace") + b"\n"
         if b"::" in data or b"##[" in data:
-            self._strange([data])
+            self._untrusted([data])
         else:
             self._write(data)
 
-    def _strange(self, pieces: Iterable[bytes]) -> None:
-        """Lines in which the runner must not look for commands."""
+    def _untrusted(self, pieces: Iterable[bytes]) -> None:
+        """Write lines in which the runner must not find commands."""
         token = self._token().encode()
         self._write(b"::stop-commands::" + token + b"\n")
         for piece in pieces:
@@ -138,8 +138,8 @@ class GithubProgress:
         self._write(b"::" + token + b"::\n")
 
     def _command(self, name: str, message: str, **properties: str) -> None:
-        given = ",".join(f"{key}={_escaped(value, ':,')}" for key, value in properties.items())
-        text = f"::{name}{' ' if given else ''}{given}::{_escaped(message)}\n"
+        listed = ",".join(f"{key}={_escaped(value, ':,')}" for key, value in properties.items())
+        text = f"::{name}{' ' if listed else ''}{listed}::{_escaped(message)}\n"
         self._write(text.encode("utf-8", "backslashreplace"))
 
     def _write(self, data: bytes) -> None:

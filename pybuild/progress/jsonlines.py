@@ -1,4 +1,4 @@
-"""Events as JSON, one object a line. docs/user/events.md is their contract: the fields of each kind only ever grow."""
+"""Events as JSON, one object per line. docs/user/events.md specifies them; fields can be added but not removed."""
 
 from __future__ import annotations
 
@@ -23,26 +23,28 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.words import Totals
+from pybuild.progress.formatting import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pybuild.builder.events import StepRef
-    from pybuild.progress.words import BuildInfo
+    from pybuild.progress.formatting import BuildInfo
     from pybuild.store.formats.digest import Digest
 
 VERSION = 1
 
 
 class Encoder:
-    """Makes the objects of one build, with its id and a running number in each."""
+    """Makes the objects of one build. Each has the id of the build and a sequence number."""
 
     def __init__(self, build: BuildInfo) -> None:
         self._build = build
         self._seq = 0
         self._totals = Totals(time.monotonic)
-        self._decoders: dict[tuple[int, int], codecs.IncrementalDecoder] = {}  # a character may come in two pieces
+        self._decoders: dict[
+            tuple[int, int], codecs.IncrementalDecoder
+        ] = {}  # the bytes of a character can arrive in two pieces
         self._broken: int | None = None
 
     def started(self) -> dict[str, object]:
@@ -53,7 +55,7 @@ class Encoder:
         )
 
     def event(self, event: Event) -> Iterator[dict[str, object]]:
-        """What an event is in JSON: an object, of some several."""
+        """The objects of one event: usually one, none for Tick."""
         self._totals.take(event)
         match event:
             case StepStarted(step=step):
@@ -62,11 +64,11 @@ class Encoder:
                 if text := self._text(step, stream, data):
                     yield self._object("step_output", step, stream=stream, data=text)
             case StepFinished(step=step, cached=cached, seconds=seconds):
-                yield from self._rest(step)
+                yield from self._incomplete(step)
                 yield self._object("step_finished", step, cached=cached, seconds=round(seconds, 3))
             case StepBroke(step=step, seconds=seconds, message=message, status=status):
                 self._broken = step.node
-                yield from self._rest(step)
+                yield from self._incomplete(step)
                 yield self._object("step_failed", step, seconds=round(seconds, 3), message=message, status=status)
             case ShellOpened(step=step):
                 yield self._object("shell_opened", step)
@@ -95,16 +97,16 @@ class Encoder:
                 assert_never(event)
 
     def finished(self, manifest: Digest) -> dict[str, object]:
-        """The last object of a build that came to its end."""
+        """The last object of a build that succeeded."""
         return {**self._object("build_finished", manifest=str(manifest)), **self._counts()}
 
     def failed(self, error: Exception) -> dict[str, object]:
-        """The last object of a build that did not."""
+        """The last object of a build that failed."""
         data = self._object("build_failed", failed_node=self._broken)
-        return {**data, **report.fields(error), **self._counts()}
+        return {**data, **report.json_fields(error), **self._counts()}
 
     def _object(self, event: str, step: StepRef | None = None, **fields: object) -> dict[str, object]:
-        """An object with the fields that all have."""
+        """An object with the fields that all objects have."""
         self._seq += 1
         data: dict[str, object] = {
             "event": event,
@@ -133,8 +135,8 @@ class Encoder:
             self._decoders[key] = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         return self._decoders[key].decode(data, final)
 
-    def _rest(self, step: StepRef) -> Iterator[dict[str, object]]:
-        """The beginning of a character that never ended."""
+    def _incomplete(self, step: StepRef) -> Iterator[dict[str, object]]:
+        """Output that ended in the middle of a character."""
         for stream in (1, 2):
             if (step.node, stream) in self._decoders:
                 if text := self._text(step, stream, b"", final=True):
@@ -143,7 +145,7 @@ class Encoder:
 
 
 class JsonProgress:
-    """The objects on standard error. An error is told once more as text, for people; it never begins with a brace."""
+    """Writes the objects to standard error. An error follows as text too, which never starts with a brace."""
 
     def __init__(self, build: BuildInfo) -> None:
         self._encoder = Encoder(build)

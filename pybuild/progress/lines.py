@@ -1,4 +1,4 @@
-"""Whole lines out of what steps write, which comes in pieces, of several steps by turns."""
+"""Assembles the output of parallel steps, which arrives in pieces, into whole lines."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ if TYPE_CHECKING:
 
     from pybuild.builder.events import StepOutput
 
-_LONGEST = 1 << 20  # bytes; a longer line is told in pieces, so that what never ends a line needs no memory
-_IN_MEMORY = 1 << 18  # bytes a step
+_MAX_LINE = 1 << 20  # bytes; a longer line is split, which bounds the memory that a step without newlines needs
+_IN_MEMORY = 1 << 18  # bytes per step; more goes to a temporary file
 _CHUNK = 1 << 16
 
 
 class OutputLines:
-    """Takes output, gives lines without their ends, of each step and stream for itself."""
+    """Splits the output of each step and stream into lines without their newlines."""
 
     def __init__(self) -> None:
         self._partial: dict[tuple[int, int], bytes] = {}
 
     def feed(self, event: StepOutput) -> list[bytes]:
-        """The lines that this output completes."""
+        """The lines that this event completes."""
         key = (event.step.node, event.stream)
         *whole, rest = (self._partial.pop(key, b"") + event.data).split(b"\n")
-        while len(rest) > _LONGEST:
-            whole.append(rest[:_LONGEST])
-            rest = rest[_LONGEST:]
+        while len(rest) > _MAX_LINE:
+            whole.append(rest[:_MAX_LINE])
+            rest = rest[_MAX_LINE:]
         if rest:
             self._partial[key] = rest
         return whole
 
     def end(self, node: int) -> list[bytes]:
-        """What a step that has ended left without an end of line."""
+        """The unfinished lines of a step that has ended."""
         return [self._partial.pop(key) for key in sorted(self._partial) if key[0] == node]
 
 
-class HeldOutput:
-    """The output of running steps, kept until it is known who wants to see it. On disk where it is much."""
+class BufferedOutput:
+    """The output of running steps, kept until it is shown or dropped. Large output is on disk."""
 
     def __init__(self) -> None:
         self._lines = OutputLines()
         self._files: dict[int, IO[bytes]] = {}
-        self._cut: set[int] = set()
+        self._truncated: set[int] = set()  # steps whose output could not be kept entirely
 
     def add(self, event: StepOutput) -> None:
-        """Keep it. A disk without space for it does not disturb the build."""
+        """Keep the output of an event. If the disk is full, the output is truncated and the build continues."""
         self._write(event.step.node, self._lines.feed(event))
 
     def take(self, node: int) -> Iterator[bytes]:
-        """All that a step wrote, as pieces that end with a line; forgotten afterwards."""
+        """The output of a step in pieces of whole lines; it is dropped afterwards."""
         self._write(node, self._lines.end(node))
         file = self._files.pop(node, None)
         if file is not None:
@@ -57,29 +57,29 @@ class HeldOutput:
                 file.seek(0)
                 while piece := file.read(_CHUNK) + file.readline():
                     yield piece
-        if node in self._cut:
-            self._cut.remove(node)
-            yield b"[what followed was not kept: no space]\n"
+        if node in self._truncated:
+            self._truncated.remove(node)
+            yield b"[the rest of this output was lost: no space to keep it]\n"
 
     def drop(self, node: int) -> None:
-        """Forget what a step wrote."""
+        """Drop the output of a step."""
         self._lines.end(node)
-        self._cut.discard(node)
+        self._truncated.discard(node)
         if (file := self._files.pop(node, None)) is not None:
             file.close()
 
     def nodes(self) -> list[int]:
-        """The steps of which something is kept."""
+        """The steps that have output here."""
         return sorted(self._files)
 
     def _write(self, node: int, lines: list[bytes]) -> None:
-        if not lines or node in self._cut:
+        if not lines or node in self._truncated:
             return
         if node not in self._files:
-            import tempfile  # nothing that is cached writes lines
+            import tempfile  # a local import: cached steps write nothing
 
             self._files[node] = tempfile.SpooledTemporaryFile(_IN_MEMORY)
         try:
             self._files[node].write(b"".join(line + b"\n" for line in lines))
         except OSError:
-            self._cut.add(node)
+            self._truncated.add(node)

@@ -1,7 +1,7 @@
-"""The live view, as a function of events and the time. It knows nothing of terminals but how many cells one has.
+"""The live view as text, computed from events, the time and the size of the terminal.
 
-Steps run side by side, and their events come by turns: everything is kept by node. What is over becomes a line that
-is told once and stays; what goes on is a frame that is drawn again and again.
+Steps run in parallel, so all state is kept by node. Each thing that has ended becomes a line that is printed once; the things
+that are running make up a frame that is drawn again and again.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.text import clip, harmless
-from pybuild.progress.words import Totals, exported_line, human_size, step_name, warning_line
+from pybuild.progress.formatting import Totals, exported_line, human_size, step_name, warning_line
+from pybuild.progress.terminal_text import clip, harmless
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from pybuild.builder.events import StepRef
 
-_TAIL = 4  # lines of a running step, where there is room
-_PARTIAL = 4096  # bytes of a line that has not ended; more than a terminal is wide
+_TAIL = 4  # lines of output shown for a running step, if there is room
+_PARTIAL = 4096  # bytes kept of an unfinished line; more than the width of a terminal
 _BOLD, _DIM, _RED, _GREEN, _CYAN = "1", "2", "31", "32", "36"
 
 
@@ -43,12 +43,12 @@ class _Running:
     step: StepRef
     since: float
     tail: deque[bytes] = field(default_factory=lambda: deque(maxlen=_TAIL))
-    partial: dict[int, bytes] = field(default_factory=dict)  # stream -> a line that has not ended
+    partial: dict[int, bytes] = field(default_factory=dict)  # stream -> an unfinished line
 
     def output(self, stream: int, data: bytes) -> None:
         *whole, rest = (self.partial.get(stream, b"") + data).split(b"\n")
         self.tail.extend(line for line in whole[-_TAIL:] if line.strip())
-        # Of a progress bar only its last state counts.
+        # Progress bars use \r; only their last state counts.
         *_, rest = [b"", *(part for part in rest.split(b"\r") if part)]
         self.partial[stream] = rest[:_PARTIAL]
 
@@ -66,18 +66,18 @@ class _Transfer:
 
 
 @frozen
-class _Told:
-    """A line about what is over."""
+class _Line:
+    """A line about something that has ended, or about a running step."""
 
     text: str
     name: str = ""
-    when: str = ""
-    style: str = ""  # of `when`, or of all
-    whole: bool = True  # it may take several rows; those of steps are folded to one
+    state: str = ""
+    style: str = ""  # of `state`; of the whole line if it has no name
+    whole: bool = True  # can take several rows; lines of steps are cut to one row
 
 
 class LiveView:
-    """Takes events; gives lines that are over (`told`) and the frame below them (`frame`)."""
+    """Takes events; returns lines to print once (`new_lines`) and the frame below them (`frame`)."""
 
     def __init__(self, clock: Callable[[], float], *, colour: bool) -> None:
         self._clock = clock
@@ -86,10 +86,10 @@ class LiveView:
         self._running: dict[int, _Running] = {}
         self._transfers: dict[str, _Transfer] = {}
         self._fetched: set[str] = set()
-        self._told: list[_Told] = []
+        self._new_lines: list[_Line] = []
 
     def take(self, event: Event) -> None:
-        """Change with an event."""
+        """Update the view with an event."""
         self._totals.take(event)
         match event:
             case StepStarted(step=step):
@@ -99,43 +99,43 @@ class LiveView:
                     self._running[step.node].output(stream, data)
             case StepFinished(step=step, cached=cached, seconds=seconds):
                 self._running.pop(step.node, None)
-                when, style = ("CACHED", _GREEN) if cached else (_seconds(seconds), "")
-                self._told.append(_Told(step.instruction, step_name(step), when, style, whole=False))
+                state, style = ("CACHED", _GREEN) if cached else (_seconds(seconds), "")
+                self._new_lines.append(_Line(step.instruction, step_name(step), state, style, whole=False))
             case StepBroke(step=step):
                 self._running.pop(step.node, None)
-                self._told.append(_Told(step.instruction, step_name(step), "FAILED", _RED, whole=False))
+                self._new_lines.append(_Line(step.instruction, step_name(step), "FAILED", _RED, whole=False))
             case Transfer():
                 self._transfer(event)
             case Note(text=text):
-                self._told.append(_Told(f"note: {text}"))
+                self._new_lines.append(_Line(f"note: {text}"))
             case CheckWarning():
-                self._told.append(_Told(warning_line(event)))
+                self._new_lines.append(_Line(warning_line(event)))
             case Built() | Tick() | ShellOpened():
                 pass
             case Exported():
-                self._told.append(_Told(exported_line(event)))
+                self._new_lines.append(_Line(exported_line(event)))
             case _:
                 assert_never(event)
 
     def stop(self, *, finished: bool) -> None:
-        """The build is over: nothing runs any more, and what did is told."""
+        """The build has ended: show running steps as stopped, and the summary if it succeeded."""
         for running in self._running.values():
             step = running.step
-            self._told.append(_Told(step.instruction, step_name(step), "stopped", _RED, whole=False))
+            self._new_lines.append(_Line(step.instruction, step_name(step), "stopped", _RED, whole=False))
         self._running.clear()
         self._transfers.clear()
         if finished:
             first, *layers = self._totals.summary()
-            self._told.append(_Told(first, style=_BOLD))
-            self._told += [_Told(line, whole=False) for line in layers]
+            self._new_lines.append(_Line(first, style=_BOLD))
+            self._new_lines += [_Line(line, whole=False) for line in layers]
 
-    def told(self, columns: int) -> list[str]:
-        """The lines that have come since the last time, for a terminal of that width."""
-        told, self._told = self._told, []
-        return [self._line(line, None if line.whole else columns) for line in told]
+    def new_lines(self, columns: int) -> list[str]:
+        """The lines added since the last call, for a terminal of this width."""
+        lines, self._new_lines = self._new_lines, []
+        return [self._format(line, None if line.whole else columns) for line in lines]
 
     def frame(self, columns: int, rows: int) -> list[str]:
-        """What goes on, in at most `rows` lines of at most `columns` cells."""
+        """The running steps and transfers, in at most `rows` lines of at most `columns` cells."""
         if rows < 1:
             return []
         lines = [self._transfer_line(name, columns) for name in self._transfers][: rows - 1]
@@ -145,10 +145,10 @@ class LiveView:
         tail = min(_TAIL, (room - len(shown)) // len(shown)) if len(shown) == len(running) and shown else 0
         for each in shown:
             seconds = _seconds(self._clock() - each.since)
-            lines.append(self._line(_Told(each.step.instruction, step_name(each.step), seconds, _BOLD), columns))
+            lines.append(self._format(_Line(each.step.instruction, step_name(each.step), seconds, _BOLD), columns))
             lines += [self._output_line(line, columns) for line in each.last(tail)]
         if len(shown) < len(running) and room:
-            lines.append(clip(f"and {len(running) - len(shown)} more that run", columns))
+            lines.append(clip(f"and {len(running) - len(shown)} more running", columns))
         return [*lines, self._status(columns)]
 
     def _status(self, columns: int) -> str:
@@ -158,15 +158,15 @@ class LiveView:
             text += ": {} run, {} cached, {} running".format(*counts)
         return self._styled(clip(text, columns), _CYAN)
 
-    def _line(self, told: _Told, columns: int | None) -> str:
-        """A step's line has the name and the time first, so that they are seen however narrow the terminal is."""
-        start = f"{told.name} {told.when:>8}  " if told.name else ""
-        line = clip(start + told.text, columns)
-        if not told.name:
-            return self._styled(line, told.style)
-        end = min(len(start) - 2, len(line))
-        begin = min(end - len(told.when), len(line))
-        return line[:begin] + self._styled(line[begin:end], told.style) + line[end:]
+    def _format(self, line: _Line, columns: int | None) -> str:
+        """Name and state come first, so that they are visible on a narrow terminal too."""
+        start = f"{line.name} {line.state:>8}  " if line.name else ""
+        text = clip(start + line.text, columns)
+        if not line.name:
+            return self._styled(text, line.style)
+        end = min(len(start) - 2, len(text))
+        begin = min(end - len(line.state), len(text))
+        return text[:begin] + self._styled(text[begin:end], line.style) + text[end:]
 
     def _output_line(self, line: bytes, columns: int) -> str:
         if columns < 8:
@@ -183,10 +183,10 @@ class LiveView:
             known = self._transfers.setdefault(name, _Transfer(self._clock(), event.done, event.done, event.total))
             known.done, known.total = event.done, event.total
         elif name not in self._fetched:
-            # Those who fetch tell of the end more than once.
+            # A transfer can report its end more than once.
             self._fetched.add(name)
             self._transfers.pop(name, None)
-            self._told.append(_Told(f"[{name}] {human_size(event.total)} fetched"))
+            self._new_lines.append(_Line(f"[{name}] {human_size(event.total)} fetched"))
 
     def _transfer_line(self, name: str, columns: int) -> str:
         transfer = self._transfers[name]

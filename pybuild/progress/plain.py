@@ -1,4 +1,4 @@
-"""A line for each thing that happens, with the step in front. Lines are whole and never cut."""
+"""Plain lines: one for each event and each line of output, with the name of the step in front."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
+from pybuild.progress.formatting import Totals, exported_line, human_size, one_line, step_name, warning_line
 from pybuild.progress.lines import OutputLines
-from pybuild.progress.words import Totals, exported_line, human_size, one_line, step_name, warning_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from pybuild.builder.events import StepRef
     from pybuild.store.formats.digest import Digest
 
-_TRANSFER_SECONDS = 5.0  # between two lines about one
-_SHOWN_AGAIN = 10  # lines of a failed step
+_TRANSFER_SECONDS = 5.0  # between two lines about the same transfer
+_REPEATED_LINES = 10  # of the output of a failed step
 
 
 class PlainProgress:
-    """Lines on `out`. Where that is a terminal, what steps write is made harmless; else it is passed on as it came."""
+    """Writes lines to `out`. The output of steps is made harmless if `out` is a terminal, and else unchanged."""
 
     def __init__(self, out: BinaryIO, clock: Callable[[], float], *, terminal: bool) -> None:
         self._out = out
@@ -43,16 +43,18 @@ class PlainProgress:
         self._terminal = terminal
         self._lines = OutputLines()
         self._totals = Totals(clock)
-        self._running: dict[int, tuple[StepRef, deque[bytes]]] = {}  # with the last lines of each
-        self._recent: deque[int | None] = deque(maxlen=_SHOWN_AGAIN)  # whose lines were written last; None: ours
-        self._transfers: dict[str, tuple[float, int]] = {}  # name -> when it was last told of, how much was there
-        self._broken: int | None = None  # the step that failed
+        self._running: dict[int, tuple[StepRef, deque[bytes]]] = {}  # node -> the step and its last lines
+        self._recent: deque[int | None] = deque(
+            maxlen=_REPEATED_LINES
+        )  # the nodes of the last lines written; None for pybuild's own lines
+        self._transfers: dict[str, tuple[float, int]] = {}  # name -> time and bytes of its last line
+        self._broken: int | None = None  # the node of the step that failed
 
     def __call__(self, event: Event) -> None:
         self._totals.take(event)
         match event:
             case StepStarted(step=step):
-                self._running[step.node] = (step, deque(maxlen=_SHOWN_AGAIN))
+                self._running[step.node] = (step, deque(maxlen=_REPEATED_LINES))
                 self.line(f"{step_name(step)} {one_line(step.instruction)}")
             case StepOutput(step=step):
                 self.output(step, self._lines.feed(event))
@@ -65,7 +67,7 @@ class PlainProgress:
             case StepBroke(step=step):
                 self._broken = step.node
             case ShellOpened():
-                self._show_again()
+                self._repeat_output()
             case Transfer():
                 self._transfer(event)
             case Note(text=text):
@@ -84,17 +86,17 @@ class PlainProgress:
             self.line(line)
 
     def failed(self, error: Exception) -> None:
-        self._show_again()
+        self._repeat_output()
         report.show(error)
 
-    def _show_again(self) -> None:
-        """What the step that broke wrote last, once."""
+    def _repeat_output(self) -> None:
+        """Repeat the last output of the failed step, once."""
         self.close()
         if self._broken in self._running:
             step, last = self._running[self._broken]
-            # Where no other step wrote in between, they are right above.
+            # If no other step wrote in between, these lines are right above.
             if last and set(list(self._recent)[-len(last) :]) != {step.node}:
-                self.line(f"{step_name(step)} failed, and this is what it wrote last:")
+                self.line(f"{step_name(step)} failed; its last output:")
                 self.output(step, list(last))
             self._broken = None
 
@@ -103,21 +105,21 @@ class PlainProgress:
             self.output(step, self._lines.end(step.node))
 
     def line(self, text: str) -> None:
-        """Write a line of our own."""
+        """Write a line of pybuild itself."""
         self._recent.append(None)
         self._write(text.encode("utf-8", "backslashreplace") + b"\n")
 
     def output(self, step: StepRef, lines: list[bytes]) -> None:
-        """Write lines of a step."""
+        """Write lines of output of a step."""
         if not lines:
             return
         if self._terminal:
-            from pybuild.progress.text import harmless
+            from pybuild.progress.terminal_text import harmless
 
             lines = [harmless(line).encode() for line in lines]
         if step.node in self._running:
             self._running[step.node][1].extend(lines)
-        self._recent.extend([step.node] * min(len(lines), _SHOWN_AGAIN))
+        self._recent.extend([step.node] * min(len(lines), _REPEATED_LINES))
         prefix = f"{step_name(step)} | ".encode("utf-8", "backslashreplace")
         self._write(b"".join(prefix + line + b"\n" for line in lines))
 
@@ -126,10 +128,10 @@ class PlainProgress:
         self._out.flush()
 
     def _transfer(self, event: Transfer) -> None:
-        """The beginning, the end, and in between a line now and then."""
+        """Write a line at the start, at the end, and every few seconds in between."""
         now = self._clock()
-        then, before = self._transfers.get(event.name, (now - _TRANSFER_SECONDS, -1))
-        if event.done == before or (event.done < event.total and now < then + _TRANSFER_SECONDS):
+        last_time, last_done = self._transfers.get(event.name, (now - _TRANSFER_SECONDS, -1))
+        if event.done == last_done or (event.done < event.total and now < last_time + _TRANSFER_SECONDS):
             return
         self._transfers[event.name] = (now, event.done)
         self.line(f"[{one_line(event.name)}] {human_size(event.done)} of {human_size(event.total)} fetched")

@@ -1,4 +1,4 @@
-"""Nothing, unless a step fails: then all that it wrote."""
+"""Shows nothing, except the whole output of a step that fails."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pybuild import report
 from pybuild.builder.events import ShellOpened, StepBroke, StepFinished, StepOutput
-from pybuild.progress.lines import HeldOutput
+from pybuild.progress.lines import BufferedOutput
 
 if TYPE_CHECKING:
     from pybuild.builder.events import Event
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 
 class QuietProgress:
-    """Holds what running steps write. Of those that run beside the one that fails nothing is shown."""
+    """Buffers the output of running steps. If one fails, the output of the others is not shown."""
 
     def __init__(self) -> None:
-        self._held = HeldOutput()
+        self._buffered = BufferedOutput()
         self._broken: int | None = None
 
     def __call__(self, event: Event) -> None:
         match event:
             case StepOutput():
-                self._held.add(event)
+                self._buffered.add(event)
             case StepFinished(step=step):
-                self._held.drop(step.node)
+                self._buffered.drop(step.node)
             case StepBroke(step=step):
                 self._broken = step.node
             case ShellOpened(step=step):
-                _show(self._held, step.node)
+                _show(self._buffered, step.node)
             case _:
                 pass
 
@@ -39,19 +39,19 @@ class QuietProgress:
 
     def failed(self, error: Exception) -> None:
         if self._broken is not None:
-            _show(self._held, self._broken)
+            _show(self._buffered, self._broken)
         report.show(error)
 
     def close(self) -> None:
         pass
 
 
-def _show(held: HeldOutput, node: int) -> None:
-    """What a step wrote, on standard error: as it came, but for a terminal made harmless."""
+def _show(output: BufferedOutput, node: int) -> None:
+    """Write the output of a step to standard error: unchanged, or made harmless if that is a terminal."""
     terminal = sys.stderr.isatty()
-    for piece in held.take(node):
+    for piece in output.take(node):
         if terminal:
-            from pybuild.progress.text import harmless_lines
+            from pybuild.progress.terminal_text import harmless_lines
 
             piece = harmless_lines(piece)
         sys.stderr.buffer.write(piece)

@@ -1,11 +1,10 @@
 """The live view on a real terminal.
 
-Nothing has to be undone on the terminal: the cursor rests at the beginning of the line below the frame, is shown, and
-each frame is one write that turns on again what it turned off. So any end, also kill -9, leaves it as it was.
+The terminal needs no cleanup: the cursor stays visible at the start of the line below the frame, and each frame is one
+write that enables again everything that it disabled. So the terminal is usable however pybuild ends, even by kill -9.
 
-A signal may end the build in the middle of a write, or right after it, and what is drawn next depends on what has
-reached the screen. So all goes through a buffered file: it knows what it has written when an exception comes out of it,
-and to flush it again writes the rest.
+A signal can interrupt a write, and the next frame depends on the bytes that reached the screen. So all output goes through a
+buffered file: if an exception interrupts it, it knows how much is written, and the next flush writes the rest.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
     from pybuild.builder.events import Event
     from pybuild.store.formats.digest import Digest
 
-_LONGEST_TEXT = 1 << 18  # characters of lines that are over, in one frame
-_BUFFER = 1 << 21  # bytes, for those and the lines of a frame
-_FRAME_SECONDS = 0.1  # between two frames in which nothing has begun or ended
+_MAX_TEXT = 1 << 18  # characters of new lines in one frame
+_BUFFER = 1 << 21  # bytes: enough for the new lines and the frame
+_FRAME_SECONDS = 0.1  # between two frames, unless something starts or ends
 _HIDE, _SHOW, _CLEAR_BELOW = "\x1b[?25l", "\x1b[?25h", "\x1b[J"
-# In the frame a character that is wider than the tables say must not begin another line.
+# Without wrapping, a character that is wider than Unicode's tables say cannot add a row to the frame.
 _NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 
 
@@ -40,17 +39,17 @@ class TerminalProgress:
         self._terminal = io.BufferedWriter(io.FileIO(fd, "wb", closefd=False), _BUFFER)
         self._clock = clock
         self._view = LiveView(clock, colour=colour)
-        self._held = QuietProgress()  # what the view has no room for, to be shown after a failure
-        self._height = 0  # lines of the frame that is on the screen, above the cursor, once all is flushed
+        self._failed_output = QuietProgress()  # keeps the whole output of steps, to show it after a failure
+        self._height = 0  # rows of the frame above the cursor, once everything is flushed
         self._closed = False
-        self._gone = False  # the terminal
-        self._drawn = clock()
+        self._gone = False  # whether the terminal is gone
+        self._drawn = clock()  # when the last frame was drawn
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, ShellOpened):
             self.close()
         self._view.take(event)
-        self._held(event)
+        self._failed_output(event)
         if self._closed:
             return
         if not isinstance(event, StepOutput | Transfer | Tick) or self._clock() >= self._drawn + _FRAME_SECONDS:
@@ -62,7 +61,7 @@ class TerminalProgress:
 
     def failed(self, error: Exception) -> None:
         self.close()
-        self._held.failed(error)
+        self._failed_output.failed(error)
 
     def close(self) -> None:
         if self._closed:
@@ -77,19 +76,19 @@ class TerminalProgress:
             return
         self._drawn = self._clock()
         columns, rows = self._size()
-        lines = self._view.told(columns)
+        lines = self._view.new_lines(columns)
         frame = [] if last else self._view.frame(columns, rows - 1)
         up = f"\x1b[{self._height}A" if self._height else ""
         above, below = ("".join(f"{line}\r\n" for line in part) for part in (lines, frame))
         if above or below or up:
-            text = f"{_HIDE}\r{up}{_CLEAR_BELOW}{above[:_LONGEST_TEXT]}{_NO_WRAP}{below}{_WRAP}{_SHOW}"
-            # It fits into the buffer, so nothing is written before the flush, and then the height is known.
+            text = f"{_HIDE}\r{up}{_CLEAR_BELOW}{above[:_MAX_TEXT]}{_NO_WRAP}{below}{_WRAP}{_SHOW}"
+            # The text fits into the buffer, so nothing is written before the flush, when the height is already set.
             self._terminal.write(text.encode("utf-8", "replace"))
             self._height = len(frame)
             self._flush()
 
     def _size(self) -> tuple[int, int]:
-        """Columns and rows, now: a terminal may have changed since the last frame."""
+        """The current columns and rows: the user can resize the terminal at any time."""
         try:
             columns, rows = os.get_terminal_size(self._terminal.fileno())
         except OSError:
@@ -101,9 +100,9 @@ class TerminalProgress:
             try:
                 return self._terminal.flush()
             except BlockingIOError:
-                # Somebody who shares the terminal has made it so.
+                # Another process that shares the terminal has made it non-blocking.
                 select.select([], [self._terminal], [])
             except OSError:
-                # Nobody looks at it any more, and the build goes on. Without its file the buffer forgets what it holds.
+                # The terminal is gone; the build continues. Closing the file drops what the buffer holds.
                 self._gone = True
                 self._terminal.raw.close()

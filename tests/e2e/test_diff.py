@@ -44,4 +44,4 @@ def test_what_is_no_base_can_be_compared_but_not_by_layers(tmp_path: Path, pybui
     pybuild("-t", "two", write_context(tmp_path / "two", f"FROM {BASE}\nRUN printf b > /f\n"))
     assert pybuild("diff", "one", "two").out.splitlines()[0] == "C /f  -rw-r--r-- 0:0 1 B (other content)"
     assert pybuild("diff", "one", "one").out == "0 added, 0 changed, 0 deleted; +0 B\n"
-    assert "the first image is no base of the second" in pybuild.refused("diff", "--layers", "one", "two")
+    assert "the first image is not a base of the second" in pybuild.refused("diff", "--layers", "one", "two")

@@ -47,8 +47,8 @@ def assert_goes_on(pybuild: Pybuild, context: Path) -> None:
 
 SIGNALS = {
     "SIGINT": (signal.SIGINT, 130, "error: interrupted"),
-    "SIGTERM": (signal.SIGTERM, 143, "error: ended by SIGTERM"),
-    "SIGHUP": (signal.SIGHUP, 129, "error: ended by SIGHUP"),
+    "SIGTERM": (signal.SIGTERM, 143, "error: terminated by SIGTERM"),
+    "SIGHUP": (signal.SIGHUP, 129, "error: terminated by SIGHUP"),
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.progress.text import clip
+from pybuild.progress.terminal_text import clip
 from tests.support.cli import BASE, Pybuild, write_context
 from tests.support.processes import descendants
 from tests.support.terminals import Terminal, on_terminal

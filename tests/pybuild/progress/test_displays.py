@@ -26,7 +26,7 @@ from pybuild.builder.events import (
 from pybuild.parser import Source, Span
 from pybuild.progress import kind_for
 from pybuild.progress.github import GithubProgress
-from pybuild.progress.lines import HeldOutput, OutputLines
+from pybuild.progress.lines import BufferedOutput, OutputLines
 from pybuild.progress.plain import PlainProgress
 from pybuild.progress.quiet import QuietProgress
 from pybuild.store.formats.digest import Digest
@@ -90,7 +90,7 @@ def test_a_failed_step_is_shown_again_where_others_wrote_in_between(capsys: pyte
     )  # fmt: skip
     display.failed(FAILED)
     assert lines(out)[-11:] == [
-        "[other 2/3] failed, and this is what it wrote last:", *(f"[other 2/3] | {n}" for n in range(2, 12)),
+        "[other 2/3] failed; its last output:", *(f"[other 2/3] | {n}" for n in range(2, 12)),
     ]  # fmt: skip
     assert capsys.readouterr().err == (
         "/checkout/app/Buildfile:2:1: error: RUN exited with status 3\n    2 | RUN b\n      | ^\n"
@@ -171,7 +171,7 @@ def test_quiet_shows_nothing_of_a_step_before(capfd: pytest.CaptureFixture[str])
 
 
 def test_much_output_is_held_whole() -> None:
-    held = HeldOutput()
+    held = BufferedOutput()
     for number in range(50_000):
         held.add(said(A, f"{number}\n"))
         held.add(said(B, "other\n"))

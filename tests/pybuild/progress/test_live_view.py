@@ -44,7 +44,7 @@ def test_running_steps_have_their_time_and_their_last_lines(view: LiveView, cloc
     clock.now += 1.5
     take(view, StepStarted(B), said(A, "one\ntwo\n\nthr"), said(B, "b\n"), said(A, "ee\n4\n5\n"))
     clock.now += 0.5
-    assert view.told(80) == []
+    assert view.new_lines(80) == []
     assert view.frame(80, 20) == [
         "[first 1/2]    2.0 s  RUN make a",
         "    | two",
@@ -59,20 +59,20 @@ def test_running_steps_have_their_time_and_their_last_lines(view: LiveView, cloc
 
 def test_a_context_that_is_used_is_no_step_of_its_stage(view: LiveView) -> None:
     take(view, StepFinished(step(3, "first", 0, 2, "FROM the context src"), False, 0.25))
-    assert view.told(80) == ["[first]    0.2 s  FROM the context src"]
+    assert view.new_lines(80) == ["[first]    0.2 s  FROM the context src"]
 
 
 def test_what_is_over_is_told_once(view: LiveView) -> None:
     take(view, StepStarted(A), said(A, "x\n"), StepFinished(B, True, 0.0), StepFinished(A, False, 71.25))
-    assert view.told(80) == ["[other 2/3]   CACHED  RUN make b", "[first 1/2]   71.2 s  RUN make a"]
-    assert view.told(80) == []
+    assert view.new_lines(80) == ["[other 2/3]   CACHED  RUN make b", "[first 1/2]   71.2 s  RUN make a"]
+    assert view.new_lines(80) == []
     assert view.frame(80, 20) == ["0.0 s: 1 run, 1 cached, 0 running"]
 
 
 def test_a_failed_step_and_those_beside_it(view: LiveView) -> None:
     take(view, StepStarted(A), StepStarted(B), StepBroke(B, 2.0, "RUN exited with status 3", 3))
     view.stop(finished=False)
-    assert view.told(80) == ["[other 2/3]   FAILED  RUN make b", "[first 1/2]  stopped  RUN make a"]
+    assert view.new_lines(80) == ["[other 2/3]   FAILED  RUN make b", "[first 1/2]  stopped  RUN make a"]
     assert view.frame(80, 20) == ["0.0 s"]
 
 
@@ -81,7 +81,7 @@ def test_the_end_has_the_size_of_each_layer(view: LiveView, clock: Clock) -> Non
     take(view, StepFinished(A, False, 3.0), Built("m", layers), Exported("app.tar", "m", 3_100_000))
     clock.now += 3
     view.stop(finished=True)
-    assert view.told(80) == [
+    assert view.new_lines(80) == [
         "[first 1/2]    3.0 s  RUN make a",
         "wrote app.tar (3.1 MB)",
         "built in 3.0 s: 1 run, 0 cached",
@@ -96,7 +96,7 @@ def test_transfers_have_bytes_and_a_rate(view: LiveView, clock: Clock) -> None:
     take(view, Transfer("python:3", 5_000_000, 10_000_000))
     assert view.frame(80, 20) == ["[python:3] 5.0 MB of 10.0 MB, 2.5 MB/s", "2.0 s"]
     take(view, *[Transfer("python:3", 10_000_000, 10_000_000)] * 2)
-    assert (view.told(80), view.frame(80, 20)) == (["[python:3] 10.0 MB fetched"], ["2.0 s"])
+    assert (view.new_lines(80), view.frame(80, 20)) == (["[python:3] 10.0 MB fetched"], ["2.0 s"])
 
 
 def test_a_progress_bar_is_one_line(view: LiveView) -> None:
@@ -131,7 +131,7 @@ def test_many_steps_on_few_rows(view: LiveView, rows: int) -> None:
     frame = view.frame(80, rows)
     assert len(frame) == rows
     assert [line.partition("]")[0] for line in frame[:-2]] == [f"[s {number}/100" for number in range(1, rows - 1)]
-    assert frame[-2:-1] == ([f"and {100 - rows + 2} more that run"] if rows > 1 else [])
+    assert frame[-2:-1] == ([f"and {100 - rows + 2} more running"] if rows > 1 else [])
 
 
 def test_tails_share_what_room_there_is(view: LiveView) -> None:
@@ -143,23 +143,23 @@ def test_tails_share_what_room_there_is(view: LiveView) -> None:
 @pytest.mark.parametrize("columns", [1, 5, 8, 12, 20, 21, 30])
 def test_narrow_terminals(view: LiveView, columns: int) -> None:
     take(view, StepStarted(A), said(A, "0123456789" * 9 + "\n"), Transfer("a:1", 1, 9), StepFinished(B, True, 0))
-    told = view.told(columns)
+    told = view.new_lines(columns)
     assert all(len(line) <= columns for line in (*told, *view.frame(columns, 10)))
 
 
 def test_notes_and_destinations_are_never_cut(view: LiveView) -> None:
     take(view, Note("x" * 100), Exported("y" * 100, "m", 1))
-    assert view.told(20) == ["note: " + "x" * 100, "wrote " + "y" * 100 + " (1 B)"]
+    assert view.new_lines(20) == ["note: " + "x" * 100, "wrote " + "y" * 100 + " (1 B)"]
 
 
 def test_colours_are_of_the_time_only_and_end(clock: Clock) -> None:
     view = LiveView(clock, colour=True)
     take(view, StepFinished(A, True, 0), StepStarted(B), said(B, b"\x1b[34mblue\n"))
-    assert view.told(80) == ["[first 1/2]   \x1b[32mCACHED\x1b[0m  RUN make a"]
+    assert view.new_lines(80) == ["[first 1/2]   \x1b[32mCACHED\x1b[0m  RUN make a"]
     assert view.frame(80, 9)[1] == "\x1b[2m    | \x1b[0m\x1b[34mblue\x1b[0m"
     for columns in range(30):
         take(view, StepFinished(A, True, 0))
-        assert all(line.count("\x1b[") % 2 == 0 for line in view.told(columns))
+        assert all(line.count("\x1b[") % 2 == 0 for line in view.new_lines(columns))
 
 
 def test_any_order_of_the_events_of_many_steps(view: LiveView, clock: Clock) -> None:
@@ -178,6 +178,6 @@ def test_any_order_of_the_events_of_many_steps(view: LiveView, clock: Clock) -> 
         running ^= {event.step.node} if not hasattr(event, "data") else set()
         frame = view.frame(60, 200)
         assert sum(line.startswith("[") for line in frame) == len(running)
-        told += len(view.told(60))
+        told += len(view.new_lines(60))
         queues = [left for left in queues if left]
     assert told == 40 and not running

@@ -1,6 +1,6 @@
-"""What strangers write, made fit for a terminal: text and colours, nothing that moves, asks, or hides.
+"""Makes untrusted text safe for a terminal: text and colours stay, sequences that move, query or hide are removed.
 
-Source of the forms of control sequences: ECMA-48, 5.4 (CSI) and 5.6 (strings); xterm's ctlseqs for how they end.
+Source for the syntax of control sequences: ECMA-48, 5.4 (CSI) and 5.6 (strings); xterm's ctlseqs for how they end.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ if TYPE_CHECKING:
 _SEQUENCE = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: cursor, erasing, modes, colours
     "|(?:\x1b[]PX^_]|[\x90\x98\x9d\x9e\x9f]).*?(?:\x07|\x1b\\\\|\x9c|$)"  # strings: titles, links, clipboard, queries
-    "|\x1b[ -/]*[0-~]?",  # character sets, reset; and an escape that nothing follows
+    "|\x1b[ -/]*[0-~]?",  # character sets, reset; and a lone escape
     re.DOTALL,
 )
 _COLOUR = re.compile("\x1b\\[[0-9;:]{0,40}m")  # SGR, as terminals read it
 _RESET = "\x1b[0m"
 _TAB = 8
-_MARKS = 2  # combining characters on one other: some make towers of them
+_MARKS = 2  # combining characters per base character; more of them can cover other lines
 
 
 def harmless(line: bytes, columns: int | None = None, *, colour: bool = True) -> str:
-    """A line of output as text that takes one line of a terminal, of at most `columns`; None: however many it has.
+    """A line of output as text for one row of at most `columns` cells; None means no limit.
 
-    Of a line that was written over (\\r, as progress bars do) what came last is left. Colours end with the line.
+    If \\r overwrites the line, as in progress bars, only the last part remains. Colours end with the line.
     """
     *_, shown = [b"", *(part for part in line.split(b"\r") if part)]
     return clip(shown.decode("utf-8", "replace"), columns, colour=colour)
 
 
 def harmless_lines(piece: bytes) -> bytes:
-    """The same for several whole lines; the last one may lack its end."""
+    """The same for several lines; the last newline can be missing."""
     return "".join(harmless(line) + "\n" for line in piece.removesuffix(b"\n").split(b"\n")).encode()
 
 
 def clip(text: str, columns: int | None = None, *, colour: bool = False) -> str:
-    """As `harmless`, for text; what is cut ends with an ellipsis."""
+    """As `harmless`, for text; a line that is too long ends with an ellipsis."""
     if text.isascii() and text.isprintable():
         return text if columns is None or len(text) <= columns else text[: max(columns - 1, 0)] + "…" * (columns > 0)
     out: list[str] = []
     used = marks = 0
-    fits = 0  # how much of `out` leaves room for the ellipsis
+    fits = 0  # how many pieces of `out` leave room for the ellipsis
     coloured = False
     for piece, width in _pieces(text, colour=colour):
         if width < 0:
@@ -69,7 +69,7 @@ def clip(text: str, columns: int | None = None, *, colour: bool = False) -> str:
 
 
 def _pieces(text: str, *, colour: bool) -> Iterator[tuple[str, int]]:
-    """What may be shown, and how many columns it takes; -1 for a colour."""
+    """The pieces that can be shown, each with its width in columns; -1 for a colour."""
     position = 0
     for found in _SEQUENCE.finditer(text):
         yield from _characters(text[position : found.start()])
@@ -84,16 +84,16 @@ def _characters(text: str) -> Iterator[tuple[str, int]]:
         if character == "\t":
             yield character, 1
         elif character.isprintable():
-            # Selectors of variants make characters wider than the tables say.
+            # Variation selectors make characters wider than Unicode's tables say.
             if not "\ufe00" <= character <= "\ufe0f":
                 yield character, _width(character)
         elif unicodedata.category(character) == "Zs":
             yield " ", 1
-        # Else it is a control character, or an invisible one that would change how its neighbours are shown.
+        # All others are control characters, or invisible ones that change how their neighbours are shown.
 
 
 def _width(character: str) -> int:
-    """Columns. Source: Unicode Standard Annex 11; where terminals differ, this is not less than what they use."""
+    """Columns of a character. Source: Unicode Standard Annex 11; if terminals differ, the widest they use."""
     if unicodedata.category(character) in ("Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1

@@ -1,4 +1,4 @@
-"""The words that all displays share: names of steps, sizes, rates, the summary."""
+"""Text that all displays share: names of steps, sizes, the summary of a build."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @frozen
 class BuildInfo:
-    """What a build is called and what it was asked for."""
+    """Identifies a build and what it builds."""
 
     id: str
     context: str
     recipe: str | None
     target: str | None
-    name: str | None = None  # that somebody gave it
+    name: str | None = None  # given by the user
 
     @staticmethod
     def begin(context: str, recipe: str | None, target: str | None, name: str | None = None) -> BuildInfo:
-        """A build that begins now. Its id sorts by time; a password in the URL of a context is left out."""
+        """A build that starts now. Its id sorts by time; a password in the URL of the context is removed."""
         from pybuild.values.redact import redact
 
         now = time.time()
@@ -38,17 +38,17 @@ class BuildInfo:
 
 
 def step_name(step: StepRef) -> str:
-    """A step in front of a line: its stage, and which of its steps it is. Contexts that are used are none of them."""
+    """The prefix of a line: [stage number/total]. Named contexts are not numbered."""
     return one_line(f"[{step.stage} {step.number}/{step.total}]" if step.number else f"[{step.stage}]")
 
 
 def one_line(text: str) -> str:
-    """A text for one line of a terminal; it comes from the recipe and may hold anything."""
+    """The text on one line: every character that is not printable becomes a space."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def human_size(size: int) -> str:
-    """A number of bytes for people, in powers of 1000 as docker shows them."""
+    """A number of bytes with a unit, in powers of 1000 as docker shows them."""
     value = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
@@ -58,30 +58,30 @@ def human_size(size: int) -> str:
 
 
 def exported_line(event: Exported) -> str:
-    """That an output was written."""
+    """The line that reports a written output."""
     where = "standard output" if event.destination == STDOUT else one_line(event.destination)
     return f"wrote {where} ({human_size(event.size)})"
 
 
 def warning_line(warning: CheckWarning) -> str:
-    """Where, which rule, and what it says."""
+    """Location, rule and text of a warning."""
     place = f"{warning.source.filename}:{warning.span.line}:{warning.span.column}"
     return one_line(f"{place}: warning: {warning.rule}: {warning.text}")
 
 
 class Totals:
-    """What a build has come to so far."""
+    """Counts the steps of a build, its time and the layers of its image."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._begun = clock()
         self._layers: tuple[BuiltLayer, ...] = ()
-        self.run = 0  # steps
+        self.run = 0  # steps that were not cached
         self.cached = 0
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Seconds since the build started."""
         return self._clock() - self._begun
 
     def take(self, event: Event) -> None:
@@ -97,14 +97,14 @@ class Totals:
                 pass
 
     def summary(self) -> list[str]:
-        """Lines for the end of a build: how long, how many steps, and the size of each layer."""
+        """The last lines of a build: duration, number of steps, and the size of each layer."""
         base = [layer for layer in self._layers if not layer.instruction]
         lines = [f"built in {self.seconds:.1f} s: {self.run} run, {self.cached} cached"]
         if base:
             count = "1 layer" if len(base) == 1 else f"{len(base)} layers"
             lines.append(_layer_line(sum(layer.size for layer in base), f"base image, {count}"))
-        made = [layer for layer in self._layers if layer.instruction]
-        return lines + [_layer_line(layer.size, one_line(layer.instruction)) for layer in made]
+        new = [layer for layer in self._layers if layer.instruction]
+        return lines + [_layer_line(layer.size, one_line(layer.instruction)) for layer in new]
 
 
 def _layer_line(size: int, text: str) -> str:

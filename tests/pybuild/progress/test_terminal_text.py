@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pybuild.progress.text import clip, harmless
+from pybuild.progress.terminal_text import clip, harmless
 
 ESC = "\x1b"
 ROWS = {
