@@ -25,7 +25,7 @@ class RepositoryAccess:
     authorization: str = field(default="", repr=False)
 
     def read(self, source: RepositorySource) -> GitAccess:
-        """The same, with the configuration files that the environment names. Raises StoreError."""
+        """The same, with the configuration files that the environment names. Raises ConfigError."""
         from pybuild.remote.git.access import GitAccess
         from pybuild.remote.registry.config import Config
 

@@ -24,7 +24,7 @@ class RegistryAccess:
     tls_verify: bool
 
     def client(self) -> RegistryClient:
-        """A client with the configuration and the credentials that the environment names. Raises StoreError."""
+        """A client with the configuration and the credentials that the environment names. Raises ConfigError."""
         from pybuild.remote.registry.client import RegistryClient
         from pybuild.remote.registry.config import Config
         from pybuild.remote.registry.credentials import Credentials

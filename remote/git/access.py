@@ -91,23 +91,23 @@ def _over_http(source: RepositorySource, access: GitAccess, certificates: str) -
     authorization = location.authorization
     if authorization is None and access.authorization and str(origin) == access.server:
         authorization = access.authorization
-    found = _follow_redirects(location.url, site, authorization, access)
-    own = found.origin == origin
+    final_url = _follow_redirects(location.url, site, authorization, access)
+    own = final_url.origin == origin
     # Secrets go into the environment, because every user can read the arguments of a process.
-    environment = {"GIT_ALLOW_PROTOCOL": found.origin.scheme}
+    environment = {"GIT_ALLOW_PROTOCOL": final_url.origin.scheme}
     if own and authorization is not None:
         environment |= {
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": f"http.{origin}/.extraHeader",
             "GIT_CONFIG_VALUE_0": f"Authorization: {authorization}",
         }
-    proxy = proxy_for(found.origin, access.environ)
+    proxy = proxy_for(final_url.origin, access.environ)
     if proxy is not None:
         user, _, password = (proxy.login or "").partition(":")
         login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if proxy.login is not None else ""
-        environment[f"{found.origin.scheme}_proxy"] = f"{proxy.origin.scheme}://{login}{proxy.origin.authority}"
+        environment[f"{final_url.origin.scheme}_proxy"] = f"{proxy.origin.scheme}://{login}{proxy.origin.authority}"
     settings = []
-    if found.origin.scheme == "https":
+    if final_url.origin.scheme == "https":
         trusted = trusted_certificates(site if own else None, access.environ)
         if trusted is not None:
             with open(certificates, "xb") as file:
@@ -115,7 +115,7 @@ def _over_http(source: RepositorySource, access: GitAccess, certificates: str) -
             settings.append(f"http.sslCAInfo={certificates}")
         if own and not site.verify:
             settings.append("http.sslVerify=false")
-    return GitRemote(f"{found.origin}{found.target}", tuple(settings), environment)
+    return GitRemote(f"{final_url.origin}{final_url.target}", tuple(settings), environment)
 
 
 def _follow_redirects(url: Url, site: Site, authorization: str | None, access: GitAccess) -> Url:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pybuild.remote.git.process import Git
     from pybuild.remote.git.url import RepositorySource
 
-_MAX_MODULES = 1000
+_MAX_SUBMODULES = 1000
 _MAX_DEPTH = 10  # of submodules in submodules
 
 
@@ -50,45 +50,47 @@ def write_checkout(
     with open(path, "xb", buffering=1 << 20) as out:
         archive = Archive(out, first.name)
         while pending:
-            part = pending.pop()
-            server = first if not count else GitServer(part.source, access, f"{directory}/{count}", allowance)
+            item = pending.pop()
+            server = first if not count else GitServer(item.source, access, f"{directory}/{count}", allowance)
             count += 1
-            server.fetch(part.resolved)
-            modules = submodules_of(server.git, part.resolved.commit)
-            if modules and source.submodules:
-                if part.depth == _MAX_DEPTH or count + len(pending) + len(modules) > _MAX_MODULES:
+            server.fetch(item.resolved)
+            submodules = submodules_of(server.git, item.resolved.commit)
+            if submodules and source.submodules:
+                if item.depth == _MAX_DEPTH or count + len(pending) + len(submodules) > _MAX_SUBMODULES:
                     raise RemoteError(
-                        f"{first.name}: more than the limit of {_MAX_MODULES} submodules, or of {_MAX_DEPTH} nested levels"
+                        f"{first.name}: more than the limit of {_MAX_SUBMODULES} submodules, or of {_MAX_DEPTH} nested levels"
                     )
-                pending += _submodules(server.git, part, modules)
+                pending += _submodules(server.git, item, submodules)
             os.makedirs(f"{server.git.directory}/info", exist_ok=True)
             with open(f"{server.git.directory}/info/attributes", "x") as file:
                 file.write(ATTRIBUTES)
-            write_tree(server.git, part.resolved.commit, archive, part.prefix)
+            write_tree(server.git, item.resolved.commit, archive, item.prefix)
             allowance.add_finished(server.git.size())
-            if not part.prefix and source.includes_git_dir:
+            if not item.prefix and source.includes_git_dir:
                 add_git_dir(server.git, resolved, source.redacted_remote, archive)
         digest = archive.end()
     return digest, archive.size
 
 
-def _submodules(git: Git, part: _Pending, modules: list[Submodule]) -> list[_Pending]:
+def _submodules(git: Git, item: _Pending, submodules: list[Submodule]) -> list[_Pending]:
     """Where the submodules of a commit are, by its `.gitmodules`, gitmodules(5). Raises RemoteError."""
-    urls = _urls(git, part.resolved.commit)
+    urls = _urls(git, item.resolved.commit)
     found = []
-    for module in modules:
-        shown = show(part.prefix + module.path)
-        url = urls.get(module.path)
+    for submodule in submodules:
+        shown = show(item.prefix + submodule.path)
+        url = urls.get(submodule.path)
         if url is None:
             raise RemoteError(
                 f"{git.name}: .gitmodules has no URL for the submodule {shown}",
                 hint="?submodules=false leaves the directories of submodules empty",
             )
         try:
-            source = submodule_source(part.source, url, module.commit)
+            source = submodule_source(item.source, url, submodule.commit)
         except RemoteError as error:
             raise RemoteError(f"{git.name}: the submodule {shown}: {error}", hint=error.hint) from None
-        found.append(_Pending(source, FoundCommit(module.commit), part.prefix + module.path + b"/", part.depth + 1))
+        found.append(
+            _Pending(source, FoundCommit(submodule.commit), item.prefix + submodule.path + b"/", item.depth + 1)
+        )
     return found
 
 
