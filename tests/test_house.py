@@ -67,7 +67,7 @@ FILES = [
     for path in sorted((CHECKOUT / package).rglob("*.py"))
     if not LINKS & set(path.parents)  # newer Pythons follow links
 ]
-MAX_LINES = 430
+MAX_LINES = 400
 
 
 def module_of(path: Path) -> str:

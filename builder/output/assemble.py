@@ -1,7 +1,8 @@
-"""From a planned stage and the layers that were made to the image: config and manifest.
+"""Assembling an image: config and manifest, from a planned stage and its layers.
 
-Nothing here reads a clock. A layer's history line has the time at which its step ran, whenever that was; a line
-without a layer borrows that of the next one, else of the last. So a rebuild from the cache gives the same bytes.
+Nothing here reads a clock. The history line of a layer has the time at which its step ran, perhaps in an earlier build. A
+line without a layer takes the time of the next layer, else of the last one. So a rebuild from the cache gives the same
+bytes.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class BuiltImage:
 def assemble(
     stage: PlannedStage, layers: Sequence[LayerBlob], created: Mapping[int, int], options: BuildOptions
 ) -> BuiltImage:
-    """Write config and manifest. `layers` are all of the image, lowest first; `created` tells when a node's step ran."""
+    """Write config and manifest. `layers`: all of the image, the lowest first; `created`: node -> when its step ran."""
     config = image_config(stage, [layer.diff_id for layer in layers], created, options)
     config_bytes = config.to_bytes()
     manifest = Manifest(
@@ -53,7 +54,7 @@ def assemble(
 def image_config(
     stage: PlannedStage, diff_ids: Sequence[Digest], created: Mapping[int, int], options: BuildOptions
 ) -> ImageConfig:
-    """The config: the base's with what the recipe changed, and a history line for every instruction."""
+    """The config of the base with the changes of the recipe, and a history line for every instruction."""
     if stage.base is not None:
         base = normalise_history(stage.base.config)
     else:

@@ -1,4 +1,4 @@
-"""What becomes of an image: archives, layout directories, its root filesystem as a tar or as files."""
+"""Exporting an image: as an archive or layout directory, or its root filesystem as a tar or as files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SHOWN_DEVICES = 5
 
 
 class Format(Enum):
-    """Forms of an image; the value is the `type` of an output."""
+    """The format of an archive or layout; the value is the `type` of an output."""
 
     OCI = "oci"
     DOCKER = "docker"
@@ -42,14 +42,14 @@ class Format(Enum):
 
 @frozen
 class ImageOutput:
-    """An image with its layers. `compression` None: layers as they are, new ones as gzip."""
+    """An image with its layers."""
 
     format: Format
     destination: str  # a path, or STDOUT
     directory: bool = False
-    compression: Compression | None = None
-    force: bool = False  # the compression is for the layers of the base too
-    names: tuple[Reference, ...] | None = None  # None: those that the image has
+    compression: Compression | None = None  # None: layers of the base as they are, new ones as gzip
+    force: bool = False  # recompress the layers of the base too
+    names: tuple[Reference, ...] | None = None  # None: the names of the image
 
     @property
     def wanted(self) -> Compression:
@@ -75,7 +75,7 @@ Output = ImageOutput | TarOutput | LocalOutput
 
 
 def check_outputs(outputs: Sequence[Output]) -> None:
-    """Find out before the work that a destination will not do. Raises BuildError."""
+    """Check all destinations before the build begins. Raises BuildError."""
     for output in outputs:
         path = output.destination
         if path == STDOUT:
@@ -86,12 +86,14 @@ def check_outputs(outputs: Sequence[Output]) -> None:
         except OSError:
             parent = os.path.dirname(os.path.abspath(path))
             if not is_directory and not os.path.isdir(parent):
-                raise BuildError(f"cannot write {path}: {parent} is no directory") from None
+                raise BuildError(f"cannot write {path}: {parent} is not a directory") from None
             continue
         if stat.S_ISDIR(found.st_mode) and not is_directory:
-            raise BuildError(f"cannot write {path}: it is a directory", hint="dest= names a file here")
+            raise BuildError(f"cannot write {path}: it is a directory", hint="with this type, dest= names a file")
         if not stat.S_ISDIR(found.st_mode) and is_directory:
-            raise BuildError(f"cannot write to {path}: it is no directory", hint="dest= names a directory here")
+            raise BuildError(
+                f"cannot write to {path}: it is not a directory", hint="with this type, dest= names a directory"
+            )
 
 
 def export(
@@ -104,9 +106,9 @@ def export(
     *,
     all_layers: bool,
 ) -> None:
-    """Write one output of an image, under these names of it, and tell of it. Raises BuildError, StoreError, OSError.
+    """Write one output of an image under these names, and report it. Raises BuildError, StoreError, OSError.
 
-    `all_layers`: the output's compression is for every layer, not only for those that a build made.
+    `all_layers`: the compression of the output applies to every layer, not only to those that the build made.
     """
     image = _prepare(output, image, store, pool, all_layers=all_layers)
     _write(output, image, names, store, observe)
@@ -115,7 +117,7 @@ def export(
 def _write(
     output: Output, image: StoredImage, names: Sequence[Reference], store: Store, observe: Callable[[Event], None]
 ) -> None:
-    """Write one output and tell of it."""
+    """Write one output and report it."""
     match output:
         case ImageOutput():
             from pybuild.store.exporting.archive import publish_archive, publish_directory
@@ -148,7 +150,7 @@ def _write(
 
 
 def _prepare(output: Output, image: StoredImage, store: Store, pool: Pool, *, all_layers: bool) -> StoredImage:
-    """The image as the output wants it: its layers compressed in that way, and read where their files are wanted.
+    """The image in the form that the output needs: with layers in its compression, and read if it needs their files.
 
     A docker archive holds zstd only on request: docker reads it since version 23, and the image ID does not depend on it.
     """

@@ -1,8 +1,8 @@
 """The keys of the build cache: pure functions of values.
 
-A definition key is made of the expanded step and the canonical keys of all that it reads; a content key of what was
-copied instead. What the result does not depend on stays out: times of files, the names of stages, where the context
-lies. The fields are kept beside the key, so that a miss can be explained.
+A definition key is made of the expanded step and the canonical keys of its inputs. A content key is made of the files that
+a step reads, in place of the keys of their sources. Whatever the result does not depend on stays out of a key: times of
+files, names of stages, the place of the context. The fields of a key are stored with it, so that a miss can be explained.
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ if TYPE_CHECKING:
     from pybuild.builder.plan.graph import Step, StepMount
     from pybuild.store.formats.platform import Platform
 
-_VERSION = 1  # of what a step makes from the same inputs; a change of it makes every earlier record a miss
-SCRATCH = "scratch"  # the canonical key of having nothing below
+_VERSION = 1  # increase it if a step makes something else from the same inputs: every earlier record becomes a miss
+SCRATCH = "scratch"  # the canonical key of an empty root filesystem
 
 
 @frozen
 class Key:
-    """A key and what it was made of, as canonical JSON."""
+    """A key of a step."""
 
-    digest: str
-    inputs: str
+    digest: str  # SHA-256 of `inputs`, in hexadecimal
+    inputs: str  # the fields of the key, as canonical JSON
 
 
 def definition_key(step: Step, platform: Platform, inputs: Sequence[str]) -> Key:
-    """The key of a step whose inputs (first the one it stands on) have these canonical keys.
+    """The key of a step from its text and the canonical keys of its inputs, the parent's first.
 
-    What is fetched for it has no key, but an identity, which takes the place of one.
+    A remote source has no canonical key; its identity (a digest or commit) takes that place.
     """
     return _key("definition", step, platform, inputs, None)
 
 
 def content_key(step: CopyStep, platform: Platform, parent: str, content: str) -> Key:
-    """The key of a COPY that copies `content` onto what has the canonical key `parent`.
+    """The key of a COPY from the digest of what it copies and the canonical key of its parent.
 
-    The sources and the mode of the step are in the content already; the text of the destination too.
+    The digest covers sources, destination, mode and owner.
     """
     return _key("content", step, platform, [parent], content)
 
 
 def bound_key(step: RunStep, platform: Platform, parent: str, contents: Sequence[str]) -> Key:
-    """The key of a RUN on what has the canonical key `parent`, that has files with these digests mounted."""
+    """The key of a RUN from the canonical key of its parent and the digests of the files that it mounts."""
     reading = source_mounts(step)
     mounts = tuple(replace(mount, path="") if mount in reading else mount for mount in step.mounts)
     fields = {**_common("content", platform, [parent]), **_step_fields(replace(step, mounts=mounts))}
@@ -69,17 +69,17 @@ def bound_key(step: RunStep, platform: Platform, parent: str, contents: Sequence
 
 
 def link_key(step: CopyStep, platform: Platform, content: str) -> Key:
-    """The key of the layer of a COPY --link, whatever it lies on."""
+    """The key of the layer of a COPY --link. It does not depend on the parent."""
     return _key("link", step, platform, [], content)
 
 
 def stacked_key(parent: str, link: str) -> str:
-    """The canonical key of a layer with a link key on top of what has the canonical key `parent`."""
+    """The canonical key of a COPY --link: its link key combined with the canonical key of its parent."""
     return hashlib.sha256(f"pybuild {_VERSION} link {parent} {link}".encode()).hexdigest()
 
 
 def base_key(chain_id: str) -> str:
-    """The canonical key of an image's layers."""
+    """The canonical key of a base image, from the chain ID of its layers."""
     return hashlib.sha256(f"pybuild {_VERSION} base {chain_id}".encode()).hexdigest()
 
 
@@ -105,7 +105,7 @@ def _step_fields(step: Step) -> dict[str, object]:
     fields: dict[str, object]
     match step:
         case BaseStep():
-            raise AssertionError("an image has its own key")
+            raise AssertionError("a base image has a key of its own")
         case RunStep(argv=argv, variables=env, cwd=cwd, user=user, network=network):
             fields = {"step": "RUN", "argv": argv, "env": env, "cwd": cwd, "user": user, "network": network.value}
             if step.mounts:
@@ -141,7 +141,7 @@ def _step_fields(step: Step) -> dict[str, object]:
 
 
 def _mount_fields(mount: StepMount) -> dict[str, object]:
-    """What a mount says. What it holds comes with the inputs, or does not count, as with secrets and agents."""
+    """The options of a mount. Mounted files count through the inputs; secrets and agents do not count at all."""
     match mount:
         case TmpfsMount():
             return {"type": "tmpfs", **asdict(mount)}
@@ -152,7 +152,7 @@ def _mount_fields(mount: StepMount) -> dict[str, object]:
         case FilesMount(target=target, path=path, read_only=read_only):
             return {"type": "bind", "target": target, "path": path, "read_only": read_only}
         case PlannedCacheMount():
-            # Neither what a cache holds nor how it is called decides what a step makes.
+            # The result of a step must not depend on the content of a cache, nor on its name.
             fields = {"type": "cache", "target": mount.target, "read_only": mount.read_only, "path": mount.path}
             return {**fields, "mode": mount.mode, "uid": mount.uid, "gid": mount.gid, "sharing": mount.sharing.value}
         case ScriptMount(target=target, name=name, content=content):

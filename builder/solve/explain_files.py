@@ -1,4 +1,4 @@
-"""Why steps were not cached, with the files that made the difference: `explain.py`, and what the store has of the files."""
+"""Explaining cache misses with the files that differ: explain_miss.py, and the files themselves from the store."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def why(store: Store, build: StoredBuild, builds: Sequence[StoredBuild]) -> tuple[ExplainedMiss, ...]:
-    """The steps of a build that were not cached. `builds` are all that the store remembers, the oldest first."""
+    """The missed steps of a finished build. `builds`: all builds that the store remembers, the oldest first."""
     return tuple(ExplainedMiss(miss, _files(store, build, miss, {})) for miss in explain(builds, build))
 
 
 def missing(store: Store, build: StoredBuild, plan: Plan, cache: BuildCache) -> tuple[ExplainedMiss, ...]:
-    """The same for a build that was not to run anything: what it would have copied is looked at where it lies."""
+    """The missed steps of a build that must not run anything. The files to copy are read where they lie."""
     found = []
     for miss in explain(store.builds.all(), build):
         reading = [now.node for _, now in miss.other_mounts if now.node is not None]
@@ -43,9 +43,9 @@ def missing(store: Store, build: StoredBuild, plan: Plan, cache: BuildCache) -> 
 def _files(
     store: Store, build: StoredBuild, miss: Miss, rows: Mapping[int, Sequence[Entry]]
 ) -> Sequence[FileChange] | None:
-    """What a step copied, or had mounted, that the earlier one did not.
+    """The files that the step and the earlier one copied, or mounted, and that differ. None: the store cannot tell.
 
-    `rows` are what nodes would copy that have not run.
+    `rows` has the rows that nodes would copy that have not run.
     """
     try:
         if miss.earlier is not None and miss.other_files:
@@ -65,7 +65,7 @@ def _copied(store: Store, miss: Miss, earlier: Earlier, rows: Sequence[Entry]) -
     here = {entry.path: entry for entry in rows}
     paths = {entry.path for entry in (*before[0], *after)} | here.keys()
     if here:
-        # The table of an earlier layer names the directories above, too.
+        # The table of contents of an earlier layer has rows for parent directories, too.
         above = {parent_of(path) for path in paths}
         paths = {path for path in paths if path in here or path not in above}
         found = differences_at(sorted(paths, key=sort_key), old.lookup, here.get)
@@ -80,21 +80,21 @@ def _seen(
     store: Store, build: StoredBuild, earlier: Earlier, was: MountedFiles, now: MountedFiles,
     rows: Mapping[int, Sequence[Entry]],
 ) -> list[Difference]:  # fmt: skip
-    """What differs between the files that two steps had mounted at one place, by the names that they had there."""
+    """The differences between the files that two steps mounted at the same target, by their names there."""
     node = next((step for step in build.steps if step.node == now.node), None)
     if now.node is not None and now.node in rows:
         after = View([Toc.of(rows[now.node])])
     elif node is not None and node.snapshot is not None:
         after = View(_layers(store, node))
     else:
-        return []  # it has not come to them
+        return []  # the step did not get as far as reading them
     old = _mounted(View(_layers(store, next(step for step in earlier.build.steps if step.node == was.node))), was)
     new = _mounted(after, now)
     return list(differences_at(sorted({*old, *new}, key=sort_key), old.get, new.get))
 
 
 def _mounted(view: View, files: MountedFiles) -> dict[bytes, Entry]:
-    """Files by the names that they had where they were mounted; without the directory itself, which does not count."""
+    """Mounted files by their names at the target. The directory itself does not count."""
     path, target = view.resolve(os.fsencode(files.path)), os.fsencode(files.target).strip(b"/")
     top = view.lookup(path)
     if top is not None and top.kind is not Kind.DIRECTORY:
@@ -103,6 +103,6 @@ def _mounted(view: View, files: MountedFiles) -> dict[bytes, Entry]:
 
 
 def _layers(store: Store, step: BuiltStep) -> list[Toc]:
-    """The tables of contents that a step's files are in, its own first."""
+    """The tables of contents of a step's layers, its own first."""
     changesets = store.snapshots.changesets(step.snapshot)
     return [store.changesets.toc(changeset) for changeset in changesets]

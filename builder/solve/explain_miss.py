@@ -1,8 +1,8 @@
-"""Why a step was not served from the cache: pure functions of what the store remembers of builds.
+"""Explaining cache misses: pure functions of the builds that the store remembers.
 
-A step is compared with the nearest one of an earlier build: the same place of the same recipe, else the same words
-anywhere; of several the one with the fewest differences, of those the latest. The first cause that is told decides; the
-others would have been enough as well.
+Each missed step is compared with the most similar step of an earlier build: one at the same place of the same recipe, else
+one with the same text anywhere; among several the one with the fewest differences, and then the latest. Any of the causes
+alone would have made the step a miss; the first one is the most telling.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _SECRET = re.compile(r"secret|token|passw|passphrase|pwd|key|auth|cred|private", re.IGNORECASE)
 _SHOWN = 60  # characters of a value
-# What else a key is made of, and how a recipe or a command line says it. Paths and modes of COPY come out in its files.
+# Fields of keys -> how a recipe or a command line names them. Paths and modes of COPY show in its files.
 _WORDS = {
     "version": "how this pybuild makes steps", "platform": "platform", "user": "USER", "cwd": "WORKDIR", "path": "path",
     "network": "--network", "security": "--security", "mounts": "--mount", "hosts": "--add-host", "context": "context",
@@ -34,15 +34,15 @@ _SHOWN_FIELDS = frozenset(("platform", "user", "cwd", "path", "network", "securi
 
 
 def explain(builds: Sequence[StoredBuild], build: StoredBuild) -> list[Miss]:
-    """The steps of a build that the cache did not serve. `builds` are all that are remembered, the oldest first."""
+    """The missed steps of a build, each with its causes. `builds`: all builds that the store remembers, oldest first."""
     before = [other for other in builds if other.id < build.id]
-    return [_explain_step(before, build, step) for step in told_of(build) if step.outcome is not Outcome.CACHED]
+    return [_explain_step(before, build, step) for step in listed_steps(build) if step.outcome is not Outcome.CACHED]
 
 
-def told_of(build: StoredBuild) -> list[BuiltStep]:
-    """The steps that are worth a word of their own: those of the recipe, and contexts that stages begin from.
+def listed_steps(build: StoredBuild) -> list[BuiltStep]:
+    """The steps to list: those of the recipe, and contexts that stages begin from.
 
-    What is mounted is told of at the RUN that mounts it.
+    A context that is only mounted is explained at the RUN that mounts it.
     """
     mounted = {files.node for step in build.steps for files in step.mounted}
     return [step for step in build.steps if step.number or (_is_context(step) and step.node not in mounted)]
@@ -50,7 +50,7 @@ def told_of(build: StoredBuild) -> list[BuiltStep]:
 
 def _explain_step(before: Sequence[StoredBuild], build: StoredBuild, step: BuiltStep) -> Miss:
     if step.fresh:
-        return Miss(step, None, ("the cache was not to be used for it: --no-cache or --no-cache-filter",))
+        return Miss(step, None, ("the cache was not used for it: --no-cache or --no-cache-filter",))
     missing = _below_that_ran(build, step)
     if not step.inputs:
         return Miss(step, None, (*_stands_on(missing), *_reads(build, step)))
@@ -67,9 +67,9 @@ def _explain_step(before: Sequence[StoredBuild], build: StoredBuild, step: Built
     other_files = old.get("content") != new.get("content") and "content" in old and "content" in new
     other_mounts = tuple(_other_mounts(build, step, earlier.step))
     if not other_mounts and old.get("kind") == new.get("kind") and old.get("contents") != new.get("contents"):
-        causes.append("files that it has mounted differ")
+        causes.append("the files that it mounts differ")
     if not causes and old.get("kind") != new.get("kind"):
-        causes = [*_reads(build, step)] or ["what it reads is not known"]
+        causes = [*_reads(build, step)] or ["the content of its sources is not known"]
     if not causes and not other_files and not other_mounts:
         causes.append(f"its record is gone: evicted since build {earlier.build.id}")
     return Miss(step, earlier, tuple(causes), other_files, other_mounts)
@@ -78,9 +78,9 @@ def _explain_step(before: Sequence[StoredBuild], build: StoredBuild, step: Built
 def _other_mounts(
     build: StoredBuild, step: BuiltStep, earlier: BuiltStep
 ) -> Iterator[tuple[MountedFiles, MountedFiles]]:
-    """The files that were mounted at one place, before and now, where their digests are not the same.
+    """Pairs of mounts at the same target, then and now, whose files differ.
 
-    Where the step has not come to read them, those of contexts that are not cached.
+    If the step did not get as far as reading its mounts, mounts of contexts that are not cached count as different.
     """
     before = {files.target: (files, content) for files, content in _mounted(earlier)}
     for files, content in _mounted(step):
@@ -92,7 +92,7 @@ def _other_mounts(
 
 
 def _mounted(step: BuiltStep) -> Iterator[tuple[MountedFiles, str]]:
-    """What a step had mounted, with the digests; those are "" where it has not come to read it."""
+    """The mounts of a step, each with the digest of its files; "" if the step did not get as far as reading them."""
     contents = _strings(_fields(step).get("contents"))
     return zip(step.mounted, contents if len(contents) == len(step.mounted) else repeat(""), strict=False)
 
@@ -149,7 +149,7 @@ def _reads(build: StoredBuild, step: BuiltStep) -> Iterator[str]:
 
 
 def _parent_causes(build: StoredBuild, step: BuiltStep, earlier: Earlier, missing: BuiltStep | None) -> Iterator[str]:
-    """What lies below. Of a COPY only that is an input: what it reads is told by its files."""
+    """Causes below the step. The sources of a COPY are left out: its files explain them."""
     old, new = _fields(earlier.step), _fields(step)
     if new.get("kind") == "link":
         return
@@ -159,14 +159,14 @@ def _parent_causes(build: StoredBuild, step: BuiltStep, earlier: Earlier, missin
     elif inputs[:1] != before[:1]:
         below, was = _node(build, step.parent), _node(earlier.build, earlier.step.parent)
         if below is not None and was is not None and not below.number and not was.number:
-            yield f"the base is another one: {_base(was)}, now {_base(below)}"
+            yield f"the base image changed: {_base(was)}, now {_base(below)}"
         elif below is not None and was is not None:
             yield f"stands on {_name(below)}, no longer on {_name(was)}"
         else:
-            yield "what it stands on is another"
+            yield "the step below it is another one"
     if old.get("kind") == new.get("kind") and inputs[1:] != before[1:]:
         names = [_name(source) for node in step.sources if (source := _node(build, node)) is not None]
-        yield f"reads {', '.join(names)}, which is another" if names else "what it fetches has changed"
+        yield f"reads {', '.join(names)}, which changed" if names else "what it fetches has changed"
 
 
 def _instruction_causes(step: BuiltStep, was: BuiltStep) -> Iterator[str]:
@@ -176,7 +176,7 @@ def _instruction_causes(step: BuiltStep, was: BuiltStep) -> Iterator[str]:
 
 def _field_causes(old: Mapping[str, object], new: Mapping[str, object], args: Set[str]) -> Iterator[str]:
     if old.get("kind") != new.get("kind"):
-        return  # of a COPY that did not come to read its files only its words are known
+        return  # a COPY that did not get as far as reading its files: only its text is known
     yield from _env_causes(_strings(old.get("env")), _strings(new.get("env")), args)
     for name, said in _WORDS.items():
         if old.get(name) != new.get(name):
@@ -203,7 +203,7 @@ def _env_causes(old: Sequence[str], new: Sequence[str], args: Set[str]) -> Itera
 
 
 def file_changes(differences: Sequence[Difference]) -> list[FileChange]:
-    """How files differ. A directory that came or went with what is in it is not worth a line of its own."""
+    """How files differ. A directory that was added or removed together with its content gets no line of its own."""
     found = []
     holders = {parent_of(path) for path, _, _ in differences}
     for path, before, after in differences:

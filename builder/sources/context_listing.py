@@ -1,4 +1,4 @@
-"""What a build can copy from a context, and what its ignore file keeps from that, line by line."""
+"""What a build can copy from a context, and which line of its ignore file excludes the rest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Sent:
-    """Something that a COPY finds. A socket is copied as an empty file."""
+    """A file or directory that a COPY can find. A socket is copied as an empty file."""
 
     entry: Entry
     socket: bool
@@ -29,7 +29,7 @@ class Sent:
 
 @frozen
 class Excluded:
-    """Something that stays behind with all that is in it, and the line that says so."""
+    """An excluded file or directory, with everything in it, and the line that excludes it."""
 
     entry: Entry
     line: IgnoreLine
@@ -37,29 +37,29 @@ class Excluded:
 
 @frozen
 class Listing:
-    """A context: both lists in the order of their paths, without its root."""
+    """The content of a context. Both lists are sorted by path; the root is left out."""
 
     sent: tuple[Sent, ...]
     excluded: tuple[Excluded, ...]
-    ignore_file: str | None  # its path, as messages call it
+    ignore_file: str | None  # its path, as messages show it
 
     @property
     def size(self) -> int:
-        """Bytes of all files; of one with several names each counts, as it does for the limit."""
+        """Bytes of all files. A file with several names counts once for each, as it does for the limit."""
         return sum(sent.entry.size for sent in self.sent if sent.entry.kind is Kind.FILE)
 
     @property
     def exceeds(self) -> str | None:
-        """The limit of a context that it exceeds, for people."""
+        """The limit that the context exceeds, as text; None if it exceeds none."""
         if len(self.sent) > CONTEXT_ENTRIES:
             return f"{CONTEXT_ENTRIES} entries"
         return f"{CONTEXT_LIMIT} bytes" if self.size > CONTEXT_LIMIT else None
 
 
 def list_directory(context: str, recipe: str | None) -> Listing:
-    """What a build of a directory can copy; `recipe` is a path, `-`, or None as for a build. Raises BuildError.
+    """What a build of a directory can copy. `recipe`: a path, `-`, or None as for a build. Raises BuildError.
 
-    Of an excluded directory nothing is named that is in it, unless something in it was taken back.
+    The content of an excluded directory is listed only if an exception (`!`) takes some of it back.
     """
     found = read_ignore_file(context, recipe_place(context, recipe))
     ignore = None if found is None else parse_ignore_file(found)
@@ -76,13 +76,13 @@ def list_directory(context: str, recipe: str | None) -> Listing:
             continue
         above = path
         line = ignore.explain(os.fsdecode(path)) if ignore is not None else None
-        assert line is not None, "no line, and excluded"
+        assert line is not None, "excluded, but by no line"
         excluded.append(Excluded(left_out[path], line))
     return Listing(sent, tuple(excluded), None if found is None else found.path)
 
 
 def list_archive(source: ContextSource) -> Listing:
-    """What a build can copy from an archive, which is taken as it is. Raises BuildError."""
+    """What a build can copy from an archive. Its ignore file has no effect. Raises BuildError."""
     tree = source.open()
     try:
         return Listing(tuple(_everything(tree)), (), None)

@@ -1,7 +1,7 @@
-"""Finding and reading the recipe of a build, and the ignore file that belongs to it.
+"""Finding and reading the recipe of a build, and its ignore file.
 
-A recipe inside of the context is opened below the context's root: one that came with a hostile context cannot be a link to
-a file of this machine, which the messages would quote.
+A recipe inside the context is opened below the root of the context. So the recipe of a hostile context cannot be a link to
+a file of this machine, which error messages would quote.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ STDIN_NAME = "<stdin>"  # in messages
 
 @frozen
 class Recipe:
-    """The text of a recipe, and what messages call it."""
+    """The text of a recipe."""
 
-    path: str
+    path: str  # as messages show it
     data: bytes
 
 
 def recipe_of_directory(context: str, recipe: str | None) -> Recipe:
-    """The recipe of a build whose context is a directory: `recipe` is a path, None looks for RECIPE_NAMES in the context.
+    """The recipe of a build whose context is a directory. `recipe`: a path; None: the first of RECIPE_NAMES in it.
 
     Raises BuildError.
     """
@@ -64,7 +64,7 @@ def recipe_of_directory(context: str, recipe: str | None) -> Recipe:
 
 
 def recipe_of_files(source: ContextSource, shown: str, recipe: str | None) -> Recipe:
-    """The recipe of a build whose context came from elsewhere: `recipe` is a path in it. Raises BuildError."""
+    """The recipe of a build whose context is an archive or repository. `recipe`: a path in it. Raises BuildError."""
     if recipe == STDIN:
         return recipe_of_stdin()
     for name in RECIPE_NAMES if recipe is None else (recipe,):
@@ -73,11 +73,11 @@ def recipe_of_files(source: ContextSource, shown: str, recipe: str | None) -> Re
             return Recipe(name, data)
     if recipe is None:
         raise _no_recipe(shown)
-    raise _not_found(recipe, f"no such file in {shown}", "-f is a path in the context here")
+    raise _not_found(recipe, f"no such file in {shown}", "with such a context, -f is a path in it")
 
 
 def recipe_of_stdin() -> Recipe:
-    """Standard input, which is the recipe. Raises BuildError."""
+    """The recipe from standard input. Raises BuildError."""
     data = sys.stdin.buffer.read(RECIPE_LIMIT + 1)
     if len(data) > RECIPE_LIMIT:
         raise BuildError(f"the recipe on standard input exceeds {RECIPE_LIMIT} bytes")
@@ -85,12 +85,12 @@ def recipe_of_stdin() -> Recipe:
 
 
 def recipe_in_file(path: str, shown: str) -> bytes:
-    """A file that is the recipe and nothing else. Raises BuildError."""
+    """The text of a file that is the recipe. Raises BuildError."""
     return _read_and_close(os.open(path, os.O_RDONLY | os.O_CLOEXEC), shown)
 
 
 def ignore_text(context: str, recipe: str | None) -> str | None:
-    """The ignore file of a directory, checked. `recipe` is a file beside which one of its own may lie. Raises BuildError."""
+    """The checked ignore file of a context. `recipe`: a path; `<recipe>.dockerignore` wins. Raises BuildError."""
     found = read_ignore_file(context, recipe)
     if found is None:
         return None
@@ -107,9 +107,9 @@ def parse_ignore_file(found: IgnoreText) -> IgnoreFile:
 
 
 def recipe_place(context: str, recipe: str | None) -> str | None:
-    """Where the recipe lies that a build of a directory would read, for what lies beside it; None where there is none.
+    """The path of the recipe that a build of a directory would read; None if there is none.
 
-    Raises BuildError where `recipe` names what cannot be read.
+    Raises BuildError if `recipe` names a file that cannot be read.
     """
     if recipe is not None:
         return None if recipe == STDIN else recipe_of_directory(context, recipe).path
@@ -145,9 +145,9 @@ def _first_in(root: int, context: str) -> Recipe | None:
 
 
 def _not_found(recipe: str, why: str, hint: str | None) -> BuildError:
-    """A URL is not fetched: whoever can change what it gives could have everything built."""
+    """The error for a missing recipe. URLs are not fetched: whoever controls one could make this machine build anything."""
     if is_remote(recipe):
-        hint = "the recipe is a file; -f - reads it from standard input, where curl can put it"
+        hint = "the recipe must be a file; to build from a URL, pipe it in: curl URL | pybuild -f - ."
     return BuildError(f"cannot open {redact(recipe)}: {why}", hint=hint)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pybuild.builder.solve.explain_files import why as explain_steps
-from pybuild.builder.solve.explain_miss import told_of
+from pybuild.builder.solve.explain_miss import listed_steps
 from pybuild.report import printable
 from pybuild.store.objects.builds import Outcome
 from pybuild.store.store import Store
@@ -66,7 +66,7 @@ def explain_build(store: Store, build: str) -> None:
 
 def report_lines(build: StoredBuild, found: Sequence[ExplainedMiss]) -> Iterator[str]:
     """The explanation of a whole build, as text."""
-    steps = told_of(build)
+    steps = listed_steps(build)
     cached = sum(step.outcome is Outcome.CACHED for step in steps)
     yield printable(
         f"build {build.id} of {_recipe_path(build.recipe)}: {len(steps) - cached} of {len(steps)} steps not cached"
@@ -110,7 +110,7 @@ def _file_lines(step: ExplainedMiss) -> Iterator[str]:
 
 
 def _build_line(build: StoredBuild) -> str:
-    steps = told_of(build)
+    steps = listed_steps(build)
     cached = sum(step.outcome is Outcome.CACHED for step in steps)
     result = build.manifest[:19] or "failed"
     target = f" --target {build.target}" if build.target else ""

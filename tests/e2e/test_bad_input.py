@@ -295,8 +295,8 @@ def test_what_import_cannot_read(
 @pytest.mark.parametrize(
     ("destination", "message"),
     [
-        ("nosuch/app.tar", "error: cannot write nosuch/app.tar: {directory}/nosuch is no directory\n"),
-        ("taken", "error: cannot write taken: it is a directory\nhint: dest= names a file here\n"),
+        ("nosuch/app.tar", "error: cannot write nosuch/app.tar: {directory}/nosuch is not a directory\n"),
+        ("taken", "error: cannot write taken: it is a directory\nhint: with this type, dest= names a file\n"),
     ],
     ids=["in no directory", "over a directory"],
 )

@@ -416,11 +416,11 @@ def test_times_are_those_of_the_layers(app: App, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("type=oci,dest={}/no/x.tar", "no is no directory"),
+        ("type=oci,dest={}/no/x.tar", "no is not a directory"),
         ("type=tar,dest={}/there", "it is a directory"),
         ("type=oci,dest={}/there", "it is a directory"),
-        ("{}/file", "it is no directory"),
-        ("type=oci,dest={}/file,tar=false", "it is no directory"),
+        ("{}/file", "it is not a directory"),
+        ("type=oci,dest={}/file,tar=false", "it is not a directory"),
     ],
 )
 def test_a_destination_that_will_not_do_is_found_before_anything_runs(

@@ -206,7 +206,7 @@ def test_a_base_whose_name_moved(pybuild: Pybuild, context: Path, tmp_path: Path
     build(pybuild, other, "-t", "pybuild.test/base")
     build(pybuild, context)
     (cause,) = explained(pybuild)[SRC]["causes"]
-    assert re.fullmatch(r"the base is another one: (\S+ sha256:\w{12}), now (?!\1)\S+ sha256:\w{12}", cause)
+    assert re.fullmatch(r"the base image changed: (\S+ sha256:\w{12}), now (?!\1)\S+ sha256:\w{12}", cause)
 
 
 def test_what_was_evicted_says_so(pybuild: Pybuild, context: Path) -> None:

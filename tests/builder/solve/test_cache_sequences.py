@@ -329,7 +329,7 @@ def test_a_stage_whose_records_are_gone_does_not_run_for_an_image_that_is_cached
     assert scene.build() == (scene.digest, set())
 
 
-def test_a_stage_that_nobody_is_called_is_told_of(scene: Scene) -> None:
+def test_an_unknown_stage_name_is_reported(scene: Scene) -> None:
     done = scene.pybuild("--network=none", "--no-cache-filter=biuld", scene.context)
     assert done.out.strip() == scene.digest
     assert "note: --no-cache-filter biuld: the recipe has no stage with this name; did you mean build?" in done.err
@@ -337,7 +337,7 @@ def test_a_stage_that_nobody_is_called_is_told_of(scene: Scene) -> None:
 
 def test_all_stages_and_one_of_them_cannot_be_asked_for_together(scene: Scene) -> None:
     done = scene.pybuild.run("--no-cache", "--no-cache-filter=build", scene.context)
-    assert (done.status, "--no-cache is for all stages" in done.err) == (2, True)
+    assert (done.status, "--no-cache covers all stages" in done.err) == (2, True)
 
 
 def test_a_fresh_stage_whose_files_are_others_makes_the_rest_anew(scene: Scene) -> None:

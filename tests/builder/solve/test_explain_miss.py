@@ -69,8 +69,8 @@ def causes(old: BuiltStep, new: BuiltStep) -> tuple[str, ...]:
         pytest.param(
             {"argv": ["/bin/bash", "-c", "make"]}, 'the command is "/bin/bash -c make", was "/bin/sh -c make"', id="the shell"
         ),
-        pytest.param({"inputs": ["other"]}, "the base is another one: base sha256:1111, now base sha256:1111", id="the base"),
-        pytest.param({"contents": ["1"]}, "files that it has mounted differ", id="files of a mount"),
+        pytest.param({"inputs": ["other"]}, "the base image changed: base sha256:1111, now base sha256:1111", id="the base"),
+        pytest.param({"contents": ["1"]}, "the files that it mounts differ", id="files of a mount"),
         pytest.param({}, "its record is gone: evicted since build 1", id="nothing"),
     ],
 )  # fmt: skip
