@@ -63,7 +63,7 @@ class DecompressingReader:
     """A stream of the decompressed bytes, which are counted against the limits and hashed on the way."""
 
     def __init__(self, raw: Readable, compression: Compression | None = None, *, limit: int = EXPANDED_LIMIT) -> None:
-        """With `compression` None the first bytes decide. `read` raises InvalidImage if the data is damaged or too long."""
+        """With `compression` None the first bytes decide. `read` raises InvalidImage for damaged or too long data."""
         self._raw = raw
         start = raw.read(_CHUNK)
         self._chunk: bytes | memoryview = start  # not decompressed yet

@@ -1,4 +1,4 @@
-"""Compressed streams: every form that layers come in, and damage and bombs found while reading."""
+"""Compressed streams: every compression of layers, damaged streams, and decompression bombs."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ SKIPPABLE = b"\x5a\x2a\x4d\x18" + struct.pack("<I", 3) + b"abc"
 
 
 def expand(data: bytes, kind: Compression | None = None, piece: int = 100_000) -> bytes:
-    expander = DecompressingReader(io.BytesIO(data), kind)
+    reader = DecompressingReader(io.BytesIO(data), kind)
     out = b""
-    while chunk := expander.read(piece):
+    while chunk := reader.read(piece):
         out += chunk
-    assert expander.diff_id().hex == hashlib.sha256(out).hexdigest()
-    assert expander.expanded_bytes == len(out)
+    assert reader.diff_id().hex == hashlib.sha256(out).hexdigest()
+    assert reader.expanded_bytes == len(out)
     return out
 
 
@@ -48,7 +48,7 @@ def expand(data: bytes, kind: Compression | None = None, piece: int = 100_000) -
     piece=st.integers(1, 5000),
 )
 @PROPERTY
-def test_what_is_compressed_expands_again(pieces: list[bytes], kind: Compression, piece: int) -> None:
+def test_compressed_data_is_decompressed_unchanged(pieces: list[bytes], kind: Compression, piece: int) -> None:
     out = io.BytesIO()
     with Compressor(out, kind) as compressor:
         for data in pieces:
@@ -73,7 +73,7 @@ def test_the_same_bytes_give_the_same_blob(kind: Compression) -> None:
     assert expand(blob()) == TEXT
 
 
-def test_the_disk_may_begin_with_a_large_blob_before_it_is_whole(
+def test_writing_a_large_blob_to_the_disk_begins_before_it_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[tuple[int, int]] = []
@@ -89,7 +89,7 @@ def test_the_disk_may_begin_with_a_large_blob_before_it_is_whole(
 
 
 @pytest.mark.parametrize("kind", Compression)
-def test_a_blob_does_not_depend_on_the_pieces_that_its_bytes_came_in(kind: Compression) -> None:
+def test_a_blob_does_not_depend_on_the_sizes_of_the_writes(kind: Compression) -> None:
     numbers = random.Random(1)
     data = b"".join(numbers.randbytes(5_000) + bytes(7_000) for _ in range(300))
 
@@ -121,9 +121,9 @@ def test_a_blob_does_not_depend_on_the_pieces_that_its_bytes_came_in(kind: Compr
         (zstandard.compress(TEXT) + bytes(5000), Compression.ZSTD),
     ],
 )
-def test_members_and_frames_follow_one_another(data: bytes, kind: Compression) -> None:
-    expander = DecompressingReader(io.BytesIO(data))
-    assert expander.kind is kind
+def test_a_stream_of_several_members_or_frames_is_read(data: bytes, kind: Compression) -> None:
+    reader = DecompressingReader(io.BytesIO(data))
+    assert reader.kind is kind
     assert expand(data) in (TEXT, TEXT + b"more", b"".join(b"%d" % i for i in range(3000)))
 
 
@@ -165,14 +165,14 @@ def test_a_damaged_stream_is_refused(data: bytes, kind: Compression) -> None:
         expand(data, kind)
 
 
-def test_the_expanded_size_is_bounded() -> None:
+def test_the_decompressed_size_is_limited() -> None:
     assert DecompressingReader(io.BytesIO(gzip.compress(bytes(1000))), limit=1000).diff_id()
     with pytest.raises(InvalidImage, match="limit of 999 bytes"):
         DecompressingReader(io.BytesIO(gzip.compress(bytes(1000))), limit=999).diff_id()
 
 
 @pytest.mark.parametrize("kind", [Compression.GZIP, Compression.ZSTD])
-def test_the_ratio_is_bounded(kind: Compression, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_compression_ratio_is_limited(kind: Compression, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compression, "RATIO_FREE", 1 << 20)
     with pytest.raises(InvalidImage, match="more than 200 times"):
         expand(MAKE[kind](bytes(64 << 20)), kind)
@@ -185,9 +185,9 @@ from pybuild.store.formats.compression import DecompressingReader
 from pybuild.store.errors import InvalidImage
 data = open(sys.argv[1], "rb").read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-expander = DecompressingReader(io.BytesIO(data))
+reader = DecompressingReader(io.BytesIO(data))
 try:
-    while expander.read(1 << 20):
+    while reader.read(1 << 20):
         pass
 except InvalidImage as error:
     print(error)
@@ -197,7 +197,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 def test_a_bomb_takes_little_memory(kind: str, tmp_path: Path) -> None:
-    """1.5 GiB of zeros: each library would give out all that a piece of its input expands to, in one object."""
+    """1.5 GiB of zeros: without a limit each library would decompress a whole chunk of input into one object."""
     if kind == "gzip":
         data = gzip.compress(bytes(512 << 20)) * 3
     else:

@@ -1,4 +1,4 @@
-"""Blocks of a stream: the same however it comes, every step gets all of them, and no thread outlives its stream."""
+"""Pipelines: blocks do not depend on the writes, every step gets all blocks, and no thread outlives its stream."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROPERTY = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.fun
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Blocks of ten bytes; and no thread is left."""
+    """Blocks of ten bytes. Afterwards no new thread may be left."""
     monkeypatch.setattr(pipeline, "BLOCK", 10)
     before = set(threading.enumerate())
     yield
@@ -29,7 +29,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def new_threads(before: set[threading.Thread]) -> set[threading.Thread]:
-    """Those since then; of those before, any may have ended."""
+    """The threads started since then."""
     return set(threading.enumerate()) - before
 
 
@@ -47,7 +47,7 @@ def test_blocks_depend_on_the_stream_alone(pieces: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize(("size", "threads"), [(0, 0), (1, 0), (10, 0), (19, 0), (20, 2), (30, 2)])
-def test_there_are_threads_where_there_is_something_to_do_for_them(size: int, threads: int) -> None:
+def test_threads_are_started_from_the_second_block_on(size: int, threads: int) -> None:
     before = set(threading.enumerate())
     with Pipeline(lambda block: None, lambda block: None) as stream:
         stream.write(bytes(size))
@@ -69,7 +69,7 @@ def refuses(block: bytes) -> None:
 
 
 @pytest.mark.parametrize("size", [5, 25, 1000])
-def test_what_a_step_raises_reaches_who_writes(size: int) -> None:
+def test_an_error_in_a_step_is_raised_in_the_writer(size: int) -> None:
     got: list[bytes] = []
     with pytest.raises(OSError, match="full") as caught, Pipeline(got.append, refuses) as stream:
         for _ in range(size):
@@ -78,14 +78,14 @@ def test_what_a_step_raises_reaches_who_writes(size: int) -> None:
     assert caught.value.errno == errno.ENOSPC
 
 
-def test_who_stops_in_the_middle_leaves_no_thread() -> None:
+def test_an_error_in_the_writer_leaves_no_thread() -> None:
     with pytest.raises(ZeroDivisionError), Pipeline(lambda block: None) as stream:
         stream.write(bytes(1000))
         raise ZeroDivisionError
 
 
-def test_who_does_not_write_on_waits_for_nothing() -> None:
-    """A step that has failed takes what waits, so that the end of a stream with much in it is reached."""
+def test_closing_after_an_error_does_not_wait_for_ever() -> None:
+    """The thread of a failed step still empties its queue, or `close` would wait for a full one."""
     stream = Pipeline(refuses)
     try:
         for _ in range(1000):

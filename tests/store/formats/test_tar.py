@@ -1,4 +1,4 @@
-"""The tar format: what is written reads back, here and in other tools; what two readers could take differently is refused."""
+"""The tar format: written archives are read here and by other tools, and ambiguous archives are refused."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def raw(
     link: bytes = b"",
     magic: bytes = b"ustar\x0000",
 ) -> bytes:
-    """A header with fields as they are, and a right checksum."""
+    """A header with exactly these fields and a correct checksum."""
     block = (
         name.ljust(100, b"\0")
         + mode
@@ -98,7 +98,7 @@ MEMBER = st.fixed_dictionaries(
 
 
 def written(fields: dict[str, Any]) -> tuple[bytes, Member]:
-    """The bytes of an entry, and what it must read as (but for the offset)."""
+    """The bytes of an entry, and the member that they must be read as (except for the offset)."""
     kind = fields["kind"]
     data = fields["data"] if kind == b"0" else b""
     link = fields["link"] if kind in (b"1", b"2") else b""
@@ -185,7 +185,7 @@ def test_gnu_tar_reads_the_same_entries(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("style", ["gnu", "pax", "posix", "ustar", "v7", "oldgnu"])
-def test_what_gnu_tar_writes_is_read(tmp_path: Path, style: str) -> None:
+def test_archives_of_gnu_tar_are_read(tmp_path: Path, style: str) -> None:
     tree = tmp_path / "tree"
     long = "deep" if style == "v7" else "/".join(["n" * 60] * (3 if style == "ustar" else 6))
     (tree / long).mkdir(parents=True)
@@ -225,19 +225,19 @@ def test_a_name_of_a_hundred_bytes_needs_no_extended_header() -> None:
     assert len(entry_header(b"x" * 101, b"0", mode=0, uid=0, gid=0, size=0, mtime=0)) == 3 * BLOCK
 
 
-def test_sizes_beyond_eight_gibibytes_are_told_by_pax() -> None:
+def test_sizes_from_eight_gibibytes_on_are_in_a_pax_header() -> None:
     reader = iter(TarReader(io.BytesIO(entry_header(b"big", b"0", mode=0, uid=0, gid=0, size=8**11, mtime=0))))
     assert next(reader).size == 8**11
 
 
 @pytest.mark.parametrize("digits", range(1, 5))
-def test_a_pax_record_counts_its_own_digits(digits: int) -> None:
+def test_the_length_of_a_pax_record_includes_its_digits(digits: int) -> None:
     for length in range(10**digits - 12, 10**digits + 12):
         if length > 3:
             assert parse_pax(tar_header._record(b"k", b"v" * length)) == {"k": b"v" * length}
 
 
-# -- what is refused
+# -- archives that are refused
 
 LONG = 1 << 30
 BAD: dict[str, tuple[bytes, str]] = {
@@ -333,7 +333,7 @@ def test_an_archive_cut_at_any_block_before_its_end_is_refused() -> None:
             contents(data[:cut])
 
 
-def test_an_archive_cut_at_any_of_its_last_bytes_is_refused_or_whole() -> None:
+def test_an_archive_cut_in_its_end_is_refused_or_complete() -> None:
     data = whole()
     complete = contents(data)
     for cut in range(len(data) - 1024, len(data)):
@@ -341,10 +341,10 @@ def test_an_archive_cut_at_any_of_its_last_bytes_is_refused_or_whole() -> None:
             with pytest.raises(InvalidImage, match="truncated"):
                 contents(data[:cut])
         else:
-            assert contents(data[:cut]) == complete  # only of the second zero block something is missing
+            assert contents(data[:cut]) == complete  # only a part of the second zero block is missing
 
 
-def test_a_stream_that_comes_in_single_bytes_reads_alike() -> None:
+def test_a_stream_that_returns_single_bytes_is_read() -> None:
     class Slow(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             return super().read(min(size, 1) if size is not None and size > 0 else size)
@@ -353,7 +353,7 @@ def test_a_stream_that_comes_in_single_bytes_reads_alike() -> None:
     assert [(member.name, b"".join(reader.data())) for member in reader] == contents(whole())
 
 
-def test_padding_behind_the_end_means_nothing() -> None:
+def test_bytes_after_the_end_are_ignored() -> None:
     assert contents(whole() + bytes(9000)) == contents(whole()) == contents(whole() + b"garbage")
 
 
@@ -370,7 +370,7 @@ def test_padding_behind_the_end_means_nothing() -> None:
         (b"1" * 18, int("1" * 18)),
     ],
 )
-def test_pax_times_are_cut_towards_the_past(value: bytes, seconds: int) -> None:
+def test_pax_times_are_rounded_down(value: bytes, seconds: int) -> None:
     assert read(pax((b"mtime", value)) + raw() + END)[0].mtime == seconds
 
 
@@ -402,7 +402,7 @@ def test_a_signed_checksum_of_old_writers_is_accepted() -> None:
     assert read(block[:148] + b"%06o\0 " % signed + block[156:] + END)[0].name == b"\xff\xfe"
 
 
-def test_the_prefix_of_ustar_belongs_to_the_name() -> None:
+def test_the_ustar_prefix_is_part_of_the_name() -> None:
     block = bytearray(raw(b"name"))
     block[345:348] = b"dir"
     block[148:156] = b" " * 8
@@ -412,7 +412,7 @@ def test_the_prefix_of_ustar_belongs_to_the_name() -> None:
 
 @given(st.binary(max_size=700), st.integers(0, 4000), st.integers(0, 600))
 @PROPERTY
-def test_damage_anywhere_raises_store_errors_only(noise: bytes, position: int, cut: int) -> None:
+def test_a_damaged_archive_raises_only_store_errors(noise: bytes, position: int, cut: int) -> None:
     data = whole()
     damaged = data[:position] + noise + data[position + cut :]
     try:
@@ -433,5 +433,5 @@ def test_damage_anywhere_raises_store_errors_only(noise: bytes, position: int, c
         (b"x" * 400, '"' + "x" * 300 + '…"'),
     ],
 )
-def test_names_are_shown_without_control_bytes(name: bytes, shown: str) -> None:
+def test_names_are_shown_without_control_characters(name: bytes, shown: str) -> None:
     assert show(name) == shown

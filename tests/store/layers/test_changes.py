@@ -1,6 +1,6 @@
-"""What a step changed, by real overlays: upper directory -> table of contents -> tar -> tree, and the same to be seen."""
+"""The changes of a step in real overlays: upper directory -> entries -> tar -> tree, which shows the same files."""
 
-# Lambdas do several things by listing calls in a tuple.
+# A lambda with several calls lists them in a tuple.
 # mypy: disable-error-code="func-returns-value"
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def opened(path: Path) -> int:
 
 @dataclass
 class Stack:
-    """Layers on one another, each as table of contents and as tree."""
+    """A stack of layers, each as table of contents and as tree."""
 
     place: Path
     tocs: list[Toc]
@@ -78,7 +78,7 @@ class Stack:
     def step(
         self, action: Callable[[Path], object], scaffold: Toc | None = None
     ) -> tuple[WrittenLayer, bytes, dict[str, tuple[object, ...]]]:
-        """Do something on top; return the layer, its tar, and what was to be seen in the end."""
+        """Run `action` on top; return the layer, its tar, and the files that were visible in the end."""
         upper = self.place / f"upper{len(self.tocs)}"
         upper.mkdir()
         root = View(self.tocs).lookup(b"")
@@ -107,7 +107,7 @@ def base(tmp_path: Path) -> Stack:
 
 
 def described(layer: WrittenLayer) -> list[str]:
-    """The paths of a layer: removals with a minus, directories with a slash, hard links with the name of their file."""
+    """The paths of a layer: whiteouts with a minus, directories with a slash, hard links with the name of their file."""
     return [
         ("-" if e.kind is Kind.WHITEOUT else "")
         + (os.fsdecode(e.path) or ".")
@@ -118,7 +118,7 @@ def described(layer: WrittenLayer) -> list[str]:
 
 
 def comparable(seen: dict[str, tuple[Any, ...]]) -> dict[str, tuple[object, ...]]:
-    """Without the times of directories, which are no change by themselves, and without groups across layers."""
+    """Without the times of directories, which alone are not a change, and without hard links across layers."""
     return {
         path: (
             *row[:4],
@@ -206,9 +206,9 @@ def _move(source: Path, target: Path) -> None:
 def test_a_layer_holds_what_changed(base: Stack, action: Callable[[Path], object], expected: list[str]) -> None:
     layer, data, seen = base.step(action)
     assert described(layer) == expected
-    # The tar says the same as the table of contents...
+    # The tar has the same entries as the table of contents.
     assert read_layer(io.BytesIO(data), View(base.tocs)) == list(layer.entries)
-    # ...and on the layers below it makes what the step saw, for overlayfs and for the View.
+    # On the layers below it gives the files that the step saw, for overlayfs and for the View.
     base.add(data)
     again = overlaid(base.lowers, None, str(base.place / "again"))
     sockets = {path for path, row in seen.items() if row[0] == stat.S_IFSOCK}
@@ -224,7 +224,7 @@ def test_a_layer_holds_what_changed(base: Stack, action: Callable[[Path], object
 @pytest.mark.parametrize(
     ("action", "mode", "uid"), [(lambda p: p.chmod(0o600), 0o600, 0), (lambda p: os.chown(p, 9, 9), 0o666, 9)]
 )
-def test_a_device_stays_one_when_its_mode_or_owner_changes(
+def test_a_device_is_still_a_device_after_chmod_or_chown(
     base: Stack, action: Callable[[Path], object], mode: int, uid: int
 ) -> None:
     layer, data, _ = base.step(lambda r: action(r / "dev"))
@@ -233,18 +233,18 @@ def test_a_device_stays_one_when_its_mode_or_owner_changes(
     assert read_layer(io.BytesIO(data), View([])) == [found]
 
 
-def test_what_is_written_to_a_placeholder_is_a_file(base: Stack) -> None:
+def test_a_device_placeholder_that_was_written_to_is_a_file(base: Stack) -> None:
     layer, _, _ = base.step(lambda r: (r / "dev").write_bytes(b"data"))
     assert [(e.kind, e.size) for e in layer.entries] == [(Kind.FILE, 4)]
 
 
-def test_an_empty_file_in_the_place_of_a_device_is_a_file(base: Stack) -> None:
+def test_an_empty_file_that_replaces_a_device_is_a_file(base: Stack) -> None:
     layer, _, _ = base.step(lambda r: replace(r / "dev", Path.touch))
     assert [e.kind for e in layer.entries] == [Kind.FILE]
 
 
 @pytest.mark.parametrize("name", [".wh.bin", "d/.wh.a", ".wh..wh..opq", ".wh."])
-def test_a_name_that_reads_as_a_removal_is_refused(base: Stack, name: str) -> None:
+def test_a_file_with_the_name_of_a_whiteout_is_refused(base: Stack, name: str) -> None:
     with pytest.raises(UnsafePath, match=r"\.wh\. cannot be stored") as caught:
         base.step(lambda r: (r / name).touch())
     assert f'"{name}"' in str(caught.value)
@@ -257,7 +257,7 @@ def test_a_name_that_reads_as_a_removal_is_refused(base: Stack, name: str) -> No
         pytest.param("user.overlay.metacopy", id="E59-a file without its content"),
     ],
 )
-def test_an_upper_directory_with_features_that_lose_content_is_refused(tmp_path: Path, key: str) -> None:
+def test_overlay_features_that_would_lose_content_are_refused(tmp_path: Path, key: str) -> None:
     (tmp_path / "u/d").mkdir(parents=True)
     os.setxattr(tmp_path / "u/d", key, b"/x")
     fd = opened(tmp_path / "u")
@@ -266,7 +266,7 @@ def test_an_upper_directory_with_features_that_lose_content_is_refused(tmp_path:
     os.close(fd)
 
 
-def test_mount_points_that_stand_for_a_step_only_are_no_change(base: Stack) -> None:
+def test_mount_points_of_the_scaffold_are_not_in_the_layer(base: Stack) -> None:
     scaffold = tar(directory(b"proc/", mtime=OLD), entry(b"etc/resolv.conf", mtime=OLD))
     entries = read_layer(io.BytesIO(scaffold), View(base.tocs))
     before = list(base.tocs)
@@ -283,8 +283,8 @@ def test_mount_points_that_stand_for_a_step_only_are_no_change(base: Stack) -> N
     assert described(layer) == ["-f"]
 
 
-def test_a_tar_depends_on_entries_and_clamp_only(base: Stack) -> None:
-    """The same digest from an upper directory, from the tree made of it, and with times that a clamp bounds alike."""
+def test_a_tar_depends_only_on_entries_and_clamp(base: Stack) -> None:
+    """An upper directory and the tree made from its layer give the same digest, and so does a clamp that changes no time."""
 
     def action(root: Path) -> None:
         for name in ("n2", "n1", "d/n3"):
@@ -318,7 +318,7 @@ def test_a_file_that_shrinks_or_grows_while_it_is_read_is_named(tmp_path: Path) 
     os.close(fd)
 
 
-# -- any change at all
+# -- arbitrary changes
 
 NAMES = st.sampled_from(["a", "b", "c", "\udcff"])
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
@@ -366,7 +366,7 @@ def perform(root: Path, operations: list[tuple[str, str, str, int]]) -> None:
 
 @given(steps=st.lists(OPERATIONS, min_size=2, max_size=3))
 @settings(max_examples=120)
-def test_a_difference_applied_to_what_was_before_gives_what_came_after(
+def test_a_layer_applied_to_the_layers_below_gives_the_tree_of_the_step(
     steps: list[list[tuple[str, str, str, int]]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     stack = Stack(tmp_path_factory.mktemp("any"), [], [])

@@ -1,4 +1,4 @@
-"""What differs between root filesystems, from tables of contents alone."""
+"""The differences between root filesystems, by tables of contents only."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ DIRECTORY = Entry(b"d", Kind.DIRECTORY, 0o755)
 
 
 def view(*layers: list[Entry]) -> View:
-    """The topmost last."""
+    """A view of layers, the topmost last."""
     return View([Toc.of(layer) for layer in layers][::-1])
 
 
-def told(before: View, after: View) -> list[tuple[str, bytes]]:
+def changed_paths(before: View, after: View) -> list[tuple[str, bytes]]:
     return [(found.change.value, found.path) for found in differences(before, after)]
 
 
@@ -45,17 +45,17 @@ def told(before: View, after: View) -> list[tuple[str, bytes]]:
     ],
 )  # fmt: skip
 def test_a_difference(before: list[Entry], after: list[Entry], changes: list[tuple[str, bytes]]) -> None:
-    assert told(view(before), view(after)) == changes
+    assert changed_paths(view(before), view(after)) == changes
 
 
-def test_how_the_layers_are_cut_makes_no_difference() -> None:
+def test_the_number_of_layers_does_not_matter() -> None:
     one = view([DIRECTORY, FILE._replace(path=b"d/f")])
     gone = Entry(b"d/g", Kind.WHITEOUT)
     several = view([DIRECTORY, FILE._replace(path=b"d/g")], [DIRECTORY, FILE._replace(path=b"d/f"), gone])
-    assert told(one, several) == []
+    assert changed_paths(one, several) == []
 
 
-def test_a_layer_tells_what_it_removes_once_and_not_the_directories_on_the_way() -> None:
+def test_a_removed_directory_is_one_difference_and_unchanged_parents_are_none() -> None:
     below = view([DIRECTORY, FILE._replace(path=b"d/f"), Entry(b"e", Kind.DIRECTORY, 0o755), FILE._replace(path=b"e/f")])
     layer = [DIRECTORY, FILE._replace(path=b"d/f", size=2), Entry(b"e", Kind.WHITEOUT), Entry(b"no", Kind.WHITEOUT)]
     found = [(item.change, item.path) for item in layer_differences(below, layer)]
@@ -64,7 +64,7 @@ def test_a_layer_tells_what_it_removes_once_and_not_the_directories_on_the_way()
 
 @st.composite
 def trees(draw: st.DrawFn) -> dict[bytes, Entry]:
-    """A few files in a few directories."""
+    """A few files in a few directories, by path."""
     found: dict[bytes, Entry] = {}
     for path in draw(st.sets(st.sampled_from([b"a", b"a/b", b"a/b/c", b"a.b", b"b/a", b"b", b"c"]))):
         parts = path.split(b"/")
@@ -77,7 +77,7 @@ def trees(draw: st.DrawFn) -> dict[bytes, Entry]:
 
 
 @given(trees(), trees())
-def test_differences_are_those_of_the_paths(before: dict[bytes, Entry], after: dict[bytes, Entry]) -> None:
+def test_differences_are_the_paths_with_different_entries(before: dict[bytes, Entry], after: dict[bytes, Entry]) -> None:
     def layer(tree: dict[bytes, Entry]) -> list[Entry]:
         return [tree[path] for path in sorted(tree, key=sort_key)]
 

@@ -1,4 +1,4 @@
-"""A layer's tar -> its table of contents -> a tree: nothing leaves the root, and what comes out is what went in."""
+"""From the tar of a layer to entries to a tree: nothing leaves the root, and the tree equals the archive."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROPERTY = settings(max_examples=150)
 
 
 def rows(data: bytes, *below: list[Entry]) -> list[Entry]:
-    """The entries of a layer on others, the topmost first."""
+    """The entries of a layer on top of others, the topmost of them first."""
     found = read_layer(io.BytesIO(data), View([Toc.of(layer) for layer in below]))
     assert [e.path for e in found] == sorted({e.path for e in found}, key=sort_key)
     assert list(Toc.of(found)) == found
@@ -43,7 +43,7 @@ def rows(data: bytes, *below: list[Entry]) -> list[Entry]:
 
 
 def names(data: bytes, *below: list[Entry]) -> list[str]:
-    """The paths of a layer, removals with a minus, opaque directories with an exclamation mark."""
+    """The paths of a layer: whiteouts with a minus, opaque directories with an exclamation mark."""
     return [
         ("-" if e.kind is Kind.WHITEOUT else "") + os.fsdecode(e.path) + ("!" if e.opaque else "")
         for e in rows(data, *below)
@@ -67,7 +67,7 @@ def one(data: bytes, path: bytes, *below: list[Entry]) -> Entry:
 
 @pytest.fixture
 def sentinel(tmp_path: Path) -> Path:
-    """A directory outside of every root, which no layer may touch."""
+    """A directory outside every root, which no layer may change."""
     outside = tmp_path / "sentinel"
     (outside / "sub").mkdir(parents=True)
     (outside / "file").write_text("canary")
@@ -103,12 +103,12 @@ def test_absolute_and_untidy_names_stay_inside(name: bytes, path: str) -> None:
 )
 def test_the_root_keeps_its_type(name: bytes, kind: bytes) -> None:
     if kind == tarformat.REGULAR and name.endswith(b"/"):
-        kind = tarformat.BLOCK_DEVICE  # a file whose name ends in a slash is an old writer's directory
+        kind = tarformat.BLOCK_DEVICE  # old writers mark a directory by a slash at the end of its name
     with pytest.raises(UnsafePath, match="type of the root"):
         rows(tar(entry(name, kind, link=b"x", device=(1, 3))))
 
 
-def test_the_roots_own_mode_and_owner_are_kept(tmp_path: Path) -> None:
+def test_mode_and_owner_of_the_root_are_read(tmp_path: Path) -> None:
     found = unpack(tar(directory(b"./", mode=0o700, uid=5, gid=6, mtime=7)), tmp_path / "t")
     assert found[""][1:5] == (0o700, 5, 6, 7)
 
@@ -128,12 +128,12 @@ def test_the_roots_own_mode_and_owner_are_kept(tmp_path: Path) -> None:
     ],
     ids=lambda data: f"{len(data)} bytes",
 )
-def test_what_no_file_system_can_hold_is_refused(data: bytes) -> None:
+def test_entries_that_no_file_system_can_store_are_refused(data: bytes) -> None:
     with pytest.raises(UnsafePath, match=r"^entry "):
         rows(tar(data))
 
 
-# -- links: a matrix of what came before and what comes through it
+# -- links: each kind of link with each kind of entry below it
 
 LINKS = {
     "absolute": [(b"ln", b"/SENTINEL")],
@@ -176,7 +176,7 @@ def test_nothing_goes_through_a_link_to_the_outside(
     assert listing(sentinel) == before
 
 
-def test_an_entry_behind_a_link_goes_where_the_link_leads_inside_the_root() -> None:
+def test_links_in_the_path_of_an_entry_are_followed_inside_the_root() -> None:
     below = rows(tar(directory(b"usr/lib/", mode=0o711), symlink(b"lib", b"usr/lib"), symlink(b"up", b"../../usr")))
     assert names(tar(entry(b"lib/x")), below) == ["usr", "usr/lib", "usr/lib/x"]
     assert one(tar(entry(b"lib/x")), b"usr/lib", below).mode == 0o711
@@ -185,7 +185,7 @@ def test_an_entry_behind_a_link_goes_where_the_link_leads_inside_the_root() -> N
 
 
 @pytest.mark.parametrize("target", [b"/" + b"a/../" * 20, b"/" + b"a/../" * 600])
-def test_links_that_lead_nowhere_for_long_end_soon(target: bytes) -> None:
+def test_long_chains_of_links_are_refused_quickly(target: bytes) -> None:
     links = [symlink(b"l%d" % i, target + b"/l%d" % (i + 1)) for i in range(60)]
     with pytest.raises(UnsafePath, match="too many levels"):
         rows(tar(*links, *[entry(b"l0/x")]), rows(tar(*links)))
@@ -206,7 +206,7 @@ def test_links_that_lead_nowhere_for_long_end_soon(target: bytes) -> None:
         [hardlink(b"h", b"low")],
     ],
 )
-def test_a_hard_link_names_a_file_of_its_layer_before_it(members: list[bytes]) -> None:
+def test_a_hard_link_to_anything_but_an_earlier_file_of_its_layer_is_refused(members: list[bytes]) -> None:
     with pytest.raises(UnsafePath, match=r"^entry "):
         rows(tar(*members), rows(tar(entry(b"low"))))
 
@@ -216,7 +216,7 @@ def test_a_hard_link_to_a_symbolic_link_is_that_link(tmp_path: Path) -> None:
     assert found["b"][0] == stat.S_IFLNK and found["b"][-1] == "a"
 
 
-def test_the_first_name_in_order_is_the_file_of_a_group(tmp_path: Path) -> None:
+def test_the_first_name_in_order_is_the_file_of_a_hard_link_group(tmp_path: Path) -> None:
     data = tar(entry(b"z", data=b"one"), hardlink(b"a", b"z"), hardlink(b"m", b"a"))
     assert [(e.path, e.hardlink) for e in rows(data)] == [(b"a", b""), (b"m", b"a"), (b"z", b"a")]
     found = unpack(data, tmp_path / "t")
@@ -225,7 +225,7 @@ def test_the_first_name_in_order_is_the_file_of_a_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [tarformat.REGULAR, tarformat.CHAR, tarformat.FIFO])
-def test_names_keep_the_old_file_when_its_first_name_gets_a_new_one(tmp_path: Path, kind: bytes) -> None:
+def test_hard_links_are_still_the_old_file_after_their_target_was_replaced(tmp_path: Path, kind: bytes) -> None:
     old = entry(b"f", kind, device=(5, 1), mode=0o600)
     data = tar(old, hardlink(b"g", b"f"), hardlink(b"h", b"f"), entry(b"f", kind, device=(5, 1), mode=0o644, mtime=9))
     assert [(e.path, e.hardlink, e.mode) for e in rows(data)] == [
@@ -236,13 +236,13 @@ def test_names_keep_the_old_file_when_its_first_name_gets_a_new_one(tmp_path: Pa
     assert unpack(data, tmp_path / "t")["h"][-1] == "g"
 
 
-# -- removals
+# -- whiteouts
 
 
 @pytest.mark.parametrize(
     "name", [b".wh.", b".wh..", b".wh...", b".wh..wh.foo", b".wh..wh.", b"d/.wh.", b"d/.wh...", b"d/.wh..wh..plnk"]
 )
-def test_a_marker_that_removes_nothing_or_too_much_is_refused(name: bytes) -> None:
+def test_an_invalid_whiteout_is_refused(name: bytes) -> None:
     with pytest.raises(UnsafePath, match="whiteout"):
         rows(tar(entry(name)))
 
@@ -263,17 +263,17 @@ def test_a_marker_that_removes_nothing_or_too_much_is_refused(name: bytes) -> No
         ([*[entry(b"a", tarformat.HARDLINK, link=b"b")][:0], entry(b".wh.a"), symlink(b"a", b"b")], ["a"]),
     ],
 )
-def test_removals_concern_the_layers_below_only(members: list[bytes], expected: list[str]) -> None:
+def test_whiteouts_affect_only_the_layers_below(members: list[bytes], expected: list[str]) -> None:
     assert names(tar(*members)) == expected
 
 
 @pytest.mark.parametrize("name", [b".wh.etc/passwd", b"d/.wh.x/y/z", b".wh..wh..opq/f"])
-def test_a_directory_is_no_removal(name: bytes) -> None:
+def test_a_directory_with_the_name_of_a_whiteout_is_refused(name: bytes) -> None:
     with pytest.raises(UnsafePath, match=r"\.wh\."):
         rows(tar(directory(name) if name.endswith(b"/") else entry(name)))
 
 
-def test_what_was_removed_below_lends_nothing_to_its_successor() -> None:
+def test_a_directory_made_again_inherits_nothing_from_the_removed_one() -> None:
     below = rows(
         tar(directory(b"d/", mode=0o700, uid=7), directory(b"d/e/", mode=0o711), symlink(b"d/l", b"/elsewhere"))
     )
@@ -283,7 +283,7 @@ def test_what_was_removed_below_lends_nothing_to_its_successor() -> None:
     assert [e.path for e in merged.walk(b"")] == [b"d", b"d/e", b"d/e/x", b"d/l", b"d/l/y"]
 
 
-def test_removals_and_opaque_directories_become_what_overlayfs_reads(tmp_path: Path) -> None:
+def test_a_tree_has_whiteouts_and_opaque_directories_as_overlayfs_reads_them(tmp_path: Path) -> None:
     found = unpack(tar(entry(b".wh.a"), entry(b"d/.wh..wh..opq")), tmp_path / "t")
     assert found["a"][0] == stat.S_IFCHR and found["a"][5] == 0
     assert found["d"][6] == {"user.overlay.opaque": b"y"}
@@ -292,12 +292,12 @@ def test_removals_and_opaque_directories_become_what_overlayfs_reads(tmp_path: P
 # -- one path, several entries
 
 
-def test_the_last_entry_of_a_path_counts(tmp_path: Path) -> None:
+def test_the_last_entry_of_a_path_wins(tmp_path: Path) -> None:
     found = unpack(tar(entry(b"f", data=b"old"), entry(b"f", data=b"newer")), tmp_path / "t")
     assert found["f"][5] == b"newer"
 
 
-def test_a_file_in_the_place_of_a_directory_takes_all_below_with_it() -> None:
+def test_a_file_that_replaces_a_directory_removes_its_entries() -> None:
     data = tar(
         directory(b"d/"), entry(b"d/e/f"), entry(b"d/e/.wh..wh..opq"), entry(b"d/.wh.g"), entry(b"d", data=b"x"), entry(b"dz"),
     )  # fmt: skip
@@ -310,8 +310,8 @@ def test_an_entry_below_a_file_of_its_layer_is_refused() -> None:
         rows(tar(entry(b"f"), entry(b"f/x")))
 
 
-def test_directories_that_turn_into_files_over_and_over_cost_what_they_hold() -> None:
-    """A quadratic reader needs minutes for this one."""
+def test_replacing_directories_by_files_takes_linear_time() -> None:
+    """A reader with quadratic time would need minutes."""
     flips = b"".join(directory(b"d/") + entry(b"d/x") + entry(b"d") for _ in range(3000))
     crowd = b"".join(entry(b"f%d" % i) for i in range(10_000))
     assert len(rows(crowd + flips + tar())) == 10_001
@@ -342,12 +342,12 @@ def test_a_device_is_a_placeholder_in_the_tree_and_a_device_in_the_table(tmp_pat
         ],
     ],
 )  # fmt: skip
-def test_what_would_control_overlayfs_is_refused(member: bytes) -> None:
+def test_entries_that_would_control_overlayfs_are_refused(member: bytes) -> None:
     with pytest.raises(UnsafePath, match=r'^entry "f"'):
         rows(tar(member))
 
 
-def test_setuid_bits_and_capabilities_come_out_unchanged(tmp_path: Path) -> None:
+def test_setuid_bits_and_capabilities_are_unchanged_in_the_tree(tmp_path: Path) -> None:
     capability = bytes.fromhex("0100000200040000000000000000000000000000")
     data = tar(
         entry(b"su", mode=0o6755, uid=12, gid=13), entry(b"ping", xattrs=((b"security.capability", capability), (b"user.x", b"1"))),
@@ -359,21 +359,21 @@ def test_setuid_bits_and_capabilities_come_out_unchanged(tmp_path: Path) -> None
     assert found["ping"][6] == {"security.capability": capability, "user.x": b"1"}
 
 
-def test_attributes_that_the_file_system_does_not_take_stay_in_the_table(tmp_path: Path) -> None:
+def test_attributes_that_the_file_system_refuses_are_only_in_the_table(tmp_path: Path) -> None:
     data = tar(entry(b"f", xattrs=((b"nonsense.x", b"1"), (b"user.big", b"x" * 60_000))))
     assert "nonsense.x" not in unpack(data, tmp_path / "t")["f"][6]  # type: ignore[operator]
     assert dict(one(data, b"f").xattrs)[b"nonsense.x"] == b"1"
 
 
-def test_the_number_of_entries_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_entries_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read, "MAX_ENTRIES", 100)
     rows(tar(*[entry(b"%d" % i) for i in range(100)]))
     with pytest.raises(InvalidImage, match="limit of 100 entries"):
         rows(tar(*[entry(b"%d" % i) for i in range(101)]))
 
 
-def test_parents_that_the_archive_does_not_pay_for_are_bounded() -> None:
-    """A few kilobytes an entry, each with thousands of parents of its own, would fill the memory."""
+def test_parents_without_an_entry_are_limited() -> None:
+    """Entries of a few kilobytes, each with thousands of parents of its own, would fill the memory."""
     with pytest.raises(InvalidImage, match="parents without an entry"):
         rows(tar(*[entry(b"%d/" % i + b"a/" * 4000 + b"f") for i in range(100)]))
 
@@ -418,7 +418,7 @@ ANY = st.builds(
 
 @given(first=st.lists(ANY, max_size=12), second=st.lists(ANY, max_size=12))
 @settings(max_examples=500)
-def test_any_archive_is_refused_or_is_a_sound_table_and_tree(
+def test_any_archive_is_refused_or_gives_a_valid_table_and_tree(
     first: list[bytes], second: list[bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     try:
@@ -453,7 +453,7 @@ TREE = st.recursive(
 
 @given(tree=TREE.filter(lambda tree: isinstance(tree, dict)), uid=st.integers(0, 70_000), mtime=st.integers(-5, 2**33))
 @PROPERTY
-def test_a_tree_comes_out_as_it_went_in(
+def test_a_tree_equals_the_one_in_the_archive(
     tree: dict[bytes, object], uid: int, mtime: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     members: list[bytes] = []
