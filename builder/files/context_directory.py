@@ -6,7 +6,6 @@ the descriptor of the root, files with O_NOFOLLOW; a FIFO or a socket is never o
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import time
@@ -17,8 +16,6 @@ from pybuild.parser import IgnoreFile
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.objects.context_memo import file_key, is_settled
-from pybuild.store.system.files import open_in_root, read_regular
-from pybuild.values import frozen
 from pybuild.values.limits import CONTEXT_ENTRIES, CONTEXT_LIMIT
 
 if TYPE_CHECKING:
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 
     from pybuild.store.objects.context_memo import Memo
 
-IGNORE_LIMIT = 4 << 20  # bytes of an ignore file
 _CAPABILITY = "security.capability"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -210,11 +206,11 @@ class ContextTree:
                 pending.pop()
             elif here not in scanned:
                 scanned[here] = self._scan(here)
-                pending += [join(here, name) for name in scanned[here][1]]
+                pending += [_join(here, name) for name in scanned[here][1]]
             else:
                 found, undecided = scanned.pop(here)
                 for name in undecided:
-                    if not self._listed[join(here, name)]:
+                    if not self._listed[_join(here, name)]:
                         row = found.pop(name)
                         if self._excluded is not None:
                             self._excluded[row.path] = row
@@ -234,7 +230,7 @@ class ContextTree:
                 raise CopyError(f"cannot read the directory {show(path)} of the context: {error.strerror}") from error
             for text in names:
                 name = os.fsencode(text)
-                here = join(path, name)
+                here = _join(path, name)
                 try:
                     status = os.lstat(name, dir_fd=fd)
                     link = os.readlink(name, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else b""
@@ -321,52 +317,6 @@ def _capability(place: bytes) -> tuple[tuple[bytes, bytes], ...]:
     return ((_CAPABILITY.encode(), value),)
 
 
-def join(directory: bytes, name: bytes) -> bytes:
+def _join(directory: bytes, name: bytes) -> bytes:
     """The path of a name in a directory; b"" is the root."""
     return directory + b"/" + name if directory else name
-
-
-@frozen
-class IgnoreText:
-    """An ignore file: its path, for messages, and its text, in which bytes that are not UTF-8 are surrogates."""
-
-    path: str
-    text: str
-
-
-def read_ignore_file(root: str, buildfile: str | None) -> IgnoreText | None:
-    """The ignore file of a build: `<recipe>.dockerignore` next to the recipe, else `.dockerignore` in the context.
-
-    None if neither exists. Raises BuildError if it is not a regular file: a link could point to any file of the
-    machine, and messages about its patterns would show the content of that file.
-    """
-    paths = [os.path.join(root, ".dockerignore")]
-    if buildfile is not None:
-        paths.insert(0, f"{buildfile}.dockerignore")
-    for path in paths:
-        data = _read_beside(*os.path.split(os.path.abspath(path)))
-        if data is not None:
-            return IgnoreText(os.path.normpath(path), data.decode("utf-8", "surrogateescape"))
-    return None
-
-
-def _read_beside(directory: str, name: str) -> bytes | None:
-    try:
-        root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise BuildError(f"cannot open {directory}: {error.strerror}") from error
-    try:
-        fd = open_in_root(root, os.fsencode(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno == errno.ENOENT:
-            return None
-        reason = "must be a regular file inside the context" if error.errno == errno.ELOOP else error.strerror
-        raise BuildError(f"ignore file {name}: {reason}") from error
-    finally:
-        os.close(root)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise BuildError(f"ignore file {name}: must be a regular file inside the context")
-        return read_regular(fd, IGNORE_LIMIT, f"ignore file {name}")
-    finally:
-        os.close(fd)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pybuild.builder.files.context_directory import ContextTree, read_ignore_file
+from pybuild.builder.files.context_directory import ContextTree
+from pybuild.builder.files.ignore_file import read_ignore_file
 from pybuild.builder.sources.recipe import parse_ignore_file, recipe_place
 from pybuild.store.formats.toc import Kind, sort_key
 from pybuild.values import frozen

@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
-from pybuild.builder.files.context_directory import IgnoreText, read_ignore_file
+from pybuild.builder.files.ignore_file import IgnoreText, read_ignore_file
 from pybuild.builder.remote_source import is_remote
 from pybuild.parser import IgnoreFile, PatternError
 from pybuild.store.system.files import open_in_root, read_regular

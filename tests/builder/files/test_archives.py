@@ -1,4 +1,4 @@
-"""ADD of local archives: which files are archives, what of them lands where, and which are refused."""
+"""ADD of local archives: which files are archives, where their entries are unpacked, and which archives are refused."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def is_archive(data: bytes) -> bool:
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_an_archive_is_told_by_its_content(kind: str) -> None:
+def test_an_archive_is_recognized_by_its_content(kind: str) -> None:
     assert is_archive(PACKERS[kind](TAR))
 
 
@@ -86,7 +86,7 @@ def tar(*members: tarfile.TarInfo, kind: int = tarfile.USTAR_FORMAT) -> bytes:
 
 
 def v7(data: bytes) -> bytes:
-    """The same archive without the magic that later kinds have."""
+    """The same archive without the magic that later tar formats have."""
     header = bytearray(data[:257] + bytes(8) + data[265:512])
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
@@ -101,7 +101,7 @@ def v7(data: bytes) -> bytes:
         pytest.param(v7(tar(member())), id="V7"),
     ],
 )
-def test_every_kind_of_tar_is_one(data: bytes) -> None:
+def test_all_tar_formats_are_archives(data: bytes) -> None:
     assert is_archive(data)
 
 
@@ -125,7 +125,7 @@ def test_every_kind_of_tar_is_one(data: bytes) -> None:
         pytest.param(lzma.compress(TAR, lzma.FORMAT_ALONE), id="lzma"),
     ],
 )
-def test_what_only_looks_like_one_is_a_file(data: bytes, spool: Spool) -> None:
+def test_a_file_that_only_looks_like_an_archive_is_copied(data: bytes, spool: Spool) -> None:
     assert not is_archive(data)
     (item,) = planned(Copy(("f",), "/x", archives=((TAR, IN),)), Directory({"f": File(data)}), Directory(), spool)
     assert item.entry.path == b"x"
@@ -199,26 +199,26 @@ def rows(data: bytes, spool: Spool, dest: str = "/x", **fields: object) -> dict[
     return {i.entry.path.decode(): (i.entry.mode, i.entry.uid, i.entry.gid, i.entry.mtime) for i in items}
 
 
-def test_entries_keep_what_the_archive_says(spool: Spool) -> None:
+def test_entries_keep_the_metadata_of_the_archive(spool: Spool) -> None:
     found = rows(TAR, spool)
     assert found["x"][:3] == (0o755, 0, 0)
     assert found["x/bin"] == (0o711, 3, 4, 10)
     assert found["x/bin/tool"] == (0o4755, 3, 4, 10)
 
 
-def test_chown_counts_for_all_of_it_and_chmod_for_nothing(spool: Spool) -> None:
+def test_chown_applies_to_all_entries_and_chmod_to_none(spool: Spool) -> None:
     found = rows(TAR, spool, owner=(7, 8), mode=0o600)
     assert found["x"][:3] == (0o755, 7, 8)
     assert found["x/bin"] == (0o711, 7, 8, 10)
     assert found["x/one"] == (0o640, 7, 8, 10)
 
 
-def test_directories_that_the_archive_leaves_out_are_those_of_root(spool: Spool) -> None:
+def test_missing_parents_in_an_archive_belong_to_root(spool: Spool) -> None:
     found = rows(tar(member(name="a/b", uid=5)), spool, owner=(7, 8))
     assert (found["x/a"][:3], found["x/a/b"][:3]) == ((0o755, 0, 0), (0o644, 7, 8))
 
 
-def test_directories_that_the_archive_leaves_out_and_the_image_has_stay(spool: Spool) -> None:
+def test_missing_parents_that_the_image_has_are_not_changed(spool: Spool) -> None:
     assert rows(tar(member(name="opt/new")), spool, "/")["opt"] == (0o700, 9, 9, 5)
 
 
@@ -235,14 +235,14 @@ def test_devices_of_an_archive_are_kept(spool: Spool) -> None:
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_content_comes_out_of_the_spool(kind: str, spool: Spool) -> None:
+def test_content_is_read_from_the_spool(kind: str, spool: Spool) -> None:
     data = PACKERS[kind](TAR)
     source = Directory({"f": File(data)})
     items = planned(Copy(("f",), "/", archives=((data, IN),)), source, Directory(), spool)
     assert afterwards(items, source, Directory())["bin/tool"][4] == b"tool"
 
 
-def test_without_a_spool_content_has_a_digest_all_the_same(spool: Spool) -> None:
+def test_digests_are_known_without_a_spool(spool: Spool) -> None:
     copy, source = Copy(("a.tar",), "/new", archives=((TAR, IN),)), SOURCE
     assert [i.entry for i in planned(copy, source, IMAGE)] == [i.entry for i in planned(copy, source, IMAGE, spool)]
 
@@ -280,7 +280,7 @@ def test_without_a_spool_content_has_a_digest_all_the_same(spool: Spool) -> None
         ),
     ],
 )  # fmt: skip
-def test_a_hostile_or_damaged_archive_is_refused_by_its_name(data: bytes, message: str, spool: Spool) -> None:
+def test_the_error_about_a_hostile_or_damaged_archive_has_its_name(data: bytes, message: str, spool: Spool) -> None:
     with pytest.raises(CopyError) as caught:
         rows(data, spool, "/")
     assert str(caught.value).startswith('cannot unpack "f": ') and message in str(caught.value)
@@ -288,7 +288,7 @@ def test_a_hostile_or_damaged_archive_is_refused_by_its_name(data: bytes, messag
 
 
 @pytest.mark.parametrize("kind", ["gzip", "bzip2", "xz", "zstd"])
-def test_an_archive_that_hardly_ends_is_refused(kind: str, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_refused(kind: str, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("pybuild.store.formats.compression", "pybuild.store.importing.outer_compression"):
         monkeypatch.setattr(f"{module}.RATIO_FREE", 8 << 20)
     data = PACKERS[kind](tar(member(size=32 << 20)))
@@ -323,7 +323,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     st.sampled_from(["/", "/a", "/b/", "/n/m"]),
     st.sampled_from(["x", "x y", "y x", "x f y", "f x"]),
 )
-def test_unpacking_is_what_the_rules_say(
+def test_unpacking_does_what_the_model_does(
     place: Path, held: tuple[Directory, ...], image: Directory, owner: tuple[int, int] | None, dest: str, sources: str
 ) -> None:
     packed = [File(tar_of(tree)) for tree in held]
@@ -346,7 +346,7 @@ def test_unpacking_is_what_the_rules_say(
 # From the recipe, and in real builds
 
 
-def test_an_add_is_shown_like_a_copy() -> None:
+def test_the_history_of_add() -> None:
     lines = history("FROM base\nADD --chown=1 --chmod=700 --unpack=false --link a /b\nADD --exclude=x <<E a /c\nE")
     assert lines == ["ADD --chown=1 --chmod=700 a /b # buildkit", "ADD a <<E /c # buildkit"]
 
@@ -355,7 +355,7 @@ def test_an_add_is_shown_like_a_copy() -> None:
     ("text", "unpack"),
     [("ADD a /b", True), ("ADD --unpack a /b", True), ("ADD --unpack=false a /b", False), ("ADD <<E /b\nE", False)],
 )
-def test_an_add_unpacks_unless_it_is_told_not_to(text: str, unpack: bool) -> None:
+def test_add_unpacks_unless_the_flag_says_no(text: str, unpack: bool) -> None:
     assert steps(f"FROM base\n{text}")[-1].unpack is unpack  # type: ignore[union-attr]
 
 
@@ -366,7 +366,7 @@ def test_a_copy_does_not_unpack() -> None:
 @pytest.mark.parametrize(
     "source", ["http://h/f", "https://h/r.git#v1", "git://h/r", "ssh://git@h/r", "git@h.test:o/r.git", "$URL"]
 )
-def test_a_source_from_elsewhere_is_told_apart(source: str) -> None:
+def test_remote_sources_are_recognized(source: str) -> None:
     arg = "FROM base\nARG URL=https://h/f\n"
     assert refusal(f"{arg}COPY {source} /b") == "3:6 COPY: a source cannot be a URL or a repository"
 
@@ -379,7 +379,7 @@ def write_adds(directory: Path) -> Path:
     return write_context(directory, ADDS, **files, **{"l.tar": TAR}, d__x="x", f="f")
 
 
-def test_archives_reach_the_layer(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_the_content_of_an_archive_is_in_the_layer(pybuild: Pybuild, tmp_path: Path) -> None:
     layers = built_layers(pybuild, write_adds(tmp_path / "context"), tmp_path)
     assert sorted(layers[0]) == ["a", *sorted(f"a/in.{kind}" for kind in PACKERS)]
     assert {name: (m.type, m.uid, m.gid) for name, m in layers[1].items()} == {
@@ -389,7 +389,7 @@ def test_archives_reach_the_layer(pybuild: Pybuild, tmp_path: Path) -> None:
     assert [sorted(layer) for layer in layers[2:]] == [["c.tar"], ["d", "d/f", "d/x"]]
 
 
-def test_an_archive_hits_until_it_is_another(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_add_of_an_archive_is_cached_until_the_archive_changes(pybuild: Pybuild, tmp_path: Path) -> None:
     context = write_adds(tmp_path / "context")
 
     def build() -> tuple[str, list[bool]]:
@@ -403,7 +403,7 @@ def test_an_archive_hits_until_it_is_another(pybuild: Pybuild, tmp_path: Path) -
     assert (second != first, cached) == (True, [False, True, False, False])
 
 
-def test_a_damaged_archive_ends_the_build_at_its_place(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_a_damaged_archive_is_an_error_with_a_place(pybuild: Pybuild, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", "FROM scratch\nADD a.tgz /\n", **{"a.tgz": gzip.compress(TAR, 0)[:-5000]})
     said = pybuild.refused(context)
     assert 'Buildfile:2:1: error: cannot unpack "a.tgz": gzip stream is truncated after' in said

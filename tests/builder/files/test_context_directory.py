@@ -1,4 +1,4 @@
-"""The build context: what an ignore file leaves of it, and files of every kind and name."""
+"""The build context: ignored files, files of every kind and name, files that change, and the memo."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 
 from pybuild.builder.errors import BuildError, CopyError
 from pybuild.builder.files import context_directory
-from pybuild.builder.files.context_directory import ContextTree, IgnoreText, read_ignore_file
+from pybuild.builder.files.context_directory import ContextTree
 from pybuild.builder.files.copy import plan_entries
 from pybuild.builder.files.copy_layer import with_digests
 from pybuild.parser import IgnoreFile
@@ -45,7 +45,7 @@ def opened(root: Path | str, ignore: str | None = None) -> Iterator[ContextTree]
 
 
 def everything(tree: ContextTree) -> list[str]:
-    """All paths of a context_directory, directories with a slash."""
+    """All paths of a context, directories with a slash."""
     found = []
     pending = [b""]
     while pending:
@@ -111,12 +111,12 @@ DEEP = ("deep/", "deep/er/", "deep/er/b.log", "deep/er/keep", "deep/x")
         pytest.param("top\r\n*.log\r\n", without("top", "a.log"), id="lines of another system"),
     ],
 )  # fmt: skip
-def test_what_an_ignore_file_leaves(project: Path, ignore: str, left: list[str]) -> None:
+def test_files_that_an_ignore_file_includes(project: Path, ignore: str, left: list[str]) -> None:
     with opened(project, ignore) as tree:
         assert everything(tree) == sorted(left)
 
 
-def test_an_ignored_file_cannot_be_named(project: Path) -> None:
+def test_an_ignored_file_is_not_found_by_its_name(project: Path) -> None:
     with opened(project, "deep\n!deep/x") as tree:
         assert tree.lookup(b"deep/er/keep") is None
         assert tree.lookup(b"deep/x") is not None
@@ -124,7 +124,7 @@ def test_an_ignored_file_cannot_be_named(project: Path) -> None:
             plan_entries(request(Copy(("deep/er/keep",), "/x")), tree, view_of(Directory()))
 
 
-def test_a_context_that_is_nested_deeper_than_any_stack_is_read(tmp_path: Path) -> None:
+def test_a_context_can_be_nested_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
     here = os.open(tmp_path, os.O_RDONLY)
     for _ in range(600):
         os.mkdir("d", dir_fd=here)
@@ -138,39 +138,6 @@ def test_a_context_that_is_nested_deeper_than_any_stack_is_read(tmp_path: Path) 
     here = os.open(tmp_path, os.O_RDONLY)
     remove_tree(here, "d")
     os.close(here)
-
-
-# Which ignore file
-
-
-def test_the_recipe_s_own_ignore_file_comes_before_that_of_the_context(tmp_path: Path) -> None:
-    (tmp_path / "context").mkdir()
-    (tmp_path / "context/.dockerignore").write_text("context")
-    recipe = tmp_path / "My.recipe"
-    theirs = IgnoreText(str(tmp_path / "context/.dockerignore"), "context")
-    assert read_ignore_file(str(tmp_path / "context"), str(recipe)) == theirs
-    (tmp_path / "My.recipe.dockerignore").write_text("own")
-    assert read_ignore_file(str(tmp_path / "context"), str(recipe)) == IgnoreText(f"{recipe}.dockerignore", "own")
-
-
-def test_a_context_may_have_none(tmp_path: Path) -> None:
-    assert read_ignore_file(str(tmp_path), str(tmp_path / "Buildfile")) is None
-
-
-@pytest.mark.parametrize("kind", ["link", "directory", "fifo", "dangling"])
-def test_an_ignore_file_is_a_regular_file_where_it_lies(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / ".dockerignore"
-    match kind:
-        case "link":
-            path.symlink_to("/etc/passwd")
-        case "dangling":
-            path.symlink_to("nowhere")
-        case "directory":
-            path.mkdir()
-        case _:
-            os.mkfifo(path)
-    with pytest.raises(BuildError, match=r"ignore file \.dockerignore: must be a regular file"):
-        read_ignore_file(str(tmp_path), str(tmp_path / "Buildfile"))
 
 
 # Kinds of files
@@ -192,7 +159,7 @@ def test_files_of_every_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o644, 0o4755, 0o2755, 0o1777, 0o7777])
-def test_modes_arrive_whole(tmp_path: Path, mode: int) -> None:
+def test_all_bits_of_the_mode_are_kept(tmp_path: Path, mode: int) -> None:
     (tmp_path / "f").touch()
     (tmp_path / "f").chmod(mode)
     with opened(tmp_path) as tree:
@@ -200,7 +167,7 @@ def test_modes_arrive_whole(tmp_path: Path, mode: int) -> None:
     assert (entry.mode, entry.uid, entry.gid) == (mode, 0, 0)
 
 
-def test_owners_do_not_arrive(tmp_path: Path) -> None:
+def test_owners_are_not_kept(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     os.chown(tmp_path / "f", 1234, 4321)
     with opened(tmp_path) as tree:
@@ -209,7 +176,7 @@ def test_owners_do_not_arrive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1.5, 0, 0.999, 4_000_000_000.5])
-def test_times_are_whole_seconds_rounded_down(tmp_path: Path, seconds: float) -> None:
+def test_times_are_rounded_down_to_seconds(tmp_path: Path, seconds: float) -> None:
     (tmp_path / "f").touch()
     os.utime(tmp_path / "f", (0, seconds))
     with opened(tmp_path) as tree:
@@ -221,7 +188,7 @@ NAMES = [b"\xff\xfe", b"a\nb", b" ", b"'\"$`\\", b"-rf", b"*", "ü".encode(), "u
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_names_are_bytes_and_nothing_else(tmp_path: Path, name: bytes) -> None:
+def test_names_can_be_any_bytes(tmp_path: Path, name: bytes) -> None:
     path = os.path.join(os.fsencode(tmp_path), name)
     with open(path, "wb") as file:
         file.write(b"content")
@@ -238,7 +205,7 @@ def test_names_are_bytes_and_nothing_else(tmp_path: Path, name: bytes) -> None:
         pytest.param(CAPABILITY_OF_A_NAMESPACE, CAPABILITY, id="without the root of a namespace"),
     ],
 )
-def test_capabilities_of_files_arrive_and_other_attributes_do_not(tmp_path: Path, value: bytes, kept: bytes) -> None:
+def test_capabilities_are_the_only_xattrs_that_are_kept(tmp_path: Path, value: bytes, kept: bytes) -> None:
     (tmp_path / "f").write_bytes(b"x")
     os.setxattr(tmp_path / "f", "security.capability", value)
     os.setxattr(tmp_path / "f", "user.other", b"x")
@@ -251,7 +218,7 @@ def test_capabilities_of_files_arrive_and_other_attributes_do_not(tmp_path: Path
 
 
 def changing(tmp_path: Path, change: str) -> AbstractContextManager[ContextTree]:
-    """A context whose file was listed and then changed."""
+    """A context with a file that changes after it was listed."""
     path = tmp_path / "f"
     path.write_text("before")
 
@@ -281,14 +248,14 @@ def changing(tmp_path: Path, change: str) -> AbstractContextManager[ContextTree]
 
 
 @pytest.mark.parametrize("change", ["longer", "shorter", "removed", "a link", "a fifo", "a directory"])
-def test_a_file_that_is_no_longer_what_it_was_is_an_error(tmp_path: Path, change: str) -> None:
+def test_a_file_that_changed_after_the_listing_is_an_error(tmp_path: Path, change: str) -> None:
     with changing(tmp_path, change) as tree, pytest.raises(CopyError) as caught:
         plan = plan_entries(request(Copy(("f",), "/f", (0, 0))), tree, view_of(Directory()))
         with_digests(plan)
     assert '"f" of the context' in str(caught.value) or 'cannot read "f"' in str(caught.value)
 
 
-def test_a_file_that_is_written_to_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(bytes(3 << 20))
     with opened(tmp_path) as tree, pytest.raises(CopyError, match="changed while it was copied") as caught:
@@ -308,7 +275,7 @@ def test_a_small_file_that_is_read_in_parts_is_whole(tmp_path: Path, monkeypatch
         assert b"".join(tree.chunks(entry)) == b"0123456789"
 
 
-def test_a_name_that_goes_while_its_directory_is_read_was_never_there(
+def test_a_file_that_is_removed_during_the_listing_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "stays").touch()
@@ -340,19 +307,19 @@ def test_a_directory_that_becomes_a_link_is_not_followed(tmp_path: Path) -> None
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All files were written long ago."""
+    """A clock that says that all files were written long ago."""
     now = time.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: now + 60_000_000_000)
 
 
 class Known:
-    """A directory, and what is remembered of its files."""
+    """A directory with its memo."""
 
     def __init__(self, root: Path, memo: Path) -> None:
         self.root, self.memo = root, memo
 
     def look(self) -> dict[str, tuple[bool, bytes]]:
-        """File -> whether its content was known without reading it; and its digest."""
+        """File -> whether the memo knew its content, and the digest of the content."""
         tree = ContextTree(str(self.root), None, memo=Memo(str(self.memo)))
         try:
             plan = plan_entries(request(Copy((".",), "/", (0, 0))), tree, view_of(Directory()))
@@ -372,7 +339,7 @@ class Known:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Known:
-    """A context that was looked at before."""
+    """A context with a memo."""
     root = tmp_path / "context"
     (root / "d").mkdir(parents=True)
     for name, content in {"a": b"one", "b": b"two", "d/c": b"three", "d/empty": b""}.items():
@@ -389,7 +356,7 @@ def test_a_file_that_did_not_change_is_read_once(directory: Known) -> None:
     assert directory.known() == ["a", "b", "d/again", "d/c", "d/empty"]
 
 
-def test_a_file_that_may_change_unseen_is_not_remembered(directory: Known, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_was_written_just_now_is_not_remembered(directory: Known, monkeypatch: pytest.MonkeyPatch) -> None:
     for file in ("a", "b", "d/c", "d/empty"):
         os.utime(directory.root / file, (100, 100))
     written = (directory.root / "a").stat().st_ctime_ns
@@ -426,7 +393,7 @@ def test_a_file_that_changed_in_any_way_is_read_again(directory: Known, change: 
 
 
 @pytest.mark.usefixtures("later")
-def test_a_file_with_capabilities_is_looked_at_each_time(directory: Known) -> None:
+def test_a_file_with_capabilities_is_read_each_time(directory: Known) -> None:
     os.setxattr(directory.root / "b", "security.capability", CAPABILITY)
     for _ in range(2):
         assert "b" not in directory.known()
@@ -437,7 +404,7 @@ def test_a_file_with_capabilities_is_looked_at_each_time(directory: Known) -> No
 
 @pytest.mark.usefixtures("later")
 @pytest.mark.parametrize("change", [rewritten, replaced])
-def test_what_changed_between_the_list_and_the_reading_is_not_remembered(
+def test_a_file_that_changed_between_listing_and_reading_is_not_remembered(
     directory: Known, change: Callable[[Path], object]
 ) -> None:
     tree = ContextTree(str(directory.root), None, memo=Memo(str(directory.memo)))
@@ -467,7 +434,7 @@ def test_a_context_beyond_its_limit_is_refused(
     assert caught.value.hint == "exclude files that the build does not need in .dockerignore"
 
 
-def test_what_is_ignored_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ignored_files_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(10):
         (tmp_path / str(number)).touch()
     monkeypatch.setattr(context_directory, "CONTEXT_ENTRIES", 2)
@@ -475,18 +442,18 @@ def test_what_is_ignored_does_not_count(tmp_path: Path, monkeypatch: pytest.Monk
         assert everything(tree) == ["3"]
 
 
-def test_a_context_that_is_no_directory_is_refused(tmp_path: Path) -> None:
+def test_a_context_that_is_not_a_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     with pytest.raises(BuildError, match="cannot open the context"):
         ContextTree(str(tmp_path / "f"), None)
 
 
-# The same as any other tree
+# Directories on the disk against trees in memory
 
 
 @settings(max_examples=100)
 @given(trees(FILES))
-def test_a_directory_on_the_disk_is_copied_like_the_same_tree_in_memory(source: Directory) -> None:
+def test_a_directory_is_copied_like_the_same_tree_in_memory(source: Directory) -> None:
     copy = Copy((".",), "/", (0, 0))
     with tempfile.TemporaryDirectory() as root:
         on_disk(source, root)

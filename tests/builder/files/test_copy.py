@@ -1,4 +1,4 @@
-"""COPY: what lands where, by a table of its rules and by a model of them on trees out of nowhere."""
+"""COPY: the entries that it plans, compared with a table of the rules, and with a model of the rules on generated trees."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ IMAGE = Directory(
 
 
 def named(items: list[PlannedEntry]) -> list[str]:
-    """The paths of a plan; a slash behind directories, an arrow behind links, the file behind further names."""
+    """The paths of a plan: directories with a slash, links with an arrow, hard links with the name of the file."""
     return [
         entry.path.decode()
         + ("/" if entry.kind is Kind.DIRECTORY else "")
@@ -120,7 +120,7 @@ def below(directory: str, names: list[str]) -> list[str]:
         pytest.param("di*", "/new/", ["new/", *below("new", DIR)], id="E41 a directory matched"),
     ],
 )  # fmt: skip
-def test_what_lands_where(sources: str, dest: str, expected: list[str]) -> None:
+def test_which_path_is_copied_to_which(sources: str, dest: str, expected: list[str]) -> None:
     assert paths(sources, dest) == expected
 
 
@@ -149,13 +149,13 @@ def test_what_lands_where(sources: str, dest: str, expected: list[str]) -> None:
         pytest.param("a.txt dir", "/new", 'cannot copy to non-directory: "/new"', id="a directory onto a file just copied"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(sources: str, dest: str, message: str) -> None:
+def test_sources_that_do_not_fit_the_destination_are_refused(sources: str, dest: str, message: str) -> None:
     with pytest.raises(CopyError) as caught:
         paths(sources, dest)
     assert str(caught.value).startswith(message)
 
 
-def test_a_nested_link_to_a_directory_is_no_directory() -> None:
+def test_a_file_cannot_be_copied_through_a_nested_link() -> None:
     source = Directory({"sub": Directory({"x": File()})})
     with pytest.raises(CopyError, match='cannot copy to non-directory: "/full/sub"'):
         planned(Copy((".",), "/full"), source, IMAGE)
@@ -239,21 +239,21 @@ SHARED = File(b"s", inode=1)
         pytest.param({"a": SHARED, "b": SHARED}, "a", ["d/", "d/a"], id="only one of them"),
     ],
 )  # fmt: skip
-def test_names_of_one_file_stay_names_of_one_file(
+def test_hard_links_are_kept(
     source: dict[str, File | Directory], sources: str, expected: list[str]
 ) -> None:
     copy = Copy(tuple(sources.split()), "/d/")
     assert named(planned(copy, Directory(dict(source)), Directory())) == expected
 
 
-def test_where_the_first_name_is_there_already_the_next_one_becomes_the_file() -> None:
+def test_the_next_name_is_the_file_if_the_image_has_the_first() -> None:
     source = Directory({"a": SHARED, "b": SHARED, "c": SHARED})
     image = Directory({"a": File(b"s")})
     assert named(layer_of(Copy((".",), "/"), source, image)) == ["b", "c = b"]
 
 
 @pytest.mark.parametrize("there", ["a", "b"])
-def test_the_digest_of_a_shared_file_is_known_for_all_its_names(there: str) -> None:
+def test_all_names_of_a_file_have_its_digest(there: str) -> None:
     source, image = Directory({"a": SHARED, "b": SHARED}), Directory({there: File(b"s")})
     tree, below_ = MemoryTree(source), view_of(image)
     everything = plan_entries(request(Copy((".",), "/")), tree, below_)
@@ -262,17 +262,17 @@ def test_the_digest_of_a_shared_file_is_known_for_all_its_names(there: str) -> N
     assert len({item.entry.sha256 for item in with_digests(known)}) == 1
 
 
-# What a layer holds
+# The layer
 
 
-def test_rows_that_are_there_already_are_left_out() -> None:
+def test_rows_that_the_image_has_are_not_in_the_layer() -> None:
     source = Directory({"etc": Directory({"conf": File(b"old"), "new": File()}, 0o751, (3, 4), 99)})
     copy = Copy((".",), "/")
     assert named(planned(copy, source, IMAGE)) == ["etc/", "etc/conf", "etc/new"]
     assert named(layer_of(copy, source, IMAGE)) == ["etc/", "etc/new"]
 
 
-def test_what_is_above_a_change_keeps_its_own_metadata() -> None:
+def test_parents_of_a_change_keep_their_metadata() -> None:
     (etc, _) = layer_of(Copy(("a.txt",), "/etc/"), SOURCE, IMAGE)
     assert (etc.entry.mode, etc.entry.uid, etc.entry.gid, etc.entry.mtime) == (0o751, 3, 4, 7)
 
@@ -288,18 +288,18 @@ def test_what_is_above_a_change_keeps_its_own_metadata() -> None:
         pytest.param(Link("old"), id="kind"),
     ],
 )
-def test_a_row_that_differs_in_anything_is_a_change(other: File | Link) -> None:
+def test_a_row_that_differs_in_any_field_is_a_change(other: File | Link) -> None:
     (item,) = layer_of(Copy((".",), "/"), Directory({"file": other}), IMAGE)
     assert item.entry.path == b"file"
 
 
-def test_content_is_only_read_where_all_else_is_equal() -> None:
+def test_content_is_only_read_if_all_other_fields_are_equal() -> None:
     tree, view = MemoryTree(Directory({"file": File(b"longer")})), view_of(IMAGE)
     changed(plan_entries(request(Copy((".",), "/")), tree, view), view)
     assert tree.reads == 0
 
 
-def test_a_context_gives_no_devices() -> None:
+def test_devices_cannot_be_copied_from_a_context() -> None:
     class Devices(MemoryTree):
         def lookup(self, path: bytes) -> Entry | None:
             return Entry(path, Kind.CHAR, rdev=259) if path else super().lookup(path)
@@ -318,13 +318,13 @@ def test_a_context_gives_no_devices() -> None:
         pytest.param("d", "/.wh..wh..opq", id="a directory"),
     ],
 )
-def test_names_that_read_as_removals_are_refused(sources: str, dest: str) -> None:
+def test_names_of_whiteouts_are_refused(sources: str, dest: str) -> None:
     source = Directory({".wh.x": File(), "f": File(), "d": Directory()})
     with pytest.raises(UnsafePath, match="cannot be stored in a layer"):
         planned(Copy((sources,), dest), source, IMAGE)
 
 
-def test_a_tree_deeper_than_any_stack_is_copied() -> None:
+def test_a_tree_can_be_deeper_than_the_recursion_limit() -> None:
     tree = Directory({"f": File()})
     for _ in range(3000):
         tree = Directory({"d": tree})
@@ -350,7 +350,7 @@ WITH_PARENTS = st.builds(Copy, sources([*SOURCES, *PIVOTS]), DESTS, OWNERS, MODE
 
 @settings(max_examples=400)
 @given(trees(FILES), trees(ALONE), COPIES | WITH_PARENTS)
-def test_a_plan_is_what_the_rules_say(source: Directory, image: Directory, copy: Copy) -> None:
+def test_the_plan_does_what_the_model_does(source: Directory, image: Directory, copy: Copy) -> None:
     try:
         expected = flat(copy.apply(source, image))
     except Refused as refused:
@@ -366,14 +366,14 @@ def test_a_plan_is_what_the_rules_say(source: Directory, image: Directory, copy:
 def without_time_of_parents(
     found: dict[str, tuple[object, ...]], expected: dict[str, tuple[object, ...]]
 ) -> dict[str, tuple[object, ...]]:
-    """Directories made on the way have some time or other."""
+    """The rows, without the times of created parents, which the model does not define."""
     made = {path for path, row in expected.items() if row[0] == "directory" and row[3] == ANY_TIME}
     return {path: (*row[:3], ANY_TIME) if path in made else row for path, row in found.items()}
 
 
 @settings(max_examples=200)
 @given(trees(FILES), trees(ALONE), COPIES | WITH_PARENTS)
-def test_a_layer_makes_the_same_of_the_image_as_the_whole_plan(source: Directory, image: Directory, copy: Copy) -> None:
+def test_the_layer_has_the_same_effect_as_the_whole_plan(source: Directory, image: Directory, copy: Copy) -> None:
     try:
         whole = planned(copy, source, image)
     except CopyError:
@@ -388,5 +388,5 @@ def test_a_layer_makes_the_same_of_the_image_as_the_whole_plan(source: Directory
 
 
 def comparable(entry: Entry) -> Entry:
-    """A row without the time of a directory, which is no change, and without groups across layers."""
+    """A row without the time of a directory, which does not count as a change, and without hard links across layers."""
     return entry._replace(hardlink=b"", mtime=0 if entry.kind is Kind.DIRECTORY else entry.mtime)

@@ -1,4 +1,4 @@
-"""Rules of the language about users, files and layers, each row named by its number, as real builds have them."""
+"""Rules of the language about users, files and layers, tested by real builds. Ids begin with the number of the rule."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         pytest.param("1042:1043", "1042 1043 1043", id="E32-two unknown numbers"),
     ],
 )
-def test_who_a_run_is(user: str, ids: str, pybuild: Pybuild, tmp_path: Path) -> None:
+def test_the_identity_of_a_run(user: str, ids: str, pybuild: Pybuild, tmp_path: Path) -> None:
     said = run_all(pybuild, tmp_path / "c", {"id": "echo $(id -u) $(id -g) $(id -G)"}, before=[f"USER {user}"])
     assert said["id"].strip() == ids
 
@@ -36,14 +36,14 @@ def test_who_a_run_is(user: str, ids: str, pybuild: Pybuild, tmp_path: Path) -> 
 ACCOUNTS = "RUN mv /etc/passwd /users && ln -s /../users /etc/passwd && echo new:x:77:78::/: >> /users"
 
 
-def test_accounts_are_those_of_the_step_s_own_root(pybuild: Pybuild, tmp_path: Path) -> None:
-    """E33-what a RUN before it wrote counts, also behind a link, which leads nowhere out of the image."""
+def test_users_are_looked_up_in_the_root_filesystem_of_the_step(pybuild: Pybuild, tmp_path: Path) -> None:
+    """E33-an earlier RUN can change passwd and group; a link to them does not lead out of the image."""
     said = run_all(pybuild, tmp_path / "c", {"id": "echo $(id -u) $(id -g)"}, before=[ACCOUNTS, "USER new"])
     assert said["id"] == "77 78\n"
 
 
 def test_a_run_that_changes_nothing(pybuild: Pybuild, tmp_path: Path) -> None:
-    """E34-it has a layer without entries, and its line in the history is not an empty one."""
+    """E34-it has a layer without entries, and its line in the history is not `empty_layer`."""
     image = tmp_path / "i.tar"
     pybuild("-o", f"type=oci,dest={image}", write_context(tmp_path / "c", f"FROM {BASE}\nRUN true\nENV A=b\n"))
     found = read_archive(image)
@@ -53,7 +53,7 @@ def test_a_run_that_changes_nothing(pybuild: Pybuild, tmp_path: Path) -> None:
 
 
 def test_files_of_every_kind_in_a_context(pybuild: Pybuild, tmp_path: Path) -> None:
-    """E44-hard links of one source stay so, a socket becomes an empty file, a FIFO is one."""
+    """E44-hard links within a source are kept, a socket becomes an empty file, a FIFO stays a FIFO."""
     context = write_context(tmp_path / "c", f"FROM {BASE}\nCOPY d /d\nCOPY d/b /b\n", d__a="same")
     os.link(context / "d/a", context / "d/b")
     os.mkfifo(context / "d/fifo")
@@ -78,14 +78,14 @@ def test_files_of_every_kind_in_a_context(pybuild: Pybuild, tmp_path: Path) -> N
         pytest.param(":50", (0, 50), id="E45-a group alone"),
     ],
 )
-def test_whose_a_copy_is(flag: str, owner: tuple[int, int], pybuild: Pybuild, tmp_path: Path) -> None:
+def test_the_owner_of_a_copy(flag: str, owner: tuple[int, int], pybuild: Pybuild, tmp_path: Path) -> None:
     recipe = f"FROM {BASE}\nCOPY --chown={flag} f /new/f\nADD --chown={flag} f /added/f\n"
     for layer in built_layers(pybuild, write_context(tmp_path / "c", recipe, f="x"), tmp_path):
         assert {(member.uid, member.gid) for member in layer.values()} == {owner}
 
 
-def test_a_name_of_the_source_is_not_one_of_the_destination(pybuild: Pybuild, tmp_path: Path) -> None:
-    """E45-names are those of the image that the files go to, and one that is not there is never root."""
+def test_names_in_chown_are_looked_up_in_the_destination(pybuild: Pybuild, tmp_path: Path) -> None:
+    """E45-names are looked up in the image that the files are copied to; an unknown name is an error, not root."""
     recipe = f"FROM {BASE} AS a\nRUN echo only:x:5:5::/: >> /etc/passwd\nFROM {BASE}\nCOPY --from=a --chown=only /etc /e\n"
     assert "unable to find user only" in pybuild.refused(write_context(tmp_path / "c", recipe))
 
@@ -98,7 +98,7 @@ def test_a_name_of_the_source_is_not_one_of_the_destination(pybuild: Pybuild, tm
         pytest.param("*\n!f\n", ["f"], id="E56-also where all is ignored"),
     ],
 )
-def test_the_files_that_a_build_itself_reads(
+def test_the_recipe_and_the_ignore_file_can_be_copied(
     ignored: str, names: list[str], pybuild: Pybuild, tmp_path: Path
 ) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nCOPY . /all/\n", f="x", **{".dockerignore": ignored})
@@ -107,7 +107,7 @@ def test_the_files_that_a_build_itself_reads(
 
 
 @pytest.mark.parametrize("source", [pytest.param("f", id="E56-by its name"), pytest.param("d/f", id="E56-in a directory")])
-def test_an_ignored_file_is_not_there(source: str, pybuild: Pybuild, tmp_path: Path) -> None:
+def test_copying_an_ignored_file_is_an_error(source: str, pybuild: Pybuild, tmp_path: Path) -> None:
     recipe = f"FROM {BASE}\nCOPY {source} /x\n"
     context = write_context(tmp_path / "c", recipe, f="x", d__f="x", **{".dockerignore": "**/f\n"})
     assert f'Buildfile:2:1: error: "{source}": not found' in pybuild.refused(context)
@@ -115,7 +115,7 @@ def test_an_ignored_file_is_not_there(source: str, pybuild: Pybuild, tmp_path: P
 
 @dataclass(frozen=True)
 class Row:
-    """What a RUN does on the layers below, and the names of what it leaves."""
+    """A command, and the names that its layer must have."""
 
     command: str
     names: list[str]
@@ -139,14 +139,14 @@ LAYERS = {
 
 @pytest.fixture(scope="module")
 def below(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path) -> Pybuild:
-    """A store whose records hold what the rows stand on."""
+    """A store in which the layers below the rows are cached after the first row."""
     root = tmp_path_factory.mktemp("rules") / "store"
     copy_store(store_with_base, root)
     return Pybuild(root)
 
 
 @pytest.mark.parametrize("row", LAYERS.values(), ids=LAYERS)
-def test_what_the_layer_of_a_run_holds(row: Row, below: Pybuild, tmp_path: Path) -> None:
+def test_the_layer_of_a_run(row: Row, below: Pybuild, tmp_path: Path) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\n{BELOW}\nRUN {row.command}\n")
     _, layer = built_layers(below, context, tmp_path)
     assert sorted(layer) == row.names

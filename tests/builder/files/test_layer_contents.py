@@ -1,4 +1,4 @@
-"""Files of a layer that is only there as a blob: each is checked by itself, and what lies behind is left alone."""
+"""Files of a layer that is stored only as a blob: each file is checked against its digest, and the rest is not read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _read(place: LayerPlace, entry: Entry, spool: Path) -> bytes:
         return b"".join(contents.chunks(0, entry))
 
 
-def test_a_file_is_read_whatever_lies_behind_it(tmp_path: Path) -> None:
+def test_a_file_is_read_although_the_rest_of_the_blob_is_missing(tmp_path: Path) -> None:
     place, (_, second, third) = _layer(tmp_path)
     with open(tmp_path / "blob", "r+b") as blob:
         blob.truncate(third.offset)
@@ -49,7 +49,7 @@ def test_a_file_is_read_whatever_lies_behind_it(tmp_path: Path) -> None:
         _read(place, third, tmp_path / "another")
 
 
-def test_a_file_with_other_bytes_than_its_row_says_is_told(tmp_path: Path) -> None:
+def test_a_file_that_does_not_match_its_digest_is_an_error(tmp_path: Path) -> None:
     place, (first, second, _) = _layer(tmp_path)
     with open(tmp_path / "blob", "r+b") as blob:
         blob.seek(second.offset + 7)

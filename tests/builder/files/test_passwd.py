@@ -1,4 +1,4 @@
-"""Users and groups of an image, and what USER, --chown and WORKDIR make of them."""
+"""Users and groups of an image, and the ids for USER, --chown and WORKDIR."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ EMPTY = UserDatabase(b"", b"")
         pytest.param("4294967294", Identity(4294967294, 0, (0,), "/"), id="E32-the largest id"),
     ],
 )
-def test_user_means(text: str, identity: Identity) -> None:
+def test_the_identity_of_user(text: str, identity: Identity) -> None:
     assert USERS.identity(text) == identity
 
 
@@ -101,7 +101,7 @@ def test_unknown_users_and_groups_are_refused(text: str, message: str) -> None:
         pytest.param("11", (11, 11), id="E45-a name of digits is a number here"),
     ],
 )
-def test_chown_means(text: str, owner: tuple[int, int]) -> None:
+def test_the_owner_of_chown(text: str, owner: tuple[int, int]) -> None:
     assert USERS.owner(text) == owner
 
 
@@ -122,7 +122,7 @@ def test_chown_to_an_unknown_name_is_refused_and_never_root(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "owner"), [("", (0, 0)), ("app", (1000, 1001)), ("1000", (1000, 1000))])
-def test_directories_of_workdir_belong_to(text: str, owner: tuple[int, int]) -> None:
+def test_the_owner_of_workdir(text: str, owner: tuple[int, int]) -> None:
     assert USERS.workdir_owner(text) == owner
 
 
@@ -143,14 +143,14 @@ def test_directories_of_workdir_belong_to(text: str, owner: tuple[int, int]) -> 
         pytest.param(b"\xff\x00:x:1:1:", id="bytes that are no text"),
     ],
 )
-def test_a_line_that_makes_no_sense_is_passed_over(line: bytes) -> None:
+def test_an_invalid_line_is_ignored(line: bytes) -> None:
     users = UserDatabase(line + b"\nroot:x:0:0::/root:\n", b"bad:x:" + b"9" * 5000 + b":root\nbad\nbad:x:y:root\n")
     assert users.identity("root") == Identity(0, 0, (0,), "/root")
     with pytest.raises(BuildError):
         users.identity("bad")
 
 
-def test_a_large_file_takes_no_time_worth_mentioning() -> None:
+def test_a_large_file_is_parsed_quickly() -> None:
     count = 100_000
     passwd = b"".join(b"u%d:x:%d:%d::/h:\n" % (n, n, n) for n in range(count))
     group = b"all:x:9:" + b",".join(b"u%d" % n for n in range(count)) + b"\n"
@@ -160,7 +160,7 @@ def test_a_large_file_takes_no_time_worth_mentioning() -> None:
 
 @settings(max_examples=200)
 @given(st.binary(max_size=200), st.binary(max_size=200), st.text(max_size=12))
-def test_whatever_the_files_hold_the_answer_is_an_id_or_an_error(passwd: bytes, group: bytes, text: str) -> None:
+def test_any_content_gives_an_id_or_an_error(passwd: bytes, group: bytes, text: str) -> None:
     try:
         found = UserDatabase(passwd, group).identity(text)
     except BuildError:

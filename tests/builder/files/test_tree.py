@@ -1,4 +1,4 @@
-"""Paths of strangers: files opened below a root, and rows looked up in one, never lead out of it."""
+"""Untrusted paths: opening a file or looking up a row below a root never leads out of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[int]:
-    """A root with links of every kind; beside it lies a secret."""
+    """A root with links of every kind, and a secret next to it."""
     (tmp_path / "secret").write_text("outside")
     inside = tmp_path / "root"
     (inside / "dir/deep").mkdir(parents=True)
@@ -78,7 +78,7 @@ def test_paths_and_links_are_resolved_inside_the_root(root: int, path: str, cont
         ("missing", errno.ENOENT),
     ],
 )
-def test_what_is_not_inside_is_not_there(root: int, path: str, number: int) -> None:
+def test_paths_outside_the_root_are_not_found(root: int, path: str, number: int) -> None:
     with pytest.raises(OSError) as caught:
         read(root, path)
     assert caught.value.errno == number
@@ -95,7 +95,7 @@ def test_magic_links_of_a_proc_inside_the_root_are_not_followed(path: str) -> No
     assert caught.value.errno == errno.ELOOP
 
 
-def test_a_descriptor_is_not_handed_on_to_other_programs(root: int) -> None:
+def test_descriptors_are_close_on_exec(root: int) -> None:
     fd = open_in_root(root, b"file", os.O_RDONLY)
     assert not os.get_inheritable(fd)
     os.close(fd)
@@ -107,7 +107,7 @@ TARGETS = st.lists(st.sampled_from(["a", "b", "c", "..", ".", ""]), min_size=1, 
 
 @settings(max_examples=150)
 @given(st.dictionaries(NAMES, TARGETS, max_size=3), st.dictionaries(NAMES, TARGETS, max_size=2), TARGETS)
-def test_links_lead_where_the_kernel_leads_them(top: dict[str, str], below: dict[str, str], path: str) -> None:
+def test_links_are_resolved_as_the_kernel_does(top: dict[str, str], below: dict[str, str], path: str) -> None:
     with tempfile.TemporaryDirectory() as place:
         os.mkdir(f"{place}/b")
         for directory, links in ((place, top), (f"{place}/b", below)):
@@ -124,7 +124,7 @@ def test_links_lead_where_the_kernel_leads_them(top: dict[str, str], below: dict
 
 
 def kernel_resolves(place: str, path: str) -> bytes | None:
-    """Where a path leads below a root; None where the kernel finds nothing."""
+    """The file that a path leads to below a root; None if the kernel finds nothing."""
     root = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fd = open_in_root(root, path.encode(), os.O_PATH)
@@ -137,7 +137,7 @@ def kernel_resolves(place: str, path: str) -> bytes | None:
     return b"" if found == "." else found.encode()
 
 
-def test_a_context_never_follows_a_link_on_its_own(tmp_path: Path) -> None:
+def test_a_context_never_follows_a_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc")
     tree = ContextTree(str(tmp_path), None)
     entry = tree.lookup(b"link")

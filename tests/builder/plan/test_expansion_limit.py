@@ -1,4 +1,4 @@
-"""A few lines of a recipe cannot come to more text than a machine has memory for."""
+"""A short recipe cannot expand to more text than the memory holds."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ TOO_MUCH = f"the words of the recipe expand to more than the limit of {EXPANSION
         pytest.param("RUN --mount=type=tmpfs,target=/$a x", "47:24", id="mounts"),
     ],
 )
-def test_all_words_together_have_a_limit(more: str, place: str) -> None:
-    """The doubling itself comes to 1 MiB; of what is left, each of the others takes half of one."""
+def test_the_expanded_words_of_a_recipe_have_a_limit(more: str, place: str) -> None:
+    """Doubling the variable takes 1 MiB of the limit, each further word half a MiB."""
     planned(DOUBLED + f"{more}\n" * 20)
     assert refusal(DOUBLED + f"{more}\n" * 40) == f"{place} {TOO_MUCH}"
 
@@ -32,12 +32,12 @@ def test_a_path_has_a_limit_of_its_own() -> None:
         assert refusal(f"{DOUBLED}{text}") == f"18:{column} COPY: a path exceeds the limit of 4096 characters"
 
 
-def test_args_before_the_first_from_have_it_too() -> None:
+def test_global_args_have_the_limit_too() -> None:
     text = "ARG a=0123456789abcdef\n" + "ARG a=$a$a\n" * 15 + "ARG b=$a\n" * 40 + "FROM base"
     assert refusal(text) == f"47:7 {TOO_MUCH}"
 
 
-def test_every_run_has_a_copy_of_the_environment() -> None:
+def test_the_environments_of_all_runs_have_a_limit() -> None:
     count = ENVIRONMENTS_LIMIT >> 19
     planned(DOUBLED + "RUN x\n" * (count - 10))
     said = refusal(DOUBLED + "RUN x\n" * (count + 10))

@@ -1,4 +1,4 @@
-"""The lines of the history, to the letter, and the config and times that go with them."""
+"""The exact lines of the history, and the config and the times of images."""
 
 from __future__ import annotations
 
@@ -53,25 +53,25 @@ from tests.support.recipes import Images, history, image, options, planned
         pytest.param("STOPSIGNAL SIGINT", ["~STOPSIGNAL SIGINT"], id="STOPSIGNAL"),
     ],
 )  # fmt: skip
-def test_an_instruction_leaves_its_line(text: str, lines: list[str]) -> None:
+def test_each_instruction_adds_its_line_to_the_history(text: str, lines: list[str]) -> None:
     assert history(f"FROM base\n{text}") == lines
 
 
-def test_copying_from_a_stage_does_not_name_it() -> None:
+def test_the_history_of_copy_from_does_not_name_the_stage() -> None:
     assert history("FROM base AS a\nFROM base\nCOPY --from=a /x /y") == ["COPY /x /y # buildkit"]
 
 
-def test_a_derived_stage_goes_on_with_the_lines_of_the_one_below() -> None:
+def test_a_stage_from_a_stage_continues_its_history() -> None:
     assert history("FROM base AS a\nENV a=b\nFROM a\nUSER u") == ["~ENV a=b", "~USER u"]
 
 
-def test_proxies_appear_only_where_they_are_declared() -> None:
+def test_the_history_shows_proxies_only_if_the_recipe_declares_them() -> None:
     args = {"HTTP_PROXY": "http://user:secret@host"}
     assert history("FROM base\nRUN x", build_args=args) == ["RUN /bin/sh -c x # buildkit"]
     assert history("FROM base\nARG HTTP_PROXY\nRUN x", build_args=args)[-1].startswith("RUN |1 HTTP_PROXY=http://user")
 
 
-def test_an_inherited_arg_that_is_declared_without_a_value_is_written_without_one() -> None:
+def test_an_arg_without_a_value_is_written_without_the_inherited_one() -> None:
     assert history("FROM base AS a\nARG A=1\nFROM a\nARG A\nRUN x") == [
         "~ARG A=1", "~ARG A", "RUN |1 A=1 /bin/sh -c x # buildkit",
     ]  # fmt: skip
@@ -90,7 +90,7 @@ def test_an_inherited_arg_that_is_declared_without_a_value_is_written_without_on
         pytest.param(["\udcff"], r'["\xff"]', id="a byte that is no text"),
     ],
 )
-def test_lists_are_written_in_go_s_syntax(words: list[str], text: str) -> None:
+def test_lists_have_the_syntax_of_go(words: list[str], text: str) -> None:
     assert command_list(words) == text
 
 
@@ -100,7 +100,7 @@ DIGESTS = [Digest.of(b"%d" % number) for number in range(9)]
 
 
 def built(text: str, created: dict[int, int], base: ExecConfig | None = None, **fields: object) -> ImageConfig:
-    """The config of an image on a base of one layer; `created` tells when the target's steps ran, by their number."""
+    """The config of an image on a base of one layer. `created` maps the number of a step to the time when it ran."""
     result = planned(text, Images({"base": image(base, history=(History("2001-01-01T00:00:00Z", "base"),))}))
     layers = 1 + sum(line.node is not None for line in result.image.history)
     nodes = {node.id: created.get(node.number, 0) for node in result.nodes}
@@ -111,30 +111,30 @@ def times(config: ImageConfig) -> list[str]:
     return [(line.created or "")[-4:-1] for line in config.history]
 
 
-def test_a_line_without_a_layer_borrows_the_time_of_the_next_layer_else_of_the_last() -> None:
+def test_a_line_without_a_layer_has_the_time_of_the_next_layer_else_of_the_last() -> None:
     found = built("FROM base\nENV a=b\nRUN 1\nUSER u\nCOPY a b\nCMD x", {1: 11, 2: 22})
     assert times(found) == [":00", ":11", ":11", ":22", ":22", ":22"]
     assert found.created == found.history[-1].created
 
 
-def test_without_a_layer_of_its_own_an_image_has_the_time_of_its_base() -> None:
+def test_an_image_that_adds_no_layer_has_the_time_of_its_base() -> None:
     found = built("FROM base\nENV a=b", {})
     assert [line.created for line in found.history] == ["2001-01-01T00:00:00Z", None]
     assert found.created == "2001-01-01T00:00:00Z"
 
 
-def test_an_image_of_nothing_has_no_time() -> None:
+def test_an_image_without_layers_has_no_time() -> None:
     result = planned("FROM scratch\nENV a=b")
     assert image_config(result.image, [], {}, options()).created is None
 
 
-def test_a_given_epoch_is_the_time_of_new_lines_and_leaves_those_of_the_base() -> None:
+def test_source_date_epoch_is_the_time_of_new_lines_but_not_of_those_of_the_base() -> None:
     found = built("FROM base\nENV a=b\nRUN 1", {1: 11}, epoch=33)
     assert times(found) == [":00", ":33", ":33"]
     assert found.created == "1970-01-01T00:00:33Z"
 
 
-def test_as_many_lines_have_layers_as_there_are_layers() -> None:
+def test_the_history_has_one_line_with_a_layer_for_each_layer() -> None:
     found = built("FROM base\nENV a=b\nRUN 1\nWORKDIR /x\nWORKDIR /\nCOPY a b", {})
     assert [line.empty_layer for line in found.history] == [False, True, False, False, True, False]
     assert all(line.comment == "buildkit.dockerfile.v0" for line in found.history[1:])
@@ -149,29 +149,29 @@ def test_as_many_lines_have_layers_as_there_are_layers() -> None:
         pytest.param((History(empty_layer=True), History()), [True, False, False], id="empty ones do not count"),
     ],
 )
-def test_the_history_of_a_base_is_made_to_fit_its_layers(history: tuple[History, ...], empty: list[bool]) -> None:
+def test_the_history_of_a_base_is_adapted_to_the_number_of_its_layers(history: tuple[History, ...], empty: list[bool]) -> None:
     config = normalise_history(image(layers=2, history=history).config)
     assert [line.empty_layer for line in config.history] == empty
 
 
-def test_labels_of_the_command_line_come_on_top() -> None:
+def test_labels_of_the_command_line_override_those_of_the_recipe() -> None:
     found = built("FROM base\nLABEL a=1 b=2", {}, labels={"b": "3", "c": "4"})
     assert found.config.labels == {"a": "1", "b": "3", "c": "4"}
 
 
-def test_what_a_base_says_beyond_what_we_know_is_kept() -> None:
+def test_unknown_fields_of_the_config_of_a_base_are_kept() -> None:
     found = built("FROM base\nUSER u", {}, ExecConfig(extra={"Later": {"x": [1]}}))
     assert json.loads(found.to_bytes())["config"]["Later"] == {"x": [1]}
 
 
-def test_an_image_from_scratch_names_the_platform() -> None:
+def test_the_config_of_an_image_from_scratch_has_the_platform() -> None:
     found = image_config(planned("FROM scratch\nENV a=b").image, [], {}, options())
     data = json.loads(found.to_bytes())
     assert (data["os"], data["architecture"], data["rootfs"]["diff_ids"]) == ("linux", "amd64", [])
     assert data["config"] == {"Env": [f"PATH={DEFAULT_PATH}", "a=b"], "WorkingDir": "/"}
 
 
-def test_the_same_image_is_the_same_bytes() -> None:
+def test_equal_images_have_equal_bytes() -> None:
     result = planned("FROM base\nRUN x")
     layers = [LayerBlob(digest, digest, 10, Compression.GZIP) for digest in DIGESTS[:2]]
     one, other = (assemble(result.image, layers, {0: 0, 1: 5}, options()) for _ in range(2))

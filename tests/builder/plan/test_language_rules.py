@@ -1,4 +1,4 @@
-"""Rules of the language about states and histories, each row named by its number: what words, ARGs and stages come to."""
+"""Rules of the language about variables, stages and histories. Ids begin with the number of the rule."""
 
 from __future__ import annotations
 
@@ -61,18 +61,18 @@ def test_the_path_of_an_image(base: tuple[str, ...], env: tuple[str, ...]) -> No
         pytest.param("FROM base AS a\nCOPY --from=nowhere x y\nFROM base", id="E26-nor what it copies from"),
     ],
 )
-def test_what_nobody_needs_is_not_planned(text: str) -> None:
+def test_stages_that_the_target_does_not_need_are_not_planned(text: str) -> None:
     assert len(planned(text).stages) == 1
 
 
-def test_syntax_is_looked_at_everywhere() -> None:
-    """E26-syntax errors are seen in all stages."""
+def test_syntax_errors_are_found_in_all_stages() -> None:
+    """E26-syntax errors are found in all stages."""
     assert refusal("FROM base AS a\nCOPY x\nFROM base").startswith("2:")
 
 
 @dataclass(frozen=True)
 class Starts:
-    """What an image starts."""
+    """ENTRYPOINT and CMD of an image."""
 
     entrypoint: tuple[str, ...] | None
     cmd: tuple[str, ...] | None
@@ -90,7 +90,7 @@ class Starts:
         ),
     ],
 )  # fmt: skip
-def test_what_the_image_starts(text: str, expected: Starts) -> None:
+def test_entrypoint_and_cmd_of_the_image(text: str, expected: Starts) -> None:
     found = config(f"FROM base AS one\n{text}", expected.base)
     assert (found.entrypoint, found.cmd) == (expected.entrypoint, expected.cmd)
 
@@ -113,7 +113,7 @@ def test_the_args_of_a_run_in_the_history(text: str, args: dict[str, str], line:
     assert history(f"FROM base\n{text}\nRUN x", build_args=args)[-1] == f"RUN {line}/bin/sh -c x # buildkit"
 
 
-def test_what_a_scanner_is_told_is_no_variable() -> None:
+def test_args_for_the_sbom_scanner_are_not_variables() -> None:
     _, run = steps("FROM base\nARG BUILDKIT_SBOM_SCAN_CONTEXT=true\nRUN x")
     assert run.variables == (PATH,)  # type: ignore[union-attr]
     assert config("FROM base\nARG BUILDKIT_SBOM_SCAN_STAGE=true\nENV a=<$BUILDKIT_SBOM_SCAN_STAGE>").env[-1] == "a=<>"
@@ -131,7 +131,7 @@ def test_what_a_scanner_is_told_is_no_variable() -> None:
         pytest.param("", "", id="E62-nothing"),
     ],
 )
-def test_lines_of_other_builders(line: str, shown: str) -> None:
+def test_history_lines_of_other_builders(line: str, shown: str) -> None:
     assert instruction_of(line) == shown
 
 
@@ -144,7 +144,7 @@ def test_lines_of_other_builders(line: str, shown: str) -> None:
         pytest.param("abc~d", ["a", "b", "~c", "~d", "CMD"], id="E63-what is too much has no layer"),
     ],
 )
-def test_a_history_that_does_not_fit_the_layers_of_the_base(lines: str, expected: list[str]) -> None:
+def test_a_base_whose_history_does_not_fit_its_layers(lines: str, expected: list[str]) -> None:
     base = tuple(
         History(created_by=letter, empty_layer=lines[max(0, at - 1)] == "~") for at, letter in enumerate(lines) if letter != "~"
     )  # fmt: skip
@@ -154,8 +154,8 @@ def test_a_history_that_does_not_fit_the_layers_of_the_base(lines: str, expected
     assert found[-1].empty_layer
 
 
-def test_times_of_the_base_stay_where_an_epoch_is_set() -> None:
-    """E63-SOURCE_DATE_EPOCH is for new lines only."""
+def test_source_date_epoch_does_not_change_the_times_of_the_base() -> None:
+    """E63-SOURCE_DATE_EPOCH sets the time of new lines only."""
     old = History(created="2001-02-03T04:05:06Z", created_by="old")
     stage = planned("FROM base\nCMD x", Images({"base": image(history=(old,))})).image
     found = image_config(stage, [Digest.of(b"1")], {}, options(epoch=0)).history
@@ -169,7 +169,7 @@ def test_times_of_the_base_stay_where_an_epoch_is_set() -> None:
         pytest.param("moby.buildkit.cache.v0", {"layers": [1]}, id="E64-whatever it holds"),
     ],
 )
-def test_what_a_config_holds_that_nobody_knows(key: str, value: object) -> None:
+def test_unknown_fields_of_a_config(key: str, value: object) -> None:
     base = image()
     known = ImageConfig.from_bytes(json.dumps({**json.loads(base.config.to_bytes()), key: value}).encode())
     stage = planned("FROM base\nENV a=b", Images({"base": type(base)(base.manifest_digest, base.manifest, known, 7)})).image
@@ -178,7 +178,7 @@ def test_what_a_config_holds_that_nobody_knows(key: str, value: object) -> None:
     assert written["config"]["Env"] == [PATH, "a=b"]
 
 
-def test_an_image_from_nothing() -> None:
+def test_the_config_of_an_image_from_scratch() -> None:
     """E64-a directory and a PATH, and nothing else."""
     assert config("FROM scratch") == ExecConfig(env=(PATH,), working_dir="/")
 
@@ -197,8 +197,8 @@ RUN stat -c '%n %a %u:%g' /named /named/deep /number /both /both/rel > /found
 """
 
 
-def test_whose_a_workdir_is(tmp_path: Path, pybuild: Pybuild) -> None:
-    """E50-the user of the moment, with the group that the image gives it; of a number the same number."""
+def test_the_owner_of_a_workdir(tmp_path: Path, pybuild: Pybuild) -> None:
+    """E50-the user that is set before WORKDIR, with its group in the image; a number is also the group."""
     pybuild("-o", f"type=local,dest={tmp_path}/out", write_context(tmp_path / "c", OWNERS))
     assert (tmp_path / "out/found").read_text().splitlines() == [
         "/named 755 1000:1000", "/named/deep 755 1000:1000", "/number 755 1234:1234", "/both 755 1000:0", "/both/rel 755 0:0",

@@ -1,4 +1,4 @@
-"""The rules that need what words come to, the ignore file or the bases; and what is done with all of them."""
+"""The build checks that need the values of variables, the ignore file or the bases; and the effect of warnings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WITH_SHELL = ExecConfig(shell=("/bin/bash", "-c"))
 
 
 def inspected(text: str, ignored: str | None = None, *, all_stages: bool = False, **fields: object) -> list[str]:
-    """`line rule: text` of everything that is said about a recipe."""
+    """All warnings about a recipe, as `line rule: text`."""
     images = Images({"base": image(BASE), "shell": image(WITH_SHELL)})
     resolved = resolve(parse(text), options(**fields), images, all_stages=all_stages)
     inspector = Inspector(resolved, ignored)
@@ -92,7 +92,7 @@ def invalid_default(line: int, word: str) -> str:
         pytest.param("ARG v=base\nFROM $v", [], id="with a default"),
     ],
 )  # fmt: skip
-def test_what_is_found(text: str, found: list[str]) -> None:
+def test_warnings_of_a_recipe(text: str, found: list[str]) -> None:
     assert inspected(text) == found
 
 
@@ -104,7 +104,7 @@ def test_what_is_found(text: str, found: list[str]) -> None:
         pytest.param("ARG w\nARG v=BAD${w}\nFROM $v", "$v", id="no name"),
     ],
 )
-def test_a_base_that_only_a_build_argument_makes_a_name(text: str, default: str) -> None:
+def test_a_base_name_that_is_invalid_without_a_build_argument(text: str, default: str) -> None:
     line = text.count("\n") + 1
     assert inspected(text, build_args={"v": "base"}) == [invalid_default(line, default)]
 
@@ -123,18 +123,18 @@ def test_a_base_that_only_a_build_argument_makes_a_name(text: str, default: str)
         pytest.param(None, "COPY a /", [], id="no ignore file"),
     ],
 )
-def test_ignored_files(ignored: str | None, text: str, found: list[str]) -> None:
+def test_copies_of_ignored_files(ignored: str | None, text: str, found: list[str]) -> None:
     recipe = f"FROM base\n{text}" if "--from" not in text else f"FROM base AS s\nFROM base\n{text}"
     assert inspected(recipe, ignored) == found
 
 
-def test_a_build_says_nothing_of_stages_that_it_does_not_need() -> None:
+def test_a_build_does_not_warn_about_stages_that_it_does_not_need() -> None:
     text = "FROM base AS s\nENV a b\nENV c=$d\nCMD e\nFROM base"
     assert inspected(text) == []
     assert len(inspected(text, all_stages=True)) == 3
 
 
-def test_a_base_that_is_not_there_may_set_anything() -> None:
+def test_undefined_variables_are_not_reported_if_the_base_is_missing() -> None:
     text = "FROM base AS s\nFROM s\nENV a=$b\nCMD c"
     resolved = resolve(parse(text), options(), Images({"base": image()}))
     inspector = Inspector(resolved, None, unknown={0})
@@ -149,7 +149,7 @@ def told(text: str, **build_args: str) -> list[Event]:
     return events
 
 
-def test_warnings_are_told() -> None:
+def test_warnings_are_sent_as_events() -> None:
     (event,) = told("FROM base\nMAINTAINER a")
     assert isinstance(event, CheckWarning)
     assert (event.rule, event.span.line, event.source.filename) == ("MaintainerDeprecated", 2, "Buildfile")
@@ -162,18 +162,18 @@ def test_warnings_are_told() -> None:
         ("FROM base as B\nMAINTAINER a", {"BUILDKIT_DOCKERFILE_CHECK": "error=true"}),
     ],
 )
-def test_they_fail_the_build_where_that_is_asked_for(text: str, build_args: dict[str, str]) -> None:
+def test_warnings_fail_the_build_with_check_error(text: str, build_args: dict[str, str]) -> None:
     with pytest.raises(PlanError) as caught:
         told(text, **build_args)
     assert str(caught.value) == "lint violation found for rules: FromAsCasing, MaintainerDeprecated, StageNameCasing"
 
 
-def test_without_warnings_nothing_fails() -> None:
+def test_check_error_does_not_fail_a_build_without_warnings() -> None:
     assert told("# check=error=true\nFROM base") == []
     assert told("# check=error=true\nFROM base as b", BUILDKIT_DOCKERFILE_CHECK="skip=all;error=true") == []
     assert len(told("# check=error=true\nFROM base as b", BUILDKIT_DOCKERFILE_CHECK="error=false")) == 1
 
 
-def test_a_build_argument_that_is_no_choice_of_checks_is_a_mistake() -> None:
+def test_an_invalid_check_build_argument_is_refused() -> None:
     with pytest.raises(PlanError, match="BUILDKIT_DOCKERFILE_CHECK=bogus: invalid check option"):
         told("FROM base", BUILDKIT_DOCKERFILE_CHECK="bogus")

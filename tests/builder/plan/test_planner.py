@@ -1,4 +1,4 @@
-"""What a recipe comes to before anything runs: nodes, config, and errors at their places."""
+"""The plan of a recipe: its nodes and config, and errors with their places."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def env_of_last_run(text: str, images: Images | None = None, **fields: object) -
 # Nodes
 
 
-def test_steps_that_make_layers_are_nodes_and_nothing_else_is() -> None:
+def test_only_steps_that_make_layers_are_nodes() -> None:
     text = "FROM base\nENV a=b\nWORKDIR /w\nLABEL l=1\nCOPY x .\nUSER 1\nCMD x\nRUN y"
     assert [type(step) for step in steps(text)] == [BaseStep, WorkdirStep, CopyStep, RunStep]
 
 
-def test_every_input_comes_before_its_user() -> None:
+def test_each_node_comes_after_its_inputs() -> None:
     result = planned(
         "FROM base AS a\nRUN 1\nFROM a AS b\nRUN 2\nFROM base\nRUN 3\nCOPY --from=b / /b/\nCOPY --from=a / /a/"
     )
@@ -66,7 +66,7 @@ def test_unused_stages_are_not_planned() -> None:
     assert [node.text for node in result.nodes if isinstance(node.step, RunStep)] == ["RUN 2"]
 
 
-def test_mistakes_in_the_words_of_an_unused_stage_are_not_seen() -> None:
+def test_errors_in_the_words_of_an_unused_stage_are_not_found() -> None:
     planned("FROM base AS unused\nWORKDIR it's\nSTOPSIGNAL ${X:-NONE}\nFROM base")
 
 
@@ -77,7 +77,7 @@ def test_steps_are_counted_within_their_stage() -> None:
     ]  # fmt: skip
 
 
-def test_the_network_of_the_build_is_that_of_its_steps() -> None:
+def test_steps_have_the_network_of_the_build() -> None:
     (_, run) = steps("FROM base\nRUN x", network=Network.NONE)
     assert isinstance(run, RunStep) and run.network is Network.NONE
 
@@ -106,7 +106,7 @@ def test_a_shell_of_the_base_is_used() -> None:
     assert isinstance(step, RunStep) and step.argv == ("/bin/ash", "-c", "a")
 
 
-def test_a_run_has_directory_and_user_of_its_place() -> None:
+def test_a_run_has_the_directory_and_user_that_are_set_before_it() -> None:
     found = steps("FROM base\nRUN 1\nUSER app:staff\nWORKDIR /w\nRUN 2")
     assert [(step.cwd, step.user) for step in found if isinstance(step, RunStep)] == [("/", ""), ("/w", "app:staff")]
 
@@ -151,11 +151,11 @@ def test_a_run_has_directory_and_user_of_its_place() -> None:
         pytest.param("FROM base\nARG TARGETVARIANT\nRUN x", {}, {"TARGETVARIANT": ""}, id="variant of none"),
     ],
 )  # fmt: skip
-def test_a_run_sees_what_is_declared(text: str, build_args: dict[str, str], env: dict[str, str]) -> None:
+def test_the_environment_of_a_run(text: str, build_args: dict[str, str], env: dict[str, str]) -> None:
     assert env_of_last_run(text, build_args=build_args) == env
 
 
-def test_the_target_is_an_arg_when_it_is_named() -> None:
+def test_the_name_of_the_target_is_an_arg() -> None:
     assert env_of_last_run("FROM base AS app\nARG TARGETSTAGE\nRUN x", target="app") == {"TARGETSTAGE": "app"}
 
 
@@ -171,7 +171,7 @@ def test_the_target_is_an_arg_when_it_is_named() -> None:
         ),
     ],
 )  # fmt: skip
-def test_proxies_reach_a_run_without_being_declared(text: str, build_args: dict[str, str], env: dict[str, str]) -> None:
+def test_a_run_has_proxies_without_an_arg(text: str, build_args: dict[str, str], env: dict[str, str]) -> None:
     assert env_of_last_run(f"FROM base\n{text}", build_args=build_args) == env
 
 
@@ -212,7 +212,7 @@ def test_workdir_at_the_root_makes_no_step() -> None:
     assert [type(step) for step in steps("FROM base\nWORKDIR /x/..")] == [BaseStep]
 
 
-def test_a_derived_stage_goes_on_where_its_base_stage_was() -> None:
+def test_a_stage_from_a_stage_inherits_its_working_directory() -> None:
     assert config("FROM base AS a\nWORKDIR /x\nUSER app\nFROM a\nWORKDIR y").working_dir == "/x/y"
 
 
@@ -236,7 +236,7 @@ def test_the_destination_of_a_copy_is_absolute_and_keeps_its_slash(words: str, d
     assert isinstance(step, CopyStep) and step.dest == dest
 
 
-def test_a_value_with_a_blank_stays_one_source() -> None:
+def test_a_variable_with_a_blank_is_one_source() -> None:
     step = steps('FROM base\nENV FILES="a b"\nCOPY $FILES c /d/')[-1]
     assert isinstance(step, CopyStep) and step.sources == ("a b", "c")
 
@@ -257,7 +257,7 @@ def test_the_flags_of_a_copy(flags: str, chown: str | None, mode: int | None) ->
     assert isinstance(step, CopyStep) and (step.chown, step.mode) == (chown, mode)
 
 
-def test_a_workdir_knows_the_user_of_its_place() -> None:
+def test_a_workdir_step_has_the_user_that_is_set_before_it() -> None:
     assert steps("FROM base\nUSER app\nWORKDIR /w\nUSER root")[-1] == WorkdirStep("/w", "app")
 
 
@@ -304,12 +304,12 @@ def test_instructions_change_their_field_of_the_config(text: str, fields: dict[s
     assert config(f"FROM base\n{text}", BASE_CONFIG) == replace(BASE_CONFIG, **fields)  # type: ignore[arg-type]
 
 
-def test_a_derived_stage_inherits_the_config_but_not_that_a_cmd_was_set() -> None:
+def test_an_entrypoint_removes_the_cmd_of_the_stage_below() -> None:
     found = config('FROM base AS a\nCMD ["x"]\nUSER u\nFROM a\nENTRYPOINT ["y"]')
     assert (found.user, found.cmd, found.entrypoint) == ("u", None, ("y",))
 
 
-def test_scratch_begins_with_a_path_and_the_root_as_its_directory() -> None:
+def test_scratch_starts_with_a_path_and_the_root_as_working_directory() -> None:
     found = config("FROM scratch")
     assert (found.env, found.working_dir) == ((PATH,), "/")
 
@@ -347,9 +347,9 @@ def test_scratch_begins_with_a_path_and_the_root_as_its_directory() -> None:
         pytest.param("RUN []", "2:1 RUN: the command is empty", id="RUN of nothing"),
     ],
 )
-def test_mistakes_in_a_stage_are_refused_at_their_place(text: str, message: str) -> None:
+def test_errors_in_a_stage_have_a_place_in_the_recipe(text: str, message: str) -> None:
     assert refusal(f"FROM base\n{text}").startswith(message)
 
 
-def test_the_first_mistake_in_the_order_of_the_recipe_is_told() -> None:
+def test_the_first_error_in_the_order_of_the_recipe_is_raised() -> None:
     assert refusal("FROM base AS a\nUSER $x\nFROM a\nWORKDIR $y").startswith("2:6 ")

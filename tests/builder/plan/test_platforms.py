@@ -1,4 +1,4 @@
-"""Which platform a build, a stage and a step are for, and what this machine can run."""
+"""The platforms of builds, stages and steps, and the platforms whose programs this machine can run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOST = Platform.host()
         pytest.param("linux/arm/v7", "linux/arm/v7 linux arm v7 linux/amd64 linux amd64 .", id="E22-for another"),
     ],
 )
-def test_args_tell_both_platforms(platform: str, values: str) -> None:
+def test_the_platform_args(platform: str, values: str) -> None:
     names = [f"{prefix}{name}" for prefix in ("TARGET", "BUILD") for name in ("PLATFORM", "OS", "ARCH", "VARIANT")]
     text = "FROM base\nARG " + " ".join(names) + "\nENV v=" + "\\ ".join(f"${{{name}:-.}}" for name in names)
     (env,) = (
@@ -32,7 +32,7 @@ def test_args_tell_both_platforms(platform: str, values: str) -> None:
     assert env == f"v={values}"
 
 
-def test_a_build_argument_wins_over_what_is_known() -> None:
+def test_a_build_argument_overrides_a_platform_arg() -> None:
     text = "FROM base\nARG TARGETARCH\nENV v=$TARGETARCH"
     assert "v=mine" in planned(text, build_args={"TARGETARCH": "mine"}).image.state.config.env
 
@@ -48,7 +48,7 @@ def test_a_build_argument_wins_over_what_is_known() -> None:
         pytest.param("ARG A=arm64\nFROM --platform=linux/${A} base", "linux/arm64 base", id="E9-a part of it"),
     ],
 )
-def test_the_base_is_that_of_the_platform(from_: str, asked: str) -> None:
+def test_the_base_is_resolved_for_the_platform(from_: str, asked: str) -> None:
     images = Images({"base": image(), "linux/arm64 base": image(), "linux/amd64 base": image()})
     resolved(from_, images, platform=ARM)
     assert images.asked == [asked]
@@ -67,17 +67,17 @@ def test_the_base_is_that_of_the_platform(from_: str, asked: str) -> None:
         ),
     ],
 )
-def test_a_platform_that_cannot_be(text: str, said: str) -> None:
+def test_an_invalid_platform_is_refused(text: str, said: str) -> None:
     assert refusal(text) == said
 
 
-def test_a_stage_on_a_stage_is_for_the_same_and_so_are_its_steps() -> None:
+def test_a_stage_from_a_stage_and_its_steps_have_the_same_platform() -> None:
     text = "FROM --platform=$BUILDPLATFORM base AS s\nFROM --platform=linux/amd64 s\nRUN x"
     result = planned(text, Images({"linux/amd64 base": image()}), platform=ARM)
     assert {str(node.platform) for node in result.nodes if isinstance(node.step, RunStep | BaseStep)} == {"linux/amd64"}
 
 
-def test_an_image_from_nothing_is_for_what_was_asked() -> None:
+def test_an_image_from_scratch_has_the_requested_platform() -> None:
     assert planned("FROM scratch", platform=ARM).image.platform == ARM
     assert planned("FROM --platform=linux/riscv64 scratch", platform=ARM).image.platform == Platform("linux", "riscv64")
 
@@ -94,7 +94,7 @@ def register(directory: Path, name: str, machine: str, *, flags: str = "OCF", en
     (directory / name).write_text(text)
 
 
-def test_emulators_are_told_by_what_they_are_registered_for(tmp_path: Path) -> None:
+def test_an_emulator_is_found_by_its_magic(tmp_path: Path) -> None:
     register(tmp_path, "qemu-aarch64", "b700")
     register(tmp_path, "some-name", "0016")
     register(tmp_path, "qemu-riscv64", "f300", flags="")
@@ -109,11 +109,11 @@ def test_emulators_are_told_by_what_they_are_registered_for(tmp_path: Path) -> N
     assert emulator("arm64", str(tmp_path / "none")) is None
 
 
-def test_what_runs_by_itself_needs_none(tmp_path: Path) -> None:
+def test_native_programs_need_no_emulator(tmp_path: Path) -> None:
     check_runnable(HOST, str(tmp_path))
 
 
-def test_what_does_not_is_told_what_to_install(tmp_path: Path) -> None:
+def test_a_missing_emulator_is_an_error_with_an_install_hint(tmp_path: Path) -> None:
     with pytest.raises(
         PrivilegeError, match=f"RUN for linux/s390x on {HOST}: there is no emulator for s390x"
     ) as caught:

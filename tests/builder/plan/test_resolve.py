@@ -1,4 +1,4 @@
-"""Which stages a target needs, and what each of them starts from."""
+"""The stages that a target needs, and the base of each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_target_is_found(target: str | None, index: int) -> None:
     assert resolved(THREE, target=target).target == index
 
 
-def test_of_stages_with_one_name_the_last_is_the_target() -> None:
+def test_the_target_is_the_last_stage_with_its_name() -> None:
     assert resolved("FROM base AS a\nRUN 1\nFROM base AS a\nRUN 2\nFROM base", target="a").target == 1
 
 
@@ -70,7 +70,7 @@ def test_an_unknown_target_is_refused_with_a_hint(text: str, target: str, hint: 
         pytest.param("FROM base AS a\nFROM a\nCOPY --from=a / /", None, [0, 1], id="in both ways"),
     ],
 )
-def test_only_what_the_target_needs_is_resolved(text: str, target: str | None, indexes: list[int]) -> None:
+def test_only_stages_that_the_target_needs_are_resolved(text: str, target: str | None, indexes: list[int]) -> None:
     assert needed(text, target=target) == indexes
 
 
@@ -87,7 +87,7 @@ def test_a_stage_shadows_an_image_of_its_name_for_later_stages() -> None:
     assert (found.stages[1].parent, found.stages[1].image) == (0, None)
 
 
-def test_of_stages_with_one_name_the_nearest_above_is_meant() -> None:
+def test_from_names_the_nearest_earlier_stage_with_a_name() -> None:
     assert resolved("FROM base AS a\nFROM base AS a\nFROM a\nFROM base AS a", target="2").stages[2].parent == 1
 
 
@@ -142,7 +142,7 @@ def test_the_base_is_expanded_in_the_scope_of_the_global_args(
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_be_resolved_is_refused_at_its_place(text: str, message: str) -> None:
+def test_errors_have_a_place_in_the_recipe(text: str, message: str) -> None:
     assert refusal(text).startswith(message)
 
 
@@ -153,11 +153,11 @@ def test_a_mistyped_source_stage_gets_a_hint() -> None:
 
 
 @pytest.mark.parametrize("number", ["²", "٣", "9" * 5000])
-def test_odd_digits_are_no_stage_number(number: str) -> None:
+def test_only_ascii_digits_are_a_stage_number(number: str) -> None:
     assert refusal(f"FROM base\nFROM base\nCOPY --from={number} / /").startswith("3:13 ")
 
 
-def test_mistakes_in_the_words_of_an_unused_stage_are_not_seen() -> None:
+def test_errors_in_the_words_of_an_unused_stage_are_not_found() -> None:
     resolved("FROM ${X?} AS unused\nCOPY --from=9 / /\nFROM base")
 
 
@@ -184,7 +184,7 @@ COPY --from=$WHERE /x /x
         pytest.param(FROM_ARG.replace("$WHERE", "${LOCAL:-two}"), {}, [1, 2], id="E25 an ARG of the stage does not count"),
     ],
 )
-def test_what_is_copied_from_can_be_a_variable(text: str, args: dict[str, str], stages: list[int]) -> None:
+def test_the_name_in_copy_from_can_have_variables(text: str, args: dict[str, str], stages: list[int]) -> None:
     assert needed(text, build_args=args) == stages
 
 
@@ -196,11 +196,11 @@ def test_what_is_copied_from_can_be_a_variable(text: str, args: dict[str, str], 
         ("${TARGETOS}s", "8:13 linuxs: not in the store"),
     ],
 )
-def test_a_variable_that_leads_nowhere_is_told_where_it_stands(source: str, message: str) -> None:
+def test_an_empty_name_in_copy_from_is_refused_at_its_place(source: str, message: str) -> None:
     assert refusal(FROM_ARG.replace("$WHERE", source)).startswith(message)
 
 
-def test_a_plan_reads_what_the_variable_says() -> None:
+def test_copy_from_a_variable_reads_the_node_of_its_value() -> None:
     plan = planned(FROM_ARG, build_args={"WHERE": "two"})
     last = plan.nodes[plan.image.node or 0]
     assert [plan.nodes[source or 0].text for source in last.sources] == ["RUN b"]

@@ -1,4 +1,4 @@
-"""What the heredocs and flags of a RUN come to."""
+"""The steps that heredocs and flags of a RUN make."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_heredoc_of_a_run_is_a_command(text: str, argv: tuple[str, ...]) -> No
     assert last_run(text).argv == argv
 
 
-def test_a_program_is_a_file_of_its_name() -> None:
+def test_a_heredoc_that_is_a_program_is_a_file_with_its_name() -> None:
     step = last_run("RUN <<-'A B'\n#!/bin/awk -f\n\t$X `y`\nA B")
     assert step.mounts == (ScriptMount("/dev/pipes", "A B", "#!/bin/awk -f\n$X `y`\n"),)
     assert history("FROM base\nRUN <<E\n#!/bin/awk\nE") == ["RUN /bin/sh -c /dev/pipes/E # buildkit"]
@@ -75,7 +75,7 @@ def test_a_run_chooses_its_network(flag: str, build: Network, network: Network) 
     assert last_run(f"RUN {flag} a", network=build).network is network
 
 
-def test_what_is_allowed_can_be_asked_for() -> None:
+def test_an_allowed_entitlement_can_be_used() -> None:
     allow = frozenset(Entitlement)
     assert last_run("RUN --network=host a", allow=allow).network is Network.HOST
     assert last_run("RUN --security=insecure a", allow=allow).insecure
@@ -99,11 +99,11 @@ def test_what_is_allowed_can_be_asked_for() -> None:
         pytest.param("RUN <<..\n#!/x\n..", "2:5 the delimiter '..' cannot be", id="E18-a name that leads up"),
     ],
 )
-def test_what_cannot_be_is_refused_where_it_stands(text: str, message: str) -> None:
+def test_errors_have_a_place_in_the_recipe(text: str, message: str) -> None:
     assert refusal(f"FROM base\n{text}").startswith(message)
 
 
-def test_triggers_have_them_too() -> None:
+def test_triggers_can_have_heredocs() -> None:
     result = planned("FROM base AS a\nONBUILD RUN <<E\n#!/x\nE\nFROM a")
     (step,) = (node.step for node in result.nodes if isinstance(node.step, RunStep))
     assert step.mounts == (ScriptMount("/dev/pipes", "E", "#!/x\n"),)

@@ -1,4 +1,4 @@
-"""The state that the instructions of a stage are folded into."""
+"""The state of a stage between two instructions."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pybuild.store.formats.oci_config import ExecConfig
 EMPTY = StageState.of_base(ExecConfig())
 
 
-def test_a_state_is_never_changed_by_what_comes_after_it() -> None:
+def test_a_state_is_immutable() -> None:
     before = EMPTY.with_arg("a", "1")
     before.with_env({"b": "2"}).with_arg("c", "3")
     assert (before.args, before.env) == ({"a": "1"}, {"PATH": DEFAULT_PATH})
 
 
-def test_entries_of_an_environment_that_are_no_pairs_have_no_name() -> None:
+def test_environment_entries_without_an_equals_sign_are_ignored() -> None:
     assert StageState(ExecConfig(env=("A", "B=1"))).env == {"B": "1"}
 
 
-def test_of_a_name_given_twice_by_the_base_the_last_value_counts() -> None:
+def test_the_last_value_of_a_name_counts() -> None:
     assert StageState(ExecConfig(env=("A=1", "A=2"))).scope == {"A": "2"}
 
 
@@ -37,7 +37,7 @@ def test_args_are_listed_in_the_order_of_their_first_declaration() -> None:
     assert state.run_args == ("b=2", "a=")
 
 
-def test_the_list_of_args_has_the_value_that_a_step_sees() -> None:
+def test_an_arg_in_the_history_has_the_value_that_a_step_sees() -> None:
     assert EMPTY.with_arg("a", "1").with_env({"a": "2"}).run_args == ("a=2",)
 
 

@@ -1,4 +1,4 @@
-"""ONBUILD: what a base tells the builds on it to do first; and HEALTHCHECK and MAINTAINER, which only say something."""
+"""ONBUILD triggers of a base, HEALTHCHECK and MAINTAINER."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def base_with(*triggers: str) -> Images:
     return Images({"base": image(ExecConfig(on_build=triggers)), "other": image()})
 
 
-def test_triggers_of_an_image_run_first_in_order_and_are_not_handed_on() -> None:
+def test_triggers_of_an_image_run_first_in_order_and_are_not_passed_on() -> None:
     result = planned("FROM base\nRUN own", base_with("RUN one", "ENV A=b", "RUN two"))
     steps = [node.step for node in chain(result, result.image.node)][1:]
     assert [step.argv[-1] for step in steps if isinstance(step, RunStep)] == ["one", "two", "own"]
@@ -29,13 +29,13 @@ def test_triggers_of_an_image_run_first_in_order_and_are_not_handed_on() -> None
     assert result.image.state.config.on_build == ()
 
 
-def test_each_trigger_leaves_its_own_line_and_onbuild_none() -> None:
+def test_each_trigger_has_a_line_of_history_and_onbuild_has_none() -> None:
     assert history("FROM base\nONBUILD RUN later", base_with("RUN one", "ENV A=b")) == [
         "RUN /bin/sh -c one # buildkit", "~ENV A=b",
     ]  # fmt: skip
 
 
-def test_triggers_of_a_stage_run_in_the_stages_on_it_and_only_there() -> None:
+def test_triggers_of_a_stage_run_only_in_stages_from_it() -> None:
     result = planned("FROM base AS a\nONBUILD RUN x\nRUN y\nFROM a AS b\nFROM b\nRUN z")
     argvs = [node.step.argv[-1] for node in chain(result, result.image.node) if isinstance(node.step, RunStep)]
     assert argvs == ["y", "x", "z"]
@@ -47,7 +47,7 @@ def test_onbuild_is_kept_in_the_config_as_it_is_written() -> None:
     assert config(text).on_build == ("RUN echo $X", "COPY --chown=$U a b")
 
 
-def test_a_trigger_may_copy_from_a_stage_of_the_recipe_that_it_meets() -> None:
+def test_a_trigger_can_copy_from_a_stage_of_the_recipe_that_it_runs_in() -> None:
     result = planned("FROM other AS built\nRUN x\nFROM base", base_with("COPY --from=built /a /b"))
     copy = result.nodes[result.image.node or 0]
     assert isinstance(copy.step, CopyStep)
@@ -73,7 +73,7 @@ def test_the_escape_character_of_a_trigger_is_the_backslash_whatever_the_recipe_
     ],
     ids=["no instruction", "FROM", "ONBUILD", "a stage that is missing", "an empty path"],
 )
-def test_a_trigger_that_cannot_be_run_is_told_at_the_from(trigger: str, message: str) -> None:
+def test_an_invalid_trigger_is_reported_at_the_from(trigger: str, message: str) -> None:
     assert refusal("FROM base", base_with(trigger)).startswith(message)
 
 
@@ -81,7 +81,7 @@ def test_the_number_of_triggers_is_limited() -> None:
     assert "1001 ONBUILD triggers exceed the limit of 1000" in refusal("FROM base", base_with(*["RUN x"] * 1001))
 
 
-def test_a_run_of_a_trigger_that_fails_is_told_at_the_from(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_a_trigger_that_fails_is_reported_at_the_from(pybuild: Pybuild, tmp_path: Path) -> None:
     pybuild("-t", "parent", write_context(tmp_path / "a", f"FROM {BASE}\nONBUILD RUN exit 5\n"))
     said = pybuild.refused(write_context(tmp_path / "b", "FROM parent\n"))
     assert "Buildfile:1:1: error: RUN exited with status 5" in said
@@ -124,13 +124,13 @@ def test_healthchecks(text: str, expected: dict[str, object], line: str) -> None
     assert history(recipe) == [f"~HEALTHCHECK {line}"]
 
 
-def test_a_healthcheck_replaces_that_of_the_base_and_without_one_it_stays() -> None:
+def test_a_healthcheck_replaces_that_of_the_base() -> None:
     base = ExecConfig(healthcheck={"Test": ["CMD", "old"], "Retries": 9})
     assert config("FROM base\nHEALTHCHECK NONE", base).healthcheck == {"Test": ["NONE"]}
     assert config("FROM base\nENV a=b", base).healthcheck == base.healthcheck
 
 
-def test_maintainer_is_the_author_of_this_image_and_of_those_on_its_stage() -> None:
+def test_maintainer_sets_the_author_also_for_stages_from_the_stage() -> None:
     result = planned("FROM base AS a\nMAINTAINER me <m@example.org>\nFROM a\nENV a=b")
     assert result.image.state.author == "me <m@example.org>"
     assert history("FROM base\nMAINTAINER $me") == ["~MAINTAINER $me"]

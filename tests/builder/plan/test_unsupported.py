@@ -1,4 +1,4 @@
-"""What is not done is refused at its place, and only that."""
+"""Unsupported flags are refused at their place in the recipe, and no other flags."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def refusal(text: str) -> str | None:
 
 
 @pytest.mark.parametrize("flag", sorted(FLAGS), ids=" --".join)
-def test_a_flag_is_refused_where_it_stands(flag: tuple[str, str]) -> None:
+def test_an_unsupported_flag_is_refused_at_its_place(flag: tuple[str, str]) -> None:
     keyword, name = flag
     expected = f"2:{len(keyword) + 2} {keyword} --{name} is not supported" if flag in REFUSED else None
     assert refusal(f"FROM a\n{FLAGS[flag]}\nFROM a") == expected, "also in a stage that nobody needs"
 
 
-def test_every_line_of_the_table_is_tested() -> None:
+def test_each_unsupported_flag_is_tested() -> None:
     assert set(FLAGS) >= set(REFUSED)
 
 
-def test_what_is_there_is_not_refused() -> None:
+def test_supported_flags_are_not_refused() -> None:
     assert refusal(TAKEN) is None
