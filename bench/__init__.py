@@ -1,1 +1,1 @@
-"""How long pybuild takes beside its peers and beside a floor, measured in turns; `docs/user/performance.md` reads the results."""
+"""Measures pybuild, other builders and a floor in alternation; `docs/user/performance.md` explains the results."""

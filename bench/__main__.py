@@ -1,4 +1,4 @@
-"""Measure the rows that are asked for, or all. `make bench` sets up what this needs."""
+"""Measure the given rows, or all of them. `make bench` installs the tools that this needs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bench.world import World
 if TYPE_CHECKING:
     from bench.row import Row
 
-_SLOW = 20.0  # seconds; a peer that takes longer is measured twice only
+_SLOW = 20.0  # seconds; a peer that takes longer is measured only twice
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
-    """Rows one after another; of each row the contenders in turns, so that all meet the same machine."""
+    """Measure the rows one after another. The contenders of a row alternate, so that all meet the same machine load."""
     arguments = _arguments()
     measure.adopt_orphans()
     results: list[report.Result] = []
@@ -36,11 +36,11 @@ def main() -> None:
 
 
 def take_turns(row: Row, runs: int, *, memory: bool) -> list[report.Result]:
-    """Measure a row. A peer that fails is left out of it, with a word on standard error; raises Failed for the others."""
+    """Measure a row. A peer that fails is left out with a message; raises Failed if pybuild or the floor fails."""
     samples: dict[str, list[measure.Sample]] = {contender.name: [] for contender in row.contenders}
     peaks: dict[str, int | None] = dict.fromkeys(samples)
     for turn in range(runs + memory):
-        # Who starts changes: nobody always has the caches of the same neighbour.
+        # The first contender changes, so that none always runs after the same neighbour and its caches.
         start = turn % len(row.contenders)
         for contender in row.contenders[start:] + row.contenders[:start]:
             name = contender.name
@@ -61,12 +61,12 @@ def take_turns(row: Row, runs: int, *, memory: bool) -> list[report.Result]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], metavar="ROW", help=f"of {', '.join(ROWS)}")
+    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], metavar="ROW", help=f"one or more of {', '.join(ROWS)}")
     parser.add_argument("-n", "--runs", type=int, default=5, help="timed runs of each contender [5]")
-    parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave out the run for peak memory")
-    parser.add_argument("--no-peers", dest="peers", action="store_false", help="pybuild and the floor alone")
-    parser.add_argument("--directory", type=Path, default=CHECKOUT / ".bench", help="where the workloads live")
-    parser.add_argument("--json", type=Path, help="where the figures go [results.json of that directory]")
+    parser.add_argument("--no-memory", dest="memory", action="store_false", help="skip the run that measures peak memory")
+    parser.add_argument("--no-peers", dest="peers", action="store_false", help="measure only pybuild and the floor")
+    parser.add_argument("--directory", type=Path, default=CHECKOUT / ".bench", help="directory of the workloads")
+    parser.add_argument("--json", type=Path, help="file for the results [results.json in that directory]")
     arguments = parser.parse_args()
     arguments.directory = arguments.directory.resolve()
     arguments.json = arguments.json or arguments.directory / "results.json"

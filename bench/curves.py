@@ -1,7 +1,7 @@
-"""How the cost of a build grows with files, layers and stages: `python -m bench.curves`, the figures of docs/user/performance.md.
+"""Measures how builds grow with files, layers and stages: `python -m bench.curves` (docs/user/performance.md).
 
-Each point is a build from nothing, timed three times and looked at once for its memory. A point is right where the cost of one
-more is about that of the one before: the last column is cpu time for each file, layer or stage, less that of the smallest build.
+Each point is a build without cache: three timed runs, and one that measures memory. Growth is linear if the last column is
+about constant: it is cpu time per file, layer or stage, after subtracting the smallest build.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(prog="python -m bench.curves", description=__doc__)
-    parser.add_argument("curves", nargs="*", choices=[*CURVES, []], metavar="CURVE", help=f"of {', '.join(CURVES)}")
-    parser.add_argument("--directory", type=Path, default=CHECKOUT / ".bench", help="where the workloads live")
+    parser.add_argument("curves", nargs="*", choices=[*CURVES, []], metavar="CURVE", help=f"one or more of {', '.join(CURVES)}")
+    parser.add_argument("--directory", type=Path, default=CHECKOUT / ".bench", help="directory of the workloads")
     arguments = parser.parse_args()
     measure.adopt_orphans()
     with World(arguments.directory.resolve()) as world:
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _files(world: World) -> Iterator[tuple[int, Contender]]:
-    """COPY of so many files of 1 KB into an empty store."""
+    """COPY of `count` files of 1 KB into an empty store."""
     for count in (1_000, 10_000, 100_000):
         context = world.context(f"curve-{count}-files", "FROM scratch\nCOPY files /files\n")
         for start in range(0, count, _IN_A_DIRECTORY):
@@ -61,7 +61,7 @@ def _files(world: World) -> Iterator[tuple[int, Contender]]:
 
 
 def _layers(world: World) -> Iterator[tuple[int, Contender]]:
-    """So many RUN steps on one another, each with a layer."""
+    """`count` RUN steps in a row, each with a layer."""
     store = world.store_with_debian("curve-layers")
     for count in (1, 30, 60, 120):
         steps = "".join(f"RUN echo {number} > /{number}\n" for number in range(count))
@@ -70,7 +70,7 @@ def _layers(world: World) -> Iterator[tuple[int, Contender]]:
 
 
 def _stages(world: World) -> Iterator[tuple[int, Contender]]:
-    """So many stages with a RUN each, all copied from by the last."""
+    """`count` stages with one RUN each; the last stage copies from all of them."""
     store = world.store_with_debian("curve-stages")
     for count in (1, 10, 25, 50):
         stages = "".join(f"FROM {world.debian_remote} AS s{n}\nRUN echo {n} > /{n}\n" for n in range(count))

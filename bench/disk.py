@@ -1,8 +1,8 @@
-"""A file system of the benchmark's own.
+"""A private file system for the benchmark.
 
-What others write, what they delete, and how old and full the machine's own file system is cost a builder of images far
-more than anything else does: on one machine creating a file took 0.03 ms here and 0.5 ms there. So the workloads live on
-a new ext4 in a sparse file, mounted where nobody else sees it; it is gone when the benchmark is, however it ends.
+Age and load of a file system affect an image builder more than anything else: on one machine, creating a file took 0.03 ms
+on one file system and 0.5 ms on another. So the workloads are on a new ext4 in a sparse file, in a private mount namespace;
+it disappears when the benchmark ends in any way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CLONE_NEWNS = 0x00020000
 
 
 def mount_own(directory: Path) -> bool:
-    """Mount it on a directory, in a mount namespace of our own. False where only root may, or where no loop device is."""
+    """Mount it on a directory in a new mount namespace. False without root or without a loop device."""
     if os.geteuid() != 0:
         return False
     libc = ctypes.CDLL(None, use_errno=True)
@@ -31,10 +31,10 @@ def mount_own(directory: Path) -> bool:
     try:
         with open(image, "wb") as file:
             file.truncate(_SIZE)
-        # Nothing is left to be initialised in the background, and nothing is kept for root.
+        # No initialisation in the background, and no space reserved for root.
         options = ["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"]
         subprocess.run(["mkfs.ext4", *options, image], check=True, capture_output=True)
         mounted = subprocess.run(["mount", "-o", "loop", image, directory], capture_output=True)
     finally:
-        image.unlink(missing_ok=True)  # the mount keeps it
+        image.unlink(missing_ok=True)  # the mount keeps the file alive
     return mounted.returncode == 0

@@ -1,4 +1,4 @@
-"""A base image as others would make it: nothing of pybuild takes part, so that nobody reads what he wrote himself."""
+"""Makes the base image without pybuild, so that pybuild does not read its own output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def make_archive(root: Path, target: Path, name: str) -> None:
-    """Write an OCI archive with one layer, the tar at `root`, compressed as registries have it (gzip -6)."""
+    """Write an OCI archive with one layer, the tar at `root`, compressed as in registries (gzip -6)."""
     layer = target.with_suffix(".layer")
     with open(layer, "wb") as out:
         subprocess.run(["gzip", "-6", "-n", "-c", root], stdout=out, check=True)
@@ -59,7 +59,7 @@ def make_archive(root: Path, target: Path, name: str) -> None:
 
 
 def layer_digest(archive: Path) -> str:
-    """The digest of the layer of such an archive."""
+    """The digest of the layer in an archive of `make_archive`."""
     with tarfile.open(archive) as tar:
         largest = max(tar, key=lambda member: member.size)
     return "sha256:" + largest.name.rpartition("/")[2]

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install what the workloads and their floors are made with, beside the tools of the tests.
+# Install the tools that the workloads and their floors need, in addition to those of the tests.
 set -eu
 "$(dirname "$0")"/../fixtures/install_tools.sh
 missing=

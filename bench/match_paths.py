@@ -1,6 +1,6 @@
-"""Match paths against the patterns of an ignore file, as the reading of a context does: match_paths.py PATTERNS PATHS.
+"""Match paths against the patterns of an ignore file, as a build does with its context: match_paths.py PATTERNS PATHS.
 
-Both files hold one a line. The number of paths that stay behind goes to standard output.
+Both files have one item per line. Prints the number of excluded paths.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pybuild.parser import IgnoreFile
 
 
 def main() -> None:
-    """Every path is asked for: the worst case, in which nothing that lies above it was left out."""
+    """Match every path: the worst case, in which no directory above a path is excluded."""
     ignore = IgnoreFile.parse(Path(sys.argv[1]).read_text())
     with open(sys.argv[2]) as paths:
         print(sum(ignore.excludes(path.rstrip("\n")) for path in paths))

@@ -1,8 +1,7 @@
-"""One command: how long it takes, what it costs, and the most memory that its whole process tree holds.
+"""Measures the time, cpu time and peak memory of one command and all its processes.
 
-Memory is the sum of the proportional set sizes (`Pss` of /proc/PID/smaps_rollup: a page shared by three processes
-counts a third in each) of all descendants, looked at every few milliseconds. Looking takes time of its own, so a run
-that is looked at is never one that is timed.
+Memory is the sum of the proportional set sizes (`Pss` in /proc/PID/smaps_rollup: a page shared by three processes counts one
+third in each) of all descendants, sampled every few milliseconds. Sampling takes time, so no run is both sampled and timed.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bench.row import Contender
 
-_INTERVAL = 0.01  # seconds between two looks
+_INTERVAL = 0.01  # seconds between two samples of memory
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -32,16 +31,16 @@ class Sample:
     """One timed run."""
 
     seconds: float
-    cpu: float  # seconds of all processes that were waited for, user and system
+    cpu: float  # seconds, user and system, of all processes that were waited for
 
 
 def adopt_orphans() -> None:
-    """Make processes whose parents end ours, so that a tree stays whole however it forks (PR_SET_CHILD_SUBREAPER)."""
+    """Become the parent of orphans (PR_SET_CHILD_SUBREAPER), so that every process stays in the tree."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def timed(contender: Contender) -> Sample:
-    """Run it once and time it. What others left to be written is on the disk before it starts."""
+    """Run a contender once and time it. Dirty pages of earlier runs are written before it starts."""
     contender.before()
     os.sync()
     before, start = os.times(), time.perf_counter()
@@ -52,11 +51,11 @@ def timed(contender: Contender) -> Sample:
 
 
 def peak_memory(contender: Contender) -> int:
-    """Run it once more and return the most bytes its processes held together, its daemons' included."""
+    """Run a contender once and return the peak memory (bytes) of all its processes, daemons included."""
     contender.before()
-    with _Watch(contender.daemons) as watch:
+    with _MemorySampler(contender.daemons) as sampler:
         _run(contender)
-    return watch.peak
+    return sampler.peak
 
 
 def _run(contender: Contender) -> None:
@@ -73,21 +72,21 @@ def _run(contender: Contender) -> None:
 
 
 def clean_environment() -> dict[str, str]:
-    """What every command gets, whoever runs the benchmark."""
-    kept = {name: os.environ[name] for name in ("HOME", "TMPDIR", "XDG_RUNTIME_DIR") if name in os.environ}
-    return {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "LC_ALL": "C.UTF-8", **kept}
+    """The environment of every command: it does not depend on the user's."""
+    passed_on = {name: os.environ[name] for name in ("HOME", "TMPDIR", "XDG_RUNTIME_DIR") if name in os.environ}
+    return {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "LC_ALL": "C.UTF-8", **passed_on}
 
 
-class _Watch:
-    """Looks at the processes below this one that started since, and at some daemons, until told to stop."""
+class _MemorySampler:
+    """Samples the memory of child processes that start after it, and of some daemons, while it is open."""
 
     def __init__(self, daemons: tuple[int, ...]) -> None:
         self._others = set(_children(os.getpid())) - set(daemons)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=self._sample)
         self.peak = 0
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> _MemorySampler:
         self._thread.start()
         return self
 
@@ -95,20 +94,20 @@ class _Watch:
         self._stop.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         while not self._stop.wait(_INTERVAL):
             roots = [pid for pid in _children(os.getpid()) if pid not in self._others]
             self.peak = max(self.peak, memory_of_trees(roots))
 
 
 def memory_of_trees(roots: list[int]) -> int:
-    """The bytes that some processes and all their descendants hold now."""
-    pending, held = list(roots), 0
+    """The current memory (bytes) of some processes and all their descendants."""
+    pending, total = list(roots), 0
     while pending:
         pid = pending.pop()
-        held += _held(pid)
+        total += _memory_of(pid)
         pending += _children(pid)
-    return held
+    return total
 
 
 def _children(pid: int) -> list[int]:
@@ -120,7 +119,7 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _held(pid: int) -> int:
+def _memory_of(pid: int) -> int:
     with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup") as file:
         for line in file:
             if line.startswith("Pss:"):

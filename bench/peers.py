@@ -1,4 +1,4 @@
-"""Others who can do what pybuild does, where they are installed."""
+"""Other builders, if they are installed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def policy(world: World) -> Path:
-    """A signature policy that takes everything; a bare machine has none at all."""
+    """A signature policy that accepts everything; a fresh machine has no policy."""
     path = world.kept / "policy.json"
     path.write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
     return path
@@ -38,24 +38,24 @@ class ContainersStorage:
 
     @property
     def target(self) -> str:
-        """What skopeo calls it."""
+        """The name of this store for skopeo."""
         return f"containers-storage:[overlay@{self.root}/root+{self.root}/run]"
 
     def options(self) -> tuple[str, ...]:
-        """What buildah and podman call it."""
+        """The options that select this store for buildah and podman."""
         return ("--root", f"{self.root}/root", "--runroot", f"{self.root}/run", "--storage-driver", "overlay")
 
     def podman(self, verb: str, *arguments: object) -> tuple[str, ...]:
-        """A command of podman's that runs nothing."""
+        """A podman command that runs no container."""
         quiet = ("--cgroup-manager", "cgroupfs", "--events-backend", "none", "--tmpdir", f"{self.root}/tmp")
         return ("podman", *self.options(), *quiet, verb, "--signature-policy", str(self._policy), *map(str, arguments))
 
     def buildah(self, verb: str, *arguments: object) -> tuple[str, ...]:
-        """A command of buildah's."""
+        """A buildah command."""
         return ("buildah", *self.options(), verb, "--signature-policy", str(self._policy), *map(str, arguments))
 
     def reset(self) -> None:
-        """Make it empty. Their tools leave things mounted: the store on itself, and the root of a step that failed."""
+        """Empty the store. The tools leave mounts behind: the store on itself, and the root of a failed step."""
         with open("/proc/self/mountinfo") as file:
             mounted = [line.split()[4] for line in file]
         for path in reversed([path for path in mounted if path.startswith(f"{self.root}/")]):
@@ -65,7 +65,7 @@ class ContainersStorage:
 
 
 def buildah_build(storage: ContainersStorage, context: Path, *arguments: object) -> tuple[str, ...]:
-    """A build of a context whose recipe is named Buildfile, with a layer for each step. Of its ways to run a step, chroot works everywhere."""
+    """A build of a context with a Buildfile, with a layer per step. --isolation=chroot works everywhere."""
     recipe = ("-f", context / "Buildfile")
     return storage.buildah("bud", "-q", "--layers", "--isolation", "chroot", *recipe, *arguments, context)
 
@@ -77,7 +77,7 @@ def buildah_archive(
     *arguments: object,
     before: Callable[[], object] = nothing,
 ) -> Contender:
-    """The same, and the image as an archive: buildah has another command for that."""
+    """The same build, followed by the separate buildah command that writes an archive."""
     build = buildah_build(storage, context, "--tls-verify=false", "-t", "bench.test/built", *arguments)
     push = storage.buildah("push", "-q", "bench.test/built", f"oci-archive:{archive}")
     script = f"rm -f {shlex.quote(str(archive))}; {shlex.join(build)} && {shlex.join(push)}"
@@ -85,7 +85,7 @@ def buildah_archive(
 
 
 class BuildKit:
-    """A buildkitd of the benchmark's own; None of it where there is no buildctl and no buildkitd on PATH."""
+    """A private buildkitd; use it only if `there()`."""
 
     def __init__(self, world: World) -> None:
         root = world.fresh("buildkit")
@@ -110,7 +110,7 @@ class BuildKit:
 
     @staticmethod
     def there() -> bool:
-        """Whether it is on PATH."""
+        """Whether buildctl and buildkitd are on PATH."""
         return shutil.which("buildctl") is not None and shutil.which("buildkitd") is not None
 
     def build(
@@ -124,7 +124,7 @@ class BuildKit:
         return Contender("buildkit", command, before, daemons=(self._daemon.pid,))
 
     def prune(self) -> None:
-        """Forget all that was built."""
+        """Remove the cache of all builds."""
         subprocess.run([*self._buildctl(), "prune", "--all"], check=True, capture_output=True)
 
     def _buildctl(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What was measured: a table for people, a file for programs."""
+"""Writes the results as a table and as a JSON file."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _LINE = "{:<10} {:<18} {:>9} {:>9} {:>9} {:>9}  {}"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one contender did in one row."""
+    """The measurements of one contender in one row."""
 
     row: Row
     contender: str
     samples: tuple[Sample, ...]
-    peak: int | None  # bytes; None where nobody looked
+    peak: int | None  # bytes; None if it was not measured
 
     @property
     def seconds(self) -> float:
@@ -61,7 +61,7 @@ def table(results: Sequence[Result]) -> Iterator[str]:
 
 
 def write(path: Path, results: Sequence[Result], *, own_disk: bool) -> None:
-    """All figures, and on what machine they were taken."""
+    """Write all figures, with a description of the machine."""
     rows = []
     for result in results:
         of_row = [other for other in results if other.row is result.row]
@@ -80,7 +80,7 @@ def write(path: Path, results: Sequence[Result], *, own_disk: bool) -> None:
 
 
 def _ratio(result: Result, of_row: Sequence[Result]) -> float | None:
-    """The median of the ratios turn by turn: what slows the machine for a while slows both."""
+    """The median of the ratios to the floor in each turn: a load on the machine slows both in the same turn."""
     floor = next((other for other in of_row if other.contender == "floor"), None)
     if floor is None:
         return None

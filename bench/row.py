@@ -1,4 +1,4 @@
-"""What is measured: a row is one workload, done by pybuild, by the floor and by the peers that are there."""
+"""A row is one workload, done by pybuild, by the floor and by the peers that are installed."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 
 
 def nothing() -> None:
-    """Nothing to do before a run."""
+    """Do nothing before a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One who does the work."""
+    """A command that does the work of a row."""
 
     name: str
     command: tuple[str, ...]
-    before: Callable[[], object] = nothing  # puts things back as they were; not timed
+    before: Callable[[], object] = nothing  # restores the initial state; not timed
     environment: Mapping[str, str] = field(default_factory=dict)
-    daemons: tuple[int, ...] = ()  # processes that do a part of the work and outlive the command
+    daemons: tuple[int, ...] = ()  # processes that do part of the work and outlive the command
 
     @property
     def is_peer(self) -> bool:
@@ -33,28 +33,28 @@ class Row:
     """One workload. The first contender is pybuild; the ratios are to the one named floor."""
 
     name: str
-    what: str  # in a few words, for the table
+    what: str  # a few words for the table
     contenders: tuple[Contender, ...]
-    aim: float | None = None  # the ratio of pybuild to the floor that we want to stay below
-    limit: float | None = None  # the same in seconds, where the work is waiting
+    aim: float | None = None  # the ratio of pybuild to the floor should stay below this
+    limit: float | None = None  # the same in seconds, if the workload mainly waits
 
 
 def shell(name: str, script: str, before: Callable[[], object] = nothing) -> Contender:
-    """A contender that is a line of shell; it fails with any part of a pipe."""
+    """A contender that is a shell command; it fails if any part of a pipe fails."""
     return Contender(name, ("bash", "-euo", "pipefail", "-c", script), before)
 
 
 def floor(script: str, before: Callable[[], object] = nothing) -> Contender:
-    """The same work by the plainest tools: what no builder of images can be much faster than."""
+    """The same work with the simplest tools; an image builder cannot be much faster."""
     return shell("floor", script, before)
 
 
 def namespaces() -> str:
-    """The words that run a command in the namespaces that a step gets."""
+    """The command prefix that creates the namespaces of a step."""
     return "unshare -mpfiu" if os.geteuid() == 0 else "unshare -rmpfiu"
 
 
 def in_root(root: Path, command: str) -> str:
-    """The line that runs a shell command in a root directory."""
+    """The shell command that runs a command in a root directory."""
     enter = "chroot" if os.geteuid() == 0 else "unshare -r chroot"
     return f"{enter} {shlex.quote(str(root))} sh -c {shlex.quote(command)}"

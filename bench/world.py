@@ -1,4 +1,4 @@
-"""What the workloads have in common: a directory, a base image in several forms, a registry. Made when asked for."""
+"""The parts that workloads share, created on first use: directories, a base image in several forms, a registry."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ DEBIAN = "bench.test/debian:bookworm"
 
 
 class World:
-    """Use it in a `with`. What is costly to make stays in the directory for the next time."""
+    """A context manager. Expensive parts stay in the directory for the next run."""
 
-    BUILD = ("build", "-q", "--network=none")  # how pybuild is called
+    BUILD = ("build", "-q", "--network=none")  # the pybuild command of most rows
 
     def __init__(self, directory: Path, *, peers: bool = True) -> None:
         self.peers = peers
         self.directory = directory / "disk"
-        self.kept = directory / "kept"  # between invocations
+        self.kept = directory / "kept"  # stays between runs of the benchmark
         self.own_disk = False
         self.stack = contextlib.ExitStack()
 
@@ -40,40 +40,40 @@ class World:
         self.directory.mkdir(exist_ok=True)
         self.own_disk = mount_own(self.directory)
         if not self.own_disk:
-            say("on the file system that is there; as root it would be one of the benchmark's own")
+            say("using the existing file system; as root the benchmark makes its own")
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stack.close()
 
     def fresh(self, name: str) -> Path:
-        """An empty directory of this name."""
+        """An empty directory with this name."""
         path = self.directory / name
         remove(path)
         path.mkdir(parents=True)
         return path
 
     def context(self, name: str, recipe: str, **files: str) -> Path:
-        """A directory with a recipe and files in it."""
+        """A context with this recipe and these files."""
         path = self.fresh(f"{name}-context")
         for file, content in {"Buildfile": recipe, **files}.items():
             (path / file).write_text(content)
         return path
 
     def pybuild(self, store: Path, *arguments: object, before: Callable[[], object] = nothing) -> Contender:
-        """A command of pybuild's on a store."""
+        """A pybuild command with a store."""
         command = (PYBUILD, *map(str, arguments))
         return Contender("pybuild", command, before, {"PYBUILD_ROOT": str(store)})
 
     def setup(self, *command: object, **environment: str) -> None:
-        """Run something that is not measured."""
+        """Run a command that is not measured."""
         environment = {**measure.clean_environment(), **environment}
         done = subprocess.run(list(map(str, command)), env=environment, stdin=subprocess.DEVNULL, capture_output=True)
         if done.returncode:
             raise SystemExit(f"{' '.join(map(str, command))}: {done.stderr.decode('utf-8', 'replace')}")
 
     def warm(self, contender: Contender) -> None:
-        """Have a contender do its work once, so that the runs that count find what it leaves."""
+        """Run a contender once, so that the measured runs find its cache."""
         if self.peers or not contender.is_peer:
             measure.timed(contender)
 
@@ -106,7 +106,7 @@ class World:
         return self.registry.push(self.debian_archive, "bench/debian:bookworm")
 
     def store_with_debian(self, name: str) -> Path:
-        """A store that has the Debian image, in the state it has after a build on it."""
+        """A store with the Debian image, in its state after a first build."""
         store = self.fresh(name)
         environment = {"PYBUILD_ROOT": str(store)}
         self.setup(PYBUILD, "import", self.debian_archive, self.debian_remote, **environment)
@@ -116,7 +116,7 @@ class World:
 
 
 def remove(path: Path) -> None:
-    """Remove a tree of whoever made it; a file or nothing at all are fine too."""
+    """Remove a tree, a file, or nothing if the path does not exist."""
     if path.is_dir() and not path.is_symlink():
         subprocess.run(["chmod", "-R", "u+rwX", path], check=False, stderr=subprocess.DEVNULL)
         shutil.rmtree(path)
@@ -125,5 +125,5 @@ def remove(path: Path) -> None:
 
 
 def say(text: str) -> None:
-    """Tell what takes a while."""
+    """Print a progress message."""
     print(f"bench: {text}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The rows, one module a workload. A row is made when it is asked for, with all that it needs."""
+"""The rows, one module per workload. A row and its inputs are created when the row is measured."""
 
 from __future__ import annotations
 

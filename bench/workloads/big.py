@@ -1,4 +1,4 @@
-"""A COPY of one file of 1 GiB, every second MiB of which cannot be compressed."""
+"""COPY of one file of 1 GiB; every second MiB of it is incompressible."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _MIB = 1024
 
 
 def zstd(world: World) -> Row:
-    """The floor compresses the file and takes its digest, on all processors."""
+    """The floor compresses the file and computes its digest, on all processors."""
     return _row(world, "big", "zstd", "zstd -q -3 -T0 -c", aim=1.5)
 
 
 def gzip(world: World) -> Row:
-    """The same with gzip: one thread, as a gzip stream is made."""
+    """The same with gzip, which uses one thread."""
     return _row(world, "big-gzip", "gzip", "igzip -2 -c", aim=1.3)
 
 

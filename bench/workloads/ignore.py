@@ -1,4 +1,4 @@
-"""An ignore file of 1,000 patterns and a context of 100,000 paths; and a curve, to see how it grows."""
+"""An ignore file with 1,000 patterns and a context with 100,000 paths; smaller sizes show how the time grows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SUFFIXES = ("py", "c", "h", "o", "txt", "js", "map", "log", "md", "so")
 
 
 def row(world: World) -> Row:
-    """The floor is git's, with the same lines as a .gitignore; they mean nearly the same to it."""
+    """The floor is git with the same patterns as .gitignore, where they mean nearly the same."""
     directory = world.fresh("ignore")
     _write(directory / "paths", _paths())
     _write(directory / "patterns", _patterns())
@@ -54,7 +54,7 @@ def _paths() -> list[str]:
 
 
 def _patterns() -> list[str]:
-    """The kinds that people write, in turns: literal paths, wildcards at either end, any depth, taken back."""
+    """The common kinds of patterns in alternation: literal paths, wildcards, any depth, and exceptions with !."""
     numbers = random.Random(1000)
     kinds = (
         lambda: f"dir{numbers.randrange(40)}/sub{numbers.randrange(200)}",

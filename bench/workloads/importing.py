@@ -1,4 +1,4 @@
-"""Debian as an OCI archive into an empty store."""
+"""Import Debian from an OCI archive into an empty store."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 
 def row(world: World) -> Row:
-    """pybuild reads the layer for its table of contents, skopeo's first form copies the blobs only, its second and
-    podman unpack them."""
+    """pybuild indexes the layer (table of contents), "skopeo to oci" only copies blobs, the others unpack them."""
     archive = world.debian_archive
     store, layout, blob = (world.directory / part for part in ("import-store", "import-layout", "import-blob"))
     storage = ContainersStorage(world, "import-storage")

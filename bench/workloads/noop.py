@@ -1,4 +1,4 @@
-"""The build that everybody makes most often: two stages on Debian, nothing has changed, the archive is wanted again."""
+"""The most frequent build: two stages on Debian, nothing has changed, and the archive is written again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CMD ["cat", "/srv/page"]
 
 
 def row(world: World) -> Row:
-    """The floor starts an interpreter with what a command line on a database needs, and copies the archive."""
+    """The floor starts an interpreter that imports a command line library and sqlite3, and copies the archive."""
     context = world.context("noop", _RECIPE.format(base=world.debian_remote), page="a page\n")
     store = world.store_with_debian("noop-store")
     out = world.directory / "noop.tar"

@@ -1,4 +1,4 @@
-"""Debian's layer out of a registry on this machine into an empty store: every byte checked, nothing unpacked."""
+"""Pull Debian from a registry on this machine into an empty store: all bytes are checked, nothing is unpacked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def row(world: World) -> Row:
-    """skopeo is asked for the same: an OCI layout, the blobs as they are."""
+    """skopeo does the same work: it writes the unchanged blobs to an OCI layout."""
     name = world.debian_remote
     store, layout, blob = (world.directory / part for part in ("pull-store", "pull-layout", "pull-blob"))
     skopeo = ("skopeo", "--insecure-policy", "copy", "-q", "--src-tls-verify=false", f"docker://{name}")

@@ -1,4 +1,4 @@
-"""From nothing to the end of the first RUN on a Debian that is in a registry: pull, unpack, run `:`."""
+"""From an empty store to the end of the first RUN on Debian in a registry: pull, unpack, run `:`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def row(world: World) -> Row:
-    """The floor checks nothing and knows nothing of what it unpacks."""
+    """The floor checks no digests and keeps no table of contents."""
     name = world.debian_remote
     context = world.context("ready", f"FROM {name}\nRUN :\n")
     store, tree = world.directory / "ready-store", world.directory / "ready-tree"

@@ -1,4 +1,4 @@
-"""Fifty steps that do next to nothing, on Debian: what a RUN costs, and its layer."""
+"""Fifty trivial steps on Debian: the cost of a RUN and its layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STEPS = 50
 
 
 def row(world: World) -> Row:
-    """The floor makes the namespaces of fifty steps, and no layer."""
+    """The floor creates the namespaces of fifty steps, but no layers."""
     steps = "".join(f"RUN echo {number} > /{number}\n" for number in range(_STEPS))
     context = world.context("run50", f"FROM {world.debian_remote}\n{steps}")
     store = world.store_with_debian("run50-store")

@@ -1,4 +1,4 @@
-"""Steps that make, copy and delete many files, and one that only looks: what the overlay and the layers cost."""
+"""Steps that create, copy, delete and search many files: the cost of overlays and layers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOOK = "find / -xdev -type f -size +100k > /large"
 
 
 def row(world: World) -> Row:
-    """The floor runs the same in a chroot of the unpacked image, and makes one compressed tar of what is new."""
+    """The floor runs the same commands in a chroot and writes one compressed tar of the new files."""
     recipe = f"FROM {world.debian_remote}\nRUN {_MAKE}\nRUN {_COPY}\nRUN {_LOOK}\n"
     context = world.context("runtree", recipe)
     store = world.store_with_debian("runtree-store")
@@ -46,4 +46,4 @@ def row(world: World) -> Row:
             BuildKit(world).build(context, f"type=oci,dest={out}.buildkit,compression=zstd", "--no-cache")
         )
         world.warm(contenders[-1])
-    return Row("runtree", "RUN that makes, copies, looks at files", tuple(contenders), aim=1.8)
+    return Row("runtree", "RUN that creates, copies, searches files", tuple(contenders), aim=1.8)

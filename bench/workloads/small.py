@@ -1,4 +1,4 @@
-"""A context of 50,000 files of 1 KB: all of it for the first time, and again with one file changed."""
+"""A context of 50,000 files of 1 KB: a first build, and a build after one file changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FILES = 100  # in each
 
 
 def cold(world: World) -> Row:
-    """An empty store. The floor is a tar of the context, compressed."""
+    """A build with an empty store. The floor is a compressed tar of the context."""
     context = _context(world, "small")
     store = world.directory / "small-store"
     storage = ContainersStorage(world, "small-buildah")
@@ -31,7 +31,7 @@ def cold(world: World) -> Row:
 
 
 def changed(world: World) -> Row:
-    """The store has the build of before. The floor is that of the cold build: one layer, made anew."""
+    """A build in the same store. The floor is the same as for `cold`: the one layer is written again."""
     context = _context(world, "incr")
     numbers = itertools.count()
 
@@ -64,7 +64,7 @@ def _row(
 
 
 def _context(world: World, name: str) -> Path:
-    """Half of each file cannot be compressed."""
+    """Half of each file is incompressible."""
     context = world.context(name, "FROM scratch\nCOPY files /files\n")
     numbers = random.Random(50_000)
     for directory in range(_DIRECTORIES):

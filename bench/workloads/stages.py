@@ -1,4 +1,4 @@
-"""Stages that do not need each other, each of which waits: whether they wait at the same time."""
+"""Independent stages that wait: do they wait in parallel?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def eight(world: World) -> Row:
 
 
 def beside(world: World) -> Row:
-    """A builder stage beside a step of the final one that does not need it yet."""
+    """A builder stage, parallel to a step of the final stage that does not need it yet."""
     base = world.debian_remote
     recipe = f"""\
 FROM {base} AS builder
@@ -31,7 +31,7 @@ FROM {base}
 RUN sleep 2
 COPY --from=builder /built /
 """
-    return _row(world, "beside", recipe, "a builder of `sleep 2` beside one more", 2.8)
+    return _row(world, "beside", recipe, "two parallel `sleep 2`", 2.8)
 
 
 def _row(world: World, name: str, recipe: str, what: str, limit: float) -> Row:

@@ -1,4 +1,4 @@
-"""Reading an OCI archive with the standard library alone, so that nothing of ours vouches for itself."""
+"""Reads OCI archives with the standard library only, so that pybuild does not check its own output."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ReadImage:
     layers: tuple[bytes, ...]
 
     def names(self, layer: int) -> list[str]:
-        """The entries of a layer, sorted."""
+        """The paths in a layer, sorted."""
         with tarfile.open(fileobj=io.BytesIO(self.layers[layer])) as tar:
             return sorted(path for path in (clean(member.name) for member in tar) if path)
 
@@ -50,7 +50,7 @@ def clean(name: str) -> str:
 
 
 def read_archive(path: Path) -> ReadImage:
-    """Read the only image of an archive, and check each digest, size and count on the way."""
+    """Read the only image in an archive, checking every digest, size and count."""
     with tarfile.open(path) as tar:
         members = {clean(member.name): member for member in tar}
 
@@ -76,7 +76,7 @@ def read_archive(path: Path) -> ReadImage:
 
 
 def built_layers(pybuild: Pybuild, context: Path, tmp_path: Path, *flags: str) -> list[dict[str, tarfile.TarInfo]]:
-    """Build to an archive; the layers above the base, each by name."""
+    """Build to an archive; return the layers above the base, each as path -> member."""
     output = tmp_path / "out.tar"
     pybuild("--network=none", *flags, "-o", f"type=oci,dest={output}", context)
     found = []

@@ -1,4 +1,4 @@
-"""OCI archives by hand, right and wrong ones."""
+"""Makes OCI archives by hand, valid and invalid ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.tars import directory, entry, tar
 
 @dataclass
 class Archive:
-    """An image as an OCI archive. The parts may be changed before `data()` puts them together."""
+    """An image as an OCI archive; the fields can be changed until `data()` assembles it."""
 
     layers: list[bytes] = field(default_factory=lambda: [tar(entry(b"f", data=b"hello"))])
     compress: bool = True
@@ -29,8 +29,8 @@ class Archive:
     index_fields: dict[str, object] = field(default_factory=dict)
     index_descriptor: dict[str, object] = field(default_factory=dict)
     layout: bytes | None = b'{"imageLayoutVersion":"1.0.0"}'
-    lose: str = ""  # "layer", "config" or "manifest": the blob that is left out
-    spoil: str = ""  # likewise: the blob whose bytes are others
+    lose: str = ""  # "layer", "config" or "manifest": the blob to leave out
+    spoil: str = ""  # the same: the blob to corrupt
     extra: list[bytes] = field(default_factory=list)
 
     def blob_of_layer(self, layer: bytes) -> bytes:

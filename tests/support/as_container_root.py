@@ -1,6 +1,6 @@
-"""Run a command as root of a container that has 65,536 ids, as container engines start it for ordinary users.
+"""Run a command as root of a container with 65,536 ids, as container engines do for ordinary users.
 
-    as_container_root.py FIRST COMMAND...     user and group 0 to 65535 are FIRST and those after it
+    as_container_root.py FIRST COMMAND...     users and groups 0 to 65535 are FIRST to FIRST+65535 outside
 """
 
 from __future__ import annotations

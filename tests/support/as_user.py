@@ -1,8 +1,8 @@
-"""Run a command as another user, where our interpreter and checkout may lie in a directory that only root can enter.
+"""Run a command as another user, even if interpreter and checkout are in a directory that only root can enter.
 
     python as_user.py USER COMMAND...
 
-In a mount namespace of its own each such directory is covered by an empty one that holds only what we need.
+In a new mount namespace, an empty directory with only the needed paths covers each such directory.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ def closed_above(path: Path) -> Path | None:
 
 
 def open_up(paths: list[Path]) -> None:
-    """Make each path reachable for everybody, in this mount namespace."""
+    """Make each path reachable for all users in this mount namespace."""
     covered: dict[Path, list[Path]] = {}
     for path in paths:
         closed = closed_above(path)
         if closed is not None:
             covered.setdefault(closed, []).append(path)
     for closed, inside in covered.items():
-        with tempfile.TemporaryDirectory() as keep:
-            kept = [Path(keep, str(number)) for number in range(len(inside))]
-            for path, place in zip(inside, kept, strict=True):
+        with tempfile.TemporaryDirectory() as holder:
+            saved = [Path(holder, str(number)) for number in range(len(inside))]
+            for path, place in zip(inside, saved, strict=True):
                 place.mkdir()
                 subprocess.run(["mount", "--rbind", path, place], check=True)
             subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", closed], check=True)
-            for path, place in zip(inside, kept, strict=True):
+            for path, place in zip(inside, saved, strict=True):
                 path.mkdir(parents=True, exist_ok=True)
                 subprocess.run(["mount", "--move", place, path], check=True)
 
@@ -49,9 +49,9 @@ def main() -> None:
     name, *command = sys.argv[1:]
     checkout = Path(__file__).resolve().parent.parent.parent
     places = dict.fromkeys([checkout, Path(sys.base_prefix).resolve(), Path(sys.prefix)])
-    # What lies in another one of them comes with it.
+    # A path inside another one is reachable through that.
     needed = [path for path in places if not any(other in path.parents for other in places)]
-    # Not left to who starts this: without it the directories would be covered for the whole machine.
+    # Done here, not by the caller: otherwise the directories would be covered for the whole machine.
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNS):
         raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")

@@ -1,4 +1,4 @@
-"""Running pybuild as its users do: as a command, on a store of the test's own."""
+"""Runs pybuild as users do: as a command, with a store for each test."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BASE = "pybuild.test/base"
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended."""
+    """The result of a command."""
 
     status: int
     out: str
@@ -39,13 +39,13 @@ class Done:
         return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
 
     def finished(self) -> dict[str, bool]:
-        """Instruction -> whether it was cached, of the steps that ended."""
+        """Instruction -> whether it was cached, for the steps that ended."""
         return {str(e["instruction"]): bool(e["cached"]) for e in self.events if e["event"] == "step_finished"}
 
 
 @dataclass(frozen=True)
 class Pybuild:
-    """The command with a store. `environment` is added to a clean one."""
+    """The command with a store. `environment` is added to a clean environment."""
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Pybuild:
         return replace(self, environment={**self.environment, **more})
 
     def run(self, *arguments: object, cwd: Path | None = None, stdin: bytes = b"", **environment: str) -> Done:
-        """Run to the end, however it ends."""
+        """Run a command that can succeed or fail."""
         done = subprocess.run(
             [*self.command, *map(str, arguments)],
             cwd=cwd,
@@ -71,7 +71,7 @@ class Pybuild:
         return Done(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
 
     def __call__(self, *arguments: object, cwd: Path | None = None, stdin: bytes = b"", **environment: str) -> Done:
-        """Run, and fail the test unless it succeeds."""
+        """Run a command that must succeed."""
         done = self.run(*arguments, cwd=cwd, stdin=stdin, **environment)
         assert done.status == 0, f"pybuild {' '.join(map(str, arguments))}: status {done.status}\n{done.out}{done.err}"
         return done
@@ -79,7 +79,7 @@ class Pybuild:
     def refused(
         self, *arguments: object, status: int = 1, cwd: Path | None = None, stdin: bytes = b"", **environment: str
     ) -> str:
-        """Run what must fail; return what it says. Afterwards the store is whole and nothing is left in it."""
+        """Run a command that must fail without damage to the store; return its standard error."""
         done = self.run(*arguments, cwd=cwd, stdin=stdin, **environment)
         assert done.status == status, f"status {done.status}, expected {status}\n{done.out}{done.err}"
         assert "Traceback" not in done.err, done.err
@@ -87,11 +87,11 @@ class Pybuild:
         return done.err
 
     def assert_whole(self) -> None:
-        """The store passes fsck, and nothing is left of work in progress."""
+        """Assert that the store passes fsck and that no unfinished work is left in it."""
         if not self.root.exists():
             return
         if self.command == (SCRIPT,):
-            # The store is of who runs the tests, who can look himself: that takes no other interpreter.
+            # The store belongs to the user of the tests, so it can be checked here without another interpreter.
             with Store(str(self.root)) as store:
                 found = check(store)
             assert (found.damage, found.garbage) == ((), ())
@@ -103,15 +103,15 @@ class Pybuild:
 
 
 def prepare_store(pybuild: Pybuild, archive: Path, context: Path) -> None:
-    """Bring in the base, unpacked as a first RUN finds it, and leave nothing else: no build, no log, no record.
+    """Import the base and unpack it as a first RUN does; leave no build, log or record in the store.
 
-    `context` is a directory that will be made, where who builds can read.
+    `context` is a directory to create, in a place that the building user can read.
     """
     pybuild("import", archive)
     write_context(context, f"FROM {BASE}\nRUN true\n")
     pybuild("-q", "--network=none", context)
     pybuild("gc", "--all")
-    # By hand, because what is remembered of builds goes with newer ones only.
+    # By hand: gc keeps the last builds.
     for log in (pybuild.root / "logs").iterdir():
         shutil.rmtree(log)
     with closing(sqlite3.connect(pybuild.root / "metadata.db")) as tables, tables:
@@ -120,7 +120,7 @@ def prepare_store(pybuild: Pybuild, archive: Path, context: Path) -> None:
 
 
 def copy_store(source: Path, target: Path) -> None:
-    """Trees hold hundreds of names of one busybox, which have to stay names of one file."""
+    """Copy with cp -a: trees contain hundreds of hard links to one busybox, which must stay hard links."""
     subprocess.run(["cp", "-a", source, target], check=True)
 
 

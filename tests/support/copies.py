@@ -1,4 +1,4 @@
-"""Trees of plain values as the planner of COPY sees them, and what a plan makes of an image."""
+"""Connects the model of COPY (copymodel.py) with the real planner: trees as FileTrees, plans applied to images."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def trees(files: list[File]) -> st.SearchStrategy[Directory]:
 
 
 def entry(path: str, node: Node) -> Entry:
-    """The row of a node."""
+    """The entry of a node in a table of contents."""
     name = path.encode()
     match node:
         case File():
@@ -74,7 +74,7 @@ def nodes(tree: Directory) -> Iterator[tuple[str, Node]]:
 
 
 class MemoryTree:
-    """A tree of values as a FileTree. `reads` counts how often content was asked for."""
+    """A tree of the model as a FileTree. `reads` counts the files whose content is read."""
 
     allows_devices = False
 
@@ -104,7 +104,7 @@ class MemoryTree:
 
 
 def view_of(tree: Directory) -> View:
-    """An image of one layer, with content digests."""
+    """The view of an image with this tree as its only layer, with content digests."""
     rows = []
     for path, node in nodes(tree):
         row = entry(path, node)
@@ -126,13 +126,13 @@ def planned(copy: Copy, source: Directory, image: Directory, spool: Spool | None
 
 
 def layer_of(copy: Copy, source: Directory, image: Directory) -> list[PlannedEntry]:
-    """What the layer of a copy holds."""
+    """The entries in the layer of a copy."""
     tree, below = MemoryTree(source), view_of(image)
     return with_digests(changed(plan_entries(request(copy), tree, below), below))
 
 
 def tar_of(tree: Directory) -> bytes:
-    """An archive of a tree, each directory before what is in it; of names of one file the later ones are hard links."""
+    """A tar of a tree, directories before their contents; the second and later names of a file are hard links."""
     out = io.BytesIO()
     first: dict[object, str] = {}
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -155,7 +155,7 @@ def tar_of(tree: Directory) -> bytes:
 
 
 def row(entry: Entry, content: bytes) -> tuple[object, ...]:
-    """An entry as the model's `flat` writes it."""
+    """An entry in the form of the model's `flat`."""
     match entry.kind:
         case Kind.FILE:
             group = (entry.hardlink or entry.path).decode()
@@ -167,7 +167,7 @@ def row(entry: Entry, content: bytes) -> tuple[object, ...]:
 
 
 def afterwards(items: list[PlannedEntry], source: Directory, image: Directory) -> dict[str, tuple[object, ...]]:
-    """The image with planned entries put into it, as the model's `flat` writes it."""
+    """The image after the planned entries, in the form of the model's `flat`."""
     content = {path.encode(): node.content for path, node in nodes(source) if isinstance(node, File)}
     result = flat(image)
     for entry, origin, tree in items:
@@ -184,7 +184,7 @@ def afterwards(items: list[PlannedEntry], source: Directory, image: Directory) -
 
 
 def on_disk(tree: Directory, root: str) -> None:
-    """Make a tree, below a directory that exists: links, modes, seconds, but no owners."""
+    """Create a tree in an existing directory, with links, modes and times but without owners."""
     first: dict[object, str] = {}
     for path, node in sorted(nodes(tree)):
         here = f"{root}/{path}"

@@ -1,6 +1,6 @@
-"""COPY as its documentation tells it, on trees of plain values: slow, and short enough to be believed.
+"""A model of COPY as documented, on trees of plain values: slow, but short enough to check by reading.
 
-What it says about a copy is what the real planner has to come to. Paths are tuples of names.
+The real planner must give the same results. Paths are tuples of names.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 Path = tuple[str, ...]
 Owner = tuple[int, int]
-ANY_TIME = -1  # of a directory that is made on the way: nothing is promised
+ANY_TIME = -1  # the time of a created parent directory, which is not specified
 
 
 @dataclass(frozen=True)
 class File:
-    """`inode` tells which names are of one file; None is a file of one name."""
+    """Names with the same `inode` are hard links to one file; None is a file with one name."""
 
     content: bytes = b""
     mode: int = 0o644
@@ -51,7 +51,7 @@ class Refused(Exception):
     """This copy is an error."""
 
 
-# What some symbolic modes make of the mode of a file, and of a directory.
+# Symbolic mode -> function of the old mode and of whether it is a directory, which returns the new mode.
 SYMBOLIC: dict[str, Callable[[int, bool], int]] = {
     "u=rwX,go=rX": lambda mode, directory: (mode & 0o1000) | (0o755 if directory or mode & 0o111 else 0o644),
     "go-rwx": lambda mode, _: mode & ~0o077,
@@ -61,7 +61,7 @@ SYMBOLIC: dict[str, Callable[[int, bool], int]] = {
 
 @dataclass(frozen=True)
 class Copy:
-    """One instruction: `owner` is --chown, `mode` --chmod. A context's files belong to (0, 0), as if --chown said so."""
+    """One instruction: `owner` is --chown, `mode` --chmod. Files of a context belong to (0, 0), as with --chown=0:0."""
 
     sources: tuple[str, ...]
     dest: str
@@ -69,10 +69,10 @@ class Copy:
     mode: int | str | None = None
     exclude: tuple[str, ...] = ()
     parents: bool = False
-    archives: tuple[tuple[bytes, Directory], ...] = ()  # of ADD: what is in a file with this content
+    archives: tuple[tuple[bytes, Directory], ...] = ()  # for ADD: content of an archive file -> the tree in it
 
     def apply(self, source: Directory, image: Directory) -> Directory:
-        """The image afterwards. Raises Refused; the image that was given stays as it is."""
+        """The image after the copy; `image` itself does not change. Raises Refused."""
         image = copying.deepcopy(image)
         found = [item for text in self.sources for item in self.found(source, text)]
         kinds = [get(source, follow(source, path)) for path, _ in found]
@@ -100,15 +100,15 @@ class Copy:
         return image
 
     def archive(self, node: Node | None) -> Directory | None:
-        """What is in a file that is an archive."""
+        """The tree in an archive file; None for other nodes."""
         return next((tree for data, tree in self.archives if isinstance(node, File) and node.content == data), None)
 
     def unpack(self, image: Directory, archive: Directory, before: set[Path]) -> set[Path]:
-        """Into the destination as a directory, wherever links lead there, and as if that were the root.
+        """Unpack an archive into the destination, which is a directory and acts as the root of all links in it.
 
-        Entries replace what is in their way; a directory goes where a link at its place leads. Nothing but --chown
-        changes them, and directories that the archive leaves out are 0755 of root. The answer are the places of directories
-        that are something else now: those cannot become directories again, nor can those of an archive before.
+        Entries replace existing ones; a directory whose place is a link goes to the target of the link. Only --chown
+        changes entries. Directories missing in the archive get mode 0755 and belong to root. Returns the paths of former
+        directories that are something else now: neither this nor a later archive can make them directories again.
         """
         start = copying.deepcopy(image)
         dest = follow(image, tuple(part for part in self.dest.split("/") if part))
@@ -124,7 +124,7 @@ class Copy:
             for name in place[:-1]:
                 above = here.names.setdefault(name, Directory({}, 0o755, (0, 0), ANY_TIME))
                 if not isinstance(above, Directory):
-                    raise Refused("a parent is no directory")
+                    raise Refused("a parent is not a directory")
                 here = above
             at = here.names.get(place[-1])
             owner = self.owner if self.owner is not None else node.owner
@@ -140,9 +140,9 @@ class Copy:
         return gone
 
     def found(self, source: Directory, text: str) -> list[tuple[Path, str]]:
-        """The paths that a source stands for, each with the pattern of what is wanted below it; none is everything.
+        """The paths that a source matches, each with a pattern for the files below it; "" selects all of them.
 
-        With --parents all of a source is such a pattern, or what stands behind its first `/./`.
+        With --parents, that pattern is the whole source, or the part after its first `/./`.
         """
         if not self.parents:
             return [(path, "") for path in matches(source, text)]
@@ -159,14 +159,13 @@ class Copy:
             raise Refused("a source does not exist")
         return [item for item, kind in zip(found, kinds, strict=True) if isinstance(kind, Directory)]
 
-    def wants(self, path: Path, include: str) -> bool:
-        return (not include or taken([include], path)) and not taken(self.exclude, path)
+    def is_wanted(self, path: Path, include: str) -> bool:
+        return (not include or selected([include], path)) and not selected(self.exclude, path)
 
     def destination(self, image: Directory) -> tuple[Path, bool]:
-        """Where the destination is, and whether things go inside of it.
+        """The path of the destination, and whether sources are copied into it as a directory.
 
-        A link is followed where it leads to a directory, or where a slash behind it demands one; else it is what will be
-        replaced.
+        A link is followed if it leads to a directory or if a slash after it requires one; otherwise the copy replaces it.
         """
         parts = tuple(part for part in self.dest.split("/") if part)
         end = follow(image, parts)
@@ -180,16 +179,16 @@ class Copy:
         return mode if self.mode is None else self.mode
 
     def make_parents(self, image: Directory, path: Path) -> None:
-        """Missing ones are 0755 and of root, or of who --chown names."""
+        """Create missing parents with mode 0755; they belong to root or to the owner of --chown."""
         here = image
         for name in path[:-1]:
             below = here.names.setdefault(name, Directory({}, 0o755, self.owner or (0, 0), ANY_TIME))
             if not isinstance(below, Directory):
-                raise Refused("a parent is no directory")
+                raise Refused("a parent is not a directory")
             here = below
 
     def put_contents(self, image: Directory, dest: Path, source: Directory, include: str) -> None:
-        """A directory gives what is in it; one that exists keeps its mode and owner, a new one has the source's time."""
+        """Copy the contents of a directory. An existing destination keeps mode and owner, a new one gets its time."""
         at = get(image, dest)
         if at is None:
             self.make_parents(image, dest)
@@ -201,17 +200,17 @@ class Copy:
             raise Refused("a directory onto something else")
         done: set[Path] = set()
         for path, node in below(source):
-            if not self.wants(path, include):
+            if not self.is_wanted(path, include):
                 continue
             for length in range(1, len(path)):
                 if path[:length] not in done:
                     done.add(path[:length])
-                    self.bring_along(image, (*dest, *path[:length]), get(source, path[:length]))
+                    self.copy_parent(image, (*dest, *path[:length]), get(source, path[:length]))
             done.add(path)
             self.put(image, (*dest, *path), node)
 
-    def bring_along(self, image: Directory, path: Path, node: Node | None) -> None:
-        """A directory that is not wanted, above something that is: made as if it were, or given the source's mode."""
+    def copy_parent(self, image: Directory, path: Path, node: Node | None) -> None:
+        """Copy an unselected directory that contains selected entries: create it, or give it the source's mode."""
         assert isinstance(node, Directory)
         at = get(image, path)
         if isinstance(at, Directory):
@@ -220,7 +219,7 @@ class Copy:
             self.put(image, path, node)
 
     def put(self, image: Directory, path: Path, node: Node) -> None:
-        """Files and links replace one another; directories merge, and those that were there take what the source has."""
+        """Files and links replace each other; directories merge, and existing ones get the attributes of the source."""
         parent = get(image, path[:-1])
         assert isinstance(parent, Directory)
         at = parent.names.get(path[-1])
@@ -239,7 +238,7 @@ class Copy:
 
 
 def below(tree: Directory) -> Iterator[tuple[Path, Node]]:
-    """Everything in a tree, each directory before what is in it."""
+    """All nodes of a tree, each directory before its contents."""
     pending: list[tuple[Path, Node]] = [((name,), node) for name, node in tree.names.items()]
     while pending:
         path, node = pending.pop()
@@ -248,8 +247,8 @@ def below(tree: Directory) -> Iterator[tuple[Path, Node]]:
             pending += [((*path, name), inside) for name, inside in node.names.items()]
 
 
-def taken(patterns: list[str] | tuple[str, ...], path: Path) -> bool:
-    """Whether the last pattern that matches a path, or a directory above it, is one without an exclamation mark."""
+def selected(patterns: list[str] | tuple[str, ...], path: Path) -> bool:
+    """Whether the last pattern that matches a path or a directory above it is one without an exclamation mark."""
     result = False
     for pattern in patterns:
         parts = tuple(pattern.removeprefix("!").split("/"))
@@ -259,21 +258,21 @@ def taken(patterns: list[str] | tuple[str, ...], path: Path) -> bool:
 
 
 def same(pattern: Path, path: Path) -> bool:
-    """Whether names match a pattern, in which `**` is any number of them, but at its end at least one."""
+    """Whether a path matches a pattern; `**` is any number of names, at least one at the end of the pattern."""
     if not pattern:
         return not path
     if pattern[0] == "**":
         return bool(path) if len(pattern) == 1 else any(same(pattern[1:], path[n:]) for n in range(len(path) + 1))
-    return bool(path) and named(path[0], pattern[0]) and same(pattern[1:], path[1:])
+    return bool(path) and name_matches(path[0], pattern[0]) and same(pattern[1:], path[1:])
 
 
-def named(name: str, pattern: str) -> bool:
-    """Whether one name matches a pattern; what a shell writes `[!a]` is `[^a]` here."""
+def name_matches(name: str, pattern: str) -> bool:
+    """Whether one name matches a pattern; `[^a]` here is `[!a]` in a shell."""
     return fnmatch.fnmatchcase(name, pattern.replace("[^", "[!"))
 
 
 def get(tree: Directory, path: Path) -> Node | None:
-    """What lies at a path; no link is followed."""
+    """The node at a path, without following links."""
     here: Node | None = tree
     for name in path:
         here = here.names.get(name) if isinstance(here, Directory) else None
@@ -281,7 +280,7 @@ def get(tree: Directory, path: Path) -> Node | None:
 
 
 def follow(tree: Directory, path: Path) -> Path:
-    """The path with all links followed inside of the tree. Raises Refused where they go round in circles."""
+    """The path with all links resolved inside the tree. Raises Refused for a loop."""
     done: Path = ()
     todo = list(path)
     links = 0
@@ -305,7 +304,7 @@ def follow(tree: Directory, path: Path) -> Path:
 
 
 def clean(text: str) -> Path:
-    """A source without `.` and `..`, which are taken out as text, before any link is looked at."""
+    """A source without `.` and `..`, which are removed as text before links are resolved."""
     parts: list[str] = []
     for part in text.split("/"):
         if part == "..":
@@ -316,9 +315,9 @@ def clean(text: str) -> Path:
 
 
 def matches(tree: Directory, text: str) -> list[Path]:
-    """The paths that a source stands for. A pattern may stand for nothing; a plain path is looked at later.
+    """The paths that a source matches. A pattern can match nothing; the caller checks whether a plain path exists.
 
-    Links are followed before the first pattern; one that a pattern matches is followed by who copies it.
+    Links before the first pattern are followed here; the caller follows a link that a pattern matches.
     """
     parts = clean(text)
     if not any(character in part for part in parts for character in "*?["):
@@ -326,20 +325,20 @@ def matches(tree: Directory, text: str) -> list[Path]:
     plain = next(n for n, part in enumerate(parts) if any(character in part for character in "*?["))
     start = follow(tree, parts[:plain])
     if get(tree, start) is None:
-        raise Refused("what stands before the pattern does not exist")
+        raise Refused("the directory before the pattern does not exist")
     found: list[Path] = [start]
     for part in parts[plain:]:
         below = []
         for path in found:
             at = get(tree, path)
             if isinstance(at, Directory):
-                below += [(*path, name) for name in sorted(at.names) if named(name, part)]
+                below += [(*path, name) for name in sorted(at.names) if name_matches(name, part)]
         found = below
     return found
 
 
 def flat(tree: Directory, path: Path = ()) -> dict[str, tuple[object, ...]]:
-    """Path -> what it is, for comparing; of hard links the group is named by its first path."""
+    """Path -> attributes, for comparisons; the first path of a group of hard links names the group."""
     found: dict[str, tuple[object, ...]] = {}
     first: dict[object, str] = {}
     pending: list[tuple[Path, Node]] = [((), tree)]

@@ -1,4 +1,4 @@
-"""Small disks, to be filled."""
+"""Small file systems for tests of a full disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def small_disk(place: Path, options: str) -> Iterator[Path]:
-    """A tmpfs on a new directory, with mount options such as size=8m or nr_inodes=50."""
+    """Mount a tmpfs on a new directory, with options such as size=8m or nr_inodes=50."""
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
     try:

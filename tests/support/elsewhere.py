@@ -1,4 +1,4 @@
-"""What tests of sources from elsewhere share."""
+"""Helpers for tests that fetch sources by HTTP or git."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def recipe(*lines: str) -> str:
-    """A recipe of these lines on the base."""
+    """A recipe with these lines on the base."""
     return "\n".join((f"FROM {BASE}", *lines)) + "\n"
 
 
 def quick(tmp_path: Path, **limits: int) -> dict[str, str]:
-    """An environment in which nothing is tried twice."""
+    """An environment whose configuration allows no retries."""
     path = tmp_path / "config.toml"
     path.write_text("[limits]\nretries = 1\n" + "".join(f"{k.replace('_', '-')} = {v}\n" for k, v in limits.items()))
     return {"PYBUILD_CONFIG": str(path)}

@@ -1,4 +1,4 @@
-"""Events of a build that never was, and a clock that stands still until it is told."""
+"""Made-up events of a build, and a clock that tests advance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def said(ref: StepRef, text: str | bytes, stream: int = 1) -> StepOutput:
 
 
 class Clock:
-    """Seconds that pass when `now` is changed."""
+    """A clock in seconds that returns `now`."""
 
     def __init__(self) -> None:
         self.now = 1000.0

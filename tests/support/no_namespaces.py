@@ -1,10 +1,10 @@
-"""Run a command where new namespaces are refused, in one of the two ways in which machines refuse them.
+"""Run a command that cannot create namespaces, for one of the two reasons that exist on real machines.
 
     no_namespaces.py filter COMMAND...    a seccomp filter answers EPERM to unshare, setns and clone with CLONE_NEW*,
-                                          and ENOSYS to clone3, as the default filters of container engines do
-    no_namespaces.py sysctl COMMAND...    user.max_user_namespaces is 0 in a user namespace made for the occasion
+                                          and ENOSYS to clone3, like the default filters of container engines
+    no_namespaces.py sysctl COMMAND...    user.max_user_namespaces is 0 in a new user namespace
 
-The second needs a user namespace itself; the setting of the machine is not touched.
+`sysctl` needs a user namespace itself; it does not change the setting of the machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Program(ctypes.Structure):
 
 
 def forbid_by_filter() -> None:
-    """seccomp(2); struct seccomp_data has the call's number at 0 and the low half of its first argument at 16."""
+    """seccomp(2). In struct seccomp_data, the number of the call is at 0, the low half of its first argument at 16."""
     unshare, setns, clone, clone3 = _NUMBERS[os.uname().machine]
     code = [
         (_LOAD, 0, 0, 0),
@@ -53,7 +53,7 @@ def forbid_by_filter() -> None:
 
 
 def forbid_by_sysctl() -> None:
-    """The limit holds for namespaces made below the one in which it is set. user_namespaces(7)."""
+    """user_namespaces(7): the limit applies to namespaces below the one that sets it."""
     libc = ctypes.CDLL(None, use_errno=True)
     uid, gid = os.geteuid(), os.getegid()
     if libc.unshare(0x10000000):

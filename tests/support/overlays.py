@@ -1,4 +1,4 @@
-"""Real overlays for the tests of the store: mounted in a mount namespace of their own, gone with the process."""
+"""Real overlays for tests of the store. They are mounted in a private mount namespace and vanish with its process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _call(function: str, *arguments: object) -> None:
 
 
 def in_private_mounts(work: Callable[[], object]) -> object:
-    """Run in a child whose mounts nobody else sees; return what it returns, by its repr. Raises what went wrong."""
+    """Run `work` in a child with private mounts; return its result, which must survive repr. Raises if it fails."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
@@ -50,14 +50,14 @@ def in_private_mounts(work: Callable[[], object]) -> object:
 
 
 def mount_tmpfs(place: str, options: str) -> None:
-    """Mount a tmpfs; for use in `in_private_mounts`."""
+    """Mount a tmpfs; only for use in `in_private_mounts`."""
     _call("mount", b"tmpfs", os.fsencode(place), b"tmpfs", 0, options.encode())
 
 
 def overlaid(
     lowers: Sequence[str], upper: str | None, place: str, action: Callable[[str], object] | None = None
 ) -> dict[str, tuple[object, ...]]:
-    """Mount `lowers` (the topmost first) under an upper directory, do something in there; return what is to be seen."""
+    """Mount an overlay of `lowers` (topmost first) and `upper`, run `action` in it, and return its listing."""
     merged, work = f"{place}/merged", f"{place}/work"
     os.makedirs(merged, exist_ok=True)
     os.makedirs(work, exist_ok=True)

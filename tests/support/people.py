@@ -1,4 +1,4 @@
-"""Who runs pybuild in a test: root, an ordinary user with subordinate ids, one without; root of containers too."""
+"""The users that run pybuild in tests: root, users with and without subordinate ids, root in containers."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from pathlib import Path
 from tests.support.cli import SCRIPT, Pybuild
 
 _SUPPORT = Path(__file__).parent
-_FIRST, _COUNT = 600_000, 65_536  # subordinate ids of the user that has some, where useradd gave none
+_FIRST, _COUNT = 600_000, 65_536  # subordinate ids for the user that needs some, if useradd gave none
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with a directory of his own, which holds his store and his contexts."""
+    """A user with a home directory for its store and contexts."""
 
     name: str
     uid: int
-    prefix: tuple[str, ...]  # of a command that he runs; paths in it must be absolute, it runs in /
+    prefix: tuple[str, ...]  # of commands that run as this user; they run in /, so paths must be absolute
     home: Path
 
     def pybuild(self, **environment: str) -> Pybuild:
         return Pybuild(self.home / "store", environment, (*self.prefix, SCRIPT))
 
     def take(self, file: Path) -> Path:
-        """Give a copy of a file into the home, for everybody to read."""
+        """Copy a file into the home, readable for all users."""
         copy = Path(shutil.copy(file, self.home))
         copy.chmod(0o644)
         return copy
 
     def context(self, name: str, recipe: str, **files: str | bytes) -> Path:
-        """A context that everybody may read, with fixed times."""
+        """A context in the home, readable for all users, with fixed times."""
         directory = self.home / name
         directory.mkdir(mode=0o755)
         for path, text in {"Buildfile": recipe, **files}.items():
@@ -48,7 +48,7 @@ class Person:
 
 
 def add_user(name: str, *, subordinate: bool) -> int:
-    """Make an ordinary user, unless there is one; return the uid. One process of tests does it at a time."""
+    """Create an ordinary user if it does not exist; return the uid. A lock serialises parallel test processes."""
     lock = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -74,7 +74,7 @@ def _add_user(name: str, *, subordinate: bool) -> int:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Give a file other content: whoever reads it meanwhile, as newuidmap(1) does, finds all of the one or of the other."""
+    """Replace a file atomically, because newuidmap(1) can read it at the same time."""
     new = path.with_name(f"{path.name}.pybuild-test")
     new.write_text(text)
     new.chmod(0o644)

@@ -1,4 +1,4 @@
-"""Builds in the middle of something: what they have started, and whether all of it ends."""
+"""Running builds: the processes they have started, and whether all of these end."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
     from tests.support.cli import Pybuild
 
-# In front of a command. What is ignored stays so over exec: under nohup, or as a background job of a script, the tests'
-# own children would never see these.
+# The prefix of a command. Ignored signals stay ignored over exec: if the tests run under nohup or as a background job, their
+# children would not receive these.
 DEFAULT_SIGNALS = ("env", "--default-signal=HUP,INT,QUIT")
-PATIENCE = 60.0  # seconds until something that has not come will not come, on a machine that has much else to do
+PATIENCE = 60.0  # seconds to wait for an event, enough on a loaded machine
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process that was seen. `fd` is a pidfd: it names this one, whoever gets the number later."""
+    """A process. `fd` is a pidfd, which still names this process after the kernel reuses its number."""
 
     pid: int
     parent: int
@@ -36,7 +36,7 @@ class Process:
 
 
 def _all() -> Iterator[tuple[int, int]]:
-    """Number and parent of each process. proc_pid_stat(5)."""
+    """Number and parent of every process. proc_pid_stat(5)."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
@@ -47,7 +47,7 @@ def _all() -> Iterator[tuple[int, int]]:
 
 
 def descendants(pid: int) -> list[Process]:
-    """A process's children and theirs, parents first."""
+    """All descendants of a process, parents first."""
     children: dict[int, list[int]] = {}
     for child, parent in _all():
         children.setdefault(parent, []).append(child)
@@ -67,7 +67,7 @@ def descendants(pid: int) -> list[Process]:
 
 
 def descendants_with(pid: int, text: str) -> list[Process]:
-    """The same, as soon as there is one with the text in its command: what was started has its own only after exec."""
+    """The descendants, once one has this text in its command; a new process has its own command only after exec."""
     deadline = time.monotonic() + PATIENCE
     while True:
         found = descendants(pid)
@@ -80,7 +80,7 @@ def descendants_with(pid: int, text: str) -> list[Process]:
 
 
 def survivors(processes: list[Process]) -> list[str]:
-    """The commands of those that do not end, though they were given time. What is killed needs some, even if nobody waits."""
+    """The commands of the processes that do not end in time. A killed process needs some time to end."""
     poll = select.poll()
     left = {process.fd: process for process in processes}
     for fd in left:
@@ -96,12 +96,12 @@ def survivors(processes: list[Process]) -> list[str]:
 
 
 def mounts_below(place: Path) -> list[str]:
-    """The mounts of this namespace that lie below a directory. proc_pid_mountinfo(5)."""
+    """The mounts below a directory in this namespace. proc_pid_mountinfo(5)."""
     return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {place}/" in line]
 
 
 class Running:
-    """A build with --progress=json that goes on."""
+    """A running build with --progress=json."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -112,7 +112,7 @@ class Running:
         return self._process.pid
 
     def wait_for(self, event: str, text: str = "") -> None:
-        """Go on until an event of this kind whose data or instruction holds the text."""
+        """Wait for an event of this kind whose data or instruction contains the text."""
         assert self._process.stderr is not None
         for raw in self._process.stderr:
             line = raw.decode()
@@ -124,7 +124,7 @@ class Running:
         raise AssertionError("the build has ended: " + "".join(self._lines))
 
     def end(self) -> Done:
-        """Wait for the end."""
+        """Wait until the build ends."""
         assert self._process.stderr is not None and self._process.stdout is not None
         rest = self._process.stderr.read().decode()
         status = self._process.wait()
@@ -133,7 +133,7 @@ class Running:
 
 @contextmanager
 def running(pybuild: Pybuild, *arguments: object) -> Iterator[Running]:
-    """Start a build in a process group of its own, and see to it that it ends."""
+    """Start a build in a new session, and kill it at the end."""
     command = [*DEFAULT_SIGNALS, *pybuild.command, "--progress=json", *map(str, arguments)]
     process = subprocess.Popen(
         command, env=pybuild.env(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

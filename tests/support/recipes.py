@@ -1,4 +1,4 @@
-"""Recipes planned without a store: base images are made up, nothing is run."""
+"""Plans recipes without a store: base images are made up and nothing runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LAYER = Digest.of(b"the layer of a made-up base")
 
 
 def image(config: ExecConfig | None = None, *, layers: int = 1, history: tuple[History, ...] | None = None) -> StoredImage:
-    """A base image that no store holds."""
+    """A made-up base image."""
     diff_ids = tuple(Digest.of(b"layer %d" % number) for number in range(layers))
     lines = tuple(History(created_by=f"base {number}") for number in range(layers)) if history is None else history
     described = ImageConfig("amd64", "linux", "", None, "", config or ExecConfig(), diff_ids, lines)
@@ -41,13 +41,13 @@ def image(config: ExecConfig | None = None, *, layers: int = 1, history: tuple[H
 
 @dataclass
 class Images:
-    """Where made-up images come from; `asked` tells for which names."""
+    """The source of made-up images; `asked` lists the names that were looked up."""
 
     known: dict[str, StoredImage] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
-        """Those of a platform that is asked for are known as `platform name`."""
+        """The image `name`, or `platform name` if a platform is given."""
         name = f"{platform} {reference.familiar}" if platform is not None else reference.familiar
         self.asked.append(name)
         try:
@@ -57,12 +57,12 @@ class Images:
 
 
 def options(**fields: object) -> BuildOptions:
-    """Options for one fixed platform, whatever machine this is."""
+    """Options for one fixed platform, on any machine."""
     return BuildOptions(**{"platform": PLATFORM, "build_platform": PLATFORM, **fields})  # type: ignore[arg-type]
 
 
 def resolved(text: str, images: Images | None = None, **fields: object) -> Resolved:
-    """Resolve a recipe; without images there is one called `base`."""
+    """Resolve a recipe; the default is one image named `base`."""
     return resolve(parse(text), options(**fields), images or Images({"base": image()}))
 
 
@@ -72,13 +72,13 @@ def planned(text: str, images: Images | None = None, **fields: object) -> Plan:
 
 
 def steps(text: str, images: Images | None = None, **fields: object) -> list[Step]:
-    """The steps of the target's own chain, the lowest first."""
+    """The steps of the target's chain, lowest first."""
     result = planned(text, images, **fields)
     return [node.step for node in chain(result, result.image.node)]
 
 
 def chain(result: Plan, last: int | None) -> list[Node]:
-    """A node and all that it stands on, the lowest first."""
+    """A node and its ancestors, lowest first."""
     found: list[Node] = []
     while last is not None:
         found.append(result.nodes[last])
@@ -87,18 +87,18 @@ def chain(result: Plan, last: int | None) -> list[Node]:
 
 
 def config(text: str, base: ExecConfig | None = None, **fields: object) -> ExecConfig:
-    """What the config of the image comes to, on a base with this one."""
+    """The config of the planned image, on a base with the config `base`."""
     return planned(text, Images({"base": image(base)}), **fields).image.state.config
 
 
 def history(text: str, images: Images | None = None, **fields: object) -> list[str]:
-    """The lines that the recipe adds to the history; those without a layer begin with a tilde."""
+    """The history lines that the recipe adds; a line without a layer starts with a tilde."""
     lines = planned(text, images, **fields).image.history
     return [("~" if line.node is None else "") + line.text for line in lines]
 
 
 def refusal(text: str, images: Images | None = None, **fields: object) -> str:
-    """Why a recipe cannot be planned, behind where: `line:column message`."""
+    """The error of a recipe that cannot be planned, as `line:column message`."""
     try:
         planned(text, images, **fields)
     except (ParseError, PlanError) as error:

@@ -1,4 +1,4 @@
-"""What commands say when they are the RUNs of a recipe."""
+"""Runs commands as RUN steps and returns their output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def outputs(done: Done) -> dict[str, str]:
-    """Instruction -> all it wrote, of a build with --progress=json."""
+    """Instruction -> its whole output, from a build with --progress=json."""
     found: dict[str, str] = {}
     for event in done.events:
         if event["event"] == "step_output":

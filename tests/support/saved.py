@@ -1,4 +1,4 @@
-"""Docker archives by hand, in the forms that tools write them, right and wrong ones."""
+"""Makes docker archives by hand in the styles of several tools, valid and invalid ones."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def sha(data: bytes) -> str:
 
 @dataclass
 class Saved:
-    """An archive of one image. `style` is whose names it has: docker's, podman's (skopeo's too) or crane's."""
+    """An archive of one image. `style` selects the file names of docker, podman (also skopeo's) or crane."""
 
     layers: list[bytes] = field(default_factory=lambda: [tar(entry(b"f", data=b"hello"))])
     style: str = "podman"
-    pack: Callable[[bytes], bytes] = bytes  # what is done to each layer
+    pack: Callable[[bytes], bytes] = bytes  # applied to each layer
     tags: list[str] | None = field(default_factory=lambda: ["test:1"])
     diff_ids: list[str] | None = None
     config_fields: dict[str, object] = field(default_factory=dict)
-    config: bytes | None = None  # instead of what would be in it; its name stays
+    config: bytes | None = None  # replaces its content; the name is unchanged
     item_fields: dict[str, object] = field(default_factory=dict)
-    manifest: bytes | None = None  # instead of what would be in it
-    lose: bytes = b""  # the member that is left out
+    manifest: bytes | None = None  # replaces its content
+    lose: bytes = b""  # the member to leave out
     extra: list[bytes] = field(default_factory=list)
 
     @property
@@ -46,14 +46,14 @@ class Saved:
         return f"sha256:{name}" if self.style == "crane" else f"{name}.json"
 
     def members(self) -> tuple[dict[bytes, bytes], dict[str, object]]:
-        """Name -> member of the tar, and the image's item of manifest.json."""
+        """Name -> member of the tar, and the item of this image in manifest.json."""
         found: dict[bytes, bytes] = {}
         names = []
         seen: dict[bytes, bytes] = {}
         for number, layer in enumerate(self.layers):
             data = self.pack(layer)
             if self.style == "docker":
-                # The ids of docker's first image format: they are no digests of anything that is in the archive.
+                # The ids of docker's first image format, which are not digests of anything in the archive.
                 place = sha(b"%d" % number).encode()
                 name = place + b"/layer.tar"
                 found[place + b"/"] = directory(place + b"/")
@@ -77,7 +77,7 @@ class Saved:
 
 
 def several(*images: Saved) -> bytes:
-    """One archive of all these images; what the first says about the archive itself counts."""
+    """One archive of several images; the first image decides about manifest, lost and extra members."""
     found: dict[bytes, bytes] = {}
     items = []
     for image in images:

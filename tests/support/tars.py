@@ -1,4 +1,4 @@
-"""Tars by hand, and trees as plain values, for the tests of the store."""
+"""Makes tars by hand, and reads trees as plain values, for tests of the store."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def tar(*members: bytes) -> bytes:
 
 
 def listing(root: Path | str) -> dict[str, tuple[object, ...]]:
-    """A tree as a value: path -> type, mode, owner, seconds, what it holds, its attributes, first name of its inode."""
+    """A tree on disk as a value: path -> type, mode, uid, gid, mtime, content, xattrs, first path of its inode."""
     found: dict[str, tuple[object, ...]] = {}
     first: dict[int, str] = {}
     pending = [""]
@@ -63,21 +63,21 @@ def listing(root: Path | str) -> dict[str, tuple[object, ...]]:
         full = os.path.join(os.fspath(root), path)
         status = os.lstat(full)
         kind = stat.S_IFMT(status.st_mode)
-        held: object = None
+        content: object = None
         if kind == stat.S_IFDIR:
             pending += [os.path.join(path, name) for name in sorted(os.listdir(full))]
         elif kind == stat.S_IFREG:
             with open(full, "rb") as file:
-                held = file.read()
+                content = file.read()
         elif kind == stat.S_IFLNK:
-            held = os.readlink(full)
+            content = os.readlink(full)
         elif kind in (stat.S_IFCHR, stat.S_IFBLK):
-            held = status.st_rdev
+            content = status.st_rdev
         xattrs = {
             key: os.getxattr(full, key, follow_symlinks=False) for key in os.listxattr(full, follow_symlinks=False)
         }
         group = first.setdefault(status.st_ino, path) if kind != stat.S_IFDIR else path
         found[path] = (
-            kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns // 10**9, held, xattrs, group,
+            kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns // 10**9, content, xattrs, group,
         )  # fmt: skip
     return found

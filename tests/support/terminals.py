@@ -1,4 +1,4 @@
-"""Commands that run on a terminal of the test's own, whose screen it can look at."""
+"""Runs commands on a pseudoterminal whose screen the test can read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Terminal:
         self.process: subprocess.Popen[bytes]
 
     def resize(self, columns: int, rows: int) -> None:
-        """Change the size of the screen; the kernel tells the process by SIGWINCH."""
+        """Change the size of the screen; the kernel sends SIGWINCH to the process."""
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.screen.resize(rows, columns)
 
@@ -44,23 +44,23 @@ class Terminal:
         os.write(self._master, keys)
 
     def modes(self) -> list[object]:
-        """As tcgetattr(3) has them."""
+        """The terminal settings as tcgetattr(3) returns them."""
         return termios.tcgetattr(self._master)
 
     def lines(self) -> list[str]:
-        """What is on the screen, times as N; lines without anything below the last one are left out."""
+        """The lines on the screen, with times replaced by N and without empty lines at the end."""
         text = "\n".join(line.rstrip() for line in self.screen.display).rstrip()
         return re.sub(r"(^| ) *\d+\.\d s\b", r"\1N s", text, flags=re.MULTILINE).split("\n")
 
     def wait_until(self, seen: Callable[[list[str]], bool]) -> list[str]:
-        """Read until the screen is as wanted. A frame hides the cursor while it is drawn, and may come in pieces."""
+        """Read until `seen` accepts the screen. A frame hides the cursor until all of its pieces have arrived."""
         deadline = time.monotonic() + PATIENCE
         while self.screen.cursor.hidden or not seen(self.lines()):
             assert self._read(deadline), "the process has ended: " + "\n".join(self.lines())
         return self.lines()
 
     def end(self) -> list[str]:
-        """Read to the end of the process, return the screen."""
+        """Read until the process ends; return the screen."""
         deadline = time.monotonic() + PATIENCE
         while self._read(deadline):
             pass
@@ -68,17 +68,17 @@ class Terminal:
         return self.lines()
 
     def is_sane(self) -> bool:
-        """The cursor is shown and stands at the beginning of a line, and long lines wrap."""
+        """Whether the cursor is visible at the start of a line, and long lines wrap."""
         cursor = self.screen.cursor
         return not cursor.hidden and cursor.x == 0 and pyte.modes.DECAWM in self.screen.mode
 
     def _read(self, deadline: float) -> bool:
         left = max(deadline - time.monotonic(), 0.0)
-        assert select.select([self._master], [], [], left)[0], "nothing comes any more: " + "\n".join(self.lines())
+        assert select.select([self._master], [], [], left)[0], "no more output: " + "\n".join(self.lines())
         try:
             data = os.read(self._master, 1 << 16)
         except OSError:
-            return False  # EIO: nobody has the other end any more
+            return False  # EIO: the other end is closed
         self.raw += data
         self._stream.feed(data)
         return bool(data)
@@ -91,7 +91,7 @@ class Terminal:
 def on_terminal(
     pybuild: Pybuild, *arguments: object, columns: int = 80, rows: int = 24, **environment: str
 ) -> Iterator[Terminal]:
-    """Start a command as the foreground job of a new terminal, and see to it that it ends."""
+    """Start a command as the foreground job of a new terminal, and kill it at the end."""
     terminal = Terminal(columns, rows)
     slave = terminal.slave
     terminal.process = subprocess.Popen(

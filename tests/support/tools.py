@@ -1,4 +1,4 @@
-"""The tools that others handle images with, each on directories of the test's own."""
+"""Other image tools, each working in directories of the test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TIMEOUT = 120
 
 
 def run(*command: object, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
-    """Run a tool, fail the test unless it succeeds, return what it printed."""
+    """Run a tool that must succeed; return its output."""
     done = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
@@ -31,7 +31,7 @@ def run(*command: object, cwd: Path | None = None, environment: Mapping[str, str
 
 
 def skopeo_copy(source: str, target: str) -> None:
-    """Copy an image; skopeo checks every digest on the way."""
+    """Copy an image; skopeo checks every digest."""
     run("skopeo", "--insecure-policy", "copy", "--quiet", source, target)
 
 
@@ -43,12 +43,12 @@ def skopeo_config(image: str) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Podman:
-    """podman with a store below a directory; it never runs a container here."""
+    """podman with its store below a directory. It never runs a container here."""
 
     directory: Path
 
     def __call__(self, *arguments: object) -> str:
-        """Run a verb and return what it printed."""
+        """Run a command of podman and return its output."""
         for name in ("tmp", "home"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         store = ("--root", self.directory / "root", "--runroot", self.directory / "run", "--storage-driver", "vfs")
