@@ -1,4 +1,4 @@
-"""What a key depends on, and what it does not."""
+"""What a cache key depends on, and what it does not depend on."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_content_key_does_not_depend_on_how_the_copy_is_written() -> None:
     assert content_key(written, PLATFORM, "p", "c") == content_key(COPY, PLATFORM, "p", "c")
 
 
-def test_a_definition_is_no_content() -> None:
+def test_definition_keys_and_content_keys_differ() -> None:
     assert definition_key(COPY, PLATFORM, ["p"]).digest != content_key(COPY, PLATFORM, "p", "").digest
 
 
@@ -119,7 +119,7 @@ def test_the_inputs_of_a_key_can_be_read_again() -> None:
     assert (fields["step"], fields["env"], fields["inputs"]) == ("RUN", ["A=1"], ["p"])
 
 
-def test_a_byte_that_is_no_text_has_a_key_like_any_other() -> None:
+def test_bytes_that_are_not_utf8_have_keys() -> None:
     odd = replace(RUN, argv=("\udcff",))
     assert definition_key(odd, PLATFORM, []) != definition_key(RUN, PLATFORM, [])
 
@@ -218,7 +218,7 @@ def test_content_depends_on(tree: Directory) -> None:
     assert content(tree) != content(SOURCE)
 
 
-def test_content_depends_on_which_names_are_of_one_file() -> None:
+def test_content_depends_on_hard_links() -> None:
     apart = Directory({"d": Directory({"a": File(b"x"), "b": File(b"x")})})
     together = Directory({"d": Directory({"a": File(b"x", inode=1), "b": File(b"x", inode=1)})})
     assert content(apart) != content(together)
@@ -238,7 +238,7 @@ def test_content_depends_on_where_it_goes() -> None:
         Entry(b"c", Kind.CHAR, rdev=0x105),
     ],
 )
-def test_content_is_told_in_compact_json(entry: Entry) -> None:
+def test_content_is_compact_json(entry: Entry) -> None:
     told = (*entry[:5], *entry[6:12])  # without the time, and the place in a tar
     text = json.dumps(told, default=lambda value: value.hex(), separators=(",", ":"))
     assert list(content_lines([PlannedEntry(entry, None, None)])) == [text.encode("ascii") + b"\n"]

@@ -39,7 +39,7 @@ TIME = 1_600_000_000
 
 @dataclass
 class Scene:
-    """A store in which the recipe was built once, and the context that it was built from, at another place now."""
+    """A store in which the recipe was built once, and a moved copy of the context it was built from."""
 
     pybuild: Pybuild
     context: Path
@@ -66,7 +66,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path) -> Scene:
-    """The first build; copied, never used."""
+    """The first build. Tests use copies of it."""
     place = tmp_path_factory.mktemp("first")
     copy_store(store_with_base, place / "store")
     context = write_context(place / "context", RECIPE, **FILES)
@@ -142,7 +142,7 @@ def name_all_stages(scene: Scene) -> None:
         pytest.param(nothing, ("--label", "a=b"), id="a label"),
     ],
 )  # fmt: skip
-def test_what_changes_nothing_is_served_from_the_cache(
+def test_a_change_without_effect_is_served_from_the_cache(
     scene: Scene, change: Callable[[Scene], object], flags: tuple[str, ...]
 ) -> None:
     change(scene)
@@ -276,7 +276,7 @@ class Way:
         ),
     ],
 )  # fmt: skip
-def test_how_a_run_is_run(first: Way, second: Way, cached: bool, pybuild: Pybuild, tmp_path: Path) -> None:
+def test_how_a_run_is_started_is_part_of_its_key(first: Way, second: Way, cached: bool, pybuild: Pybuild, tmp_path: Path) -> None:
     found: list[bool] = []
     for way in (first, second):
         context = write_context(tmp_path / "c", f"FROM pybuild.test/base\nRUN {way.flags} true\n")
@@ -306,7 +306,7 @@ def test_files_that_were_there_before_hit_again(scene: Scene) -> None:
     assert scene.build() == (scene.digest, set())
 
 
-def test_what_a_build_without_the_cache_made_is_served_from_then_on(scene: Scene) -> None:
+def test_results_of_a_no_cache_build_serve_later_builds(scene: Scene) -> None:
     digest, _ = scene.build("--no-cache")
     assert scene.build() == (digest, set())
 
@@ -335,12 +335,12 @@ def test_an_unknown_stage_name_is_reported(scene: Scene) -> None:
     assert "note: --no-cache-filter biuld: the recipe has no stage with this name; did you mean build?" in done.err
 
 
-def test_all_stages_and_one_of_them_cannot_be_asked_for_together(scene: Scene) -> None:
+def test_no_cache_and_a_filter_exclude_each_other(scene: Scene) -> None:
     done = scene.pybuild.run("--no-cache", "--no-cache-filter=build", scene.context)
     assert (done.status, "--no-cache covers all stages" in done.err) == (2, True)
 
 
-def test_a_fresh_stage_whose_files_are_others_makes_the_rest_anew(scene: Scene) -> None:
+def test_a_fresh_stage_with_other_files_makes_the_rest_again(scene: Scene) -> None:
     scene.recipe((COMPILE, "RUN cat /proc/sys/kernel/random/uuid > /out"))
     digest, _ = scene.build()
     assert scene.build() == (digest, set())

@@ -1,4 +1,4 @@
-"""Why a step was not cached: two builds as the store remembers them, and what is said of the second."""
+"""Explaining misses: two builds as the store remembers them, and the explanation for the second."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_one_difference_is_one_cause(changes: dict[str, object], said: str) -> N
     assert causes(step(FIELDS), step({**FIELDS, **changes})) == (said,)
 
 
-def test_the_words_of_an_instruction_come_before_what_they_lead_to() -> None:
+def test_a_changed_text_comes_before_its_consequences() -> None:
     new = step({**FIELDS, "argv": ["/bin/sh", "-c", "make all"], "cwd": "/src"}, "RUN make all")
     assert causes(step(FIELDS), new) == ("the instruction was RUN make", 'WORKDIR was "/", is "/src"')
 
@@ -100,11 +100,11 @@ def test_a_first_build_has_nothing_to_be_compared_with() -> None:
 
 
 @pytest.mark.parametrize("outcome", [FAILED, NOT_RUN])
-def test_a_step_that_made_nothing_is_none_to_compare_with(outcome: Outcome) -> None:
+def test_a_step_that_made_nothing_is_not_compared_with(outcome: Outcome) -> None:
     assert causes(step(FIELDS, outcome=outcome), step(FIELDS)) == ("no earlier build of this recipe is remembered",)
 
 
-def test_a_new_step_between_others_is_no_changed_one() -> None:
+def test_a_new_step_between_others_is_not_reported_as_changed() -> None:
     new = build("2", step({**FIELDS, "argv": ["new"]}, "RUN new"), step(FIELDS, node=2, number=2, outcome=CACHED))
     (miss,) = explain([build("1", step(FIELDS)), new], new)
     assert miss.causes == ("no earlier build had this step",)
@@ -146,7 +146,7 @@ def test_a_later_build_does_not_count() -> None:
     assert miss.earlier is None
 
 
-def test_other_files_are_for_whoever_can_look_at_them() -> None:
+def test_changed_files_are_left_to_explain_files() -> None:
     new = build("2", step({**COPY, "content": "new"}, "COPY . ."))
     (miss,) = explain([build("1", step(COPY, "COPY . .")), new], new)
     assert (miss.causes, miss.other_files) == ((), True)
@@ -172,7 +172,7 @@ def context(outcome: Outcome) -> BuiltStep:
 def test_the_mounts_whose_files_differ(
     contents: list[str] | None, mounted: tuple[MountedFiles, ...], pairs: tuple[tuple[MountedFiles, MountedFiles], ...]
 ) -> None:
-    """What is mounted is no step of its own."""
+    """A mounted context is not listed as a step of its own."""
     old = step({**FIELDS, "kind": "content", "contents": ["1", "2"]}, mounted=(SOURCE, TOOLS))
     fields = {**FIELDS, "inputs": ["below", "files"]} if contents is None else {**FIELDS, "kind": "content", "contents": contents}
     new = step(fields, mounted=mounted, outcome=NOT_RUN if contents is None else RAN, sources=(7,))
@@ -182,7 +182,7 @@ def test_the_mounts_whose_files_differ(
     assert ("reads FROM the context src, which is not cached" in miss.causes) == (contents is None)
 
 
-def test_a_context_that_a_stage_begins_from_is_told_of() -> None:
+def test_a_context_that_a_stage_begins_from_is_listed() -> None:
     first, second = (build(name, replace(context(RAN), inputs=json.dumps({**COPY, "content": name}))) for name in "12")
     (miss,) = explain([first, second], second)
     assert (miss.step.instruction, miss.causes, miss.other_files) == ("FROM the context src", (), True)
@@ -211,7 +211,7 @@ def test_how_a_file_differs(before: Entry | None, after: Entry | None, how: str)
     assert file_changes([Difference(path, before, after)]) == [FileChange(path, how)]
 
 
-def test_a_directory_that_came_with_its_files_is_none_of_its_own() -> None:
+def test_a_directory_added_with_its_files_has_no_line_of_its_own() -> None:
     empty = DIRECTORY._replace(path=b"e")
     found = file_changes([Difference(entry.path, None, entry) for entry in (DIRECTORY, FILE, empty)])
     assert found == [FileChange(b"d/f", "added"), FileChange(b"e", "added")]

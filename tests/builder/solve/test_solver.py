@@ -1,4 +1,4 @@
-"""What runs, what the cache serves, and what two builds at once come to."""
+"""Which steps run, which the cache serves, and how two builds at once end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FakePool:
 
 @dataclass
 class FakeSteps:
-    """Steps that make empty changesets. `holds` tells what a COPY finds, by its text; `fails` which step fails."""
+    """Steps that make empty changesets. `holds`: text of a COPY -> what it finds; `fails`: the step that fails."""
 
     store: Store
     holds: dict[str, str] = field(default_factory=dict)
@@ -109,7 +109,7 @@ class Bench:
         slow: Sequence[str] = (),
         **fields: Any,
     ) -> tuple[FakeSteps, NodeResult | None]:
-        """As `build`, with what the target came to."""
+        """As `build`, with the result of the target."""
         images = Images({"base": replace(image(), snapshot=self.base)})
         plan = planned(text, images, **fields)
         steps = self.steps = FakeSteps(self.store, dict(holds or {}), fails, dict(waits or {}), slow=frozenset(slow))
@@ -118,7 +118,7 @@ class Bench:
         return steps, None if plan.image.node is None else results[plan.image.node]
 
     def solve_with(self, steps: FakeSteps, text: str, **fields: Any) -> Mapping[int, NodeResult]:
-        """Solve a recipe with steps of the test's own; what the nodes came to."""
+        """Solve a recipe with steps of the test's own; return the results of the nodes."""
         plan = planned(text, Images({"base": replace(image(), snapshot=self.base)}), **fields)
         self.events.clear()
         return self._solver(plan, steps, fields).solve()
@@ -135,7 +135,7 @@ class Bench:
 
     @property
     def cached(self) -> dict[str, bool]:
-        """The steps that the last build told of, and whether each was cached."""
+        """The steps that the last build reported, and whether each was cached."""
         return {event.step.instruction: event.cached for event in self.events if isinstance(event, StepFinished)}
 
 
@@ -166,13 +166,13 @@ def test_the_second_time_nothing_runs_and_nothing_is_read(bench: Bench) -> None:
     assert (steps.ran, steps.read, second) == ([], [], first)
 
 
-def test_a_step_that_is_told_to_begin_is_told_to_end(bench: Bench) -> None:
+def test_a_started_step_is_also_reported_finished(bench: Bench) -> None:
     bench.build(TWO)
     begun = [event.step for event in bench.events if isinstance(event, StepStarted)]
     assert begun == [event.step for event in bench.events if isinstance(event, StepFinished)]
 
 
-def test_a_stage_that_nothing_reads_is_not_told_of(bench: Bench) -> None:
+def test_a_stage_that_nothing_reads_is_not_reported(bench: Bench) -> None:
     bench.build(TWO)
     bench.build(TWO)
     assert bench.cached == {"COPY --from=build /out /app": True, "RUN check": True}
@@ -200,7 +200,7 @@ def test_stages_that_do_not_read_each_other_are_made_at_the_same_time(bench: Ben
     assert bench.solve(text, waits={"RUN one": "RUN two"})[1] is not None
 
 
-def test_a_step_goes_on_beside_the_stage_that_a_later_one_copies_from(bench: Bench) -> None:
+def test_a_step_runs_while_the_stage_is_built_that_a_later_step_copies_from(bench: Bench) -> None:
     text = "FROM base AS build\nRUN compile\nFROM base\nRUN install\nCOPY --from=build /x /x"
     assert bench.solve(text, waits={"RUN compile": "RUN install"})[1] is not None
 
@@ -216,7 +216,7 @@ def test_jobs_bounds_how_many_commands_run(bench: Bench) -> None:
     assert most == 1
 
 
-def test_a_failure_ends_what_runs_beside_it(bench: Bench) -> None:
+def test_a_failure_ends_the_other_running_steps(bench: Bench) -> None:
     text = "FROM base AS a\nRUN long\nFROM base\nRUN bad\nCOPY --from=a /x /x"
     with pytest.raises(StepFailed):
         bench.solve(text, fails="RUN bad", waits={"RUN long": "nothing"})
@@ -276,7 +276,7 @@ def test_a_context_is_read_for_its_key_only_where_this_text_was_built_before(ben
     assert bench.build(CONTEXT).read == ["COPY src /src"]
 
 
-def test_other_files_under_the_same_words_are_a_miss(bench: Bench) -> None:
+def test_other_files_under_the_same_text_are_a_miss(bench: Bench) -> None:
     bench.build(CONTEXT, {"COPY src /src": "old"})
     assert bench.build(CONTEXT, {"COPY src /src": "new"}).ran == ["COPY src /src", "RUN make"]
 
@@ -287,7 +287,7 @@ def test_files_that_were_there_before_are_a_hit_again(bench: Bench) -> None:
     assert bench.build(CONTEXT, {"COPY src /src": "old"}).ran == []
 
 
-def test_another_stage_that_gives_the_same_files_is_a_hit_from_the_copy_on(bench: Bench) -> None:
+def test_another_stage_with_the_same_files_hits_from_the_copy_on(bench: Bench) -> None:
     holds = {"COPY --from=build /out /app": "the program"}
     bench.build(TWO, holds)
     steps = bench.build(TWO.replace("RUN link", "RUN link --quietly"), holds)
@@ -295,7 +295,7 @@ def test_another_stage_that_gives_the_same_files_is_a_hit_from_the_copy_on(bench
     assert steps.read == ["COPY --from=build /out /app"]
 
 
-def test_a_hit_by_content_is_a_hit_by_its_words_the_next_time(bench: Bench) -> None:
+def test_a_hit_by_content_becomes_a_hit_by_definition(bench: Bench) -> None:
     holds = {"COPY --from=build /out /app": "the program"}
     other = TWO.replace("RUN link", "RUN link --quietly")
     for text in (TWO, other):
@@ -304,7 +304,7 @@ def test_a_hit_by_content_is_a_hit_by_its_words_the_next_time(bench: Bench) -> N
     assert (steps.ran, steps.read) == ([], [])
 
 
-def test_another_stage_that_gives_other_files_is_a_miss(bench: Bench) -> None:
+def test_another_stage_with_other_files_is_a_miss(bench: Bench) -> None:
     bench.build(TWO)
     steps = bench.build(TWO.replace("RUN link", "RUN strip"), {"COPY --from=build /out /app": "smaller"})
     assert steps.ran == ["RUN strip", "COPY --from=build /out /app", "RUN check"]
@@ -313,7 +313,7 @@ def test_another_stage_that_gives_other_files_is_a_miss(bench: Bench) -> None:
 # --no-cache
 
 
-def test_without_the_cache_all_runs_and_replaces_what_was_known(bench: Bench) -> None:
+def test_no_cache_runs_everything_and_replaces_the_records(bench: Bench) -> None:
     _, first = bench.solve(TWO)
     steps, second = bench.solve(TWO, no_cache=True)
     assert len(steps.ran) == 4 and steps.read == []
@@ -327,14 +327,14 @@ PROGRAM = "COPY --from=build /out /app"
 
 
 @pytest.mark.parametrize("name", ["build", "BUILD", "0"])
-def test_a_stage_that_is_not_to_be_cached_runs_though_the_image_is(bench: Bench, name: str) -> None:
+def test_a_filtered_stage_runs_even_if_the_image_is_cached(bench: Bench, name: str) -> None:
     _, first = bench.solve(TWO, {PROGRAM: "the program"})
     steps, second = bench.solve(TWO, {PROGRAM: "the program"}, no_cache_stages=(name,))
     assert (steps.ran, steps.read) == (["RUN compile", "RUN link"], [PROGRAM])
     assert bench.cached[PROGRAM] and second == first
 
 
-def test_what_a_fresh_stage_gives_is_not_known_by_its_name(bench: Bench) -> None:
+def test_a_copy_from_a_fresh_stage_is_looked_up_by_content(bench: Bench) -> None:
     bench.build(TWO, {PROGRAM: "old"})
     steps, second = bench.solve(TWO, {PROGRAM: "new"}, no_cache_stages=("build",))
     assert steps.ran == ["RUN compile", "RUN link", PROGRAM, "RUN check"]
@@ -342,14 +342,14 @@ def test_what_a_fresh_stage_gives_is_not_known_by_its_name(bench: Bench) -> None
     assert (steps.ran, third) == ([], second)
 
 
-def test_a_fresh_stage_that_gives_what_another_recipe_knew_is_a_hit(bench: Bench) -> None:
+def test_a_fresh_stage_with_the_files_of_another_recipe_is_a_hit(bench: Bench) -> None:
     bench.build(TWO, {PROGRAM: "old"})
     bench.build(TWO.replace("link", "link -s"), {PROGRAM: "new"})
     steps = bench.build(TWO, {PROGRAM: "new"}, no_cache_stages=("build",))
     assert steps.ran == ["RUN compile", "RUN link"]
 
 
-def test_a_layer_of_its_own_is_read_again_where_its_stage_is_fresh(bench: Bench) -> None:
+def test_a_link_copy_is_read_again_if_its_stage_is_fresh(bench: Bench) -> None:
     text = TWO.replace("COPY --from", "COPY --link --from")
     link = "COPY --link --from=build /out /app"
     bench.build(text, {link: "old"})
@@ -364,7 +364,7 @@ def test_a_stage_on_a_fresh_one_runs_again(bench: Bench) -> None:
     assert steps.ran == ["RUN one", "RUN two", "COPY --from=b /x /x"]
 
 
-def test_a_fresh_stage_keeps_what_lies_below_it(bench: Bench) -> None:
+def test_a_fresh_stage_keeps_the_layers_below_it(bench: Bench) -> None:
     bench.build(TWO)
     steps = bench.build(TWO, no_cache_stages=("1",))
     assert steps.ran == [PROGRAM, "RUN check"]
@@ -391,8 +391,8 @@ def test_nothing_runs_after_a_failure(bench: Bench) -> None:
 # Two builds at once
 
 
-def test_of_two_results_for_one_key_the_first_one_counts(bench: Bench) -> None:
-    """The other build finishes the same step while ours runs: from there on ours stands on its snapshot."""
+def test_the_first_of_two_results_for_one_key_wins(bench: Bench) -> None:
+    """Another build finishes the same step while ours runs: ours continues on the snapshot of the other."""
     theirs: list[NodeResult | None] = []
 
     class Overtaken(FakeSteps):
@@ -425,7 +425,7 @@ def other_map(bench: Bench, text: str) -> None:
         assert changed.rowcount == 1
 
 
-def test_a_step_whose_tree_is_out_of_reach_is_made_anew_when_somebody_reads_it(bench: Bench) -> None:
+def test_a_step_whose_tree_cannot_be_read_is_made_again_when_needed(bench: Bench) -> None:
     bench.build(STAGES)
     other_map(bench, "two")
     assert bench.build(STAGES).ran == []
@@ -436,7 +436,7 @@ def test_a_step_whose_tree_is_out_of_reach_is_made_anew_when_somebody_reads_it(b
     assert bench.build(STAGES.replace("/x /x", "/z /z")).ran == ["RUN one", "RUN two", "COPY --from=a /z /z"]
 
 
-def test_equal_steps_that_are_out_of_reach_run_once(bench: Bench) -> None:
+def test_equal_steps_whose_trees_cannot_be_read_run_once(bench: Bench) -> None:
     text = "FROM base AS a\nRUN one\nFROM base AS b\nRUN one\nFROM base\nCOPY --from=a /{0} /a\nCOPY --from=b /{0} /b"
     bench.build(text.format("x"))
     other_map(bench, "one")
@@ -477,7 +477,7 @@ def test_with_one_job_the_layer_comes_first(bench: Bench) -> None:
 
 
 def test_a_layer_below_a_step_that_fails_is_kept(bench: Bench) -> None:
-    """What is being written when the next command fails is found by the next build."""
+    """The next build finds a layer that was being written when the next command failed."""
 
     class Fails(FakeSteps):
         async def make(self, node: Node, parent: Parent, *others: object) -> MadeLayer | None:
@@ -541,7 +541,7 @@ RUN od -An -N8 -tx8 /dev/urandom > /app/stamp
 
 @pytest.mark.parametrize("round_", range(3))
 def test_two_builds_that_race_end_with_one_image(pybuild: Pybuild, tmp_path: Path, round_: int) -> None:
-    """Each RUN gives other bytes each time, so one image means that one build went on from what the other made."""
+    """Each RUN gives new bytes each time, so one image means that one build continued on the layers of the other."""
     context = write_context(tmp_path / "context", RACE, input=f"round {round_}\n")
     running = [
         subprocess.Popen(
@@ -556,7 +556,7 @@ def test_two_builds_that_race_end_with_one_image(pybuild: Pybuild, tmp_path: Pat
     pybuild.assert_whole()
 
 
-def test_a_failure_leaves_the_store_whole_and_what_was_done_in_it(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_a_failure_leaves_the_store_intact_with_the_steps_before_it(pybuild: Pybuild, tmp_path: Path) -> None:
     recipe = "FROM pybuild.test/base\nRUN echo done > /done\nCOPY missing /\n"
     context = write_context(tmp_path / "context", recipe)
     said = pybuild.refused("--network=none", context)

@@ -1,4 +1,4 @@
-"""The listing of a context: what is sent is what COPY finds, and each thing that is not has its line."""
+"""Listing a context: everything that COPY finds is sent, and every excluded path names the line that excludes it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def excluded(found: Listing) -> dict[str, int]:
     return {os.fsdecode(row.entry.path): row.line.number for row in found.excluded}
 
 
-def test_without_an_ignore_file_all_is_sent(root: Path) -> None:
+def test_without_an_ignore_file_everything_is_sent(root: Path) -> None:
     found = list_directory(str(root), None)
     assert (found.excluded, found.ignore_file, found.exceeds) == ((), None, None)
     assert sent(found) == sorted(sent(found), key=lambda path: path.split("/"))
@@ -70,7 +70,7 @@ def test_without_an_ignore_file_all_is_sent(root: Path) -> None:
         ),
     ],
 )  # fmt: skip
-def test_each_thing_that_stays_behind_has_its_line(root: Path, text: str, gone: dict[str, int]) -> None:
+def test_each_excluded_path_has_its_line(root: Path, text: str, gone: dict[str, int]) -> None:
     (root / ".dockerignore").write_text(text)
     found = list_directory(str(root), None)
     assert excluded(found) == gone
@@ -78,8 +78,8 @@ def test_each_thing_that_stays_behind_has_its_line(root: Path, text: str, gone: 
     assert all(row.line.text == text.split("\n")[row.line.number - 1] for row in found.excluded)
 
 
-def test_what_is_excluded_is_not_opened(root: Path) -> None:
-    """Root can read everything, so what is opened is looked at."""
+def test_excluded_directories_are_not_opened(root: Path) -> None:
+    """The test records which directories are opened, because root could read them all."""
     (root / ".dockerignore").write_text("node\n")
     opened: list[bytes] = []
 
@@ -128,7 +128,7 @@ def test_the_ignore_file_is_that_of_the_recipe(root: Path) -> None:
         list_directory(str(root), str(root / "none"))
 
 
-def test_a_pattern_that_is_none_is_told_as_a_build_does(root: Path) -> None:
+def test_a_malformed_pattern_is_reported_as_by_a_build(root: Path) -> None:
     (root / ".dockerignore").write_text("a\n[b\n")
     with pytest.raises(BuildError, match=r"ignore file, line 2: malformed"):
         list_directory(str(root), None)
@@ -144,7 +144,7 @@ def test_a_context_that_is_too_large_is_listed_in_full(root: Path, monkeypatch: 
     assert list_directory(str(root), None).exceeds == "7 bytes"
 
 
-def test_a_socket_is_told_from_a_file(tmp_path: Path) -> None:
+def test_a_socket_is_listed_as_one(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "s"))
         (row,) = list_directory(str(tmp_path), None).sent

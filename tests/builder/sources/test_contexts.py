@@ -1,4 +1,4 @@
-"""Named contexts in the plan: what they replace, and what their files are to a step."""
+"""Named contexts in the plan: what they replace, and how steps read their files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DIGEST = "sha256:" + "a" * 64
 
 @dataclass
 class Named:
-    """Named contexts made up, by name."""
+    """Invented named contexts, by name."""
 
     known: dict[str, StoredImage | ContextFiles] = field(default_factory=dict)
 
@@ -84,12 +84,12 @@ def test_a_copy_by_number_from_a_stage_that_is_replaced_reads_the_context() -> N
     assert result.nodes[last.sources[0]].step == BaseStep(OTHER)
 
 
-def test_the_files_of_a_context_are_one_node_however_many_ask() -> None:
+def test_the_files_of_a_context_are_one_node() -> None:
     result = planned("FROM files AS a\nRUN x\nFROM files\nCOPY --from=a y /z", files=FILES)
     assert [node.step for node in result.nodes].count(whole("files")) == 1
 
 
-def test_what_can_never_change_is_known_by_its_name_and_counts_in_the_key() -> None:
+def test_the_identity_of_an_immutable_context_is_part_of_the_key() -> None:
     (first,) = steps("FROM files", files=ContextFiles("files", "commit 1"))
     (second,) = steps("FROM files", files=ContextFiles("files", "commit 2"))
     (any_,) = steps("FROM files", files=FILES)
@@ -109,12 +109,12 @@ def test_what_can_never_change_is_known_by_its_name_and_counts_in_the_key() -> N
         ("registry.example:5000/a/b", "registry.example:5000/a/b"),
     ],
 )
-def test_names_are_those_of_images_in_their_short_form(text: str, expected: str) -> None:
+def test_context_names_are_normalised_like_image_names(text: str, expected: str) -> None:
     assert context_name(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "a b", "../x", "scratch"])
-def test_what_names_neither_a_stage_nor_an_image_is_refused(text: str) -> None:
+def test_a_name_for_neither_a_stage_nor_an_image_is_refused(text: str) -> None:
     with pytest.raises(InvalidImage):
         context_name(text)
 

@@ -1,4 +1,4 @@
-"""RUN --mount=type=bind: what a step sees of a context, a stage or an image, what stays of it, and when it is run again."""
+"""RUN --mount=type=bind: which files a step sees, what happens to writes, and when the step runs again."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_sources_and_targets(tmp_path: Path, pybuild: Pybuild) -> None:
     assert [image.names(layer) for layer in range(2, len(image.layers))] == [[]] * len(SOURCES), "no stub in a layer"
 
 
-def test_what_is_written_to_one_is_lost_and_only_where_it_may_be(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_writes_to_a_mount_are_lost_and_need_rw(tmp_path: Path, pybuild: Pybuild) -> None:
     recipe = (
         f"{BASE}\nRUN --mount=target=/c touch /c/x 2> /dev/null || echo refused\n"
         "RUN --mount=target=/c,rw echo new > /c/f && touch /c/g && cat /c/f\n"
@@ -84,7 +84,7 @@ def test_what_is_written_to_one_is_lost_and_only_where_it_may_be(tmp_path: Path,
     assert sorted(os.listdir(context)) == ["Buildfile", "f"]
 
 
-def test_a_step_is_run_again_when_what_it_mounts_is_another(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_step_runs_again_when_its_mounted_files_change(tmp_path: Path, pybuild: Pybuild) -> None:
     made = f"{BASE} AS made\nARG X=1\nRUN echo $X > /other; echo same > /used\n"
     recipe = f"{made}{BASE}\nRUN --mount=from=made,source=/used,target=/u cat /u > /a\nRUN --mount=source=d,target=/d cat /d/* > /b\n"
     context = write_context(tmp_path / "c", recipe, d__f="1", beside="1")
@@ -115,7 +115,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("mount", "message"), MISTAKES.items(), ids=MISTAKES)
-def test_mistakes_are_told_at_their_line(tmp_path: Path, pybuild: Pybuild, mount: str, message: str) -> None:
+def test_mistakes_are_reported_at_their_line(tmp_path: Path, pybuild: Pybuild, mount: str, message: str) -> None:
     made = f"{BASE} AS made\nRUN mkfifo /fifo; ln -s loop /loop; echo > /f\n"
     context = write_context(tmp_path / "c", f"{made}{BASE}\nRUN --mount={mount} true\nFROM scratch AS later\n")
     said = pybuild.refused("--target", "1", context)
@@ -155,7 +155,7 @@ def test_no_link_of_a_context_leads_out_of_it(tmp_path: Path, pybuild: Pybuild) 
         assert "not found" in pybuild.refused(context)
 
 
-def test_a_mount_point_that_was_moved_is_not_looked_for_again(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_mount_point_that_the_step_moved_is_not_removed_by_path(tmp_path: Path, pybuild: Pybuild) -> None:
     """CVE-2024-23652: after the step the stub was removed by its path, through what the step had put there."""
     victim = tmp_path / "victim"
     (victim / "canary").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""RUN --mount=type=cache: what stays from step to step and from build to build, and who shares it with whom."""
+"""RUN --mount=type=cache: what persists between steps and builds, and which steps share a cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def caches(pybuild: Pybuild) -> list[str]:
 
 
 def in_use(pybuild: Pybuild) -> list[str]:
-    """The names of those that somebody has mounted."""
+    """The names of the cache mounts that a step has mounted now."""
     items = json.loads(pybuild("df", "--json").out)["items"]
     return sorted(item["name"] for item in items if item["in_use"])
 
@@ -50,7 +50,7 @@ def test_a_cache_stays_and_nothing_of_it_is_in_a_layer(person: Person) -> None:
     pybuild.assert_whole()
 
 
-def test_names_owners_and_namespaces_tell_caches_apart(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_caches_differ_by_name_owner_and_namespace(tmp_path: Path, pybuild: Pybuild) -> None:
     look = "ls /t && touch /t/$N\n"
     mounts = ["", ",id=a", ",id=/t", ",mode=1777", ",uid=5,gid=6", ",id=a,sharing=locked"]
     lines = "".join(f"RUN --mount=type=cache,target=/t{more} N={n} && {look}" for n, more in enumerate(mounts))
@@ -113,7 +113,7 @@ def test_a_link_that_comes_and_goes_is_never_followed(tmp_path: Path, pybuild: P
     pybuild.assert_whole()
 
 
-def test_a_private_cache_is_new_for_the_second_at_a_time_and_a_shared_one_the_same(
+def test_two_steps_at_once_get_two_private_caches_but_one_shared_cache(
     tmp_path: Path, pybuild: Pybuild
 ) -> None:
     wait = "touch /t/first; echo here; while [ ! -e /sync/go ]; do sleep 0.05; done"
@@ -157,7 +157,7 @@ def test_a_locked_cache_has_one_user_at_a_time(tmp_path: Path, pybuild: Pybuild,
     pybuild.assert_whole()
 
 
-def test_a_killed_build_lets_go_of_its_cache(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_killed_build_releases_its_cache(tmp_path: Path, pybuild: Pybuild) -> None:
     mount = "--mount=type=cache,sharing=locked,target=/t"
     context = write_context(
         tmp_path / "c", f"{BASE} AS slow\nRUN {mount} echo up && sleep 60\n{BASE}\nRUN {mount} echo got it\n"

@@ -1,4 +1,4 @@
-"""COPY in real builds: what reaches the layer, from a context and from another stage."""
+"""COPY in real builds, from a context and from another stage: what the layer holds."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_files_of_every_kind_reach_the_layer(pybuild: Pybuild, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("source", "said"), [("with", True), ("without", False)])
-def test_a_socket_is_told_of_where_it_is_copied(pybuild: Pybuild, tmp_path: Path, source: str, said: bool) -> None:
+def test_a_copied_socket_is_reported(pybuild: Pybuild, tmp_path: Path, source: str, said: bool) -> None:
     recipe = f"FROM pybuild.test/base\nCOPY {source} /x/\n"
     context = write_context(tmp_path / "context", recipe, with__f="", without__f="")
     with socket.socket(socket.AF_UNIX) as beside, socket.socket(socket.AF_UNIX) as inside:
@@ -67,7 +67,7 @@ def test_a_device_of_a_context_is_refused_at_its_place(pybuild: Pybuild, tmp_pat
     assert 'Buildfile:2:1: error: "d/null" is a device, which cannot be copied from a context' in pybuild.refused(context)
 
 
-def test_names_of_one_file_stay_so_through_stages(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_hard_links_survive_a_copy_between_stages(pybuild: Pybuild, tmp_path: Path) -> None:
     """The first name of the three was removed in a later layer than that which made them."""
     recipe = (
         "FROM pybuild.test/base AS made\n"
@@ -118,13 +118,13 @@ def test_a_file_that_is_written_to_while_it_is_copied_ends_the_build(pybuild: Py
     assert 'Buildfile:2:1: error: "log" of the context changed while it was copied' in said
 
 
-def test_a_stage_without_anything_gives_an_empty_directory(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_an_empty_stage_gives_an_empty_directory(pybuild: Pybuild, tmp_path: Path) -> None:
     recipe = "FROM scratch AS nothing\nFROM pybuild.test/base\nCOPY --from=nothing / /new\n"
     (layer,) = built(pybuild, write_context(tmp_path / "context", recipe), tmp_path)
     assert list(layer) == ["new"]
 
 
-def test_proxies_reach_a_run_and_no_part_of_the_image(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_proxies_reach_a_run_but_not_the_image(pybuild: Pybuild, tmp_path: Path) -> None:
     recipe = 'FROM pybuild.test/base\nRUN test -n "$https_proxy" && test "$https_proxy" = "$HTTPS_PROXY"\n'
     context = write_context(tmp_path / "context", recipe)
     output = tmp_path / "out.tar"
@@ -134,7 +134,7 @@ def test_proxies_reach_a_run_and_no_part_of_the_image(pybuild: Pybuild, tmp_path
     assert proxy.encode() not in output.read_bytes()
 
 
-def test_a_name_too_long_for_the_image_is_an_error_and_no_traceback(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_a_name_too_long_for_the_image_is_an_error_without_traceback(pybuild: Pybuild, tmp_path: Path) -> None:
     recipe = f"FROM pybuild.test/base\nWORKDIR /{'x' * 300}\nRUN true\n"
     said = pybuild.refused("--network=none", write_context(tmp_path / "context", recipe))
     assert os.strerror(errno.ENAMETOOLONG) in said
@@ -154,7 +154,7 @@ def test_a_file_that_did_not_change_is_not_read_for_a_key(pybuild: Pybuild, tmp_
     assert sorted(layer) == ["d", "d/changes", "d/stays"]
 
 
-def test_what_a_layer_holds_was_read_whatever_is_remembered(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_a_layer_is_read_from_the_files_whatever_the_memo_says(pybuild: Pybuild, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", "FROM pybuild.test/base\nCOPY f /f\n", f="right")
     digest = pybuild(context).out
     (memo,) = (pybuild.root / "memo").iterdir()

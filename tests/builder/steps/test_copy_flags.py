@@ -1,4 +1,4 @@
-"""COPY --exclude, --parents and --chmod, and heredocs: what lands where, and with which mode."""
+"""COPY --exclude, --parents and --chmod, and heredocs: where each file goes, and with which mode."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def paths(copy: Copy) -> list[str]:
         pytest.param(".", "#x !* app lib top.md tolib", "d d/!y d/!y/f d/#x", id="a hash is a name"),
     ],
 )  # fmt: skip
-def test_what_is_excluded_stays_behind(sources: str, exclude: str, expected: str) -> None:
+def test_excluded_files_are_not_copied(sources: str, exclude: str, expected: str) -> None:
     copy = Copy(tuple(sources.split()), "/d/", exclude=tuple(exclude.split()))
     assert sorted(paths(copy)) == sorted(expected.split())
 
 
-def test_a_directory_that_nothing_can_be_taken_from_is_not_read() -> None:
+def test_a_directory_in_which_everything_is_excluded_is_not_read() -> None:
     class Watched(MemoryTree):
         def readdir(self, path: bytes) -> list[Entry]:
             assert path != b"app/doc"
@@ -114,18 +114,18 @@ def test_patterns_of_exclude_begin_at_the_pivot() -> None:
 
 
 @pytest.mark.parametrize("source", ["app/none", "none/./app", "app/./none", "tolib/main.py", "app/main.py/./x"])
-def test_a_path_without_wildcards_has_to_be_there(source: str) -> None:
+def test_a_path_without_wildcards_must_exist(source: str) -> None:
     with pytest.raises(CopyError, match="not found"):
         paths(Copy((source,), "/d", parents=True))
 
 
-def test_directories_on_the_way_are_made_like_those_of_the_source() -> None:
+def test_parent_directories_are_made_like_those_of_the_source() -> None:
     made = {i.entry.path: i.entry for i in planned(Copy(("lib/sub/main.py",), "/d", parents=True), SOURCE, IMAGE)}
     sub = made[b"d/lib/sub"]
     assert (sub.mode, sub.uid, sub.gid, sub.mtime) == (0o770, 7, 8, 20)
 
 
-def test_a_directory_on_the_way_that_exists_gets_the_mode_and_keeps_its_owner() -> None:
+def test_an_existing_parent_directory_gets_the_mode_and_keeps_its_owner() -> None:
     app = planned(Copy(("app/run",), "/", (1, 2), parents=True), SOURCE, IMAGE)[0].entry
     assert (app.path, app.mode, app.uid, app.gid) == (b"app", 0o711, 9, 9)
 
@@ -175,7 +175,7 @@ def test_a_heredoc_lands_like_a_file(dest: str, names: tuple[str, ...], expected
     assert sorted(inline(dest, *names)) == expected
 
 
-def test_a_heredoc_is_a_file_of_root_and_of_now() -> None:
+def test_a_heredoc_belongs_to_root_and_has_the_time_of_the_build() -> None:
     assert inline("/x", "EOF") == {"x": (0o644, 0, 0, 7)}
 
 
@@ -184,7 +184,7 @@ def test_chown_and_chmod_count_for_a_heredoc() -> None:
 
 
 @pytest.mark.parametrize("sources", [(), ("top.md",)])
-def test_several_heredocs_cannot_be_one_file(sources: tuple[str, ...]) -> None:
+def test_several_heredocs_need_a_directory(sources: tuple[str, ...]) -> None:
     with pytest.raises(CopyError, match="several files cannot be copied to /x"):
         inline("/x", "a", "b", sources=sources)
 
@@ -225,7 +225,7 @@ def test_the_text_of_a_heredoc(text: str, expected: str) -> None:
     assert (file.name, file.text) == ("EOF", expected)
 
 
-def test_bytes_that_are_no_text_stay_those_bytes() -> None:
+def test_bytes_that_are_not_utf8_are_kept() -> None:
     assert InlineFile("x", "a\udcff").data == b"a\xff"
 
 
@@ -254,7 +254,7 @@ def test_the_line_of_history(text: str, line: str) -> None:
         pytest.param("COPY <<EOF $D\nEOF", "2:1 COPY: a path is empty", id="no destination"),
     ],
 )
-def test_what_the_text_decides_is_refused_at_its_place(text: str, message: str) -> None:
+def test_mistakes_that_the_text_shows_are_refused_at_their_place(text: str, message: str) -> None:
     assert refusal(f"FROM base\n{text}").startswith(message)
 
 

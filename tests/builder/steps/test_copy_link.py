@@ -1,4 +1,4 @@
-"""COPY --link: a layer that depends on nothing below it, which goes from one base to the next."""
+"""COPY --link: a layer that does not depend on the layers below it, so that it fits on another base."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def step(text: str) -> CopyStep:
         ("COPY --link --chmod=755 a /b", False),
     ],
 )
-def test_a_link_is_a_layer_of_its_own_unless_it_has_a_mode(text: str, link: bool) -> None:
+def test_a_link_copy_is_independent_unless_it_has_a_mode(text: str, link: bool) -> None:
     assert step(text).link is link
 
 
 @pytest.mark.parametrize("owner", ["app", "1:staff", ":staff"])
-def test_a_layer_of_its_own_knows_no_names(owner: str) -> None:
+def test_an_independent_layer_takes_numeric_owners_only(owner: str) -> None:
     said = refusal(f"FROM base\nCOPY --link --chown={owner} a /b")
     assert said == f"2:21 --chown={owner}: with --link the owner must be a number"
 
 
-def test_history_does_not_tell_of_a_link() -> None:
+def test_history_does_not_show_link() -> None:
     assert history("FROM base\nCOPY --link --chown=1 a /b") == ["COPY --chown=1 a /b # buildkit"]
 
 
@@ -52,7 +52,7 @@ def test_a_link_has_another_key_than_a_copy() -> None:
     assert definition_key(step("COPY --link a /b"), PLATFORM, []) != definition_key(step("COPY a /b"), PLATFORM, [])
 
 
-def test_what_stands_on_a_link_depends_on_what_lies_below_it() -> None:
+def test_a_step_on_a_link_copy_depends_on_the_layers_below() -> None:
     link = link_key(step("COPY --link a /b"), PLATFORM, "content").digest
     assert len({stacked_key("a", link), stacked_key("b", link), link}) == 3
 
@@ -60,7 +60,7 @@ def test_what_stands_on_a_link_depends_on_what_lies_below_it() -> None:
 # What the layer holds
 
 
-def test_a_layer_of_its_own_has_all_that_it_copies_and_what_is_above(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_an_independent_layer_holds_every_copied_file_and_its_parents(pybuild: Pybuild, tmp_path: Path) -> None:
     """The base has /etc, and the second COPY finds its file there already."""
     recipe = "FROM pybuild.test/base\nCOPY --link --chown=3:4 f /etc/x/f\nCOPY --link --chown=3:4 f /etc/x/f\n"
     layers = built_layers(pybuild, write_context(tmp_path / "context", recipe, f="f"), tmp_path)
@@ -131,7 +131,7 @@ def test_other_content_misses_on_every_base(pybuild: Pybuild, tmp_path: Path) ->
     assert ran == {"COPY --link f /d/f", "RUN cat /d/f /m /h"}
 
 
-def test_files_copied_under_other_words_hit(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_the_same_files_copied_by_another_text_hit(pybuild: Pybuild, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", "FROM pybuild.test/base\nCOPY --link f /x\nRUN true\n", f="f")
     misses(pybuild, context, "1")
     write_context(context, "FROM scratch AS s\nCOPY f /y\nFROM pybuild.test/base\nCOPY --link --from=s y /x\nRUN true\n")
@@ -139,14 +139,14 @@ def test_files_copied_under_other_words_hit(pybuild: Pybuild, tmp_path: Path) ->
     assert ran == {"COPY f /y"}
 
 
-def test_without_the_cache_it_is_made_again(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_no_cache_makes_the_layer_again(pybuild: Pybuild, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", RECIPE, f="f")
     misses(pybuild, context, "1")
     _, ran = misses(pybuild, context, "1", "--no-cache")
     assert ran >= LINKS
 
 
-def test_it_needs_no_image_below(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_a_link_copy_works_on_scratch(pybuild: Pybuild, tmp_path: Path) -> None:
     recipe = "FROM scratch\nCOPY --link f /a/\nCOPY --link --exclude=x d /a/d\n"
     layers = built_layers(pybuild, write_context(tmp_path / "context", recipe, f="f", d__x="", d__y=""), tmp_path)
     assert [sorted(layer) for layer in layers] == [["a", "a/d", "a/d/y"]]

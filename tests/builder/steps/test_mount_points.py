@@ -19,7 +19,7 @@ def image(*rows: Entry) -> View:
 
 
 def names(view: View) -> list[str]:
-    """What is made, but for the root: a slash behind directories."""
+    """The created names without the root; directories end in a slash."""
     return [
         row.path.decode() + ("/" if row.kind is Kind.DIRECTORY else "")
         for row in scaffold_for(view).entries
@@ -62,7 +62,7 @@ def test_only_what_the_image_lacks_is_made(rows: list[Entry], made: list[str]) -
         pytest.param(b"hosts", "/etc/hosts", id="another file of the image"),
     ],
 )
-def test_files_are_bound_where_the_image_s_links_lead(target: bytes, bound: str) -> None:
+def test_files_are_mounted_where_the_image_s_links_lead(target: bytes, bound: str) -> None:
     assert scaffold_for(image(*DIRECTORIES, FILES[0], link(b"etc/resolv.conf", target))).resolv_conf == bound
 
 
@@ -75,14 +75,14 @@ def test_parents_look_as_the_image_has_them() -> None:
     assert found[b"etc"] == etc._replace(opaque=False, offset=-1)
 
 
-def test_what_is_made_has_the_time_of_the_root() -> None:
+def test_mount_points_have_the_time_of_the_root() -> None:
     found = {row.path: row for row in scaffold_for(image(Entry(b"", Kind.DIRECTORY, 0o755, mtime=50))).entries}
     assert {found[name].mtime for name in (b"proc", b"etc", b"etc/hosts")} == {50}
 
 
 @pytest.mark.parametrize("name", [b"proc", b"sys", b"dev"])
 @pytest.mark.parametrize("kind", [Kind.FILE, Kind.SYMLINK, Kind.FIFO])
-def test_a_mount_point_that_is_no_directory_is_an_error(name: bytes, kind: Kind) -> None:
+def test_a_non_directory_at_a_mount_point_is_an_error(name: bytes, kind: Kind) -> None:
     target = b"/etc" if kind is Kind.SYMLINK else b""
     with pytest.raises(SandboxError, match=f"non-directory at /{name.decode()}"):
         scaffold_for(image(Entry(name, kind, 0o644, link=target)))
@@ -95,7 +95,7 @@ def test_a_mount_point_that_is_no_directory_is_an_error(name: bytes, kind: Kind)
         pytest.param([link(b"etc", b"x"), Entry(b"x", Kind.FILE, 0o644)], id="etc leads to a file"),
     ],
 )
-def test_a_parent_that_is_no_directory_is_an_error(rows: list[Entry]) -> None:
+def test_a_non_directory_above_a_mount_point_is_an_error(rows: list[Entry]) -> None:
     with pytest.raises(SandboxError, match="non-directory at /"):
         scaffold_for(image(*rows))
 
@@ -105,7 +105,7 @@ def test_a_loop_of_links_is_an_error() -> None:
         scaffold_for(image(link(b"etc", b"etc")))
 
 
-def test_a_directory_in_the_place_of_a_file_is_an_error() -> None:
+def test_a_directory_at_the_mount_point_of_a_file_is_an_error() -> None:
     rows = [*DIRECTORIES, FILES[0], Entry(b"etc/resolv.conf", Kind.DIRECTORY, 0o755)]
     with pytest.raises(SandboxError, match=r"/etc/resolv\.conf of the image is a directory"):
         scaffold_for(image(*rows))
@@ -115,7 +115,7 @@ def test_a_directory_in_the_place_of_a_file_is_an_error() -> None:
 
 
 def mounted(view: View, *targets: str, directory: bool = True) -> tuple[list[str], tuple[str, ...]]:
-    """What is made beside the usual rows, and where the mounts go."""
+    """The rows created besides the usual ones, and where the mounts go."""
     found = scaffold_for(view, [MountPoint(target, directory) for target in targets])
     usual = {row.path for row in scaffold_for(view).entries}
     return [row.path.decode() for row in found.entries if row.path not in usual], found.mounts
@@ -160,7 +160,7 @@ def test_the_mount_point_of_a_file_is_a_file() -> None:
         ("/up", True, "leads to the root"),
     ],
 )
-def test_a_place_that_is_something_else_is_an_error(target: str, directory: bool, message: str) -> None:
+def test_a_mount_point_of_the_wrong_kind_is_an_error(target: str, directory: bool, message: str) -> None:
     view = image(*FULL, link(b"loop", b"loop"), link(b"up", b"../.."))
     with pytest.raises(SandboxError, match=message):
         mounted(view, target, directory=directory)

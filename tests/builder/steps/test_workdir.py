@@ -51,7 +51,7 @@ def made(path: str) -> list[str]:
         pytest.param("/gone", ["nowhere 755 1000:1001", "nowhere/deep 755 1000:1001"], id="where a link leads"),
     ],
 )  # fmt: skip
-def test_what_is_missing_is_made(path: str, rows: list[str]) -> None:
+def test_missing_directories_are_made(path: str, rows: list[str]) -> None:
     assert made(path) == rows
 
 
@@ -59,7 +59,7 @@ def test_new_directories_have_the_time_of_the_step_and_old_ones_keep_theirs() ->
     assert [entry.mtime for entry in missing_directories(IMAGE, "/srv/app/x", 0, 0, 99)] == [77, 78, 99]
 
 
-def test_a_parent_that_hid_what_is_below_it_does_not_hide_it_again() -> None:
+def test_an_opaque_parent_is_not_made_opaque_again() -> None:
     assert not any(entry.opaque for entry in missing_directories(IMAGE, "/srv/app/x", 0, 0, 99))
 
 
