@@ -1,4 +1,4 @@
-"""The documents say what is: the code blocks of the README run as they stand, and links inside the project lead somewhere."""
+"""The documents are true: their shell blocks run as they stand, and the files, modules and options that they name exist."""
 
 from __future__ import annotations
 
@@ -8,26 +8,51 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
 
+from pybuild.cli import cli
+from pybuild.parser.flags import FLAGS
 from pybuild.remote.http.site import RemoteLimits
 from pybuild.remote.registry.config import Config
+from pybuild.verbs import VERBS
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-README = (CHECKOUT / "README.md").read_text()
-DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+README = CHECKOUT / "README.md"
+USER = sorted((CHECKOUT / "docs" / "user").glob("*.md"))
+DOCUMENTS = [README, *sorted((CHECKOUT / "docs").rglob("*.md"))]
+PACKAGES = ("parser", "store", "remote", "builder", "values", "pybuild")
+DIRECTORIES = (*PACKAGES, "docs", "fixtures", "tests", "bench")
+# Options of other programs, and those of docker that pybuild refuses.
+FOREIGN = {"--no-deps", "--push", "--cache-from", "--cache-to", "--security-opt", "--user", "--scope", "--variant"}
 
 
-def blocks(text: str) -> list[str]:
-    return re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+def name_of(path: Path) -> str:
+    return str(path.relative_to(CHECKOUT))
 
 
-def test_the_blocks_of_the_readme_run(tmp_path: Path) -> None:
-    """One after the other in a directory that holds what a checkout has of them, as a reader would paste them."""
+def blocks(path: Path) -> str:
+    """The shell blocks of a document, as one script."""
+    return "\n".join(re.findall(r"^```sh\n(.*?)^```$", path.read_text(), re.DOTALL | re.MULTILINE))
+
+
+def quoted(path: Path) -> list[str]:
+    """What stands between single backticks in a document, outside of code blocks."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE))
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().split()) <= 1200
+
+
+@pytest.mark.parametrize("page", [page for page in (README, *USER) if blocks(page)], ids=name_of)
+def test_the_shell_blocks_of_a_document_run(page: Path, tmp_path: Path) -> None:
+    """They run in the order of the page, after those of the README, in a directory with what a checkout has of them."""
     shutil.copytree(CHECKOUT / "fixtures", tmp_path / "fixtures")
-    script = "\n".join(blocks(README))
+    script = blocks(README) if page == README else f"{blocks(README)}\n{blocks(page)}"
     assert script.count("pybuild") > 5
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {"PATH": path, "HOME": str(tmp_path), "PYBUILD_ROOT": str(tmp_path / "store"), "LC_ALL": "C.UTF-8"}
@@ -36,12 +61,65 @@ def test_the_blocks_of_the_readme_run(tmp_path: Path) -> None:
     assert "/srv/page" in done.stdout
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_files_that_a_document_names_exist(path: Path) -> None:
-    for found in re.findall(
-        r"`((?:parser|store|builder|pybuild|docs|fixtures|tests|bench)/[\w./-]*)`", path.read_text()
-    ):
-        assert (CHECKOUT / found).exists() or list(CHECKOUT.glob(f"*/{found}")), f"{path.name} names {found}"
+    """Paths from the checkout on, paths from a package on, and file names alone."""
+    for text in quoted(path):
+        if re.fullmatch(rf"(?:{'|'.join(DIRECTORIES)})/[\w./-]*", text):
+            assert (CHECKOUT / text).exists(), f"{name_of(path)} names {text}"
+        elif re.fullmatch(r"[\w/]+\.(?:py|lark)", text):
+            found = [found for package in PACKAGES for found in (CHECKOUT / package).rglob(text)]
+            assert found, f"{name_of(path)} names {text}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_modules_that_a_document_names_exist(path: Path) -> None:
+    """`builder.plan.graph` and `pybuild.builder.plan.graph`, each perhaps with the name of something in the module."""
+    for text in quoted(path):
+        if re.fullmatch(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+", text) and not text.endswith((".py", ".md", ".json")):
+            name = text if text.startswith("pybuild.") else f"pybuild.{text}"
+            assert resolves(name), f"{name_of(path)} names {text}"
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    found: object = import_module("pybuild")
+    module = "pybuild"
+    for part in name.split(".")[1:]:
+        module = f"{module}.{part}"
+        try:
+            found = import_module(module)
+        except ModuleNotFoundError:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+    return True
+
+
+def options(command: click.Command) -> set[str]:
+    """The options of a command and of its subcommands."""
+    found = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            sub = command.get_command(context, name)
+            assert sub is not None
+            found |= options(sub)
+    return found | {"--help", "--version"}
+
+
+@pytest.mark.parametrize("path", [README, *USER], ids=name_of)
+def test_options_that_a_document_names_exist(path: Path) -> None:
+    """Options of the command line, and flags of instructions."""
+    known = options(cli) | {f"--{name}" for flags in FLAGS.values() for name in flags} | FOREIGN
+    named = {word for text in quoted(path) for word in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)}
+    assert sorted(named - known) == []
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, *CHECKOUT.glob("*.md")], ids=name_of)
+def test_nobody_is_told_to_install_another_project(path: Path) -> None:
+    """The name pybuild on PyPI belongs to another project."""
+    assert not re.search(r"(?:pip|pipx) install (?:-\S+ )*pybuild(?!-oci)\b", path.read_text())
 
 
 def test_the_configuration_that_is_shown_can_be_read() -> None:
@@ -57,9 +135,14 @@ def test_the_configuration_that_is_shown_can_be_read() -> None:
     assert told == {field.name.replace("_", "-"): field.default for field in dataclasses.fields(RemoteLimits)}
 
 
-def test_the_verbs_of_the_readme_are_those_of_the_command() -> None:
-    from pybuild.verbs import VERBS
-
-    table = README.partition("## The commands")[2].partition("## ")[0]
+def test_the_table_of_commands_is_complete() -> None:
+    table = (CHECKOUT / "docs" / "user" / "commands.md").read_text().partition("\n## ")[0]
     named = set(re.findall(r"`(?:pybuild )?([a-z]+)", table))
     assert set(VERBS) - {"build"} <= named
+
+
+def test_the_index_names_every_document() -> None:
+    index = (CHECKOUT / "docs" / "README.md").read_text()
+    for path in DOCUMENTS[1:]:
+        name = name_of(path)
+        assert name == "docs/README.md" or "/decisions/" in name or f"`{name}`" in index, f"docs/README.md lacks {name}"
