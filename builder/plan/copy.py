@@ -40,7 +40,9 @@ def plan_copy(instruction: Copy | Add, scope: Scope) -> PlannedStep:
     dest = scope.expand(instruction.dest)
     _check_length(keyword, dest, instruction.dest)
     if not dest:
-        raise PlanError(f"{keyword}: a path is empty", span=instruction.span, hint="a variable without a value?")
+        raise PlanError(
+            f"{keyword}: a path is empty", span=instruction.span, hint="check that its variables have a value"
+        )
     chown = scope.expand_flag(instruction.chown)
     chmod = scope.expand_flag(instruction.chmod)
     nodes: tuple[int | None, ...] = ()
@@ -86,7 +88,9 @@ def _sources(
     for position, word in enumerate(instruction.sources):
         source = scope.expand(word)
         if not source:
-            raise PlanError(f"{keyword}: a path is empty", span=instruction.span, hint="a variable without a value?")
+            raise PlanError(
+                f"{keyword}: a path is empty", span=instruction.span, hint="check that its variables have a value"
+            )
         if is_remote(source):
             found = _remote(instruction, word, source, checksum)
             remote.append((position, found))

@@ -26,9 +26,9 @@ class Budget:
         self.expanded += len(text)
         if self.expanded > EXPANSIONS_LIMIT:
             raise PlanError(
-                f"the words of the recipe expand to more than the limit of {EXPANSIONS_LIMIT} characters",
+                f"the expanded words of the recipe exceed the limit of {EXPANSIONS_LIMIT} characters",
                 span=span,
-                hint="a variable that holds itself several times?",
+                hint="look for a variable that contains itself several times",
             )
         return text
 
@@ -37,6 +37,6 @@ class Budget:
         self.environments += sum(map(len, variables))
         if self.environments > ENVIRONMENTS_LIMIT:
             raise PlanError(
-                f"the environments of all RUNs hold more than the limit of {ENVIRONMENTS_LIMIT} characters", span=span
+                f"the environments of all RUNs exceed the limit of {ENVIRONMENTS_LIMIT} characters", span=span
             )
         return variables

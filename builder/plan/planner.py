@@ -182,7 +182,7 @@ class _StagePlanner:
         path = scope.expand(instruction.path)
         if not path:
             raise PlanError(
-                "WORKDIR: the path is empty", span=instruction.path.span, hint="a variable without a value?"
+                "WORKDIR: the path is empty", span=instruction.path.span, hint="check that its variables have a value"
             )
         path = self._state.absolute(path)
         state = replace(self._state, config=replace(self._state.config, working_dir=path))

@@ -40,6 +40,6 @@ def plan_env(instruction: Env, scope: Scope) -> StateChange:
     values = scope.expand_pairs(instruction.pairs)
     for (word, _), (name, _) in zip(instruction.pairs, values, strict=True):
         if not name:
-            raise PlanError("ENV: the name is empty", span=word.span, hint="a variable without a value?")
+            raise PlanError("ENV: the name is empty", span=word.span, hint="check that its variables have a value")
     line = "ENV " + " ".join(f"{name}={value}" for name, value in values)
     return StateChange(scope.state.with_env(dict(values)), line)

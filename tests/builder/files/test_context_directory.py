@@ -201,8 +201,8 @@ def test_names_can_be_any_bytes(tmp_path: Path, name: bytes) -> None:
 @pytest.mark.parametrize(
     ("value", "kept"),
     [
-        pytest.param(CAPABILITY, CAPABILITY, id="as it is"),
-        pytest.param(CAPABILITY_OF_A_NAMESPACE, CAPABILITY, id="without the root of a namespace"),
+        pytest.param(CAPABILITY, CAPABILITY, id="unchanged"),
+        pytest.param(CAPABILITY_OF_A_NAMESPACE, CAPABILITY, id="without the root id of a namespace"),
     ],
 )
 def test_capabilities_are_the_only_xattrs_that_are_kept(tmp_path: Path, value: bytes, kept: bytes) -> None:

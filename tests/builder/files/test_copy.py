@@ -77,12 +77,12 @@ def below(directory: str, names: list[str]) -> list[str]:
     ("sources", "dest", "expected"),
     [
         pytest.param("a.txt", "/new", ["new"], id="E36 a file to a name"),
-        pytest.param("a.txt", "/new/", ["new/", "new/a.txt"], id="E36 a file into a directory that is not there"),
+        pytest.param("a.txt", "/new/", ["new/", "new/a.txt"], id="E36 a file into a directory that does not exist"),
         pytest.param("a.txt", "/x/y/z", ["x/", "x/y/", "x/y/z"], id="E36 missing parents"),
         pytest.param("a.txt", "/etc", ["etc/a.txt"], id="E36 a file into a directory"),
         pytest.param("a.txt b.txt", "/etc", ["etc/a.txt", "etc/b.txt"], id="E7 files into a directory without a slash"),
         pytest.param("dir", "/new", ["new/", *below("new", DIR)], id="E35 a directory gives its contents"),
-        pytest.param("dir/", "/new/", ["new/", *below("new", DIR)], id="E35 whatever slashes there are"),
+        pytest.param("dir/", "/new/", ["new/", *below("new", DIR)], id="E35 slashes do not matter"),
         pytest.param("dir", "/etc", below("etc", DIR), id="E35 into one that exists"),
         pytest.param("dir", "/", DIR, id="E35 into the root"),
         pytest.param("empty", "/new", ["new/"], id="E35 an empty directory"),
@@ -98,10 +98,10 @@ def below(directory: str, names: list[str]) -> list[str]:
         pytest.param("a.txt", "/file", ["file"], id="E40 a file is replaced"),
         pytest.param("a.txt", "/full/sub", ["etc/a.txt"], id="E39 a link to a directory at the end"),
         pytest.param("tofile", "/new", ["new"], id="E38 a link named directly is followed"),
-        pytest.param("tofile", "/etc/", ["etc/tofile"], id="E38 and gives its own name"),
+        pytest.param("tofile", "/etc/", ["etc/tofile"], id="E38 the copy has the name of the link"),
         pytest.param("todir", "/new", ["new/", *below("new", DIR)], id="E38 a link to a directory"),
         pytest.param("todir/f", "/new", ["new"], id="E38 a link on the way"),
-        pytest.param("out", "/new", ["new"], id="E38 a link out of the source stays in it"),
+        pytest.param("out", "/new", ["new"], id="E38 a link out of the source is followed inside it"),
         pytest.param("to*e", "/etc/", ["etc/tofile"], id="E38 a link matched by a pattern"),
         pytest.param("../../a.txt", "/new", ["new"], id="no way out of the source"),
         pytest.param("dir/../a.txt", "/new", ["new"], id="dots are taken out as text"),
@@ -115,8 +115,8 @@ def below(directory: str, names: list[str]) -> list[str]:
         pytest.param("todir/*b", "/new/", ["new/", *below("new", ["g", "up -> ../f"])], id="a link before a pattern"),
         pytest.param("to*/f", "/new/", [], id="a link is no directory for a pattern"),
         pytest.param("a.txt/*", "/new/", [], id="nor is a file"),
-        pytest.param("*.none", "/new/", [], id="E41 no match is no error"),
-        pytest.param("*.none a.txt", "/new/", ["new/", "new/a.txt"], id="E41 no match beside a match"),
+        pytest.param("*.none", "/new/", [], id="E41 no match is not an error"),
+        pytest.param("*.none a.txt", "/new/", ["new/", "new/a.txt"], id="E41 a pattern without a match next to one with a match"),
         pytest.param("di*", "/new/", ["new/", *below("new", DIR)], id="E41 a directory matched"),
     ],
 )  # fmt: skip
@@ -139,7 +139,7 @@ def test_which_path_is_copied_to_which(sources: str, dest: str, expected: list[s
         pytest.param("missing/*", "/new/", '"missing": not found', id="no directory for a pattern"),
         pytest.param("a.txt", "/loop/x", "/loop/x: too many levels of symbolic links in the image", id="a loop in the image"),
         pytest.param("dir", "/file", 'cannot copy to non-directory: "/file"', id="E40 a directory onto a file"),
-        pytest.param("dir", "/filelink", 'cannot copy to non-directory: "/filelink"', id="E40 onto a link to a file"),
+        pytest.param("dir", "/filelink", 'cannot copy to non-directory: "/filelink"', id="E40 a file onto a link to a file"),
         pytest.param("dir", "/file/x", 'cannot copy to non-directory: "/file"', id="a directory below a file"),
         pytest.param("a.txt", "/file/x", 'cannot copy to non-directory: "/file"', id="a file below a file"),
         pytest.param("a.txt", "/file/", 'cannot copy to non-directory: "/file"', id="a file with a slash behind it"),
@@ -173,7 +173,7 @@ def metadata(copy: Copy) -> dict[str, tuple[int, int, int]]:
 @pytest.mark.parametrize(
     ("copy", "expected"),
     [
-        pytest.param(Copy(("b.txt",), "/x/y"), {"x": (0o755, 0, 0), "x/y": (0o4755, 5, 6)}, id="E43 as it is"),
+        pytest.param(Copy(("b.txt",), "/x/y"), {"x": (0o755, 0, 0), "x/y": (0o4755, 5, 6)}, id="E43 a link is copied as a link"),
         pytest.param(
             Copy(("b.txt",), "/x/y", (1, 2)), {"x": (0o755, 1, 2), "x/y": (0o4755, 1, 2)}, id="E36 --chown, parents too"
         ),
@@ -183,7 +183,7 @@ def metadata(copy: Copy) -> dict[str, tuple[int, int, int]]:
         pytest.param(
             Copy(("dir/sub",), "/new"),
             {"new": (0o755, 0, 0), "new/g": (0o644, 0, 0), "new/up": (0o777, 7, 8)},
-            id="E37 a new directory has not the source's mode",
+            id="E37 a new directory does not have the mode of the source",
         ),
         pytest.param(
             Copy(("dir",), "/new", (1, 2), 0o604),
@@ -194,7 +194,7 @@ def metadata(copy: Copy) -> dict[str, tuple[int, int, int]]:
             id="E46 --chmod of a tree, not of links",
         ),
         pytest.param(
-            Copy(("dir/sub",), "/etc", (1, 2)), {"etc/g": (0o644, 1, 2), "etc/up": (0o777, 1, 2)}, id="E37 an old one stays"
+            Copy(("dir/sub",), "/etc", (1, 2)), {"etc/g": (0o644, 1, 2), "etc/up": (0o777, 1, 2)}, id="E37 an existing directory is not changed"
         ),
     ],
 )  # fmt: skip
@@ -221,7 +221,7 @@ SHARED = File(b"s", inode=1)
     ("source", "sources", "expected"),
     [
         pytest.param({"a": SHARED, "b": SHARED}, ".", ["d/", "d/a", "d/b = d/a"], id="in one directory"),
-        pytest.param({"a": SHARED, "b": SHARED}, "b a", ["d/", "d/a", "d/b = d/a"], id="named the other way round"),
+        pytest.param({"a": SHARED, "b": SHARED}, "b a", ["d/", "d/a", "d/b = d/a"], id="in another order"),
         pytest.param(
             {"x": Directory({"f": SHARED}), "y": Directory({"f": SHARED})}, ".", ["d/", "d/x/", "d/x/f", "d/y/", "d/y/f = d/x/f"],
             id="in two directories",
@@ -236,7 +236,7 @@ SHARED = File(b"s", inode=1)
         pytest.param(
             {"x": Directory({"f": SHARED}), "y": Directory({"f": SHARED})}, "x y", ["d/", "d/f"], id="one onto the other"
         ),
-        pytest.param({"a": SHARED, "b": SHARED}, "a", ["d/", "d/a"], id="only one of them"),
+        pytest.param({"a": SHARED, "b": SHARED}, "a", ["d/", "d/a"], id="only one name"),
     ],
 )  # fmt: skip
 def test_hard_links_are_kept(

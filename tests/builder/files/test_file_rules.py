@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     ("user", "ids"),
     [
         pytest.param("app", "1000 1000 1000 50", id="E32-a name has its groups in a RUN"),
-        pytest.param("1000", "1000 1000 1000 50", id="E32-so has a number that passwd knows"),
-        pytest.param("4711", "4711 0 0", id="E32-a number that it does not know has group 0"),
-        pytest.param("app:staff", "1000 50 50", id="E32-a group takes the others away"),
+        pytest.param("1000", "1000 1000 1000 50", id="E32-a number in passwd has its groups in a RUN"),
+        pytest.param("4711", "4711 0 0", id="E32-a number that is not in passwd has group 0 in a RUN"),
+        pytest.param("app:staff", "1000 50 50", id="E32-a group removes the supplementary groups"),
         pytest.param("1042:1043", "1042 1043 1043", id="E32-two unknown numbers"),
     ],
 )
@@ -71,7 +71,7 @@ def test_files_of_every_kind_in_a_context(pybuild: Pybuild, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("flag", "owner"),
     [
-        pytest.param("app", (1000, 1000), id="E45-a name brings its group"),
+        pytest.param("app", (1000, 1000), id="E45-a name has its own group"),
         pytest.param("55", (55, 55), id="E45-a number is both"),
         pytest.param("app:staff", (1000, 50), id="E45-two names"),
         pytest.param("7:staff", (7, 50), id="E45-a number and a name"),
@@ -93,9 +93,9 @@ def test_names_in_chown_are_looked_up_in_the_destination(pybuild: Pybuild, tmp_p
 @pytest.mark.parametrize(
     ("ignored", "names"),
     [
-        pytest.param("", [".dockerignore", "Buildfile", "f"], id="E56-recipe and ignore file are files like others"),
-        pytest.param("Buildfile\n.dockerignore\n", ["f"], id="E56-ignored they are not copied, and used all the same"),
-        pytest.param("*\n!f\n", ["f"], id="E56-also where all is ignored"),
+        pytest.param("", [".dockerignore", "Buildfile", "f"], id="E56-the recipe and the ignore file are copied"),
+        pytest.param("Buildfile\n.dockerignore\n", ["f"], id="E56-if ignored they are used but not copied"),
+        pytest.param("*\n!f\n", ["f"], id="E56-if everything is ignored"),
     ],
 )
 def test_the_recipe_and_the_ignore_file_can_be_copied(
@@ -123,17 +123,17 @@ class Row:
 
 BELOW = "RUN mkdir -p /d/e && echo 1 > /d/e/f && echo 2 > /d/g && touch -d @1000 /d/e/f /d/g"
 LAYERS = {
-    "E57-what is removed is a whiteout beside its parent": Row("rm /d/g", ["d", "d/.wh.g"]),
-    "E57-a directory is one": Row("rm -r /d/e", ["d", "d/.wh.e"]),
-    "E57-no whiteout for what is not below": Row("touch /d/n && rm /d/n", []),
-    "E57-a directory made anew has whiteouts for what it had": Row(
+    "E57-a removed file is a whiteout with its parent": Row("rm /d/g", ["d", "d/.wh.g"]),
+    "E57-a removed directory is one whiteout": Row("rm -r /d/e", ["d", "d/.wh.e"]),
+    "E57-no whiteout for a file that is not in the layers below": Row("touch /d/n && rm /d/n", []),
+    "E57-a new directory has whiteouts for the contents of the old one": Row(
         "rm -r /d && mkdir /d && touch /d/n", ["d", "d/.wh.e", "d/.wh.g", "d/n"]
     ),
-    "E57-a directory in the place of a file needs none": Row("rm /d/g && mkdir /d/g && touch /d/g/h", ["d", "d/g", "d/g/h"]),
-    "E58-an entry brings its parents": Row("echo 3 > /d/e/f", ["d", "d/e", "d/e/f"]),
-    "E58-a parent alone that was copied up is none": Row("touch /d/e", []),
-    "E58-nor is a file that is as it was": Row("cp -p /d/g /d/c && mv /d/c /d/g", []),
-    "E59-a directory that was moved is there in full": Row("mv /d/e /d/z", ["d", "d/.wh.e", "d/z", "d/z/f"]),
+    "E57-a directory that replaces a file needs no whiteout": Row("rm /d/g && mkdir /d/g && touch /d/g/h", ["d", "d/g", "d/g/h"]),
+    "E58-an entry has its parents": Row("echo 3 > /d/e/f", ["d", "d/e", "d/e/f"]),
+    "E58-a parent that was only copied up is not a change": Row("touch /d/e", []),
+    "E58-a file that did not change is not a change": Row("cp -p /d/g /d/c && mv /d/c /d/g", []),
+    "E59-a moved directory is complete": Row("mv /d/e /d/z", ["d", "d/.wh.e", "d/z", "d/z/f"]),
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pybuild.builder.plan.expansion_limit import ENVIRONMENTS_LIMIT, EXPANSIONS_
 from tests.support.recipes import planned, refusal
 
 DOUBLED = "FROM base\nENV a=0123456789abcdef\n" + "ENV a=$a$a\n" * 15  # 512 Ki characters in the end
-TOO_MUCH = f"the words of the recipe expand to more than the limit of {EXPANSIONS_LIMIT} characters"
+TOO_MUCH = f"the expanded words of the recipe exceed the limit of {EXPANSIONS_LIMIT} characters"
 
 
 @pytest.mark.parametrize(
@@ -41,4 +41,4 @@ def test_the_environments_of_all_runs_have_a_limit() -> None:
     count = ENVIRONMENTS_LIMIT >> 19
     planned(DOUBLED + "RUN x\n" * (count - 10))
     said = refusal(DOUBLED + "RUN x\n" * (count + 10))
-    assert said.endswith(f"1 the environments of all RUNs hold more than the limit of {ENVIRONMENTS_LIMIT} characters")
+    assert said.endswith(f"1 the environments of all RUNs exceed the limit of {ENVIRONMENTS_LIMIT} characters")

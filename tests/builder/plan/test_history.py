@@ -46,7 +46,7 @@ from tests.support.recipes import Images, history, image, options, planned
         pytest.param('CMD ["a", "b"]', ['~CMD ["a" "b"]'], id="CMD"),
         pytest.param("CMD a b", ['~CMD ["/bin/sh" "-c" "a b"]'], id="CMD in shell form"),
         pytest.param("ENTRYPOINT a", ['~ENTRYPOINT ["/bin/sh" "-c" "a"]'], id="ENTRYPOINT"),
-        pytest.param("ENTRYPOINT []", ["~ENTRYPOINT []"], id="ENTRYPOINT of nothing"),
+        pytest.param("ENTRYPOINT []", ["~ENTRYPOINT []"], id="ENTRYPOINT with an empty list"),
         pytest.param("EXPOSE 81 80/udp", ["~EXPOSE [80/udp 81/tcp]"], id="EXPOSE"),
         pytest.param("VOLUME /b /a", ["~VOLUME [/b /a]"], id="VOLUME"),
         pytest.param('SHELL ["/bin/bash", "-c"]', ["~SHELL [/bin/bash -c]"], id="SHELL"),

@@ -23,14 +23,14 @@ ON_A_STAGE = "FROM base AS one\nARG A=1\nENV E=2\nFROM one\n"
 @pytest.mark.parametrize(
     ("text", "env"),
     [
-        pytest.param("FROM base\nENV a=1\nENV a=2 b=$a", ("a=2", "b=1"), id="E10-words of one ENV see what was before it"),
-        pytest.param("FROM base\nARG a=1 b=$a\nENV c=$b", ("c=1",), id="E10-items of one ARG see each other"),
+        pytest.param("FROM base\nENV a=1\nENV a=2 b=$a", ("a=2", "b=1"), id="E10-words of one ENV see the variables before it"),
+        pytest.param("FROM base\nARG a=1 b=$a\nENV c=$b", ("c=1",), id="E10-items of one ARG see earlier items"),
         pytest.param("ARG G=1\nFROM base\nENV a=<$G>", ("a=<>",), id="E19-a global ARG is not known in a stage"),
-        pytest.param("ARG G=1\nFROM base\nARG G\nENV a=$G", ("a=1",), id="E19-until it is named again"),
+        pytest.param("ARG G=1\nFROM base\nARG G\nENV a=$G", ("a=1",), id="E19-a global ARG is known after it is declared again"),
         pytest.param("ARG G=1\nFROM base\nARG G=2\nENV a=$G", ("a=2",), id="E19-a default wins over the global value"),
-        pytest.param(ON_A_STAGE + "ENV a=$A", ("E=2", "a=1"), id="E19-a stage on a stage has its ARGs"),
-        pytest.param(ON_A_STAGE + "ARG A\nENV a=$A", ("E=2", "a=1"), id="E19-naming it again without a default keeps it"),
-        pytest.param("FROM base AS one\nARG A=1\nFROM base\nENV a=<$A>", ("a=<>",), id="E19-another stage has none of them"),
+        pytest.param(ON_A_STAGE + "ENV a=$A", ("E=2", "a=1"), id="E19-a stage from a stage has its ARGs"),
+        pytest.param(ON_A_STAGE + "ARG A\nENV a=$A", ("E=2", "a=1"), id="E19-a declaration without a default keeps the value"),
+        pytest.param("FROM base AS one\nARG A=1\nFROM base\nENV a=<$A>", ("a=<>",), id="E19-another stage does not have its ARGs"),
         pytest.param("FROM base\nARG A=1\nENV A=2\nARG A=3\nENV a=$A", ("A=2", "a=2"), id="E19-ENV wins over every ARG"),
         pytest.param("FROM base\nENV a=1 b=2\nENV a=3", ("a=3", "b=2"), id="E23-a name that is set again keeps its place"),
         pytest.param("FROM base\nARG a=1", (), id="E23-an ARG is never in the config"),
@@ -45,8 +45,8 @@ def test_the_environment_of_the_image(text: str, env: tuple[str, ...]) -> None:
     ("base", "env"),
     [
         pytest.param((), (PATH,), id="E24-a base without PATH gets one"),
-        pytest.param(("A=1",), ("A=1", PATH), id="E24-behind what it has"),
-        pytest.param(("PATH=/x",), ("PATH=/x",), id="E24-the base's stays"),
+        pytest.param(("A=1",), ("A=1", PATH), id="E24-PATH is added after the variables of the base"),
+        pytest.param(("PATH=/x",), ("PATH=/x",), id="E24-the PATH of the base is kept"),
     ],
 )
 def test_the_path_of_an_image(base: tuple[str, ...], env: tuple[str, ...]) -> None:
@@ -56,9 +56,9 @@ def test_the_path_of_an_image(base: tuple[str, ...], env: tuple[str, ...]) -> No
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param("FROM base AS a\nENV x=${y:?no}\nFROM base", id="E26-words of a stage that nobody needs are not seen"),
-        pytest.param("FROM nowhere AS a\nFROM base", id="E26-nor is its base looked for"),
-        pytest.param("FROM base AS a\nCOPY --from=nowhere x y\nFROM base", id="E26-nor what it copies from"),
+        pytest.param("FROM base AS a\nENV x=${y:?no}\nFROM base", id="E26-words of a stage that is not needed are not expanded"),
+        pytest.param("FROM nowhere AS a\nFROM base", id="E26-its base is not looked up"),
+        pytest.param("FROM base AS a\nCOPY --from=nowhere x y\nFROM base", id="E26-its sources are not looked up"),
     ],
 )
 def test_stages_that_the_target_does_not_need_are_not_planned(text: str) -> None:
@@ -100,12 +100,12 @@ def test_entrypoint_and_cmd_of_the_image(text: str, expected: Starts) -> None:
     [
         pytest.param("ARG b=1\nARG a=2\nARG b=3", {}, "|2 b=3 a=2 ", id="E61-in the order of declaration, each once"),
         pytest.param("ARG a=1\nENV a=2", {}, "|1 a=2 ", id="E61-with the value in effect"),
-        pytest.param("ARG a", {}, "|1 a= ", id="E61-or none"),
-        pytest.param("ENV a=1", {"x": "1"}, "", id="E61-those that nobody declares are not there"),
+        pytest.param("ARG a", {}, "|1 a= ", id="E61-an ARG without a value"),
+        pytest.param("ENV a=1", {"x": "1"}, "", id="E61-build arguments that are not declared are missing"),
         pytest.param("ENV a=1", {"http_proxy": "p"}, "", id="E61-nor are proxies"),
         pytest.param("ARG http_proxy", {"http_proxy": "p"}, "|1 http_proxy=p ", id="E61-unless they are declared"),
         pytest.param(
-            "ARG BUILDKIT_SBOM_SCAN_STAGE=true", {}, "|1 BUILDKIT_SBOM_SCAN_STAGE=true ", id="E61-also what is no variable"
+            "ARG BUILDKIT_SBOM_SCAN_STAGE=true", {}, "|1 BUILDKIT_SBOM_SCAN_STAGE=true ", id="E61-an ARG that is not a variable"
         ),
     ],
 )
@@ -138,10 +138,10 @@ def test_history_lines_of_other_builders(line: str, shown: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        pytest.param("", ["", "", "CMD"], id="E63-what is missing is filled up"),
-        pytest.param("a", ["a", "", "CMD"], id="E63-behind what is there"),
-        pytest.param("a~bc", ["a", "~b", "c", "CMD"], id="E63-what fits stays"),
-        pytest.param("abc~d", ["a", "b", "~c", "~d", "CMD"], id="E63-what is too much has no layer"),
+        pytest.param("", ["", "", "CMD"], id="E63-an empty history is filled up"),
+        pytest.param("a", ["a", "", "CMD"], id="E63-missing lines are added at the end"),
+        pytest.param("a~bc", ["a", "~b", "c", "CMD"], id="E63-a history that fits is kept"),
+        pytest.param("abc~d", ["a", "b", "~c", "~d", "CMD"], id="E63-lines beyond the layers have no layer"),
     ],
 )
 def test_a_base_whose_history_does_not_fit_its_layers(lines: str, expected: list[str]) -> None:
@@ -166,7 +166,7 @@ def test_source_date_epoch_does_not_change_the_times_of_the_base() -> None:
     ("key", "value"),
     [
         pytest.param("os.version", "10", id="E64-an unknown field of the base stays"),
-        pytest.param("moby.buildkit.cache.v0", {"layers": [1]}, id="E64-whatever it holds"),
+        pytest.param("moby.buildkit.cache.v0", {"layers": [1]}, id="E64-an unknown field of any type"),
     ],
 )
 def test_unknown_fields_of_a_config(key: str, value: object) -> None:

@@ -50,11 +50,11 @@ def invalid_default(line: int, word: str) -> str:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        pytest.param("FROM base\nENV a=$b", [undefined(2, "b")], id="a variable of nobody"),
-        pytest.param("ARG s=base\nFROM base\nRUN --mount=from=$s,target=/x y", [], id="what a mount is from has the variables of FROM"),
-        pytest.param("FROM base\nRUN --mount=target=/x$b y", [undefined(2, "b")], id="what else it says has those of the stage"),
-        pytest.param("FROM base\nENV a=${b:-c}", [undefined(2, "b")], id="with a default it is named all the same"),
-        pytest.param("FROM base\nENV a=$FROM_BASE$PATH", [], id="what the base sets"),
+        pytest.param("FROM base\nENV a=$b", [undefined(2, "b")], id="an undefined variable"),
+        pytest.param("ARG s=base\nFROM base\nRUN --mount=from=$s,target=/x y", [], id="`from` of a mount has the variables of FROM"),
+        pytest.param("FROM base\nRUN --mount=target=/x$b y", [undefined(2, "b")], id="other options of a mount have the variables of the stage"),
+        pytest.param("FROM base\nENV a=${b:-c}", [undefined(2, "b")], id="a variable with a default is reported too"),
+        pytest.param("FROM base\nENV a=$FROM_BASE$PATH", [], id="a variable of the base"),
         pytest.param("FROM base\nARG b\nENV a=$b", [], id="an ARG without a value is declared"),
         pytest.param("FROM base\nENV PATH=$PAHT:/x", [undefined(2, "PAHT", "PATH")], id="a letter in the wrong place"),
         pytest.param("FROM base\nENV a=1 b=$a", [undefined(2, "a")], id="the environment is that before the instruction"),
@@ -72,7 +72,7 @@ def invalid_default(line: int, word: str) -> str:
         pytest.param("FROM base\nWORKDIR a\nWORKDIR b", [relative(2, "a")], id="only the first of a stage"),
         pytest.param("FROM base\nWORKDIR /a\nWORKDIR b", [], id="below an absolute one"),
         pytest.param("FROM base AS s\nWORKDIR /a\nFROM s AS t\nFROM t\nWORKDIR b", [], id="of a stage further down"),
-        pytest.param("FROM base\nENV d=/x\nWORKDIR $d/y", [], id="what it comes to counts"),
+        pytest.param("FROM base\nENV d=/x\nWORKDIR $d/y", [], id="the expanded path counts"),
         pytest.param("FROM base\nCMD a", [json_args(2, "CMD")], id="CMD of a shell"),
         pytest.param("FROM base\nENTRYPOINT a", [json_args(2, "ENTRYPOINT")], id="ENTRYPOINT of a shell"),
         pytest.param('FROM base\nCMD ["a"]\nENTRYPOINT ["b"]\nHEALTHCHECK CMD c', [], id="lists"),
@@ -88,7 +88,7 @@ def invalid_default(line: int, word: str) -> str:
             ["3 ExposeInvalidFormat: EXPOSE instruction should not define an IP address or host-port mapping, found '127.0.0.1:80:80'"],
             id="a port of the host",
         ),
-        pytest.param("ARG v\nFROM ba${v:-se}", [], id="a FROM that comes to a name by itself"),
+        pytest.param("ARG v\nFROM ba${v:-se}", [], id="a FROM with a valid default"),
         pytest.param("ARG v=base\nFROM $v", [], id="with a default"),
     ],
 )  # fmt: skip
@@ -112,7 +112,7 @@ def test_a_base_name_that_is_invalid_without_a_build_argument(text: str, default
 @pytest.mark.parametrize(
     ("ignored", "text", "found"),
     [
-        pytest.param("a", "COPY a /", [ignored_file(2, "a")], id="the very file"),
+        pytest.param("a", "COPY a /", [ignored_file(2, "a")], id="the file itself"),
         pytest.param("a", "ADD ./a/b /", [ignored_file(2, "a/b", "Add")], id="below an ignored directory"),
         pytest.param("a\n!a/b", "COPY a/c /", [], id="exceptions cannot be judged"),
         pytest.param("a", "COPY b /", [], id="another file"),
@@ -142,7 +142,7 @@ def test_undefined_variables_are_not_reported_if_the_base_is_missing() -> None:
     assert [warning.rule for warning in inspector.found] == ["JSONArgsRecommended"]
 
 
-def told(text: str, **build_args: str) -> list[Event]:
+def sent(text: str, **build_args: str) -> list[Event]:
     events: list[Event] = []
     resolved = resolve(parse(text), options(build_args=build_args), Images({"base": image()}))
     report_warnings(Inspector(resolved, None), resolved, options(build_args=build_args), events.append)
@@ -150,7 +150,7 @@ def told(text: str, **build_args: str) -> list[Event]:
 
 
 def test_warnings_are_sent_as_events() -> None:
-    (event,) = told("FROM base\nMAINTAINER a")
+    (event,) = sent("FROM base\nMAINTAINER a")
     assert isinstance(event, CheckWarning)
     assert (event.rule, event.span.line, event.source.filename) == ("MaintainerDeprecated", 2, "Buildfile")
 
@@ -164,16 +164,16 @@ def test_warnings_are_sent_as_events() -> None:
 )
 def test_warnings_fail_the_build_with_check_error(text: str, build_args: dict[str, str]) -> None:
     with pytest.raises(PlanError) as caught:
-        told(text, **build_args)
+        sent(text, **build_args)
     assert str(caught.value) == "lint violation found for rules: FromAsCasing, MaintainerDeprecated, StageNameCasing"
 
 
 def test_check_error_does_not_fail_a_build_without_warnings() -> None:
-    assert told("# check=error=true\nFROM base") == []
-    assert told("# check=error=true\nFROM base as b", BUILDKIT_DOCKERFILE_CHECK="skip=all;error=true") == []
-    assert len(told("# check=error=true\nFROM base as b", BUILDKIT_DOCKERFILE_CHECK="error=false")) == 1
+    assert sent("# check=error=true\nFROM base") == []
+    assert sent("# check=error=true\nFROM base as b", BUILDKIT_DOCKERFILE_CHECK="skip=all;error=true") == []
+    assert len(sent("# check=error=true\nFROM base as b", BUILDKIT_DOCKERFILE_CHECK="error=false")) == 1
 
 
 def test_an_invalid_check_build_argument_is_refused() -> None:
     with pytest.raises(PlanError, match="BUILDKIT_DOCKERFILE_CHECK=bogus: invalid check option"):
-        told("FROM base", BUILDKIT_DOCKERFILE_CHECK="bogus")
+        sent("FROM base", BUILDKIT_DOCKERFILE_CHECK="bogus")

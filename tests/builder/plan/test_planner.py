@@ -118,12 +118,12 @@ def test_a_run_has_the_directory_and_user_that_are_set_before_it() -> None:
     ("text", "build_args", "env"),
     [
         pytest.param("ARG A=1\nFROM base\nRUN x", {}, {}, id="a global ARG is not seen in a stage"),
-        pytest.param("ARG A=1\nFROM base\nARG A\nRUN x", {}, {"A": "1"}, id="declared again it is"),
+        pytest.param("ARG A=1\nFROM base\nARG A\nRUN x", {}, {"A": "1"}, id="a global ARG that is declared again"),
         pytest.param("ARG A=1\nFROM base\nARG A=2\nRUN x", {}, {"A": "2"}, id="its own default comes first"),
         pytest.param("ARG A=1\nFROM base\nARG A\nRUN x", {"A": "3"}, {"A": "3"}, id="build-arg over global default"),
         pytest.param("ARG A=1\nFROM base\nARG A=2\nRUN x", {"A": "3"}, {"A": "3"}, id="build-arg over own default"),
         pytest.param("FROM base\nARG A=1\nRUN x", {"A": ""}, {"A": ""}, id="an empty build-arg is a value"),
-        pytest.param("FROM base\nRUN x", {"A": "3"}, {}, id="a build-arg that nobody declares"),
+        pytest.param("FROM base\nRUN x", {"A": "3"}, {}, id="a build-arg that is not declared"),
         pytest.param("FROM base\nRUN x\nARG A\n", {"A": "3"}, {}, id="declared too late"),
         pytest.param("FROM base\nARG A\nRUN x", {}, {}, id="no value at all"),
         pytest.param("FROM base\nARG A=1 B=2\nRUN x", {}, {"A": "1", "B": "2"}, id="two in one line"),
@@ -137,7 +137,7 @@ def test_a_run_has_the_directory_and_user_that_are_set_before_it() -> None:
         pytest.param("FROM base\nENV A=2\nARG A=1\nRUN x", {}, {"A": "2"}, id="ENV over an ARG that comes later"),
         pytest.param("FROM base\nENV A=2\nARG A\nRUN x", {"A": "3"}, {"A": "2"}, id="ENV over build-arg"),
         pytest.param("FROM base\nARG A=1\nENV B=$A\nRUN x", {}, {"A": "1", "B": "1"}, id="ENV from ARG"),
-        pytest.param("FROM base\nENV a=1\nENV a=2 b=$a\nRUN x", {}, {"a": "2", "b": "1"}, id="as it was before the line"),
+        pytest.param("FROM base\nENV a=1\nENV a=2 b=$a\nRUN x", {}, {"a": "2", "b": "1"}, id="the value before the line"),
         pytest.param("FROM base\nENV a=1 a=2\nRUN x", {}, {"a": "2"}, id="twice in one line"),
         pytest.param("FROM base\nENV A B=C\nRUN x", {}, {"A": "B=C"}, id="old form"),
         pytest.param("FROM base\nENV a=x=y\nRUN x", {}, {"a": "x=y"}, id="a value with an equals sign"),
@@ -148,7 +148,7 @@ def test_a_run_has_the_directory_and_user_that_are_set_before_it() -> None:
         pytest.param("FROM base\nARG TARGETARCH=x\nRUN x", {}, {"TARGETARCH": "x"}, id="platform with own default"),
         pytest.param("FROM base\nARG BUILDOS\nRUN x", {"BUILDOS": "plan9"}, {"BUILDOS": "plan9"}, id="platform, overridden"),
         pytest.param("FROM base\nARG TARGETSTAGE\nRUN x", {}, {"TARGETSTAGE": "default"}, id="target, not named"),
-        pytest.param("FROM base\nARG TARGETVARIANT\nRUN x", {}, {"TARGETVARIANT": ""}, id="variant of none"),
+        pytest.param("FROM base\nARG TARGETVARIANT\nRUN x", {}, {"TARGETVARIANT": ""}, id="no variant"),
     ],
 )  # fmt: skip
 def test_the_environment_of_a_run(text: str, build_args: dict[str, str], env: dict[str, str]) -> None:
@@ -164,7 +164,7 @@ def test_the_name_of_the_target_is_an_arg() -> None:
     [
         pytest.param("RUN x", {"HTTP_PROXY": "p"}, {"HTTP_PROXY": "p", "http_proxy": "p"}, id="in both cases"),
         pytest.param("RUN x", {"no_proxy": "n"}, {"NO_PROXY": "n", "no_proxy": "n"}, id="given in small letters"),
-        pytest.param("RUN x", {"all_proxy": ""}, {}, id="an empty one is none"),
+        pytest.param("RUN x", {"all_proxy": ""}, {}, id="an empty proxy is not set"),
         pytest.param("ENV http_proxy=e\nRUN x", {"http_proxy": "p"}, {"http_proxy": "e", "HTTP_PROXY": "p"}, id="ENV wins"),
         pytest.param(
             "ARG FTP_PROXY\nRUN x", {"FTP_PROXY": "p"}, {"FTP_PROXY": "p", "ftp_proxy": "p"}, id="declared as well"
@@ -198,7 +198,7 @@ def test_a_base_without_a_path_gets_the_default_one() -> None:
         pytest.param("WORKDIR a", "/base/a", id="relative to that of the base"),
         pytest.param("WORKDIR /a\nWORKDIR b\nWORKDIR ../c", "/a/c", id="relative to the one before"),
         pytest.param("WORKDIR /a//b/./c/..", "/a/b", id="clean"),
-        pytest.param("WORKDIR /../../a", "/a", id="no way out"),
+        pytest.param("WORKDIR /../../a", "/a", id="no way out of the root"),
         pytest.param("WORKDIR //a", "/a", id="two slashes"),
         pytest.param("ENV d=/x\nWORKDIR $d/y", "/x/y", id="expanded"),
         pytest.param("WORKDIR /a/", "/a", id="trailing slash"),
@@ -247,7 +247,7 @@ def test_a_variable_with_a_blank_is_one_source() -> None:
         pytest.param("", None, None, id="none"),
         pytest.param("--chown=app:0 --chmod=4755", "app:0", 0o4755, id="both"),
         pytest.param("--chmod=0644", None, 0o644, id="leading zero"),
-        pytest.param("--chmod=0", None, 0, id="nothing at all"),
+        pytest.param("--chmod=0", None, 0, id="mode 0"),
         pytest.param("--chown=$who --chmod=$how", "me", 0o600, id="expanded"),
         pytest.param("--chown=$nobody --chmod=$nothing", None, None, id="variables without a value"),
     ],
@@ -289,10 +289,10 @@ BASE_CONFIG = ExecConfig(
         pytest.param("CMD x $y", {"cmd": (*SHELL, "x $y"), "args_escaped": True}, id="CMD in shell form"),
         pytest.param("ENTRYPOINT x", {"entrypoint": (*SHELL, "x"), "cmd": None}, id="ENTRYPOINT clears an inherited CMD"),
         pytest.param(
-            'CMD ["x"]\nENTRYPOINT ["y"]', {"entrypoint": ("y",), "cmd": ("x",), "args_escaped": True}, id="not one of the stage"
+            'CMD ["x"]\nENTRYPOINT ["y"]', {"entrypoint": ("y",), "cmd": ("x",), "args_escaped": True}, id="ENTRYPOINT keeps a CMD of the stage"
         ),
-        pytest.param("ENTRYPOINT []", {"entrypoint": (), "cmd": None}, id="ENTRYPOINT of nothing"),
-        pytest.param("CMD []", {"cmd": (), "args_escaped": True}, id="CMD of nothing"),
+        pytest.param("ENTRYPOINT []", {"entrypoint": (), "cmd": None}, id="ENTRYPOINT with an empty list"),
+        pytest.param("CMD []", {"cmd": (), "args_escaped": True}, id="CMD with an empty list"),
         pytest.param('CMD ["x"]\nCMD ["y"]', {"cmd": ("y",), "args_escaped": True}, id="the last CMD"),
         pytest.param('SHELL ["a", "b"]', {"shell": ("a", "b")}, id="SHELL"),
         pytest.param(
@@ -321,30 +321,30 @@ def test_scratch_starts_with_a_path_and_the_root_as_working_directory() -> None:
     ("text", "message"),
     [
         pytest.param("WORKDIR it's", "2:9 unexpected end of the word", id="a lone quote"),
-        pytest.param("WORKDIR $x", "2:9 WORKDIR: the path is empty", id="WORKDIR of nothing"),
-        pytest.param("USER $x", "2:6 USER: the name is empty", id="USER of nothing"),
-        pytest.param("COPY a $x", "2:1 COPY: a path is empty", id="COPY to nothing"),
-        pytest.param("COPY $x /a", "2:1 COPY: a path is empty", id="COPY of nothing"),
-        pytest.param("COPY --chmod=${x:-999} a b", "2:14 --chmod=999: expected an octal mode", id="no octal mode"),
+        pytest.param("WORKDIR $x", "2:9 WORKDIR: the path is empty", id="WORKDIR without a path"),
+        pytest.param("USER $x", "2:6 USER: the name is empty", id="USER without a name"),
+        pytest.param("COPY a $x", "2:1 COPY: a path is empty", id="COPY without a destination"),
+        pytest.param("COPY $x /a", "2:1 COPY: a path is empty", id="COPY without a source"),
+        pytest.param("COPY --chmod=${x:-999} a b", "2:14 --chmod=999: expected an octal mode", id="a mode that is not octal"),
         pytest.param("COPY --chmod=${x:-10000} a b", "2:14 --chmod=10000: expected an octal mode", id="a mode too large"),
         pytest.param(
             "COPY b [a /x", "2:8 COPY: malformed character class in the pattern '[a'", id="a malformed pattern"
         ),
-        pytest.param("COPY ${a:?none} /x", "2:6 a: none", id="a demanded value"),
+        pytest.param("COPY ${a:?none} /x", "2:6 a: none", id="a required value"),
         pytest.param("ENV a=b \\\n  c=${d?none}", "3:5 d: none", id="in the middle of a continuation"),
         pytest.param("ENV $x=1", "2:5 ENV: the name is empty", id="a variable without a name"),
         pytest.param("ENV a=${b:x}", "2:7 unsupported modifier (:x)", id="an unknown modifier"),
         pytest.param("LABEL a=${", "2:9 a variable is not closed", id="a variable that is not closed"),
         pytest.param("ARG a='", "2:7 unexpected end of the word", id="the default of an ARG"),
-        pytest.param("VOLUME /a $x", "2:1 VOLUME: a path is empty", id="VOLUME of nothing"),
+        pytest.param("VOLUME /a $x", "2:1 VOLUME: a path is empty", id="VOLUME without a path"),
         pytest.param('VOLUME ["${x:- }"]', "2:1 VOLUME: a path is empty", id="VOLUME of a blank"),
         pytest.param("STOPSIGNAL ${x:-SIGNONE}", "2:12 STOPSIGNAL SIGNONE: no such signal", id="an unknown signal"),
         pytest.param("STOPSIGNAL $x", "2:12 STOPSIGNAL : no such signal", id="no signal"),
         pytest.param("EXPOSE ${x:-65536}", "2:1 invalid port '65536'", id="a port too high"),
-        pytest.param("EXPOSE ${x:-9}-8", "2:1 invalid range of ports '9-8'", id="a range the wrong way round"),
+        pytest.param("EXPOSE ${x:-9}-8", "2:1 invalid range of ports '9-8'", id="a reversed range"),
         pytest.param("EXPOSE ${x:-1}/xyz", "2:1 invalid protocol 'xyz'", id="an unknown protocol"),
         pytest.param("EXPOSE $", "2:1 invalid port '$'", id="a lone dollar"),
-        pytest.param("RUN []", "2:1 RUN: the command is empty", id="RUN of nothing"),
+        pytest.param("RUN []", "2:1 RUN: the command is empty", id="RUN with an empty list"),
     ],
 )
 def test_errors_in_a_stage_have_a_place_in_the_recipe(text: str, message: str) -> None:

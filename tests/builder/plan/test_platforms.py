@@ -19,8 +19,8 @@ HOST = Platform.host()
 @pytest.mark.parametrize(
     ("platform", "values"),
     [
-        pytest.param("linux/amd64", "linux/amd64 linux amd64 . linux/amd64 linux amd64 .", id="E22-the machine's own"),
-        pytest.param("linux/arm/v7", "linux/arm/v7 linux arm v7 linux/amd64 linux amd64 .", id="E22-for another"),
+        pytest.param("linux/amd64", "linux/amd64 linux amd64 . linux/amd64 linux amd64 .", id="E22-the platform of this machine"),
+        pytest.param("linux/arm/v7", "linux/arm/v7 linux arm v7 linux/amd64 linux amd64 .", id="E22-another platform"),
     ],
 )
 def test_the_platform_args(platform: str, values: str) -> None:

@@ -47,7 +47,7 @@ def test_the_target_is_the_last_stage_with_its_name() -> None:
         pytest.param(THREE, "tow", "did you mean two?", id="a mistyped name"),
         pytest.param(THREE, "runtime", "the stages are: one, two", id="another name"),
         pytest.param(THREE, "3", "the stages are: one, two", id="a number too high"),
-        pytest.param(THREE, "²", "the stages are: one, two", id="a digit of another kind"),
+        pytest.param(THREE, "²", "the stages are: one, two", id="a digit that is not ASCII"),
         pytest.param(THREE, "9" * 5000, "the stages are: one, two", id="a number of thousands of digits"),
         pytest.param(THREE, "-1", "the stages are: one, two", id="a negative number"),
         pytest.param("FROM base", "x", "no stage has a name", id="no names at all"),

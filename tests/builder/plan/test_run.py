@@ -25,17 +25,17 @@ SHELL = ("/bin/sh", "-c")
     ("text", "argv"),
     [
         pytest.param("RUN <<E\na $X\n\n b\\\nE", (*SHELL, "a $X\n\n b\\\n"), id="E17-a body alone is the command"),
-        pytest.param('ENV X=1\nRUN <<"E"\na $X\nE', (*SHELL, "a $X\n"), id="E17-a quoted one is left to the shell too"),
-        pytest.param("RUN cat <<E | b\n$X\nE", (*SHELL, "cat <<E | b\n$X\nE"), id="E17-the shell reads its own"),
+        pytest.param('ENV X=1\nRUN <<"E"\na $X\nE', (*SHELL, "a $X\n"), id="E17-a quoted heredoc is not expanded either"),
+        pytest.param("RUN cat <<E | b\n$X\nE", (*SHELL, "cat <<E | b\n$X\nE"), id="E17-a heredoc in a command is read by the shell"),
         pytest.param(
             "RUN a <<E b <<F\n1\nE\n2\nF", (*SHELL, "a <<E b <<F\n1\nE\n2\nF"), id="E17-several bodies in their order"
         ),
         pytest.param("RUN <<-E\n\ta\n\tE", (*SHELL, "a\n"), id="E17-without the tabs"),
-        pytest.param("RUN <<E\n# a\nE", (*SHELL, "# a\n"), id="E3-a comment of a body is the shell's"),
+        pytest.param("RUN <<E\n# a\nE", (*SHELL, "# a\n"), id="E3-a comment in a body is kept"),
         pytest.param('SHELL ["/x", "-y"]\nRUN <<E\na\nE', ("/x", "-y", "a\n"), id="E17-the shell of the stage"),
         pytest.param("RUN <<E\nE", (*SHELL, ""), id="E17-an empty body"),
-        pytest.param("RUN <<E\n#!/bin/awk\n$X\nE", (*SHELL, "/dev/pipes/E"), id="E18-a program has a name"),
-        pytest.param("RUN <<-E\n\t#!/bin/awk\nE", (*SHELL, "#!/bin/awk\n"), id="E18-a tab before it is no program"),
+        pytest.param("RUN <<E\n#!/bin/awk\n$X\nE", (*SHELL, "/dev/pipes/E"), id="E18-a program has the name of its heredoc"),
+        pytest.param("RUN <<-E\n\t#!/bin/awk\nE", (*SHELL, "#!/bin/awk\n"), id="E18-a body that begins with a tab is not a program"),
     ],
 )
 def test_a_heredoc_of_a_run_is_a_command(text: str, argv: tuple[str, ...]) -> None:
@@ -64,8 +64,8 @@ def test_a_tmpfs_is_mounted(options: str, mount: TmpfsMount) -> None:
 @pytest.mark.parametrize(
     ("flag", "build", "network"),
     [
-        pytest.param("", Network.DEFAULT, Network.DEFAULT, id="nothing is said"),
-        pytest.param("", Network.NONE, Network.NONE, id="the build says it"),
+        pytest.param("", Network.DEFAULT, Network.DEFAULT, id="no flag"),
+        pytest.param("", Network.NONE, Network.NONE, id="the network of the build"),
         pytest.param("--network=default", Network.NONE, Network.NONE, id="the default is the build's"),
         pytest.param("--network=none", Network.HOST, Network.NONE, id="none"),
         pytest.param("--network=host", Network.HOST, Network.HOST, id="the build allows it"),
@@ -96,7 +96,7 @@ def test_an_allowed_entitlement_can_be_used() -> None:
             "RUN --mount=type=tmpfs,target=/a,size=${X:-y} a", "2:34 mount option size: invalid size", id="E9-no size"
         ),
         pytest.param("RUN <<a/b\n#!/x\na/b", "2:5 the delimiter 'a/b' cannot be", id="E18-a name with a slash"),
-        pytest.param("RUN <<..\n#!/x\n..", "2:5 the delimiter '..' cannot be", id="E18-a name that leads up"),
+        pytest.param("RUN <<..\n#!/x\n..", "2:5 the delimiter '..' cannot be", id="E18-a name that is `..`"),
     ],
 )
 def test_errors_have_a_place_in_the_recipe(text: str, message: str) -> None:

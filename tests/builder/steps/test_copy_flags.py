@@ -260,4 +260,4 @@ def test_mistakes_that_the_text_shows_are_refused_at_their_place(text: str, mess
 
 def test_heredocs_cannot_grow_without_end() -> None:
     text = "COPY <<a <<b /d/\n" + "${A}" * 100 + "\na\n" + "${A}" * 100 + "\nb"
-    assert "the words of the recipe expand to more than the limit" in refusal(f"FROM base\nARG A={'x' * 100_000}\n{text}")
+    assert "the expanded words of the recipe exceed the limit" in refusal(f"FROM base\nARG A={'x' * 100_000}\n{text}")
