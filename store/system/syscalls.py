@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from typing import Final, NoReturn
 
 # openat2(2), `how.resolve`
-RESOLVE_NO_XDEV: Final = 0x01
 RESOLVE_NO_MAGICLINKS: Final = 0x02
 RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_BENEATH: Final = 0x08

@@ -107,7 +107,7 @@ def base(tmp_path: Path) -> Stack:
 
 
 def described(layer: WrittenLayer) -> list[str]:
-    """The paths of a layer: whiteouts with a minus, directories with a slash, hard links with the name of their file."""
+    """The paths of a layer: whiteouts with a minus, directories with a slash, hard links with "=" and their file."""
     return [
         ("-" if e.kind is Kind.WHITEOUT else "")
         + (os.fsdecode(e.path) or ".")
@@ -284,7 +284,7 @@ def test_mount_points_of_the_scaffold_are_not_in_the_layer(base: Stack) -> None:
 
 
 def test_a_tar_depends_only_on_entries_and_clamp(base: Stack) -> None:
-    """An upper directory and the tree made from its layer give the same digest, and so does a clamp that changes no time."""
+    """An upper directory and the tree of its layer give the same digest; so does a clamp that changes no time."""
 
     def action(root: Path) -> None:
         for name in ("n2", "n1", "d/n3"):
