@@ -118,8 +118,8 @@ def test_minus_f_minus_reads_the_recipe_and_the_directory_keeps_its_own_ignore_f
         pytest.param(("--build-context", "x=target:y", "."), b"", 1,
                      "hint: build it first with -t NAME, and give docker-image://NAME", id="a target of bake"),
         pytest.param(("-f", "https://u:p@x.test/f", "."), b"", 1, "cannot open https://xxxxx:xxxxx@x.test/f: no such file\n"
-                     "hint: the recipe is a file; -f - reads it from standard input", id="a recipe at a URL"),
-        pytest.param(("-f", "https://x.test/f", "-"), PLAIN, 1, "hint: the recipe is a file; -f - reads it", id="and an archive"),
+                     "hint: the recipe must be a file; to build from a URL, pipe it in", id="a recipe at a URL"),
+        pytest.param(("-f", "https://x.test/f", "-"), PLAIN, 1, "hint: the recipe must be a file; to build from a URL", id="and an archive"),
     ],
 )  # fmt: skip
 def test_what_is_no_context_is_refused(

@@ -91,7 +91,7 @@ def test_with_one_id_chown_is_refused_by_the_kernel_and_explained_by_us(person: 
     said = person.pybuild().refused(context)
     assert "chown: /f: Invalid argument" in said
     assert "RUN exited with status 1" in said
-    assert "hint: here a RUN has one user and one group, chown to others fails" in said
+    assert "hint: a RUN has one user and one group here, and chown to another one fails" in said
     assert said.rstrip().endswith("see pybuild doctor")
 
 
