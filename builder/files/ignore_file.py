@@ -31,13 +31,14 @@ def read_ignore_file(root: str, buildfile: str | None) -> IgnoreText | None:
     if buildfile is not None:
         paths.insert(0, f"{buildfile}.dockerignore")
     for path in paths:
-        data = _read_beside(*os.path.split(os.path.abspath(path)))
+        data = _read_file(*os.path.split(os.path.abspath(path)))
         if data is not None:
             return IgnoreText(os.path.normpath(path), data.decode("utf-8", "surrogateescape"))
     return None
 
 
-def _read_beside(directory: str, name: str) -> bytes | None:
+def _read_file(directory: str, name: str) -> bytes | None:
+    """The content of a regular file; None if it does not exist. Raises BuildError."""
     try:
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
