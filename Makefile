@@ -2,16 +2,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: help demo test lint conformance attack bench tools clean
 
 help:
-	@echo "make demo         build, export and show a small image on a base made on the spot"
-	@echo "make test         lint, type check and run all tests"
+	@echo "make demo         build, export and show a small image on a base image made on the spot"
+	@echo "make test         lint, type check and run all tests, as root"
 	@echo "make lint         ruff, mypy and codespell only"
 	@echo "make attack       100,000 recipes with something changed at random; PYBUILD_SEED=N for others"
 	@echo "make conformance  only the recipes with results recorded from BuildKit"
-	@echo "make bench        how long it takes beside other tools; ROWS=\"pull ready\" for some, RUNS=N for other than 5"
+	@echo "make bench        compare the speed with other tools; ROWS=\"pull ready\" for some rows only, RUNS=N [5]"
 
 $(VENV)/ready: pyproject.toml
 	fixtures/make_venv.sh "$(PYTHON)" $(VENV)
@@ -29,12 +30,12 @@ lint: $(VENV)/ready
 	$(BIN)/mypy
 	$(BIN)/codespell
 
-# Tests of one file share what they set up, so a file is never divided.
+# The tests of a file share fixtures, so one process runs the whole file.
 test: tools lint
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(SUDO) $(BIN)/python -m pytest -n auto --dist loadfile
 
 conformance: tools $(VENV)/ready
-	$(BIN)/python -m pytest tests/conformance
+	$(SUDO) $(BIN)/python -m pytest tests/conformance
 
 attack: $(VENV)/ready
 	PYBUILD_MUTATIONS=100000 $(BIN)/python -m pytest tests/parser/test_mutations.py
@@ -44,4 +45,4 @@ bench: $(VENV)/ready
 	$(BIN)/python -m bench --runs $(or $(RUNS),5) $(ROWS)
 
 clean:
-	rm -rf $(VENV) .demo .bench build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .demo .bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
