@@ -54,7 +54,9 @@ def build(
     steps: StepOptions,
     display: DisplayOptions,
 ) -> int:
-    """Build an image from the recipe and the files in CONTEXT, and print its digest on standard output.
+    """Build an image from a recipe and a context.
+
+    The digest of the image goes to standard output, everything else to standard error.
 
     CONTEXT is a directory, a git repository (https://HOST/PATH.git#REF:SUBDIR or git@HOST:PATH#REF:SUBDIR), a URL, or - for
     standard input. A URL or standard input gives a tar archive, plain or compressed with gzip, bzip2, xz or zstd; anything

@@ -49,9 +49,9 @@ _FORMATS = {
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.pass_obj
 def diff(root: str, before: str, after: str, by_layer: bool, as_json: bool) -> int:
-    """List the files that image B adds (A), changes (C) and deletes (D) compared with image A.
+    """List the files that differ between two images.
 
-    Type, mode, owner, size and content are compared, times are not. The exit status is 0 whether files differ or not.
+    Compared with image A, image B adds (A), changes (C) and deletes (D) them. Type, mode, owner, size and content are compared, times are not. The exit status is 0 whether files differ or not.
     """
     with Store(root) as store:
         images = store.images.find(before), store.images.find(after)

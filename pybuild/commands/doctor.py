@@ -15,9 +15,9 @@ from pybuild.store.store import Store
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.pass_obj
 def doctor(root: str, as_json: bool) -> int:
-    """Test what RUN needs on this machine, and show how to fix what fails.
+    """Test what RUN needs on this machine.
 
-    The exit status is 1 if RUN cannot work.
+    For each failed test doctor shows a fix. The exit status is 1 if RUN cannot work.
     """
     with Store(root) as store, Pool() as pool:
         checks = examine(store, pool)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def gc(root: str, everything: bool, keep_storage: str | None, dry_run: bool, as_json: bool) -> int:
     """Remove from the store what nothing needs.
 
-    This is: data of interrupted builds, images whose names moved to newer images, and logs of builds that pybuild why has
+    It removes data of interrupted builds, images whose names moved to newer images, and logs of builds that pybuild why has
     forgotten. Images with a name are always kept. Data that a running build might use is kept too; the next gc after that
     build removes it.
     """
@@ -50,7 +50,7 @@ def gc(root: str, everything: bool, keep_storage: str | None, dry_run: bool, as_
     if as_json:
         click.echo(json.dumps({"dry_run": dry_run, **dataclasses.asdict(freed)}))
     else:
-        for line in lines(freed, dry_run=dry_run):
+        for line in _result_lines(freed, dry_run=dry_run):
             click.echo(line)
     if directories.not_removed:
         click.echo(
@@ -60,7 +60,7 @@ def gc(root: str, everything: bool, keep_storage: str | None, dry_run: bool, as_
     return 0
 
 
-def lines(freed: Freed, *, dry_run: bool = False) -> Iterator[str]:
+def _result_lines(freed: Freed, *, dry_run: bool = False) -> Iterator[str]:
     """The result as text, in lines."""
     counts = [
         (freed.images, "image", "images"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--files", "with_files", is_flag=True, help="List what each layer adds (A), changes (C) and deletes (D).")
 @click.pass_obj
 def history(root: str, name: str, as_json: bool, with_files: bool) -> int:
-    """Show the layers of an image and the instructions that made them, oldest first."""
+    """Show the instructions and layers of an image, oldest first."""
     image = open_image(name, root)
     changes = image.changes() if with_files else None
     if not as_json:

@@ -13,6 +13,7 @@ from pybuild.builder.events import Exported, Note
 from pybuild.options.arguments import platform_option
 from pybuild.options.outputs import output_option, parse_outputs
 from pybuild.progress import human_size
+from pybuild.store.errors import InvalidImage
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.platform import Platform
@@ -75,32 +76,34 @@ def tag(root: str, source: str, name: str) -> int:
 @click.argument("names", nargs=-1, required=True)
 @click.pass_obj
 def rmi(root: str, names: tuple[str, ...]) -> int:
-    """Remove NAMES.
+    """Remove names of images.
 
     An image whose last name is removed is removed too; its layers stay in the cache until gc removes them.
     """
     with Store(root) as store:
         for name in names:
-            image = store.images.find(name)
-            found = [tag for tag in store.images.tags() if tag.manifest == image.manifest_digest]
-            by_digest = not any(tag.name == _full_name(name) for tag in found)
-            if by_digest and len(found) > 1:
-                raise click.UsageError(
-                    f"{name} has several names: {', '.join(Reference.parse(tag.name).familiar for tag in found)}"
-                )
-            for tag in found:
-                if by_digest or tag.name == _full_name(name):
-                    store.images.untag(Reference.parse(tag.name), int(time.time()))
-                    click.echo(f"untagged {Reference.parse(tag.name).familiar}")
-            if by_digest or len(found) == 1:
-                store.images.remove(image.manifest_digest)
-                click.echo(f"removed {image.manifest_digest}")
+            digest = store.images.find(name).manifest_digest
+            names_of_image = [Reference.parse(tag.name) for tag in store.images.tags() if tag.manifest == digest]
+            # The name itself; or, if NAME is a digest, all names.
+            removed = [reference for reference in names_of_image if reference == _reference(name)] or names_of_image
+            if len(removed) > 1:
+                several = ", ".join(reference.familiar for reference in names_of_image)
+                raise click.UsageError(f"{name} has several names: {several}")
+            for reference in removed:
+                store.images.untag(reference, int(time.time()))
+                click.echo(f"untagged {reference.familiar}")
+            if len(removed) == len(names_of_image):
+                store.images.remove(digest)
+                click.echo(f"removed {digest}")
     return 0
 
 
-def _full_name(name: str) -> str:
-    """The name as the store has it; a digest is unchanged."""
-    return str(Reference.parse(name).with_default_tag())
+def _reference(name: str) -> Reference | None:
+    """The name with its default tag; None if it can only be a digest."""
+    try:
+        return Reference.parse(name).with_default_tag()
+    except InvalidImage:
+        return None
 
 
 @click.command()
@@ -125,7 +128,9 @@ def inspect(root: str, name: str) -> int:
 @click.argument("name", required=False)
 @click.pass_obj
 def import_(root: str, archive: str, name: str | None, platform: Platform | None) -> int:
-    """Import images into the store, and print their digests on standard output.
+    """Import images into the store.
+
+    Their digests go to standard output.
 
     ARCHIVE is an OCI archive or layout directory, an archive from `docker save` or `podman save`, or the tar of a root
     filesystem; it can be compressed with gzip, zstd, xz or bzip2. - is standard input. NAME names the image in the store,

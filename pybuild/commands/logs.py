@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from pybuild.progress.formatting import human_size, one_line
+from pybuild.progress.lines import write_output
 from pybuild.store.errors import NotFound
 from pybuild.store.objects.build_logs import StoredLog, build_logs
 from pybuild.store.store import Store
@@ -28,9 +30,10 @@ _CHUNK = 1 << 16
 )
 @click.pass_obj
 def logs(root: str, build: str | None, step: int | None, only_list: bool, as_json: bool) -> int:
-    """Show the output of the steps of BUILD, or of one STEP by its number in that output.
+    """Show the output of an earlier build.
 
-    BUILD is the id of a build or the beginning of an id; without BUILD, or with `last`, it is the newest build.
+    BUILD is the id of a build or the beginning of an id; without BUILD, or with `last`, it is the newest build. STEP selects
+    one step by its number in the output.
     """
     with Store(root) as store:
         found = build_logs(store.logs)
@@ -99,18 +102,12 @@ def _print_all(log: StoredLog) -> None:
 
 
 def _print_output(log: StoredLog, step: int) -> None:
-    """Print the output of a step: unchanged, or made harmless if it goes to a terminal."""
-    terminal = sys.stdout.isatty()
-    sys.stdout.flush()
-    try:
-        file = log.open(step)
-    except FileNotFoundError:
-        return
-    with file:
-        while piece := file.read(_CHUNK) + file.readline(_CHUNK):
-            if terminal:
-                from pybuild.progress.terminal_text import harmless_lines
+    """Print the output of a step; a step without output has no file."""
+    with suppress(FileNotFoundError), log.open(step) as file:
+        write_output(sys.stdout, _pieces(file))
 
-                piece = harmless_lines(piece)
-            sys.stdout.buffer.write(piece if piece.endswith(b"\n") else piece + b"\n")
-    sys.stdout.buffer.flush()
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    """The content of a file in pieces that end with a newline."""
+    while piece := file.read(_CHUNK) + file.readline(_CHUNK):
+        yield piece if piece.endswith(b"\n") else piece + b"\n"

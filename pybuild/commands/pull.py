@@ -23,7 +23,10 @@ from pybuild.store.store import Store
 @click.option("-q", "--quiet", is_flag=True, help="Show only the digests, and errors.")
 @click.pass_context
 def pull(ctx: click.Context, names: tuple[str, ...], platform: Platform | None, tls_verify: bool, quiet: bool) -> int:
-    """Fetch the images NAMES into the store, and print their digests on standard output."""
+    """Fetch images from registries into the store.
+
+    Their digests go to standard output.
+    """
     references = [Reference.parse(name).with_default_tag() for name in names]
     access = registry_access(os.environ, tls_verify=tls_verify)
     kind = kind_for("quiet" if quiet else "auto", os.environ, terminal=sys.stderr.isatty())

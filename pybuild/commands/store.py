@@ -14,7 +14,10 @@ from pybuild.store.store import reset as reset_store
 @click.command()
 @click.pass_obj
 def fsck(root: str) -> int:
-    """Check the store: compare its database with its files, and every blob with its digest."""
+    """Check the store for damage.
+
+    fsck compares the database with the files, and every blob with its digest.
+    """
     with Store(root) as store:
         if store.unswept:
             with Pool() as pool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pybuild.builder.events import StepOutput
 
@@ -34,6 +34,19 @@ class OutputLines:
     def end(self, node: int) -> list[bytes]:
         """The unfinished lines of a step that has ended."""
         return [self._partial.pop(key) for key in sorted(self._partial) if key[0] == node]
+
+
+def write_output(stream: TextIO, pieces: Iterable[bytes]) -> None:
+    """Write pieces of whole lines: unchanged, or made harmless if the stream is a terminal."""
+    terminal = stream.isatty()
+    stream.flush()
+    for piece in pieces:
+        if terminal:
+            from pybuild.progress.terminal_text import harmless_lines
+
+            piece = harmless_lines(piece)
+        stream.buffer.write(piece)
+    stream.buffer.flush()
 
 
 class BufferedOutput:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pybuild import report
 from pybuild.builder.events import ShellOpened, StepBroke, StepFinished, StepOutput
-from pybuild.progress.lines import BufferedOutput
+from pybuild.progress.lines import BufferedOutput, write_output
 
 if TYPE_CHECKING:
     from pybuild.builder.events import Event
@@ -30,7 +30,7 @@ class QuietProgress:
             case StepBroke(step=step):
                 self._broken = step.node
             case ShellOpened(step=step):
-                _show(self._buffered, step.node)
+                write_output(sys.stderr, self._buffered.take(step.node))
             case _:
                 pass
 
@@ -39,20 +39,8 @@ class QuietProgress:
 
     def failed(self, error: Exception) -> None:
         if self._broken is not None:
-            _show(self._buffered, self._broken)
+            write_output(sys.stderr, self._buffered.take(self._broken))
         report.show(error)
 
     def close(self) -> None:
         pass
-
-
-def _show(output: BufferedOutput, node: int) -> None:
-    """Write the output of a step to standard error: unchanged, or made harmless if that is a terminal."""
-    terminal = sys.stderr.isatty()
-    for piece in output.take(node):
-        if terminal:
-            from pybuild.progress.terminal_text import harmless_lines
-
-            piece = harmless_lines(piece)
-        sys.stderr.buffer.write(piece)
-    sys.stderr.buffer.flush()

@@ -1,6 +1,6 @@
-"""Print a root filesystem as JSON, a line for each name. Standard library only: it runs on this machine and in an image.
+"""Print a root filesystem as JSON, one line per path. Standard library only: it runs here and inside images.
 
-    list_tree.py ROOT [PATH...]     without what a sandbox mounts, and without the PATHs
+    list_tree.py ROOT [PATH...]     without the mounts of a sandbox, and without the PATHs
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CAPABILITY = "security.capability"
 
 
 def describe(path: str, status: os.stat_result) -> dict[str, object]:
-    """Type, mode, owner and what else two readers of an image must agree on."""
+    """Type, mode, owner and everything else that two readers of an image must agree on."""
     row: dict[str, object] = {
         "type": stat.S_IFMT(status.st_mode), "mode": stat.S_IMODE(status.st_mode), "uid": status.st_uid, "gid": status.st_gid,
         "mtime": None if stat.S_ISDIR(status.st_mode) else int(status.st_mtime),

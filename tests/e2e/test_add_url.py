@@ -1,4 +1,4 @@
-"""ADD of URLs: what arrives, when it is asked for again, and what servers must not get away with."""
+"""ADD of URLs: the files that arrive, when they are fetched again, and hostile servers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_download_is_a_file_of_root(
     assert (found.mode, found.uid, found.gid, found.size, found.mtime) == (mode, uid, gid, 7, 1445412480)
 
 
-def test_sources_from_everywhere_come_in_the_order_of_the_recipe(
+def test_sources_of_all_kinds_are_added_in_the_order_of_the_recipe(
     pybuild: Pybuild, tmp_path: Path, web: FakeRegistry
 ) -> None:
     web.on("/x/a", reply(b"from the web"))
@@ -80,7 +80,7 @@ def test_sources_from_everywhere_come_in_the_order_of_the_recipe(
     ("flags", "expected"),
     [("", ["x"]), ("--unpack=false", ["x"]), ("--unpack", ["x", "x/d", "x/d/f"]), ("--unpack --chown=7", ["x", "x/d", "x/d/f"])],
 )
-def test_a_downloaded_archive_is_unpacked_where_that_is_said(
+def test_a_downloaded_archive_is_unpacked_only_on_request(
     flags: str, expected: list[str], pybuild: Pybuild, tmp_path: Path, web: FakeRegistry
 ) -> None:
     web.on("/a.tar", reply(ARCHIVE))
@@ -91,7 +91,7 @@ def test_a_downloaded_archive_is_unpacked_where_that_is_said(
 
 
 def unless(condition: str, value: str, body: bytes) -> Route:
-    """Answers 304 to a request with this header, and else with a body."""
+    """A handler that answers 304 to a request with this header, and the body to others."""
 
     def route(handler: Handler) -> None:
         known = handler.headers.get(condition) == value
@@ -109,7 +109,7 @@ def unless(condition: str, value: str, body: bytes) -> Route:
         pytest.param("If-Modified-Since", MODIFIED, id="E68-by time"),
     ],
 )
-def test_what_has_not_changed_is_asked_for_and_not_fetched(
+def test_an_unchanged_url_is_revalidated_but_not_fetched(
     header: str, value: str, pybuild: Pybuild, tmp_path: Path, web: FakeRegistry
 ) -> None:
     web.on("/f", unless(header, value, b"one"))
@@ -118,13 +118,13 @@ def test_what_has_not_changed_is_asked_for_and_not_fetched(
     again = pybuild("--progress=json", context)
     assert (first.out, all(again.finished().values())) == (again.out, True)
     assert [seen.headers.get(header.lower()) for seen in web.seen] == [None, value]
-    # Another step needs the content itself, which is still there.
+    # Another step needs the content itself; the store still has it.
     write_context(tmp_path / "c", recipe(f"ADD {web.url}/f /other/"))
     pybuild(context)
     assert len(web.seen) == 3
 
 
-def test_what_has_changed_runs_and_what_only_came_again_does_not(
+def test_only_changed_content_runs_the_step_again(
     pybuild: Pybuild, tmp_path: Path, web: FakeRegistry
 ) -> None:
     web.on("/f", reply(b"one"), reply(b"one", headers={"Last-Modified": MODIFIED}), reply(b"two"))
@@ -133,7 +133,7 @@ def test_what_has_changed_runs_and_what_only_came_again_does_not(
     assert [pybuild("--progress=json", context).finished()[step] for _ in range(3)] == [False, True, False]
 
 
-def test_a_checksum_is_known_before_anybody_is_asked(pybuild: Pybuild, tmp_path: Path, web: FakeRegistry) -> None:
+def test_a_cached_checksum_needs_no_request(pybuild: Pybuild, tmp_path: Path, web: FakeRegistry) -> None:
     web.on("/f", reply(b"one"), reply(b"two"))
     digest = f"sha256:{hashlib.sha256(b'one').hexdigest()}"
     context = write_context(
@@ -179,7 +179,7 @@ def stalled(handler: Handler) -> None:
         pytest.param(redirect("http://169.254.169.254/latest/"), {}, "an address that pybuild never connects to", id="metadata"),
     ],
 )  # fmt: skip
-def test_what_a_server_may_not_do(
+def test_hostile_servers_are_refused(
     route: Route, limits: dict[str, int], said: str, pybuild: Pybuild, tmp_path: Path, web: FakeRegistry
 ) -> None:
     web.on("/f", route)
@@ -210,7 +210,7 @@ def test_urls_that_are_refused(line: str, said: str, pybuild: Pybuild, tmp_path:
     assert SECRET not in told
 
 
-def test_a_password_goes_to_its_own_server_and_is_kept_nowhere(
+def test_a_password_goes_only_to_its_server_and_is_stored_nowhere(
     pybuild: Pybuild, tmp_path: Path, web: FakeRegistry, elsewhere: FakeRegistry
 ) -> None:
     web.on("/f", redirect(f"{elsewhere.url}/f"))
@@ -251,7 +251,7 @@ def test_an_archive_at_a_url_is_the_context(pybuild: Pybuild, web: FakeRegistry)
     assert SECRET.encode() not in kept and SECRET not in first.err + again.err + said
 
 
-def test_what_is_no_archive_at_a_url_is_the_recipe(pybuild: Pybuild, web: FakeRegistry) -> None:
+def test_a_url_that_is_not_an_archive_is_the_recipe(pybuild: Pybuild, web: FakeRegistry) -> None:
     web.on("/recipe", reply(recipe("COPY nothing /x").encode()))
     said = pybuild.refused(f"{web.url}/recipe")
     assert f'{web.url}/recipe:2:1: error: "nothing": not found' in said
@@ -267,7 +267,7 @@ def test_a_named_url_is_a_file(pybuild: Pybuild, tmp_path: Path, web: FakeRegist
     assert all(pybuild("--network=none", "--progress=json", *flags, context).finished().values())
 
 
-def test_anybody_can_add_a_url(person: Person, web: FakeRegistry) -> None:
+def test_every_user_can_add_a_url(person: Person, web: FakeRegistry) -> None:
     web.on("/f", reply(b"content"))
     context = person.context("c", recipe(f"ADD {web.url}/f /f", f"ADD {web.url}/f local /g/", "RUN cat /f /g/f"), local="")
     pybuild = person.pybuild()

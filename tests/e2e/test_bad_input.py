@@ -1,4 +1,4 @@
-"""What pybuild says about input that is wrong, and what it leaves untouched: the store, and outputs of earlier builds."""
+"""Invalid input: the error messages, and that the store and outputs of earlier builds stay intact."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ RECIPES = {
 
 
 @pytest.mark.parametrize(("recipe", "message"), RECIPES.values(), ids=RECIPES)
-def test_a_recipe_is_refused_at_its_place(tmp_path: Path, pybuild: Pybuild, recipe: str, message: str) -> None:
+def test_an_invalid_recipe_is_reported_with_its_position(tmp_path: Path, pybuild: Pybuild, recipe: str, message: str) -> None:
     context = tmp_path / "context"
     context.mkdir()
     (context / "Buildfile").write_bytes(recipe.encode("utf-8", "surrogateescape"))
@@ -75,7 +75,7 @@ def test_a_recipe_is_refused_at_its_place(tmp_path: Path, pybuild: Pybuild, reci
     output.write_bytes(PREVIOUS)
     said = pybuild.refused("-t", "app", "-o", f"type=oci,dest={output}", ".", cwd=context)
     assert message in said
-    # Nothing comes after the message but a hint.
+    # Only a hint can follow the message.
     assert said.partition(message)[2].count("\n") <= 1
     assert output.read_bytes() == PREVIOUS
     assert sorted(os.listdir(tmp_path)) == ["app.tar", "context", "store"]
@@ -87,7 +87,7 @@ def test_a_failing_run_shows_its_output_first(tmp_path: Path, pybuild: Pybuild) 
     said = pybuild.refused(".", "--network=none", cwd=context)
     first, *output, error, excerpt, caret = said.splitlines()
     assert first == "[stage-0 1/1] RUN echo out; echo err >&2; printf unfinished; exit 7"
-    # Two pipes: the order is only certain within each of them.
+    # Two pipes: only the order within each one is certain.
     assert sorted(output) == [f"[stage-0 1/1] | {text}" for text in ("err", "out", "unfinished")]
     assert error == "Buildfile:2:1: error: RUN exited with status 7"
     assert excerpt.endswith("| RUN echo out; echo err >&2; printf unfinished; exit 7")
@@ -100,7 +100,7 @@ def test_a_failing_run_shows_its_output_when_quiet(tmp_path: Path, pybuild: Pybu
     assert said.splitlines()[:2] == ["what went wrong", "Buildfile:3:1: error: RUN exited with status 1"]
 
 
-def test_steps_before_a_failure_are_kept(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_steps_before_a_failure_are_cached(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", BASE + "RUN echo one > /one\nRUN false\n")
     pybuild.refused(context)
     (context / "Buildfile").write_text(BASE + "RUN echo one > /one\nRUN true\n")
@@ -123,7 +123,7 @@ def test_no_recipe(tmp_path: Path, pybuild: Pybuild) -> None:
     )
 
 
-def test_a_named_recipe_that_is_not_there(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_missing_named_recipe(tmp_path: Path, pybuild: Pybuild) -> None:
     (tmp_path / "c").mkdir()
     assert pybuild.refused("-f", "c/nosuch", "c", cwd=tmp_path) == "error: cannot open c/nosuch: no such file\n"
     assert pybuild.refused("-f", "nosuch", "c", cwd=tmp_path) == "error: cannot open nosuch: no such file\n"
@@ -131,7 +131,7 @@ def test_a_named_recipe_that_is_not_there(tmp_path: Path, pybuild: Pybuild) -> N
 
 @pytest.mark.parametrize("where", ["inside of the context", "outside of the context"])
 @pytest.mark.parametrize("kind", ["directory", "FIFO", "device"])
-def test_a_recipe_that_is_no_file(tmp_path: Path, pybuild: Pybuild, kind: str, where: str) -> None:
+def test_a_recipe_that_is_not_a_file(tmp_path: Path, pybuild: Pybuild, kind: str, where: str) -> None:
     context = tmp_path / "c"
     context.mkdir()
     recipe = (context if where.startswith("inside") else tmp_path) / "recipe"
@@ -151,14 +151,14 @@ def test_a_default_recipe_that_is_a_fifo(tmp_path: Path, pybuild: Pybuild) -> No
     assert "is not a regular file" in pybuild.refused("c", cwd=tmp_path)
 
 
-def test_a_recipe_without_end(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_an_endless_recipe(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", "")
     with open(context / "Buildfile", "wb") as file:
         file.truncate(1 << 40)
     assert pybuild.refused(context) == f"error: Buildfile exceeds {4 << 20} bytes\n"
 
 
-def test_a_recipe_that_leads_out_of_its_context(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_recipe_outside_its_context(tmp_path: Path, pybuild: Pybuild) -> None:
     context = tmp_path / "c"
     context.mkdir()
     (tmp_path / "secret").write_text("the content of a file of this machine\n")
@@ -187,14 +187,14 @@ def test_a_context_that_cannot_be_opened(tmp_path: Path, pybuild: Pybuild, conte
     ],
     ids=["the context", "a file", "a directory"],
 )
-def test_what_may_not_be_read_is_not_left_out(person: Person, closed: str, message: str) -> None:
+def test_unreadable_files_are_errors(person: Person, closed: str, message: str) -> None:
     context = person.context("closed", "FROM scratch\nCOPY . /\n", secret="x")
     (context / "sub").mkdir()
     (context / "sub" / "file").touch()
     (context / closed).chmod(0o700 if (context / closed).is_dir() else 0o600)
     said = person.pybuild().refused(context)
     assert message.format(context=context) in said
-    # An ignore file is the way to do without.
+    # An ignore file can exclude it.
     if closed:
         (context / ".dockerignore").write_text(f"{closed}\n")
         person.pybuild()(context)
@@ -207,7 +207,7 @@ def test_a_device_in_the_context(tmp_path: Path, pybuild: Pybuild) -> None:
     assert "Buildfile:2:1: error: " in said and "zero" in said
 
 
-def test_an_ignore_file_that_leads_out_of_the_context(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_an_ignore_file_outside_the_context(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", BASE + "COPY . /\n")
     (tmp_path / "secret").write_text("[a-\n")
     (context / ".dockerignore").symlink_to("../secret")
@@ -237,7 +237,7 @@ ARCHIVES = {
 
 
 @pytest.mark.parametrize(("archive", "message"), ARCHIVES.values(), ids=ARCHIVES)
-def test_an_archive_is_refused(tmp_path: Path, pybuild: Pybuild, archive: Archive, message: str) -> None:
+def test_a_damaged_archive_is_refused(tmp_path: Path, pybuild: Pybuild, archive: Archive, message: str) -> None:
     path = tmp_path / "archive.tar"
     path.write_bytes(archive.data())
     before = pybuild("images").out
@@ -260,7 +260,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, pybuild: Pybuild, lost: 
     assert "truncated after" in said and said.endswith("hint: the file is incomplete; fetch it again\n")
 
 
-def test_the_tar_of_a_root_that_leaves_it(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_the_tar_of_a_root_with_paths_outside_it(tmp_path: Path, pybuild: Pybuild) -> None:
     path = tmp_path / "root.tar"
     path.write_bytes(tar(directory(b"etc/"), entry(b"../x", data=b"1")))
     said = pybuild.refused("import", path, "root:1")
@@ -282,7 +282,7 @@ def test_the_tar_of_a_root_that_leaves_it(tmp_path: Path, pybuild: Pybuild) -> N
     ],
     ids=["no file", "a directory", "an empty file", "a bad name"],
 )
-def test_what_import_cannot_read(
+def test_files_that_import_cannot_read(
     tmp_path: Path, pybuild: Pybuild, arguments: tuple[str, ...], message: str
 ) -> None:
     (tmp_path / "empty.tar").touch()
@@ -330,7 +330,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize(("step", "message"), STEPS.values(), ids=STEPS)
-def test_a_store_on_a_full_disk_goes_on_afterwards(
+def test_a_store_works_again_after_a_full_disk(
     tmp_path: Path, store_with_base: Path, step: str, message: str
 ) -> None:
     context = write_context(tmp_path / "c", BASE + step, file=os.urandom(20_000_000))
@@ -357,8 +357,8 @@ def test_an_import_onto_a_full_disk(tmp_path: Path, options: str) -> None:
         assert len(pybuild("images", "--json").out) == 0
 
 
-def test_a_source_that_is_gone_in_a_later_stage(pybuild: Pybuild, tmp_path: Path) -> None:
-    """The step is found in the cache's books, and those of the stages after it have no base yet that is known."""
+def test_a_source_removed_from_the_context(pybuild: Pybuild, tmp_path: Path) -> None:
+    """The store has a record of the step, but later stages have no known base yet."""
     recipe = f"{BASE.strip()} AS a\nCOPY file /\n{BASE}COPY other /\nCOPY --from=a /file /\n"
     context = write_context(tmp_path / "context", recipe, file="x", other="y")
     pybuild(context)

@@ -1,4 +1,4 @@
-"""Warnings as users see them: beside a build, alone with --check, and as the end of a build that asked for that."""
+"""Warnings as users see them: during a build, with --check, and as errors if the recipe asks for that."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def context(tmp_path: Path) -> Path:
     return write_context(tmp_path / "context", RECIPE)
 
 
-def test_a_build_tells_its_warnings_and_goes_on(pybuild: Pybuild, context: Path) -> None:
+def test_a_build_shows_warnings_and_continues(pybuild: Pybuild, context: Path) -> None:
     done = pybuild(context)
     assert done.err.splitlines()[:-2] == [f"{context}/Buildfile:{line}" for line in SAID]
     assert done.out.startswith("sha256:")
@@ -33,14 +33,14 @@ def test_a_build_tells_its_warnings_and_goes_on(pybuild: Pybuild, context: Path)
     assert pybuild("-q", context).err == ""
 
 
-def test_they_are_events(pybuild: Pybuild, context: Path) -> None:
+def test_warnings_are_events(pybuild: Pybuild, context: Path) -> None:
     _, first, *_ = pybuild("--progress=json", context).events
     assert {key: first[key] for key in ("event", "rule", "file", "line", "column")} == {
         "event": "warning", "rule": "FromAsCasing", "file": f"{context}/Buildfile", "line": 1, "column": 1,
     }  # fmt: skip
 
 
-def test_check_lists_them_and_runs_nothing(pybuild: Pybuild, context: Path) -> None:
+def test_check_lists_warnings_and_runs_nothing(pybuild: Pybuild, context: Path) -> None:
     (context / "Buildfile").write_text(f"FROM {BASE} AS unused\nMAINTAINER me\n{RECIPE}RUN exit 1\n")
     done = pybuild.run("build", "--check", "-t", "none", context)
     assert (done.status, done.err) == (1, "")
@@ -72,20 +72,20 @@ def test_check_needs_no_base_image(pybuild: Pybuild, context: Path) -> None:
     ]
 
 
-def test_what_a_missing_base_may_set_is_no_mistake(pybuild: Pybuild, context: Path) -> None:
+def test_variables_that_a_missing_base_could_set_are_not_reported(pybuild: Pybuild, context: Path) -> None:
     (context / "Buildfile").write_text("FROM nowhere.test/image\nMAINTAINER a\nWORKDIR $APP\n")
     done = pybuild.run("--check", context)
     assert done.status == 1 and "MaintainerDeprecated" in done.out
     assert done.err.splitlines()[1] == "note: line 3 cannot be checked without that image: WORKDIR: the path is empty"
 
 
-def test_check_finds_mistakes_too(pybuild: Pybuild, context: Path) -> None:
+def test_check_reports_errors_too(pybuild: Pybuild, context: Path) -> None:
     (context / "Buildfile").write_text(f"FROM {BASE} AS unused\nWORKDIR it's\nFROM {BASE}\n")
     assert f"{context}/Buildfile:2:9: error: " in pybuild.refused("--check", context)
 
 
 @pytest.mark.parametrize("how", ["directive", "argument"])
-def test_warnings_fail_the_build_where_that_is_asked_for(pybuild: Pybuild, context: Path, how: str) -> None:
+def test_warnings_fail_the_build_on_request(pybuild: Pybuild, context: Path, how: str) -> None:
     if how == "directive":
         (context / "Buildfile").write_text(f"# check=error=true\n{RECIPE}RUN exit 7\n")
         said = pybuild.refused(context)
@@ -97,7 +97,7 @@ def test_warnings_fail_the_build_where_that_is_asked_for(pybuild: Pybuild, conte
     assert hint.startswith("hint: ")
 
 
-def test_check_where_namespaces_are_forbidden(base_archive: Path) -> None:
+def test_check_works_without_namespaces(base_archive: Path) -> None:
     person = make_person("single")
     forbid = str(Path(__file__).parent.parent / "support" / "no_namespaces.py")
     pybuild = Pybuild(person.home / "store", {}, (*person.prefix, sys.executable, forbid, "filter", SCRIPT))

@@ -1,4 +1,4 @@
-"""The command as it is typed: where it may be typed, what it leaves alone, how it ends."""
+"""The command line: working directories, caching, contexts, usage errors, output streams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENTRIES = {"the script": (SCRIPT,), "the module": (sys.executable, "-m", "pybuil
 
 @pytest.fixture
 def two_stores(tmp_path: Path, store_with_base: Path) -> tuple[Pybuild, Pybuild]:
-    """The command with one store, and with another one."""
+    """The command with two different stores."""
     roots = tmp_path / "one", tmp_path / "other"
     for root in roots:
         copy_store(store_with_base, root)
@@ -52,7 +52,7 @@ def test_nothing_of_the_working_directory_is_imported(tmp_path: Path, pybuild: P
 
 
 def imported(text: str) -> set[str]:
-    """The packages that -X importtime lists: those of others by their first name, ours by two (pybuild.parser)."""
+    """The packages that -X importtime lists: pybuild's with two names (pybuild.parser), others with one."""
     lines = (line for line in text.splitlines() if line.startswith("import time:"))
     names = (line.rpartition("|")[2].strip().split(".") for line in lines)
     return {".".join(name[: 2 if name[0] == "pybuild" else 1]) for name in names}
@@ -69,7 +69,7 @@ def test_a_cached_build_imports_neither_the_grammar_nor_the_net(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("arguments", [("images",), ("gc",), ("fsck",), ("logs", "--list")], ids=lambda words: words[0])
-def test_verbs_that_read_no_recipe_do_not_wait_for_the_parser(pybuild: Pybuild, arguments: tuple[str, ...]) -> None:
+def test_verbs_that_read_no_recipe_do_not_import_the_parser(pybuild: Pybuild, arguments: tuple[str, ...]) -> None:
     command = Pybuild(pybuild.root, command=(sys.executable, "-X", "importtime", "-m", "pybuild"))
     assert not imported(command(*arguments).err) & {"pybuild.parser", "lark"}
 
@@ -92,7 +92,7 @@ def test_fifty_steps_leave_fifty_layers(tmp_path: Path, pybuild: Pybuild) -> Non
     assert len(image.layers) == 51
 
 
-def test_a_change_runs_what_depends_on_it_and_nothing_else(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_change_runs_only_the_steps_that_depend_on_it(tmp_path: Path, pybuild: Pybuild) -> None:
     recipe = BASE + "RUN echo before\nCOPY file /\nRUN cat /file\n"
     context = write_context(tmp_path / "c", recipe, file="one")
     pybuild(context)
@@ -102,7 +102,7 @@ def test_a_change_runs_what_depends_on_it_and_nothing_else(tmp_path: Path, pybui
     }  # fmt: skip
 
 
-def test_another_time_of_a_file_is_no_change(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_the_time_of_a_file_does_not_matter(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", BASE + "COPY file /\n", file="one")
     digest = pybuild(context).out
     os.utime(context / "file", (1, 1))
@@ -119,7 +119,7 @@ def test_no_cache_runs_everything(tmp_path: Path, pybuild: Pybuild) -> None:
 # -- the same bytes
 
 
-def test_two_stores_come_to_one_digest(tmp_path: Path, two_stores: tuple[Pybuild, Pybuild]) -> None:
+def test_two_stores_give_the_same_digest(tmp_path: Path, two_stores: tuple[Pybuild, Pybuild]) -> None:
     recipe = BASE + "WORKDIR /a/b\nCOPY . .\nRUN echo made > made; rm file; ln -s made link; mkdir -m 700 d; touch d/f\n"
     context = write_context(tmp_path / "c", recipe, file="x", sub__file="y")
     archives = []
@@ -138,7 +138,7 @@ def test_two_stores_come_to_one_digest(tmp_path: Path, two_stores: tuple[Pybuild
             assert max(member.mtime for member in tar) <= 1_600_000_000
 
 
-def test_an_argument_is_stronger_than_the_environment(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_build_argument_wins_over_the_environment(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", BASE + "RUN echo made > /made\n")
     output = f"type=oci,dest={tmp_path / 'app.tar'}"
     pybuild("--build-arg", "SOURCE_DATE_EPOCH=86400", "-o", output, context, SOURCE_DATE_EPOCH="1600000000")
@@ -149,13 +149,13 @@ def test_an_argument_is_stronger_than_the_environment(tmp_path: Path, pybuild: P
 
 
 def copied(pybuild: Pybuild, context: Path, *arguments: object) -> list[str]:
-    """What `COPY . /c/` brings along."""
+    """The paths that `COPY . /c/` copies."""
     archive = context.parent / "copied.tar"
     pybuild(*arguments, "-o", f"type=oci,dest={archive}", context)
     return [name.removeprefix("c/") for name in read_archive(archive).names(-1) if name != "c"]
 
 
-def test_an_ignore_file_leaves_files_out(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_an_ignore_file_excludes_files(tmp_path: Path, pybuild: Pybuild) -> None:
     files = {"a.log": "", "keep.log": "", "b.txt": "", "sub__c.log": "", "sub__d": "", "deep__er__e.log": ""}
     context = write_context(tmp_path / "c", BASE + "COPY . /c/\n", **files)
     (context / ".dockerignore").write_text("# logs\n**/*.log\n!keep.log\nsub/d\n.dockerignore\n")
@@ -177,7 +177,7 @@ def test_a_recipe_has_one_of_three_names(tmp_path: Path, pybuild: Pybuild, name:
     pybuild(tmp_path / "c")
 
 
-def test_only_the_target_and_what_it_needs_is_made(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_only_the_target_and_its_dependencies_are_built(tmp_path: Path, pybuild: Pybuild) -> None:
     recipe = (
         f"{BASE[:-1]} AS one\nRUN echo one > /one\nFROM nosuch AS two\nRUN false\n"
         f"{BASE[:-1]} AS three\nCOPY --from=one /one /\n{BASE}RUN false\n"
@@ -218,7 +218,7 @@ USAGE = {
 
 
 @pytest.mark.parametrize("arguments", USAGE.values(), ids=USAGE)
-def test_wrong_usage_is_told_from_failure(tmp_path: Path, pybuild: Pybuild, arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_has_its_own_status(tmp_path: Path, pybuild: Pybuild, arguments: tuple[str, ...]) -> None:
     context = write_context(tmp_path / "c", BASE)
     done = pybuild.run(*arguments, cwd=context)
     assert done.status == 2, done.err
@@ -228,7 +228,7 @@ def test_wrong_usage_is_told_from_failure(tmp_path: Path, pybuild: Pybuild, argu
 
 
 @pytest.mark.parametrize("value", ["yesterday", "-1", "1.5", "9" * 12])
-def test_a_time_that_is_none_is_wrong_usage(tmp_path: Path, pybuild: Pybuild, value: str) -> None:
+def test_an_invalid_time_is_wrong_usage(tmp_path: Path, pybuild: Pybuild, value: str) -> None:
     context = write_context(tmp_path / "c", BASE)
     done = pybuild.run(context, SOURCE_DATE_EPOCH=value)
     assert (done.status, f"SOURCE_DATE_EPOCH={value}" in done.err) == (2, True)
@@ -251,7 +251,7 @@ TERMINAL = {
 
 
 @pytest.mark.parametrize("arguments", TERMINAL.values(), ids=TERMINAL)
-def test_messages_do_not_play_with_the_terminal(tmp_path: Path, pybuild: Pybuild, arguments: tuple[str, ...]) -> None:
+def test_messages_contain_no_control_characters(tmp_path: Path, pybuild: Pybuild, arguments: tuple[str, ...]) -> None:
     context = write_context(tmp_path / "c", BASE + "ENV a=b\n")
     done = pybuild.run(*arguments, cwd=context)
     assert done.status in (1, 2)
@@ -272,12 +272,12 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_recipes_do_not_play_with_the_terminal(tmp_path: Path, pybuild: Pybuild, recipe: str) -> None:
+def test_errors_of_recipes_contain_no_control_characters(tmp_path: Path, pybuild: Pybuild, recipe: str) -> None:
     said = pybuild.refused(".", cwd=write_context(tmp_path / "c", recipe))
     assert "\x1b" not in said and "\x07" not in said
 
 
-def test_files_of_a_context_do_not_play_with_the_terminal(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_names_of_files_contain_no_control_characters_when_shown(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", BASE + "COPY . /\n")
     os.mkfifo(context / "fifo")
     (context / f".wh.{ESCAPE}").touch()
@@ -288,11 +288,11 @@ def test_files_of_a_context_do_not_play_with_the_terminal(tmp_path: Path, pybuil
 # -- the streams
 
 
-def test_a_reader_that_goes_away_is_no_traceback(pybuild: Pybuild) -> None:
+def test_a_closed_pipe_gives_no_traceback(pybuild: Pybuild) -> None:
     command = f"{SCRIPT} history --files pybuild.test/base | true"
     done = subprocess.run(["sh", "-c", command], env=pybuild.env(), capture_output=True, text=True)
     assert done.stderr == ""
 
 
-def test_the_version_is_told(pybuild: Pybuild) -> None:
+def test_version_is_shown(pybuild: Pybuild) -> None:
     assert pybuild("--version").out.startswith("pybuild, version ")

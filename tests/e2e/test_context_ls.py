@@ -1,4 +1,4 @@
-"""pybuild context ls, as its users see it."""
+"""pybuild context ls as users see it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 RECIPE = f"FROM {BASE}\nCOPY . /all\nRUN cd /all && find . | sort\n"
 
 
-def test_what_is_listed_is_what_a_build_copies(person: Person) -> None:
+def test_the_list_is_what_a_build_copies(person: Person) -> None:
     context = person.context(
         "c", RECIPE, **{".dockerignore": "Buildfile\n*.o\ncache\n", "main.c": "int x;", "main.o": "x"}
     )
     (context / "link").symlink_to("main.c")
-    (context / "cache").mkdir(mode=0o700)  # root's: an ordinary user cannot look into it, and need not
+    (context / "cache").mkdir(mode=0o700)  # belongs to root: an ordinary user cannot read it and does not need to
     pybuild = person.pybuild()
     listed = pybuild("context", "ls", context).out.splitlines()
     assert listed == [
@@ -64,7 +64,7 @@ def test_an_archive_is_listed_without_a_recipe(tmp_path: Path, pybuild: Pybuild)
     pybuild.assert_whole()
 
 
-def test_names_cannot_command_a_terminal(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_names_with_control_characters_are_escaped(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", "FROM scratch\n")
     for name in (b"a\x1b[2Jb", b"c\nd", b"e\xff", "\u202ef".encode()):
         (context / os.fsdecode(name)).write_text("")
@@ -80,6 +80,6 @@ def test_names_cannot_command_a_terminal(tmp_path: Path, pybuild: Pybuild) -> No
         assert b"a\\x1b[2Jb" in terminal.raw
 
 
-def test_what_cannot_be_listed_is_told(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_contexts_that_cannot_be_listed_are_errors(tmp_path: Path, pybuild: Pybuild) -> None:
     assert "cannot open the context" in pybuild.refused("context", "ls", tmp_path / "none")
     assert "cannot be both" in pybuild.refused("context", "ls", "-f", "-", "-", status=2)

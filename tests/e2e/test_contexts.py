@@ -1,4 +1,4 @@
-"""Contexts of every form, as their users give them: standard input, archives, names for other directories and images."""
+"""All forms of contexts: standard input, archives, and named directories and images."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_recipe_in_an_archive_can_have_any_name(pybuild: Pybuild) -> None:
     )
 
 
-def test_an_ignore_file_in_an_archive_is_a_file_like_others(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_an_ignore_file_in_an_archive_is_an_ordinary_file(pybuild: Pybuild, tmp_path: Path) -> None:
     data = tar(entry(b"Buildfile", data=RECIPE), entry(b".dockerignore", data=b"*"))
     output = tmp_path / "out.tar"
     pybuild("-o", f"type=oci,dest={output}", "-", stdin=data)
@@ -86,7 +86,7 @@ def test_a_recipe_on_standard_input_has_no_files(pybuild: Pybuild) -> None:
     assert said.splitlines()[1:3] == ['<stdin>:2:1: error: "file": not found', "    2 | COPY file /x"]
 
 
-def test_minus_f_minus_reads_the_recipe_and_the_directory_keeps_its_own_ignore_file(
+def test_a_recipe_on_standard_input_uses_the_ignore_file_of_the_directory(
     pybuild: Pybuild, tmp_path: Path
 ) -> None:
     context = write_context(tmp_path / "c", "no recipe", kept="", gone="", **{".dockerignore": "gone\nBuildfile\n"})
@@ -122,7 +122,7 @@ def test_minus_f_minus_reads_the_recipe_and_the_directory_keeps_its_own_ignore_f
         pytest.param(("-f", "https://x.test/f", "-"), PLAIN, 1, "hint: the recipe must be a file; to build from a URL", id="and an archive"),
     ],
 )  # fmt: skip
-def test_what_is_no_context_is_refused(
+def test_invalid_contexts_are_refused(
     arguments: tuple[str, ...], stdin: bytes, status: int, said: str, pybuild: Pybuild, tmp_path: Path
 ) -> None:
     write_context(tmp_path / "c", "FROM scratch\n")
@@ -152,7 +152,7 @@ def test_each_named_directory_has_its_own_ignore_file(pybuild: Pybuild, tmp_path
         pytest.param({"Other.dockerignore": "b\n"}, ["a", "b"], id="E53-that of another recipe does not count"),
     ],
 )
-def test_one_ignore_file_counts(
+def test_only_one_ignore_file_is_used(
     files: dict[str, str], expected: list[str], pybuild: Pybuild, tmp_path: Path
 ) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nCOPY [ab] /d/\n", a="", b="", **files)
@@ -160,7 +160,7 @@ def test_one_ignore_file_counts(
     assert sorted(layer) == ["d", *(f"d/{name}" for name in expected)]
 
 
-def test_a_layout_and_an_image_can_stand_for_a_base(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_a_layout_and_an_image_can_replace_a_base(pybuild: Pybuild, tmp_path: Path) -> None:
     layout = tmp_path / "layout"
     pybuild("export", BASE, "-o", f"type=oci,dest={layout},tar=false")
     recipe = b"FROM registry.invalid/x AS a\nFROM registry.invalid/y\nCOPY --from=a /etc/passwd /p\n"
@@ -172,7 +172,7 @@ def test_a_layout_and_an_image_can_stand_for_a_base(pybuild: Pybuild, tmp_path: 
     assert "<stdin>:1:6: error: registry.invalid/x: the layout" in said and "has no image other" in said
 
 
-def test_anybody_can_build_from_standard_input(person: Person) -> None:
+def test_every_user_can_build_from_standard_input(person: Person) -> None:
     pybuild = person.pybuild()
     pybuild("-", stdin=PLAIN)
     pybuild("--network=none", "-", stdin=f"FROM {BASE}\nRUN true\n".encode())

@@ -1,4 +1,4 @@
-"""A real image, from a Debian root to a web server: built here, read and run by the tools that others use."""
+"""A real image, a web server on Debian: built by pybuild, read and run by other tools."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PAGE = "a page out of the image\n"
 
 @dataclass(frozen=True)
 class App:
-    """The built image: in a store, and as an archive."""
+    """The built image, in a store and as an archive."""
 
     pybuild: Pybuild
     context: Path
@@ -64,7 +64,7 @@ class Bundle:
 
 @pytest.fixture(scope="session")
 def debian_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tar of a minimal Debian root, which has the packages that will be installed: each is fetched once, by one program."""
+    """The tar of a minimal Debian root with the packages to install, so that each is downloaded only once."""
     path = tmp_path_factory.mktemp("debian") / "debian.tar"
     fetch = f"APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get install -qq --download-only --no-install-recommends {PACKAGES}"
     keep = "--skip=cleanup/apt/lists,cleanup/apt/cache"
@@ -103,14 +103,14 @@ def rows(lines: str) -> dict[str, dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def unpacked(bundle: Bundle) -> dict[str, dict[str, object]]:
-    """The tree that umoci made."""
+    """The tree that umoci unpacked."""
     done = subprocess.run([sys.executable, LIST_TREE, bundle.root], check=True, capture_output=True, text=True)
     return rows(done.stdout)
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory, app: App) -> dict[str, dict[str, object]]:
-    """The tree that a RUN on top of the image finds."""
+    """The tree that a RUN on top of the image sees."""
     recipe = "FROM app\nUSER root\nCOPY list_tree.py /\nRUN python3 -B /list_tree.py / /list_tree.py\n"
     context = write_context(tmp_path_factory.mktemp("seen"), recipe)
     shutil.copy(LIST_TREE, context)
@@ -118,7 +118,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory, app: App) -> dict[str, dict[s
     return rows("".join(str(event["data"]) for event in done.events if event["event"] == "step_output"))
 
 
-def test_umoci_unpacks_what_a_run_sees(
+def test_umoci_unpacks_the_tree_that_a_run_sees(
     unpacked: dict[str, dict[str, object]], seen: dict[str, dict[str, object]]
 ) -> None:
     assert set(unpacked) ^ set(seen) == set()
@@ -126,7 +126,7 @@ def test_umoci_unpacks_what_a_run_sees(
     assert len(seen) > 5000
 
 
-def test_links_owners_and_capabilities_of_the_recipe_are_all_there(unpacked: dict[str, dict[str, object]]) -> None:
+def test_links_owners_and_capabilities_of_the_recipe_are_preserved(unpacked: dict[str, dict[str, object]]) -> None:
     group = [path for path, row in unpacked.items() if row.get("same_as") == unpacked["/opt/three"]["same_as"]]
     assert sorted(group) == ["/opt/three", "/srv/one", "/srv/two"]
     one = unpacked["/srv/one"]
@@ -140,7 +140,7 @@ def test_links_owners_and_capabilities_of_the_recipe_are_all_there(unpacked: dic
 
 RUNTIMES = {
     "runc": ("runc",),
-    # Debian's crun refuses a machine with both versions of cgroups, so it gets to see one only.
+    # Debian's crun refuses a machine with both versions of cgroups, so it sees only one.
     "crun": (
         "unshare", "--mount", "sh", "-c",
         'umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec crun --cgroup-manager=disabled "$@"', "crun",
@@ -149,7 +149,7 @@ RUNTIMES = {
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=RUNTIMES)
-def test_the_image_runs_and_answers(tmp_path: Path, bundle: Bundle, runtime: tuple[str, ...]) -> None:
+def test_the_image_runs_and_serves_requests(tmp_path: Path, bundle: Bundle, runtime: tuple[str, ...]) -> None:
     config = json.loads((bundle.path / "config.json").read_text())
     process, linux = config["process"], config["linux"]
     process["terminal"] = False
@@ -216,7 +216,7 @@ def test_a_second_build_gives_the_same_archive(tmp_path: Path, app: App) -> None
 
 
 def entries(layer: bytes) -> dict[str, tuple[object, ...]]:
-    """What a layer holds, without times, and without the content of logs and caches, which tell of times."""
+    """The entries of a layer, without times and without the content of logs and caches, which contains times."""
     found: dict[str, tuple[object, ...]] = {}
     with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
         for member in tar:
@@ -246,5 +246,5 @@ def test_an_ordinary_user_with_subordinate_ids_gets_the_same_entries(app: App, d
         forget(person)
 
 
-def test_the_store_is_whole(app: App) -> None:
+def test_the_store_passes_fsck(app: App) -> None:
     app.pybuild.assert_whole()

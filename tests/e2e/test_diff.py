@@ -1,4 +1,4 @@
-"""pybuild diff, as its users see it."""
+"""pybuild diff as users see it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_an_image_is_compared_with_its_base(tmp_path: Path, pybuild: Pybuild) ->
     assert len({row["layer"] for row in rows}) == 2
 
 
-def test_what_is_no_base_can_be_compared_but_not_by_layers(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_images_without_a_common_base_can_be_compared_but_not_by_layers(tmp_path: Path, pybuild: Pybuild) -> None:
     pybuild("-t", "one", write_context(tmp_path / "one", f"FROM {BASE}\nRUN printf a > /f\n"))
     pybuild("-t", "two", write_context(tmp_path / "two", f"FROM {BASE}\nRUN printf b > /f\n"))
     assert pybuild("diff", "one", "two").out.splitlines()[0] == "C /f  -rw-r--r-- 0:0 1 B (other content)"

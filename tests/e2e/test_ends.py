@@ -1,4 +1,4 @@
-"""However a build ends, nothing of it goes on, and the store is whole."""
+"""All ways in which a build can end: no process survives and the store is intact."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.cli import SCRIPT, Pybuild, copy_store, write_context
 from tests.support.processes import Process, descendants, descendants_with, running, survivors
 
 BASE = "FROM pybuild.test/base\n"
-# Deaf to polite signals, and with children that have left the family.
+# Ignores catchable signals and has children in their own sessions.
 STUBBORN = (
     "RUN trap '' TERM INT HUP; (setsid sh -c \"trap '' TERM INT HUP; sleep 1000\" &); (sleep 1001 &);"
     " mkdir -p /made/deep; echo ready; sleep 1002; echo survived\n"
@@ -36,8 +36,8 @@ def stubborn(tmp_path: Path) -> Path:
     return write_context(tmp_path / "context", BASE + "RUN echo kept > /kept\n" + STUBBORN)
 
 
-def assert_goes_on(pybuild: Pybuild, context: Path) -> None:
-    """The store is whole, the step before is kept, and another one in place of the stubborn one can be built."""
+def assert_recovers(pybuild: Pybuild, context: Path) -> None:
+    """Assert that the store is intact, the earlier step is cached, and a build without the stubborn step succeeds."""
     pybuild.assert_whole()
     (context / "Buildfile").write_text(BASE + "RUN echo kept > /kept\nRUN mkdir -p /made/deep\n")
     assert pybuild("--progress=json", context).finished() == {
@@ -53,7 +53,7 @@ SIGNALS = {
 
 
 @pytest.mark.parametrize(("number", "status", "message"), SIGNALS.values(), ids=SIGNALS)
-def test_a_signal_ends_a_build_and_all_it_started(
+def test_a_signal_ends_a_build_and_all_its_processes(
     pybuild: Pybuild, stubborn: Path, number: signal.Signals, status: int, message: str
 ) -> None:
     with running(pybuild, stubborn) as build:
@@ -69,7 +69,7 @@ def test_a_signal_ends_a_build_and_all_it_started(
     assert "survived" not in done.err.replace("echo survived", "") and "Traceback" not in done.err
     assert left_in(pybuild) == []
     assert mounts_of(pybuild) == []
-    assert_goes_on(pybuild, stubborn)
+    assert_recovers(pybuild, stubborn)
 
 
 def test_ctrl_c_reaches_the_whole_group(pybuild: Pybuild, stubborn: Path) -> None:
@@ -83,7 +83,7 @@ def test_ctrl_c_reaches_the_whole_group(pybuild: Pybuild, stubborn: Path) -> Non
     pybuild.assert_whole()
 
 
-def test_an_impatient_user_loses_nothing(pybuild: Pybuild, stubborn: Path) -> None:
+def test_a_second_signal_does_not_damage_the_store(pybuild: Pybuild, stubborn: Path) -> None:
     with running(pybuild, stubborn) as build:
         build.wait_for("step_output", "ready")
         started = descendants(build.pid)
@@ -91,7 +91,7 @@ def test_an_impatient_user_loses_nothing(pybuild: Pybuild, stubborn: Path) -> No
             os.kill(build.pid, signal.SIGINT)
         assert build.end().status == 130
         assert survivors(started) == []
-    assert_goes_on(pybuild, stubborn)
+    assert_recovers(pybuild, stubborn)
 
 
 def test_a_signal_ends_a_copy(tmp_path: Path, pybuild: Pybuild) -> None:
@@ -117,7 +117,7 @@ def test_a_signal_before_anything_runs(tmp_path: Path, pybuild: Pybuild) -> None
             os.sched_yield()
         os.kill(build.pid, signal.SIGINT)
         done = build.end()
-    # Whether the build had told of its start by then is a matter of luck.
+    # The build can be interrupted before or after it has reported its start.
     assert (done.status, done.err.splitlines()[-1]) == (130, "error: interrupted")
     pybuild.assert_whole()
 
@@ -126,13 +126,13 @@ def test_a_signal_before_anything_runs(tmp_path: Path, pybuild: Pybuild) -> None
 
 
 def own_number(pid: int) -> int:
-    """The number that a process of a step has there: proc_pid_status(5), NSpid."""
+    """The pid of a process inside its step: proc_pid_status(5), NSpid."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1])
 
 
 def find(processes: list[Process], what: str) -> Process:
-    """One of the processes of a build in the middle of a RUN."""
+    """A process of a build in the middle of a RUN."""
     sandbox = next(process for process in processes if "pybuild.builder.sandbox.worker" in process.command)
     keeper = next(process for process in processes if process.parent == sandbox.pid)
     first = next(process for process in processes if process.parent == keeper.pid)
@@ -144,14 +144,14 @@ def find(processes: list[Process], what: str) -> Process:
         case "process 1 of the step":
             return first
         case "the command":
-            # What has left the family is a child of process 1 too, and one that was only forked looks the same.
+            # A detached process is a child of process 1 too, and a process before exec looks the same.
             children = [one for one in processes if one.parent == first.pid and "echo survived" in one.command]
             return min(children, key=lambda process: own_number(process.pid))
         case _:
             raise AssertionError(what)
 
 
-def test_nothing_outlives_kill_9(pybuild: Pybuild, stubborn: Path) -> None:
+def test_no_process_survives_kill_9(pybuild: Pybuild, stubborn: Path) -> None:
     with running(pybuild, stubborn) as build:
         build.wait_for("step_output", "ready")
         started = descendants(build.pid)
@@ -159,7 +159,7 @@ def test_nothing_outlives_kill_9(pybuild: Pybuild, stubborn: Path) -> None:
         build.end()
         assert survivors(started) == []
     assert mounts_of(pybuild) == []
-    assert_goes_on(pybuild, stubborn)
+    assert_recovers(pybuild, stubborn)
 
 
 VICTIMS = {
@@ -171,7 +171,7 @@ VICTIMS = {
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_a_killed_part_of_a_step_fails_the_build(pybuild: Pybuild, stubborn: Path, victim: str) -> None:
+def test_a_killed_process_of_the_sandbox_fails_the_build(pybuild: Pybuild, stubborn: Path, victim: str) -> None:
     with running(pybuild, stubborn) as build:
         build.wait_for("step_output", "ready")
         started = descendants(build.pid)
@@ -181,7 +181,7 @@ def test_a_killed_part_of_a_step_fails_the_build(pybuild: Pybuild, stubborn: Pat
     assert done.status == 1
     assert f"Buildfile:3:1: {VICTIMS[victim]}" in done.err and "Traceback" not in done.err
     assert left_in(pybuild) == []
-    assert_goes_on(pybuild, stubborn)
+    assert_recovers(pybuild, stubborn)
 
 
 def test_a_killed_job_worker_fails_the_build(tmp_path: Path, pybuild: Pybuild) -> None:
@@ -204,14 +204,14 @@ def test_a_killed_job_worker_fails_the_build(tmp_path: Path, pybuild: Pybuild) -
 # -- the end of a command
 
 
-def test_what_a_command_leaves_behind_is_ended_with_it(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_background_processes_end_with_their_command(tmp_path: Path, pybuild: Pybuild) -> None:
     daemons = "for i in 1 2 3 4 5 6 7 8 9; do (trap '' TERM; setsid sleep 1000 &); done"
     context = write_context(tmp_path / "context", BASE + f"RUN {daemons}; echo ready\nRUN ls -d /proc/[0-9]*\n")
     with running(pybuild, context) as build:
         build.wait_for("step_output", "ready")
         started = [one for one in descendants(build.pid) if "sleep" in one.command]
         done = build.end()
-        # They held its pipes, and the build did not wait for them.
+        # These processes held the pipes of the command, but the build did not wait for them.
         assert survivors(started) == []
     assert done.status == 0
     pybuild.assert_whole()
@@ -228,7 +228,7 @@ POINTS = (
 
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path) -> tuple[Path, str, bytes]:
-    """A context, and the digest and archive of an undisturbed build of it."""
+    """A context, with the digest and archive of an undisturbed build."""
     directory = tmp_path_factory.mktemp("golden")
     context = write_context(directory / "context", RECIPE, file="content")
     root = directory / "store"
@@ -239,13 +239,13 @@ def golden(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path) -> t
 
 
 def assert_undamaged(pybuild: Pybuild) -> None:
-    """No object is damaged. A file whose row was not written yet may lie around: it is no part of any object."""
+    """Assert that no object is damaged. Files without a database row can exist; they belong to no object."""
     assert " 0 damaged" in pybuild("fsck").out
     assert left_in(pybuild) == []
 
 
 @pytest.mark.parametrize(("call", "count"), POINTS, ids=[f"{call} {count}" for call, count in POINTS])
-def test_a_build_goes_on_after_kill_9_at_a_system_call(
+def test_a_build_succeeds_after_kill_9_at_any_system_call(
     tmp_path: Path, pybuild: Pybuild, golden: tuple[Path, str, bytes], call: str, count: int
 ) -> None:
     context, digest, archive = golden

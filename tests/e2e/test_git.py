@@ -1,4 +1,4 @@
-"""Repositories as contexts and as sources of ADD: what arrives, and what they and their servers must not get away with."""
+"""Git repositories as contexts and as sources of ADD: the files that arrive, and hostile repositories and servers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FILES: dict[str, str | bytes] = {
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
-    """One with a commit on main."""
+    """A repository with a commit on main."""
     found = make_repository(tmp_path / "served" / "r.git")
     found.commit(FILES)
     return found
@@ -53,11 +53,11 @@ def server(tmp_path: Path, repository: Repository) -> Iterator[GitServer]:
 
 
 def fetches(server: GitServer) -> int:
-    """How often a pack was asked for."""
+    """The number of requests for a pack."""
     return sum(body.find(b"command=fetch") >= 0 for body in server.bodies)
 
 
-# What arrives
+# Files that arrive
 
 
 def test_the_files_of_a_branch_are_added(
@@ -78,7 +78,7 @@ def test_the_files_of_a_branch_are_added(
     assert fetches(server) == 2
 
 
-def test_every_way_to_name_a_commit(pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer) -> None:
+def test_all_ways_to_name_a_commit(pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer) -> None:
     old = repository.commit({"f": "old"}, "old")
     new = repository.commit({"f": "newer"}, "old", parent=old)
     repository.git("tag", "-a", "-m", "x", "v1", old)
@@ -96,7 +96,7 @@ def test_every_way_to_name_a_commit(pybuild: Pybuild, tmp_path: Path, repository
     assert fetches(server) == 3, "three objects are behind all of these names"
 
 
-def test_files_are_those_of_a_checkout_and_not_those_of_an_archive(
+def test_files_are_those_of_a_checkout_not_of_git_archive(
     pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
 ) -> None:
     attributes = "*.bat text eol=crlf\n*.h export-subst\n[attr]hide export-ignore\nhidden hide\nd export-ignore\n"
@@ -117,7 +117,7 @@ def test_files_are_those_of_a_checkout_and_not_those_of_an_archive(
 
 
 @pytest.mark.parametrize("format", ["sha1", "sha256"])
-def test_the_repository_itself_comes_along_where_that_is_said(
+def test_dot_git_is_added_on_request(
     format: str, pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
 ) -> None:
     kept = make_repository(tmp_path / "served" / "kept.git", object_format=format)
@@ -151,7 +151,7 @@ def test_a_repository_is_the_context(pybuild: Pybuild, tmp_path: Path, repositor
     assert image.names(-1) == ["all", "all/Buildfile", "all/f"]
     again = pybuild("--progress=json", *flags, f"{server.url}/r.git#deep:deep/er")
     assert (again.out, all(again.finished().values()), fetches(server)) == (first.out, True, 2)
-    # The ignore file of a repository is a file like others. Where it is asked for, what makes it a repository is in it too.
+    # The ignore file of a repository is an ordinary file. With the build argument, .git is in the context too.
     pybuild("--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", "-o", f"type=oci,dest={output}", f"{server.url}/r.git")
     assert {"all/.dockerignore", "all/.git", "all/.git/HEAD", "all/a/b/text"} <= set(read_archive(output).names(-1))
     said = pybuild.refused("-f", "none", f"{server.url}/r.git")
@@ -174,7 +174,7 @@ def test_a_server_without_a_program_for_git(
     assert (sorted(first), "e/a/b/text" in second) == (["d", "d/f"], True)
 
 
-def test_a_server_that_gives_whole_branches_only(
+def test_a_server_that_allows_only_branch_heads(
     pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
 ) -> None:
     old = repository.git("rev-parse", "main")
@@ -188,7 +188,7 @@ def test_a_server_that_gives_whole_branches_only(
 
 @contextmanager
 def git_daemon(root: Path) -> Iterator[str]:
-    """git-daemon(1), told a socket that listens already: one connection after the other, each in a process."""
+    """git-daemon(1) on a listening socket: one connection after the other, each in its own process."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -212,7 +212,7 @@ def git_daemon(root: Path) -> Iterator[str]:
             thread.join()
 
 
-def test_the_protocol_of_git_itself(pybuild: Pybuild, tmp_path: Path, repository: Repository) -> None:
+def test_the_git_protocol(pybuild: Pybuild, tmp_path: Path, repository: Repository) -> None:
     with git_daemon(tmp_path / "served") as url:
         context = write_context(tmp_path / "c", recipe(f"ADD {url}/r.git#main:a/b /d/"))
         assert sorted(built_layers(pybuild, context, tmp_path)[0]) == ["d", "d/text"]
@@ -228,7 +228,7 @@ exec sh -c "$1"
 """
 
 
-def test_over_ssh_the_agent_signs_and_known_hosts_count(pybuild: Pybuild, tmp_path: Path, repository: Repository) -> None:
+def test_ssh_uses_the_agent_and_known_hosts(pybuild: Pybuild, tmp_path: Path, repository: Repository) -> None:
     log, tools, agent = tmp_path / "log", tmp_path / "tools", tmp_path / "agent"
     tools.mkdir()
     (tools / "ssh").write_text(SSH.format(log=log))
@@ -252,7 +252,7 @@ def test_over_ssh_the_agent_signs_and_known_hosts_count(pybuild: Pybuild, tmp_pa
     assert f"{repository.path}#main:a: No key is known for the host.; Host key verification failed." in said
 
 
-# What may not be
+# Repositories and servers that are refused
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_over_ssh_the_agent_signs_and_known_hosts_count(pybuild: Pybuild, tmp_pa
         pytest.param("#dots", "a name that git does not check out", id="C6-two dots"),
     ],
 )
-def test_what_a_repository_may_not_be(
+def test_invalid_repositories_are_refused(
     source: str, said: str, pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
 ) -> None:
     repository.commit({"x/.GiT/config": "[core]\n\tfsmonitor = false\n"}, "git-dir")
@@ -285,7 +285,7 @@ def say(status: int, **headers: str) -> Callable[[Handler], bool]:
 
 
 def later(body: bytes | None) -> Callable[[Handler], bool]:
-    """Take what git asks for and say nothing any more, or this and no end of it."""
+    """A handler that reads the request and never answers, or that answers this without end."""
 
     def before(handler: Handler) -> bool:
         if handler.command != "POST":
@@ -311,7 +311,7 @@ def later(body: bytes | None) -> Callable[[Handler], bool]:
         pytest.param(later(b"0010packfile\n"), {"header_seconds": 2}, "error: ", id="no protocol"),
     ],
 )  # fmt: skip
-def test_what_a_server_may_not_do(
+def test_hostile_servers_are_refused(
     before: Callable[[Handler], bool], limits: dict[str, int], said: str, pybuild: Pybuild, tmp_path: Path, server: GitServer
 ) -> None:
     server.before = before
@@ -320,7 +320,7 @@ def test_what_a_server_may_not_do(
     assert said in told and "Buildfile:2:1: error: " in told, told
 
 
-def test_what_a_branch_of_the_server_is_called_decides_nothing(
+def test_hostile_names_of_branches_are_harmless(
     pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
 ) -> None:
     evil = "refs/heads/--upload-pack=touch${IFS}evil"
@@ -331,7 +331,7 @@ def test_what_a_branch_of_the_server_is_called_decides_nothing(
     assert "d/a/b/text" in layer and not list(tmp_path.rglob("evil"))
 
 
-def test_more_than_the_limit_is_not_fetched(
+def test_a_repository_above_the_limit_is_not_fetched(
     pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
 ) -> None:
     repository.commit({"large": os.urandom(3_000_000)})
@@ -347,7 +347,7 @@ def modules(**urls: str) -> str:
     return "".join(f'[submodule "{name}"]\n\tpath = {name}\n\turl = {url}\n' for name, url in urls.items())
 
 
-def test_repositories_in_a_repository_come_along(
+def test_submodules_are_fetched(
     pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
 ) -> None:
     inner = make_repository(tmp_path / "served" / "g" / "inner.git")
@@ -374,7 +374,7 @@ def test_repositories_in_a_repository_come_along(
         pytest.param('[include]\n\tpath = /etc/passwd\n' + modules(sub="../r.git"), "the server has no commit", id="an include"),
     ],
 )  # fmt: skip
-def test_where_a_submodule_may_not_be(
+def test_invalid_places_of_submodules_are_refused(
     text: str, said: str, pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
 ) -> None:
     repository.commit({"sub/": "1" * 40, ".gitmodules": text})
@@ -383,7 +383,7 @@ def test_where_a_submodule_may_not_be(
     assert said in told and "Buildfile:2:1: error: " in told, told
 
 
-def test_over_https_the_authorities_are_those_of_the_configuration(
+def test_https_uses_the_configured_certificate_authorities(
     pybuild: Pybuild, tmp_path: Path, repository: Repository
 ) -> None:
     authority = make_certificate(tmp_path / "tls")
@@ -398,7 +398,7 @@ def test_over_https_the_authorities_are_those_of_the_configuration(
         pybuild(context, PYBUILD_CONFIG=str(config))
 
 
-def test_a_password_goes_to_its_own_server_and_is_kept_nowhere(
+def test_a_password_goes_only_to_its_server_and_is_stored_nowhere(
     pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
 ) -> None:
     server.login = f"user:{SECRET}"
@@ -435,7 +435,7 @@ def test_a_password_goes_to_its_own_server_and_is_kept_nowhere(
     assert SECRET not in done.out + done.err + said
 
 
-def test_a_token_is_for_the_server_that_it_was_given_for(
+def test_a_token_goes_only_to_its_server(
     pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
 ) -> None:
     server.login = f"x-access-token:{SECRET}"
@@ -452,11 +452,11 @@ def test_a_token_is_for_the_server_that_it_was_given_for(
     assert SECRET.encode() not in kept and SECRET not in done.out + done.err + said
 
 
-# However it ends
+# Ends of a build
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_goes_on_that_a_build_has_started(
+def test_no_process_survives_a_build(
     number: signal.Signals, pybuild: Pybuild, tmp_path: Path, server: GitServer
 ) -> None:
     reached = threading.Event()
@@ -481,7 +481,7 @@ def test_nothing_goes_on_that_a_build_has_started(
     pybuild.assert_whole()
 
 
-def test_anybody_can_build_a_repository(person: Person, server: GitServer) -> None:
+def test_every_user_can_build_a_repository(person: Person, server: GitServer) -> None:
     context = person.context("c", recipe(f"ADD {server.url}/r.git /d", "COPY --from=n a /n", "RUN test -x /d/a/run.sh -a -x /n/run.sh"))
     pybuild = person.pybuild()
     pybuild("--network=none", "--build-context", f"n={server.url}/r.git", context)

@@ -1,6 +1,6 @@
-"""Every example of docs/user/language.md is built on the base image of the tests; those that say they fail, fail so.
+"""Builds every example of docs/user/language.md on the base image of the tests; examples marked `fails` must fail.
 
-`http://example.test/` is a server of the test, which stands where a proxy would.
+`http://example.test/` is a server of the test, configured as a proxy.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _WHOLE = re.compile(r"(?:# (?:escape|check)=.*\n)*(?:ARG .*\n)*FROM ")
 
 @pytest.fixture(scope="module")
 def agent() -> Iterator[str]:
-    """The socket of an agent that runs."""
+    """The socket of a running agent."""
     person = make_person("root")
     path = str(person.home / "agent")
     with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        process.stdout.readline()  # it tells the path once it listens
+        process.stdout.readline()  # the agent prints the path when it listens
         yield path
         process.terminate()
     forget(person)
@@ -52,7 +52,7 @@ def agent() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def documented(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path, agent: str) -> Iterator[Pybuild]:
-    """The command with a store that all examples share, beside the context that the document describes."""
+    """The command with a store that all examples share, next to the context that the document describes."""
     root = tmp_path_factory.mktemp("language")
     copy_store(store_with_base, root / "store")
     Pybuild(root / "store")("export", BASE, "-o", f"type=oci,dest={root / 'layout'},tar=false")
@@ -71,7 +71,7 @@ def documented(tmp_path_factory: pytest.TempPathFactory, store_with_base: Path, 
 
 
 def served_files(path: Path) -> dict[str, bytes]:
-    """A repository with a tag, as a server of plain files gives it out."""
+    """A repository with a tag, as files for a server without git."""
     repository = make_repository(path)
     repository.git("tag", "v1", repository.commit({"src/main.c": ""}))
     repository.git("update-server-info")
@@ -80,7 +80,7 @@ def served_files(path: Path) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Example:
-    """One example: what its first line says of it, and the whole recipe."""
+    """One example: the expectation in its first line, and the whole recipe."""
 
     fails: str | None
     options: tuple[str, ...]
@@ -108,7 +108,7 @@ def test_an_example_does_what_the_document_says(example: str, documented: Pybuil
 
 
 def used(instruction: From | Instruction) -> Iterator[str]:
-    """The instruction, each of its flags, and of its mounts each option with the type."""
+    """The instruction, its flags, and each option of its mounts with the type of the mount."""
     yield instruction.keyword
     match instruction:
         case Onbuild():
@@ -120,7 +120,7 @@ def used(instruction: From | Instruction) -> Iterator[str]:
 
 
 def test_every_instruction_flag_and_option_is_in_an_example() -> None:
-    """In one that is built, or, if it is refused, in one that says so."""
+    """In an example that is built or, for refused ones, in an example that says so."""
     seen: set[str] = set()
     for example in map(read, EXAMPLES):
         if example.fails is None:

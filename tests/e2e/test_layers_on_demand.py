@@ -1,4 +1,4 @@
-"""Layers that nobody wants are not made; those that somebody wants are written beside the steps on top of them."""
+"""Layers are written only if an output needs them, and in parallel with the steps on top of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def ask(pybuild: Pybuild, query: str) -> list[tuple[object, ...]]:
 
 
 def layers_of(pybuild: Pybuild, words: str) -> list[object]:
-    """How the layers are stored of the steps with these words; "tree" where there is a tree and no tar."""
+    """How the layers of the steps with these texts are stored: "tree" for a tree without a tar."""
     rows = ask(
         pybuild,
         "SELECT coalesce(compression, 'tree') FROM records r JOIN snapshots s ON s.id = r.snapshot"
@@ -63,12 +63,12 @@ def runs_of(done: Done) -> list[bool]:
 # -- a stage that is only copied from
 
 
-def test_it_gets_no_layers_before_it_is_an_image(person: Person) -> None:
+def test_a_builder_stage_gets_layers_only_as_an_image(person: Person) -> None:
     pybuild = person.pybuild(**EPOCH)
     context = person.context("c", STAGES, source="of the context\n")
     pybuild("--network=none", context)
     assert layers_of(pybuild, "mkdir /many") == layers_of(pybuild, "rm /many/1") == ["tree"]
-    assert layers_of(pybuild, '"step":"COPY"') == ["gzip", "uncompressed"]  # that of the image, that of its builder
+    assert layers_of(pybuild, '"step":"COPY"') == ["gzip", "uncompressed"]  # of the image and of its builder stage
     pybuild("gc")
     pybuild.assert_whole()
 
@@ -81,7 +81,7 @@ def test_it_gets_no_layers_before_it_is_an_image(person: Person) -> None:
 
 
 def rebuilt(pybuild: Pybuild, context: Path) -> Done:
-    """Build with another COPY, which has to read what the first stage has left."""
+    """Build with another COPY, which must read the result of the first stage."""
     recipe = context / "Buildfile"
     recipe.write_text(recipe.read_text().replace("/result /result", "/many/600 /elsewhere"))
     done = pybuild("--network=none", "--progress=json", "-o", f"type=local,dest={context}/out", context)
@@ -97,14 +97,14 @@ def context(tmp_path: Path) -> Path:
     return write_context(tmp_path / "context", STAGES, source="of the context\n")
 
 
-def test_a_tree_of_another_id_map_is_made_anew(pybuild: Pybuild, context: Path) -> None:
+def test_a_tree_with_another_id_map_is_rebuilt(pybuild: Pybuild, context: Path) -> None:
     pybuild("--network=none", context)
     ask(pybuild, "UPDATE trees SET id_map = 'another'")
     assert runs_of(rebuilt(pybuild, context)) == [False, False]
 
 
-def test_a_tree_that_a_power_cut_may_have_taken(pybuild: Pybuild, context: Path, tmp_path: Path) -> None:
-    """Who keeps an image waits for its builder's trees; who only writes an archive does not, and they go with the boot."""
+def test_a_tree_that_a_power_cut_can_have_damaged(pybuild: Pybuild, context: Path, tmp_path: Path) -> None:
+    """A build that stores an image syncs the trees of its builder stages; a build that only writes an archive does not."""
     pybuild("--network=none", "-o", f"type=oci,dest={tmp_path}/out.tar", context)
     for table in ("trees", "changesets", "tocs", "blobs"):
         ask(pybuild, f"UPDATE {table} SET boot = 'another' WHERE boot IS NOT NULL")
@@ -112,7 +112,7 @@ def test_a_tree_that_a_power_cut_may_have_taken(pybuild: Pybuild, context: Path,
     assert ask(pybuild, "SELECT 1 FROM trees WHERE boot IS NOT NULL") == []
 
 
-def test_a_tree_that_is_not_needed_is_not_looked_at(pybuild: Pybuild, context: Path) -> None:
+def test_an_unneeded_tree_is_not_read(pybuild: Pybuild, context: Path) -> None:
     pybuild("--network=none", context)
     ask(pybuild, "UPDATE trees SET id_map = 'another'")
     assert set(pybuild("--network=none", "--progress=json", "--require-cached", context).finished().values()) == {True}
@@ -143,11 +143,11 @@ def test_a_damaged_tree_is_not_copied_from(pybuild: Pybuild, context: Path, cont
 # -- a RUN that stands on another one
 
 
-def test_a_run_begins_while_the_layer_below_is_written(person: Person) -> None:
+def test_a_run_starts_while_the_layer_below_is_written(person: Person) -> None:
     pybuild = person.pybuild(**EPOCH)
     context = person.context("c", CHAIN)
     done = pybuild("--network=none", "--progress=json", "-o", f"type=oci,dest={person.home}/beside.tar", context)
-    assert "77 sees 600" in "".join(str(event.get("data", "")) for event in done.events)  # a user that the step below made
+    assert "77 sees 600" in "".join(str(event.get("data", "")) for event in done.events)  # a user that the step below creates
     told = [
         (str(event["event"]), str(event["instruction"]).split()[1])
         for event in done.events
@@ -163,7 +163,7 @@ def test_a_run_begins_while_the_layer_below_is_written(person: Person) -> None:
     assert (person.home / "alone.tar").read_bytes() == (person.home / "beside.tar").read_bytes()
 
 
-def test_a_layer_below_a_command_that_fails_is_kept(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_a_layer_below_a_failing_command_is_cached(pybuild: Pybuild, tmp_path: Path) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN {FIRST}\nRUN exit 3\n")
     out = tmp_path / "out"
     said = pybuild.refused("--network=none", f"--on-fail=export=/many/600:{out}", context)
@@ -173,8 +173,8 @@ def test_a_layer_below_a_command_that_fails_is_kept(pybuild: Pybuild, tmp_path: 
     assert runs_of(pybuild("--network=none", "--progress=json", context)) == [True, False]
 
 
-def test_a_user_that_the_step_below_has_made(pybuild: Pybuild, tmp_path: Path) -> None:
-    """His row is in a file whose content no table of contents knows yet."""
+def test_a_user_created_by_the_step_below(pybuild: Pybuild, tmp_path: Path) -> None:
+    """The user is in a passwd file whose content no table of contents has yet."""
     recipe = f"FROM {BASE}\nRUN {FIRST}\nUSER new\nRUN id -u\nUSER 0\nRUN {FIRST.replace('77:77', '78:78')}\nUSER new\nRUN id -u\n"
     context = write_context(tmp_path / "c", recipe.replace("mkdir /many;", "mkdir -p /many; sed -i /^new/d /etc/passwd;"))
     done = pybuild("--network=none", "--progress=json", context)
@@ -182,8 +182,8 @@ def test_a_user_that_the_step_below_has_made(pybuild: Pybuild, tmp_path: Path) -
     assert said == ["77\n", "78\n"]
 
 
-def test_a_layer_that_cannot_be_written_is_an_error_of_its_step(base_archive: Path, tmp_path: Path) -> None:
-    """There is room for the files, and not for their tar as well; the step on top goes on for ever."""
+def test_a_layer_that_cannot_be_written_fails_its_step(base_archive: Path, tmp_path: Path) -> None:
+    """There is space for the files but not for their tar; the step on top never ends."""
     recipe = f"FROM {BASE}\nRUN head -c 20000000 /dev/urandom > /random\nRUN while true; do sleep 1; done\n"
     context = write_context(tmp_path / "c", recipe)
     with small_disk(tmp_path / "disk", "size=32m") as disk:

@@ -1,4 +1,4 @@
-"""Machines that refuse namespaces: all but RUN works, and what RUN is told names the cause and the fix."""
+"""Machines that refuse namespaces: everything except RUN works, and RUN reports cause and fix."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def somebody(request: pytest.FixtureRequest, base_archive: Path) -> Iterator[Per
 
 
 def forbidden(person: Person, how: str) -> Pybuild:
-    """The command as `person` runs it where namespaces are refused."""
+    """The command as `person` runs it without namespaces."""
     return Pybuild(
         person.home / "store", {"SOURCE_DATE_EPOCH": "1700000000"}, (*person.prefix, sys.executable, FORBID, how, SCRIPT)
     )
@@ -79,7 +79,7 @@ def test_everything_without_run_works_and_gives_the_same_image(somebody: Person,
 
 
 @pytest.mark.parametrize("how", CAUSES)
-def test_run_is_told_the_cause_and_the_fix(somebody: Person, how: str) -> None:
+def test_run_reports_the_cause_and_the_fix(somebody: Person, how: str) -> None:
     pybuild = forbidden(somebody, how)
     pybuild("import", somebody.home / "base.tar")
     said = pybuild.refused(somebody.context("c", f"FROM {BASE}\nENV x=y\nRUN true\n"))
@@ -90,7 +90,7 @@ def test_run_is_told_the_cause_and_the_fix(somebody: Person, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", CAUSES)
-def test_doctor_fails_and_names_the_same(somebody: Person, how: str) -> None:
+def test_doctor_reports_the_same_cause(somebody: Person, how: str) -> None:
     done = forbidden(somebody, how).run("doctor", "--json")
     assert done.status == 1
     checks = {line["name"]: line for line in map(json.loads, done.out.splitlines())}
@@ -101,8 +101,8 @@ def test_doctor_fails_and_names_the_same(somebody: Person, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", CAUSES)
-def test_trees_of_earlier_runs_are_not_needed_to_copy_from_their_stage(somebody: Person, how: str) -> None:
-    """What a RUN left is there as a tar too."""
+def test_copying_from_a_stage_needs_no_tree_of_an_earlier_run(somebody: Person, how: str) -> None:
+    """The result of a RUN exists as a tar too."""
     allowed = somebody.pybuild(SOURCE_DATE_EPOCH="1700000000")
     allowed("import", somebody.home / "base.tar")
     stage = f"FROM {BASE} AS s\nRUN mkdir /made && echo 1 > /made/f && chmod -R go-rwx /made\n"

@@ -1,4 +1,4 @@
-"""--on-fail: a shell in what a failed step left, and files out of it; as root and as ordinary users."""
+"""--on-fail: a shell in the file system of a failed step, and files copied from it; as root and as ordinary users."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def is_prompt(lines: list[str]) -> bool:
 
 
 def ask(terminal: Terminal, command: str) -> list[str]:
-    """Type a command; what it says, once the next prompt is there."""
+    """Type a command; return its output when the next prompt appears."""
     terminal.screen.reset()
     terminal.press(command.encode() + b"\n")
     return terminal.wait_until(lambda lines: len(lines) > 1 and is_prompt(lines))[1:-1]
 
 
 def start(terminal: Terminal, command: str) -> None:
-    """Run what reads the terminal; a shell that is at its prompt would read what is typed for it."""
+    """Start a program that reads the terminal, and wait until it does: before that, the shell reads the input."""
     terminal.press(f"sh -c 'echo r''eady; exec {command}'\n".encode())
     terminal.wait_until(lambda lines: lines[-1] == "ready")
 
 
-def test_a_shell_is_where_the_step_was(person: Person) -> None:
+def test_a_shell_opens_in_the_file_system_of_the_step(person: Person) -> None:
     context = person.context("c", RECIPE, secret="hush")
     pybuild = person.pybuild()
     arguments = ("--on-fail=shell", "--exit-code=run", f"--secret=id=s,src={context}/secret", "--network=none", context)
@@ -65,10 +65,10 @@ def test_a_shell_is_where_the_step_was(person: Person) -> None:
     assert "wrote" not in lines  # once is enough
     assert mounts_below(pybuild.root) == []
     pybuild.assert_whole()
-    assert pybuild.run(f"--secret=id=s,src={context}/secret", context).status == 1  # and nothing of it is in the cache
+    assert pybuild.run(f"--secret=id=s,src={context}/secret", context).status == 1  # and the cache contains nothing of it
 
 
-def test_a_shell_is_the_step_s_user_in_its_directory(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_shell_has_the_user_and_directory_of_the_step(tmp_path: Path, pybuild: Pybuild) -> None:
     recipe = f"FROM {BASE}\nRUN echo me:x:1234:5:::/bin/sh >> /etc/passwd\nUSER me\nWORKDIR /home/me\nENV HOME=/home/me\nRUN touch mine; exit 1\n"
     with on_terminal(pybuild, "--on-fail=shell", write_context(tmp_path / "c", recipe)) as terminal:
         terminal.wait_until(is_prompt)
@@ -86,7 +86,7 @@ def test_keys_and_sizes_reach_the_shell(tmp_path: Path, pybuild: Pybuild) -> Non
         terminal.press(b"typed\n")
         terminal.wait_until(lambda lines: lines[-2:] == ["typed", "typed"])
         terminal.resize(100, 50)
-        terminal.press(b"\x03")  # ends cat, and neither the shell nor the build
+        terminal.press(b"\x03")  # ends cat, but neither the shell nor the build
         terminal.wait_until(is_prompt)
         assert ask(terminal, "stty size") == ["50 100"]
         terminal.press(b"exit\n")
@@ -94,12 +94,12 @@ def test_keys_and_sizes_reach_the_shell(tmp_path: Path, pybuild: Pybuild) -> Non
         assert terminal.process.returncode == 1
 
 
-def test_much_is_passed_on_both_ways(tmp_path: Path, pybuild: Pybuild) -> None:
-    """More than a terminal holds, while the shell reads nothing."""
+def test_large_amounts_pass_in_both_directions(tmp_path: Path, pybuild: Pybuild) -> None:
+    """More than the buffer of a terminal, while the shell does not read."""
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN exit 1\n")
     with on_terminal(pybuild, "--on-fail=shell", context) as terminal:
         terminal.wait_until(is_prompt)
-        assert len(ask(terminal, "seq 20000")) == 22  # the screen, less the prompt and the command
+        assert len(ask(terminal, "seq 20000")) == 22  # the screen without the prompt and the command
         start(terminal, "wc -c")
         for _ in range(64):
             terminal.press(b"x" * 62 + b"\n")
@@ -109,8 +109,8 @@ def test_much_is_passed_on_both_ways(tmp_path: Path, pybuild: Pybuild) -> None:
         terminal.end()
 
 
-def test_what_runs_beside_it_is_ended_before(tmp_path: Path, pybuild: Pybuild) -> None:
-    mount = "RUN --mount=type=cache,target=/c test -p /c/gate || mkfifo /c/gate;"  # whoever comes second finds it
+def test_parallel_steps_end_before_the_shell_opens(tmp_path: Path, pybuild: Pybuild) -> None:
+    mount = "RUN --mount=type=cache,target=/c test -p /c/gate || mkfifo /c/gate;"  # the second step finds it
     recipe = (
         f"FROM {BASE} AS other\n{mount} echo > /c/gate; sleep 1000\n"
         f"FROM {BASE}\n{mount} cat /c/gate; exit 1\nCOPY --from=other /x /\n"
@@ -144,7 +144,7 @@ def test_a_signal_ends_the_shell_and_restores_the_terminal(
     pybuild.assert_whole()
 
 
-def test_kill_9_leaves_nothing_running(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_no_process_survives_kill_9(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN exit 1\n")
     with on_terminal(pybuild, "--on-fail=shell", context) as terminal:
         terminal.wait_until(is_prompt)
@@ -158,7 +158,7 @@ def test_kill_9_leaves_nothing_running(tmp_path: Path, pybuild: Pybuild) -> None
     pybuild.assert_whole()
 
 
-def test_a_base_without_a_shell_is_told(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_base_without_a_shell_is_an_error(tmp_path: Path, pybuild: Pybuild) -> None:
     recipe = f'FROM {BASE} AS b\nFROM scratch\nCOPY --from=b /bin/busybox /false\nRUN ["/false"]\n'
     with on_terminal(pybuild, "--on-fail=shell", write_context(tmp_path / "c", recipe), columns=120) as terminal:
         modes = terminal.modes()
@@ -167,7 +167,7 @@ def test_a_base_without_a_shell_is_told(tmp_path: Path, pybuild: Pybuild) -> Non
     assert lines[-1] == "hint: no shell could be opened: /bin/sh: not found in the image"
 
 
-def test_a_program_that_is_missing_is_a_failure_too(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_missing_program_is_a_failure_too(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", f'FROM {BASE}\nRUN ["/none"]\n')
     with on_terminal(pybuild, "--on-fail=shell", context) as terminal:
         lines = terminal.wait_until(is_prompt)
@@ -178,7 +178,7 @@ def test_a_program_that_is_missing_is_a_failure_too(tmp_path: Path, pybuild: Pyb
 
 
 @pytest.mark.parametrize("progress", ["plain", "json", "quiet"])
-def test_every_display_gives_way(tmp_path: Path, pybuild: Pybuild, progress: str) -> None:
+def test_every_display_yields_to_the_shell(tmp_path: Path, pybuild: Pybuild, progress: str) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN printf 'with\\nno end'; exit 1\n")
     with on_terminal(pybuild, "--on-fail=shell", f"--progress={progress}", context, columns=400) as terminal:
         lines = terminal.wait_until(is_prompt)
@@ -228,13 +228,13 @@ def test_files_of_a_failed_step_are_copied(person: Person) -> None:
     assert stat.S_IMODE((tree / "d").stat().st_mode) == 0o700
     assert {path.lstat().st_uid for path in (tree, *tree.rglob("*"), out["log"], out["sh"])} == {person.uid}
     assert {path.name: path.read_text() for path in out["below"].iterdir()} == {"b": "gone\n", "c": "c\n"}
-    assert "root:" in out["link"].read_text()  # of the image: a link is followed inside of it
+    assert "root:" in out["link"].read_text()  # in the image: links are followed inside it
     assert out["sh"].stat().st_mode & 0o111
     assert "note: /out of the failed step copied to" in done.err and "5 files" in done.err
     pybuild.assert_whole()
 
 
-def test_an_export_that_fails_is_told_and_no_more(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_failed_export_is_only_a_note(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(
         tmp_path / "c", f"FROM {BASE}\nRUN mkdir /d && mknod /d/n c 1 3; echo x > /d/f; ln -s /l /l; exit 5\n"
     )
@@ -260,7 +260,7 @@ def test_an_export_never_replaces_anything(tmp_path: Path, pybuild: Pybuild) -> 
 
 
 @pytest.mark.parametrize("value", ["", "export", "export=", "export=/x", "export=:x", "export=/x:", "sh", "shell=1"])
-def test_what_on_fail_cannot_mean_is_refused(tmp_path: Path, pybuild: Pybuild, value: str) -> None:
+def test_invalid_values_are_refused(tmp_path: Path, pybuild: Pybuild, value: str) -> None:
     context = write_context(tmp_path / "c", "FROM scratch\n")
     assert "expected shell or export=PATH:DEST" in pybuild.refused(f"--on-fail={value}", context, status=2)
 
@@ -276,7 +276,7 @@ def test_exports_come_before_the_shell(tmp_path: Path, pybuild: Pybuild) -> None
     assert (tmp_path / "f").read_text() == "step\n"
 
 
-def test_a_build_that_succeeds_does_nothing_of_it(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_successful_build_does_not_use_on_fail(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN echo x > /x\n")
     pybuild(f"--on-fail=export=/x:{tmp_path}/x", context)
     assert not (tmp_path / "x").exists()

@@ -1,4 +1,4 @@
-"""Stages that do not need each other are built side by side."""
+"""Independent stages are built in parallel."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ STAGES = 4
 
 @pytest.fixture
 def gate() -> Iterator[socket.socket]:
-    """Where steps announce themselves, and wait for an answer."""
+    """A server where steps announce themselves and wait for an answer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(60)
         yield server
 
 
 def asks(gate: socket.socket, name: object) -> str:
-    """A command that ends when the gate has answered it."""
+    """A command that ends when the gate answers."""
     return f"echo {name} | nc 127.0.0.1 {gate.getsockname()[1]} > /answer; cat /answer"
 
 
-def test_stages_wait_for_each_other_only_where_they_copy(
+def test_stages_wait_only_for_stages_they_copy_from(
     pybuild: Pybuild, tmp_path: Path, gate: socket.socket
 ) -> None:
     stages = [f"FROM pybuild.test/base AS s{n}\nRUN {asks(gate, n)}\n" for n in range(STAGES)]
     copies = [f"COPY --from=s{n} /answer /answers/{n}\n" for n in range(STAGES)]
     context = write_context(tmp_path / "context", "".join([*stages, "FROM pybuild.test/base\n", *copies]))
     with running(pybuild, context) as build:
-        calls = [gate.accept()[0] for _ in range(STAGES)]  # all of them are there before the first one may go on
+        calls = [gate.accept()[0] for _ in range(STAGES)]  # all steps are waiting before the first one can continue
         for number, call in enumerate(calls):
-            assert call.recv(10)  # who closes a connection with something unread in it resets it
+            assert call.recv(10)  # closing a connection with unread data resets it
             call.sendall(f"answer {number}\n".encode())
             call.close()
         done = build.end()
@@ -50,7 +50,7 @@ def test_stages_wait_for_each_other_only_where_they_copy(
     pybuild.assert_whole()
 
 
-def test_a_failed_step_ends_those_beside_it(pybuild: Pybuild, tmp_path: Path, gate: socket.socket) -> None:
+def test_a_failed_step_ends_the_parallel_ones(pybuild: Pybuild, tmp_path: Path, gate: socket.socket) -> None:
     context = write_context(
         tmp_path / "context",
         f"FROM pybuild.test/base AS patient\nRUN {asks(gate, 'patient')}\n"

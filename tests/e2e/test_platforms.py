@@ -1,4 +1,4 @@
-"""Images for other processors: recipes that only copy build anywhere, one name holds an image for each, RUN says what it needs."""
+"""Images for other processors: recipes without RUN build on any machine, and one name can have several platforms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from pybuild.store.formats.platform import Platform
 from tests.support.cli import BASE, Pybuild, write_context
 
-OTHER = "linux/sparc64"  # for which nobody has an emulator
+OTHER = "linux/sparc64"  # a processor without any emulator
 
 
 def config(pybuild: Pybuild, name: str) -> dict[str, Any]:
@@ -21,12 +21,12 @@ def config(pybuild: Pybuild, name: str) -> dict[str, Any]:
 
 @pytest.fixture
 def foreign(pybuild: Pybuild, tmp_path: Path) -> Pybuild:
-    """The command, with a store that has an image `foreign` for another processor."""
+    """The command, with an image `foreign` for another processor in its store."""
     pybuild("-t", "foreign", "--platform", OTHER, write_context(tmp_path / "f", "FROM scratch\nCOPY f /\n", f="x"))
     return pybuild
 
 
-def test_what_only_copies_is_built_for_any_platform(foreign: Pybuild, tmp_path: Path) -> None:
+def test_recipes_without_run_build_for_any_platform(foreign: Pybuild, tmp_path: Path) -> None:
     text = f"FROM --platform=$BUILDPLATFORM {BASE} AS build\nARG TARGETPLATFORM\nRUN echo $TARGETPLATFORM > /out\n"
     text += "FROM foreign\nCOPY --from=build /out /\nWORKDIR /w\nENV a=b\n"
     foreign(
@@ -39,7 +39,7 @@ def test_what_only_copies_is_built_for_any_platform(foreign: Pybuild, tmp_path: 
     assert f"{OTHER}\n".encode() in (tmp_path / "o.tar").read_bytes()
 
 
-def test_run_for_another_processor_says_what_is_missing(foreign: Pybuild, tmp_path: Path) -> None:
+def test_run_for_another_processor_reports_the_missing_emulator(foreign: Pybuild, tmp_path: Path) -> None:
     said = foreign.refused(
         "--platform", OTHER, write_context(tmp_path / "c", "FROM foreign\nCOPY f /g\nRUN true\n", f="x")
     )
@@ -47,12 +47,12 @@ def test_run_for_another_processor_says_what_is_missing(foreign: Pybuild, tmp_pa
     assert "hint: apt-get install qemu-user-static" in said
 
 
-def test_a_base_for_another_platform_than_asked_for_is_not_taken(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_a_base_for_the_wrong_platform_is_refused(pybuild: Pybuild, tmp_path: Path) -> None:
     said = pybuild.refused("--pull=never", write_context(tmp_path / "c", f"FROM --platform={OTHER} {BASE}\n"))
     assert f"Buildfile:1:31: error: {BASE}: not in the store for {OTHER}, and --pull=never" in said
 
 
-def test_a_base_nobody_chose_a_platform_for_is_taken_with_a_warning(foreign: Pybuild, tmp_path: Path) -> None:
+def test_a_foreign_base_without_platform_option_gives_a_warning(foreign: Pybuild, tmp_path: Path) -> None:
     said = foreign(write_context(tmp_path / "c", "FROM foreign\nENV a=b\n")).err
     assert (
         f'InvalidBaseImagePlatform: Base image foreign was pulled with platform "{OTHER}", expected "{Platform.host()}"'
@@ -60,7 +60,7 @@ def test_a_base_nobody_chose_a_platform_for_is_taken_with_a_warning(foreign: Pyb
     )
 
 
-def test_one_name_stands_for_an_image_of_each_platform(foreign: Pybuild, tmp_path: Path) -> None:
+def test_one_name_has_an_image_per_platform(foreign: Pybuild, tmp_path: Path) -> None:
     for platform in (str(Platform.host()), OTHER):
         context = write_context(tmp_path / "two", f"FROM scratch\nENV p={platform}\n")
         foreign("-t", "both", "--platform", platform, context)
@@ -71,7 +71,7 @@ def test_one_name_stands_for_an_image_of_each_platform(foreign: Pybuild, tmp_pat
         assert f"p={platform}" in config(foreign, "got")["config"]["Env"]
 
 
-def test_a_root_filesystem_is_for_the_platform_that_is_said(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_an_imported_root_filesystem_gets_the_given_platform(pybuild: Pybuild, tmp_path: Path) -> None:
     pybuild("export", BASE, "-o", f"type=tar,dest={tmp_path}/r.tar")
     pybuild("import", "--platform", "linux/arm/v6", tmp_path / "r.tar", "rootfs")
     found = config(pybuild, "rootfs")
@@ -87,7 +87,7 @@ def test_a_root_filesystem_is_for_the_platform_that_is_said(pybuild: Pybuild, tm
         (("--platform=windows/amd64",), "only linux images are supported"),
     ],
 )
-def test_platforms_that_cannot_be_are_wrong_usage(
+def test_invalid_platforms_are_wrong_usage(
     pybuild: Pybuild, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     assert said in pybuild.refused(*arguments, write_context(tmp_path / "c", "FROM scratch\n"), status=2)

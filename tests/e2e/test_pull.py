@@ -1,4 +1,4 @@
-"""Images out of a registry: pulled, built on, copied from; and left alone until somebody reads them."""
+"""Images from a registry: pulled, used as a base, copied from; layers are unpacked only when a step reads them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory, base_archive: Path) -> It
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Pybuild:
-    """The command with a store that holds nothing."""
+    """The command with an empty store."""
     return Pybuild(tmp_path / "store", {"HOME": str(tmp_path)})
 
 
@@ -75,7 +75,7 @@ COPY --from={name} /etc/passwd /passwd
 """
 
 
-def test_from_and_copy_pull_what_the_store_lacks(registry: DockerRegistry, empty: Pybuild, tmp_path: Path) -> None:
+def test_from_and_copy_pull_missing_images(registry: DockerRegistry, empty: Pybuild, tmp_path: Path) -> None:
     name = f"{registry.host}/team/base:1"
     context = write_context(tmp_path / "c", RECIPE.format(name=name), file="1\n")
     out = f"type=oci,dest={tmp_path}/out.tar"
@@ -104,7 +104,7 @@ def test_pull_always_notices_a_moved_tag(registry: DockerRegistry, empty: Pybuil
     assert digests[1][1] == digests[1][2] != digests[0][0]
 
 
-def test_an_image_is_found_again_by_the_digest_that_was_asked_for(
+def test_an_image_is_found_by_the_requested_digest(
     registry: DockerRegistry, empty: Pybuild, tmp_path: Path, base_archive: Path
 ) -> None:
     digest = read_archive(base_archive).digest
@@ -123,20 +123,20 @@ def test_an_image_is_found_again_by_the_digest_that_was_asked_for(
     ],
     ids=["no such tag", "no such repository, in a COPY", "no such host", "no such name"],
 )
-def test_what_cannot_be_pulled_is_told_at_its_place(
+def test_a_failed_pull_is_reported_with_its_position(
     registry: DockerRegistry, empty: Pybuild, tmp_path: Path, recipe: str, said: str
 ) -> None:
     context = write_context(tmp_path / "c", recipe.format(host=registry.host))
     assert said.format(host=registry.host) in empty.refused(context)
 
 
-def test_pull_never_asks_no_registry(registry: DockerRegistry, empty: Pybuild, tmp_path: Path) -> None:
+def test_no_registry_is_contacted_with_pull_never(registry: DockerRegistry, empty: Pybuild, tmp_path: Path) -> None:
     context = write_context(tmp_path / "c", f"FROM {registry.host}/team/base:1\n")
     assert "not in the store, and --pull=never" in empty.refused("--pull=never", context)
 
 
 @pytest.mark.parametrize("position", ["before the verb", "after the verb"])
-def test_certificates_are_checked_unless_told_otherwise(
+def test_certificates_are_checked_by_default(
     tmp_path: Path, empty: Pybuild, base_archive: Path, position: str
 ) -> None:
     with docker_registry(tmp_path / "registry", tls=True, login=("me", "secret word")) as secure:
@@ -157,13 +157,13 @@ def test_certificates_are_checked_unless_told_otherwise(
 
 
 def hostile(path: Path, honest: bytes, evil: bytes) -> None:
-    """An image whose config claims the diff_id of an honest layer, and whose blob is another one."""
+    """An image whose config claims the diff_id of a correct layer but has another blob."""
     archive = Archive(layers=[evil])
     archive.diff_ids = ["sha256:" + hashlib.sha256(honest).hexdigest()]
     path.write_bytes(archive.data())
 
 
-def test_a_layer_that_is_not_what_its_image_claims_is_found_by_its_first_reader(
+def test_the_first_reader_detects_a_layer_with_a_false_diff_id(
     registry: DockerRegistry, empty: Pybuild, tmp_path: Path
 ) -> None:
     hostile(tmp_path / "evil.tar", tar(entry(b"f", data=b"honest")), tar(entry(b"f", data=b"evil")))
@@ -175,7 +175,7 @@ def test_a_layer_that_is_not_what_its_image_claims_is_found_by_its_first_reader(
     assert "the config promises sha256:" in said
 
 
-def test_a_false_claim_harms_nobody_but_its_own_image(registry: DockerRegistry, empty: Pybuild, tmp_path: Path) -> None:
+def test_a_false_diff_id_affects_only_its_own_image(registry: DockerRegistry, empty: Pybuild, tmp_path: Path) -> None:
     honest, evil = tar(entry(b"f", data=b"honest")), tar(entry(b"f", data=b"evil"))
     hostile(tmp_path / "evil.tar", honest, evil)
     (tmp_path / "honest.tar").write_bytes(Archive(layers=[honest]).data())

@@ -1,4 +1,4 @@
-"""RUN with heredocs, mounts and flags, as those who run pybuild see it."""
+"""RUN with heredocs, mounts and flags, as users see it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_heredocs_and_mounts_leave_only_what_the_commands_wrote(person: Person) 
     assert [found.names(layer) for layer in range(1, 6)] == [["w"], ["lines"], [], [], []]
 
 
-def test_what_is_written_beside_a_mount_stays_and_its_point_does_not(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_files_next_to_a_mount_stay_but_its_mount_point_does_not(tmp_path: Path, pybuild: Pybuild) -> None:
     recipe = f"FROM {BASE}\nRUN --mount=type=tmpfs,target=/new/dir/m touch /new/kept /new/dir/m/gone\n"
     recipe += "RUN ls -R /new; stat -c '%a %u:%g' /new\n"
     image = tmp_path / "i.tar"
@@ -67,7 +67,7 @@ def test_a_mount_follows_the_links_of_the_image(tmp_path: Path, pybuild: Pybuild
         pytest.param("/up", "leads to the root", id="a link to the root"),
     ],
 )
-def test_a_place_that_cannot_be_mounted_on_is_told(
+def test_an_invalid_mount_point_is_an_error(
     tmp_path: Path, pybuild: Pybuild, target: str, message: str
 ) -> None:
     lines = f"FROM {BASE}\nRUN ln -s loop /loop; ln -s .. /up\nRUN --mount=type=tmpfs,target={target} true\n"
@@ -75,7 +75,7 @@ def test_a_place_that_cannot_be_mounted_on_is_told(
     assert "Buildfile:3:1: error: " in said and message in said
 
 
-def test_a_mount_is_part_of_what_a_step_is(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_mount_is_part_of_the_cache_key(tmp_path: Path, pybuild: Pybuild) -> None:
     def cached(flags: str) -> bool:
         context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN {flags} true\n")
         (found,) = pybuild("--progress=json", context).finished().values()
@@ -86,8 +86,8 @@ def test_a_mount_is_part_of_what_a_step_is(tmp_path: Path, pybuild: Pybuild) -> 
     assert [cached(flags) for flags in variants] == [True] * len(variants)
 
 
-def test_all_power_is_had_where_it_is_allowed(person: Person) -> None:
-    """All capabilities of the namespace, no filter of calls, and nothing of /proc covered."""
+def test_insecure_steps_have_all_capabilities_if_allowed(person: Person) -> None:
+    """All capabilities of the namespace, no seccomp filter, and nothing in /proc is masked."""
     command = (
         "RUN --security=insecure grep -E '^(CapEff|Seccomp):' /proc/self/status; mount -t tmpfs x /tmp && touch /tmp/f; "
         "grep -c ' /proc/' /proc/mounts; true"

@@ -1,4 +1,4 @@
-"""Secrets: a step has them, and nothing else ever does."""
+"""Secrets are visible in their step and nowhere else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def forms(secret: bytes) -> list[bytes]:
-    """How a secret could be written down."""
+    """The encodings in which a secret could be stored."""
     return [secret, secret.hex().encode(), base64.b64encode(secret), base64.urlsafe_b64encode(secret)]
 
 
@@ -36,7 +36,7 @@ def holds(data: bytes, found: list[bytes]) -> bool:
 
 
 def other_processes(pybuild: int) -> list[bytes]:
-    """Arguments and environment of all processes that are neither pybuild itself nor the command of a step."""
+    """Arguments and environment of all processes except pybuild itself and the command of a step."""
     found = []
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == pybuild:
@@ -46,18 +46,18 @@ def other_processes(pybuild: int) -> list[bytes]:
             numbers = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[1:]
             if len(numbers) == 1 or numbers[-1] == "1":
                 found += [Path(f"/proc/{name}/{file}").read_bytes() for file in ("cmdline", "environ")]
-        except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or of this machine's container
+        except (FileNotFoundError, ProcessLookupError, PermissionError):  # ended, or outside this container
             continue
     return found
 
 
 @pytest.mark.parametrize("end", ["success", "failure", "cancel"])
-def test_a_secret_is_nowhere_but_in_its_step(tmp_path: Path, pybuild: Pybuild, end: str) -> None:
+def test_a_secret_is_only_in_its_step(tmp_path: Path, pybuild: Pybuild, end: str) -> None:
     file, variable = os.urandom(64), secrets.token_urlsafe(64)[:64]
     both = [*forms(file), *forms(variable.encode())]
     (tmp_path / "secret").write_bytes(file)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        # The step waits for as long as this connection is there: in its middle is time to look around.
+        # The step waits while this connection is open, so the test can look around during the step.
         wait = f"nc 127.0.0.1 {listener.getsockname()[1]} < /dev/null"
         recipe = f"FROM {BASE}\nRUN --mount=type=secret,id=f --mount=type=secret,id=v,env=V --mount=type=secret,id=v,target=/v"
         recipe += f' wc -c < /run/secrets/f; printf %s "$V" | cmp - /v && echo same; {wait}; test {end} = success\n'
@@ -84,14 +84,14 @@ def test_a_secret_is_nowhere_but_in_its_step(tmp_path: Path, pybuild: Pybuild, e
     assert not [text[:100] for text in texts if holds(text, both)]
 
 
-def test_a_secret_is_found_where_it_is() -> None:
-    """The search above can fail."""
+def test_the_search_finds_a_secret() -> None:
+    """Proves that the search above can find a secret."""
     secret = os.urandom(64)
     assert holds(gzip.compress(b"a" + secret + b"b"), forms(secret)) and not holds(b"x" * 100, forms(secret))
 
 
 def test_files_of_secrets_have_owner_and_mode(person: Person) -> None:
-    """E31: the default is 0400 and root's; mount points are no part of a layer; one that is missing is an empty variable."""
+    """E31: the default is root and 0400; mount points are not part of a layer; a missing secret is an empty variable."""
     owned = "uid=0,gid=0" if person.name == "pybuild-single" else "uid=1000,gid=50"
     recipe = f"""FROM {BASE}
 WORKDIR /w
@@ -127,7 +127,7 @@ RUN --mount=type=secret,id=none --mount=type=secret,id=none,env=NONE ls /run; ec
         pytest.param("id=a,target=/bin", ["id=a,src=nul"], "the image has a directory at /bin", id="a directory there"),
     ],
 )
-def test_what_is_wrong_with_a_secret_is_told(
+def test_invalid_secrets_are_errors(
     tmp_path: Path, pybuild: Pybuild, options: str, flags: list[str], message: str
 ) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN --mount=type=secret,{options} true\n", nul=b"a\0b")
@@ -136,7 +136,7 @@ def test_what_is_wrong_with_a_secret_is_told(
 
 
 def test_a_build_with_secrets_leaves_no_core_dump(tmp_path: Path) -> None:
-    """prctl(2), PR_GET_DUMPABLE: what main holds of them for a moment cannot be read from outside either."""
+    """prctl(2), PR_GET_DUMPABLE: other processes cannot read the memory of the main process either."""
     code = """
 from pybuild.builder.secrets import BuildSecrets
 from pybuild.builder.options import SecretSource

@@ -1,4 +1,4 @@
-"""--memory, --cpus and --pids-limit: what they keep steps from, whose cgroups they are, and that none is left."""
+"""--memory, --cpus and --pids-limit: their effect, and that no cgroup is left behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.terminals import on_terminal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HUNGRY = "dd if=/dev/zero of=/dev/null bs=300M count=1"  # its buffer is 300 MiB of memory
+HUNGRY = "dd if=/dev/zero of=/dev/null bs=300M count=1"  # dd allocates a buffer of 300 MiB
 FILES = {
     ("memory", 1): "memory.limit_in_bytes", ("memory", 2): "memory.max", ("cpu", 1): "cpu.cfs_quota_us",
     ("cpu", 2): "cpu.max", ("pids", 1): "pids.max", ("pids", 2): "pids.max",
@@ -28,7 +28,7 @@ FILES = {
 
 
 class Parents:
-    """A cgroup in each hierarchy that counts, in which the builds of a test are."""
+    """A cgroup in each relevant hierarchy, which contains the builds of a test."""
 
     def __init__(self, uid: int) -> None:
         found = own_cgroups()
@@ -41,12 +41,12 @@ class Parents:
                 os.chown(name, uid, -1)
 
     def entered(self, pybuild: Pybuild) -> Pybuild:
-        """The same command in there."""
+        """The same command inside these cgroups."""
         enter = "".join(f"echo 0 > {path}/cgroup.procs; " for path in self.paths)
         return replace(pybuild, command=("sh", "-c", f'{enter}exec "$@"', "sh", *pybuild.command))
 
     def ours(self) -> set[str]:
-        """The cgroups of builds."""
+        """The cgroups that pybuild created."""
         return {str(below) for path in self.paths for below in path.iterdir() if below.is_dir()}
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ def inside(pybuild: Pybuild, parents: Parents) -> Pybuild:
 
 
 def limits_of(pid: int) -> dict[str, str]:
-    """The limits of the cgroups that a process is in: controller -> value, and the names of the cgroups."""
+    """The limits of a process (controller -> value) and the names of its cgroups."""
     found = parse_cgroups(Path("/proc/self/mountinfo").read_text(), Path(f"/proc/{pid}/cgroup").read_text())
     limits = {}
     for controller in ("memory", "cpu", "pids"):
@@ -82,7 +82,7 @@ def test_a_step_is_in_cgroups_with_its_limits(tmp_path: Path, inside: Pybuild, p
     with running(inside, "-m", "64m", "--cpus=1.5", "--pids-limit", "20", context) as build:
         build.wait_for("step_output", "ready")
         started = descendants(build.pid)
-        command = next(one for one in started if "sleep 1000" in one.command)  # the shell, or what it has become
+        command = next(one for one in started if "sleep 1000" in one.command)  # the shell, or the program that it executed
         assert limits_of(command.pid) == {"memory": str(64 << 20), "cpu": "150000", "pids": "22"}
         assert len(parents.ours()) == len(parents.paths)
         os.kill(build.pid, signal.SIGTERM)
@@ -92,8 +92,8 @@ def test_a_step_is_in_cgroups_with_its_limits(tmp_path: Path, inside: Pybuild, p
     inside.assert_whole()
 
 
-def test_each_step_has_its_own(tmp_path: Path, inside: Pybuild, parents: Parents) -> None:
-    """Two that run side by side, each with more than half of what one may have."""
+def test_each_step_has_its_own_limits(tmp_path: Path, inside: Pybuild, parents: Parents) -> None:
+    """Two parallel steps, each with more than half of the limit."""
     half = "dd if=/dev/zero of=/dev/null bs=40M count=1; touch"
     recipe = f"FROM {BASE} AS a\nRUN {half} /a\nFROM {BASE} AS b\nRUN {half} /b\nFROM {BASE}\nCOPY --from=a /a /\nCOPY --from=b /b /\n"
     inside("--memory=64m", write_context(tmp_path / "c", recipe))
@@ -111,7 +111,7 @@ def test_each_step_has_its_own(tmp_path: Path, inside: Pybuild, parents: Parents
         ),
     ],
 )
-def test_a_step_that_takes_too_much_memory_is_told_so(
+def test_a_step_above_its_memory_limit_reports_it(
     tmp_path: Path, inside: Pybuild, parents: Parents, command: str, said: str, status: int
 ) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN {command}\n")
@@ -119,7 +119,7 @@ def test_a_step_that_takes_too_much_memory_is_told_so(
     assert parents.ours() == set()
 
 
-def test_a_process_that_was_killed_in_a_step_that_succeeds_is_noted(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_killed_process_in_a_successful_step_is_noted(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN {HUNGRY} || true\n")
     said = pybuild("--memory=64m", "--progress=plain", context).err
     assert "note: a process of a RUN that succeeded was killed: out of memory, limit 64 MiB" in said
@@ -135,13 +135,13 @@ def test_processes_are_limited(tmp_path: Path, inside: Pybuild, parents: Parents
     assert parents.ours() == set()
 
 
-def test_the_least_that_can_be_given_is_enough_to_start(tmp_path: Path, pybuild: Pybuild) -> None:
-    """What the sandbox takes of it is little, and its processes do not count."""
+def test_the_smallest_limits_are_enough_to_start(tmp_path: Path, pybuild: Pybuild) -> None:
+    """The sandbox needs little memory, and its processes do not count."""
     context = write_context(tmp_path / "c", f'FROM {BASE}\nRUN ["true"]\n')
     pybuild("--pids-limit=1", "--memory=16m", "--cpus=0.01", context)
 
 
-def test_limits_decide_nothing_about_the_cache(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_limits_are_not_part_of_the_cache_key(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN true\n")
     pybuild("--memory=100m", "--cpus=1", "--pids-limit=100", context)
     assert pybuild("--memory=1g", "--progress=json", context).finished() == {"RUN true": True}
@@ -149,7 +149,7 @@ def test_limits_decide_nothing_about_the_cache(tmp_path: Path, pybuild: Pybuild)
 
 
 @pytest.mark.parametrize("options", [(), ("--memory=64m",)], ids=["without limits", "with limits"])
-def test_what_kill_9_leaves_goes_with_the_next_build(
+def test_the_next_build_removes_cgroups_left_by_kill_9(
     tmp_path: Path, inside: Pybuild, parents: Parents, options: tuple[str, ...]
 ) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN echo ready; sleep 1000\n")
@@ -160,7 +160,7 @@ def test_what_kill_9_leaves_goes_with_the_next_build(
         during = parents.ours()
         assert during
         inside(*options, "--no-cache", other)
-        assert parents.ours() == during  # a build that lives keeps its own
+        assert parents.ours() == during  # a running build keeps its cgroups
         os.kill(build.pid, signal.SIGKILL)
         build.end()
         assert survivors(started) == []
@@ -169,7 +169,7 @@ def test_what_kill_9_leaves_goes_with_the_next_build(
     assert parents.ours() == set()
 
 
-def test_a_shell_in_a_failed_step_has_its_limits(tmp_path: Path, inside: Pybuild, parents: Parents) -> None:
+def test_a_shell_in_a_failed_step_has_the_same_limits(tmp_path: Path, inside: Pybuild, parents: Parents) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN exit 1\n")
     options = ("--on-fail=shell", "--memory=64m", "--cpus=2", "--pids-limit=9")
     with on_terminal(inside, *options, context) as terminal:
@@ -195,7 +195,7 @@ def ordinary(request: pytest.FixtureRequest, base_archive: Path) -> Iterator[Per
 
 
 @pytest.mark.parametrize("option", ["--memory=64m", "--cpus=1", "--pids-limit=9"])
-def test_limits_that_cannot_be_given_are_told_before_anything_runs(ordinary: Person, option: str) -> None:
+def test_impossible_limits_are_reported_before_anything_runs(ordinary: Person, option: str) -> None:
     context = ordinary.context("c", f"FROM {BASE}\nRUN echo ran\n")
     said = ordinary.pybuild().refused(option, "--progress=plain", context)
     assert said.startswith(f"error: {option.partition('=')[0]}") and "see pybuild doctor" in said
@@ -205,8 +205,8 @@ def test_limits_that_cannot_be_given_are_told_before_anything_runs(ordinary: Per
     assert check["state"] == "note" and check["found"].startswith("none of the limits works; ") and check["fix"]
 
 
-def test_a_user_who_owns_cgroups_can_give_limits(ordinary: Person) -> None:
-    """As a service manager delegates them; of version 2 that is shown by tests/builder/host/test_step_cgroups.py."""
+def test_a_user_with_delegated_cgroups_can_set_limits(ordinary: Person) -> None:
+    """Delegated as by a service manager; tests/builder/host/test_step_cgroups.py tests version 2."""
     parents = Parents(ordinary.uid)
     try:
         inside = parents.entered(ordinary.pybuild())

@@ -1,4 +1,4 @@
-"""The options of a build about how its RUN steps run: they decide nothing about what is in the cache."""
+"""Options about how RUN steps run; they are not part of the cache key."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_step_runs_as_the_options_say(person: Person) -> None:
     assert said.splitlines() == ["10.0.0.1\tdb", "::2\tdb6", "1024", "100", "200", "0", "builder.x"]
 
 
-def test_only_the_names_of_hosts_are_part_of_a_step(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_only_the_names_of_hosts_are_in_the_cache_key(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN true\n")
 
     def cached(*options: str) -> bool:
@@ -44,7 +44,7 @@ def test_only_the_names_of_hosts_are_part_of_a_step(tmp_path: Path, pybuild: Pyb
     assert not cached(f"{CONTROL}_SANDBOX_HOSTNAME=other")
 
 
-def test_a_limit_above_that_of_this_process_is_refused_before_the_work(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_limit_above_that_of_this_process_is_refused_first(tmp_path: Path, pybuild: Pybuild) -> None:
     above = resource.getrlimit(resource.RLIMIT_NOFILE)[1] + 1
     said = pybuild.refused(f"--ulimit=nofile={above}", write_context(tmp_path / "c", f"FROM {BASE}\nRUN true\n"))
     assert said.startswith(f"error: --ulimit nofile: {above} is above {above - 1}, the hard limit of this process")
@@ -84,17 +84,17 @@ def test_a_limit_above_that_of_this_process_is_refused_before_the_work(tmp_path:
         ("--output=type=registry", "type=registry is not supported yet"),
     ],
 )
-def test_what_an_option_cannot_mean_is_refused(tmp_path: Path, pybuild: Pybuild, option: str, said: str) -> None:
+def test_invalid_values_of_options_are_refused(tmp_path: Path, pybuild: Pybuild, option: str, said: str) -> None:
     assert said in pybuild.refused(option, write_context(tmp_path / "c", f"FROM {BASE}\n"), status=2)
 
 
-def test_annotations_are_those_of_the_manifest(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_annotations_go_into_the_manifest(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN true\n")
     pybuild("-t", "i", "--annotation=a=b=c", "--annotation=manifest:d=", "--provenance=false", "--sbom=false", context)
     assert json.loads(pybuild("inspect", "i").out)["manifest"]["annotations"] == {"a": "b=c", "d": ""}
 
 
-def test_control_arguments_that_ask_for_nothing_else_are_taken(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_harmless_control_arguments_are_accepted(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(
         tmp_path / "c", f"FROM {BASE}\nARG BUILDKIT_SBOM_SCAN_STAGE\nRUN env | grep -c SBOM || true\n"
     )

@@ -1,4 +1,4 @@
-"""The live view on a terminal, of builds whose steps go on when the test says so."""
+"""The live view on a terminal, with steps that wait until the test lets them continue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.cli import BASE, Pybuild, write_context
 from tests.support.processes import descendants
 from tests.support.terminals import Terminal, on_terminal
 
-# A step goes on when somebody writes to its FIFO.
+# A step continues when the test writes to its FIFO.
 RECIPE = f"""\
 FROM {BASE} AS build
 RUN : gate-1; mkfifo /gate; printf '1\\n2\\n3\\n4\\n5\\n6 of 6\\n'; cat /gate; rm /gate
@@ -30,14 +30,14 @@ def context(tmp_path: Path) -> Path:
 
 
 def let_go(terminal: Terminal, name: str) -> None:
-    """Let the step with that word in its command go on."""
+    """Let the step with this word in its command continue."""
     step = next(process for process in descendants(terminal.process.pid) if f": {name};" in process.command)
     with open(f"/proc/{step.pid}/root/gate", "wb"):
         pass
 
 
 def cut(line: str, columns: int) -> str:
-    """A line of a step as it is shown, the time of up to ten seconds replaced by N s."""
+    """A line of a step as shown, with a time below ten seconds replaced by N s."""
     return clip(line, columns - len("    0.0 s") + len(" N s"))
 
 
@@ -80,8 +80,8 @@ COPY --from=right /etc/passwd /right
 """
 
 
-def test_the_screen_of_steps_side_by_side_at_three_moments(pybuild: Pybuild, tmp_path: Path) -> None:
-    """Each has its last lines below it; what is over is one line, and what goes on stands below that."""
+def test_the_screen_of_parallel_steps_at_three_moments(pybuild: Pybuild, tmp_path: Path) -> None:
+    """Running steps have their last lines below them; finished steps are one line each, above."""
     _, left, _, right, _, one, two = SIDE_BY_SIDE.splitlines()
     context = write_context(tmp_path / "context", SIDE_BY_SIDE)
     left_line, right_line = (cut(f"[{name} 1/1] N s  {line}", 100) for name, line in (("left", left), ("right", right)))
@@ -108,7 +108,7 @@ def test_the_screen_of_steps_side_by_side_at_three_moments(pybuild: Pybuild, tmp
         assert digest.startswith("sha256:") and terminal.process.returncode == 0
 
 
-def test_a_failure_is_told_with_all_that_the_step_wrote(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_failure_shows_the_whole_output_of_the_step(tmp_path: Path, pybuild: Pybuild) -> None:
     recipe = f"FROM {BASE}\nRUN seq 30; printf '\\033[2J\\033[?25lend'; exit 3\n"
     context = write_context(tmp_path / "context", recipe)
     with on_terminal(pybuild, "--network=none", context, rows=50, NO_COLOR="1") as terminal:
@@ -141,7 +141,7 @@ def test_kill_9_leaves_a_sane_terminal(pybuild: Pybuild, context: Path) -> None:
         assert terminal.is_sane()
 
 
-def test_a_terminal_that_changes_its_size(pybuild: Pybuild, context: Path) -> None:
+def test_a_resized_terminal(pybuild: Pybuild, context: Path) -> None:
     with on_terminal(pybuild, "--network=none", context, columns=120, rows=30) as terminal:
         terminal.wait_until(lambda lines: "    | 6 of 6" in lines)
         terminal.resize(40, 5)
@@ -162,8 +162,8 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(pybuild: Pybuild, tmp
     assert b"\x1b" not in terminal.raw
 
 
-def test_a_pull_shows_how_it_goes(tmp_path: Path, pybuild: Pybuild) -> None:
-    """There is no registry: the view comes and goes, and the error is all that stays."""
+def test_a_pull_shows_progress(tmp_path: Path, pybuild: Pybuild) -> None:
+    """There is no registry: the view disappears and only the error stays."""
     with on_terminal(pybuild, "pull", "127.0.0.1:1/nosuch:1", HOME=str(tmp_path)) as terminal:
         lines = terminal.end()
         assert terminal.process.returncode == 1

@@ -1,5 +1,4 @@
-"""Archives of and for the tools that others use: skopeo, podman, umoci and tar read what is written here, and write
-what is read here."""
+"""Archives exchanged with other tools: skopeo, podman, umoci and tar read and write the same images as pybuild."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from tests.support.people import Person
 
 EPOCH = "1700000000"
-# Of everything that a layer can hold, spread over layers that change one another.
+# Everything that a layer can contain, in layers that change one another.
 RECIPE = f"""\
 FROM {BASE}
 RUN mkdir -m 750 /d && echo one > /d/one && ln /d/one /d/two && ln /d/one /three && ln /d/one /five && ln -s ../three /d/four \\
@@ -62,7 +61,7 @@ def file_of(directory: Path, form: str) -> Path:
 
 @dataclass(frozen=True)
 class App:
-    """An image in a store and in every form that a build writes; its root filesystem as a tar and as files."""
+    """An image in a store and in every output format of a build."""
 
     pybuild: Pybuild
     context: Path
@@ -78,7 +77,7 @@ class App:
         return found
 
     def imported(self, store: Path, source: object, *name: str) -> tuple[Pybuild, list[str]]:
-        """Import into a new store; return it and the digests."""
+        """Import into a new store; return the store and the digests."""
         pybuild = Pybuild(store)
         digests = pybuild("import", source, *name).out.split()
         pybuild.assert_whole()
@@ -100,12 +99,12 @@ def app(tmp_path_factory: pytest.TempPathFactory, base_archive: Path) -> App:
 
 @pytest.fixture
 def podman() -> Iterator[Podman]:
-    with tempfile.TemporaryDirectory() as directory:  # podman takes short paths only
+    with tempfile.TemporaryDirectory() as directory:  # podman accepts only short paths
         yield Podman(Path(directory))
 
 
 def rows(data: bytes) -> dict[str, tuple[object, ...]]:
-    """A tar as the standard library reads it. Of hard links each names the same group, whichever name came first."""
+    """A tar as the standard library reads it. All names of a file get the same group, in any order."""
     found: dict[str, tuple[object, ...]] = {}
     first: dict[str, str] = {}
     with tarfile.open(fileobj=io.BytesIO(data)) as opened:
@@ -138,7 +137,7 @@ def test_skopeo_reads_the_image(app: App, form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", [form for form in FORMS if "zstd" not in form])
 def test_podman_loads_the_image(app: App, form: str, podman: Podman, tmp_path: Path) -> None:
     name = podman.load(file_of(app.out, form))
-    # Of a directory podman takes the path for the name.
+    # For a directory, podman uses the path as the name.
     assert name.startswith("localhost/") if form == "layout" else name == "docker.io/library/app:latest"
     (found,) = json.loads(podman("image", "inspect", name))
     assert found["Config"]["Cmd"] == ["cat", "/srv/file"] and found["Config"]["Labels"] == {"note": "of the image"}
@@ -152,13 +151,13 @@ def test_umoci_unpacks_the_layout_to_what_tar_unpacks(app: App, tmp_path: Path) 
     (tmp_path / "tree").mkdir()
     run("tar", "--extract", "--numeric-owner", "--same-permissions", "--same-owner", "--file", app.out / "flat.tar", "--directory", tmp_path / "tree")  # fmt: skip
     ours, theirs = listing(tmp_path / "tree"), listing(tmp_path / "bundle/rootfs")
-    del ours[""], theirs[""]  # the root of a tar is the directory that it is unpacked in
+    del ours[""], theirs[""]  # the root of the tar is the directory into which it is unpacked
     assert ours == theirs
     assert {"d/two", "three", "pipe", "sticky", "srv/file", "empty"} <= set(ours)
     assert not {"d/one", "etc/group", "gone"} & set(ours)
 
 
-def test_files_are_those_of_the_tar_with_the_owner_of_the_caller(app: App) -> None:
+def test_local_output_has_the_files_of_the_tar_with_the_owner_of_the_caller(app: App) -> None:
     files = listing(app.out / "files")
     del files[""]
     expected = rows(app.flat)
@@ -188,7 +187,7 @@ def test_a_second_run_writes_the_same_bytes(app: App, tmp_path: Path) -> None:
 
 
 @forms
-def test_what_was_written_here_is_the_same_image_again(app: App, form: str, tmp_path: Path) -> None:
+def test_an_exported_image_is_imported_unchanged(app: App, form: str, tmp_path: Path) -> None:
     pybuild, (digest,) = app.imported(tmp_path / "store", file_of(app.out, form))
     if "," not in form:
         assert digest == app.digest
@@ -209,7 +208,7 @@ def test_what_was_written_here_is_the_same_image_again(app: App, form: str, tmp_
     ],
     ids=["docker archive", "named docker archive", "oci archive", "tagged", "named", "layout"],
 )
-def test_an_image_of_skopeo_comes_in(app: App, target: str, file: str, names: list[str], tmp_path: Path) -> None:
+def test_an_image_of_skopeo_can_be_imported(app: App, target: str, file: str, names: list[str], tmp_path: Path) -> None:
     skopeo_copy(SKOPEO["oci archive"].format(app.out), target.format(tmp_path))
     pybuild, (digest,) = app.imported(tmp_path / "store", tmp_path / file)
     assert json.loads(pybuild("inspect", digest).out)["names"] == names
@@ -219,7 +218,7 @@ def test_an_image_of_skopeo_comes_in(app: App, target: str, file: str, names: li
 
 
 @pytest.mark.parametrize("pack", ["gzip", "xz", "zstd", "bzip2"])
-def test_a_compressed_archive_of_skopeo_comes_in(app: App, pack: str, tmp_path: Path) -> None:
+def test_a_compressed_archive_of_skopeo_can_be_imported(app: App, pack: str, tmp_path: Path) -> None:
     skopeo_copy(SKOPEO["layout"].format(app.out), f"docker-archive:{tmp_path}/x.tar:app:1")
     plain, digests = app.imported(tmp_path / "plain", tmp_path / "x.tar")
     run(pack, "-1", tmp_path / "x.tar")
@@ -229,7 +228,7 @@ def test_a_compressed_archive_of_skopeo_comes_in(app: App, pack: str, tmp_path: 
 
 
 @pytest.mark.parametrize("format_", ["docker-archive", "oci-archive", "oci-dir"])
-def test_an_image_that_podman_saved_comes_in(app: App, format_: str, podman: Podman, tmp_path: Path) -> None:
+def test_an_image_saved_by_podman_can_be_imported(app: App, format_: str, podman: Podman, tmp_path: Path) -> None:
     podman.load(app.out / "docker.tar")
     podman("save", "--quiet", "--format", format_, "--output", tmp_path / "saved", "app")
     pybuild, (digest,) = app.imported(tmp_path / "store", tmp_path / "saved", "mine:1")
@@ -239,7 +238,7 @@ def test_an_image_that_podman_saved_comes_in(app: App, format_: str, podman: Pod
     assert (tmp_path / "flat.tar").read_bytes() == app.flat
 
 
-def test_several_images_that_podman_saved_come_in(app: App, podman: Podman, base_archive: Path, tmp_path: Path) -> None:
+def test_several_images_saved_by_podman_can_be_imported(app: App, podman: Podman, base_archive: Path, tmp_path: Path) -> None:
     podman.load(app.out / "docker.tar")
     podman("tag", "app", "ghcr.io/team/app:2")
     base = podman.load(base_archive)
@@ -254,7 +253,7 @@ def test_several_images_that_podman_saved_come_in(app: App, podman: Podman, base
     assert "holds 2 images, and other:latest is not" in pybuild.refused("import", tmp_path / "saved", "other")
 
 
-def test_what_umoci_changed_comes_in(app: App, tmp_path: Path) -> None:
+def test_an_image_changed_by_umoci_can_be_imported(app: App, tmp_path: Path) -> None:
     run("cp", "-r", app.out / "layout", tmp_path / "layout")
     image = f"{tmp_path}/layout:latest"
     run("umoci", "--log=error", "unpack", "--image", image, tmp_path / "bundle")
@@ -276,7 +275,7 @@ def test_what_umoci_changed_comes_in(app: App, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "output", ["type=tar,dest={}/x", "{}/x", "type=docker,dest={}/x", "type=oci,dest={}/x,compression=zstd"]
 )
-def test_an_image_that_nobody_has_read_yet_goes_out(app: App, output: str, tmp_path: Path) -> None:
+def test_an_unread_image_can_be_exported(app: App, output: str, tmp_path: Path) -> None:
     with docker_registry(tmp_path / "registry") as registry:
         name = registry.push(app.out / "oci-zstd.tar", "app")
         pybuild = Pybuild(tmp_path / "store")
@@ -315,14 +314,14 @@ def test_a_root_filesystem_goes_through_pipes(app: App, tmp_path: Path) -> None:
     ("output", "file"),
     [("-", "flat.tar"), ("type=oci,dest=-", "oci.tar"), ("type=docker,dest=/dev/stdout", "docker.tar")],
 )
-def test_an_archive_on_standard_output_is_all_there_is(app: App, output: str, file: str) -> None:
+def test_standard_output_contains_only_the_archive(app: App, output: str, file: str) -> None:
     done = piped(app, "-t", "app", "-o", output, app.context)
     assert done.stdout == (app.out / file).read_bytes()
     assert app.digest.encode() in done.stderr
     assert piped(app, "export", "app", "-o", output).stdout == done.stdout
 
 
-def test_a_reader_that_goes_away_is_no_crash(app: App) -> None:
+def test_a_closed_pipe_is_not_a_crash(app: App) -> None:
     command = [*app.pybuild.command, "export", "app", "-o", "-"]
     with subprocess.Popen(command, env=app.pybuild.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
@@ -332,7 +331,7 @@ def test_a_reader_that_goes_away_is_no_crash(app: App) -> None:
 
 
 @pytest.mark.parametrize("file", ["oci.tar", "docker.tar"])
-def test_an_archive_on_standard_input_comes_in(app: App, file: str, tmp_path: Path) -> None:
+def test_an_archive_on_standard_input_can_be_imported(app: App, file: str, tmp_path: Path) -> None:
     done = piped(app, "import", "-", data=(app.out / file).read_bytes(), store=tmp_path / "store")
     assert done.stdout.decode().split() == [app.digest]
     Pybuild(tmp_path / "store").assert_whole()
@@ -349,7 +348,7 @@ def compressions(app: App, archive: Path) -> list[str]:
     return [layer["mediaType"].partition(".tar")[2] or "plain" for layer in manifest["layers"]]
 
 
-def test_the_compression_is_for_new_layers_unless_it_is_forced(app: App, tmp_path: Path) -> None:
+def test_compression_applies_to_new_layers_unless_forced(app: App, tmp_path: Path) -> None:
     out = tmp_path / "x.tar"
     app.pybuild("-o", f"type=oci,dest={out},compression=zstd", app.context)
     assert compressions(app, out) == ["+gzip", *["+zstd"] * 4]
@@ -361,7 +360,7 @@ def test_the_compression_is_for_new_layers_unless_it_is_forced(app: App, tmp_pat
     assert out.read_bytes() == (app.out / "oci.tar").read_bytes()
 
 
-def test_a_docker_archive_holds_zstd_only_on_request(app: App, podman: Podman, tmp_path: Path) -> None:
+def test_a_docker_archive_contains_zstd_only_on_request(app: App, podman: Podman, tmp_path: Path) -> None:
     out = tmp_path / "x.tar"
     pybuild, _ = app.imported(tmp_path / "store", app.out / "oci-zstd.tar")
     pybuild("export", "app", "-o", f"type=oci,dest={out}")
@@ -374,7 +373,7 @@ def test_a_docker_archive_holds_zstd_only_on_request(app: App, podman: Podman, t
     assert podman.load(out) == "docker.io/library/app:latest"
 
 
-def test_an_output_may_have_names_of_its_own(app: App, tmp_path: Path) -> None:
+def test_an_output_can_have_its_own_names(app: App, tmp_path: Path) -> None:
     out = tmp_path / "x.tar"
     app.pybuild("export", "app", "-o", f'type=docker,dest={out},"name=ghcr.io/a/b:1,c"')
     _, digests = app.imported(tmp_path / "store", out)
@@ -386,7 +385,7 @@ def test_an_output_may_have_names_of_its_own(app: App, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("person", ["range", "single"], indirect=True)
-def test_an_ordinary_user_writes_what_root_does(app: App, person: Person, tmp_path: Path) -> None:
+def test_an_ordinary_user_writes_the_same_archives_as_root(app: App, person: Person, tmp_path: Path) -> None:
     archive = person.home / "oci.tar"
     archive.write_bytes((app.out / "oci.tar").read_bytes())
     archive.chmod(0o644)
@@ -409,7 +408,7 @@ def test_times_are_those_of_the_layers(app: App, tmp_path: Path) -> None:
     )
     found = rows((tmp_path / "flat.tar").read_bytes())
     assert found["srv/file"][4] == 86401 and found["pipe"][4] == 86400
-    assert found["etc/passwd"][4] == 1_700_000_000  # of the base: no layer of this build
+    assert found["etc/passwd"][4] == 1_700_000_000  # of the base, not of this build
     assert int((tmp_path / "files/srv/file").stat().st_mtime) == 86401
 
 
@@ -423,7 +422,7 @@ def test_times_are_those_of_the_layers(app: App, tmp_path: Path) -> None:
         ("type=oci,dest={}/file,tar=false", "it is not a directory"),
     ],
 )
-def test_a_destination_that_will_not_do_is_found_before_anything_runs(
+def test_an_invalid_destination_is_reported_before_anything_runs(
     output: str, message: str, app: App, tmp_path: Path
 ) -> None:
     (tmp_path / "there").mkdir()
@@ -435,7 +434,7 @@ def test_a_destination_that_will_not_do_is_found_before_anything_runs(
     assert sorted(os.listdir(tmp_path)) == ["file", "there"] and (tmp_path / "file").read_bytes() == b"mine"
 
 
-def test_a_build_that_fails_leaves_the_outputs_of_the_last_one(app: App, tmp_path: Path) -> None:
+def test_a_failed_build_keeps_the_outputs_of_the_last_one(app: App, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", f"FROM {BASE}\nRUN false\n")
     out = tmp_path / "x.tar"
     out.write_bytes(b"before")
@@ -455,7 +454,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(("archive", "message"), HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_archive_is_told_of_in_one_line(archive: Saved, message: str, tmp_path: Path) -> None:
+def test_a_hostile_archive_is_a_one_line_error(archive: Saved, message: str, tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
     path.write_bytes(archive.data())
     error = Pybuild(tmp_path / "store").refused("import", path)
@@ -475,5 +474,5 @@ def test_a_hostile_archive_is_told_of_in_one_line(archive: Saved, message: str, 
         ("import", "x.tar", "app@sha256:" + "0" * 64),
     ],
 )
-def test_wrong_usage_is_told_as_such(arguments: tuple[str, ...], app: App) -> None:
+def test_wrong_usage_is_a_usage_error(arguments: tuple[str, ...], app: App) -> None:
     assert "Error: " in app.pybuild.refused(*arguments, status=2)

@@ -1,4 +1,4 @@
-"""One recipe, one image: whoever builds it, and with whatever ids."""
+"""A recipe gives the same image for every user and every id map."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 EPOCH = "1700000000"
 EVERYBODY = ["root", "range", "single", "container", "nested"]
 everybody = pytest.mark.parametrize("person", EVERYBODY, indirect=True)
-# What a RUN does to the files below it: copied up, removed, replaced, linked, made special. No chown, no rename of
-# directories (which copies them, and so needs chown).
+# RUN steps that copy up, remove, replace and link files of lower layers. No chown and no rename of directories, which
+# copies them and so needs chown.
 RECIPE = f"""\
 FROM {BASE} AS first
 COPY --chown=123:456 file /d/owned
@@ -37,7 +37,7 @@ COPY --from=first / /all/
 COPY --from=first --chown=9:9 /d/owned /d2/
 RUN rm /all/y && touch -d @86400 /all/d/owned /all
 """
-# chown is what an ordinary user without further ids cannot do in a RUN.
+# An ordinary user without subordinate ids cannot chown in a RUN.
 OWNERS = f"""\
 FROM {BASE}
 RUN mkdir /o && echo 1 > /o/f && chown -R app:staff /o && chmod 4710 /o/f && touch -d @86400 /o/f /o
@@ -47,7 +47,7 @@ RUN id -u > /tmp/uid && touch -d @86400 /tmp/uid
 
 
 def build(person: Person, name: str, recipe: str, *flags: str) -> str:
-    """Build with clamped times; return the image's digest."""
+    """Build with clamped times; return the digest of the image."""
     context = person.context(name, recipe, file="content\n")
     out = f"type=oci,dest={person.home}/{name}.tar"
     return person.pybuild(SOURCE_DATE_EPOCH=EPOCH)("-t", name, "-o", out, *flags, context).out.strip()
@@ -55,7 +55,7 @@ def build(person: Person, name: str, recipe: str, *flags: str) -> str:
 
 @pytest.fixture(scope="module")
 def by_root(tmp_path_factory: pytest.TempPathFactory, base_archive: object) -> dict[str, str]:
-    """The digests when root builds."""
+    """The digests of builds by root."""
     root = make_person("root")
     root.pybuild()("import", base_archive)
     found = {"plain": build(root, "plain", RECIPE), "owners": build(root, "owners", OWNERS)}
@@ -65,19 +65,19 @@ def by_root(tmp_path_factory: pytest.TempPathFactory, base_archive: object) -> d
 
 
 @everybody
-def test_the_digest_is_that_of_root(person: Person, by_root: dict[str, str]) -> None:
+def test_the_digest_is_the_same_as_for_root(person: Person, by_root: dict[str, str]) -> None:
     assert build(person, "plain", RECIPE) == by_root["plain"]
     assert person.pybuild(SOURCE_DATE_EPOCH=EPOCH)(CHECKOUT / "fixtures/demo").out.strip() == by_root["demo"]
     person.pybuild().assert_whole()
 
 
 @pytest.mark.parametrize("person", ["range", "container"], indirect=True)
-def test_with_enough_ids_owners_are_those_of_root(person: Person, by_root: dict[str, str]) -> None:
+def test_with_enough_ids_owners_are_the_same_as_for_root(person: Person, by_root: dict[str, str]) -> None:
     assert build(person, "owners", OWNERS) == by_root["owners"]
 
 
 @pytest.mark.parametrize("person", ["single", "nested"], indirect=True)
-def test_with_one_id_owners_of_what_is_below_are_kept(person: Person) -> None:
+def test_with_one_id_owners_in_lower_layers_are_preserved(person: Person) -> None:
     build(person, "kept", f"FROM {BASE}\nCOPY --chown=7:8 file /d/f\nRUN echo more >> /d/f; mkdir /d/new; chmod 700 /d\n")
     (layer,) = read_archive(person.home / "kept.tar").layers[2:]
     with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
@@ -86,7 +86,7 @@ def test_with_one_id_owners_of_what_is_below_are_kept(person: Person) -> None:
 
 
 @pytest.mark.parametrize("person", ["single", "nested"], indirect=True)
-def test_with_one_id_chown_is_refused_by_the_kernel_and_explained_by_us(person: Person) -> None:
+def test_with_one_id_a_failing_chown_is_explained(person: Person) -> None:
     context = person.context("chown", f"FROM {BASE}\nRUN touch /f && chown app /f\n")
     said = person.pybuild().refused(context)
     assert "chown: /f: Invalid argument" in said
@@ -104,7 +104,7 @@ def test_with_one_id_another_user_is_refused_before_the_command_runs(person: Per
     assert "see pybuild doctor" in said
 
 
-def test_reset_removes_what_belongs_to_the_ids_of_steps(person: Person) -> None:
+def test_reset_removes_files_of_subordinate_ids(person: Person) -> None:
     recipe = f"FROM {BASE}\nRUN mkdir -p /a/b && touch /a/b/f && chmod 0 /a/b && (chown -R 5:5 /a || true)\n"
     person.pybuild()("-t", "t", person.context("c", recipe))
     person.pybuild()("rmi", "t")
@@ -134,11 +134,11 @@ def test_a_signal_leaves_nothing_of_a_step(person: Person, number: int, status: 
         assert build.end().status == status
     assert survivors(seen) == []
     assert mounts_below(person.home) == []
-    person.pybuild().run("fsck")  # whoever opens the store next sweeps it
+    person.pybuild().run("fsck")  # the next process that opens the store removes it
     person.pybuild().assert_whole()
 
 
-def test_the_second_signal_ends_at_once(person: Person) -> None:
+def test_the_second_signal_ends_pybuild_at_once(person: Person) -> None:
     with running(person.pybuild(), person.context("c", SLEEPER)) as build:
         build.wait_for("step_output", "READY")
         seen = descendants(build.pid)
@@ -151,7 +151,7 @@ def test_the_second_signal_ends_at_once(person: Person) -> None:
     person.pybuild().assert_whole()
 
 
-def test_a_store_of_somebody_else_is_refused(person: Person) -> None:
+def test_a_store_of_another_user_is_refused(person: Person) -> None:
     os.chown(person.home / "store", 4242, 4242)
     done = subprocess.run(
         [*person.pybuild().command, "images"], env=person.pybuild().env(), capture_output=True, text=True

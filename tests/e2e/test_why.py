@@ -1,4 +1,4 @@
-"""pybuild why, --explain and --require-cached, as people use them; and the example of docs/user/cache.md, as it stands there."""
+"""pybuild why, --explain and --require-cached as users see them, and the example in docs/user/cache.md."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def context(tmp_path: Path) -> Path:
 
 
 def explained(pybuild: Pybuild) -> dict[str, dict[str, Any]]:
-    """What `why` says of the last build, by instruction."""
+    """The causes that `why` prints for the last build, by instruction."""
     return {step["instruction"]: step for step in json.loads(pybuild("why", "--json").out)["steps"]}
 
 
@@ -48,8 +48,8 @@ def build(pybuild: Pybuild, context: Path, *flags: str) -> None:
     pybuild("--network=none", *flags, context)
 
 
-def test_the_example_of_the_document_is_as_it_is(pybuild: Pybuild, tmp_path: Path) -> None:
-    """Each command is run in a shell, and what it writes is compared; times, digests and the ids of builds may differ."""
+def test_the_example_of_the_document_is_correct(pybuild: Pybuild, tmp_path: Path) -> None:
+    """Run each command in a shell and compare its output, except for times, digests and ids of builds."""
     text = (CHECKOUT / "docs" / "user" / "cache.md").read_text()
     shown = "".join(re.findall(r"^```console\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
     environment = {**pybuild.env(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -83,8 +83,8 @@ def without_digests(text: str) -> list[str]:
         pytest.param("echo 'src/b' > .dockerignore", {"src/b": "removed"}, id="ignored"),
     ],
 )  # fmt: skip
-def test_what_differs_of_the_files_of_a_copy(pybuild: Pybuild, context: Path, change: str, said: dict[str, str]) -> None:
-    """The same is said before anything is copied, and after."""
+def test_changed_files_of_a_copy(pybuild: Pybuild, context: Path, change: str, said: dict[str, str]) -> None:
+    """The cause is the same before and after the copy."""
     for name in ("a", "b"):
         (context / "src" / name).chmod(0o644)
     build(pybuild, context)
@@ -96,7 +96,7 @@ def test_what_differs_of_the_files_of_a_copy(pybuild: Pybuild, context: Path, ch
     if copy == SRC:
         assert all(f"/{path}: {how}" in line for path, how in said.items()), line
     else:
-        assert line.endswith(f": the instruction was {SRC}")  # in words that are new no files are looked for
+        assert line.endswith(f": the instruction was {SRC}")  # files are not compared if the text of the instruction is new
     build(pybuild, context)
     assert files(pybuild, copy) == said
 
@@ -121,10 +121,10 @@ MOUNTING = MOUNTS.splitlines()[-1]
         pytest.param("sed -i 's/one > .opt.bin/two > \\/opt\\/bin/' Buildfile", {"tools/cc": "content"}, id="of a stage"),
     ],
 )
-def test_what_differs_of_the_files_that_a_run_has_mounted(
+def test_changed_files_in_the_mounts_of_a_run(
     pybuild: Pybuild, context: Path, change: str, said: dict[str, str]
 ) -> None:
-    """By the names that they have in the step; also before it is run, unless a stage that was not run gives them."""
+    """With their names in the step; also before the step runs, unless they come from a stage that has not run."""
     (context / "Buildfile").write_text(MOUNTS)
     for name in ("a", "b"):
         (context / "src" / name).chmod(0o644)
@@ -142,7 +142,7 @@ def test_what_differs_of_the_files_that_a_run_has_mounted(
     assert explained(pybuild)[MOUNTING]["causes"] == []
 
 
-def test_files_of_a_mount_that_the_step_does_not_see_are_none_of_its_own(pybuild: Pybuild, context: Path) -> None:
+def test_files_outside_the_mounted_directory_are_not_reported(pybuild: Pybuild, context: Path) -> None:
     (context / "Buildfile").write_text(MOUNTS)
     build(pybuild, context)
     (context / "Buildfile").write_text(MOUNTS.replace("one > /opt/other", "two > /opt/other"))
@@ -151,7 +151,7 @@ def test_files_of_a_mount_that_the_step_does_not_see_are_none_of_its_own(pybuild
     assert set(explained(pybuild)) == {MOUNTS.splitlines()[1].replace("one > /opt/other", "two > /opt/other")}
 
 
-def test_a_single_file_that_is_mounted(pybuild: Pybuild, context: Path) -> None:
+def test_a_mounted_single_file(pybuild: Pybuild, context: Path) -> None:
     (context / "Buildfile").write_text("FROM pybuild.test/base\nRUN --mount=source=src/a,target=/a cat /a\n")
     build(pybuild, context)
     (context / "src" / "a").write_text("other")
@@ -159,7 +159,7 @@ def test_a_single_file_that_is_mounted(pybuild: Pybuild, context: Path) -> None:
     assert files(pybuild, "RUN --mount=source=src/a,target=/a cat /a") == {"a": "content"}
 
 
-def test_a_context_that_a_stage_begins_from(pybuild: Pybuild, context: Path) -> None:
+def test_a_named_context_as_a_base(pybuild: Pybuild, context: Path) -> None:
     (context / "Buildfile").write_text("FROM other\nWORKDIR /x\n")
     flags = ("--build-context", f"other={context / 'src'}")
     build(pybuild, context, *flags)
@@ -168,8 +168,8 @@ def test_a_context_that_a_stage_begins_from(pybuild: Pybuild, context: Path) -> 
     assert files(pybuild, "FROM other") == {"a": "content"}
 
 
-def test_a_file_that_the_image_below_has_too_is_told_of(pybuild: Pybuild, tmp_path: Path) -> None:
-    """The earlier layer does not hold it, because it was there already."""
+def test_a_file_that_a_lower_layer_also_has(pybuild: Pybuild, tmp_path: Path) -> None:
+    """The earlier layer does not contain the file, because a lower layer had it."""
     text = "FROM pybuild.test/base\nRUN mkdir /d && echo a > /d/a\nCOPY d /d/\n"
     context = write_context(tmp_path / "context", text, d__a="a\n", d__b="b\n")
     (context / "d" / "a").chmod(0o644)
@@ -179,7 +179,7 @@ def test_a_file_that_the_image_below_has_too_is_told_of(pybuild: Pybuild, tmp_pa
     assert files(pybuild, "COPY d /d/") == {"d/a": "content"}
 
 
-def test_a_layer_of_its_own_is_compared_without_what_lies_below(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_a_linked_copy_is_compared_without_lower_layers(pybuild: Pybuild, tmp_path: Path) -> None:
     text = "FROM pybuild.test/base\nRUN true\nCOPY --link src /src/\n"
     context = write_context(tmp_path / "context", text, src__a="a")
     build(pybuild, context)
@@ -191,7 +191,7 @@ def test_a_layer_of_its_own_is_compared_without_what_lies_below(pybuild: Pybuild
     assert said["COPY --link src /src/"]["causes"] == []
 
 
-def test_a_stage_that_gives_other_files(pybuild: Pybuild, context: Path) -> None:
+def test_changed_files_from_a_stage(pybuild: Pybuild, context: Path) -> None:
     build(pybuild, context)
     (context / "Buildfile").write_text(RECIPE.replace("cat /src/*", "cat /src/a"))
     build(pybuild, context)
@@ -200,7 +200,7 @@ def test_a_stage_that_gives_other_files(pybuild: Pybuild, context: Path) -> None
     assert files(pybuild, FROM_STAGE) == {"out": "content"}
 
 
-def test_a_base_whose_name_moved(pybuild: Pybuild, context: Path, tmp_path: Path) -> None:
+def test_a_moved_tag_of_a_base(pybuild: Pybuild, context: Path, tmp_path: Path) -> None:
     build(pybuild, context)
     other = write_context(tmp_path / "base", "FROM pybuild.test/base\nRUN echo new > /new\n")
     build(pybuild, other, "-t", "pybuild.test/base")
@@ -209,7 +209,7 @@ def test_a_base_whose_name_moved(pybuild: Pybuild, context: Path, tmp_path: Path
     assert re.fullmatch(r"the base image changed: (\S+ sha256:\w{12}), now (?!\1)\S+ sha256:\w{12}", cause)
 
 
-def test_what_was_evicted_says_so(pybuild: Pybuild, context: Path) -> None:
+def test_an_evicted_record_is_reported(pybuild: Pybuild, context: Path) -> None:
     build(pybuild, context)
     pybuild("gc", "--all")
     build(pybuild, context)
@@ -218,7 +218,7 @@ def test_what_was_evicted_says_so(pybuild: Pybuild, context: Path) -> None:
     assert said[COMPILE]["causes"] == [f"stands on [build 1] {SRC}, which is not cached"]
 
 
-def test_a_build_tells_when_it_ends_whether_well_or_not(pybuild: Pybuild, context: Path) -> None:
+def test_explain_reports_at_the_end_of_successful_and_failed_builds(pybuild: Pybuild, context: Path) -> None:
     build(pybuild, context)
     done = pybuild.run("-q", "--network=none", "--explain", context)
     assert (done.status, done.err.endswith("0 of 3 steps not cached\n")) == (0, True)
@@ -237,7 +237,7 @@ def test_a_secret_in_a_variable_is_not_shown(pybuild: Pybuild, context: Path) ->
     assert "ARG API_KEY has another value" in out and "hunter" not in out
 
 
-def test_builds_are_listed_and_named_by_their_ids(pybuild: Pybuild, context: Path) -> None:
+def test_builds_are_listed_and_found_by_id(pybuild: Pybuild, context: Path) -> None:
     said = pybuild.refused("why")
     assert "the store has no record of any build" in said
     for _ in range(2):
@@ -252,14 +252,14 @@ def test_builds_are_listed_and_named_by_their_ids(pybuild: Pybuild, context: Pat
 # --require-cached
 
 
-def test_what_is_cached_goes_through_to_its_outputs(pybuild: Pybuild, context: Path, tmp_path: Path) -> None:
+def test_require_cached_writes_outputs_if_everything_is_cached(pybuild: Pybuild, context: Path, tmp_path: Path) -> None:
     digest = pybuild("--network=none", context).out
     output = f"type=oci,dest={tmp_path / 'image.tar'}"
     assert pybuild("--network=none", "--require-cached", "-t", "app", "-o", output, context).out == digest
     assert (tmp_path / "image.tar").exists()
 
 
-def test_what_is_not_runs_nothing_and_says_where_and_why(pybuild: Pybuild, context: Path) -> None:
+def test_require_cached_runs_nothing_and_explains_misses(pybuild: Pybuild, context: Path) -> None:
     done = pybuild.run("--network=none", "--require-cached", "-t", "app", "--progress=json", context)
     assert (done.status, done.out) == (3, "")
     assert [event["event"] for event in done.events if str(event["event"]).startswith("step")] == []
@@ -274,7 +274,7 @@ def test_what_is_not_runs_nothing_and_says_where_and_why(pybuild: Pybuild, conte
     pybuild.assert_whole()
 
 
-def test_a_base_that_is_not_there_is_not_fetched(pybuild: Pybuild, tmp_path: Path) -> None:
+def test_require_cached_fetches_no_base(pybuild: Pybuild, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", "FROM registry.invalid/base\nRUN true\n")
     done = pybuild.run("--require-cached", context)
     assert done.status == 3
@@ -282,7 +282,7 @@ def test_a_base_that_is_not_there_is_not_fetched(pybuild: Pybuild, tmp_path: Pat
     assert pybuild.run("--require-cached", "--pull", context).status == 2
 
 
-def test_whoever_builds_can_ask_why(person: Person) -> None:
+def test_every_user_can_use_why(person: Person) -> None:
     pybuild = person.pybuild()
     context = write_context(person.home / "context", "FROM pybuild.test/base\nCOPY a /a\nWORKDIR /w\n", a="a")
     subprocess.run(["chmod", "-R", "a+rX", context], check=True)

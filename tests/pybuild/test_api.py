@@ -1,4 +1,4 @@
-"""The Python interface: its documented examples run, and importing it costs nothing."""
+"""The Python interface: its documented examples run, and importing pybuild imports no other modules."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_examples_of_the_document_run(tmp_path: Path, pybuild: Pybuild) -> N
     pybuild.assert_whole()
 
 
-def test_an_image_says_what_the_command_says(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_an_image_has_the_properties_that_the_command_shows(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN echo 1 > /f\nENV A=b\n")
     digest = pybuild("-t", "app", context).out.strip()
     image = api.build(context, root=pybuild.root)
@@ -49,7 +49,7 @@ def test_a_check_lists_warnings_and_runs_nothing(tmp_path: Path, pybuild: Pybuil
 def test_a_store_is_kept_within_its_limit(
     tmp_path: Path, pybuild: Pybuild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The argument wins over the environment; an image without a name is the first that goes."""
+    """The argument wins over the environment; images without a name are removed first."""
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN head -c 300000 /dev/urandom > /big\n")
     notes: list[str] = []
 
@@ -68,7 +68,7 @@ def test_a_store_is_kept_within_its_limit(
     pybuild.assert_whole()
 
 
-def test_the_changes_of_an_image_are_those_that_the_command_tells(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_the_changes_of_an_image_are_those_that_the_command_shows(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN mkdir /d && echo 1 > /d/f\nRUN rm /d/f\n")
     image = api.build(context, tags=["app"], root=pybuild.root)
     _, *layers = image.changes()
@@ -79,7 +79,7 @@ def test_the_changes_of_an_image_are_those_that_the_command_tells(tmp_path: Path
     assert [line.split() for line in told if line.endswith((" /d", " /d/f"))] == [["A", "/d"], ["A", "/d/f"], ["D", "/d/f"]]
 
 
-def test_what_the_observer_raises_ends_the_build(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_an_exception_of_the_observer_ends_the_build(tmp_path: Path, pybuild: Pybuild) -> None:
     class Enough(Exception):
         pass
 
@@ -95,7 +95,7 @@ def test_what_the_observer_raises_ends_the_build(tmp_path: Path, pybuild: Pybuil
     raise AssertionError("the build went on")
 
 
-def test_every_public_name_is_there_and_none_is_imported_before_it_is_used() -> None:
+def test_every_public_name_exists_and_is_imported_on_first_use() -> None:
     assert set(api.__all__) == set(api._NAMES)
     assert all(getattr(api, name) is not None for name in api.__all__)
     code = "import sys; before = set(sys.modules); import pybuild; print(sorted(set(sys.modules) - before))"

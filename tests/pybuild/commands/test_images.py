@@ -1,4 +1,4 @@
-"""The verbs about what a store holds: images, tag, rmi, inspect, history, export, import, fsck, reset."""
+"""The verbs for images and the store: images, tag, rmi, inspect, history, export, import, fsck, reset."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_tag_adds_a_name_and_moves_one(pybuild: Pybuild, app: str) -> None:
     assert names(pybuild)["app:latest"] == app
 
 
-def test_rmi_takes_names_and_then_the_image(pybuild: Pybuild, app: str) -> None:
+def test_rmi_removes_names_and_then_the_image(pybuild: Pybuild, app: str) -> None:
     pybuild("tag", "app", "other:1")
     assert pybuild("rmi", "other:1").out == "untagged other:1\n"
     assert set(names(pybuild)) == {"app:latest", BASE}
@@ -112,12 +112,16 @@ def test_rmi_takes_names_and_then_the_image(pybuild: Pybuild, app: str) -> None:
     pybuild.assert_whole()
 
 
-def test_rmi_by_digest_wants_a_choice_among_several_names(pybuild: Pybuild, app: str) -> None:
+def test_rmi_by_digest_refuses_an_image_with_several_names(pybuild: Pybuild, app: str) -> None:
     pybuild("tag", "app", "other:1")
     said = pybuild.refused("rmi", app, status=2)
     assert "app:latest" in said and "other:1" in said
     pybuild("rmi", "other:1")
     assert pybuild("rmi", app).out == f"untagged app:latest\nremoved {app}\n"
+
+
+def test_rmi_takes_a_digest_without_its_algorithm(pybuild: Pybuild, app: str) -> None:
+    assert pybuild("rmi", app.removeprefix("sha256:")).out == f"untagged app:latest\nremoved {app}\n"
 
 
 def test_a_removed_image_still_serves_the_cache(tmp_path: Path, pybuild: Pybuild, app: str) -> None:
@@ -136,7 +140,7 @@ def test_an_unknown_name_is_an_error(pybuild: Pybuild, verb: tuple[str, ...]) ->
 # -- in and out
 
 
-def test_what_is_exported_can_be_imported_elsewhere(tmp_path: Path, pybuild: Pybuild, app: str) -> None:
+def test_an_exported_image_can_be_imported_into_another_store(tmp_path: Path, pybuild: Pybuild, app: str) -> None:
     archive = tmp_path / "app.tar"
     pybuild("export", "app", "-o", f"type=oci,dest={archive}")
     assert read_archive(archive).digest == app
@@ -171,14 +175,14 @@ def test_an_imported_image_can_have_another_name(pybuild: Pybuild, base_archive:
 # -- the store
 
 
-def test_the_place_of_the_store_is_an_option_or_a_variable(tmp_path: Path, base_archive: Path) -> None:
+def test_the_directory_of_the_store_is_an_option_or_a_variable(tmp_path: Path, base_archive: Path) -> None:
     pybuild = Pybuild(tmp_path / "variable")
     pybuild("--root", str(tmp_path / "option"), "import", base_archive)
     assert not (tmp_path / "variable").exists()
     assert set(names(Pybuild(tmp_path / "option"))) == {BASE}
 
 
-def test_fsck_tells_damage_by_its_digest(pybuild: Pybuild, app: str) -> None:
+def test_fsck_reports_the_digest_of_a_damaged_blob(pybuild: Pybuild, app: str) -> None:
     layer = json.loads(pybuild("inspect", "app").out)["manifest"]["layers"][-1]["digest"]
     path = pybuild.root / "blobs" / layer.replace(":", "/")
     data = bytearray(path.read_bytes())

@@ -1,4 +1,4 @@
-"""pybuild logs, and the files and statuses that tell a script what came of a build."""
+"""pybuild logs, and the files and exit statuses for scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gc and df as their users run them, also beside builds."""
+"""gc and df as users run them, also in parallel with builds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def freed(pybuild: Pybuild, *arguments: str) -> dict[str, int]:
     return found
 
 
-def test_gc_tells_what_it_frees_and_takes_nothing_that_a_name_needs(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_gc_reports_what_it_frees_and_keeps_named_images(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "context", RECIPE)
     first = pybuild("-t", "app", context).out.strip()
     second = pybuild("-t", "app", "--build-arg", "X=2", context).out.strip()
@@ -41,13 +41,13 @@ def test_gc_tells_what_it_frees_and_takes_nothing_that_a_name_needs(tmp_path: Pa
     assert freed(pybuild, "--all", "--dry-run") == {**freed(pybuild, "--all"), "dry_run": True}
     assert pybuild("gc").out.startswith("freed 0 B\n")
     assert second in pybuild("images", "--json").out
-    # What no image needs any more is not needed for the next build either, as long as nothing has changed.
+    # A build without changes is cached although gc removed data that no image needs.
     assert all(pybuild("--progress=json", "--build-arg", "X=2", context).finished().values())
     pybuild("export", "app", "-o", f"type=oci,dest={tmp_path}/app.tar")
     pybuild.assert_whole()
 
 
-def test_a_limit_is_kept_after_each_build(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_the_store_is_kept_within_its_limit_after_each_build(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "context", RECIPE)
     pybuild("-t", "app", context)
     limit = int(json.loads(pybuild("df", "--json").out)["total"]) + 400_000
@@ -59,7 +59,7 @@ def test_a_limit_is_kept_after_each_build(tmp_path: Path, pybuild: Pybuild) -> N
     assert "PYBUILD_KEEP_STORAGE: invalid size 'much'" in pybuild.run(context, PYBUILD_KEEP_STORAGE="much").err
 
 
-def test_wrong_options_are_usage(pybuild: Pybuild) -> None:
+def test_wrong_options_are_usage_errors(pybuild: Pybuild) -> None:
     assert "exclude each other" in pybuild.refused("gc", "--all", "--keep-storage", "1g", status=2)
     assert "--keep-storage: invalid size 'x'" in pybuild.refused("gc", "--keep-storage", "x", status=2)
 
@@ -79,13 +79,13 @@ def test_df_counts_the_store(tmp_path: Path, pybuild: Pybuild) -> None:
     on_disk = int(
         subprocess.run(["du", "-sb", pybuild.root], capture_output=True, text=True, check=True).stdout.split()[0]
     )
-    assert abs(found["total"] - on_disk) < 300_000  # blocks of trees, directories of the store
+    assert abs(found["total"] - on_disk) < 300_000  # blocks of trees and directories of the store
     lines = pybuild("df", "-v").out.splitlines()
     assert lines[0].split() == ["KEPT", "FOR", "COUNT", "SIZE"]
     assert any(line.endswith("RUN echo $RANDOM > /top") for line in lines)
 
 
-def test_gc_takes_logs_of_builds_that_are_not_remembered(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_gc_removes_logs_of_forgotten_builds(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "context", "FROM pybuild.test/base\nRUN echo x\n")
     pybuild(context)
     (kept,) = os.listdir(pybuild.root / "logs")
@@ -98,8 +98,8 @@ def test_gc_takes_logs_of_builds_that_are_not_remembered(tmp_path: Path, pybuild
     assert kept in pybuild("logs", "--list").out and "remembered" not in pybuild("why", kept).err
 
 
-def test_builds_go_on_beside_gc(tmp_path: Path, pybuild: Pybuild) -> None:
-    """Several builds, each of new and of cached steps, while gc takes whatever it may, again and again."""
+def test_builds_succeed_in_parallel_with_gc(tmp_path: Path, pybuild: Pybuild) -> None:
+    """Several builds with new and cached steps run while gc repeatedly removes everything that it can."""
     context = write_context(tmp_path / "context", RECIPE + "ARG Y\nRUN echo $Y > /last\n")
     builds = [
         subprocess.Popen(
@@ -124,7 +124,7 @@ def test_builds_go_on_beside_gc(tmp_path: Path, pybuild: Pybuild) -> None:
     pybuild.assert_whole()
 
 
-def test_what_a_running_step_stands_on_waits_for_it(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_gc_keeps_the_data_of_a_running_step(tmp_path: Path, pybuild: Pybuild) -> None:
     waits = "RUN head -c 100000 /dev/urandom > /f\nRUN echo ready; while [ ! -e /dev/shm/never ]; do sleep 0.1; done\n"
     context = write_context(tmp_path / "context", f"FROM pybuild.test/base\n{waits}")
     with running(pybuild, context) as build:
@@ -137,7 +137,7 @@ def test_what_a_running_step_stands_on_waits_for_it(tmp_path: Path, pybuild: Pyb
     pybuild.assert_whole()
 
 
-def test_everybody_can_free_the_trees_of_his_steps(person: Person) -> None:
+def test_every_user_can_remove_the_trees_of_their_steps(person: Person) -> None:
     pybuild = person.pybuild()
     context = person.context("context", RECIPE)
     for number in range(2):

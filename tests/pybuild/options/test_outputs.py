@@ -1,4 +1,4 @@
-"""What -o/--output takes, and what it says of everything else."""
+"""Valid and invalid values of -o/--output."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_an_output_is_read_as_buildx_reads_it(text: str, output: Output) -> None
         ('type=oci,"dest=x', "unexpected end of data"),
     ],
 )  # fmt: skip
-def test_all_else_is_a_usage_error_that_says_what_there_is(text: str, message: str) -> None:
+def test_invalid_values_are_usage_errors(text: str, message: str) -> None:
     with pytest.raises(click.UsageError) as caught:
         parse_output(text)
     assert message in caught.value.message

@@ -1,4 +1,4 @@
-"""What --secret and --ssh take."""
+"""Valid and invalid values of --secret and --ssh."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_secret_is_read_as_buildx_reads_it(
         (['id=a,"src=b'], "unexpected end of data"),
     ],
 )
-def test_what_is_no_secret_is_wrong_usage(texts: list[str], message: str) -> None:
+def test_invalid_secrets_are_wrong_usage(texts: list[str], message: str) -> None:
     with pytest.raises(click.UsageError, match=message):
         parse_secrets(texts)
 

@@ -1,4 +1,4 @@
-"""Displays that write lines, with events of several steps by turns: plain, for GitHub Actions, and quiet."""
+"""The displays plain, github and quiet, with interleaved events of parallel steps."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def lines(out: io.BytesIO) -> list[str]:
 # -- plain
 
 
-def test_lines_stay_whole_when_steps_write_by_turns() -> None:
+def test_lines_of_parallel_steps_stay_whole() -> None:
     _, out = plain(
         StepStarted(A), StepStarted(B), said(A, "one a"), said(B, "one b\ntwo"), said(A, "gain\n"),
         said(A, "err", 2), said(B, " b\n"), StepFinished(A, False, 1.25), StepFinished(B, False, 2.0),
@@ -72,18 +72,18 @@ def test_lines_stay_whole_when_steps_write_by_turns() -> None:
     ]  # fmt: skip
 
 
-def test_what_goes_to_a_pipe_goes_as_it_came() -> None:
+def test_output_to_a_pipe_is_unchanged() -> None:
     data = b"\x1b[31mred\x1b[0m \xff\x00 10%\r20%\n"
     _, out = plain(StepStarted(A), said(A, data))
     assert out.getvalue() == b"[first 1/2] RUN a\n[first 1/2] | " + data
 
 
-def test_what_goes_to_a_terminal_is_made_harmless() -> None:
+def test_output_to_a_terminal_is_made_harmless() -> None:
     _, out = plain(StepStarted(A), said(A, b"\x1b[2J\x1b[31mred\x1b]0;title\x07 \xff\n"), terminal=True)
     assert lines(out)[1] == "[first 1/2] | \x1b[31mred �\x1b[0m"
 
 
-def test_a_failed_step_is_shown_again_where_others_wrote_in_between(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_step_is_shown_again_if_others_wrote_in_between(capsys: pytest.CaptureFixture[str]) -> None:
     display, out = plain(
         StepStarted(A), StepStarted(B), said(B, "".join(f"{n}\n" for n in range(12))), said(A, "between\n"),
         StepBroke(B, 1.0, "RUN exited with status 3", 3),
@@ -103,7 +103,7 @@ def test_a_failed_step_is_not_repeated_right_below(capsys: pytest.CaptureFixture
     assert lines(out)[-3:] == ["[other 2/3] RUN b", "[other 2/3] | one", "[other 2/3] | two"]
 
 
-def test_transfers_are_told_now_and_then_and_once_at_the_end() -> None:
+def test_transfers_are_shown_at_intervals_and_once_at_the_end() -> None:
     out, clock = io.BytesIO(), Clock()
     display = PlainProgress(out, clock, terminal=False)
     for seconds, done in ((0, 0), (1, 10), (6, 20), (7, 30), (7, 30), (8, 30)):
@@ -122,7 +122,7 @@ def test_the_summary_has_the_size_of_each_layer() -> None:
     ]  # fmt: skip
 
 
-def test_a_line_without_end_is_told_in_pieces() -> None:
+def test_an_endless_line_is_shown_in_pieces() -> None:
     found = OutputLines()
     for _ in range(70):
         pieces = found.feed(said(A, b"x" * (1 << 16)))
@@ -131,7 +131,7 @@ def test_a_line_without_end_is_told_in_pieces() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([A, B]), st.sampled_from([1, 2]), st.text("ab\n", max_size=9))))
-def test_no_byte_is_lost_or_moved_between_steps(pieces: list[tuple[StepRef, int, str]]) -> None:
+def test_all_bytes_are_shown_with_their_own_step(pieces: list[tuple[StepRef, int, str]]) -> None:
     found = OutputLines()
     wrote: dict[tuple[int, int], list[str]] = {}
     expected: dict[tuple[int, int], str] = {}
@@ -152,7 +152,7 @@ def test_no_byte_is_lost_or_moved_between_steps(pieces: list[tuple[StepRef, int,
 # -- quiet
 
 
-def test_quiet_shows_the_failed_step_and_no_other(capfd: pytest.CaptureFixture[str]) -> None:
+def test_quiet_shows_only_the_failed_step(capfd: pytest.CaptureFixture[str]) -> None:
     display = QuietProgress()
     for event in (StepStarted(A), StepStarted(B), said(A, "of a\n"), said(B, "of b, "), said(B, "whole\n")):
         display(event)
@@ -162,7 +162,7 @@ def test_quiet_shows_the_failed_step_and_no_other(capfd: pytest.CaptureFixture[s
     assert capfd.readouterr().err == "of b, whole\nerror: it failed\n"
 
 
-def test_quiet_shows_nothing_of_a_step_before(capfd: pytest.CaptureFixture[str]) -> None:
+def test_quiet_drops_the_output_of_earlier_steps(capfd: pytest.CaptureFixture[str]) -> None:
     display = QuietProgress()
     for event in (StepStarted(A), said(A, "of a\n"), StepFinished(A, False, 1.0)):
         display(event)
@@ -170,7 +170,7 @@ def test_quiet_shows_nothing_of_a_step_before(capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr().err == "error: cannot write\n"
 
 
-def test_much_output_is_held_whole() -> None:
+def test_large_output_is_buffered_completely() -> None:
     held = BufferedOutput()
     for number in range(50_000):
         held.add(said(A, f"{number}\n"))
@@ -190,7 +190,7 @@ def github(*events: Event, workspace: str = "/checkout") -> tuple[GithubProgress
     return display, out
 
 
-def test_groups_do_not_overlap_when_steps_do() -> None:
+def test_groups_of_parallel_steps_do_not_overlap() -> None:
     _, out = github(
         StepStarted(A), StepStarted(B), said(A, "a1\n"), said(B, "b1\n"), said(A, "a2"),
         StepFinished(B, False, 2.0), said(A, "\n"), StepFinished(A, False, 3.0),
@@ -207,7 +207,7 @@ def test_a_step_without_output_has_no_group() -> None:
     assert lines(out) == ["[first 1/2] CACHED RUN a", "[other 2/3] RUN b", "[other 2/3] done in 2.0 s", "note: x"]
 
 
-def test_a_failure_is_an_annotation_at_its_place() -> None:
+def test_a_failure_is_an_annotation_with_its_location() -> None:
     display, out = github(StepStarted(B), said(B, "b1\n"), StepBroke(B, 1.0, "RUN exited with status 3", 3))
     out.truncate(0), out.seek(0)
     display.failed(FAILED)
@@ -217,7 +217,7 @@ def test_a_failure_is_an_annotation_at_its_place() -> None:
     )
 
 
-def test_what_ran_beside_a_failure_is_shown_too() -> None:
+def test_the_output_of_steps_parallel_to_a_failure_is_shown() -> None:
     display, out = github(StepStarted(A), StepStarted(B), said(A, "a\n"), said(B, "b\n"), StepBroke(B, 1.0, "", 3))
     display.failed(FAILED)
     titles = [line for line in lines(out) if line.startswith("::group::")]
@@ -243,7 +243,7 @@ def test_a_warning_is_an_annotation_too() -> None:
     assert lines(out) == ["::warning title=Rule,file=app/Buildfile,line=1,col=6::10%25 of it"]
 
 
-def test_an_error_without_a_place() -> None:
+def test_an_error_without_a_location() -> None:
     display, out = github(workspace="")
     display.failed(BuildError("no space"))
     assert lines(out) == ["::error::no space", "error: no space"]
@@ -254,8 +254,8 @@ COMMAND = re.compile(r"^\s*::([a-z-]+)[ :]")
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_the_runner_obeys_nothing_that_strangers_wrote(text: str) -> None:
-    """As the runner reads it: it splits at \\r and \\n, obeys `::` at the start of a line and `##[` anywhere."""
+def test_the_runner_finds_no_commands_in_untrusted_output(text: str) -> None:
+    """Parses the output like the runner: lines end at \\r or \\n; `::` starts a command at the start of a line, `##[` anywhere."""
     hostile = step(1, "first", 1, 1, f"RUN {text}")
     display, out = github(StepStarted(hostile), said(hostile, f"{text}\n"), Note(text), Exported(text, "", 1))
     display(StepBroke(hostile, 1.0, text, 1))
@@ -290,11 +290,11 @@ CHOICES = [
 
 
 @pytest.mark.parametrize(("asked", "environ", "terminal", "expected"), CHOICES)
-def test_the_display_that_is_meant(asked: str, environ: dict[str, str], terminal: bool, expected: str) -> None:
+def test_the_display_for_each_option_and_environment(asked: str, environ: dict[str, str], terminal: bool, expected: str) -> None:
     assert kind_for(asked, environ, terminal=terminal) == expected
 
 
 @pytest.mark.parametrize(("environ", "terminal", "why"), [({"TERM": "dumb"}, True, "'dumb'"), ({}, False, "is not a terminal")])
-def test_a_live_view_that_cannot_be_had_is_refused(environ: dict[str, str], terminal: bool, why: str) -> None:
+def test_an_impossible_live_view_is_refused(environ: dict[str, str], terminal: bool, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         kind_for("tty", environ, terminal=terminal)

@@ -1,4 +1,4 @@
-"""What is on the screen when a signal, or the end of the terminal, comes in the middle of a frame."""
+"""The screen after a signal or the end of the terminal in the middle of a frame."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Ended(BaseException):
 
 @contextmanager
 def ended_by(number: signal.Signals) -> Iterator[None]:
-    """The signal raises Ended, once."""
+    """Make the signal raise Ended, once."""
 
     def end(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_IGN)
@@ -43,7 +43,7 @@ def ended_by(number: signal.Signals) -> Iterator[None]:
 
 @pytest.fixture
 def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """What the display writes to, and what reads it."""
+    """The descriptor that the display writes to, and the one that the test reads."""
     mine, its = socket.socketpair()
     with mine, its:
         yield its, mine
@@ -56,7 +56,7 @@ def screen_of(data: bytes) -> list[str]:
 
 
 def test_a_signal_right_after_a_frame_was_written(ends: tuple[socket.socket, socket.socket]) -> None:
-    """The kernel sends SIGIO while it takes the bytes, so the exception hides that the write was a success."""
+    """The kernel sends SIGIO during the write, so the exception hides that the write succeeded."""
     its, mine = ends
     display = TerminalProgress(its.fileno(), colour=False, clock=Clock())
     display(StepStarted(A))
@@ -74,13 +74,13 @@ def test_a_signal_right_after_a_frame_was_written(ends: tuple[socket.socket, soc
 
 def test_a_signal_in_the_middle_of_a_frame(ends: tuple[socket.socket, socket.socket]) -> None:
     its, mine = ends
-    its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel makes a few kB of it
+    its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel rounds this up to a few kB
     clock = Clock()
     display = TerminalProgress(its.fileno(), colour=False, clock=clock)
     display(StepStarted(A))
     with ended_by(signal.SIGALRM):
         with pytest.raises(Ended):
-            while True:  # until nothing more fits, and a frame takes longer than any
+            while True:  # until nothing more fits; a frame needs more space than any
                 clock.now += 1
                 signal.setitimer(signal.ITIMER_REAL, 0.3)
                 display(said(A, "some words\n"))

@@ -1,4 +1,4 @@
-"""The live view: what it shows after which events, at which time, in how many cells."""
+"""The live view: its lines and frames for given events, times and sizes."""
 
 from __future__ import annotations
 
@@ -57,26 +57,26 @@ def test_running_steps_have_their_time_and_their_last_lines(view: LiveView, cloc
     ]
 
 
-def test_a_context_that_is_used_is_no_step_of_its_stage(view: LiveView) -> None:
+def test_a_named_context_is_not_numbered_as_a_step(view: LiveView) -> None:
     take(view, StepFinished(step(3, "first", 0, 2, "FROM the context src"), False, 0.25))
     assert view.new_lines(80) == ["[first]    0.2 s  FROM the context src"]
 
 
-def test_what_is_over_is_told_once(view: LiveView) -> None:
+def test_finished_steps_are_printed_once(view: LiveView) -> None:
     take(view, StepStarted(A), said(A, "x\n"), StepFinished(B, True, 0.0), StepFinished(A, False, 71.25))
     assert view.new_lines(80) == ["[other 2/3]   CACHED  RUN make b", "[first 1/2]   71.2 s  RUN make a"]
     assert view.new_lines(80) == []
     assert view.frame(80, 20) == ["0.0 s: 1 run, 1 cached, 0 running"]
 
 
-def test_a_failed_step_and_those_beside_it(view: LiveView) -> None:
+def test_a_failed_step_and_parallel_ones(view: LiveView) -> None:
     take(view, StepStarted(A), StepStarted(B), StepBroke(B, 2.0, "RUN exited with status 3", 3))
     view.stop(finished=False)
     assert view.new_lines(80) == ["[other 2/3]   FAILED  RUN make b", "[first 1/2]  stopped  RUN make a"]
     assert view.frame(80, 20) == ["0.0 s"]
 
 
-def test_the_end_has_the_size_of_each_layer(view: LiveView, clock: Clock) -> None:
+def test_the_summary_has_the_size_of_each_layer(view: LiveView, clock: Clock) -> None:
     layers = (BuiltLayer("1", 3_000_000, ""), BuiltLayer("2", 500, ""), BuiltLayer("3", 12_345, "RUN make a"))
     take(view, StepFinished(A, False, 3.0), Built("m", layers), Exported("app.tar", "m", 3_100_000))
     clock.now += 3
@@ -111,7 +111,7 @@ def test_the_streams_of_a_step_do_not_mix(view: LiveView) -> None:
     assert view.frame(80, 20)[1:3] == ["    | error", "    | half a line"]
 
 
-def test_a_line_without_end_takes_no_memory(view: LiveView) -> None:
+def test_an_endless_line_needs_little_memory(view: LiveView) -> None:
     take(view, StepStarted(A), *[said(A, "x" * 65536) for _ in range(100)])
     assert sum(map(len, view._running[1].partial.values())) == 4096
     take(view, said(A, "tail\nnext\n"))
@@ -134,7 +134,7 @@ def test_many_steps_on_few_rows(view: LiveView, rows: int) -> None:
     assert frame[-2:-1] == ([f"and {100 - rows + 2} more running"] if rows > 1 else [])
 
 
-def test_tails_share_what_room_there_is(view: LiveView) -> None:
+def test_tails_share_the_available_rows(view: LiveView) -> None:
     take(view, StepStarted(A), StepStarted(B), said(A, "1\n2\n3\n"), said(B, "4\n5\n6\n"))
     assert view.frame(80, 8)[1:3] == ["    | 2", "    | 3"]
     assert [line[:5] for line in view.frame(80, 4)] == ["[firs", "[othe", "0.0 s"]
@@ -147,12 +147,12 @@ def test_narrow_terminals(view: LiveView, columns: int) -> None:
     assert all(len(line) <= columns for line in (*told, *view.frame(columns, 10)))
 
 
-def test_notes_and_destinations_are_never_cut(view: LiveView) -> None:
+def test_notes_and_destinations_are_not_cut(view: LiveView) -> None:
     take(view, Note("x" * 100), Exported("y" * 100, "m", 1))
     assert view.new_lines(20) == ["note: " + "x" * 100, "wrote " + "y" * 100 + " (1 B)"]
 
 
-def test_colours_are_of_the_time_only_and_end(clock: Clock) -> None:
+def test_only_the_state_is_coloured(clock: Clock) -> None:
     view = LiveView(clock, colour=True)
     take(view, StepFinished(A, True, 0), StepStarted(B), said(B, b"\x1b[34mblue\n"))
     assert view.new_lines(80) == ["[first 1/2]   \x1b[32mCACHED\x1b[0m  RUN make a"]
@@ -163,7 +163,7 @@ def test_colours_are_of_the_time_only_and_end(clock: Clock) -> None:
 
 
 def test_any_order_of_the_events_of_many_steps(view: LiveView, clock: Clock) -> None:
-    """Each step's events keep their order, and the steps are mixed at random."""
+    """The events of each step keep their order; the steps are interleaved at random."""
     chosen = random.Random(7)
     queues: list[list[StepStarted | StepOutput | StepFinished]] = []
     for node in range(40):

@@ -1,4 +1,4 @@
-"""What a build shows while it goes on: plain lines, JSON, nothing."""
+"""The displays plain, json and quiet of real builds."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SUMMARY = ["built in N s: 2 run, 0 cached", "     N B  base image, 1 layer", "  
 
 
 def without_times(text: str) -> list[str]:
-    """Lines with N for seconds and for sizes."""
+    """Lines with N in place of seconds and sizes."""
     lines = [re.sub(r"in \d+\.\d s\b", "in N s", line) for line in text.splitlines()]
     return [re.sub(r"^ +\d[\d.]* .?B  ", "     N B  ", line) for line in lines]
 
 
-def test_plain_lines_tell_what_happens(pybuild: Pybuild, context: Path) -> None:
+def test_plain_lines_for_each_event(pybuild: Pybuild, context: Path) -> None:
     done = pybuild("--progress=plain", "--network=none", context)
     assert DIGEST.fullmatch(done.out)
     assert without_times(done.err) == [
@@ -44,7 +44,7 @@ def test_plain_lines_tell_what_happens(pybuild: Pybuild, context: Path) -> None:
     ]
 
 
-def test_plain_lines_tell_what_the_cache_had(tmp_path: Path, pybuild: Pybuild, context: Path) -> None:
+def test_plain_lines_for_cached_steps(tmp_path: Path, pybuild: Pybuild, context: Path) -> None:
     first = pybuild(context).out
     output = tmp_path / "app.tar"
     done = pybuild("-o", f"type=oci,dest={output}", context)
@@ -56,11 +56,11 @@ def test_plain_lines_tell_what_the_cache_had(tmp_path: Path, pybuild: Pybuild, c
     assert without_times("\n".join(summary)) == ["built in N s: 0 run, 2 cached", *SUMMARY[1:]]
 
 
-def test_what_is_no_terminal_gets_plain_lines(pybuild: Pybuild, context: Path) -> None:
+def test_a_pipe_gets_plain_lines(pybuild: Pybuild, context: Path) -> None:
     assert without_times(pybuild("--network=none", context).err)[0] == "[first 1/2] RUN echo one; printf half"
 
 
-def test_the_use_of_the_network_is_told_once(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_the_note_about_the_network_appears_once(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", BASE + "RUN true\nRUN :\n")
     assert pybuild(context).err.count("use the network of this machine") == 1
 
@@ -84,7 +84,7 @@ def test_json_is_an_object_a_line(pybuild: Pybuild, context: Path) -> None:
     assert float(str(last["seconds"])) >= 0
 
 
-def test_json_holds_all_output_by_stream(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_json_contains_all_output_by_stream(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", BASE + "RUN echo out; echo err >&2; seq 20000\n")
     done = pybuild("--progress=json", context)
     streams: dict[object, str] = {}
@@ -94,7 +94,7 @@ def test_json_holds_all_output_by_stream(tmp_path: Path, pybuild: Pybuild) -> No
     assert streams == {1: "out\n" + "".join(f"{number}\n" for number in range(1, 20001)), 2: "err\n"}
 
 
-def test_json_shows_bytes_that_are_no_text(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_json_escapes_bytes_that_are_not_text(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", BASE + "RUN printf '\\377\\n'\n")
     assert list(outputs(pybuild("--progress=json", context)).values()) == ["\\xff\n"]
 
@@ -108,7 +108,7 @@ def test_json_events_are_the_only_lines_until_an_error(tmp_path: Path, pybuild: 
     assert "error: RUN exited with status 3" in lines[len(events)]
 
 
-def test_plain_output_is_never_cut_and_lines_stay_whole(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_plain_output_is_complete_and_lines_stay_whole(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", BASE + "RUN seq 30000; (seq 30001 40000 >&2)\n")
     said = pybuild("--progress=plain", context).err
     numbers = re.findall(r"^\[stage-0 1/1\] \| (\d+)$", said, re.MULTILINE)

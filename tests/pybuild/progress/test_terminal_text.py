@@ -1,4 +1,4 @@
-"""What strangers write, made fit for one line of a terminal."""
+"""Untrusted text made safe for one line of a terminal."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_line_of_output(data: bytes, columns: int, expected: str) -> None:
     assert harmless(data, columns) == expected
 
 
-def test_colours_can_be_unwanted() -> None:
+def test_colours_can_be_disabled() -> None:
     assert harmless(b"\x1b[31mred", 10, colour=False) == "red"
     assert clip("\x1b[31mred") == "red"
 
@@ -71,8 +71,8 @@ PIECES = st.lists(
 
 
 @given(PIECES, st.integers(0, 30))
-def test_nothing_leaves_its_line(text: str, columns: int) -> None:
-    """An emulator that gets the line, and then a mark at the beginning of the next, has both where they belong."""
+def test_no_text_leaves_its_line(text: str, columns: int) -> None:
+    """A terminal emulator that receives the line and then a mark on the next line shows both in the right rows."""
     line = harmless(text.encode("utf-8", "replace"), columns)
     assert set(re.findall(f"{ESC}.", line.replace(f"{ESC}[", ""))) == set()
     screen = pyte.Screen(40, 3)
