@@ -144,8 +144,8 @@ def test_a_cached_checksum_needs_no_request(pybuild: Pybuild, tmp_path: Path, we
     assert all(pybuild(*flags).finished().values())
     assert len(web.seen) == 1
     write_context(tmp_path / "c", recipe(f"ADD --checksum=sha256:{'0' * 64} {web.url}/f /f"))
-    said = pybuild.refused(context)
-    assert f"Buildfile:2:1: error: {web.url}/f: expected sha256:{'0' * 64}, got sha256:" in said
+    message = pybuild.refused(context)
+    assert f"Buildfile:2:1: error: {web.url}/f: expected sha256:{'0' * 64}, got sha256:" in message
 
 
 def endless(handler: Handler) -> None:
@@ -162,7 +162,7 @@ def stalled(handler: Handler) -> None:
 
 
 @pytest.mark.parametrize(
-    ("route", "limits", "said"),
+    ("route", "limits", "message"),
     [
         pytest.param(reply(b"x" * 10, length=20), {}, "the connection broke", id="shorter than it says"),
         pytest.param(reply(b"x", length=1 << 40), {}, "more than the limit of 17179869184 bytes", id="says that it is large"),
@@ -180,16 +180,16 @@ def stalled(handler: Handler) -> None:
     ],
 )  # fmt: skip
 def test_hostile_servers_are_refused(
-    route: Route, limits: dict[str, int], said: str, pybuild: Pybuild, tmp_path: Path, web: FakeRegistry
+    route: Route, limits: dict[str, int], message: str, pybuild: Pybuild, tmp_path: Path, web: FakeRegistry
 ) -> None:
     web.on("/f", route)
     context = write_context(tmp_path / "c", recipe(f"ADD {web.url}/f /f"))
-    told = pybuild.with_environment(quick(tmp_path, **limits)).refused(context)
-    assert said in told and "Buildfile:2:1: error: " in told, told
+    printed = pybuild.with_environment(quick(tmp_path, **limits)).refused(context)
+    assert message in printed and "Buildfile:2:1: error: " in printed, printed
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("ADD http://169.254.169.254/latest/meta-data /x", "an address that pybuild never connects to"),
         ("ADD http://[fd00:ec2::254]/ /x", "an address that pybuild never connects to"),
@@ -203,11 +203,11 @@ def test_hostile_servers_are_refused(
         ("COPY https://example.invalid/ /x", "COPY: a source cannot be a URL"),
     ],
 )
-def test_urls_that_are_refused(line: str, said: str, pybuild: Pybuild, tmp_path: Path) -> None:
+def test_urls_that_are_refused(line: str, message: str, pybuild: Pybuild, tmp_path: Path) -> None:
     context = write_context(tmp_path / "c", recipe(line), file="")
-    told = pybuild.with_environment(quick(tmp_path)).refused(context)
-    assert said in told, told
-    assert SECRET not in told
+    printed = pybuild.with_environment(quick(tmp_path)).refused(context)
+    assert message in printed, printed
+    assert SECRET not in printed
 
 
 def test_a_password_goes_only_to_its_server_and_is_stored_nowhere(
@@ -225,10 +225,10 @@ def test_a_password_goes_only_to_its_server_and_is_stored_nowhere(
     image = read_archive(output)
     assert image.history[-1]["created_by"] == f"ADD http://xxxxx:xxxxx@{web.host}/f /f # buildkit"
     write_context(tmp_path / "c", recipe(f"ADD {url}/g /g"))
-    said = pybuild.with_environment(quick(tmp_path)).refused(context)
-    assert f"    2 | ADD http://xxxxx:xxxxx@{web.host}/g /g\n      | ^" in said
+    message = pybuild.with_environment(quick(tmp_path)).refused(context)
+    assert f"    2 | ADD http://xxxxx:xxxxx@{web.host}/g /g\n      | ^" in message
     kept = b"".join(path.read_bytes() for path in pybuild.root.rglob("*") if path.is_file())
-    for text in (done.out, done.err, said, output.read_bytes(), kept):
+    for text in (done.out, done.err, message, output.read_bytes(), kept):
         assert SECRET.encode() not in (text.encode() if isinstance(text, str) else text)
 
 
@@ -245,16 +245,16 @@ def test_an_archive_at_a_url_is_the_context(pybuild: Pybuild, web: FakeRegistry)
     again = pybuild("--progress=json", url)
     assert (first.out, all(again.finished().values())) == (again.out, True)
     assert [seen.headers.get("if-none-match") for seen in web.seen] == [None, '"1"']
-    said = pybuild.refused("-f", "other", url)
-    assert f"no such file in the archive at http://xxxxx:xxxxx@{web.host}/c.tgz" in said
+    message = pybuild.refused("-f", "other", url)
+    assert f"no such file in the archive at http://xxxxx:xxxxx@{web.host}/c.tgz" in message
     kept = b"".join(path.read_bytes() for path in pybuild.root.rglob("*") if path.is_file())
-    assert SECRET.encode() not in kept and SECRET not in first.err + again.err + said
+    assert SECRET.encode() not in kept and SECRET not in first.err + again.err + message
 
 
 def test_a_url_that_is_not_an_archive_is_the_recipe(pybuild: Pybuild, web: FakeRegistry) -> None:
     web.on("/recipe", reply(recipe("COPY nothing /x").encode()))
-    said = pybuild.refused(f"{web.url}/recipe")
-    assert f'{web.url}/recipe:2:1: error: "nothing": not found' in said
+    message = pybuild.refused(f"{web.url}/recipe")
+    assert f'{web.url}/recipe:2:1: error: "nothing": not found' in message
     assert "-f names another one" in pybuild.refused("-f", "x", f"{web.url}/recipe")
 
 

@@ -73,10 +73,10 @@ def test_an_invalid_recipe_is_reported_with_its_position(tmp_path: Path, pybuild
     (context / "Buildfile").write_bytes(recipe.encode("utf-8", "surrogateescape"))
     output = tmp_path / "app.tar"
     output.write_bytes(PREVIOUS)
-    said = pybuild.refused("-t", "app", "-o", f"type=oci,dest={output}", ".", cwd=context)
-    assert message in said
+    printed = pybuild.refused("-t", "app", "-o", f"type=oci,dest={output}", ".", cwd=context)
+    assert message in printed
     # Only a hint can follow the message.
-    assert said.partition(message)[2].count("\n") <= 1
+    assert printed.partition(message)[2].count("\n") <= 1
     assert output.read_bytes() == PREVIOUS
     assert sorted(os.listdir(tmp_path)) == ["app.tar", "context", "store"]
     assert "app" not in pybuild("images").out
@@ -84,8 +84,8 @@ def test_an_invalid_recipe_is_reported_with_its_position(tmp_path: Path, pybuild
 
 def test_a_failing_run_shows_its_output_first(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", BASE + "RUN echo out; echo err >&2; printf unfinished; exit 7\n")
-    said = pybuild.refused(".", "--network=none", cwd=context)
-    first, *output, error, excerpt, caret = said.splitlines()
+    printed = pybuild.refused(".", "--network=none", cwd=context)
+    first, *output, error, excerpt, caret = printed.splitlines()
     assert first == "[stage-0 1/1] RUN echo out; echo err >&2; printf unfinished; exit 7"
     # Two pipes: only the order within each one is certain.
     assert sorted(output) == [f"[stage-0 1/1] | {text}" for text in ("err", "out", "unfinished")]
@@ -96,8 +96,8 @@ def test_a_failing_run_shows_its_output_first(tmp_path: Path, pybuild: Pybuild) 
 
 def test_a_failing_run_shows_its_output_when_quiet(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", BASE + "RUN echo before\nRUN echo what went wrong; false\n")
-    said = pybuild.refused("-q", ".", cwd=context)
-    assert said.splitlines()[:2] == ["what went wrong", "Buildfile:3:1: error: RUN exited with status 1"]
+    printed = pybuild.refused("-q", ".", cwd=context)
+    assert printed.splitlines()[:2] == ["what went wrong", "Buildfile:3:1: error: RUN exited with status 1"]
 
 
 def test_steps_before_a_failure_are_cached(tmp_path: Path, pybuild: Pybuild) -> None:
@@ -109,8 +109,8 @@ def test_steps_before_a_failure_are_cached(tmp_path: Path, pybuild: Pybuild) -> 
 
 def test_nothing_runs_when_a_later_line_is_wrong(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", BASE + "RUN echo ran\nCOPY --from=nosuch a b\n")
-    said = pybuild.refused(".", cwd=context)
-    assert said.startswith("Buildfile:3:") and "RUN" not in said
+    printed = pybuild.refused(".", cwd=context)
+    assert printed.startswith("Buildfile:3:") and "RUN" not in printed
 
 
 # -- recipes and contexts that cannot be read
@@ -163,8 +163,8 @@ def test_a_recipe_outside_its_context(tmp_path: Path, pybuild: Pybuild) -> None:
     context.mkdir()
     (tmp_path / "secret").write_text("the content of a file of this machine\n")
     (context / "Buildfile").symlink_to("../secret")
-    said = pybuild.refused(context)
-    assert "content" not in said
+    printed = pybuild.refused(context)
+    assert "content" not in printed
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_unreadable_files_are_errors(person: Person, closed: str, message: str) 
     (context / "sub").mkdir()
     (context / "sub" / "file").touch()
     (context / closed).chmod(0o700 if (context / closed).is_dir() else 0o600)
-    said = person.pybuild().refused(context)
-    assert message.format(context=context) in said
+    printed = person.pybuild().refused(context)
+    assert message.format(context=context) in printed
     # An ignore file can exclude it.
     if closed:
         (context / ".dockerignore").write_text(f"{closed}\n")
@@ -203,8 +203,8 @@ def test_unreadable_files_are_errors(person: Person, closed: str, message: str) 
 def test_a_device_in_the_context(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", BASE + "COPY . /\n")
     os.mknod(context / "zero", 0o20666, os.makedev(1, 5))
-    said = pybuild.refused(".", cwd=context)
-    assert "Buildfile:2:1: error: " in said and "zero" in said
+    printed = pybuild.refused(".", cwd=context)
+    assert "Buildfile:2:1: error: " in printed and "zero" in printed
 
 
 def test_an_ignore_file_outside_the_context(tmp_path: Path, pybuild: Pybuild) -> None:
@@ -241,9 +241,9 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, pybuild: Pybuild, archive:
     path = tmp_path / "archive.tar"
     path.write_bytes(archive.data())
     before = pybuild("images").out
-    said = pybuild.refused("import", path)
-    assert message.format(layer=layer_digest(archive)) in said
-    assert said.startswith("error: ") and "\x1b" not in said
+    printed = pybuild.refused("import", path)
+    assert message.format(layer=layer_digest(archive)) in printed
+    assert printed.startswith("error: ") and "\x1b" not in printed
     assert pybuild("images").out == before
 
 
@@ -256,15 +256,15 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, pybuild: Pybuild, lost: 
     path = tmp_path / "archive.tar"
     data = Archive(layers=[tar(entry(b"f", data=os.urandom(1_500_000)))]).data()
     path.write_bytes(data[:-lost])
-    said = pybuild.refused("import", path)
-    assert "truncated after" in said and said.endswith("hint: the file is incomplete; fetch it again\n")
+    printed = pybuild.refused("import", path)
+    assert "truncated after" in printed and printed.endswith("hint: the file is incomplete; fetch it again\n")
 
 
 def test_the_tar_of_a_root_with_paths_outside_it(tmp_path: Path, pybuild: Pybuild) -> None:
     path = tmp_path / "root.tar"
     path.write_bytes(tar(directory(b"etc/"), entry(b"../x", data=b"1")))
-    said = pybuild.refused("import", path, "root:1")
-    assert said == 'error: entry "../x": leaves the root\nhint: the layer is damaged or hostile\n'
+    printed = pybuild.refused("import", path, "root:1")
+    assert printed == 'error: entry "../x": leaves the root\nhint: the layer is damaged or hostile\n'
     assert not (tmp_path / "x").exists()
 
 
@@ -303,8 +303,8 @@ def test_files_that_import_cannot_read(
 def test_an_output_that_cannot_be_written(tmp_path: Path, pybuild: Pybuild, destination: str, message: str) -> None:
     write_context(tmp_path / "c", BASE + "ENV a=b\n")
     (tmp_path / "taken").mkdir()
-    said = pybuild.refused("-o", f"type=oci,dest={destination}", "c", cwd=tmp_path)
-    assert said == message.format(directory=tmp_path)
+    printed = pybuild.refused("-o", f"type=oci,dest={destination}", "c", cwd=tmp_path)
+    assert printed == message.format(directory=tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["c", "store", "taken"]
 
 
@@ -316,8 +316,8 @@ def test_an_output_on_a_full_disk(tmp_path: Path, pybuild: Pybuild) -> None:
     with small_disk(tmp_path / "disk", "size=64k") as disk:
         output = disk / "app.tar"
         output.write_bytes(PREVIOUS)
-        said = pybuild.refused("-o", f"type=oci,dest={output}", context)
-        assert f"error: {output}: No space left on device\n" in said
+        printed = pybuild.refused("-o", f"type=oci,dest={output}", context)
+        assert f"error: {output}: No space left on device\n" in printed
         assert output.read_bytes() == PREVIOUS
         assert os.listdir(disk) == ["app.tar"]
 
@@ -350,9 +350,9 @@ def test_an_import_onto_a_full_disk(tmp_path: Path, options: str) -> None:
     path.write_bytes(Archive(layers=[tar(member) for member in members * 8]).data())
     with small_disk(tmp_path / "disk", options) as disk:
         pybuild = Pybuild(disk / "store")
-        said = pybuild.run("import", path)
-        assert (said.status, "Traceback" in said.err) == (1, False)
-        assert "no space left" in said.err.lower()
+        printed = pybuild.run("import", path)
+        assert (printed.status, "Traceback" in printed.err) == (1, False)
+        assert "no space left" in printed.err.lower()
         pybuild.assert_whole()
         assert len(pybuild("images", "--json").out) == 0
 

@@ -88,10 +88,10 @@ def test_check_reports_errors_too(pybuild: Pybuild, context: Path) -> None:
 def test_warnings_fail_the_build_on_request(pybuild: Pybuild, context: Path, how: str) -> None:
     if how == "directive":
         (context / "Buildfile").write_text(f"# check=error=true\n{RECIPE}RUN exit 7\n")
-        said = pybuild.refused(context)
+        message = pybuild.refused(context)
     else:
-        said = pybuild.refused("--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true", context)
-    *warnings, error, hint = said.splitlines()
+        message = pybuild.refused("--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true", context)
+    *warnings, error, hint = message.splitlines()
     assert len(warnings) == 3 and all(": warning: " in line for line in warnings)
     assert error == "error: lint violation found for rules: FromAsCasing, JSONArgsRecommended, LegacyKeyValueFormat"
     assert hint.startswith("hint: ")

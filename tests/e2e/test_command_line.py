@@ -273,16 +273,16 @@ RECIPES = {
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_errors_of_recipes_contain_no_control_characters(tmp_path: Path, pybuild: Pybuild, recipe: str) -> None:
-    said = pybuild.refused(".", cwd=write_context(tmp_path / "c", recipe))
-    assert "\x1b" not in said and "\x07" not in said
+    message = pybuild.refused(".", cwd=write_context(tmp_path / "c", recipe))
+    assert "\x1b" not in message and "\x07" not in message
 
 
 def test_names_of_files_contain_no_control_characters_when_shown(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", BASE + "COPY . /\n")
     os.mkfifo(context / "fifo")
     (context / f".wh.{ESCAPE}").touch()
-    said = pybuild.refused(".", cwd=context)
-    assert ".wh." in said and "\x1b" not in said
+    message = pybuild.refused(".", cwd=context)
+    assert ".wh." in message and "\x1b" not in message
 
 
 # -- the streams

@@ -58,8 +58,8 @@ def test_an_archive_is_listed_without_a_recipe(tmp_path: Path, pybuild: Pybuild)
         "file             4 B  d/f",
         "2 files, 1 directory: 6 B",
     ]
-    said = pybuild("context", "ls", "--excluded", "-", stdin=archive).out
-    assert said == "nothing is excluded: there is no ignore file\n"
+    message = pybuild("context", "ls", "--excluded", "-", stdin=archive).out
+    assert message == "nothing is excluded: there is no ignore file\n"
     assert pybuild("context", "ls", "-", stdin=b"FROM scratch\n").out == "0 files, 0 directories: 0 B\n"
     pybuild.assert_whole()
 

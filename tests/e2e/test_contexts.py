@@ -66,8 +66,8 @@ def test_an_archive_on_standard_input_is_the_context(packed: str, pybuild: Pybui
 def test_the_recipe_in_an_archive_can_have_any_name(pybuild: Pybuild) -> None:
     data = tar(entry(b"sub/x", data=f"FROM {BASE}\nCOPY sub/x /x\n".encode()))
     pybuild("-f", "sub/x", "-", stdin=data)
-    said = pybuild.refused("-f", "other", "-", stdin=data)
-    assert "cannot open other: no such file in the archive on standard input" in said
+    message = pybuild.refused("-f", "other", "-", stdin=data)
+    assert "cannot open other: no such file in the archive on standard input" in message
     assert "no Buildfile, Dockerfile or Containerfile in the archive on standard input" in pybuild.refused(
         "-", stdin=data
     )
@@ -82,8 +82,8 @@ def test_an_ignore_file_in_an_archive_is_an_ordinary_file(pybuild: Pybuild, tmp_
 
 def test_a_recipe_on_standard_input_has_no_files(pybuild: Pybuild) -> None:
     pybuild("-", stdin=f"FROM {BASE}\nENV a=b\nCOPY <<E /x\ntext\nE\nCOPY . /y/\n".encode())
-    said = pybuild.refused("-", stdin=f"FROM {BASE}\nCOPY file /x\n".encode())
-    assert said.splitlines()[1:3] == ['<stdin>:2:1: error: "file": not found', "    2 | COPY file /x"]
+    message = pybuild.refused("-", stdin=f"FROM {BASE}\nCOPY file /x\n".encode())
+    assert message.splitlines()[1:3] == ['<stdin>:2:1: error: "file": not found', "    2 | COPY file /x"]
 
 
 def test_a_recipe_on_standard_input_uses_the_ignore_file_of_the_directory(
@@ -96,7 +96,7 @@ def test_a_recipe_on_standard_input_uses_the_ignore_file_of_the_directory(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "stdin", "status", "said"),
+    ("arguments", "stdin", "status", "message"),
     [
         pytest.param(("-f", "-", "-"), b"", 2, "cannot be both CONTEXT and the recipe", id="both from stdin"),
         pytest.param(("-",), b"", 1, "standard input is empty, but the context is read from it", id="nothing"),
@@ -123,11 +123,11 @@ def test_a_recipe_on_standard_input_uses_the_ignore_file_of_the_directory(
     ],
 )  # fmt: skip
 def test_invalid_contexts_are_refused(
-    arguments: tuple[str, ...], stdin: bytes, status: int, said: str, pybuild: Pybuild, tmp_path: Path
+    arguments: tuple[str, ...], stdin: bytes, status: int, message: str, pybuild: Pybuild, tmp_path: Path
 ) -> None:
     write_context(tmp_path / "c", "FROM scratch\n")
-    told = pybuild.refused(*arguments, stdin=stdin, status=status, cwd=tmp_path / "c")
-    assert said in told, told
+    printed = pybuild.refused(*arguments, stdin=stdin, status=status, cwd=tmp_path / "c")
+    assert message in printed, printed
 
 
 def test_each_named_directory_has_its_own_ignore_file(pybuild: Pybuild, tmp_path: Path) -> None:
@@ -168,8 +168,8 @@ def test_a_layout_and_an_image_can_replace_a_base(pybuild: Pybuild, tmp_path: Pa
     other = ("--build-context", f"registry.invalid/y:latest=docker-image://{BASE}")
     pybuild(*flags, *other, "-", stdin=recipe)
     flags = ("--build-context", f"registry.invalid/x=oci-layout://{layout}:other")
-    said = pybuild.refused(*flags, "-", stdin=b"FROM registry.invalid/x\n")
-    assert "<stdin>:1:6: error: registry.invalid/x: the layout" in said and "has no image other" in said
+    message = pybuild.refused(*flags, "-", stdin=b"FROM registry.invalid/x\n")
+    assert "<stdin>:1:6: error: registry.invalid/x: the layout" in message and "has no image other" in message
 
 
 def test_every_user_can_build_from_standard_input(person: Person) -> None:

@@ -131,10 +131,10 @@ def test_dot_git_is_added_on_request(
     )
     output = tmp_path / "out"
     pybuild("--network=none", "-o", f"type=local,dest={output}", context)
-    for place, told in (("d", "tag: v1"), ("f", "main")):
+    for place, printed in (("d", "tag: v1"), ("f", "main")):
         git = Repository(output / place / ".git").git
         assert git("--work-tree", str(output / place), "status", "--porcelain", "-uall") == ""
-        assert git("log", "--format=%H %D") == f"{second} grafted, HEAD, {told}"
+        assert git("log", "--format=%H %D") == f"{second} grafted, HEAD, {printed}"
         assert git("config", "remote.origin.url") == f"http://xxxxx:xxxxx@{server.host}/kept.git"
         assert git("fsck", "--strict") == ""
     assert not (output / "e" / ".git").exists()
@@ -154,8 +154,8 @@ def test_a_repository_is_the_context(pybuild: Pybuild, tmp_path: Path, repositor
     # The ignore file of a repository is an ordinary file. With the build argument, .git is in the context too.
     pybuild("--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", "-o", f"type=oci,dest={output}", f"{server.url}/r.git")
     assert {"all/.dockerignore", "all/.git", "all/.git/HEAD", "all/a/b/text"} <= set(read_archive(output).names(-1))
-    said = pybuild.refused("-f", "none", f"{server.url}/r.git")
-    assert f"cannot open none: no such file in the repository {server.url}/r.git" in said
+    message = pybuild.refused("-f", "none", f"{server.url}/r.git")
+    assert f"cannot open none: no such file in the repository {server.url}/r.git" in message
     assert f"{server.url}/r.git#none: the repository has no branch or tag 'none'" in pybuild.refused(f"{server.url}/r.git#none")
 
 
@@ -182,8 +182,8 @@ def test_a_server_that_allows_only_branch_heads(
     server.version = "0"
     context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git#{old} /e"))
     assert "e/a/b/text" in built_layers(pybuild, context, tmp_path)[0]
-    said = pybuild.refused(write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git#{'1' * 40} /e")))
-    assert f"Buildfile:2:1: error: {server.url}/r.git#{'1' * 40}: the server has no commit {'1' * 40}" in said
+    message = pybuild.refused(write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git#{'1' * 40} /e")))
+    assert f"Buildfile:2:1: error: {server.url}/r.git#{'1' * 40}: the server has no commit {'1' * 40}" in message
 
 
 @contextmanager
@@ -235,8 +235,8 @@ def test_ssh_uses_the_agent_and_known_hosts(pybuild: Pybuild, tmp_path: Path, re
     (tools / "ssh").chmod(0o755)
     environment = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": "/nobody's home", "GIT_SSH_COMMAND": "false"}
     context = write_context(tmp_path / "c", recipe(f"ADD git@host.invalid:{repository.path}#main:a /d/"))
-    said = pybuild.with_environment(environment).refused(context)
-    assert "Buildfile:2:1: error: " in said and "an ssh URL needs an ssh agent" in said and "hint: --ssh default gives" in said
+    message = pybuild.with_environment(environment).refused(context)
+    assert "Buildfile:2:1: error: " in message and "an ssh URL needs an ssh agent" in message and "hint: --ssh default gives" in message
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(agent))
         done = pybuild.with_environment(environment)("--ssh", f"default={agent}", context)
@@ -248,15 +248,15 @@ def test_ssh_uses_the_agent_and_known_hosts(pybuild: Pybuild, tmp_path: Path, re
     with socket.socket(socket.AF_UNIX) as listener:
         agent.unlink()
         listener.bind(str(agent))
-        said = pybuild.with_environment(environment).refused("--ssh", f"default={agent}", context)
-    assert f"{repository.path}#main:a: No key is known for the host.; Host key verification failed." in said
+        message = pybuild.with_environment(environment).refused("--ssh", f"default={agent}", context)
+    assert f"{repository.path}#main:a: No key is known for the host.; Host key verification failed." in message
 
 
 # Repositories and servers that are refused
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         pytest.param("#main:link", "link is not a directory of the repository", id="C3-a link to outside"),
         pytest.param("#abcdef0", "give all 40 digits of a commit", id="a short name"),
@@ -267,13 +267,13 @@ def test_ssh_uses_the_agent_and_known_hosts(pybuild: Pybuild, tmp_path: Path, re
     ],
 )
 def test_invalid_repositories_are_refused(
-    source: str, said: str, pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
+    source: str, message: str, pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
 ) -> None:
     repository.commit({"x/.GiT/config": "[core]\n\tfsmonitor = false\n"}, "git-dir")
     repository.commit_tree(repository.tree([("040000", repository.tree([("100644", repository.blob(b""), "x")]), "..")]), "dots")
     context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git{source} /d"))
-    told = pybuild.with_environment(quick(tmp_path)).refused(context)
-    assert said in told and "Buildfile:2:1: error: " in told, told
+    printed = pybuild.with_environment(quick(tmp_path)).refused(context)
+    assert message in printed and "Buildfile:2:1: error: " in printed, printed
 
 
 def say(status: int, **headers: str) -> Callable[[Handler], bool]:
@@ -300,7 +300,7 @@ def later(body: bytes | None) -> Callable[[Handler], bool]:
 
 
 @pytest.mark.parametrize(
-    ("before", "limits", "said"),
+    ("before", "limits", "message"),
     [
         pytest.param(say(404), {}, "no such repository (status 404)", id="nothing"),
         pytest.param(say(503), {}, "status 503, 1 times in a row", id="busy"),
@@ -312,12 +312,12 @@ def later(body: bytes | None) -> Callable[[Handler], bool]:
     ],
 )  # fmt: skip
 def test_hostile_servers_are_refused(
-    before: Callable[[Handler], bool], limits: dict[str, int], said: str, pybuild: Pybuild, tmp_path: Path, server: GitServer
+    before: Callable[[Handler], bool], limits: dict[str, int], message: str, pybuild: Pybuild, tmp_path: Path, server: GitServer
 ) -> None:
     server.before = before
     context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git /d"))
-    told = pybuild.with_environment(quick(tmp_path, **limits)).refused(context)
-    assert said in told and "Buildfile:2:1: error: " in told, told
+    printed = pybuild.with_environment(quick(tmp_path, **limits)).refused(context)
+    assert message in printed and "Buildfile:2:1: error: " in printed, printed
 
 
 def test_hostile_names_of_branches_are_harmless(
@@ -336,11 +336,11 @@ def test_a_repository_above_the_limit_is_not_fetched(
 ) -> None:
     repository.commit({"large": os.urandom(3_000_000)})
     context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git /d"))
-    said = pybuild.with_environment(quick(tmp_path, download_bytes=100_000)).refused(context)
-    assert f"Buildfile:2:1: error: {server.url}/r.git: more than the limit of 100000 bytes" in said
-    assert "hint: limits.download-bytes" in said
-    told = pybuild("why").out
-    assert "ADD" in told and "r.git /d" in told, "a build that failed so is remembered"
+    message = pybuild.with_environment(quick(tmp_path, download_bytes=100_000)).refused(context)
+    assert f"Buildfile:2:1: error: {server.url}/r.git: more than the limit of 100000 bytes" in message
+    assert "hint: limits.download-bytes" in message
+    printed = pybuild("why").out
+    assert "ADD" in printed and "r.git /d" in printed, "a build that failed so is remembered"
 
 
 def modules(**urls: str) -> str:
@@ -366,7 +366,7 @@ def test_submodules_are_fetched(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         pytest.param("", ".gitmodules has no URL for the submodule", id="no place"),
         pytest.param(modules(sub="file:///etc"), "is not the URL of a repository", id="C5-files of this machine"),
@@ -375,12 +375,12 @@ def test_submodules_are_fetched(
     ],
 )  # fmt: skip
 def test_invalid_places_of_submodules_are_refused(
-    text: str, said: str, pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
+    text: str, message: str, pybuild: Pybuild, tmp_path: Path, repository: Repository, server: GitServer
 ) -> None:
     repository.commit({"sub/": "1" * 40, ".gitmodules": text})
     context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git /d"))
-    told = pybuild.with_environment(quick(tmp_path)).refused(context)
-    assert said in told and "Buildfile:2:1: error: " in told, told
+    printed = pybuild.with_environment(quick(tmp_path)).refused(context)
+    assert message in printed and "Buildfile:2:1: error: " in printed, printed
 
 
 def test_https_uses_the_configured_certificate_authorities(
@@ -416,9 +416,9 @@ def test_a_password_goes_only_to_its_server_and_is_stored_nowhere(
     with git_server(tmp_path / "served") as first:
         first.before = say(301, Location=f"{server.url}/r.git/info/refs?service=git-upload-pack")
         context = write_context(tmp_path / "c", recipe(f"ADD http://user:{SECRET}@{first.host}/r.git /d"))
-        said = pybuild.with_environment(quick(tmp_path)).refused(context)
-        assert "access is forbidden (status 401)" in said
-        assert f"    2 | ADD http://xxxxx:xxxxx@{first.host}/r.git /d\n      | ^" in said
+        message = pybuild.with_environment(quick(tmp_path)).refused(context)
+        assert "access is forbidden (status 401)" in message
+        assert f"    2 | ADD http://xxxxx:xxxxx@{first.host}/r.git /d\n      | ^" in message
         assert all("authorization" not in headers for _, headers in server.seen)
         server.login = None
         pybuild("--progress=plain", context)
@@ -432,7 +432,7 @@ def test_a_password_goes_only_to_its_server_and_is_stored_nowhere(
     kept = b"".join(path.read_bytes() for path in pybuild.root.rglob("*") if path.is_file())
     whole = [b"".join(seen), kept, *image.layers]
     assert any(b"fetch" in line for line in seen) and not any(SECRET.encode() in data for data in whole)
-    assert SECRET not in done.out + done.err + said
+    assert SECRET not in done.out + done.err + message
 
 
 def test_a_token_goes_only_to_its_server(
@@ -444,12 +444,12 @@ def test_a_token_goes_only_to_its_server(
     with git_server(tmp_path / "served") as other:
         repository.commit({"sub/": repository.git("rev-parse", "main"), ".gitmodules": modules(sub=f"{other.url}/r.git")})
         context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git /d", f"ADD {other.url}/r.git /e"))
-        said = pybuild.refused("--secret", f"id=GIT_AUTH_TOKEN.{other.host},src={token}", context)
-        assert f"{server.url}/r.git: access is forbidden (status 401)" in said
+        message = pybuild.refused("--secret", f"id=GIT_AUTH_TOKEN.{other.host},src={token}", context)
+        assert f"{server.url}/r.git: access is forbidden (status 401)" in message
         done = pybuild("--secret", f"id=GIT_AUTH_TOKEN.{server.host},src={token}", "--progress=plain", context)
         assert other.seen and all("authorization" not in headers for _, headers in other.seen)
     kept = b"".join(path.read_bytes() for path in pybuild.root.rglob("*") if path.is_file())
-    assert SECRET.encode() not in kept and SECRET not in done.out + done.err + said
+    assert SECRET.encode() not in kept and SECRET not in done.out + done.err + message
 
 
 # Ends of a build

@@ -88,10 +88,10 @@ class Example:
 
 
 def read(example: str) -> Example:
-    said = _SAYS.match(example)
-    text = example[said.end() :] if said else example
-    fails = said[2] if said and said[1] == "fails" else None
-    options = tuple(shlex.split(said[2])) if said and said[1] == "options" else ()
+    message = _SAYS.match(example)
+    text = example[message.end() :] if message else example
+    fails = message[2] if message and message[1] == "fails" else None
+    options = tuple(shlex.split(message[2])) if message and message[1] == "options" else ()
     return Example(fails, options, text if _WHOLE.match(text) else f"FROM {BASE}\n{text}")
 
 

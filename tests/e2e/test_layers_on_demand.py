@@ -124,8 +124,8 @@ def test_a_damaged_tree_gives_no_layer(pybuild: Pybuild, context: Path) -> None:
     status = file.stat()
     file.write_text("60O\n")
     os.utime(file, ns=(status.st_mtime_ns, status.st_mtime_ns))
-    said = pybuild.refused("--network=none", "--target=build", context)
-    assert '"many/600" does not match its digest' in said and "--no-cache" in said
+    message = pybuild.refused("--network=none", "--target=build", context)
+    assert '"many/600" does not match its digest' in message and "--no-cache" in message
     pybuild("--network=none", "--target=build", "--no-cache", context)
 
 
@@ -136,8 +136,8 @@ def test_a_damaged_tree_is_not_copied_from(pybuild: Pybuild, context: Path, cont
     file.write_text(content)
     recipe = context / "Buildfile"
     recipe.write_text(recipe.read_text().replace("/result /result", "/many /many"))
-    said = pybuild.refused("--network=none", context)
-    assert "Buildfile:6:1: error:" in said and "damaged" in said and "--no-cache" in said
+    message = pybuild.refused("--network=none", context)
+    assert "Buildfile:6:1: error:" in message and "damaged" in message and "--no-cache" in message
 
 
 # -- a RUN that stands on another one
@@ -148,12 +148,12 @@ def test_a_run_starts_while_the_layer_below_is_written(person: Person) -> None:
     context = person.context("c", CHAIN)
     done = pybuild("--network=none", "--progress=json", "-o", f"type=oci,dest={person.home}/beside.tar", context)
     assert "77 sees 600" in "".join(str(event.get("data", "")) for event in done.events)  # a user that the step below creates
-    told = [
+    printed = [
         (str(event["event"]), str(event["instruction"]).split()[1])
         for event in done.events
         if event["event"] in ("step_started", "step_finished")
     ]
-    assert told[:3] == [("step_started", "mkdir"), ("step_started", "echo"), ("step_finished", "mkdir")]
+    assert printed[:3] == [("step_started", "mkdir"), ("step_started", "echo"), ("step_finished", "mkdir")]
     pybuild.assert_whole()
 
     alone = pybuild(
@@ -166,8 +166,8 @@ def test_a_run_starts_while_the_layer_below_is_written(person: Person) -> None:
 def test_a_layer_below_a_failing_command_is_cached(pybuild: Pybuild, tmp_path: Path) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN {FIRST}\nRUN exit 3\n")
     out = tmp_path / "out"
-    said = pybuild.refused("--network=none", f"--on-fail=export=/many/600:{out}", context)
-    assert "Buildfile:3:1: error: RUN exited with status 3" in said
+    message = pybuild.refused("--network=none", f"--on-fail=export=/many/600:{out}", context)
+    assert "Buildfile:3:1: error: RUN exited with status 3" in message
     assert out.read_text() == "600\n"
     (context / "Buildfile").write_text(f"FROM {BASE}\nRUN {FIRST}\nRUN exit 0\n")
     assert runs_of(pybuild("--network=none", "--progress=json", context)) == [True, False]
@@ -178,8 +178,8 @@ def test_a_user_created_by_the_step_below(pybuild: Pybuild, tmp_path: Path) -> N
     recipe = f"FROM {BASE}\nRUN {FIRST}\nUSER new\nRUN id -u\nUSER 0\nRUN {FIRST.replace('77:77', '78:78')}\nUSER new\nRUN id -u\n"
     context = write_context(tmp_path / "c", recipe.replace("mkdir /many;", "mkdir -p /many; sed -i /^new/d /etc/passwd;"))
     done = pybuild("--network=none", "--progress=json", context)
-    said = [str(event["data"]) for event in done.events if event["event"] == "step_output"]
-    assert said == ["77\n", "78\n"]
+    message = [str(event["data"]) for event in done.events if event["event"] == "step_output"]
+    assert message == ["77\n", "78\n"]
 
 
 def test_a_layer_that_cannot_be_written_fails_its_step(base_archive: Path, tmp_path: Path) -> None:
@@ -189,6 +189,6 @@ def test_a_layer_that_cannot_be_written_fails_its_step(base_archive: Path, tmp_p
     with small_disk(tmp_path / "disk", "size=32m") as disk:
         pybuild = Pybuild(disk / "store")
         pybuild("import", base_archive)
-        said = pybuild.refused("--network=none", context)
-    assert "no space left" in said.lower()
-    assert "Buildfile:2:1: error:" in said
+        message = pybuild.refused("--network=none", context)
+    assert "no space left" in message.lower()
+    assert "Buildfile:2:1: error:" in message

@@ -42,7 +42,7 @@ CAUSES = {
 
 
 @pytest.fixture(params=["root", "single"])
-def somebody(request: pytest.FixtureRequest, base_archive: Path) -> Iterator[Person]:
+def user(request: pytest.FixtureRequest, base_archive: Path) -> Iterator[Person]:
     found = make_person(request.param)
     shutil.copy(base_archive, found.home / "base.tar")
     (found.home / "base.tar").chmod(0o644)
@@ -58,40 +58,40 @@ def forbidden(person: Person, how: str) -> Pybuild:
 
 
 @pytest.mark.parametrize("how", CAUSES)
-def test_everything_without_run_works_and_gives_the_same_image(somebody: Person, how: str) -> None:
-    pybuild = forbidden(somebody, how)
-    context = somebody.context("c", RECIPE, file="content\n", **{"a.tar": ARCHIVE})
-    pybuild("import", somebody.home / "base.tar")
-    digest = pybuild("-t", "t", "-o", f"type=oci,dest={somebody.home}/t.tar", context).out
+def test_everything_without_run_works_and_gives_the_same_image(user: Person, how: str) -> None:
+    pybuild = forbidden(user, how)
+    context = user.context("c", RECIPE, file="content\n", **{"a.tar": ARCHIVE})
+    pybuild("import", user.home / "base.tar")
+    digest = pybuild("-t", "t", "-o", f"type=oci,dest={user.home}/t.tar", context).out
     assert pybuild("-t", "t", context).out == digest
     assert "COPY / /all/" in pybuild("history", "t").out
     files = pybuild("history", "--files", "t").out
     assert all(f"A /{path}" in files for path in ("all/d/file", "linked/file", "parents/file", "parents/EOF", "added/d/f"))
-    pybuild("export", "t", "-o", f"type=oci,dest={somebody.home}/again.tar")
+    pybuild("export", "t", "-o", f"type=oci,dest={user.home}/again.tar")
     pybuild("tag", "t", "u")
     pybuild("rmi", "t")
     pybuild.assert_whole()
     pybuild("reset")
 
-    allowed = somebody.pybuild(SOURCE_DATE_EPOCH="1700000000")
-    allowed("import", somebody.home / "base.tar")
+    allowed = user.pybuild(SOURCE_DATE_EPOCH="1700000000")
+    allowed("import", user.home / "base.tar")
     assert allowed("-t", "t", context).out == digest
 
 
 @pytest.mark.parametrize("how", CAUSES)
-def test_run_reports_the_cause_and_the_fix(somebody: Person, how: str) -> None:
-    pybuild = forbidden(somebody, how)
-    pybuild("import", somebody.home / "base.tar")
-    said = pybuild.refused(somebody.context("c", f"FROM {BASE}\nENV x=y\nRUN true\n"))
+def test_run_reports_the_cause_and_the_fix(user: Person, how: str) -> None:
+    pybuild = forbidden(user, how)
+    pybuild("import", user.home / "base.tar")
+    message = pybuild.refused(user.context("c", f"FROM {BASE}\nENV x=y\nRUN true\n"))
     cause, fix = CAUSES[how]
-    assert f"Buildfile:3:1: error: RUN needs a user namespace, and this machine refuses one: {cause}" in said
-    assert fix in said.splitlines()[-1]
-    assert said.rstrip().endswith("see pybuild doctor")
+    assert f"Buildfile:3:1: error: RUN needs a user namespace, and this machine refuses one: {cause}" in message
+    assert fix in message.splitlines()[-1]
+    assert message.rstrip().endswith("see pybuild doctor")
 
 
 @pytest.mark.parametrize("how", CAUSES)
-def test_doctor_reports_the_same_cause(somebody: Person, how: str) -> None:
-    done = forbidden(somebody, how).run("doctor", "--json")
+def test_doctor_reports_the_same_cause(user: Person, how: str) -> None:
+    done = forbidden(user, how).run("doctor", "--json")
     assert done.status == 1
     checks = {line["name"]: line for line in map(json.loads, done.out.splitlines())}
     cause, fix = CAUSES[how]
@@ -101,14 +101,14 @@ def test_doctor_reports_the_same_cause(somebody: Person, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", CAUSES)
-def test_copying_from_a_stage_needs_no_tree_of_an_earlier_run(somebody: Person, how: str) -> None:
+def test_copying_from_a_stage_needs_no_tree_of_an_earlier_run(user: Person, how: str) -> None:
     """The result of a RUN exists as a tar too."""
-    allowed = somebody.pybuild(SOURCE_DATE_EPOCH="1700000000")
-    allowed("import", somebody.home / "base.tar")
+    allowed = user.pybuild(SOURCE_DATE_EPOCH="1700000000")
+    allowed("import", user.home / "base.tar")
     stage = f"FROM {BASE} AS s\nRUN mkdir /made && echo 1 > /made/f && chmod -R go-rwx /made\n"
-    allowed("-q", somebody.context("a", stage))
-    pybuild = forbidden(somebody, how)
-    context = somebody.context("b", f"{stage}FROM scratch\nCOPY --from=s /made /copied/\n")
+    allowed("-q", user.context("a", stage))
+    pybuild = forbidden(user, how)
+    context = user.context("b", f"{stage}FROM scratch\nCOPY --from=s /made /copied/\n")
     out = pybuild("-t", "t", "--progress=json", context)
     assert out.finished()["COPY --from=s /made /copied/"] is False
     assert "A /copied/f" in pybuild("history", "--files", "t").out

@@ -192,8 +192,8 @@ def test_every_display_yields_to_the_shell(tmp_path: Path, pybuild: Pybuild, pro
 
 def test_without_a_terminal_nothing_runs(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN echo ran; exit 1\n")
-    said = pybuild.refused("--on-fail=shell", context, status=2)
-    assert "--on-fail shell needs a terminal: standard input is not a terminal" in said and "ran" not in said
+    message = pybuild.refused("--on-fail=shell", context, status=2)
+    assert "--on-fail shell needs a terminal: standard input is not a terminal" in message and "ran" not in message
 
 
 # -- export
@@ -240,10 +240,10 @@ def test_a_failed_export_is_only_a_note(tmp_path: Path, pybuild: Pybuild) -> Non
     )
     exports = {"/none": "a", "/l": "b", "/d": "c2", "/d/f/x": "e"}
     options = [f"--on-fail=export={path}:{tmp_path / name}" for path, name in exports.items()]
-    said = pybuild.refused(*options, "--progress=plain", "--exit-code=run", context, status=5)
-    assert f"note: /none of the failed step could not be copied to {tmp_path}/a: there is no \"/none\"" in said
-    assert "too many levels of symbolic links" in said
-    assert f"/d of the failed step copied to {tmp_path}/c2: 1 file" in said
+    message = pybuild.refused(*options, "--progress=plain", "--exit-code=run", context, status=5)
+    assert f"note: /none of the failed step could not be copied to {tmp_path}/a: there is no \"/none\"" in message
+    assert "too many levels of symbolic links" in message
+    assert f"/d of the failed step copied to {tmp_path}/c2: 1 file" in message
     assert sorted(os.listdir(tmp_path)) == ["c", "c2", "store"]
 
 
@@ -252,8 +252,8 @@ def test_an_export_never_replaces_anything(tmp_path: Path, pybuild: Pybuild) -> 
     (tmp_path / "there").write_text("kept")
     (tmp_path / "dangling").symlink_to("nowhere")
     for name in ("there", "dangling"):
-        said = pybuild.refused(f"--on-fail=export=/x:{tmp_path / name}", context, status=2)
-        assert "already exists" in said
+        message = pybuild.refused(f"--on-fail=export=/x:{tmp_path / name}", context, status=2)
+        assert "already exists" in message
     options = (f"--on-fail=export=/d:{tmp_path}/d", f"--on-fail=export=/x:{tmp_path}/./d")
     assert "two exports to" in pybuild.refused(*options, context, status=2)
     assert "there is no directory" in pybuild.refused(f"--on-fail=export=/x:{tmp_path}/none/x", context, status=2)

@@ -45,8 +45,8 @@ def test_stages_wait_only_for_stages_they_copy_from(
             call.close()
         done = build.end()
     assert done.status == 0, done.err
-    said = [str(event["data"]) for event in done.events if event["event"] == "step_output"]
-    assert sorted("".join(said).split("answer")) == ["", *(f" {number}\n" for number in range(STAGES))]
+    message = [str(event["data"]) for event in done.events if event["event"] == "step_output"]
+    assert sorted("".join(message).split("answer")) == ["", *(f" {number}\n" for number in range(STAGES))]
     pybuild.assert_whole()
 
 

@@ -40,23 +40,23 @@ def test_recipes_without_run_build_for_any_platform(foreign: Pybuild, tmp_path: 
 
 
 def test_run_for_another_processor_reports_the_missing_emulator(foreign: Pybuild, tmp_path: Path) -> None:
-    said = foreign.refused(
+    message = foreign.refused(
         "--platform", OTHER, write_context(tmp_path / "c", "FROM foreign\nCOPY f /g\nRUN true\n", f="x")
     )
-    assert f"Buildfile:3:1: error: RUN for {OTHER} on {Platform.host()}: there is no emulator for sparc64" in said
-    assert "hint: apt-get install qemu-user-static" in said
+    assert f"Buildfile:3:1: error: RUN for {OTHER} on {Platform.host()}: there is no emulator for sparc64" in message
+    assert "hint: apt-get install qemu-user-static" in message
 
 
 def test_a_base_for_the_wrong_platform_is_refused(pybuild: Pybuild, tmp_path: Path) -> None:
-    said = pybuild.refused("--pull=never", write_context(tmp_path / "c", f"FROM --platform={OTHER} {BASE}\n"))
-    assert f"Buildfile:1:31: error: {BASE}: not in the store for {OTHER}, and --pull=never" in said
+    message = pybuild.refused("--pull=never", write_context(tmp_path / "c", f"FROM --platform={OTHER} {BASE}\n"))
+    assert f"Buildfile:1:31: error: {BASE}: not in the store for {OTHER}, and --pull=never" in message
 
 
 def test_a_foreign_base_without_platform_option_gives_a_warning(foreign: Pybuild, tmp_path: Path) -> None:
-    said = foreign(write_context(tmp_path / "c", "FROM foreign\nENV a=b\n")).err
+    message = foreign(write_context(tmp_path / "c", "FROM foreign\nENV a=b\n")).err
     assert (
         f'InvalidBaseImagePlatform: Base image foreign was pulled with platform "{OTHER}", expected "{Platform.host()}"'
-        in said
+        in message
     )
 
 
@@ -79,7 +79,7 @@ def test_an_imported_root_filesystem_gets_the_given_platform(pybuild: Pybuild, t
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--platform=linux/amd64,linux/arm64",), "only one platform at a time"),
         (("--platform=linux/amd64", "--platform=linux/arm64"), "only one platform at a time"),
@@ -88,9 +88,9 @@ def test_an_imported_root_filesystem_gets_the_given_platform(pybuild: Pybuild, t
     ],
 )
 def test_invalid_platforms_are_wrong_usage(
-    pybuild: Pybuild, tmp_path: Path, arguments: tuple[str, ...], said: str
+    pybuild: Pybuild, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    assert said in pybuild.refused(*arguments, write_context(tmp_path / "c", "FROM scratch\n"), status=2)
+    assert message in pybuild.refused(*arguments, write_context(tmp_path / "c", "FROM scratch\n"), status=2)
 
 
 def test_local_is_this_machine(pybuild: Pybuild, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_an_image_is_found_by_the_requested_digest(
 
 
 @pytest.mark.parametrize(
-    ("recipe", "said"),
+    ("recipe", "message"),
     [
         ("FROM {host}/team/base:none\n", "Buildfile:1:6: error: {host}/team/base:none: {host}/team/base: there is no manifest none"),
         ("FROM scratch\nCOPY --from={host}/team/none /a /\n", "Buildfile:2:13: error: {host}/team/none"),
@@ -124,10 +124,10 @@ def test_an_image_is_found_by_the_requested_digest(
     ids=["no such tag", "no such repository, in a COPY", "no such host", "no such name"],
 )
 def test_a_failed_pull_is_reported_with_its_position(
-    registry: DockerRegistry, empty: Pybuild, tmp_path: Path, recipe: str, said: str
+    registry: DockerRegistry, empty: Pybuild, tmp_path: Path, recipe: str, message: str
 ) -> None:
     context = write_context(tmp_path / "c", recipe.format(host=registry.host))
-    assert said.format(host=registry.host) in empty.refused(context)
+    assert message.format(host=registry.host) in empty.refused(context)
 
 
 def test_no_registry_is_contacted_with_pull_never(registry: DockerRegistry, empty: Pybuild, tmp_path: Path) -> None:
@@ -169,10 +169,10 @@ def test_the_first_reader_detects_a_layer_with_a_false_diff_id(
     hostile(tmp_path / "evil.tar", tar(entry(b"f", data=b"honest")), tar(entry(b"f", data=b"evil")))
     name = registry.push(tmp_path / "evil.tar", "team/evil:1")
     context = write_context(tmp_path / "c", f"FROM {name}\nWORKDIR /x\n")
-    said = empty.refused(context)
+    message = empty.refused(context)
     blob = "sha256:" + hashlib.sha256(Archive().blob_of_layer(tar(entry(b"f", data=b"evil")))).hexdigest()
-    assert f"error: layer {blob}: expands to sha256:" in said
-    assert "the config promises sha256:" in said
+    assert f"error: layer {blob}: expands to sha256:" in message
+    assert "the config promises sha256:" in message
 
 
 def test_a_false_diff_id_affects_only_its_own_image(registry: DockerRegistry, empty: Pybuild, tmp_path: Path) -> None:

@@ -52,8 +52,8 @@ def test_files_next_to_a_mount_stay_but_its_mount_point_does_not(tmp_path: Path,
 
 def test_a_mount_follows_the_links_of_the_image(tmp_path: Path, pybuild: Pybuild) -> None:
     commands = {"link": "--mount=type=tmpfs,target=/l/deep touch /l/deep/f && ls /r/deep && readlink /l"}
-    said = run_all(pybuild, tmp_path / "c", commands, before=["RUN mkdir -p /r && ln -s ../../r /l"])
-    assert said["link"] == "f\n../../r\n"
+    printed = run_all(pybuild, tmp_path / "c", commands, before=["RUN mkdir -p /r && ln -s ../../r /l"])
+    assert printed["link"] == "f\n../../r\n"
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_an_invalid_mount_point_is_an_error(
     tmp_path: Path, pybuild: Pybuild, target: str, message: str
 ) -> None:
     lines = f"FROM {BASE}\nRUN ln -s loop /loop; ln -s .. /up\nRUN --mount=type=tmpfs,target={target} true\n"
-    said = pybuild.refused(write_context(tmp_path / "c", lines))
-    assert "Buildfile:3:1: error: " in said and message in said
+    printed = pybuild.refused(write_context(tmp_path / "c", lines))
+    assert "Buildfile:3:1: error: " in printed and message in printed
 
 
 def test_a_mount_is_part_of_the_cache_key(tmp_path: Path, pybuild: Pybuild) -> None:
@@ -97,7 +97,7 @@ def test_insecure_steps_have_all_capabilities_if_allowed(person: Person) -> None
     assert ":2:5: error: RUN --security asks for security.insecure" in pybuild.refused(context)
     image = person.home / "i.tar"
     done = pybuild("--allow=security.insecure", "--progress=json", "-o", f"type=oci,dest={image}", context)
-    (said,) = outputs(done).values()
-    effective, seccomp, covers = said.splitlines()
+    (printed,) = outputs(done).values()
+    effective, seccomp, covers = printed.splitlines()
     assert int(effective.split()[1], 16) > 1 << 40 and seccomp.split()[1] == "0" and covers == "0"
     assert read_archive(image).names(1) == []

@@ -101,7 +101,7 @@ def test_each_step_has_its_own_limits(tmp_path: Path, inside: Pybuild, parents: 
 
 
 @pytest.mark.parametrize(
-    ("command", "said", "status"),
+    ("command", "message", "status"),
     [
         (f"exec {HUNGRY}", "RUN was killed: out of memory, limit 64 MiB", 137),
         (
@@ -112,25 +112,25 @@ def test_each_step_has_its_own_limits(tmp_path: Path, inside: Pybuild, parents: 
     ],
 )
 def test_a_step_above_its_memory_limit_reports_it(
-    tmp_path: Path, inside: Pybuild, parents: Parents, command: str, said: str, status: int
+    tmp_path: Path, inside: Pybuild, parents: Parents, command: str, message: str, status: int
 ) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN {command}\n")
-    assert said in inside.refused("-m64m", "--exit-code=run", context, status=status)
+    assert message in inside.refused("-m64m", "--exit-code=run", context, status=status)
     assert parents.ours() == set()
 
 
 def test_a_killed_process_in_a_successful_step_is_noted(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN {HUNGRY} || true\n")
-    said = pybuild("--memory=64m", "--progress=plain", context).err
-    assert "note: a process of a RUN that succeeded was killed: out of memory, limit 64 MiB" in said
+    message = pybuild("--memory=64m", "--progress=plain", context).err
+    assert "note: a process of a RUN that succeeded was killed: out of memory, limit 64 MiB" in message
     assert "killed" not in pybuild("--memory=512m", "--no-cache", "--progress=plain", context).err
 
 
 def test_processes_are_limited(tmp_path: Path, inside: Pybuild, parents: Parents) -> None:
     many = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; echo all"
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN {many}\n")
-    said = inside.refused("--pids-limit=8", context)
-    assert "hint: it tried to start more than 8 processes, the limit (--pids-limit)" in said
+    message = inside.refused("--pids-limit=8", context)
+    assert "hint: it tried to start more than 8 processes, the limit (--pids-limit)" in message
     inside("--pids-limit=10", context)
     assert parents.ours() == set()
 
@@ -197,9 +197,9 @@ def ordinary(request: pytest.FixtureRequest, base_archive: Path) -> Iterator[Per
 @pytest.mark.parametrize("option", ["--memory=64m", "--cpus=1", "--pids-limit=9"])
 def test_impossible_limits_are_reported_before_anything_runs(ordinary: Person, option: str) -> None:
     context = ordinary.context("c", f"FROM {BASE}\nRUN echo ran\n")
-    said = ordinary.pybuild().refused(option, "--progress=plain", context)
-    assert said.startswith(f"error: {option.partition('=')[0]}") and "see pybuild doctor" in said
-    assert "cgroup" in said and "ran" not in said
+    message = ordinary.pybuild().refused(option, "--progress=plain", context)
+    assert message.startswith(f"error: {option.partition('=')[0]}") and "see pybuild doctor" in message
+    assert "cgroup" in message and "ran" not in message
     checks = [json.loads(line) for line in ordinary.pybuild().run("doctor", "--json").out.splitlines()]
     (check,) = [check for check in checks if check["name"] == "limits"]
     assert check["state"] == "note" and check["found"].startswith("none of the limits works; ") and check["fix"]
@@ -211,8 +211,8 @@ def test_a_user_with_delegated_cgroups_can_set_limits(ordinary: Person) -> None:
     try:
         inside = parents.entered(ordinary.pybuild())
         context = ordinary.context("c", f"FROM {BASE}\nRUN {HUNGRY}\n")
-        said = inside.refused("--memory=64m", "--cpus=1", "--pids-limit=20", "--exit-code=run", context, status=137)
-        assert "error: RUN was killed: out of memory, limit 64 MiB" in said
+        message = inside.refused("--memory=64m", "--cpus=1", "--pids-limit=20", "--exit-code=run", context, status=137)
+        assert "error: RUN was killed: out of memory, limit 64 MiB" in message
         assert "--memory, --cpus, --pids-limit work" in inside.run("doctor").out
         assert parents.ours() == set()
     finally:

@@ -26,8 +26,8 @@ def test_a_step_runs_as_the_options_say(person: Person) -> None:
         f"{CONTROL}_SANDBOX_HOSTNAME=builder.x",
     )
     limits = ("--ulimit", "nofile=100:200", "--ulimit=core=0")
-    (said,) = outputs(person.pybuild()("--progress=json", *asked, *limits, context)).values()
-    assert said.splitlines() == ["10.0.0.1\tdb", "::2\tdb6", "1024", "100", "200", "0", "builder.x"]
+    (message,) = outputs(person.pybuild()("--progress=json", *asked, *limits, context)).values()
+    assert message.splitlines() == ["10.0.0.1\tdb", "::2\tdb6", "1024", "100", "200", "0", "builder.x"]
 
 
 def test_only_the_names_of_hosts_are_in_the_cache_key(tmp_path: Path, pybuild: Pybuild) -> None:
@@ -46,12 +46,12 @@ def test_only_the_names_of_hosts_are_in_the_cache_key(tmp_path: Path, pybuild: P
 
 def test_a_limit_above_that_of_this_process_is_refused_first(tmp_path: Path, pybuild: Pybuild) -> None:
     above = resource.getrlimit(resource.RLIMIT_NOFILE)[1] + 1
-    said = pybuild.refused(f"--ulimit=nofile={above}", write_context(tmp_path / "c", f"FROM {BASE}\nRUN true\n"))
-    assert said.startswith(f"error: --ulimit nofile: {above} is above {above - 1}, the hard limit of this process")
+    message = pybuild.refused(f"--ulimit=nofile={above}", write_context(tmp_path / "c", f"FROM {BASE}\nRUN true\n"))
+    assert message.startswith(f"error: --ulimit nofile: {above} is above {above - 1}, the hard limit of this process")
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "message"),
     [
         ("--add-host=db", "expected NAME:ADDRESS"),
         ("--add-host=db:x", "'x' is not an IP address"),
@@ -84,8 +84,8 @@ def test_a_limit_above_that_of_this_process_is_refused_first(tmp_path: Path, pyb
         ("--output=type=registry", "type=registry is not supported yet"),
     ],
 )
-def test_invalid_values_of_options_are_refused(tmp_path: Path, pybuild: Pybuild, option: str, said: str) -> None:
-    assert said in pybuild.refused(option, write_context(tmp_path / "c", f"FROM {BASE}\n"), status=2)
+def test_invalid_values_of_options_are_refused(tmp_path: Path, pybuild: Pybuild, option: str, message: str) -> None:
+    assert message in pybuild.refused(option, write_context(tmp_path / "c", f"FROM {BASE}\n"), status=2)
 
 
 def test_annotations_go_into_the_manifest(tmp_path: Path, pybuild: Pybuild) -> None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tests.support.people import Person
 
 EPOCH = "1700000000"
-EVERYBODY = ["root", "range", "single", "container", "nested"]
-everybody = pytest.mark.parametrize("person", EVERYBODY, indirect=True)
+EVERY_USER = ["root", "range", "single", "container", "nested"]
+every_user = pytest.mark.parametrize("person", EVERY_USER, indirect=True)
 # RUN steps that copy up, remove, replace and link files of lower layers. No chown and no rename of directories, which
 # copies them and so needs chown.
 RECIPE = f"""\
@@ -64,7 +64,7 @@ def by_root(tmp_path_factory: pytest.TempPathFactory, base_archive: object) -> d
     return found
 
 
-@everybody
+@every_user
 def test_the_digest_is_the_same_as_for_root(person: Person, by_root: dict[str, str]) -> None:
     assert build(person, "plain", RECIPE) == by_root["plain"]
     assert person.pybuild(SOURCE_DATE_EPOCH=EPOCH)(CHECKOUT / "fixtures/demo").out.strip() == by_root["demo"]
@@ -88,20 +88,20 @@ def test_with_one_id_owners_in_lower_layers_are_preserved(person: Person) -> Non
 @pytest.mark.parametrize("person", ["single", "nested"], indirect=True)
 def test_with_one_id_a_failing_chown_is_explained(person: Person) -> None:
     context = person.context("chown", f"FROM {BASE}\nRUN touch /f && chown app /f\n")
-    said = person.pybuild().refused(context)
-    assert "chown: /f: Invalid argument" in said
-    assert "RUN exited with status 1" in said
-    assert "hint: a RUN has one user and one group here, and chown to another one fails" in said
-    assert said.rstrip().endswith("see pybuild doctor")
+    message = person.pybuild().refused(context)
+    assert "chown: /f: Invalid argument" in message
+    assert "RUN exited with status 1" in message
+    assert "hint: a RUN has one user and one group here, and chown to another one fails" in message
+    assert message.rstrip().endswith("see pybuild doctor")
 
 
 @pytest.mark.parametrize("person", ["single", "nested"], indirect=True)
 def test_with_one_id_another_user_is_refused_before_the_command_runs(person: Person) -> None:
     context = person.context("user", f"FROM {BASE}\nUSER app\nRUN echo ran\n")
-    said = person.pybuild().refused(context)
-    assert "Buildfile:3:1: error: USER app needs user 1000 and group 1000" in said
-    assert "| ran" not in said
-    assert "see pybuild doctor" in said
+    message = person.pybuild().refused(context)
+    assert "Buildfile:3:1: error: USER app needs user 1000 and group 1000" in message
+    assert "| ran" not in message
+    assert "see pybuild doctor" in message
 
 
 def test_reset_removes_files_of_subordinate_ids(person: Person) -> None:

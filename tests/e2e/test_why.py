@@ -68,7 +68,7 @@ def without_digests(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         pytest.param("echo x > src/a", {"src/a": "content"}, id="content"),
         pytest.param("printf X > src/a", {"src/a": "content"}, id="content of the same size"),
@@ -83,7 +83,7 @@ def without_digests(text: str) -> list[str]:
         pytest.param("echo 'src/b' > .dockerignore", {"src/b": "removed"}, id="ignored"),
     ],
 )  # fmt: skip
-def test_changed_files_of_a_copy(pybuild: Pybuild, context: Path, change: str, said: dict[str, str]) -> None:
+def test_changed_files_of_a_copy(pybuild: Pybuild, context: Path, change: str, message: dict[str, str]) -> None:
     """The cause is the same before and after the copy."""
     for name in ("a", "b"):
         (context / "src" / name).chmod(0o644)
@@ -94,11 +94,11 @@ def test_changed_files_of_a_copy(pybuild: Pybuild, context: Path, change: str, s
     assert done.status == 3
     (line,) = [line for line in done.err.splitlines() if line.startswith(f"{context}/Buildfile:2: {copy}: ")]
     if copy == SRC:
-        assert all(f"/{path}: {how}" in line for path, how in said.items()), line
+        assert all(f"/{path}: {how}" in line for path, how in message.items()), line
     else:
         assert line.endswith(f": the instruction was {SRC}")  # files are not compared if the text of the instruction is new
     build(pybuild, context)
-    assert files(pybuild, copy) == said
+    assert files(pybuild, copy) == message
 
 
 MOUNTS = """\
@@ -112,7 +112,7 @@ MOUNTING = MOUNTS.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         pytest.param("echo x > src/a", {"src/a": "content"}, id="content"),
         pytest.param("chmod 4755 src/a", {"src/a": "mode 0644, now 4755"}, id="mode"),
@@ -122,7 +122,7 @@ MOUNTING = MOUNTS.splitlines()[-1]
     ],
 )
 def test_changed_files_in_the_mounts_of_a_run(
-    pybuild: Pybuild, context: Path, change: str, said: dict[str, str]
+    pybuild: Pybuild, context: Path, change: str, message: dict[str, str]
 ) -> None:
     """With their names in the step; also before the step runs, unless they come from a stage that has not run."""
     (context / "Buildfile").write_text(MOUNTS)
@@ -132,13 +132,13 @@ def test_changed_files_in_the_mounts_of_a_run(
     subprocess.run(["sh", "-ec", change], cwd=context, check=True)
     done = pybuild.run("--network=none", "--require-cached", context)
     (line,) = [line for line in done.err.splitlines() if f": {MOUNTING[:80]}" in line]
-    if "tools/cc" in said:
+    if "tools/cc" in message:
         assert done.status == 3 and ": reads [tools 1] RUN mkdir" in line
     else:
         assert done.status == 3 and "error: 2 steps are" not in done.err
-        assert line.endswith("; ".join(["", *(f"/{path}: {how}" for path, how in sorted(said.items()))])), line
+        assert line.endswith("; ".join(["", *(f"/{path}: {how}" for path, how in sorted(message.items()))])), line
     build(pybuild, context)
-    assert files(pybuild, MOUNTING) == said
+    assert files(pybuild, MOUNTING) == message
     assert explained(pybuild)[MOUNTING]["causes"] == []
 
 
@@ -186,17 +186,17 @@ def test_a_linked_copy_is_compared_without_lower_layers(pybuild: Pybuild, tmp_pa
     (context / "src" / "a").write_text("b")
     (context / "Buildfile").write_text(text.replace("true", "echo x > /x"))
     build(pybuild, context)
-    said = explained(pybuild)
+    message = explained(pybuild)
     assert files(pybuild, "COPY --link src /src/") == {"src/a": "content"}
-    assert said["COPY --link src /src/"]["causes"] == []
+    assert message["COPY --link src /src/"]["causes"] == []
 
 
 def test_changed_files_from_a_stage(pybuild: Pybuild, context: Path) -> None:
     build(pybuild, context)
     (context / "Buildfile").write_text(RECIPE.replace("cat /src/*", "cat /src/a"))
     build(pybuild, context)
-    said = explained(pybuild)
-    assert said["RUN cat /src/a > /out"]["causes"] == [f"the instruction was {COMPILE}"]
+    message = explained(pybuild)
+    assert message["RUN cat /src/a > /out"]["causes"] == [f"the instruction was {COMPILE}"]
     assert files(pybuild, FROM_STAGE) == {"out": "content"}
 
 
@@ -213,9 +213,9 @@ def test_an_evicted_record_is_reported(pybuild: Pybuild, context: Path) -> None:
     build(pybuild, context)
     pybuild("gc", "--all")
     build(pybuild, context)
-    said = explained(pybuild)
-    assert "evicted since build" in said[SRC]["causes"][0]
-    assert said[COMPILE]["causes"] == [f"stands on [build 1] {SRC}, which is not cached"]
+    message = explained(pybuild)
+    assert "evicted since build" in message[SRC]["causes"][0]
+    assert message[COMPILE]["causes"] == [f"stands on [build 1] {SRC}, which is not cached"]
 
 
 def test_explain_reports_at_the_end_of_successful_and_failed_builds(pybuild: Pybuild, context: Path) -> None:
@@ -238,8 +238,8 @@ def test_a_secret_in_a_variable_is_not_shown(pybuild: Pybuild, context: Path) ->
 
 
 def test_builds_are_listed_and_found_by_id(pybuild: Pybuild, context: Path) -> None:
-    said = pybuild.refused("why")
-    assert "the store has no record of any build" in said
+    message = pybuild.refused("why")
+    assert "the store has no record of any build" in message
     for _ in range(2):
         build(pybuild, context)
     last, first = pybuild("why", "--list").out.splitlines()

@@ -42,8 +42,8 @@ def test_a_check_lists_warnings_and_runs_nothing(tmp_path: Path, pybuild: Pybuil
     context = write_context(tmp_path / "c", f"FROM {BASE}\nRUN exit 1\nCMD echo $A\n")
     (found,) = api.check(context, root=pybuild.root)
     assert (found.rule, found.span.line) == ("JSONArgsRecommended", 3)
-    said = pybuild.run("build", "--check", context)
-    assert said.status == 1 and "JSONArgsRecommended" in said.out
+    message = pybuild.run("build", "--check", context)
+    assert message.status == 1 and "JSONArgsRecommended" in message.out
 
 
 def test_a_store_is_kept_within_its_limit(
@@ -75,8 +75,8 @@ def test_the_changes_of_an_image_are_those_that_the_command_shows(tmp_path: Path
     assert [[(one.change, one.path) for one in layer] for layer in layers] == [
         [(api.Change.ADDED, b"d"), (api.Change.ADDED, b"d/f")], [(api.Change.DELETED, b"d/f")],
     ]  # fmt: skip
-    told = pybuild("history", "--files", "app").out.splitlines()
-    assert [line.split() for line in told if line.endswith((" /d", " /d/f"))] == [["A", "/d"], ["A", "/d/f"], ["D", "/d/f"]]
+    printed = pybuild("history", "--files", "app").out.splitlines()
+    assert [line.split() for line in printed if line.endswith((" /d", " /d/f"))] == [["A", "/d"], ["A", "/d/f"], ["D", "/d/f"]]
 
 
 def test_an_exception_of_the_observer_ends_the_build(tmp_path: Path, pybuild: Pybuild) -> None:

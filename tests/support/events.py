@@ -9,7 +9,7 @@ def step(node: int, stage: str = "web", number: int = 1, total: int = 2, instruc
     return StepRef(node, stage, number, total, instruction)
 
 
-def said(ref: StepRef, text: str | bytes, stream: int = 1) -> StepOutput:
+def wrote(ref: StepRef, text: str | bytes, stream: int = 1) -> StepOutput:
     return StepOutput(ref, stream, text.encode() if isinstance(text, str) else text)
 
 

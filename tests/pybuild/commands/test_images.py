@@ -114,8 +114,8 @@ def test_rmi_removes_names_and_then_the_image(pybuild: Pybuild, app: str) -> Non
 
 def test_rmi_by_digest_refuses_an_image_with_several_names(pybuild: Pybuild, app: str) -> None:
     pybuild("tag", "app", "other:1")
-    said = pybuild.refused("rmi", app, status=2)
-    assert "app:latest" in said and "other:1" in said
+    message = pybuild.refused("rmi", app, status=2)
+    assert "app:latest" in message and "other:1" in message
     pybuild("rmi", "other:1")
     assert pybuild("rmi", app).out == f"untagged app:latest\nremoved {app}\n"
 
@@ -133,8 +133,8 @@ def test_a_removed_image_still_serves_the_cache(tmp_path: Path, pybuild: Pybuild
 @pytest.mark.parametrize("verb", [("history",), ("inspect",), ("rmi",), ("tag", "x")], ids=lambda verb: verb[0])
 def test_an_unknown_name_is_an_error(pybuild: Pybuild, verb: tuple[str, ...]) -> None:
     arguments = (verb[0], "nosuch:1", *verb[1:])
-    said = pybuild.refused(*arguments)
-    assert said.startswith("error: ") and "nosuch:1" in said
+    message = pybuild.refused(*arguments)
+    assert message.startswith("error: ") and "nosuch:1" in message
 
 
 # -- in and out

@@ -19,11 +19,11 @@ def context(tmp_path: Path) -> Path:
 
 def test_the_log_of_the_last_build(pybuild: Pybuild, context: Path) -> None:
     pybuild.refused("-q", "--network=none", context)
-    said = pybuild("logs").out.splitlines()
-    assert [line for line in said if not line.startswith(("build ", "step "))] == [
+    message = pybuild("logs").out.splitlines()
+    assert [line for line in message if not line.startswith(("build ", "step "))] == [
         "one", "�", "two", "error: RUN exited with status 42",
     ]  # fmt: skip
-    assert [line.partition(":")[0] for line in said if line.startswith("step ")] == ["step 1", "step 2"]
+    assert [line.partition(":")[0] for line in message if line.startswith("step ")] == ["step 1", "step 2"]
     assert pybuild("logs", "last", 2).out == "two\n"
     events = [json.loads(line) for line in pybuild("logs", "--json").out.splitlines()]
     assert (events[0]["event"], events[-1]["event"], events[-1]["status"]) == ("build_started", "build_failed", 42)
@@ -48,11 +48,11 @@ def test_files_for_scripts(tmp_path: Path, pybuild: Pybuild, context: Path) -> N
     files = ("--iidfile", ids, "--metadata-file", metadata, "--network=none")
     (context / "Buildfile").write_text(f"FROM {BASE}\nRUN true\n")
     digest = pybuild("-t", "app", *files, context).out.strip()
-    told = json.loads(metadata.read_text())
+    printed = json.loads(metadata.read_text())
     inspected = json.loads(pybuild("inspect", "app").out)
-    assert ids.read_text() == told["containerimage.config.digest"] == inspected["manifest"]["config"]["digest"]
-    assert told["containerimage.digest"] == told["containerimage.descriptor"]["digest"] == digest
-    assert told["image.name"].endswith("/app:latest")
+    assert ids.read_text() == printed["containerimage.config.digest"] == inspected["manifest"]["config"]["digest"]
+    assert printed["containerimage.digest"] == printed["containerimage.descriptor"]["digest"] == digest
+    assert printed["image.name"].endswith("/app:latest")
     (context / "Buildfile").write_text(RECIPE)
     pybuild.refused(*files, context)
     assert not ids.exists()

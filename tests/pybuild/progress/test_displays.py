@@ -30,7 +30,7 @@ from pybuild.progress.lines import BufferedOutput, OutputLines
 from pybuild.progress.plain import PlainProgress
 from pybuild.progress.quiet import QuietProgress
 from pybuild.store.formats.digest import Digest
-from tests.support.events import Clock, said, step
+from tests.support.events import Clock, step, wrote
 
 A = step(1, "first", 1, 2, "RUN a")
 B = step(2, "other", 2, 3, "RUN b")
@@ -63,8 +63,8 @@ def lines(out: io.BytesIO) -> list[str]:
 
 def test_lines_of_parallel_steps_stay_whole() -> None:
     _, out = plain(
-        StepStarted(A), StepStarted(B), said(A, "one a"), said(B, "one b\ntwo"), said(A, "gain\n"),
-        said(A, "err", 2), said(B, " b\n"), StepFinished(A, False, 1.25), StepFinished(B, False, 2.0),
+        StepStarted(A), StepStarted(B), wrote(A, "one a"), wrote(B, "one b\ntwo"), wrote(A, "gain\n"),
+        wrote(A, "err", 2), wrote(B, " b\n"), StepFinished(A, False, 1.25), StepFinished(B, False, 2.0),
     )  # fmt: skip
     assert lines(out) == [
         "[first 1/2] RUN a", "[other 2/3] RUN b", "[other 2/3] | one b", "[first 1/2] | one again",
@@ -74,18 +74,18 @@ def test_lines_of_parallel_steps_stay_whole() -> None:
 
 def test_output_to_a_pipe_is_unchanged() -> None:
     data = b"\x1b[31mred\x1b[0m \xff\x00 10%\r20%\n"
-    _, out = plain(StepStarted(A), said(A, data))
+    _, out = plain(StepStarted(A), wrote(A, data))
     assert out.getvalue() == b"[first 1/2] RUN a\n[first 1/2] | " + data
 
 
 def test_output_to_a_terminal_is_made_harmless() -> None:
-    _, out = plain(StepStarted(A), said(A, b"\x1b[2J\x1b[31mred\x1b]0;title\x07 \xff\n"), terminal=True)
+    _, out = plain(StepStarted(A), wrote(A, b"\x1b[2J\x1b[31mred\x1b]0;title\x07 \xff\n"), terminal=True)
     assert lines(out)[1] == "[first 1/2] | \x1b[31mred �\x1b[0m"
 
 
 def test_a_failed_step_is_shown_again_if_others_wrote_in_between(capsys: pytest.CaptureFixture[str]) -> None:
     display, out = plain(
-        StepStarted(A), StepStarted(B), said(B, "".join(f"{n}\n" for n in range(12))), said(A, "between\n"),
+        StepStarted(A), StepStarted(B), wrote(B, "".join(f"{n}\n" for n in range(12))), wrote(A, "between\n"),
         StepBroke(B, 1.0, "RUN exited with status 3", 3),
     )  # fmt: skip
     display.failed(FAILED)
@@ -98,7 +98,7 @@ def test_a_failed_step_is_shown_again_if_others_wrote_in_between(capsys: pytest.
 
 
 def test_a_failed_step_is_not_repeated_right_below(capsys: pytest.CaptureFixture[str]) -> None:
-    display, out = plain(StepStarted(A), said(A, "x\n"), StepStarted(B), said(B, "one\ntwo"), StepBroke(B, 1.0, "", 3))
+    display, out = plain(StepStarted(A), wrote(A, "x\n"), StepStarted(B), wrote(B, "one\ntwo"), StepBroke(B, 1.0, "", 3))
     display.failed(FAILED)
     assert lines(out)[-3:] == ["[other 2/3] RUN b", "[other 2/3] | one", "[other 2/3] | two"]
 
@@ -125,7 +125,7 @@ def test_the_summary_has_the_size_of_each_layer() -> None:
 def test_an_endless_line_is_shown_in_pieces() -> None:
     found = OutputLines()
     for _ in range(70):
-        pieces = found.feed(said(A, b"x" * (1 << 16)))
+        pieces = found.feed(wrote(A, b"x" * (1 << 16)))
         assert all(len(piece) == 1 << 20 for piece in pieces)
     assert sum(len(piece) for piece in found.end(1)) <= 1 << 20
 
@@ -133,20 +133,20 @@ def test_an_endless_line_is_shown_in_pieces() -> None:
 @given(st.lists(st.tuples(st.sampled_from([A, B]), st.sampled_from([1, 2]), st.text("ab\n", max_size=9))))
 def test_all_bytes_are_shown_with_their_own_step(pieces: list[tuple[StepRef, int, str]]) -> None:
     found = OutputLines()
-    wrote: dict[tuple[int, int], list[str]] = {}
+    shown: dict[tuple[int, int], list[str]] = {}
     expected: dict[tuple[int, int], str] = {}
     for ref, stream, text in pieces:
         expected[ref.node, stream] = expected.get((ref.node, stream), "") + text
-        for line in found.feed(said(ref, text, stream)):
-            wrote.setdefault((ref.node, stream), []).append(line.decode())
+        for line in found.feed(wrote(ref, text, stream)):
+            shown.setdefault((ref.node, stream), []).append(line.decode())
     for ref in (A, B):
         rest = [line.decode() for line in found.end(ref.node)]
         streams = [stream for stream in (1, 2) if not expected.get((ref.node, stream), "\n").endswith("\n")]
         streams = [stream for stream in streams if expected[ref.node, stream]]
         assert len(rest) == len(streams)
         for stream, remaining in zip(streams, rest, strict=True):
-            wrote.setdefault((ref.node, stream), []).append(remaining)
-    assert {key: text.splitlines() for key, text in expected.items() if text} == wrote
+            shown.setdefault((ref.node, stream), []).append(remaining)
+    assert {key: text.splitlines() for key, text in expected.items() if text} == shown
 
 
 # -- quiet
@@ -154,7 +154,7 @@ def test_all_bytes_are_shown_with_their_own_step(pieces: list[tuple[StepRef, int
 
 def test_quiet_shows_only_the_failed_step(capfd: pytest.CaptureFixture[str]) -> None:
     display = QuietProgress()
-    for event in (StepStarted(A), StepStarted(B), said(A, "of a\n"), said(B, "of b, "), said(B, "whole\n")):
+    for event in (StepStarted(A), StepStarted(B), wrote(A, "of a\n"), wrote(B, "of b, "), wrote(B, "whole\n")):
         display(event)
     display(StepFinished(A, False, 1.0))
     display(StepBroke(B, 1.0, "RUN exited with status 3", 3))
@@ -164,7 +164,7 @@ def test_quiet_shows_only_the_failed_step(capfd: pytest.CaptureFixture[str]) -> 
 
 def test_quiet_drops_the_output_of_earlier_steps(capfd: pytest.CaptureFixture[str]) -> None:
     display = QuietProgress()
-    for event in (StepStarted(A), said(A, "of a\n"), StepFinished(A, False, 1.0)):
+    for event in (StepStarted(A), wrote(A, "of a\n"), StepFinished(A, False, 1.0)):
         display(event)
     display.failed(BuildError("cannot write"))
     assert capfd.readouterr().err == "error: cannot write\n"
@@ -173,8 +173,8 @@ def test_quiet_drops_the_output_of_earlier_steps(capfd: pytest.CaptureFixture[st
 def test_large_output_is_buffered_completely() -> None:
     held = BufferedOutput()
     for number in range(50_000):
-        held.add(said(A, f"{number}\n"))
-        held.add(said(B, "other\n"))
+        held.add(wrote(A, f"{number}\n"))
+        held.add(wrote(B, "other\n"))
     assert b"".join(held.take(A.node)) == b"".join(b"%d\n" % number for number in range(50_000))
     assert (held.nodes(), list(held.take(A.node))) == ([B.node], [])
 
@@ -192,8 +192,8 @@ def github(*events: Event, workspace: str = "/checkout") -> tuple[GithubProgress
 
 def test_groups_of_parallel_steps_do_not_overlap() -> None:
     _, out = github(
-        StepStarted(A), StepStarted(B), said(A, "a1\n"), said(B, "b1\n"), said(A, "a2"),
-        StepFinished(B, False, 2.0), said(A, "\n"), StepFinished(A, False, 3.0),
+        StepStarted(A), StepStarted(B), wrote(A, "a1\n"), wrote(B, "b1\n"), wrote(A, "a2"),
+        StepFinished(B, False, 2.0), wrote(A, "\n"), StepFinished(A, False, 3.0),
     )  # fmt: skip
     assert out.getvalue() == (
         b"[first 1/2] RUN a\n[other 2/3] RUN b\n"
@@ -208,7 +208,7 @@ def test_a_step_without_output_has_no_group() -> None:
 
 
 def test_a_failure_is_an_annotation_with_its_location() -> None:
-    display, out = github(StepStarted(B), said(B, "b1\n"), StepBroke(B, 1.0, "RUN exited with status 3", 3))
+    display, out = github(StepStarted(B), wrote(B, "b1\n"), StepBroke(B, 1.0, "RUN exited with status 3", 3))
     out.truncate(0), out.seek(0)
     display.failed(FAILED)
     assert out.getvalue() == (
@@ -218,7 +218,7 @@ def test_a_failure_is_an_annotation_with_its_location() -> None:
 
 
 def test_the_output_of_steps_parallel_to_a_failure_is_shown() -> None:
-    display, out = github(StepStarted(A), StepStarted(B), said(A, "a\n"), said(B, "b\n"), StepBroke(B, 1.0, "", 3))
+    display, out = github(StepStarted(A), StepStarted(B), wrote(A, "a\n"), wrote(B, "b\n"), StepBroke(B, 1.0, "", 3))
     display.failed(FAILED)
     titles = [line for line in lines(out) if line.startswith("::group::")]
     assert titles == ["::group::[other 2/3] FAILED after 1.0 s: RUN b", "::group::[first 1/2] stopped: RUN a"]
@@ -257,7 +257,7 @@ COMMAND = re.compile(r"^\s*::([a-z-]+)[ :]")
 def test_the_runner_finds_no_commands_in_untrusted_output(text: str) -> None:
     """Parses the output like the runner: lines end at \\r or \\n; `::` starts a command at the start of a line, `##[` anywhere."""
     hostile = step(1, "first", 1, 1, f"RUN {text}")
-    display, out = github(StepStarted(hostile), said(hostile, f"{text}\n"), Note(text), Exported(text, "", 1))
+    display, out = github(StepStarted(hostile), wrote(hostile, f"{text}\n"), Note(text), Exported(text, "", 1))
     display(StepBroke(hostile, 1.0, text, 1))
     display(CheckWarning(text, text, SOURCE, Span(1, 1, 1, 2)))
     display.failed(placed(BuildError(text), Span(1, 1, 1, 2), Source("f", f"{text}\n")))

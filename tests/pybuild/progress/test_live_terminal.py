@@ -14,7 +14,7 @@ import pytest
 
 from pybuild.builder.events import StepStarted
 from pybuild.progress.terminal import TerminalProgress
-from tests.support.events import Clock, said, step
+from tests.support.events import Clock, step, wrote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,7 @@ def test_a_signal_in_the_middle_of_a_frame(ends: tuple[socket.socket, socket.soc
             while True:  # until nothing more fits; a frame needs more space than any
                 clock.now += 1
                 signal.setitimer(signal.ITIMER_REAL, 0.3)
-                display(said(A, "some words\n"))
+                display(wrote(A, "some words\n"))
         signal.setitimer(signal.ITIMER_REAL, 0)
     reader = os.fork()
     if not reader:

@@ -18,7 +18,7 @@ from pybuild.builder.events import (
     Transfer,
 )
 from pybuild.progress.live import LiveView
-from tests.support.events import Clock, said, step
+from tests.support.events import Clock, step, wrote
 
 A = step(1, "first", 1, 2, "RUN make a")
 B = step(2, "other", 2, 3, "RUN make b")
@@ -42,7 +42,7 @@ def take(view: LiveView, *events: object) -> None:
 def test_running_steps_have_their_time_and_their_last_lines(view: LiveView, clock: Clock) -> None:
     take(view, StepStarted(A))
     clock.now += 1.5
-    take(view, StepStarted(B), said(A, "one\ntwo\n\nthr"), said(B, "b\n"), said(A, "ee\n4\n5\n"))
+    take(view, StepStarted(B), wrote(A, "one\ntwo\n\nthr"), wrote(B, "b\n"), wrote(A, "ee\n4\n5\n"))
     clock.now += 0.5
     assert view.new_lines(80) == []
     assert view.frame(80, 20) == [
@@ -63,7 +63,7 @@ def test_a_named_context_is_not_numbered_as_a_step(view: LiveView) -> None:
 
 
 def test_finished_steps_are_printed_once(view: LiveView) -> None:
-    take(view, StepStarted(A), said(A, "x\n"), StepFinished(B, True, 0.0), StepFinished(A, False, 71.25))
+    take(view, StepStarted(A), wrote(A, "x\n"), StepFinished(B, True, 0.0), StepFinished(A, False, 71.25))
     assert view.new_lines(80) == ["[other 2/3]   CACHED  RUN make b", "[first 1/2]   71.2 s  RUN make a"]
     assert view.new_lines(80) == []
     assert view.frame(80, 20) == ["0.0 s: 1 run, 1 cached, 0 running"]
@@ -100,26 +100,26 @@ def test_transfers_have_bytes_and_a_rate(view: LiveView, clock: Clock) -> None:
 
 
 def test_a_progress_bar_is_one_line(view: LiveView) -> None:
-    take(view, StepStarted(A), said(A, "start\n"), *[said(A, f"\r{percent}%") for percent in range(99)])
+    take(view, StepStarted(A), wrote(A, "start\n"), *[wrote(A, f"\r{percent}%") for percent in range(99)])
     assert view.frame(80, 20)[1:3] == ["    | start", "    | 98%"]
-    take(view, said(A, "\r100%\r\ndone"))
+    take(view, wrote(A, "\r100%\r\ndone"))
     assert view.frame(80, 20)[1:4] == ["    | start", "    | 100%", "    | done"]
 
 
 def test_the_streams_of_a_step_do_not_mix(view: LiveView) -> None:
-    take(view, StepStarted(A), said(A, "half"), said(A, "error\n", 2), said(A, " a line\n"))
+    take(view, StepStarted(A), wrote(A, "half"), wrote(A, "error\n", 2), wrote(A, " a line\n"))
     assert view.frame(80, 20)[1:3] == ["    | error", "    | half a line"]
 
 
 def test_an_endless_line_needs_little_memory(view: LiveView) -> None:
-    take(view, StepStarted(A), *[said(A, "x" * 65536) for _ in range(100)])
+    take(view, StepStarted(A), *[wrote(A, "x" * 65536) for _ in range(100)])
     assert sum(map(len, view._running[1].partial.values())) == 4096
-    take(view, said(A, "tail\nnext\n"))
+    take(view, wrote(A, "tail\nnext\n"))
     assert view.frame(20, 20)[1:3] == ["    | " + "x" * 13 + "…", "    | next"]
 
 
 def test_hostile_output_is_harmless(view: LiveView) -> None:
-    take(view, StepStarted(step(1, "w\x1b[2J", instruction="RUN \x1b]0;x\x07")), said(A, b"\x1b[2J\x1b[31m\xff\x9b\x07\n"))
+    take(view, StepStarted(step(1, "w\x1b[2J", instruction="RUN \x1b]0;x\x07")), wrote(A, b"\x1b[2J\x1b[31m\xff\x9b\x07\n"))
     assert view.frame(80, 20)[:2] == ["[w [2J 1/2]    0.0 s  RUN ", "    | ��"]
 
 
@@ -127,7 +127,7 @@ def test_hostile_output_is_harmless(view: LiveView) -> None:
 def test_many_steps_on_few_rows(view: LiveView, rows: int) -> None:
     for node in range(100):
         ref = step(node, "s", node + 1, 100)
-        take(view, StepStarted(ref), said(ref, "x\n"))
+        take(view, StepStarted(ref), wrote(ref, "x\n"))
     frame = view.frame(80, rows)
     assert len(frame) == rows
     assert [line.partition("]")[0] for line in frame[:-2]] == [f"[s {number}/100" for number in range(1, rows - 1)]
@@ -135,16 +135,16 @@ def test_many_steps_on_few_rows(view: LiveView, rows: int) -> None:
 
 
 def test_tails_share_the_available_rows(view: LiveView) -> None:
-    take(view, StepStarted(A), StepStarted(B), said(A, "1\n2\n3\n"), said(B, "4\n5\n6\n"))
+    take(view, StepStarted(A), StepStarted(B), wrote(A, "1\n2\n3\n"), wrote(B, "4\n5\n6\n"))
     assert view.frame(80, 8)[1:3] == ["    | 2", "    | 3"]
     assert [line[:5] for line in view.frame(80, 4)] == ["[firs", "[othe", "0.0 s"]
 
 
 @pytest.mark.parametrize("columns", [1, 5, 8, 12, 20, 21, 30])
 def test_narrow_terminals(view: LiveView, columns: int) -> None:
-    take(view, StepStarted(A), said(A, "0123456789" * 9 + "\n"), Transfer("a:1", 1, 9), StepFinished(B, True, 0))
-    told = view.new_lines(columns)
-    assert all(len(line) <= columns for line in (*told, *view.frame(columns, 10)))
+    take(view, StepStarted(A), wrote(A, "0123456789" * 9 + "\n"), Transfer("a:1", 1, 9), StepFinished(B, True, 0))
+    printed = view.new_lines(columns)
+    assert all(len(line) <= columns for line in (*printed, *view.frame(columns, 10)))
 
 
 def test_notes_and_destinations_are_not_cut(view: LiveView) -> None:
@@ -154,7 +154,7 @@ def test_notes_and_destinations_are_not_cut(view: LiveView) -> None:
 
 def test_only_the_state_is_coloured(clock: Clock) -> None:
     view = LiveView(clock, colour=True)
-    take(view, StepFinished(A, True, 0), StepStarted(B), said(B, b"\x1b[34mblue\n"))
+    take(view, StepFinished(A, True, 0), StepStarted(B), wrote(B, b"\x1b[34mblue\n"))
     assert view.new_lines(80) == ["[first 1/2]   \x1b[32mCACHED\x1b[0m  RUN make a"]
     assert view.frame(80, 9)[1] == "\x1b[2m    | \x1b[0m\x1b[34mblue\x1b[0m"
     for columns in range(30):
@@ -168,9 +168,9 @@ def test_any_order_of_the_events_of_many_steps(view: LiveView, clock: Clock) -> 
     queues: list[list[StepStarted | StepOutput | StepFinished]] = []
     for node in range(40):
         ref = step(node, f"s{node}")
-        queues.append([StepStarted(ref), *(said(ref, f"{node}.{n}\n") for n in range(5)), StepFinished(ref, False, 1)])
+        queues.append([StepStarted(ref), *(wrote(ref, f"{node}.{n}\n") for n in range(5)), StepFinished(ref, False, 1)])
     running: set[int] = set()
-    told = 0
+    printed = 0
     while queues:
         queue = chosen.choice(queues)
         event = queue.pop(0)
@@ -178,6 +178,6 @@ def test_any_order_of_the_events_of_many_steps(view: LiveView, clock: Clock) -> 
         running ^= {event.step.node} if not hasattr(event, "data") else set()
         frame = view.frame(60, 200)
         assert sum(line.startswith("[") for line in frame) == len(running)
-        told += len(view.new_lines(60))
+        printed += len(view.new_lines(60))
         queues = [left for left in queues if left]
-    assert told == 40 and not running
+    assert printed == 40 and not running

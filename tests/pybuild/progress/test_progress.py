@@ -110,6 +110,6 @@ def test_json_events_are_the_only_lines_until_an_error(tmp_path: Path, pybuild: 
 
 def test_plain_output_is_complete_and_lines_stay_whole(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", BASE + "RUN seq 30000; (seq 30001 40000 >&2)\n")
-    said = pybuild("--progress=plain", context).err
-    numbers = re.findall(r"^\[stage-0 1/1\] \| (\d+)$", said, re.MULTILINE)
+    message = pybuild("--progress=plain", context).err
+    numbers = re.findall(r"^\[stage-0 1/1\] \| (\d+)$", message, re.MULTILINE)
     assert sorted(map(int, numbers)) == list(range(1, 40001))
