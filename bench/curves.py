@@ -1,7 +1,7 @@
 """Measures how builds grow with files, layers and stages: `python -m bench.curves` (docs/user/performance.md).
 
-Each point is a build without cache: three timed runs, and one that measures memory. Growth is linear if the last column is
-about constant: it is cpu time per file, layer or stage, after subtracting the smallest build.
+Each point is a build without cache: three timed runs, and one that measures memory. Growth is linear if the last column
+is about constant: it is cpu time per file, layer or stage, after subtracting the smallest build.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(prog="python -m bench.curves", description=__doc__)
-    parser.add_argument("curves", nargs="*", choices=[*CURVES, []], metavar="CURVE", help=f"one or more of {', '.join(CURVES)}")
+    parser.add_argument("curves", nargs="*", choices=[*CURVES, []], metavar="CURVE", help=f"of {', '.join(CURVES)}")
     parser.add_argument("--directory", type=Path, default=CHECKOUT / ".bench", help="directory of the workloads")
     arguments = parser.parse_args()
     measure.adopt_orphans()

@@ -1,8 +1,8 @@
 """A private file system for the benchmark.
 
-Age and load of a file system affect an image builder more than anything else: on one machine, creating a file took 0.03 ms
-on one file system and 0.5 ms on another. So the workloads are on a new ext4 in a sparse file, in a private mount namespace;
-it disappears when the benchmark ends in any way.
+Age and load of a file system affect an image builder more than anything else: on one machine, creating a file took 0.03
+ms on one file system and 0.5 ms on another. So the workloads are on a new ext4 in a sparse file, in a private mount
+namespace; it disappears when the benchmark ends in any way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Measures the time, cpu time and peak memory of one command and all its processes.
 
-Memory is the sum of the proportional set sizes (`Pss` in /proc/PID/smaps_rollup: a page shared by three processes counts one
-third in each) of all descendants, sampled every few milliseconds. Sampling takes time, so no run is both sampled and timed.
+Memory is the sum of the proportional set sizes (`Pss` in /proc/PID/smaps_rollup: a page shared by three processes
+counts one third in each) of all descendants, sampled every few milliseconds. Sampling takes time, so no run is both
+sampled and timed.
 """
 
 from __future__ import annotations

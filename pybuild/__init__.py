@@ -1,7 +1,7 @@
 """pybuild builds layered images from Dockerfile-style recipes. docs/user/api.md describes this interface.
 
-Names are imported when they are first used. So the command does not wait for them, and `python -m pybuild` imports nothing
-from the working directory before pybuild/__main__.py removes it from sys.path.
+Names are imported when they are first used. So the command does not wait for them, and `python -m pybuild` imports
+nothing from the working directory before pybuild/__main__.py removes it from sys.path.
 """
 
 from pybuild.version import __version__ as __version__

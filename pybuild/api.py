@@ -42,9 +42,9 @@ def build(
     """Build an image. `root` is the directory of the store, `keep_storage` the most bytes that it holds afterwards.
 
     Their defaults are the environment variables PYBUILD_ROOT and PYBUILD_KEEP_STORAGE, as for the command. The other
-    arguments are those of `pybuild build`. Raises ParseError, BuildError (StepFailed if a RUN ends with a status other than
-    0), StoreError, OSError, and ValueError for an invalid environment variable. After an error the store is intact and no
-    process of the build is running.
+    arguments are those of `pybuild build`. Raises ParseError, BuildError (StepFailed if a RUN ends with a status other
+    than 0), StoreError, OSError, and ValueError for an invalid environment variable. After an error the store is intact
+    and no process of the build is running.
     """
     request = _request(context, recipe, options, contexts, tags, outputs)
     limit = default_keep_storage() if keep_storage is None else keep_storage

@@ -71,8 +71,8 @@ class DefaultGroup(click.Group):
 def cli(ctx: click.Context, root: str | None, tls_verify: bool, debug: bool) -> None:
     """Build OCI images from Dockerfile-style recipes, without a daemon.
 
-    `pybuild CONTEXT` is short for `pybuild build CONTEXT`; `pybuild build --help` shows the options of a build. The options
-    below stand before the command.
+    `pybuild CONTEXT` is short for `pybuild build CONTEXT`; `pybuild build --help` shows the options of a build. The
+    options below stand before the command.
     """
     ctx.obj = root or default_root()
     ctx.meta["tls_verify"] = tls_verify
@@ -113,8 +113,8 @@ def _flush() -> None:
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:
-    # The next signal ends the process at once. Workers then see their connections close and end their steps, and the next
-    # process that opens the store cleans up the ingest directory.
+    # The next signal ends the process at once. Workers then see their connections close and end their steps, and the
+    # next process that opens the store cleans up the ingest directory.
     for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(other, _end_at_once)
     raise Terminated(number)

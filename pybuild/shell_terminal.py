@@ -1,7 +1,8 @@
 """Connects the user's terminal to the terminal of a shell in a failed step.
 
-The shell's terminal handles echo, line editing and the signals of keys. So the user's terminal is raw: typed bytes go to the
-shell unchanged, and changes of its size are passed on. Its settings are restored however this ends, also after a signal.
+The shell's terminal handles echo, line editing and the signals of keys. So the user's terminal is raw: typed bytes go
+to the shell unchanged, and changes of its size are passed on. Its settings are restored however this ends, also after a
+signal.
 """
 
 from __future__ import annotations

@@ -58,9 +58,9 @@ def build(
 
     The digest of the image goes to standard output, everything else to standard error.
 
-    CONTEXT is a directory, a git repository (https://HOST/PATH.git#REF:SUBDIR or git@HOST:PATH#REF:SUBDIR), a URL, or - for
-    standard input. A URL or standard input gives a tar archive, plain or compressed with gzip, bzip2, xz or zstd; anything
-    else is read as a recipe that needs no files.
+    CONTEXT is a directory, a git repository (https://HOST/PATH.git#REF:SUBDIR or git@HOST:PATH#REF:SUBDIR), a URL, or -
+    for standard input. A URL or standard input gives a tar archive, plain or compressed with gzip, bzip2, xz or zstd;
+    anything else is read as a recipe that needs no files.
     """
     _refuse_conflicts(context, sources, cache)
     keep_storage = size_option("PYBUILD_KEEP_STORAGE", os.environ.get("PYBUILD_KEEP_STORAGE") or None)

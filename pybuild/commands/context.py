@@ -47,9 +47,9 @@ def context() -> None:
 def ls(ctx: click.Context, place: str, recipe: str | None, excluded: bool, as_json: bool) -> int:
     """List the paths that a build can copy from CONTEXT.
 
-    Prints type, size and path of each one, and the totals. CONTEXT is as for a build: a directory, a git repository, or an
-    archive (a URL, or - for standard input). Only a directory has an ignore file. An excluded directory is one entry,
-    unless a line with ! includes something inside it again.
+    Prints type, size and path of each one, and the totals. CONTEXT is as for a build: a directory, a git repository, or
+    an archive (a URL, or - for standard input). Only a directory has an ignore file. An excluded directory is one
+    entry, unless a line with ! includes something inside it again.
     """
     if place == recipe == STDIN:
         raise click.UsageError("standard input cannot be both CONTEXT and the recipe (-f -)")
@@ -89,7 +89,8 @@ def _sent_lines(listing: Listing) -> Iterator[str]:
     counts += [_count(number, name) for name, number in sorted(types.items())]
     yield f"{', '.join(counts)}: {human_size(listing.size)}"
     if listing.excluded:
-        yield f"{_count(len(listing.excluded), 'path')} excluded by {printable(listing.ignore_file or '')}: --excluded lists them"
+        count = _count(len(listing.excluded), "path")
+        yield f"{count} excluded by {printable(listing.ignore_file or '')}: --excluded lists them"
 
 
 def _excluded_lines(listing: Listing) -> Iterator[str]:

@@ -30,8 +30,8 @@ _MAX_TITLE = 60  # characters of a step on one line
 def df(root: str, verbose: bool, as_json: bool) -> int:
     """Show what the store contains, and why it is kept.
 
-    Data that several items need counts once, for the first of them: images come first, then cache records. SIZE of an item
-    is everything that it needs; OWN is the part that no item before it needs. gc frees what is kept for `nothing`.
+    Data that several items need counts once, for the first of them: images come first, then cache records. SIZE of an
+    item is everything that it needs; OWN is the part that no item before it needs. gc frees what is kept for `nothing`.
     """
     with Store(root) as store, Pool() as pool:
         used = usage(store, StoreDirectories(store, pool).measure)

@@ -51,7 +51,8 @@ _FORMATS = {
 def diff(root: str, before: str, after: str, by_layer: bool, as_json: bool) -> int:
     """List the files that differ between two images.
 
-    Compared with image A, image B adds (A), changes (C) and deletes (D) them. Type, mode, owner, size and content are compared, times are not. The exit status is 0 whether files differ or not.
+    Compared with image A, image B adds (A), changes (C) and deletes (D) them. Type, mode, owner, size and content are
+    compared, times are not. The exit status is 0 whether files differ or not.
     """
     with Store(root) as store:
         images = store.images.find(before), store.images.find(after)
@@ -80,12 +81,13 @@ def _tables(store: Store, image: StoredImage) -> list[Toc]:
 
 
 def _by_layer(store: Store, base: StoredImage, image: StoredImage) -> Iterator[tuple[str, str, Iterable[Difference]]]:
-    """Digest, instruction and differences of each layer above the base. Raises InvalidImage if it is not a base of the image."""
+    """Digest, instruction and differences of each layer above the base. Raises InvalidImage if it is not a base."""
     pairs = zip(base.config.diff_ids, image.config.diff_ids, strict=False)
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     if shared < len(base.config.diff_ids):
         raise InvalidImage(
-            f"the first image is not a base of the second: they share {shared} of its {len(base.config.diff_ids)} layers",
+            "the first image is not a base of the second:"
+            f" they share {shared} of its {len(base.config.diff_ids)} layers",
             hint="without --layers any two images can be compared",
         )
     tables = _tables(store, image)

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 def gc(root: str, everything: bool, keep_storage: str | None, dry_run: bool, as_json: bool) -> int:
     """Remove from the store what nothing needs.
 
-    It removes data of interrupted builds, images whose names moved to newer images, and logs of builds that pybuild why has
-    forgotten. Images with a name are always kept. Data that a running build might use is kept too; the next gc after that
-    build removes it.
+    It removes data of interrupted builds, images whose names moved to newer images, and logs of builds that pybuild why
+    has forgotten. Images with a name are always kept. Data that a running build might use is kept too; the next gc
+    after that build removes it.
     """
     if everything and keep_storage is not None:
         raise click.UsageError("--all and --keep-storage exclude each other")
@@ -54,7 +54,8 @@ def gc(root: str, everything: bool, keep_storage: str | None, dry_run: bool, as_
             click.echo(line)
     if directories.not_removed:
         click.echo(
-            f"note: {directories.not_removed} directories are not removed, because they belong to ids that this user cannot map; pybuild doctor shows what is missing",
+            f"note: {directories.not_removed} directories are left, because they belong to ids that this user cannot map;"
+            " pybuild doctor shows what is missing",
             err=True,
         )
     return 0

@@ -133,8 +133,9 @@ def import_(root: str, archive: str, name: str | None, platform: Platform | None
     Their digests go to standard output.
 
     ARCHIVE is an OCI archive or layout directory, an archive from `docker save` or `podman save`, or the tar of a root
-    filesystem; it can be compressed with gzip, zstd, xz or bzip2. - is standard input. NAME names the image in the store,
-    and selects one if ARCHIVE contains several; without NAME, the names in ARCHIVE are used. A root filesystem needs NAME.
+    filesystem; it can be compressed with gzip, zstd, xz or bzip2. - is standard input. NAME names the image in the
+    store, and selects one if ARCHIVE contains several; without NAME, the names in ARCHIVE are used. A root filesystem
+    needs NAME.
     """
     reference = Reference.parse(name).with_default_tag() if name is not None else None
     if reference is not None and reference.digest is not None:
@@ -155,8 +156,8 @@ def import_(root: str, archive: str, name: str | None, platform: Platform | None
 def export(root: str, name: str, output: tuple[str, ...]) -> int:
     """Write an image to archives or directories.
 
-    Layers are written as they are in the store. compression= compresses all of them again, so the digest of the manifest
-    changes.
+    Layers are written as they are in the store. compression= compresses all of them again, so the digest of the
+    manifest changes.
     """
     from pybuild.api import open_image  # a local import: the other commands here do not need it
 

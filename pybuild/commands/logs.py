@@ -32,8 +32,8 @@ _CHUNK = 1 << 16
 def logs(root: str, build: str | None, step: int | None, only_list: bool, as_json: bool) -> int:
     """Show the output of an earlier build.
 
-    BUILD is the id of a build or the beginning of an id; without BUILD, or with `last`, it is the newest build. STEP selects
-    one step by its number in the output.
+    BUILD is the id of a build or the beginning of an id; without BUILD, or with `last`, it is the newest build. STEP
+    selects one step by its number in the output.
     """
     with Store(root) as store:
         found = build_logs(store.logs)

@@ -32,9 +32,9 @@ _MAX_TEXT = 100  # characters of an instruction on one line
 def why(root: str, build: str | None, as_list: bool, as_json: bool) -> int:
     """Explain why steps of a build were not cached.
 
-    BUILD is the id of a build, or the beginning or end of one; without it, the last build. Each step is compared with the
-    most similar step of an earlier build; the first difference decides. Values of variables whose names look like secrets
-    are not shown. The store remembers the last 100 builds.
+    BUILD is the id of a build, or the beginning or end of one; without it, the last build. Each step is compared with
+    the most similar step of an earlier build; the first difference decides. Values of variables whose names look like
+    secrets are not shown. The store remembers the last 100 builds.
     """
     with Store(root) as store:
         builds = store.builds.all()

@@ -1,10 +1,10 @@
 """Build arguments that BuildKit reads as switches of its own: what they do here, or why pybuild refuses them.
 
-An argument can be given if it asks for what pybuild does anyway, and a recipe can declare any of them as an ARG. Other modules
-read those that matter there: BUILDKIT_DOCKERFILE_CHECK in builder/plan/lint.py, BUILDKIT_CACHE_MOUNT_NS in
+An argument can be given if it asks for what pybuild does anyway, and a recipe can declare any of them as an ARG. Other
+modules read those that matter there: BUILDKIT_DOCKERFILE_CHECK in builder/plan/lint.py, BUILDKIT_CACHE_MOUNT_NS in
 builder/plan/mounts.py, BUILDKIT_CONTEXT_KEEP_GIT_DIR in builder/sources/contexts.py. BUILDKIT_SBOM_SCAN_CONTEXT and
-BUILDKIT_SBOM_SCAN_STAGE select what --sbom scans and have no effect without it.
-Source: https://docs.docker.com/reference/dockerfile/#buildkit-built-in-build-args
+BUILDKIT_SBOM_SCAN_STAGE select what --sbom scans and have no effect without it. Source:
+https://docs.docker.com/reference/dockerfile/#buildkit-built-in-build-args
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def check_controls(args: Mapping[str, str]) -> None:
     """Raises click.UsageError if an argument asks for something that pybuild does not do."""
     if syntax := args.get("BUILDKIT_SYNTAX"):
         raise click.UsageError(
-            f"--build-arg BUILDKIT_SYNTAX={syntax}: pybuild does not fetch and run other frontends; leave out the argument"
+            f"--build-arg BUILDKIT_SYNTAX={syntax}: pybuild does not fetch and run other frontends;"
+            " leave out the argument"
         )
     for name, reason in _REFUSED.items():
         value = args.get(name, "")

@@ -107,8 +107,8 @@ SOURCES = OptionGroup(
             ["--build-context"],
             multiple=True,
             metavar="NAME=PLACE",
-            help="Use PLACE for FROM NAME and --from=NAME: a directory, a URL, a git repository, docker-image://REFERENCE or"
-            " oci-layout://DIR[:TAG]. Can be repeated.",
+            help="Use PLACE for FROM NAME and --from=NAME: a directory, a URL, a git repository, docker-image://REFERENCE"
+            " or oci-layout://DIR[:TAG]. Can be repeated.",
         ),
         click.Option(["--target"], metavar="STAGE", help="Build this stage instead of the last one."),
         platform_option("Build for this platform; RUN for another processor needs an emulator."),

@@ -2,8 +2,8 @@
 
 Groups do not nest and steps run in parallel, so the output of a step is buffered until the step ends. Output and recipe
 could contain workflow commands; the runner is told to ignore commands until it reads a random token. Source: GitHub's
-"Workflow commands for GitHub Actions"; actions/runner, ActionCommand (a command starts a line, and \\r ends a line too; the
-old form ##[…] works anywhere in a line).
+"Workflow commands for GitHub Actions"; actions/runner, ActionCommand (a command starts a line, and \\r ends a line too;
+the old form ##[…] works anywhere in a line).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The live view as text, computed from events, the time and the size of the terminal.
 
-Steps run in parallel, so all state is kept by node. Each thing that has ended becomes a line that is printed once; the things
-that are running make up a frame that is drawn again and again.
+Steps run in parallel, so all state is kept by node. Each thing that has ended becomes a line that is printed once; the
+things that are running make up a frame that is drawn again and again.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 The terminal needs no cleanup: the cursor stays visible at the start of the line below the frame, and each frame is one
 write that enables again everything that it disabled. So the terminal is usable however pybuild ends, even by kill -9.
 
-A signal can interrupt a write, and the next frame depends on the bytes that reached the screen. So all output goes through a
-buffered file: if an exception interrupts it, it knows how much is written, and the next flush writes the rest.
+A signal can interrupt a write, and the next frame depends on the bytes that reached the screen. So all output goes
+through a buffered file: if an exception interrupts it, it knows how much is written, and the next flush writes the
+rest.
 """
 
 from __future__ import annotations

@@ -107,8 +107,9 @@ class Copy:
         """Unpack an archive into the destination, which is a directory and acts as the root of all links in it.
 
         Entries replace existing ones; a directory whose place is a link goes to the target of the link. Only --chown
-        changes entries. Directories missing in the archive get mode 0755 and belong to root. Returns the paths of former
-        directories that are something else now: neither this nor a later archive can make them directories again.
+        changes entries. Directories missing in the archive get mode 0755 and belong to root. Returns the paths of
+        former directories that are something else now: neither this nor a later archive can make them directories
+        again.
         """
         start = copying.deepcopy(image)
         dest = follow(image, tuple(part for part in self.dest.split("/") if part))
@@ -165,7 +166,8 @@ class Copy:
     def destination(self, image: Directory) -> tuple[Path, bool]:
         """The path of the destination, and whether sources are copied into it as a directory.
 
-        A link is followed if it leads to a directory or if a slash after it requires one; otherwise the copy replaces it.
+        A link is followed if it leads to a directory or if a slash after it requires one; otherwise the copy replaces
+        it.
         """
         parts = tuple(part for part in self.dest.split("/") if part)
         end = follow(image, parts)
