@@ -19,6 +19,7 @@ from pybuild.parser.flags import FLAGS
 from pybuild.remote.http.site import RemoteLimits
 from pybuild.remote.registry.config import Config
 from pybuild.verbs import VERBS
+from tests.test_house import ROOMS
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = CHECKOUT / "README.md"
@@ -146,3 +147,18 @@ def test_the_index_names_every_document() -> None:
     for path in DOCUMENTS[1:]:
         name = name_of(path)
         assert name == "docs/README.md" or "/decisions/" in name or f"`{name}`" in index, f"docs/README.md lacks {name}"
+
+
+def test_the_picture_of_the_house_is_the_house() -> None:
+    """docs/dev/architecture.md lists the rooms of each package in the order that tests/test_house.py enforces."""
+    text = (CHECKOUT / "docs" / "dev" / "architecture.md").read_text()
+    drawn: dict[str, list[str]] = {}
+    rooms: list[str] = []
+    for line in text.splitlines():
+        if package := re.match(r"(\w+)/  \S", line):
+            rooms = drawn.setdefault(package[1], [])
+        elif room := re.match(r"  (\w+)  +\S", line):
+            rooms.append(room[1])
+        elif line.startswith("```"):
+            rooms = []
+    assert drawn == {package: " ".join(lines).split() for package, lines in ROOMS.items()}
