@@ -39,7 +39,6 @@ _NUMBERS: Final[dict[str, tuple[int, int]]] = {
     "keyctl": (250, 219),
     "unshare": (272, 97),
     "setns": (308, 268),
-    "renameat2": (316, 276),
     "seccomp": (317, 277),
     "open_tree": (428, 428),
     "move_mount": (429, 429),
