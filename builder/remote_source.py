@@ -30,8 +30,8 @@ class UrlSource:
     checksum: Digest | None = None
 
     @property
-    def shown(self) -> str:
-        """The URL without its password, for messages and the history."""
+    def redacted(self) -> str:
+        """The URL as it was written, without its password, for messages and the history."""
         return redact(self.url)
 
 

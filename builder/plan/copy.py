@@ -94,7 +94,7 @@ def _sources(
         if is_remote(source):
             found = _remote(instruction, word, source, checksum)
             remote.append((position, found))
-            sources.append(found.shown)
+            sources.append(found.redacted)
             continue
         _check_length(keyword, source, word)
         sources.append(source)

@@ -109,7 +109,7 @@ class Contexts:
         if is_archive(self._main):
             remote = self._main_remote()
             if isinstance(remote, RepositorySource):
-                return recipe_of_files(self._check_out("", remote), f"the repository {remote.shown}", recipe)
+                return recipe_of_files(self._check_out("", remote), f"the repository {remote.redacted}", recipe)
             return self._open_file(*self._spooled_url(remote), recipe)
         found = recipe_of_directory(self._main, recipe)
         beside = None if found.path == STDIN_NAME else found.path
@@ -200,7 +200,7 @@ class Contexts:
         """The content of a URL as a file, in the form of `_spooled_stdin`."""
         found = self.remotes.file(url)
         self._identities[""] = found.identity
-        return found.path, url.shown, url.shown
+        return found.path, url.redacted, url.redacted
 
     def _open_file(self, raw: str, shown: str, recipe_name: str, recipe: str | None) -> Recipe:
         """Open a main context that is one file: an archive, or else the recipe."""

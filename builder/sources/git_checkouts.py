@@ -65,14 +65,14 @@ class GitCheckouts:
             if source not in self._checkouts:
                 tar = self._store.blobs.path(await self._tar(source, found))
                 toc = self._store.ingest.new_path()
-                await self._pool.job(ListSubdirectory(tar, source.shown, source.subdir, toc))
+                await self._pool.job(ListSubdirectory(tar, source.redacted, source.subdir, toc))
                 self._checkouts[source] = Checkout(tar, toc)
             return self._checkouts[source]
 
     async def _ask(self, source: RepositorySource) -> FoundCommit:
         if source.commit is not None:
             if not source.commit.startswith(source.checksum):
-                raise BuildError(f"{source.shown}: expected a commit {source.checksum}…, got {source.commit}")
+                raise BuildError(f"{source.redacted}: expected a commit {source.checksum}…, got {source.commit}")
             return FoundCommit(source.commit)
         directory = self._store.ingest.new_directory()
         try:

@@ -157,7 +157,7 @@ def _repository_url(url: Url, response: Response) -> Url:
 def _over_ssh(source: RepositorySource, access: GitAccess) -> dict[str, str]:
     if access.agent is None:
         raise RemoteError(
-            f"{source.shown}: an ssh URL needs an ssh agent", hint="--ssh default gives the build your agent"
+            f"{source.redacted}: an ssh URL needs an ssh agent", hint="--ssh default gives the build your agent"
         )
     options = [
         "BatchMode=yes", "StrictHostKeyChecking=yes", "UpdateHostKeys=no", "IdentityFile=none", "ForwardAgent=no",

@@ -32,7 +32,7 @@ class GitServer:
         """Over http this sends a first request. Repositories can share an `allowance`. Raises RemoteError, NotFound."""
         limits = access.limits
         self._source = source
-        self.name = printable(source.shown)
+        self.name = printable(source.redacted)
         remote = git_remote_of(source, access, f"{directory}.pem")
         self._url = remote.url
         allowance = allowance or Allowance(

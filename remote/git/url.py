@@ -63,8 +63,8 @@ class RepositorySource:
     text: str = field(default="", repr=False, compare=False)  # as it was written
 
     @property
-    def shown(self) -> str:
-        """The URL for messages and the history, without a password."""
+    def redacted(self) -> str:
+        """The URL as it was written, without its password, for messages and the history."""
         return redact(self.text)
 
     @property

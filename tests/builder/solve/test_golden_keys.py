@@ -162,7 +162,7 @@ def keys_of(plan: Plan, node: Node) -> dict[str, Key]:
         SCRATCH if one is None else f"key of {plan.nodes[one].text}" for one in (node.parent, *node.sources)
     )
     if isinstance(step, CopyStep):
-        sources += [f"identity of {source.shown}" for _, source in step.remote]
+        sources += [f"identity of {source.redacted}" for _, source in step.remote]
     inputs = sources if isinstance(step, CopyStep) and step.link else [parent, *sources]
     keys = {"definition": definition_key(step, node.platform, inputs)}
     if isinstance(step, CopyStep):

@@ -165,7 +165,7 @@ def test_the_short_form_of_contexts(place: str, url: str) -> None:
 
 def test_passwords_are_not_shown() -> None:
     found = parse_repository("https://user:s3cret@h.test/r.git#main")
-    assert found.shown == "https://xxxxx:xxxxx@h.test/r.git#main" and found.redacted_remote == "https://xxxxx:xxxxx@h.test/r.git"
+    assert found.redacted == "https://xxxxx:xxxxx@h.test/r.git#main" and found.redacted_remote == "https://xxxxx:xxxxx@h.test/r.git"
     assert "s3cret" not in repr(found)
 
 
