@@ -1,7 +1,7 @@
 """A build from beginning to end: recipe, bases, plan, steps, image, outputs.
 
-Every mistake that the text alone shows is found before anything runs. The image and its tags become visible together,
-after everything that they refer to is sealed. An output appears under its name when it is complete.
+pybuild finds every mistake that the text alone shows before it runs anything. The image and its tags become visible
+together, after everything that they refer to is sealed. An output appears under its name when it is complete.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class BuildRequest:
     contexts: Mapping[str, str] = field(default_factory=dict)  # by context_name()
     tags: tuple[Reference, ...] = ()
     outputs: tuple[Output, ...] = ()
-    id: str = ""  # under which the store remembers the build; "": it is not remembered
+    id: str = ""  # the store remembers the build under this id; "": it does not
 
 
 @frozen
@@ -143,24 +143,24 @@ def _make_image(
     recorder = OutcomeRecorder(session, request.id, buildfile.source.filename)
     solver = Solver(session, planned, step_maker, recorder)
     try:
-        image = _ImageWriter(request, session, planned.image, solver.solve())
-        digest = image.store(compression)
+        writer = _ImageWriter(request, session, planned.image, solver.solve())
+        digest = writer.store(compression)
         recorder.manifest = str(digest)
     finally:
         recorder.save(planned, solver.cache)
     if request.tags or not request.outputs:
         store.seal()
-    session.observe(Built(str(digest), image.layers(digest, planned)))
+    session.observe(Built(str(digest), writer.layers(digest, planned)))
     if request.tags:
         store.images.tag(list(request.tags), digest, int(time.time()), recipe=buildfile.source.filename)
     for output in request.outputs:
-        found = store.images.get(image.store(_compression([output])))
-        export(output, found, request.tags, store, session.pool, session.observe, all_layers=False)
+        image = store.images.get(writer.store(_compression([output])))
+        export(output, image, request.tags, store, session.pool, session.observe, all_layers=False)
     return BuildResult(digest)
 
 
 def _compression(outputs: Sequence[Output]) -> Compression:
-    """The compression of new layers that these outputs ask for."""
+    """The compression of new layers: that of the first image output, else gzip."""
     return next((output.wanted for output in outputs if isinstance(output, ImageOutput)), Compression.GZIP)
 
 
@@ -193,7 +193,7 @@ class _ImageWriter:
         return tuple(BuiltLayer(str(layer.digest), layer.size, text) for layer, text in zip(layers, texts, strict=True))
 
     def _layers(self, compression: Compression) -> list[LayerBlob]:
-        """All layers, the lowest first. Those of the base stay the blobs that came in."""
+        """All layers, the lowest first. Those of the base are the very blobs that were pulled or imported."""
         base = self._stage.base
         layers = [] if base is None else _base_layers(self._store, base)
         changesets = self._store.snapshots.changesets(self._snapshot)[::-1]

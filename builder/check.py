@@ -1,6 +1,6 @@
-"""`pybuild build --check`: everything that can be said about a recipe without running any of it.
+"""`pybuild build --check`: reports the warnings about a recipe without running any of it.
 
-All stages are checked, needed or not. Base images come from the store only: nothing is fetched, no namespace is entered.
+It checks all stages, needed or not. Base images come from the store only: no image is fetched. No namespace is entered.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def check(request: BuildRequest, store: Store, observe: Callable[[Event], None]) -> int:
-    """Report all warnings about a recipe; return how many there are. Raises PybuildError for mistakes."""
+    """Report all warnings about a recipe; return their number. Raises PybuildError for mistakes, OSError."""
     with Pool() as pool, BuildSecrets(agents=request.options.agents) as secrets:
         session = Session(store, pool, request.options, observe, secrets)
         images = _StoredImages(session)
@@ -78,12 +78,12 @@ def _inspect(
 
 
 class _StoredImages:
-    """The images of the store; a missing one is replaced by a placeholder about which nothing is known."""
+    """The images of the store. A placeholder with an empty config stands for a missing one."""
 
     def __init__(self, session: Session) -> None:
         self._store = session.store
         self._options = session.options
-        self.missing: dict[str, None] = {}  # names, in the order in which they were asked for
+        self.missing: dict[str, None] = {}  # names, in the order of the requests
         self.placeholders: list[StoredImage] = []
 
     def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:

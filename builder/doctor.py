@@ -47,7 +47,7 @@ class Check:
 
 
 def examine(store: Store, pool: Pool) -> list[Check]:
-    """Check everything that a build can need. What the machine lacks is part of the result, and raises no error."""
+    """Check everything that a build can need. A missing feature is part of the result, not an error."""
     limits = _limits()  # first: Cgroups must be entered before the pool starts a process
     checks = [_kernel(os.uname().release)]
     probed: Probed | None = None

@@ -36,7 +36,7 @@ class StepFailed(BuildError):
 
 
 class NotCached(BuildError):
-    """A build that must only use the cache would have to make or fetch something. `steps` are those, with the reasons."""
+    """A build that must only use the cache would have to make or fetch something. `steps` are the misses, with their causes."""
 
     def __init__(self, message: str, steps: Sequence[ExplainedMiss] = ()) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""The events that a build reports while it runs. One callable takes them all; `ignore` is one that does nothing."""
+"""The events that a build reports while it runs. It passes all of them to one function; `ignore` discards them."""
 
 from __future__ import annotations
 

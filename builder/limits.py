@@ -20,7 +20,7 @@ ULIMITS: dict[str, int] = {  # docker's names for the limits of setrlimit(2)
 
 @frozen
 class Ulimit:
-    """A limit of each process, in the unit of getrlimit(2), or UNLIMITED."""
+    """A limit on each process, in the unit of getrlimit(2), or UNLIMITED."""
 
     name: str  # of ULIMITS
     soft: int
@@ -63,20 +63,20 @@ class StepLimits:
 
 
 def check_limits(limits: StepLimits) -> None:
-    """Raises BuildError if a limit is above this process's own hard limit.
+    """Raise BuildError if a limit is above this process's own hard limit.
 
     A step cannot raise it: in a user namespace CAP_SYS_RESOURCE does not apply to resource limits.
     """
     for ulimit in limits.ulimits:
-        here = resource.getrlimit(ulimit.number)[1]
-        if _value(ulimit.hard) > _value(here):
+        own_hard = resource.getrlimit(ulimit.number)[1]
+        if _comparable(ulimit.hard) > _comparable(own_hard):
             raise BuildError(
-                f"--ulimit {ulimit.name}: {_shown(ulimit.hard)} is above {_shown(here)}, the hard limit of this process",
+                f"--ulimit {ulimit.name}: {_shown(ulimit.hard)} is above {_shown(own_hard)}, the hard limit of this process",
                 hint=f"raise it before pybuild starts: ulimit -H, or LimitX= of a systemd unit ({ulimit.name})",
             )
 
 
-def _value(limit: int) -> float:
+def _comparable(limit: int) -> float:
     return float("inf") if limit == resource.RLIM_INFINITY else limit
 
 

@@ -1,4 +1,4 @@
-"""gc and df on trees and cache mounts, whose files can belong to ids of the steps' namespace."""
+"""For gc and df: measures and removes trees and cache mounts, whose files can belong to ids of the steps' namespace."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StoreDirectories:
     def __init__(self, store: Store, pool: Pool) -> None:
         self._store = store
         self._pool = pool
-        self.not_removed = 0  # directories that only a namespace can remove, which the machine refused
+        self.not_removed = 0  # the number of directories that this machine cannot remove without a namespace, which it refuses
 
     def measure(self, directory: str) -> int:
         """The bytes of a directory; 0 if it does not exist, or if only a namespace can read it and the machine refuses one."""
@@ -47,7 +47,7 @@ class StoreDirectories:
             raise
 
     def remove(self, directory: str) -> None:
-        """Remove a directory in the store's ingest. If this machine cannot remove it, it stays there and is counted."""
+        """Remove a directory in the store's ingest. If this machine cannot, `not_removed` counts it."""
         try:
             discard(self._store, self._pool, directory)
         except PrivilegeError:

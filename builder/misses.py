@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Earlier:
-    """The step of an earlier build that a step is compared with."""
+    """A step of an earlier build, with which a missed step is compared."""
 
     build: StoredBuild
     step: BuiltStep

@@ -1,4 +1,4 @@
-"""Remote sources of an ADD: URLs and git repositories, as the recipe names them."""
+"""Remote sources: the URLs and git repositories that an ADD or a context names."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def is_repository(text: str) -> bool:
 
 
 def read_remote(text: str, checksum: str | None, *, keep_git_dir: bool = False) -> RemoteSource:
-    """Parse a source for which `is_remote` is true, and the value of --checksum. Raises PlanError, without a place.
+    """Parse a source for which `is_remote` is true, and the value of --checksum. Raises PlanError without a span.
 
     `keep_git_dir` applies to a repository only.
     """
@@ -63,7 +63,7 @@ def read_remote(text: str, checksum: str | None, *, keep_git_dir: bool = False) 
 
 
 def _read_url(text: str, checksum: str | None) -> UrlSource:
-    """Parse the URL of a file. Raises PlanError, without a place."""
+    """Parse the URL of a file. Raises PlanError without a span."""
     try:
         digest = Digest.parse(checksum) if checksum is not None else None
     except InvalidImage as error:

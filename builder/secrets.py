@@ -157,7 +157,7 @@ def _read(source: SecretSource, environ: Mapping[str, str]) -> bytes:
 
 
 def _socket(agent: AgentSource) -> str:
-    """The absolute path of an agent's socket. Raises BuildError if there is none."""
+    """The absolute path of an agent's socket. Raises BuildError if the path is not a socket."""
     try:
         mode = os.stat(agent.path).st_mode
     except OSError as error:

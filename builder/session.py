@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Session:
-    """One build: its store, its workers, what the user asked for, and who is told about it."""
+    """One build: its store, its workers, the user's options, and the function that receives its events."""
 
     store: Store
     pool: Pool

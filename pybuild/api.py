@@ -43,8 +43,8 @@ def build(
 
     Their defaults are the environment variables PYBUILD_ROOT and PYBUILD_KEEP_STORAGE, as for the command. The other
     arguments are those of `pybuild build`. Raises ParseError, BuildError (StepFailed if a RUN ends with a status other
-    than 0), StoreError, OSError, and ValueError for an invalid environment variable. After an error the store is intact
-    and no process of the build is running.
+    than 0), StoreError, RemoteError, OSError, and ValueError for an invalid environment variable. After an error the
+    store is intact and no process of the build is running.
     """
     request = _request(context, recipe, options, contexts, tags, outputs)
     limit = default_keep_storage() if keep_storage is None else keep_storage
@@ -61,9 +61,9 @@ def check(
     root: str | os.PathLike[str] | None = None,
     on_event: Callable[[Event], None] = ignore,
 ) -> list[CheckWarning]:
-    """The warnings about all stages of a recipe; runs no step and fetches nothing.
+    """The warnings about all stages of a recipe; runs no step and fetches no image.
 
-    Raises ParseError, BuildError, StoreError or OSError if the recipe cannot be built at all.
+    Raises ParseError, BuildError, StoreError, RemoteError or OSError if the recipe cannot be built at all.
     """
     from pybuild.builder.check import check as check_recipe
 

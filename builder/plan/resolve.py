@@ -55,7 +55,10 @@ class NamedContexts(Protocol):
     def main(self) -> ContextFiles: ...
 
     def find(self, name: str) -> StoredImage | ContextFiles | None:
-        """The named context that replaces an image or a stage, None without one. Raises BuildError, StoreError."""
+        """The named context that replaces an image or a stage; None without one.
+
+        Raises BuildError, StoreError, RemoteError, OSError.
+        """
         ...
 
 
@@ -107,7 +110,7 @@ def resolve(
     *,
     all_stages: bool = False,
 ) -> Resolved:
-    """Resolve the stages that the target needs, or `all_stages`. Raises PlanError if a stage or an image is not found.
+    """Resolve the stages that the target needs, or `all_stages`. Raises PlanError, and the errors of `images` and `contexts`.
 
     `read_trigger` parses the ONBUILD texts of bases.
     """
