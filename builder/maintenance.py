@@ -26,7 +26,7 @@ class StoreDirectories:
     def __init__(self, store: Store, pool: Pool) -> None:
         self._store = store
         self._pool = pool
-        self.not_removed = 0  # the number of directories that this machine cannot remove without a namespace, which it refuses
+        self.not_removed = 0  # the number of directories for which the machine refused the necessary namespace
 
     def measure(self, directory: str) -> int:
         """The bytes of a directory; 0 if it does not exist, or if only a namespace can read it and the machine refuses one."""

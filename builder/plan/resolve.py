@@ -110,9 +110,9 @@ def resolve(
     *,
     all_stages: bool = False,
 ) -> Resolved:
-    """Resolve the stages that the target needs, or `all_stages`. Raises PlanError, and the errors of `images` and `contexts`.
+    """Resolve the stages that the target needs, or `all_stages`. Raises BuildError, OSError.
 
-    `read_trigger` parses the ONBUILD texts of bases.
+    `read_trigger` parses the ONBUILD texts of bases. Errors of the store and of remote/ become PlanErrors here.
     """
     refuse_unsupported(buildfile)
     contexts = contexts or MainContext()

@@ -42,7 +42,7 @@ class FailedStep:
 
     ref: StepRef
     spec: SandboxSpec
-    layers: tuple[LayerPlace, ...]  # those below the step, the topmost first
+    layers: tuple[LayerPlace, ...]  # the layers below the step, the topmost first
     scaffold_toc: str
 
 
@@ -96,12 +96,12 @@ class FailureHandler:
     def _shell_spec(self, step: FailedStep) -> SandboxSpec:
         """The sandbox of the failed step, with a shell on a terminal in place of its command."""
         spec = step.spec
-        given = {pair.partition("=")[0] for pair in spec.env}
-        more = tuple(pair for pair in self._on_fail.variables if pair.partition("=")[0] not in given)
+        defined = {pair.partition("=")[0] for pair in spec.env}
+        added = tuple(pair for pair in self._on_fail.variables if pair.partition("=")[0] not in defined)
         return replace(
             spec,
             argv=(_shell(view_of(step.layers)),),
-            env=(*spec.env, *more),
+            env=(*spec.env, *added),
             work=_new_work_directory(spec.work),
             mounts=tuple(_remount(mount) for mount in spec.mounts),
             terminal=True,
@@ -121,13 +121,14 @@ def _shell(view: View) -> str:
 
 
 def _remount(mount: MountOperation) -> MountOperation:
+    """The same mount, to be made a second time."""
     if isinstance(mount, BoundFiles) and not mount.read_only:
         return replace(mount, work=_new_work_directory(mount.work))
     return mount
 
 
 def _new_work_directory(work: str) -> str:
-    """A fresh work directory for an overlay: overlayfs marks that of a volatile mount and refuses it a second time."""
+    """A fresh work directory: overlayfs marks the one of a volatile mount and refuses to use it again."""
     path = f"{work}-again"
     os.mkdir(path, 0o700)
     return path

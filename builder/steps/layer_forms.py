@@ -30,7 +30,7 @@ MAX_LOWERS = 499  # overlayfs takes 500 lower layers; one is the scaffold
 async def ensure_tocs(store: Store, pool: Pool, snapshot: int | None) -> None:
     """Make the missing tables of contents of a snapshot's layers, the lowest first: each one needs those below it.
 
-    Raises DigestMismatch, InvalidImage or UnsafePath if a layer is not what its image claims, or breaks the rules.
+    Raises DigestMismatch, InvalidImage or UnsafePath if a layer does not match its image, or is not a valid layer.
     """
     chain = store.snapshots.changesets(snapshot)
     for number in reversed(range(len(chain))):
@@ -40,8 +40,8 @@ async def ensure_tocs(store: Store, pool: Pool, snapshot: int | None) -> None:
 async def ensure_toc(store: Store, pool: Pool, changeset: str, below: Sequence[str], expanded: str = "") -> None:
     """Make the table of contents of a layer, if it is missing. `below`: the changesets under it, topmost first.
 
-    The tables of contents of `below` must exist. The expanded tar is left at the path `expanded`, unless that is "" or
-    the layer is too large.
+    The tables of contents of `below` must exist. The expanded tar is also written to the path `expanded`, unless
+    that is "" or the layer is too large.
     """
     if store.changesets.unread_blob(changeset) is None:
         return
@@ -65,7 +65,7 @@ async def ensure_trees(
 ) -> tuple[LayerPlace, ...]:
     """The same layers, each with a tree. Raises SandboxError if there are too many to mount, StoreError.
 
-    `expanded` maps changesets to tars that `ensure_toc` left; a tar is removed once it has been read.
+    `expanded` maps changesets to tars that `ensure_toc` wrote; each tar is removed once it has been read.
     """
     if len(layers) > MAX_LOWERS:
         raise SandboxError(

@@ -1,9 +1,9 @@
 """The layers of snapshots as files on the disk, remembered for one build.
 
-Every step asks for the layers below it, and there can be hundreds. Without a memory the fiftieth step would open fifty
-tables of contents and send four queries for each layer to the database, only to learn what the step before it knew.
-Entries are immutable, except that a table of contents may be replaced once by one with digests (`forget`): changesets are
-never rewritten, and the lease of the build keeps their files.
+Every step asks for the layers below it, and there can be hundreds. Without this cache the fiftieth step would open
+fifty tables of contents and send four database queries for each layer, all of which the step before it did as well.
+Entries never become stale, because changesets are never rewritten and the lease of the build protects their files from gc.
+One exception: a table of contents can be replaced once by one with digests (`forget`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LayerStacks:
     """The layers of all snapshots that one build asks about."""
 
     def __init__(self, session: Session, bases_of_runs: frozenset[int]) -> None:
-        """`bases_of_runs`: snapshots whose layers will be mounted as well, so their expanded tars are kept for a moment."""
+        """`bases_of_runs`: snapshots whose layers a RUN will mount, so their expanded tars stay until their trees are made."""
         self._store = session.store
         self._pool = session.pool
         self._bases_of_runs = bases_of_runs
@@ -55,14 +55,14 @@ class LayerStacks:
         self._tocs: dict[str, Toc] = {}  # by changeset
 
     async def layers(self, parent: Parent) -> tuple[LayerPlace, ...]:
-        """The layers of what a step stands on, the topmost first, each with a table of contents.
+        """The layers below a step, the topmost first, each with a table of contents.
 
-        Raises DigestMismatch, InvalidImage or UnsafePath if a layer is not what its image claims, or breaks the rules.
+        Raises DigestMismatch, InvalidImage or UnsafePath if a layer does not match its image, or is not a valid layer.
         """
         if isinstance(parent, PendingLayer):
             below = await self.layers(parent.below)
             return (layer_place(self._store, parent.changeset, self._tree_map), *below)
-        if self._tree_map != self._pool.tree_map:  # the kernel refused a namespace: trees are out of reach now
+        if self._tree_map != self._pool.tree_map:  # the kernel refused a namespace: trees cannot be read
             self._tree_map = self._pool.tree_map
             self._places.clear()
         chain = self._store.snapshots.changesets(parent)
@@ -73,7 +73,7 @@ class LayerStacks:
                 if os.path.lexists(expanded):
                     self._expanded[chain[number]] = expanded
                 self._remember(layer_place(self._store, chain[number], self._tree_map))
-        return tuple(self._places.get(one) or layer_place(self._store, one, self._tree_map) for one in chain)
+        return tuple(self._places.get(name) or layer_place(self._store, name, self._tree_map) for name in chain)
 
     async def with_trees(self, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:
         """The same layers, each with a tree, without those that change nothing. Raises SandboxError, StoreError."""

@@ -48,7 +48,7 @@ class MadeLayer:
 
 
 class ContextFinder(Protocol):
-    """Tells where the files of contexts are."""
+    """Finds the files of contexts."""
 
     def source(self, name: str) -> ContextSource:
         """The context of that name; "" is the main one."""
@@ -56,7 +56,7 @@ class ContextFinder(Protocol):
 
     @property
     def remotes(self) -> RemoteSources:
-        """The sources on other machines. A build without such sources must not ask for it."""
+        """The sources on other machines. A build without such sources must not use this property."""
         ...
 
 
@@ -89,21 +89,21 @@ class StepMaker:
         return (await self._copy_job(node, node.step, parent, source)).rows()
 
     async def identify(self, step: CopyStep) -> None:
-        """Find out what the remote sources of a step are now. Raises BuildError, RemoteError."""
+        """Find out the current versions of the remote sources of a step. Raises BuildError, RemoteError, OSError."""
         for _, source in step.remote:
             await self._contexts.remotes.identify(source)
 
     def identities(self, step: CopyStep) -> list[str | None]:
-        """What `identify` found for each remote source; None if it was not asked."""
+        """What `identify` found for each remote source; None before that."""
         return [self._contexts.remotes.identity(source) for _, source in step.remote]
 
     def stop(self) -> None:
-        """End everything that runs for this build."""
+        """End all workers and steps of this build."""
         self._pool.stop()
         self.tidy()
 
     def tidy(self) -> None:
-        """Remove what ended steps needed only while they ran."""
+        """Remove the directories of steps that have ended."""
         if "_runs" in vars(self):
             self._runs.tidy()
 
@@ -115,10 +115,10 @@ class StepMaker:
         ref: StepRef,
         on_listed: OnListed | None = None,
     ) -> MadeLayer | None:
-        """Run one step. Raises BuildError, StoreError, RemoteError.
+        """Run one step. Raises BuildError, StoreError, RemoteError, OSError.
 
         `on_listed` is called with the changeset of a RUN, perhaps before its layer is written. Returns None if the RUN
-        stood on a pending layer and another build was the first to record that layer's step.
+        ran on a pending layer and another build recorded that layer's step first: it must run again.
         """
         if isinstance(node.step, RunStep):
             check_runnable(node.platform)
@@ -144,7 +144,8 @@ class StepMaker:
         try:
             written = await self._pool.job(job)
         except PrivilegeError:
-            # The trees of an earlier build lie in a namespace that cannot be made here. Their tars hold the same files.
+            # Only a namespace, which this machine refuses, can read the trees of an earlier build. Their tars hold the same
+            # files.
             job = await self._copy_job(node, step, parent, source)
             if job.in_namespace or any(layer.blob is None for layer in job.layers):
                 raise

@@ -44,7 +44,7 @@ def scaffold_for(view: View, mounts: Sequence[MountPoint] = ()) -> Scaffold:
         entry = view.lookup(name)
         if entry is not None and entry.kind is not Kind.DIRECTORY:
             raise SandboxError(f"the image has a non-directory at /{name.decode()}")
-        _need(rows, view, name, Kind.DIRECTORY)
+        _add_missing(rows, view, name, Kind.DIRECTORY)
     resolv_conf, hosts = (_file_target(rows, view, name) for name in (b"etc/resolv.conf", b"etc/hosts"))
     targets = _mount_targets(rows, view, mounts)
     entries = sorted(rows.values(), key=lambda entry: sort_key(entry.path))
@@ -52,7 +52,7 @@ def scaffold_for(view: View, mounts: Sequence[MountPoint] = ()) -> Scaffold:
 
 
 def _file_target(rows: dict[bytes, Entry], view: View, name: bytes) -> str:
-    """Where a file is bind-mounted: at the end of the image's symbolic links, which are left as they are."""
+    """Where to bind-mount a file: the path to which the image's symbolic links lead. The links stay as they are."""
     try:
         path = view.resolve(name)
     except LinkLoop:
@@ -60,12 +60,12 @@ def _file_target(rows: dict[bytes, Entry], view: View, name: bytes) -> str:
     entry = view.lookup(path)
     if entry is not None and entry.kind is Kind.DIRECTORY:
         raise SandboxError(f"/{name.decode()} of the image is a directory")
-    _need(rows, view, path, Kind.FILE)
+    _add_missing(rows, view, path, Kind.FILE)
     return "/" + path.decode("utf-8", "surrogateescape")
 
 
 def _mount_targets(rows: dict[bytes, Entry], view: View, mounts: Sequence[MountPoint]) -> tuple[str, ...]:
-    """Where each mount goes. A mount point inside another mount is created there; the image's links do not count in it."""
+    """Where each mount goes. A mount point inside another mount is created there, regardless of the image's links."""
     covered = set(_DIRECTORIES)
 
     def lookup(path: bytes) -> Entry | None:
@@ -77,7 +77,7 @@ def _mount_targets(rows: dict[bytes, Entry], view: View, mounts: Sequence[MountP
                 return True
         return False
 
-    found: dict[str, str] = {}
+    placed: dict[str, str] = {}
     for mount in sorted(mounts, key=lambda mount: mount.target.split("/")):
         try:
             path = resolve(lookup, os.fsencode(mount.target))
@@ -89,16 +89,16 @@ def _mount_targets(rows: dict[bytes, Entry], view: View, mounts: Sequence[MountP
         if entry is not None and (entry.kind is Kind.DIRECTORY) != mount.directory:
             raise SandboxError(
                 f"the image has a {'non-directory' if mount.directory else 'directory'} at {mount.target}, "
-                f"where a {'directory' if mount.directory else 'file'} is to be mounted"
+                f"where the step mounts a {'directory' if mount.directory else 'file'}"
             )
         if not is_covered(path):
-            _need(rows, view, path, Kind.DIRECTORY if mount.directory else Kind.FILE)
+            _add_missing(rows, view, path, Kind.DIRECTORY if mount.directory else Kind.FILE)
         covered.add(path)
-        found[mount.target] = "/" + os.fsdecode(path)
-    return tuple(found[mount.target] for mount in mounts)
+        placed[mount.target] = "/" + os.fsdecode(path)
+    return tuple(placed[mount.target] for mount in mounts)
 
 
-def _need(rows: dict[bytes, Entry], view: View, path: bytes, kind: Kind) -> None:
+def _add_missing(rows: dict[bytes, Entry], view: View, path: bytes, kind: Kind) -> None:
     """Add a row for a name that the image lacks, and rows for all of its parents."""
     if view.lookup(path) is not None or path in rows:
         return

@@ -1,7 +1,7 @@
 """The sources of a RUN's mounts: trees of layers for bind mounts, and cache mounts, which the step holds while it runs.
 
-A bind mount shows an overlay of stored layers. So nothing else of the machine can appear in it, wherever the links in it
-lead. Files of a context are first copied into a layer, as a COPY would do.
+A bind mount shows an overlay of stored layers. So no other file of the machine can appear in it, wherever its
+links lead. Files of a context are first copied into a layer, as a COPY would do.
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ class MountSources:
         StoreError.
         """
         files: dict[FilesMount, BoundFiles] = {}
-        mounts: list[tuple[str, PlannedCacheMount]] = []
+        keyed_mounts: list[tuple[str, PlannedCacheMount]] = []
         for number, mount in enumerate(step.mounts):
             match mount:
                 case FilesMount():
                     files[mount] = await self._bind(mount, sources, f"{directory}/bound{number}")
                 case PlannedCacheMount():
-                    mounts.append((await self._key(mount, sources), mount))
+                    keyed_mounts.append((await self._key(mount, sources), mount))
                 case _:
                     pass
         taken: dict[str, str] = {}  # key -> path: a cache that a step mounts twice is taken once
         caches: dict[PlannedCacheMount, str] = {}
         # All steps take them in one order: two steps that lock the same two caches must not wait for each other.
-        for key, mount in sorted(mounts, key=lambda pair: pair[0]):
+        for key, mount in sorted(keyed_mounts, key=lambda pair: pair[0]):
             if key not in taken:
                 taken[key] = cache_mounts.enter_context(await self._take(key, mount, sources)).path
             caches[mount] = taken[key]
@@ -126,7 +126,7 @@ class MountSources:
         return directory
 
     async def _key(self, mount: PlannedCacheMount, sources: Sequence[int | None]) -> str:
-        """What tells caches apart: their name, owner and mode, their initial content, and the id map of their files."""
+        """The key of a cache: a digest of its name, owner and mode, its initial content, and the id map of its files."""
         seed = "" if mount.source is None else await self.content(mount, sources)
         fields = (mount.name, mount.mode, mount.uid, mount.gid, seed, self._pool.id_map.name)
         return hashlib.sha256(json.dumps(fields).encode("ascii")).hexdigest()

@@ -34,20 +34,20 @@ class MountPoint:
     directory: bool  # else a file
 
 
-def mount_points(mounts: Sequence[StepMount], found: MountedPaths) -> tuple[MountPoint, ...]:
+def mount_points(mounts: Sequence[StepMount], paths: MountedPaths) -> tuple[MountPoint, ...]:
     """The targets of these mounts as the recipe names them, symbolic links not followed."""
     points = []
     for mount in mounts:
         if mount.target is not None:
             directory = not isinstance(mount, SecretMount | SshMount)
             if isinstance(mount, FilesMount):
-                directory = found.files[mount].directory
+                directory = paths.files[mount].directory
             points.append(MountPoint(mount.target, directory))
     return tuple(points)
 
 
 def sandbox_mounts(
-    mounts: Sequence[StepMount], targets: Sequence[str], secrets: BuildSecrets, found: MountedPaths
+    mounts: Sequence[StepMount], targets: Sequence[str], secrets: BuildSecrets, paths: MountedPaths
 ) -> tuple[sandbox.MountOperation, ...]:
     """The mounts for the sandbox, each after the mount that it lies in.
 
@@ -55,19 +55,19 @@ def sandbox_mounts(
     among the mounts must have been given (`BuildSecrets.available`).
     """
     placed = [mount for mount in mounts if mount.target is not None]
-    made = [_sandbox_mount(mount, target, secrets, found) for mount, target in zip(placed, targets, strict=True)]
+    made = [_sandbox_mount(mount, target, secrets, paths) for mount, target in zip(placed, targets, strict=True)]
     return tuple(sorted(made, key=lambda mount: mount.target.split("/")))
 
 
-def _sandbox_mount(mount: StepMount, target: str, secrets: BuildSecrets, found: MountedPaths) -> sandbox.MountOperation:
+def _sandbox_mount(mount: StepMount, target: str, secrets: BuildSecrets, paths: MountedPaths) -> sandbox.MountOperation:
     from pybuild.builder.sandbox import mounts as sandbox  # a build that runs nothing does not need it
 
     match mount:
         case FilesMount():
-            return replace(found.files[mount], target=target)
+            return replace(paths.files[mount], target=target)
         case PlannedCacheMount():
             path = "" if mount.source is not None else mount.path.lstrip("/")
-            return sandbox.CacheDirectory(target, found.caches[mount], path, mount.read_only)
+            return sandbox.CacheDirectory(target, paths.caches[mount], path, mount.read_only)
         case TmpfsMount():
             return sandbox.Tmpfs(target, mount.size, mount.read_only)
         case SecretMount(mode=mode, uid=uid, gid=gid):

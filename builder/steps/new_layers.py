@@ -1,7 +1,7 @@
 """New layers: where a job writes one, and how it becomes part of the store.
 
-The layers of a stage that is only copied from are never part of an image. So what its RUN steps leave is kept as trees, and
-what its COPY steps write is not compressed. If such a stage becomes an image after all (--target), its layers are made then.
+The layers of a stage that is only copied from are never part of an image. So its RUN steps leave trees only, and its COPY
+steps write uncompressed layers. If such a stage becomes an image after all (--target), its layers are made then.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def nodes_of_image(plan: Plan) -> frozenset[int]:
-    """The nodes whose layers the image gets: its last node and everything that node stands on."""
+    """The nodes whose layers the image gets: its last node and all nodes below it."""
     found = set()
     node = plan.image.node
     while node is not None:
@@ -47,7 +47,7 @@ class NewLayers:
         return Output(ingest.new_path(), ingest.new_path(), compression.value, self._clamp)
 
     def output_beside_tree(self, node: int) -> Output:
-        """The same for a node that leaves a tree as well: without a tar if the image does not need one."""
+        """The same for a node that also leaves a tree. There is no blob if the image does not need the layer."""
         output = self.output(node)
         return output if node in self._nodes_of_image else replace(output, blob="")
 

@@ -25,7 +25,7 @@ def discard(store: Store, pool: Pool, directory: str) -> None:
 
 
 async def discard_meanwhile(store: Store, pool: Pool, directory: str) -> None:
-    """As `discard`, but other tasks go on in the meantime."""
+    """Like `discard`, but other tasks run in the meantime."""
     name = os.path.basename(directory)
     try:
         remove_tree(store.ingest.fd, name)

@@ -52,7 +52,7 @@ class _PreparedRun:
     """A RUN that is ready to start."""
 
     spec: SandboxSpec
-    layers: tuple[LayerPlace, ...]  # those below it, the topmost first, each with a tree
+    layers: tuple[LayerPlace, ...]  # the layers below it, the topmost first, each with a tree
     scaffold_toc: str
 
 
@@ -71,7 +71,7 @@ class RunMaker:
         self._mount_sources = MountSources(session, stacks)
 
     def tidy(self) -> None:
-        """Remove what ended steps needed only while they ran. No step may be running."""
+        """Remove the directories of steps that have ended. No step may be running."""
         self._workspace.tidy()
 
     async def mounted(self, step: RunStep, sources: Sequence[int | None]) -> list[str]:
@@ -119,8 +119,8 @@ class RunMaker:
         mounts = secrets.available(step.mounts)
         self._note_network(step)
         layers = await self._stacks.with_trees(layers)
-        found = await self._mount_sources.find(step, sources, directory, cache_mounts)
-        scaffold = scaffold_for(view, mount_points(mounts, found))
+        paths = await self._mount_sources.find(step, sources, directory, cache_mounts)
+        scaffold = scaffold_for(view, mount_points(mounts, paths))
         scaffold_tree = await self._workspace.scaffold(scaffold.entries)
         upper, work = f"{directory}/tree/{TREE}", f"{directory}/work"
         root = Toc.write(self._store.ingest.new_path(), [view.lookup(b"") or ROOT])
@@ -144,7 +144,7 @@ class RunMaker:
             resolv_conf_target=scaffold.resolv_conf,
             hosts_target=scaffold.hosts,
             new_network=step.network is Network.NONE,
-            mounts=sandbox_mounts(mounts, scaffold.mounts, secrets, found),
+            mounts=sandbox_mounts(mounts, scaffold.mounts, secrets, paths),
             secrets=secrets.variables(step.mounts),
             insecure=step.insecure,
             shm_size=options.limits.shm_size,
@@ -153,7 +153,7 @@ class RunMaker:
         return _PreparedRun(spec, layers, scaffold_tree.toc)
 
     async def _execute(self, prepared: _PreparedRun, parent: Parent, ref: StepRef) -> None:
-        """Run the command to its end. Raises StepFailed, SandboxError, after --on-fail has been dealt with."""
+        """Run the command to its end. Raises StepFailed, SandboxError, after doing what --on-fail asks for."""
         begun = time.monotonic()
         try:
             await self._command(prepared.spec, ref)
@@ -161,7 +161,7 @@ class RunMaker:
             if not self._session.options.on_fail.wanted:
                 raise
             if isinstance(parent, PendingLayer):
-                await parent.written()  # nothing else happens while a shell is open
+                await parent.written()  # nothing else may run while a shell is open
             from pybuild.builder.steps.failed_step import FailedStep, FailureHandler
 
             self._session.observe(step_broke(ref, time.monotonic() - begun, error))
@@ -222,7 +222,7 @@ class RunMaker:
             try:
                 yield replace(spec, cgroups=cgroups.directories)
             except BaseException as error:
-                self._pool.stop()  # processes might go on in the cgroup, which is removed last
+                self._pool.stop()  # a cgroup with a running process cannot be removed
                 if isinstance(error, StepFailed | SandboxError):
                     raise cgroups.explain(error) from None
                 raise

@@ -76,7 +76,7 @@ class Workspace:
         self._leftovers.append(directory)
 
     async def tidy_meanwhile(self) -> None:
-        """Remove the leftovers of earlier steps while another task is waited for."""
+        """Remove the leftovers of earlier steps while another task runs."""
         while self._leftovers:
             await discard_meanwhile(self._store, self._pool, self._leftovers.pop())
 

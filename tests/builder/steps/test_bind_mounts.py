@@ -108,8 +108,8 @@ MISTAKES = {
     "from=made,source=/loop,target=/t": "too many levels of symbolic links",
     "from=later,target=/t": "stage later does not come before this one",
     "from=7,target=/t": "there is no stage 7 before this one",
-    "from=made,source=/f,target=/etc": "where a file is to be mounted",
-    "from=made,target=/etc/passwd": "where a directory is to be mounted",
+    "from=made,source=/f,target=/etc": "where the step mounts a file",
+    "from=made,target=/etc/passwd": "where the step mounts a directory",
     "target=/": "the root directory cannot be the target",
 }
 
