@@ -1,7 +1,7 @@
 """The build cache, seen from one plan: which record serves a node, and how a new result is recorded.
 
-A node is looked up as soon as the results that it reads are known; nothing runs for that. Each kind of step has its own
-way to be found (`look_up` lists them). The key of a RUN or WORKDIR is known even if its record is gone, so that steps
+BuildCache can look up a node as soon as the results that the node reads are known; nothing runs for that. Each kind of
+step has its own way (`look_up` lists them). The key of a RUN or WORKDIR is known even if its record is gone, so that steps
 that copy from it can still be found.
 """
 
@@ -45,7 +45,7 @@ _NOTHING = NodeResult(cache_keys.SCRATCH, None, 0)
 
 @contextmanager
 def errors_at(node: Node) -> Iterator[None]:
-    """Give errors the place of a step in the recipe, whoever raises them: a full disk has one as well."""
+    """Add the place of a step in the recipe to every error that it raises, even to that of a full disk."""
     try:
         yield
     except PybuildError as error:
@@ -56,14 +56,14 @@ class BuildCache:
     """The records of one store that matter to one plan."""
 
     def __init__(self, plan: Plan, store: Store, steps: Callable[[], StepMaker], tree_map: Callable[[], str]) -> None:
-        """`steps` is called when a key needs the content of files, `tree_map` when it matters who can read a tree."""
+        """`steps` is called when a key needs the content of files, `tree_map` when it matters whether a tree can be read."""
         self._plan = plan
         self._store = store
         self._new_steps = steps
         self._tree_map = tree_map
         self.results: dict[int, NodeResult] = {}  # the known results, by node
         self._canonical: dict[int, str] = {}  # the known keys from which later steps build theirs, by node
-        self._renewed: set[int] = set()  # nodes that were made again, so that their key can stand for two results
+        self._renewed: set[int] = set()  # nodes that were made again: their key can stand for two results
         self._mounted: dict[int, list[str]] = {}  # of a RUN: digests of the files that it mounts
         self._contents: dict[int, str] = {}  # of a COPY: the digest of what it would copy, if that was read
         self._used: list[Record] = []
@@ -73,7 +73,7 @@ class BuildCache:
         return self._new_steps()
 
     def touch(self) -> None:
-        """Mark the records that served this build as used now; gc removes those that were not used for long."""
+        """Mark the records that served this build as used now; gc removes the least recently used first."""
         self._store.records.mark_used(self._used, int(time.time()))
 
     async def look_up_all(self) -> set[int]:
@@ -114,7 +114,7 @@ class BuildCache:
                 assert_never(node.step)
 
     def _look_up_plain(self, node: Node) -> NodeResult | None:
-        """A step whose words and inputs decide everything: by its definition key."""
+        """A step that depends on its text and inputs only: by its definition key."""
         key = self.definition(node)
         if key is None or node.fresh:
             return None
@@ -153,8 +153,8 @@ class BuildCache:
         if step.link:
             return await self._look_up_link(node, step, key, parent)
         if step.reads_context:
-            # The files of a context are not known by their names. Reading them for the key alone is worth it only if
-            # this text was built before; else they are read once, while they are copied.
+            # The definition key says nothing about the content of the context's files. Reading them for a content key
+            # is worth it only if this text was built before; else they are read once, while they are copied.
             if not self._was_built(node, key, parent):
                 return None
         elif (found := self._find_by_definition(node, key, parent)) is not None:
@@ -164,9 +164,9 @@ class BuildCache:
         source = self.result(node.sources[0]) if step.from_stage else None
         if step.from_stage and source is None:
             return None
-        by_content = self._content_key(node, step, await self._content(node, parent.snapshot, source))
-        self._canonical[node.id] = by_content.digest  # known even if the record is gone, like that of a RUN
-        record = self._find(by_content.digest, parent.snapshot)
+        content_key = self._content_key(node, step, await self._content(node, parent.snapshot, source))
+        self._canonical[node.id] = content_key.digest  # known even if the record is gone, like that of a RUN
+        record = self._find(content_key.digest, parent.snapshot)
         if record is None:
             return None
         if not step.reads_context:
@@ -178,8 +178,8 @@ class BuildCache:
         records = self._store.records
         if step.reads_context and not records.has_key(key.digest):
             return None
-        by_name = not step.reads_context and not self._reads_renewed(node)
-        record = records.find_anywhere(key.digest) if by_name else None
+        by_definition = not step.reads_context and not self._reads_renewed(node)
+        record = records.find_anywhere(key.digest) if by_definition else None
         if record is None and (step.reads_context or not step.remote):
             source = self.result(node.sources[0]) if step.from_stage else None
             if step.from_stage and source is None:
@@ -189,15 +189,15 @@ class BuildCache:
         if record is None:
             return None
         stacked = cache_keys.stacked_key(parent.canonical, record.canonical)
-        here = self._find(stacked, parent.snapshot)
-        if here is None:
+        on_parent = self._find(stacked, parent.snapshot)
+        if on_parent is None:
             (changeset, *_) = self._store.snapshots.changesets(record.snapshot)
             snapshot = self._store.snapshots.add(parent.snapshot, changeset)
             kind = KeyKind.TEXT if step.reads_context else KeyKind.DEFINITION
             keys = {stacked: KeyKind.CONTENT, record.canonical: KeyKind.CONTENT, key.digest: kind}
             inputs = records.inputs(record)
-            here = records.add(keys, snapshot, parent.snapshot, record.canonical, inputs, record.created)
-        return replace(self._served(here), canonical=stacked)
+            on_parent = records.add(keys, snapshot, parent.snapshot, record.canonical, inputs, record.created)
+        return replace(self._served(on_parent), canonical=stacked)
 
     def _find_by_definition(self, node: Node, key: Key, parent: NodeResult) -> NodeResult | None:
         record = None if self._reads_renewed(node) else self._find(key.digest, parent.snapshot)
@@ -229,12 +229,14 @@ class BuildCache:
 
     def definition(self, node: Node) -> Key | None:
         """The definition key of a node; None if the key of an input is not known."""
-        on = () if isinstance(node.step, CopyStep) and node.step.link else (node.parent,)
-        found = [cache_keys.SCRATCH if below is None else self._canonical.get(below) for below in (*on, *node.sources)]
+        parents = () if isinstance(node.step, CopyStep) and node.step.link else (node.parent,)
+        keys = [
+            cache_keys.SCRATCH if below is None else self._canonical.get(below) for below in (*parents, *node.sources)
+        ]
         if isinstance(node.step, CopyStep) and node.step.remote:
-            found += self._steps.identities(node.step)
-        inputs = [one for one in found if one is not None]
-        if len(inputs) < len(found):
+            keys += self._steps.identities(node.step)
+        inputs = [key for key in keys if key is not None]
+        if len(inputs) < len(keys):
             return None
         return cache_keys.definition_key(node.step, node.platform, inputs)
 
@@ -246,7 +248,7 @@ class BuildCache:
                 return cache_keys.link_key(node.step, node.platform, content)
             return self._content_key(node, node.step, content)
         if isinstance(node.step, RunStep) and node.id in self._mounted and parent is not None:
-            return cache_keys.bound_key(node.step, node.platform, parent.canonical, self._mounted[node.id])
+            return cache_keys.mounting_key(node.step, node.platform, parent.canonical, self._mounted[node.id])
         return None if isinstance(node.step, BaseStep) else self.definition(node)
 
     def rows(self, node: Node) -> list[Entry]:
@@ -257,7 +259,7 @@ class BuildCache:
         return run_until_complete(self._steps.rows(node, parent.snapshot, source.snapshot if source else None))
 
     async def _content(self, node: Node, parent: int | None, source: NodeResult | None) -> str:
-        """The digest of what a COPY would copy. It is read once: its inputs do not change once they are known."""
+        """The digest of what a COPY would copy. Computed once: the inputs of a node do not change once they are known."""
         if node.id not in self._contents:
             with errors_at(node):
                 content = await self._steps.content(node, parent, source.snapshot if source else None)
@@ -280,7 +282,7 @@ class BuildCache:
                 self._mounted[node.id] = await self._steps.mounted(
                     step, [source.snapshot for source in sources if source]
                 )
-        return cache_keys.bound_key(step, node.platform, parent.canonical, self._mounted[node.id])
+        return cache_keys.mounting_key(step, node.platform, parent.canonical, self._mounted[node.id])
 
     # --- recording
 

@@ -1,8 +1,8 @@
 """The keys of the build cache: pure functions of values.
 
 A definition key is made of the expanded step and the canonical keys of its inputs. A content key is made of the files that
-a step reads, in place of the keys of their sources. Whatever the result does not depend on stays out of a key: times of
-files, names of stages, the place of the context. The fields of a key are stored with it, so that a miss can be explained.
+a step reads, in place of the keys of their sources. Anything that does not affect the result stays out of a key: times of
+files, names of stages, the path of the context. The fields of a key are stored with it, so that a miss can be explained.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def content_key(step: CopyStep, platform: Platform, parent: str, content: str) -
     return _key("content", step, platform, [parent], content)
 
 
-def bound_key(step: RunStep, platform: Platform, parent: str, contents: Sequence[str]) -> Key:
+def mounting_key(step: RunStep, platform: Platform, parent: str, contents: Sequence[str]) -> Key:
     """The key of a RUN from the canonical key of its parent and the digests of the files that it mounts."""
     reading = source_mounts(step)
     mounts = tuple(replace(mount, path="") if mount in reading else mount for mount in step.mounts)

@@ -1,4 +1,4 @@
-"""Explaining cache misses with the files that differ: explain_miss.py, and the files themselves from the store."""
+"""Explaining cache misses: the causes, from explain_miss.py, and the files that differ, from the store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def why(store: Store, build: StoredBuild, builds: Sequence[StoredBuild]) -> tupl
 
 
 def missing(store: Store, build: StoredBuild, plan: Plan, cache: BuildCache) -> tuple[ExplainedMiss, ...]:
-    """The missed steps of a build that must not run anything. The files to copy are read where they lie."""
+    """The missed steps of a build that must not run anything. It reads the files to copy in their sources."""
     found = []
     for miss in explain(store.builds.all(), build):
         reading = [now.node for _, now in miss.other_mounts if now.node is not None]
@@ -43,29 +43,29 @@ def missing(store: Store, build: StoredBuild, plan: Plan, cache: BuildCache) -> 
 def _files(
     store: Store, build: StoredBuild, miss: Miss, rows: Mapping[int, Sequence[Entry]]
 ) -> Sequence[FileChange] | None:
-    """The files that the step and the earlier one copied, or mounted, and that differ. None: the store cannot tell.
+    """The files that differ between the step and the earlier one, copied or mounted. None: the store cannot tell.
 
-    `rows` has the rows that nodes would copy that have not run.
+    `rows` maps nodes that have not run to the rows that they would copy.
     """
     try:
         if miss.earlier is not None and miss.other_files:
-            return _copied(store, miss, miss.earlier, rows.get(miss.step.node, ()))
+            return _copy_changes(store, miss, miss.earlier, rows.get(miss.step.node, ()))
         if miss.earlier is not None:
-            found = [_seen(store, build, miss.earlier, *pair, rows) for pair in miss.other_mounts]
-            return file_changes([one for differences in found for one in differences])
+            found = [_mount_differences(store, build, miss.earlier, *pair, rows) for pair in miss.other_mounts]
+            return file_changes([difference for differences in found for difference in differences])
     except (StoreError, OSError, IndexError, LinkLoop):
         return None
     return ()
 
 
-def _copied(store: Store, miss: Miss, earlier: Earlier, rows: Sequence[Entry]) -> Sequence[FileChange] | None:
+def _copy_changes(store: Store, miss: Miss, earlier: Earlier, rows: Sequence[Entry]) -> Sequence[FileChange] | None:
     before = _layers(store, earlier.step)
     old, new = View(before), View(_layers(store, miss.step))
     after = new.layers[0] if miss.step.outcome is Outcome.RAN else ()
     here = {entry.path: entry for entry in rows}
     paths = {entry.path for entry in (*before[0], *after)} | here.keys()
     if here:
-        # The table of contents of an earlier layer has rows for parent directories, too.
+        # The table of contents of an earlier layer also has rows for parent directories, which were not copied.
         above = {parent_of(path) for path in paths}
         paths = {path for path in paths if path in here or path not in above}
         found = differences_at(sorted(paths, key=sort_key), old.lookup, here.get)
@@ -73,10 +73,10 @@ def _copied(store: Store, miss: Miss, earlier: Earlier, rows: Sequence[Entry]) -
         found = differences_at(sorted(paths, key=sort_key), old.lookup, new.lookup)
     else:
         return None
-    return file_changes([one for one in found if one.path]) or None
+    return file_changes([difference for difference in found if difference.path]) or None
 
 
-def _seen(
+def _mount_differences(
     store: Store, build: StoredBuild, earlier: Earlier, was: MountedFiles, now: MountedFiles,
     rows: Mapping[int, Sequence[Entry]],
 ) -> list[Difference]:  # fmt: skip
@@ -88,12 +88,12 @@ def _seen(
         after = View(_layers(store, node))
     else:
         return []  # the step did not get as far as reading them
-    old = _mounted(View(_layers(store, next(step for step in earlier.build.steps if step.node == was.node))), was)
-    new = _mounted(after, now)
+    old = _mounted_files(View(_layers(store, next(step for step in earlier.build.steps if step.node == was.node))), was)
+    new = _mounted_files(after, now)
     return list(differences_at(sorted({*old, *new}, key=sort_key), old.get, new.get))
 
 
-def _mounted(view: View, files: MountedFiles) -> dict[bytes, Entry]:
+def _mounted_files(view: View, files: MountedFiles) -> dict[bytes, Entry]:
     """Mounted files by their names at the target. The directory itself does not count."""
     path, target = view.resolve(os.fsencode(files.path)), os.fsencode(files.target).strip(b"/")
     top = view.lookup(path)

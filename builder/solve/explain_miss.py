@@ -1,8 +1,8 @@
 """Explaining cache misses: pure functions of the builds that the store remembers.
 
 Each missed step is compared with the most similar step of an earlier build: one at the same place of the same recipe, else
-one with the same text anywhere; among several the one with the fewest differences, and then the latest. Any of the causes
-alone would have made the step a miss; the first one is the most telling.
+one with the same text anywhere; among several the one with the fewest differences, and then the latest. Each cause alone
+would have caused the miss; the first one explains the most.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _SECRET = re.compile(r"secret|token|passw|passphrase|pwd|key|auth|cred|private", re.IGNORECASE)
 _SHOWN = 60  # characters of a value
 # Fields of keys -> how a recipe or a command line names them. Paths and modes of COPY show in its files.
-_WORDS = {
-    "version": "how this pybuild makes steps", "platform": "platform", "user": "USER", "cwd": "WORKDIR", "path": "path",
+_FIELD_NAMES = {
+    "version": "the version of pybuild's cache keys", "platform": "platform", "user": "USER", "cwd": "WORKDIR", "path": "path",
     "network": "--network", "security": "--security", "mounts": "--mount", "hosts": "--add-host", "context": "context",
 }  # fmt: skip
 _SHOWN_FIELDS = frozenset(("platform", "user", "cwd", "path", "network", "security", "hosts"))
@@ -51,16 +51,16 @@ def listed_steps(build: StoredBuild) -> list[BuiltStep]:
 def _explain_step(before: Sequence[StoredBuild], build: StoredBuild, step: BuiltStep) -> Miss:
     if step.fresh:
         return Miss(step, None, ("the cache was not used for it: --no-cache or --no-cache-filter",))
-    missing = _below_that_ran(build, step)
+    missed_parent = _missed_parent(build, step)
     if not step.inputs:
-        return Miss(step, None, (*_stands_on(missing), *_reads(build, step)))
+        return Miss(step, None, (*_stands_on(missed_parent), *_reads(build, step)))
     earlier = _nearest(before, build, step)
     if earlier is None:
-        known = any(other.recipe == build.recipe and any(map(_counts, other.steps)) for other in before)
-        said = "no earlier build had this step" if known else "no earlier build of this recipe is remembered"
-        return Miss(step, None, (*_stands_on(missing), said))
+        recipe_known = any(other.recipe == build.recipe and any(map(_has_result, other.steps)) for other in before)
+        reason = "no earlier build had this step" if recipe_known else "no earlier build of this recipe is remembered"
+        return Miss(step, None, (*_stands_on(missed_parent), reason))
     old, new = _fields(earlier.step), _fields(step)
-    causes = [*_parent_causes(build, step, earlier, missing), *_instruction_causes(step, earlier.step)]
+    causes = [*_parent_causes(build, step, earlier, missed_parent), *_instruction_causes(step, earlier.step)]
     if step.instruction == earlier.step.instruction and old.get("argv") != new.get("argv"):
         causes.append(f"the command is {_words(new.get('argv'))}, was {_words(old.get('argv'))}")
     causes += _field_causes(old, new, {*earlier.step.args, *step.args})
@@ -103,35 +103,36 @@ def _nearest(before: Sequence[StoredBuild], build: StoredBuild, step: BuiltStep)
     best: tuple[tuple[object, ...], Earlier] | None = None
     for age, other in enumerate(reversed(before)):
         for candidate in other.steps:
-            same_words = candidate.instruction == step.instruction
+            same_text = candidate.instruction == step.instruction
             same_place = other.recipe == build.recipe and candidate.stage == step.stage
-            # Where other words stand in its place, they may have been its own, unless they are elsewhere now.
+            # A step with another text in the same place can be an older version of this step, unless this build has
+            # that text elsewhere.
             replaced = same_place and candidate.number == step.number and candidate.instruction not in texts
-            if not _counts(candidate) or not (same_words or replaced):
+            if not _has_result(candidate) or not (same_text or replaced):
                 continue
             old = _fields(candidate)
             if old.get("step") != new.get("step"):
                 continue
             differing = sum(old.get(name) != new.get(name) for name in {*old, *new})
             distance = abs(candidate.number - step.number)
-            rank = (not same_place, not same_words, candidate.key != step.key, differing, distance, age)
+            rank = (not same_place, not same_text, candidate.key != step.key, differing, distance, age)
             if best is None or rank < best[0]:
                 best = rank, Earlier(other, candidate)
     return best[1] if best is not None else None
 
 
-def _counts(step: BuiltStep) -> bool:
-    """Whether a step, of a build, made or found something."""
+def _has_result(step: BuiltStep) -> bool:
+    """Whether a step of the recipe or a context was cached or ran, so that it can be compared with."""
     return (step.number > 0 or _is_context(step)) and step.outcome in (Outcome.CACHED, Outcome.RAN)
 
 
 def _is_context(step: BuiltStep) -> bool:
-    """Whether it is the files of a context, taken as a root filesystem."""
+    """Whether a step makes a root filesystem of a context's files, for a FROM, a COPY --from or a mount."""
     return step.number == 0 and step.parent is None and _fields(step).get("step") == "COPY"
 
 
-def _below_that_ran(build: StoredBuild, step: BuiltStep) -> BuiltStep | None:
-    """The step below, if it was not served either."""
+def _missed_parent(build: StoredBuild, step: BuiltStep) -> BuiltStep | None:
+    """The step below, if that was not cached either."""
     below = _node(build, step.parent)
     return below if below is not None and below.outcome is not Outcome.CACHED else None
 
@@ -148,14 +149,16 @@ def _reads(build: StoredBuild, step: BuiltStep) -> Iterator[str]:
             yield f"reads {_name(source)}, which is not cached"
 
 
-def _parent_causes(build: StoredBuild, step: BuiltStep, earlier: Earlier, missing: BuiltStep | None) -> Iterator[str]:
+def _parent_causes(
+    build: StoredBuild, step: BuiltStep, earlier: Earlier, missed_parent: BuiltStep | None
+) -> Iterator[str]:
     """Causes below the step. The sources of a COPY are left out: its files explain them."""
     old, new = _fields(earlier.step), _fields(step)
     if new.get("kind") == "link":
         return
     inputs, before = _strings(new.get("inputs")), _strings(old.get("inputs"))
-    if missing is not None and (inputs[:1] != before[:1] or step.key == earlier.step.key):
-        yield from _stands_on(missing)
+    if missed_parent is not None and (inputs[:1] != before[:1] or step.key == earlier.step.key):
+        yield from _stands_on(missed_parent)
     elif inputs[:1] != before[:1]:
         below, was = _node(build, step.parent), _node(earlier.build, earlier.step.parent)
         if below is not None and was is not None and not below.number and not was.number:
@@ -163,10 +166,10 @@ def _parent_causes(build: StoredBuild, step: BuiltStep, earlier: Earlier, missin
         elif below is not None and was is not None:
             yield f"stands on {_name(below)}, no longer on {_name(was)}"
         else:
-            yield "the step below it is another one"
+            yield "it stands on another step"
     if old.get("kind") == new.get("kind") and inputs[1:] != before[1:]:
         names = [_name(source) for node in step.sources if (source := _node(build, node)) is not None]
-        yield f"reads {', '.join(names)}, which changed" if names else "what it fetches has changed"
+        yield f"reads {', '.join(names)}, which changed" if names else "its remote source changed"
 
 
 def _instruction_causes(step: BuiltStep, was: BuiltStep) -> Iterator[str]:
@@ -178,10 +181,10 @@ def _field_causes(old: Mapping[str, object], new: Mapping[str, object], args: Se
     if old.get("kind") != new.get("kind"):
         return  # a COPY that did not get as far as reading its files: only its text is known
     yield from _env_causes(_strings(old.get("env")), _strings(new.get("env")), args)
-    for name, said in _WORDS.items():
+    for name, field_name in _FIELD_NAMES.items():
         if old.get(name) != new.get(name):
             shown = f" was {_value(old.get(name))}, is {_value(new.get(name))}" if name in _SHOWN_FIELDS else " differs"
-            yield said + shown
+            yield field_name + shown
 
 
 def _env_causes(old: Sequence[str], new: Sequence[str], args: Set[str]) -> Iterator[str]:

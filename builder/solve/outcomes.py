@@ -1,4 +1,4 @@
-"""Records what becomes of the steps of a build, for `pybuild why`."""
+"""Records how each step of a build ended, for `pybuild why`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class OutcomeRecorder:
         return StoredBuild(self._build, self._recipe, self._target, self.manifest, tuple(self._steps(plan, cache)))
 
     def save(self, plan: Plan, cache: BuildCache) -> None:
-        """Save the build in the store. If that fails the build does not fail: a note says so."""
+        """Save the build in the store. A failure becomes a note and does not fail the build."""
         if not self._build:
             return
         try:

@@ -54,11 +54,11 @@ class Solver:
         target = self._plan.image.node
         hits = run_until_complete(self.cache.look_up_all())
         needed = self._demand(target)
-        shown = self._of_target(target)
+        to_show = self._nodes_to_show(target)
         if needed and self._options.require_cached:
             raise self._not_cached(needed)
         for node in self._plan.nodes:
-            if node.id in hits and node.id in shown:
+            if node.id in hits and node.id in to_show:
                 self._finished(node, cached=True, seconds=0.0)
         self._make_all([node for node in self._plan.nodes if node.id in needed])
         self.cache.touch()
@@ -92,10 +92,10 @@ class Solver:
                             waiting.remove(node)
                             self._running[node.id] = self.cache.definition(node)
                             tasks.start(node.id, self._make(node))
-                    made, result = tasks.next_ended()
-                    del self._running[made]
-                    self._pending.pop(made, None)
-                    self.cache.know(self._plan.nodes[made], result)
+                    ended, result = tasks.next_ended()
+                    del self._running[ended]
+                    self._pending.pop(ended, None)
+                    self.cache.know(self._plan.nodes[ended], result)
                     self._store.seal_if_due()
             except BaseException:
                 self._steps.stop()  # the results of the other steps are not needed any more
@@ -103,7 +103,7 @@ class Solver:
         self._steps.tidy()
 
     def _can_begin(self, node: Node) -> bool:
-        """Whether the inputs of a node exist and no running node has the same key: then the cache will soon have it."""
+        """Whether the inputs of a node exist and no running node has the same key: its result will serve this one too."""
         inputs = (node.parent, *node.sources)
         if not all(below is None or below in self.cache.results for below in inputs) and not self._can_begin_early(
             node
@@ -120,7 +120,7 @@ class Solver:
         return isinstance(below, RunStep) and not source_mounts(below) and not source_mounts(node.step)
 
     def _can_begin_early(self, node: Node) -> bool:
-        """Whether a node can begin on the pending layer below it. Only one at a time: that layer stands on a complete one."""
+        """Whether a node can begin on the pending layer below it. That layer must itself stand on a complete one."""
         below = node.parent
         if below is None or node.id not in self._early or below not in self._running:
             return False
@@ -138,8 +138,8 @@ class Solver:
             pending += [below for below in (node.parent, *node.sources) if below is not None]
         return needed
 
-    def _of_target(self, target: int | None) -> set[int]:
-        """The nodes whose results the needed nodes and the output read: those that displays show."""
+    def _nodes_to_show(self, target: int | None) -> set[int]:
+        """The nodes whose results the needed nodes and the output read. Displays show only these."""
         found: set[int] = set()
         pending = [] if target is None else [target]
         while pending:
@@ -174,7 +174,7 @@ class Solver:
         begun = time.monotonic()
         self._observe(StepStarted(self._ref(node)))
         sources = [self.cache.result(source) for source in node.sources]
-        on_listed = partial(self._listed, node) if self._has_early_child(node) else None
+        on_listed = partial(self._on_listed, node) if self._has_early_child(node) else None
         try:
             with errors_at(node):
                 snapshots = [source.snapshot for source in sources if source]
@@ -200,8 +200,8 @@ class Solver:
     def _has_early_child(self, node: Node) -> bool:
         return any(self._plan.nodes[one].parent == node.id for one in self._early)
 
-    def _listed(self, node: Node, changeset: str) -> None:
-        """The files that a RUN left are listed, so the next step can begin on them."""
+    def _on_listed(self, node: Node, changeset: str) -> None:
+        """Called when the files that a RUN left are listed: the next step can begin on them."""
         parent = self.cache.result(node.parent)
         assert parent is not None
 

@@ -27,5 +27,5 @@ class PendingLayer:
     written: Callable[[], Task[int | None]]
 
 
-Parent: TypeAlias = "int | PendingLayer | None"  # what a step stands on: a snapshot, a layer still being written, or nothing
+Parent: TypeAlias = "int | PendingLayer | None"  # what a step stands on: a snapshot, a pending layer, or nothing
 OnListed: TypeAlias = Callable[[str], None]  # called with a changeset as soon as the next step can begin on it

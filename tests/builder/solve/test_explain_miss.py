@@ -65,7 +65,7 @@ def causes(old: BuiltStep, new: BuiltStep) -> tuple[str, ...]:
         pytest.param({"hosts": ["db"]}, "--add-host was nothing, is db", id="a host"),
         pytest.param({"mounts": [{"type": "secret"}]}, "--mount differs", id="a mount"),
         pytest.param({"platform": "linux/arm64"}, 'platform was "linux/amd64", is "linux/arm64"', id="platform"),
-        pytest.param({"version": 2}, "how this pybuild makes steps differs", id="the version of the keys"),
+        pytest.param({"version": 2}, "the version of pybuild's cache keys differs", id="the version of the keys"),
         pytest.param(
             {"argv": ["/bin/bash", "-c", "make"]}, 'the command is "/bin/bash -c make", was "/bin/sh -c make"', id="the shell"
         ),

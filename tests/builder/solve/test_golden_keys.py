@@ -26,10 +26,10 @@ from pybuild.builder.solve.cache_keys import (
     SCRATCH,
     Key,
     base_key,
-    bound_key,
     content_key,
     definition_key,
     link_key,
+    mounting_key,
     stacked_key,
 )
 from pybuild.parser import parse
@@ -174,7 +174,7 @@ def keys_of(plan: Plan, node: Node) -> dict[str, Key]:
         mounts = [mount for mount in step.mounts if isinstance(mount, FilesMount | PlannedCacheMount)]
         contents = [f"content of {mount.target}" for mount in mounts if mount.source is not None]
         if contents:
-            keys["content"] = bound_key(step, node.platform, parent, contents)
+            keys["content"] = mounting_key(step, node.platform, parent, contents)
     return keys
 
 
