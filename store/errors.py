@@ -1,7 +1,7 @@
 """The errors that the store raises.
 
-Every failure of the store is a `StoreError`. The subclasses are the cases that callers distinguish. `hint` is one line of
-advice for the user, or None.
+Every failure of the store is a `StoreError`. The subclasses are the cases that callers distinguish. `hint` is one line
+of advice for the user, or None.
 """
 
 from __future__ import annotations

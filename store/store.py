@@ -12,16 +12,16 @@
       memo/<context>       digests of a context's files (objects/context_memo.py); not part of any object
       CACHEDIR.TAG         makes backup programs skip the store
 
-Locks: a process that has the store open holds `lock` shared and one ingest directory exclusively, until it ends. SQLite's
-transactions order the writers. The only other locks are those of cache mounts and logs in use.
+Locks: a process that has the store open holds `lock` shared and one ingest directory exclusively, until it ends.
+SQLite's transactions order the writers. The only other locks are those of cache mounts and logs in use.
 
 Crashes: a process that dies, at any point, leaves at most an ingest directory without a lock, and files without a row.
 The next process that opens the store removes the directory. No reader looks at the files: a writer of the same blob
 replaces them, and gc removes them.
 
-Power cuts: a row is written after its file. It becomes *sealed* (objects/sealing.py) once the file's bytes are known to be
-on the disk. A power cut can lose the bytes of unsealed rows. The first process that opens the store after another boot
-therefore drops the unsealed rows whose bytes are wrong. A tag names sealed objects only.
+Power cuts: a row is written after its file. It becomes *sealed* (objects/sealing.py) once the file's bytes are known to
+be on the disk. A power cut can lose the bytes of unsealed rows. The first process that opens the store after another
+boot therefore drops the unsealed rows whose bytes are wrong. A tag names sealed objects only.
 """
 
 from __future__ import annotations
@@ -176,8 +176,8 @@ def reset(root: str, remove: Callable[[str, str], None] = _remove) -> None:
     """Remove a whole store; do nothing if `root` does not exist.
 
     `remove(directory, name)` removes one file or tree of it; the files in trees can belong to ids of a user namespace,
-    which this process is not allowed to remove. Raises StoreBusy while a process uses the store, StoreError if `root` is
-    not a store.
+    which this process is not allowed to remove. Raises StoreBusy while a process uses the store, StoreError if `root`
+    is not a store.
     """
     root = os.path.abspath(root)
     try:

@@ -14,7 +14,7 @@ from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.compression import EXPANDED_LIMIT, Compression, DecompressingReader
 from pybuild.store.formats.tar import BLOCK, is_header, show
 from pybuild.store.formats.toc import Entry, Kind
-from pybuild.store.importing.outer_compression import is_packed, without_outer
+from pybuild.store.importing.outer_compression import is_compressed, without_outer_compression
 from pybuild.store.layers.read import read_archive
 from pybuild.store.system.streams import Peeked, Prefixed, Tee
 
@@ -65,8 +65,8 @@ def open_archive(tree: FileTree, row: Entry) -> Readable | None:
 
 def archive_in(peeked: Peeked, limit: int = EXPANDED_LIMIT) -> Readable | None:
     """The decompressed stream, of at most `limit` bytes, if the input is an archive, else None."""
-    outer = without_outer(peeked)
-    plain = outer is not peeked or not is_packed(peeked.start)
+    outer = without_outer_compression(peeked)
+    plain = outer is not peeked or not is_compressed(peeked.start)
     head = b""
     try:
         stream = DecompressingReader(outer, Compression.UNCOMPRESSED if plain else None, limit=limit)

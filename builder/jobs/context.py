@@ -8,7 +8,7 @@ from pybuild.builder.errors import BuildError
 from pybuild.builder.files.archives import archive_in
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.toc import Toc
-from pybuild.store.importing.outer_compression import is_packed
+from pybuild.store.importing.outer_compression import is_compressed
 from pybuild.store.layers.read import read_archive
 from pybuild.store.layers.view import View
 from pybuild.store.system.streams import Peeked, Tee
@@ -42,7 +42,7 @@ class ListContext:
     def run(self) -> ListedContext:
         with open(self.raw, "rb", buffering=0) as file:
             peeked = Peeked(file)
-            packed = is_packed(peeked.start)
+            packed = is_compressed(peeked.start)
             try:
                 entries = self._entries(peeked, packed=packed)
             except InvalidImage as error:

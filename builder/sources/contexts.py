@@ -158,10 +158,10 @@ class Contexts:
         if place.startswith(_IMAGE):
             return self._images.image(Reference.parse(place.removeprefix(_IMAGE)))
         if place.startswith(_LAYOUT):
-            from pybuild.store.importing.archive import take_from_layout
+            from pybuild.store.importing.archive import import_from_layout
 
             directory, tag, digest = _split_layout(place.removeprefix(_LAYOUT))
-            return self._store.images.get(take_from_layout(self._store, directory, tag, digest))
+            return self._store.images.get(import_from_layout(self._store, directory, tag, digest))
         if is_remote(place) and not os.path.isdir(place):
             remote = read_remote(place, None)
             if isinstance(remote, RepositorySource):

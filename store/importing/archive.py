@@ -1,7 +1,7 @@
-"""Bringing images into the store: OCI layouts, docker archives, and root filesystems as a plain tar.
+"""Importing images from OCI layouts, docker archives, and tars of root filesystems.
 
-What a file holds is told by the names in it. A whole archive may be compressed with gzip, zstd, xz or bzip2; what
-comes through a pipe, and what is compressed, is written to the ingest directory first.
+The names in a file show which of these it is. The whole archive can be compressed with gzip, zstd, xz or bzip2. A
+compressed archive, and one that comes through a pipe, is first written to the ingest directory.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 from pybuild.store.importing.choice import choose
-from pybuild.store.importing.detect import ArchiveForm, form_of
-from pybuild.store.importing.docker_archive import saved_offers, take_saved_image
-from pybuild.store.importing.intake import LayerStack, take_image
+from pybuild.store.importing.detect import ArchiveForm, detect_form
+from pybuild.store.importing.docker_archive import import_saved_image, saved_images
+from pybuild.store.importing.intake import LayerStack, import_image
 from pybuild.store.importing.members import ArchiveMembers, DirectoryMembers
-from pybuild.store.importing.oci_layout import LayoutBlobs, layout_offers, manifest_of
-from pybuild.store.importing.outer_compression import is_packed, without_outer
+from pybuild.store.importing.oci_layout import LayoutBlobs, layout_images, manifest_of
+from pybuild.store.importing.outer_compression import is_compressed, without_outer_compression
 from pybuild.store.system.disk_full import no_space
 from pybuild.store.system.streams import Peeked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import BinaryIO
 
     from pybuild.store.importing.members import Members
@@ -47,60 +47,63 @@ Imported = list[tuple[Digest, list[Reference]]]
 def import_archive(
     store: Store, path: str, name: Reference | None, now: int, platform: Platform | None = None
 ) -> Imported:
-    """Import the archive or layout directory at `path`, or standard input; return each manifest's digest with its names.
+    """Import the archive or layout directory at `path`, or STDIN; return the digest of each manifest with its names.
 
-    `name` chooses one of several images and is what it is called here; a root filesystem needs one. Of images that differ
-    in their platform alone the one for `platform` comes in, and a root filesystem is for it: None is this machine's.
-    Raises StoreError, OSError; nothing of an archive is visible then.
+    `name` chooses one of several images, and becomes its name in the store; a root filesystem needs one. Of images that
+    differ in their platform alone the one for `platform` is imported (None: the platform of this machine). A root
+    filesystem becomes an image for this platform. Raises StoreError, OSError; then no image of the archive is in the
+    store.
     """
     wanted = platform or Platform.host()
     try:
         if path != STDIN and os.path.isdir(path):
             with DirectoryMembers(path) as members:
-                if LAYOUT not in members:
-                    raise InvalidImage(
-                        f"the directory {path} is no OCI layout: it has no oci-layout",
-                        hint="a root filesystem comes in as a tar: tar -C DIR -c . | pybuild import - NAME",
-                    )
-                found = _import_layout(store, members, name, wanted)
+                _require_layout(
+                    members, path, hint="import a root filesystem as a tar: tar -C DIR -c . | pybuild import - NAME"
+                )
+                imported = _import_layout(store, members, name, wanted)
         else:
             with _opened(store, path) as file:
-                found = _import_file(store, "standard input" if path == STDIN else path, file, name, wanted)
+                imported = _import_file(store, "standard input" if path == STDIN else path, file, name, wanted)
         store.seal()
     except OSError as error:
         raise no_space(error, store.root) from error
-    for digest, names in found:
+    for digest, names in imported:
         store.images.tag(names, digest, now, recipe=f"import {os.path.basename(path)}")
-    return found
+    return imported
 
 
-def take_from_layout(store: Store, path: str, tag: str | None, digest: Digest | None) -> Digest:
-    """Take one image of a layout directory in, without giving it a name: the one with this tag or digest, or the only one.
+def import_from_layout(store: Store, path: str, tag: str | None, digest: Digest | None) -> Digest:
+    """Import one image of a layout directory without a name: the one with this tag or digest, or the only one.
 
     Returns the manifest's digest. Raises StoreError.
     """
     try:
         with DirectoryMembers(path) as members:
-            if LAYOUT not in members:
-                raise InvalidImage(f"the directory {path} is no OCI layout: it has no oci-layout")
-            offers = layout_offers(members)
+            _require_layout(members, path)
+            images = layout_images(members)
             if digest is not None:
-                offers = [offer for offer in offers if offer.item.digest == digest]
+                images = [image for image in images if image.item.digest == digest]
             elif tag is not None:
-                offers = [offer for offer in offers if tag in (offer.tag, *(name.tag for name in offer.names))]
-            if not offers:
+                images = [image for image in images if tag in (image.tag, *(name.tag for name in image.names))]
+            if not images:
                 raise NotFound(f"the layout {path} has no image {digest or tag}")
             host = Platform.host()
-            (choice,) = choose(offers, Reference.parse("context"), host)
+            (chosen,) = choose(images, Reference.parse("context"), host)
             blobs = LayoutBlobs(members)
-            return take_image(store, blobs, manifest_of(blobs, choice.item, host))
+            return import_image(store, blobs, manifest_of(blobs, chosen.item, host))
     except OSError as error:
         raise no_space(error, store.root) from error
 
 
+def _require_layout(members: DirectoryMembers, path: str, hint: str | None = None) -> None:
+    if LAYOUT not in members:
+        raise InvalidImage(f"the directory {path} is not an OCI layout: it has no file oci-layout", hint=hint)
+
+
 @contextmanager
 def _opened(store: Store, path: str) -> Iterator[BinaryIO]:
-    """A file that can be read at any place; what a pipe brings is written to the ingest directory."""
+    """A seekable file with the bytes of `path` or STDIN; a pipe is first written to the ingest directory."""
     with open(path, "rb") if path != STDIN else os.fdopen(os.dup(sys.stdin.fileno()), "rb") as file:
         regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
         if regular and os.lseek(file.fileno(), 0, os.SEEK_CUR) == 0:
@@ -128,16 +131,17 @@ def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | Non
     peeked = Peeked(file)
     if not peeked.start:
         raise InvalidImage("the archive is empty")
-    packed = is_packed(peeked.start)
-    form = form_of(DecompressingReader(without_outer(peeked)))
+    compressed = is_compressed(peeked.start)
+    form = detect_form(DecompressingReader(without_outer_compression(peeked)))
     file.seek(0)
     if form is ArchiveForm.ROOTFS:
         if name is None:
             raise NameNeeded(
-                f"{shown} holds a root filesystem, which has no name", hint="give one: pybuild import FILE NAME"
+                f"{shown} contains a root filesystem, which has no name", hint="give one: pybuild import FILE NAME"
             )
         return [(_import_rootfs(store, file, wanted), [name])]
-    with _spooled(store, DecompressingReader(without_outer(Peeked(file)))) if packed else nullcontext(file) as plain:
+    plain_stream = DecompressingReader(without_outer_compression(Peeked(file))) if compressed else None
+    with _spooled(store, plain_stream) if plain_stream else nullcontext(file) as plain:
         if form is ArchiveForm.LAYOUT:
             return _import_layout(store, ArchiveMembers(plain), name, wanted)
         return _import_saved(store, ArchiveMembers(plain, links=True), name, wanted)
@@ -145,31 +149,33 @@ def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | Non
 
 def _import_layout(store: Store, members: Members, name: Reference | None, wanted: Platform) -> Imported:
     blobs = LayoutBlobs(members)
-    # Names and indexes first: what is wrong with them shall come out before the work on the layers.
-    chosen = [
-        (manifest_of(blobs, choice.item, wanted), choice.names)
-        for choice in choose(layout_offers(members), name, wanted)
+    # Names and indexes first, so that an error in them is reported before the work on the layers.
+    manifests = [
+        (manifest_of(blobs, chosen.item, wanted), chosen.names)
+        for chosen in choose(layout_images(members), name, wanted)
     ]
-    found: dict[Digest, list[Reference]] = {}
-    taken: dict[Digest, Digest] = {}
-    for descriptor, names in chosen:
-        if descriptor.digest not in taken:
-            taken[descriptor.digest] = take_image(store, blobs, descriptor)
-        known = found.setdefault(taken[descriptor.digest], [])
-        known += [given for given in names if given not in known]
-    return list(found.items())
+    digests: dict[Digest, Digest] = {}  # in the layout -> in the store
+    for descriptor, _ in manifests:
+        if descriptor.digest not in digests:
+            digests[descriptor.digest] = import_image(store, blobs, descriptor)
+    return _by_digest((digests[descriptor.digest], names) for descriptor, names in manifests)
 
 
 def _import_saved(store: Store, members: Members, name: Reference | None, wanted: Platform) -> Imported:
-    found: dict[Digest, list[Reference]] = {}
-    for choice in choose(saved_offers(members), name, wanted):
-        known = found.setdefault(take_saved_image(store, members, choice.item), [])
-        known += [given for given in choice.names if given not in known]
-    return list(found.items())
+    images = choose(saved_images(members), name, wanted)
+    return _by_digest((import_saved_image(store, members, image.item), image.names) for image in images)
+
+
+def _by_digest(images: Iterable[tuple[Digest, Iterable[Reference]]]) -> Imported:
+    """Each digest once, with all its names, each once."""
+    names: dict[Digest, dict[Reference, None]] = {}
+    for digest, new_names in images:
+        names.setdefault(digest, {}).update(dict.fromkeys(new_names))
+    return [(digest, list(each)) for digest, each in names.items()]
 
 
 def _import_rootfs(store: Store, file: BinaryIO, wanted: Platform) -> Digest:
-    """A tar of files becomes an image of one layer. Its bytes stay as they are: only compression is added."""
+    """Import a tar of files as an image with one layer. The tar's bytes stay as they are; only compression is added."""
     stack = LayerStack(store)
     blob = stack.put_tar(file, None)
     config = ImageConfig(

@@ -1,9 +1,9 @@
-"""Which of the images of an archive are meant.
+"""Choosing which images of an archive to import.
 
-Without a name from the caller all of them are, under the names that the archive gives them. With a name it is the only
-one there is, or the one that the archive calls so: by the full name, else by the tag alone, as layouts of skopeo and
-umoci have it. skopeo and podman choose in the same way (`oci:DIR:TAG`, `docker-archive:FILE:NAME`), and refuse as well
-where a name leaves it open.
+Without a name from the caller every image is imported, under the names that the archive gives it. With a name the only
+image in the archive is imported; if there are several, the one that the archive gives this full name, else the one with
+this tag alone, as skopeo and umoci write it into layouts. skopeo and podman choose in the same way (`oci:DIR:TAG`,
+`docker-archive:FILE:NAME`), and also refuse an ambiguous name.
 """
 
 from __future__ import annotations
@@ -20,84 +20,87 @@ if TYPE_CHECKING:
     from pybuild.store.formats.reference import Reference
 
 T = TypeVar("T")
-_SHOWN = 10
+_MAX_LISTED = 10
 
 
 @frozen
-class Offer(Generic[T]):
-    """An image that an archive holds. `item` is whatever finds it there; equal items are the same image."""
+class ArchivedImage(Generic[T]):
+    """An image in an archive. The importer finds it by `item`; equal items are the same image."""
 
     item: T
     names: tuple[Reference, ...]
-    tag: str = ""  # a name that is only a tag
+    tag: str = ""  # a name that consists of a tag alone
     platform: Platform | None = None
 
 
 @frozen
-class Choice(Generic[T]):
-    """An image that is wanted, and the names that it gets."""
+class ChosenImage(Generic[T]):
+    """An image to import, and the names that it gets in the store."""
 
     item: T
     names: tuple[Reference, ...]
 
 
-def choose(offers: Sequence[Offer[T]], name: Reference | None, host: Platform) -> list[Choice[T]]:
-    """What to import. Raises InvalidImage where it is left open, NotFound where nothing is for this platform."""
-    offers = _for_platform(offers, host)
+def choose(images: Sequence[ArchivedImage[T]], name: Reference | None, platform: Platform) -> list[ChosenImage[T]]:
+    """The images to import. Raises InvalidImage if `name` is ambiguous, NotFound if none is for `platform`."""
+    images = _for_platform(images, platform)
     if name is None:
-        return _all(offers)
-    if not _is_one(offers):
-        named = [offer for offer in offers if name in offer.names]
-        tagged = [offer for offer in offers if offer.tag and offer.tag == name.tag]
-        offers = next((found for found in (named, tagged) if found and _is_one(found)), offers)
-    if not _is_one(offers):
+        return _all(images)
+    if not _is_one(images):
+        named = [image for image in images if name in image.names]
+        tagged = [image for image in images if image.tag and image.tag == name.tag]
+        images = next((found for found in (named, tagged) if found and _is_one(found)), images)
+    if not _is_one(images):
         raise InvalidImage(
-            f"the archive holds {len(_items(offers))} images, and {name.familiar} is not the name of one of them",
-            hint=f"without a NAME all are imported; by name there are: {_listed(offers)}",
+            f"the archive has {len(_items(images))} images, and {name.familiar} is not the name of one of them",
+            hint=f"import without a NAME to get all of them, or give one of these names: {_listed(images)}",
         )
-    return [Choice(offers[0].item, (name,))]
+    return [ChosenImage(images[0].item, (name,))]
 
 
-def _all(offers: Sequence[Offer[T]]) -> list[Choice[T]]:
+def _all(images: Sequence[ArchivedImage[T]]) -> list[ChosenImage[T]]:
     owners: dict[Reference, T] = {}
-    for offer in offers:
-        for name in offer.names:
-            if owners.setdefault(name, offer.item) != offer.item:
+    for image in images:
+        for name in image.names:
+            if owners.setdefault(name, image.item) != image.item:
                 raise InvalidImage(f"the archive gives the name {name.familiar} to two images")
-    return [Choice(item, tuple(name for name, owner in owners.items() if owner == item)) for item in _items(offers)]
+    return [
+        ChosenImage(item, tuple(name for name, owner in owners.items() if owner == item)) for item in _items(images)
+    ]
 
 
-def _for_platform(offers: Sequence[Offer[T]], host: Platform) -> list[Offer[T]]:
-    """Of images that differ in nothing but their platform, the one for this machine."""
-    groups: dict[tuple[object, ...], list[Offer[T]]] = {}
-    for offer in offers:
-        groups.setdefault((offer.names, offer.tag), []).append(offer)
-    kept = []
+def _for_platform(images: Sequence[ArchivedImage[T]], wanted: Platform) -> list[ArchivedImage[T]]:
+    """All images, but of those that differ in their platform alone only the one for `wanted`."""
+    groups: dict[tuple[object, ...], list[ArchivedImage[T]]] = {}
+    for image in images:
+        groups.setdefault((image.names, image.tag), []).append(image)
+    remaining = []
     for group in groups.values():
-        platforms = [offer.platform for offer in group if offer.platform is not None]
+        platforms = [image.platform for image in group if image.platform is not None]
         if len(group) == 1 or len(set(platforms)) < len(group):
-            kept += group
+            remaining += group
             continue
-        fitting = [offer for offer in group if offer.platform is not None and host.matches(offer.platform)]
-        if not fitting:
-            there = ", ".join(sorted(map(str, platforms)))
-            raise NotFound(f"the archive has nothing for {host}", hint=f"it is there for: {there}")
-        kept.append(fitting[0])
-    return kept
+        matching = [image for image in group if image.platform is not None and wanted.matches(image.platform)]
+        if not matching:
+            available = ", ".join(sorted(map(str, platforms)))
+            raise NotFound(f"the archive has no image for {wanted}", hint=f"it has images for: {available}")
+        remaining.append(matching[0])
+    return remaining
 
 
-def _items(offers: Iterable[Offer[T]]) -> list[T]:
-    found: list[T] = []
-    for offer in offers:
-        if offer.item not in found:
-            found.append(offer.item)
-    return found
+def _items(images: Iterable[ArchivedImage[T]]) -> list[T]:
+    items: list[T] = []
+    for image in images:
+        if image.item not in items:
+            items.append(image.item)
+    return items
 
 
-def _is_one(offers: Iterable[Offer[T]]) -> bool:
-    return len(_items(offers)) == 1
+def _is_one(images: Iterable[ArchivedImage[T]]) -> bool:
+    return len(_items(images)) == 1
 
 
-def _listed(offers: Sequence[Offer[T]]) -> str:
-    names = sorted({name.familiar for offer in offers for name in offer.names} | {o.tag for o in offers if o.tag})
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "") or "none"
+def _listed(images: Sequence[ArchivedImage[T]]) -> str:
+    names = sorted({name.familiar for image in images for name in image.names} | {i.tag for i in images if i.tag})
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(names[:_MAX_LISTED]) + more or "none"

@@ -1,7 +1,7 @@
-"""What an archive is: an OCI layout, a docker archive, or the tar of a root filesystem.
+"""Detecting whether an archive is an OCI layout, a docker archive, or the tar of a root filesystem.
 
-The names tell. Those of layouts and docker archives are of a few forms; the first name of any other form, as long as no
-file that marks an archive came before it, makes it a root filesystem.
+The names of the members decide. Names in layouts and docker archives have a few forms. An archive is a root filesystem
+if a name of any other form comes before oci-layout, index.json and manifest.json.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pybuild.store.formats.tar import TarReader
 if TYPE_CHECKING:
     from pybuild.store.system.streams import Readable
 
-_PARTS = re.compile(
+_IMAGE_MEMBER = re.compile(
     rb"(?:blobs(?:/.*)?|repositories|VERSION"
     rb"|(?:sha256:)?[0-9a-f]{64}(?:\.json|\.tar(?:\.gz)?|/(?:VERSION|json|layer\.tar)?)?"
     rb"|[^/]+\.(?:tar|tar\.gz|tgz|json))?",
@@ -26,15 +26,15 @@ _PARTS = re.compile(
 
 
 class ArchiveForm(Enum):
-    """The forms in which an image comes."""
+    """The form of an archive."""
 
     LAYOUT = "OCI layout"
     DOCKER = "docker archive"
     ROOTFS = "root filesystem"
 
 
-def form_of(tar: Readable) -> ArchiveForm:
-    """Read names until the form is known. Raises InvalidImage where the stream is no tar."""
+def detect_form(tar: Readable) -> ArchiveForm:
+    """Read names until the form is certain. Raises InvalidImage if the stream is not a tar."""
     seen: set[bytes] = set()
     archive = False
     for member in TarReader(tar):
@@ -43,7 +43,7 @@ def form_of(tar: Readable) -> ArchiveForm:
             return ArchiveForm.LAYOUT
         if name in (INDEX, MANIFEST):
             seen.add(name)
-        elif not seen and not _PARTS.fullmatch(name):
+        elif not seen and not _IMAGE_MEMBER.fullmatch(name):
             return ArchiveForm.ROOTFS
         archive = archive or bool(name)
     if INDEX in seen:

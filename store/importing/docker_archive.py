@@ -1,7 +1,7 @@
-"""Importing docker archives (formats/docker_archive.py says what is in them).
+"""Importing docker archives (formats/docker_archive.py describes them).
 
-There is no OCI manifest in it, and layers have no digest but that of their uncompressed bytes. The image that comes of it
-keeps the config's bytes, and with them Docker's image ID; its layers are compressed if they were not.
+A docker archive has no OCI manifest, and the only digest of a layer is its diff_id. The imported image has the same
+config bytes, and so Docker's image ID. Uncompressed layers are compressed with gzip.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig
 from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Descriptor, Manifest
 from pybuild.store.formats.reference import Reference
 from pybuild.store.formats.tar import show
-from pybuild.store.importing.choice import Offer
+from pybuild.store.importing.choice import ArchivedImage
+from pybuild.store.importing.chunk_reader import ChunkReader
 from pybuild.store.importing.intake import LayerStack
 from pybuild.store.importing.members import read_member
 from pybuild.store.layers.errors import layer_errors
@@ -27,47 +28,45 @@ from pybuild.store.layers.read import clean_path
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pybuild.store.importing.members import Members
     from pybuild.store.store import Store
 
-# Names of a config that promise its digest: docker's and podman's, containerd's, that of crane and kaniko.
+# Names of a config that contain its digest: from docker and podman, from containerd, from crane and kaniko.
 _CONFIG_NAME = re.compile(rb"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?")
 
 
 @frozen
 class SavedImage:
-    """One item of manifest.json: the names of an image's parts in the archive."""
+    """One item of manifest.json: the members of the archive that make up an image."""
 
     config: bytes
     layers: tuple[bytes, ...]
 
 
-def saved_offers(members: Members) -> list[Offer[SavedImage]]:
-    """What manifest.json lists. Raises InvalidImage, UnsafePath, NotFound."""
+def saved_images(members: Members) -> list[ArchivedImage[SavedImage]]:
+    """The images that manifest.json lists. Raises InvalidImage, UnsafePath, NotFound."""
     if MANIFEST not in members:
         raise NotFound(
             "the archive has no manifest.json",
-            hint="it was written by a docker older than 1.10; load it there and save it with a newer one",
+            hint="it was written by docker before 1.10; load it into a newer docker and save it again",
         )
-    found = []
+    images = []
     for item in load_list(read_member(members, MANIFEST, MANIFEST_LIMIT), "manifest.json", limit=MANIFEST_LIMIT):
         config = _member_name(item.text("Config"))
         layers = tuple(_member_name(text) for text in item.texts("Layers"))
         names = tuple(Reference.parse(text).with_default_tag() for text in item.texts("RepoTags"))
-        found.append(Offer(SavedImage(config, layers), names))
-    if not found:
+        images.append(ArchivedImage(SavedImage(config, layers), names))
+    if not images:
         raise InvalidImage("manifest.json lists no image")
-    return found
+    return images
 
 
-def take_saved_image(store: Store, members: Members, image: SavedImage) -> Digest:
-    """Store an image; return the digest of the manifest that it gets. Raises StoreError, OSError."""
+def import_saved_image(store: Store, members: Members, image: SavedImage) -> Digest:
+    """Import an image; return the digest of its new manifest. Raises StoreError, OSError."""
     config_bytes = read_member(members, image.config, CONFIG_LIMIT)
-    promised = _CONFIG_NAME.fullmatch(image.config)
-    if promised is not None and hashlib.sha256(config_bytes).hexdigest().encode() != promised[1]:
-        raise DigestMismatch(f"config {show(image.config)}: there are other bytes under this digest")
+    match = _CONFIG_NAME.fullmatch(image.config)
+    if match is not None and hashlib.sha256(config_bytes).hexdigest().encode() != match[1]:
+        raise DigestMismatch(f"config {show(image.config)}: the bytes do not match the digest")
     config = ImageConfig.from_bytes(config_bytes)
     if len(image.layers) != len(config.diff_ids):
         raise InvalidImage(f"manifest.json has {len(image.layers)} layers, the config {len(config.diff_ids)}")
@@ -75,7 +74,7 @@ def take_saved_image(store: Store, members: Members, image: SavedImage) -> Diges
     layers = []
     for name, diff_id in zip(image.layers, config.diff_ids, strict=True):
         with layer_errors(f"{show(name)} ({diff_id})"):
-            blob = stack.put_tar(_Stream(members.chunks(name)), diff_id)
+            blob = stack.put_tar(ChunkReader(members.chunks(name)), diff_id)
         layers.append(Descriptor(LAYER_TYPES[blob.compression], blob.digest, blob.size))
     manifest = Manifest(
         config=Descriptor(MediaType.OCI_CONFIG, Digest.of(config_bytes), len(config_bytes)),
@@ -86,16 +85,3 @@ def take_saved_image(store: Store, members: Members, image: SavedImage) -> Diges
 
 def _member_name(text: str) -> bytes:
     return clean_path(text.encode("utf-8"))
-
-
-class _Stream:
-    """A readable over pieces."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
-
-    def read(self, size: int, /) -> bytes:
-        data = self._rest or next(self._chunks, b"")
-        data, self._rest = data[:size], data[size:]
-        return data

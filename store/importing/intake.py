@@ -1,7 +1,7 @@
-"""Images on their way into the store, wherever their bytes come from.
+"""Storing an image and its layers, wherever the bytes come from.
 
-Each blob is copied, hashed, expanded and read for its table of contents in one pass; nothing of an image is visible
-before all of it was found right. Layers that the store has already are not read again.
+Each layer blob is copied, hashed, decompressed and read for its table of contents in one pass. An image becomes visible
+only after all of it was checked. Layers that the store already has are not read again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig, chain_id, check_image
 from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Descriptor, Manifest
-from pybuild.store.importing.outer_compression import without_outer
+from pybuild.store.importing.chunk_reader import ChunkReader
+from pybuild.store.importing.outer_compression import without_outer_compression
 from pybuild.store.layers.errors import layer_errors
 from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.view import View
@@ -32,15 +33,15 @@ if TYPE_CHECKING:
 
 
 class BlobSource(Protocol):
-    """Where the blobs of an image come from."""
+    """A source of the blobs of an image."""
 
     def chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """The bytes of a blob, in pieces; nobody has checked them. Raises NotFound."""
+        """The bytes of a blob in chunks, not verified. Raises NotFound."""
         ...
 
 
 def read_blob(source: BlobSource, descriptor: Descriptor, limit: int) -> bytes:
-    """A small blob. Raises DigestMismatch where its bytes are others than promised, InvalidImage above `limit`."""
+    """All bytes of a blob, verified. Raises DigestMismatch, or InvalidImage if it is larger than `limit` bytes."""
     if descriptor.size > limit:
         raise InvalidImage(f"blob {descriptor.digest} of {descriptor.size} bytes exceeds the limit of {limit}")
     data = bytearray()
@@ -48,14 +49,14 @@ def read_blob(source: BlobSource, descriptor: Descriptor, limit: int) -> bytes:
         data += chunk
         if len(data) > descriptor.size:
             break
-    found = hashlib.new(descriptor.digest.algorithm, data).hexdigest()
-    if len(data) != descriptor.size or found != descriptor.digest.hex:
-        raise DigestMismatch(f"blob {descriptor.digest}: there are other bytes under this digest")
+    actual = hashlib.new(descriptor.digest.algorithm, data).hexdigest()
+    if len(data) != descriptor.size or actual != descriptor.digest.hex:
+        raise DigestMismatch(f"blob {descriptor.digest}: the bytes do not match the digest")
     return bytes(data)
 
 
-def take_image(store: Store, source: BlobSource, descriptor: Descriptor) -> Digest:
-    """Store the image with this manifest; return the manifest's digest. Raises StoreError, OSError."""
+def import_image(store: Store, source: BlobSource, descriptor: Descriptor) -> Digest:
+    """Store the image whose manifest has this descriptor; return the manifest's digest. Raises StoreError, OSError."""
     manifest_bytes = read_blob(source, descriptor, MANIFEST_LIMIT)
     manifest = Manifest.from_bytes(manifest_bytes, descriptor.media_type)
     config_bytes = read_blob(source, manifest.config, CONFIG_LIMIT)
@@ -69,7 +70,7 @@ def take_image(store: Store, source: BlobSource, descriptor: Descriptor) -> Dige
 
 
 class LayerStack:
-    """The layers of one image, put on one another from the lowest up."""
+    """Stores the layers of one image, from the lowest up; `snapshot` is that of the topmost layer so far."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -78,7 +79,7 @@ class LayerStack:
         self.snapshot: int | None = None
 
     def put(self, source: BlobSource, layer: Descriptor, diff_id: Digest) -> None:
-        """The next layer, from a blob that has a descriptor. Raises DigestMismatch, InvalidImage."""
+        """Add the next layer: the blob with the descriptor `layer`. Raises DigestMismatch, InvalidImage."""
         store = self._store
         chain, known = self._next(diff_id)
         if known is not None and any(
@@ -89,7 +90,7 @@ class LayerStack:
             return
         compression = COMPRESSIONS.get(layer.media_type)
         if compression is None:
-            raise InvalidImage(f"media type {layer.media_type!r} is no layer")
+            raise InvalidImage(f"{layer.media_type!r} is not a media type of layers")
         scratch = store.ingest.new_path()
         with open(scratch, "xb") as copy:
             copier = _Copier(source.chunks(layer), layer, copy)
@@ -98,48 +99,51 @@ class LayerStack:
             _check_diff_id(expander.diff_id(), diff_id)
             copier.finish()
         store.blobs.adopt(scratch, layer.digest, layer.size)
-        self._keep(chain, known, LayerBlob(diff_id, layer.digest, layer.size, compression), entries)
+        self._record(chain, known, LayerBlob(diff_id, layer.digest, layer.size, compression), entries)
 
     def put_tar(self, raw: Readable, diff_id: Digest | None) -> LayerBlob:
-        """The next layer, from a tar that is compressed in whatever way; gzip and zstd stay as they are, all else
-        becomes gzip. `diff_id` None: whatever it is. The blob depends on the tar alone, so it is read even where the
-        layer is known: the store may have got it in another compression. Raises DigestMismatch, InvalidImage.
+        """Add the next layer: a plain or compressed tar. A gzip or zstd file is stored as it is, any other as gzip.
+
+        `diff_id` is the expected diff_id, or None. The tar is read even if the store has the layer, because the
+        returned blob must depend on the tar alone, and the stored one can have another compression. Raises
+        DigestMismatch, InvalidImage.
         """
         store = self._store
         scratch = store.ingest.new_path()
         peeked = Peeked(raw)
         compression = sniff(peeked.start)
-        packed = compression is not Compression.UNCOMPRESSED
-        compression = compression if packed else Compression.GZIP
+        keep_as_is = compression is not Compression.UNCOMPRESSED
+        compression = compression if keep_as_is else Compression.GZIP
         with (
             open(scratch, "xb") as out,
-            Compressor(out, Compression.UNCOMPRESSED if packed else compression) as written,
+            Compressor(out, Compression.UNCOMPRESSED if keep_as_is else compression) as written,
         ):
-            if packed:
+            if keep_as_is:
                 expander = DecompressingReader(Tee(peeked, written.write), compression)
                 entries = read_layer(expander, View(self._below))
             else:
-                expander = DecompressingReader(without_outer(peeked), Compression.UNCOMPRESSED)
+                expander = DecompressingReader(without_outer_compression(peeked), Compression.UNCOMPRESSED)
                 entries = read_layer(Tee(expander, written.write), View(self._below))
-            found = expander.diff_id()
+            actual = expander.diff_id()
             if diff_id is not None:
-                _check_diff_id(found, diff_id)
+                _check_diff_id(actual, diff_id)
             digest = written.finish()
         store.blobs.adopt(scratch, digest, written.size)
-        chain, known = self._next(found)
-        blob = LayerBlob(found, digest, written.size, compression)
-        self._keep(chain, known, blob, entries)
+        chain, known = self._next(actual)
+        blob = LayerBlob(actual, digest, written.size, compression)
+        self._record(chain, known, blob, entries)
         return blob
 
     def scratch(self) -> tuple[str, str]:
-        """Two free paths, for the config and the manifest."""
+        """Two unused paths, for the config and the manifest."""
         return self._store.ingest.new_path(), self._store.ingest.new_path()
 
     def _next(self, diff_id: Digest) -> tuple[Digest, int | None]:
+        """The chain ID of the stack with one more layer, and its snapshot if the store has it."""
         chain = chain_id((diff_id,) if self._chain is None else (self._chain, diff_id))
         return chain, self._store.snapshots.by_chain(chain)
 
-    def _keep(self, chain: Digest, known: int | None, blob: LayerBlob, entries: list[Entry]) -> None:
+    def _record(self, chain: Digest, known: int | None, blob: LayerBlob, entries: list[Entry]) -> None:
         store = self._store
         if known is not None:
             store.changesets.add_blob(blob)
@@ -154,25 +158,23 @@ class LayerStack:
         self._below.insert(0, self._store.snapshots.top_toc(snapshot))
 
 
-def _check_diff_id(found: Digest, promised: Digest) -> None:
-    if found != promised:
-        raise DigestMismatch(f"expands to {found}, the config promises {promised}")
+def _check_diff_id(actual: Digest, expected: Digest) -> None:
+    if actual != expected:
+        raise DigestMismatch(f"expands to {actual}, the config promises {expected}")
 
 
 class _Copier:
-    """Hands out a blob's bytes, copies them to a file and checks them against the descriptor."""
+    """A stream that copies a blob's bytes to a file while they are read, and checks them against the descriptor."""
 
     def __init__(self, chunks: Iterator[bytes], descriptor: Descriptor, copy: BinaryIO) -> None:
-        self._chunks = chunks
+        self._source = ChunkReader(chunks)
         self._descriptor = descriptor
         self._copy = copy
         self._hash = hashlib.new(descriptor.digest.algorithm)
         self._left = descriptor.size
-        self._rest = b""
 
     def read(self, size: int = 1 << 20, /) -> bytes:
-        data = self._rest or next(self._chunks, b"")
-        data, self._rest = data[:size], data[size:]
+        data = self._source.read(size)
         self._hash.update(data)
         self._left -= len(data)
         if self._left < 0:
@@ -185,4 +187,4 @@ class _Copier:
         while self.read():
             pass
         if self._left or self._hash.hexdigest() != self._descriptor.digest.hex:
-            raise DigestMismatch("there are other bytes under this digest")
+            raise DigestMismatch("the bytes do not match the digest")

@@ -1,7 +1,8 @@
-"""The files of an image on its way in: members of a tar, or files below a directory, to be read in any order.
+"""The files of an archive to import, in any order: members of a tar, or files below a directory.
 
-Nothing is unpacked. A member of a tar is a range of it; a file of a directory is opened below that directory, through
-no symbolic link, and is read only if it is a regular file. A name is only ever looked up, never made.
+Nothing is unpacked, and no file is created under a name from an archive. A member of a tar is a range of its bytes. A
+file of a directory is opened below that directory without following symbolic links, and read only if it is a regular
+file.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ _CHUNK = 1 << 20
 
 
 class Members(Protocol):
-    """Named files that can be read."""
+    """The regular files of an archive, by name."""
 
     def __contains__(self, name: bytes) -> bool: ...
 
     def size(self, name: bytes) -> int:
-        """Bytes of a file. Raises NotFound, InvalidImage where it is no regular file."""
+        """The size of a file in bytes. Raises NotFound, or InvalidImage if it is not a regular file."""
         ...
 
     def chunks(self, name: bytes) -> Iterator[bytes]:
-        """The bytes of a file, in pieces. Raises NotFound, InvalidImage."""
+        """The bytes of a file, in chunks. Raises NotFound, InvalidImage."""
         ...
 
 
 def read_member(members: Members, name: bytes, limit: int) -> bytes:
-    """A whole small file. Raises NotFound, InvalidImage where it is larger than `limit` bytes."""
+    """All bytes of a file. Raises NotFound, or InvalidImage if it is larger than `limit` bytes."""
     size = members.size(name)
     if size > limit:
         raise InvalidImage(f"{show(name)} of {size} bytes exceeds the limit of {limit} bytes")
@@ -49,12 +50,12 @@ def read_member(members: Members, name: bytes, limit: int) -> bytes:
 class ArchiveMembers:
     """The regular files of an uncompressed tar.
 
-    A name that appears twice is refused. Symbolic links are refused too, unless `links` allows them: then a name may
-    lead to another one of the same archive, once, as `docker save` does with a layer that several images share.
+    A name that appears twice is an error. So is a symbolic link, unless `links` is true: then a name can be a link to a
+    regular file of the same archive, as in the archives of `docker save` if several images share a layer.
     """
 
     def __init__(self, file: BinaryIO, *, links: bool = False) -> None:
-        """Reads the whole archive. Raises InvalidImage, UnsafePath."""
+        """Read the headers of the whole archive. Raises InvalidImage, UnsafePath."""
         self._file = file
         self._ranges: dict[bytes, tuple[int, int]] = {}
         self._links: dict[bytes, bytes] = {}
@@ -93,26 +94,26 @@ class ArchiveMembers:
     def _range(self, name: bytes) -> tuple[int, int]:
         target = self._links.get(name, name)
         if target not in self._ranges:
-            through = f", where {show(name)} leads" if target != name else ""
-            raise NotFound(f"the archive has no {show(target)}{through}")
+            via = f", the target of {show(name)}" if target != name else ""
+            raise NotFound(f"the archive has no {show(target)}{via}")
         return self._ranges[target]
 
 
 def _target(name: bytes, link: bytes) -> bytes:
-    """Where a link inside of an archive leads, as a name of the archive. Raises UnsafePath where it leads outside."""
+    """The target of a link, as a name in the archive. Raises UnsafePath if it is outside of the archive."""
     parts = name.split(b"/")[:-1]
     for part in link.split(b"/"):
         if part == b".." and parts:
             parts.pop()
         elif part == b".." or (part == b"" and link.startswith(b"/")):
-            raise UnsafePath(f"archive entry {show(name)}: a link that leaves the archive, to {show(link)}")
+            raise UnsafePath(f"archive entry {show(name)} is a link to {show(link)}, outside of the archive")
         elif part not in (b"", b"."):
             parts.append(part)
     return b"/".join(parts)
 
 
 class DirectoryMembers:
-    """The regular files below a directory that somebody else may write to. A context manager."""
+    """The regular files below a directory, to which other users might be able to write. A context manager."""
 
     def __init__(self, path: str) -> None:
         """Raises OSError."""
@@ -154,13 +155,13 @@ class DirectoryMembers:
 
     def _open(self, name: bytes) -> int:
         try:
-            # O_NONBLOCK: opening a FIFO must not wait for its writer.
+            # O_NONBLOCK, so that opening a FIFO does not wait for its writer.
             fd = open_beneath(self._root, name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise NotFound(f"{self._path} has no {show(name)}") from None
             if error.errno in (errno.ELOOP, errno.EXDEV):
-                raise UnsafePath(f"{self._path}: {show(name)} is or lies behind a symbolic link") from None
+                raise UnsafePath(f"{self._path}: {show(name)} is a symbolic link or is behind one") from None
             if error.errno == errno.ENXIO:  # a socket
                 raise InvalidImage(f"{self._path}: {show(name)} is not a regular file") from None
             raise

@@ -1,4 +1,4 @@
-"""Finding one's way in OCI image layouts that others wrote."""
+"""Reading OCI image layouts that other tools have written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pybuild.store.formats.media_types import MediaType
 from pybuild.store.formats.oci_layout import INDEX, LAYOUT, NAME_ANNOTATION, REF_ANNOTATION, blob_name
 from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Descriptor, Index
 from pybuild.store.formats.reference import Reference
-from pybuild.store.importing.choice import Offer
+from pybuild.store.importing.choice import ArchivedImage
 from pybuild.store.importing.intake import read_blob
 from pybuild.store.importing.members import read_member
 
@@ -25,49 +25,49 @@ _MAX_NESTING = 8
 
 
 class LayoutBlobs:
-    """The blobs of a layout."""
+    """The blobs of a layout; a BlobSource."""
 
     def __init__(self, members: Members) -> None:
         self._members = members
 
     def chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """The bytes of a blob. Raises NotFound, InvalidImage where it is no regular file."""
+        """The bytes of a blob in chunks, not verified. Raises NotFound, or InvalidImage if it is not a regular file."""
         name = blob_name(descriptor.digest)
         if name not in self._members:
-            raise NotFound(f"the archive lacks blob {descriptor.digest}", hint="it is incomplete; fetch it again")
+            raise NotFound(f"the archive has no blob {descriptor.digest}", hint="it is incomplete; fetch it again")
         return self._members.chunks(name)
 
 
-def layout_offers(members: Members) -> list[Offer[Descriptor]]:
-    """The images of a layout. Raises InvalidImage, NotFound."""
+def layout_images(members: Members) -> list[ArchivedImage[Descriptor]]:
+    """The images that index.json lists. Raises InvalidImage, NotFound."""
     version = Fields(load_object(read_member(members, LAYOUT, 4096), "oci-layout", limit=4096), "oci-layout")
     if version.text("imageLayoutVersion").partition(".")[0] != "1":
         raise version.wrong("imageLayoutVersion", "1.0.0")
     index = Index.from_bytes(read_member(members, INDEX, MANIFEST_LIMIT))
     if not index.manifests:
         raise InvalidImage("index.json lists no image")
-    return [_offer(descriptor) for descriptor in index.manifests]
+    return [_archived_image(descriptor) for descriptor in index.manifests]
 
 
-def _offer(descriptor: Descriptor) -> Offer[Descriptor]:
-    """The name that the layout gives an image: the full one, or a tag that is a name by itself."""
+def _archived_image(descriptor: Descriptor) -> ArchivedImage[Descriptor]:
+    """An image with the name that the layout gives it: a full name, or a tag alone."""
     bare = Descriptor(descriptor.media_type, descriptor.digest, descriptor.size)
     tag = descriptor.annotations.get(REF_ANNOTATION, "")
     is_tag = "/" not in tag and ":" not in tag  # as skopeo and umoci write it
     text = descriptor.annotations.get(NAME_ANNOTATION)
     if text is not None or not is_tag:
         name = Reference.parse(tag if text is None else text).with_default_tag()
-        # umoci gives an image that it made from a named one another tag, and leaves the name.
+        # If umoci makes an image from a named one, it sets another tag and leaves the old name.
         if not (tag and is_tag and tag != name.tag):
-            return Offer(bare, (name,), "", descriptor.platform)
-    return Offer(bare, (), tag, descriptor.platform)
+            return ArchivedImage(bare, (name,), "", descriptor.platform)
+    return ArchivedImage(bare, (), tag, descriptor.platform)
 
 
 def manifest_of(blobs: LayoutBlobs, descriptor: Descriptor, platform: Platform) -> Descriptor:
-    """Follow nested indexes to the manifest for a platform. Raises NotFound, InvalidImage, DigestMismatch."""
+    """The manifest for a platform, found through nested indexes. Raises NotFound, InvalidImage, DigestMismatch."""
     for _ in range(_MAX_NESTING):
         if descriptor.media_type not in _INDEXES:
             return descriptor
         index = Index.from_bytes(read_blob(blobs, descriptor, MANIFEST_LIMIT), descriptor.media_type)
         descriptor = index.select(platform)
-    raise InvalidImage(f"indexes nested more than {_MAX_NESTING} deep")
+    raise InvalidImage(f"indexes are nested more than {_MAX_NESTING} deep")

@@ -1,6 +1,6 @@
-"""xz and bzip2, which tools put around whole archives and never around the layer blobs of a registry.
+"""Decompression of xz and bzip2: tools compress whole archives with them, but never the layer blobs in a registry.
 
-Both come from the standard library. They are read here and never written: what comes in this way is kept as gzip.
+Both come from the standard library. pybuild reads them and never writes them: such a layer is stored as gzip.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
     from pybuild.store.system.streams import Peeked, Readable
 
 _CHUNK = 1 << 18
-_MEMORY = 256 << 20  # bytes that an xz stream may ask for: `xz -9` needs 65 MiB, the rest is the sender's wish
+_MEMORY = 256 << 20  # bytes of memory that an xz stream may require; `xz -9` requires 65 MiB
 _XZ, _BZIP2 = b"\xfd7zXZ\0", b"BZh"
 
 
-def is_packed(start: bytes) -> bool:
-    """Whether a stream that starts so is compressed, in any of the ways that are read here."""
+def is_compressed(start: bytes) -> bool:
+    """Whether a stream with these first bytes is compressed with xz, bzip2, gzip or zstd."""
     return start.startswith((_XZ, _BZIP2)) or sniff(start) is not Compression.UNCOMPRESSED
 
 
-def without_outer(raw: Peeked) -> Readable:
-    """The stream without xz or bzip2 around it; any other stream as it is. Reading raises InvalidImage."""
+def without_outer_compression(raw: Peeked) -> Readable:
+    """The decompressed stream if `raw` is xz or bzip2, else `raw` itself. Reading raises InvalidImage."""
     if raw.start.startswith(_XZ):
-        return _Unpacker(raw, "xz")
+        return _OuterDecompressor(raw, "xz")
     if raw.start.startswith(_BZIP2):
-        return _Unpacker(raw, "bzip2")
+        return _OuterDecompressor(raw, "bzip2")
     return raw
 
 
-class _Unpacker:
-    """A readable stream of expanded bytes, within the limits of a layer."""
+class _OuterDecompressor:
+    """A readable stream of decompressed bytes, with the same limits as a layer."""
 
     def __init__(self, raw: Readable, kind: str) -> None:
         self._raw = raw
@@ -61,7 +61,7 @@ class _Unpacker:
     def _expand(self, size: int) -> bytes:
         data = b""
         if self._stream.eof:
-            # Streams may follow one another, and xz pads them with zeros.
+            # A file can contain several streams; xz pads them with zeros.
             data = self._stream.unused_data or self._more()
             while data and not (data := data.lstrip(b"\0")):
                 data = self._more()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Report:
-    """The result of a check. `garbage` are files that interrupted processes left: harmless, and not part of any object."""
+    """The result of a check. `garbage` are harmless files of interrupted processes, not part of any object."""
 
     checked: int  # objects
     damage: tuple[str, ...]

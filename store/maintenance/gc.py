@@ -6,9 +6,9 @@
     3. remove    the rows of condemned objects, once every process that had the store open at step 2 has closed it
     4. purge     the files without a row
 
-gc removes a file after its row, and both inside a transaction. Writers rename a file into place inside a transaction too,
-so gc never removes a file whose row is about to be written. A killed gc leaves files without a row, or condemned rows; the
-next gc continues from there.
+gc removes a file after its row, and both inside a transaction. Writers rename a file into place inside a transaction
+too, so gc never removes a file whose row is about to be written. A killed gc leaves files without a row, or condemned
+rows; the next gc continues from there.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def exceeds(store: Store, limit: int, measure: Callable[[str], int]) -> bool:
 
 
 def sized_cache_mounts(store: Store, measure: Callable[[str], int]) -> list[tuple[StoredCacheMount, int]]:
-    """The cache mounts with their sizes in bytes. One in use is not measured: if its size is unknown it counts as empty."""
+    """The cache mounts with their sizes in bytes. One in use without a known size is not measured: it counts as empty."""
     sized = []
     for mount in store.cache_mounts.all():
         size = mount.size
@@ -245,8 +245,8 @@ def _remove_rows(db: sqlite3.Connection, graph: Graph, leases: list[str]) -> set
     db.executemany("DELETE FROM waits WHERE lease = ?", [(lease,) for lease in known.difference(leases)])
     unripe = {generation for (generation,) in db.execute("SELECT DISTINCT generation FROM waits")}
     ripe = {each for each, generation in rows if generation not in unripe}
-    # Another process may have made them reachable meanwhile. An object that is not condemned may be about to get a name,
-    # so it counts as well.
+    # Another process may have made them reachable meanwhile. An object that is not condemned may be about to get a
+    # name, so what it reaches is kept as well.
     kept: set[StoreObject] = set()
     graph.reach([image.object for image in graph.images if image.names], kept)
     graph.reach([record.snapshot for record in graph.records], kept)

@@ -23,7 +23,7 @@ class Orphans(NamedTuple):
 
 
 def find_orphans(store: Store) -> Iterator[Orphans]:
-    """List the orphans, directory by directory. A file that appears meanwhile may be listed although its row follows."""
+    """List the orphans, directory by directory. A file is listed also if another process is about to write its row."""
     for part in PARTS:
         for directory, prefix in part.file_directories():
             path = f"{store.root}/{directory}"

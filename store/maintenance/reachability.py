@@ -169,8 +169,8 @@ def title_of(inputs: str) -> str:
 def measure_trees(store: Store) -> None:
     """Compute and record the sizes of the trees that are not measured yet.
 
-    The tables of contents give the sizes. The files of a tree belong to other ids, and this process might not be allowed
-    to read its directories.
+    The tables of contents give the sizes. The files of a tree belong to other ids, and this process might not be
+    allowed to read its directories.
     """
     rows = store.metadata.all("SELECT id, changeset FROM trees WHERE id NOT IN (SELECT id FROM tree_sizes)")
     sizes = [(str(tree), _tree_size(store, str(changeset))) for tree, changeset in rows]

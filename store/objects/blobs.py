@@ -79,7 +79,7 @@ class Blobs:
             )
 
     def open(self, digest: Digest) -> VerifyingReader:
-        """Open a blob for reading; the reader raises DigestMismatch at the end if the bytes are wrong. Raises NotFound."""
+        """Open a blob for reading. Raises NotFound; the reader raises DigestMismatch if the bytes are wrong."""
         size = self.size(digest)
         if size is None:
             raise NotFound(f"no blob {digest} in the store")

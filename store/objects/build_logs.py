@@ -4,8 +4,8 @@
     <step>.log  the output of a step, unchanged, up to STEP_LIMIT
 
 The process that writes a log holds a flock on its directory. Logs are not part of any object and are never sealed: a
-power cut can lose the end of them. A log that cannot be written must not fail the build: after the first error the writer
-drops everything, and `failure` says why.
+power cut can lose the end of them. A log that cannot be written must not fail the build: after the first error the
+writer drops everything, and `failure` says why.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class BuildLog:
     """Writes the log of a running build. Only the constructor raises OSError."""
 
     def __init__(self, logs: str, build: str, limit: int = STEP_LIMIT) -> None:
-        """Start the log of `build` in the directory `logs`. `limit` is the number of bytes kept of each step's output."""
+        """Start the log of `build` in the directory `logs`. Each step can write `limit` bytes."""
         self.failure = ""
         self._logs = logs
         self._limit = limit
@@ -160,10 +160,10 @@ def prune(
     since: str = "",
     dry_run: bool = False,
 ) -> tuple[int, int]:
-    """Remove old logs: those beyond the newest `builds`, those beyond a total of `size` bytes, those older than `seconds`,
-    and those of builds before the build `since`.
+    """Remove the logs beyond the newest `builds`, beyond a total of `size` bytes, and older than `seconds`.
 
-    Logs of running builds stay. Returns the number of removed logs and their size in bytes. Raises OSError.
+    Also remove the logs of builds before the build `since`. Logs of running builds stay.
+    Returns the number of removed logs and their size in bytes. Raises OSError.
     """
     count = freed = total = 0
     oldest = time.time() - seconds

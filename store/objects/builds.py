@@ -1,7 +1,7 @@
 """The last builds: a row for each build, a row for each of its steps, and the inputs of the steps' keys.
 
-With these rows pybuild can explain why a step was not served from the cache, even after the record to compare it with was
-evicted. The rows are not part of any object and do not keep any object from being removed.
+With these rows pybuild can explain why a step was not served from the cache, even after the record to compare it with
+was evicted. The rows are not part of any object and do not keep any object from being removed.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     cachemounts/<id>/     belongs to the owner of the store; a step that uses the cache mount holds a flock on it
     cachemounts/<id>/fs   the directory that the step sees; its files belong to ids of the step's user namespace
 
-A key can have several directories: a step that needs one to itself gets a new one if all others are in use. The contents
-are never part of an image and nothing depends on them: gc can remove a cache mount that is not in use.
+A key can have several directories: a step that needs one to itself gets a new one if all others are in use. The
+contents are never part of an image and nothing depends on them: gc can remove a cache mount that is not in use.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The tables of changesets, of their three forms (table of contents, tree, tar), and of the snapshots that stack them.
 
-A changeset is the difference that one step made. It has a toc from the start. Its tree and its tar are made when a build
-needs them, each from the other.
+A changeset is the difference that one step made. It has a toc from the start. Its tree and its tar are made when a
+build needs them, each from the other.
 
 A pulled layer is the exception. Until a build reads it, it has no toc, and its diff_id is only what the image claims.
 It then serves that image alone: if the store trusted the claimed diff_id, a registry could replace the layer of another
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pybuild.store.objects.blobs import Blobs
     from pybuild.store.objects.database import Metadata
 
-# A tree is this sub-directory of its directory. Root of an image can own the tree, and only the owner of a directory can
-# rename it.
+# A tree is this sub-directory of its directory: root of an image can own the tree, and only the owner of a directory
+# can rename it.
 TREE = "fs"
 _BY_CHAIN = (
     "SELECT snapshot, EXISTS (SELECT 1 FROM condemned WHERE kind = 'snapshot' AND key = CAST(snapshot AS TEXT))"
@@ -254,7 +254,8 @@ class Snapshots:
     def required_id_maps(self, snapshot: int) -> frozenset[str] | None:
         """The id maps under which the files of a snapshot's own changeset can be read; None: any, because it has a tar.
 
-        A changeset without a tar has trees only, and the files of a tree belong to the ids of the map it was made under.
+        A changeset without a tar has trees only, and the files of a tree belong to the ids of the map it was made
+        under.
         """
         rows = self._metadata.all(
             "SELECT id_map FROM snapshots s LEFT JOIN trees t USING (changeset) WHERE s.id = ?"
@@ -276,7 +277,7 @@ class Snapshots:
         return View([self._changesets.toc(changeset) for changeset in self.changesets(snapshot)])
 
     def by_chain(self, chain_id: Digest | str) -> int | None:
-        """The snapshot of the layers with this chain ID, or with this name if they are unread. Spares a condemned one."""
+        """The snapshot of the layers with this chain ID, or this name if they are unread. Spares a condemned one."""
         row = self._metadata.one(_BY_CHAIN, str(chain_id))
         if row and row[1]:
             spare(self._metadata, Condemnable.SNAPSHOT, str(row[0]))

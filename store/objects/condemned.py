@@ -5,8 +5,8 @@ object that nothing reaches. It removes a condemned object once every process th
 closed it: such a process may have found the object before it was condemned.
 
 A process that opens the store later and asks for a condemned object, by digest or chain ID, spares it. gc then has to
-condemn it again, and waits for that process too. All other objects that a process uses are reached from one that it asked
-for, or were made by the process itself.
+condemn it again, and waits for that process too. All other objects that a process uses are reached from one that it
+asked for, or were made by the process itself.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def file_key(status: os.stat_result) -> bytes:
 
 
 def is_settled(status: os.stat_result, now: int) -> bool:
-    """Whether every later change of a file will change its key. `now` is the time in ns just before `status` was read."""
+    """Whether every later change of a file will change its key. `now` is a time in ns, before `status` was read."""
     ctime = status.st_ctime_ns
     step = _FINE_STEP if ctime % 10_000_000 else _COARSE_STEP
     return ctime < now - step and status.st_mtime_ns < now - step
@@ -90,7 +90,7 @@ class Memo:
         self._changed = True
 
     def save(self, scratch: str) -> None:
-        """Write the memo if it has changed; `scratch` is an unused path in an ingest. Errors must not fail the build."""
+        """Write the memo if it has changed, ignoring errors. `scratch` is an unused path in an ingest directory."""
         if not self._changed:
             return
         self._drop_old()

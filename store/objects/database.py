@@ -1,8 +1,8 @@
 """The store's tables: one SQLite file. A connection belongs to one process and is never shared across a fork.
 
 A file or directory without a row is garbage. The column `boot` of a new row is the id of the running boot; it becomes
-NULL (the row is sealed) once the bytes of the object are known to be on the disk. A power cut can lose the bytes of rows
-that are not sealed; sealing.py checks them after the next boot.
+NULL (the row is sealed) once the bytes of the object are known to be on the disk. A power cut can lose the bytes of
+rows that are not sealed; sealing.py checks them after the next boot.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Metadata:
     """A connection to the tables. Each verb of the store runs in one `transaction`."""
 
     def __init__(self, path: str, boot: str) -> None:
-        """Open or create the file; `boot` identifies the running boot. Raises StoreError if it is damaged or too new."""
+        """Open or create the file; `boot` is the id of this boot. Raises StoreError if it is damaged or too new."""
         self.boot = boot
         self._directory = os.path.dirname(path)
         self._db = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)

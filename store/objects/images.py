@@ -1,8 +1,8 @@
 """Images and their names.
 
-An image is a manifest with its config. The table tag_log has a row for each time that a name was set or removed; the last
-row is the current one. Rows are never changed, so the store knows every image that a name referred to, and which recipe
-set it.
+An image is a manifest with its config. The table tag_log has a row for each time that a name was set or removed; the
+last row is the current one. Rows are never changed, so the store knows every image that a name referred to, and which
+recipe set it.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Images:
         return found
 
     def resolve(self, reference: Reference) -> Digest | None:
-        """The manifest that a name refers to, or None. The digest in a name can be that of an index that contains it."""
+        """The manifest that a name refers to, or None. A digest in the name can be that of an index that contains it."""
         if reference.digest is not None:
             row = self._metadata.one("SELECT manifest FROM images WHERE manifest = ?", str(reference.digest))
             if row:

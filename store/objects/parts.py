@@ -1,7 +1,8 @@
 """The parts of a store: the one list of its directories and tables.
 
 `store` creates the directories, `sealing` seals the rows, and gc and fsck find the files without a row by this list.
-tests/store/objects/test_parts.py compares it with a new store. It also fails if gc, fsck or usage does not handle a part.
+tests/store/objects/test_parts.py compares it with a new store. It also fails if gc, fsck or usage does not handle a
+part.
 """
 
 from __future__ import annotations

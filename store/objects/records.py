@@ -99,8 +99,8 @@ class Records:
     ) -> Record:
         """Record the result of a step under all its keys; return the record that counts.
 
-        If one of the keys has a record on the same parent already, and `serves` accepts it, that record wins and gets the
-        other keys too. With `replace` (the build was told not to use the cache) the new record takes the keys.
+        If one of the keys has a record on the same parent already, and `serves` accepts it, that record wins and gets
+        the other keys too. With `replace` (the build was told not to use the cache) the new record takes the keys.
         `inputs` are the fields that the keys were made from, as JSON.
         """
         with self._metadata.transaction() as db:
@@ -118,7 +118,7 @@ class Records:
             return Record(cursor.lastrowid, snapshot, canonical, now)
 
     def add_key(self, key: str, kind: KeyKind, record: Record) -> None:
-        """Give a record one more key, by which the next build finds it without reading files. No effect if it was removed."""
+        """Give a record another key: the next build finds it without reading files. A removed record gets none."""
         with self._metadata.transaction() as db:
             if self._metadata.one("SELECT 1 FROM records WHERE id = ?", record.id):
                 self._add_keys(db, {key: kind}, record.id)

@@ -1,15 +1,15 @@
 """Sealing: a sealed row describes bytes that survive a power cut.
 
-If few files are unsealed, each is written to the disk with fsync(2). A base image is the typical case: one blob of 50 MB
-is synced, and the thousands of files of its tree are not, because the tree can be made from the blob again. If many files
-are unsealed, one syncfs(2) costs less than a hundred fsync(2), and covers the trees as well.
+If few files are unsealed, each is written to the disk with fsync(2). A base image is the typical case: one blob of 50
+MB is synced, and the thousands of files of its tree are not, because the tree can be made from the blob again. If many
+files are unsealed, one syncfs(2) costs less than a hundred fsync(2), and covers the trees as well.
 
 The first process after another boot checks what is not sealed. A blob that matches its digest and a table of contents
-with correct checksums were not lost, and are sealed then. An unsealed tree cannot be checked and is dropped. After a mere
-restart only trees have to be made again; after a power cut also the files that the disk lost.
+with correct checksums were not lost, and are sealed then. An unsealed tree cannot be checked and is dropped. After a
+mere restart only trees have to be made again; after a power cut also the files that the disk lost.
 
-A tree without a tar cannot be made again. A seal therefore waits for such a tree. If one is unsealed at the next boot, it
-is dropped with everything that stands on it.
+A tree without a tar cannot be made again. A seal therefore waits for such a tree. If one is unsealed at the next boot,
+it is dropped with everything that stands on it.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class Sealer:
                 if part.directory:
                     db.execute(f"DELETE FROM {part.table} WHERE {_STALE}", (boot,))
             db.execute("DELETE FROM tars WHERE diff_id NOT IN (SELECT diff_id FROM layer_blobs)")
-            # A pulled layer (`unread`) can be read again from its blob. Any other changeset needs its table of contents,
-            # and a tar or a tree, because neither of the two can be made from the table of contents.
+            # A pulled layer (`unread`) can be read again from its blob. Any other changeset needs its table of
+            # contents, and a tar or a tree, because neither of these can be made from the table of contents.
             db.execute(
                 "DELETE FROM changesets WHERE (boot IS NULL OR boot != ?) AND id NOT IN (SELECT id FROM unread) AND"
                 " (id NOT IN (SELECT id FROM tocs) OR id NOT IN (SELECT changeset FROM tars UNION SELECT changeset FROM trees))",

@@ -228,10 +228,10 @@ ARCHIVES = {
         'error: layer {layer}: entry "a\\x1b[31m\\x0a/../x": leaves the root\nhint: the layer is damaged or hostile\n',
     ),
     "a layer with a wrong digest": (Archive(spoil="layer", compress=False), "error: layer {layer}: "),
-    "a config with a wrong digest": (Archive(spoil="config"), ": there are other bytes under this digest\n"),
+    "a config with a wrong digest": (Archive(spoil="config"), ": the bytes do not match the digest\n"),
     "a layer that is missing": (
         Archive(lose="layer"),
-        "the archive lacks blob {layer}\nhint: it is incomplete; fetch it again\n",
+        "the archive has no blob {layer}\nhint: it is incomplete; fetch it again\n",
     ),
 }  # fmt: skip
 
@@ -274,8 +274,8 @@ def test_the_tar_of_a_root_with_paths_outside_it(tmp_path: Path, pybuild: Pybuil
         (("nosuch.tar",), "error: nosuch.tar: No such file or directory\n"),
         (
             (".",),
-            "error: the directory . is no OCI layout: it has no oci-layout\n"
-            "hint: a root filesystem comes in as a tar: tar -C DIR -c . | pybuild import - NAME\n",
+            "error: the directory . is not an OCI layout: it has no file oci-layout\n"
+            "hint: import a root filesystem as a tar: tar -C DIR -c . | pybuild import - NAME\n",
         ),
         (("empty.tar",), "error: the archive is empty\n"),
         (("empty.tar", "Bad Name"), "error: invalid image name 'Bad Name'\nhint: image names must be in lower case\n"),

@@ -250,7 +250,7 @@ def test_several_images_saved_by_podman_can_be_imported(app: App, podman: Podman
     assert len(digests) == 2 and names == {"app:latest", f"{BASE}:latest", "ghcr.io/team/app:2"}
     chosen, _ = app.imported(tmp_path / "chosen", tmp_path / "saved", BASE)
     assert [json.loads(line)["name"] for line in chosen("images", "--json").out.splitlines()] == [f"{BASE}:latest"]
-    assert "holds 2 images, and other:latest is not" in pybuild.refused("import", tmp_path / "saved", "other")
+    assert "has 2 images, and other:latest is not" in pybuild.refused("import", tmp_path / "saved", "other")
 
 
 def test_an_image_changed_by_umoci_can_be_imported(app: App, tmp_path: Path) -> None:
@@ -447,7 +447,7 @@ HOSTILE = {
     "a layer outside": (Saved(item_fields={"Layers": ["../x"]}), 'entry "../x": leaves the root'),
     "a layer of other bytes": (Saved(diff_ids=[ZERO]), f"the config promises {ZERO}"),
     "an entry outside": (Saved([tar(entry(b"../\x1b[2J"))]), 'entry "../\\x1b[2J": leaves the root'),
-    "a layer outside by a link": (Saved(extra=[symlink(b"layer.tar", b"../../etc")]), "a link that leaves the archive"),
+    "a layer outside by a link": (Saved(extra=[symlink(b"layer.tar", b"../../etc")]), "outside of the archive"),
     "a bomb of a config": (Saved(config=b" " * (9 << 20)), "exceeds the limit of 8388608"),
     "a name with an escape": (Saved(tags=["a:1\x1b[2J"]), "invalid tag"),
 }

@@ -163,7 +163,7 @@ def test_a_root_file_system_needs_a_name(tmp_path: Path, pybuild: Pybuild) -> No
     archive = tmp_path / "root.tar"
     archive.write_bytes(tar(entry(b"file", data=b"x")))
     before = names(pybuild)
-    assert "holds a root filesystem, which has no name\nhint: give one" in pybuild.refused("import", archive, status=2)
+    assert "contains a root filesystem, which has no name\nhint: give one" in pybuild.refused("import", archive, status=2)
     assert names(pybuild) == before
 
 

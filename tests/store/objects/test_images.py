@@ -178,11 +178,11 @@ def bad_layer(data: bytes) -> Archive:
 
 HOSTILE: dict[str, tuple[Archive, str]] = {
     "layer: other bytes": (Archive(spoil="layer"), f"layer {L0}"),
-    "config: other bytes": (Archive(spoil="config"), "other bytes"),
-    "manifest: other bytes": (Archive(spoil="manifest"), "other bytes"),
-    "layer: missing": (Archive(lose="layer"), f"lacks blob {L0}"),
-    "config: missing": (Archive(lose="config"), "lacks blob"),
-    "manifest: missing": (Archive(lose="manifest"), "lacks blob"),
+    "config: other bytes": (Archive(spoil="config"), "do not match the digest"),
+    "manifest: other bytes": (Archive(spoil="manifest"), "do not match the digest"),
+    "layer: missing": (Archive(lose="layer"), f"has no blob {L0}"),
+    "config: missing": (Archive(lose="config"), "has no blob"),
+    "manifest: missing": (Archive(lose="manifest"), "has no blob"),
     "layer: expands to something else": (Archive(diff_ids=[ZERO]), "the config promises"),
     "layer: one byte longer than told": (
         Archive(layer_fields={"size": len(gzip.compress(Archive().layers[0])) - 1}),
@@ -190,7 +190,7 @@ HOSTILE: dict[str, tuple[Archive, str]] = {
     ),
     "layer: one byte shorter than told": (
         Archive(layer_fields={"size": len(gzip.compress(Archive().layers[0])) + 1}),
-        "other bytes",
+        "do not match the digest",
     ),
     "layer: negative size": (Archive(layer_fields={"size": -1}), "size"),
     "layer: size true": (Archive(layer_fields={"size": True}), "size"),
@@ -198,7 +198,7 @@ HOSTILE: dict[str, tuple[Archive, str]] = {
     "layer: told to be zstd": (Archive(media_type=MediaType.OCI_LAYER_ZSTD), "zstd"),
     "layer: told to be plain": (Archive(media_type=MediaType.OCI_LAYER), f"layer {L0}"),
     "layer: told to be gzip": (Archive(compress=False, media_type=MediaType.OCI_LAYER_GZIP), "gzip"),
-    "layer: of no known type": (Archive(media_type="text/plain"), "is no layer"),
+    "layer: of no known type": (Archive(media_type="text/plain"), "is not a media type of layers"),
     "layer: not distributable": (
         Archive(media_type="application/vnd.oci.image.layer.nondistributable.v1.tar"),
         "not supported",
@@ -306,7 +306,7 @@ def nested(depth: int) -> bytes:
 
 
 def test_indexes_are_followed_a_few_times_only(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="lacks blob"):
+    with pytest.raises(NotFound, match="has no blob"):
         load(store, tmp_path, nested(3))
     with pytest.raises(InvalidImage, match="nested"):
         load(store, tmp_path, nested(100))
