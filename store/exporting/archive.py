@@ -1,7 +1,7 @@
-"""Images out of the store: OCI layouts and docker archives, as one tar or as a directory.
+"""Exporting images as OCI layouts and docker archives, to a tar or a directory.
 
-What is written is a function of the image and its names alone: no times, no owners, a fixed order. A docker archive is a
-layout too, as BuildKit and docker since version 25 write it: its manifest.json names the blobs of the layout.
+The output is a function of the image and its names alone: no times, no owners, a fixed order. A docker archive is also
+an OCI layout, as in BuildKit and docker since version 25: its manifest.json refers to the blobs of the layout.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 def write_archive(
     blobs: Blobs, image: StoredImage, names: list[Reference], out: BinaryIO, *, docker: bool = False
 ) -> None:
-    """Write an image as a tar; every blob is verified on the way. Raises DigestMismatch, OSError."""
+    """Write an image as a tar, and verify every blob. Raises DigestMismatch, OSError."""
     archive = _ArchiveWriter(out)
     archive.add_bytes(LAYOUT, LAYOUT_JSON)
     archive.add_bytes(INDEX, index_json(_entries(blobs, image, names)))
@@ -58,7 +58,7 @@ def write_archive(
         archive.add_bytes(MANIFEST, dump(manifest_json(image.manifest, names)))
     archive.add_directory(b"blobs/")
     archive.add_directory(b"blobs/sha256/")
-    for digest in _parts(image):
+    for digest in _digests(image):
         archive.add_blob(blobs, digest)
     archive.finish()
 
@@ -66,21 +66,21 @@ def write_archive(
 def publish_archive(
     blobs: Blobs, image: StoredImage, names: list[Reference], destination: str, *, docker: bool = False
 ) -> None:
-    """Write an archive to a path, all of it or nothing. Raises OSError, NoSpace, DigestMismatch."""
+    """Write an archive to a path, completely or not at all. Raises OSError, NoSpace, DigestMismatch."""
     with replacing(destination) as out:
         write_archive(blobs, image, names, out, docker=docker)
 
 
 def publish_directory(blobs: Blobs, image: StoredImage, names: list[Reference], destination: str) -> None:
-    """Write an image into a layout directory, a new one or one that is there.
+    """Write an image into a new or an existing layout directory.
 
-    In one that is there the images of other names stay; its index.json is replaced last, in one step, so that a failure
-    leaves the images that were there. Raises StoreError where the directory holds something else, DigestMismatch, OSError.
+    In an existing layout the images with other names stay. Its index.json is replaced last and atomically, so a failure
+    leaves the old images. Raises StoreError if the directory contains anything else; DigestMismatch, OSError.
     """
     target = os.path.realpath(destination)
     try:
         with _layout_directory(target, destination) as fd:
-            for digest in _parts(image):
+            for digest in _digests(image):
                 _put_blob(blobs, digest, fd)
             _put_bytes(fd, LAYOUT, LAYOUT_JSON)
             before = _read_index(fd, destination)
@@ -95,16 +95,18 @@ def publish_directory(blobs: Blobs, image: StoredImage, names: list[Reference], 
 
 @contextmanager
 def _layout_directory(target: str, shown: str) -> Iterator[int]:
-    """The directory to write to: a private one that is renamed in the end, or the layout that is there."""
+    """A descriptor of the directory to write to: the existing layout, or a temporary one that is renamed at the end."""
     try:
-        present = os.listdir(target)
+        existing = os.listdir(target)
     except FileNotFoundError:
-        present = []
+        existing = []
     except NotADirectoryError:
         raise StoreError(f"{shown} is a file", hint="tar=false writes a directory") from None
-    if present:
-        if "oci-layout" not in present:
-            raise StoreError(f"{shown} holds something else than an OCI layout", hint="name a new or empty directory")
+    if existing:
+        if "oci-layout" not in existing:
+            raise StoreError(
+                f"{shown} contains something other than an OCI layout", hint="name a new or empty directory"
+            )
         fd = os.open(target, _DIRECTORY)
         try:
             yield fd
@@ -130,20 +132,20 @@ def _layout_directory(target: str, shown: str) -> Iterator[int]:
 
 
 def _entries(blobs: Blobs, image: StoredImage, names: list[Reference]) -> list[Descriptor]:
-    """What index.json says about an image: one entry for each of its names."""
+    """The entries of an image in index.json: one for each of its names, or one without a name."""
     size = blobs.size(image.manifest_digest) or 0
     config = image.config
     platform = Platform(config.os, config.architecture, config.variant)
     full = [name.with_default_tag() for name in names]
     annotations = [{NAME_ANNOTATION: str(name), REF_ANNOTATION: name.tag or ""} for name in full]
     return [
-        Descriptor(image.manifest.media_type, image.manifest_digest, size, given, platform)
-        for given in annotations or [{}]
+        Descriptor(image.manifest.media_type, image.manifest_digest, size, each, platform)
+        for each in annotations or [{}]
     ]
 
 
-def _parts(image: StoredImage) -> list[Digest]:
-    """The blobs of an image, each once."""
+def _digests(image: StoredImage) -> list[Digest]:
+    """The digests of the blobs of an image, each once."""
     layers = (layer.digest for layer in image.manifest.layers)
     return list(dict.fromkeys((image.manifest_digest, image.manifest.config.digest, *layers)))
 
@@ -162,7 +164,7 @@ def _read_index(fd: int, shown: str) -> Index | None:
 
 
 def _others(before: Index, entries: list[Descriptor]) -> list[Descriptor]:
-    """The entries that stay: of other names. What has no name is one more name here."""
+    """The entries of an existing index that stay: those with other names. Having no name counts as a name."""
 
     def name(entry: Descriptor) -> tuple[str | None, str | None]:
         return entry.annotations.get(NAME_ANNOTATION), entry.annotations.get(REF_ANNOTATION)
@@ -184,7 +186,7 @@ def _put_bytes(fd: int, name: bytes, data: bytes) -> None:
 
 @contextmanager
 def _new_file(fd: int, path: bytes) -> Iterator[BinaryIO]:
-    """A file below a directory that others may have written to, by rename. No link in its path is followed."""
+    """Write a file below a directory, and rename it into place. No link in `path` is followed."""
     *parents, name = path.split(b"/")
     parent = os.dup(fd)
     try:
@@ -209,6 +211,8 @@ def _new_file(fd: int, path: bytes) -> Iterator[BinaryIO]:
 
 
 class _ArchiveWriter:
+    """Writes the members of a tar: no times, no owners."""
+
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
 
@@ -221,7 +225,7 @@ class _ArchiveWriter:
     def add_blob(self, blobs: Blobs, digest: Digest) -> None:
         with blobs.open(digest) as reader:
             self._out.write(_header(blob_name(digest), tar.REGULAR, 0o644, reader.size))
-            with Pipeline(self._out.write) as stream:  # what is large is read and verified while it is written
+            with Pipeline(self._out.write) as stream:  # large blobs are read and verified while they are written
                 while chunk := reader.read(BLOCK):
                     stream.write(chunk)
                 stream.finish()

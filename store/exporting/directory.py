@@ -1,12 +1,12 @@
-"""The root filesystem of an image as files in a directory of the caller's.
+"""Exporting the root filesystem of an image as files in a directory of the user.
 
-The directory may hold anything, also links that an earlier image put there: paths are walked with descriptors below it,
-no link in them is followed (openat2), and each file is made under a name of its own and renamed, so that what is
-replaced is only ever the name. Files of the directory that the image does not have stay.
+The directory can contain anything, including links from an earlier image. Paths are therefore opened below it without
+following links (openat2). Each file is created under a temporary name and renamed: this replaces a name, and never
+writes through it. Files of the directory that the image does not have stay.
 
-All files belong to the caller. A setuid or setgid bit would therefore mean another user than it does in the image and is
-left out; so are the extended attributes, and device nodes, which only root could make and nobody wants outside of a
-container. A failure leaves what was written before it: each file is either the old or the new one.
+All files belong to the user. Setuid and setgid bits are left out, because they would mean another user than in the
+image. Extended attributes are left out as well, and so are device nodes, which only root can create and which are
+useless outside of a container. After a failure each file is either the old or the new one.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ if TYPE_CHECKING:
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_SHORT = 4000  # bytes of a path that one system call takes
+_MAX_PATH = 4000  # bytes of a path for one system call; PATH_MAX is 4096
 
 
 @frozen
 class LocalReport:
-    """What was written, and what could not be."""
+    """What was written, and what was left out."""
 
     size: int  # bytes of all files
-    files: int  # names of anything but directories
+    files: int  # number of names, without directories
     devices: tuple[bytes, ...]  # paths of the device nodes that were left out
 
 
 def write_local(store: Store, image: StoredImage, destination: str) -> LocalReport:
-    """Write the files of an image into a directory, which is made where there is none. Raises StoreError, OSError."""
+    """Write the files of an image into a directory; create it if it does not exist. Raises StoreError, OSError."""
     try:
         os.makedirs(destination, exist_ok=True)
         root = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileExistsError, NotADirectoryError):
-        raise StoreError(f"{destination} is no directory", hint="type=local writes into one") from None
+        raise StoreError(f"{destination} is not a directory", hint="type=local writes into a directory") from None
     writer = FileWriter(root, destination)
     try:
         with Rootfs(store, image) as rootfs:
@@ -66,10 +66,13 @@ def write_local(store: Store, image: StoredImage, destination: str) -> LocalRepo
 
 
 class FileWriter:
-    """Makes files below a directory; keeps the parent at hand open, as most neighbours share theirs."""
+    """Writes files below a directory. It keeps the last parent directory open, because neighbours share it."""
 
     def __init__(self, root: int, shown: str, *, replace: bool = True) -> None:
-        """`root` stays the caller's. Where nothing is to be replaced, a name that is there is a StoreError."""
+        """Write below the descriptor `root`, which the caller closes. Errors call it `shown`.
+
+        If `replace` is false, a name that exists already is a StoreError.
+        """
         self._replaces = replace
         self._root = root
         self._shown = shown
@@ -80,7 +83,7 @@ class FileWriter:
         os.close(self._open_fd)
 
     def write(self, entries: Iterable[Entry], contents: Iterable[tuple[Entry, Iterator[bytes]]]) -> LocalReport:
-        """Write entries, directories before what they hold; `contents` are those of all files that are not empty."""
+        """Write entries, a directory before its files; `contents` are the files that are not empty, with their bytes."""
         devices, links, directories, size, files = [], [], [], 0, 0
         for entry in entries:
             files += entry.kind is not Kind.DIRECTORY
@@ -104,13 +107,13 @@ class FileWriter:
                 devices.append(entry.path)
             else:
                 self._at(entry, self._link)
-        # Times and modes of directories come last: making what they hold changed the one and may need the other.
+        # Times and modes of directories come last: creating files in them changes the times and needs write permission.
         for entry in reversed(directories):
             self._at(entry, self._finish_directory)
         return LocalReport(size, files - len(devices), tuple(devices))
 
     def _at(self, entry: Entry, make: Callable[..., None], *arguments: object) -> None:
-        """Do something at the place of an entry; every error says where."""
+        """Call `make` with the entry, the descriptor of its parent and its name. Errors contain the path."""
         try:
             parent, _, name = entry.path.rpartition(b"/")
             make(entry, self._parent(parent), name, *arguments)
@@ -128,7 +131,7 @@ class FileWriter:
     def _open_directory(self, path: bytes) -> int:
         fd = os.dup(self._root)
         while path:
-            cut = len(path) if len(path) <= _SHORT else path.rindex(b"/", 0, _SHORT)
+            cut = len(path) if len(path) <= _MAX_PATH else path.rindex(b"/", 0, _MAX_PATH)
             try:
                 below = open_beneath(fd, path[:cut], _DIRECTORY)
             finally:
@@ -137,7 +140,7 @@ class FileWriter:
         return fd
 
     def _directory(self, entry: Entry, parent: int, name: bytes) -> None:
-        """A directory that can be written to; one that is there stays, anything else gives way to it."""
+        """Make a directory that can be written to. An existing one stays; any other file is replaced."""
         while True:
             try:
                 os.mkdir(name, 0o700, dir_fd=parent)
@@ -161,7 +164,7 @@ class FileWriter:
 
     @staticmethod
     def _change_mode(parent: int, name: bytes, mode: int) -> None:
-        # A directory without permissions cannot be opened but as a place, and fchmod(2) does not take those.
+        # A directory without permissions can only be opened with O_PATH, and fchmod(2) refuses such a descriptor.
         fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:
             os.chmod(f"/proc/self/fd/{fd}", mode)
@@ -202,7 +205,7 @@ class FileWriter:
         self._replace(entry, parent, name, make)
 
     def _replace(self, entry: Entry, parent: int, name: bytes, make: Callable[[bytes], None]) -> None:
-        """Make something under another name and let it take the place of what has this one."""
+        """Make a file under a temporary name, and rename it to `name`."""
         temporary = os.fsencode(os.path.basename(temporary_name("/pybuild")))
         try:
             make(temporary)
@@ -231,6 +234,6 @@ class FileWriter:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             raise StoreError(
-                f"{self._shown}/{show(entry.path)[1:-1]}: a directory with files in it, where the image has none",
+                f"{self._shown}/{show(entry.path)[1:-1]} is a directory with files in it, but not in the image",
                 hint="remove it, or write to another directory",
             ) from None

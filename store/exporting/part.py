@@ -1,7 +1,7 @@
-"""A part of a root filesystem as files of the caller's, at a place where nothing is yet.
+"""Exporting a part of a root filesystem as files of the user, to a path that does not exist yet.
 
-As local_output.py in all else: nothing is ever followed or written outside of the destination, files belong to the caller,
-set-id bits, attributes and devices stay behind. A failure leaves what was written before it.
+The rest is as in directory.py: nothing outside of the destination is followed or written, files belong to the user,
+set-id bits, attributes and devices are left out. A failure leaves what was written before it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 
 class PartContents(Protocol):
-    """Where the bytes of files are, by the layer's position in the view."""
+    """The contents of files. A layer is given by its position in the view."""
 
     def announce(self, wanted: Iterable[tuple[int, Entry]]) -> None:
-        """Say which files will be read."""
+        """Prepare to read these files."""
         ...
 
     def chunks(self, layer: int, entry: Entry) -> Iterator[bytes]:
-        """The content of a file."""
+        """The content of a file, in chunks."""
         ...
 
 
 def write_part(view: View, path: bytes, contents: PartContents, destination: str) -> LocalReport:
-    """Write what lies at `path`, links followed inside of the view, as `destination`: a file, or a directory with all in it.
+    """Write the file or directory at `path` of the view as `destination`. Links are followed inside of the view.
 
-    Raises StoreError where there is nothing at the path, or something at the destination, or no directory to put it in.
+    Raises StoreError if nothing is at the path, if the destination exists, or if its parent directory does not exist.
     """
     try:
         found = view.resolve(path)
@@ -84,7 +84,7 @@ def _write(
     writer: FileWriter, view: View, entries: Iterable[Entry], renamed: Callable[[bytes], bytes], contents: PartContents
 ) -> LocalReport:
     position = {id(toc): number for number, toc in enumerate(view.layers)}
-    first: dict[tuple[int, bytes], bytes] = {}  # of each file: the first of its names in this part
+    first: dict[tuple[int, bytes], bytes] = {}  # the first name, in this part, of each file
     rows: list[Entry] = []
     files: list[tuple[int, Entry, Entry]] = []
     for entry in entries:

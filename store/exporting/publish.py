@@ -1,6 +1,6 @@
-"""Files of the caller's, written whole or not at all: under a temporary name beside the target, then renamed.
+"""Writing a file of the user completely or not at all: under a temporary name in the same directory, then renamed.
 
-They are not waited for on their way to the device, no more than what `cp` writes is: after a power cut they are written again.
+The files are not synced to the disk, like those that cp(1) writes. After a power cut the user exports again.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ _BUFFER = 1 << 20
 
 @contextmanager
 def replacing(destination: str) -> Iterator[BinaryIO]:
-    """A file that takes the place of `destination` when the block ends well; else what was there stays as it is.
+    """A file to write to, which replaces `destination` if the block succeeds. If it fails, `destination` is unchanged.
 
-    A pipe or a device is no file that could be replaced (/dev/stdout, /dev/null, a FIFO): it is written to directly. Of
-    a symbolic link the target is replaced. STDOUT is standard output. Raises StoreError for a directory, OSError, NoSpace.
+    Pipes and devices (/dev/stdout, /dev/null, a FIFO) cannot be replaced and are written to directly. If `destination`
+    is a symbolic link, its target is replaced. STDOUT is standard output. Raises StoreError for a directory; OSError,
+    NoSpace.
     """
     target = os.path.realpath(destination)
     try:
@@ -56,7 +57,7 @@ def replacing(destination: str) -> Iterator[BinaryIO]:
 
 
 def temporary_name(path: str) -> str:
-    """A name beside `path` that nothing has."""
+    """An unused path in the same directory as `path`."""
     directory, name = os.path.split(path)
     return f"{directory}/.{name[:60]}.{os.urandom(8).hex()}"
 

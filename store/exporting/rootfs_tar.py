@@ -1,7 +1,8 @@
-"""The root filesystem of an image out of its layers' tables of contents and blobs: no mount, no privilege, no tree.
+"""Exporting the root filesystem of an image as a tar, without a mount, without privileges, without a tree.
 
-The merge is the View's; the bytes come out of the blobs, which are read from front to back. As a tar it is a function of
-the merged files alone, however many layers they came in: ordered by path components, without user names.
+A View merges the tables of contents of the layers. The bytes come from the layer blobs, which are read from front to
+back. The tar is a function of the merged files alone, whatever layers they are in: ordered by path components, no user
+names.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pybuild.store.store import Store
 
 _CHUNK = 1 << 20
-_MAX_OPEN = 200  # layers that are read side by side, each through a descriptor of its own
+_MAX_OPEN = 200  # layers that are read at the same time, each with its own descriptor
 
 _TYPES = {
     Kind.FILE: tar.REGULAR,
@@ -41,18 +42,17 @@ _TYPES = {
 
 
 class RootfsFile(NamedTuple):
-    """A file of the root filesystem: its row, with times as its layer's tar has them and links to names that are there;
-    and the position of that layer, counted from the topmost."""
+    """A file of the root filesystem."""
 
-    entry: Entry
-    layer: int
+    entry: Entry  # with the mtime of the layer's tar, and with hard links to names that exist in the merged root
+    layer: int  # its position, counted from the topmost layer
 
 
 class Rootfs:
-    """What an image's layers make together. A context manager: leaving it closes what was opened to be read."""
+    """The merged layers of an image. A context manager: leaving it closes the blobs that are being read."""
 
     def __init__(self, store: Store, image: StoredImage) -> None:
-        """Raises NotFound, InvalidImage where a table of contents is missing or damaged."""
+        """Merge the layers. Raises NotFound, InvalidImage if a table of contents is missing or damaged."""
         self._store = store
         self._layers = image.manifest.layers[::-1]
         changesets = store.snapshots.changesets(image.snapshot)
@@ -61,10 +61,10 @@ class Rootfs:
         view = View([store.changesets.toc(changeset) for changeset in changesets])
         self.root = view.lookup(b"") or ROOT
         self.items = _items(view, clamps)
-        self._streams: dict[int, _Contents] = {}
+        self._streams: dict[int, _FileContents] = {}
 
     def in_order_of_path(self) -> Iterator[tuple[RootfsFile, Iterator[bytes]]]:
-        """Every item, parents first, with its content; content must be read before the next item is asked for.
+        """Every item with its content, parents first. Read the content of an item before taking the next one.
 
         Raises DigestMismatch, at the latest after the last item.
         """
@@ -72,7 +72,7 @@ class Rootfs:
         for entry, layer in self.items:
             if _has_content(entry):
                 files.setdefault(layer, []).append(entry)
-        # A tar is nearly always in this order itself. One that is not is read first, and its files kept aside.
+        # A layer's tar is nearly always in this order. Otherwise its files are first copied to a file in this order.
         for layer, entries in files.items():
             if len(files) > _MAX_OPEN or any(a.offset > b.offset for a, b in pairwise(entries)):
                 self._spool(layer, entries)
@@ -81,7 +81,7 @@ class Rootfs:
         self._finish()
 
     def in_order_of_layers(self) -> Iterator[tuple[RootfsFile, Iterator[bytes]]]:
-        """The files that have content, one layer after the other. Raises DigestMismatch, at the latest after the last."""
+        """The files that have content, layer by layer. Raises DigestMismatch, at the latest after the last item."""
         files = [item for item in self.items if _has_content(item.entry)]
         for item in sorted(files, key=lambda item: (-item.layer, item.entry.offset)):
             if item.layer not in self._streams:
@@ -108,7 +108,7 @@ class Rootfs:
     def _spool(self, layer: int, entries: Sequence[Entry]) -> None:
         stream = _LayerStream(self._store, self._layers[layer])
         try:
-            self._streams[layer] = _Spooled(stream, sorted(entries, key=lambda entry: entry.offset), self._store)
+            self._streams[layer] = _SpooledLayer(stream, sorted(entries, key=lambda entry: entry.offset), self._store)
         finally:
             stream.close()
 
@@ -132,7 +132,7 @@ def write_rootfs(rootfs: Rootfs, out: BinaryIO) -> None:
 
 
 def publish_rootfs(store: Store, image: StoredImage, destination: str) -> int:
-    """Write the root filesystem of an image to a path, all of it or nothing; return the bytes of its files.
+    """Write the root filesystem of an image to a path, completely or not at all; return the bytes of its files.
 
     Raises StoreError, OSError.
     """
@@ -163,8 +163,8 @@ def _has_content(entry: Entry) -> bool:
 
 def _items(view: View, clamps: Sequence[int | None]) -> list[RootfsFile]:
     position = {id(toc): number for number, toc in enumerate(view.layers)}
-    first: dict[tuple[int, bytes], bytes] = {}  # of each file of each layer: the first of its names that is still there
-    found = []
+    first: dict[tuple[int, bytes], bytes] = {}  # the first name, in the merged root, of each file of each layer
+    items = []
     for entry in view.walk(b""):
         located = view.locate(entry.path)
         assert located is not None
@@ -174,12 +174,12 @@ def _items(view: View, clamps: Sequence[int | None]) -> list[RootfsFile]:
         if entry.kind is not Kind.DIRECTORY:
             name = first.setdefault((layer, entry.hardlink or entry.path), entry.path)
         mtime = entry.mtime if clamp is None else min(entry.mtime, clamp)
-        found.append(RootfsFile(entry._replace(hardlink=b"" if name == entry.path else name, mtime=mtime), layer))
-    return found
+        items.append(RootfsFile(entry._replace(hardlink=b"" if name == entry.path else name, mtime=mtime), layer))
+    return items
 
 
-class _Contents(Protocol):
-    """The content of one layer's files, by their place in its tar."""
+class _FileContents(Protocol):
+    """The contents of one layer's files, by their offset in its tar."""
 
     def chunks(self, offset: int, size: int) -> Iterator[bytes]: ...
     def finish(self) -> None: ...
@@ -187,7 +187,7 @@ class _Contents(Protocol):
 
 
 class _LayerStream:
-    """Files of one layer, in the order of its tar."""
+    """Reads files of one layer in the order of its tar."""
 
     def __init__(self, store: Store, layer: Descriptor) -> None:
         self._layer = layer
@@ -196,7 +196,7 @@ class _LayerStream:
         self._position = 0
 
     def chunks(self, offset: int, size: int) -> Iterator[bytes]:
-        """The bytes at a place that was not passed yet. Raises InvalidImage, DigestMismatch."""
+        """The bytes at an offset that is not behind the current position. Raises InvalidImage, DigestMismatch."""
         while self._position < offset:
             self._read(offset - self._position)
         while size:
@@ -205,7 +205,7 @@ class _LayerStream:
             yield data
 
     def finish(self) -> None:
-        """Read to the end: only there the digest is checked. Raises DigestMismatch."""
+        """Read to the end, which verifies the digest. Raises DigestMismatch."""
         self._tar.diff_id()
 
     def close(self) -> None:
@@ -219,17 +219,17 @@ class _LayerStream:
         return data
 
 
-class _Spooled:
-    """Files of one layer, in any order: they were copied to a file of the ingest directory."""
+class _SpooledLayer:
+    """Reads files of one layer in any order, from a copy in the ingest directory."""
 
     def __init__(self, stream: _LayerStream, entries: Sequence[Entry], store: Store) -> None:
         self._path = store.ingest.new_path()
-        self._places: dict[int, int] = {}
+        self._positions: dict[int, int] = {}  # offset in the tar -> offset in the copy
         end = 0
         self._file = open(self._path, "x+b")
         try:
             for entry in entries:
-                self._places[entry.offset] = end
+                self._positions[entry.offset] = end
                 for chunk in stream.chunks(entry.offset, entry.size):
                     self._file.write(chunk)
                 end += entry.size
@@ -240,12 +240,12 @@ class _Spooled:
             raise
 
     def chunks(self, offset: int, size: int) -> Iterator[bytes]:
-        place = self._places[offset]
+        position = self._positions[offset]
         while size:
-            data = os.pread(self._file.fileno(), min(size, _CHUNK), place)
+            data = os.pread(self._file.fileno(), min(size, _CHUNK), position)
             if not data:
-                raise InvalidImage("the spool of a layer is shorter than its files")
-            place += len(data)
+                raise InvalidImage("the copy of a layer in the ingest directory is truncated")
+            position += len(data)
             size -= len(data)
             yield data
 

@@ -158,7 +158,7 @@ def test_a_directory_of_something_else_is_refused(store: Store, tmp_path: Path) 
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine").write_bytes(b"")
-    with pytest.raises(StoreError, match="holds something else than an OCI layout"):
+    with pytest.raises(StoreError, match="contains something other than an OCI layout"):
         publish_directory(store.blobs, image, [NAME], str(out))
     with pytest.raises(StoreError, match="is a file"):
         publish_directory(store.blobs, image, [NAME], str(out / "mine"))
@@ -475,7 +475,7 @@ def test_what_is_there_is_replaced_and_all_else_stays(store: Store, tmp_path: Pa
 def test_a_directory_with_files_in_it_is_not_removed(store: Store, tmp_path: Path) -> None:
     (tmp_path / "out/d").mkdir(parents=True)
     (tmp_path / "out/d/mine").write_bytes(b"")
-    with pytest.raises(StoreError, match="out/d: a directory with files in it, where the image has none"):
+    with pytest.raises(StoreError, match="out/d is a directory with files in it, but not in the image"):
         local(store, tmp_path / "out", tar(entry(b"d", data=b"x")))
     assert os.listdir(tmp_path / "out") == ["d"] and os.listdir(tmp_path / "out/d") == ["mine"]
 
@@ -540,7 +540,7 @@ def test_a_damaged_layer_is_found(store: Store, tmp_path: Path) -> None:
 
 def test_a_destination_that_is_a_file_is_refused(store: Store, tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(b"mine")
-    with pytest.raises(StoreError, match="is no directory"):
+    with pytest.raises(StoreError, match="is not a directory"):
         local(store, tmp_path / "out", tar(entry(b"a")))
     assert (tmp_path / "out").read_bytes() == b"mine"
 
