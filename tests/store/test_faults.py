@@ -1,4 +1,4 @@
-"""Power cuts, kill -9, full disks, I/O errors, damaged files: the store stays whole, or says what is wrong with it."""
+"""Power cuts, kill -9, full disks, I/O errors, damaged files: the store stays intact, or reports the damage."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def make_layer(opened: Store, parent: int | None = None) -> int:
     return opened.snapshots.add(parent, changeset)
 
 
-def test_what_a_power_cut_took_is_gone_after_another_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_lost_in_a_power_cut_are_dropped_at_the_next_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = str(tmp_path / "s")
     with Store(root) as opened:
         kept = make_layer(opened)
@@ -112,7 +112,7 @@ def make_tree(opened: Store, snapshot: int) -> None:
 
 
 @pytest.mark.parametrize("layers", [1, 20])
-def test_a_seal_waits_for_trees_only_where_there_is_much_to_seal(
+def test_a_seal_waits_for_trees_only_if_there_is_much_to_seal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int
 ) -> None:
     root = str(tmp_path / "s")
@@ -130,7 +130,7 @@ def test_a_seal_waits_for_trees_only_where_there_is_much_to_seal(
 
 
 @pytest.mark.parametrize("lost", ["nothing", "blobs", "tocs", "both"])
-def test_another_boot_takes_what_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
+def test_the_next_boot_drops_what_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
     root = str(tmp_path / "s")
     with Store(root) as opened:
         kept = make_layer(opened)
@@ -150,19 +150,19 @@ def test_another_boot_takes_what_is_damaged(tmp_path: Path, monkeypatch: pytest.
         assert (opened.records.find("new", kept) is not None) == (lost == "nothing")
         assert fsck.check(opened).damage == ()
         if lost == "nothing":
-            assert tree_of(opened, snapshot) is None  # nobody can tell that it is whole
+            assert tree_of(opened, snapshot) is None  # an unsealed tree cannot be checked
     monkeypatch.setattr(store, "_boot_id", lambda: "a third one")
     with Store(root) as opened:
         assert (opened.records.find("new", kept) is not None) == (lost == "nothing")
 
 
 def only_tree(opened: Store) -> str:
-    """A changeset that is a tree, and no tar."""
+    """A changeset that has a tree and no tar."""
     return opened.changesets.adopt_with_tree(Toc.write(opened.ingest.new_path(), []), "identity", tree_directory(opened))
 
 
 @pytest.mark.parametrize("sealed", [False, True])
-def test_a_tree_that_cannot_be_made_again_is_waited_for(
+def test_a_seal_waits_for_a_tree_that_cannot_be_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool
 ) -> None:
     root = str(tmp_path / "s")
@@ -181,7 +181,7 @@ def test_a_tree_that_cannot_be_made_again_is_waited_for(
                 assert opened.snapshots.required_id_maps(snapshot) == frozenset({"identity"})
 
 
-def test_a_tar_that_was_made_of_a_tree_and_lost_takes_nothing_with_it(
+def test_losing_a_tar_that_was_made_from_a_tree_loses_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = str(tmp_path / "s")
@@ -200,10 +200,10 @@ def test_a_tar_that_was_made_of_a_tree_and_lost_takes_nothing_with_it(
         assert fsck.check(opened).damage == ()
 
 
-def test_a_table_of_contents_is_sealed_when_it_is_not_replaced_any_more(
+def test_a_table_of_contents_is_not_sealed_before_a_snapshot_stands_on_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the sync of a file and the mark another process may put a new file in its place."""
+    """Between the sync of a file and the mark another process can replace the file."""
     root = str(tmp_path / "s")
     with Store(root) as opened:
         changeset = only_tree(opened)
@@ -211,7 +211,7 @@ def test_a_table_of_contents_is_sealed_when_it_is_not_replaced_any_more(
         opened.changesets.replace_toc(changeset, Toc.write(opened.ingest.new_path(), [Entry(b"f", Kind.FILE)]))
         assert [entry.path for entry in opened.changesets.toc(changeset)] == [b"f"]
         opened.seal_if_due()
-        os.truncate(opened.changesets.toc_path(changeset), 10)  # its bytes never came to the disk
+        os.truncate(opened.changesets.toc_path(changeset), 10)  # its bytes were never written to the disk
     monkeypatch.setattr(store, "_boot_id", lambda: "another boot")
     with Store(root) as opened:
         assert opened.metadata.one("SELECT 1 FROM changesets WHERE id = ?", changeset) is None
@@ -242,7 +242,7 @@ print("done")
 
 
 @pytest.mark.parametrize("function", ["rename", "chmod", "mkdir"])
-def test_a_process_killed_between_any_two_steps_loses_its_own_work_only(tmp_path: Path, function: str) -> None:
+def test_a_process_killed_at_any_point_loses_only_its_own_work(tmp_path: Path, function: str) -> None:
     path, root = archive(tmp_path), str(tmp_path / "s")
     with Store(root) as opened:
         before = make_layer(opened)
@@ -261,7 +261,7 @@ def test_a_process_killed_between_any_two_steps_loses_its_own_work_only(tmp_path
         assert len(opened.snapshots.changesets(opened.images.find("test:1").snapshot)) == 2
 
 
-def test_work_in_progress_goes_with_its_process(tmp_path: Path) -> None:
+def test_work_in_progress_is_removed_after_its_process_ends(tmp_path: Path) -> None:
     parent = str(tmp_path)
     alive = Ingest(parent)
     code = "import os, sys; from pybuild.store.objects.ingest import Ingest; i = Ingest(sys.argv[1]); d = i.new_directory(); open(d + '/f', 'w'); os.chmod(d, 0); os._exit(0)"
@@ -294,7 +294,7 @@ except (StoreError, OSError) as error:
 @pytest.mark.parametrize(
     "options", ["size=300k", "size=600k", "size=1m", "size=1600k", "nr_inodes=6", "nr_inodes=12", "nr_inodes=18"]
 )
-def test_a_full_disk_is_told_and_the_store_stays_whole(tmp_path: Path, options: str) -> None:
+def test_a_full_disk_is_reported_and_the_store_stays_intact(tmp_path: Path, options: str) -> None:
     path = archive(tmp_path, tar(entry(b"small")), tar(entry(b"noise", data=os.urandom(1_500_000))))
     place = tmp_path / "disk"
     place.mkdir()
@@ -322,7 +322,7 @@ def test_a_full_disk_is_told_and_the_store_stays_whole(tmp_path: Path, options: 
 
 
 def directory_was_synced(line: str, trace: str) -> bool:
-    """Whether a line of a trace is the fdatasync of a descriptor that was opened for the store's directory last."""
+    """Whether a line of a trace is the fdatasync of a descriptor that was last opened for the store's directory."""
     fd = line.partition("fdatasync(")[2].partition(")")[0]
     opened = [found for found in trace[: trace.index(line)].splitlines() if found.endswith(f"= {fd}") and "openat" in found]
     return bool(fd) and bool(opened) and '/s", O_RDONLY' in opened[-1]
@@ -341,7 +341,7 @@ def directory_was_synced(line: str, trace: str) -> bool:
     ],
 )
 @pytest.mark.parametrize("number", [1, 2, 4])
-def test_an_error_of_the_disk_is_told_and_the_store_stays_whole(
+def test_a_disk_error_is_reported_and_the_store_stays_intact(
     tmp_path: Path, call: str, error: str, number: int
 ) -> None:
     path, root = archive(tmp_path), str(tmp_path / "s")
@@ -352,7 +352,7 @@ def test_an_error_of_the_disk_is_told_and_the_store_stays_whole(
     done = python(IMPORT, root, path, command=trace)
     trace_text = (tmp_path / "trace").read_text()
     injected = [line for line in trace_text.splitlines() if "(INJECTED)" in line]
-    # SQLite does not mind when the directory of its log cannot be synced: the next commit syncs the file itself.
+    # SQLite ignores an error when it syncs the directory of its log: the next commit syncs the file itself.
     minded = [line for line in injected if not directory_was_synced(line, trace_text)]
     assert "Traceback" not in done.stderr
     if minded:
@@ -429,7 +429,7 @@ def test_fsck_finds_rows_that_refer_to_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["blobs/sha256/" + "0" * 64, "blobs/sha512/" + "0" * 128, "tocs/x", "trees/x"])
-def test_fsck_tells_files_that_belong_to_nothing(tmp_path: Path, place: str) -> None:
+def test_fsck_lists_files_without_a_row(tmp_path: Path, place: str) -> None:
     with Store(str(tmp_path / "s")) as opened:
         path = tmp_path / "s" / place
         path.parent.mkdir(exist_ok=True, parents=True)
@@ -437,7 +437,7 @@ def test_fsck_tells_files_that_belong_to_nothing(tmp_path: Path, place: str) -> 
         assert fsck.check(opened) == fsck.Report(0, (), (place,))
 
 
-def test_a_file_that_belongs_to_nothing_is_replaced_not_trusted(tmp_path: Path) -> None:
+def test_a_file_without_a_row_is_replaced_and_not_trusted(tmp_path: Path) -> None:
     with Store(str(tmp_path / "s")) as opened:
         path = opened.blobs.path(Digest.of(b"hello"))
         os.makedirs(os.path.dirname(path))
@@ -449,7 +449,7 @@ def test_a_file_that_belongs_to_nothing_is_replaced_not_trusted(tmp_path: Path) 
 # -- opening
 
 
-def test_a_damaged_file_of_tables_is_told(tmp_path: Path) -> None:
+def test_a_damaged_database_is_reported(tmp_path: Path) -> None:
     root = tmp_path / "s"
     Store(str(root)).close()
     (root / "metadata.db").write_bytes(b"x" * 5000)
@@ -479,7 +479,7 @@ def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
     tables.close()
 
 
-def test_a_directory_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_a_store_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
     with pytest.raises(StoreError, match="is not a store: it holds 'precious'"):
         Store(str(tmp_path))
@@ -488,7 +488,7 @@ def test_a_directory_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["precious"]
 
 
-def test_a_store_that_others_may_write_is_refused(tmp_path: Path) -> None:
+def test_a_store_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
     root = tmp_path / "s"
     Store(str(root)).close()
     root.chmod(0o777)
@@ -500,12 +500,12 @@ def test_a_store_that_others_may_write_is_refused(tmp_path: Path) -> None:
         Store(str(root))
 
 
-def test_a_store_in_use_is_not_reset_and_one_at_rest_goes_whole(tmp_path: Path) -> None:
+def test_a_store_in_use_is_not_reset_and_an_unused_one_is_removed_completely(tmp_path: Path) -> None:
     root = str(tmp_path / "s")
     with Store(root) as opened:
         import_archive(opened, archive(tmp_path), None, 1)
         with Store(root):
-            pass  # many may use it at a time
+            pass  # several processes can use it at the same time
         with pytest.raises(StoreBusy):
             reset(root)
     reset(root)
@@ -549,7 +549,7 @@ def test_a_record_serves_on_its_own_parent_only_and_the_first_one_wins(tmp_path:
         assert {row[0] for row in opened.metadata.all("SELECT last_used FROM records")} == {9}
 
 
-def test_the_first_tree_of_a_changeset_is_the_one(tmp_path: Path) -> None:
+def test_the_first_tree_of_a_changeset_counts(tmp_path: Path) -> None:
     with Store(str(tmp_path / "s")) as opened:
         changeset = opened.changesets.add([], opened.ingest.new_path())
         mine, theirs = opened.ingest.new_directory(), opened.ingest.new_directory()

@@ -1,4 +1,4 @@
-"""Images on their way out: archives, layout directories, root filesystems as a tar and as files."""
+"""Exporting images as archives, layout directories, and root filesystems as a tar and as files."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def damage(store: Store, image: StoredImage, layer: int = -1) -> None:
 
 
 def noise(size: int) -> bytes:
-    """Bytes that do not get smaller."""
+    """Bytes that cannot be compressed."""
     return b"".join(Digest.of(b"%d" % i).hex.encode() for i in range(size // 64 + 1))[:size]
 
 
@@ -87,7 +87,7 @@ def archived(store: Store, image: StoredImage, names: list[Reference], *, docker
     return out.getvalue()
 
 
-def test_a_docker_archive_is_a_layout_with_a_list_of_dockers_own(store: Store) -> None:
+def test_a_docker_archive_is_a_layout_with_a_manifest_json(store: Store) -> None:
     image = image_of(store, *LAYERS)
     found = members(archived(store, image, [NAME, OTHER], docker=True))
     (item,) = json.loads(found.pop("manifest.json"))
@@ -121,7 +121,7 @@ def layout(path: Path) -> dict[str, bytes]:
     return {str(found.relative_to(path)): found.read_bytes() for found in path.rglob("*") if found.is_file()}
 
 
-def test_a_layout_directory_holds_what_an_archive_does(store: Store, tmp_path: Path) -> None:
+def test_a_layout_directory_has_the_same_files_as_an_archive(store: Store, tmp_path: Path) -> None:
     image = image_of(store, *LAYERS)
     publish_directory(store.blobs, image, [NAME], str(tmp_path / "new/out"))
     assert layout(tmp_path / "new/out") == members(archived(store, image, [NAME]))
@@ -138,7 +138,7 @@ def named(path: Path) -> dict[str | None, str]:
     return found
 
 
-def test_a_layout_that_is_there_keeps_its_other_images(store: Store, tmp_path: Path) -> None:
+def test_an_existing_layout_keeps_its_other_images(store: Store, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     first, second = image_of(store, LAYERS[0]), image_of(store, *LAYERS)
@@ -153,7 +153,7 @@ def test_a_layout_that_is_there_keeps_its_other_images(store: Store, tmp_path: P
     assert {path for path in layout(out) if not path.startswith("blobs/sha256/")} == {"oci-layout", "index.json"}
 
 
-def test_a_directory_of_something_else_is_refused(store: Store, tmp_path: Path) -> None:
+def test_a_directory_that_is_not_a_layout_is_refused(store: Store, tmp_path: Path) -> None:
     image = image_of(store, *LAYERS)
     out = tmp_path / "out"
     out.mkdir()
@@ -183,7 +183,7 @@ def test_no_link_in_a_layout_is_written_through(store: Store, tmp_path: Path) ->
     assert os.listdir(outside) == ["file"]
 
 
-def test_an_index_that_is_no_file_is_refused(store: Store, tmp_path: Path) -> None:
+def test_an_index_that_is_not_a_regular_file_is_refused(store: Store, tmp_path: Path) -> None:
     image = image_of(store, *LAYERS)
     publish_directory(store.blobs, image, [NAME], str(tmp_path / "out"))
     index = tmp_path / "out/index.json"
@@ -258,7 +258,7 @@ def test_a_directory_is_not_replaced(tmp_path: Path) -> None:
         out.write(b"x")
 
 
-def test_a_full_disk_is_told_and_leaves_the_file(store: Store, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_the_old_file(store: Store, tmp_path: Path) -> None:
     image = image_of(store, tar(entry(b"a", data=os.urandom(200_000))))
 
     def work() -> object:
@@ -292,7 +292,7 @@ def flat(store: Store, *layers: bytes) -> bytes:
 
 
 def rows(data: bytes) -> dict[str, tuple[bytes, object]]:
-    """Name -> type and what it holds, as the standard library reads a tar."""
+    """Name -> type and content of the entries, as the standard library reads a tar."""
     found: dict[str, tuple[bytes, object]] = {}
     with tarfile.open(fileobj=io.BytesIO(data)) as opened:
         for member in opened:
@@ -329,15 +329,15 @@ def test_the_layers_are_merged(store: Store) -> None:
     ],
     ids=["all names are there", "the first is gone", "the first is another", "the second is another", "one is left"],
 )  # fmt: skip
-def test_links_are_to_names_that_are_there(upper: bytes, expected: object, store: Store) -> None:
+def test_hard_links_refer_to_names_in_the_merged_root(upper: bytes, expected: object, store: Store) -> None:
     assert rows(flat(store, tar(entry(b"a", data=b"1"), hardlink(b"b", b"a"), hardlink(b"c", b"a")), upper)) == expected
 
 
-def test_the_tar_does_not_tell_how_many_layers_there_were(store: Store) -> None:
+def test_the_tar_does_not_depend_on_the_number_of_layers(store: Store) -> None:
     parts = [entry(b"a", data=b"1", mtime=5), entry(b"b", data=noise(3000), uid=70_000), directory(b"c/", mode=0o1777)]
     one = flat(store, tar(*parts))
     assert one == flat(store, tar(parts[2]), tar(entry(b"x")), tar(parts[1]), tar(entry(b".wh.x"), parts[0]))
-    # Also where a tar is in another order than ours.
+    # Also if a tar is in another order than ours.
     assert one == flat(store, tar(*parts[::-1])) == flat(store, tar(parts[1], parts[0]), tar(parts[2]))
     assert os.listdir(store.ingest.path) == []
 
@@ -363,13 +363,13 @@ def test_attributes_times_and_owners_are_kept(store: Store) -> None:
     ("root", "there"),
     [(directory(b"./", mode=0o755), False), (directory(b"./", mode=0o711), True), (directory(b"./", uid=3), True)],
 )
-def test_the_root_is_told_of_where_it_is_not_like_any_other(root: bytes, there: bool, store: Store) -> None:
+def test_the_tar_has_an_entry_for_the_root_unless_it_is_the_default(root: bytes, there: bool, store: Store) -> None:
     data = flat(store, tar(root, entry(b"a")))
     assert ("." in rows(data)) is there
     assert flat(store, data) == data
 
 
-def test_a_damaged_layer_leaves_the_file_that_was_there(store: Store, tmp_path: Path) -> None:
+def test_a_damaged_layer_leaves_the_old_file(store: Store, tmp_path: Path) -> None:
     image = image_of(store, tar(entry(b"a", data=noise(50_000))), tar(entry(b"b", data=b"x")))
     damage(store, image, 0)
     out = tmp_path / "out.tar"
@@ -391,18 +391,18 @@ MEMBERS = st.one_of(
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A store for all examples of a property: what one leaves does not matter to the next."""
+    """A store for all examples of a property: an example does not depend on what the previous ones left."""
     with Store(str(tmp_path_factory.mktemp("shared"))) as opened:
         yield opened
 
 
 @given(layers=st.lists(st.lists(MEMBERS, max_size=6), min_size=1, max_size=3))
 @settings(max_examples=150)
-def test_a_flat_image_shows_what_the_layers_show(layers: list[list[bytes]], shared: Store) -> None:
+def test_a_flattened_image_has_the_same_files_as_its_layers(layers: list[list[bytes]], shared: Store) -> None:
     try:
         image = image_of(shared, *[tar(*found) for found in layers])
     except StoreError:
-        return  # hard links to nothing, links in a circle: the extraction's tests are about those
+        return  # hard links to nothing, links in a circle: tests of the extraction cover these
     out = io.BytesIO()
     with Rootfs(shared, image) as rootfs:
         write_rootfs(rootfs, out)
@@ -412,7 +412,7 @@ def test_a_flat_image_shows_what_the_layers_show(layers: list[list[bytes]], shar
 
 
 def plain(found: object) -> object:
-    """A row without what tells of layers: where its content is, and which name of the file comes first."""
+    """A row without what depends on the layers: the offset of its content, and which name of a file comes first."""
     return found._replace(offset=-1, hardlink=b"", opaque=False)  # type: ignore[attr-defined]
 
 
@@ -424,7 +424,7 @@ def local(store: Store, out: Path, *layers: bytes) -> dict[str, tuple[object, ..
     return listing(out)
 
 
-def test_files_are_written_as_the_caller_s_own(store: Store, tmp_path: Path) -> None:
+def test_written_files_belong_to_the_user(store: Store, tmp_path: Path) -> None:
     layer = tar(
         directory(b"d/", mode=0o2750, uid=5, mtime=9), entry(b"d/f", data=b"x", mode=0o6751, uid=7, gid=8, mtime=11),
         hardlink(b"d/g", b"d/f"), symlink(b"l", b"/etc/passwd", mtime=12, uid=9), entry(b"p", b"6", mode=0o640, mtime=13),
@@ -442,14 +442,14 @@ def test_files_are_written_as_the_caller_s_own(store: Store, tmp_path: Path) -> 
     assert sorted(os.listdir(tmp_path / "new")) == ["out"]
 
 
-def test_devices_are_left_out_and_told_of(store: Store, tmp_path: Path) -> None:
+def test_devices_are_left_out_and_reported(store: Store, tmp_path: Path) -> None:
     devices = [entry(b"null", b"3", device=(1, 3)), entry(b"disk", b"4", device=(8, 0)), hardlink(b"zero", b"null")]
     report = write_local(store, image_of(store, tar(*devices, entry(b"f"))), str(tmp_path / "out"))
     assert sorted(report.devices) == [b"disk", b"null", b"zero"]
     assert os.listdir(tmp_path / "out") == ["f"]
 
 
-def test_what_is_there_is_replaced_and_all_else_stays(store: Store, tmp_path: Path) -> None:
+def test_files_of_the_image_are_replaced_and_all_others_stay(store: Store, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "d").mkdir(parents=True)
     (out / "d/mine").write_bytes(b"mine")
@@ -498,7 +498,7 @@ def test_nothing_is_written_through_a_link_of_an_earlier_image(target: str, stor
     assert listing(outside) == before
 
 
-def test_a_file_of_two_names_is_not_written_through(store: Store, tmp_path: Path) -> None:
+def test_an_existing_hard_link_is_not_written_through(store: Store, tmp_path: Path) -> None:
     out, outside = tmp_path / "out", tmp_path / "mine"
     out.mkdir()
     outside.write_bytes(b"mine")
@@ -512,7 +512,7 @@ def test_directories_without_permissions_can_be_written_again(store: Store, tmp_
     assert local(store, tmp_path / "out", layer) == local(store, tmp_path / "out", layer)
 
 
-def test_paths_longer_than_a_system_call_takes_are_written(store: Store, tmp_path: Path) -> None:
+def test_paths_longer_than_the_limit_of_a_system_call_are_written(store: Store, tmp_path: Path) -> None:
     name = b"/".join([b"x" * 200] * 30)
     write_local(store, image_of(store, tar(entry(name + b"/f", data=b"1"), entry(name + b"/g"))), str(tmp_path / "out"))
     fd = os.open(tmp_path / "out", os.O_RDONLY)

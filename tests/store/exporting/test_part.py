@@ -1,4 +1,4 @@
-"""A part of a root filesystem as files: where nothing was, and nowhere else."""
+"""Exporting a part of a root filesystem writes to its destination and nowhere else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Contents:
-    """Every file holds its name, and that of its layer."""
+    """The content of every file is its name and the number of its layer."""
 
     def __init__(self) -> None:
         self.announced: list[tuple[int, bytes]] = []
@@ -59,7 +59,7 @@ LOWER = toc(
 VIEW = View([UPPER, LOWER])
 
 
-def test_a_directory_is_what_the_layers_make_of_it(tmp_path: Path) -> None:
+def test_a_directory_is_merged_from_all_layers(tmp_path: Path) -> None:
     report = write_part(VIEW, b"/d", Contents(), str(tmp_path / "out"))
     out = tmp_path / "out"
     found = {
@@ -79,20 +79,20 @@ def test_a_directory_is_what_the_layers_make_of_it(tmp_path: Path) -> None:
     ("path", "text"),
     [(b"d/e/f", "1:d/e/f"), (b"/to/f", "1:d/e/f"), (b"/d/third", "0:d/third"), (b"../first", "0:first")],
 )
-def test_a_file_gets_the_name_that_is_wanted(tmp_path: Path, path: bytes, text: str) -> None:
+def test_a_file_gets_the_name_of_the_destination(tmp_path: Path, path: bytes, text: str) -> None:
     assert write_part(VIEW, path, Contents(), str(tmp_path / "name")).files == 1
     assert (tmp_path / "name").read_text() == text
     assert os.listdir(tmp_path) == ["name"]
 
 
-def test_the_whole_is_a_part_too(tmp_path: Path) -> None:
+def test_the_root_can_be_exported(tmp_path: Path) -> None:
     assert write_part(VIEW, b"/", Contents(), str(tmp_path / "out")).files == 9
     assert sorted(os.listdir(tmp_path / "out")) == ["d", "first", "to"]
 
 
 @pytest.mark.parametrize("path", [b"/d", b"/first"])
 @pytest.mark.parametrize("kind", ["file", "directory", "dangling", "link"])
-def test_what_is_there_stays(tmp_path: Path, path: bytes, kind: str) -> None:
+def test_an_existing_destination_stays(tmp_path: Path, path: bytes, kind: str) -> None:
     place = tmp_path / "out"
     (tmp_path / "elsewhere").mkdir()
     match kind:
@@ -114,13 +114,13 @@ def test_what_is_there_stays(tmp_path: Path, path: bytes, kind: str) -> None:
 @pytest.mark.parametrize(
     ("path", "said"), [(b"/none", 'there is no "/none"'), (b"/first/x", "there is no"), (b"/d/gone", "there is no")]
 )
-def test_what_is_not_there_is_told(tmp_path: Path, path: bytes, said: str) -> None:
+def test_a_missing_path_is_an_error(tmp_path: Path, path: bytes, said: str) -> None:
     with pytest.raises(StoreError, match=said):
         write_part(VIEW, path, Contents(), str(tmp_path / "out"))
     assert os.listdir(tmp_path) == []
 
 
-def test_a_place_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_missing_parent_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="No such file"):
         write_part(VIEW, b"/first", Contents(), str(tmp_path / "none/out"))
     with pytest.raises((StoreError, OSError), match="No such file"):

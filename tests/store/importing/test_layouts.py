@@ -1,4 +1,4 @@
-"""The forms in which images come in: layouts in archives and directories, docker archives, pipes; right and hostile ones."""
+"""Importing layouts in archives and directories, docker archives, and pipes: valid and hostile ones."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def load(store: Store, tmp_path: Path, data: bytes, name: str | None = None) -> dict[str, list[str]]:
-    """Import an archive; digest -> names."""
+    """Import an archive; return digest -> names."""
     path = tmp_path / "archive"
     path.write_bytes(data)
     return load_path(store, path, name)
@@ -85,13 +85,13 @@ def whole(store: Store) -> None:
 
 @pytest.mark.parametrize("style", ["docker", "podman", "crane"])
 @pytest.mark.parametrize("pack", PACKINGS.values(), ids=PACKINGS)
-def test_a_docker_archive_comes_in(style: str, pack: Callable[[bytes], bytes], store: Store, tmp_path: Path) -> None:
+def test_a_docker_archive_is_imported(style: str, pack: Callable[[bytes], bytes], store: Store, tmp_path: Path) -> None:
     archive = Saved(LAYERS, style=style, pack=pack)
     ((digest, names),) = load(store, tmp_path, archive.data()).items()
     image = store.images.find("test:1")
     assert names == ["test:1"] and str(image.manifest_digest) == digest
     assert files(store, "test:1") == {b"b": 9000, b"c": 0, b"etc": 0}
-    # The bytes of the config are what docker calls the image's ID.
+    # Docker's image ID is the digest of the config.
     assert store.blobs.read(image.manifest.config.digest, 1 << 20) == archive.config_bytes
     whole(store)
 
@@ -110,7 +110,7 @@ def test_gzip_and_zstd_layers_stay_as_they_are_and_all_others_become_gzip(
         assert kept or gzip.decompress(store.blobs.read(descriptor.digest, 1 << 20)) == layer
 
 
-def test_a_layer_that_comes_twice_is_a_link_to_the_first(store: Store, tmp_path: Path) -> None:
+def test_a_layer_that_appears_twice_is_a_link_to_the_first(store: Store, tmp_path: Path) -> None:
     archive = Saved([LAYERS[0], LAYERS[1], LAYERS[0]], style="docker")
     assert any(member[156:157] == b"2" for member in archive.members()[0].values())
     load(store, tmp_path, archive.data())
@@ -134,13 +134,13 @@ def test_an_image_without_layers_and_one_without_names_are_images(store: Store, 
 
 
 def test_both_forms_in_one_archive_are_read_as_a_layout(store: Store, tmp_path: Path) -> None:
-    """As docker writes it since version 25."""
+    """Docker writes such archives since version 25."""
     item = json.dumps([{"Config": "nowhere", "RepoTags": ["other:1"], "Layers": []}]).encode()
     both = Archive(layers=LAYERS, extra=[entry(b"manifest.json", data=item), entry(b"repositories", data=b"{}")])
     assert load(store, tmp_path, both.data()) == load(store, tmp_path, Archive(layers=LAYERS).data())
 
 
-# -- whole archives, compressed; and pipes
+# -- compressed archives, pipes
 
 
 @pytest.mark.parametrize("pack", PACKINGS.values(), ids=PACKINGS)
@@ -149,14 +149,14 @@ def test_both_forms_in_one_archive_are_read_as_a_layout(store: Store, tmp_path: 
     [(Archive(layers=LAYERS).data(), None), (Saved(LAYERS).data(), None), (ROOTFS, "root")],
     ids=["layout", "docker", "rootfs"],
 )
-def test_a_whole_archive_may_be_compressed(
+def test_a_whole_archive_can_be_compressed(
     data: bytes, name: str | None, pack: Callable[[bytes], bytes], store: Store, tmp_path: Path
 ) -> None:
     found = load(store, tmp_path, pack(data), name)
     with Store(str(tmp_path / "plain")) as plain:
         (expected,) = load(plain, tmp_path, data, name)
         (digest,) = found
-        # The tar of a root filesystem is a layer as it is: in zstd it is another blob, else the same gzip.
+        # The tar of a root filesystem becomes the layer: a zstd file stays another blob, anything else becomes the same gzip.
         assert (digest == expected) is not (name == "root" and pack in (zstd, gz))
         assert files(store, digest) == files(plain, expected)
     whole(store)
@@ -168,7 +168,7 @@ def test_a_whole_archive_may_be_compressed(
     [(Archive(layers=LAYERS).data(), None), (Saved(LAYERS).data(), None), (ROOTFS, "root")],
     ids=["layout", "docker", "rootfs"],
 )
-def test_an_archive_may_come_through_a_pipe(
+def test_an_archive_can_come_through_a_pipe(
     data: bytes, name: str | None, pack: Callable[[bytes], bytes], store: Store, tmp_path: Path
 ) -> None:
     fifo = tmp_path / "fifo"
@@ -193,7 +193,7 @@ def test_a_compressed_archive_cut_anywhere_is_refused(
 
 
 @pytest.mark.parametrize("pack", [xz, bz2.compress], ids=["xz", "bzip2"])
-def test_streams_may_follow_one_another_and_be_padded(
+def test_a_file_can_contain_several_padded_streams(
     pack: Callable[[bytes], bytes], store: Store, tmp_path: Path
 ) -> None:
     data = Saved(LAYERS).data()
@@ -230,7 +230,7 @@ def test_a_bomb_is_stopped(
     whole(store)
 
 
-def test_memory_that_an_xz_stream_asks_for_is_bounded(store: Store, tmp_path: Path) -> None:
+def test_the_memory_that_an_xz_stream_requires_is_limited(store: Store, tmp_path: Path) -> None:
     stream = bytearray(xz(ROOTFS))
     assert stream[12:16] == b"\x02\x00\x21\x01"  # the block header: its size, no flags, LZMA2 with one byte of settings
     stream[16] = 38  # a dictionary of 2 GiB
@@ -248,7 +248,7 @@ def saved(*tags: str, data: bytes = b"") -> Saved:
 
 
 def index_of(*archives: Archive) -> bytes:
-    """One layout of the images of several."""
+    """One layout with the images of several layouts."""
     members: dict[str, bytes] = {}
     manifests = []
     for archive in archives:
@@ -298,7 +298,7 @@ PLATFORMS = index_of(oci("a:1", platform="linux/s390x", data=b"z"), oci("a:1", p
         "one name, two platforms", "no name, two platforms",
     ],
 )  # fmt: skip
-def test_all_images_of_an_archive_come_in(data: bytes, expected: list[list[str]], store: Store, tmp_path: Path) -> None:
+def test_all_images_of_an_archive_are_imported(data: bytes, expected: list[list[str]], store: Store, tmp_path: Path) -> None:
     assert list(load(store, tmp_path, data).values()) == expected
     whole(store)
 
@@ -336,7 +336,7 @@ def test_a_name_chooses_one_of_them(data: bytes, name: str, content: bytes, stor
     ],
     ids=["saved", "named", "tagged", "one name for two saved", "one name for two", "other platforms"],
 )  # fmt: skip
-def test_what_is_left_open_is_refused(
+def test_an_ambiguous_choice_is_refused(
     data: bytes, name: str | None, message: str, store: Store, tmp_path: Path
 ) -> None:
     with pytest.raises(StoreError, match=message) as caught:
@@ -433,7 +433,7 @@ def test_a_field_of_another_type_is_an_error_of_the_archive(
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A store for all examples of a property: what one leaves does not matter to the next."""
+    """A store for all examples of a property: an example does not depend on what the previous ones left."""
     with Store(str(tmp_path_factory.mktemp("shared"))) as opened:
         yield opened
 
@@ -467,8 +467,8 @@ def test_a_docker_archive_cut_anywhere_is_refused(store: Store, tmp_path: Path) 
     whole(store)
 
 
-def test_a_root_filesystem_is_told_from_an_archive_by_its_names(store: Store, tmp_path: Path) -> None:
-    """Files of those names inside of one make no archive of it."""
+def test_names_distinguish_a_root_filesystem_from_an_archive(store: Store, tmp_path: Path) -> None:
+    """Files with such names inside of a root filesystem do not make it an archive."""
     data = tar(directory(b"./"), directory(b"./app/"), entry(b"./manifest.json"), entry(b"./index.json"), entry(b"./x"))
     load(store, tmp_path, data, "root")
     assert files(store, "root") == {b"app": 0, b"manifest.json": 0, b"index.json": 0, b"x": 0}
@@ -491,7 +491,7 @@ def blob(layout: Path, data: bytes) -> Path:
     return layout / "blobs/sha256" / sha(data)
 
 
-def test_a_layout_directory_comes_in_as_its_archive_does(store: Store, tmp_path: Path, layout: Path) -> None:
+def test_a_layout_directory_is_imported_like_its_archive(store: Store, tmp_path: Path, layout: Path) -> None:
     found = load_path(store, layout)
     assert found == load(store, tmp_path, Archive(layers=LAYERS).data())
     assert load_path(store, layout, "mine:1") == {next(iter(found)): ["mine:1"]}
@@ -502,7 +502,7 @@ def test_a_layout_directory_comes_in_as_its_archive_does(store: Store, tmp_path:
 
 
 def as_link(path: Path) -> None:
-    """What the link leads to is what would be there."""
+    """The target of the link is the valid blob."""
     os.rename(path, f"{path}.real")
     path.symlink_to(f"{path}.real")
 
@@ -521,7 +521,7 @@ def as_socket(path: Path) -> None:
     path.unlink()
     with socket.socket(socket.AF_UNIX) as server:
         here = os.getcwd()
-        os.chdir(path.parent)  # a name of a socket is short
+        os.chdir(path.parent)  # the path of a socket has a length limit
         server.bind("s")
         os.rename("s", path)
         os.chdir(here)
@@ -553,7 +553,7 @@ def test_a_directory_of_blobs_that_is_a_link_is_refused(store: Store, layout: Pa
         load_path(store, layout)
 
 
-def test_what_a_directory_lacks_is_named(store: Store, layout: Path, tmp_path: Path) -> None:
+def test_an_error_names_what_a_directory_lacks(store: Store, layout: Path, tmp_path: Path) -> None:
     blob(layout, gz(LAYERS[1])).unlink()
     with pytest.raises(NotFound, match=f"has no blob sha256:{sha(gz(LAYERS[1]))}"):
         load_path(store, layout)
@@ -568,7 +568,7 @@ def test_what_a_directory_lacks_is_named(store: Store, layout: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("change", [lambda data: data + b"x", lambda data: data[:-1], lambda data: bytes(len(data))])
-def test_other_bytes_of_a_directory_are_refused(change: Callable[[bytes], bytes], tmp_path: Path, layout: Path) -> None:
+def test_a_changed_blob_in_a_directory_is_refused(change: Callable[[bytes], bytes], tmp_path: Path, layout: Path) -> None:
     for path in sorted((layout / "blobs/sha256").iterdir()):
         before = path.read_bytes()
         path.write_bytes(change(before))

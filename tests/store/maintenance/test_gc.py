@@ -1,4 +1,4 @@
-"""gc beside builds that go on: nothing that anybody may need goes, everything else does; and whatever ends it."""
+"""gc while builds go on: it removes everything except what a process might need, and survives crashes and errors."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-# -- what goes and what stays
+# -- what gc removes
 
 
-def test_what_nothing_reaches_goes_and_all_else_stays(store: Store) -> None:
+def test_gc_removes_what_nothing_reaches_and_keeps_the_rest(store: Store) -> None:
     base = add_layer(store)
     image = add_image(store, base, "base:1")
     record = add_record(store, "k", base, 5)
@@ -68,7 +68,7 @@ def test_what_nothing_reaches_goes_and_all_else_stays(store: Store) -> None:
     assert collect_in(store) == Freed(kept=freed.kept)
 
 
-def test_an_image_whose_name_went_to_another_one_goes_and_one_of_two_names_stays(store: Store) -> None:
+def test_an_image_that_lost_its_last_name_is_removed(store: Store) -> None:
     old = add_image(store, add_layer(store), "app:1")
     two = add_image(store, add_layer(store), "lib:1", "lib:2")
     new = add_image(store, add_layer(store), "app:1", "lib:1")
@@ -81,7 +81,7 @@ def test_an_image_whose_name_went_to_another_one_goes_and_one_of_two_names_stays
     assert store.images.all() == [new]
 
 
-def test_all_leaves_the_named_images_and_the_records_that_they_stand_on(store: Store) -> None:
+def test_a_limit_of_zero_keeps_named_images_and_the_records_they_stand_on(store: Store) -> None:
     base = add_layer(store)
     add_image(store, base, "base:1")
     mine = add_record(store, "mine", base, 1)
@@ -97,7 +97,7 @@ def test_all_leaves_the_named_images_and_the_records_that_they_stand_on(store: S
     assert is_whole(store)
 
 
-def test_a_limit_takes_the_longest_unused_first(store: Store) -> None:
+def test_a_limit_removes_the_least_recently_used_first(store: Store) -> None:
     base = add_layer(store)
     add_image(store, base, "base:1")
     snapshots = {key: add_record(store, key, base, used, size=100_000) for key, used in (("a", 3), ("b", 1), ("c", 2))}
@@ -121,7 +121,7 @@ def test_a_limit_takes_the_longest_unused_first(store: Store) -> None:
     assert is_whole(store)
 
 
-def test_a_record_that_is_younger_than_its_use_keeps_what_it_stands_on(store: Store) -> None:
+def test_a_used_record_keeps_the_older_record_it_stands_on(store: Store) -> None:
     below = add_record(store, "below", None, 1)
     above = add_record(store, "above", below, 9)
     size = collect_in(store).kept
@@ -130,17 +130,17 @@ def test_a_record_that_is_younger_than_its_use_keeps_what_it_stands_on(store: St
     assert store.snapshots.parent(above) == below
 
 
-# -- beside others
+# -- while other processes use the store
 
 
-def test_what_a_living_process_may_have_found_waits_for_it(store: Store) -> None:
+def test_gc_waits_for_processes_that_may_have_found_an_object(store: Store) -> None:
     lost = add_layer(store)
     other = Store(store.root)
     freed = collect_in(store)
     assert (freed.layers, freed.size) == (0, 0) and freed.waiting > 1000
     assert store.snapshots.parent(lost) is None
 
-    later = Store(store.root)  # came after: it does not keep anything
+    later = Store(store.root)  # opened after gc condemned the object: it does not keep it
     other.close()
     assert collect_in(store).layers == 1
     with pytest.raises(NotFound):
@@ -150,7 +150,7 @@ def test_what_a_living_process_may_have_found_waits_for_it(store: Store) -> None
     assert is_whole(store)
 
 
-def test_who_asks_for_a_condemned_thing_takes_it_back(store: Store) -> None:
+def test_a_process_that_asks_for_a_condemned_object_spares_it(store: Store) -> None:
     data = b"of two layers"
     digest = store.blobs.put(data, store.ingest.new_path())
     snapshot = add_layer(store)
@@ -175,7 +175,7 @@ def test_who_asks_for_a_condemned_thing_takes_it_back(store: Store) -> None:
     assert is_whole(store)
 
 
-def test_what_became_part_of_an_image_meanwhile_stays(store: Store) -> None:
+def test_a_condemned_object_that_became_part_of_an_image_stays(store: Store) -> None:
     with Store(store.root) as building:
         snapshot = add_layer(building)
         assert collect_in(store).waiting
@@ -185,8 +185,8 @@ def test_what_became_part_of_an_image_meanwhile_stays(store: Store) -> None:
     assert is_whole(store)
 
 
-def test_an_interrupted_gc_makes_nobody_wait_for_less(store: Store) -> None:
-    """Condemned, but the list of those to wait for was never written: the next gc writes it."""
+def test_an_interrupted_gc_does_not_remove_objects_too_early(store: Store) -> None:
+    """The first gc condemns an object, but does not write the list of processes to wait for: the next gc writes it."""
     lost = add_layer(store)
     with Store(store.root):
         collect_in(store)
@@ -224,7 +224,7 @@ ACTIONS = st.sampled_from(
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(ACTIONS, st.integers(0, 3)), min_size=8, max_size=40))
-def test_whatever_builds_and_gcs_do_in_whatever_order_no_build_loses_anything(
+def test_no_build_loses_anything_in_any_sequence_of_builds_and_gcs(
     tmp_path_factory: pytest.TempPathFactory, script: list[tuple[str, int]]
 ) -> None:
     root = str(tmp_path_factory.mktemp("gc") / "s")
@@ -279,13 +279,13 @@ def test_whatever_builds_and_gcs_do_in_whatever_order_no_build_loses_anything(
 # -- cache mounts
 
 
-def test_everybody_shares_a_shared_cache_mount(store: Store) -> None:
+def test_a_shared_cache_mount_has_one_directory(store: Store) -> None:
     with hold(store, "k") as one, Store(store.root) as other, hold(other, "k") as two:
         assert one.path == two.path
         assert hold(other, "other key").path != one.path
 
 
-def test_who_wants_one_alone_gets_a_new_one_beside_a_user_and_an_old_one_else(store: Store) -> None:
+def test_a_private_cache_mount_gets_a_new_directory_only_if_all_are_in_use(store: Store) -> None:
     with hold(store, "k", Sharing.PRIVATE) as one:
         with hold(store, "k", Sharing.PRIVATE) as two, hold(store, "k", Sharing.SHARED) as three:
             assert len({one.path, two.path, three.path}) == 3
@@ -294,7 +294,7 @@ def test_who_wants_one_alone_gets_a_new_one_beside_a_user_and_an_old_one_else(st
     assert len(store.cache_mounts.all()) == 3
 
 
-def test_a_locked_one_has_to_be_waited_for_and_never_has_a_second_directory(store: Store) -> None:
+def test_a_locked_cache_mount_never_gets_a_second_directory(store: Store) -> None:
     made = store.ingest.new_directory()
     with hold(store, "k", Sharing.LOCKED) as one:
         busy = CacheMountInUse(store.cache_mounts.all()[0].id)
@@ -306,7 +306,7 @@ def test_a_locked_one_has_to_be_waited_for_and_never_has_a_second_directory(stor
     assert len(store.cache_mounts.all()) == 1
 
 
-def test_one_in_use_is_not_removed_and_not_measured(store: Store) -> None:
+def test_a_cache_mount_in_use_is_not_removed_and_not_measured(store: Store) -> None:
     with hold(store, "k") as held:
         Path(held.path, "f").write_bytes(bytes(50_000))
         assert collect_in(store, 0).cache_mounts == 0
@@ -319,7 +319,7 @@ def test_one_in_use_is_not_removed_and_not_measured(store: Store) -> None:
     assert is_whole(store)
 
 
-def test_fsck_tells_of_a_lost_one_and_the_next_use_makes_it_anew(store: Store) -> None:
+def test_fsck_reports_a_lost_cache_mount_and_the_next_use_creates_it_again(store: Store) -> None:
     hold(store, "k").close()
     remove_tree(os.open(f"{store.root}/cachemounts", os.O_RDONLY), store.cache_mounts.all()[0].id)
     assert "cache mount /k" in fsck.check(store).damage[0]
@@ -327,7 +327,7 @@ def test_fsck_tells_of_a_lost_one_and_the_next_use_makes_it_anew(store: Store) -
     assert is_whole(store)
 
 
-def test_cache_mounts_of_another_boot_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsealed_cache_mounts_are_dropped_at_the_next_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store(str(tmp_path / "s")) as opened:
         hold(opened, "sealed").close()
         opened.seal()
@@ -364,7 +364,7 @@ def test_every_byte_is_counted_once_for_the_first_of_its_reasons(store: Store) -
     assert found.forms[StoredForm.TREE].count == 4
 
 
-# -- whatever ends it
+# -- crashes and errors
 
 COLLECT = """
 import os, sys
@@ -382,7 +382,7 @@ except (StoreError, OSError) as error:
 
 
 def prepare(root: str) -> None:
-    """A store with something of everything."""
+    """A store with objects of every kind."""
     with Store(root) as opened:
         base = add_layer(opened)
         add_image(opened, base, "base:1")
@@ -394,7 +394,7 @@ def prepare(root: str) -> None:
 
 
 def after(root: str) -> tuple[object, ...]:
-    """What matters of a store once gc has been through it."""
+    """The state of a store after gc."""
     with Store(root) as opened:
         collect_in(opened, 0)
         assert is_whole(opened)
@@ -433,7 +433,7 @@ def test_a_killed_gc_leaves_a_store_that_the_next_one_finishes(tmp_path: Path, c
     ],
 )
 @pytest.mark.parametrize("number", [1, 2, 5])
-def test_an_error_of_the_disk_ends_gc_and_harms_nothing(tmp_path: Path, call: str, error: str, number: int) -> None:
+def test_a_disk_error_ends_gc_and_harms_nothing(tmp_path: Path, call: str, error: str, number: int) -> None:
     root = str(tmp_path / "s")
     prepare(root)
     done = traced(root, f"{call}:error={error}:when={number}")
@@ -444,7 +444,7 @@ def test_an_error_of_the_disk_ends_gc_and_harms_nothing(tmp_path: Path, call: st
     assert after(root) == (2, [], 2)
 
 
-def test_a_full_disk_is_freed_of_leftovers_first(tmp_path: Path) -> None:
+def test_gc_removes_leftovers_first_because_the_disk_may_be_full(tmp_path: Path) -> None:
     place = tmp_path / "disk"
     place.mkdir()
 
@@ -470,7 +470,7 @@ def test_a_full_disk_is_freed_of_leftovers_first(tmp_path: Path) -> None:
 # -- stores of earlier versions
 
 
-def test_a_store_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
+def test_a_store_of_an_earlier_version_is_migrated(tmp_path: Path) -> None:
     root = str(tmp_path / "s")
     Store(root).close()
     os.unlink(f"{root}/metadata.db")

@@ -1,4 +1,4 @@
-"""Logs of builds: bounded in size, number and age, and never worth a build."""
+"""Build logs are limited in size, number and age, and never fail a build."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_log_keeps_events_and_the_bytes_of_each_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pieces", [[b"12345", b"67890", b"x", b"y"], [b"1234567890xy"], [b"1234567", b"890xy", b"z"]])
-def test_a_step_that_says_too_much_is_cut_with_a_note(tmp_path: Path, pieces: list[bytes]) -> None:
+def test_output_beyond_the_limit_is_dropped_with_a_note(tmp_path: Path, pieces: list[bytes]) -> None:
     log = BuildLog(str(tmp_path), "a", limit=10)
     for piece in pieces:
         log.output(1, piece)
@@ -43,14 +43,14 @@ def test_a_step_that_says_too_much_is_cut_with_a_note(tmp_path: Path, pieces: li
     assert build_logs(str(tmp_path))[0].open(1).read() == b"1234567890\n[the log of a step ends at 10 bytes]\n"
 
 
-def test_a_step_that_says_just_enough_is_whole(tmp_path: Path) -> None:
+def test_output_of_exactly_the_limit_is_kept(tmp_path: Path) -> None:
     log = BuildLog(str(tmp_path), "a", limit=10)
     log.output(1, b"1234567890")
     log.close()
     assert build_logs(str(tmp_path))[0].open(1).read() == b"1234567890"
 
 
-def test_the_oldest_go_first(tmp_path: Path) -> None:
+def test_the_oldest_logs_are_removed_first(tmp_path: Path) -> None:
     for name in "abcd":
         write(tmp_path, name, b"x" * 100)
     assert prune(str(tmp_path), builds=3, dry_run=True) == (1, 100)
@@ -63,7 +63,7 @@ def test_the_oldest_go_first(tmp_path: Path) -> None:
     assert names(tmp_path) == ["d"]
 
 
-def test_those_before_the_oldest_build_that_is_remembered_go(tmp_path: Path) -> None:
+def test_logs_of_builds_before_the_oldest_stored_build_are_removed(tmp_path: Path) -> None:
     for name in "abcd":
         write(tmp_path, name, b"x" * 100, b"y")
     assert prune(str(tmp_path), since="") == (0, 0)
@@ -72,7 +72,7 @@ def test_those_before_the_oldest_build_that_is_remembered_go(tmp_path: Path) -> 
     assert [log.total() for log in build_logs(str(tmp_path))] == [101, 101]
 
 
-def test_what_is_being_written_stays(tmp_path: Path) -> None:
+def test_the_log_of_a_running_build_stays(tmp_path: Path) -> None:
     log = BuildLog(str(tmp_path), "a")
     log.output(1, b"x")
     assert prune(str(tmp_path), builds=0) == (0, 0)
@@ -81,9 +81,9 @@ def test_what_is_being_written_stays(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_what_cannot_be_written_is_trouble_and_no_error(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_raises_no_error(tmp_path: Path) -> None:
     log = BuildLog(str(tmp_path), "a")
-    os.symlink("/dev/full", tmp_path / "a/1.log")  # nothing follows it
+    os.symlink("/dev/full", tmp_path / "a/1.log")  # must not be followed
     log.output(1, b"x")
     assert log.failure == "File exists"
     log.event(b"nobody minds")

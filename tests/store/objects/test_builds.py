@@ -1,4 +1,4 @@
-"""The builds that a store remembers."""
+"""The last builds of a store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_build_comes_back_as_it_was(store: Store) -> None:
     assert store.builds.all() == [build("1"), build("2")]
 
 
-def test_only_so_many_are_remembered_and_nothing_of_the_others_stays(store: Store) -> None:
+def test_old_builds_are_removed_with_all_their_rows(store: Store) -> None:
     for number in range(1000, 1000 + 3 * KEPT_BUILDS):
         store.builds.add(build(str(number), f"key {number}"))
     left = store.builds.all()
@@ -55,7 +55,7 @@ def test_a_build_is_found_by_either_end_of_its_name(store: Store) -> None:
         store.builds.find("x")
 
 
-def test_a_store_that_remembers_nothing_says_so(store: Store) -> None:
+def test_an_error_says_that_there_are_no_builds(store: Store) -> None:
     with pytest.raises(NotFound, match="no record of any build"):
         store.builds.find(None)
 
@@ -70,21 +70,21 @@ def test_a_store_that_remembers_nothing_says_so(store: Store) -> None:
         ("other", "RUN x", Outcome.RAN, False),
     ],
 )
-def test_whether_a_step_was_built_on_something(
+def test_has_succeeded(
     store: Store, below: str, instruction: str, outcome: Outcome, had: bool
 ) -> None:
     store.builds.add(build("1", outcome=outcome))
     assert store.builds.has_succeeded(below, instruction) is had
 
 
-def test_a_long_instruction_is_cut_and_found_all_the_same(store: Store) -> None:
+def test_a_long_instruction_is_cut_and_still_found(store: Store) -> None:
     long = "RUN " + "x" * 2 * TEXT_LIMIT
     store.builds.add(build("1", instruction=long))
     assert store.builds.all()[0].steps[1].instruction == long[:TEXT_LIMIT]
     assert store.builds.has_succeeded("base", long)
 
 
-def test_a_store_of_before_gets_the_tables(tmp_path: Path, store: Store) -> None:
+def test_a_store_of_an_earlier_version_gets_the_tables(tmp_path: Path, store: Store) -> None:
     with store.metadata.transaction() as db:
         for table in ("build_steps", "builds", "step_inputs"):
             db.execute(f"DROP TABLE {table}")

@@ -1,4 +1,4 @@
-"""What is remembered of files of contexts: kept, bounded, and never believed where it is damaged."""
+"""Memos of contexts are stored and limited, and a damaged one is not used."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, *numbers: int) -> None:
-    """Have a memo learn of files."""
+    """Add files to a memo."""
     known = Memo(str(path))
     for number in numbers:
         known.learn(key(number), SHA)
@@ -50,13 +50,13 @@ def on_day(monkeypatch: pytest.MonkeyPatch, day: int) -> None:
     monkeypatch.setattr(time, "time", lambda: day * DAY + 100.0)
 
 
-def test_what_is_learned_is_found_by_the_next_one_and_nothing_else_is(path: Path) -> None:
+def test_the_next_memo_finds_what_was_learned_and_nothing_else(path: Path) -> None:
     assert found(path) == [1, 2, 3]
     write(path, 5)
     assert found(path) == [1, 2, 3, 5]
 
 
-def test_nothing_is_written_where_nothing_is_new(path: Path) -> None:
+def test_an_unchanged_memo_is_not_written(path: Path) -> None:
     before = path.stat().st_ino
     known = Memo(str(path))
     assert known.find(key(1)) == SHA
@@ -83,7 +83,7 @@ def flipped(data: bytes, at: int) -> bytes:
         pytest.param(lambda data: bytes(len(data)), id="zeros"),
     ],
 )
-def test_a_damaged_one_is_empty_and_is_replaced(path: Path, damage: object) -> None:
+def test_a_damaged_memo_is_empty_and_is_replaced(path: Path, damage: object) -> None:
     assert callable(damage)
     path.write_bytes(damage(path.read_bytes()))
     assert found(path) == []
@@ -91,7 +91,7 @@ def test_a_damaged_one_is_empty_and_is_replaced(path: Path, damage: object) -> N
     assert found(path) == [4]
 
 
-def test_one_that_cannot_be_read_or_written_is_no_error(tmp_path: Path) -> None:
+def test_a_memo_that_cannot_be_read_or_written_raises_no_error(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     for place in (tmp_path / "directory", tmp_path / "no" / "where"):
         write(place, 1)
@@ -99,11 +99,11 @@ def test_one_that_cannot_be_read_or_written_is_no_error(tmp_path: Path) -> None:
     assert not (tmp_path / "no").exists()
 
 
-def test_rows_that_nobody_asks_for_go_after_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unused_rows_are_removed_after_some_days(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_day(monkeypatch, 20_000)
     write(path.with_name("other"), 1, 2)
     on_day(monkeypatch, 20_000 + context_memo.KEPT_DAYS)
-    assert Memo(str(path.with_name("other"))).find(key(2)) == SHA  # asked for, and not saved
+    assert Memo(str(path.with_name("other"))).find(key(2)) == SHA  # used, but not saved
     known = Memo(str(path.with_name("other")))
     assert known.find(key(1)) == SHA
     known.save(str(path.parent.parent / "scratch"))
@@ -112,7 +112,7 @@ def test_rows_that_nobody_asks_for_go_after_a_while(path: Path, monkeypatch: pyt
     assert found(path.with_name("other")) == [1, 3]
 
 
-def test_there_are_only_so_many_rows_and_the_oldest_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_rows_beyond_the_limit_are_removed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context_memo, "ROWS_LIMIT", 4)
     on_day(monkeypatch, 20_000)
     other = path.with_name("other")
@@ -122,7 +122,7 @@ def test_there_are_only_so_many_rows_and_the_oldest_go(path: Path, monkeypatch: 
     assert found(other) == [3, 4, 5, 6]
 
 
-def test_one_that_is_larger_than_any_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_memo_beyond_the_size_limit_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context_memo, "ROWS_LIMIT", 2)
     assert found(path) == []
 
@@ -148,7 +148,7 @@ NOW = 2_000_000_000 * SECOND + 123_456_789
         pytest.param(-5 * SECOND, -4 * SECOND - 123_456_789, True, id="whole seconds, long ago"),
     ],
 )
-def test_a_file_is_settled_when_any_change_would_move_its_times(mtime: int, ctime: int, settled: bool) -> None:
+def test_a_file_is_settled_if_any_change_would_change_its_times(mtime: int, ctime: int, settled: bool) -> None:
     class Status:
         st_mtime_ns = NOW + mtime
         st_ctime_ns = NOW + ctime
@@ -156,7 +156,7 @@ def test_a_file_is_settled_when_any_change_would_move_its_times(mtime: int, ctim
     assert is_settled(Status(), NOW) is settled  # type: ignore[arg-type]
 
 
-def test_a_file_looks_otherwise_after_every_change(tmp_path: Path) -> None:
+def test_every_change_of_a_file_changes_its_key(tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_bytes(b"one")
     os.utime(file, ns=(5, 5))
@@ -176,7 +176,7 @@ def test_a_file_looks_otherwise_after_every_change(tmp_path: Path) -> None:
     assert file_key(file.stat()) == file_key(os.lstat(file))
 
 
-def test_a_context_is_the_same_by_every_name(tmp_path: Path) -> None:
+def test_a_context_has_the_same_memo_under_every_name(tmp_path: Path) -> None:
     (tmp_path / "context").mkdir()
     (tmp_path / "link").symlink_to("context")
     names = {memo_path("m", str(tmp_path / name)) for name in ("context", "link", "context/../link/.")}
@@ -193,7 +193,7 @@ def old(path: Path, days: float) -> Path:
     return path
 
 
-def test_memos_go_when_there_are_too_many_or_nobody_needs_them(path: Path) -> None:
+def test_memos_beyond_the_limits_and_old_ones_are_removed(path: Path) -> None:
     directory = path.parent
     for number in range(4):
         write(directory / str(number), 1)
@@ -208,13 +208,13 @@ def test_memos_go_when_there_are_too_many_or_nobody_needs_them(path: Path) -> No
     assert sorted(os.listdir(directory)) == ["0", "1"]
 
 
-def test_a_new_memo_makes_old_ones_go(path: Path) -> None:
+def test_writing_a_new_memo_removes_old_ones(path: Path) -> None:
     old(path, 30)
     write(path.with_name("new"), 1)
     assert os.listdir(path.parent) == ["new"]
 
 
-def test_fsck_names_a_damaged_one_and_gc_takes_it(tmp_path: Path) -> None:
+def test_fsck_lists_a_damaged_memo_and_gc_removes_it(tmp_path: Path) -> None:
     with Store(str(tmp_path / "store")) as store:
         write(Path(store.memos, "good"), 1)
         row = struct.pack("<8sI", b"pbmemo1\n", zlib.crc32(b"x")) + b"x"

@@ -1,4 +1,4 @@
-"""Images in and out of the store: what comes in is what goes out, and a hostile archive leaves nothing behind."""
+"""An exported image is the same as the imported one, and a hostile archive leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def whole(store: Store) -> None:
     assert report.garbage == ()
 
 
-def test_an_image_goes_out_as_it_came_in(store: Store, tmp_path: Path) -> None:
+def test_an_image_is_exported_as_it_was_imported(store: Store, tmp_path: Path) -> None:
     layers = [
         tar(entry(b"etc/a", data=b"1"), entry(b"b")),
         tar(entry(b"etc/.wh.a")),
@@ -116,7 +116,7 @@ def test_five_hundred_layers_are_imported(store: Store, tmp_path: Path) -> None:
     assert len(store.snapshots.changesets(image.snapshot)) == 501
 
 
-def test_the_same_layer_twice_is_two_of_a_chain(store: Store, tmp_path: Path) -> None:
+def test_the_same_layer_twice_in_an_image_is_two_snapshots(store: Store, tmp_path: Path) -> None:
     image = store.images.get(load(store, tmp_path, Archive(layers=[tar(entry(b"f"))] * 2).data()))
     assert len(store.snapshots.changesets(image.snapshot)) == 2
     whole(store)
@@ -143,7 +143,7 @@ def test_the_archive_gives_the_name(
     assert store.images.find(digest.hex[:12]).manifest_digest == digest
 
 
-def test_a_name_moves_and_goes(store: Store, tmp_path: Path) -> None:
+def test_a_name_can_move_and_be_removed(store: Store, tmp_path: Path) -> None:
     first = load(store, tmp_path, Archive().data())
     second = load(store, tmp_path, Archive(layers=[tar(entry(b"other"))]).data())
     assert store.images.find("test:1").manifest_digest == second
@@ -158,7 +158,7 @@ def test_a_name_moves_and_goes(store: Store, tmp_path: Path) -> None:
     whole(store)
 
 
-def test_a_short_digest_that_fits_several_images_is_refused(store: Store, tmp_path: Path) -> None:
+def test_a_short_digest_that_matches_several_images_is_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         store.images.find("abcdef")
     load(store, tmp_path, Archive().data())
@@ -263,7 +263,7 @@ def test_a_layer_that_is_stored_already_is_still_checked(store: Store, tmp_path:
     load(store, tmp_path, Archive().data())
     with pytest.raises(DigestMismatch):
         load(store, tmp_path, HOSTILE["layer: one byte shorter than told"][0].data())
-    # The chain is known, and so is the blob, but they do not belong together.
+    # The store has the chain and the blob, but the blob is not of this chain.
     other = tar(entry(b"other"))
     load(store, tmp_path, Archive(layers=[other]).data())
     with pytest.raises(DigestMismatch, match="the config promises"):
@@ -305,7 +305,7 @@ def nested(depth: int) -> bytes:
     )  # fmt: skip
 
 
-def test_indexes_are_followed_a_few_times_only(store: Store, tmp_path: Path) -> None:
+def test_the_nesting_of_indexes_is_limited(store: Store, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="has no blob"):
         load(store, tmp_path, nested(3))
     with pytest.raises(InvalidImage, match="nested"):
@@ -313,12 +313,12 @@ def test_indexes_are_followed_a_few_times_only(store: Store, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"{}", bytes(1024), bytes(range(256)) * 12])
-def test_what_is_no_archive_is_refused(data: bytes, store: Store, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_archive_is_refused(data: bytes, store: Store, tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         load(store, tmp_path, data)
 
 
-def test_an_archive_without_end_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_number_of_members_is_limited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("pybuild.store.importing.members.MAX_MEMBERS", 10)
     path = tmp_path / "a"
     path.write_bytes(tar(*[entry(b"%d" % i) for i in range(11)]))
@@ -380,7 +380,7 @@ def test_a_stream_of_a_blob_is_verified_to_its_end(store: Store, tmp_path: Path)
             io.BufferedReader(io.BytesIO(b"".join(iter(lambda: reader.read(2), b""))))
 
 
-def test_who_has_the_bytes_of_a_lost_blob_may_store_it_anew(store: Store, tmp_path: Path) -> None:
+def test_a_lost_blob_can_be_stored_again(store: Store, tmp_path: Path) -> None:
     digest = load(store, tmp_path, Archive().data())
     os.unlink(store.blobs.path(L0))
     assert fsck.check(store).damage != ()
