@@ -100,7 +100,7 @@ class Store:
         self._sealed_at = time.monotonic()
 
     def seal(self) -> None:
-        """Make everything recorded so far survive a power cut; a tree that can be made from its tar may be left out.
+        """Make everything recorded so far survive a power cut; a tree that can be made from its tar might be left out.
 
         Raises OSError if the disk lost something.
         """

@@ -33,8 +33,8 @@ def check(store: Store) -> Report:
     """Read the whole store and compare. Damage is part of the report; it raises no error."""
     damage = list(store.metadata.check())
     checked = 0
-    for part in (_blobs, _tocs, _trees, _cache_mounts, _images):
-        for count, problem in part(store):
+    for check_objects in (_blobs, _tocs, _trees, _cache_mounts, _images):
+        for count, problem in check_objects(store):
             checked += count
             if problem:
                 damage.append(problem)

@@ -94,7 +94,7 @@ def collect(
     )
     log_count, log_size = build_logs.prune(store.logs, since=store.builds.oldest(), dry_run=dry_run)
     if not dry_run:
-        count, size = _purge(store, remove)  # first, because on a full disk the transactions below may need the space
+        count, size = _purge(store, remove)  # first, because on a full disk the transactions below might need the space
         leftovers, leftover_size = leftovers + count, leftover_size + size
     measure_trees(store)
     mounts = sized_cache_mounts(store, measure)
@@ -245,7 +245,7 @@ def _remove_rows(db: sqlite3.Connection, graph: Graph, leases: list[str]) -> set
     db.executemany("DELETE FROM waits WHERE lease = ?", [(lease,) for lease in known.difference(leases)])
     unripe = {generation for (generation,) in db.execute("SELECT DISTINCT generation FROM waits")}
     ripe = {each for each, generation in rows if generation not in unripe}
-    # Another process may have made them reachable meanwhile. An object that is not condemned may be about to get a
+    # Another process might have made them reachable meanwhile. An object that is not condemned might be about to get a
     # name, so what it reaches is kept as well.
     kept: set[StoreObject] = set()
     graph.reach([image.object for image in graph.images if image.names], kept)

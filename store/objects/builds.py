@@ -110,7 +110,7 @@ class Builds:
         ]
 
     def oldest(self) -> str:
-        """The id of the oldest stored build if older ones may have been removed, else ""."""
+        """The id of the oldest stored build if older ones might have been removed, else ""."""
         ids = self._metadata.all("SELECT id FROM builds ORDER BY id")
         return str(ids[0][0]) if len(ids) >= KEPT_BUILDS else ""
 

@@ -76,7 +76,7 @@ class Changesets:
     def adopt_with_tree(self, toc_path: str, id_map: str, directory: str) -> str:
         """`adopt` and `adopt_tree` in one transaction, because a changeset needs a tar or a tree.
 
-        The toc may lack the digests of files. In that case no snapshot may stand on the changeset before `replace_toc`.
+        The toc can lack the digests of files. In that case no snapshot may stand on the changeset before `replace_toc`.
         """
         changeset, name = os.urandom(8).hex(), os.urandom(8).hex()
         boot = self._metadata.boot
@@ -92,7 +92,7 @@ class Changesets:
         """Replace the toc by one with the digests of all files. No snapshot may stand on the changeset yet."""
         with self._metadata.transaction() as db:
             os.rename(toc_path, self.toc_path(changeset))
-            for table in ("changesets", "tocs"):  # another process may have sealed the old file
+            for table in ("changesets", "tocs"):  # another process might have sealed the old file
                 db.execute(f"UPDATE {table} SET boot = ? WHERE id = ?", (self._metadata.boot, changeset))
 
     def add_unread(self, blob: LayerBlob) -> str:

@@ -2,7 +2,7 @@
 
 Builds do not write down which objects they use. Instead gc removes an object in two steps. It first *condemns* every
 object that nothing reaches. It removes a condemned object once every process that had the store open at that moment has
-closed it: such a process may have found the object before it was condemned.
+closed it: such a process might have found the object before it was condemned.
 
 A process that opens the store later and asks for a condemned object, by digest or chain ID, spares it. gc then has to
 condemn it again, and waits for that process too. All other objects that a process uses are reached from one that it
@@ -35,7 +35,7 @@ def is_condemned(metadata: Metadata, kind: Condemnable, key: str) -> bool:
 
 
 def spare(metadata: Metadata, kind: Condemnable, key: str) -> None:
-    """Undo the condemnation of an object. gc may have removed it by now: look it up again afterwards."""
+    """Undo the condemnation of an object. gc might have removed it by now: look it up again afterwards."""
     with metadata.transaction() as db:
         spare_in_transaction(db, kind, key)
 

@@ -172,7 +172,7 @@ class Metadata:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def _migrate(self, db: sqlite3.Connection) -> None:
-        version = self._version()  # again, inside the transaction: another process may have migrated the file
+        version = self._version()  # again, inside the transaction: another process might have migrated the file
         if version == 0:
             for statement in _statements(_SCHEMA):
                 db.execute(statement)

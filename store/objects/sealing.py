@@ -44,7 +44,7 @@ class Sealer:
         self._changesets = changesets
 
     def seal(self) -> None:
-        """Seal everything except trees that can be made again; those may be sealed too.
+        """Seal everything except trees that can be made again; those might be sealed too.
 
         Raises OSError if the disk lost something.
         """
