@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, TarOutput
     from pybuild.image import HistoryLine, Image, Layer
     from pybuild.parser import ParseError
+    from pybuild.remote.errors import RemoteError
     from pybuild.store.errors import NotFound, StoreError
     from pybuild.store.formats.platform import Platform
     from pybuild.store.layers.difference import Change, Difference
+    from pybuild.values.errors import PybuildError
 
 __all__ = [
     "BuildError",
@@ -54,6 +56,8 @@ __all__ = [
     "Platform",
     "PrivilegeError",
     "Pull",
+    "PybuildError",
+    "RemoteError",
     "SandboxError",
     "StepBroke",
     "StepFailed",
@@ -79,11 +83,13 @@ _MODULES = {
     "pybuild.builder.options": ("BuildOptions", "Network", "Pull"),
     "pybuild.builder.output.export": ("Format", "ImageOutput", "LocalOutput", "TarOutput"),
     "pybuild.parser": ("ParseError",),
+    "pybuild.remote.errors": ("RemoteError",),
     "pybuild.api": ("build", "check", "open_image"),
     "pybuild.image": ("HistoryLine", "Image", "Layer"),
     "pybuild.store.layers.difference": ("Change", "Difference"),
     "pybuild.store.errors": ("NotFound", "StoreError"),
     "pybuild.store.formats.platform": ("Platform",),
+    "pybuild.values.errors": ("PybuildError",),
 }  # fmt: skip
 _NAMES = {name: module for module, names in _MODULES.items() for name in names}
 

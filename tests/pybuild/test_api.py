@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import pybuild as api
 from tests.support.cli import BASE, CHECKOUT, Pybuild, write_context
+from tests.support.elsewhere import quick
 
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (CHECKOUT / "docs" / "user" / "api.md").read_text(), re.DOTALL | re.MULTILINE)
 
@@ -93,6 +95,18 @@ def test_an_exception_of_the_observer_ends_the_build(tmp_path: Path, pybuild: Py
         pybuild.assert_whole()
         return
     raise AssertionError("the build went on")
+
+
+def test_a_server_that_does_not_answer_is_a_remote_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in quick(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # of a server that is closed when the build asks it
+    context = write_context(tmp_path / "c", f"FROM scratch\nADD http://127.0.0.1:{port}/f /f\n")
+    with pytest.raises(api.RemoteError) as raised:
+        api.build(context, root=tmp_path / "store")
+    assert isinstance(raised.value, api.PybuildError) and not isinstance(raised.value, api.StoreError)
+    assert raised.value.span is not None and raised.value.span.line == 2
 
 
 def test_every_public_name_exists_and_is_imported_on_first_use() -> None:
