@@ -39,7 +39,7 @@ class BuiltImage:
 def assemble(
     stage: PlannedStage, layers: Sequence[LayerBlob], created: Mapping[int, int], options: BuildOptions
 ) -> BuiltImage:
-    """Write config and manifest. `layers`: all of the image, the lowest first; `created`: node -> when its step ran."""
+    """Write config and manifest. `layers`: all layers, the lowest first; `created`: node -> when its step ran."""
     config = image_config(stage, [layer.diff_id for layer in layers], created, options)
     config_bytes = config.to_bytes()
     manifest = Manifest(

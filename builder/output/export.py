@@ -122,12 +122,12 @@ def _write(
         case ImageOutput():
             from pybuild.store.exporting.archive import publish_archive, publish_directory
 
-            given = list(names if output.names is None else output.names)
+            references = list(names if output.names is None else output.names)
             if output.directory:
-                publish_directory(store.blobs, image, given, output.destination)
+                publish_directory(store.blobs, image, references, output.destination)
             else:
                 docker = output.format is Format.DOCKER
-                publish_archive(store.blobs, image, given, output.destination, docker=docker)
+                publish_archive(store.blobs, image, references, output.destination, docker=docker)
             size = sum(layer.size for layer in image.manifest.layers)
         case TarOutput():
             from pybuild.store.exporting.rootfs_tar import publish_rootfs
@@ -157,11 +157,11 @@ def _prepare(output: Output, image: StoredImage, store: Store, pool: Pool, *, al
     if not isinstance(output, ImageOutput):
         run_until_complete(ensure_tocs(store, pool, image.snapshot))
         return image
-    every = output.force or (all_layers and output.compression is not None)
+    convert_all = output.force or (all_layers and output.compression is not None)
 
-    async def wanted(layer: Descriptor, diff_id: Digest) -> Descriptor:
+    async def converted(layer: Descriptor, diff_id: Digest) -> Descriptor:
         present = COMPRESSIONS[layer.media_type]
-        compression = output.wanted if every else present
+        compression = output.wanted if convert_all else present
         if (
             output.format is Format.DOCKER
             and compression is Compression.ZSTD
@@ -175,12 +175,12 @@ def _prepare(output: Output, image: StoredImage, store: Store, pool: Pool, *, al
         return Descriptor(LAYER_TYPES[compression], blob.digest, blob.size)
 
     pairs = zip(image.manifest.layers, image.config.diff_ids, strict=True)
-    layers = run_until_complete(gather(wanted(layer, diff_id) for layer, diff_id in pairs))
+    layers = run_until_complete(gather(converted(layer, diff_id) for layer, diff_id in pairs))
     if tuple(layers) == image.manifest.layers:
         return image
     manifest = replace(
         image.manifest,
-        # Docker's own types know no zstd, and a manifest does not mix them with OCI's.
+        # Docker's media types do not include zstd, and a manifest does not mix them with OCI's.
         layers=tuple(replace(layer, media_type=LAYER_TYPES[COMPRESSIONS[layer.media_type]]) for layer in layers),
         config=replace(image.manifest.config, media_type=MediaType.OCI_CONFIG),
         media_type=MediaType.OCI_MANIFEST,

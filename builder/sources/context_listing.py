@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.files.context_directory import ContextTree
 from pybuild.builder.files.ignore_file import read_ignore_file
-from pybuild.builder.sources.recipe import parse_ignore_file, recipe_place
+from pybuild.builder.sources.recipe import parse_ignore_file, recipe_path
 from pybuild.store.formats.toc import Kind, sort_key
 from pybuild.values import frozen
 from pybuild.values.limits import CONTEXT_ENTRIES, CONTEXT_LIMIT
@@ -60,9 +60,9 @@ class Listing:
 def list_directory(context: str, recipe: str | None) -> Listing:
     """What a build of a directory can copy. `recipe`: a path, `-`, or None as for a build. Raises BuildError.
 
-    The content of an excluded directory is listed only if an exception (`!`) takes some of it back.
+    The content of an excluded directory is listed only if an exception (`!`) includes some of it again.
     """
-    found = read_ignore_file(context, recipe_place(context, recipe))
+    found = read_ignore_file(context, recipe_path(context, recipe))
     ignore = None if found is None else parse_ignore_file(found)
     left_out: dict[bytes, Entry] = {}
     tree = ContextTree(context, ignore, left_out)
@@ -71,11 +71,11 @@ def list_directory(context: str, recipe: str | None) -> Listing:
     finally:
         tree.close()
     excluded = []
-    above = None
+    last_excluded = None
     for path in sorted(left_out, key=sort_key):
-        if above is not None and path.startswith(above + b"/"):
+        if last_excluded is not None and path.startswith(last_excluded + b"/"):
             continue
-        above = path
+        last_excluded = path
         line = ignore.explain(os.fsdecode(path)) if ignore is not None else None
         assert line is not None, "excluded, but by no line"
         excluded.append(Excluded(left_out[path], line))

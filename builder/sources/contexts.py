@@ -52,11 +52,11 @@ _CHUNK = 1 << 20
 
 def is_archive(main: str) -> bool:
     """Whether a main context is standard input or a URL, and not a directory of this machine."""
-    return main == STDIN or (is_remote(_at_github(main)) and not os.path.isdir(main))
+    return main == STDIN or (is_remote(_expand_github(main)) and not os.path.isdir(main))
 
 
 def keeps_git_dir(args: Mapping[str, str]) -> bool:
-    """Whether BuildKit's build argument says that the main context keeps its `.git`. True is spelled as in Go."""
+    """Whether BuildKit's build argument asks for the `.git` of the main context. Go's ParseBool reads these as true."""
     return args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "") in ("1", "t", "T", "true", "TRUE", "True")
 
 
@@ -69,12 +69,12 @@ def context_name(text: str) -> str:
 
 
 class Contexts:
-    """All contexts of a build. Files that are kept for them lie in the ingest directory and go with it."""
+    """All contexts of a build. Their temporary files lie in the ingest directory and are removed with it."""
 
     def __init__(self, session: Session, images: ImageSource, main: str, named: Mapping[str, str]) -> None:
         """`named` maps normal names (`context_name`) to places. Raises BuildError if a directory does not exist."""
-        self._main = _at_github(main)
-        self._named = named = {name: _at_github(place) for name, place in named.items()}
+        self._main = _expand_github(main)
+        self._named = named = {name: _expand_github(place) for name, place in named.items()}
         self._session = session
         self._store = session.store
         self._pool = session.pool
@@ -92,7 +92,7 @@ class Contexts:
                 )
             raise BuildError(
                 f"--build-context {name}={place}: no such directory",
-                hint=f"or {_IMAGE}REFERENCE, {_LAYOUT}DIR[:TAG], a URL",
+                hint=f"give a directory, {_IMAGE}REFERENCE, {_LAYOUT}DIR[:TAG] or a URL",
             )
 
     @cached_property
@@ -103,7 +103,10 @@ class Contexts:
         return RemoteSources(self._session, os.environ)
 
     def open_main(self, recipe: str | None) -> Recipe:
-        """Open the main context and read the recipe: `recipe` is what -f says. Raises BuildError, OSError."""
+        """Open the main context and read the recipe; `recipe` is the value of -f.
+
+        Raises BuildError, RemoteError, OSError.
+        """
         if self._main == STDIN:
             return self._open_file(*self._spooled_stdin(), recipe)
         if is_archive(self._main):
@@ -117,16 +120,17 @@ class Contexts:
         return found
 
     def open_archive(self) -> ContextSource:
-        """The files of a main context that is not a directory, without its recipe. Raises BuildError, OSError.
+        """The files of a main context that is not a directory, without its recipe.
 
         Anything that is not an archive is read as the recipe; the context is then empty.
+        Raises BuildError, RemoteError, OSError.
         """
         if self._main == STDIN:
-            return self._listed(*self._spooled_stdin()[:2]) or self._nothing()
+            return self._as_archive(*self._spooled_stdin()[:2]) or self._empty_context()
         remote = self._main_remote()
         if isinstance(remote, RepositorySource):
             return self._check_out("", remote)
-        return self._listed(*self._spooled_url(remote)[:2]) or self._nothing()
+        return self._as_archive(*self._spooled_url(remote)[:2]) or self._empty_context()
 
     def main(self) -> ContextFiles:
         """The main context. It must have been opened."""
@@ -135,7 +139,7 @@ class Contexts:
     def find(self, name: str) -> StoredImage | ContextFiles | None:
         """The named context that replaces an image or stage; None if no context has this name.
 
-        Raises BuildError, StoreError, RemoteError.
+        Raises BuildError, StoreError, RemoteError, OSError.
         """
         if not self._named:
             return None
@@ -191,7 +195,7 @@ class Contexts:
         return read_remote(self._main, None, keep_git_dir=keeps_git_dir(self._session.options.build_args))
 
     def _check_out(self, name: str, source: RepositorySource) -> ContextSource:
-        """The files of a repository as a context. They are taken as they are: an ignore file has no effect."""
+        """The files of a repository as a context. An ignore file has no effect."""
         found, self._identities[name] = self.remotes.checkout(source)
         self._sources[name] = ContextSource(found.tar, toc=found.toc)
         return self._sources[name]
@@ -202,34 +206,34 @@ class Contexts:
         self._identities[""] = found.identity
         return found.path, url.redacted, url.redacted
 
-    def _open_file(self, raw: str, shown: str, recipe_name: str, recipe: str | None) -> Recipe:
+    def _open_file(self, raw: str, label: str, recipe_name: str, recipe: str | None) -> Recipe:
         """Open a main context that is one file: an archive, or else the recipe."""
-        source = self._listed(raw, shown)
+        source = self._as_archive(raw, label)
         if source is not None:
             self._sources[""] = source
-            return recipe_of_files(source, f"the archive {'on' if recipe_name == STDIN_NAME else 'at'} {shown}", recipe)
+            return recipe_of_files(source, f"the archive {'on' if recipe_name == STDIN_NAME else 'at'} {label}", recipe)
         if recipe is not None:
             raise BuildError(
-                f"{shown} is not an archive and is read as the recipe, but -f names another one", hint="leave -f out"
+                f"{label} is not an archive and is read as the recipe, but -f names another one", hint="leave -f out"
             )
-        self._sources[""] = self._nothing()
-        return Recipe(recipe_name, recipe_in_file(raw, shown))
+        self._sources[""] = self._empty_context()
+        return Recipe(recipe_name, recipe_in_file(raw, label))
 
-    def _nothing(self) -> ContextSource:
+    def _empty_context(self) -> ContextSource:
         return ContextSource(os.devnull, toc=Toc.write(self._store.ingest.new_path(), [ROOT]))
 
-    def _listed(self, raw: str, shown: str) -> ContextSource | None:
+    def _as_archive(self, raw: str, label: str) -> ContextSource | None:
         """A file as an archive; None if it is not one."""
         from pybuild.builder.jobs.context import ListContext
 
         ingest = self._store.ingest
-        job = ListContext(raw, shown, ingest.new_path(), ingest.new_path())
+        job = ListContext(raw, label, ingest.new_path(), ingest.new_path())
         tar = self._pool.run(job).tar
         return ContextSource(tar, toc=job.toc) if tar else None
 
 
-def _at_github(place: str) -> str:
-    """A place with the short form of a GitHub repository as a URL. Everything else, and a directory of that name, stays."""
+def _expand_github(place: str) -> str:
+    """The URL for the short form of a GitHub repository. Any other place, and an existing path, is returned as it is."""
     if not place.startswith("github.com/") or os.path.exists(place):
         return place
     end = min((place.index(mark) for mark in "?#" if mark in place), default=len(place))

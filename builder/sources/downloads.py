@@ -1,7 +1,7 @@
-"""The remote sources of one build: what they are now, and their content when a step needs it.
+"""The remote sources of one build: their current versions, and their content when a step needs it.
 
-pybuild asks each server once a build, even if every step is cached, because the content of a URL can change. A source with
-a checksum is identified by it: its server is asked only when the content is needed.
+pybuild asks each server once a build, even if every step is cached, because the content of a URL can change. A source's
+checksum identifies it, so pybuild asks the server of such a source only when it needs the content.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ class RemoteSources:
         return GitCheckouts(self._session, self._environ)
 
     async def identify(self, source: RemoteSource) -> None:
-        """Find out what the source is now. Raises BuildError, RemoteError, OSError."""
+        """Find out the current version of the source. Raises BuildError, RemoteError, OSError."""
         if isinstance(source, RepositorySource):
             await self._repositories.identify(source)
         elif source.checksum is None:
             await self._download(source)
 
     def identity(self, source: RemoteSource) -> str | None:
-        """What the source is, for cache keys; None if that is not known."""
+        """What identifies the source in cache keys; None if that is not known yet."""
         if isinstance(source, RepositorySource):
             return self._repositories.identity(source)
         known = self._downloads.get(source.url)
@@ -94,10 +94,10 @@ class RemoteSources:
         async with self._pool.locks(("url", source.url)):
             known = self._downloads.get(source.url)
             if known is None or source.checksum not in (None, known.digest):
-                known = self._downloads[source.url] = await self._ask(source)
+                known = self._downloads[source.url] = await self._fetch_if_changed(source)
             return known
 
-    async def _ask(self, source: UrlSource) -> Downloaded:
+    async def _fetch_if_changed(self, source: UrlSource) -> Downloaded:
         known = self._store.downloads.find(source.url)
         if known is not None and known.digest == source.checksum:
             return known

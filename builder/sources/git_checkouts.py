@@ -1,7 +1,7 @@
 """The git repositories of one build: which commit each reference is now, and the files of that commit.
 
-A commit never changes. So its files are fetched once and kept as a tar, under the name of the commit. pybuild asks the
-server once a build which commit a branch or tag is.
+A commit never changes. So pybuild fetches its files once, and the store keeps them as a tar under the name of the commit.
+Once a build, pybuild asks the server which commit a branch or tag means.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class GitCheckouts:
         """Find out which commit the source means now. Raises BuildError, RemoteError, OSError."""
         async with self._pool.locks(("repository", source)):
             if source not in self._found:
-                self._found[source] = await self._ask(source)
+                self._found[source] = await self._find_commit(source)
             return self._found[source]
 
     def identity(self, source: RepositorySource) -> str | None:
-        """What the files are, for cache keys; None before `identify`."""
+        """What identifies the files in cache keys; None before `identify`."""
         found = self._found.get(source)
         return (
-            None if found is None else " ".join((_content(source, found), *([source.subdir] if source.subdir else [])))
+            None if found is None else " ".join((_tar_key(source, found), *([source.subdir] if source.subdir else [])))
         )
 
     async def checkout(self, source: RepositorySource) -> Checkout:
@@ -69,7 +69,7 @@ class GitCheckouts:
                 self._checkouts[source] = Checkout(tar, toc)
             return self._checkouts[source]
 
-    async def _ask(self, source: RepositorySource) -> FoundCommit:
+    async def _find_commit(self, source: RepositorySource) -> FoundCommit:
         if source.commit is not None:
             if not source.commit.startswith(source.checksum):
                 raise BuildError(f"{source.redacted}: expected a commit {source.checksum}…, got {source.commit}")
@@ -81,9 +81,9 @@ class GitCheckouts:
             self._remove(directory)
 
     async def _tar(self, source: RepositorySource, found: FoundCommit) -> Digest:
-        content = _content(source, found)
-        async with self._pool.locks(content):
-            known = self._store.downloads.find(content)
+        key = _tar_key(source, found)
+        async with self._pool.locks(key):
+            known = self._store.downloads.find(key)
             if known is not None:
                 return known.digest
             ingest = self._store.ingest
@@ -94,7 +94,7 @@ class GitCheckouts:
                 self._store.blobs.adopt(job.path, digest, fetched.size)
             finally:
                 self._remove(job.directory, job.path)
-            self._store.downloads.put(content, Downloaded(digest, "", ""))
+            self._store.downloads.put(key, Downloaded(digest, "", ""))
             return digest
 
     def _access_to(self, source: RepositorySource) -> RepositoryAccess:
@@ -105,8 +105,8 @@ class GitCheckouts:
             remove_tree(self._store.ingest.fd, os.path.basename(path))
 
 
-def _content(source: RepositorySource, found: FoundCommit) -> str:
-    """Everything that the content of a tar depends on. With `.git` that includes where the repository came from."""
+def _tar_key(source: RepositorySource, found: FoundCommit) -> str:
+    """The key of a tar in the store: everything that its content depends on, with `.git` also the repository's URL."""
     parts = ["git", found.commit]
     if not source.submodules:
         parts.append("without submodules")

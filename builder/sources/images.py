@@ -42,18 +42,18 @@ class BaseImages:
     def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
         """The image of that name for this platform (None: the build's). Raises NotCached, StoreError, RemoteError.
 
-        If neither the recipe nor the user asked for a platform, an image of the store serves whatever its platform.
+        If neither the recipe nor the user asked for a platform, an image in the store serves, whatever its platform is.
         """
         key = reference.with_default_tag(), platform
         if key not in self._found:
             self._found[key] = self._find(*key)
         return self._found[key]
 
-    def _find(self, reference: Reference, asked: Platform | None) -> StoredImage:
+    def _find(self, reference: Reference, requested: Platform | None) -> StoredImage:
         options = self._options
-        platform = asked or options.platform
+        platform = requested or options.platform
         if options.pull is not Pull.ALWAYS:
-            found = stored_image(self._store, reference, platform, strict=asked is not None or options.is_foreign)
+            found = stored_image(self._store, reference, platform, strict=requested is not None or options.is_foreign)
             if found is not None:
                 return found
             if options.pull is Pull.NEVER:

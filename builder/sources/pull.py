@@ -50,7 +50,7 @@ def pull(
 ) -> StoredImage:
     """Make the image of this name in the store the same as in the registry. Raises StoreError, RemoteError.
 
-    Blobs that the store has are not fetched. The name is moved last, when the image is complete.
+    Blobs that the store has are not fetched. The tag moves last, when the image is complete.
     """
     name = reference.with_default_tag()
     path = store.ingest.new_path()
@@ -59,13 +59,13 @@ def pull(
         manifest_bytes = file.read(MANIFEST_LIMIT + 1)
     digest = Digest.parse(found.digest)
     if digest not in store.images.all():
-        _Fetch(store, pool, name, access, observe).image(manifest_bytes, found.media_type)
+        _ImageFetch(store, pool, name, access, observe).image(manifest_bytes, found.media_type)
     store.seal()
     store.images.tag([name], digest, int(time.time()), recipe="pull")
     return store.images.get(digest)
 
 
-class _Fetch:
+class _ImageFetch:
     def __init__(
         self, store: Store, pool: Pool, name: Reference, access: RegistryAccess, observe: Callable[[Event], None]
     ) -> None:

@@ -63,8 +63,11 @@ def recipe_of_directory(context: str, recipe: str | None) -> Recipe:
     return Recipe(recipe, data)
 
 
-def recipe_of_files(source: ContextSource, shown: str, recipe: str | None) -> Recipe:
-    """The recipe of a build whose context is an archive or repository. `recipe`: a path in it. Raises BuildError."""
+def recipe_of_files(source: ContextSource, label: str, recipe: str | None) -> Recipe:
+    """The recipe of a build whose context is an archive or repository, which messages call `label`.
+
+    `recipe`: a path in the context; None: the first of RECIPE_NAMES in it. Raises BuildError.
+    """
     if recipe == STDIN:
         return recipe_of_stdin()
     for name in RECIPE_NAMES if recipe is None else (recipe,):
@@ -72,8 +75,8 @@ def recipe_of_files(source: ContextSource, shown: str, recipe: str | None) -> Re
         if data is not None:
             return Recipe(name, data)
     if recipe is None:
-        raise _no_recipe(shown)
-    raise _not_found(recipe, f"no such file in {shown}", "with such a context, -f is a path in it")
+        raise _no_recipe(label)
+    raise _not_found(recipe, f"no such file in {label}", "with such a context, -f is a path in it")
 
 
 def recipe_of_stdin() -> Recipe:
@@ -84,13 +87,13 @@ def recipe_of_stdin() -> Recipe:
     return Recipe(STDIN_NAME, data)
 
 
-def recipe_in_file(path: str, shown: str) -> bytes:
+def recipe_in_file(path: str, label: str) -> bytes:
     """The text of a file that is the recipe. Raises BuildError."""
-    return _read_and_close(os.open(path, os.O_RDONLY | os.O_CLOEXEC), shown)
+    return _read_and_close(os.open(path, os.O_RDONLY | os.O_CLOEXEC), label)
 
 
 def ignore_text(context: str, recipe: str | None) -> str | None:
-    """The checked ignore file of a context. `recipe`: a path; `<recipe>.dockerignore` wins. Raises BuildError."""
+    """The text of a context's ignore file; None without one. `<recipe>.dockerignore` wins. Raises BuildError."""
     found = read_ignore_file(context, recipe)
     if found is None:
         return None
@@ -106,7 +109,7 @@ def parse_ignore_file(found: IgnoreText) -> IgnoreFile:
         raise BuildError(str(error)) from None
 
 
-def recipe_place(context: str, recipe: str | None) -> str | None:
+def recipe_path(context: str, recipe: str | None) -> str | None:
     """The path of the recipe that a build of a directory would read; None if there is none.
 
     Raises BuildError if `recipe` names a file that cannot be read.
@@ -145,20 +148,20 @@ def _first_in(root: int, context: str) -> Recipe | None:
 
 
 def _not_found(recipe: str, why: str, hint: str | None) -> BuildError:
-    """The error for a missing recipe. URLs are not fetched: whoever controls one could make this machine build anything."""
+    """The error for a missing recipe. A URL is not fetched: its owner could make this machine build anything."""
     if is_remote(recipe):
         hint = "the recipe must be a file; to build from a URL, pipe it in: curl URL | pybuild -f - ."
     return BuildError(f"cannot open {redact(recipe)}: {why}", hint=hint)
 
 
-def _read_in(root: int, path: str, shown: str) -> bytes | None:
+def _read_in(root: int, path: str, label: str) -> bytes | None:
     try:
         fd = open_in_root(root, os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return None
-        raise BuildError(f"cannot open {shown}: {error.strerror}") from error
-    return _read_and_close(fd, shown)
+        raise BuildError(f"cannot open {label}: {error.strerror}") from error
+    return _read_and_close(fd, label)
 
 
 def _read_outside(path: str) -> bytes | None:
@@ -171,10 +174,10 @@ def _read_outside(path: str) -> bytes | None:
     return _read_and_close(fd, path)
 
 
-def _read_and_close(fd: int, shown: str) -> bytes:
+def _read_and_close(fd: int, label: str) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise BuildError(f"{shown} is not a regular file")
-        return read_regular(fd, RECIPE_LIMIT, shown)
+            raise BuildError(f"{label} is not a regular file")
+        return read_regular(fd, RECIPE_LIMIT, label)
     finally:
         os.close(fd)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pybuild.builder.remote_source import UrlSource, is_remote, is_repository, read_remote
-from pybuild.builder.sources.contexts import _at_github, keeps_git_dir
+from pybuild.builder.sources.contexts import _expand_github, keeps_git_dir
 from pybuild.remote.errors import RemoteError
 from pybuild.remote.git.url import RepositorySource, authorization, parse_repository, resolve_relative
 
@@ -160,7 +160,7 @@ def test_what_is_a_path_for_a_recipe(text: str) -> None:
     ],
 )
 def test_the_short_form_of_contexts(place: str, url: str) -> None:
-    assert _at_github(place) == url
+    assert _expand_github(place) == url
 
 
 def test_passwords_are_not_shown() -> None:
