@@ -36,7 +36,7 @@ class StepFailed(BuildError):
 
 
 class NotCached(BuildError):
-    """A build that must only use the cache would have to make or fetch something. `steps` are the misses, with their causes."""
+    """A build that may only use the cache would have to make or fetch something. `steps` are the explained misses."""
 
     def __init__(self, message: str, steps: Sequence[ExplainedMiss] = ()) -> None:
         super().__init__(message)

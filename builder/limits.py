@@ -1,4 +1,4 @@
-"""Limits on the resources of RUN commands. They are not part of a cache key: they affect how a step runs, not its result."""
+"""Limits on the resources of RUN commands. They affect how a step runs, not its result, so no cache key has them."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class StoreDirectories:
         self.not_removed = 0  # the number of directories for which the machine refused the necessary namespace
 
     def measure(self, directory: str) -> int:
-        """The bytes of a directory; 0 if it does not exist, or if only a namespace can read it and the machine refuses one."""
+        """The bytes of a directory; 0 if it does not exist, or if it takes a namespace that the machine refuses."""
         try:
             fd = os.open(directory, _DIRECTORY)
             try:
@@ -55,7 +55,7 @@ class StoreDirectories:
 
 
 def collect_above(store: Store, pool: Pool, limit: int) -> Freed | None:
-    """Free what exceeds the limit (bytes), the least recently used first. Returns None if the store is within the limit."""
+    """Free what exceeds the limit (bytes), the least recently used first. None: the store is within the limit."""
     directories = StoreDirectories(store, pool)
     if not exceeds(store, limit, directories.measure):
         return None

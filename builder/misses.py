@@ -24,8 +24,8 @@ class Earlier:
 class Miss:
     """A step that was not cached. `causes` is one line per cause, the decisive one first.
 
-    `other_files` is set if the step copies other files than `earlier` did. `other_mounts` has a pair for each mount whose
-    files differ: the files that `earlier` had mounted, and those of this step.
+    `other_files` is set if the step copies other files than `earlier` did. `other_mounts` has a pair for each mount
+    whose files differ: the files that `earlier` had mounted, and those of this step.
     """
 
     step: BuiltStep

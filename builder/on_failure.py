@@ -20,8 +20,8 @@ class TerminalHost(Protocol):
     def relay(self, terminal: int, ended: int) -> None:
         """Pass on input and output until the descriptor `ended` is readable or the user's terminal is gone.
 
-        `terminal` is the master of the shell's terminal. The caller closes both descriptors. The user's terminal is restored,
-        also if this raises.
+        `terminal` is the master of the shell's terminal. The caller closes both descriptors. The user's terminal is
+        restored, also if this raises.
         """
         ...
 

@@ -17,7 +17,7 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-UNIFIED = ""  # stands for version 2 where the names of controllers are keys
+UNIFIED = ""  # stands for version 2 in maps by the name of a controller
 _PREFIX = "pybuild-"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 _TRIES, _WAIT_SECONDS = 100, 0.01  # a killed process takes a while to leave its cgroup
@@ -63,7 +63,7 @@ def parse_cgroups(mountinfo: str, cgroups: str) -> dict[str, CgroupPlace]:
 
 
 def _below(mountpoint: str, root: str, path: str | None) -> str | None:
-    """The directory of a cgroup below a mount of its hierarchy, which shows only what is below `root`; None if outside."""
+    """The directory of a cgroup below a mount that shows the part of its hierarchy below `root`; None if outside."""
     if path is None or "/.." in path:
         return None  # the cgroup is outside our cgroup namespace
     root, path = root.rstrip("/"), path.rstrip("/")
@@ -73,7 +73,7 @@ def _below(mountpoint: str, root: str, path: str | None) -> str | None:
 
 
 class Cgroup:
-    """A cgroup that this process has made. A lock on its directory tells other builds that its owner lives."""
+    """A cgroup that this process has made. A lock on its directory tells other builds that its owner is alive."""
 
     def __init__(self, parent: str) -> None:
         """Make it below the directory `parent`. Raises OSError."""
@@ -84,7 +84,7 @@ class Cgroup:
             if fd is not None:
                 self._fd = fd
                 return
-            # Another build took it for the cgroup of a dead build and removed it before it was locked.
+            # Before it was locked, another build mistook it for the cgroup of a dead build and removed it.
 
     def write(self, file: str, text: str) -> None:
         """Change a setting. Raises OSError."""
@@ -163,7 +163,7 @@ def _numbers(path: str) -> dict[str, int]:
 
 
 def _locked(path: str) -> int | None:
-    """Lock a cgroup's directory; return its descriptor, or None if another process holds the lock or it does not exist."""
+    """Lock a cgroup's directory; return its descriptor. None if it does not exist or another process holds the lock."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

@@ -1,9 +1,9 @@
 """The ids that the user namespace of the steps gets.
 
-An effective uid of 0 does not tell which ids can be mapped: in a container root can have all ids, 65,536 of them, or one. So
-the map follows from the capabilities of this process (CAP_SETUID, CAP_SETGID) and from the ids that exist in its own
-namespace (/proc/self/uid_map). All three kinds of maps give the same images, unless a RUN uses an id that the map lacks: a
-chown to it fails with EINVAL.
+An effective uid of 0 does not tell which ids can be mapped: in a container root can have all ids, 65,536 of them, or
+one. So the map depends on the capabilities of this process (CAP_SETUID, CAP_SETGID) and on the ids that exist in its
+own namespace (/proc/self/uid_map). All three kinds of maps give the same images, unless a RUN uses an id that the map
+lacks: a chown to it fails with EINVAL.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class IdMap:
 
     @property
     def name(self) -> str:
-        """A name that differs for different maps. Trees are kept per map, because their owners on the disk differ."""
+        """A different name for each map. Each map has its own trees, because their owners on the disk differ."""
         if self.kind is MapKind.IDENTITY:
             return "identity"
         runs = ["+".join(f"{e.inside}.{e.outside}.{e.count}" for e in extents) for extents in (self.uids, self.gids)]

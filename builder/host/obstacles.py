@@ -34,7 +34,7 @@ def has_seccomp_filter() -> bool:
 
 
 def user_namespace_obstacle(number: int | None = None) -> Obstacle:
-    """Why the kernel refused a user namespace with this errno. None: the errno is unknown, only settings are checked."""
+    """Why the kernel refused a user namespace with this errno. None: unknown, only settings are checked."""
     if sysctl("user.max_user_namespaces") == "0":
         return Obstacle("user.max_user_namespaces is 0", "sysctl -w user.max_user_namespaces=15000")
     if sysctl("kernel.unprivileged_userns_clone") == "0" and os.geteuid() != 0:
@@ -51,7 +51,10 @@ def user_namespace_obstacle(number: int | None = None) -> Obstacle:
             "seccompProfile: Unconfined and procMount: Unmasked",
         )
     if number in (errno.ENOSPC, errno.EUSERS):
-        return Obstacle("namespaces are nested too deep, or too many of them exist", "build one level further out")
+        return Obstacle(
+            "namespaces are nested too deep, or too many of them exist",
+            "build outside the innermost container or namespace",
+        )
     if _chrooted():
         return Obstacle("a process in a chroot cannot make user namespaces", "build outside the chroot")
     return Obstacle(
@@ -60,7 +63,7 @@ def user_namespace_obstacle(number: int | None = None) -> Obstacle:
 
 
 def _chrooted() -> bool:
-    """Whether our root directory is not the root of a mount: the kernel then refuses CLONE_NEWUSER; user_namespaces(7)."""
+    """Whether our root directory is not that of a mount: the kernel then refuses CLONE_NEWUSER; user_namespaces(7)."""
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
             return not any(line.split()[4] == "/" for line in file)

@@ -1,7 +1,7 @@
 """The limits of a whole step: a cgroup for each RUN, below the one that pybuild was started in.
 
-In version 2 a cgroup that has processes cannot limit the cgroups below it. If pybuild is the only process of its cgroup, it
-moves into a new cgroup beside those of its steps, and back at the end. The memory limit includes swap.
+In version 2 a cgroup that has processes cannot limit the cgroups below it. If pybuild is the only process of its
+cgroup, it moves into a new cgroup beside those of its steps, and back at the end. The memory limit includes swap.
 
 Source: the kernel's cgroup-v2.rst ("No Internal Process Constraint", "Interface Files" of memory, cpu and pids),
 cgroup-v1/memory.rst, scheduler/sched-bwc.rst, cgroup-v1/pids.rst.
@@ -42,7 +42,7 @@ class StepCgroup:
 
     @property
     def out_of_memory(self) -> str | None:
-        """The message for a step of which the kernel killed a process for lack of memory; None if it did not."""
+        """What to report if the kernel killed a process of the step for lack of memory; None if it did not."""
         if not self._count("memory.oom_control", "oom_kill") and not self._count("memory.events", "oom_kill"):
             return None
         return f"killed: out of memory, limit {_shown(self._limits.memory or 0)}"
@@ -90,7 +90,7 @@ class Cgroups:
             if unified:
                 self._enable(found[UNIFIED].directory, unified)
             with self.step():
-                pass  # a trial
+                pass  # a trial, which raises BuildError if a limit cannot be set
         except BaseException:
             self._leave()
             raise
@@ -101,7 +101,7 @@ class Cgroups:
 
     @contextmanager
     def step(self, extra_processes: int = 0) -> Iterator[StepCgroup]:
-        """Make the cgroups of a step, whose limit of processes is raised by `extra_processes`. Raises BuildError."""
+        """Make the cgroups of a step. `extra_processes` is added to its limit of processes. Raises BuildError."""
         with ExitStack() as stack:
             made = []
             for directory, controllers in self._by_directory.items():

@@ -1,4 +1,4 @@
-"""The job that examines a context that came as one file, and lists the tar in it."""
+"""The job for a context in one file: find out whether it is an archive, and list the tar in it."""
 
 from __future__ import annotations
 

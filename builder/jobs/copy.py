@@ -1,4 +1,4 @@
-"""The job of a COPY: find the files that it copies, leave out those that the image has already, write the rest as a layer."""
+"""The job of a COPY: find the files to copy, leave out those that the image already has, write the rest as a layer."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class CopyFiles:
 
     @property
     def in_namespace(self) -> bool:
-        """Whether a tree is read: only the owner of its files, an id of the namespace, may read them."""
+        """Whether the job reads a tree: maybe only the owner of its files, an id of the namespace, can read them."""
         return any(layer.tree is not None for layer in self.layers)
 
     def content(self) -> str:
-        """The digest of the files to copy. It reads the files of a context that have changed, and writes nothing."""
+        """The digest of the files to copy. This reads the changed files of a context, and writes nothing."""
         return _content_digest(*self._plan())
 
     def rows(self) -> list[Entry]:

@@ -24,10 +24,10 @@ class PartWritten:
 
 @frozen
 class ExportFailedStep:
-    """Copy `path` to `destination`. The path is absolute, links are followed inside the image; `destination` does not exist.
+    """Copy the absolute path `path` of the image, links followed inside it, to `destination`, which must not exist.
 
-    The job runs in the namespace because the files belong to its ids. The namespace's root is the user who runs pybuild, and
-    becomes the owner of the copies.
+    The job runs in the namespace because the files belong to its ids. The namespace's root is the user who runs
+    pybuild, and becomes the owner of the copies.
     """
 
     in_namespace: ClassVar[bool] = True

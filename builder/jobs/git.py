@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class RepositoryAccess:
     """How to reach servers: the user's environment, and the socket of the SSH agent that the user shares.
 
-    `authorization` is the HTTP header that the source's own server gets.
+    `authorization` is an HTTP header for the source's own server only.
     """
 
     environ: tuple[tuple[str, str], ...] = field(repr=False)
@@ -35,7 +35,7 @@ class RepositoryAccess:
 
 @frozen
 class ResolveReference:
-    """Ask the server for the commit that the reference of a source means now. `directory` is empty scratch space for git."""
+    """Ask the server which commit the reference of a source means now. `directory` is empty scratch space for git."""
 
     in_namespace: ClassVar[bool] = False
     source: RepositorySource

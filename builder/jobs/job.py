@@ -1,8 +1,8 @@
 """A job: work for a worker process, as a frozen value whose `run` returns another frozen value.
 
-A job holds paths in the store. The worker writes the files there and returns the result to the main process, which alone
-writes the tables. A job that touches trees runs in the namespace of the steps; hashing, tar and compression need none.
-Both values must have fields that workers/codec.py can send.
+A job holds paths in the store. The worker writes the files there and returns the result to the main process, which
+alone writes the tables. A job that touches trees runs in the namespace of the steps; hashing, tar and compression need
+none. workers/codec.py says which types the fields of both values can have.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ class Job(Protocol[R_co]):
         ...
 
     def run(self) -> R_co:
-        """Do the job. Raises BuildError, StoreError, RemoteError, OSError; the main process then raises the same error, or
-        BuildError instead of OSError."""
+        """Do the job. Raises BuildError, StoreError, RemoteError, OSError.
+
+        The main process then raises the same error, or BuildError in place of OSError.
+        """
         ...
 
 

@@ -88,8 +88,8 @@ class WriteTar:
 class ReadLayer:
     """Read a layer for the first time: verify it, and write its table of contents to `toc`.
 
-    `below` are the tables of contents of the layers under it, topmost first. `expanded` is a free path for the layer's tar if
-    a tree will be made of it, else "": decompressing again takes longer than reading the tar.
+    `below` are the tables of contents of the layers under it, topmost first. `expanded` is a free path for the layer's
+    tar if a tree will be made from it, else "": decompressing again takes longer than reading the tar.
     """
 
     in_namespace: ClassVar[bool] = False

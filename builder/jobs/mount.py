@@ -15,15 +15,15 @@ from pybuild.store.objects.changesets import TREE
 from pybuild.values import frozen
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LONGEST, _PAUSE = 0.5, 0.02  # seconds
+_LONGEST_WAIT, _PAUSE = 0.5, 0.02  # seconds
 
 
 @frozen
 class PrepareBindMount:
     """Make the directories for an overlay of the files of a bind mount; `root_toc` holds the row of its root.
 
-    A read-only overlay has no upper directory and needs at least two lower ones, so the empty directories `above` and `below`
-    go above and below those with the files.
+    A read-only overlay has no upper directory and needs at least two lower ones, so it gets the empty directories
+    `above` and `below` in addition to those with the files.
     """
 
     in_namespace: ClassVar[bool] = True
@@ -74,7 +74,7 @@ class AwaitCacheMount:
     id: str
 
     def run(self) -> Done:
-        end = time.monotonic() + _LONGEST
+        end = time.monotonic() + _LONGEST_WAIT
         while os.path.isdir(f"{self.directory}/{self.id}") and time.monotonic() < end:
             lock = lock_cache_mount(self.directory, self.id)
             if lock is not None:

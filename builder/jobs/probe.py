@@ -1,7 +1,7 @@
 """The job that tries, inside the namespace of the steps, what a RUN needs: an overlay and a new /proc.
 
-Settings do not tell whether they work, because containers, security modules and file systems restrict them too. So this
-makes the same system calls as a step, in a directory of the store.
+Settings of the kernel do not say whether these work: containers, security modules and file systems also restrict them.
+So the job makes the same system calls as a step, in a directory of the store.
 """
 
 from __future__ import annotations

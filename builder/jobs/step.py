@@ -63,7 +63,7 @@ def make_directory(directory: str, toc: str) -> None:
 
 @frozen
 class Committed:
-    """The layer of a RUN. None if its files were only listed: the table of contents then has no digests."""
+    """The layer of a RUN. `written` is None if its files are only listed, in a table of contents without digests."""
 
     written: Written | None
 
@@ -101,7 +101,7 @@ def _is_large(entries: list[Entry]) -> bool:
 
 @frozen
 class FinishStep:
-    """Write the files that a `CommitStep` has only listed as a layer."""
+    """Write a layer from the files that a `CommitStep` has listed in the table of contents `listed`."""
 
     in_namespace: ClassVar[bool] = True
     listed: str
@@ -126,7 +126,7 @@ class FileBytes:
 
 @frozen
 class ReadFile:
-    """Read a small file of a root filesystem: `path` as in the toc of the layer at position `layer`, from the topmost."""
+    """Read a small file of a root filesystem: `path` as in the toc of `layers[layer]`. The topmost layer is the first."""
 
     layers: tuple[LayerPlace, ...]
     layer: int
@@ -170,7 +170,7 @@ class TreeSize:
 
 @frozen
 class MeasureTree:
-    """Measure a directory, whichever ids of the namespace own its files."""
+    """Measure a directory whose files can belong to ids of the namespace."""
 
     in_namespace: ClassVar[bool] = True
     directory: str

@@ -1,8 +1,8 @@
 """Assembling an image: config and manifest, from a planned stage and its layers.
 
-Nothing here reads a clock. The history line of a layer has the time at which its step ran, perhaps in an earlier build. A
-line without a layer takes the time of the next layer, else of the last one. So a rebuild from the cache gives the same
-bytes.
+Nothing here reads a clock. The history line of a layer has the time at which its step ran, perhaps in an earlier build.
+A line without a layer takes the time of the next layer, else of the last one. So a rebuild from the cache gives the
+same bytes.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ def _write(
 def _prepare(output: Output, image: StoredImage, store: Store, pool: Pool, *, all_layers: bool) -> StoredImage:
     """The image in the form that the output needs: with layers in its compression, and read if it needs their files.
 
-    A docker archive holds zstd only on request: docker reads it since version 23, and the image ID does not depend on it.
+    A docker archive holds zstd only on request: docker reads it since version 23. The image ID does not depend on it.
     """
     if not isinstance(output, ImageOutput):
         run_until_complete(ensure_tocs(store, pool, image.snapshot))

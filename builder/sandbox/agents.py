@@ -29,7 +29,7 @@ _PIECE = 1 << 16
 
 
 def start(parent_signal: int) -> tuple[int, int]:
-    """Fork the relay. Return its pid and the socket over which it gets listeners; it ends when that socket is closed."""
+    """Fork the relay. Return its pid and the socket that sends it listeners; the relay ends when that is closed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
     pid = os.fork()

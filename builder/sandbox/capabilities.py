@@ -1,7 +1,7 @@
 """Linux capabilities: names, numbers, and the fourteen that a build step keeps.
 
-Sources: include/uapi/linux/capability.h of Linux 6.18; the default set is Docker's for a container. capabilities(7) says
-what each one allows. Inside a user namespace a capability is a power over that namespace only.
+Sources: include/uapi/linux/capability.h of Linux 6.18; the default set is Docker's for a container. capabilities(7)
+says what each one allows. Inside a user namespace a capability is a power over that namespace only.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Channel:
         data = _LENGTH.pack(len(text)) + text
         try:
             sent = socket.send_fds(self.socket, [data], list(fds)) if fds else self.socket.send(data)
-            if sent < len(data):  # not an empty sendall: a reader that has the whole message may be gone
+            if sent < len(data):  # an empty sendall could fail: the reader, which has the whole message, might be gone
                 self.socket.sendall(data[sent:])
         except (BrokenPipeError, ConnectionResetError):
             raise EOFError("the other end is gone") from None

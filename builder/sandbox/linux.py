@@ -1,10 +1,10 @@
 """Linux system calls that Python's `os` lacks, one small typed function each.
 
-Every function raises `OSError` with the kernel's errno. Its message names the call; its `filename` is the path, the file
-system type or the option that the call was about. File descriptors that are opened here are close-on-exec.
+Every function raises `OSError` with the kernel's errno. Its message names the call; its `filename` is the path, the
+file system type or the option that the call was about. File descriptors that are opened here are close-on-exec.
 
-The sandbox worker, which runs as `python -SI`, imports this module: it imports only `os`, `ctypes`, `errno`, `struct` and
-`syscalls`. Its only state is the handle of the C library, so every function can be called after a fork.
+The sandbox worker, which runs as `python -SI`, imports this module: it imports only `os`, `ctypes`, `errno`, `struct`
+and `syscalls`. Its only state is the handle of the C library, so every function can be called after a fork.
 
 Sources: the man pages of section 2, include/uapi/linux/{mount,openat2,sched,prctl,capability,seccomp}.h of Linux 6.18.
 """
@@ -183,7 +183,7 @@ def move_mount(from_fd: int, to_fd: int) -> None:
 
 
 def mount_setattr(fd: int, attr_set: int = 0, attr_clr: int = 0, *, recursive: bool = False) -> None:
-    """Set and clear `MOUNT_ATTR_*` of the mount `fd`, and if `recursive` of all mounts below it. mount_setattr(2), Linux 5.12."""
+    """Set and clear `MOUNT_ATTR_*` of the mount `fd`; `recursive`: and of all below it. mount_setattr(2), Linux 5.12."""
     # struct mount_attr: attr_set, attr_clr, propagation (0: unchanged), userns_fd.
     attributes = ctypes.create_string_buffer(struct.pack("=QQQQ", attr_set, attr_clr, 0, 0), 32)
     call("mount_setattr", fd, b"", AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0), attributes, 32)
@@ -208,8 +208,8 @@ def _prctl(option: int, argument: int = 0, second: int = 0) -> int:
 def set_pdeathsig(signal: int) -> None:
     """Make the kernel send `signal` to this process when the thread that forked it ends. PR_SET_PDEATHSIG.
 
-    If the parent died before this call, no signal comes, so compare os.getppid() afterwards. exec of a setuid program and
-    changes of ids clear the setting.
+    If the parent died before this call, no signal comes, so compare os.getppid() afterwards. exec of a setuid program
+    and changes of ids clear the setting.
     """
     _prctl(PR_SET_PDEATHSIG, signal)
 

@@ -161,7 +161,7 @@ class BoundFiles:
 
 @dataclass(frozen=True, slots=True)
 class CacheDirectory:
-    """A cache mount: the directory `path` below `store`, a directory of the store that other steps can write to meanwhile."""
+    """A cache mount: the directory `path` in `store`, a directory of the store. Other steps can write to it too."""
 
     target: str
     store: str

@@ -83,7 +83,7 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class Proc:
-    """A new procfs for the step's own process numbers. Unless `open`, files that tell about the machine are covered."""
+    """A new procfs with the step's own process ids. Unless `open`, files about the machine are masked or read-only."""
 
     open: bool
 
@@ -112,7 +112,7 @@ class Proc:
 
 @dataclass(frozen=True, slots=True)
 class Sys:
-    """sysfs, read-only. The kernel ties a sysfs to a network namespace, so a step on the host's network gets the host's."""
+    """sysfs, read-only. A sysfs belongs to a network namespace, so a step on the host's network gets the host's."""
 
     new_network: bool
 

@@ -12,15 +12,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# overlayfs keeps this data in extended attributes, and an image could bring attributes of its own.
+# With these on, overlayfs trusts extended attributes of the layers, which an image could forge.
 _OPTIONS = (("index", "off"), ("metacopy", "off"))
 
 
 def mount_overlay(lowers: Sequence[str], writable: tuple[str, str] | None, mountpoint: str) -> int:
     """Mount an overlay of directories, topmost first, on an empty directory; return a descriptor of its root.
 
-    `writable` is the upper and the work directory of overlayfs. None makes the overlay read-only, and then there must be
-    at least two lower directories. Raises OSError, OperationRefused.
+    `writable` is the upper and the work directory of overlayfs. None makes the overlay read-only, and then there must
+    be at least two lower directories. Raises OSError, OperationRefused.
     """
     context = linux.fsopen("overlay")
     try:

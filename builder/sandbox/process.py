@@ -5,8 +5,8 @@
                      ipc, uts, cgroup mounts, then   seccomp filter, the user of the step
                      (net) namespaces reaps
 
-When init ends, the kernel kills every other process of its pid namespace; once the keeper has waited for init, no process
-of the step is left. SIGTERM makes the keeper kill init. Each of the three dies with its parent (PDEATHSIG).
+When init ends, the kernel kills every other process of its pid namespace; once the keeper has waited for init, no
+process of the step is left. SIGTERM makes the keeper kill init. Each of the three dies with its parent (PDEATHSIG).
 
 The status pipe carries JSON objects, one a line: {"exit": n}, {"signal": n} or {"error": text, "hint": text}.
 """
@@ -44,7 +44,7 @@ class Step:
     """A RUN in progress, as the worker sees it: the keeper's pid and the read end of the status pipe."""
 
     def __init__(self, spec: SandboxSpec, fds: tuple[int, ...], seccomp: bytes) -> None:
-        """Start the step. `fds` are its standard output and error, and the vault if there are secrets; they are closed here.
+        """Start the step. `fds`: its standard output and error, and the vault if there are secrets; this closes them.
 
         In a step with a terminal both outputs are the socket over which the terminal is sent.
         """
@@ -149,7 +149,7 @@ def _init(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, 
         streams = (stdin, stdout, stderr)
         if spec.terminal:
             doing = "open a terminal"
-            # init keeps it open: otherwise the reader would see its end whenever no process has it open.
+            # init keeps the terminal open: else reading its master would fail whenever no process has it open.
             streams = (terminal.open_terminal(spec.uid, stdout),) * 3
         doing = "start the command"
         command = os.fork()
@@ -209,7 +209,7 @@ def _command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, secc
         mask = allowed if spec.uid == 0 else 0
         linux.capset(mask, mask, 0)
         linux.clear_ambient()
-        # All descriptors of the worker are close-on-exec already. A mistake there would let the step report its own result.
+        # All descriptors of the worker are close-on-exec. A mistake there would let the step report its own result.
         os.set_inheritable(status, False)
         _close_all_but(status)
         os.execvpe(spec.argv[0], spec.argv, env)
@@ -241,7 +241,7 @@ def _close_all_but(*descriptors: int) -> None:
 
 
 def _set_limits() -> None:
-    """No core dumps, which would end up in the layer; many open files; the usual stack. Hard limits can only be lowered."""
+    """No core dumps, which would end up in the layer; many open files; the usual stack. Hard limits only go down."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for kind, wanted in ((resource.RLIMIT_NOFILE, _OPEN_FILES), (resource.RLIMIT_STACK, _STACK_BYTES)):
         hard = resource.getrlimit(kind)[1]
@@ -255,7 +255,7 @@ def _may_set_groups() -> bool:
 
 
 def _enter_directory(cwd: str) -> None:
-    """Change to the working directory, and create what is missing. A magic link, as to a descriptor of the host, is refused."""
+    """Change to the working directory, and create it if needed. Magic links, such as /proc/self/fd/3, are refused."""
     resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     path = ""

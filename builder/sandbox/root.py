@@ -1,7 +1,7 @@
 """The root filesystem of a step while operations build it. They access it by descriptors only.
 
 openat2 opens every mount point below the descriptor of the root, and follows no symbolic link: the main process has
-resolved the image's own links before.
+already resolved the image's own links.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class OperationRefused(Exception):
 class Root:
     """The descriptors that operations share.
 
-    `fd` is the root of the overlay, `scratch` a directory in memory for files that pybuild makes for the step; both are -1
-    until an operation sets them. `vault` is a file in memory with all the secrets, `agents` the socket of the relay to SSH
-    agents (agents.py); both are -1 if there is none.
+    `fd` is the root of the overlay, `scratch` a directory in memory for files that pybuild makes for the step; both are
+    -1 until an operation sets them. `vault` is a file in memory with all the secrets, `agents` the socket of the relay
+    to SSH agents (agents.py); both are -1 if there is none.
     """
 
     def __init__(self, vault: int = -1, agents: int = -1) -> None:

@@ -1,7 +1,7 @@
 """The seccomp filter of a build step: Docker's default profile, compiled to classic BPF without libseccomp.
 
-`seccomp_profile.json` is the profile as data, `syscall_numbers.json` has the numbers of four ABIs. The first of these that
-applies decides a call:
+`seccomp_profile.json` is the profile as data, `syscall_numbers.json` has the numbers of four ABIs. The first of these
+that applies decides a call:
 
     an ABI other than the machine's own and its 32-bit sibling       the process is killed
     a rule without argument conditions                               its action
@@ -9,8 +9,8 @@ applies decides a call:
     a number above all in the profile, also x32 calls                ENOSYS, so that a C library falls back
     anything else                                                    EPERM
 
-A limit of filters: they cannot read memory, where the arguments of i386's `socketcall` are. So a 32-bit program on x86_64
-can use every address family through it. Only a security module prevents that.
+A limit of filters: they cannot read memory, where the arguments of i386's `socketcall` are. So a 32-bit program on
+x86_64 can use every address family through it. Only a security module prevents that.
 
 The sandbox worker, which runs as `python -SI`, imports this module: standard library only, and little of it.
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     class Rule(TypedDict):
         """System calls by name, and the action: allow, or fail with `errno`. `any_of` conditions are alternatives.
 
-        The rule applies if the `if_` fields hold (all capabilities, one of the architectures) and no `unless_` field does.
-        Architectures have Docker's names and mean the machine's own, also for calls through its 32-bit sibling.
+        The rule applies if the `if_` fields hold (all capabilities, one of the architectures) and no `unless_` field
+        does. Architectures have Docker's names and mean the machine's own, also for calls through its 32-bit sibling.
         """
 
         names: list[str]

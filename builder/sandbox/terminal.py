@@ -1,7 +1,7 @@
 """A terminal for the command of a step, made in the step's own devpts. The main process gets its master.
 
-So the step never holds a terminal of this machine, where it could type into other processes (TIOCSTI), and the terminal's
-name exists inside the step. Source: pty(7), unix(7), ioctl_tty(2).
+So the step never holds a terminal of this machine, where it could type into other processes (TIOCSTI), and the
+terminal's name exists inside the step. Source: pty(7), unix(7), ioctl_tty(2).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The sandbox worker: a small process in a user and mount namespace that starts steps and waits for them.
 
-It runs as `python -SI` and imports the standard library and this package at its start, later nothing more. So a step costs
-a fork instead of an interpreter. It owns nothing: when the connection to the main process ends, for any reason, it kills
-every step and exits.
+It runs as `python -SI` and imports the standard library and this package at its start, later nothing more. So a step
+costs a fork instead of an interpreter. It owns nothing: when the connection to the main process ends, for any reason,
+it kills every step and exits.
 
     worker -> main   {"unshared": pid} | {"refused": text, "errno": n}                    a namespace was made, or not
     main -> worker   {"mapped": true}                                                     its id map is written

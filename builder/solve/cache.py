@@ -1,8 +1,8 @@
 """The build cache, seen from one plan: which record serves a node, and how a new result is recorded.
 
 BuildCache can look up a node as soon as the results that the node reads are known; nothing runs for that. Each kind of
-step has its own way (`look_up` lists them). The key of a RUN or WORKDIR is known even if its record is gone, so that steps
-that copy from it can still be found.
+step has its own way (`look_up` lists them). The key of a RUN or WORKDIR is known even if its record is gone, so that
+steps that copy from it can still be found.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class BuildCache:
     """The records of one store that matter to one plan."""
 
     def __init__(self, plan: Plan, store: Store, steps: Callable[[], StepMaker], tree_map: Callable[[], str]) -> None:
-        """`steps` is called when a key needs the content of files, `tree_map` when it matters whether a tree can be read."""
+        """`steps` is called when a key needs the content of files, `tree_map` when a tree has to be readable."""
         self._plan = plan
         self._store = store
         self._new_steps = steps
@@ -259,7 +259,7 @@ class BuildCache:
         return run_until_complete(self._steps.rows(node, parent.snapshot, source.snapshot if source else None))
 
     async def _content(self, node: Node, parent: int | None, source: NodeResult | None) -> str:
-        """The digest of what a COPY would copy. Computed once: the inputs of a node do not change once they are known."""
+        """The digest of what a COPY would copy. Computed once, because known inputs of a node do not change."""
         if node.id not in self._contents:
             with errors_at(node):
                 content = await self._steps.content(node, parent, source.snapshot if source else None)

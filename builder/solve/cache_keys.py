@@ -1,8 +1,9 @@
 """The keys of the build cache: pure functions of values.
 
-A definition key is made of the expanded step and the canonical keys of its inputs. A content key is made of the files that
-a step reads, in place of the keys of their sources. Anything that does not affect the result stays out of a key: times of
-files, names of stages, the path of the context. The fields of a key are stored with it, so that a miss can be explained.
+A definition key is made of the expanded step and the canonical keys of its inputs. A content key is made of the files
+that a step reads, in place of the keys of their sources. Anything that does not affect the result stays out of a key:
+times of files, names of stages, the path of the context. The fields of a key are stored with it, so that a miss can be
+explained.
 """
 
 from __future__ import annotations

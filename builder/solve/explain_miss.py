@@ -1,8 +1,8 @@
 """Explaining cache misses: pure functions of the builds that the store remembers.
 
-Each missed step is compared with the most similar step of an earlier build: one at the same place of the same recipe, else
-one with the same text anywhere; among several the one with the fewest differences, and then the latest. Each cause alone
-would have caused the miss; the first one explains the most.
+Each missed step is compared with the most similar step of an earlier build: one at the same place of the same recipe,
+else one with the same text anywhere; among several the one with the fewest differences, and then the latest. Each cause
+alone would have caused the miss; the first one explains the most.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ _SECRET = re.compile(r"secret|token|passw|passphrase|pwd|key|auth|cred|private",
 _SHOWN = 60  # characters of a value
 # Fields of keys -> how a recipe or a command line names them. Paths and modes of COPY show in its files.
 _FIELD_NAMES = {
-    "version": "the version of pybuild's cache keys", "platform": "platform", "user": "USER", "cwd": "WORKDIR", "path": "path",
-    "network": "--network", "security": "--security", "mounts": "--mount", "hosts": "--add-host", "context": "context",
+    "version": "the version of pybuild's cache keys", "platform": "platform", "user": "USER", "cwd": "WORKDIR",
+    "path": "path", "network": "--network", "security": "--security", "mounts": "--mount", "hosts": "--add-host",
+    "context": "context",
 }  # fmt: skip
 _SHOWN_FIELDS = frozenset(("platform", "user", "cwd", "path", "network", "security", "hosts"))
 
 
 def explain(builds: Sequence[StoredBuild], build: StoredBuild) -> list[Miss]:
-    """The missed steps of a build, each with its causes. `builds`: all builds that the store remembers, oldest first."""
+    """The missed steps of a build, each with its causes. `builds`: all that the store remembers, oldest first."""
     before = [other for other in builds if other.id < build.id]
     return [_explain_step(before, build, step) for step in listed_steps(build) if step.outcome is not Outcome.CACHED]
 

@@ -1,8 +1,9 @@
 """Solving a plan: what the cache has, what has to run, and in which order.
 
-First all nodes are looked up in the cache (cache.py); nothing runs for that. Then comes demand, backwards from the target:
-a node is needed if a needed node or the output reads its result and no record serves it. The needed nodes run, each as soon
-as its own inputs exist. A RUN can begin even before the layer below it is written (steps/pending_layer.py).
+First all nodes are looked up in the cache (cache.py); nothing runs for that. Then comes demand, backwards from the
+target: a node is needed if a needed node or the output reads its result and no record serves it. The needed nodes run,
+each as soon as its own inputs exist. A RUN can begin even before the layer below it is written
+(steps/pending_layer.py).
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class Solver:
         self._steps.tidy()
 
     def _can_begin(self, node: Node) -> bool:
-        """Whether the inputs of a node exist and no running node has the same key: its result will serve this one too."""
+        """Whether the inputs of a node exist and no running node has its key: that node's result will serve it."""
         inputs = (node.parent, *node.sources)
         if not all(below is None or below in self.cache.results for below in inputs) and not self._can_begin_early(
             node
@@ -113,7 +114,7 @@ class Solver:
         return key is None or key not in self._running.values()
 
     def _may_begin_early(self, node: Node, needed: set[int]) -> bool:
-        """Whether a needed node could begin before the layer below it is written: a RUN on a RUN, without file mounts."""
+        """Whether a needed node could begin before the layer below it is written: a RUN on a RUN, no file mounts."""
         if node.parent not in needed or node.sources or not isinstance(node.step, RunStep):
             return False
         below = self._plan.nodes[node.parent].step
@@ -170,7 +171,7 @@ class Solver:
         return made or await self._make(node)
 
     async def _run(self, node: Node) -> NodeResult | None:
-        """Run a node. None if it must be made again, because another build recorded the pending layer below it first."""
+        """Run a node. None if it must be made again, because another build recorded the layer below it first."""
         begun = time.monotonic()
         self._observe(StepStarted(self._ref(node)))
         sources = [self.cache.result(source) for source in node.sources]

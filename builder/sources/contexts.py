@@ -233,7 +233,7 @@ class Contexts:
 
 
 def _expand_github(place: str) -> str:
-    """The URL for the short form of a GitHub repository. Any other place, and an existing path, is returned as it is."""
+    """The URL for the short form of a GitHub repository. Any other place, and an existing path, stays as it is."""
     if not place.startswith("github.com/") or os.path.exists(place):
         return place
     end = min((place.index(mark) for mark in "?#" if mark in place), default=len(place))

@@ -1,7 +1,7 @@
 """The git repositories of one build: which commit each reference is now, and the files of that commit.
 
-A commit never changes. So pybuild fetches its files once, and the store keeps them as a tar under the name of the commit.
-Once a build, pybuild asks the server which commit a branch or tag means.
+A commit never changes. So pybuild fetches its files once, and the store keeps them as a tar under the name of the
+commit. Once a build, pybuild asks the server which commit a branch or tag means.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def stored_image(store: Store, reference: Reference, platform: Platform, *, strict: bool) -> StoredImage | None:
-    """The newest image of that name for a platform. If there is none: None if `strict`, else the newest of any platform."""
+    """The newest image of that name for a platform. Without one: None if `strict`, else the newest of any."""
     digest = store.images.resolve(reference)
     if digest is None:
         return None

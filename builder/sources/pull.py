@@ -1,7 +1,7 @@
 """Pulling images from registries: the manifest first, then the blobs that the store lacks, several at a time.
 
-Workers check every byte against its descriptor as it arrives. The layers stay blobs until a step needs to know what is in
-them. Until then they serve this image only (store/objects/changesets.py says why).
+Workers check every byte against its descriptor as it arrives. The layers stay blobs until a step needs to know what is
+in them. Until then they serve this image only (store/objects/changesets.py says why).
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _size(path: str) -> int:
 
 
 def _stack(store: Store, manifest: Manifest, config: ImageConfig) -> int | None:
-    """The layers as snapshots: verified ones if the store has read these layers before, else as this image claims them."""
+    """The layers as snapshots: verified ones if the store has read the layers before, else as this image claims."""
     snapshot = chain = None
     claimed = ""
     for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):

@@ -1,7 +1,7 @@
 """Finding and reading the recipe of a build, and its ignore file.
 
-A recipe inside the context is opened below the root of the context. So the recipe of a hostile context cannot be a link to
-a file of this machine, which error messages would quote.
+A recipe inside the context is opened below the root of the context. So the recipe of a hostile context cannot be a link
+to a file of this machine, which error messages would quote.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What --on-fail does with a failed RUN while its root filesystem still exists: export files of it, open a shell in it.
 
-All other steps are stopped first, so that a debug shell has the machine to itself. The result of the build does not depend
-on anything here: problems are reported as notes, or in the hint of the step's error.
+All other steps are stopped first, so that a debug shell has the machine to itself. The result of the build does not
+depend on anything here: problems are reported as notes, or in the hint of the step's error.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Every step asks for the layers below it, and there can be hundreds. Without this cache the fiftieth step would open
 fifty tables of contents and send four database queries for each layer, all of which the step before it did as well.
-Entries never become stale, because changesets are never rewritten and the lease of the build protects their files from gc.
-One exception: a table of contents can be replaced once by one with digests (`forget`).
+Entries never become stale, because changesets are never rewritten and the lease of the build protects their files from
+gc. One exception: a table of contents can be replaced once by one with digests (`forget`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LayerStacks:
     """The layers of all snapshots that one build asks about."""
 
     def __init__(self, session: Session, bases_of_runs: frozenset[int]) -> None:
-        """`bases_of_runs`: snapshots whose layers a RUN will mount, so their expanded tars stay until their trees are made."""
+        """`bases_of_runs`: snapshots whose layers a RUN will mount: their expanded tars stay for that."""
         self._store = session.store
         self._pool = session.pool
         self._bases_of_runs = bases_of_runs

@@ -144,8 +144,7 @@ class StepMaker:
         try:
             written = await self._pool.job(job)
         except PrivilegeError:
-            # Only a namespace, which this machine refuses, can read the trees of an earlier build. Their tars hold the same
-            # files.
+            # Trees can be read only in a namespace, which this machine refuses. Their tars hold the same files.
             job = await self._copy_job(node, step, parent, source)
             if job.in_namespace or any(layer.blob is None for layer in job.layers):
                 raise

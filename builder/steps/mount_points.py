@@ -1,8 +1,8 @@
 """The scaffold: the mount points that a step needs and its image lacks.
 
-The scaffold is a directory that is mounted above the layers of the image. It holds the missing names and copies of their
-parents, `/` included, because overlayfs takes the mode, owner and time of a merged directory from the upper one. Nothing of
-it ends up in a layer: the layer writer ignores whatever exists in the scaffold only.
+The scaffold is a directory that is mounted above the layers of the image. It holds the missing names and copies of
+their parents, `/` included, because overlayfs takes the mode, owner and time of a merged directory from the upper one.
+Nothing of it ends up in a layer: the layer writer ignores whatever exists in the scaffold only.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ class MountSources:
         return directory
 
     async def _key(self, mount: PlannedCacheMount, sources: Sequence[int | None]) -> str:
-        """The key of a cache: a digest of its name, owner and mode, its initial content, and the id map of its files."""
+        """The key of a cache: a digest of its name, owner, mode, initial content, and the id map of its files."""
         seed = "" if mount.source is None else await self.content(mount, sources)
         fields = (mount.name, mount.mode, mount.uid, mount.gid, seed, self._pool.id_map.name)
         return hashlib.sha256(json.dumps(fields).encode("ascii")).hexdigest()

@@ -1,7 +1,7 @@
 """New layers: where a job writes one, and how it becomes part of the store.
 
-The layers of a stage that is only copied from are never part of an image. So its RUN steps leave trees only, and its COPY
-steps write uncompressed layers. If such a stage becomes an image after all (--target), its layers are made then.
+The layers of a stage that is only copied from are never part of an image. So its RUN steps leave trees only, and its
+COPY steps write uncompressed layers. If such a stage becomes an image after all (--target), its layers are made then.
 """
 
 from __future__ import annotations

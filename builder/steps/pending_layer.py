@@ -1,8 +1,8 @@
 """A RUN step whose command has ended and whose layer is still being written.
 
-Writing the layer of a RUN takes longer than most commands: a worker reads, hashes and compresses its files. The next RUN
-needs only the tree and the names of the files in it, so its command runs in the meantime. Its own layer must wait: finding
-out what changed takes the content digests of the layer below.
+Writing the layer of a RUN takes longer than most commands: a worker reads, hashes and compresses its files. The next
+RUN needs only the tree and the names of the files in it, so its command runs in the meantime. Its own layer must wait:
+finding out what changed takes the content digests of the layer below.
 """
 
 from __future__ import annotations

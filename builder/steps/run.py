@@ -90,7 +90,8 @@ class RunMaker:
         """Run a step; return the changeset that it made. Raises BuildError, StoreError.
 
         `on_listed` is called with the changeset as soon as the next step can begin on it. Returns None if `parent` was
-        pending and another build has recorded that step first: then this step ran on a tree that the image will not have.
+        pending and another build has recorded that step first: then this step ran on a tree that the image will not
+        have.
         """
         with self._workspace.directory() as directory, ExitStack() as cache_mounts:
             async with _parent_written_on_failure(parent):

@@ -1,7 +1,7 @@
 """Frozen dataclasses to JSON values and back, guided by their annotations.
 
-A field holds a string, an integer, a bool, None, a tuple, a JSON object (dict), or a dataclass of such fields. Strings can
-hold lone surrogates: file names and variables that are not UTF-8 are decoded with `surrogateescape`.
+A field holds a string, an integer, a bool, None, a tuple, a JSON object (dict), or a dataclass of such fields. Strings
+can hold lone surrogates: file names and variables that are not UTF-8 are decoded with `surrogateescape`.
 docs/dev/decisions/0006-messages-to-workers.md says why this is not msgspec.
 """
 

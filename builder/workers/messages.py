@@ -4,8 +4,8 @@
     worker -> main   JobResult     {"result": {...}}
                      JobFailure    {"error": name of the class, "message": text, "hint": text or null}
 
-Every error of pybuild that can be made of a message and a hint arrives as its own class. Any other error of pybuild arrives
-as its nearest base class that can, and any error of Python as a BuildError that begins with the name of its class.
+An error of pybuild arrives as its own class if that can be made from a message and a hint, else as its nearest base
+class that can. Any error of Python arrives as a BuildError that begins with the name of its class.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class JobResult:
 
 @frozen
 class JobFailure:
-    """A job raised an error, of one of the classes in `_error_classes`."""
+    """A job raised an error. `error` names one of the classes in `_error_classes`."""
 
     error: str
     message: str
@@ -93,7 +93,7 @@ def read_answer(message: Message, job: Job[R]) -> R:
 
 @cache
 def _error_classes() -> dict[str, type[PybuildError]]:
-    """The errors that a message can carry, by name: those that can be made of a message and a hint."""
+    """The errors that a message can carry, by name: those that can be made from a message and a hint."""
     return {
         kind.__name__: kind
         for module in (builder_errors, store_errors, remote_errors)

@@ -1,8 +1,8 @@
 """The worker processes of one build, started when they are first needed: a fully cached build starts none.
 
-A worker does one job at a time. As many jobs run at a time as the machine has cores; jobs that wait for the network do not
-count. Workers inside the namespace of the steps handle files that belong to its ids, the others run outside. Modules that
-only a started worker needs are imported when it starts.
+A worker does one job at a time. As many jobs run at a time as the machine has cores; jobs that wait for the network do
+not count. Workers inside the namespace of the steps handle files that belong to its ids, the others run outside.
+Modules that only a started worker needs are imported when it starts.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Pool:
         return "" if self._namespace_refused else self.id_map.name
 
     async def run_step(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None], vault: int = -1) -> Status:
-        """Run a command in the sandbox; `vault` is the descriptor of its secrets. Raises SandboxError, PrivilegeError."""
+        """Run a command in the sandbox; `vault` is the secrets' descriptor. Raises SandboxError, PrivilegeError."""
         return await self._sandbox_worker().run(spec, on_output, vault)
 
     def run_on_terminal(self, spec: SandboxSpec, relay: Callable[[int, int], None], vault: int = -1) -> None:
@@ -79,8 +79,8 @@ class Pool:
     def run_many(self, jobs: Sequence[Job[R]], at_once: int, tick: Callable[[], None] = lambda: None) -> list[R]:
         """Do jobs that wait for the network, at most `at_once` at a time, each in a worker of its own.
 
-        `tick` is called at least every 0.1 s. Returns the results in the order of the jobs; raises the error of the first
-        job that fails.
+        `tick` is called at least every 0.1 s. Returns the results in the order of the jobs; raises the error of the
+        first job that fails.
         """
         semaphore = Semaphore(at_once)
 

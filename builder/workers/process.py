@@ -1,8 +1,8 @@
 """Starting worker processes: fork and exec of a bare interpreter, connected by a socket pair.
 
-The interpreter runs as `python -SI`: it ignores the machine's site packages, the environment and the working directory. It
-can import from the directory that holds the package pybuild; job workers can also import from the directories where the
-main process found its libraries.
+The interpreter runs as `python -SI`: it ignores the machine's site packages, the environment and the working directory.
+It can import from the directory that holds the package pybuild; job workers can also import from the directories where
+the main process found its libraries.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _CODE = "import sys; sys.path[:0] = {paths!r}; from {module} import main; main({arguments})"
 _GRACE_SECONDS = 5.0
-# mallopt(3): glibc keeps freed blocks of a MiB and reuses them. Otherwise the kernel clears new pages for each block, which
+# mallopt(3): with these glibc reuses freed blocks of a MiB. Otherwise the kernel clears new pages for each block, which
 # takes a tenth of the time of a large layer. Other C libraries ignore these variables.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 
@@ -28,7 +28,8 @@ _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": st
 def packages_directory() -> str:
     """The directory (or zip archive) that holds the package pybuild, as an entry for sys.path.
 
-    The name of this module tells how far up it is. Links are not resolved: in a checkout pybuild/builder is a link.
+    It is as many levels up as this module's name has parts. Links are not resolved: in a checkout pybuild/builder is a
+    link.
     """
     return os.path.abspath(os.path.join(__file__, *[os.pardir] * len(__name__.split("."))))
 
@@ -42,7 +43,7 @@ class WorkerProcess:
         with theirs:
             numbers = (theirs.fileno(), *pass_fds)
             code = _CODE.format(paths=list(paths), module=module, arguments=", ".join(map(str, numbers)))
-            # In a session of its own the worker gets no Ctrl-C of the terminal: the main process ends its workers.
+            # A worker in a session of its own does not get the SIGINT of Ctrl-C: the main process ends its workers.
             self._process = subprocess.Popen(
                 [sys.executable, "-SI", "-c", code],
                 stdin=subprocess.DEVNULL,
@@ -60,7 +61,7 @@ class WorkerProcess:
         return self._process.pid
 
     def kill(self) -> None:
-        """Terminate the worker, whatever it is doing. A worker that runs a program ends the program first. Idempotent."""
+        """Terminate the worker, whatever it is doing. If it runs a program, it ends that first. Idempotent."""
         self.channel.close()
         self._process.terminate()
         try:

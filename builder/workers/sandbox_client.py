@@ -76,8 +76,8 @@ class SandboxWorker:
     def run_on_terminal(self, spec: SandboxSpec, relay: Callable[[int, int], None], vault: int = -1) -> None:
         """Run a command on a terminal while nothing else runs. Its exit status is ignored.
 
-        `relay` gets the terminal's master and a descriptor that becomes readable when the command has ended; it can return
-        earlier. Raises SandboxError if the command cannot be started.
+        `relay` gets the terminal's master and a descriptor that becomes readable when the command has ended; it can
+        return earlier. Raises SandboxError if the command cannot be started.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ended, end = os.pipe2(os.O_CLOEXEC)
@@ -113,7 +113,7 @@ class SandboxWorker:
         try:
             self._process.channel.send({"spec": spec.to_json()}, [*fds, *([vault] if vault >= 0 else [])])
         except EOFError:
-            raise _gone() from None
+            raise _worker_ended() from None
 
     def _enter(self, id_map: IdMap) -> None:
         try:
@@ -168,7 +168,7 @@ async def _watch(readers: dict[int, int], on_output: Callable[[int, bytes], None
 def _status(report: bytes) -> Status:
     """Read the worker's report on the end of a step. Raises SandboxError if the step could not run."""
     if not report:
-        raise _gone()
+        raise _worker_ended()
     result: dict[str, object] = json.loads(report)
     if "exit" in result:
         return Status(int(str(result["exit"])), None)
@@ -189,5 +189,5 @@ def _pass_on(fd: int, stream: int, on_output: Callable[[int, bytes], None]) -> b
     return bool(data)
 
 
-def _gone() -> SandboxError:
+def _worker_ended() -> SandboxError:
     return SandboxError("the sandbox worker ended unexpectedly", hint="it was killed, or the machine is out of memory")

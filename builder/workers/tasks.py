@@ -1,8 +1,8 @@
 """Coroutines that wait for worker processes, all in one thread.
 
-A task waits for descriptors to become readable, for a condition that other tasks bring about, or for other tasks; between
-two waits no other task runs. A single task cannot be cancelled: a build that fails closes all its tasks, which runs their
-`finally` blocks, and these must not wait.
+A task waits for descriptors to become readable, for a condition that other tasks bring about, or for other tasks;
+between two waits no other task runs. A single task cannot be cancelled: a build that fails closes all its tasks, which
+runs their `finally` blocks, and these must not wait.
 
 asyncio would store an exception raised by a signal handler in the task; here it must propagate immediately. The rest of
 asyncio is not needed.
@@ -32,7 +32,7 @@ _TICK_SECONDS = 0.1
 
 
 async def wait_readable(*descriptors: int) -> frozenset[int]:
-    """Wait until at least one of the descriptors can be read or is at its end; return those. Only one task waits for each."""
+    """Wait until some descriptors are readable or at their end; return those. Only one task can wait for each."""
     return await _wait(frozenset(descriptors))
 
 
@@ -45,7 +45,7 @@ async def wait_until(condition: Condition) -> None:
 async def gather(tasks: Iterable[Task[R]]) -> list[R]:
     """Run several tasks at the same time and return their results, in the order of the tasks.
 
-    Closes all others and raises its error if one of them fails.
+    If one fails, the others are closed and its error is raised.
     """
     group = Group(list(tasks))
     await _wait(group)
@@ -84,7 +84,7 @@ def _wait(what: Wait) -> Generator[Wait, frozenset[int], frozenset[int]]:
 
 
 class Semaphore:
-    """Lets at most `count` tasks into an `async with` at a time; the others wait and enter in the order of their arrival."""
+    """Lets at most `count` tasks into an `async with` at a time; the others enter in the order of arrival."""
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -154,7 +154,7 @@ class Tasks(Generic[K, R]):
         self._resume(task, None)
 
     def _run_once(self) -> None:
-        """Resume one task whose condition holds. If there is none, wait for descriptors, and resume the tasks of those."""
+        """Resume one task whose condition holds. If there is none, wait for descriptors and resume their tasks."""
         for task, condition in self._conditions.items():
             if condition():
                 del self._conditions[task]
