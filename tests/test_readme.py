@@ -97,6 +97,21 @@ def resolves(name: str) -> bool:
     return True
 
 
+def test_classes_that_a_document_for_maintainers_names_exist() -> None:
+    """`ClassName` and `ClassName.member`, unless the class is one of OCI's, Python's, or a name in an example."""
+    found: dict[str, str] = {}
+    for file in (file for package in PACKAGES for file in (CHECKOUT / package).rglob("*.py")):
+        text = file.read_text()
+        found |= dict.fromkeys(re.findall(r"^ *class (\w+)", text, re.MULTILINE), text)
+    for path in [*(CHECKOUT / "docs" / "dev").rglob("*.md"), CHECKOUT / "docs" / "user" / "api.md"]:
+        if path.name == "language-rules.md":
+            continue  # names of BuildKit's checks
+        for text in quoted(path):
+            if match := re.fullmatch(r"([A-Z][a-z]+[A-Z]\w+)(?:\.(\w+))?", text):
+                assert match[1] in found, f"{name_of(path)} names {text}"
+                assert not match[2] or match[2] in found[match[1]], f"{name_of(path)} names {text}"
+
+
 def options(command: click.Command) -> set[str]:
     """The options of a command and of its subcommands."""
     found = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
