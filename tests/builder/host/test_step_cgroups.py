@@ -50,7 +50,7 @@ V2 = "30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n"
         pytest.param(V2, "0::/user.slice/x.scope\n", {UNIFIED: ("/sys/fs/cgroup/user.slice/x.scope", 2)}, id="version 2"),
         pytest.param(V2, "0::/\n", {UNIFIED: ("/sys/fs/cgroup", 2)}, id="the root"),
         pytest.param(V1 + V2, "4:memory:/\n0::/y\n", {"memory": ("/sys/fs/cgroup/memory", 1), UNIFIED: ("/sys/fs/cgroup/y", 2)}, id="both"),
-        pytest.param(V1, "5:pids:/docker/abc\n4:memory:/../x\n", {}, id="what is not below the mount"),
+        pytest.param(V1, "5:pids:/docker/abc\n4:memory:/../x\n", {}, id="outside the mount"),
         pytest.param(V2.replace("/sys/fs/cgroup", "/a\\040b"), "0::/c:d\n", {UNIFIED: ("/a b/c:d", 2)}, id="characters"),
         pytest.param("", "0::/\n", {}, id="mounted nowhere"),
     ],

@@ -56,7 +56,7 @@ def read(end: socket.socket) -> bytes:
         pytest.param([frame(LIST)[:3], frame(LIST)[3:]], frame(LIST), b"", id="in pieces"),
         pytest.param([frame(LIST) + frame(SIGN, b"x")], frame(LIST) + frame(SIGN, b"x"), b"", id="two at once"),
         pytest.param([frame(LIST)[:4]], b"", b"", id="not all of it yet"),
-        pytest.param([frame(REMOVE_ALL)], b"", frame(FAILURE), id="what changes the agent"),
+        pytest.param([frame(REMOVE_ALL)], b"", frame(FAILURE), id="a change of the agent"),
         pytest.param([frame(EXTENSION, b"x")], b"", frame(FAILURE), id="an extension"),
         pytest.param([frame(17, b"key") + frame(LIST)], frame(LIST), frame(FAILURE), id="a change before a list"),
     ],

@@ -338,7 +338,7 @@ def test_proc_changes_nothing_about_the_machine(said: dict[str, str]) -> None:
     assert all("Read-only file system" in line for line in lines)
 
 
-def test_no_mask_can_be_taken_away(said: dict[str, str]) -> None:
+def test_no_mask_can_be_removed(said: dict[str, str]) -> None:
     lines = said["remounting proc"].splitlines()
     assert len(lines) == 2 and all("not permitted" in line or "denied" in line for line in lines)
 

@@ -54,7 +54,7 @@ class Scene:
         path.write_text(text)
 
     def write(self, name: str, text: str) -> None:
-        """New content, with the time that all files had."""
+        """Write new content, with the modification time that all files have."""
         (self.context / name).write_text(text)
         os.utime(self.context / name, (TIME, TIME))
 
@@ -127,10 +127,10 @@ def name_all_stages(scene: Scene) -> None:
         pytest.param(lambda s: s.recipe((RUN, f"# why\n{RUN}")), (), id="a comment"),
         pytest.param(lambda s: s.recipe((COMPILE, f"# why\n{COMPILE}")), (), id="a comment in another stage"),
         pytest.param(lambda s: (s.context / "src/junk").unlink(), (), id="E55 a file that was ignored and is gone"),
-        pytest.param(lambda s: s.write(".dockerignore", "# other\nsrc/junk\nnothing\n"), (), id="E54 an ignore file that says the same"),
+        pytest.param(lambda s: s.write(".dockerignore", "# other\nsrc/junk\nnothing\n"), (), id="E54 an ignore file with the same meaning"),
         pytest.param(lambda s: s.recipe((FROM_STAGE, f"ARG A=1\n{FROM_STAGE}"), (RUN, "")), (), id="E21 an ARG with a value before a COPY"),
         pytest.param(lambda s: s.recipe((RUN, f"{RUN}\nENV A=1 MODE=slow\nUSER app\nLABEL a=b")), (), id="ENV, USER and LABEL after the last step"),
-        pytest.param(lambda s: s.recipe(("ENV MODE=fast", "ENV MODE=slow\nENV MODE=fast")), (), id="ENV set twice, to the same in the end"),
+        pytest.param(lambda s: s.recipe(("ENV MODE=fast", "ENV MODE=slow\nENV MODE=fast")), (), id="ENV set twice, with the old value last"),
         pytest.param(lambda s: s.recipe((WORKDIR, "WORKDIR /app/../app/")), (), id="a WORKDIR written in another way"),
         pytest.param(nothing, ("--build-arg", "NO_PROXY=a", "--build-arg", "https_proxy=b"), id="E66 more proxies"),
         pytest.param(lambda s: s.recipe(("COPY src", "copy    src")), (), id="how an instruction is written"),
@@ -253,7 +253,7 @@ class Way:
         ),
         pytest.param(
             Way("--mount=type=secret,id=token,env=T", (SECRET,)), Way("--mount=type=secret,id=token,env=T", (SECRET,), "two"), True,
-            id="E66 of one that is a variable",
+            id="E66 another value of a secret in a variable",
         ),
         pytest.param(Way("--mount=type=secret,id=token", (SECRET,)), Way("--mount=type=secret,id=token"), True, id="E66 no secret"),
         pytest.param(Way("--mount=type=secret,id=a"), Way("--mount=type=secret,id=b"), False, id="E66 another secret"),
@@ -261,7 +261,7 @@ class Way:
         pytest.param(
             Way("--mount=type=cache,target=/c"), Way("--mount=type=cache,target=/c,id=other"), True, id="E66 a cache of another id"
         ),
-        pytest.param(Way("--mount=type=cache,target=/c"), Way("--mount=type=cache,target=/d"), False, id="E66 a cache elsewhere"),
+        pytest.param(Way("--mount=type=cache,target=/c"), Way("--mount=type=cache,target=/d"), False, id="E66 a cache at another target"),
         pytest.param(
             Way(arguments=("--add-host=db:10.0.0.1",)), Way(arguments=("--add-host=db:10.0.0.2",)), True, id="E66 another address"
         ),
@@ -272,7 +272,7 @@ class Way:
         pytest.param(Way("--network=none"), Way(), True, id="E66 the network of the build, named in the recipe"),
         pytest.param(Way(), Way("--mount=type=tmpfs,target=/t"), False, id="E66 one more mount"),
         pytest.param(
-            Way(), Way("--security=insecure", ("--allow=security.insecure",)), False, id="E66 power"
+            Way(), Way("--security=insecure", ("--allow=security.insecure",)), False, id="E66 insecure"
         ),
     ],
 )  # fmt: skip
@@ -285,13 +285,13 @@ def test_how_a_run_is_started_is_part_of_its_key(first: Way, second: Way, cached
     assert found == [False, cached]
 
 
-def test_a_base_whose_name_moved_misses_all(scene: Scene, tmp_path: Path) -> None:
+def test_a_base_whose_tag_moved_misses_everything(scene: Scene, tmp_path: Path) -> None:
     base = write_context(tmp_path / "base", "FROM pybuild.test/base\nRUN echo new > /new\n")
     scene.pybuild("--network=none", "-t", "pybuild.test/base", base)
     assert scene.build()[1] == {SRC, COMPILE, *FINAL}
 
 
-def test_a_base_whose_name_moved_back_hits_again(scene: Scene, tmp_path: Path) -> None:
+def test_a_base_whose_tag_moved_back_hits_again(scene: Scene, tmp_path: Path) -> None:
     scene.pybuild("tag", "pybuild.test/base", "old")
     base = write_context(tmp_path / "base", "FROM old\nRUN echo new > /new\n")
     scene.pybuild("--network=none", "-t", "pybuild.test/base", base)
@@ -299,7 +299,7 @@ def test_a_base_whose_name_moved_back_hits_again(scene: Scene, tmp_path: Path) -
     assert scene.build() == (scene.digest, set())
 
 
-def test_files_that_were_there_before_hit_again(scene: Scene) -> None:
+def test_restored_files_hit_again(scene: Scene) -> None:
     scene.write("src/main", "MAIN")
     assert scene.build()[0] != scene.digest
     scene.write("src/main", "main")
@@ -318,7 +318,7 @@ def test_a_change_of_only_the_epoch_gives_other_layers_but_runs_nothing(scene: S
 
 @pytest.mark.parametrize("step", [SRC, COMPILE, None])
 def test_a_stage_whose_records_are_gone_does_not_run_for_an_image_that_is_cached(scene: Scene, step: str | None) -> None:
-    """None: all of the stage."""
+    """`step`: the step whose records are gone; None: all steps of the stage."""
     with Store(str(scene.pybuild.root)) as store, store.metadata.transaction() as db:
         gone = db.execute(
             "DELETE FROM records WHERE snapshot IN (SELECT snapshot FROM build_steps WHERE stage = 'build' AND number > 0"

@@ -40,7 +40,7 @@ def build(name: str, *steps: BuiltStep, recipe: str = "/Buildfile") -> StoredBui
 
 
 def causes(old: BuiltStep, new: BuiltStep) -> tuple[str, ...]:
-    """Of the second of two builds with one step each."""
+    """The causes of the miss in the second of two builds with one step each."""
     second = build("2", new)
     (miss,) = explain([build("1", old), second], second)
     return miss.causes
@@ -61,7 +61,7 @@ def causes(old: BuiltStep, new: BuiltStep) -> tuple[str, ...]:
         pytest.param({"cwd": "/src"}, 'WORKDIR was "/", is "/src"', id="the directory"),
         pytest.param({"user": "app"}, 'USER was "", is "app"', id="the user"),
         pytest.param({"network": "host"}, '--network was "none", is "host"', id="the network"),
-        pytest.param({"security": "insecure"}, '--security was nothing, is "insecure"', id="power"),
+        pytest.param({"security": "insecure"}, '--security was nothing, is "insecure"', id="insecure"),
         pytest.param({"hosts": ["db"]}, "--add-host was nothing, is db", id="a host"),
         pytest.param({"mounts": [{"type": "secret"}]}, "--mount differs", id="a mount"),
         pytest.param({"platform": "linux/arm64"}, 'platform was "linux/amd64", is "linux/arm64"', id="platform"),
@@ -110,7 +110,7 @@ def test_a_new_step_between_others_is_not_reported_as_changed() -> None:
     assert miss.causes == ("no earlier build had this step",)
 
 
-def test_what_stands_on_a_step_that_ran_says_so() -> None:
+def test_a_step_on_a_step_that_ran_says_so() -> None:
     above = {**FIELDS, "inputs": ["first"], "argv": ["true"]}
     old = build("1", step(FIELDS), step(above, "RUN true", node=2, parent=1, number=2))
     changed = step({**FIELDS, "cwd": "/src"})
@@ -127,14 +127,14 @@ def test_a_step_whose_inputs_are_not_known_says_what_it_waits_for() -> None:
     assert explain([new], new)[1].causes == ("reads [build 1] RUN make, which is not cached",)
 
 
-def test_of_earlier_builds_the_one_with_the_fewest_differences_is_compared() -> None:
+def test_the_earlier_build_with_the_fewest_differences_is_compared() -> None:
     near, far = step({**FIELDS, "cwd": "/a"}), step({**FIELDS, "cwd": "/b", "user": "x", "network": "host"})
     new = build("3", step(FIELDS))
     (miss,) = explain([build("1", near), build("2", far), new], new)
     assert (miss.earlier is not None and miss.earlier.build.id, miss.causes) == ("1", ('WORKDIR was "/a", is "/"',))
 
 
-def test_the_same_words_in_another_recipe_are_better_than_nothing() -> None:
+def test_the_same_text_in_another_recipe_is_compared_for_lack_of_a_better_one() -> None:
     new = build("2", step({**FIELDS, "cwd": "/src"}), recipe="/other/checkout/Buildfile")
     (miss,) = explain([build("1", step(FIELDS)), new], new)
     assert miss.causes == ('WORKDIR was "/", is "/src"',)

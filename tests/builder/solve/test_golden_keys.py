@@ -3,7 +3,7 @@
 A key that changes makes every record of every user's store a miss. A new field of a parser or plan value can do that
 unseen: this test shows it. After a change the file may be written again in two cases only:
 
-* `_VERSION` in builder/solve/cache_keys.py changed in the same commit, because steps now make something else of the same
+* `_VERSION` in builder/solve/cache_keys.py changed in the same commit, because steps now make something else from the same
   inputs;
 * the recipes below changed. Then the difference must not touch the keys of the other recipes.
 

@@ -44,12 +44,12 @@ class FakeSteps:
     store: Store
     holds: dict[str, str] = field(default_factory=dict)
     fails: str = ""
-    waits: dict[str, str] = field(default_factory=dict)  # a step does not end before this other one has begun
+    waits: dict[str, str] = field(default_factory=dict)  # step -> the step that must begin before it ends
     ran: list[str] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
-    slow: frozenset[str] = frozenset()  # steps whose layers are written after those that can have begun on them
-    stood: dict[str, object] = field(default_factory=dict)  # what each step stood on
+    slow: frozenset[str] = frozenset()  # steps whose layers are written only after the next step has had a chance to begin
+    parents: dict[str, object] = field(default_factory=dict)  # step -> what it stood on
     stopped: bool = False
 
     def stop(self) -> None:
@@ -66,7 +66,7 @@ class FakeSteps:
         self, node: Node, parent: Parent, sources: Sequence[int | None], ref: StepRef, on_listed: OnListed | None
     ) -> MadeLayer | None:
         self.ran.append(node.text)
-        self.stood[node.text] = parent
+        self.parents[node.text] = parent
         if node.text == self.fails:
             raise StepFailed("it failed", 1)
         try:
@@ -109,7 +109,7 @@ class Bench:
         slow: Sequence[str] = (),
         **fields: Any,
     ) -> tuple[FakeSteps, NodeResult | None]:
-        """As `build`, with the result of the target."""
+        """Like `build`; return the result of the target too."""
         images = Images({"base": replace(image(), snapshot=self.base)})
         plan = planned(text, images, **fields)
         steps = self.steps = FakeSteps(self.store, dict(holds or {}), fails, dict(waits or {}), slow=frozenset(slow))
@@ -250,7 +250,7 @@ def test_an_evicted_step_of_the_image_itself_runs_again(bench: Bench) -> None:
     assert bench.build(TWO).ran == ["RUN check"]
 
 
-def test_what_stands_on_an_evicted_step_runs_again_with_it(bench: Bench) -> None:
+def test_steps_on_an_evicted_step_run_again_with_it(bench: Bench) -> None:
     bench.build("FROM base\nRUN one\nRUN two")
     bench.evict("one")
     assert bench.build("FROM base\nRUN one\nRUN two").ran == ["RUN one", "RUN two"]
@@ -281,7 +281,7 @@ def test_other_files_under_the_same_text_are_a_miss(bench: Bench) -> None:
     assert bench.build(CONTEXT, {"COPY src /src": "new"}).ran == ["COPY src /src", "RUN make"]
 
 
-def test_files_that_were_there_before_are_a_hit_again(bench: Bench) -> None:
+def test_restored_files_are_a_hit_again(bench: Bench) -> None:
     for content in ("old", "new"):
         bench.build(CONTEXT, {"COPY src /src": content})
     assert bench.build(CONTEXT, {"COPY src /src": "old"}).ran == []
@@ -373,7 +373,7 @@ def test_a_fresh_stage_keeps_the_layers_below_it(bench: Bench) -> None:
 # Failure
 
 
-def test_what_ran_before_a_failure_is_kept(bench: Bench) -> None:
+def test_steps_before_a_failure_are_cached(bench: Bench) -> None:
     with pytest.raises(StepFailed) as caught:
         bench.solve(TWO, fails="RUN check")
     assert caught.value.span is not None and caught.value.span.line == 6
@@ -408,14 +408,14 @@ def test_the_first_of_two_results_for_one_key_wins(bench: Bench) -> None:
     assert top is not None and bench.store.snapshots.parent(top) == results[1].snapshot
 
 
-# -- what cannot be read here and now
+# -- trees that cannot be read
 
 
 STAGES = "FROM base AS a\nRUN one\nRUN two\nFROM base\nCOPY --from=a /x /x"
 
 
 def other_map(bench: Bench, text: str) -> None:
-    """The tree of the RUN with this command was made under an id map that is not that of the next build."""
+    """Mark the tree of the RUN with this command as made under another id map than that of the next build."""
     with bench.store.metadata.transaction() as db:
         changed = db.execute(
             "UPDATE trees SET id_map = 'another' WHERE changeset IN (SELECT changeset FROM snapshots WHERE id IN"
@@ -443,7 +443,7 @@ def test_equal_steps_whose_trees_cannot_be_read_run_once(bench: Bench) -> None:
     assert bench.build(text.format("y")).ran.count("RUN one") == 1
 
 
-# -- steps that begin on what another one has left, before its layer is written
+# -- steps that begin on a layer that is still being written
 
 CHAIN = "FROM base\nRUN one\nRUN two\nRUN three\nWORKDIR /a\nRUN four"
 
@@ -451,11 +451,11 @@ CHAIN = "FROM base\nRUN one\nRUN two\nRUN three\nWORKDIR /a\nRUN four"
 def test_a_run_begins_before_the_layer_below_is_written(bench: Bench) -> None:
     steps, result = bench.solve(CHAIN, slow=["RUN one"])
     assert steps.ran == CHAIN.splitlines()[1:]
-    assert {text for text, parent in steps.stood.items() if isinstance(parent, PendingLayer)} == {"RUN two"}
+    assert {text for text, parent in steps.parents.items() if isinstance(parent, PendingLayer)} == {"RUN two"}
     assert result is not None
     assert len(bench.store.snapshots.changesets(result.snapshot)) == 6
-    anew, _ = bench.solve(CHAIN, slow=["RUN one"], no_cache=True)
-    assert isinstance(anew.stood["RUN two"], PendingLayer)
+    again, _ = bench.solve(CHAIN, slow=["RUN one"], no_cache=True)
+    assert isinstance(again.parents["RUN two"], PendingLayer)
     assert bench.build(CHAIN).ran == []
 
 
@@ -467,7 +467,7 @@ def test_with_one_job_the_layer_comes_first(bench: Bench) -> None:
             if callable(listed):
                 assert made is not None
                 listed(made.changeset)
-                await wait_until(iter([False, True]).__next__)  # whoever can go on does
+                await wait_until(iter([False, True]).__next__)  # every task that can run does
                 assert len(self.ran) == begun
             return made
 
@@ -476,7 +476,7 @@ def test_with_one_job_the_layer_comes_first(bench: Bench) -> None:
     assert steps.ran == CHAIN.splitlines()[1:]
 
 
-def test_a_layer_below_a_step_that_fails_is_kept(bench: Bench) -> None:
+def test_a_layer_below_a_step_that_fails_is_recorded(bench: Bench) -> None:
     """The next build finds a layer that was being written when the next command failed."""
 
     class Fails(FakeSteps):
@@ -506,12 +506,12 @@ def test_a_layer_that_cannot_be_written_ends_the_step_on_top(bench: Bench) -> No
     steps = Fails(bench.store, slow=frozenset(["RUN one"]))
     with pytest.raises(BuildError, match="no layer") as caught:
         bench.solve_with(steps, CHAIN)
-    assert caught.value.span is not None and caught.value.span.line == 2  # it is told of the step whose layer it was
+    assert caught.value.span is not None and caught.value.span.line == 2  # the error names the step whose layer it was
     assert steps.ran == ["RUN one", "RUN two"] and steps.stopped
     assert bench.build(CHAIN).ran[0] == "RUN one"
 
 
-def test_a_step_on_what_another_build_recorded_first_runs_again(bench: Bench) -> None:
+def test_a_step_on_a_layer_that_another_build_recorded_first_runs_again(bench: Bench) -> None:
     theirs: list[NodeResult | None] = []
 
     class Overtaken(FakeSteps):
@@ -525,7 +525,7 @@ def test_a_step_on_what_another_build_recorded_first_runs_again(bench: Bench) ->
     results = bench.solve_with(steps, "FROM base\nRUN one\nRUN two")
     assert steps.ran == ["RUN one", "RUN two", "RUN two"]
     assert results[1] == theirs[0]
-    assert steps.stood["RUN two"] == results[1].snapshot
+    assert steps.parents["RUN two"] == results[1].snapshot
 
 
 RACE = """\

@@ -62,11 +62,11 @@ def test_without_an_ignore_file_everything_is_sent(root: Path) -> None:
         pytest.param("node\n", {"node": 1}, id="a directory is named once"),
         pytest.param("# logs\n\n**/*.log\nb/c\n", {"a.log": 3, "b/b.log": 3, "b/c": 4, "c/a.log": 3}, id="lines count"),
         pytest.param("*.log\n*.log\n", {"a.log": 2}, id="the last line decides"),
-        pytest.param("b\n!b/c/keep\n", {"b/b.log": 1, "b/c/a.log": 1, "b/x": 1}, id="what is beside a file that came back"),
-        pytest.param("node\n!**/*.none\n", {"node": 1}, id="named once, though something might have come back"),
-        pytest.param("c\n!c/a/*.none\n", {"c": 1}, id="the same, deeper"),
+        pytest.param("b\n!b/c/keep\n", {"b/b.log": 1, "b/c/a.log": 1, "b/x": 1}, id="files next to an exception"),
+        pytest.param("node\n!**/*.none\n", {"node": 1}, id="named once, though an exception might have matched"),
+        pytest.param("c\n!c/a/*.none\n", {"c": 1}, id="named once, with an exception deeper in it"),
         pytest.param(
-            "*\n!c/a\n", {".dockerignore": 1, ".git": 1, "a.log": 1, "b": 1, "c/a.log": 1, "node": 1, "x": 1}, id="all but one"
+            "*\n!c/a\n", {".dockerignore": 1, ".git": 1, "a.log": 1, "b": 1, "c/a.log": 1, "node": 1, "x": 1}, id="everything except one"
         ),
     ],
 )  # fmt: skip
@@ -97,7 +97,7 @@ def test_excluded_directories_are_not_opened(root: Path) -> None:
 
 @settings(max_examples=200)
 @given(st.lists(LINES, max_size=5))
-def test_every_path_is_on_one_side(lines: list[str]) -> None:
+def test_every_path_is_either_sent_or_excluded(lines: list[str]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         make(root)

@@ -16,18 +16,18 @@ BASE = "FROM pybuild.test/base"
 
 
 def run(pybuild: Pybuild, context: Path, *arguments: object) -> list[str]:
-    """Build; the lines that the steps wrote."""
+    """Build; return the lines that the steps wrote."""
     done = pybuild("--progress=json", *arguments, context)
     return "".join(outputs(done).values()).splitlines()
 
 
 def cached(pybuild: Pybuild, context: Path, *arguments: object) -> list[bool]:
-    """Build; of the RUNs of the recipe, whether each was cached."""
+    """Build; return for each RUN of the recipe whether it was cached."""
     found = pybuild("--progress=json", *arguments, context).finished()
     return [was for instruction, was in found.items() if instruction.startswith("RUN")]
 
 
-def test_a_context_looks_as_copy_would_make_it(tmp_path: Path, pybuild: Pybuild) -> None:
+def test_a_mounted_context_has_the_files_that_copy_would_make(tmp_path: Path, pybuild: Pybuild) -> None:
     recipe = f"{BASE}\nRUN --mount=target=/c cd /c && find . | sort && stat -c '%a %u:%g %Y' d/f && readlink link\n"
     context = write_context(tmp_path / "c", recipe, d__f="x", d__no="x", no="x")
     (context / ".dockerignore").write_text("**/no\n")
@@ -57,17 +57,17 @@ SOURCES = {
 
 
 def test_sources_and_targets(tmp_path: Path, pybuild: Pybuild) -> None:
-    """All rows in one recipe, each in a stage of its own line."""
+    """One recipe has a RUN for each row."""
     made = f"{BASE} AS made\nRUN mkdir /s && echo two > /s/f && ln -s /s /abs\n"
     lines = "".join(f"RUN --mount={options} {command}\n" for options, command, _ in SOURCES.values())
     context = write_context(tmp_path / "c", f"{made}{BASE}\nWORKDIR /w\n{lines}", d__f="one\n")
     (context / "link").symlink_to("/d/f")
     (context / "[a]*?").write_text("wild\n")
     found = outputs(pybuild("--progress=json", "-o", f"type=oci,dest={tmp_path}/o.tar", context))
-    told = {what: found[f"RUN --mount={row[0]} {row[1]}"].splitlines() for what, row in SOURCES.items()}
-    assert told == {what: row[2] for what, row in SOURCES.items()}
+    seen = {what: found[f"RUN --mount={row[0]} {row[1]}"].splitlines() for what, row in SOURCES.items()}
+    assert seen == {what: row[2] for what, row in SOURCES.items()}
     image = read_archive(tmp_path / "o.tar")
-    assert [image.names(layer) for layer in range(2, len(image.layers))] == [[]] * len(SOURCES), "no stub in a layer"
+    assert [image.names(layer) for layer in range(2, len(image.layers))] == [[]] * len(SOURCES), "a mount point in a layer"
 
 
 def test_writes_to_a_mount_are_lost_and_need_rw(tmp_path: Path, pybuild: Pybuild) -> None:
@@ -93,7 +93,7 @@ def test_a_step_runs_again_when_its_mounted_files_change(tmp_path: Path, pybuild
     (context / "beside").write_text("2")
     os.utime(context / "d/f", (1, 1))
     assert cached(pybuild, context) == [True, True]
-    # The stage is made anew, but what is used of it is the same.
+    # The stage is made again, but the file that is mounted from it is the same.
     assert cached(pybuild, context, "--build-arg", "X=2") == [False, True, True]
     (context / "d/f").write_text("2")
     assert cached(pybuild, context, "--build-arg", "X=2") == [True, False]
@@ -126,7 +126,7 @@ def test_mistakes_are_reported_at_their_line(tmp_path: Path, pybuild: Pybuild, m
 
 
 def test_no_link_leads_to_this_machine(person: Person) -> None:
-    """CVE-2024-1753: a link of a stage as the source bound the root of the machine, writable."""
+    """CVE-2024-1753: with a link of a stage as the source, the root of the machine was mounted, writable."""
     canary = person.home / "canary"
     canary.write_text("of this machine")
     recipe = (
@@ -156,7 +156,7 @@ def test_no_link_of_a_context_leads_out_of_it(tmp_path: Path, pybuild: Pybuild) 
 
 
 def test_a_mount_point_that_the_step_moved_is_not_removed_by_path(tmp_path: Path, pybuild: Pybuild) -> None:
-    """CVE-2024-23652: after the step the stub was removed by its path, through what the step had put there."""
+    """CVE-2024-23652: after the step the mount point was removed by its path, through a link of the step."""
     victim = tmp_path / "victim"
     (victim / "canary").mkdir(parents=True)
     recipe = f"{BASE}\nRUN --mount=source=d,target=/a/b/canary mv /a/b /a/c; ln -s {victim} /a/b; ls -l /a\n"

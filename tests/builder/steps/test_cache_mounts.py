@@ -60,7 +60,7 @@ def test_caches_differ_by_name_owner_and_namespace(tmp_path: Path, pybuild: Pybu
     found = run(pybuild, context)
     assert found[:2] == ["0", "1"] and found[2].startswith("drwx------") and found[2].split()[2:4] == ["5", "6"]
     assert caches(pybuild) == ["/t"] * 4 + ["a"]
-    # Another namespace sees nothing of these.
+    # In another namespace these caches do not exist.
     again = run(pybuild, context, "--no-cache", "--build-arg", "BUILDKIT_CACHE_MOUNT_NS=other")
     assert again[:2] == found[:2]
     assert caches(pybuild) == ["/t"] * 4 + ["a"] + ["other//t"] * 4 + ["other/a"]
@@ -94,7 +94,7 @@ def test_a_path_in_a_cache_is_found_in_it_and_nowhere_else(person: Person) -> No
 
 def test_a_link_that_comes_and_goes_is_never_followed(tmp_path: Path, pybuild: Pybuild) -> None:
     """One step exchanges a directory of the cache and a link to the root, while others mount from there."""
-    gone = ("has no directory /sel", "cannot mount a cache on /s")  # it was no directory, or one that was removed since
+    gone = ("has no directory /sel", "cannot mount a cache on /s")  # it was not a directory, or was removed meanwhile
     flip = "echo flips; while [ ! -e /t/stop ]; do mkdir /t/sel; rmdir /t/sel; ln -s / /t/sel; rm /t/sel; done"
     recipe = (
         f"{BASE} AS flipper\nRUN --mount=type=cache,target=/t rm -f /t/stop; {flip}\n"
@@ -139,7 +139,7 @@ def test_two_steps_at_once_get_two_private_caches_but_one_shared_cache(
 
 @pytest.mark.parametrize("builds", [1, 2])
 def test_a_locked_cache_has_one_user_at_a_time(tmp_path: Path, pybuild: Pybuild, builds: int) -> None:
-    """Steps of one build, and of two: each finds the directory without another's mark, and none is left out."""
+    """Steps of one build, and of two: each finds the directory without the mark of another, and each of them runs."""
     mount = "--mount=type=cache,sharing=locked,id=one,target=/a --mount=type=cache,sharing=locked,id=two,target=/b"
     alone = "mkdir /a/mark /b/mark && echo x >> /a/log && sleep 0.05 && rmdir /a/mark /b/mark"
     stages = "".join(f"{BASE} AS s{n}\nARG X\nRUN {mount} {alone}; echo {n} > /done\n" for n in range(3))

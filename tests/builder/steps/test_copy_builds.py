@@ -68,7 +68,7 @@ def test_a_device_of_a_context_is_refused_at_its_place(pybuild: Pybuild, tmp_pat
 
 
 def test_hard_links_survive_a_copy_between_stages(pybuild: Pybuild, tmp_path: Path) -> None:
-    """The first name of the three was removed in a later layer than that which made them."""
+    """A later layer removed the first of the three names."""
     recipe = (
         "FROM pybuild.test/base AS made\n"
         "RUN mkdir /d && echo shared > /d/a && ln /d/a /d/b && ln /d/a /d/c\n"

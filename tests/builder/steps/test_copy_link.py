@@ -119,7 +119,7 @@ def test_the_layer_is_the_same_on_another_base(pybuild: Pybuild, tmp_path: Path)
         misses(pybuild, context, version, "-o", f"type=oci,dest={output}")
         with tarfile.open(output) as tar:
             names.append({member.name for member in tar if "sha256/" in member.name})
-    # All blobs but manifest, config, and the layers of the two RUNs that differ.
+    # All blobs except manifest, config, and the layers of the two RUNs that differ.
     assert len(names[0] - names[1]) == 3
 
 

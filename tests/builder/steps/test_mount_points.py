@@ -35,13 +35,13 @@ def link(path: bytes, target: bytes) -> Entry:
     ("rows", "made"),
     [
         pytest.param([], ["dev/", "etc/", "etc/hosts", "etc/resolv.conf", "proc/", "sys/"], id="an empty image"),
-        pytest.param([*DIRECTORIES, *FILES], [], id="an image that has all of it"),
+        pytest.param([*DIRECTORIES, *FILES], [], id="an image that has everything"),
         pytest.param(DIRECTORIES, ["etc/", "etc/hosts", "etc/resolv.conf"], id="no files"),
         pytest.param(FILES[:0] + DIRECTORIES[:2] + FILES, ["proc/", "sys/"], id="no proc and sys"),
         pytest.param(
             [*DIRECTORIES, FILES[0], link(b"etc/resolv.conf", b"../run/net/resolv.conf")],
             ["run/", "run/net/", "run/net/resolv.conf"],
-            id="a link to what is not there",
+            id="a link to a missing file",
         ),
         pytest.param(
             [DIRECTORIES[0], link(b"etc", b"/usr/etc"), *DIRECTORIES[2:]],
@@ -128,7 +128,7 @@ FULL = [*DIRECTORIES, *FILES]
     ("rows", "targets", "made", "where"),
     [
         pytest.param([], ("/a/b",), ["a", "a/b"], ("/a/b",), id="E28-a mount point and its parents"),
-        pytest.param([], ("/etc",), [], ("/etc",), id="E28-what is there is not made"),
+        pytest.param([], ("/etc",), [], ("/etc",), id="E28-an existing mount point is not made"),
         pytest.param([], ("/a/b", "/a"), ["a"], ("/a/b", "/a"), id="E28-a mount in a mount is made there"),
         pytest.param([], ("/dev/x", "/proc/y"), [], ("/dev/x", "/proc/y"), id="E28-in file systems of the kernel"),
         pytest.param([link(b"l", b"etc")], ("/l/x",), ["etc", "etc/x"], ("/etc/x",), id="a link of the image"),

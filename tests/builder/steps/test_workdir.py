@@ -40,15 +40,15 @@ def made(path: str) -> list[str]:
     ("path", "rows"),
     [
         pytest.param("/new", ["new 755 1000:1001"], id="one"),
-        pytest.param("/a/b/c", [f"{p} 755 1000:1001" for p in ("a", "a/b", "a/b/c")], id="all that is missing"),
+        pytest.param("/a/b/c", [f"{p} 755 1000:1001" for p in ("a", "a/b", "a/b/c")], id="with its parents"),
         pytest.param(
-            "/srv/app/x", ["srv 700 5:6", "srv/app 750 7:8", "srv/app/x 755 1000:1001"], id="below some that stay as they are"
+            "/srv/app/x", ["srv 700 5:6", "srv/app 750 7:8", "srv/app/x 755 1000:1001"], id="below existing ones, which stay unchanged"
         ),
         pytest.param("/srv/app", [], id="one that exists"),
         pytest.param("/", [], id="the root"),
         pytest.param("/abs/x", ["srv 700 5:6", "srv/x 755 1000:1001"], id="through an absolute link"),
         pytest.param("/out/x", ["srv 700 5:6", "srv/x 755 1000:1001"], id="through a link that would lead out"),
-        pytest.param("/gone", ["nowhere 755 1000:1001", "nowhere/deep 755 1000:1001"], id="where a link leads"),
+        pytest.param("/gone", ["nowhere 755 1000:1001", "nowhere/deep 755 1000:1001"], id="at the target of a link"),
     ],
 )  # fmt: skip
 def test_missing_directories_are_made(path: str, rows: list[str]) -> None:
