@@ -1,6 +1,6 @@
 """The parser: the text of a recipe becomes values. It opens no file and executes nothing.
 
-`parse` imports the grammar library only if the cache that it is given does not have the text.
+`parse` imports the grammar library only if the cache does not have the text.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ from pybuild.parser.suggest import suggest
 from pybuild.parser.words import RecordingScope, expand, expand_heredoc, expand_words
 from pybuild.values.source import Source, Span
 
-FORMAT = 3  # version of what `parse` returns; with another number no cached parse is used
+FORMAT = 3  # version of the values that `parse` returns; part of each cache key, so older cached parses are not used
 
 
 class ParseCache(Protocol):
@@ -128,12 +128,12 @@ def parse_trigger(text: str, filename: str = "ONBUILD", *, cache: ParseCache | N
     return instruction
 
 
-def _key(what: str, text: str) -> str:
-    return hashlib.sha256(f"pybuild {what} {FORMAT}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()
+def _key(kind: str, text: str) -> str:
+    return hashlib.sha256(f"pybuild {kind} {FORMAT}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _source_of(text: bytes | str, decoded: str, filename: str) -> Source:
-    """The source that an error shows, also if the text could not be decoded."""
+    """The source that an error shows, even if the text could not be decoded."""
     if not decoded:
         head = text[: lines.MAX_RECIPE]
         decoded = head if isinstance(head, str) else head.decode("utf-8", "surrogateescape")

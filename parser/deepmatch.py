@@ -1,8 +1,8 @@
 """Ignore patterns with `**` inside a name, such as `a**b` or `src**/x`, matched character by character.
 
-There `**`, with a slash behind it if there is one, matches nothing or any text that ends in a slash: `a**b` matches `ab`,
-`a/b` and `ax/y/b`. Matching name by name cannot express that. `run` follows all states of the pattern at once instead, in
-a time proportional to the length of the pattern times the length of the path.
+Such a `**`, together with a slash that follows it, matches nothing or any text that ends in a slash: `a**b` matches `ab`,
+`a/b` and `ax/y/b`. Matching name by name cannot express that, so `run` follows all states of the pattern at once. It takes
+time proportional to the length of the pattern times the length of the path.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class DeepPattern:
                 items.append(_STAR)
                 position += 1
                 continue
-            end = _one(pattern, position)
+            end = _end_of_item(pattern, position)
             part = pattern[position:end]
             items.append(re.compile("/") if part == "/" else compile_segment(part))
             position = end
@@ -55,13 +55,14 @@ class DeepPattern:
             for state in states:
                 if state == end:
                     continue
-                # A negative state is inside a `**`, at the complement of its place; only a slash leaves it.
-                place = state if state >= 0 else ~state
-                item = self.items[place]
+                # ~index, which is negative, is the state inside the text that the `**` at `index` matches; only a slash
+                # leaves it.
+                index = state if state >= 0 else ~state
+                item = self.items[index]
                 if item == _DEEP:
-                    following.add(~place)
+                    following.add(~index)
                     if character == "/":
-                        following.add(place + 1)
+                        following.add(index + 1)
                 elif item == _STAR:
                     if character != "/":
                         following.add(state)
@@ -79,8 +80,8 @@ class DeepPattern:
         return found
 
 
-def _one(pattern: str, position: int) -> int:
-    """The end of the part of a pattern that matches one character."""
+def _end_of_item(pattern: str, position: int) -> int:
+    """The end of the item at a position, which matches one character: a character, an escape or a class."""
     character = pattern[position]
     if character == "\\":
         return position + 2

@@ -1,7 +1,7 @@
 """The flags between the keyword of an instruction and its arguments.
 
-`read_flags` removes quotes and backslashes from the values before variables are replaced, and the backslash escapes
-whatever the escape character of the recipe is. BuildKit reads flags like that.
+As in BuildKit, `read_flags` removes quotes and escapes from the values before variables are replaced, and the escape
+character is always the backslash, even in a recipe with `# escape=`.
 """
 
 from __future__ import annotations

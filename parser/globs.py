@@ -3,8 +3,8 @@
 `*` matches any text and `?` any character. A backslash makes `*`, `?`, `}`, `/` or itself literal. All other characters
 are literal, `[` too.
 
-The stars divide a pattern into pieces. Taking the nearest match of each piece never loses a match of the whole, so the
-expressions never backtrack: a piece that is not found after one start is not found after a later one.
+The stars divide a pattern into pieces. If the whole pattern matches, it also matches with the nearest match of each piece.
+So the expressions never backtrack: a piece that is not found after one position is not found after a later one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Glob:
         return value if end is None else value[: len(value) - end.end()]
 
     def replace(self, value: str, replacement: str, *, every: bool, limit: int) -> str:
-        """The value with the first match, or every match, replaced. Matches begin early and are as long as possible."""
+        """The value with the first match, or every match, replaced. A match begins as early and is as long as possible."""
         self._check(value)
         first, rest = _expressions(self._pieces, longest=True)
         out: list[str] = []
@@ -97,7 +97,7 @@ def _pieces(pattern: str) -> list[_Piece]:
 
 
 def _expressions(pieces: list[_Piece], *, longest: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Two expressions: for the piece before the first star, and for all that follows it."""
+    """Two expressions: for the piece before the first star, and for the rest."""
     first, *rest = ("".join("." if item is None else re.escape(item) for item in piece) for piece in pieces)
     if not rest:
         return re.compile(first, re.DOTALL), re.compile("")

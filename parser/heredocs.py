@@ -1,8 +1,8 @@
 """The heredocs that a line opens.
 
-The shell that runs a line has rules of its own. For the recipe the rules of BuildKit's scanner count: in RUN, COPY, ADD and
-ONBUILD triggers of these, a heredoc is a word `<<NAME`, `<<-NAME` or `3<<NAME`, unless the arguments are a JSON list. The
-escape character is the backslash in every recipe.
+The rules are those of BuildKit's scanner, not of the shell that runs the line: in RUN, COPY, ADD and in ONBUILD triggers of
+these, a heredoc is a word `<<NAME`, `<<-NAME` or `3<<NAME`, unless the arguments are a JSON list. The escape character is
+always the backslash.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FLAG = re.compile(r"\s+--\S+")
 
 @frozen
 class RawHeredoc:
-    """A heredoc at offsets of a logical line. `body` is the text of the file from the physical line `line` on."""
+    """A heredoc; `start` and `end` are offsets in the logical line. `body` begins at the physical line `line` of the file."""
 
     start: int
     end: int

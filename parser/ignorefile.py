@@ -1,7 +1,7 @@
 """The ignore file, which excludes paths of a context. --exclude and --parents have patterns of the same kind.
 
 The semantics are those of moby's patternmatcher: the last line that matches decides; a line that matches a parent of a
-path matches the path; `!` includes paths again; patterns are anchored at the root of the context. `ignorewalk.py` compares
+path matches the path; `!` includes paths again; patterns are anchored at the root of the context. ignorewalk.py compares
 paths with all lines at once, name by name. A pattern costs at most its length times the length of the path, and most
 patterns cost nothing for an unrelated path.
 """

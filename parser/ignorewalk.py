@@ -1,9 +1,10 @@
 """Matching a path against all lines of an ignore file at once.
 
-A line is a list of segments, which a path passes name by name. Testing each line at each path would cost lines times
-paths. At one name few lines can go on: a table finds those that wait for this literal name, and only those that wait for
-an expression are tried. A line that has passed a `**` waits at every depth below; all paths that meet no other `**` share
-the table of those. `Walk` keeps the states of the parents of the last path, because the next path is mostly beside it.
+A line is a list of segments, which the names of a path must match one after the other. Testing each line at each path
+would cost lines times paths. But at one name few lines can match: a table finds the lines whose next segment is this
+literal name, and only lines whose next segment is an expression are tried. A line that has passed a `**` waits at every
+depth below; those lines are in a second table, which is copied only if a path passes another `**`. `Walk` keeps the state
+at each parent of the last path, because the next path is usually in the same directory.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Walk:
         return self._reached[-1]
 
     def may_match_below(self, path: str, *, exclude: bool) -> bool:
-        """Whether a line that excludes (or includes) matches the path or could match a path below it."""
+        """Whether a line without `!` (with `exclude`), or one with `!`, matches the path or could match a path below it."""
         reached = self.at(path)
         if (reached.excluding if exclude else reached.including) >= 0:
             return True
@@ -114,7 +115,7 @@ class Walk:
 
 
 class _Places:
-    """Collects the state of all lines behind one more name."""
+    """Collects the state of all lines after one more name."""
 
     def __init__(self, walk: Walk, before: Reached) -> None:
         self._lines = walk._lines
@@ -144,12 +145,12 @@ class _Places:
         elif segment == len(segments) - 1:
             self._any_name.setdefault(line)
         else:
-            # `**` can match nothing too, so the segment behind it waits from here on.
-            behind = segments[segment + 1]
-            assert behind is not None, "adjacent `**` are merged"
+            # `**` can match nothing too, so the segment after it waits from here on.
+            following = segments[segment + 1]
+            assert following is not None, "adjacent `**` are merged"
             if self._always is None:
                 self._always = self._before.always.copy()
-            self._always.add(_State(line, segment + 1), behind)
+            self._always.add(_State(line, segment + 1), following)
 
     def reached(self) -> Reached:
         """The collected state."""

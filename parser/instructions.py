@@ -48,7 +48,7 @@ class Heredoc:
 
     @property
     def content(self) -> str:
-        """The body; with `<<-` without the tabs in front of its lines."""
+        """The body. `<<-` removes the tabs at the start of each line."""
         if not self.strip_tabs:
             return self.body
         return _LEADING_TABS.sub("", self.body)

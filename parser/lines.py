@@ -26,7 +26,7 @@ MAX_RECIPE = 4 << 20  # bytes
 MAX_LINE = 1 << 20  # characters of one logical line
 _KNOWN_DIRECTIVES = frozenset(("escape", "syntax", "check"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+_NOT_A_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 MAX_WARNINGS = 100
 
@@ -115,7 +115,7 @@ def _bidirectional_text(text: str) -> list[ParseWarning]:
     for match in _BIDI.finditer(text):
         if len(found) == MAX_WARNINGS:
             break
-        message = f"U+{ord(match[0]):04X} changes the direction of text: the line may not do what it looks like"
+        message = f"U+{ord(match[0]):04X} changes the direction of text: the line might do something else than it shows"
         found.append(ParseWarning("BidirectionalText", message, _place(text[: match.start()])))
     return found
 
@@ -127,7 +127,7 @@ class _Scanner:
         self._lines = text.split("\n")
         self._valid = _SURROGATE.search(text) is None  # if the whole text is valid, no line needs a check
         self._at = 0
-        self._zone = 0  # number of lines that are directives
+        self._directive_lines = 0  # at the top of the recipe
 
     def scan(self) -> list[LogicalLine]:
         self._directives()
@@ -168,7 +168,7 @@ class _Scanner:
                     self.directives.syntax = Word(match[2], span)
                 case _:
                     self.directives.checks = read_checks(match[2], span)
-            self._at = self._zone = number + 1
+            self._at = self._directive_lines = number + 1
 
     def _logical(self) -> LogicalLine | None:
         """The next instruction, or None for a blank or comment line."""
@@ -231,7 +231,7 @@ class _Scanner:
     def _checks_above(self, first: int) -> Checks | None:
         """The `# check=` comment directly above an instruction. One that is not valid is an ordinary comment."""
         match = DIRECTIVE.match(self._lines[first - 1].strip()) if first > 0 else None
-        if match is None or match[1].lower() != "check" or first <= self._zone:
+        if match is None or match[1].lower() != "check" or first <= self._directive_lines:
             return None
         try:
             return read_checks(match[2], Span(first, 1, first, 1))
@@ -256,7 +256,7 @@ class _Scanner:
                 line = raw.removesuffix("\r")
                 if (line.lstrip("\t") if opened.strip_tabs else line) == opened.name:
                     break
-                if not self._valid and (match := _NO_BYTE.search(raw)) is not None:
+                if not self._valid and (match := _NOT_A_BYTE.search(raw)) is not None:
                     raise ParseError("invalid UTF-8", Span(self._at, match.start() + 1, self._at, match.start() + 2))
                 body.append(raw + "\n")
             found.append(opened.with_body("".join(body), line_number))

@@ -1,6 +1,6 @@
 """The mounts of RUN: the options of --mount for each type, and their values.
 
-`parse_mount` checks the text of a flag: each option is known, allowed for the type and given once under any of its names.
+`parse_mount` checks the text of a flag: each option is known, allowed for the type, and appears only once, whichever of its names is used.
 `read_mount` replaces variables and returns the values; the parser calls it for flags without variables, so their values
 are checked too. Options and defaults are those of BuildKit's reference for RUN --mount.
 """
@@ -42,7 +42,7 @@ _MAX_ID = (1 << 32) - 2  # 2**32 - 1 means "no change" to the kernel
 
 @frozen
 class BindMount:
-    """Files of the context, of a stage or of an image. What a step writes to a writable one is lost.
+    """Files of the context, of a stage or of an image. If the mount is writable, the writes of the step are discarded.
 
     `source` is a path in the stage or image `from_` (None: in the context). `target` can be relative to the working
     directory.
@@ -143,7 +143,7 @@ def _fields(value: Word) -> list[tuple[str, str, Word]]:
     for field in value.text.split(","):
         key, equals, text = field.partition("=")
         name = _ALIASES.get(key.lower(), key.lower())
-        span = _at(value, column, len(field))
+        span = _option_span(value, column, len(field))
         column += len(field) + 1
         if name not in _KEYS:
             similar = suggest(name, {*_KEYS, *_ALIASES})
@@ -158,8 +158,8 @@ def _fields(value: Word) -> list[tuple[str, str, Word]]:
     return found
 
 
-def _at(value: Word, column: int, length: int) -> Span:
-    """The span of a part of the value; that of the whole value if it spans lines or had quotes."""
+def _option_span(value: Word, column: int, length: int) -> Span:
+    """The span of one option; that of the whole value if it spans several lines or had quotes."""
     span = value.span
     if span.line != span.end_line or span.end_column - span.column != len(value.text):
         return span

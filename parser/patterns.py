@@ -1,7 +1,7 @@
 """File name patterns as Go's filepath.Match defines them, for COPY and for the segments of ignore patterns.
 
-A segment becomes one regular expression. For each `*` an atomic group takes the nearest match of the piece that follows.
-The nearest one never loses a match of the whole, so the expression never backtracks into it.
+A segment becomes one regular expression. For each `*` an atomic group takes the nearest match of the piece that follows:
+if the whole pattern matches, it also matches with the nearest one, so the expression never backtracks into the group.
 """
 
 from __future__ import annotations

@@ -70,10 +70,10 @@ class _Reader(LineReader):
     def read(self, node: Tree[Token]) -> From | Instruction:
         keyword = node.children[0]
         assert isinstance(keyword, Token)
-        name = self._name = keyword.upper()
+        name = self._keyword = keyword.upper()
         begin = keyword.start_pos or 0
         self._text = self._line.text[begin - self._start :]
-        self._all = self._lines.span(begin, self._start + len(self._line.text))
+        self._instruction_span = self._lines.span(begin, self._start + len(self._line.text))
         if node.data == "unknown":
             similar = suggest(name, KEYWORDS)
             raise ParseError(
@@ -91,12 +91,12 @@ class _Reader(LineReader):
         return self._read([token for token in tokens if token.type != "FLAG"], flags)
 
     def _read(self, words: list[Token], flags: Flags) -> From | Instruction:
-        span, text = self._all, self._text
-        match self._name:
+        span, text = self._instruction_span, self._text
+        match self._keyword:
             case "FROM":
                 return self._from(words, flags)
             case "ARG":
-                return Arg(span, text, tuple(self._arg_item(word) for word in self._some(words)))
+                return Arg(span, text, tuple(self._arg_item(word) for word in self._at_least_one(words)))
             case "ENV":
                 return Env(span, text, self._pairs(words))
             case "LABEL":
@@ -112,28 +112,30 @@ class _Reader(LineReader):
             case "ADD":
                 return self._add(words, flags)
             case "WORKDIR":
-                return Workdir(span, text, self._word(self._one(words)))
+                return Workdir(span, text, self._word(self._exactly_one(words)))
             case "USER":
-                return User(span, text, self._word(self._one(words)))
+                return User(span, text, self._word(self._exactly_one(words)))
             case "STOPSIGNAL":
-                return self._stopsignal(self._word(self._one(words)))
+                return self._stopsignal(self._word(self._exactly_one(words)))
             case "EXPOSE":
-                return self._expose([self._word(word) for word in self._some(words)])
+                return self._expose([self._word(word) for word in self._at_least_one(words)])
             case "VOLUME":
                 return self._volume(self._list_or_words(words))
             case "SHELL":
-                return self._shell(self._one(words))
+                return self._shell(self._exactly_one(words))
             case "HEALTHCHECK":
-                return self._healthcheck(self._some(words), flags)
+                return self._healthcheck(self._at_least_one(words), flags)
             case "MAINTAINER":
-                return Maintainer(span, text, self._one(words).rstrip())
+                return Maintainer(span, text, self._exactly_one(words).rstrip())
             case _:
-                raise AssertionError(self._name)
+                raise AssertionError(self._keyword)
 
     def _from(self, words: list[Token], flags: Flags) -> From:
         if len(words) not in (1, 3) or (len(words) == 3 and words[1].lower() != "as"):
             raise ParseError(
-                "FROM requires either one or three arguments", self._all, hint="FROM image, or FROM image AS name"
+                "FROM requires either one or three arguments",
+                self._instruction_span,
+                hint="FROM image, or FROM image AS name",
             )
         alias = words[2].lower() if len(words) == 3 else None
         if alias is not None and not _STAGE_NAME.fullmatch(alias):
@@ -141,14 +143,14 @@ class _Reader(LineReader):
                 f"invalid name for build stage: {words[2].value!r}", self._span(words[2]),
                 hint="a name begins with a letter, followed by letters, digits, - _ and .",
             )  # fmt: skip
-        return From(self._all, self._text, self._word(words[0]), alias, flags.word("platform"), flags.all)
+        return From(self._instruction_span, self._text, self._word(words[0]), alias, flags.word("platform"), flags.all)
 
     def _run(self, words: list[Token], flags: Flags) -> Run:
-        command = self._command(self._one(words))
+        command = self._command(self._exactly_one(words))
         network, security = flags.word("network"), flags.word("security")
         spans = [flag.span for flag in flags.all if flag.name == "mount"]
         return Run(
-            self._all,
+            self._instruction_span,
             self._text,
             command,
             tuple(parse_mount(word, span) for word, span in zip(flags.words("mount"), spans, strict=True)),
@@ -161,7 +163,7 @@ class _Reader(LineReader):
     def _copy(self, words: list[Token], flags: Flags) -> Copy:
         sources, heredocs, dest = self._paths(words)
         return Copy(
-            self._all,
+            self._instruction_span,
             self._text,
             sources,
             heredocs,
@@ -186,7 +188,7 @@ class _Reader(LineReader):
                     f"--checksum={checksum.text}: expected sha256:<64 hexadecimal digits>, or a commit", checksum.span
                 )
         return Add(
-            self._all,
+            self._instruction_span,
             self._text,
             sources,
             heredocs,
@@ -208,25 +210,25 @@ class _Reader(LineReader):
         paths = self._list_or_words(words)
         if len(paths) < 2:
             raise ParseError(
-                f"{self._name} requires at least two arguments, but only {len(paths)} {'was' if len(paths) == 1 else 'were'} given",
-                self._all,
-                hint=f"{self._name} source … destination",
+                f"{self._keyword} requires at least two arguments, but only {len(paths)} {'was' if len(paths) == 1 else 'were'} given",
+                self._instruction_span,
+                hint=f"{self._keyword} source … destination",
             )
         is_list = len(paths) != len(words)
         sources = []
-        taken = 0
+        heredoc_words = 0
         for position, path in enumerate(paths):
             if is_list or words[position].start_pos not in opened:
                 sources.append(path)
                 continue
             if position == len(paths) - 1:
-                raise ParseError(f"{self._name} cannot have a heredoc as its destination", path.span)
+                raise ParseError(f"{self._keyword} cannot have a heredoc as its destination", path.span)
             heredoc = opened[words[position].start_pos or 0]
             name = heredoc.name
             if words[position].end_pos != heredoc.end + self._start or "/" in name or name in (".", ".."):
                 raise ParseError(f"the delimiter {name!r} cannot be the name of a file", path.span)
-            taken += 1
-        if taken != len(heredocs):
+            heredoc_words += 1
+        if heredoc_words != len(heredocs):
             raise ParseError("a heredoc must be a word of its own", heredocs[0].span)
         *rest, dest = sources
         return tuple(rest), heredocs, dest
@@ -242,7 +244,7 @@ class _Reader(LineReader):
 
     def _onbuild(self, rest: list[Token | Tree[Token]]) -> Onbuild:
         if not rest:
-            raise ParseError("ONBUILD requires at least one argument", self._all)
+            raise ParseError("ONBUILD requires at least one argument", self._instruction_span)
         node = rest[0]
         assert isinstance(node, Tree) and isinstance(node.children[0], Token)
         keyword = node.children[0]
@@ -253,21 +255,21 @@ class _Reader(LineReader):
         instruction = read_instruction(node, self._lines, self._index)
         assert not isinstance(instruction, From)
         bodies = "".join(f"\n{heredoc.body}{heredoc.name}" for heredoc in self._line.heredocs)
-        return Onbuild(self._all, self._text, instruction.text + bodies, instruction)
+        return Onbuild(self._instruction_span, self._text, instruction.text + bodies, instruction)
 
     def _healthcheck(self, words: list[Token], flags: Flags) -> Healthcheck:
         kind, *rest = words
         match kind.type:
             case "NONE":
                 if rest or flags.items:
-                    raise ParseError("HEALTHCHECK NONE takes no arguments and no flags", self._all)
-                return Healthcheck(self._all, self._text, None)
+                    raise ParseError("HEALTHCHECK NONE takes no arguments and no flags", self._instruction_span)
+                return Healthcheck(self._instruction_span, self._text, None)
             case "CMD" if rest:
                 command = self._command(rest[0])
                 if command == ExecForm(()):
-                    raise ParseError("missing command after HEALTHCHECK CMD", self._all)
+                    raise ParseError("missing command after HEALTHCHECK CMD", self._instruction_span)
                 return Healthcheck(
-                    self._all,
+                    self._instruction_span,
                     self._text,
                     command,
                     self._duration(flags, "interval"),
@@ -278,7 +280,7 @@ class _Reader(LineReader):
                     flags.all,
                 )
             case "CMD":
-                raise ParseError("missing command after HEALTHCHECK CMD", self._all)
+                raise ParseError("missing command after HEALTHCHECK CMD", self._instruction_span)
             case _:
                 word = kind.split(None, 1)[0]
                 raise ParseError(f"unknown type {word!r} in HEALTHCHECK", self._span(kind), hint="try CMD, or NONE")
@@ -308,7 +310,7 @@ class _Reader(LineReader):
             raise ParseError(
                 f"STOPSIGNAL {word.text}: no such signal", word.span, hint="a name such as SIGTERM, or a number"
             )
-        return Stopsignal(self._all, self._text, word)
+        return Stopsignal(self._instruction_span, self._text, word)
 
     def _expose(self, words: list[Word]) -> Expose:
         for word in words:
@@ -317,15 +319,15 @@ class _Reader(LineReader):
                     check_port(word.text)
                 except PortError as error:
                     raise ParseError(str(error), word.span, hint=error.hint) from None
-        return Expose(self._all, self._text, tuple(words))
+        return Expose(self._instruction_span, self._text, tuple(words))
 
     def _volume(self, words: list[Word]) -> Volume:
         if not words:
-            raise ParseError("VOLUME requires at least one argument", self._all)
+            raise ParseError("VOLUME requires at least one argument", self._instruction_span)
         for word in words:
             if not word.text.strip():
                 raise ParseError("VOLUME: a path is empty", word.span)
-        return Volume(self._all, self._text, tuple(words))
+        return Volume(self._instruction_span, self._text, tuple(words))
 
     def _shell(self, token: Token) -> Shell:
         command = self._command(token)
@@ -333,7 +335,7 @@ class _Reader(LineReader):
             raise ParseError(
                 "SHELL takes a JSON list", self._span(token), hint='for instance SHELL ["/bin/bash", "-c"]'
             )
-        return Shell(self._all, self._text, command.argv)
+        return Shell(self._instruction_span, self._text, command.argv)
 
     def _command(self, token: Token) -> Command:
         if token.type == "LIST":
@@ -342,7 +344,7 @@ class _Reader(LineReader):
                 return ExecForm(tuple(found))
         self._refuse_other_lists([token])
         text = token.rstrip()
-        heredocs = self._heredocs() if self._name == "RUN" else ()
+        heredocs = self._heredocs() if self._keyword == "RUN" else ()
         form = ShellForm(text, heredocs, bool(heredocs) and is_one_heredoc(text))
         if form.file is not None and ("/" in form.file.name or form.file.name in (".", "..")):
             raise ParseError(f"the delimiter {form.file.name!r} cannot be the name of a file", form.file.span)

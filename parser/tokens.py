@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class LineReader:
-    """Reads the tokens of one logical line."""
+    """Reads the tokens of the logical line with this index."""
 
     def __init__(self, lines: Lines, index: int) -> None:
         self._lines = lines
         self._line: LogicalLine = lines.lines[index]
         self._start = lines.offsets[index]
         self._index = index
-        self._name = ""
-        self._text = ""
-        self._all: Span
+        self._keyword = ""  # in upper case
+        self._text = ""  # of the instruction
+        self._instruction_span: Span
 
     def _arg_item(self, token: Token) -> ArgItem:
         written, equals, _ = token.partition("=")
@@ -33,15 +33,19 @@ class LineReader:
         if not name:
             raise ParseError("ARG names can not be blank", self._span(token))
         if any(character in "$\"'\\`" or character.isspace() for character in name):
-            raise ParseError(f"invalid ARG name {name!r}: it is not expanded", self._span(token))
+            raise ParseError(f"invalid ARG name {name!r}: variables in it are not replaced", self._span(token))
         return ArgItem(name, self._part(token, len(written) + 1) if equals else None)
 
     def _pairs(self, words: list[Token]) -> tuple[tuple[Word, Word], ...]:
         """`name=value …`, or the old form `name value` if the first word has no `=`."""
-        first = self._some(words)[0]
+        first = self._at_least_one(words)[0]
         if "=" not in first:
             if len(words) < 2:
-                raise ParseError(f"{self._name} must have two arguments", self._all, hint=f"{self._name} name=value")
+                raise ParseError(
+                    f"{self._keyword} must have two arguments",
+                    self._instruction_span,
+                    hint=f"{self._keyword} name=value",
+                )
             start, end = words[1].start_pos, words[-1].end_pos
             assert start is not None and end is not None
             value = Word(self._lines.text[start:end].rstrip(), self._lines.span(start, end))
@@ -56,7 +60,7 @@ class LineReader:
                     hint="it must be of the form name=value",
                 )
             if not key:
-                raise ParseError(f"{self._name} names can not be blank", self._span(token))
+                raise ParseError(f"{self._keyword} names can not be blank", self._span(token))
             start = token.start_pos or 0
             pairs.append((Word(key, self._lines.span(start, start + len(key))), self._part(token, len(key) + 1)))
         return tuple(pairs)
@@ -85,7 +89,7 @@ class LineReader:
         )
 
     def _json(self, token: Token) -> list[str] | None:
-        """The strings of a list; None if it is not valid JSON (such as an unknown escape), and so text for a shell."""
+        """The strings of a list; None if it is not valid JSON, for instance has an unknown escape: it is then text for a shell."""
         try:
             found = json.loads(token)
         except ValueError:
@@ -116,14 +120,14 @@ class LineReader:
         """Whether a word has no quotes, escapes or variables; then its value can be checked now."""
         return not any(character in word.text for character in ("$", '"', "'", self._lines.directives.escape))
 
-    def _some(self, words: list[Token]) -> list[Token]:
+    def _at_least_one(self, words: list[Token]) -> list[Token]:
         if not words:
-            raise ParseError(f"{self._name} requires at least one argument", self._all)
+            raise ParseError(f"{self._keyword} requires at least one argument", self._instruction_span)
         return words
 
-    def _one(self, words: list[Token]) -> Token:
+    def _exactly_one(self, words: list[Token]) -> Token:
         if not words:
-            raise ParseError(f"{self._name} requires exactly one argument", self._all)
+            raise ParseError(f"{self._keyword} requires exactly one argument", self._instruction_span)
         return words[0]
 
     def _word(self, token: Token) -> Word:

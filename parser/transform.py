@@ -1,4 +1,4 @@
-"""Turns logical lines into a recipe: the grammar parses them, each becomes an instruction, each FROM begins a stage."""
+"""Turns logical lines into a recipe: the grammar parses them, each line becomes an instruction, each FROM begins a stage."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Expansion of words: quotes, escapes, `$X`, `${X}` and the modifiers of `${X…}`.
 
 One pass over the characters; a `$` in the value of a variable is not expanded again. The rules are those of the Dockerfile
-reference, "Environment replacement", and those of BuildKit's shell lexer for anything that the reference leaves open.
+reference, "Environment replacement", and, where the reference is silent, those of BuildKit's shell lexer.
 """
 
 from __future__ import annotations

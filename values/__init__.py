@@ -2,7 +2,7 @@
 
 `dataclass(frozen=True, slots=True)` generates and compiles the source of six methods for each class, in every process that
 imports the class. A cached build imports 150 such classes and uses few of them; compiling took a quarter of its time.
-Here only `__init__` is compiled, when the first value is made; all classes share the other methods.
+`frozen` compiles only `__init__`, when a class makes its first value; all classes share the other methods.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def frozen(cls: type[_T]) -> type[_T]:
     """Make the class a frozen dataclass with slots, for `fields`, `replace`, `match` and type checkers like any other.
 
     Two values are equal if their classes are the same and their fields are equal. Methods that the class defines itself
-    stay. Raises TypeError for parts of the standard library's dataclasses that this decorator does not support.
+    stay. Raises TypeError for a class or field that uses a feature of dataclasses that `frozen` lacks.
     """
     own = vars(cls)
     _refuse_class(cls)
@@ -138,24 +138,24 @@ def _getter(names: list[str]) -> Callable[[Any], object]:
 def _compiled_init(found: Sequence[Field[Any]], *, has_post_init: bool) -> Callable[..., None]:
     """An `__init__` that takes the fields in their order and sets them; __post_init__ sets those with init=False.
 
-    No field can have one of the generated names: in a class body Python renames what begins with two underscores.
+    No field can have one of the generated names: in a class body Python renames names that begin with two underscores.
     """
-    known: dict[str, Any] = {"__set": object.__setattr__, "__MISSING": MISSING}
+    namespace: dict[str, Any] = {"__set": object.__setattr__, "__MISSING": MISSING}
     parameters, body = ["__self"], []
     for one in found:
         if not one.init:
             continue
         default, value = "", one.name
         if one.default is not MISSING:
-            known[f"__default_{one.name}"] = one.default
+            namespace[f"__default_{one.name}"] = one.default
             default = f"=__default_{one.name}"
         elif one.default_factory is not MISSING:
-            known[f"__new_{one.name}"] = one.default_factory
+            namespace[f"__new_{one.name}"] = one.default_factory
             default = "=__MISSING"
             value = f"__new_{one.name}() if {one.name} is __MISSING else {one.name}"
         parameters.append(one.name + default)
         body.append(f"__set(__self, {one.name!r}, {value})")
     if has_post_init:
         body.append("__self.__post_init__()")
-    exec(f"def __init__({', '.join(parameters)}):\n " + "\n ".join(body or ["pass"]), known)
-    return known["__init__"]  # type: ignore[no-any-return]
+    exec(f"def __init__({', '.join(parameters)}):\n " + "\n ".join(body or ["pass"]), namespace)
+    return namespace["__init__"]  # type: ignore[no-any-return]

@@ -1,6 +1,6 @@
 """Rules that warn about valid but risky recipes and need nothing but the text.
 
-A rule is a function that yields messages with their places; `RULES` has them all, and `select` applies what the user skips.
+A rule is a function that yields messages with their places; `RULES` lists them, and `select` drops the warnings that the user skips.
 The rules that need the plan or the context are in builder/plan/lint.py. Names and wording are those of BuildKit's build
 checks, https://docs.docker.com/reference/build-checks/.
 """

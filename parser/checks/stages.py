@@ -18,7 +18,7 @@ _RESERVED = ("context", "scratch")
 
 
 def duplicate_stage_name(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """Two stages have one name; behind both it means the later one."""
+    """Two stages have the same name; after the second, the name means that one."""
     seen = set()
     for stage in buildfile.stages:
         if stage.name in seen:
@@ -35,7 +35,7 @@ def reserved_stage_name(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
 
 
 def multiple_instructions_disallowed(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """A stage has two CMD, ENTRYPOINT or HEALTHCHECK. The place is the earlier one, which has no effect."""
+    """A stage has two CMD, ENTRYPOINT or HEALTHCHECK. The warning is at the earlier one, which has no effect."""
     for stage in buildfile.stages:
         before: dict[str, Span] = {}
         for instruction in stage.instructions:
