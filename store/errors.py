@@ -14,7 +14,7 @@ class StoreError(PybuildError):
 
 
 class NotFound(StoreError):
-    """The store, or the archive being read, has no object of that name."""
+    """The store, an archive, a registry or a web server has no object of that name."""
 
 
 class DigestMismatch(StoreError):

@@ -1,8 +1,8 @@
 """Reading untrusted JSON within limits, and writing JSON that is always the same for the same value.
 
 Python's reader accepts NaN, silently keeps the last of several equal keys, recurses once for each nesting level and is
-quadratic in the digits of a number. Attackers have used each of these. Here each of them is an error that names the
-document.
+quadratic in the digits of a number. Attackers have used each of these. Here each of them is an
+InvalidImage error that names the document.
 """
 
 from __future__ import annotations
@@ -23,48 +23,48 @@ MAX_DIGITS = 20
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"?+|[\[{]|[\]}]|[,:]', re.DOTALL)
 
 
-def load_object(data: bytes, what: str, *, limit: int) -> dict[str, Json]:
-    """Read a JSON object of at most `limit` bytes; `what` names the document in errors. Raises InvalidImage."""
-    value = _load(data, what, limit)
+def load_object(data: bytes, name: str, *, limit: int) -> dict[str, Json]:
+    """Read a JSON object of at most `limit` bytes; `name` is the document in errors. Raises InvalidImage."""
+    value = _load(data, name, limit)
     if not isinstance(value, dict):
-        raise InvalidImage(f"{what} is not a JSON object")
+        raise InvalidImage(f"{name} is not a JSON object")
     return value
 
 
-def load_list(data: bytes, what: str, *, limit: int) -> list[Fields]:
+def load_list(data: bytes, name: str, *, limit: int) -> list[Fields]:
     """Read a JSON list of objects of at most `limit` bytes. Raises InvalidImage."""
-    value = _load(data, what, limit)
+    value = _load(data, name, limit)
     if not isinstance(value, list):
-        raise InvalidImage(f"{what} is not a JSON list")
+        raise InvalidImage(f"{name} is not a JSON list")
     found = []
     for index, item in enumerate(value):
         if not isinstance(item, dict):
-            raise InvalidImage(f"{what}[{index}]: expected an object")
-        found.append(Fields(item, f"{what}[{index}]"))
+            raise InvalidImage(f"{name}[{index}]: expected an object")
+        found.append(Fields(item, f"{name}[{index}]"))
     return found
 
 
-def _load(data: bytes, what: str, limit: int) -> Json:
+def _load(data: bytes, name: str, limit: int) -> Json:
     if len(data) > limit:
-        raise InvalidImage(f"{what} of {len(data)} bytes exceeds the limit of {limit}")
-    _check_structure(data, what)
+        raise InvalidImage(f"{name} of {len(data)} bytes exceeds the limit of {limit}")
+    _check_structure(data, name)
     try:
         value: Json = json.loads(
             data.decode("utf-8"),
-            object_pairs_hook=lambda pairs: _object(pairs, what),
-            parse_constant=lambda text: _refuse(f"{what}: {text} is not a number"),
-            parse_int=lambda text: _integer(text, what),
-            parse_float=lambda text: _float(text, what),
+            object_pairs_hook=lambda pairs: _object(pairs, name),
+            parse_constant=lambda text: _refuse(f"{name}: {text} is not a number"),
+            parse_int=lambda text: _integer(text, name),
+            parse_float=lambda text: _float(text, name),
         )
     except UnicodeDecodeError:
-        raise InvalidImage(f"{what} is not UTF-8") from None
+        raise InvalidImage(f"{name} is not UTF-8") from None
     except ValueError as error:
-        raise InvalidImage(f"{what} is not JSON: {error}") from None
+        raise InvalidImage(f"{name} is not JSON: {error}") from None
     if b"\\u" in data:
         try:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError:
-            raise InvalidImage(f"{what}: half of a surrogate pair is not text") from None
+            raise InvalidImage(f"{name}: half of a surrogate pair is not text") from None
     return value
 
 
@@ -73,28 +73,28 @@ def dump(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogateescape")
 
 
-def _check_structure(data: bytes, what: str) -> None:
+def _check_structure(data: bytes, name: str) -> None:
     depth = items = 0
     for match in _STRUCTURE.finditer(data):
         token = match[0]
         if token in b"[{":
             depth += 1
             if depth > MAX_DEPTH:
-                raise InvalidImage(f"{what} is nested deeper than {MAX_DEPTH}")
+                raise InvalidImage(f"{name} is nested deeper than {MAX_DEPTH}")
         elif token in b"]}":
             depth -= 1
         elif token == b",":
             items += 1
             if items >= MAX_ITEMS:
-                raise InvalidImage(f"{what} has more than {MAX_ITEMS} items")
+                raise InvalidImage(f"{name} has more than {MAX_ITEMS} items")
 
 
-def _object(pairs: list[tuple[str, Json]], what: str) -> dict[str, Json]:
+def _object(pairs: list[tuple[str, Json]], name: str) -> dict[str, Json]:
     found = dict(pairs)
     if len(found) != len(pairs):
         seen: set[str] = set()
         repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise InvalidImage(f"{what}: key {repeated[:80]!r} appears twice")
+        raise InvalidImage(f"{name}: key {repeated[:80]!r} appears twice")
     return found
 
 
@@ -102,21 +102,21 @@ def _refuse(message: str) -> float:
     raise InvalidImage(message)
 
 
-def _integer(text: str, what: str) -> int:
+def _integer(text: str, name: str) -> int:
     if len(text) > MAX_DIGITS:
-        raise InvalidImage(f"{what}: a number has {len(text)} digits, the limit is {MAX_DIGITS}")
+        raise InvalidImage(f"{name}: a number has {len(text)} digits, the limit is {MAX_DIGITS}")
     return int(text)
 
 
-def _float(text: str, what: str) -> float:
+def _float(text: str, name: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise InvalidImage(f"{what}: {text[:40]} is out of range")
+        raise InvalidImage(f"{name}: {text[:40]} is out of range")
     return value
 
 
 class Fields:
-    """Typed access to a JSON object; every error names the field by its path."""
+    """Typed access to a JSON object. Its methods raise InvalidImage, which names the field by its path."""
 
     def __init__(self, data: dict[str, Json], where: str) -> None:
         self.data = data

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pybuild.store.system.streams import Readable
 
 _CHUNK = 1 << 18
-_WRITEBACK = 16 << 20  # bytes after which the kernel is told to begin writing to the disk
+_WRITEBACK = 16 << 20  # bytes; each time this much is written, the kernel begins to write it to the disk
 EXPANDED_LIMIT = 64 << 30  # bytes of one decompressed layer
 RATIO_LIMIT = 200  # decompressed by compressed bytes; checked beyond RATIO_FREE decompressed bytes
 RATIO_FREE = 1 << 30
@@ -63,7 +63,7 @@ class DecompressingReader:
     """A stream of the decompressed bytes, which are counted against the limits and hashed on the way."""
 
     def __init__(self, raw: Readable, compression: Compression | None = None, *, limit: int = EXPANDED_LIMIT) -> None:
-        """With `compression` None the first bytes decide. `read` raises InvalidImage for damaged or too long data."""
+        """If `compression` is None, `sniff` decides. `read` raises InvalidImage for damaged or too long data."""
         self._raw = raw
         start = raw.read(_CHUNK)
         self._chunk: bytes | memoryview = start  # not decompressed yet
@@ -71,7 +71,7 @@ class DecompressingReader:
         self._limit = limit
         self._hash = hashlib.sha256()
         self._piece = b""
-        self._taken = 0  # bytes of the piece that were returned already
+        self._returned = 0  # bytes of the piece that `read` returned already
         self.read_bytes = len(start)
         self.expanded_bytes = 0
         self._stream: _Decompressor | None = None
@@ -79,13 +79,13 @@ class DecompressingReader:
 
     def read(self, size: int, /) -> bytes:
         """Up to `size` bytes; b"" at the end."""
-        while self._taken == len(self._piece):
+        while self._returned == len(self._piece):
             if self._ended:
                 return b""
-            self._piece, self._taken = self._expand(), 0
+            self._piece, self._returned = self._expand(), 0
             self._count(self._piece)
-        piece = self._piece[self._taken : self._taken + size]
-        self._taken += len(piece)
+        piece = self._piece[self._returned : self._returned + size]
+        self._returned += len(piece)
         return piece
 
     def diff_id(self) -> Digest:
@@ -179,7 +179,7 @@ class Compressor:
             case Compression.ZSTD:
                 import zstandard
 
-                # zstd's default level. The frame depends on the data alone: zstd is not told the content size, and uses
+                # zstd's default level. The frame must depend on the data alone: so it has no content size, and zstd uses
                 # no threads of its own, whose order could change the output.
                 self._stream = zstandard.ZstdCompressor(level=3, threads=0).compressobj()
             case Compression.UNCOMPRESSED:
@@ -229,7 +229,7 @@ class _Uncompressed:
 
 
 class _EarlyWriteback:
-    """Writes to a file; for a large one the kernel begins to write to the disk before the file is complete."""
+    """Writes to a file. The kernel begins to write a large file to the disk before the file is complete."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out

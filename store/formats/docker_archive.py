@@ -2,8 +2,9 @@
 
 Source: moby's image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset Format", and what the tools do beyond it:
 
-    manifest.json   [{"Config": NAME, "RepoTags": [NAME:TAG…] or null, "Layers": [NAME…]}…]; each NAME is a file in it
-    docker < 25     <config digest>.json, <id>/layer.tar beside VERSION and json; a layer that occurs again is a link
+    manifest.json   [{"Config": NAME, "RepoTags": [NAME:TAG…] or null, "Layers": [NAME…]}…]; Config and Layers
+                    name files in the archive
+    docker < 25     <config digest>.json, <id>/layer.tar next to VERSION and json; a layer that occurs again is a link
                     to its first occurrence
     docker >= 25    blobs/sha256/<digest>, with an index.json and an oci-layout: pybuild reads it as an OCI layout
     podman, skopeo  <config digest>.json, <diff_id>.tar, with links from the old names to them

@@ -1,4 +1,4 @@
-"""Image configs and their JSON, and what follows from them: the history of each layer, and chain IDs.
+"""Image configs and their JSON, the history entry of each layer, and chain IDs.
 
 The values are frozen. Unknown members are kept in `extra` and written back.
 Sources: OCI image-spec 1.1, config.md; moby's image spec v1.2 for the members of `config` that OCI leaves out

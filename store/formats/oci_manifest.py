@@ -133,7 +133,7 @@ class Index:
         return Index(manifests, fields.text("mediaType", MediaType.OCI_INDEX), fields.mapping("annotations"))
 
     def select(self, platform: Platform) -> Descriptor:
-        """The first manifest for `platform`; a manifest without a platform fits every one. Raises NotFound."""
+        """The first manifest for `platform`; a manifest without a platform matches every platform. Raises NotFound."""
         for manifest in self.manifests:
             if manifest.platform is None or platform.matches(manifest.platform):
                 return manifest
@@ -141,16 +141,16 @@ class Index:
         raise NotFound(f"the image has no manifest for {platform}", hint=f"its platforms are: {available}")
 
 
-def _document(data: bytes, what: str, media_type: str | None, allowed: tuple[str, ...]) -> Fields:
-    fields = Fields(load_object(data, what, limit=MANIFEST_LIMIT), what)
+def _document(data: bytes, name: str, media_type: str | None, allowed: tuple[str, ...]) -> Fields:
+    fields = Fields(load_object(data, name, limit=MANIFEST_LIMIT), name)
     if fields.data.get("schemaVersion") == 1:
-        raise InvalidImage(f"{what}: schema 1 is not supported", hint="push the image again with a current tool")
+        raise InvalidImage(f"{name}: schema 1 is not supported", hint="push the image again with a current tool")
     if fields.integer("schemaVersion", 2) != 2:
         raise fields.wrong("schemaVersion", "2")
     own = fields.optional_text("mediaType")
     for kind in (own, media_type):
         if kind is not None and kind not in allowed:
-            raise InvalidImage(f"{what}: unexpected media type {kind!r}")
+            raise InvalidImage(f"{name}: unexpected media type {kind!r}")
     if own is not None and media_type is not None and own != media_type:
-        raise InvalidImage(f"{what}: its media type is {own!r}, its descriptor says {media_type!r}")
+        raise InvalidImage(f"{name}: its media type is {own!r}, its descriptor says {media_type!r}")
     return fields

@@ -1,8 +1,8 @@
 """A stream cut into blocks of one size, which several threads process at the same time.
 
-The stream arrives in pieces of any size and is passed on in blocks of BLOCK bytes (the last one is shorter): the output
-of a compressor can depend on how its input is cut, and must depend on the content alone. From the second block on each
-step has a thread of its own, which gets the blocks in order; hashing, compression and write(2) release the
+The stream arrives in pieces of any size and is passed on in blocks of BLOCK bytes (the last one can be shorter): the
+output of a compressor can depend on how its input is cut, but it must depend on the content alone. Once there is a second
+block, each step gets a thread of its own, which processes the blocks in order; hashing, compression and write(2) release the
 interpreter's lock. A stream of a single block is processed by the caller, without threads.
 
 The threads share nothing except their queues. None of them is left when `finish` or `close` returns.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Step = Callable[[bytes], object]
 
 BLOCK = 1 << 20
-_QUEUED = 4  # blocks that can wait for one step; then `write` waits
+_QUEUED = 4  # blocks that can wait for one step; if another comes, `write` waits
 
 
 class Pipeline:
@@ -35,7 +35,7 @@ class Pipeline:
         self._block: bytes | None = None  # a full block, held back because it could be the last one
 
     def write(self, data: bytes) -> None:
-        """Add to the stream. Raises what a step has raised."""
+        """Add to the stream. Raises the exception of a failed step."""
         size = len(data)
         if size < self._missing:
             self._parts.append(data)
@@ -54,7 +54,7 @@ class Pipeline:
             self._missing -= len(rest)
 
     def finish(self) -> None:
-        """End the stream; returns when every step has processed every block. Raises what a step has raised."""
+        """End the stream and wait until every step has processed every block. Raises the exception of a failed step."""
         last = [block for block in (self._block, b"".join(self._parts)) if block]
         self._parts, self._block = [], None
         if self._threads:
@@ -80,7 +80,7 @@ class Pipeline:
         self.close()
 
     def _pass_on(self, block: bytes) -> None:
-        """Hold back a full block; the one held back before is not the last, so the steps get it."""
+        """Hold back a full block, and pass the block held back before to the steps: it is not the last one."""
         if self._block is not None:
             if not self._threads:
                 self._threads = [_StepThread(step) for step in self._steps]
@@ -109,7 +109,7 @@ class _StepThread:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what the step has raised."""
+        """Raise the exception of the step, if it failed."""
         if self._error is not None:
             raise self._error
 
@@ -122,7 +122,9 @@ class _StepThread:
 
     def _run(self) -> None:
         while (block := self.queue.get()) is not None:
-            if self._error is None:  # after an error the queue is still emptied, so `write` does not wait for ever
+            if (
+                self._error is None
+            ):  # after an error the thread still empties the queue, so `write` does not wait forever
                 try:
                     self._step(block)
                 except BaseException as error:

@@ -2,7 +2,7 @@
 
 The format is POSIX.1-2017 pax, plus the GNU long-name records and base-256 numbers that occur in real layers. Archives
 that two readers could understand differently are refused: a PAX size that contradicts the header, damaged records, a
-missing end. `tarfile` is not used, because it takes a damaged header in the middle of an archive for the end.
+missing end. `tarfile` is not used, because it reads a damaged header in the middle of an archive as its end.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ class _BadField(Exception):
 
 
 class TarReader:
-    """Iterates over the members of an archive. The data of a member can be read once, before the next member."""
+    """Iterates over the members of an archive. The data of a member can be read once, before the next member.
+
+    Raises InvalidImage, and UnsafePath for a name with a NUL byte.
+    """
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
@@ -124,8 +127,8 @@ class TarReader:
         if link is None:
             link = _text(header[157:257])
         if kind not in _KNOWN:
-            what = "sparse files are" if kind == b"S" else f"type {kind!r} is"
-            raise InvalidImage(f"entry {show(name)}: {what} not supported in a layer")
+            subject = "sparse files are" if kind == b"S" else f"type {kind!r} is"
+            raise InvalidImage(f"entry {show(name)}: {subject} not supported in a layer")
         if any(key.startswith("GNU.sparse.") for key in pax):
             raise InvalidImage(f"entry {show(name)}: sparse files are not supported in a layer")
         if b"\0" in name or b"\0" in link:
@@ -272,7 +275,7 @@ def _text(field: bytes) -> bytes:
 
 
 @lru_cache(maxsize=1024)  # a layer has few different modes, owners and sizes
-def _number(field: bytes, what: str, bits: int = 63, *, signed: bool = False) -> int:
+def _number(field: bytes, name: str, bits: int = 63, *, signed: bool = False) -> int:
     """An octal or base-256 number of at most `bits` bits; it can be negative only if `signed`."""
     if field[0] & 0x80:
         value = (
@@ -284,17 +287,17 @@ def _number(field: bytes, what: str, bits: int = 63, *, signed: bool = False) ->
         digits, _, rest = field.lstrip(b" ").partition(b"\0")
         digits = digits.rstrip(b" ")
         if rest.strip(b"\0 ") or digits.strip(b"01234567"):
-            raise _BadField(f"field {what} is not a number")
+            raise _BadField(f"field {name} is not a number")
         value = int(digits, 8) if digits else 0
     if value >> bits or (value < 0 and not signed):
         if not (signed and -(1 << bits) <= value < 0):
-            raise _BadField(f"field {what} is out of range")
+            raise _BadField(f"field {name} is out of range")
     return value
 
 
-def _decimal(value: bytes, what: str) -> int:
+def _decimal(value: bytes, name: str) -> int:
     if not value.isdigit() or len(value) > 19 or int(value) >> 63:
-        raise _BadField(f"PAX {what} {value[:40]!r} is out of range")
+        raise _BadField(f"PAX {name} {value[:40]!r} is out of range")
     return int(value)
 
 
@@ -305,14 +308,14 @@ def _agreed_size(size: int, pax: int) -> int:
     return pax
 
 
-def _id(number: int, what: str) -> int:
+def _id(number: int, name: str) -> int:
     if number >= 0xFFFFFFFF:  # (uid_t)-1 means "unchanged" to chown(2)
-        raise _BadField(f"{what} {number} is out of range")
+        raise _BadField(f"{name} {number} is out of range")
     return number
 
 
 def _seconds(value: bytes) -> int:
-    """The whole seconds of a PAX time, rounded down as image writers do it."""
+    """The whole seconds of a PAX time, rounded down, as image writers do."""
     sign = value.startswith(b"-")
     whole, _, fraction = value.removeprefix(b"-").partition(b".")
     if not whole.isdigit() or (fraction and not fraction.isdigit()) or len(whole.lstrip(b"0")) > 18:

@@ -9,7 +9,7 @@ itself, and a directory: writers of a toc guarantee it, readers rely on it.
     index   = u64 offset of each record, in order
     trailer = u64 number of records, u64 offset of the index, crc32 of the index, magic
 
-Each checksum is verified when its record is used; verifying a digest of the file would mean reading all of it.
+Each checksum is verified when its record is used. Verifying a digest of the file would mean reading all of it.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ class Entry(NamedTuple):
     mtime: int = 0  # whole seconds since the epoch
     size: int = 0  # bytes of a file's content; 0 for other kinds
     link: bytes = b""  # target of a symbolic link
-    hardlink: bytes = b""  # for a further name of a file: the path of its first name in this layer
+    hardlink: bytes = b""  # if this is another name of a file: the path of its first name in this layer
     rdev: int = 0  # os.makedev() of a device
     xattrs: tuple[tuple[bytes, bytes], ...] = ()  # sorted by name
-    sha256: bytes = b""  # of a file's content, 32 bytes; empty if the content was not read yet
+    sha256: bytes = b""  # of a file's content, 32 bytes; empty if the content has not been read yet
     offset: int = -1  # of a file's content in the layer's tar, in bytes; -1 if there is no tar yet
     opaque: bool = False  # a directory that hides its content in lower layers
 
@@ -87,7 +87,10 @@ def parent_of(path: bytes) -> bytes:
 
 
 def encode(entries: Iterable[Entry]) -> bytes:
-    """The bytes of a toc file. `entries` must be in the order of `sort_key`, each path once. Raises InvalidImage."""
+    """The bytes of a toc file. `entries` must be in the order of `sort_key`, each path once.
+
+    Raises InvalidImage for a path or link that is too long, ValueError for a wrong order.
+    """
     out = bytearray(_MAGIC)
     offsets = []
     last = None

@@ -2,7 +2,7 @@
 
 OCI image-spec, layer.md: `.wh.<name>` removes <name> from the layers below; `.wh..wh..opq` hides everything that the
 layers below have in its directory. Other names starting with `.wh..wh.` have no meaning. A real file with a name that
-starts with `.wh.` cannot be stored in a layer, because every reader would take it for a whiteout.
+starts with `.wh.` cannot be stored in a layer, because every reader would read it as a whiteout.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Choosing which images of an archive to import.
 
-Without a name from the caller every image is imported, under the names that the archive gives it. With a name the only
-image in the archive is imported; if there are several, the one that the archive gives this full name, else the one with
-this tag alone, as skopeo and umoci write it into layouts. skopeo and podman choose in the same way (`oci:DIR:TAG`,
-`docker-archive:FILE:NAME`), and also refuse an ambiguous name.
+If the caller gives no name, every image is imported, under the names that the archive gives it. If the caller gives a
+name and the archive has only one image, that one is imported; among several, the one that has this full name in the
+archive, else the one whose name is this tag alone, as skopeo and umoci write it into layouts. skopeo and podman choose in
+the same way (`oci:DIR:TAG`, `docker-archive:FILE:NAME`), and also refuse an ambiguous name.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _all(images: Sequence[ArchivedImage[T]]) -> list[ChosenImage[T]]:
 
 
 def _for_platform(images: Sequence[ArchivedImage[T]], wanted: Platform) -> list[ArchivedImage[T]]:
-    """All images, but of those that differ in their platform alone only the one for `wanted`."""
+    """Of images that differ only in their platform, keep the one for `wanted`. Raises NotFound if there is none."""
     groups: dict[tuple[object, ...], list[ArchivedImage[T]]] = {}
     for image in images:
         groups.setdefault((image.names, image.tag), []).append(image)
@@ -83,7 +83,7 @@ def _for_platform(images: Sequence[ArchivedImage[T]], wanted: Platform) -> list[
         matching = [image for image in group if image.platform is not None and wanted.matches(image.platform)]
         if not matching:
             available = ", ".join(sorted(map(str, platforms)))
-            raise NotFound(f"the archive has no image for {wanted}", hint=f"it has images for: {available}")
+            raise NotFound(f"the archive has no image for {wanted}", hint=f"its platforms are: {available}")
         remaining.append(matching[0])
     return remaining
 

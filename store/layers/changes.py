@@ -2,12 +2,12 @@
 
 An entry equal to the one below is dropped, because opening a file for writing, or a `chmod` and its reversal, copies
 the file up without changing it. The parent directories of the remaining entries are added, because every parent in a
-layer must have an entry. An opaque directory becomes one whiteout for each name that it hides: all tools read those the
-same way.
+layer must have an entry. An opaque directory becomes one whiteout for each name that it hides, because all tools
+read such whiteouts the same way.
 
 If the owner of a file does not exist in the user namespace, the file belongs to root in its tree (mapped_ids.py). If
 such a file was copied up and still belongs to root, its owner is unchanged, and the layer gets the true owner from
-below. Overlayfs marks the files that it copied up, except those with several names: these belong to root in the layer.
+below. Overlayfs marks the files that it copied up, but not files with several names: in the layer those belong to root.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _KINDS = {
 def changes(upper_fd: int, below: View, scaffold: Toc) -> list[Entry]:
     """The sorted entries of the layer that an upper directory makes.
 
-    `scaffold` lists the mount points that were put below this step only: an entry that equals one of them is not a
-    change. Raises UnsafePath for a name that a layer cannot hold, InvalidImage for overlay features that pybuild never
+    `scaffold` lists the mount points that pybuild added below this step only: an entry that equals one of them is not
+    a change. Raises UnsafePath for a name that a layer cannot hold, InvalidImage for overlay features that pybuild never
     turns on.
     """
     return _Changes(upper_fd, below, scaffold).entries()
@@ -79,28 +79,28 @@ class _Changes:
         return list(self._set_hardlinks(sorted(self._changed.values(), key=lambda entry: sort_key(entry.path))))
 
     def _directory(self, path: bytes, hidden: bool) -> Iterator[tuple[bytes, bool]]:
-        """Compare one directory; yield its sub-directories, each with whether it hides the ones below (`hidden`)."""
+        """Compare one directory; yield its sub-directories, each with whether it hides its content in layers below."""
         fd = open_directory(self._upper, path)
         try:
             with os.scandir(fd) as found:
                 names = [os.fsencode(entry.name) for entry in found]
             for name in names:
-                here = path + b"/" + name if path else name
+                child = path + b"/" + name if path else name
                 status = os.lstat(name, dir_fd=fd)
                 removed = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
                 # A layer cannot hold a socket, which is useless without its process: it counts as a removed file.
                 if removed or stat.S_ISSOCK(status.st_mode):
-                    if self._below.lookup(here) is not None:
-                        self._changed[here] = Entry(here, Kind.WHITEOUT)
+                    if self._below.lookup(child) is not None:
+                        self._changed[child] = Entry(child, Kind.WHITEOUT)
                     continue
-                refuse_reserved(here)
-                xattrs = self._xattrs(fd, name, status, here)
-                before = self._below.lookup(here) or self._scaffold.find(here)
-                entry = self._entry(here, status, xattrs, before)
+                refuse_reserved(child)
+                xattrs = self._xattrs(fd, name, status, child)
+                before = self._below.lookup(child) or self._scaffold.find(child)
+                entry = self._entry(child, status, xattrs, before)
                 self._add_if_changed(entry, before, status)
                 if entry.kind is Kind.DIRECTORY:
-                    self._directories[here] = entry
-                    yield here, hidden or xattrs.get(OPAQUE) == b"y"
+                    self._directories[child] = entry
+                    yield child, hidden or xattrs.get(OPAQUE) == b"y"
             if hidden:
                 present = set(names)
                 for lower in self._below.readdir(path):
@@ -167,9 +167,9 @@ class _Changes:
         if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
             return {}
         # The C library has no getxattr that takes a directory descriptor; /proc/self/fd leads to the directory.
-        place = b"/proc/self/fd/%d/%s" % (fd, name)
+        host_path = b"/proc/self/fd/%d/%s" % (fd, name)
         try:
-            keys = os.listxattr(place, follow_symlinks=False)
+            keys = os.listxattr(host_path, follow_symlinks=False)
         except OSError as error:
             if error.errno == errno.EOPNOTSUPP:
                 return {}
@@ -182,7 +182,7 @@ class _Changes:
                     hint="this is a bug in pybuild: please report it",
                 )
             if key.startswith(_OVERLAY_XATTRS) or key == STORED_XATTR.decode():
-                found[key] = os.getxattr(place, key, follow_symlinks=False)
+                found[key] = os.getxattr(host_path, key, follow_symlinks=False)
         return found
 
     def _target(self, path: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """The differences between two root filesystems, or between a layer and the layers below it, by tables of contents only.
 
-Times are ignored, because every build gives files new ones. A hard link is compared like a file of its own.
+Times are ignored, because every build gives files new ones. A hard link is compared like a separate file.
 """
 
 from __future__ import annotations

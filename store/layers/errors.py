@@ -1,4 +1,4 @@
-"""Errors about a layer say which layer."""
+"""Adding the name of the layer to errors about it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def layer_errors(name: object) -> Iterator[None]:
-    """Put `layer NAME: ` before the message of every StoreError and full disk of the block."""
+    """Put `layer NAME: ` before the message of each StoreError of the block. An OSError for a full disk becomes NoSpace."""
     try:
         yield
     except StoreError as error:

@@ -1,7 +1,7 @@
 """Which user and group ids a file on disk can have in the user namespace of this process.
 
 A layer can name any user and group. If an id does not exist in the namespace, the file in the tree belongs to root
-instead. The table of contents has the true owner, and so has every tar that is made from the changeset.
+instead. The table of contents has the true owner, and so does every tar that is made from the changeset.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reading the tar of a layer, or of any archive, into the entries of a table of contents.
 
 `read_layer` turns the members of a tar into safe entries: paths are relative and without "..", every parent exists and
-is a directory, links in paths are resolved, and each path has one entry. `make_tree` makes exactly these entries, so it
+is a directory, links in paths are resolved, and each path has one entry. `make_tree` gets only these entries, so it
 never sees an unchecked name from the archive.
 """
 
@@ -53,7 +53,7 @@ def clean_path(name: bytes) -> bytes:
 
 
 class LowerLayers(Protocol):
-    """The merged layers that a tar is put on."""
+    """The merged layers below the one that is read."""
 
     def lookup(self, path: bytes) -> Entry | None:
         """The entry at a path, without following links, or None."""
@@ -70,7 +70,7 @@ def read_layer(stream: Readable, below: LowerLayers) -> list[Entry]:
 
 
 def read_archive(stream: Readable, below: LowerLayers, owner: tuple[int, int] | None) -> list[Entry]:
-    """Read a tar that is unpacked onto `below` as tar(1) does it; names of whiteouts are refused.
+    """Read a tar as tar(1) would unpack it onto `below`; names of whiteouts are refused.
 
     A directory member follows a symbolic link to a directory at its path. With `owner`, a (uid, gid), all members get
     that owner, but not the parents that the tar does not contain. Raises InvalidImage or UnsafePath.
@@ -92,7 +92,7 @@ def _read(stream: Readable, layer: _LayerReader) -> list[Entry]:
 
 
 class _LayerReader:
-    """Collects the entries of one layer, with its whiteouts apart: they never remove an entry of their own layer."""
+    """Collects the entries of one layer, and separately its whiteouts: they never remove an entry of their own layer."""
 
     def __init__(self, below: LowerLayers) -> None:
         self._below = below
@@ -164,7 +164,7 @@ class _LayerReader:
         found = dict(self._found)
         opaque = set(self._opaque)
         for path in self._removed:
-            # A directory that was removed below and made again in this layer has nothing of the old one in it.
+            # If the layer removes a directory and makes it again, the new one has nothing of the old content.
             if path in found and found[path].kind is Kind.DIRECTORY:
                 opaque.add(path)
         for path in opaque:
@@ -176,7 +176,7 @@ class _LayerReader:
         return sorted(_repair_links(found), key=lambda entry: sort_key(entry.path))
 
     def _resolve_parent(self, path: bytes, shown: bytes) -> bytes:
-        """The path after following links in its parent, in this layer and those below; `shown` is for errors."""
+        """The path after following links in its parent, in this layer and those below; `shown` is its name in errors."""
         parent, slash, name = path.rpartition(b"/")
         if not slash or self._is_directory(parent):
             return path
@@ -212,10 +212,10 @@ class _LayerReader:
         while pending:
             directory = pending.pop()
             self._opaque.discard(directory)
-            for gone in self._children.pop(directory, ()):
-                self._found.pop(gone, None)
-                self._removed.discard(gone)
-                pending.append(gone)
+            for child in self._children.pop(directory, ()):
+                self._found.pop(child, None)
+                self._removed.discard(child)
+                pending.append(child)
 
     def _add_child(self, path: bytes) -> None:
         if self._children is not None:
@@ -260,7 +260,7 @@ class _LayerReader:
 
 
 class _ArchiveReader(_LayerReader):
-    """Collects the entries of an archive that is unpacked, rather than being a layer."""
+    """Collects the entries of an archive that is unpacked into an image, and is not itself a layer."""
 
     def __init__(self, below: LowerLayers, owner: tuple[int, int] | None) -> None:
         super().__init__(below)
@@ -302,7 +302,7 @@ class _ArchiveReader(_LayerReader):
 def _repair_links(found: dict[bytes, Entry]) -> Iterable[Entry]:
     """Make the first name in order the file of each group of hard links, whichever name the archive linked to.
 
-    A later entry can replace the name that others link to: those are still the old file, as on a real disk.
+    A later entry can replace the name that others link to: those are still names of the old file, as on a real disk.
     """
     groups: dict[tuple[bytes, Entry], bytes] = {}
     linked = {entry.hardlink for entry in found.values() if entry.hardlink}

@@ -1,6 +1,6 @@
 """Making the tree of a changeset: a directory that can be a lower layer of an overlay.
 
-A tree holds what a user namespace allows. A whiteout is a character device 0:0, and an opaque directory has the
+A tree holds only files that a user namespace allows. A whiteout is a character device 0:0, and an opaque directory has the
 attribute `user.overlay.opaque` (kernel documentation, overlayfs.rst, "whiteouts and opaque directories", with the
 `userxattr` option). A device node is an empty file: only the table of contents has its type and number. An owner that
 does not exist in the namespace is replaced by root (mapped_ids.py).
@@ -33,7 +33,7 @@ _XATTR_REFUSED = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL, errno.E
 
 
 def make_tree(entries: Iterable[Entry], tar: Readable, root_fd: int) -> None:
-    """Make the tree of `entries` (sorted) in the empty directory `root_fd`; `tar` is the layer they were read from.
+    """Make the tree of `entries` (sorted) in the empty directory `root_fd`; `tar` is the layer that holds their content.
 
     Raises InvalidImage if the tar is shorter than the entries say, OSError if writing fails.
     """
@@ -88,7 +88,7 @@ class _TreeMaker:
             os.mkdir(name, 0o700, dir_fd=parent)
 
     def finish_directory(self, entry: Entry) -> None:
-        """Set owner, mode and time last: making the content changes the time and can need the permissions."""
+        """Set owner, mode and time last: making the content changes the time, and the final mode could forbid it."""
         fd = open_directory(self._root, entry.path)
         try:
             os.fchown(fd, *self._owner(entry))
@@ -168,9 +168,9 @@ class _TreeMaker:
             try:
                 os.setxattr(fd, key, value)
             except OSError as error:
-                # An attribute that this namespace or file system cannot store is still in the blob, which is exported.
+                # An attribute that this namespace or file system cannot store is still in the blob, which exports use.
                 # Capabilities are necessary: without them the files of the tree would behave differently.
-                # ENOSPC: the file system limits the attributes of a file. If the disk is full the next file fails.
+                # ENOSPC: the file system limits the attributes of a file. If the disk is full, the next file fails.
                 if key == b"security.capability" or error.errno not in _XATTR_REFUSED:
                     raise OSError(
                         error.errno, f"{error.strerror}: {show(entry.path)}, attribute {show(key)}"

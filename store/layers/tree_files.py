@@ -30,7 +30,7 @@ def open_directory(root_fd: int, path: bytes) -> int:
 
 
 class DirectoryCache:
-    """Keeps the last directory of a tree open, because most consecutive entries are in the same one."""
+    """Keeps the last directory of a tree open, because consecutive entries are mostly in the same directory."""
 
     def __init__(self, root_fd: int) -> None:
         """The caller keeps `root_fd` open."""

@@ -1,8 +1,8 @@
 """A root filesystem, merged from the tables of contents of its layers, without a mount or privileges.
 
 `View` looks up paths, lists directories and follows symbolic links by the merge rules of the OCI image-spec (layer.md):
-the topmost layer that has a name decides, a whiteout removes a name, a directory merges with the directories below it
-down to an opaque one or to something that is not a directory.
+the topmost layer that has a name decides; a whiteout removes a name; a directory merges with the directories below it,
+down to an opaque directory or to an entry that is not a directory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ROOT = Entry(b"", Kind.DIRECTORY, 0o755)  # the root of an image whose layers have no entry for it
 MAX_LINKS = 40  # the kernel's MAXSYMLINKS
-_MAX_STEPS = 16_384  # components walked in one resolution; the kernel limits the bytes of a path instead
+_MAX_STEPS = 16_384  # components in one resolution; the kernel limits the bytes of a path instead
 
 
 class LinkLoop(Exception):
@@ -26,7 +26,7 @@ class LinkLoop(Exception):
 def resolve(lookup: Callable[[bytes], Entry | None], path: bytes, *, follow_last: bool = True) -> bytes:
     """Follow the symbolic links of `path` in the tree that `lookup` reads; the result does not have to exist.
 
-    ".." at the root is the root, absolute targets start at the root. Raises LinkLoop.
+    ".." at the root is the root, and absolute targets start at the root. Raises LinkLoop.
     """
     done = b""
     todo = path.split(b"/")[::-1]
@@ -41,10 +41,10 @@ def resolve(lookup: Callable[[bytes], Entry | None], path: bytes, *, follow_last
         if part == b"..":
             done = parent_of(done)
             continue
-        here = done + b"/" + part if done else part
-        entry = lookup(here) if (todo or follow_last) else None
+        path_so_far = done + b"/" + part if done else part
+        entry = lookup(path_so_far) if (todo or follow_last) else None
         if entry is None or entry.kind is not Kind.SYMLINK:
-            done = here
+            done = path_so_far
             continue
         links += 1
         if links > MAX_LINKS:
@@ -56,7 +56,7 @@ def resolve(lookup: Callable[[bytes], Entry | None], path: bytes, *, follow_last
 
 
 class View:
-    """The merged tree of `layers`, the topmost first. Immutable. Caches which layers take part in a directory."""
+    """The merged tree of `layers`, the topmost first. Immutable, except for a cache of the layers of each directory."""
 
     def __init__(self, layers: Sequence[Toc]) -> None:
         self.layers = tuple(layers)
@@ -110,7 +110,7 @@ class View:
         known = self._merged.get(path)
         if known is not None:
             return known
-        # A loop, up to a known ancestor and down again, not recursion: a path can have thousands of components.
+        # A loop up to a known ancestor and down again, instead of recursion: a path can have thousands of components.
         missing = [path]
         while (above := parent_of(missing[-1])) not in self._merged:
             missing.append(above)

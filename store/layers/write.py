@@ -1,8 +1,8 @@
 """Writing a layer: from entries and their content to a tar and its digests.
 
 One pass reads and hashes each file once, writes its header and content, hashes the tar (the diff_id) and compresses it.
-`hash_contents` is the same pass for a layer that is not needed as a tar: it writes nothing. The tar depends only on the
-entries and the clamp: it is ordered by path components and has ustar headers without user names, whiteouts with time 0,
+`hash_contents` is the same pass for a layer that is not needed as a tar, without writing anything. The tar depends only
+on the entries and the clamp: it is ordered by path components and has ustar headers without user names, whiteouts with time 0,
 and `security.capability` as the only extended attribute.
 """
 
@@ -46,7 +46,7 @@ def stored_xattrs(entry: Entry) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def same_metadata(entry: Entry, before: Entry | None) -> bool:
-    """Whether an entry equals the one below it in everything except content; the times of directories are ignored.
+    """Whether an entry equals the one in the layers below, except for content; the times of directories are ignored.
 
     Every kind of step leaves unchanged entries out of its layer.
     """
@@ -171,13 +171,13 @@ def _copy(entry: Entry, content: FileContent, write: Callable[[bytes], object]) 
     if left:
         raise InvalidImage(
             f"entry {tar.show(entry.path)}: changed while it was read",
-            hint="build again while nothing writes to it",
+            hint="build again while no other process writes to it",
         )
     return hasher.digest()
 
 
 def _fill_links(entries: list[Entry]) -> Iterator[Entry]:
-    """Give the further names of a file the digest and offset of its content."""
+    """Give hard links the digest and offset of their file's content."""
     first: dict[bytes, Entry] = {}
     for entry in entries:
         if entry.hardlink:

@@ -1,8 +1,8 @@
 """Whole directory trees: removing them and measuring them.
 
-Both functions walk with directory descriptors: `shutil.rmtree` and `os.walk` fail, or silently stop, on trees deeper
-than PATH_MAX. The way back up is ".." of the current directory, so only a few descriptors are open at any depth; only
-memory limits the depth.
+`shutil.rmtree` and `os.walk` fail, or silently stop, on trees deeper than PATH_MAX. Both functions here walk with directory
+descriptors instead, and go back up by ".." of the current directory: only a few descriptors are open at any depth, and
+only memory limits the depth.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def remove_tree(parent_fd: int, name: str | bytes) -> None:
     """Remove a file or a whole directory tree. Idempotent: a name that does not exist is not an error.
 
-    Directories without permissions are made removable first.
+    A directory without permissions first gets mode 0700.
     """
     if _unlink(parent_fd, name):
         return
@@ -83,8 +83,8 @@ def _clear(fd: int) -> list[bytes]:
 def tree_size(directory_fd: int) -> int:
     """The bytes on disk of a directory and everything below it. A file with several names counts once.
 
-    Raises PermissionError at a directory that this user cannot read, and OSError (ESTALE) if directories are moved
-    meanwhile, because ".." would then lead elsewhere.
+    Raises PermissionError at a directory that this user cannot read, and OSError (ESTALE) if another process
+    moves directories at the same time, because ".." then leads elsewhere.
     """
     seen: set[tuple[int, int]] = set()
     size, subdirectories = _measure(directory_fd, seen)

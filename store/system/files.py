@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def open_in_root(root_fd: int, path: bytes, flags: int) -> int:
-    """Open `path` as if `root_fd` were the root directory: symbolic links, also absolute ones, stay inside it.
+    """Open `path` as if `root_fd` were the root directory: symbolic links, even absolute ones, stay inside it.
 
     Raises OSError as open(2) does.
     """
@@ -33,7 +33,7 @@ def open_in_root(root_fd: int, path: bytes, flags: int) -> int:
 
 
 def open_beneath(directory_fd: int, path: bytes, flags: int) -> int:
-    """Open `path` below a directory. A symbolic link in the path is an OSError (ELOOP), leaving the directory EXDEV."""
+    """Open `path` below a directory. Raises OSError: ELOOP for a symbolic link, EXDEV for a path that leaves it."""
     return openat2(directory_fd, path or b".", flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
 
 
@@ -45,18 +45,18 @@ def file_size(path: str) -> int:
         return 0
 
 
-def read_regular(fd: int, limit: int, what: str) -> bytes:
-    """All bytes of an open regular file of at most `limit` bytes. Raises StoreError, with `what`, for anything else."""
+def read_regular(fd: int, limit: int, name: str) -> bytes:
+    """All bytes of an open regular file of at most `limit` bytes. Raises StoreError, with `name`, for any other file."""
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode):
-        raise StoreError(f"{what} is not a regular file")
+        raise StoreError(f"{name} is not a regular file")
     chunks = []
     left = limit + 1
     while left > 0 and (chunk := os.read(fd, min(left, 1 << 20))):
         chunks.append(chunk)
         left -= len(chunk)
     if left <= 0:
-        raise StoreError(f"{what} exceeds {limit} bytes")
+        raise StoreError(f"{name} exceeds {limit} bytes")
     return b"".join(chunks)
 
 

@@ -34,7 +34,7 @@ class Prefixed:
 
 
 class Peeked(Prefixed):
-    """A stream whose first bytes are in `start` before they are read: at least 8, unless the stream is shorter."""
+    """A stream whose first bytes are also in `start`: at least 8, unless the stream is shorter."""
 
     def __init__(self, raw: Readable) -> None:
         self.start = raw.read(_CHUNK)

@@ -1,7 +1,7 @@
 """Linux system calls: `call` makes one by its number; openat2 and syncfs, which the store and the sandbox share.
 
 Every function raises `OSError` with the kernel's errno. Its message names the call; its `filename` is the path, the
-file system type or the option that the call was about. File descriptors that are opened here are close-on-exec.
+file system type or the option that failed. File descriptors that are opened here are close-on-exec.
 
 The sandbox worker, which runs as `python -SI`, imports this module: it imports only `os`, `ctypes`, `errno` and
 `struct`. Its only state is the handle of the C library, so every function can be called after a fork.
@@ -116,7 +116,7 @@ def openat2(dirfd: int, path: bytes, flags: int, resolve: int, mode: int = 0) ->
     """Open `path` below `dirfd` under the `RESOLVE_*` rules and return the descriptor. openat2(2), Linux 5.6.
 
     With RESOLVE_IN_ROOT or RESOLVE_BENEATH the kernel answers EAGAIN if something was renamed while it walked `..`. The
-    number of further attempts is limited, because an attacker could rename for ever.
+    number of attempts is limited, because an attacker could rename forever.
     """
     if b"\0" in path:  # see `call`
         raise_error(errno.EINVAL, "openat2", path, " (NUL byte)")
@@ -132,7 +132,7 @@ def openat2(dirfd: int, path: bytes, flags: int, resolve: int, mode: int = 0) ->
 
 
 def syncfs(fd: int) -> None:
-    """Write all data of the file system that holds `fd` to its device. OSError: a write was lost. syncfs(2)."""
+    """Write all data of the file system that holds `fd` to its device. Raises OSError if a write was lost. syncfs(2)."""
     if _libc.syncfs(fd):
         raise_error(ctypes.get_errno(), "syncfs", None)
 
