@@ -126,7 +126,7 @@ class FileBytes:
 
 @frozen
 class ReadFile:
-    """Read a small file of a root filesystem: `path` as in the toc of `layers[layer]`. The topmost layer is the first."""
+    """Read a small file of a root filesystem: `path` as in the toc of `layers[layer]`, the topmost layer first."""
 
     layers: tuple[LayerPlace, ...]
     layer: int

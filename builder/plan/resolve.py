@@ -34,7 +34,7 @@ class ImageSource(Protocol):
     """Finds base images."""
 
     def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
-        """The image for `platform`, or for the platform of the build if it is None. Raises StoreError, RemoteError."""
+        """The image for `platform`; None: for the platform of the build. Raises BuildError, StoreError, RemoteError."""
         ...
 
 

@@ -258,7 +258,7 @@ def _is_secret(name: str) -> bool:
 
 
 def _strings(value: object) -> list[str]:
-    return [str(one) for one in value] if isinstance(value, list) else []
+    return [str(item) for item in value] if isinstance(value, list) else []
 
 
 def _words(value: object) -> str:

@@ -199,7 +199,7 @@ class Solver:
         return self._pending[node.parent]
 
     def _has_early_child(self, node: Node) -> bool:
-        return any(self._plan.nodes[one].parent == node.id for one in self._early)
+        return any(self._plan.nodes[early].parent == node.id for early in self._early)
 
     def _on_listed(self, node: Node, changeset: str) -> None:
         """Called when the files that a RUN left are listed: the next step can begin on them."""

@@ -105,7 +105,7 @@ class Contexts:
     def open_main(self, recipe: str | None) -> Recipe:
         """Open the main context and read the recipe; `recipe` is the value of -f.
 
-        Raises BuildError, RemoteError, OSError.
+        Raises BuildError, StoreError, RemoteError, OSError.
         """
         if self._main == STDIN:
             return self._open_file(*self._spooled_stdin(), recipe)
@@ -123,7 +123,7 @@ class Contexts:
         """The files of a main context that is not a directory, without its recipe.
 
         Anything that is not an archive is read as the recipe; the context is then empty.
-        Raises BuildError, RemoteError, OSError.
+        Raises BuildError, StoreError, RemoteError, OSError.
         """
         if self._main == STDIN:
             return self._as_archive(*self._spooled_stdin()[:2]) or self._empty_context()

@@ -54,7 +54,7 @@ class RemoteSources:
         return GitCheckouts(self._session, self._environ)
 
     async def identify(self, source: RemoteSource) -> None:
-        """Find out the current version of the source. Raises BuildError, RemoteError, OSError."""
+        """Find out the current version of the source. Raises BuildError, StoreError, RemoteError, OSError."""
         if isinstance(source, RepositorySource):
             await self._repositories.identify(source)
         elif source.checksum is None:
@@ -69,7 +69,7 @@ class RemoteSources:
         return None if digest is None else f"url {digest}"
 
     async def fetched(self, source: RemoteSource, position: int) -> FetchedSource:
-        """The content of the source at `position` of its step. Raises BuildError, RemoteError, OSError."""
+        """The content of the source at `position` of its step. Raises BuildError, StoreError, RemoteError, OSError."""
         if isinstance(source, RepositorySource):
             checkout = await self._repositories.checkout(source)
             return FetchedSource(position, checkout.tar, "", 0, checkout.toc)
@@ -77,14 +77,14 @@ class RemoteSources:
         return FetchedSource(position, self._store.blobs.path(found.digest), source.name, _seconds(found.last_modified))
 
     def checkout(self, source: RepositorySource) -> tuple[Checkout, str]:
-        """The files of a repository and its identity. Blocks. Raises BuildError, RemoteError, OSError."""
+        """The files of a repository and its identity. Blocks. Raises BuildError, StoreError, RemoteError, OSError."""
         found = run_until_complete(self._repositories.checkout(source))
         identity = self._repositories.identity(source)
         assert identity is not None
         return found, identity
 
     def file(self, source: UrlSource) -> DownloadedContext:
-        """The content of a URL. Blocks until it is downloaded. Raises BuildError, RemoteError, OSError."""
+        """The content of a URL. Blocks until it is downloaded. Raises BuildError, StoreError, RemoteError, OSError."""
         found = run_until_complete(self._download(source))
         identity = self.identity(source)
         assert identity is not None

@@ -45,7 +45,7 @@ class GitCheckouts:
         self._checkouts: dict[RepositorySource, Checkout] = {}
 
     async def identify(self, source: RepositorySource) -> FoundCommit:
-        """Find out which commit the source means now. Raises BuildError, RemoteError, OSError."""
+        """Find out which commit the source means now. Raises BuildError, StoreError, RemoteError, OSError."""
         async with self._pool.locks(("repository", source)):
             if source not in self._found:
                 self._found[source] = await self._find_commit(source)
@@ -59,7 +59,7 @@ class GitCheckouts:
         )
 
     async def checkout(self, source: RepositorySource) -> Checkout:
-        """Fetch the files, if the store does not have them. Raises BuildError, RemoteError, OSError."""
+        """Fetch the files, if the store does not have them. Raises BuildError, StoreError, RemoteError, OSError."""
         found = await self.identify(source)
         async with self._pool.locks(("checkout", source)):
             if source not in self._checkouts:

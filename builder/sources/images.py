@@ -40,9 +40,10 @@ class BaseImages:
         self._found: dict[tuple[Reference, Platform | None], StoredImage] = {}
 
     def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
-        """The image of that name for this platform (None: the build's). Raises NotCached, StoreError, RemoteError.
+        """The image of that name for this platform (None: the build's).
 
         If neither the recipe nor the user asked for a platform, an image in the store serves, whatever its platform is.
+        Raises NotCached, and the errors of `pull`.
         """
         key = reference.with_default_tag(), platform
         if key not in self._found:

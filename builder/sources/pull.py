@@ -48,9 +48,10 @@ def pull(
     access: RegistryAccess,
     observe: Callable[[Event], None],
 ) -> StoredImage:
-    """Make the image of this name in the store the same as in the registry. Raises StoreError, RemoteError.
+    """Make the image of this name in the store the same as in the registry.
 
     Blobs that the store has are not fetched. The tag moves last, when the image is complete.
+    Raises BuildError, StoreError, RemoteError.
     """
     name = reference.with_default_tag()
     path = store.ingest.new_path()

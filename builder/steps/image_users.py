@@ -30,7 +30,7 @@ class ImageUsers:
         self._files: dict[bytes, bytes] = {}  # sha256 -> content
 
     async def of(self, view: View, layers: Sequence[LayerPlace]) -> UserDatabase:
-        """The users of the root filesystem that these layers make. Raises BuildError."""
+        """The users of the root filesystem that these layers make. Raises BuildError, StoreError."""
         return UserDatabase(await self._read(view, layers, b"etc/passwd"), await self._read(view, layers, b"etc/group"))
 
     async def _read(self, view: View, layers: Sequence[LayerPlace], path: bytes) -> bytes:

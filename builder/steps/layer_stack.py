@@ -79,7 +79,9 @@ class LayerStacks:
         """The same layers, each with a tree, without those that change nothing. Raises SandboxError, StoreError."""
         wanted = [layer for layer in layers if len(self._toc(layer))]
         expanded = {
-            one.changeset: self._expanded.pop(one.changeset) for one in wanted if one.changeset in self._expanded
+            layer.changeset: self._expanded.pop(layer.changeset)
+            for layer in wanted
+            if layer.changeset in self._expanded
         }
         found = await ensure_trees(self._store, self._pool, wanted, expanded)
         for layer in found:

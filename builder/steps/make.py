@@ -89,7 +89,7 @@ class StepMaker:
         return (await self._copy_job(node, node.step, parent, source)).rows()
 
     async def identify(self, step: CopyStep) -> None:
-        """Find out the current versions of the remote sources of a step. Raises BuildError, RemoteError, OSError."""
+        """Ask for the current version of each remote source. Raises BuildError, StoreError, RemoteError, OSError."""
         for _, source in step.remote:
             await self._contexts.remotes.identify(source)
 

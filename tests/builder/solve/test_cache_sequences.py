@@ -137,7 +137,7 @@ def name_all_stages(scene: Scene) -> None:
         pytest.param(name_all_stages, (), id="the name of a stage"),
         pytest.param(lambda s: s.recipe((RUN, f"{RUN}\nCMD x")), (), id="config after the last step"),
         pytest.param(lambda s: s.recipe((RUN, f"ARG A\n{RUN}")), (), id="E21 an ARG without a value"),
-        pytest.param(nothing, ("--build-arg", "A=1"), id="E20 a build argument that nobody declares"),
+        pytest.param(nothing, ("--build-arg", "A=1"), id="E20 a build argument without an ARG"),
         pytest.param(nothing, ("--build-arg", "HTTP_PROXY=http://proxy:1"), id="E66 a proxy"),
         pytest.param(nothing, ("--label", "a=b"), id="a label"),
     ],
@@ -206,9 +206,9 @@ def swap(scene: Scene, name: str, link: str) -> None:
         pytest.param(lambda s: s.recipe((WORKDIR, "WORKDIR /srv/app"), ("/app/out", "/srv/app/out")), (), OTHER_WORKDIR, id="WORKDIR"),
         pytest.param(lambda s: s.recipe((RUN, f'SHELL ["/bin/sh", "-ec"]\n{RUN}')), (), {RUN}, id="SHELL"),
         pytest.param(lambda s: s.recipe((RUN, f"RUN {RUN[4:]} ")), ("--network=default",), {COMPILE, RUN}, id="network"),
-        pytest.param(lambda s: (s.context / "src/main").chmod(0o755), (), {SRC, COMPILE}, id="E65 a file that may be executed"),
+        pytest.param(lambda s: (s.context / "src/main").chmod(0o755), (), {SRC, COMPILE}, id="E65 a file made executable"),
         pytest.param(lambda s: (s.context / "src/empty").mkdir(), (), {SRC, COMPILE}, id="E65 an empty directory"),
-        pytest.param(lambda s: s.write(".dockerignore", ""), (), {SRC, COMPILE}, id="E55 a file that is not ignored any more"),
+        pytest.param(lambda s: s.write(".dockerignore", ""), (), {SRC, COMPILE}, id="E55 a file that was ignored before"),
         pytest.param(
             lambda s: swap(s, "src/other", "main"), (), {SRC, COMPILE}, id="E65 a link in the place of a file"
         ),

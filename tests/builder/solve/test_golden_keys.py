@@ -1,7 +1,7 @@
 """The cache keys of recipes that use every flag and every kind of step, compared with fixtures/golden_keys.json.
 
 A key that changes makes every record of every user's store a miss. A new field of a parser or plan value can do that
-unseen: this test shows it. After a change the file may be written again in two cases only:
+unseen: this test shows it. Write the file again in two cases only:
 
 * `_VERSION` in builder/solve/cache_keys.py changed in the same commit, because steps now make something else from the same
   inputs;
