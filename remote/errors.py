@@ -1,4 +1,8 @@
-"""The errors of talking to other machines: registries, web servers, git servers."""
+"""The errors of talking to other machines: registries, web servers, git servers.
+
+remote/ also raises errors of store/errors.py: NotFound if a server has no object of that name, DigestMismatch for wrong
+content, InvalidImage for a manifest or index that violates its format.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +22,15 @@ class Unreachable(RemoteError):
 
 
 class TooSlow(RemoteError):
-    """A server missed a deadline, or sends less than the lowest rate."""
+    """A server missed a deadline, or sent fewer bytes a second than the lowest rate."""
 
 
 class Unauthorized(RemoteError):
-    """A server refuses access, or credentials would have to go where they do not belong."""
+    """A server refuses access, or pybuild would have to send credentials to a server that must not get them."""
 
 
 class GitFailed(RemoteError):
-    """git exited with an error. `stderr` is the end of what it wrote there, in the process that ran git."""
+    """git exited with an error. `stderr` is the end of its stderr; an error that came from another process has none."""
 
     def __init__(self, message: str, stderr: str = "", *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)

@@ -1,8 +1,8 @@
 """How git reaches the server of a repository, and with which credentials.
 
 Over http pybuild sends the first request itself. It follows redirects and checks the certificate by the rules of all
-downloads, and finds out whether a repository is there. git then talks to the final URL and follows no redirects.
-Over ssh the user's agent signs. The user's keys, ssh configuration and passwords are not read; the known hosts are.
+downloads, and finds out whether the URL is a repository. git then talks to the final URL and follows no redirects.
+Over ssh the user's agent authenticates. ssh reads the user's known hosts, but no keys, configuration or passwords.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class GitAccess:
 
 @frozen
 class GitRemote:
-    """What git gets: a URL without a password, settings (`name=value`), and environment variables."""
+    """What pybuild passes to git: a URL without a password, settings (`name=value`), and environment variables."""
 
     url: str
     settings: tuple[str, ...]
@@ -72,7 +72,7 @@ class GitRemote:
 def git_remote_of(source: RepositorySource, access: GitAccess, certificates: str) -> GitRemote:
     """How git reaches the repository. If git needs a list of trusted certificates, it is the new file `certificates`.
 
-    Raises RemoteError, NotFound.
+    Raises RemoteError, NotFound, OSError.
     """
     match source.scheme:
         case "http" | "https":
@@ -86,16 +86,16 @@ def git_remote_of(source: RepositorySource, access: GitAccess, certificates: str
 def _over_http(source: RepositorySource, access: GitAccess, certificates: str) -> GitRemote:
     location = UrlWithLogin.parse(source.remote)
     origin = location.url.origin
-    configured = access.config.for_registry(origin.authority)
-    site = Site(origin.authority, (origin,), configured.tls_verify, configured.ca_files)
+    settings_of_site = access.config.for_registry(origin.authority)
+    site = Site(origin.authority, (origin,), settings_of_site.tls_verify, settings_of_site.ca_files)
     authorization = location.authorization
     if authorization is None and access.authorization and str(origin) == access.server:
         authorization = access.authorization
     final_url = _follow_redirects(location.url, site, authorization, access)
-    own = final_url.origin == origin
+    same_origin = final_url.origin == origin
     # Secrets go into the environment, because every user can read the arguments of a process.
     environment = {"GIT_ALLOW_PROTOCOL": final_url.origin.scheme}
-    if own and authorization is not None:
+    if same_origin and authorization is not None:
         environment |= {
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": f"http.{origin}/.extraHeader",
@@ -108,12 +108,12 @@ def _over_http(source: RepositorySource, access: GitAccess, certificates: str) -
         environment[f"{final_url.origin.scheme}_proxy"] = f"{proxy.origin.scheme}://{login}{proxy.origin.authority}"
     settings = []
     if final_url.origin.scheme == "https":
-        trusted = trusted_certificates(site if own else None, access.environ)
+        trusted = trusted_certificates(site if same_origin else None, access.environ)
         if trusted is not None:
             with open(certificates, "xb") as file:
                 file.write(trusted)
             settings.append(f"http.sslCAInfo={certificates}")
-        if own and not site.verify:
+        if same_origin and not site.verify:
             settings.append("http.sslVerify=false")
     return GitRemote(f"{final_url.origin}{final_url.target}", tuple(settings), environment)
 

@@ -1,8 +1,9 @@
 """The files of a commit as a tar, in pybuild's one tar form.
 
-`git archive` gives the files as a checkout would write them, line ends included, without writing a checkout. Attributes
-of our own override export-ignore and export-subst, which only archives apply. Every file belongs to root and has the time
-of the commit. Before that the tree is listed, so that a repository of too many files fails early, after a few million rows.
+`git archive` gives the files as a checkout would write them, line ends included, without writing a checkout. pybuild's
+own attributes file turns off export-ignore and export-subst, which only archives apply. Every file belongs to root and
+has the time of the commit. pybuild lists the tree first: a repository with too many files then fails early, after a few
+million lines of the list.
 """
 
 from __future__ import annotations
@@ -79,9 +80,9 @@ def submodules_of(git: Git, commit: str) -> list[Submodule]:
     left = b""
     with git.start("ls-tree", "-r", "-t", "-l", "-z", "--full-tree", f"{commit}^{{commit}}") as running:
         while data := running.read(_CHUNK):
-            *rows, left = (left + data).split(b"\0")
-            for row in rows:
-                words, _, path = row.partition(b"\t")
+            *lines, left = (left + data).split(b"\0")
+            for line in lines:
+                words, _, path = line.partition(b"\t")
                 mode, _, name, length = words.split()
                 count += 1
                 size += int(length) if length.isdigit() else 0
@@ -119,7 +120,7 @@ def write_tree(git: Git, commit: str, archive: Archive, prefix: bytes = b"") -> 
 
 
 def _check_path(name: str, path: bytes) -> None:
-    """Refuse the names that git does not check out: `.git` is for the repository itself. No other name is special here."""
+    """Refuse names that git does not check out: `.git` is for the repository itself. No other name is special here."""
     for part in path.split(b"/"):
         if part in (b"", b".", b"..") or part.lower() == b".git":
             raise RemoteError(f"{name}: the repository has a file {show(path)}, a name that git does not check out")

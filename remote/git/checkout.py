@@ -1,4 +1,4 @@
-"""A commit of a server as one tar: its files, the files of its submodules, and `.git` if that is asked for."""
+"""A commit of a repository as one tar: its files, the files of its submodules, and with keep-git-dir its `.git`."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def write_checkout(
 
 
 def _submodules(git: Git, item: _Pending, submodules: list[Submodule]) -> list[_Pending]:
-    """Where the submodules of a commit are, by its `.gitmodules`, gitmodules(5). Raises RemoteError."""
+    """The submodules of a commit, with the URLs from its `.gitmodules`, see gitmodules(5). Raises RemoteError."""
     urls = _urls(git, item.resolved.commit)
     found = []
     for submodule in submodules:
@@ -97,7 +97,7 @@ def _submodules(git: Git, item: _Pending, submodules: list[Submodule]) -> list[_
 def submodule_source(parent: RepositorySource, url: str, commit: str) -> RepositorySource:
     """The repository that `.gitmodules` names by `url`.
 
-    Raises RemoteError if that is not on a server: a path on this machine, or a protocol that runs a program.
+    Raises RemoteError if it is not on a server, but a path on this machine or a protocol that runs a program.
     """
     if url.startswith(("./", "../")):
         url = resolve_relative(parent.remote, url)

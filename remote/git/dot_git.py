@@ -1,7 +1,7 @@
-"""The `.git` of a checkout, if it is asked for: one commit and its reference, without history.
+"""The `.git` of a checkout with keep-git-dir: one commit and its reference, without history.
 
-pybuild rebuilds it in the fetched repository. Each server packs objects in its own way; git packs them again here, so the
-same commit and the same git give the same bytes. Which files have to be there: gitrepository-layout(5).
+pybuild makes it from the fetched repository. Each server packs objects in its own way; git packs them again here, so the
+same commit and the same git give the same bytes. Source of the necessary files: gitrepository-layout(5).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def add_git_dir(git: Git, resolved: FoundCommit, origin: str, archive: Archive) 
 
 
 def _strip(git: Git, resolved: FoundCommit, commit: str, origin: str, *, has_parents: bool) -> None:
-    """Keep only the commit and the reference that was asked for, with a configuration like that of `git clone`."""
+    """Keep only the commit and the reference that the URL names, with a configuration like that of `git clone`."""
     directory = os.open(git.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for name in _REMOVED:
@@ -77,7 +77,7 @@ def _config(origin: str, *, sha256: bool) -> str:
 
 
 def _add_directory(directory: bytes, name: bytes, time: int, archive: Archive) -> None:
-    """Add a directory to the archive. git made and named all of it, so it is only a few levels deep."""
+    """Add a directory to the archive. git made and named everything in it, so it is only a few levels deep."""
     for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
         path = name + b"/" + entry.name
         status = entry.stat(follow_symlinks=False)

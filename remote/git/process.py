@@ -1,12 +1,12 @@
 """Running git without the user's or the repository's configuration, and within limits of time, bytes and memory.
 
-Everything that a repository or a server could make git do besides the work asked for is off: hooks, configuration and
-attributes of others, credential helpers and questions on the terminal, every protocol except the one that was named,
-redirects, submodules, replacement objects, background maintenance. See git(1), git-config(1), and "security" in
+pybuild turns off everything by which a repository or a server could make git do more than pybuild asked for: hooks,
+configuration and attributes of others, credential helpers and questions on the terminal, every protocol except that of
+the URL, redirects, submodules, replacement objects, background maintenance. See git(1), git-config(1), and "security" in
 git-clone(1).
 
-Each git is a process group of its own, in the session of the worker. The whole group is killed when git has ended, when
-it exceeds a limit, when the worker gets SIGTERM, and when the process that started the worker is gone.
+Each git is a process group of its own, in the session of the worker. The worker kills the whole group when git has ended,
+when it exceeds a limit, when the worker gets SIGTERM, and when the process that started the worker is gone.
 """
 
 from __future__ import annotations
@@ -61,16 +61,16 @@ class Allowance:
         self._size = size
         self._hint = hint
         self._clock = clock
-        self._begun = clock()
+        self._started_at = clock()
         self._finished = 0
 
     def check(self, name: str, received: int) -> None:
-        """Raise RemoteError if the allowance is used up. `received` is the bytes of the fetch in progress."""
+        """Raise RemoteError if the allowance is used up. `received` is the bytes of the fetch that is running."""
         received += self._finished
         if received > self._size:
             raise RemoteError(f"{name}: more than the limit of {self._size} bytes", hint="limits.download-bytes")
         allowed = self._seconds + received / self._rate
-        if self._clock() - self._begun > allowed:
+        if self._clock() - self._started_at > allowed:
             raise RemoteError(f"{name}: not done after {allowed:.0f} s and {received} bytes", hint=self._hint)
 
     def add_finished(self, received: int) -> None:
@@ -91,14 +91,14 @@ class Git:
 
     def start(self, *arguments: str) -> GitProcess:
         """Start git; leaving the context manager kills it. Raises RemoteError if git is not installed."""
-        places = os.pathsep.join(place for place in self.path.split(os.pathsep) if os.path.isabs(place))
-        program = shutil.which("git", path=places or os.defpath)
+        search_path = os.pathsep.join(path for path in self.path.split(os.pathsep) if os.path.isabs(path))
+        program = shutil.which("git", path=search_path or os.defpath)
         if program is None:
             raise RemoteError(f"{self.name}: git is not installed", hint="apt-get install git, or the like")
         command = [program, "--no-pager", "--literal-pathspecs"]
         for setting in (*_SETTINGS, *self.settings):
             command += ["-c", setting]
-        environment = {**_ENVIRONMENT, "PATH": places or os.defpath, "GIT_DIR": self.directory, **self.environment}
+        environment = {**_ENVIRONMENT, "PATH": search_path or os.defpath, "GIT_DIR": self.directory, **self.environment}
         return GitProcess(self, [*command, *arguments], environment)
 
     def run(self, *arguments: str, limit: int = 1 << 20) -> bytes:
@@ -113,8 +113,8 @@ class Git:
     def size(self) -> int:
         """Bytes received so far: the packs, complete or not."""
         total = 0
-        for place in ("objects/pack", "objects"):
-            with contextlib.suppress(FileNotFoundError), os.scandir(f"{self.directory}/{place}") as found:
+        for name in ("objects/pack", "objects"):
+            with contextlib.suppress(FileNotFoundError), os.scandir(f"{self.directory}/{name}") as found:
                 for entry in found:
                     with contextlib.suppress(FileNotFoundError):
                         total += (
@@ -162,7 +162,7 @@ class GitProcess:
             self._selector.register(fd, selectors.EVENT_READ)
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes of its output; empty at the end. Raises RemoteError when the allowance is used up."""
+        """Up to `size` bytes of git's output; empty at the end. Raises RemoteError when the allowance is used up."""
         while self._out in self._selector.get_map():
             if self._out in self._poll():
                 data = os.read(self._out, min(size, _CHUNK))
@@ -172,7 +172,7 @@ class GitProcess:
         return b""
 
     def finish(self) -> None:
-        """Wait for its end. Raises GitFailed for an exit status other than 0, RemoteError when the allowance is used up."""
+        """Wait for git's end. Raises GitFailed unless its exit status is 0, RemoteError if the allowance is used up."""
         assert self._process is not None
         while self.read(_CHUNK):
             pass
@@ -180,7 +180,7 @@ class GitProcess:
             self._poll()
         if self._process.wait():
             raise self._failure(self._process.returncode)
-        self._git.allowance.check(self._git.name, self._git.size())  # it may end between two checks
+        self._git.allowance.check(self._git.name, self._git.size())  # git can end between two checks
 
     def close(self) -> None:
         """Kill git and everything that it started. Idempotent."""
@@ -207,7 +207,7 @@ class GitProcess:
         self.close()
 
     def _poll(self) -> set[int]:
-        """Wait a moment for output, stderr or the end of git; handle the last two. Return the descriptors that are ready."""
+        """Wait 0.1 s at most for output, stderr or git's end; handle the last two. Return the descriptors that are ready."""
         ready = {key.fd for key, _ in self._selector.select(_POLL_SECONDS)}
         now = time.monotonic()
         if now - self._checked_at >= _POLL_SECONDS:

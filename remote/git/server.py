@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pybuild.remote.git.url import RepositorySource
 
 _LIST_LIMIT = 1 << 20  # bytes of a list of references
-# Words of servers and git that mean: only whole branches can be fetched, or only with all of their history.
+# Messages of servers and git which mean that only whole branches can be fetched, or only with all of their history.
 _NO_SINGLE_COMMIT = (
     "not our ref", "unadvertised object", "does not allow request", "couldn't find remote ref", "shallow", "--depth",
     "dumb http",
@@ -29,7 +29,10 @@ class GitServer:
     def __init__(
         self, source: RepositorySource, access: GitAccess, directory: str, allowance: Allowance | None = None
     ) -> None:
-        """Over http this sends a first request. Repositories can share an `allowance`. Raises RemoteError, NotFound."""
+        """Over http this sends a first request. Repositories can share an `allowance`.
+
+        Raises RemoteError, NotFound, OSError.
+        """
         limits = access.limits
         self._source = source
         self.name = printable(source.redacted)

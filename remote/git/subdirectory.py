@@ -13,7 +13,8 @@ from pybuild.store.layers.view import ROOT, View
 def entries_below(tar: str, name: str, subdir: str) -> list[Entry]:
     """The entries of a tar below `subdir`, with paths relative to it; "" is the whole tar. No link is followed.
 
-    `name` is the repository in messages. Raises RemoteError if `subdir` is not a directory of the repository.
+    `name` is the repository in messages. Raises RemoteError if `subdir` is not a directory of the repository, UnsafePath
+    for a file name that no layer can hold, OSError.
     """
     with open(tar, "rb", buffering=1 << 20) as file:
         entries = read_archive(file, View([Toc.of([])]), None)

@@ -60,11 +60,11 @@ class RepositorySource:
     checksum: str = ""
     keep_git_dir: bool = False
     submodules: bool = True
-    text: str = field(default="", repr=False, compare=False)  # as it was written
+    text: str = field(default="", repr=False, compare=False)  # the URL as the user wrote it
 
     @property
     def redacted(self) -> str:
-        """The URL as it was written, without its password, for messages and the history."""
+        """The URL as the user wrote it, without its password, for messages and the history."""
         return redact(self.text)
 
     @property
@@ -145,7 +145,7 @@ class _UrlOptions:
 
     @staticmethod
     def parse(query: str, fragment: str) -> _UrlOptions:
-        """Raises ValueError."""
+        """Read them from the parts of a URL. Raises ValueError."""
         ref, _, subdir = fragment.partition(":")
         found = _parse_query(query)
         ref = _single_value("ref", ref, found.get("ref", ""))
@@ -164,10 +164,10 @@ class _UrlOptions:
 
 
 def authorization(source: RepositorySource, secret: Callable[[str], bytes | None]) -> str:
-    """The Authorization header for git over http, from secrets of BuildKit's names; "" if there is none.
+    """The Authorization header for git over http, from secrets with BuildKit's names; "" if there is none.
 
-    It is also "" for plain http to another machine, where anyone on the way could read it. The secret GIT_AUTH_HEADER is
-    the value of an Authorization header, GIT_AUTH_TOKEN a token; a suffix `.HOST` makes it a secret for one server.
+    It is also "" for plain http to another machine, because anyone on the network path could read it. GIT_AUTH_HEADER is
+    the value of an Authorization header, GIT_AUTH_TOKEN a token; with a suffix `.HOST` it is a secret for one server.
     Raises RemoteError for a secret with control characters.
     Source: https://docs.docker.com/build/building/secrets/#git-authentication-for-remote-contexts
     """
@@ -208,7 +208,7 @@ def resolve_relative(remote: str, url: str) -> str:
 
 
 def check_ref(ref: str) -> None:
-    """Raises ValueError for an invalid name of a branch or tag, such as one that git would take for an option."""
+    """Raise ValueError for an invalid name of a branch or tag, such as one that git would read as an option."""
     parts = ref.split("/")
     if ref and (
         ref.startswith("-")
@@ -235,6 +235,7 @@ def _parse_query(query: str) -> dict[str, str]:
 
 
 def _single_value(name: str, one: str, other: str) -> str:
+    """The value that two parts of the URL give, or the one that is not empty. Raises ValueError if they differ."""
     if one and other and one != other:
         raise ValueError(f"{name} is {other!r}, but another part of the URL says {one!r}")
     return one or other

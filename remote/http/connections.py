@@ -1,8 +1,8 @@
 """Connections with limits that urllib3 lacks.
 
-urllib3's time-outs hold for one read each, so a server that sends a byte now and then holds a client for ever. Here a
-`Watch` limits each response: the headers have a deadline, the body has a lowest rate and a largest size. And every
-connection reports the address that it reached before it sends a request.
+A time-out of urllib3 limits a single read, so a server that sends a byte now and then can keep a client waiting forever.
+Here a `Watch` limits each response: the headers have a deadline, the body has a lowest rate and a largest size. Every
+connection also reports its peer's address before it sends a request.
 """
 
 from __future__ import annotations
@@ -45,12 +45,14 @@ class Watch:
         self._clock = clock
         self._in_body = False
         self._window_bytes = 0
-        self._window_end = clock() + limits.header_seconds  # first for the headers, then for each window of the body
+        self._window_end = (
+            clock() + limits.header_seconds
+        )  # the deadline of the headers, then the end of each window of the body
         self._bytes_left = _HEADER_BYTES
         self._deadline = float("inf")
 
     def begin_body(self, size: int, deadline: float = float("inf")) -> None:
-        """The headers have arrived. The body can have `size` bytes and must be complete at `deadline`."""
+        """Begin to count for the body, which can have `size` bytes and must be complete at `deadline`."""
         self._in_body = True
         self._bytes_left = size * _MAX_OVERHEAD + _HEADER_BYTES
         self._deadline = deadline
@@ -73,7 +75,7 @@ class Watch:
         self._window_bytes += size
         self._bytes_left -= size
         if self._bytes_left < 0:
-            raise RemoteError(f"{self._name} sends more bytes than the limit", hint="the response may have no end")
+            raise RemoteError(f"{self._name} sends more bytes than the limit", hint="the response might have no end")
 
     def _too_slow(self) -> TooSlow:
         if not self._in_body:
@@ -134,7 +136,7 @@ class _Watched:
 
     @property
     def response_class(self) -> Callable[..., http.client.HTTPResponse]:
-        """http.client reads this at the beginning of each response."""
+        """http.client calls this at the beginning of each response."""
         return functools.partial(_WatchedResponse, watch=self._hooks.watch())
 
     def connect(self) -> None:
@@ -156,11 +158,13 @@ class Hooks:
     """Callbacks of connections."""
 
     watch: Callable[[], Watch]  # the watch for the response that begins
-    on_peer: Callable[[Address], None] | None  # raises for a wrong peer; None for a proxy, whose address says nothing
+    on_peer: (
+        Callable[[Address], None] | None
+    )  # raises for a forbidden peer; None with a proxy, whose address does not matter
 
 
 def direct_pool(hooks: Hooks, context: ssl.SSLContext | None, limits: RemoteLimits) -> urllib3.PoolManager:
-    """Connections without a proxy. Without a context they are for plain http only."""
+    """Connections without a proxy. If `context` is None, they are for plain http only."""
     return _Direct(hooks, ssl_context=context, timeout=_timeout(limits), maxsize=1)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Validators:
-    """Two headers by which a server names the content of a URL, as they came; "" for a missing one (RFC 9110, 8.8)."""
+    """Two headers by which a server names the content of a URL, as it sent them; "" for a missing one (RFC 9110, 8.8)."""
 
     etag: str = ""
     last_modified: str = ""
@@ -60,7 +60,7 @@ def fetch(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> FetchedContent | None:
-    """Download a URL into `file`; None, and nothing written, if the content still has the `known` validators.
+    """Download a URL into `file`; None if the content still has the `known` validators; `file` is then unchanged.
 
     Raises NotFound, Unauthorized, DigestMismatch, Unreachable, TooSlow, RemoteError; OSError if the file cannot be written.
     """

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 RETRY_STATUSES = frozenset((408, 429, 500, 502, 503, 504))
 _FIRST_WAIT = 1.0  # seconds; doubled each time
-_SLOW_TRIES = 2  # each one waits for a whole deadline
+_SLOW_TRIES = 2  # tries after which TooSlow is final, because each one waits for a whole deadline
 
 
 class Retries:
-    """Counts the tries of one request and waits between them. `sleep` waits some seconds."""
+    """Counts the tries of one request and waits between them. `sleep` takes seconds."""
 
     def __init__(self, limits: RemoteLimits, sleep: Callable[[float], None]) -> None:
         self._limits = limits
@@ -29,7 +29,7 @@ class Retries:
         self._tries = 1
 
     def wait(self, error: Interrupted | TooSlow, name: str) -> None:
-        """Wait for the next try. Raises TooSlow or Unreachable if the limits allow no other; `name` is the server."""
+        """Wait for the next try. Raises TooSlow or Unreachable if the limits allow none; `name` is the server."""
         requested = error.wait if isinstance(error, Interrupted) else None
         if requested is not None and requested > self._limits.wait_seconds:
             raise Unreachable(
@@ -40,7 +40,7 @@ class Retries:
             raise error
         if self._tries >= self._limits.retries:
             raise Unreachable(
-                f"{error}, {self._tries} times in a row", hint=error.hint or f"{name} may be down"
+                f"{error}, {self._tries} times in a row", hint=error.hint or f"{name} might be down"
             ) from None
         self._sleep(
             requested if requested is not None else min(_FIRST_WAIT * 2 ** (self._tries - 1), self._limits.wait_seconds)

@@ -32,7 +32,7 @@ class RemoteLimits:
 
 @frozen
 class Site:
-    """The server that the user named. Every other server of a transport is one that this one redirected to."""
+    """The server that the user named. A transport sends requests to other servers only if this one redirects there."""
 
     name: str  # host[:port], for messages and to find its certificates
     origins: tuple[Origin, ...]  # one, or two: with TLS, then without

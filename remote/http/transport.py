@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 USER_AGENT = "pybuild"
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _SAFE = frozenset(("GET", "HEAD"))
-_PIECE = 1 << 20
-_WORTH_READING = 16 << 10
+_PIECE = 1 << 20  # bytes
+_WORTH_READING = 16 << 10  # bytes; for a longer body the connection is closed instead
 # OpenSSL's reasons when the server does not speak TLS at all.
 _NO_TLS = frozenset(
     ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF_WHILE_READING", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
@@ -61,7 +61,7 @@ class ConnectionRefused(Unreachable):
 
 
 def public_error(error: PybuildError) -> PybuildError:
-    """The same error as a class of remote.errors. The classes of this module only steer retries."""
+    """The same error as a class of remote/errors.py. The classes of this module are only for retries."""
     if isinstance(error, Interrupted | NoTls | ConnectionRefused):
         return Unreachable(str(error), hint=error.hint)
     return error
@@ -123,15 +123,18 @@ class Response:
             left -= len(piece)
             yield piece
 
-    def read(self, limit: int, what: str, name: str) -> bytes:
-        """The whole body. Raises RemoteError if it is longer than `limit`, the configuration's `limits.<name>`."""
+    def read(self, limit: int, content: str, name: str) -> bytes:
+        """The whole body. Raises RemoteError if it is longer than `limit`, the configuration's `limits.<name>`.
+
+        `content` says in the message what the server sends, for instance "a manifest".
+        """
         data = b"".join(self.chunks(limit))
         if len(data) > limit:
-            raise RemoteError(f"{self.url.origin} sends {what} of more than {limit} bytes", hint=f"limits.{name}")
+            raise RemoteError(f"{self.url.origin} sends {content} of more than {limit} bytes", hint=f"limits.{name}")
         return data
 
     def close(self) -> None:
-        """Close the response. A short rest of the body is read first, to keep the connection usable."""
+        """Close the response. A short body is first read to its end, so the connection can be used again."""
         length = self.length()
         if length is not None and length <= _WORTH_READING:
             with contextlib.suppress(RemoteError):
@@ -167,7 +170,7 @@ class Transport:
         self._is_private = private
         self._watch = Watch(limits, site.name, clock)
         address = address_of(site.host)
-        # For a name, None until the first connection.
+        # None for a host name until the first connection.
         self._site_is_private: bool | None = None if address is None else private(address)
         self._pools: dict[Origin, urllib3.PoolManager] = {}
 
@@ -193,7 +196,7 @@ class Transport:
         raise RemoteError(f"{request.url} redirects more often than the limit of {self._limits.redirects}")
 
     def check_target(self, origin: Origin) -> None:
-        """Raise RemoteError if the host is a forbidden address, whether a server or a recipe names it."""
+        """Raise RemoteError if the host is a forbidden address, named by a server or by a recipe."""
         address = address_of(origin.host)
         if address is not None:
             self._check_address(address, origin)
@@ -208,9 +211,9 @@ class Transport:
 
     def _check_address(self, address: Address, origin: Origin) -> None:
         own = self._is_own(origin)
-        named = f"{origin.authority} is" if own else f"{self._site.name} redirects to {origin.authority},"
+        subject = f"{origin.authority} is" if own else f"{self._site.name} redirects to {origin.authority},"
         if is_forbidden(address):
-            raise RemoteError(f"{named} an address that pybuild never connects to")
+            raise RemoteError(f"{subject} an address that pybuild never connects to")
         if not own and self._is_private(address) and not self._site_is_private:
             raise RemoteError(
                 f"{self._site.name} redirects to {origin.authority}, a private address, which is not followed"
@@ -237,7 +240,7 @@ class Transport:
                     decode_content=False,
                 )
         except exceptions.HTTPError as error:
-            _raise_as_ours(error, url.origin)
+            _raise_translated(error, url.origin)
         except (http.client.HTTPException, ValueError, OSError) as error:
             raise Interrupted(f"{url.origin}: {printable(str(error))}") from None
         return Response(request, url, response, watch)
@@ -246,7 +249,7 @@ class Transport:
         if origin not in self._pools:
             proxy = proxy_for(origin, self._environ)
             if proxy is None:
-                hooks = Hooks(lambda: self._watch, lambda address: self._reached(address, origin))
+                hooks = Hooks(lambda: self._watch, lambda address: self._check_peer(address, origin))
                 # Reading the system's certificates takes longer than fetching a small file.
                 context = self._trust(origin) if origin.scheme == "https" else None
                 self._pools[origin] = direct_pool(hooks, context, self._limits)
@@ -258,14 +261,14 @@ class Transport:
     def _trust(self, origin: Origin) -> ssl.SSLContext:
         return tls_context(self._site, self._environ) if self._is_own(origin) else system_context(self._environ)
 
-    def _reached(self, address: Address, origin: Origin) -> None:
+    def _check_peer(self, address: Address, origin: Origin) -> None:
         self._check_address(address, origin)
         if self._is_own(origin) and self._site_is_private is None:
             self._site_is_private = self._is_private(address)
 
 
-def _raise_as_ours(error: exceptions.HTTPError, origin: Origin) -> NoReturn:
-    """Raise urllib3's error as one of ours."""
+def _raise_translated(error: exceptions.HTTPError, origin: Origin) -> NoReturn:
+    """Raise the RemoteError for an error of urllib3."""
     if isinstance(error, exceptions.ProxyError):
         raise Unreachable(f"{origin.authority}: the proxy failed: {_reason(error)}") from None
     if isinstance(error, exceptions.SSLError):

@@ -40,7 +40,7 @@ def tls_context(
 
 
 def system_context(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """The context for servers that a site redirects to. It trusts the system's authorities only."""
+    """The context for servers that a site redirects to. It trusts the system's authorities only. Raises ConfigError."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # OpenSSL would read the process's own environment, which can be empty.
@@ -55,7 +55,7 @@ def system_context(environ: Mapping[str, str]) -> ssl.SSLContext:
 def trusted_certificates(
     site: Site | None, environ: Mapping[str, str], directories: Sequence[str] = _SYSTEM_DIRECTORIES
 ) -> bytes | None:
-    """The certificates that a connection trusts, in PEM form, for git; None if they are the system's only.
+    """The certificates that a connection trusts, in PEM form, for git; None if it trusts only the system's.
 
     `site` is None for a server that a site redirects to. Raises ConfigError for a file that cannot be read.
     """
@@ -85,6 +85,7 @@ def trusted_certificates(
 
 
 def _check(files: Sequence[str]) -> None:
+    """Raise ConfigError if OpenSSL cannot read one of the files."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for path in files:
         _load(context, path)
@@ -116,11 +117,11 @@ def _load_directory(context: ssl.SSLContext, directory: str) -> bool:
         if suffix == ".crt":
             _load(context, f"{directory}/{name}")
         elif suffix == ".cert":
-            _identify(context, f"{directory}/{name}", f"{directory}/{stem}.key")
+            _load_client_certificate(context, f"{directory}/{name}", f"{directory}/{stem}.key")
     return True
 
 
-def _identify(context: ssl.SSLContext, certificate: str, key: str) -> None:
+def _load_client_certificate(context: ssl.SSLContext, certificate: str, key: str) -> None:
     try:
         # Without a callback OpenSSL would ask for the key's password on the terminal.
         context.load_cert_chain(certificate, key, password=lambda: b"")

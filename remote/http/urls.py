@@ -104,11 +104,11 @@ class UrlWithLogin:
             parts = urlsplit(text)
         except ValueError:
             return UrlWithLogin(Url.parse(text))
-        user, at, place = parts.netloc.rpartition("@")
+        user, at, host_and_port = parts.netloc.rpartition("@")
         if not at:
             return UrlWithLogin(Url.parse(text))
         name, _, password = user.partition(":")
-        url = Url.parse(parts._replace(netloc=place, fragment="").geturl())
+        url = Url.parse(parts._replace(netloc=host_and_port, fragment="").geturl())
         if url.origin.scheme != "https" and not is_loopback(url.origin.host):
             raise RemoteError(f"{url}: the password would be sent unencrypted", hint="use https")
         return UrlWithLogin(url, f"{unquote(name)}:{unquote(password)}")
@@ -127,7 +127,8 @@ def basic_authorization(login: str) -> str:
 def parse_host(text: str) -> str:
     """A DNS name in lower case or an IP address in canonical form. Raises RemoteError.
 
-    Other spellings of an address (`127.1`, `0x7f000001`) are refused: the resolver accepts them, and checks could miss them.
+    Other spellings of an address (`127.1`, `0x7f000001`) are refused: the resolver accepts them, but the checks would not
+    recognize them.
     """
     host = text.lower()
     found = address_of(host)
@@ -158,7 +159,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_private(address: Address) -> bool:
-    """Whether an address is not public: loopback, link-local, private, shared and reserved ones."""
+    """Whether an address is not public: loopback, link-local, private, shared or reserved."""
     plain = effective_address(address)
     return not plain.is_global or plain.is_multicast
 

@@ -1,7 +1,7 @@
 """Authentication at a registry, without giving the credentials to any other server.
 
 The registry answers 401 and names a scheme. Basic sends user and password with every request. Bearer names a token
-server, the *realm*. Whoever controls the registry, or one of its redirects, chooses that URL, and could have our
+server, the *realm*. The registry, or a server that it redirects to, chooses that URL and could have our
 credentials sent anywhere. So pybuild uses a realm only if
 
 * it is https, or the registry itself speaks plain http;
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 CLIENT_ID = "pybuild"
 _DEFAULT_SECONDS = 60  # a token without expires_in
-_EARLY_SECONDS = 10  # how long before its end a token is renewed
+_EARLY_SECONDS = 10  # pybuild renews a token this long before it expires
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750, b64token
 _BUSY = frozenset((429, 500, 502, 503, 504))
 
@@ -66,7 +66,7 @@ class Authorizer:
         self._expires = float("inf")
 
     def header(self) -> str | None:
-        """The header in use; None before the registry asked for one, and after it has expired."""
+        """The current header; None before the registry has asked for one, and after it has expired."""
         if self._clock() >= self._expires:
             self._header = None
         return self._header
@@ -100,7 +100,7 @@ class Authorizer:
         return self._header
 
     def access_denied(self, credential: Credential | None = None) -> Unauthorized:
-        """The error for a registry that refuses the credential, or the lack of one."""
+        """The error if the registry refuses the credential, or a request without one."""
         credential = credential or self._credentials.find(self._endpoint.registry, self._endpoint.repository)
         if credential is None:
             return Unauthorized(

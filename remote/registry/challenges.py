@@ -33,7 +33,7 @@ class Challenge:
 
 
 def parse_challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
-    """The challenges of all headers, in order. In a malformed header the challenges before the mistake count."""
+    """The challenges of all headers, in order. In a malformed header only the challenges before the mistake count."""
     found: list[Challenge] = []
     left = _LIMIT
     for header in headers:

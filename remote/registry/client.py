@@ -6,8 +6,8 @@
         config = client.config(reference, manifest.config)
         client.blob(reference, manifest.layers[0], file, on_bytes)
 
-Every byte is checked against the descriptor that asked for it, so blobs can come from mirrors, through redirects, in
-pieces. Which manifest a tag names is the registry's (or its mirror's) claim and cannot be checked.
+Every blob is checked against its descriptor, so it can come from a mirror, through redirects, or in several parts. Which
+manifest a tag names is only the registry's (or its mirror's) claim; pybuild cannot check it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class FetchedManifest:
 
 
 class RegistryClient:
-    """A context manager. Sends one request after the other."""
+    """Reads images, one request after the other. A context manager."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class RegistryClient:
 
 
 def _manifest(session: RegistrySession, reference: Reference, platform: Platform) -> FetchedManifest:
-    # If a reference has both, the digest decides and the tag is a comment.
+    # If a reference has both, the digest decides, and the tag has no effect.
     target = str(reference.digest or reference.tag)
     digest, expected = reference.digest, None
     for _ in range(_MAX_NESTING):
@@ -205,7 +205,7 @@ def _check(data: bytes, digest: Digest, where: str) -> None:
 
 
 def _media_type(data: bytes, content_type: str, where: str) -> str:
-    """The media type of a document: its Content-Type, or if that is a generic one, the document's own `mediaType`."""
+    """The media type of a document: its Content-Type, or if that is generic, the document's own `mediaType`."""
     if content_type in _INDEXES + _MANIFESTS:
         return content_type
     if content_type.startswith(_SCHEMA_1):

@@ -63,11 +63,11 @@ class Config:
     def load(environ: Mapping[str, str]) -> Config:
         """Read the files that exist. Raises ConfigError, which names file and key."""
         config = Config()
-        for path, needed in _files(environ):
+        for path, required in _files(environ):
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except FileNotFoundError:
-                if needed:
+                if required:
                     raise ConfigError(f"{path}: no such file", hint="PYBUILD_CONFIG names this file") from None
                 continue
             except OSError as error:
@@ -102,6 +102,7 @@ class Config:
 
 
 def _files(environ: Mapping[str, str]) -> list[tuple[str, bool]]:
+    """The paths of the files, each with whether it must exist."""
     if named := environ.get("PYBUILD_CONFIG"):
         return [(named, True)]
     files = [(_SYSTEM, False)]
@@ -160,8 +161,8 @@ def _refuse_unknown(table: Mapping[str, Any], names: Iterable[str], path: str, p
 def _check_host(text: str, path: str, key: str, *, prefix: bool) -> None:
     """Check host[:port], and for a mirror (`prefix`) host[:port][/prefix]."""
     try:
-        place, slash, rest = text.partition("/")
-        split_host(place)
+        host, slash, rest = text.partition("/")
+        split_host(host)
         if slash and not prefix:
             raise RemoteError("a path")
         if slash:

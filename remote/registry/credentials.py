@@ -111,12 +111,12 @@ class Credentials:
             for key in _hosts(registry):
                 if helpers.get(key):
                     return self._from_helper(helpers[key], registry)
-            store = fields.text("credsStore", "")
-            if store:
+            default_helper = fields.text("credsStore", "")
+            if default_helper:
                 try:
-                    found = self._from_helper(store, registry)
+                    found = self._from_helper(default_helper, registry)
                 except NotFound:
-                    # The file may come from another machine. Most images are public, so continue without.
+                    # The file might come from another machine. Most images are public, so continue without the helper.
                     found = None
                 if found is not None:
                     return found

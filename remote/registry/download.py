@@ -1,7 +1,7 @@
 """Downloading a blob: verified while it arrives, resumed after a break, restarted if the server cannot resume.
 
-After a break a registry might send other content, or another part of it, than requested. So if the digest is wrong after
-a resumption, the whole blob is downloaded once more; only a wrong digest of that is an error.
+After a break a registry might send other content than before, or another part than requested. So if the digest is wrong
+after a resumption, pybuild downloads the whole blob once more; if that digest is wrong too, it is an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Download:
     """Downloads one blob into one file, replacing its content.
 
-    `on_bytes` gets the number of bytes so far, which is smaller than before after a restart.
+    `on_bytes` gets the number of bytes so far; after a restart it begins at 0 again.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The servers for an image name: mirrors first, then the registry itself.
 
-Plain http is used for loopback hosts and for those that the user configured. All other servers are https with a verified
-certificate.
+pybuild uses plain http for loopback hosts and for hosts whose configuration allows it. All other servers must have https
+and a valid certificate.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Endpoint:
 
     @property
     def site(self) -> Site:
-        """The server as requests need it."""
+        """The server, as `Transport` takes it."""
         return Site(self.registry, self.origins, self.verify, self.settings.ca_files)
 
     @property

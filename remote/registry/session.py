@@ -50,7 +50,7 @@ class RegistrySession:
         self._origin: Origin | None = None
 
     def get(self, path: str, headers: Mapping[str, str], *, accept: tuple[int, ...] = (200,)) -> Response:
-        """GET /v2/<repository>/<path>, once. Its status is one of `accept`. The caller closes the response.
+        """Send GET /v2/<repository>/<path> once. The response has a status of `accept`. The caller must close it.
 
         Raises NotFound, Unauthorized, Unreachable, Interrupted, TooSlow, RemoteError.
         """
@@ -68,7 +68,7 @@ class RegistrySession:
             raise self._failure(response, path)
 
     def retry(self, action: Callable[[], T]) -> T:
-        """Repeat an action until it is not interrupted, within the limit of retries. Raises TooSlow, Unreachable."""
+        """Repeat an action after Interrupted or TooSlow, within the limit of retries. Raises TooSlow, Unreachable."""
         retries = Retries(self.limits, self._sleep)
         while True:
             try:
@@ -77,7 +77,7 @@ class RegistrySession:
                 retries.wait(error, self.endpoint.name)
 
     def retries(self) -> Retries:
-        """For a caller that keeps state from one try to the next."""
+        """New retries, for a caller that keeps state from one try to the next."""
         return Retries(self.limits, self._sleep)
 
     def origin(self) -> Origin:

@@ -2,8 +2,8 @@
 
 The stream arrives in pieces of any size and is passed on in blocks of BLOCK bytes (the last one can be shorter): the
 output of a compressor can depend on how its input is cut, but it must depend on the content alone. Once there is a second
-block, each step gets a thread of its own, which processes the blocks in order; hashing, compression and write(2) release the
-interpreter's lock. A stream of a single block is processed by the caller, without threads.
+block, each step gets a thread of its own, which processes the blocks in order; hashing, compression and write(2) release
+the interpreter's lock. A stream of a single block is processed by the caller, without threads.
 
 The threads share nothing except their queues. None of them is left when `finish` or `close` returns.
 """

@@ -2,8 +2,8 @@
 
 One pass reads and hashes each file once, writes its header and content, hashes the tar (the diff_id) and compresses it.
 `hash_contents` is the same pass for a layer that is not needed as a tar, without writing anything. The tar depends only
-on the entries and the clamp: it is ordered by path components and has ustar headers without user names, whiteouts with time 0,
-and `security.capability` as the only extended attribute.
+on the entries and the clamp: it is ordered by path components and has ustar headers without user names, whiteouts with
+time 0, and `security.capability` as the only extended attribute.
 """
 
 from __future__ import annotations

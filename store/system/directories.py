@@ -1,8 +1,8 @@
 """Whole directory trees: removing them and measuring them.
 
-`shutil.rmtree` and `os.walk` fail, or silently stop, on trees deeper than PATH_MAX. Both functions here walk with directory
-descriptors instead, and go back up by ".." of the current directory: only a few descriptors are open at any depth, and
-only memory limits the depth.
+`shutil.rmtree` and `os.walk` fail, or silently stop, on trees deeper than PATH_MAX. Both functions here walk with
+directory descriptors instead, and go back up by ".." of the current directory: only a few descriptors are open at any
+depth, and only memory limits the depth.
 """
 
 from __future__ import annotations
