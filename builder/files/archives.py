@@ -1,8 +1,8 @@
 """Archives that ADD or a context unpacks: recognized by their content, and read like layers, with the same limits.
 
 A file is an archive if its decompressed bytes start with the header of a tar entry. All other files, and files that are
-damaged before that header ends, are copied as they are. An archive is never extracted to a directory: its rows are
-planned like those of other trees, and its bytes are stored in a spool, because the layer reads them in another order.
+damaged before that header ends, are copied as they are. An archive is never extracted to a directory: its entries
+are planned like those of other trees, and its bytes go to a spool, because the layer needs them in another order.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _SHORT_READ, _SHORT_READS = 64, 64  # bytes of a short read, and the number of s
 
 
 class ArchiveTree:
-    """The rows of an archive as a FileTree. The archive begins at offset `start` of the spool."""
+    """The entries of an archive as a FileTree. The archive begins at offset `start` of the spool."""
 
     allows_devices = True
 
-    def __init__(self, rows: list[Entry], spool: Spool | None, start: int) -> None:
-        self.rows = rows
-        self._by_path = {row.path: row for row in rows}
+    def __init__(self, entries: list[Entry], spool: Spool | None, start: int) -> None:
+        self.entries = entries
+        self._by_path = {entry.path: entry for entry in entries}
         self._spool = spool
         self._start = start
-        self._linked = {row.hardlink for row in rows if row.hardlink}
+        self._linked = {entry.hardlink for entry in entries if entry.hardlink}
 
     def lookup(self, path: bytes) -> Entry | None:
         return self._by_path.get(path)
 
     def readdir(self, path: bytes) -> list[Entry]:
-        return [row for row in self.rows if row.path and row.path.rpartition(b"/")[0] == path]
+        return [entry for entry in self.entries if entry.path and entry.path.rpartition(b"/")[0] == path]
 
     def identity(self, entry: Entry) -> Hashable | None:
         name = entry.hardlink or entry.path
@@ -56,11 +56,11 @@ class ArchiveTree:
         return self._spool.chunks(self._start + entry.offset, entry.size)
 
 
-def open_archive(tree: FileTree, row: Entry) -> Readable | None:
+def open_archive(tree: FileTree, entry: Entry) -> Readable | None:
     """The decompressed stream of a file if it is an archive, else None."""
-    if row.kind is not Kind.FILE or not row.size:
+    if entry.kind is not Kind.FILE or not entry.size:
         return None
-    return archive_in(Peeked(_Chunks(tree.chunks(row))))
+    return archive_in(Peeked(_Chunks(tree.chunks(entry))))
 
 
 def archive_in(peeked: Peeked, limit: int = EXPANDED_LIMIT) -> Readable | None:
@@ -82,21 +82,21 @@ def read_tree(
 ) -> ArchiveTree:
     """Read an archive to its end. Raises CopyError with `name` if it is damaged or exceeds a limit.
 
-    `below` is the directory of the image into which it is unpacked. Without a spool the tree has rows but no content,
+    `below` is the directory of the image into which it is unpacked. Without a spool the tree has entries but no content,
     which is enough for a cache key.
     """
     start = spool.size if spool is not None else 0
     try:
-        rows = read_archive(stream if spool is None else Tee(stream, spool.write), below, owner)
+        entries = read_archive(stream if spool is None else Tee(stream, spool.write), below, owner)
     except InvalidImage as error:
         raise CopyError(
             f"cannot unpack {show(name)}: {error}", hint="--unpack=false copies the file as it is"
         ) from error
-    return ArchiveTree(rows, spool, start)
+    return ArchiveTree(entries, spool, start)
 
 
 class _Chunks:
-    """A readable over chunks. The first reads are short: damage after the first header must not hide that header."""
+    """A Readable over chunks. The first reads are short: damage after the first header must not hide that header."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks

@@ -45,8 +45,8 @@ class ContextTree:
     ) -> None:
         """Raises BuildError if the directory cannot be opened.
 
-        `pybuild context` passes `excluded`, which collects the excluded rows of all listed directories. It also turns the
-        limits off: a user who exceeds them needs the listing to see why. Rows of files that `memo` knows have a digest.
+        `pybuild context` passes `excluded`, which collects the excluded entries of all listed directories. It also turns
+        the limits off: a user who exceeds them needs the listing to see why. Entries of files that `memo` knows have a digest.
         """
         try:
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -55,8 +55,8 @@ class ContextTree:
         self._ignore = ignore
         self._excluded = excluded
         self._memo = memo
-        self._unread: dict[bytes, bytes] = {}  # path -> memo key, for files whose digest the memo may learn
-        self._read: dict[bytes, bytes] = {}  # the same for those of them whose content was read
+        self._unread: dict[bytes, bytes] = {}  # path -> memo key, of files whose digest the memo lacks and can learn
+        self._read: dict[bytes, bytes] = {}  # the same, of those files whose content was read
         self._listed: dict[bytes, dict[bytes, Entry]] = {}
         self._inodes: dict[bytes, tuple[int, int]] = {}
         self._entries = 0
@@ -105,7 +105,7 @@ class ContextTree:
         return iter((self._whole(entry),)) if entry.size <= _WHOLE else self._pieces(entry)
 
     def _whole(self, entry: Entry) -> bytes:
-        """The content of a small file, by one read(2). A generator and a list would cost as much time as the read."""
+        """The content of a small file, by one read(2). A generator and a list would take as long as the read itself."""
         fd = self._open_file(entry)
         try:
             status = os.fstat(fd)
@@ -193,32 +193,32 @@ class ContextTree:
         return fd
 
     def _list(self, path: bytes) -> dict[bytes, Entry]:
-        """The rows of a directory that are not excluded, by name.
+        """The entries of a directory that are not excluded, by name.
 
-        An excluded directory is in the list if a `!` line includes a path below it. To find out, such directories are
-        listed first. They are on an explicit stack, because they can be nested deeper than Python can recurse.
+        An excluded directory is in the list if a `!` line includes a path below it. To find out, `_list` first lists the
+        directory itself. The stack is explicit, because directories can be nested deeper than Python can recurse.
         """
         pending = [path]
         scanned: dict[bytes, tuple[dict[bytes, Entry], list[bytes]]] = {}
         while pending:
-            here = pending[-1]
-            if here in self._listed:
+            directory = pending[-1]
+            if directory in self._listed:
                 pending.pop()
-            elif here not in scanned:
-                scanned[here] = self._scan(here)
-                pending += [_join(here, name) for name in scanned[here][1]]
+            elif directory not in scanned:
+                scanned[directory] = self._scan(directory)
+                pending += [_join(directory, name) for name in scanned[directory][1]]
             else:
-                found, undecided = scanned.pop(here)
+                found, undecided = scanned.pop(directory)
                 for name in undecided:
-                    if not self._listed[_join(here, name)]:
-                        row = found.pop(name)
+                    if not self._listed[_join(directory, name)]:
+                        entry = found.pop(name)
                         if self._excluded is not None:
-                            self._excluded[row.path] = row
-                self._listed[here] = found
+                            self._excluded[entry.path] = entry
+                self._listed[directory] = found
         return self._listed[path]
 
     def _scan(self, path: bytes) -> tuple[dict[bytes, Entry], list[bytes]]:
-        """The rows of a directory by name, and the names of excluded directories that can have included paths below."""
+        """The entries of a directory by name, and the names of excluded directories that can have included paths below."""
         found: dict[bytes, Entry] = {}
         undecided = []
         fd = self._open(path)
@@ -230,25 +230,25 @@ class ContextTree:
                 raise CopyError(f"cannot read the directory {show(path)} of the context: {error.strerror}") from error
             for text in names:
                 name = os.fsencode(text)
-                here = _join(path, name)
+                child = _join(path, name)
                 try:
                     status = os.lstat(name, dir_fd=fd)
                     link = os.readlink(name, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else b""
                 except FileNotFoundError:
                     continue  # removed after listdir
-                if self._ignore is not None and self._ignore.excludes(text := os.fsdecode(here)):
+                if self._ignore is not None and self._ignore.excludes(text := os.fsdecode(child)):
                     if not stat.S_ISDIR(status.st_mode) or not self._ignore.may_contain_included(text):
                         if self._excluded is not None:
-                            self._excluded[here] = _row(here, status, link)
+                            self._excluded[child] = _entry_of(child, status, link)
                         continue
                     undecided.append(name)
                 self._count(status)
                 if not stat.S_ISREG(status.st_mode):
-                    found[name] = self._entry(here, status, link)
+                    found[name] = self._entry(child, status, link)
                     continue
-                found[name] = self._file(here, status, b"/proc/self/fd/%d/%s" % (fd, name), now)
+                found[name] = self._file(child, status, b"/proc/self/fd/%d/%s" % (fd, name), now)
                 if status.st_nlink > 1:
-                    self._inodes[here] = (status.st_dev, status.st_ino)
+                    self._inodes[child] = (status.st_dev, status.st_ino)
         finally:
             os.close(fd)
         return found, undecided
@@ -262,15 +262,15 @@ class ContextTree:
                 hint="exclude files that the build does not need in .dockerignore",
             )
 
-    def _file(self, path: bytes, status: os.stat_result, place: bytes, now: int) -> Entry:
-        """The row of a regular file. `place` is its path on this machine, `now` a time before its status was read."""
+    def _file(self, path: bytes, status: os.stat_result, host_path: bytes, now: int) -> Entry:
+        """The entry of a regular file. `host_path` is its path on this machine, `now` a time before `status` was read."""
         sha256 = b""
         xattrs: tuple[tuple[bytes, bytes], ...] = ()
         key = file_key(status) if self._memo is not None else b""
         if self._memo is not None and (known := self._memo.find(key)) is not None:
             sha256 = known
         else:
-            xattrs = _capability(place)
+            xattrs = _capability(host_path)
             if self._memo is not None and not xattrs and is_settled(status, now):
                 self._unread[path] = key
         mtime = status.st_mtime_ns // 1_000_000_000
@@ -279,14 +279,14 @@ class ContextTree:
         )  # fmt: skip
 
     def _entry(self, path: bytes, status: os.stat_result, link: bytes) -> Entry:
-        """The row of any entry except a regular file."""
+        """The entry of anything except a regular file."""
         if stat.S_ISSOCK(status.st_mode):
             self._sockets.add(path)
-        return _row(path, status, link)
+        return _entry_of(path, status, link)
 
 
-def _row(path: bytes, status: os.stat_result, link: bytes) -> Entry:
-    """The row for a result of lstat(2), without extended attributes and digest."""
+def _entry_of(path: bytes, status: os.stat_result, link: bytes) -> Entry:
+    """The entry for a result of lstat(2), without extended attributes and digest."""
     mtime = status.st_mtime_ns // 1_000_000_000
     mode = stat.S_IMODE(status.st_mode)
     match stat.S_IFMT(status.st_mode):
@@ -303,13 +303,13 @@ def _row(path: bytes, status: os.stat_result, link: bytes) -> Entry:
             return Entry(path, kind, mode, mtime=mtime, rdev=status.st_rdev)
 
 
-def _capability(place: bytes) -> tuple[tuple[bytes, bytes], ...]:
+def _capability(host_path: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """The file capabilities as an xattr of revision 2 (20 bytes): the root id of a user namespace is removed."""
     try:
-        # Few files have any. listxattr takes half the time of a getxattr that fails, which raises an exception.
-        if _CAPABILITY not in os.listxattr(place, follow_symlinks=False):
+        # Few files have capabilities. listxattr takes half the time of a getxattr that fails with an exception.
+        if _CAPABILITY not in os.listxattr(host_path, follow_symlinks=False):
             return ()
-        value = os.getxattr(place, _CAPABILITY, follow_symlinks=False)
+        value = os.getxattr(host_path, _CAPABILITY, follow_symlinks=False)
     except OSError:
         return ()  # removed, or the filesystem has no extended attributes
     if len(value) == 24 and value[3] == 3:

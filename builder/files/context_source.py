@@ -1,8 +1,8 @@
 """The files of a context as a value that is sent to workers: a directory of this machine, or a tar.
 
 A directory is read in place. A tar (from standard input or a URL) is never unpacked: its table of contents is made
-once, and content is read from the tar. So no file is created with a name, mode or owner from outside, and there is only
-one file to remove.
+once, and content is read from the tar. So pybuild never creates a file with a name, mode or owner from the tar, and
+has only one file to remove.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class ContextSource:
     memo: str | None = None
 
     def open(self) -> ContextTree | TarTree:
-        """Open the tree. The caller must close it. Raises BuildError."""
+        """Open the tree. The caller must close it.
+
+        Raises BuildError for a directory, and OSError or InvalidImage for a tar, that cannot be opened.
+        """
         if self.toc is not None:
             return TarTree(self.root, self.toc)
         ignore = None if self.ignore is None else IgnoreFile.parse(self.ignore)
@@ -63,7 +66,7 @@ class ContextSource:
 
 
 class TarTree:
-    """A tar as a FileTree. As in any context, its devices may not be copied."""
+    """A tar as a FileTree. As with every context, its device nodes may not be copied."""
 
     allows_devices = False
 

@@ -1,7 +1,7 @@
 """The entries that a COPY or an ADD puts into the image, and the source file of each.
 
-This module only decides: it reads rows of the sources from a FileTree and rows of the image from a View, and returns
-planned entries. The rules are those of BuildKit's file copier; where its code and its documentation disagree, the
+This module only decides: it reads the entries of the sources from a FileTree and those of the image from a View, and
+returns planned entries. The rules are those of BuildKit's file copier; where its code and its documentation disagree, the
 documented rule is used.
 """
 
@@ -16,7 +16,7 @@ from pybuild.builder.files.copy_patterns import (
     clean_parts,
     matches,
     not_found,
-    source_row,
+    source_entry,
     split_pivot,
     walk,
 )
@@ -56,7 +56,7 @@ class CopyRequest:
 
 
 class PlannedEntry(NamedTuple):
-    """An entry of the image, and the row of the source tree that it comes from (None for a parent that is created)."""
+    """An entry of the image, and the source entry that it comes from, in `tree` (None for a parent that is created)."""
 
     entry: Entry
     source: Entry | None
@@ -72,9 +72,9 @@ def plan_entries(
 ) -> list[PlannedEntry]:
     """All entries that the COPY puts into the image, sorted, including those that the image already has.
 
-    `fetched` replaces the sources at these positions: each is a tree and a path in it.
-    `spool` stores the content of archives until it is read; without it only the rows of archives can be read.
-    Raises CopyError if a source does not fit the destination, UnsafePath for names that no layer can hold.
+    `fetched` maps positions in the sources to what replaces them: a tree, and a path in it.
+    `spool` stores the content of archives until it is read; without it only the entries of archives can be read.
+    Raises CopyError if a source is missing or does not fit the destination, UnsafePath for names that no layer can hold.
     """
     plan = _Plan(request, below, spool)
     inline = InlineTree(request.inline, request.inline_time)
@@ -105,12 +105,12 @@ class _CopySource(NamedTuple):
 
     tree: FileTree
     path: bytes
-    choice: PathFilter
+    path_filter: PathFilter
     unpack: bool = False  # unpack the file if it is an archive
 
     @property
-    def row(self) -> Entry:
-        return source_row(self.tree, self.path)
+    def entry(self) -> Entry:
+        return source_entry(self.tree, self.path)
 
 
 def _with_parents(source: str, tree: FileTree, exclude: IgnoreFile | None) -> list[_CopySource]:
@@ -124,11 +124,11 @@ def _with_parents(source: str, tree: FileTree, exclude: IgnoreFile | None) -> li
     if not has_wildcard(before) and not has_wildcard(pattern):
         directory = b"/".join(clean_parts(before))
         path = pattern.encode("utf-8", "surrogateescape")
-        row = source_row(tree, directory)
-        if row.kind is not Kind.DIRECTORY or tree.lookup(_join(row.path, path) if path else row.path) is None:
+        entry = source_entry(tree, directory)
+        if entry.kind is not Kind.DIRECTORY or tree.lookup(_join(entry.path, path) if path else entry.path) is None:
             raise not_found(_join(directory, path))
     found = [_CopySource(tree, path, PathFilter(include, exclude)) for path in matches(before, tree)]
-    return [item for item in found if item.row.kind is Kind.DIRECTORY]
+    return [item for item in found if item.entry.kind is Kind.DIRECTORY]
 
 
 class _Plan:
@@ -138,43 +138,43 @@ class _Plan:
         self._request = request
         self._below = below
         self._spool = spool
-        self._found: dict[bytes, PlannedEntry] = {}
-        self._files: dict[bytes, Hashable] = {}  # target -> what all names of its source file have in common
+        self._planned: dict[bytes, PlannedEntry] = {}
+        self._files: dict[bytes, Hashable] = {}  # target -> identity of its source file, which hard links share
         self._chmod = parse_mode(request.mode) if isinstance(request.mode, str) else request.mode
         dest = request.dest.encode("utf-8", "surrogateescape")
         self._wants_directory = dest.endswith(b"/") or dest.rpartition(b"/")[2] in (b".", b"..")
         self._dest = self._resolve_dest(dest)
 
     def many_onto_one_file(self, sources: list[_CopySource]) -> bool:
-        """Whether several files would be copied to one name: an error in pybuild; in BuildKit the last one wins."""
-        at = self._lookup(self._dest)
-        if self._wants_directory or (at is not None and at.kind is Kind.DIRECTORY):
+        """Whether several files would be copied to one name. pybuild refuses this; in BuildKit the last file wins."""
+        existing = self._lookup(self._dest)
+        if self._wants_directory or (existing is not None and existing.kind is Kind.DIRECTORY):
             return False
         # The check for archives reads the files, so it is skipped for a single source.
-        files = [source for source in sources if source.row.kind is not Kind.DIRECTORY] if len(sources) > 1 else []
+        files = [source for source in sources if source.entry.kind is not Kind.DIRECTORY] if len(sources) > 1 else []
         return len(files) > 1 and sum(self._archive(source) is None for source in files) > 1
 
     def copy(self, source: _CopySource) -> None:
         """Plan one source."""
-        row = source.row
-        if row.kind is Kind.DIRECTORY:
-            self._copy_contents(source.tree, row, source.choice)
+        entry = source.entry
+        if entry.kind is Kind.DIRECTORY:
+            self._copy_contents(source.tree, entry, source.path_filter)
             return
         if (archive := self._archive(source)) is not None:
-            self._unpack(source.path, archive, row.mtime)
+            self._unpack(source.path, archive, entry.mtime)
             return
-        at = self._lookup(self._dest)
+        existing = self._lookup(self._dest)
         target = self._dest
-        if self._wants_directory or (at is not None and at.kind is Kind.DIRECTORY):
-            target = _join(target, source.path.rpartition(b"/")[2] or row.path.rpartition(b"/")[2])
-        self._make_parents(target, row.mtime)
-        self._put(target, source.tree, row)
+        if self._wants_directory or (existing is not None and existing.kind is Kind.DIRECTORY):
+            target = _join(target, source.path.rpartition(b"/")[2] or entry.path.rpartition(b"/")[2])
+        self._make_parents(target, entry.mtime)
+        self._put(target, source.tree, entry)
 
     def entries(self) -> list[PlannedEntry]:
-        """All entries, sorted. Of several names of one file, the first is the file, the others are hard links to it."""
+        """All entries, sorted. If a file has several names, the others become hard links to the first."""
         first: dict[Hashable, bytes] = {}
         result = []
-        for item in sorted(self._found.values(), key=lambda item: sort_key(item.entry.path)):
+        for item in sorted(self._planned.values(), key=lambda item: sort_key(item.entry.path)):
             entry = item.entry
             identity = self._files.get(entry.path)
             if identity is not None:
@@ -184,11 +184,11 @@ class _Plan:
         return result
 
     def _resolve_dest(self, dest: bytes) -> bytes:
-        """The destination with the image's links followed: all but the last name, and that one if it is a directory."""
+        """The destination after following the image's links: in its parents, and in its last name if it is a directory."""
         try:
             resolved = self._below.resolve(dest)
-            at = self._below.lookup(resolved)
-            if self._wants_directory or (at is not None and at.kind is Kind.DIRECTORY):
+            existing = self._below.lookup(resolved)
+            if self._wants_directory or (existing is not None and existing.kind is Kind.DIRECTORY):
                 return resolved
             return self._below.resolve(dest, follow_last=False)
         except LinkLoop:
@@ -198,7 +198,7 @@ class _Plan:
         return CopyError(f"{self._request.dest}: too many levels of symbolic links in the image")
 
     def _lookup(self, path: bytes) -> Entry | None:
-        planned = self._found.get(path)
+        planned = self._planned.get(path)
         return planned.entry if planned is not None else self._below.lookup(path)
 
     def _owner(self, source: Entry | None) -> tuple[int, int]:
@@ -224,7 +224,7 @@ class _Plan:
             if entry is not None and entry.kind is Kind.DIRECTORY:
                 break
             if entry is not None:
-                raise _no_directory(path)
+                raise _not_a_directory(path)
             missing.append(path)
         for directory in reversed(missing):
             self._make_directory(directory, 0o755, mtime)
@@ -232,7 +232,7 @@ class _Plan:
     def _make_directory(self, path: bytes, mode: int, mtime: int) -> None:
         refuse_reserved(path)
         uid, gid = self._owner(None)
-        self._found[path] = PlannedEntry(Entry(path, Kind.DIRECTORY, mode, uid, gid, mtime), None, None)
+        self._planned[path] = PlannedEntry(Entry(path, Kind.DIRECTORY, mode, uid, gid, mtime), None, None)
 
     def _archive(self, source: _CopySource) -> Readable | None:
         """The decompressed stream of a source that is an archive and must be unpacked, else None."""
@@ -240,35 +240,35 @@ class _Plan:
             return None
         from pybuild.builder.files.archives import open_archive
 
-        return open_archive(source.tree, source.row)
+        return open_archive(source.tree, source.entry)
 
     def _unpack(self, name: bytes, archive: Readable, mtime: int) -> None:
         """Unpack an archive into the destination directory. Its entries can replace existing ones of another type."""
         dest = self._directory_of(self._request.dest.encode("utf-8", "surrogateescape"))
-        at = self._lookup(dest)
-        if at is None:
+        existing = self._lookup(dest)
+        if existing is None:
             self._make_parents(dest, mtime)
             self._make_directory(dest, 0o755, mtime)
-        elif at.kind is not Kind.DIRECTORY:
-            raise _no_directory(dest)
+        elif existing.kind is not Kind.DIRECTORY:
+            raise _not_a_directory(dest)
         from pybuild.builder.files.archives import read_tree
 
         tree = read_tree(name, archive, _ImageDirectory(self._lookup, dest), self._request.owner, self._spool)
-        for row in tree.rows:
-            if row.path:
-                self._replace(_join(dest, row.path), tree, row)
+        for entry in tree.entries:
+            if entry.path:
+                self._replace(_join(dest, entry.path), tree, entry)
 
-    def _replace(self, target: bytes, tree: ArchiveTree, row: Entry) -> None:
-        at = self._lookup(target)
-        if at is not None and at.kind is not Kind.DIRECTORY and row.kind is Kind.DIRECTORY:
+    def _replace(self, target: bytes, tree: ArchiveTree, entry: Entry) -> None:
+        existing = self._lookup(target)
+        if existing is not None and existing.kind is not Kind.DIRECTORY and entry.kind is Kind.DIRECTORY:
             below = self._below.lookup(target)
             if below is not None and below.kind is Kind.DIRECTORY:
-                raise _no_directory(target)  # an earlier file replaced a directory of the image
-        if at is not None and at.kind is Kind.DIRECTORY and row.kind is not Kind.DIRECTORY:
-            for path in [path for path in self._found if path.startswith(target + b"/")]:
-                del self._found[path]
+                raise _not_a_directory(target)  # an earlier file replaced a directory of the image
+        if existing is not None and existing.kind is Kind.DIRECTORY and entry.kind is not Kind.DIRECTORY:
+            for path in [path for path in self._planned if path.startswith(target + b"/")]:
+                del self._planned[path]
                 self._files.pop(path, None)
-        self._set(target, tree, row, row.mode, (row.uid, row.gid))
+        self._set(target, tree, entry, entry.mode, (entry.uid, entry.gid))
 
     def _directory_of(self, dest: bytes) -> bytes:
         try:
@@ -276,15 +276,15 @@ class _Plan:
         except LinkLoop:
             raise self._loop() from None
 
-    def _copy_contents(self, tree: FileTree, source: Entry, choice: PathFilter) -> None:
-        """Copy what is in a directory, not the directory itself. An existing destination keeps its mode and owner."""
-        at = self._lookup(self._dest)
-        if at is None:
+    def _copy_contents(self, tree: FileTree, source: Entry, path_filter: PathFilter) -> None:
+        """Copy the contents of a directory, not the directory itself. An existing destination keeps its mode and owner."""
+        existing = self._lookup(self._dest)
+        if existing is None:
             self._make_parents(self._dest, source.mtime)
             self._make_directory(self._dest, self._mode(0o755, directory=True), source.mtime)
-        elif at.kind is not Kind.DIRECTORY:
-            raise _no_directory(self._dest)
-        for found in walk(tree, source, choice):
+        elif existing.kind is not Kind.DIRECTORY:
+            raise _not_a_directory(self._dest)
+        for found in walk(tree, source, path_filter):
             target = _join(self._dest, found.path)
             if found.chosen:
                 self._put(target, tree, found.entry)
@@ -293,20 +293,20 @@ class _Plan:
 
     def _put_ancestor(self, target: bytes, tree: FileTree, source: Entry) -> None:
         """A directory that is copied only because of paths below it. An existing one gets the mode of the source."""
-        at = self._lookup(target)
-        if at is None or at.kind is not Kind.DIRECTORY:
+        existing = self._lookup(target)
+        if existing is None or existing.kind is not Kind.DIRECTORY:
             self._put(target, tree, source)
             return
-        known = self._found.get(target, PlannedEntry(at, None, None))
-        self._found[target] = known._replace(entry=at._replace(mode=source.mode, opaque=False))
+        known = self._planned.get(target, PlannedEntry(existing, None, None))
+        self._planned[target] = known._replace(entry=existing._replace(mode=source.mode, opaque=False))
 
     def _put(self, target: bytes, tree: FileTree, source: Entry) -> None:
-        """Plan one row of the source at a path of the image."""
+        """Plan to put one source entry at a path of the image."""
         refuse_reserved(target)
-        at = self._lookup(target)
-        if at is not None and source.kind is Kind.DIRECTORY and at.kind is not Kind.DIRECTORY:
-            raise _no_directory(target)
-        if at is not None and source.kind is not Kind.DIRECTORY and at.kind is Kind.DIRECTORY:
+        existing = self._lookup(target)
+        if existing is not None and source.kind is Kind.DIRECTORY and existing.kind is not Kind.DIRECTORY:
+            raise _not_a_directory(target)
+        if existing is not None and source.kind is not Kind.DIRECTORY and existing.kind is Kind.DIRECTORY:
             raise CopyError(f"cannot replace the directory {show(b'/' + target)} with a file")
         if source.kind in (Kind.CHAR, Kind.BLOCK) and not tree.allows_devices:
             raise CopyError(f"{show(source.path)} is a device, which cannot be copied from a context")
@@ -319,7 +319,7 @@ class _Plan:
         self._files.pop(target, None)
         if source.kind is not Kind.DIRECTORY and (identity := tree.identity(source)) is not None:
             self._files[target] = (id(tree), identity)
-        self._found[target] = PlannedEntry(
+        self._planned[target] = PlannedEntry(
             Entry(
                 target, source.kind, mode, *owner, source.mtime, source.size, source.link, b"", source.rdev,
                 stored_xattrs(source), source.sha256,
@@ -343,5 +343,5 @@ def _join(directory: bytes, path: bytes) -> bytes:
     return directory + b"/" + path if directory else path
 
 
-def _no_directory(path: bytes) -> CopyError:
+def _not_a_directory(path: bytes) -> CopyError:
     return CopyError(f"cannot copy to non-directory: {show(b'/' + path)}")

@@ -37,7 +37,7 @@ def content_lines(
 def digests_of(
     planned: Iterable[PlannedEntry], written: Mapping[bytes, bytes] = MappingProxyType({})
 ) -> dict[bytes, bytes]:
-    """Path -> sha256 of the content, for all files. Only files without a digest in `written` or their entry are read."""
+    """Path -> sha256 of the content, for all files. Reads those with a digest neither in `written` nor in their entry."""
     found: dict[bytes, bytes] = {}
     for item in planned:
         entry = item.entry
@@ -63,18 +63,18 @@ def changed(planned: list[PlannedEntry], below: View) -> list[PlannedEntry]:
 
     Content is read and compared only if all other fields are equal.
     """
-    kept: dict[bytes, PlannedEntry] = {}
+    needed: dict[bytes, PlannedEntry] = {}
     for item in planned:
         if not _same(item, below.lookup(item.entry.path)):
-            kept[item.entry.path] = item
+            needed[item.entry.path] = item
     directories = {item.entry.path: item for item in planned if item.entry.kind is Kind.DIRECTORY}
-    for path in list(kept):
-        while (path := parent_of(path)) and path not in kept:
+    for path in list(needed):
+        while (path := parent_of(path)) and path not in needed:
             above = directories.get(path)
             entry = above.entry if above is not None else below.lookup(path)
             assert entry is not None, path
-            kept[path] = PlannedEntry(entry._replace(opaque=False), None, None)
-    return _relinked(sorted(kept.values(), key=lambda item: sort_key(item.entry.path)))
+            needed[path] = PlannedEntry(entry._replace(opaque=False), None, None)
+    return _relinked(sorted(needed.values(), key=lambda item: sort_key(item.entry.path)))
 
 
 def _relinked(items: list[PlannedEntry]) -> list[PlannedEntry]:

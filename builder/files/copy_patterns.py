@@ -42,8 +42,8 @@ class PathFilter:
         return self.exclude is None or not self.exclude.excludes(text) or self.exclude.may_contain_included(text)
 
 
-class FoundRow(NamedTuple):
-    """A row below a source. If it is not `chosen`, it is a directory that is copied only because of paths below it."""
+class FoundEntry(NamedTuple):
+    """An entry below a source. If it is not `chosen`, it is a directory that is copied only because of paths below it."""
 
     entry: Entry
     path: bytes  # relative to the source
@@ -51,7 +51,7 @@ class FoundRow(NamedTuple):
 
 
 class _Level:
-    """A directory on the path from the source down to the current row."""
+    """A directory on the path from the source down to the current entry."""
 
     def __init__(self, entry: Entry, path: bytes, tree: FileTree, *, yielded: bool) -> None:
         self.entry = entry
@@ -60,9 +60,9 @@ class _Level:
         self.yielded = yielded
 
 
-def walk(tree: FileTree, top: Entry, choice: PathFilter) -> Iterator[FoundRow]:
-    """The rows below a directory that are copied, each directory before its contents."""
-    everything = choice.include is None and choice.exclude is None
+def walk(tree: FileTree, top: Entry, path_filter: PathFilter) -> Iterator[FoundEntry]:
+    """The entries below a directory that are copied, each directory before its contents."""
+    everything = path_filter.include is None and path_filter.exclude is None
     levels = [_Level(top, b"", tree, yielded=True)]
     while levels:
         level = levels[-1]
@@ -72,7 +72,7 @@ def walk(tree: FileTree, top: Entry, choice: PathFilter) -> Iterator[FoundRow]:
             continue
         name = entry.path.rpartition(b"/")[2]
         path = level.path + b"/" + name if level.path else name
-        chosen = everything or choice.includes(path)
+        chosen = everything or path_filter.includes(path)
         if chosen:
             if not level.yielded:
                 first = len(levels)
@@ -80,9 +80,9 @@ def walk(tree: FileTree, top: Entry, choice: PathFilter) -> Iterator[FoundRow]:
                     first -= 1
                 for above in levels[first:]:
                     above.yielded = True
-                    yield FoundRow(above.entry, above.path, False)
-            yield FoundRow(entry, path, True)
-        if entry.kind is Kind.DIRECTORY and (chosen or choice.may_include_below(path)):
+                    yield FoundEntry(above.entry, above.path, False)
+            yield FoundEntry(entry, path, True)
+        if entry.kind is Kind.DIRECTORY and (chosen or path_filter.may_include_below(path)):
             levels.append(_Level(entry, path, tree, yielded=chosen))
 
 
@@ -111,8 +111,8 @@ def clean_parts(source: str) -> list[bytes]:
 def matches(source: str, tree: FileTree) -> Iterator[bytes]:
     """The paths that a source matches, in order. A pattern can match nothing.
 
-    The names before the first wildcard are a plain path: its links are followed, and it must exist (else CopyError). A
-    link that a later name matches is not followed.
+    The names before the first wildcard are a plain path: its links are followed. Links that later names match are not
+    followed. Raises CopyError if the plain path does not exist.
     """
     clean = clean_parts(source)
     patterns = [part.decode("utf-8", "surrogateescape") for part in clean]
@@ -143,8 +143,8 @@ def follow(tree: FileTree, path: bytes) -> bytes:
         raise CopyError(f"{show(path)}: too many levels of symbolic links") from None
 
 
-def source_row(tree: FileTree, path: bytes) -> Entry:
-    """The row of a source; if the path is a link, that of its target inside the tree. Raises CopyError."""
+def source_entry(tree: FileTree, path: bytes) -> Entry:
+    """The entry of a source; if the path is a link, that of its target inside the tree. Raises CopyError."""
     entry = tree.lookup(follow(tree, path))
     if entry is None:
         raise not_found(path)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
 REBUILD_HINT = "the stored file is damaged: build again with --no-cache"
-_DAMAGED = "the blob is damaged: run pybuild fsck to find other damage, and fetch or build the image again"
+_DAMAGED_HINT = "the blob is damaged: run pybuild fsck to find other damage, and fetch or build the image again"
 
 
 @frozen
@@ -49,7 +49,7 @@ class BlobPlace:
 
 @frozen
 class LayerPlace:
-    """The files of a changeset on the disk: its table of contents, and its tree, or a blob, or both."""
+    """Where the files of a changeset are on the disk: its table of contents, and its tree, or a blob, or both."""
 
     changeset: str
     toc: str
@@ -110,7 +110,7 @@ class StoredContents:
             self._spool_layer(layer, [entries[offset] for offset in sorted(entries)])
 
     def chunks(self, layer: int, entry: Entry) -> Iterator[bytes]:
-        """The content of a file. Raises InvalidImage if the layer does not hold it."""
+        """The content of a file. Raises InvalidImage if the layer lacks it, DigestMismatch if its blob is damaged."""
         tree = self._layers[layer].tree
         if tree is not None:
             if layer not in self._trees:
@@ -156,7 +156,9 @@ class StoredContents:
             # The digest of each file is checked, so the rest of the tar need not be read to verify it. For
             # /etc/passwd in a large layer, that rest is nearly the whole tar.
             if hasher.digest() != entry.sha256:
-                raise DigestMismatch(f"blob {blob.digest}: {show(entry.path)} does not match its digest", hint=_DAMAGED)
+                raise DigestMismatch(
+                    f"blob {blob.digest}: {show(entry.path)} does not match its digest", hint=_DAMAGED_HINT
+                )
 
 
 def _skip(tar: DecompressingReader, count: int) -> None:

@@ -49,8 +49,8 @@ class UserDatabase:
     def identity(self, text: str) -> Identity:
         """The identity for `USER text`: `user` or `user:group`, as names or numbers. "" is root.
 
-        A number in passwd has its group and supplementary groups; any other number has group 0. If a group is given,
-        there are no supplementary groups; `:group` is root with that group. Raises BuildError for an unknown name.
+        A number that is in passwd gets that user's groups; any other number has group 0. If a group is given, there are no
+        supplementary groups; `:group` is root with that group. Raises BuildError for an unknown name.
         """
         name, _, group = text.partition(":")
         name = name or "0"
@@ -99,12 +99,12 @@ class UserDatabase:
         return self._number(name, "group", "group")
 
     @staticmethod
-    def _number(text: str, what: str, file: str) -> int:
+    def _number(text: str, kind: str, file: str) -> int:
         number = _id(text)
         if number is not None:
             return number
         raise BuildError(
-            f"unable to find {what} {text}: no matching entries in /etc/{file}",
+            f"unable to find {kind} {text}: no matching entries in /etc/{file}",
             hint="create it in a RUN, or use a number",
         )
 

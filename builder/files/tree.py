@@ -1,6 +1,7 @@
 """The sources of COPY and ADD: a context, the root filesystem of another stage, a download, or a heredoc.
 
-All have one interface: rows as in a table of contents, with paths relative to the root; symbolic links never leave it.
+All have one interface: entries as in a table of contents, with paths relative to the root. Symbolic links never lead
+outside of the root.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class FileTree(Protocol):
-    """A tree of files: rows, and the content of files."""
+    """A tree of files: its entries, and the content of its files."""
 
     @property
     def allows_devices(self) -> bool:
@@ -27,11 +28,11 @@ class FileTree(Protocol):
         ...
 
     def lookup(self, path: bytes) -> Entry | None:
-        """The row at a path, without following links; None if the path does not exist."""
+        """The entry at a path, without following links; None if the path does not exist."""
         ...
 
     def readdir(self, path: bytes) -> list[Entry]:
-        """The rows in a directory, sorted by name."""
+        """The entries in a directory, sorted by name."""
         ...
 
     def identity(self, entry: Entry) -> Hashable | None:
@@ -71,16 +72,16 @@ class ViewTree:
 
 
 class LayerContents(Protocol):
-    """Reads files of layers. A layer is given as its index in `View.layers`, where the topmost is the first."""
+    """Reads files of layers. `layer` is an index in `View.layers`, where the topmost layer is the first."""
 
     def chunks(self, layer: int, entry: Entry) -> Iterator[bytes]: ...
 
 
 @frozen
 class FetchedSource:
-    """A downloaded source of an ADD, the one at `position` in the step's sources: a file that is copied as `name`.
+    """A downloaded source of an ADD, at `position` in the sources of the step: a file that is copied as `name`.
 
-    With a `toc` it is a directory instead: the root of the tar at `path`.
+    If it has a `toc`, it is a directory instead: the root of the tar at `path`.
     """
 
     position: int

@@ -1,4 +1,4 @@
-"""Untrusted paths: opening a file or looking up a row below a root never leads out of it."""
+"""Untrusted paths: opening a file or looking up an entry below a root never leads out of it."""
 
 from __future__ import annotations
 
