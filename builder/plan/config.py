@@ -40,7 +40,7 @@ ConfigInstruction: TypeAlias = (
 
 
 def plan_config(instruction: ConfigInstruction, scope: Scope) -> StateChange:
-    """Raises PlanError."""
+    """The state after an instruction, and its line of history. Raises PlanError."""
     match instruction:
         case Label():
             return _label(instruction, scope)
@@ -149,14 +149,14 @@ def _healthcheck(instruction: Healthcheck, scope: Scope) -> StateChange:
             test = ("CMD-SHELL", text)
         case _:
             assert_never(instruction.command)
-    times = {
+    durations = {
         "Interval": instruction.interval or 0,
         "Timeout": instruction.timeout or 0,
         "StartPeriod": instruction.start_period or 0,
         "StartInterval": instruction.start_interval or 0,
     }
     retries = instruction.retries or 0
-    fields: dict[str, Json] = {"Test": list(test), **times, "Retries": retries}
+    fields: dict[str, Json] = {"Test": list(test), **durations, "Retries": retries}
     healthcheck: Json = {name: value for name, value in fields.items() if value}
     config = replace(scope.state.config, healthcheck=healthcheck)
-    return _with_config(scope, config, healthcheck_line(test, times, retries))
+    return _with_config(scope, config, healthcheck_line(test, durations, retries))

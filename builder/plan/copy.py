@@ -1,4 +1,4 @@
-"""COPY and ADD: the sources, the destination, and the owner and mode of what is copied."""
+"""COPY and ADD: the sources, the destination, and the owner and mode of the copied files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PATH_LIMIT = 4096  # PATH_MAX of Linux
 
 
 def plan_copy(instruction: Copy | Add, scope: Scope) -> PlannedStep:
-    """Raises PlanError."""
+    """The step of a COPY or ADD. Raises PlanError."""
     keyword = instruction.keyword
     from_ = instruction.from_ if isinstance(instruction, Copy) else None
     parents = isinstance(instruction, Copy) and instruction.parents
@@ -80,7 +80,7 @@ def _check_length(keyword: str, path: str, word: Word) -> None:
 def _sources(
     instruction: Copy | Add, scope: Scope, *, parents: bool
 ) -> tuple[tuple[str, ...], tuple[tuple[int, RemoteSource], ...]]:
-    """All sources, passwords in URLs removed; and those that are URLs or repositories, each with its position."""
+    """All sources, without passwords in URLs; and those sources that are URLs or repositories, each with its position."""
     keyword = instruction.keyword
     checksum = scope.expand_flag(instruction.checksum) if isinstance(instruction, Add) else None
     sources = []
@@ -138,7 +138,7 @@ def _is_link(instruction: Copy | Add, chown: str | None, chmod: str | None) -> b
 
 
 def _mode(word: Word | None, text: str | None) -> int | str | None:
-    """The value of --chmod: bits, or the text if it has symbols. Raises PlanError."""
+    """The value of --chmod: bits, or the text of a symbolic mode. Raises PlanError."""
     if word is None or text is None:
         return None
     try:

@@ -27,7 +27,9 @@ class PlanDraft:
         self.nodes: list[Node] = []
         self.stages: dict[int, PlannedStage] = {}
         self.budget = Budget()
-        self.images: dict[Digest, int] = {}  # digest of a manifest -> the node of the image that is copied from
+        self.images: dict[
+            Digest, int
+        ] = {}  # digest of a manifest -> the node of this image, for COPY --from and mounts
         self.contexts: dict[tuple[str, str], int] = {}  # name of a context and a path in it -> the node of these files
 
 
@@ -63,7 +65,7 @@ class StageNodes:
         return id
 
     def source(self, name: str, span: Span) -> int | None:
-        """The node that COPY --from reads: the last one of a stage, or that of an image or a context."""
+        """The node that a --from reads: the last one of a stage, or that of an image or a context. None if it is empty."""
         source = self._stage.sources[name]
         if isinstance(source, int):
             return self._draft.stages[source].node
@@ -79,7 +81,7 @@ class StageNodes:
         return known
 
     def context(self, name: str | None) -> ContextFiles | None:
-        """The context that COPY --from names; the main one for None. None if the name means a stage or an image."""
+        """The context that COPY --from names, or the main one if `name` is None; None if it names a stage or an image."""
         source = self._main_context if name is None else self._stage.sources[name]
         return source if isinstance(source, ContextFiles) else None
 
@@ -96,7 +98,7 @@ class StageNodes:
         return known
 
     def context_path(self, files: ContextFiles, path: str, span: Span) -> NodePath:
-        """Where the files at a path of a context can be mounted from."""
+        """The node and path from which the files at a path of a context can be mounted."""
         clean = posixpath.normpath("/" + path).lstrip("/")
         if not clean:
             return NodePath(self.context_root(files, span), "/")

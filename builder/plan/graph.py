@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from pybuild.store.objects.cache_mounts import Sharing
     from pybuild.store.objects.images import StoredImage
 
-FILES_PATH = "/bound"  # where a node that is made of one path of a context has the files of that path
+FILES_PATH = "/bound"  # a node for one path of a context has the files of that path here
 
 
 @frozen
 class ScriptMount:
-    """A heredoc that is a program: a file with its name in the read-only directory `target`."""
+    """A heredoc that is a program: the file `name` in the read-only directory `target`."""
 
     target: str
     name: str
@@ -69,7 +69,7 @@ class PlannedCacheMount:
     path: str
 
 
-# In the mounts of the parser all words are expanded and the targets are absolute.
+# TmpfsMount, SecretMount and SshMount are the parser's; in a plan their words are expanded and their targets absolute.
 StepMount: TypeAlias = TmpfsMount | SecretMount | SshMount | ScriptMount | FilesMount | PlannedCacheMount
 
 
@@ -155,8 +155,8 @@ Step = BaseStep | RunStep | CopyStep | WorkdirStep
 class Node:
     """One step, the node it stands on (`parent`, None for an empty root filesystem), and the nodes that it reads.
 
-    `number` counts the steps of the stage from 1; images and contexts have 0. A `fresh` node is always made: the cache
-    is not asked.
+    `number` counts the steps of the stage from 1; images and contexts have 0. A `fresh` node always runs: the
+    solver does not look it up in the cache.
     """
 
     id: int
@@ -204,5 +204,5 @@ def source_mounts(step: RunStep) -> tuple[FilesMount | PlannedCacheMount, ...]:
 
 
 def literal_pattern(path: str) -> str:
-    """A source of a CopyStep that means this path, whatever characters are in it."""
+    """A source of a CopyStep that matches only this path: special characters are escaped."""
     return re.sub(r"[\\*?\[]", r"\\\g<0>", path)

@@ -1,7 +1,6 @@
 """The lines that instructions add to the history of an image, exactly as BuildKit writes them.
 
-Tools compare and parse these lines. So they have the `# buildkit` at the end of each line that made a layer, and lists
-in Go's syntax.
+Tools compare and parse these lines. So each line that made a layer ends in `# buildkit`, and lists have Go's syntax.
 """
 
 from __future__ import annotations
@@ -59,9 +58,9 @@ def command_list(argv: Sequence[str]) -> str:
     return "[" + " ".join(_quoted(word) for word in argv) + "]"
 
 
-def healthcheck_line(test: Sequence[str], times: Mapping[str, int], retries: int) -> str:
-    """The line of a HEALTHCHECK, in the form that Go prints its struct. `times` maps names to nanoseconds, in order."""
-    fields = " ".join(f"{name}:{_duration(value)}" for name, value in times.items())
+def healthcheck_line(test: Sequence[str], durations: Mapping[str, int], retries: int) -> str:
+    """The line of a HEALTHCHECK, as Go prints its struct. `durations` maps names to nanoseconds, in order."""
+    fields = " ".join(f"{name}:{_duration(value)}" for name, value in durations.items())
     return f"HEALTHCHECK {{Test:[{' '.join(test)}] {fields} Retries:{retries}}}"
 
 

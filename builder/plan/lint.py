@@ -147,7 +147,7 @@ class Inspector:
             self._add("ExposeInvalidFormat", text, span)
 
     def _copy_ignored_file(self, instruction: Copy | Add, source: str) -> None:
-        """Nothing is reported if the ignore file has a `!` line: it could include files below an excluded directory."""
+        """Warn about an excluded source, unless the ignore file has a `!` line, which could include files below it."""
         ignore = self._ignore
         path = posixpath.normpath(source)
         if not all(rule.exclude for rule in ignore.rules):
@@ -202,7 +202,7 @@ def _invalid_default_arg_in_from(buildfile: Buildfile, options: BuildOptions) ->
 
 
 def _invalid_base_image_platform(resolved: Resolved, options: BuildOptions) -> Iterator[ParseWarning]:
-    """A base for another platform than the stage asks for: the registry or the store has no better one."""
+    """A base is for another platform than the stage asks for, because the registry or the store has no better one."""
     for stage in resolved.stages.values():
         wanted = stage.requested_platform or options.platform
         actual = platform_of(stage.image, wanted)

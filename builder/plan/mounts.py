@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pybuild.builder.plan.scope import Scope
     from pybuild.parser import Mount, Word
 
-SCRIPTS = "/dev/pipes"
-AGENTS = "/run/buildkit/ssh_agent"
+SCRIPT_DIRECTORY = "/dev/pipes"  # of a heredoc that is a program
+AGENT_SOCKET = "/run/buildkit/ssh_agent"  # with .0, .1 … for each ssh mount without a target
 _NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"  # a build argument; each namespace has cache mounts of its own
 
 
@@ -35,12 +35,13 @@ def plan_mounts(mounts: Sequence[Mount], scope: Scope) -> tuple[list[StepMount],
         value = _plan_mount(mount, scope, nodes)
         if isinstance(value, SshMount) and value.target is None:
             number = sum(isinstance(before, SshMount) for before in found)
-            value = replace(value, target=f"{AGENTS}.{number}")
+            value = replace(value, target=f"{AGENT_SOCKET}.{number}")
         found.append(value)
     return found, tuple(nodes)
 
 
 def _plan_mount(mount: Mount, scope: Scope, nodes: list[int | None]) -> StepMount:
+    """The value of one mount; the node whose files it mounts, if any, is added to `nodes`. Raises PlanError."""
 
     def expand(word: Word) -> str:
         return word.text if word is mount.option("from") else scope.expand(word)
@@ -86,7 +87,7 @@ def _files(mount: Mount, scope: Scope, from_: str | None, source: str) -> NodePa
 
 
 def _from_root(path: str) -> str:
-    """A path made absolute, from the root of its root filesystem."""
+    """The absolute, normalized form of a path that begins at the root."""
     return posixpath.normpath("/" + path.lstrip("/"))
 
 

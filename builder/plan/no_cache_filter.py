@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def fresh_stages(buildfile: Buildfile, options: BuildOptions) -> frozenset[int]:
-    """The indexes of the stages that must not be taken from the cache."""
+    """The indexes of the stages that must not come from the cache."""
     if options.no_cache:
         return frozenset(stage.index for stage in buildfile.stages)
     return frozenset(stage.index for name in options.no_cache_stages for stage in _stages(buildfile.stages, name))

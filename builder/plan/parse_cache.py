@@ -1,4 +1,4 @@
-"""The parse cache: the store keeps parsed recipes, so that the next build need not parse them."""
+"""The parse cache: parsed recipes in the store, for the next build."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @frozen
 class StoredParses:
-    """A `parser.ParseCache` in the store. It does not keep a recipe that has a password in a URL."""
+    """A `parser.ParseCache` in the store. It does not store a recipe that has a password in a URL."""
 
     store: Store
 

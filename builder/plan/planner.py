@@ -18,7 +18,7 @@ from pybuild.builder.plan.graph import BaseStep, Plan, PlannedStage, WorkdirStep
 from pybuild.builder.plan.history import HistoryEntry
 from pybuild.builder.plan.no_cache_filter import fresh_stages
 from pybuild.builder.plan.platforms import platform_of
-from pybuild.builder.plan.resolve import trigger_located
+from pybuild.builder.plan.resolve import locate_trigger_errors
 from pybuild.builder.plan.run import plan_run
 from pybuild.builder.plan.scope import PlannedStep, Scope, StateChange
 from pybuild.builder.plan.stage_state import StageState
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 def plan(resolved: Resolved, options: BuildOptions, inspect: Inspect | None = None) -> Plan:
     """Plan all stages that the target needs. Raises PlanError at the first mistake in one of them.
 
-    `inspect` is called with each instruction of the recipe, and the state before it, before the instruction is planned.
+    It calls `inspect` with each instruction of the recipe and the state before it, right before it plans the instruction.
     """
     draft = PlanDraft()
     fresh = fresh_stages(resolved.buildfile, options)
@@ -81,7 +81,7 @@ class _StagePlanner:
         self._options = options
         self._escape = resolved.buildfile.escape
         self._number = 0  # of the last step, from 1
-        self._trigger_of: Span | None = None  # the FROM whose base's triggers are being planned
+        self._trigger_of: Span | None = None  # the FROM, while the triggers of its base are planned
         self._node: int | None = None  # the last node
         self._history: list[HistoryEntry] = []
         if stage.parent is not None:
@@ -104,11 +104,11 @@ class _StagePlanner:
         for instruction in self._stage.stage.instructions:
             if inspect is not None:
                 inspect(self._stage, instruction, self._state)
-            self._instruction(instruction)
+            self._plan_instruction(instruction)
         return PlannedStage(self._node, self._state, self._base, tuple(self._history), self._platform)
 
     def _check_platform(self) -> None:
-        """Raise PlanError if --platform asks for another platform than that of the stage that this one starts FROM."""
+        """Raise PlanError if --platform differs from the platform of the stage that this one starts FROM."""
         requested, word = self._stage.requested_platform, self._stage.stage.base.platform
         if requested is not None and word is not None and not requested.matches(self._platform):
             raise PlanError(
@@ -118,7 +118,7 @@ class _StagePlanner:
             )
 
     def _add_base(self) -> None:
-        """The node of the image or the context that the stage starts from; scratch has none."""
+        """Add the node of the image or the context that the stage starts from; scratch has none."""
         span, text = self._stage.stage.base.span, f"FROM {self._stage.image_name}"
         if self._base is not None and self._base.snapshot is not None:
             self._node = self._nodes.add(BaseStep(self._base), None, (), span, text, self._platform)
@@ -130,11 +130,11 @@ class _StagePlanner:
         base = self._stage.stage.base
         self._trigger_of, self._escape = base.span, "\\"
         for instruction in self._stage.triggers:
-            with trigger_located(base.image.span, self._stage.image_name):
-                self._instruction(instruction)
+            with locate_trigger_errors(base.image.span, self._stage.image_name):
+                self._plan_instruction(instruction)
         self._trigger_of, self._escape = None, self._resolved.buildfile.escape
 
-    def _instruction(self, instruction: Instruction) -> None:
+    def _plan_instruction(self, instruction: Instruction) -> None:
         scope = Scope(self._state, self._escape, self._options, self._nodes, self._budget)
         match instruction:
             case Run():

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from pybuild.store.objects.images import StoredImage
 
 BINFMT = "/proc/sys/fs/binfmt_misc"
-_COMPATIBLE = {("amd64", "386"), ("arm64", "arm")}  # processors that run programs of another one; some arm64 do not
+_COMPATIBLE = {
+    ("amd64", "386"),
+    ("arm64", "arm"),
+}  # (this machine, programs that it runs too); some arm64 do not
 # Go's name of a processor -> its e_machine in elf.h, and the name of its QEMU emulator.
 _MACHINES = {
     "386": (3, "i386"), "amd64": (62, "x86_64"), "arm": (40, "arm"), "arm64": (183, "aarch64"), "loong64": (258, "loongarch64"),
@@ -52,7 +55,7 @@ def parse_platform(text: str, span: Span) -> Platform:
 
 
 def platform_of(image: StoredImage | None, wanted: Platform) -> Platform:
-    """The platform of a stage on this image: that of the image, even if the build asked for another one."""
+    """The platform of a stage on this image: that of the image, even if the user asked for another one."""
     if image is None or not image.config.architecture:
         return wanted
     config = image.config
@@ -60,7 +63,7 @@ def platform_of(image: StoredImage | None, wanted: Platform) -> Platform:
 
 
 def check_runnable(platform: Platform, binfmt: str = BINFMT) -> None:
-    """Raise PrivilegeError if the kernel can execute programs of this platform neither itself nor with an emulator.
+    """Raise PrivilegeError if the kernel cannot execute programs of this platform, not even with an emulator.
 
     `binfmt` is the directory where the kernel lists its interpreters: Documentation/admin-guide/binfmt-misc.rst.
     """
@@ -84,7 +87,7 @@ def check_runnable(platform: Platform, binfmt: str = BINFMT) -> None:
 
 
 def emulator(architecture: str, binfmt: str = BINFMT) -> str | None:
-    """The emulator of a processor: "F" if the kernel holds it open, "" if it opens it by path. None without one."""
+    """ "F" if the kernel holds the emulator of a processor open, "" if it opens it by path; None without an emulator."""
     machine = _MACHINES.get(architecture)
     if machine is None:
         return None
@@ -93,7 +96,7 @@ def emulator(architecture: str, binfmt: str = BINFMT) -> str | None:
         names = [name for name in os.listdir(binfmt) if name not in ("register", "status")]
     except OSError:
         return None
-    kinds = set()
+    flags = set()
     for name in names:
         with open(f"{binfmt}/{name}", encoding="utf-8", errors="replace") as file:
             lines = file.read(4096).splitlines()
@@ -105,5 +108,5 @@ def emulator(architecture: str, binfmt: str = BINFMT) -> str | None:
             and magic[:8] == "7f454c46"
             and magic[36:40] == code
         ):
-            kinds.add("F" if "F" in fields.get("flags:", "") else "")
-    return max(kinds, default=None)
+            flags.add("F" if "F" in fields.get("flags:", "") else "")
+    return max(flags, default=None)

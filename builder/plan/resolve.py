@@ -1,7 +1,7 @@
 """From the parsed recipe to the resolved one: the stages that the target needs, with the base image of each.
 
-This is the only part of planning that does I/O: it asks for images and contexts. Stages that the target does not need
-are not resolved; only syntax errors in them are found.
+This is the only part of planning that does I/O: it asks for images and contexts. It does not resolve stages that the
+target does not need, so pybuild finds only syntax errors in them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class NamedContexts(Protocol):
     def main(self) -> ContextFiles: ...
 
     def find(self, name: str) -> StoredImage | ContextFiles | None:
-        """The named context that replaces an image or a stage; None without one.
+        """The named context that replaces an image or a stage; None if there is none of this name.
 
         Raises BuildError, StoreError, RemoteError, OSError.
         """
@@ -76,7 +76,7 @@ class MainContext:
 class ResolvedStage:
     """A stage that the target needs.
 
-    Its base is `image`, or `parent` (the index of a stage), or `files` (a context). It is `scratch` if all are None.
+    Its base is `image`, or `parent` (the index of a stage), or `files` (a context). If all are None, it is `scratch`.
     """
 
     stage: Stage
@@ -112,7 +112,7 @@ def resolve(
 ) -> Resolved:
     """Resolve the stages that the target needs, or `all_stages`. Raises BuildError, OSError.
 
-    `read_trigger` parses the ONBUILD texts of bases. Errors of the store and of remote/ become PlanErrors here.
+    `read_trigger` parses the ONBUILD texts of bases. Errors of the store and of remote/ become a PlanError here.
     """
     refuse_unsupported(buildfile)
     contexts = contexts or MainContext()
@@ -215,7 +215,7 @@ def _resolve_stage(
         texts = tuple(i.trigger for i in buildfile.stages[parent].instructions if isinstance(i, Onbuild))
     triggers = _triggers(texts, name, word.span, read_trigger)
     origins = _CopyOrigins(buildfile, stage, scope, images, contexts)
-    with trigger_located(word.span, name):
+    with locate_trigger_errors(word.span, name):
         sources = origins.sources(triggers, "\\")
     sources |= origins.sources(stage.instructions, buildfile.escape)
     return ResolvedStage(stage, image, name, parent, triggers, sources, files, platform)
@@ -228,7 +228,7 @@ def _triggers(
         raise PlanError(f"{name}: {len(texts)} ONBUILD triggers exceed the limit of {_MAX_TRIGGERS}", span=span)
     found = []
     for text in texts:
-        with trigger_located(span, name):
+        with locate_trigger_errors(span, name):
             try:
                 found.append(read_trigger(text))
             except ParseError as error:
@@ -238,7 +238,7 @@ def _triggers(
 
 
 @contextmanager
-def trigger_located(span: Span, name: str) -> Iterator[None]:
+def locate_trigger_errors(span: Span, name: str) -> Iterator[None]:
     """Report errors in the triggers of a base at the FROM, because the text of a trigger is not in the recipe."""
     try:
         yield
@@ -247,6 +247,7 @@ def trigger_located(span: Span, name: str) -> Iterator[None]:
 
 
 def _stage_before(buildfile: Buildfile, stage: Stage, name: str) -> int | None:
+    """The index of the last stage before this one that has the name; None if there is none."""
     for other in reversed(buildfile.stages[: stage.index]):
         if other.name is not None and other.name == name.lower():
             return other.index
@@ -270,17 +271,17 @@ def _requested_platform(stage: Stage, scope: Mapping[str, str], escape: str) -> 
 
 
 def _image(images: ImageSource, name: str, span: Span, platform: Platform | None = None) -> StoredImage:
-    with _located(name, span):
+    with _locate_errors(name, span):
         return images.image(Reference.parse(name), platform)
 
 
 def _named_context(contexts: NamedContexts, name: str, span: Span) -> StoredImage | ContextFiles | None:
-    with _located(name, span):
+    with _locate_errors(name, span):
         return contexts.find(name)
 
 
 @contextmanager
-def _located(name: str, span: Span) -> Iterator[None]:
+def _locate_errors(name: str, span: Span) -> Iterator[None]:
     """Report errors of the store and of remote/ at the span of a name, and add the name to the message."""
     try:
         yield
@@ -323,7 +324,7 @@ class _CopyOrigins:
         return found
 
     def _name(self, word: Word, flag: str, escape: str) -> str:
-        """The name with its variables replaced. As in a FROM, only global ARGs count: no stage is planned yet."""
+        """The name with its variables replaced. As in a FROM, only global ARGs have values: no stage is planned yet."""
         if "$" not in word.text:
             return word.text
         name = expand_word(word, self.scope, escape)

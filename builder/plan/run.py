@@ -8,7 +8,7 @@ from pybuild.builder.errors import PlanError
 from pybuild.builder.options import Entitlement, Network
 from pybuild.builder.plan.graph import RunStep, ScriptMount
 from pybuild.builder.plan.history import run_line
-from pybuild.builder.plan.mounts import SCRIPTS, agent_variable, plan_mounts
+from pybuild.builder.plan.mounts import SCRIPT_DIRECTORY, agent_variable, plan_mounts
 from pybuild.builder.plan.scope import PlannedStep
 from pybuild.parser import ShellForm
 
@@ -20,7 +20,7 @@ _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 
 
 def plan_run(instruction: Run, scope: Scope) -> PlannedStep:
-    """Raises PlanError."""
+    """The step of a RUN. Raises PlanError."""
     state = scope.state
     argv = scope.argv(instruction.command)
     if not argv:
@@ -32,8 +32,8 @@ def plan_run(instruction: Run, scope: Scope) -> PlannedStep:
         variables += (f"SSH_AUTH_SOCK={agent}",)
     program = instruction.command.file if isinstance(instruction.command, ShellForm) else None
     if program is not None:
-        mounts.append(ScriptMount(SCRIPTS, program.name, program.content))
-        argv = (*state.shell, f"{SCRIPTS}/{program.name}")
+        mounts.append(ScriptMount(SCRIPT_DIRECTORY, program.name, program.content))
+        argv = (*state.shell, f"{SCRIPT_DIRECTORY}/{program.name}")
     step = RunStep(
         argv=argv,
         variables=scope.budget.environment(variables, instruction.span),
@@ -79,9 +79,9 @@ def _require_entitlement(entitlement: Entitlement, flag: str, instruction: Run, 
 
 
 def _proxy(scope: Scope) -> tuple[str, ...]:
-    """The proxy build arguments as `name=value`: RUN sees them without an ARG. A name that the recipe sets is left out.
+    """The proxy build arguments as `name=value`: RUN sees them without an ARG, except names that the recipe sets.
 
-    Both cases are set, because programs differ in which one they read.
+    Each is set in lower and in upper case, because programs differ in which one they read.
     """
     found: dict[str, str] = {}
     for name, value in scope.options.build_args.items():

@@ -1,4 +1,4 @@
-"""The words of an instruction at its place in a stage: their values, and the nodes that its names mean."""
+"""The words of an instruction at its place in a stage: their values, and the nodes that its names refer to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Scope:
-    """The state of a stage before an instruction, and all else that its words depend on."""
+    """The state of a stage before an instruction, and everything else that its words depend on."""
 
     state: StageState
     escape: str
@@ -59,7 +59,7 @@ class Scope:
 
 @frozen
 class PlannedStep:
-    """An instruction that makes a layer, planned: its step, the nodes that it reads, its line of history."""
+    """The plan of an instruction that makes a layer: its step, the nodes that it reads, its line of history."""
 
     step: Step
     sources: tuple[int | None, ...]
@@ -68,7 +68,7 @@ class PlannedStep:
 
 @frozen
 class StateChange:
-    """An instruction that makes no layer, planned: the state after it, and its line of history (None: it has none)."""
+    """The plan of an instruction that makes no layer: the state after it, and its line of history (None: it has none)."""
 
     state: StageState
     history: str | None

@@ -24,7 +24,9 @@ class StageState:
     """The state after an instruction of a stage."""
 
     config: ExecConfig
-    args: Mapping[str, str | None] = field(default_factory=dict)  # in the order of declaration; None: without a value
+    args: Mapping[str, str | None] = field(
+        default_factory=dict
+    )  # in the order of declaration; None is an ARG without a value
     has_own_cmd: bool = False  # whether this stage has set CMD
     author: str = ""  # from MAINTAINER; if empty, the author of the base stays
 
@@ -37,9 +39,9 @@ class StageState:
         return replace(state, config=replace(state.config, working_dir=state.config.working_dir or "/"))
 
     def derived(self) -> StageState:
-        """The first state of a stage that starts FROM this one. It inherits the declared ARGs too.
+        """The first state of a stage that starts FROM this one. That stage also inherits the declared ARGs.
 
-        That stage runs the ONBUILD triggers, and does not pass them on.
+        It runs the ONBUILD triggers and does not pass them on.
         """
         return replace(self, has_own_cmd=False, config=replace(self.config, on_build=()))
 
@@ -70,7 +72,7 @@ class StageState:
         return self.config.shell or DEFAULT_SHELL
 
     def with_env(self, pairs: Mapping[str, str]) -> StageState:
-        """A variable that is already set keeps its position and gets the new value."""
+        """The state with these variables. One that is already set keeps its position and gets the new value."""
         env = {**self.env, **pairs}
         return replace(self, config=replace(self.config, env=tuple(f"{name}={value}" for name, value in env.items())))
 

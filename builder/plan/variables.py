@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def plan_arg(instruction: Arg, scope: Scope, global_args: Mapping[str, str | None]) -> StateChange:
-    """`global_args` are the values of the ARGs before the first FROM. Raises PlanError."""
+    """The state after an ARG. `global_args` are the values of the ARGs before the first FROM. Raises PlanError."""
     build_args = scope.options.build_args
     platform = platform_args(scope.options)
     words = []
@@ -28,7 +28,7 @@ def plan_arg(instruction: Arg, scope: Scope, global_args: Mapping[str, str | Non
         else:
             value = global_args.get(item.name, platform.get(item.name))
         state = scope.state
-        # Without any value the ARG keeps the one that the stage inherited.
+        # If no value is given, the ARG keeps the one that the stage inherited.
         state = state.with_arg(item.name, state.args.get(item.name) if value is None else value)
         scope = scope.after(state)
         words.append(item.name if value is None else f"{item.name}={value}")
@@ -36,7 +36,7 @@ def plan_arg(instruction: Arg, scope: Scope, global_args: Mapping[str, str | Non
 
 
 def plan_env(instruction: Env, scope: Scope) -> StateChange:
-    """All values see the variables as they were before the line. Raises PlanError."""
+    """The state after an ENV, whose values see the variables as they were before the line. Raises PlanError."""
     values = scope.expand_pairs(instruction.pairs)
     for (word, _), (name, _) in zip(instruction.pairs, values, strict=True):
         if not name:
