@@ -48,7 +48,7 @@ class CopyFiles:
         """The digest of the files to copy. This reads the changed files of a context, and writes nothing."""
         return _content_digest(*self._plan())
 
-    def rows(self) -> list[Entry]:
+    def entries_to_copy(self) -> list[Entry]:
         """The entries that the digest of `content` is made of."""
         return [item.entry for item in with_digests(*self._plan())]
 
@@ -67,15 +67,15 @@ class CopyFiles:
             planned = plan_entries(self.request, source.tree, below, spool, source.fetched)
             new = changed(planned, below)
             source.announce(new)
-            rows = [item.entry for item in new]
+            entries = [item.entry for item in new]
             try:
-                layer = write_files(rows, _PlannedContent(new), self.output)
+                layer = write_files(entries, _PlannedContent(new), self.output)
             except InvalidImage as error:
                 if not self.layers:
                     raise
                 raise InvalidImage(f"a file of the other stage is damaged: {error}", hint=REBUILD_HINT) from None
             if self.layers:
-                check_content(rows, layer.entries, "the other stage")
+                check_content(entries, layer.entries, "the other stage")
             digests = digests_of(planned, {entry.path: entry.sha256 for entry in layer.entries})
             source.learn(planned, digests)
             return written_layer(layer, _content_digest(planned, digests), source.sockets(planned))

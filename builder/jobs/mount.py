@@ -20,7 +20,7 @@ _LONGEST_WAIT, _PAUSE = 0.5, 0.02  # seconds
 
 @frozen
 class PrepareBindMount:
-    """Make the directories for an overlay of the files of a bind mount; `root_toc` holds the row of its root.
+    """Make the directories for an overlay of the files of a bind mount; `root_toc` holds the entry of its root.
 
     A read-only overlay has no upper directory and needs at least two lower ones, so it gets the empty directories
     `above` and `below` in addition to those with the files.

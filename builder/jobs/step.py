@@ -30,7 +30,7 @@ class PrepareStep:
     in_namespace: ClassVar[bool] = True
     upper: str
     work: str
-    upper_toc: str  # holds the row of the root only
+    upper_toc: str  # holds the entry of the root only
 
     def run(self) -> Done:
         make_directory(self.upper, self.upper_toc)

@@ -251,12 +251,14 @@ class BuildCache:
             return cache_keys.mounting_key(node.step, node.platform, parent.canonical, self._mounted[node.id])
         return None if isinstance(node.step, BaseStep) else self.definition(node)
 
-    def rows(self, node: Node) -> list[Entry]:
-        """The rows that a COPY with known inputs would copy. Nothing is written."""
+    def entries_to_copy(self, node: Node) -> list[Entry]:
+        """The entries that a COPY with known inputs would copy. Nothing is written."""
         parent, *sources = (self.result(below) for below in (node.parent, *node.sources))
         assert parent is not None
         source = sources[0] if sources else None
-        return run_until_complete(self._steps.rows(node, parent.snapshot, source.snapshot if source else None))
+        return run_until_complete(
+            self._steps.entries_to_copy(node, parent.snapshot, source.snapshot if source else None)
+        )
 
     async def _content(self, node: Node, parent: int | None, source: NodeResult | None) -> str:
         """The digest of what a COPY would copy. Computed once, because known inputs of a node do not change."""

@@ -35,37 +35,39 @@ def missing(store: Store, build: StoredBuild, plan: Plan, cache: BuildCache) -> 
     for miss in explain(store.builds.all(), build):
         reading = [now.node for _, now in miss.other_mounts if now.node is not None]
         nodes = [plan.nodes[node] for node in (*reading, *([miss.step.node] if miss.other_files else []))]
-        rows = {n.id: cache.rows(n) for n in nodes if isinstance(n.step, CopyStep) and n.id not in cache.results}
-        found.append(ExplainedMiss(miss, _files(store, build, miss, rows)))
+        entries = {
+            n.id: cache.entries_to_copy(n) for n in nodes if isinstance(n.step, CopyStep) and n.id not in cache.results
+        }
+        found.append(ExplainedMiss(miss, _files(store, build, miss, entries)))
     return tuple(found)
 
 
 def _files(
-    store: Store, build: StoredBuild, miss: Miss, rows: Mapping[int, Sequence[Entry]]
+    store: Store, build: StoredBuild, miss: Miss, entries: Mapping[int, Sequence[Entry]]
 ) -> Sequence[FileChange] | None:
     """The files that differ between the step and the earlier one, copied or mounted. None: the store cannot tell.
 
-    `rows` maps nodes that have not run to the rows that they would copy.
+    `entries` maps each node that has not run to the entries that it would copy.
     """
     try:
         if miss.earlier is not None and miss.other_files:
-            return _copy_changes(store, miss, miss.earlier, rows.get(miss.step.node, ()))
+            return _copy_changes(store, miss, miss.earlier, entries.get(miss.step.node, ()))
         if miss.earlier is not None:
-            found = [_mount_differences(store, build, miss.earlier, *pair, rows) for pair in miss.other_mounts]
+            found = [_mount_differences(store, build, miss.earlier, *pair, entries) for pair in miss.other_mounts]
             return file_changes([difference for differences in found for difference in differences])
     except (StoreError, OSError, IndexError, LinkLoop):
         return None
     return ()
 
 
-def _copy_changes(store: Store, miss: Miss, earlier: Earlier, rows: Sequence[Entry]) -> Sequence[FileChange] | None:
+def _copy_changes(store: Store, miss: Miss, earlier: Earlier, entries: Sequence[Entry]) -> Sequence[FileChange] | None:
     before = _layers(store, earlier.step)
     old, new = View(before), View(_layers(store, miss.step))
     after = new.layers[0] if miss.step.outcome is Outcome.RAN else ()
-    here = {entry.path: entry for entry in rows}
+    here = {entry.path: entry for entry in entries}
     paths = {entry.path for entry in (*before[0], *after)} | here.keys()
     if here:
-        # The table of contents of an earlier layer also has rows for parent directories, which were not copied.
+        # The table of contents of an earlier layer also has entries for parent directories, which were not copied.
         above = {parent_of(path) for path in paths}
         paths = {path for path in paths if path in here or path not in above}
         found = differences_at(sorted(paths, key=sort_key), old.lookup, here.get)
@@ -78,12 +80,12 @@ def _copy_changes(store: Store, miss: Miss, earlier: Earlier, rows: Sequence[Ent
 
 def _mount_differences(
     store: Store, build: StoredBuild, earlier: Earlier, was: MountedFiles, now: MountedFiles,
-    rows: Mapping[int, Sequence[Entry]],
+    entries: Mapping[int, Sequence[Entry]],
 ) -> list[Difference]:  # fmt: skip
     """The differences between the files that two steps mounted at the same target, by their names there."""
     node = next((step for step in build.steps if step.node == now.node), None)
-    if now.node is not None and now.node in rows:
-        after = View([Toc.of(rows[now.node])])
+    if now.node is not None and now.node in entries:
+        after = View([Toc.of(entries[now.node])])
     elif node is not None and node.snapshot is not None:
         after = View(_layers(store, node))
     else:

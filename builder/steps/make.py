@@ -83,10 +83,10 @@ class StepMaker:
         assert isinstance(node.step, CopyStep)
         return (await self._copy_job(node, node.step, parent, source)).content()
 
-    async def rows(self, node: Node, parent: int | None, source: int | None) -> list[Entry]:
-        """The rows of everything that a COPY would copy, with content digests. Nothing is written."""
+    async def entries_to_copy(self, node: Node, parent: int | None, source: int | None) -> list[Entry]:
+        """The entries that a COPY would copy, with content digests. Nothing is written."""
         assert isinstance(node.step, CopyStep)
-        return (await self._copy_job(node, node.step, parent, source)).rows()
+        return (await self._copy_job(node, node.step, parent, source)).entries_to_copy()
 
     async def identify(self, step: CopyStep) -> None:
         """Ask for the current version of each remote source. Raises BuildError, StoreError, RemoteError, OSError."""
@@ -178,5 +178,5 @@ class StepMaker:
         except LinkLoop:
             raise BuildError(f"WORKDIR {step.path}: too many levels of symbolic links in the image") from None
         output = self._layers.output(node.id)
-        # Only a few rows without content: not worth a worker.
+        # Only a few entries without content: not worth a worker.
         return MadeLayer(self._layers.adopt(write_entries(entries, output), output))

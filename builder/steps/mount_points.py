@@ -39,19 +39,19 @@ class Scaffold:
 
 def scaffold_for(view: View, mounts: Sequence[MountPoint] = ()) -> Scaffold:
     """The scaffold for these layers. Raises SandboxError if the image has something else at a mount point."""
-    rows: dict[bytes, Entry] = {b"": view.lookup(b"") or ROOT}
+    by_path: dict[bytes, Entry] = {b"": view.lookup(b"") or ROOT}
     for name in _DIRECTORIES:
         entry = view.lookup(name)
         if entry is not None and entry.kind is not Kind.DIRECTORY:
             raise SandboxError(f"the image has a non-directory at /{name.decode()}")
-        _add_missing(rows, view, name, Kind.DIRECTORY)
-    resolv_conf, hosts = (_file_target(rows, view, name) for name in (b"etc/resolv.conf", b"etc/hosts"))
-    targets = _mount_targets(rows, view, mounts)
-    entries = sorted(rows.values(), key=lambda entry: sort_key(entry.path))
+        _add_missing(by_path, view, name, Kind.DIRECTORY)
+    resolv_conf, hosts = (_file_target(by_path, view, name) for name in (b"etc/resolv.conf", b"etc/hosts"))
+    targets = _mount_targets(by_path, view, mounts)
+    entries = sorted(by_path.values(), key=lambda entry: sort_key(entry.path))
     return Scaffold(tuple(entry._replace(opaque=False, offset=-1) for entry in entries), resolv_conf, hosts, targets)
 
 
-def _file_target(rows: dict[bytes, Entry], view: View, name: bytes) -> str:
+def _file_target(by_path: dict[bytes, Entry], view: View, name: bytes) -> str:
     """Where to bind-mount a file: the path to which the image's symbolic links lead. The links stay as they are."""
     try:
         path = view.resolve(name)
@@ -60,11 +60,11 @@ def _file_target(rows: dict[bytes, Entry], view: View, name: bytes) -> str:
     entry = view.lookup(path)
     if entry is not None and entry.kind is Kind.DIRECTORY:
         raise SandboxError(f"/{name.decode()} of the image is a directory")
-    _add_missing(rows, view, path, Kind.FILE)
+    _add_missing(by_path, view, path, Kind.FILE)
     return "/" + path.decode("utf-8", "surrogateescape")
 
 
-def _mount_targets(rows: dict[bytes, Entry], view: View, mounts: Sequence[MountPoint]) -> tuple[str, ...]:
+def _mount_targets(by_path: dict[bytes, Entry], view: View, mounts: Sequence[MountPoint]) -> tuple[str, ...]:
     """Where each mount goes. A mount point inside another mount is created there, regardless of the image's links."""
     covered = set(_DIRECTORIES)
 
@@ -92,19 +92,19 @@ def _mount_targets(rows: dict[bytes, Entry], view: View, mounts: Sequence[MountP
                 f"where the step mounts a {'directory' if mount.directory else 'file'}"
             )
         if not is_covered(path):
-            _add_missing(rows, view, path, Kind.DIRECTORY if mount.directory else Kind.FILE)
+            _add_missing(by_path, view, path, Kind.DIRECTORY if mount.directory else Kind.FILE)
         covered.add(path)
         placed[mount.target] = "/" + os.fsdecode(path)
     return tuple(placed[mount.target] for mount in mounts)
 
 
-def _add_missing(rows: dict[bytes, Entry], view: View, path: bytes, kind: Kind) -> None:
-    """Add a row for a name that the image lacks, and rows for all of its parents."""
-    if view.lookup(path) is not None or path in rows:
+def _add_missing(by_path: dict[bytes, Entry], view: View, path: bytes, kind: Kind) -> None:
+    """Add an entry for a name that the image lacks, and for each of its parents."""
+    if view.lookup(path) is not None or path in by_path:
         return
-    rows[path] = Entry(path, kind, 0o755 if kind is Kind.DIRECTORY else 0o644, mtime=rows[b""].mtime)
-    while (path := parent_of(path)) and path not in rows:
+    by_path[path] = Entry(path, kind, 0o755 if kind is Kind.DIRECTORY else 0o644, mtime=by_path[b""].mtime)
+    while (path := parent_of(path)) and path not in by_path:
         above = view.lookup(path)
         if above is not None and above.kind is not Kind.DIRECTORY:
             raise SandboxError(f"the image has a non-directory at /{path.decode('utf-8', 'replace')}")
-        rows[path] = above if above is not None else Entry(path, Kind.DIRECTORY, 0o755, mtime=rows[b""].mtime)
+        by_path[path] = above if above is not None else Entry(path, Kind.DIRECTORY, 0o755, mtime=by_path[b""].mtime)

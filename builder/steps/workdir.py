@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def missing_directories(view: View, path: str, uid: int, gid: int, now: int) -> list[Entry]:
-    """The rows for the missing directories of an absolute path (mode 0755, the given owner), with their parents' rows.
+    """The entries for the missing directories of an absolute path (mode 0755, the given owner), and for their existing parents.
 
     Existing directories stay unchanged. Links are followed inside of the image. Raises LinkLoop; BuildError if a
     non-directory is in the way; UnsafePath for a name that no layer can hold.
@@ -31,10 +31,10 @@ def missing_directories(view: View, path: str, uid: int, gid: int, now: int) -> 
         raise BuildError(f"WORKDIR {path}: {show(b'/' + here)} of the image is not a directory")
     if not missing:
         return []
-    rows = [Entry(directory, Kind.DIRECTORY, 0o755, uid, gid, now) for directory in missing]
+    entries = [Entry(directory, Kind.DIRECTORY, 0o755, uid, gid, now) for directory in missing]
     while here:
         above = view.lookup(here)
         assert above is not None
-        rows.append(above._replace(opaque=False))
+        entries.append(above._replace(opaque=False))
         here = parent_of(here)
-    return rows[::-1]
+    return entries[::-1]

@@ -50,7 +50,7 @@ class Workspace:
         return self._store.ingest.new_directory()
 
     async def scaffold(self, entries: tuple[Entry, ...]) -> ScaffoldTree:
-        """The scaffold with these rows. Most steps of a build share one."""
+        """The scaffold with these entries. Most steps of a build share one."""
         async with self._pool.locks(("scaffold", entries)):
             if entries not in self._scaffolds:
                 toc = Toc.write(self._store.ingest.new_path(), entries)
