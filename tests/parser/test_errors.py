@@ -27,8 +27,8 @@ def error_of(text: str | bytes) -> ParseError:
         pytest.param("FROM a\nCOPY \\\n# c\n\n  --bogus \\\n a b", 5, 3, id="in a continued line behind a comment"),
         pytest.param("FROM a\nEXPOSE 1 \\\n  2 \\\n\tx", 4, 2, id="on its last line, behind a tab"),
         pytest.param("FROM a\nEXPOSE ä x", 2, 8, id="columns count characters"),
-        pytest.param("FROM a\nEXPOSE 😀 x", 2, 8, id="also those of four bytes"),
-        pytest.param("FROM a\nENV A=ä B", 2, 9, id="and those before them"),
+        pytest.param("FROM a\nEXPOSE 😀 x", 2, 8, id="a character of four bytes is one column"),
+        pytest.param("FROM a\nENV A=ä B", 2, 9, id="a character of two bytes before the error is one column"),
     ],
 )
 def test_an_error_has_the_place_in_the_file(text: str, line: int, column: int) -> None:
@@ -57,7 +57,7 @@ def test_an_error_in_bytes_that_are_not_utf8_can_be_shown() -> None:
         pytest.param("abc", 3, "    1 | abc\n      |   ^", id="the caret is below the column"),
         pytest.param("a\tbc", 3, "    1 | a\tbc\n      |  \t^", id="a tab is as wide as in the line"),
         pytest.param("a\x1b[0mb", 6, "    1 | a\\x1b[0mb\n      |         ^", id="an escape sequence is spelled out"),
-        pytest.param("a\u202eb", 3, "    1 | a\\x202eb\n      |        ^", id="so is a bidirectional control"),
+        pytest.param("a\u202eb", 3, "    1 | a\\x202eb\n      |        ^", id="a bidirectional control is spelled out"),
         pytest.param("", 1, "    1 | \n      | ^", id="an empty line"),
         pytest.param("abc\r", 4, "    1 | abc\n      |    ^", id="a carriage return is not shown"),
     ],

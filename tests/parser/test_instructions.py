@@ -76,11 +76,11 @@ def test_a_json_list_is_the_exec_form(text: str, argv: tuple[str, ...]) -> None:
     [
         pytest.param("CMD a b", "a b", id="E4-words"),
         pytest.param("CMD ['a']", "['a']", id="E4-single quotes are not JSON"),
-        pytest.param('CMD ["a",]', '["a",]', id="E4-nor is a comma at the end"),
-        pytest.param('CMD ["a", b]', '["a", b]', id="E4-nor are bare words"),
-        pytest.param('CMD ["a"', '["a"', id="E4-nor is an open list"),
-        pytest.param('CMD ["a"] x', '["a"] x', id="E4-nor is a list with something behind it"),
-        pytest.param('CMD ["\\d"]', '["\\d"]', id="E4-nor is an escape that JSON does not know"),
+        pytest.param('CMD ["a",]', '["a",]', id="E4-a comma at the end is not JSON"),
+        pytest.param('CMD ["a", b]', '["a", b]', id="E4-bare words are not JSON"),
+        pytest.param('CMD ["a"', '["a"', id="E4-an open list is not JSON"),
+        pytest.param('CMD ["a"] x', '["a"] x', id="E4-a list with something behind it is not JSON"),
+        pytest.param('CMD ["\\d"]', '["\\d"]', id="E4-an escape that JSON does not know is not JSON"),
         pytest.param('CMD "a"', '"a"', id="E4-a string is not a list"),
         pytest.param("CMD $A  'b", "$A  'b", id="E9-the text of a command stays as it is"),
         pytest.param("CMD a \\\n  b # c", "a   b # c", id="E4-a continued line is one line"),
@@ -381,12 +381,12 @@ def test_heredocs_of_a_copy_come_after_its_other_sources() -> None:
     ("text", "script", "whole"),
     [
         pytest.param("RUN <<A\na $B\nA", "a $B\n", True, id="E17-one heredoc alone is the script"),
-        pytest.param("RUN <<'A'\na $B\nA", "a $B\n", True, id="E17-quoted or not"),
-        pytest.param("RUN <<-A\n\ta\n\t\tb\n\tA", "a\nb\n", True, id="E17-without its tabs"),
+        pytest.param("RUN <<'A'\na $B\nA", "a $B\n", True, id="E17-one heredoc with a quoted delimiter is the script"),
+        pytest.param("RUN <<-A\n\ta\n\t\tb\n\tA", "a\nb\n", True, id="E17-one heredoc with a dash is the script without its tabs"),
         pytest.param("RUN cat <<A\na\nA", "cat <<A\na\nA", False, id="E17-the heredoc of a command stays for the shell"),
-        pytest.param("RUN cat <<-A\n\ta\n\tA", "cat <<-A\n\ta\nA", False, id="E17-with its tabs"),
-        pytest.param("RUN <<A <<B\na\nA\nb\nB", "<<A <<B\na\nA\nb\nB", False, id="E17-so are two of them"),
-        pytest.param("RUN <<A sh\na\nA", "<<A sh\na\nA", False, id="E17-so is one with a command behind it"),
+        pytest.param("RUN cat <<-A\n\ta\n\tA", "cat <<-A\n\ta\nA", False, id="E17-the heredoc of a command keeps its tabs"),
+        pytest.param("RUN <<A <<B\na\nA\nb\nB", "<<A <<B\na\nA\nb\nB", False, id="E17-two heredocs stay for the shell"),
+        pytest.param("RUN <<A sh\na\nA", "<<A sh\na\nA", False, id="E17-a heredoc with a command behind it stays for the shell"),
         pytest.param("RUN a", "a", False, id="a command line is the script"),
     ],
 )
@@ -399,8 +399,8 @@ def test_the_script_that_the_shell_runs(text: str, script: str, whole: bool) -> 
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        pytest.param("RUN <<A\n#!/bin/x\nA", "A", id="E18-a body that begins so is a program"),
-        pytest.param("RUN <<'A B'\n#!/bin/x\nA B", "A B", id="E18-whatever its name"),
+        pytest.param("RUN <<A\n#!/bin/x\nA", "A", id="E18-a body that begins with #! is a program"),
+        pytest.param("RUN <<'A B'\n#!/bin/x\nA B", "A B", id="E18-a program can have any name"),
         pytest.param("RUN <<A\n #!/bin/x\nA", None, id="E18-not behind a blank"),
         pytest.param("RUN cat <<A\n#!/bin/x\nA", None, id="E18-not as the input of a command"),
     ],
@@ -449,8 +449,8 @@ def test_the_argument_of_user_and_workdir_is_one_word() -> None:
         pytest.param("ONBUILD RUN a", "RUN a", id="E6-as it is written"),
         pytest.param("onbuild  run  a", "run  a", id="E6-in its case and with its blanks"),
         pytest.param("ONBUILD RUN a \\\n b", "RUN a  b", id="E6-on one line"),
-        pytest.param("ONBUILD RUN <<A\na $B\nA", "RUN <<A\na $B\nA", id="E6-with its heredoc"),
-        pytest.param("ONBUILD COPY <<A <<-B /x\na\nA\n\tb\n\tB\n", "COPY <<A <<-B /x\na\nA\n\tb\nB", id="E6-with two"),
+        pytest.param("ONBUILD RUN <<A\na $B\nA", "RUN <<A\na $B\nA", id="E6-a trigger with a heredoc"),
+        pytest.param("ONBUILD COPY <<A <<-B /x\na\nA\n\tb\n\tB\n", "COPY <<A <<-B /x\na\nA\n\tb\nB", id="E6-a trigger with two heredocs"),
     ],
 )
 def test_a_trigger_is_the_text_with_its_heredocs(text: str, trigger: str) -> None:

@@ -160,7 +160,7 @@ def test_a_signal_is_a_name_or_a_number(text: str, valid: bool) -> None:
         pytest.param("[]a]", "a", None, id="E41-a bracket first in its class"),
         pytest.param("[\\]]", "]", True, id="E41-a bracket that is escaped"),
         pytest.param("\\*", "*", True, id="E41-a star that is escaped"),
-        pytest.param("\\*", "a", False, id="E41-which matches nothing else"),
+        pytest.param("\\*", "a", False, id="E41-a star that is escaped matches nothing else"),
         pytest.param("**", "ab", True, id="E41-two stars are one"),
         pytest.param("[a", "a", None, id="E41-an open class"),
         pytest.param("a\\", "a", None, id="E41-a lone backslash"),

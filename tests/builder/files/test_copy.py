@@ -94,7 +94,7 @@ def below(directory: str, names: list[str]) -> list[str]:
         pytest.param("dir", "/link", below("etc", DIR), id="E39 a directory through a link"),
         pytest.param("a.txt", "/filelink", ["filelink"], id="E40 a link to a file is replaced"),
         pytest.param("a.txt", "/dangling", ["dangling"], id="E40 a link to nothing is replaced"),
-        pytest.param("a.txt", "/dangling/", ["lost/", "lost/found/", "lost/found/a.txt"], id="with a slash it is followed"),
+        pytest.param("a.txt", "/dangling/", ["lost/", "lost/found/", "lost/found/a.txt"], id="a link to nothing is followed with a slash"),
         pytest.param("a.txt", "/file", ["file"], id="E40 a file is replaced"),
         pytest.param("a.txt", "/full/sub", ["etc/a.txt"], id="E39 a link to a directory at the end"),
         pytest.param("tofile", "/new", ["new"], id="E38 a link named directly is followed"),
@@ -114,7 +114,7 @@ def below(directory: str, names: list[str]) -> list[str]:
         pytest.param("**/g", "/new/", [], id="E41 two stars are one"),
         pytest.param("todir/*b", "/new/", ["new/", *below("new", ["g", "up -> ../f"])], id="a link before a pattern"),
         pytest.param("to*/f", "/new/", [], id="a link is no directory for a pattern"),
-        pytest.param("a.txt/*", "/new/", [], id="nor is a file"),
+        pytest.param("a.txt/*", "/new/", [], id="a file is no directory for a pattern"),
         pytest.param("*.none", "/new/", [], id="E41 no match is not an error"),
         pytest.param("*.none a.txt", "/new/", ["new/", "new/a.txt"], id="E41 a pattern without a match next to one with a match"),
         pytest.param("di*", "/new/", ["new/", *below("new", DIR)], id="E41 a directory matched"),
@@ -265,7 +265,7 @@ def test_all_names_of_a_file_have_its_digest(there: str) -> None:
 # The layer
 
 
-def test_rows_that_the_image_has_are_not_in_the_layer() -> None:
+def test_entries_that_the_image_has_are_not_in_the_layer() -> None:
     source = Directory({"etc": Directory({"conf": File(b"old"), "new": File()}, 0o751, (3, 4), 99)})
     copy = Copy((".",), "/")
     assert named(planned(copy, source, IMAGE)) == ["etc/", "etc/conf", "etc/new"]
@@ -288,7 +288,7 @@ def test_parents_of_a_change_keep_their_metadata() -> None:
         pytest.param(Link("old"), id="kind"),
     ],
 )
-def test_a_row_that_differs_in_any_field_is_a_change(other: File | Link) -> None:
+def test_an_entry_that_differs_in_any_field_is_a_change(other: File | Link) -> None:
     (item,) = layer_of(Copy((".",), "/"), Directory({"file": other}), IMAGE)
     assert item.entry.path == b"file"
 
@@ -366,7 +366,7 @@ def test_the_plan_does_what_the_model_does(source: Directory, image: Directory, 
 def without_time_of_parents(
     found: dict[str, tuple[object, ...]], expected: dict[str, tuple[object, ...]]
 ) -> dict[str, tuple[object, ...]]:
-    """The rows, without the times of created parents, which the model does not define."""
+    """The entries, without the times of created parents, which the model does not define."""
     made = {path for path, row in expected.items() if row[0] == "directory" and row[3] == ANY_TIME}
     return {path: (*row[:3], ANY_TIME) if path in made else row for path, row in found.items()}
 
@@ -388,5 +388,5 @@ def test_the_layer_has_the_same_effect_as_the_whole_plan(source: Directory, imag
 
 
 def comparable(entry: Entry) -> Entry:
-    """A row without the time of a directory, which does not count as a change, and without hard links across layers."""
+    """An entry without the time of a directory, which does not count as a change, and without hard links across layers."""
     return entry._replace(hardlink=b"", mtime=0 if entry.kind is Kind.DIRECTORY else entry.mtime)

@@ -57,8 +57,8 @@ def test_the_path_of_an_image(base: tuple[str, ...], env: tuple[str, ...]) -> No
     "text",
     [
         pytest.param("FROM base AS a\nENV x=${y:?no}\nFROM base", id="E26-words of a stage that is not needed are not expanded"),
-        pytest.param("FROM nowhere AS a\nFROM base", id="E26-its base is not looked up"),
-        pytest.param("FROM base AS a\nCOPY --from=nowhere x y\nFROM base", id="E26-its sources are not looked up"),
+        pytest.param("FROM nowhere AS a\nFROM base", id="E26-the base of a stage that is not needed is not looked up"),
+        pytest.param("FROM base AS a\nCOPY --from=nowhere x y\nFROM base", id="E26-the sources of a stage that is not needed are not looked up"),
     ],
 )
 def test_stages_that_the_target_does_not_need_are_not_planned(text: str) -> None:
@@ -83,8 +83,8 @@ class Starts:
     ("text", "expected"),
     [
         pytest.param('ENTRYPOINT ["e"]', Starts(("e",), None), id="E51-ENTRYPOINT empties the CMD of the base"),
-        pytest.param('CMD ["c"]\nENTRYPOINT ["e"]', Starts(("e",), ("c",)), id="E51-but not one of its own stage"),
-        pytest.param('CMD ["c"]\nFROM one\nENTRYPOINT ["e"]', Starts(("e",), None), id="E51-that of the stage below is a base's"),
+        pytest.param('CMD ["c"]\nENTRYPOINT ["e"]', Starts(("e",), ("c",)), id="E51-ENTRYPOINT keeps the CMD of its own stage"),
+        pytest.param('CMD ["c"]\nFROM one\nENTRYPOINT ["e"]', Starts(("e",), None), id="E51-ENTRYPOINT empties the CMD of the stage below"),
         pytest.param(
             'SHELL ["/s", "-x"]\nCMD a  $b', Starts(None, ("/s", "-x", "a  $b")), id="E51-the shell form has the SHELL in front"
         ),
@@ -102,8 +102,8 @@ def test_entrypoint_and_cmd_of_the_image(text: str, expected: Starts) -> None:
         pytest.param("ARG a=1\nENV a=2", {}, "|1 a=2 ", id="E61-with the value in effect"),
         pytest.param("ARG a", {}, "|1 a= ", id="E61-an ARG without a value"),
         pytest.param("ENV a=1", {"x": "1"}, "", id="E61-build arguments that are not declared are missing"),
-        pytest.param("ENV a=1", {"http_proxy": "p"}, "", id="E61-nor are proxies"),
-        pytest.param("ARG http_proxy", {"http_proxy": "p"}, "|1 http_proxy=p ", id="E61-unless they are declared"),
+        pytest.param("ENV a=1", {"http_proxy": "p"}, "", id="E61-proxies that are not declared are missing"),
+        pytest.param("ARG http_proxy", {"http_proxy": "p"}, "|1 http_proxy=p ", id="E61-proxies that are declared"),
         pytest.param(
             "ARG BUILDKIT_SBOM_SCAN_STAGE=true", {}, "|1 BUILDKIT_SBOM_SCAN_STAGE=true ", id="E61-an ARG that is not a variable"
         ),
@@ -127,7 +127,7 @@ def test_args_for_the_sbom_scanner_are_not_variables() -> None:
         pytest.param("/bin/sh -c apt  update", "RUN /bin/sh -c apt  update", id="E62-a RUN"),
         pytest.param("|1 A=b c /bin/sh -c x", "RUN |1 A=b c /bin/sh -c x", id="E62-a RUN with ARGs"),
         pytest.param("RUN /bin/sh -c x # buildkit", "RUN /bin/sh -c x # buildkit", id="E62-BuildKit's"),
-        pytest.param("# debian.sh --arch amd64", "# debian.sh --arch amd64", id="E62-neither"),
+        pytest.param("# debian.sh --arch amd64", "# debian.sh --arch amd64", id="E62-a line of another form"),
         pytest.param("", "", id="E62-nothing"),
     ],
 )
