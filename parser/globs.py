@@ -53,7 +53,7 @@ class Glob:
             end = rest.match(value, start.end()) if start is not None else None
             if start is None or end is None:
                 break
-            # An empty match directly behind another match does not count.
+            # An empty match directly after another match does not count.
             if end.end() > done or start.start() == 0:
                 out += [value[done : start.start()], replacement]
                 size += start.start() - done + len(replacement)

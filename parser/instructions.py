@@ -182,7 +182,7 @@ class Run:
 
 @frozen
 class Copy:
-    """COPY [flags] source … dest. Heredocs come after all other sources, whatever their order on the line.
+    """COPY [flags] source … dest. Heredocs come after all other sources, whatever the order on the line.
 
     BuildKit does not replace variables in `exclude` and `from_`. Quotes are already removed from both.
     """

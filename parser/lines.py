@@ -1,7 +1,7 @@
 """Splits a recipe into logical lines and maps them back to the file.
 
 This module handles everything that the grammar cannot: a byte-order mark, CRLF, directives such as `# escape=`, comment
-lines inside a continued line, blanks behind the continuation character, heredoc bodies.
+lines inside a continued line, blanks after the continuation character, heredoc bodies.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def compile_segment(pattern: str) -> re.Pattern[str]:
 
 
 def _class(pattern: str, position: int) -> tuple[str, int]:
-    """The expression of a character class, and the position behind it. `position` is behind the opening bracket."""
+    """The expression of a character class, and the position after it. `position` is after the opening bracket."""
     negated = pattern[position : position + 1] == "^"
     position += negated
     ranges: list[str] = []

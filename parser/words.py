@@ -177,7 +177,7 @@ class _Expander:
         return text[start : self._at]
 
     def _braces(self) -> str:
-        """Expand the rest of a variable behind `${`."""
+        """Expand the rest of a variable after `${`."""
         if self._at >= len(self._text):
             raise self._error("a variable is not closed: missing }")
         name = self._name()

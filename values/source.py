@@ -10,7 +10,7 @@ _WIDTH = 160  # characters of a line that an excerpt shows
 
 @frozen
 class Span:
-    """A range of the file as it is on disk. Lines and columns count from 1; the end is behind the last character."""
+    """A range of the file on disk. Lines and columns count from 1; the end is after the last character."""
 
     line: int
     column: int

@@ -153,7 +153,7 @@ Step = BaseStep | RunStep | CopyStep | WorkdirStep
 
 @frozen
 class Node:
-    """One step, the node it stands on (`parent`, None for an empty root filesystem), and the nodes that it reads.
+    """One step, the node below it (`parent`; None for an empty root filesystem), and the nodes that it reads.
 
     `number` counts the steps of the stage from 1; images and contexts have 0. A `fresh` node always runs: the
     solver does not look it up in the cache.

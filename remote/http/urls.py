@@ -1,4 +1,4 @@
-"""URLs that pybuild requests or that servers redirect to, and checks of the addresses behind them.
+"""URLs that pybuild requests or that servers redirect to, and checks of the addresses that they lead to.
 
 A URL here is http or https, has a host, and has no user name and no control characters. Every URL from a server's header
 goes through `Url.parse`.
@@ -79,7 +79,7 @@ class Url:
         """The URL that a `Location` header of this URL's response names. Raises RemoteError."""
         if len(location) > MAX_URL:
             raise RemoteError(f"a URL of {len(location)} characters exceeds the limit of {MAX_URL}")
-        # The base is the whole URL: a target that begins with two slashes alone would be read as a host.
+        # The base is the whole URL: by itself, a target that begins with two slashes would be read as a host.
         try:
             return Url.parse(urljoin(f"{self.origin}{self.target}", location))
         except ValueError:
