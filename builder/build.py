@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
+_TAG_ATTEMPTS = 5  # another process has to remove the image before each of them
+
 
 @frozen
 class BuildRequest:
@@ -152,7 +154,7 @@ def _make_image(
         store.seal()
     session.observe(Built(str(digest), writer.layers(digest, planned)))
     if request.tags:
-        store.images.tag(list(request.tags), digest, int(time.time()), recipe=buildfile.source.filename)
+        writer.tag(digest, compression, buildfile.source.filename)
     for output in request.outputs:
         image = store.images.get(writer.store(_compression([output])))
         export(output, image, request.tags, store, session.pool, session.observe, all_layers=False)
@@ -184,6 +186,19 @@ class _ImageWriter:
         built = assemble(self._stage, self._layers(compression), created, options)
         scratch = (self._store.ingest.new_path(), self._store.ingest.new_path())
         return self._store.images.add(built.manifest, built.config, self._snapshot, scratch)
+
+    def tag(self, digest: Digest, compression: Compression, recipe: str) -> None:
+        """Give the image that `store` made its names, even if `pybuild rmi` removes it at the same moment."""
+        for attempt in range(_TAG_ATTEMPTS):
+            try:
+                self._store.images.tag(list(self._request.tags), digest, int(time.time()), recipe=recipe)
+            except NotFound:
+                if attempt + 1 == _TAG_ATTEMPTS:
+                    raise
+                self.store(compression)
+                self._store.seal()
+            else:
+                return
 
     def layers(self, digest: Digest, planned: Plan) -> tuple[BuiltLayer, ...]:
         """All layers of an image that `store` made, each with the instruction that made it."""

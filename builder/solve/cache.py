@@ -312,9 +312,10 @@ class BuildCache:
         anew = node.fresh or self._reads_renewed(node)
         if node.parent in self._renewed or (anew and not isinstance(node.step, CopyStep)):
             self._renewed.add(node.id)
-        snapshot = self._store.snapshots.add(parent.snapshot, made.changeset)
-        record = self._store.records.add(
-            keys, snapshot, parent.snapshot, identity.digest, identity.inputs, int(time.time()), replace=anew,
-            serves=self._readable,
-        )  # fmt: skip
+        with self._store.metadata.transaction():
+            snapshot = self._store.snapshots.add(parent.snapshot, made.changeset)
+            record = self._store.records.add(
+                keys, snapshot, parent.snapshot, identity.digest, identity.inputs, int(time.time()), replace=anew,
+                serves=self._readable,
+            )  # fmt: skip
         return NodeResult(stacked or record.canonical, record.snapshot, record.created)

@@ -154,8 +154,9 @@ def _stack(store: Store, manifest: Manifest, config: ImageConfig) -> int | None:
         known = next((c for c in candidates if c is not None and store.snapshots.parent(c) == snapshot), None)
         if known is None:
             blob = LayerBlob(diff_id, layer.digest, layer.size, COMPRESSIONS[layer.media_type])
-            added = store.snapshots.add(snapshot, store.changesets.add_unread(blob))
-            known = store.snapshots.set_chain(claimed, added)
+            with store.metadata.transaction():
+                added = store.snapshots.add(snapshot, store.changesets.add_unread(blob))
+                known = store.snapshots.set_chain(claimed, added)
         snapshot = known
     return snapshot
 

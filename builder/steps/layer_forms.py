@@ -107,8 +107,9 @@ async def ensure_tar(
                 WriteTar(layer_place(store, changeset, pool.tree_map), store.ingest.new_path(), output)
             )
             blob = _blob(written, compression)
-            store.blobs.adopt(output.blob, blob.digest, blob.size)
-            store.changesets.add_tar(changeset, clamp, blob)
+            with store.metadata.transaction():
+                store.blobs.adopt(output.blob, blob.digest, blob.size)
+                store.changesets.add_tar(changeset, clamp, blob)
             return blob
     return await ensure_compression(store, pool, diff_id, compression)
 
@@ -127,8 +128,9 @@ async def ensure_compression(store: Store, pool: Pool, diff_id: Digest, compress
         output = store.ingest.new_path()
         written = await pool.job(Recompress(blob_place(store, source), output, compression.value))
         blob = _blob(written, compression)
-        store.blobs.adopt(output, blob.digest, blob.size)
-        store.changesets.add_blob(blob)
+        with store.metadata.transaction():
+            store.blobs.adopt(output, blob.digest, blob.size)
+            store.changesets.add_blob(blob)
         return blob
 
 

@@ -53,14 +53,16 @@ class NewLayers:
 
     def adopt(self, written: Written, output: Output) -> str:
         """Make a written layer part of the store; return its changeset."""
-        blob = self._adopt_blob(written, output)
-        changeset = self._store.changesets.adopt(output.toc)
-        self._store.changesets.add_tar(changeset, output.clamp, blob)
+        with self._store.metadata.transaction():
+            changeset = self._store.changesets.adopt(output.toc)
+            self.add_tar(changeset, written, output)
         return changeset
 
     def add_tar(self, changeset: str, written: Written, output: Output) -> None:
         """Make the tar of a changeset part of the store, if the job wrote one."""
-        if output.blob:
+        if not output.blob:
+            return
+        with self._store.metadata.transaction():
             self._store.changesets.add_tar(changeset, output.clamp, self._adopt_blob(written, output))
 
     def _adopt_blob(self, written: Written, output: Output) -> LayerBlob:

@@ -89,11 +89,10 @@ def rmi(root: str, names: tuple[str, ...]) -> int:
             if len(removed) > 1:
                 several = ", ".join(reference.familiar for reference in names_of_image)
                 raise click.UsageError(f"{name} has several names: {several}")
+            gone = store.images.untag(removed, digest, int(time.time()))
             for reference in removed:
-                store.images.untag(reference, int(time.time()))
                 click.echo(f"untagged {reference.familiar}")
-            if len(removed) == len(names_of_image):
-                store.images.remove(digest)
+            if gone:
                 click.echo(f"removed {digest}")
     return 0
 

@@ -98,8 +98,7 @@ class LayerStack:
             entries = read_layer(expander, View(self._below))
             _check_diff_id(expander.diff_id(), diff_id)
             copier.finish()
-        store.blobs.adopt(scratch, layer.digest, layer.size)
-        self._record(chain, known, LayerBlob(diff_id, layer.digest, layer.size, compression), entries)
+        self._record(chain, known, scratch, LayerBlob(diff_id, layer.digest, layer.size, compression), entries)
 
     def put_tar(self, raw: Readable, diff_id: Digest | None) -> LayerBlob:
         """Add the next layer: a plain or compressed tar. A gzip or zstd file is stored as it is, any other as gzip.
@@ -128,10 +127,9 @@ class LayerStack:
             if diff_id is not None:
                 _check_diff_id(actual, diff_id)
             digest = written.finish()
-        store.blobs.adopt(scratch, digest, written.size)
         chain, known = self._next(actual)
         blob = LayerBlob(actual, digest, written.size, compression)
-        self._record(chain, known, blob, entries)
+        self._record(chain, known, scratch, blob, entries)
         return blob
 
     def scratch(self) -> tuple[str, str]:
@@ -143,14 +141,17 @@ class LayerStack:
         chain = chain_id((diff_id,) if self._chain is None else (self._chain, diff_id))
         return chain, self._store.snapshots.by_chain(chain)
 
-    def _record(self, chain: Digest, known: int | None, blob: LayerBlob, entries: list[Entry]) -> None:
+    def _record(self, chain: Digest, known: int | None, path: str, blob: LayerBlob, entries: list[Entry]) -> None:
+        """Add a layer with everything that belongs to it, in one transaction. `path` is the file with the blob."""
         store = self._store
-        if known is not None:
-            store.changesets.add_blob(blob)
-        else:
-            changeset = store.changesets.add(entries, store.ingest.new_path())
-            store.changesets.add_tar(changeset, None, blob)
-            known = store.snapshots.set_chain(chain, store.snapshots.add(self.snapshot, changeset))
+        with store.metadata.transaction():
+            store.blobs.adopt(path, blob.digest, blob.size)
+            if known is not None:
+                store.changesets.add_blob(blob)
+            else:
+                changeset = store.changesets.add(entries, store.ingest.new_path())
+                store.changesets.add_tar(changeset, None, blob)
+                known = store.snapshots.set_chain(chain, store.snapshots.add(self.snapshot, changeset))
         self._advance(chain, known)
 
     def _advance(self, chain: Digest, snapshot: int) -> None:

@@ -38,6 +38,8 @@ _BY_CHAIN = (
     "SELECT snapshot, EXISTS (SELECT 1 FROM condemned WHERE kind = 'snapshot' AND key = CAST(snapshot AS TEXT))"
     " FROM chains WHERE chain_id = ?"
 )
+# Of a row of `tars`: whether the store has a blob of it. gc can have removed the last one.
+_HAS_BLOB = "EXISTS (SELECT 1 FROM layer_blobs WHERE layer_blobs.diff_id = tars.diff_id)"
 _NO_CLAMP = -(1 << 62)  # tars.clamp of a tar without a clamp
 
 
@@ -163,9 +165,9 @@ class Changesets:
         return name
 
     def diff_id(self, changeset: str, clamp: int | None) -> Digest | None:
-        """The diff_id of the changeset's tar with this clamp; None if it has not been made."""
+        """The diff_id of the changeset's tar with this clamp; None if the store has no blob of it."""
         row = self._metadata.one(
-            "SELECT diff_id FROM tars WHERE changeset = ? AND clamp = ?",
+            f"SELECT diff_id FROM tars WHERE changeset = ? AND clamp = ? AND {_HAS_BLOB}",
             changeset,
             _NO_CLAMP if clamp is None else clamp,
         )
@@ -185,7 +187,12 @@ class Changesets:
                 "INSERT OR REPLACE INTO tars VALUES (?, ?, ?)",
                 (changeset, _NO_CLAMP if clamp is None else clamp, str(blob.diff_id)),
             )
-        self.add_blob(blob)
+            self.add_blob(blob)
+
+    def drop_empty_tars(self) -> None:
+        """Forget tars without a blob. Nothing else refers to them; the next build makes them again."""
+        with self._metadata.transaction() as db:
+            db.execute(f"DELETE FROM tars WHERE NOT {_HAS_BLOB}")
 
     def add_blob(self, blob: LayerBlob) -> None:
         """Record one more blob of a layer. Idempotent."""
@@ -259,7 +266,7 @@ class Snapshots:
         """
         rows = self._metadata.all(
             "SELECT id_map FROM snapshots s LEFT JOIN trees t USING (changeset) WHERE s.id = ?"
-            " AND NOT EXISTS (SELECT 1 FROM tars WHERE tars.changeset = s.changeset)"
+            " AND NOT EXISTS (SELECT 1 FROM tars WHERE tars.changeset = s.changeset AND " + _HAS_BLOB + ")"
             " AND NOT EXISTS (SELECT 1 FROM unread WHERE unread.id = s.changeset)",
             snapshot,
         )

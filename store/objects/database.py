@@ -124,7 +124,13 @@ class Metadata:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run the block as one transaction; other writers wait. Raises NoSpace, StoreBusy, StoreError."""
+        """Run the block as one transaction; other writers wait. Raises NoSpace, StoreBusy, StoreError.
+
+        A transaction inside a transaction is a part of it: callers combine several changes that are one fact.
+        """
+        if self._db.in_transaction:
+            yield self._db
+            return
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -140,7 +146,8 @@ class Metadata:
 
     @contextmanager
     def durable_transaction(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that is on the disk when the block has ended."""
+        """A transaction that is on the disk when the block has ended. It cannot be a part of another one."""
+        assert not self._db.in_transaction
         self._db.execute("PRAGMA synchronous = FULL")
         try:
             with self.transaction() as db:

@@ -59,9 +59,9 @@ class Images:
         `scratch` are two unused paths in an ingest directory.
         """
         check_image(Manifest.from_bytes(manifest), ImageConfig.from_bytes(config))
-        config_digest = self._blobs.put(config, scratch[0])
-        digest = self._blobs.put(manifest, scratch[1])
         with self._metadata.transaction() as db:
+            config_digest = self._blobs.put(config, scratch[0])
+            digest = self._blobs.put(manifest, scratch[1])
             db.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", (str(digest), str(config_digest), snapshot))
             spare_in_transaction(db, Condemnable.IMAGE, str(digest))
         return digest
@@ -127,8 +127,14 @@ class Images:
         return Digest.parse(str(row[0])) if row and row[0] is not None else None
 
     def tag(self, names: list[Reference], manifest: Digest, now: int, recipe: str = "") -> None:
-        """Give an image these names, in one transaction that is on the disk when this returns."""
+        """Give an image these names, in one transaction that is on the disk when this returns.
+
+        Raises NotFound if the image is not in the store: another process can have removed it.
+        """
         with self._metadata.durable_transaction() as db:
+            if self._metadata.one("SELECT 1 FROM images WHERE manifest = ?", str(manifest)) is None:
+                raise NotFound(f"image {manifest} was removed", hint="pybuild images lists the images")
+            spare_in_transaction(db, Condemnable.IMAGE, str(manifest))
             for name in names:
                 if self.resolve(name) != manifest:
                     db.execute(
@@ -136,26 +142,23 @@ class Images:
                         (str(name.with_default_tag()), now, str(manifest), recipe),
                     )
 
-    def untag(self, name: Reference, now: int) -> Digest:
-        """Remove a name; return the manifest that it referred to. Raises NotFound."""
-        digest = self.resolve(name)
-        if digest is None:
-            raise NotFound(
-                f"no image {name.with_default_tag().familiar} in the store", hint="pybuild images lists the images"
-            )
-        with self._metadata.durable_transaction() as db:
-            db.execute(
-                "INSERT INTO tag_log (name, at, manifest, recipe) VALUES (?, ?, NULL, '')",
-                (str(name.with_default_tag()), now),
-            )
-        return digest
+    def untag(self, names: list[Reference], manifest: Digest, now: int) -> bool:
+        """Take names from an image, and remove the image if it has no other name; return whether it was removed.
 
-    def remove(self, digest: Digest) -> None:
-        """Remove an image if it has no name. Its layers stay as long as records of the build cache reach them."""
-        if any(tag.manifest == digest for tag in self.tags()):
-            return
+        All of it is one transaction that is on the disk when this returns. A name that refers to another image by now
+        is left alone. The layers of the image stay as long as records of the build cache reach them.
+        """
         with self._metadata.durable_transaction() as db:
-            db.execute("DELETE FROM images WHERE manifest = ?", (str(digest),))
+            for name in names:
+                if self.resolve(name) == manifest:
+                    db.execute(
+                        "INSERT INTO tag_log (name, at, manifest, recipe) VALUES (?, ?, NULL, '')",
+                        (str(name.with_default_tag()), now),
+                    )
+            if any(tag.manifest == manifest for tag in self.tags()):
+                return False
+            db.execute("DELETE FROM images WHERE manifest = ?", (str(manifest),))
+            return True
 
     def tags(self) -> list[Tag]:
         """All current names, sorted."""

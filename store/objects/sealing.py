@@ -127,7 +127,9 @@ class Sealer:
     def _unsealed(self, part: Part) -> list[str]:
         # Before a snapshot stands on a changeset, its toc can be replaced, even between the fsync and the mark.
         has_snapshot = (
-            " AND EXISTS (SELECT 1 FROM snapshots WHERE changeset = id)" if part in (CHANGESETS, TOCS) else ""
+            f" AND EXISTS (SELECT 1 FROM snapshots WHERE snapshots.changeset = {part.table}.id)"
+            if part in (CHANGESETS, TOCS)
+            else ""
         )
         return self._keys(part, "boot = ?" + has_snapshot, self._metadata.boot)
 

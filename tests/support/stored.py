@@ -89,3 +89,11 @@ def hold(store: Store, key: str, sharing: Sharing = Sharing.SHARED, now: int = 1
         found = store.cache_mounts.adopt(key, f"/{key}", directory, sharing, now)
     assert isinstance(found, OpenCacheMount)
     return found
+
+
+def untag(store: Store, name: str) -> bool:
+    """Take a name from its image; return whether that removed the image."""
+    reference = Reference.parse(name)
+    digest = store.images.resolve(reference)
+    assert digest is not None
+    return store.images.untag([reference], digest, 2)

@@ -148,12 +148,11 @@ def test_a_name_can_move_and_be_removed(store: Store, tmp_path: Path) -> None:
     second = load(store, tmp_path, Archive(layers=[tar(entry(b"other"))]).data())
     assert store.images.find("test:1").manifest_digest == second
     assert store.images.get(first).manifest_digest == first
-    assert store.images.untag(NAME, 9) == second
-    with pytest.raises(NotFound):
-        store.images.untag(NAME, 9)
+    store.images.tag([Reference.parse("other:1")], second, 8)
+    assert store.images.untag([NAME], second, 9) is False
     with pytest.raises(NotFound):
         store.images.find("test:1")
-    store.images.remove(second)
+    assert store.images.untag([NAME, Reference.parse("other:1")], second, 9) is True
     assert store.images.all() == [first]
     whole(store)
 

@@ -11,7 +11,6 @@ import pytest
 from pybuild.store import store as store_module
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.reference import Reference
 from pybuild.store.maintenance import fsck
 from pybuild.store.maintenance.usage import StoredForm, Usage, usage
 from pybuild.store.objects import context_memo
@@ -34,7 +33,7 @@ from pybuild.store.objects.parts import (
     Removal,
 )
 from pybuild.store.store import Store
-from tests.support.stored import add_image, add_record, collect_in, hold, is_whole, measure
+from tests.support.stored import add_image, add_record, collect_in, hold, is_whole, measure, untag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,7 +122,7 @@ def test_the_full_store_of_these_tests_has_something_of_each_part(full_store: St
 
 
 def test_gc_removes_each_part_as_the_list_says(full_store: Store) -> None:
-    full_store.images.untag(Reference.parse("app:1"), 2)
+    untag(full_store, "app:1")
     abandoned = Path(full_store.root, INGEST.directory, "abandoned")
     abandoned.mkdir()
     collect_in(full_store, 0)
@@ -154,13 +153,7 @@ def test_fsck_finds_a_missing_file_of_each_part(full_store: Store, part: Part) -
     assert fsck.check(full_store).damage
 
 
-NEVER_SEALED = pytest.mark.xfail(strict=True, reason="the `id` in Sealer._unsealed is that of snapshots")
-SEALED_PARTS = [
-    pytest.param(part, id=part.table, marks=[NEVER_SEALED] if part in (CHANGESETS, TOCS) else []) for part in SEALED
-]
-
-
-@pytest.mark.parametrize("part", SEALED_PARTS)
+@pytest.mark.parametrize("part", SEALED, ids=lambda part: part.table)
 def test_a_seal_seals_each_part(full_store: Store, part: Part) -> None:
     hold(full_store, "another cache").close()
     full_store.snapshots.add(None, full_store.changesets.add([], full_store.ingest.new_path()))
