@@ -21,6 +21,7 @@ import resource
 import signal
 import socket
 import struct
+import warnings  # noqa: F401  # os.execvpe imports it, and after pivot_root Python finds no modules
 
 from pybuild.builder.sandbox import agents, capabilities, linux, terminal
 from pybuild.builder.sandbox.mounts import AgentSocket

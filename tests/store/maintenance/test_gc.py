@@ -25,7 +25,7 @@ from pybuild.store.store import Store
 from pybuild.store.system.directories import remove_tree
 from tests.support.archives import Archive
 from tests.support.overlays import in_private_mounts, mount_tmpfs
-from tests.support.stored import add_image, add_layer, add_record, collect_in, hold, is_whole, measure, untag
+from tests.support.stored import add_image, add_layer, add_record, collect_in, hold, is_whole, measure
 from tests.support.tars import entry, tar
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def test_an_image_that_lost_its_last_name_is_removed(store: Store) -> None:
     assert store.images.all() == sorted([two, new])
     with pytest.raises(NotFound):
         store.images.get(old)
-    untag(store, "lib:2")
+    store.images.tag([Reference.parse("lib:2")], new, 2)
     assert collect_in(store).images == 1
     assert store.images.all() == [new]
 
@@ -155,7 +155,7 @@ def test_a_process_that_asks_for_a_condemned_object_spares_it(store: Store) -> N
     snapshot = add_layer(store)
     store.snapshots.set_chain("chain", snapshot)
     image = add_image(store, add_layer(store), "app:1")
-    untag(store, "app:1")
+    add_image(store, add_layer(store), "app:1")  # takes the name
     before = Store(store.root)
     assert collect_in(store).waiting
     with Store(store.root) as later:
