@@ -173,10 +173,10 @@ def measure_trees(store: Store) -> None:
     allowed to read its directories.
     """
     rows = store.metadata.all("SELECT id, changeset FROM trees WHERE id NOT IN (SELECT id FROM tree_sizes)")
-    sizes = [(str(tree), _tree_size(store, str(changeset))) for tree, changeset in rows]
+    sizes = [(_tree_size(store, str(changeset)), str(tree)) for tree, changeset in rows]
     if sizes:
         with store.metadata.transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO tree_sizes SELECT id, ?2 FROM trees WHERE id = ?1", sizes)
+            db.executemany("INSERT OR REPLACE INTO tree_sizes SELECT id, ? FROM trees WHERE id = ?", sizes)
 
 
 def _tree_size(store: Store, changeset: str) -> int:

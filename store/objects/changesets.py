@@ -112,7 +112,7 @@ class Changesets:
         """The blob of an unread changeset; None if the changeset has a toc."""
         row = self._metadata.one(
             "SELECT diff_id, digest, size, compression FROM unread JOIN blobs USING (digest)"
-            " WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM tocs WHERE id = ?1)",
+            " WHERE id = ? AND NOT EXISTS (SELECT 1 FROM tocs WHERE tocs.id = unread.id)",
             changeset,
         )
         if row is None:

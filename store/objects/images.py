@@ -85,8 +85,9 @@ class Images:
         if _DIGEST_PREFIX.fullmatch(name):
             prefix = name if name.startswith("sha256:") else f"sha256:{name}"
             rows = self._metadata.all(
-                "SELECT DISTINCT manifest FROM images WHERE manifest LIKE ?1 || '%' OR config LIKE ?1 || '%' LIMIT 2",
-                prefix,
+                "SELECT DISTINCT manifest FROM images WHERE manifest LIKE ? OR config LIKE ? LIMIT 2",
+                f"{prefix}%",
+                f"{prefix}%",
             )
             if len(rows) == 1:
                 return self.get(Digest.parse(str(rows[0][0])))

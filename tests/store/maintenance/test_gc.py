@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pybuild.store.errors import NoSpace, NotFound
 from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.reference import Reference
 from pybuild.store.importing.archive import import_archive
 from pybuild.store.maintenance import fsck
 from pybuild.store.maintenance.gc import Freed, exceeds
