@@ -181,7 +181,7 @@ def _type(word: Word) -> MountType:
 
 
 def read_mount(mount: Mount, expand: Callable[[Word], str]) -> RunMount:
-    """The values of a mount; `expand` replaces variables. Raises ParseError at the option, and what `expand` raises."""
+    """The values of a mount; `expand` replaces variables. Raises ParseError at the option, and the errors of `expand`."""
     return _Options(mount, {name: (expand(word), word.span) for name, word in mount.options}).read()
 
 

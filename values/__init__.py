@@ -44,7 +44,7 @@ def frozen(cls: type[_T]) -> type[_T]:
 
 
 def _refuse_class(cls: type) -> None:
-    """Raise TypeError if the class defines or inherits what `frozen` would ignore or overwrite."""
+    """Raise TypeError if the class defines or inherits a method or field that `frozen` would ignore or overwrite."""
     own = vars(cls)
     for name, instead in _REFUSED_METHODS.items():
         if name in own:
@@ -82,8 +82,8 @@ def _refuse_fields(made: Any, found: Sequence[Field[Any]]) -> None:
             raise _refused_field(made, one, f"a field without a default after {with_default!r}, which has one")
 
 
-def _refused_field(made: type, one: Field[Any], what: str) -> TypeError:
-    return TypeError(f"{made.__qualname__}.{one.name}: frozen does not support {what}")
+def _refused_field(made: type, one: Field[Any], feature: str) -> TypeError:
+    return TypeError(f"{made.__qualname__}.{one.name}: frozen does not support {feature}")
 
 
 _REFUSED_METHODS = {

@@ -72,7 +72,7 @@ def plan_entries(
 ) -> list[PlannedEntry]:
     """All entries that the COPY puts into the image, sorted, including those that the image already has.
 
-    `fetched` maps positions in the sources to what replaces them: a tree, and a path in it.
+    `fetched` maps the positions of downloaded sources to a tree and a path in it.
     `spool` stores the content of archives until it is read; without it only the entries of archives can be read.
     Raises CopyError if a source is missing or does not fit the destination, UnsafePath for names that no layer can hold.
     """

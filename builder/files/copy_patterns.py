@@ -87,7 +87,7 @@ def walk(tree: FileTree, top: Entry, path_filter: PathFilter) -> Iterator[FoundE
 
 
 def split_pivot(source: str) -> tuple[str, str]:
-    """A source of --parents, split at the first `/./`: the directory that is cut off, and the pattern of what to copy.
+    """A source of --parents, split at the first `/./`: the directory that is cut off, and the pattern of the paths to copy.
 
     Without `/./` nothing is cut off. The pattern is normalized.
     """

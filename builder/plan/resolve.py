@@ -316,7 +316,7 @@ class _CopyOrigins:
     contexts: NamedContexts
 
     def sources(self, instructions: Sequence[Instruction], escape: str) -> dict[str, int | StoredImage | ContextFiles]:
-        """Text of each COPY --from, and of each `from` of a mount -> what it names. Raises PlanError."""
+        """Text of each COPY --from, and of each `from` of a mount -> the source that it names. Raises PlanError."""
         found: dict[str, int | StoredImage | ContextFiles] = {}
         for instruction in instructions:
             for flag, word in _from_flags(instruction):

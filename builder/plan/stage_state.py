@@ -24,9 +24,7 @@ class StageState:
     """The state after an instruction of a stage."""
 
     config: ExecConfig
-    args: Mapping[str, str | None] = field(
-        default_factory=dict
-    )  # in the order of declaration; None is an ARG without a value
+    args: Mapping[str, str | None] = field(default_factory=dict)  # in the order of declaration; None: without a value
     has_own_cmd: bool = False  # whether this stage has set CMD
     author: str = ""  # from MAINTAINER; if empty, the author of the base stays
 

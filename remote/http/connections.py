@@ -45,9 +45,7 @@ class Watch:
         self._clock = clock
         self._in_body = False
         self._window_bytes = 0
-        self._window_end = (
-            clock() + limits.header_seconds
-        )  # the deadline of the headers, then the end of each window of the body
+        self._window_end = clock() + limits.header_seconds  # first of the headers, then of each window of the body
         self._bytes_left = _HEADER_BYTES
         self._deadline = float("inf")
 
@@ -158,9 +156,7 @@ class Hooks:
     """Callbacks of connections."""
 
     watch: Callable[[], Watch]  # the watch for the response that begins
-    on_peer: (
-        Callable[[Address], None] | None
-    )  # raises for a forbidden peer; None with a proxy, whose address does not matter
+    on_peer: Callable[[Address], None] | None  # raises for a forbidden peer; None with a proxy: its address is allowed
 
 
 def direct_pool(hooks: Hooks, context: ssl.SSLContext | None, limits: RemoteLimits) -> urllib3.PoolManager:

@@ -1,6 +1,6 @@
 """The manifest.json of a Docker archive, a tar as `docker save`, `podman save` and skopeo write it.
 
-Source: moby's image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset Format", and what the tools do beyond it:
+Source: moby's image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset Format", and the tools' own additions:
 
     manifest.json   [{"Config": NAME, "RepoTags": [NAME:TAG…] or null, "Layers": [NAME…]}…]; Config and Layers
                     name files in the archive

@@ -247,9 +247,7 @@ class Toc:
         )
 
     def _damaged(self) -> InvalidImage:
-        return InvalidImage(
-            f"{self._name}: damaged table of contents", hint="pybuild fsck finds out what else is damaged"
-        )
+        return InvalidImage(f"{self._name}: damaged table of contents", hint="run pybuild fsck to find other damage")
 
 
 _PATH_LENGTH = struct.calcsize("<IIBBHIIqQQqB")

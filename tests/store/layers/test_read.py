@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PROPERTY = settings(max_examples=150)
 
 
-def rows(data: bytes, *below: list[Entry]) -> list[Entry]:
+def entries_of(data: bytes, *below: list[Entry]) -> list[Entry]:
     """The entries of a layer on top of others, the topmost of them first."""
     found = read_layer(io.BytesIO(data), View([Toc.of(layer) for layer in below]))
     assert [e.path for e in found] == sorted({e.path for e in found}, key=sort_key)
@@ -46,12 +46,12 @@ def names(data: bytes, *below: list[Entry]) -> list[str]:
     """The paths of a layer: whiteouts with a minus, opaque directories with an exclamation mark."""
     return [
         ("-" if e.kind is Kind.WHITEOUT else "") + os.fsdecode(e.path) + ("!" if e.opaque else "")
-        for e in rows(data, *below)
+        for e in entries_of(data, *below)
     ]
 
 
 def unpack(data: bytes, root: Path, *below: list[Entry]) -> dict[str, tuple[object, ...]]:
-    entries = rows(data, *below)
+    entries = entries_of(data, *below)
     root.mkdir()
     fd = os.open(root, os.O_RDONLY)
     try:
@@ -62,7 +62,7 @@ def unpack(data: bytes, root: Path, *below: list[Entry]) -> dict[str, tuple[obje
 
 
 def one(data: bytes, path: bytes, *below: list[Entry]) -> Entry:
-    return next(e for e in rows(data, *below) if e.path == path)
+    return next(e for e in entries_of(data, *below) if e.path == path)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def sentinel(tmp_path: Path) -> Path:
 )
 def test_a_name_with_dot_dot_leaves_the_root(name: bytes, kind: bytes) -> None:
     with pytest.raises(UnsafePath, match="leaves the root") as caught:
-        rows(tar(entry(name, kind, link=b"x")))
+        entries_of(tar(entry(name, kind, link=b"x")))
     assert tarformat.show(name).rstrip("/") in str(caught.value).replace('/"', '"')
 
 
@@ -105,7 +105,7 @@ def test_the_root_keeps_its_type(name: bytes, kind: bytes) -> None:
     if kind == tarformat.REGULAR and name.endswith(b"/"):
         kind = tarformat.BLOCK_DEVICE  # old writers mark a directory by a slash at the end of its name
     with pytest.raises(UnsafePath, match="type of the root"):
-        rows(tar(entry(name, kind, link=b"x", device=(1, 3))))
+        entries_of(tar(entry(name, kind, link=b"x", device=(1, 3))))
 
 
 def test_mode_and_owner_of_the_root_are_read(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_mode_and_owner_of_the_root_are_read(tmp_path: Path) -> None:
 )
 def test_entries_that_no_file_system_can_store_are_refused(data: bytes) -> None:
     with pytest.raises(UnsafePath, match=r"^entry "):
-        rows(tar(data))
+        entries_of(tar(data))
 
 
 # -- links: each kind of link with each kind of entry below it
@@ -168,7 +168,7 @@ def test_nothing_goes_through_a_link_to_the_outside(
     below: list[list[Entry]] = []
     members = [*first, *LATER[later]]
     if layers == "next":
-        below, members = [rows(tar(*first))], LATER[later]
+        below, members = [entries_of(tar(*first))], LATER[later]
     try:
         unpack(tar(*members), tmp_path / "root", *below)
     except UnsafePath as error:
@@ -177,7 +177,7 @@ def test_nothing_goes_through_a_link_to_the_outside(
 
 
 def test_links_in_the_path_of_an_entry_are_followed_inside_the_root() -> None:
-    below = rows(tar(directory(b"usr/lib/", mode=0o711), symlink(b"lib", b"usr/lib"), symlink(b"up", b"../../usr")))
+    below = entries_of(tar(directory(b"usr/lib/", mode=0o711), symlink(b"lib", b"usr/lib"), symlink(b"up", b"../../usr")))
     assert names(tar(entry(b"lib/x")), below) == ["usr", "usr/lib", "usr/lib/x"]
     assert one(tar(entry(b"lib/x")), b"usr/lib", below).mode == 0o711
     assert names(tar(entry(b"up/lib/.wh.y")), below) == ["usr", "usr/lib", "-usr/lib/y"]
@@ -188,7 +188,7 @@ def test_links_in_the_path_of_an_entry_are_followed_inside_the_root() -> None:
 def test_long_chains_of_links_are_refused_quickly(target: bytes) -> None:
     links = [symlink(b"l%d" % i, target + b"/l%d" % (i + 1)) for i in range(60)]
     with pytest.raises(UnsafePath, match="too many levels"):
-        rows(tar(*links, *[entry(b"l0/x")]), rows(tar(*links)))
+        entries_of(tar(*links, *[entry(b"l0/x")]), entries_of(tar(*links)))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_long_chains_of_links_are_refused_quickly(target: bytes) -> None:
 )
 def test_a_hard_link_to_anything_but_an_earlier_file_of_its_layer_is_refused(members: list[bytes]) -> None:
     with pytest.raises(UnsafePath, match=r"^entry "):
-        rows(tar(*members), rows(tar(entry(b"low"))))
+        entries_of(tar(*members), entries_of(tar(entry(b"low"))))
 
 
 def test_a_hard_link_to_a_symbolic_link_is_that_link(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_hard_link_to_a_symbolic_link_is_that_link(tmp_path: Path) -> None:
 
 def test_the_first_name_in_order_is_the_file_of_a_hard_link_group(tmp_path: Path) -> None:
     data = tar(entry(b"z", data=b"one"), hardlink(b"a", b"z"), hardlink(b"m", b"a"))
-    assert [(e.path, e.hardlink) for e in rows(data)] == [(b"a", b""), (b"m", b"a"), (b"z", b"a")]
+    assert [(e.path, e.hardlink) for e in entries_of(data)] == [(b"a", b""), (b"m", b"a"), (b"z", b"a")]
     found = unpack(data, tmp_path / "t")
     assert [found[name][5] for name in "amz"] == [b"one"] * 3
     assert {found[name][-1] for name in "amz"} == {"a"}
@@ -228,7 +228,7 @@ def test_the_first_name_in_order_is_the_file_of_a_hard_link_group(tmp_path: Path
 def test_hard_links_are_still_the_old_file_after_their_target_was_replaced(tmp_path: Path, kind: bytes) -> None:
     old = entry(b"f", kind, device=(5, 1), mode=0o600)
     data = tar(old, hardlink(b"g", b"f"), hardlink(b"h", b"f"), entry(b"f", kind, device=(5, 1), mode=0o644, mtime=9))
-    assert [(e.path, e.hardlink, e.mode) for e in rows(data)] == [
+    assert [(e.path, e.hardlink, e.mode) for e in entries_of(data)] == [
         (b"f", b"", 0o644),
         (b"g", b"", 0o600),
         (b"h", b"g", 0o600),
@@ -244,7 +244,7 @@ def test_hard_links_are_still_the_old_file_after_their_target_was_replaced(tmp_p
 )
 def test_an_invalid_whiteout_is_refused(name: bytes) -> None:
     with pytest.raises(UnsafePath, match="whiteout"):
-        rows(tar(entry(name)))
+        entries_of(tar(entry(name)))
 
 
 @pytest.mark.parametrize(
@@ -270,14 +270,14 @@ def test_whiteouts_affect_only_the_layers_below(members: list[bytes], expected: 
 @pytest.mark.parametrize("name", [b".wh.etc/passwd", b"d/.wh.x/y/z", b".wh..wh..opq/f"])
 def test_a_directory_with_the_name_of_a_whiteout_is_refused(name: bytes) -> None:
     with pytest.raises(UnsafePath, match=r"\.wh\."):
-        rows(tar(directory(name) if name.endswith(b"/") else entry(name)))
+        entries_of(tar(directory(name) if name.endswith(b"/") else entry(name)))
 
 
 def test_a_directory_made_again_inherits_nothing_from_the_removed_one() -> None:
-    below = rows(
+    below = entries_of(
         tar(directory(b"d/", mode=0o700, uid=7), directory(b"d/e/", mode=0o711), symlink(b"d/l", b"/elsewhere"))
     )
-    found = rows(tar(entry(b".wh.d"), entry(b"d/e/x"), entry(b"d/l/y")), below)
+    found = entries_of(tar(entry(b".wh.d"), entry(b"d/e/x"), entry(b"d/l/y")), below)
     assert {e.path: e.mode for e in found if e.kind is Kind.DIRECTORY} == dict.fromkeys((b"d", b"d/e", b"d/l"), 0o755)
     merged = View([Toc.of(found), Toc.of(below)])
     assert [e.path for e in merged.walk(b"")] == [b"d", b"d/e", b"d/e/x", b"d/l", b"d/l/y"]
@@ -307,14 +307,14 @@ def test_a_file_that_replaces_a_directory_removes_its_entries() -> None:
 
 def test_an_entry_below_a_file_of_its_layer_is_refused() -> None:
     with pytest.raises(UnsafePath, match="not a directory"):
-        rows(tar(entry(b"f"), entry(b"f/x")))
+        entries_of(tar(entry(b"f"), entry(b"f/x")))
 
 
 def test_replacing_directories_by_files_takes_linear_time() -> None:
     """A reader with quadratic time would need minutes."""
     flips = b"".join(directory(b"d/") + entry(b"d/x") + entry(b"d") for _ in range(3000))
     crowd = b"".join(entry(b"f%d" % i) for i in range(10_000))
-    assert len(rows(crowd + flips + tar())) == 10_001
+    assert len(entries_of(crowd + flips + tar())) == 10_001
 
 
 # -- devices, attributes, limits
@@ -344,7 +344,7 @@ def test_a_device_is_a_placeholder_in_the_tree_and_a_device_in_the_table(tmp_pat
 )  # fmt: skip
 def test_entries_that_would_control_overlayfs_are_refused(member: bytes) -> None:
     with pytest.raises(UnsafePath, match=r'^entry "f"'):
-        rows(tar(member))
+        entries_of(tar(member))
 
 
 def test_setuid_bits_and_capabilities_are_unchanged_in_the_tree(tmp_path: Path) -> None:
@@ -367,21 +367,21 @@ def test_attributes_that_the_file_system_refuses_are_only_in_the_table(tmp_path:
 
 def test_the_number_of_entries_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read, "MAX_ENTRIES", 100)
-    rows(tar(*[entry(b"%d" % i) for i in range(100)]))
+    entries_of(tar(*[entry(b"%d" % i) for i in range(100)]))
     with pytest.raises(InvalidImage, match="limit of 100 entries"):
-        rows(tar(*[entry(b"%d" % i) for i in range(101)]))
+        entries_of(tar(*[entry(b"%d" % i) for i in range(101)]))
 
 
 def test_parents_without_an_entry_are_limited() -> None:
     """Entries of a few kilobytes, each with thousands of parents of its own, would fill the memory."""
     with pytest.raises(InvalidImage, match="parents without an entry"):
-        rows(tar(*[entry(b"%d/" % i + b"a/" * 4000 + b"f") for i in range(100)]))
+        entries_of(tar(*[entry(b"%d/" % i + b"a/" * 4000 + b"f") for i in range(100)]))
 
 
 def test_a_path_longer_than_one_system_call_takes_is_made(tmp_path: Path) -> None:
     deep = b"/".join([b"n" * 200] * 40)
     data = tar(entry(deep + b"/f", data=b"x"), hardlink(deep + b"/g", deep + b"/f"), symlink(deep + b"/l", b"f"))
-    entries = rows(data)
+    entries = entries_of(data)
     (tmp_path / "t").mkdir()
     fd = os.open(tmp_path / "t", os.O_RDONLY)
     trees.make_tree(entries, io.BytesIO(data), fd)
@@ -397,7 +397,7 @@ def test_a_layer_shorter_than_its_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     fd = os.open(tmp_path / "t", os.O_RDONLY)
     with pytest.raises(InvalidImage, match="shorter"):
-        trees.make_tree(rows(data), io.BytesIO(data[:1000]), fd)
+        trees.make_tree(entries_of(data), io.BytesIO(data[:1000]), fd)
     os.close(fd)
 
 
@@ -422,11 +422,11 @@ def test_any_archive_is_refused_or_gives_a_valid_table_and_tree(
     first: list[bytes], second: list[bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     try:
-        below = rows(tar(*first))
+        below = entries_of(tar(*first))
     except StoreError:
         below = []
     try:
-        found = rows(tar(*second), below)
+        found = entries_of(tar(*second), below)
     except StoreError:
         return
     place = tmp_path_factory.mktemp("any")
