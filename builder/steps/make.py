@@ -60,6 +60,22 @@ class ContextFinder(Protocol):
         ...
 
 
+def copy_request(step: CopyStep, owner: tuple[int, int] | None, now: int) -> CopyRequest:
+    """The part of a step that its worker needs. `owner` is --chown as uid and gid; `now` is in seconds since the epoch."""
+    return CopyRequest(
+        sources=step.sources,
+        dest=step.dest,
+        owner=owner,
+        mode=step.mode,
+        exclude=step.exclude,
+        parents=step.parents,
+        inline=step.inline,
+        inline_time=now,
+        unpack=step.unpack,
+        unpack_fetched=step.unpack_remote,
+    )
+
+
 class StepMaker:
     """Makes the steps of one build."""
 
@@ -159,10 +175,7 @@ class StepMaker:
         owner = None
         if step.chown is not None:
             owner = (await self._users.of(self._stacks.view(below), below)).owner(step.chown)
-        request = CopyRequest(
-            step.sources, step.dest, owner, step.mode, step.exclude, step.parents, step.inline, int(time.time()),
-            step.unpack, step.unpack_remote,
-        )  # fmt: skip
+        request = copy_request(step, owner, int(time.time()))
         context = self._contexts.source(step.context) if step.has_context else None
         fetched = tuple([await self._contexts.remotes.fetched(source, position) for position, source in step.remote])
         layers = await self._stacks.layers(source) if step.from_stage else ()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.files.copy import PlannedEntry
     from pybuild.builder.files.spool import Spool
-    from tests.support.copymodel import Copy, Node
+    from tests.support.copymodel import ModelCopy, Node
 
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -113,19 +113,19 @@ def view_of(tree: Directory) -> View:
     return View([Toc.of([root, *sorted(rows, key=lambda row: sort_key(row.path))])])
 
 
-def request(copy: Copy) -> CopyRequest:
+def request(copy: ModelCopy) -> CopyRequest:
     return CopyRequest(
         copy.sources, copy.dest, copy.owner, copy.mode, copy.exclude, copy.parents, unpack=bool(copy.archives)
     )
 
 
-def planned(copy: Copy, source: Directory, image: Directory, spool: Spool | None = None) -> list[PlannedEntry]:
+def planned(copy: ModelCopy, source: Directory, image: Directory, spool: Spool | None = None) -> list[PlannedEntry]:
     """The real plan of a copy, with content digests."""
     tree = MemoryTree(source)
     return with_digests(plan_entries(request(copy), tree, view_of(image), spool))
 
 
-def layer_of(copy: Copy, source: Directory, image: Directory) -> list[PlannedEntry]:
+def layer_of(copy: ModelCopy, source: Directory, image: Directory) -> list[PlannedEntry]:
     """The entries in the layer of a copy."""
     tree, below = MemoryTree(source), view_of(image)
     return with_digests(changed(plan_entries(request(copy), tree, below), below))

@@ -60,7 +60,7 @@ SYMBOLIC: dict[str, Callable[[int, bool], int]] = {
 
 
 @dataclass(frozen=True)
-class Copy:
+class ModelCopy:
     """One instruction: `owner` is --chown, `mode` --chmod. Files of a context belong to (0, 0), as with --chown=0:0."""
 
     sources: tuple[str, ...]

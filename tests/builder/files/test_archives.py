@@ -23,7 +23,7 @@ from pybuild.store.formats.toc import Kind
 from tests.support.archive import built_layers
 from tests.support.cli import Pybuild, write_context
 from tests.support.copies import ALONE, MemoryTree, afterwards, planned, tar_of, trees
-from tests.support.copymodel import ANY_TIME, Copy, Directory, File, Link, Refused, flat
+from tests.support.copymodel import ANY_TIME, Directory, File, Link, ModelCopy, Refused, flat
 from tests.support.recipes import history, refusal, steps
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def test_all_tar_formats_are_archives(data: bytes) -> None:
 )
 def test_a_file_that_only_looks_like_an_archive_is_copied(data: bytes, spool: Spool) -> None:
     assert not is_archive(data)
-    (item,) = planned(Copy(("f",), "/x", archives=((TAR, IN),)), Directory({"f": File(data)}), Directory(), spool)
+    (item,) = planned(ModelCopy(("f",), "/x", archives=((TAR, IN),)), Directory({"f": File(data)}), Directory(), spool)
     assert item.entry.path == b"x"
 
 
@@ -189,12 +189,12 @@ def below(directory: str) -> list[str]:
     ],
 )  # fmt: skip
 def test_an_archive_is_unpacked(sources: str, dest: str, expected: list[str], spool: Spool) -> None:
-    copy = Copy(tuple(sources.split()), dest, archives=((TAR, IN),))
+    copy = ModelCopy(tuple(sources.split()), dest, archives=((TAR, IN),))
     assert sorted(named(planned(copy, SOURCE, IMAGE, spool))) == sorted(expected)
 
 
 def rows(data: bytes, spool: Spool, dest: str = "/x", **fields: object) -> dict[str, tuple[int, int, int, int]]:
-    copy = replace(Copy(("f",), dest, archives=((data, IN),)), **fields)  # type: ignore[arg-type]
+    copy = replace(ModelCopy(("f",), dest, archives=((data, IN),)), **fields)  # type: ignore[arg-type]
     items = planned(copy, Directory({"f": File(data)}, mtime=1), IMAGE, spool)
     return {i.entry.path.decode(): (i.entry.mode, i.entry.uid, i.entry.gid, i.entry.mtime) for i in items}
 
@@ -229,7 +229,7 @@ def test_the_root_of_an_archive_changes_nothing(spool: Spool) -> None:
 
 def test_devices_of_an_archive_are_kept(spool: Spool) -> None:
     data = tar(member(type=tarfile.CHRTYPE, devmajor=1, devminor=3), member(name="p", type=tarfile.FIFOTYPE))
-    copy = Copy(("f",), "/x", archives=((data, IN),))
+    copy = ModelCopy(("f",), "/x", archives=((data, IN),))
     kinds = [item.entry.kind for item in planned(copy, Directory({"f": File(data)}), IMAGE, spool)]
     assert kinds == [Kind.DIRECTORY, Kind.CHAR, Kind.FIFO]
 
@@ -238,12 +238,12 @@ def test_devices_of_an_archive_are_kept(spool: Spool) -> None:
 def test_content_is_read_from_the_spool(kind: str, spool: Spool) -> None:
     data = PACKERS[kind](TAR)
     source = Directory({"f": File(data)})
-    items = planned(Copy(("f",), "/", archives=((data, IN),)), source, Directory(), spool)
+    items = planned(ModelCopy(("f",), "/", archives=((data, IN),)), source, Directory(), spool)
     assert afterwards(items, source, Directory())["bin/tool"][4] == b"tool"
 
 
 def test_digests_are_known_without_a_spool(spool: Spool) -> None:
-    copy, source = Copy(("a.tar",), "/new", archives=((TAR, IN),)), SOURCE
+    copy, source = ModelCopy(("a.tar",), "/new", archives=((TAR, IN),)), SOURCE
     assert [i.entry for i in planned(copy, source, IMAGE)] == [i.entry for i in planned(copy, source, IMAGE, spool)]
 
 
@@ -328,7 +328,7 @@ def test_unpacking_does_what_the_model_does(
 ) -> None:
     packed = [File(tar_of(tree)) for tree in held]
     source = Directory({"x": packed[0], "y": packed[1], "f": File(b"f")})
-    copy = Copy(tuple(sources.split()), dest, owner, archives=tuple(zip([p.content for p in packed], held, strict=True)))
+    copy = ModelCopy(tuple(sources.split()), dest, owner, archives=tuple(zip([p.content for p in packed], held, strict=True)))
     with Spool(f"{place}/spool") as spool:
         try:
             expected = flat(copy.apply(source, image))

@@ -22,7 +22,7 @@ from pybuild.store.formats.toc import Kind
 from pybuild.store.objects.context_memo import Memo
 from pybuild.store.system.directories import remove_tree
 from tests.support.copies import FILES, afterwards, on_disk, request, trees, view_of
-from tests.support.copymodel import Copy, Directory, flat
+from tests.support.copymodel import Directory, ModelCopy, flat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,7 +121,7 @@ def test_an_ignored_file_is_not_found_by_its_name(project: Path) -> None:
         assert tree.lookup(b"deep/er/keep") is None
         assert tree.lookup(b"deep/x") is not None
         with pytest.raises(CopyError, match='"deep/er/keep": not found'):
-            plan_entries(request(Copy(("deep/er/keep",), "/x")), tree, view_of(Directory()))
+            plan_entries(request(ModelCopy(("deep/er/keep",), "/x")), tree, view_of(Directory()))
 
 
 def test_a_context_can_be_nested_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def changing(tmp_path: Path, change: str) -> AbstractContextManager[ContextTree]
 @pytest.mark.parametrize("change", ["longer", "shorter", "removed", "a link", "a fifo", "a directory"])
 def test_a_file_that_changed_after_the_listing_is_an_error(tmp_path: Path, change: str) -> None:
     with changing(tmp_path, change) as tree, pytest.raises(CopyError) as caught:
-        plan = plan_entries(request(Copy(("f",), "/f", (0, 0))), tree, view_of(Directory()))
+        plan = plan_entries(request(ModelCopy(("f",), "/f", (0, 0))), tree, view_of(Directory()))
         with_digests(plan)
     assert '"f" of the context' in str(caught.value) or 'cannot read "f"' in str(caught.value)
 
@@ -322,7 +322,7 @@ class Known:
         """File -> whether the memo knew its content, and the digest of the content."""
         tree = ContextTree(str(self.root), None, memo=Memo(str(self.memo)))
         try:
-            plan = plan_entries(request(Copy((".",), "/", (0, 0))), tree, view_of(Directory()))
+            plan = plan_entries(request(ModelCopy((".",), "/", (0, 0))), tree, view_of(Directory()))
             known = {item.entry.path: bool(item.entry.sha256) for item in plan}
             items = [item for item in with_digests(plan) if item.entry.kind is Kind.FILE]
             tree.learn((item.source, item.entry.sha256) for item in items if item.source is not None)
@@ -454,7 +454,7 @@ def test_a_context_that_is_not_a_directory_is_refused(tmp_path: Path) -> None:
 @settings(max_examples=100)
 @given(trees(FILES))
 def test_a_directory_is_copied_like_the_same_tree_in_memory(source: Directory) -> None:
-    copy = Copy((".",), "/", (0, 0))
+    copy = ModelCopy((".",), "/", (0, 0))
     with tempfile.TemporaryDirectory() as root:
         on_disk(source, root)
         with opened(root) as tree:

@@ -13,7 +13,7 @@ from pybuild.store.errors import UnsafePath
 from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
 from pybuild.store.layers.view import View
 from tests.support.copies import ALONE, FILES, MemoryTree, afterwards, layer_of, planned, request, trees, view_of
-from tests.support.copymodel import ANY_TIME, SYMBOLIC, Copy, Directory, File, Link, Refused, flat
+from tests.support.copymodel import ANY_TIME, SYMBOLIC, Directory, File, Link, ModelCopy, Refused, flat
 
 TIME = 1_000
 SOURCE = Directory(
@@ -63,7 +63,7 @@ def named(items: list[PlannedEntry]) -> list[str]:
 
 
 def paths(sources: str, dest: str) -> list[str]:
-    return named(planned(Copy(tuple(sources.split()), dest), SOURCE, IMAGE))
+    return named(planned(ModelCopy(tuple(sources.split()), dest), SOURCE, IMAGE))
 
 
 DIR = ["f", "sub/", "sub/g", "sub/up -> ../f"]
@@ -158,14 +158,14 @@ def test_sources_that_do_not_fit_the_destination_are_refused(sources: str, dest:
 def test_a_file_cannot_be_copied_through_a_nested_link() -> None:
     source = Directory({"sub": Directory({"x": File()})})
     with pytest.raises(CopyError, match='cannot copy to non-directory: "/full/sub"'):
-        planned(Copy((".",), "/full"), source, IMAGE)
+        planned(ModelCopy((".",), "/full"), source, IMAGE)
 
 
 def test_a_nested_link_is_replaced_by_a_file() -> None:
-    assert named(planned(Copy((".",), "/full"), Directory({"sub": File()}), IMAGE)) == ["full/sub"]
+    assert named(planned(ModelCopy((".",), "/full"), Directory({"sub": File()}), IMAGE)) == ["full/sub"]
 
 
-def metadata(copy: Copy) -> dict[str, tuple[int, int, int]]:
+def metadata(copy: ModelCopy) -> dict[str, tuple[int, int, int]]:
     """Path -> mode, uid, gid."""
     return {e.path.decode(): (e.mode, e.uid, e.gid) for e, _, _ in planned(copy, SOURCE, IMAGE)}
 
@@ -173,20 +173,20 @@ def metadata(copy: Copy) -> dict[str, tuple[int, int, int]]:
 @pytest.mark.parametrize(
     ("copy", "expected"),
     [
-        pytest.param(Copy(("b.txt",), "/x/y"), {"x": (0o755, 0, 0), "x/y": (0o4755, 5, 6)}, id="E43 a link is copied as a link"),
+        pytest.param(ModelCopy(("b.txt",), "/x/y"), {"x": (0o755, 0, 0), "x/y": (0o4755, 5, 6)}, id="E43 a link is copied as a link"),
         pytest.param(
-            Copy(("b.txt",), "/x/y", (1, 2)), {"x": (0o755, 1, 2), "x/y": (0o4755, 1, 2)}, id="E36 --chown, parents too"
+            ModelCopy(("b.txt",), "/x/y", (1, 2)), {"x": (0o755, 1, 2), "x/y": (0o4755, 1, 2)}, id="E36 --chown, parents too"
         ),
         pytest.param(
-            Copy(("b.txt",), "/x/y", None, 0o600), {"x": (0o755, 0, 0), "x/y": (0o600, 5, 6)}, id="E46 --chmod, not parents"
+            ModelCopy(("b.txt",), "/x/y", None, 0o600), {"x": (0o755, 0, 0), "x/y": (0o600, 5, 6)}, id="E46 --chmod, not parents"
         ),
         pytest.param(
-            Copy(("dir/sub",), "/new"),
+            ModelCopy(("dir/sub",), "/new"),
             {"new": (0o755, 0, 0), "new/g": (0o644, 0, 0), "new/up": (0o777, 7, 8)},
             id="E37 a new directory does not have the mode of the source",
         ),
         pytest.param(
-            Copy(("dir",), "/new", (1, 2), 0o604),
+            ModelCopy(("dir",), "/new", (1, 2), 0o604),
             {
                 "new": (0o604, 1, 2), "new/f": (0o604, 1, 2), "new/sub": (0o604, 1, 2), "new/sub/g": (0o604, 1, 2),
                 "new/sub/up": (0o777, 1, 2),
@@ -194,22 +194,22 @@ def metadata(copy: Copy) -> dict[str, tuple[int, int, int]]:
             id="E46 --chmod of a tree, not of links",
         ),
         pytest.param(
-            Copy(("dir/sub",), "/etc", (1, 2)), {"etc/g": (0o644, 1, 2), "etc/up": (0o777, 1, 2)}, id="E37 an existing directory is not changed"
+            ModelCopy(("dir/sub",), "/etc", (1, 2)), {"etc/g": (0o644, 1, 2), "etc/up": (0o777, 1, 2)}, id="E37 an existing directory is not changed"
         ),
     ],
 )  # fmt: skip
-def test_modes_and_owners(copy: Copy, expected: dict[str, tuple[int, int, int]]) -> None:
+def test_modes_and_owners(copy: ModelCopy, expected: dict[str, tuple[int, int, int]]) -> None:
     assert metadata(copy) == expected
 
 
 def test_a_nested_directory_that_exists_takes_the_source_s_metadata() -> None:
     source = Directory({"d": Directory({}, 0o700, (1, 2), TIME)})
-    ((entry, _, _),) = planned(Copy((".",), "/etc"), source, IMAGE)
+    ((entry, _, _),) = planned(ModelCopy((".",), "/etc"), source, IMAGE)
     assert (entry.path, entry.mode, entry.uid, entry.gid, entry.mtime) == (b"etc/d", 0o700, 1, 2, TIME)
 
 
 def test_a_new_directory_has_the_time_of_the_source() -> None:
-    assert planned(Copy(("dir",), "/new"), SOURCE, IMAGE)[0].entry.mtime == TIME
+    assert planned(ModelCopy(("dir",), "/new"), SOURCE, IMAGE)[0].entry.mtime == TIME
 
 
 # Names of one file
@@ -242,21 +242,21 @@ SHARED = File(b"s", inode=1)
 def test_hard_links_are_kept(
     source: dict[str, File | Directory], sources: str, expected: list[str]
 ) -> None:
-    copy = Copy(tuple(sources.split()), "/d/")
+    copy = ModelCopy(tuple(sources.split()), "/d/")
     assert named(planned(copy, Directory(dict(source)), Directory())) == expected
 
 
 def test_the_next_name_is_the_file_if_the_image_has_the_first() -> None:
     source = Directory({"a": SHARED, "b": SHARED, "c": SHARED})
     image = Directory({"a": File(b"s")})
-    assert named(layer_of(Copy((".",), "/"), source, image)) == ["b", "c = b"]
+    assert named(layer_of(ModelCopy((".",), "/"), source, image)) == ["b", "c = b"]
 
 
 @pytest.mark.parametrize("there", ["a", "b"])
 def test_all_names_of_a_file_have_its_digest(there: str) -> None:
     source, image = Directory({"a": SHARED, "b": SHARED}), Directory({there: File(b"s")})
     tree, below_ = MemoryTree(source), view_of(image)
-    everything = plan_entries(request(Copy((".",), "/")), tree, below_)
+    everything = plan_entries(request(ModelCopy((".",), "/")), tree, below_)
     written = {item.entry.path: item.entry.sha256 for item in with_digests(changed(everything, below_))}
     known = [item._replace(entry=item.entry._replace(sha256=written.get(item.entry.path, b""))) for item in everything]
     assert len({item.entry.sha256 for item in with_digests(known)}) == 1
@@ -267,13 +267,13 @@ def test_all_names_of_a_file_have_its_digest(there: str) -> None:
 
 def test_entries_that_the_image_has_are_not_in_the_layer() -> None:
     source = Directory({"etc": Directory({"conf": File(b"old"), "new": File()}, 0o751, (3, 4), 99)})
-    copy = Copy((".",), "/")
+    copy = ModelCopy((".",), "/")
     assert named(planned(copy, source, IMAGE)) == ["etc/", "etc/conf", "etc/new"]
     assert named(layer_of(copy, source, IMAGE)) == ["etc/", "etc/new"]
 
 
 def test_parents_of_a_change_keep_their_metadata() -> None:
-    (etc, _) = layer_of(Copy(("a.txt",), "/etc/"), SOURCE, IMAGE)
+    (etc, _) = layer_of(ModelCopy(("a.txt",), "/etc/"), SOURCE, IMAGE)
     assert (etc.entry.mode, etc.entry.uid, etc.entry.gid, etc.entry.mtime) == (0o751, 3, 4, 7)
 
 
@@ -289,13 +289,13 @@ def test_parents_of_a_change_keep_their_metadata() -> None:
     ],
 )
 def test_an_entry_that_differs_in_any_field_is_a_change(other: File | Link) -> None:
-    (item,) = layer_of(Copy((".",), "/"), Directory({"file": other}), IMAGE)
+    (item,) = layer_of(ModelCopy((".",), "/"), Directory({"file": other}), IMAGE)
     assert item.entry.path == b"file"
 
 
 def test_content_is_only_read_if_all_other_fields_are_equal() -> None:
     tree, view = MemoryTree(Directory({"file": File(b"longer")})), view_of(IMAGE)
-    changed(plan_entries(request(Copy((".",), "/")), tree, view), view)
+    changed(plan_entries(request(ModelCopy((".",), "/")), tree, view), view)
     assert tree.reads == 0
 
 
@@ -305,7 +305,7 @@ def test_devices_cannot_be_copied_from_a_context() -> None:
             return Entry(path, Kind.CHAR, rdev=259) if path else super().lookup(path)
 
     with pytest.raises(CopyError, match='"null" is a device, which cannot be copied from a context'):
-        plan_entries(request(Copy(("null",), "/x")), Devices(Directory({"null": File()})), view_of(IMAGE))
+        plan_entries(request(ModelCopy(("null",), "/x")), Devices(Directory({"null": File()})), view_of(IMAGE))
 
 
 @pytest.mark.parametrize(
@@ -321,14 +321,14 @@ def test_devices_cannot_be_copied_from_a_context() -> None:
 def test_names_of_whiteouts_are_refused(sources: str, dest: str) -> None:
     source = Directory({".wh.x": File(), "f": File(), "d": Directory()})
     with pytest.raises(UnsafePath, match="cannot be stored in a layer"):
-        planned(Copy((sources,), dest), source, IMAGE)
+        planned(ModelCopy((sources,), dest), source, IMAGE)
 
 
 def test_a_tree_can_be_deeper_than_the_recursion_limit() -> None:
     tree = Directory({"f": File()})
     for _ in range(3000):
         tree = Directory({"d": tree})
-    assert len(planned(Copy((".",), "/new"), tree, IMAGE)) == 3002
+    assert len(planned(ModelCopy((".",), "/new"), tree, IMAGE)) == 3002
 
 
 # The model
@@ -344,13 +344,13 @@ def sources(texts: list[str]) -> st.SearchStrategy[tuple[str, ...]]:
     return st.lists(st.sampled_from(texts), min_size=1, max_size=3).map(tuple)
 
 
-COPIES = st.builds(Copy, sources([*SOURCES, "[^a]", "[^b]*"]), DESTS, OWNERS, MODES, EXCLUDED)
-WITH_PARENTS = st.builds(Copy, sources([*SOURCES, *PIVOTS]), DESTS, OWNERS, MODES, EXCLUDED, st.just(True))
+COPIES = st.builds(ModelCopy, sources([*SOURCES, "[^a]", "[^b]*"]), DESTS, OWNERS, MODES, EXCLUDED)
+WITH_PARENTS = st.builds(ModelCopy, sources([*SOURCES, *PIVOTS]), DESTS, OWNERS, MODES, EXCLUDED, st.just(True))
 
 
 @settings(max_examples=400)
 @given(trees(FILES), trees(ALONE), COPIES | WITH_PARENTS)
-def test_the_plan_does_what_the_model_does(source: Directory, image: Directory, copy: Copy) -> None:
+def test_the_plan_does_what_the_model_does(source: Directory, image: Directory, copy: ModelCopy) -> None:
     try:
         expected = flat(copy.apply(source, image))
     except Refused as refused:
@@ -373,7 +373,7 @@ def without_time_of_parents(
 
 @settings(max_examples=200)
 @given(trees(FILES), trees(ALONE), COPIES | WITH_PARENTS)
-def test_the_layer_has_the_same_effect_as_the_whole_plan(source: Directory, image: Directory, copy: Copy) -> None:
+def test_the_layer_has_the_same_effect_as_the_whole_plan(source: Directory, image: Directory, copy: ModelCopy) -> None:
     try:
         whole = planned(copy, source, image)
     except CopyError:

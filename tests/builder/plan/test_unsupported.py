@@ -7,11 +7,13 @@ import pytest
 from pybuild.builder.errors import PlanError
 from pybuild.builder.plan.unsupported import REFUSED, refuse_unsupported
 from pybuild.parser import parse
+from pybuild.parser.flags import FLAGS
+from tests.support.fields import flags_of
 
-FLAGS = {
+EXAMPLES = {
     ("RUN", "device"): "RUN --device=a/b=c d",
 }
-TAKEN = """\
+SUPPORTED = """\
 FROM --platform=linux/amd64 a AS b
 ARG A
 ENV B=c
@@ -28,7 +30,7 @@ EXPOSE 1
 VOLUME /n
 SHELL ["o"]
 STOPSIGNAL 9
-HEALTHCHECK --interval=1s CMD p
+HEALTHCHECK --interval=1s --timeout=1s --start-period=1s --start-interval=1s --retries=1 CMD p
 MAINTAINER q
 ONBUILD RUN r
 """
@@ -43,16 +45,22 @@ def refusal(text: str) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("flag", sorted(FLAGS), ids=" --".join)
+@pytest.mark.parametrize("flag", sorted(EXAMPLES), ids=" --".join)
 def test_an_unsupported_flag_is_refused_at_its_place(flag: tuple[str, str]) -> None:
     keyword, name = flag
     expected = f"2:{len(keyword) + 2} {keyword} --{name} is not supported" if flag in REFUSED else None
-    assert refusal(f"FROM a\n{FLAGS[flag]}\nFROM a") == expected, "also in a stage that nobody needs"
+    assert refusal(f"FROM a\n{EXAMPLES[flag]}\nFROM a") == expected, "also in a stage that nobody needs"
 
 
 def test_each_unsupported_flag_is_tested() -> None:
-    assert set(FLAGS) >= set(REFUSED)
+    assert set(EXAMPLES) >= set(REFUSED), "add an example of each flag of REFUSED to EXAMPLES"
 
 
 def test_supported_flags_are_not_refused() -> None:
-    assert refusal(TAKEN) is None
+    assert refusal(SUPPORTED) is None
+
+
+def test_every_flag_is_supported_or_refused() -> None:
+    every = {(keyword, name) for keyword, flags in FLAGS.items() for name in flags}
+    missing = [f"{keyword} --{name}" for keyword, name in sorted(every - set(REFUSED) - flags_of(parse(SUPPORTED)))]
+    assert not missing, f"{', '.join(missing)}: use it in SUPPORTED, or add it to builder/plan/unsupported.py::REFUSED"

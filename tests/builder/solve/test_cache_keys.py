@@ -11,13 +11,23 @@ from pybuild.builder.files.copy import PlannedEntry
 from pybuild.builder.files.copy_layer import content_lines
 from pybuild.builder.files.tree import InlineFile
 from pybuild.builder.options import Network
-from pybuild.builder.plan.graph import CopyStep, RunStep, ScriptMount, StepMount, WorkdirStep
+from pybuild.builder.plan.graph import (
+    CopyStep,
+    FilesMount,
+    PlannedCacheMount,
+    RunStep,
+    ScriptMount,
+    StepMount,
+    WorkdirStep,
+)
 from pybuild.builder.solve.cache_keys import SCRATCH, base_key, content_key, definition_key
 from pybuild.parser import SecretMount, SshMount, TmpfsMount
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.toc import Entry, Kind
+from pybuild.store.objects.cache_mounts import Sharing
 from tests.support.copies import planned as planned_copy
-from tests.support.copymodel import Copy, Directory, File, Link
+from tests.support.copymodel import Directory, File, Link, ModelCopy
+from tests.support.fields import names_of, with_other
 from tests.support.recipes import PLATFORM, steps
 
 RUN = RunStep(("sh", "-c", "x"), ("A=1",), "/", "", Network.DEFAULT)
@@ -78,6 +88,52 @@ def test_a_step_that_differs_has_another_key(
     step: RunStep | CopyStep | WorkdirStep, other: RunStep | CopyStep | WorkdirStep
 ) -> None:
     assert definition_key(step, PLATFORM, ["p"]) != definition_key(other, PLATFORM, ["p"])
+
+
+# Every field of a step and of a mount
+
+FILES = FilesMount("/a", 0, "/", True)
+CACHE = PlannedCacheMount("/a", "n", Sharing.SHARED, False, 0o755, 0, 0, 0, "/")
+# Fields whose other content cannot be guessed from the present one.
+OTHER: dict[str, object] = {
+    "inline": (InlineFile("a", "x"),),
+    "mounts": (TMPFS,),
+    "network": Network.NONE,
+    "sharing": Sharing.LOCKED,
+}
+NOT_IN_KEYS = {  # field -> why it does not count
+    "RunStep.proxy": "a step should not run again because the user is on another network",
+    "RunStep.args": "says which variables are ARGs, for explanations; `variables` counts",
+    "CopyStep.from_stage": "says where the files are; the key of that node, or their digest, is among the inputs",
+    "CopyStep.context": "a name; the digest of the files is among the inputs, or `identity` counts",
+    "CopyStep.remote": "the identity of each remote source is among the inputs; `sources` counts",
+    "FilesMount.source": "the position of an input; its key, or the digest of its files, is among the inputs",
+    "PlannedCacheMount.source": "the position of an input; its key, or the digest of its files, is among the inputs",
+    "PlannedCacheMount.name": "the result of a step must not depend on which cache it finds",
+}
+FIELDS = [
+    pytest.param(value, name, id=f"{type(value).__name__}.{name}")
+    for value in (RUN, COPY, WORKDIR, TMPFS, SECRET, SSH, SCRIPT, FILES, CACHE)
+    for name in names_of(type(value))
+]
+
+
+@pytest.mark.parametrize(("value", "name"), FIELDS)
+def test_every_field_counts_in_the_definition_key(value: RunStep | CopyStep | WorkdirStep | StepMount, name: str) -> None:
+    other = with_other(value, name, OTHER)
+    step = value if isinstance(value, RunStep | CopyStep | WorkdirStep) else mounted(value)
+    changed_step = other if isinstance(other, RunStep | CopyStep | WorkdirStep) else mounted(other)
+    counts = definition_key(step, PLATFORM, ["p"]) != definition_key(changed_step, PLATFORM, ["p"])
+    field = f"{type(value).__name__}.{name}"
+    function = "_step_fields" if step is value else "_mount_fields"
+    if field in NOT_IN_KEYS:
+        assert not counts, f"{field} is in the key: remove it from NOT_IN_KEYS"
+    else:
+        assert counts, f"{field}: add it to cache_keys.{function}, or say in NOT_IN_KEYS why it does not count"
+
+
+def test_the_list_of_fields_that_do_not_count_names_fields() -> None:
+    assert set(NOT_IN_KEYS) <= {str(field.id) for field in FIELDS}
 
 
 def test_a_proxy_is_not_in_the_key() -> None:
@@ -182,7 +238,7 @@ SOURCE = Directory(
 
 
 def content(tree: Directory, sources: str = "d", dest: str = "/e/") -> list[bytes]:
-    return list(content_lines(planned_copy(Copy((sources,), dest), tree, Directory())))
+    return list(content_lines(planned_copy(ModelCopy((sources,), dest), tree, Directory())))
 
 
 def changed(**nodes: File | Link | Directory) -> Directory:

@@ -22,6 +22,7 @@ from pybuild.builder.options import Entitlement, Network
 from pybuild.builder.plan.graph import BaseStep, CopyStep, FilesMount, Node, Plan, PlannedCacheMount, RunStep
 from pybuild.builder.plan.planner import plan
 from pybuild.builder.plan.resolve import ContextFiles, resolve
+from pybuild.builder.plan.unsupported import REFUSED
 from pybuild.builder.solve.cache_keys import (
     SCRATCH,
     Key,
@@ -33,12 +34,16 @@ from pybuild.builder.solve.cache_keys import (
     stacked_key,
 )
 from pybuild.parser import parse
+from pybuild.parser.flags import FLAGS
 from pybuild.store.formats.oci_config import ExecConfig, chain_id
 from pybuild.store.formats.platform import Platform
 from pybuild.store.objects.images import StoredImage
+from tests.support.fields import flags_of
 from tests.support.recipes import Images, image, options
 
 GOLDEN = Path(__file__).parents[3] / "fixtures" / "golden_keys.json"
+WRITE = ".venv/bin/python -m tests.builder.solve.test_golden_keys"
+CHANGED = "a key has changed, so every user runs this step again: see the docstring of this file"
 SHA256 = "sha256:" + "1" * 64
 COMMIT = "2" * 40
 
@@ -198,17 +203,31 @@ def keys_without_steps() -> dict[str, str]:
 
 
 def test_every_recipe_has_its_keys_in_the_file() -> None:
-    assert list(json.loads(GOLDEN.read_text())) == [*keys_without_steps(), *RECIPES]
+    stored = json.loads(GOLDEN.read_text())
+    names = [*keys_without_steps(), *RECIPES]
+    assert not set(names) - set(stored), f"new recipe: run {WRITE}"
+    assert list(stored) == names, f"a recipe was removed, renamed or moved: run {WRITE}"
+
+
+@pytest.mark.parametrize("keyword", ["FROM", "RUN", "COPY", "ADD"])
+def test_every_flag_is_in_a_recipe(keyword: str) -> None:
+    triggers = (parse("\n".join(["FROM base", *recipe.triggers])) for recipe in RECIPES.values() if recipe.triggers)
+    recipes = [*(parse(recipe.text) for recipe in RECIPES.values()), *triggers]
+    flags = {(keyword, name) for name in FLAGS[keyword]} - set(REFUSED)
+    missing = [f"{keyword} --{name}" for _, name in sorted(flags - set[tuple[str, str]]().union(*map(flags_of, recipes)))]
+    assert not missing, f"{', '.join(missing)}: add a recipe to RECIPES, then run {WRITE}"
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_keys_of_a_recipe_have_not_changed(name: str) -> None:
-    assert found_keys(RECIPES[name]) == json.loads(GOLDEN.read_text())[name]
+    stored = json.loads(GOLDEN.read_text()).get(name)
+    assert stored is not None, f"new recipe: run {WRITE}"
+    assert found_keys(RECIPES[name]) == stored, CHANGED
 
 
 def test_the_keys_of_layers_have_not_changed() -> None:
     stored = json.loads(GOLDEN.read_text())
-    assert keys_without_steps() == {name: stored[name] for name in keys_without_steps()}
+    assert keys_without_steps() == {name: stored.get(name) for name in keys_without_steps()}, CHANGED
 
 
 def dump() -> str:

@@ -13,7 +13,7 @@ from pybuild.builder.files.copy_layer import content_lines, with_digests
 from pybuild.builder.files.tree import InlineFile
 from pybuild.store.formats.toc import Entry
 from tests.support.copies import MemoryTree, planned, view_of
-from tests.support.copymodel import Copy, Directory, File, Link
+from tests.support.copymodel import Directory, File, Link, ModelCopy
 from tests.support.recipes import history, refusal, steps
 
 SOURCE = Directory(
@@ -37,7 +37,7 @@ SOURCE = Directory(
 IMAGE = Directory({"app": Directory({"old": File()}, 0o755, (9, 9), 5), "lib": File(b"no directory")})
 
 
-def paths(copy: Copy) -> list[str]:
+def paths(copy: ModelCopy) -> list[str]:
     return [item.entry.path.decode() for item in planned(copy, SOURCE, IMAGE)]
 
 
@@ -64,7 +64,7 @@ def paths(copy: Copy) -> list[str]:
     ],
 )  # fmt: skip
 def test_excluded_files_are_not_copied(sources: str, exclude: str, expected: str) -> None:
-    copy = Copy(tuple(sources.split()), "/d/", exclude=tuple(exclude.split()))
+    copy = ModelCopy(tuple(sources.split()), "/d/", exclude=tuple(exclude.split()))
     assert sorted(paths(copy)) == sorted(expected.split())
 
 
@@ -106,33 +106,33 @@ def test_a_directory_in_which_everything_is_excluded_is_not_read() -> None:
     ],
 )  # fmt: skip
 def test_paths_are_kept_with_parents(sources: str, expected: str) -> None:
-    assert paths(Copy(tuple(sources.split()), "/d", parents=True)) == expected.split()
+    assert paths(ModelCopy(tuple(sources.split()), "/d", parents=True)) == expected.split()
 
 
 def test_patterns_of_exclude_begin_at_the_pivot() -> None:
-    assert paths(Copy(("app/./**/*.md",), "/d", exclude=("doc/main.md",), parents=True)) == ["d", "d/doc", "d/doc/keep.md"]
+    assert paths(ModelCopy(("app/./**/*.md",), "/d", exclude=("doc/main.md",), parents=True)) == ["d", "d/doc", "d/doc/keep.md"]
 
 
 @pytest.mark.parametrize("source", ["app/none", "none/./app", "app/./none", "tolib/main.py", "app/main.py/./x"])
 def test_a_path_without_wildcards_must_exist(source: str) -> None:
     with pytest.raises(CopyError, match="not found"):
-        paths(Copy((source,), "/d", parents=True))
+        paths(ModelCopy((source,), "/d", parents=True))
 
 
 def test_parent_directories_are_made_like_those_of_the_source() -> None:
-    made = {i.entry.path: i.entry for i in planned(Copy(("lib/sub/main.py",), "/d", parents=True), SOURCE, IMAGE)}
+    made = {i.entry.path: i.entry for i in planned(ModelCopy(("lib/sub/main.py",), "/d", parents=True), SOURCE, IMAGE)}
     sub = made[b"d/lib/sub"]
     assert (sub.mode, sub.uid, sub.gid, sub.mtime) == (0o770, 7, 8, 20)
 
 
 def test_an_existing_parent_directory_gets_the_mode_and_keeps_its_owner() -> None:
-    app = planned(Copy(("app/run",), "/", (1, 2), parents=True), SOURCE, IMAGE)[0].entry
+    app = planned(ModelCopy(("app/run",), "/", (1, 2), parents=True), SOURCE, IMAGE)[0].entry
     assert (app.path, app.mode, app.uid, app.gid) == (b"app", 0o711, 9, 9)
 
 
 def test_a_file_in_the_way_of_a_directory_is_an_error() -> None:
     with pytest.raises(CopyError, match='cannot copy to non-directory: "/lib"'):
-        paths(Copy(("lib/main.py",), "/", parents=True))
+        paths(ModelCopy(("lib/main.py",), "/", parents=True))
 
 
 # --chmod
@@ -148,7 +148,7 @@ def test_a_file_in_the_way_of_a_directory_is_an_error() -> None:
     ],
 )
 def test_each_mode_is_changed_on_its_own(mode: int | str, expected: dict[str, int]) -> None:
-    found = {i.entry.path.decode().removeprefix("d/"): i.entry for i in planned(Copy(("app",), "/d", None, mode), SOURCE, IMAGE)}
+    found = {i.entry.path.decode().removeprefix("d/"): i.entry for i in planned(ModelCopy(("app",), "/d", None, mode), SOURCE, IMAGE)}
     assert {name: found[name].mode for name in expected} == expected
     assert found["link"].mode == 0o777
 
