@@ -150,31 +150,31 @@ class _Reader(LineReader):
         network, security = flags.word("network"), flags.word("security")
         spans = [flag.span for flag in flags.all if flag.name == "mount"]
         return Run(
-            self._instruction_span,
-            self._text,
-            command,
-            tuple(parse_mount(word, span) for word, span in zip(flags.words("mount"), spans, strict=True)),
-            read_network(network) if network is not None else None,
-            read_security(security) if security is not None else None,
-            tuple(parse_device(word) for word in flags.words("device")),
-            flags.all,
+            span=self._instruction_span,
+            text=self._text,
+            command=command,
+            mounts=tuple(parse_mount(word, span) for word, span in zip(flags.words("mount"), spans, strict=True)),
+            network=read_network(network) if network is not None else None,
+            security=read_security(security) if security is not None else None,
+            devices=tuple(parse_device(word) for word in flags.words("device")),
+            flags=flags.all,
         )
 
     def _copy(self, words: list[Token], flags: Flags) -> Copy:
         sources, heredocs, dest = self._paths(words)
         return Copy(
-            self._instruction_span,
-            self._text,
-            sources,
-            heredocs,
-            dest,
-            flags.word("from"),
-            flags.word("chown"),
-            self._chmod(flags),
-            flags.truth("link") or False,
-            flags.truth("parents") or False,
-            flags.words("exclude"),
-            flags.all,
+            span=self._instruction_span,
+            text=self._text,
+            sources=sources,
+            heredocs=heredocs,
+            dest=dest,
+            from_=flags.word("from"),
+            chown=flags.word("chown"),
+            chmod=self._chmod(flags),
+            link=flags.truth("link") or False,
+            parents=flags.truth("parents") or False,
+            exclude=flags.words("exclude"),
+            flags=flags.all,
         )
 
     def _add(self, words: list[Token], flags: Flags) -> Add:
@@ -188,19 +188,19 @@ class _Reader(LineReader):
                     f"--checksum={checksum.text}: expected sha256:<64 hexadecimal digits>, or a commit", checksum.span
                 )
         return Add(
-            self._instruction_span,
-            self._text,
-            sources,
-            heredocs,
-            dest,
-            flags.word("chown"),
-            self._chmod(flags),
-            flags.truth("link") or False,
-            flags.words("exclude"),
-            checksum,
-            flags.truth("keep-git-dir") or False,
-            flags.truth("unpack"),
-            flags.all,
+            span=self._instruction_span,
+            text=self._text,
+            sources=sources,
+            heredocs=heredocs,
+            dest=dest,
+            chown=flags.word("chown"),
+            chmod=self._chmod(flags),
+            link=flags.truth("link") or False,
+            exclude=flags.words("exclude"),
+            checksum=checksum,
+            keep_git_dir=flags.truth("keep-git-dir") or False,
+            unpack=flags.truth("unpack"),
+            flags=flags.all,
         )
 
     def _paths(self, words: list[Token]) -> tuple[tuple[Word, ...], tuple[Heredoc, ...], Word]:

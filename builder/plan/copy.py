@@ -50,20 +50,20 @@ def plan_copy(instruction: Copy | Add, scope: Scope) -> PlannedStep:
     if from_ is not None and files is None:
         nodes = (scope.nodes.source(from_.text, instruction.span),)
     step = CopyStep(
-        sources,
-        absolute_dest(scope, dest),
-        chown,
-        _mode(instruction.chmod, chmod),
-        bool(nodes),
-        _patterns(instruction.exclude),
-        parents,
-        _inline(instruction.heredocs, scope),
-        _is_link(instruction, chown, chmod),
-        isinstance(instruction, Add) and instruction.unpack is not False and len(sources) > len(remote),
-        files.name if files is not None else "",
-        files.identity if files is not None and len(sources) > len(remote) else "",
-        remote,
-        isinstance(instruction, Add) and instruction.unpack is True and bool(remote),
+        sources=sources,
+        dest=absolute_dest(scope, dest),
+        chown=chown,
+        mode=_mode(instruction.chmod, chmod),
+        from_stage=bool(nodes),
+        exclude=_patterns(instruction.exclude),
+        parents=parents,
+        inline=_inline(instruction.heredocs, scope),
+        link=_is_link(instruction, chown, chmod),
+        unpack=isinstance(instruction, Add) and instruction.unpack is not False and len(sources) > len(remote),
+        context=files.name if files is not None else "",
+        identity=files.identity if files is not None and len(sources) > len(remote) else "",
+        remote=remote,
+        unpack_remote=isinstance(instruction, Add) and instruction.unpack is True and bool(remote),
     )
     words = ["--parents"] if parents else []
     words += [f"--chown={chown}"] if chown is not None else []
