@@ -159,7 +159,7 @@ class _Expander:
         self._at += 1
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise self._error(f"variables are nested deeper than {MAX_DEPTH}")
+            raise self._error(f"variables are nested deeper than the limit of {MAX_DEPTH}")
         result = self._braces()
         self._depth -= 1
         return result

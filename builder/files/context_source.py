@@ -59,7 +59,7 @@ class ContextSource:
             if entry.kind is not Kind.FILE:
                 raise BuildError(f"{path} is not a regular file")
             if entry.size > limit:
-                raise BuildError(f"{path} exceeds {limit} bytes")
+                raise BuildError(f"{path} exceeds the limit of {limit} bytes")
             return b"".join(tree.chunks(entry))
         finally:
             tree.close()

@@ -83,7 +83,7 @@ def recipe_of_stdin() -> Recipe:
     """The recipe from standard input. Raises BuildError."""
     data = sys.stdin.buffer.read(RECIPE_LIMIT + 1)
     if len(data) > RECIPE_LIMIT:
-        raise BuildError(f"the recipe on standard input exceeds {RECIPE_LIMIT} bytes")
+        raise BuildError(f"the recipe on standard input exceeds the limit of {RECIPE_LIMIT} bytes")
     return Recipe(STDIN_NAME, data)
 
 

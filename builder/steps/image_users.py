@@ -46,7 +46,7 @@ class ImageUsers:
         if entry.kind is not Kind.FILE:
             raise BuildError(f"{name} of the image is not a regular file")
         if entry.size > _LIMIT:
-            raise BuildError(f"{name} of the image exceeds {_LIMIT} bytes")
+            raise BuildError(f"{name} of the image exceeds the limit of {_LIMIT} bytes")
         found = self._files.get(entry.sha256)
         if found is None:
             found = await self._read_file(layers, view.layers.index(toc), entry)

@@ -80,13 +80,13 @@ def _check_structure(data: bytes, name: str) -> None:
         if token in b"[{":
             depth += 1
             if depth > MAX_DEPTH:
-                raise InvalidImage(f"{name} is nested deeper than {MAX_DEPTH}")
+                raise InvalidImage(f"{name} is nested deeper than the limit of {MAX_DEPTH}")
         elif token in b"]}":
             depth -= 1
         elif token == b",":
             items += 1
             if items >= MAX_ITEMS:
-                raise InvalidImage(f"{name} has more than {MAX_ITEMS} items")
+                raise InvalidImage(f"{name} has more than the limit of {MAX_ITEMS} items")
 
 
 def _object(pairs: list[tuple[str, Json]], name: str) -> dict[str, Json]:

@@ -69,7 +69,7 @@ class ArchiveMembers:
             if name in self._ranges or name in self._links:
                 raise InvalidImage(f"archive entry {show(name)} appears twice")
             if len(self._ranges) + len(self._links) >= MAX_MEMBERS:
-                raise InvalidImage(f"the archive has more than {MAX_MEMBERS} entries")
+                raise InvalidImage(f"the archive has more than the limit of {MAX_MEMBERS} entries")
             if member.type == tar.SYMLINK:
                 self._links[name] = _target(name, member.linkname)
             else:

@@ -70,4 +70,4 @@ def manifest_of(blobs: LayoutBlobs, descriptor: Descriptor, platform: Platform) 
             return descriptor
         index = Index.from_bytes(read_blob(blobs, descriptor, MANIFEST_LIMIT), descriptor.media_type)
         descriptor = index.select(platform)
-    raise InvalidImage(f"indexes are nested more than {_MAX_NESTING} deep")
+    raise InvalidImage(f"indexes nested deeper than the limit of {_MAX_NESTING}")

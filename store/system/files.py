@@ -56,7 +56,7 @@ def read_regular(fd: int, limit: int, name: str) -> bytes:
         chunks.append(chunk)
         left -= len(chunk)
     if left <= 0:
-        raise StoreError(f"{name} exceeds {limit} bytes")
+        raise StoreError(f"{name} exceeds the limit of {limit} bytes")
     return b"".join(chunks)
 
 

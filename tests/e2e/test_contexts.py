@@ -108,7 +108,7 @@ def test_a_recipe_on_standard_input_uses_the_ignore_file_of_the_directory(
         pytest.param(("-",), tar(symlink(b"l", b"/etc"), symlink(b"Buildfile", b"l/passwd")),
                      1, "no Buildfile", id="a recipe that is a link to a file of the machine"),
         pytest.param(("-",), tar(directory(b"Buildfile/")), 1, "Buildfile is not a regular file", id="a directory"),
-        pytest.param(("-",), tar(entry(b"Buildfile", data=b"x" * (4 << 20) + b"x")), 1, "exceeds 4194304 bytes", id="a long recipe"),
+        pytest.param(("-",), tar(entry(b"Buildfile", data=b"x" * (4 << 20) + b"x")), 1, "exceeds the limit of 4194304 bytes", id="a long recipe"),
         pytest.param(("-",), tar(entry(b"Buildfile", data=RECIPE), entry(b"n", tarformat.CHAR, device=(1, 3))), 1,
                      "is a device, which cannot be copied from a context", id="a device"),
         pytest.param(("--build-context", "x", "."), b"", 2, "expected NAME=", id="no place"),

@@ -186,7 +186,7 @@ def test_a_large_pattern_and_a_large_value_are_refused() -> None:
 def test_the_nesting_of_variables_is_limited(modifier: str) -> None:
     inside = expand(f"${{X{modifier}" * MAX_DEPTH + "a" + "/}" * MAX_DEPTH, {})
     assert set(inside) <= {"a", "/"}
-    with pytest.raises(ExpansionError, match=f"nested deeper than {MAX_DEPTH}"):
+    with pytest.raises(ExpansionError, match=f"nested deeper than the limit of {MAX_DEPTH}"):
         expand(f"${{X{modifier}" * 100_000, {})
 
 

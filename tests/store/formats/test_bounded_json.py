@@ -34,7 +34,7 @@ PROPERTY = settings(max_examples=300)
         (b'{"\\udc80":1}', "surrogate"),
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested deeper"),
         (b'{"a":' * 100 + b"1" + b"}" * 100, "nested deeper"),
-        (b'{"a":[' + b"1," * MAX_ITEMS + b"1]}", "more than 100000 items"),
+        (b'{"a":[' + b"1," * MAX_ITEMS + b"1]}", "more than the limit of 100000 items"),
         (b'{"a":"' + b"x" * 2_000_000 + b'"}', "exceeds the limit"),
         (b'{"a":"' + b'\\"' * 400_000, "not JSON"),
     ],

@@ -388,7 +388,7 @@ HOSTILE: dict[str, tuple[Saved, str]] = {
     "config that is not named": (Saved(item_fields={"Config": None}), "manifest.json[0].Config"),
     "config bomb": (Saved(config=b" " * (9 << 20)), "exceeds the limit of 8388608"),
     "config that is deep": (
-        Saved(config_fields={"x": json.loads("[" * 90 + "]" * 90)}), "nested deeper than 64"
+        Saved(config_fields={"x": json.loads("[" * 90 + "]" * 90)}), "nested deeper than the limit of 64"
     ),
     "names that are none": (Saved(tags=["../x"]), "invalid image name"),
     "names with escapes": (Saved(tags=["a\x1b[2J"]), "invalid image name"),
@@ -397,7 +397,7 @@ HOSTILE: dict[str, tuple[Saved, str]] = {
     "manifest of no objects": (Saved(manifest=b"[1]"), "manifest.json[0]: expected an object"),
     "manifest that is empty": (Saved(manifest=b"[]"), "lists no image"),
     "manifest bomb": (Saved(manifest=b" " * (5 << 20)), "exceeds the limit of 4194304"),
-    "manifest that is deep": (Saved(manifest=b"[" * 100_000), "nested deeper than 64"),
+    "manifest that is deep": (Saved(manifest=b"[" * 100_000), "nested deeper than the limit of 64"),
     "manifest of doubled keys": (Saved(manifest=b'[{"Config":"a","Config":"b"}]'), "appears twice"),
     "manifest that is a link": (Saved(lose=b"manifest.json", extra=[symlink(b"manifest.json", b"/etc/passwd")]), "outside of the archive"),
     "manifest that is there twice": (Saved(extra=[entry(b"manifest.json", data=b"[]")]), "appears twice"),

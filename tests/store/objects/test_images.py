@@ -321,7 +321,7 @@ def test_the_number_of_members_is_limited(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr("pybuild.store.importing.members.MAX_MEMBERS", 10)
     path = tmp_path / "a"
     path.write_bytes(tar(*[entry(b"%d" % i) for i in range(11)]))
-    with path.open("rb") as file, pytest.raises(InvalidImage, match="more than 10 entries"):
+    with path.open("rb") as file, pytest.raises(InvalidImage, match="more than the limit of 10 entries"):
         ArchiveMembers(file)
 
 
