@@ -1,7 +1,7 @@
-"""A private file system for the benchmark.
+"""A private filesystem for the benchmark.
 
-Age and load of a file system affect an image builder more than anything else: on one machine, creating a file took 0.03
-ms on one file system and 0.5 ms on another. So the workloads are on a new ext4 in a sparse file, in a private mount
+Age and load of a filesystem affect an image builder more than anything else: on one machine, creating a file took 0.03
+ms on one filesystem and 0.5 ms on another. So the workloads are on a new ext4 in a sparse file, in a private mount
 namespace; it disappears when the benchmark ends in any way.
 """
 

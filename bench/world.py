@@ -40,7 +40,7 @@ class World:
         self.directory.mkdir(exist_ok=True)
         self.own_disk = mount_own(self.directory)
         if not self.own_disk:
-            say("using the existing file system; as root the benchmark makes its own")
+            say("using the existing filesystem; as root the benchmark makes its own")
         return self
 
     def __exit__(self, *_: object) -> None:

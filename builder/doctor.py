@@ -90,10 +90,10 @@ def _ids(id_map: IdMap) -> Check:
 def _overlay(problem: str, root: str) -> Check:
     if problem:
         return Check(
-            "overlay", State.FAIL, f"does not mount on the file system of {root}: {problem}",
+            "overlay", State.FAIL, f"does not mount on the filesystem of {root}: {problem}",
             "a store on ext4, xfs or btrfs: --root DIR or PYBUILD_ROOT (in a container, a volume)",
         )  # fmt: skip
-    return Check("overlay", State.OK, f"mounts on the file system of {root}")
+    return Check("overlay", State.OK, f"mounts on the filesystem of {root}")
 
 
 def _proc(problem: str) -> Check:

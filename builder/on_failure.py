@@ -28,7 +28,7 @@ class TerminalHost(Protocol):
 
 @frozen
 class FailedExport:
-    """A path in the failed step's file system, and where to copy it."""
+    """A path in the failed step's filesystem, and where to copy it."""
 
     path: str  # relative to the step's working directory
     destination: str  # an absolute path on this machine, which must not exist

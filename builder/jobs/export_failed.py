@@ -1,4 +1,4 @@
-"""The job that copies a part of a failed step's file system to a directory of the user."""
+"""The job that copies a part of a failed step's filesystem to a directory of the user."""
 
 from __future__ import annotations
 

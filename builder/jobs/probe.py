@@ -1,6 +1,6 @@
 """The job that tries, inside the namespace of the steps, what a RUN needs: an overlay and a new /proc.
 
-Settings of the kernel do not say whether these work: containers, security modules and file systems also restrict them.
+Settings of the kernel do not say whether these work: containers, security modules and filesystems also restrict them.
 So the job makes the same system calls as a step, in a directory of the store.
 """
 
@@ -32,7 +32,7 @@ class Probed:
 
 @frozen
 class Probe:
-    """Try overlay, /proc and cgroup namespaces. `directory` is an empty directory on the store's file system."""
+    """Try overlay, /proc and cgroup namespaces. `directory` is an empty directory on the store's filesystem."""
 
     in_namespace: ClassVar[bool] = True
     directory: str

@@ -1,7 +1,7 @@
 """Linux system calls that Python's `os` lacks, one small typed function each.
 
 Every function raises `OSError` with the kernel's errno. Its message names the call; its `filename` is the path, the
-file system type or the option that the call was about. File descriptors that are opened here are close-on-exec.
+filesystem type or the option that failed. File descriptors that are opened here are close-on-exec.
 
 The sandbox worker, which runs as `python -SI`, imports this module: it imports only `os`, `ctypes`, `errno`, `struct`
 and `syscalls`. Its only state is the handle of the C library, so every function can be called after a fork.
@@ -121,7 +121,7 @@ def mount(source: bytes | None, target: bytes, fstype: bytes | None, flags: int,
 
 
 def _context_log(fd: int) -> str:
-    """The kernel's messages in the log of a file system context, as ` (…; …)`; empty if there are none.
+    """The kernel's messages in the log of a filesystem context, as ` (…; …)`; empty if there are none.
 
     Each read returns one message: `e`, `w` or `i`, a blank, and the text. After the last one it is ENODATA.
     """
@@ -138,7 +138,7 @@ def _context_log(fd: int) -> str:
 
 
 def fsopen(fstype: str) -> int:
-    """Open a configuration context for a new file system; return its descriptor. fsopen(2), Linux 5.2."""
+    """Open a configuration context for a new filesystem; return its descriptor. fsopen(2), Linux 5.2."""
     return call("fsopen", fstype.encode(), FSOPEN_CLOEXEC, about=fstype)
 
 

@@ -54,7 +54,7 @@ class Root:
         return syscalls.openat2(self.fd, os.fsencode(path.strip("/")), _MOUNT_POINT | os.O_NOFOLLOW | flags, _RESOLVE)
 
     def open_directory(self, name: str) -> int:
-        """Open a mount point of a file system of the kernel. Raises OperationRefused if it is not a directory."""
+        """Open a mount point of a filesystem of the kernel. Raises OperationRefused if it is not a directory."""
         try:
             return self.open_mount_point(name, os.O_DIRECTORY)
         except OSError as error:
@@ -104,7 +104,7 @@ class Root:
 
 
 def new_mount(fstype: str, options: Iterable[tuple[str, str | None]], attributes: int) -> int:
-    """A detached mount of a new file system. An option with the value None is a flag."""
+    """A detached mount of a new filesystem. An option with the value None is a flag."""
     context = linux.fsopen(fstype)
     try:
         for key, value in options:

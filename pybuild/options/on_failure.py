@@ -9,7 +9,7 @@ import click
 from pybuild.builder.on_failure import FailedExport, OnFail
 
 HELP = (
-    "When a RUN fails: `shell` opens a shell in its file system, on this terminal; `export=PATH:DEST` copies PATH out of"
+    "When a RUN fails: `shell` opens a shell in its filesystem, on this terminal; `export=PATH:DEST` copies PATH out of"
     " it to DEST, which must not exist. Can be repeated."
 )
 

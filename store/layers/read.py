@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_ENTRIES = 5_000_000
 MAX_DEPTH = 4096  # components of one path
-_MAX_NAME = 255  # bytes of one component: NAME_MAX of Linux file systems
+_MAX_NAME = 255  # bytes of one component: NAME_MAX of Linux filesystems
 _MAX_LINK = 4095  # bytes of the target of a symbolic link, the limit of symlink(2)
 _MAX_XATTR = 65_536  # bytes of the value of an attribute: XATTR_SIZE_MAX
 _MAX_IMPLIED = 64 << 20  # bytes of all paths of directories that have no header of their own in the archive

@@ -168,9 +168,9 @@ class _TreeMaker:
             try:
                 os.setxattr(fd, key, value)
             except OSError as error:
-                # An attribute that this namespace or file system cannot store is still in the blob, which exports use.
+                # An attribute that this namespace or filesystem cannot store is still in the blob, which exports use.
                 # Capabilities are necessary: without them the files of the tree would behave differently.
-                # ENOSPC: the file system limits the attributes of a file. If the disk is full, the next file fails.
+                # ENOSPC: the filesystem limits the attributes of a file. If the disk is full, the next file fails.
                 if key == b"security.capability" or error.errno not in _XATTR_REFUSED:
                     raise OSError(
                         error.errno, f"{error.strerror}: {show(entry.path)}, attribute {show(key)}"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pybuild.store.store import Store
 
-_BLOCK = 4096  # bytes that the smallest file or directory takes on common file systems
+_BLOCK = 4096  # bytes that the smallest file or directory takes on common filesystems
 
 
 class StoreObject(NamedTuple):

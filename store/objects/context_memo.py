@@ -40,7 +40,7 @@ _KEY = struct.Struct("<QQQqq")
 _DAY = struct.Struct("<I")
 _DAY_SECONDS = 86400
 _FINE_STEP = 100_000_000  # nanoseconds; the kernel's clock for file times advances every 1 to 10 ms
-_COARSE_STEP = 3_000_000_000  # for file systems that store times with a resolution of 1 or 2 seconds
+_COARSE_STEP = 3_000_000_000  # for filesystems that store times with a resolution of 1 or 2 seconds
 
 
 def file_key(status: os.stat_result) -> bytes:

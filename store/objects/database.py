@@ -107,7 +107,7 @@ class Metadata:
             self._db.execute("PRAGMA foreign_keys = ON")
             if self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
                 raise StoreError(
-                    f"{path}: this file system cannot hold the store (no shared memory for SQLite)",
+                    f"{path}: this filesystem cannot hold the store (no shared memory for SQLite)",
                     hint="choose another --root",
                 )
             self._db.execute("PRAGMA synchronous = NORMAL")
@@ -222,7 +222,7 @@ def _translate(error: sqlite3.DatabaseError, directory: str, where: str = "the s
 
 
 def _out_of_inodes(directory: str) -> bool:
-    """Whether the file system has no free inode. Without an inode limit it reports f_files = 0, statvfs(3)."""
+    """Whether the filesystem has no free inode. Without an inode limit it reports f_files = 0, statvfs(3)."""
     try:
         status = os.statvfs(directory)
     except OSError:

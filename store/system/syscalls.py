@@ -1,7 +1,7 @@
 """Linux system calls: `call` makes one by its number; openat2 and syncfs, which the store and the sandbox share.
 
 Every function raises `OSError` with the kernel's errno. Its message names the call; its `filename` is the path, the
-file system type or the option that failed. File descriptors that are opened here are close-on-exec.
+filesystem type or the option that failed. File descriptors that are opened here are close-on-exec.
 
 The sandbox worker, which runs as `python -SI`, imports this module: it imports only `os`, `ctypes`, `errno` and
 `struct`. Its only state is the handle of the C library, so every function can be called after a fork.
@@ -132,7 +132,7 @@ def openat2(dirfd: int, path: bytes, flags: int, resolve: int, mode: int = 0) ->
 
 
 def syncfs(fd: int) -> None:
-    """Write all data of the file system that holds `fd` to its device. Raises OSError if a write was lost. syncfs(2)."""
+    """Write all data of the filesystem that holds `fd` to its device. Raises OSError if a write was lost. syncfs(2)."""
     if _libc.syncfs(fd):
         raise_error(ctypes.get_errno(), "syncfs", None)
 

@@ -1,4 +1,4 @@
-"""--on-fail: a shell in the file system of a failed step, and files copied from it; as root and as ordinary users."""
+"""--on-fail: a shell in the filesystem of a failed step, and files copied from it; as root and as ordinary users."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_a_mount_follows_the_links_of_the_image(tmp_path: Path, pybuild: Pybuild
     [
         pytest.param("/bin/sh", "the image has a non-directory at /bin/sh", id="a file of the image"),
         pytest.param("/etc/passwd/x", "the image has a non-directory at /etc/passwd", id="below a file"),
-        pytest.param("/proc/x", "cannot make the mount point /proc/x", id="in a file system of the kernel"),
+        pytest.param("/proc/x", "cannot make the mount point /proc/x", id="in a filesystem of the kernel"),
         pytest.param("/dev/null", "cannot mount on /dev/null: it is not a directory", id="a device"),
         pytest.param("/bin/../loop", "too many levels of symbolic links", id="a loop of links"),
         pytest.param("/up", "leads to the root", id="a link to the root"),

@@ -1,4 +1,4 @@
-"""Small file systems for tests of a full disk."""
+"""Small filesystems for tests of a full disk."""
 
 from __future__ import annotations
 

@@ -274,7 +274,7 @@ def test_a_home_of_the_recipe_stays(tmp_path: Path, machine: Pybuild) -> None:
     assert run_all(machine, tmp_path, {"home": "echo $HOME"}, before=["ENV HOME=/mine"]) == {"home": "/mine\n"}
 
 
-# -- file systems
+# -- filesystems
 
 
 def mounts(text: str) -> dict[str, tuple[str, set[str]]]:

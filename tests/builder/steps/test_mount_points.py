@@ -130,7 +130,7 @@ FULL = [*DIRECTORIES, *FILES]
         pytest.param([], ("/a/b",), ["a", "a/b"], ("/a/b",), id="E28-a mount point and its parents"),
         pytest.param([], ("/etc",), [], ("/etc",), id="E28-an existing mount point is not made"),
         pytest.param([], ("/a/b", "/a"), ["a"], ("/a/b", "/a"), id="E28-a mount in a mount is made there"),
-        pytest.param([], ("/dev/x", "/proc/y"), [], ("/dev/x", "/proc/y"), id="E28-in file systems of the kernel"),
+        pytest.param([], ("/dev/x", "/proc/y"), [], ("/dev/x", "/proc/y"), id="E28-in filesystems of the kernel"),
         pytest.param([link(b"l", b"etc")], ("/l/x",), ["etc", "etc/x"], ("/etc/x",), id="a link of the image"),
         pytest.param([link(b"l", b"a")], ("/l/x/y", "/a/x"), ["a", "a/x"], ("/a/x/y", "/a/x"), id="a link to a mount"),
         pytest.param(
