@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from pybuild.parser import From, Instruction
 
-TEXT = (CHECKOUT / "docs" / "user" / "language.md").read_text()
-EXAMPLES = re.findall(r"^```Dockerfile\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+DOCUMENT = "docs/user/language.md"
+TEXT = (CHECKOUT / DOCUMENT).read_text()
 SITE = tar(entry(b"index.html", data=b"hi"))
 _SAYS = re.compile(r"# (fails|options): (.*)\n")
 _WHOLE = re.compile(r"(?:# (?:escape|check)=.*\n)*(?:ARG .*\n)*FROM ")
@@ -80,31 +80,45 @@ def served_files(path: Path) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Example:
-    """One example: the expectation in its first line, and the whole recipe."""
+    """One example: the line of the document that it begins on, the section, what its first line says, and the recipe."""
 
+    line: int
+    section: str
     fails: str | None
     options: tuple[str, ...]
     text: str
 
-
-def read(example: str) -> Example:
-    message = _SAYS.match(example)
-    text = example[message.end() :] if message else example
-    fails = message[2] if message and message[1] == "fails" else None
-    options = tuple(shlex.split(message[2])) if message and message[1] == "options" else ()
-    return Example(fails, options, text if _WHOLE.match(text) else f"FROM {BASE}\n{text}")
+    def failure(self, error: str) -> str:
+        """What to show if the build does not do what the document says: the error names the line of the recipe."""
+        numbered = "".join(f"{number:4} {line}\n" for number, line in enumerate(self.text.splitlines(), 1))
+        return f"{DOCUMENT}:{self.line}, an example of {self.section!r}:\n{error}\nThe recipe:\n{numbered}"
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.split("\n")[0][:40])
-def test_an_example_does_what_the_document_says(example: str, documented: Pybuild) -> None:
-    found = read(example)
+def examples() -> Iterator[Example]:
+    for block in re.finditer(r"^```Dockerfile\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE):
+        before = TEXT[: block.start(1)]
+        section = re.findall(r"^## (.*)$", before, re.MULTILINE)[-1]
+        message = _SAYS.match(block[1])
+        text = block[1][message.end() :] if message else block[1]
+        fails = message[2] if message and message[1] == "fails" else None
+        options = tuple(shlex.split(message[2])) if message and message[1] == "options" else ()
+        whole = text if _WHOLE.match(text) else f"FROM {BASE}\n{text}"
+        yield Example(before.count("\n") + 1, section, fails, options, whole)
+
+
+EXAMPLES = list(examples())
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda found: f"{found.section}, line {found.line}")
+def test_an_example_does_what_the_document_says(example: Example, documented: Pybuild) -> None:
     recipe = documented.root.parent / "Buildfile"
-    recipe.write_text(found.text)
-    done = documented.run("--network=none", *found.options, "-f", recipe, ".", cwd=documented.root.parent / "context")
-    if found.fails is not None:
-        assert done.status == 1 and found.fails in done.err, done.err
+    recipe.write_text(example.text)
+    done = documented.run("--network=none", *example.options, "-f", recipe, ".", cwd=documented.root.parent / "context")
+    if example.fails is not None:
+        wrong = f"expected an error with {example.fails!r}, not status {done.status}: {done.err}"
+        assert done.status == 1 and example.fails in done.err, example.failure(wrong)
     else:
-        assert done.status == 0, done.err
+        assert done.status == 0, example.failure(done.err)
 
 
 def used(instruction: From | Instruction) -> Iterator[str]:
@@ -122,7 +136,7 @@ def used(instruction: From | Instruction) -> Iterator[str]:
 def test_every_instruction_flag_and_option_is_in_an_example() -> None:
     """In an example that is built or, for refused ones, in an example that says so."""
     seen: set[str] = set()
-    for example in map(read, EXAMPLES):
+    for example in EXAMPLES:
         if example.fails is None:
             recipe = parse(example.text)
             every = [one for stage in recipe.stages for one in (stage.base, *stage.instructions)]
@@ -132,4 +146,5 @@ def test_every_instruction_flag_and_option_is_in_an_example() -> None:
     known = {*KEYWORDS}
     known |= {f"{keyword} --{name}" for keyword, flags in FLAGS.items() for name in flags}
     known |= {f"{kind} {name}" for kind, options in OPTIONS.items() for name in options}
-    assert known - seen == set()
+    missing = known - seen
+    assert not missing, f"{', '.join(sorted(missing))}: give {DOCUMENT} an example of it"
