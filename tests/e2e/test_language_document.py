@@ -89,9 +89,8 @@ class Example:
     text: str
 
     def failure(self, error: str) -> str:
-        """What to show if the build does not do what the document says: the error names the line of the recipe."""
-        numbered = "".join(f"{number:4} {line}\n" for number, line in enumerate(self.text.splitlines(), 1))
-        return f"{DOCUMENT}:{self.line}, an example of {self.section!r}:\n{error}\nThe recipe:\n{numbered}"
+        """The place of the example, with an error of its build, which shows the line that failed."""
+        return f"{DOCUMENT}:{self.line}, an example of {self.section!r}:\n{error}"
 
 
 def examples() -> Iterator[Example]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import pytest
 
 from pybuild.builder.errors import PlanError
 from pybuild.builder.events import CheckWarning, Event
+from pybuild.builder.plan import lint
 from pybuild.builder.plan.lint import Inspector, report_warnings, warnings_of
 from pybuild.builder.plan.planner import plan
 from pybuild.builder.plan.resolve import resolve
-from pybuild.parser import parse
+from pybuild.parser import Add, Copy, Word, parse
 from pybuild.store.formats.oci_config import ExecConfig
 from tests.support.recipes import Images, image, options
 
@@ -177,3 +180,28 @@ def test_check_error_does_not_fail_a_build_without_warnings() -> None:
 def test_an_invalid_check_build_argument_is_refused() -> None:
     with pytest.raises(PlanError, match="BUILDKIT_DOCKERFILE_CHECK=bogus: invalid check option"):
         sent("FROM base", BUILDKIT_DOCKERFILE_CHECK="bogus")
+
+
+NOT_REPLACED = {  # field -> why variables in it are not those of the stage
+    "from_": "has the variables of FROM",
+    "exclude": "its variables are not replaced",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        pytest.param(text, field.name, id=f"{kind.__name__}.{field.name}")
+        for kind, text in ((Copy, "COPY a b"), (Add, "ADD a b"))
+        for field in fields(kind)
+        if "Word" in str(field.type)
+    ],
+)
+def test_undefined_variables_are_found_in_every_word_of_a_copy(text: str, name: str) -> None:
+    (copy,) = parse(f"FROM base\n{text}").stages[0].instructions
+    assert isinstance(copy, Copy | Add)
+    word = Word("$nope", copy.span)
+    value = (word,) if isinstance(getattr(copy, name), tuple) else word
+    found = word in lint._words(replace(copy, **{name: value}))  # type: ignore[arg-type]
+    place = f"{type(copy).__name__}.{name}"
+    assert found != (name in NOT_REPLACED), f"{place}: add it to lint._words, or say in NOT_REPLACED why it is not there"

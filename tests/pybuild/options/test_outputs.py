@@ -8,7 +8,7 @@ import click
 import pytest
 
 from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, Output, TarOutput
-from pybuild.options.outputs import parse_output, parse_outputs
+from pybuild.options.outputs import _KEYS, parse_output, parse_outputs
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.reference import Reference
 
@@ -106,3 +106,8 @@ def test_no_archive_is_written_to_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(click.UsageError, match="refusing to write an archive to a terminal"):
         parse_outputs(["-"])
     assert parse_outputs(["out"]) == (LocalOutput("out"),)
+
+
+@pytest.mark.parametrize("kind", _KEYS)
+def test_every_type_is_an_output(kind: str) -> None:
+    assert parse_output(f"type={kind},dest=x").destination == "x", f"type={kind}: add a case to parse_output"
