@@ -220,7 +220,7 @@ def set_dumpable(dumpable: bool) -> None:
 
 
 def capbset_drop(capability: int) -> None:
-    """Remove one capability from the bounding set, for ever. EINVAL: the kernel has no capability of that number."""
+    """Remove one capability from the bounding set, forever. EINVAL: the kernel has no capability of that number."""
     _prctl(PR_CAPBSET_DROP, capability)
 
 

@@ -1,6 +1,6 @@
 """Connections with limits that urllib3 lacks.
 
-A time-out of urllib3 limits a single read, so a server that sends a byte now and then can keep a client waiting forever.
+A timeout of urllib3 limits a single read, so a server that sends a byte now and then can keep a client waiting forever.
 Here a `Watch` limits each response: the headers have a deadline, the body has a lowest rate and a largest size. Every
 connection also reports its peer's address before it sends a request.
 """

@@ -183,7 +183,7 @@ class Toc:
         return None
 
     def children(self, path: bytes) -> Iterator[Entry]:
-        """The entries directly in a directory, in order. Their sub-trees are skipped without being read."""
+        """The entries directly in a directory, in order. Their subtrees are skipped without being read."""
         index = self._search(sort_key(path))
         if index < len(self._offsets) and self._path(index) == path:
             index += 1
@@ -195,7 +195,7 @@ class Toc:
             if not name.startswith(prefix):
                 return
             yield self._entry(index)
-            # \x01 is the smallest byte after the separator \0, so this key sorts right after the entry's sub-tree.
+            # \x01 is the smallest byte after the separator \0, so this key sorts right after the entry's subtree.
             index = self._search(sort_key(name) + b"\x01", index + 1)
 
     def _search(self, key: bytes, start: int = 0) -> int:

@@ -79,7 +79,7 @@ class _Changes:
         return list(self._set_hardlinks(sorted(self._changed.values(), key=lambda entry: sort_key(entry.path))))
 
     def _directory(self, path: bytes, hidden: bool) -> Iterator[tuple[bytes, bool]]:
-        """Compare one directory; yield its sub-directories, each with whether it hides its content in layers below."""
+        """Compare one directory; yield its subdirectories, each with whether it hides its content in layers below."""
         fd = open_directory(self._upper, path)
         try:
             with os.scandir(fd) as found:

@@ -85,7 +85,7 @@ class CacheMounts:
             return self._find(db, key, sharing, now)
 
     def adopt(self, key: str, name: str, path: str, sharing: Sharing, now: int) -> OpenCacheMount | CacheMountInUse:
-        """Store a new directory, whose contents are in its sub-directory TREE, and open it.
+        """Store a new directory, whose contents are in its subdirectory TREE, and open it.
 
         If another process has added one meanwhile, this is `find`, and the directory stays in the ingest directory.
         """

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pybuild.store.objects.blobs import Blobs
     from pybuild.store.objects.database import Metadata
 
-# A tree is this sub-directory of its directory: root of an image can own the tree, and only the owner of a directory
+# A tree is this subdirectory of its directory: root of an image can own the tree, and only the owner of a directory
 # can rename it.
 TREE = "fs"
 _BY_CHAIN = (
@@ -148,7 +148,7 @@ class Changesets:
         return str(row[0]) if row else None
 
     def adopt_tree(self, changeset: str, id_map: str, path: str) -> str:
-        """Store a directory whose sub-directory TREE is a finished tree; return its name in `trees_directory`.
+        """Store a directory whose subdirectory TREE is a finished tree; return its name in `trees_directory`.
 
         If another process has stored one meanwhile, that one counts, and the directory stays in the ingest directory.
         Raises NotFound if the changeset was removed.

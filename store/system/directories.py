@@ -23,7 +23,7 @@ def remove_tree(parent_fd: int, name: str | bytes) -> None:
         return
     fd = _enter(parent_fd, name)
     try:
-        # For each directory on the way down: its sub-directories that still exist. The last one is entered next.
+        # For each directory on the way down: its subdirectories that still exist. The last one is entered next.
         pending = [_clear(fd)]
         while pending:
             if pending[-1]:
@@ -65,7 +65,7 @@ def _enter(parent_fd: int, name: str | bytes) -> int:
 
 
 def _clear(fd: int) -> list[bytes]:
-    """Remove the files and the empty directories in a directory; return the names of the other sub-directories."""
+    """Remove the files and the empty directories in a directory; return the names of the other subdirectories."""
     with os.scandir(fd) as entries:
         names = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
     left = []
@@ -113,7 +113,7 @@ def tree_size(directory_fd: int) -> int:
 
 
 def _measure(fd: int, seen: set[tuple[int, int]]) -> tuple[int, list[str]]:
-    """The bytes of a directory and of its files that are not in `seen` yet, and the names of its sub-directories."""
+    """The bytes of a directory and of its files that are not in `seen` yet, and the names of its subdirectories."""
     size = os.fstat(fd).st_blocks * 512
     subdirectories = []
     with os.scandir(fd) as entries:
