@@ -97,6 +97,17 @@ def resolves(name: str) -> bool:
     return True
 
 
+def test_names_in_files_that_the_guide_names_exist() -> None:
+    """CONTRIBUTING.md writes `directory/file.py::name` and `directory/file.py::Class.name`."""
+    for path, name in re.findall(r"`([\w/]+\.py)(?:::([\w.]+))?`", (CHECKOUT / "CONTRIBUTING.md").read_text()):
+        if path == "pybuild/commands/foo.py":
+            continue  # the example of a new file
+        assert (CHECKOUT / path).exists(), f"CONTRIBUTING.md names {path}"
+        text = (CHECKOUT / path).read_text()
+        for part in name.split(".") if name else ():
+            assert re.search(rf"^ *(?:async )?(?:def |class )?{part}\b", text, re.MULTILINE), f"CONTRIBUTING.md names {path}::{name}"
+
+
 def test_classes_that_a_document_for_maintainers_names_exist() -> None:
     """`ClassName` and `ClassName.member`, unless the class is one of OCI's, Python's, or a name in an example."""
     found: dict[str, str] = {}
