@@ -103,7 +103,7 @@ def _refuse_conflicts(context: str, sources: SourceOptions, cache: CacheOptions)
     if context == sources.recipe == "-":
         raise click.UsageError("standard input cannot be both CONTEXT and the recipe (-f -)")
     if cache.require_cached and sources.pull is Pull.ALWAYS:
-        raise click.UsageError("--require-cached fetches nothing: leave out --pull")
+        raise click.UsageError("--require-cached fetches no image: leave out --pull")
 
 
 def _request(
