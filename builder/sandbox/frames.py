@@ -1,7 +1,9 @@
 """Messages between the main process and its workers: JSON objects with a length prefix, over a stream socket.
 
-A frame is four bytes (big-endian length of the text) and the text. Descriptors are sent with the first byte of their
-frame (unix(7), SCM_RIGHTS). File names in a message are text decoded with `surrogateescape`.
+A frame is the length of its text (four bytes, big-endian), the number of its descriptors (one byte) and the text. The
+descriptors are sent with the first byte of their frame (unix(7), SCM_RIGHTS). One read can return the end of a frame and
+the descriptors of the next one, so the number says which frame a descriptor belongs to. File names in a message are text
+decoded with `surrogateescape`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     Message = dict[str, object]
 
-_LENGTH = struct.Struct(">I")
+_HEADER = struct.Struct(">IB")
 LIMIT = 256 << 20  # bytes of one frame; far more than a step needs, far less than memory
 _MAX_FDS = 16
 
@@ -36,7 +38,7 @@ class Channel:
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
         """Send one message with duplicates of the descriptors. The caller still has to close its own."""
         text = json.dumps(message, separators=(",", ":")).encode("ascii")
-        data = _LENGTH.pack(len(text)) + text
+        data = _HEADER.pack(len(text), len(fds)) + text
         try:
             sent = socket.send_fds(self.socket, [data], list(fds)) if fds else self.socket.send(data)
             if sent < len(data):  # an empty sendall could fail: the reader, which has the whole message, might be gone
@@ -46,23 +48,23 @@ class Channel:
 
     def receive(self) -> tuple[Message, list[int]]:
         """Wait for the next message; return it and its descriptors."""
-        while (message := self._next()) is None:
+        while (found := self._next()) is None:
             self._read()
-        fds, self._fds = self._fds, []
-        return message, fds
+        return found
 
-    def _next(self) -> Message | None:
-        if len(self._buffer) < _LENGTH.size:
+    def _next(self) -> tuple[Message, list[int]] | None:
+        if len(self._buffer) < _HEADER.size:
             return None
-        (length,) = _LENGTH.unpack_from(self._buffer)
+        length, count = _HEADER.unpack_from(self._buffer)
         if length > LIMIT:
             raise EOFError(f"a frame of {length} bytes exceeds the limit of {LIMIT}")
-        end = _LENGTH.size + length
+        end = _HEADER.size + length
         if len(self._buffer) < end:
             return None
-        message: Message = json.loads(bytes(self._buffer[_LENGTH.size : end]))
+        message: Message = json.loads(bytes(self._buffer[_HEADER.size : end]))
         del self._buffer[:end]
-        return message
+        fds, self._fds = self._fds[:count], self._fds[count:]
+        return message, fds
 
     def _read(self) -> None:
         try:

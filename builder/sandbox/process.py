@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+_REPORT_TEXT = 500  # characters of a text in a report: as JSON it stays below PIPE_BUF, and a write never blocks
+_SHOWN_PROGRAM = 200  # characters of a program's name in messages
 _OPEN_FILES = 1 << 20
 _STACK_BYTES = 8 << 20
 
@@ -45,18 +47,23 @@ class Step:
     """A RUN in progress, as the worker sees it: the keeper's pid and the read end of the status pipe."""
 
     def __init__(self, spec: SandboxSpec, fds: tuple[int, ...], seccomp: bytes) -> None:
-        """Start the step. `fds`: its standard output and error, and the vault if there are secrets; this closes them.
+        """Start the step. Raises OSError if no process can be made. `fds`: its standard output and error, and the vault if there are secrets; this closes them.
 
         In a step with a terminal both outputs are the socket over which the terminal is sent.
         """
         self.status_fd, status = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
-        self.pid = os.fork()
-        if self.pid == 0:
-            _keeper(spec, fds, status, seccomp, parent)
-        os.close(status)
-        for fd in fds:
-            os.close(fd)
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                _keeper(spec, fds, status, seccomp, parent)
+        except OSError:
+            os.close(self.status_fd)
+            raise
+        finally:
+            os.close(status)
+            for fd in fds:
+                os.close(fd)
 
     def result(self) -> dict[str, object]:
         """The step's report. Call this after waiting for the keeper."""
@@ -71,6 +78,10 @@ class Step:
 
 
 def _report(status: int, result: dict[str, object]) -> None:
+    """Write a report. Its texts are cut: nothing reads the pipe before the keeper has ended."""
+    for name, value in result.items():
+        if isinstance(value, str) and len(value) > _REPORT_TEXT:
+            result = {**result, name: f"{value[: _REPORT_TEXT - 1]}…"}
     os.write(status, json.dumps(result).encode("ascii") + b"\n")
 
 
@@ -88,7 +99,10 @@ def _keeper(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes
         for pid in init:
             os.kill(pid, signal.SIGKILL)
 
+    # Until the keeper knows the pid of init, SIGTERM waits: it must not be lost, and must not leave init alive.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
     signal.signal(signal.SIGTERM, kill_init)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # also for init; the command gets all defaults back
     doing = "enter the step's cgroups"
     try:
         _tie_to(parent)
@@ -110,6 +124,7 @@ def _keeper(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes
         if pid == 0:
             _init(spec, fds, status, seccomp, agents_fd)
         init.append(pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         os.waitpid(pid, 0)
         if agents_pid > 0:
             os.kill(agents_pid, signal.SIGKILL)
@@ -220,15 +235,17 @@ def _command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, secc
 
 
 def _exec_error(spec: SandboxSpec, error: BaseException) -> str:
+    program = spec.argv[0] if len(spec.argv[0]) <= _SHOWN_PROGRAM else f"{spec.argv[0][: _SHOWN_PROGRAM - 1]}…"
     if isinstance(error, FileNotFoundError):
-        return f"{spec.argv[0]}: not found in the image"
+        return f"{program}: not found in the image"
     if isinstance(error, PermissionError):
-        return f"{spec.argv[0]}: cannot be executed as user {spec.uid}"
+        return f"{program}: cannot be executed as user {spec.uid}"
     if isinstance(error, OSError) and error.errno == errno.E2BIG:
-        return f"cannot start {spec.argv[0]}: the command and its environment exceed the kernel's limit"
+        return f"cannot start {program}: the command and its environment exceed the kernel's limit"
     if isinstance(error, OSError) and error.errno == errno.EINVAL and spec.uid:
         return f"cannot become user {spec.uid}: this namespace maps no such id"
-    return f"cannot start {spec.argv[0]}: {error}"
+    reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    return f"cannot start {program}: {reason}"
 
 
 def _close_all_but(*descriptors: int) -> None:

@@ -79,7 +79,17 @@ class Worker:
         message, (stdout, stderr, end, *vault) = self._channel.receive()
         spec = message["spec"]
         assert isinstance(spec, dict)
-        step = Step(SandboxSpec.from_json(spec), (stdout, stderr, *vault), self._seccomp)
+        try:
+            step = Step(SandboxSpec.from_json(spec), (stdout, stderr, *vault), self._seccomp)
+        except OSError as error:  # one step that cannot start does not end the others
+            _send_result(
+                end,
+                {
+                    "error": f"cannot start a process: {error}",
+                    "hint": "the machine or a cgroup has its limit of processes",
+                },
+            )
+            return
         pidfd = os.pidfd_open(step.pid)
         self._steps[pidfd] = step, end
         self._poll.register(pidfd, select.POLLIN)
@@ -89,12 +99,7 @@ class Worker:
         self._poll.unregister(pidfd)
         os.close(pidfd)
         os.waitpid(step.pid, 0)
-        try:
-            os.write(end, json.dumps(step.result()).encode("ascii"))
-        except BrokenPipeError:  # the build no longer waits for this step
-            return
-        finally:
-            os.close(end)
+        _send_result(end, step.result())
 
     def _kill_all(self) -> None:
         for step, _ in self._steps.values():
@@ -104,3 +109,13 @@ class Worker:
                 os.waitpid(-1, 0)
         except ChildProcessError:
             pass  # every process of every step has ended
+
+
+def _send_result(end: int, result: dict[str, object]) -> None:
+    """Tell the main process how a step ended, and close the descriptor."""
+    try:
+        os.write(end, json.dumps(result).encode("ascii"))
+    except BrokenPipeError:  # the build no longer waits for this step
+        pass
+    finally:
+        os.close(end)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.host.id_map import IdMap
     from pybuild.builder.jobs.job import Job
+    from pybuild.builder.sandbox.frames import Message
     from pybuild.builder.sandbox.spec import SandboxSpec
     from pybuild.builder.workers.process import WorkerProcess
     from pybuild.builder.workers.sandbox_client import SandboxWorker, Status
@@ -128,10 +129,13 @@ class Pool:
     async def _run(self, job: Job[R]) -> R:
         from pybuild.builder.workers.messages import read_answer, request_message
 
-        idle = self._idle[job.in_namespace]
-        worker = idle.pop() if idle else self._start(job)
+        request = request_message(job)
+        worker, sent = self._send_to_idle(job, request), True
+        if worker is None:
+            worker, sent = self._start(job), False
         try:
-            worker.channel.send(request_message(job))
+            if not sent:
+                worker.channel.send(request)
             await wait_readable(worker.channel.fileno())
             answer, _ = worker.channel.receive()
         except EOFError:
@@ -142,8 +146,21 @@ class Pool:
         except BaseException:
             self._end(worker)  # it is in the middle of a job
             raise
-        idle.append(worker)
+        self._idle[job.in_namespace].append(worker)
         return read_answer(answer, job)
+
+    def _send_to_idle(self, job: Job[object], request: Message) -> WorkerProcess | None:
+        """Send a job to an idle worker, if there is one. One that was killed while it was idle is passed over."""
+        idle = self._idle[job.in_namespace]
+        while idle:
+            worker = idle.pop()
+            try:
+                worker.channel.send(request)
+            except EOFError:
+                self._end(worker)
+            else:
+                return worker
+        return None
 
     def _start(self, job: Job[object]) -> WorkerProcess:
         from pybuild.builder.workers.process import WorkerProcess

@@ -117,6 +117,7 @@ class Tasks(Generic[K, R]):
         self._tick = tick
         self._running: dict[Task[Any], Callable[[Any], None]] = {}  # task -> function that takes its result
         self._groups: dict[Task[Any], Group[Any]] = {}  # task -> the group that it belongs to
+        self._awaited: dict[Task[Any], Group[Any]] = {}  # task -> the group that it waits for
         self._conditions: dict[Task[Any], Condition] = {}
         self._selector = selectors.PollSelector()
         self._ended: deque[tuple[K, R]] = deque()
@@ -172,6 +173,7 @@ class Tasks(Generic[K, R]):
         self._tick()
 
     def _resume(self, task: Task[Any], ready: frozenset[int] | None) -> None:
+        self._awaited.pop(task, None)
         try:
             waits_for = task.send(ready)  # type: ignore[arg-type]  # None starts a coroutine
         except StopIteration as end:
@@ -191,6 +193,7 @@ class Tasks(Generic[K, R]):
             for descriptor in waits_for:
                 self._selector.register(descriptor, selectors.EVENT_READ, task)
         elif isinstance(waits_for, Group):
+            self._awaited[task] = waits_for
             self._conditions[task] = waits_for.ended
             for number, child in enumerate(waits_for.tasks):
                 if waits_for.error is None:
@@ -202,6 +205,10 @@ class Tasks(Generic[K, R]):
             self._conditions[task] = waits_for
 
     def _close(self, task: Task[Any]) -> None:
+        """Close a task, after the tasks that it waits for. Idempotent."""
+        if (awaited := self._awaited.pop(task, None)) is not None:
+            for child in awaited.tasks:
+                self._close(child)
         self._running.pop(task, None)
         self._groups.pop(task, None)
         self._conditions.pop(task, None)

@@ -260,3 +260,9 @@ def test_a_build_succeeds_after_kill_9_at_any_system_call(
     assert pybuild(*arguments, SOURCE_DATE_EPOCH="1000").out == digest
     assert output.read_bytes() == archive
     assert_undamaged(pybuild)
+
+
+def test_a_program_with_a_very_long_name_is_an_error(pybuild: Pybuild, tmp_path: Path) -> None:
+    context = write_context(tmp_path / "c", f'{BASE}RUN ["/{"a" * 70_000}"]\n')
+    message = pybuild.refused(context)
+    assert "error: cannot start /aaa" in message and "…: File name too long" in message

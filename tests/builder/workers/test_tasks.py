@@ -185,3 +185,31 @@ def test_tick_is_called_while_all_tasks_wait(pipes: list[tuple[int, int]]) -> No
 def test_tasks_that_wait_for_each_other_fail_instead_of_hanging() -> None:
     with pytest.raises(AssertionError, match="waits for another"):
         run_until_complete(wait_until(lambda: False))
+
+
+def test_a_failure_closes_the_tasks_that_the_others_wait_for(pipes: list[tuple[int, int]]) -> None:
+    """A task that waits for a group of its own is closed with that group, the children first."""
+    closed: list[str] = []
+
+    async def child(name: str, reader: int) -> None:
+        try:
+            await wait_readable(reader)
+        finally:
+            closed.append(name)
+
+    async def parent() -> None:
+        try:
+            await gather([child("first", pipes[0][0]), child("second", pipes[1][0])])
+        finally:
+            closed.append("parent")
+
+    async def fails() -> None:
+        raise ValueError
+
+    async def both() -> None:
+        await gather([parent(), fails()])
+
+    with Tasks[str, None]() as tasks, pytest.raises(ValueError):
+        tasks.start("both", both())
+        tasks.next_ended()
+    assert closed == ["first", "second", "parent"]
