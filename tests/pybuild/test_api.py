@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import pybuild as api
+from pybuild.builder.output.export import Output
 from tests.support.cli import BASE, CHECKOUT, Pybuild, write_context
 from tests.support.elsewhere import quick
 
@@ -115,3 +117,8 @@ def test_every_public_name_exists_and_is_imported_on_first_use() -> None:
     code = "import sys; before = set(sys.modules); import pybuild; print(sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "['pybuild', 'pybuild.version']\n"
+
+
+def test_every_output_type_is_public() -> None:
+    missing = {kind.__name__ for kind in get_args(Output)} - set(api.__all__)
+    assert not missing, f"{', '.join(sorted(missing))}: export it in pybuild/__init__.py"
