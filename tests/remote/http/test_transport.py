@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 import email.utils
 import io
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pybuild.remote.errors import RemoteError, TooSlow, Unreachable
 from pybuild.remote.http.site import RemoteLimits
+from pybuild.remote.http.trust import system_context
 from pybuild.remote.http.urls import is_private
 from pybuild.remote.registry.config import RegistrySettings
 from pybuild.store.formats.reference import Reference
@@ -313,6 +315,11 @@ def test_a_configured_authority_is_trusted(
 ) -> None:
     IMAGE.serve(secure)
     assert fetch(trusting(certificate, secure), secure) == IMAGE.manifest
+
+
+def test_a_private_authority_needs_no_key_usage_extension() -> None:
+    """Those of the tests above have none. Pythons differ in their default, so this looks at the flag itself."""
+    assert not system_context({}).verify_flags & ssl.VERIFY_X509_STRICT
 
 
 def test_the_directories_of_docker_and_podman_are_read(secure: FakeRegistry, certificate: Path, tmp_path: Path) -> None:
