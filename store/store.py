@@ -1,7 +1,7 @@
 """The store: one directory that holds everything pybuild keeps. objects/parts.py lists its parts.
 
     STORE/
-      lock                 flock: shared by every process that uses the store, exclusive for `reset`
+      lock                 flock: shared by every process that uses the store, exclusive for `reset` and `fsck --repair`
       metadata.db          the tables (SQLite in WAL mode, objects/database.py); a file without a row is garbage
       blobs/sha256/<hex>   manifests, configs and layers; read-only, each appears by rename
       tocs/<id>            tables of contents, one per changeset
@@ -30,6 +30,7 @@ import errno
 import fcntl
 import os
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import StoreBusy, StoreError
@@ -49,7 +50,7 @@ from pybuild.store.system.disk_full import no_space
 from pybuild.store.system.files import try_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -112,6 +113,17 @@ class Store:
         if time.monotonic() - self._sealed_at > _SEAL_INTERVAL:
             self._sealer.seal_all()
             self._sealed_at = time.monotonic()
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Keep all other processes out for a moment. Raises StoreBusy if one of them has the store open."""
+        if not try_lock(self._lock, fcntl.LOCK_EX):
+            try_lock(self._lock, fcntl.LOCK_SH)  # a failed conversion can lose the lock, flock(2)
+            raise StoreBusy(f"the store {self.root} is in use by another process", hint="try again when it has ended")
+        try:
+            yield
+        finally:
+            try_lock(self._lock, fcntl.LOCK_SH)
 
     def close(self) -> None:
         """Close the store. Idempotent."""

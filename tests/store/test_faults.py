@@ -18,6 +18,7 @@ from pybuild.store.formats.reference import Reference
 from pybuild.store.formats.toc import Entry, Kind, Toc
 from pybuild.store.importing.archive import import_archive
 from pybuild.store.maintenance import fsck
+from pybuild.store.maintenance.repair import repair
 from pybuild.store.objects.changesets import LayerBlob
 from pybuild.store.objects.database import VERSION, Metadata
 from pybuild.store.objects.ingest import Ingest, sweep
@@ -409,6 +410,57 @@ def test_fsck_finds_damage(tmp_path: Path, harm: Callable[[str], object], messag
     found = damage(root)
     assert len(found) == 1
     assert message in found[0]
+
+
+@pytest.mark.parametrize("harm", [harm for harm, _ in DAMAGE.values()], ids=DAMAGE.keys())
+def test_a_repaired_store_has_no_damage_and_takes_the_image_again(tmp_path: Path, harm: Callable[[str], object]) -> None:
+    root = str(tmp_path / "s")
+    data = archive(tmp_path, tar(entry(b"noise", data=os.urandom(5000))))
+    with Store(root) as opened:
+        ((digest, _),) = import_archive(opened, data, None, 1)
+    harm(root)
+    with Store(root) as opened:
+        assert len(repair(opened)) >= 1
+        assert fsck.check(opened).damage == ()
+        assert repair(opened) == []
+        assert import_archive(opened, data, None, 2)[0][0] == digest
+        layer = opened.images.find(str(digest)).manifest.layers[0]
+        assert opened.blobs.read(layer.digest, 1 << 20)
+        assert fsck.check(opened).damage == ()
+
+
+def test_a_damaged_table_of_contents_is_read_again_from_its_blob(tmp_path: Path) -> None:
+    root = str(tmp_path / "s")
+    with Store(root) as opened:
+        ((digest, _),) = import_archive(opened, archive(tmp_path, tar(entry(b"f"))), None, 1)
+        os.truncate(any_toc(root), 0)
+        (line,) = repair(opened)
+        assert line.endswith("will be read again from its blob")
+        assert opened.images.all() == [digest]
+
+
+def test_repair_wants_the_store_for_itself(tmp_path: Path) -> None:
+    root = str(tmp_path / "s")
+    with Store(root) as opened, Store(root):
+        with pytest.raises(StoreBusy):
+            repair(opened)
+        with Store(root):
+            pass  # the shared lock is still held, and others can share it
+
+
+def test_repair_mends_what_a_kill_between_two_commits_left_in_older_stores(tmp_path: Path) -> None:
+    """A changeset with neither a tar nor a tree, a tar without a blob, and a name without an image."""
+    with Store(str(tmp_path / "s")) as opened:
+        import_archive(opened, archive(tmp_path), None, 1)
+        lost = opened.changesets.add([], opened.ingest.new_path())
+        opened.snapshots.add(None, lost)
+        with opened.metadata.transaction() as db:
+            db.execute("INSERT INTO tars SELECT id, 5, ? FROM changesets LIMIT 1", (str(Digest.of(b"gone")),))
+            db.execute("DELETE FROM images")
+        assert len(fsck.check(opened).damage) == 2
+        assert [line.split(":")[0] for line in repair(opened)] == [f"layer {lost}", "name docker.io/library/test"]
+        assert fsck.check(opened).damage == ()
+        assert opened.metadata.one("SELECT count(*) FROM tars WHERE clamp = 5") == (0,)
 
 
 def test_fsck_finds_rows_that_refer_to_nothing(tmp_path: Path) -> None:

@@ -149,3 +149,17 @@ def test_every_user_can_remove_the_trees_of_their_steps(person: Person) -> None:
     assert os.listdir(person.home / "store/trees") == []
     assert json.loads(pybuild("df", "--json").out)["kept_for"]["nothing"]["count"] == 0
     pybuild.assert_whole()
+
+
+def test_fsck_repair_keeps_what_another_form_still_has(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", "FROM pybuild.test/base\nRUN echo made > /made\n")
+    digest = pybuild("-t", "app", context).out
+    for toc in (pybuild.root / "tocs").iterdir():
+        toc.write_bytes(b"")
+    damaged = pybuild.run("fsck")
+    assert damaged.status == 1 and "hint: pybuild fsck --repair" in damaged.err
+    repaired = pybuild("fsck", "--repair")
+    assert repaired.out.count("will be read again from its blob") == 2 and ", 0 damaged," in repaired.out
+    assert pybuild("-t", "app", context).out == digest
+    assert "/made" in pybuild("history", "--files", "app").out
+    assert ", 0 damaged," in pybuild("fsck").out
