@@ -6,7 +6,6 @@ import click
 
 from pybuild.builder.steps.removal import remove, sweep_all
 from pybuild.builder.workers.pool import Pool
-from pybuild.report import printable
 from pybuild.store.maintenance.fsck import check
 from pybuild.store.store import Store
 from pybuild.store.store import reset as reset_store
@@ -26,6 +25,7 @@ def fsck(root: str, repair: bool) -> int:
             with Pool() as pool:
                 sweep_all(store, pool)
         if repair:
+            from pybuild.report import printable
             from pybuild.store.maintenance.repair import repair as repair_store
 
             for line in repair_store(store):
