@@ -2,10 +2,12 @@
 
     main -> worker   JobRequest    {"job": name of the class, "args": {...}}
     worker -> main   JobResult     {"result": {...}}
-                     JobFailure    {"error": name of the class, "message": text, "hint": text or null}
+                     JobFailure    {"error": name of the class, "message": text, "hint": text or null,
+                                   "traceback": text, "" except for a bug}
 
 An error of pybuild arrives as its own class if that can be made from a message and a hint, else as its nearest base
-class that can. Any error of Python arrives as a BuildError that begins with the name of its class.
+class that can. An OSError arrives as a BuildError that begins with the name of its class. Any other error is a bug of
+pybuild: it arrives as a WorkerBug, with the traceback of the worker.
 """
 
 from __future__ import annotations
@@ -54,6 +56,13 @@ class JobFailure:
     error: str
     message: str
     hint: str | None
+    traceback: str  # "", except for a bug of pybuild
+
+
+class WorkerBug(Exception):
+    """A job raised an error that no code expects. It is not a PybuildError: like a bug of the main process, it is shown
+    with a traceback, that of the worker.
+    """
 
 
 def request_message(job: Job[Any]) -> Message:
@@ -78,14 +87,25 @@ def failure_message(error: Exception) -> Message:
         error = no_space(error, str(error.filename or "the store"))
     for kind in type(error).__mro__:
         if _error_classes().get(kind.__name__) is kind:
-            return encode(JobFailure(kind.__name__, str(error), getattr(error, "hint", None)))
-    return encode(JobFailure(BuildError.__name__, f"{type(error).__name__}: {error}", getattr(error, "hint", None)))
+            return encode(JobFailure(kind.__name__, str(error), getattr(error, "hint", None), ""))
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError | PybuildError):
+        return encode(JobFailure(BuildError.__name__, message, getattr(error, "hint", None), ""))
+    import traceback  # takes milliseconds, and a worker seldom needs it
+
+    return encode(JobFailure(WorkerBug.__name__, message, None, "".join(traceback.format_exception(error))))
 
 
 def read_answer(message: Message, job: Job[R]) -> R:
     """The value that a job returned. Raises the error that it raised, or BuildError if the message does not fit."""
     if "error" in message:
         failure = decode(JobFailure, message)
+        if failure.traceback:
+            bug = WorkerBug(f"{type(job).__name__}: {failure.message}")
+            bug.add_note(
+                f"In the worker:\n{failure.traceback}This is a bug of pybuild: please report it with this text."
+            )
+            raise bug
         raise _error_classes().get(failure.error, BuildError)(failure.message, hint=failure.hint)
     kind: type[R] = _result_class(type(job))
     return decode(kind, decode(JobResult, message).result)

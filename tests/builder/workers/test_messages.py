@@ -22,6 +22,7 @@ from pybuild.builder.workers import codec
 from pybuild.builder.workers.codec import IF_UPDATED
 from pybuild.builder.workers.job_table import MODULES, job_class
 from pybuild.builder.workers.messages import (
+    WorkerBug,
     _result_class,
     failure_message,
     read_answer,
@@ -164,7 +165,22 @@ def test_a_full_disk_arrives_as_no_space() -> None:
         read_answer(failure_message(OSError(errno.ENOSPC, "", "/blobs/1")), MAKE_TREE)
 
 
-def test_an_error_of_python_arrives_as_a_build_error_with_its_name() -> None:
-    with pytest.raises(BuildError, match="ZeroDivisionError: by zero") as caught:
-        read_answer(failure_message(ZeroDivisionError("by zero")), MAKE_TREE)
+def test_an_error_of_the_kernel_arrives_as_a_build_error_with_its_name() -> None:
+    with pytest.raises(BuildError, match=r"PermissionError: .*/trees") as caught:
+        read_answer(sent(failure_message(PermissionError(errno.EACCES, "denied", "/trees"))), MAKE_TREE)
     assert caught.value.hint is None
+
+
+def test_a_bug_arrives_with_the_traceback_of_the_worker() -> None:
+    def bug() -> None:
+        raise ZeroDivisionError("by zero")
+
+    try:
+        bug()
+    except ZeroDivisionError as error:
+        message = sent(failure_message(error))
+    with pytest.raises(WorkerBug, match="MakeTree: ZeroDivisionError: by zero") as caught:
+        read_answer(message, MAKE_TREE)
+    (note,) = caught.value.__notes__
+    assert 'raise ZeroDivisionError("by zero")' in note and "please report it" in note
+    assert not isinstance(caught.value, PybuildError)
