@@ -1,8 +1,8 @@
 """Compressing and decompressing layers: gzip (the default everywhere), zstd, or none.
 
 gzip uses ISA-L, which is several times faster than zlib at a similar ratio. It writes no time stamp, so the same bytes
-always compress to the same blob. The libraries are imported only when a layer is read or written: a fully cached build
-needs none of them.
+compress to the same blob (docs/dev/decisions/0004 names a rare exception). The libraries are imported only when a layer is
+read or written: a fully cached build needs none of them.
 """
 
 from __future__ import annotations
