@@ -14,14 +14,13 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from pybuild.remote.errors import RemoteError, TooSlow, Unauthorized
+from pybuild.remote.errors import RemoteError, TooSlow
 from pybuild.remote.http.proxies import proxy_for
-from pybuild.remote.http.retries import RETRY_STATUSES, Retries, retry_after
+from pybuild.remote.http.retries import Retries, status_error
 from pybuild.remote.http.site import Site
 from pybuild.remote.http.transport import Interrupted, Request, Transport, public_error
 from pybuild.remote.http.trust import trusted_certificates
 from pybuild.remote.http.urls import Url, UrlWithLogin
-from pybuild.store.errors import NotFound
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -140,15 +139,8 @@ def _follow_redirects(url: Url, site: Site, authorization: str | None, access: G
 
 
 def _repository_url(url: Url, response: Response) -> Url:
-    status = response.status
-    if status in (401, 403):
-        raise Unauthorized(f"{url}: access is forbidden (status {status})")
-    if status in (404, 410):
-        raise NotFound(f"{url}: no such repository (status {status})")
-    if status in RETRY_STATUSES:
-        raise Interrupted(f"{url}: status {status}", wait=retry_after(response))
-    if status != 200:
-        raise RemoteError(f"{url}: status {status}")
+    if response.status != 200:
+        raise status_error(url, response, "no such repository")
     if not response.url.target.endswith(_SERVICE):
         raise RemoteError(f"{url} redirects to {response.url}, which is not a git repository")
     return Url(response.url.origin, response.url.target.removesuffix(_SERVICE))

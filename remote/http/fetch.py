@@ -10,10 +10,10 @@ import hashlib
 import time
 from typing import TYPE_CHECKING, BinaryIO
 
-from pybuild.remote.errors import RemoteError, TooSlow, Unauthorized
-from pybuild.remote.http.retries import RETRY_STATUSES, Retries, retry_after
+from pybuild.remote.errors import RemoteError, TooSlow
+from pybuild.remote.http.retries import Retries, status_error
 from pybuild.remote.http.transport import Interrupted, Request, Transport, public_error
-from pybuild.store.errors import DigestMismatch, NotFound
+from pybuild.store.errors import DigestMismatch
 from pybuild.store.formats.digest import Digest
 from pybuild.values import frozen
 
@@ -100,7 +100,7 @@ class _Attempt:
             if response.status == 304 and conditions:
                 return None
             if response.status != 200:
-                raise self._failure(response)
+                raise status_error(self._location.url, response, "not found")
             return self._read(response, checksum)
 
     def _read(self, response: Response, checksum: Digest | None) -> FetchedContent:
@@ -134,13 +134,3 @@ class _Attempt:
     def _too_large(self) -> RemoteError:
         limit = self._limits.download_bytes
         return RemoteError(f"{self._location.url}: more than the limit of {limit} bytes", hint="limits.download-bytes")
-
-    def _failure(self, response: Response) -> RemoteError | NotFound:
-        url, status = self._location.url, response.status
-        if status in (401, 403):
-            return Unauthorized(f"{url}: access is forbidden (status {status})")
-        if status in (404, 410):
-            return NotFound(f"{url}: not found (status {status})")
-        if status in RETRY_STATUSES:
-            return Interrupted(f"{url}: status {status}", wait=retry_after(response))
-        return RemoteError(f"{url}: status {status}")

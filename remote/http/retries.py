@@ -6,14 +6,16 @@ import datetime
 import email.utils
 from typing import TYPE_CHECKING
 
-from pybuild.remote.errors import TooSlow, Unreachable
+from pybuild.remote.errors import RemoteError, TooSlow, Unauthorized, Unreachable
 from pybuild.remote.http.transport import Interrupted
+from pybuild.store.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pybuild.remote.http.site import RemoteLimits
     from pybuild.remote.http.transport import Response
+    from pybuild.remote.http.urls import Url
 
 RETRY_STATUSES = frozenset((408, 429, 500, 502, 503, 504))
 _FIRST_WAIT = 1.0  # seconds; doubled each time
@@ -46,6 +48,21 @@ class Retries:
             requested if requested is not None else min(_FIRST_WAIT * 2 ** (self._tries - 1), self._limits.wait_seconds)
         )
         self._tries += 1
+
+
+def status_error(url: Url, response: Response, missing: str) -> RemoteError | NotFound:
+    """The error of a response that does not have what was asked of `url`. `missing` says what a 404 means.
+
+    It is Interrupted if another try can succeed.
+    """
+    status = response.status
+    if status in (401, 403):
+        return Unauthorized(f"{url}: access is forbidden (status {status})")
+    if status in (404, 410):
+        return NotFound(f"{url}: {missing} (status {status})")
+    if status in RETRY_STATUSES:
+        return Interrupted(f"{url}: status {status}", wait=retry_after(response))
+    return RemoteError(f"{url}: status {status}")
 
 
 def retry_after(response: Response) -> float | None:

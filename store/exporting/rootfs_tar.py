@@ -16,7 +16,7 @@ from pybuild.store.exporting.publish import replacing
 from pybuild.store.formats import tar
 from pybuild.store.formats.compression import DecompressingReader
 from pybuild.store.formats.media_types import COMPRESSIONS
-from pybuild.store.formats.tar_header import entry_header
+from pybuild.store.formats.tar_header import TYPES, device_numbers, entry_header
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.layers.view import ROOT, View
 
@@ -30,15 +30,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _MAX_OPEN = 200  # layers that are read at the same time, each with its own descriptor
-
-_TYPES = {
-    Kind.FILE: tar.REGULAR,
-    Kind.DIRECTORY: tar.DIRECTORY,
-    Kind.SYMLINK: tar.SYMLINK,
-    Kind.CHAR: tar.CHAR,
-    Kind.BLOCK: tar.BLOCK_DEVICE,
-    Kind.FIFO: tar.FIFO,
-}
 
 
 class RootfsFile(NamedTuple):
@@ -142,17 +133,16 @@ def publish_rootfs(store: Store, image: StoredImage, destination: str) -> int:
 
 
 def _header(entry: Entry, name: bytes) -> bytes:
-    device = (os.major(entry.rdev), os.minor(entry.rdev)) if entry.kind in (Kind.CHAR, Kind.BLOCK) else (0, 0)
     return entry_header(
         name,
-        tar.HARDLINK if entry.hardlink else _TYPES[entry.kind],
+        tar.HARDLINK if entry.hardlink else TYPES[entry.kind],
         mode=entry.mode,
         uid=entry.uid,
         gid=entry.gid,
         size=entry.size if _has_content(entry) else 0,
         mtime=entry.mtime,
         link=entry.hardlink or entry.link,
-        device=device,
+        device=device_numbers(entry),
         xattrs=() if entry.hardlink else entry.xattrs,
     )
 

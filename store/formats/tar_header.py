@@ -6,10 +6,28 @@ depends on the entry alone and not on the clamp of its time, so offsets are the 
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from zlib import adler32
 
+from pybuild.store.formats import tar
 from pybuild.store.formats.tar import BLOCK, OCTAL_8, OCTAL_12, XATTR
+from pybuild.store.formats.toc import Entry, Kind
+
+TYPES = {
+    Kind.FILE: tar.REGULAR,
+    Kind.DIRECTORY: tar.DIRECTORY,
+    Kind.SYMLINK: tar.SYMLINK,
+    Kind.CHAR: tar.CHAR,
+    Kind.BLOCK: tar.BLOCK_DEVICE,
+    Kind.FIFO: tar.FIFO,
+    Kind.WHITEOUT: tar.REGULAR,  # an empty file, whiteout.marker gives its name
+}
+
+
+def device_numbers(entry: Entry) -> tuple[int, int]:
+    """The major and minor number of a device; zeros for every other entry."""
+    return (os.major(entry.rdev), os.minor(entry.rdev)) if entry.kind in (Kind.CHAR, Kind.BLOCK) else (0, 0)
 
 
 def entry_header(

@@ -9,14 +9,13 @@ time 0, and `security.capability` as the only extended attribute.
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats import tar
 from pybuild.store.formats.compression import Compressor
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.tar_header import entry_header
+from pybuild.store.formats.tar_header import TYPES, device_numbers, entry_header
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.formats.whiteout import marker, refuse_reserved
 
@@ -28,16 +27,6 @@ if TYPE_CHECKING:
 
 STORED_XATTR = b"security.capability"
 _PADDING = bytes(tar.BLOCK)
-
-_TYPES = {
-    Kind.FILE: tar.REGULAR,
-    Kind.DIRECTORY: tar.DIRECTORY,
-    Kind.SYMLINK: tar.SYMLINK,
-    Kind.CHAR: tar.CHAR,
-    Kind.BLOCK: tar.BLOCK_DEVICE,
-    Kind.FIFO: tar.FIFO,
-    Kind.WHITEOUT: tar.REGULAR,
-}
 
 
 def stored_xattrs(entry: Entry) -> tuple[tuple[bytes, bytes], ...]:
@@ -133,7 +122,7 @@ def tar_header(entry: Entry, clamp: int | None) -> bytes:
             clamp=clamp,
         )  # fmt: skip
     mode, mtime, link = entry.mode, entry.mtime, entry.link
-    kind = _TYPES[entry.kind]
+    kind = TYPES[entry.kind]
     if entry.kind is Kind.WHITEOUT:
         name, mode, mtime = marker(name), 0, 0
     else:
@@ -152,7 +141,7 @@ def tar_header(entry: Entry, clamp: int | None) -> bytes:
         mtime=mtime,
         clamp=clamp,
         link=link,
-        device=(os.major(entry.rdev), os.minor(entry.rdev)) if entry.kind in (Kind.CHAR, Kind.BLOCK) else (0, 0),
+        device=device_numbers(entry),
         xattrs=stored_xattrs(entry) if not entry.hardlink else (),
     )
 
