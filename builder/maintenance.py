@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import errno
-import os
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PrivilegeError
 from pybuild.builder.jobs.step import MeasureTree
 from pybuild.builder.steps.removal import discard
 from pybuild.store.maintenance.gc import collect, exceeds
-from pybuild.store.system.directories import tree_size
+from pybuild.store.system.directories import opened_directory, tree_size
 
 if TYPE_CHECKING:
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.maintenance.gc import Freed
     from pybuild.store.store import Store
-
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class StoreDirectories:
@@ -31,11 +28,8 @@ class StoreDirectories:
     def measure(self, directory: str) -> int:
         """The bytes of a directory; 0 if it does not exist, or if it takes a namespace that the machine refuses."""
         try:
-            fd = os.open(directory, _DIRECTORY)
-            try:
+            with opened_directory(directory) as fd:
                 return tree_size(fd)
-            finally:
-                os.close(fd)
         except PermissionError:
             try:
                 return self._pool.run(MeasureTree(directory)).size

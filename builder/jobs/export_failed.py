@@ -9,9 +9,8 @@ from pybuild.builder.files.layer_contents import LayerPlace, StoredContents, vie
 from pybuild.store.exporting.part import write_part
 from pybuild.store.formats.toc import Toc
 from pybuild.store.layers.changes import changes
+from pybuild.store.system.directories import opened_directory
 from pybuild.values import frozen
-
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @frozen
@@ -40,11 +39,8 @@ class ExportFailedStep:
     destination: str
 
     def run(self) -> PartWritten:
-        fd = os.open(self.upper, _DIRECTORY)
-        try:
+        with opened_directory(self.upper) as fd:
             Toc.write(self.toc, changes(fd, view_of(self.below), Toc.open(self.scaffold_toc)))
-        finally:
-            os.close(fd)
         layers = (LayerPlace("", self.toc, self.upper, None), *self.below)
         with StoredContents(layers, self.spool) as contents:
             report = write_part(view_of(layers), os.fsencode(self.path), contents, self.destination)

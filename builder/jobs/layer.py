@@ -16,6 +16,7 @@ from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.tree import make_tree
 from pybuild.store.layers.view import View
 from pybuild.store.objects.changesets import TREE
+from pybuild.store.system.directories import opened_directory
 from pybuild.store.system.streams import Tee
 from pybuild.values import frozen
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from pybuild.store.system.streams import Readable
 
 _BUFFER = 1 << 20
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @frozen
@@ -45,8 +45,7 @@ class MakeTree:
     def run(self) -> Done:
         os.mkdir(self.directory, 0o700)
         os.mkdir(f"{self.directory}/{TREE}", 0o755)
-        fd = os.open(f"{self.directory}/{TREE}", _DIRECTORY)
-        try:
+        with opened_directory(f"{self.directory}/{TREE}") as fd:
             if self.expanded:
                 with open(self.expanded, "rb") as file:
                     make_tree(Toc.open(self.toc), file, fd)
@@ -55,8 +54,6 @@ class MakeTree:
                 tar = self.blob.open()
                 make_tree(Toc.open(self.toc), tar, fd)
                 tar.diff_id()  # reads to the end, where the digest is checked
-        finally:
-            os.close(fd)
         return Done()
 
 

@@ -12,9 +12,9 @@ from pybuild.store.formats.toc import Toc
 from pybuild.store.layers.tree import make_tree
 from pybuild.store.objects.cache_mounts import lock_cache_mount
 from pybuild.store.objects.changesets import TREE
+from pybuild.store.system.directories import opened_directory
 from pybuild.values import frozen
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST_WAIT, _PAUSE = 0.5, 0.02  # seconds
 
 
@@ -53,15 +53,12 @@ class MakeCacheMount:
     def run(self) -> Done:
         os.mkdir(self.directory, 0o700)
         os.mkdir(f"{self.directory}/{TREE}", 0o700)
-        fd = os.open(f"{self.directory}/{TREE}", _DIRECTORY)
-        try:
+        with opened_directory(f"{self.directory}/{TREE}") as fd:
             if self.seed is not None:
                 with open(self.seed.blob, "rb") as tar:
                     make_tree(Toc.open(self.seed.toc), tar, fd)
             os.fchown(fd, self.uid, self.gid)
             os.fchmod(fd, self.mode)
-        finally:
-            os.close(fd)
         return Done()
 
 

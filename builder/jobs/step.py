@@ -11,7 +11,7 @@ from pybuild.store.formats.toc import Toc
 from pybuild.store.layers.changes import changes
 from pybuild.store.layers.tree import make_tree
 from pybuild.store.layers.tree_files import TreeContent
-from pybuild.store.system.directories import remove_tree, tree_size
+from pybuild.store.system.directories import opened_directory, remove_tree, tree_size
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 # Writing a layer up to this size takes no longer than listing it.
 _SMALL_ENTRIES = 256
 _SMALL_BYTES = 2 << 20
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @frozen
@@ -54,11 +53,8 @@ class MakeDirectory:
 def make_directory(directory: str, toc: str) -> None:
     """Make a directory with the entries of a table of contents, which have no content."""
     os.mkdir(directory, 0o700)
-    fd = os.open(directory, _DIRECTORY)
-    try:
+    with opened_directory(directory) as fd:
         make_tree(Toc.open(toc), _EmptyTar(), fd)
-    finally:
-        os.close(fd)
 
 
 @frozen
@@ -83,16 +79,13 @@ class CommitStep:
     list_if_large: bool
 
     def run(self) -> Committed:
-        fd = os.open(self.upper, _DIRECTORY)
-        try:
+        with opened_directory(self.upper) as fd:
             entries = changes(fd, view_of(self.below), Toc.open(self.scaffold_toc))
             if self.list_if_large and _is_large(entries):
                 Toc.write(self.output.toc, entries)
                 return Committed(None)
             with TreeContent(fd) as content:
                 return Committed(write_output(entries, content, self.output))
-        finally:
-            os.close(fd)
 
 
 def _is_large(entries: list[Entry]) -> bool:
@@ -109,12 +102,8 @@ class FinishStep:
     output: Output
 
     def run(self) -> Written:
-        fd = os.open(self.tree, _DIRECTORY)
-        try:
-            with TreeContent(fd) as content:
-                return write_output(Toc.open(self.listed), content, self.output)
-        finally:
-            os.close(fd)
+        with opened_directory(self.tree) as fd, TreeContent(fd) as content:
+            return write_output(Toc.open(self.listed), content, self.output)
 
 
 @frozen
@@ -153,11 +142,8 @@ class RemoveTree:
     name: str
 
     def run(self) -> Done:
-        fd = os.open(self.parent, _DIRECTORY)
-        try:
+        with opened_directory(self.parent) as fd:
             remove_tree(fd, self.name)
-        finally:
-            os.close(fd)
         return Done()
 
 
@@ -176,11 +162,8 @@ class MeasureTree:
     directory: str
 
     def run(self) -> TreeSize:
-        fd = os.open(self.directory, _DIRECTORY)
-        try:
+        with opened_directory(self.directory) as fd:
             return TreeSize(tree_size(fd))
-        finally:
-            os.close(fd)
 
 
 class _EmptyTar:

@@ -1,6 +1,6 @@
-"""Whole directory trees: removing them and measuring them.
+"""Directories: opening one, and removing or measuring a whole tree.
 
-`shutil.rmtree` and `os.walk` fail, or silently stop, on trees deeper than PATH_MAX. Both functions here walk with
+`shutil.rmtree` and `os.walk` fail, or silently stop, on trees deeper than PATH_MAX. `remove_tree` and `tree_size` walk with
 directory descriptors instead, and go back up by ".." of the current directory: only a few descriptors are open at any
 depth, and only memory limits the depth.
 """
@@ -10,8 +10,23 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def opened_directory(path: str) -> Iterator[int]:
+    """The descriptor of a directory, closed at the end. Raises OSError, ENOTDIR if `path` is a symbolic link."""
+    fd = os.open(path, _DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def remove_tree(parent_fd: int, name: str | bytes) -> None:
