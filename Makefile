@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test lint conformance attack bench tools clean
+.PHONY: help demo test lint conformance attack fuzz bench tools clean
 
 help:
 	@echo "make demo         build, export and show a small image on a base image made on the spot"
 	@echo "make test         lint, type check and run all tests, as root"
 	@echo "make lint         ruff, mypy and codespell only"
 	@echo "make attack       100,000 recipes with something changed at random; PYBUILD_SEED=N for others"
+	@echo "make fuzz         fuzz every reader of outside input for 10 minutes each, as many at once as there are cores;"
+	@echo "                  MINUTES=N of each, TARGETS=\"tar recipe\" for some only, JOBS=N at once"
 	@echo "make conformance  only the recipes with results recorded from BuildKit"
 	@echo "make bench        compare the speed with other tools; ROWS=\"pull ready\" for some rows only, RUNS=N [5]"
 
@@ -40,9 +42,16 @@ conformance: tools $(VENV)/ready
 attack: $(VENV)/ready
 	PYBUILD_MUTATIONS=100000 $(BIN)/python -m pytest tests/parser/test_mutations.py
 
+$(VENV)/fuzz-ready: $(VENV)/ready
+	$(BIN)/python -m pip install -q --disable-pip-version-check --config-settings editable_mode=compat -e '.[fuzz]'
+	touch $@
+
+fuzz: $(VENV)/fuzz-ready
+	$(BIN)/python -m tests.fuzz $(addprefix --minutes=,$(MINUTES)) $(addprefix --jobs=,$(JOBS)) $(TARGETS)
+
 bench: $(VENV)/ready
 	bench/install_tools.sh
 	$(BIN)/python -m bench --runs $(or $(RUNS),5) $(ROWS)
 
 clean:
-	rm -rf $(VENV) .demo .bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .demo .bench .fuzz build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

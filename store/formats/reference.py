@@ -52,7 +52,8 @@ class Reference:
             rest, tag = head, last
             if not _TAG.fullmatch(tag):
                 raise InvalidImage(
-                    f"invalid tag {tag!r} in {text!r}", hint="up to 128 letters, digits, dots, dashes and underscores"
+                    f"invalid tag {tag[:150]!r} in {text[:300]!r}",
+                    hint="up to 128 letters, digits, dots, dashes and underscores",
                 )
         first, slash, path = rest.partition("/")
         if slash and ("." in first or ":" in first or first == "localhost" or first.lower() != first):
@@ -80,14 +81,26 @@ class Reference:
 
     @property
     def familiar(self) -> str:
-        """The short form, without the default domain and `library/`."""
-        if self.domain != _DEFAULT_DOMAIN:
-            return str(self)
-        return f"{self.path.removeprefix(_LIBRARY)}{self._suffix}"
+        """The shortest form that is a name of the same image: without the default domain and `library/` if possible.
+
+        It is not possible for docker.io/a.b/c, because a.b/c is an image of the host a.b.
+        """
+        if self.domain == _DEFAULT_DOMAIN:
+            for path in (self.path.removeprefix(_LIBRARY), self.path):
+                short = f"{path}{self._suffix}"
+                if self._is_named(short):
+                    return short
+        return str(self)
 
     def with_default_tag(self) -> Reference:
         """The same name, with the tag `latest` if it has neither tag nor digest."""
         return self if self.tag is not None or self.digest is not None else replace(self, tag="latest")
+
+    def _is_named(self, text: str) -> bool:
+        try:
+            return Reference.parse(text) == self
+        except InvalidImage:
+            return False
 
     @property
     def _suffix(self) -> str:

@@ -318,6 +318,8 @@ def _seconds(value: bytes) -> int:
     """The whole seconds of a PAX time, rounded down, as image writers do."""
     sign = value.startswith(b"-")
     whole, _, fraction = value.removeprefix(b"-").partition(b".")
-    if not whole.isdigit() or (fraction and not fraction.isdigit()) or len(whole.lstrip(b"0")) > 18:
+    digits = whole.lstrip(b"0") or b"0"
+    if not whole.isdigit() or (fraction and not fraction.isdigit()) or len(digits) > 18:
         raise _BadField(f"PAX mtime {value[:40]!r} is not a time")
-    return -int(whole) - (1 if fraction.strip(b"0") else 0) if sign else int(whole)
+    seconds = int(digits)  # int() raises ValueError for more than 4300 digits, leading zeros included
+    return -seconds - (1 if fraction.strip(b"0") else 0) if sign else seconds

@@ -30,6 +30,10 @@ PROPERTY = settings(max_examples=300)
         ("Host/app", "Host/app:latest", "Host/app:latest"),
         (f"debian@{A}", f"docker.io/library/debian@{A}", f"debian@{A}"),
         (f"debian:12@{A}", f"docker.io/library/debian:12@{A}", f"debian:12@{A}"),
+        ("docker.io/a.b/c", "docker.io/a.b/c:latest", "docker.io/a.b/c:latest"),
+        ("docker.io/localhost/c", "docker.io/localhost/c:latest", "docker.io/localhost/c:latest"),
+        ("library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
+        ("library/scratch", "docker.io/library/scratch:latest", "scratch:latest"),
         ("a_b/c__d/e.f-g---h", "docker.io/a_b/c__d/e.f-g---h:latest", "a_b/c__d/e.f-g---h:latest"),
     ],
 )

@@ -210,6 +210,10 @@ def test_archives_of_gnu_tar_are_read(tmp_path: Path, style: str) -> None:
     assert dict(contents(done.stdout))[b"./" + os.fsencode(long) + b"/file"] == b"hello" * 300
 
 
+def test_a_number_with_thousands_of_leading_zeros_is_read() -> None:
+    assert read(pax((b"mtime", b"-" + b"7".zfill(5000) + b".5")) + raw() + END)[0].mtime == -8
+
+
 def test_a_clamp_changes_times_only() -> None:
     for mtime in (5, 2**40, -7):
         fields: dict[str, Any] = {"mode": 0o644, "uid": 0, "gid": 0, "size": 0, "mtime": mtime}
