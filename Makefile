@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test lint conformance attack fuzz bench tools clean
+.PHONY: help demo test lint coverage conformance attack fuzz bench tools clean
 
 help:
 	@echo "make demo         build, export and show a small image on a base image made on the spot"
 	@echo "make test         lint, type check and run all tests, as root"
 	@echo "make lint         ruff, mypy and codespell only"
+	@echo "make coverage     which lines of builder/{jobs,sandbox,workers} tests reach, in all processes; fails below 90 %"
 	@echo "make attack       100,000 recipes with something changed at random; PYBUILD_SEED=N for others"
 	@echo "make fuzz         fuzz every reader of outside input for 10 minutes each, as many at once as there are cores;"
 	@echo "                  MINUTES=N of each, TARGETS=\"tar recipe\" for some only, JOBS=N at once"
@@ -35,6 +36,10 @@ lint: $(VENV)/ready
 # The tests of a file share fixtures, so one process runs the whole file.
 test: tools lint
 	$(SUDO) $(BIN)/python -m pytest -n auto --dist loadfile
+
+# All processes that these tests start are measured too, also those that end by exec or by a signal.
+coverage: tools $(VENV)/ready
+	$(SUDO) $(BIN)/python -m fixtures.measure_coverage
 
 conformance: tools $(VENV)/ready
 	$(SUDO) $(BIN)/python -m pytest tests/conformance
