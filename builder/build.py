@@ -119,7 +119,7 @@ def _plan(session: Session, buildfile: Buildfile, contexts: Contexts, images: Ba
     options = session.options
     read_trigger = partial(parse_trigger, cache=StoredParses(session.store))
     resolved = resolve(buildfile, options, images, read_trigger, contexts)
-    inspector = Inspector(resolved, contexts.source("").ignore)
+    inspector = Inspector(resolved, options, contexts.source("").ignore)
     planned = plan(resolved, options, inspector)
     report_warnings(inspector, resolved, options, session.observe)
     for text in unknown_stages(buildfile, options):

@@ -1,15 +1,15 @@
-"""`pybuild build --check`: reports the warnings about a recipe without running any of it.
+"""`pybuild build --check`: reports the warnings about a recipe, and all its mistakes, without running any of it.
 
-It checks all stages, needed or not. Base images come from the store only: no image is fetched. No namespace is entered.
+It checks all stages, or those that --target needs. Base images come from the store only: no image is fetched. If one is
+missing, everything is judged that does not depend on it. No namespace is entered.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pybuild.builder.errors import PlanError
-from pybuild.builder.events import CheckWarning, Note
 from pybuild.builder.plan.lint import Inspector, warnings_of
 from pybuild.builder.plan.parse_cache import StoredParses
 from pybuild.builder.plan.planner import plan
@@ -19,62 +19,101 @@ from pybuild.builder.session import Session
 from pybuild.builder.sources.contexts import Contexts
 from pybuild.builder.sources.images import stored_image
 from pybuild.builder.workers.pool import Pool
-from pybuild.parser import parse, parse_trigger
+from pybuild.parser import ParseError, parse, parse_trigger
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import MediaType
 from pybuild.store.formats.oci_config import ExecConfig, ImageConfig
 from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.objects.images import StoredImage
+from pybuild.values import frozen
 from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from pybuild.builder.build import BuildRequest
+    from pybuild.builder.errors import PlanError
     from pybuild.builder.events import Event
     from pybuild.builder.plan.resolve import Resolved
-    from pybuild.parser import ParseWarning
+    from pybuild.builder.sources.recipe import Recipe
+    from pybuild.parser import Buildfile, ParseWarning, Source
     from pybuild.store.formats.platform import Platform
     from pybuild.store.formats.reference import Reference
     from pybuild.store.store import Store
 
 
-def check(request: BuildRequest, store: Store, observe: Callable[[Event], None]) -> int:
-    """Report all warnings about a recipe; return their number. Raises PybuildError for mistakes, OSError."""
+@frozen
+class CheckReport:
+    """The result of a check. Mistakes and warnings are in the order of the recipe."""
+
+    source: Source
+    mistakes: tuple[PybuildError, ...]  # each with its place, if it has one
+    warnings: tuple[ParseWarning, ...] = ()
+    notes: tuple[str, ...] = ()  # what was not judged, and why
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing was found. What was not judged does not count."""
+        return not self.warnings and not self.mistakes
+
+
+def check(request: BuildRequest, store: Store, observe: Callable[[Event], None]) -> CheckReport:
+    """Check a recipe. Raises PybuildError if the recipe or the context cannot be read, OSError."""
     with Pool() as pool, BuildSecrets(agents=request.options.agents) as secrets:
         session = Session(store, pool, request.options, observe, secrets)
         images = _StoredImages(session)
         contexts = Contexts(session, images, request.context, request.contexts)
         recipe = contexts.open_main(request.recipe)
-        cache = StoredParses(store)
-        buildfile = parse(recipe.data, recipe.path, cache=cache)
-        read_trigger = partial(parse_trigger, cache=cache)
+        source, buildfile, mistakes = _parse(recipe, store)
+        if buildfile is None:
+            return CheckReport(source, mistakes)
         try:
-            resolved = resolve(buildfile, request.options, images, read_trigger, contexts, all_stages=True)
-            warnings = _inspect(session, resolved, images, contexts.source("").ignore)
+            found = _check(buildfile, session, images, contexts)
         except PybuildError as error:
             raise error.at(source=buildfile.source) from error
-    for warning in warnings:
-        observe(CheckWarning(warning.rule, warning.message, buildfile.source, warning.span))
-    return len(warnings)
+        together = sorted([*mistakes, *found.mistakes], key=_place)
+        return replace(found, mistakes=tuple(together))
 
 
-def _inspect(
-    session: Session, resolved: Resolved, images: _StoredImages, ignored: str | None
-) -> Sequence[ParseWarning]:
-    unknown = {index for index, stage in resolved.stages.items() if stage.image in images.placeholders}
-    for name in images.missing:
-        session.observe(Note(f"{name} is not in the store, so its environment is not known"))
-    inspector = Inspector(resolved, ignored, unknown)
+def _parse(recipe: Recipe, store: Store) -> tuple[Source, Buildfile | None, tuple[PybuildError, ...]]:
+    """The text, the recipe without the lines that cannot be read (None: nothing is left), and the mistakes of these."""
     try:
-        plan(resolved, session.options, inspector)
-    except PlanError as error:
-        if not unknown:
-            raise
-        line = f"line {error.span.line}" if error.span is not None else "the rest"
-        images_word = "that image" if len(unknown) == 1 else "those images"
-        session.observe(Note(f"{line} cannot be checked without {images_word}: {error}"))
-    return warnings_of(inspector, resolved, session.options)[0]
+        buildfile = parse(recipe.data, recipe.path, cache=StoredParses(store))
+        return buildfile.source, buildfile, ()
+    except ParseError:
+        from pybuild.parser.mistakes import salvage
+
+        left = salvage(recipe.data, recipe.path)
+        return left.source, left.buildfile, tuple(error.at(source=left.source) for error in left.mistakes)
+
+
+def _place(error: PybuildError) -> tuple[int, int]:
+    return (error.span.line, error.span.column) if error.span is not None else (0, 0)
+
+
+def _check(buildfile: Buildfile, session: Session, images: _StoredImages, contexts: Contexts) -> CheckReport:
+    options = session.options
+    mistakes: list[PlanError] = []
+    read_trigger = partial(parse_trigger, cache=StoredParses(session.store))
+    resolved = resolve(
+        buildfile, options, images, read_trigger, contexts, all_stages=options.target is None, on_error=mistakes.append
+    )
+    inspector = Inspector(resolved, options, contexts.source("").ignore, _unknown_bases(resolved, images))
+    plan(resolved, options, inspector, inspector.take_mistake)
+    warnings, _ = warnings_of(inspector, resolved, options)
+    mistakes += inspector.mistakes
+    notes = [f"{name} is not in the store, so its environment is not known" for name in images.missing]
+    for span, names in inspector.unjudged:
+        values = ", ".join(f"${name}" for name in names)
+        notes.append(f"line {span.line} is not judged, because the value of {values} is not known")
+    source = buildfile.source
+    return CheckReport(source, tuple(error.at(source=source) for error in mistakes), tuple(warnings), tuple(notes))
+
+
+def _unknown_bases(resolved: Resolved, images: _StoredImages) -> set[int]:
+    """The indexes of the stages whose base is missing, or whose FROM is wrong."""
+    missing = {id(image) for image in images.placeholders}
+    return {index for index, stage in resolved.stages.items() if not stage.is_known or id(stage.image) in missing}
 
 
 class _StoredImages:

@@ -69,7 +69,7 @@ from pybuild.parser.suggest import suggest
 from pybuild.parser.words import RecordingScope, expand, expand_heredoc, expand_words
 from pybuild.values.source import Source, Span
 
-FORMAT = 3  # version of the values that `parse` returns; part of each cache key, so older cached parses are not used
+FORMAT = 4  # version of the values that `parse` returns; part of each cache key, so older cached parses are not used
 
 
 class ParseCache(Protocol):

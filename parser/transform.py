@@ -20,6 +20,8 @@ from pybuild.parser.reading import read_instruction
 from pybuild.values.source import Span
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lark import Token
 
     from pybuild.parser.lines import Lines
@@ -29,6 +31,10 @@ MAX_INSTRUCTIONS = 100_000
 MAX_STAGES = 1000
 MAX_WORDS = 500_000  # of the instructions in _WORDS, which the grammar reads word by word
 _WORDS = ("ADD", "ARG", "COPY", "ENV", "EXPOSE", "FROM", "LABEL", "VOLUME")
+
+
+class UnreadableLine(ParseError):
+    """The grammar cannot read a line, so the lines after it have not been read either."""
 
 
 @cache
@@ -63,7 +69,7 @@ def _parse(lines: Lines) -> Tree[Token]:
         return _grammar(lines.directives.escape).parse(lines.text)
     except UnexpectedInput as error:
         offset = error.pos_in_stream if isinstance(error.pos_in_stream, int) and error.pos_in_stream >= 0 else 0
-        raise ParseError("this cannot be read as an instruction", lines.span(offset, offset + 1)) from None
+        raise UnreadableLine("this cannot be read as an instruction", lines.span(offset, offset + 1)) from None
 
 
 def _count_words(lines: Lines) -> None:
@@ -76,13 +82,30 @@ def _count_words(lines: Lines) -> None:
                 raise ParseError(f"the recipe exceeds the limit of {MAX_WORDS} words", lines.span(offset, offset + 1))
 
 
-def transform(lines: Lines, source: Source) -> Buildfile:
-    """Parse the logical lines of a recipe. Raises ParseError."""
+def _stop(error: ParseError, index: int) -> None:
+    raise error
+
+
+def transform(lines: Lines, source: Source, on_error: Callable[[ParseError, int], None] = _stop) -> Buildfile:
+    """Parse the logical lines of a recipe. Raises ParseError.
+
+    `on_error` takes each mistake in a single instruction, with the index of its line; if it does not raise, the
+    instruction is left out.
+    """
     args: list[Arg] = []
     stages: list[tuple[From, list[Instruction]]] = []
     for index, node in enumerate(_parse(lines).children):
         assert isinstance(node, Tree)
-        instruction = read_instruction(node, lines, index)
+        try:
+            instruction = read_instruction(node, lines, index)
+            if not stages and not isinstance(instruction, From | Arg):
+                raise ParseError(
+                    f"no build stage in current context: {instruction.keyword} before FROM", instruction.span,
+                    hint="a recipe begins with FROM; only ARG may come before it",
+                )  # fmt: skip
+        except ParseError as error:
+            on_error(error, index)
+            continue
         match instruction:
             case From():
                 stages.append((instruction, []))
@@ -90,15 +113,11 @@ def transform(lines: Lines, source: Source) -> Buildfile:
                     raise ParseError(f"the recipe exceeds the limit of {MAX_STAGES} stages", instruction.span)
             case Arg() if not stages:
                 args.append(instruction)
-            case _ if not stages:
-                raise ParseError(
-                    f"no build stage in current context: {instruction.keyword} before FROM", instruction.span,
-                    hint="a recipe begins with FROM; only ARG may come before it",
-                )  # fmt: skip
             case _:
                 stages[-1][1].append(instruction)
     if not stages:
-        raise ParseError("the recipe has no FROM", args[-1].span, hint="a recipe begins with FROM")
+        span = args[-1].span if args else lines.span(0, 0)
+        raise ParseError("the recipe has no FROM", span, hint="a recipe begins with FROM")
     buildfile = Buildfile(
         source,
         lines.directives.escape,

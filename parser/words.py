@@ -57,16 +57,18 @@ def expand_words(text: str, scope: Mapping[str, str], *, escape: str = "\\") -> 
 
 
 class RecordingScope(dict[str, str]):
-    """A scope that records in `missing`, in order, which names were looked up and are not set."""
+    """A scope that records, in order, the names that were looked up: those that are set in `found`, others in `missing`."""
 
-    def __init__(self, scope: dict[str, str]) -> None:
+    def __init__(self, scope: Mapping[str, str]) -> None:
         super().__init__(scope)
+        self.found: dict[str, None] = {}
         self.missing: dict[str, None] = {}
 
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
         if name not in self:
             self.missing[name] = None
             return default
+        self.found[name] = None
         return self[name]
 
 

@@ -15,31 +15,24 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import PlanError
 from pybuild.builder.events import CheckWarning
 from pybuild.builder.plan.platforms import platform_of
+from pybuild.builder.plan.replaced_words import variables_in, variables_of
 from pybuild.builder.plan.resolve import expand_word, global_args
 from pybuild.builder.plan.stage_state import HISTORY_ONLY_ARGS
+from pybuild.builder.plan.unknown_values import UnknownValues, depends_on
 from pybuild.parser import (
     Add,
     Arg,
     Cmd,
     Copy,
     Entrypoint,
-    Env,
     ExpansionError,
     Expose,
     IgnoreFile,
-    Label,
     ParseError,
     ParseWarning,
-    RecordingScope,
-    Run,
     ShellForm,
     Span,
-    Stopsignal,
-    User,
-    Volume,
     Workdir,
-    expand,
-    expand_heredoc,
     expand_words,
     read_checks,
     suggest,
@@ -52,9 +45,10 @@ if TYPE_CHECKING:
 
     from pybuild.builder.events import Event
     from pybuild.builder.options import BuildOptions
+    from pybuild.builder.plan.planner import Mistake
     from pybuild.builder.plan.resolve import Resolved, ResolvedStage
     from pybuild.builder.plan.stage_state import StageState
-    from pybuild.parser import Buildfile, Checks, Instruction, Word
+    from pybuild.parser import Buildfile, Checks, Instruction, RecordingScope, Word
 
 _CHECK_ARG = "BUILDKIT_DOCKERFILE_CHECK"  # the build argument that overrides the recipe's `# check=`
 _EVERYTHING = frozenset(("*", "**", "**/*"))  # lines of an ignore file that exclude everything
@@ -63,32 +57,48 @@ _EVERYTHING = frozenset(("*", "**", "**/*"))  # lines of an ignore file that exc
 class Inspector:
     """Checks the instructions of a recipe, each with the state before it; `found` holds the warnings.
 
-    `ignored` is the text of the ignore file. `unknown` are the indexes of stages whose base is missing: their
-    environment is unknown, so undefined variables are not reported.
+    `ignored` is the text of the ignore file. `missing` are the indexes of stages whose base is not known. A rule does not
+    judge what depends on such a base. `plan` passes mistakes to `take_mistake`: those that remain whatever the bases
+    are go into `mistakes`, others into `unjudged`.
     """
 
-    def __init__(self, resolved: Resolved, ignored: str | None, unknown: Collection[int] = ()) -> None:
+    def __init__(
+        self, resolved: Resolved, options: BuildOptions, ignored: str | None, missing: Collection[int] = ()
+    ) -> None:
         self.found: list[ParseWarning] = []
+        self.mistakes: list[PlanError] = []
+        self.unjudged: list[tuple[Span, tuple[str, ...]]] = []  # instructions, with the unknown variables that they use
         self._resolved = resolved
+        self._build_args = options.build_args
         self._escape = resolved.buildfile.escape
         self._ignored = ignored
-        self._unknown = unknown
+        self._unknown = UnknownValues(resolved, options.build_args, missing)
+        self._used: tuple[str, ...] = ()  # the unknown variables of the last instruction
         self._with_workdir: set[int] = set()
 
     def __call__(self, stage: ResolvedStage, instruction: Instruction, state: StageState) -> None:
         """Check one instruction. Errors in it are ignored: the planner raises them right after."""
-        try:
+        self._used = self._unknown.in_instruction(stage, instruction, state)
+        with suppress(ExpansionError, PlanError):
             self._check(stage, instruction, state)
-        except (ExpansionError, PlanError):
-            return
+        self._unknown.take(stage, instruction, state)
+
+    def take_mistake(self, mistake: Mistake) -> None:
+        """Note a mistake of the instruction that was inspected last, and go on."""
+        instruction = mistake.instruction
+        if instruction is not None and depends_on(mistake, self._used):
+            self.unjudged.append((instruction.span, self._used))
+        else:
+            span = mistake.stage.stage.base.span if instruction is None else instruction.span
+            self.mistakes.append(mistake.error.at(span))
+        self._unknown.spoil(mistake)
 
     def _check(self, stage: ResolvedStage, instruction: Instruction, state: StageState) -> None:
-        if not self._descends_from(stage, self._unknown):
-            self._undefined_var(instruction, state)
+        self._undefined_var(stage, instruction, state)
         match instruction:
             case Workdir(path=word):
                 path = expand_word(word, state.scope, self._escape)
-                if not path.startswith("/") and not self._descends_from(stage, self._with_workdir):
+                if not self._used and not path.startswith("/") and not self._descends_from(stage, self._with_workdir):
                     text = f'Relative workdir "{path}" can have unexpected results if the base image changes'
                     self._add("WorkdirRelativePath", text, instruction.span)
                 self._with_workdir.add(stage.stage.index)
@@ -96,14 +106,18 @@ class Inspector:
                 text = f"JSON arguments recommended for {instruction.keyword} to prevent unintended behavior related to OS signals"
                 self._add("JSONArgsRecommended", text, instruction.span)
             case Expose(ports=words):
-                for word in words:
+                for word in self._known(stage, words, state):
                     for port in expand_words(word.text, state.scope, escape=self._escape):
                         self._expose(port, instruction.span)
             case Copy(from_=None) | Add() if self._ignored:
-                for word in instruction.sources:
+                for word in self._known(stage, instruction.sources, state):
                     self._copy_ignored_file(instruction, expand_word(word, state.scope, self._escape))
             case _:
                 pass
+
+    def _known(self, stage: ResolvedStage, words: Sequence[Word], state: StageState) -> list[Word]:
+        """The words that use no unknown variable."""
+        return [word for word in words if not self._unknown.in_words(stage, [word], state)]
 
     @cached_property
     def _ignore(self) -> IgnoreFile:
@@ -120,22 +134,41 @@ class Inspector:
             stage = self._resolved.stages[stage.parent]
         return True
 
-    def _undefined_var(self, instruction: Instruction, state: StageState) -> None:
-        scope = RecordingScope(state.scope)
-        for word in _words(instruction):
-            if "$" in word.text:
-                expand(word.text, scope, escape=self._escape)
-        if isinstance(instruction, Copy | Add):
-            for heredoc in instruction.heredocs:
-                if heredoc.expand:
-                    expand_heredoc(heredoc.content, scope)
-        declared = {item.name for item in instruction.items} if isinstance(instruction, Arg) else ()
-        for name in scope.missing:
-            if name in state.args or name in declared or name in HISTORY_ONLY_ARGS:
+    def _undefined_var(self, stage: ResolvedStage, instruction: Instruction, state: StageState) -> None:
+        """Warn about variables that nothing sets. As in BuildKit, the ports of an EXPOSE are not looked at."""
+        match instruction:
+            case Expose():
+                return
+            case Arg():
+                undefined = self._undefined_in_arg(instruction, state)
+            case _:
+                used = variables_of(instruction, state, self._escape)
+                undefined = dict.fromkeys(used.missing, used)
+        for name, scope in undefined.items():
+            if name in self._used or name in state.args or name in HISTORY_ONLY_ARGS:
                 continue
             similar = suggest(name, scope)
             text = f"Usage of undefined variable '${name}'" + (f" (did you mean ${similar}?)" if similar else "")
             self._add("UndefinedVar", text, instruction.span)
+
+    def _undefined_in_arg(self, instruction: Arg, state: StageState) -> dict[str, RecordingScope]:
+        """The names that the defaults of an ARG look up in vain, each with the scope: an item sees the items before it.
+
+        A build argument replaces the default, which is then not expanded.
+        """
+        undefined: dict[str, RecordingScope] = {}
+        declared: set[str] = set()
+        for item in instruction.items:
+            value = self._build_args.get(item.name)
+            if value is None and item.default is not None:
+                used = variables_in([item.default], state, self._escape)
+                undefined |= {name: used for name in used.missing if name not in declared}
+                value = expand_word(item.default, state.scope, self._escape)
+            elif value is None:
+                value = self._resolved.global_args.get(item.name)
+            state = state.with_arg(item.name, state.args.get(item.name) if value is None else value)
+            declared.add(item.name)
+        return undefined
 
     def _expose(self, port: str, span: Span) -> None:
         numbers, _, protocol = port.partition("/")
@@ -157,31 +190,6 @@ class Inspector:
         if ignore.excludes(path):
             text = f'Attempting to {instruction.keyword.capitalize()} file "{path}" that is excluded by .dockerignore'
             self._add("CopyIgnoredFile", text, instruction.span)
-
-
-def _words(instruction: Instruction) -> Iterator[Word]:
-    """The words of an instruction in which variables are replaced."""
-    match instruction:
-        case Copy() | Add():
-            flags = (
-                instruction.chown,
-                instruction.chmod,
-                instruction.checksum if isinstance(instruction, Add) else None,
-            )
-            yield from (*instruction.sources, instruction.dest, *(word for word in flags if word is not None))
-        case Env(pairs=pairs) | Label(pairs=pairs):
-            yield from (word for pair in pairs for word in pair)
-        case Arg(items=items):
-            yield from (item.default for item in items if item.default is not None)
-        case Run(mounts=mounts):
-            # `from` has the variables of FROM, not those of the stage.
-            yield from (word for mount in mounts for name, word in mount.options if name != "from")
-        case Expose(ports=words) | Volume(paths=words):
-            yield from words
-        case Workdir(path=word) | User(user=word) | Stopsignal(signal=word):
-            yield word
-        case _:
-            return
 
 
 def _invalid_default_arg_in_from(buildfile: Buildfile, options: BuildOptions) -> Iterator[ParseWarning]:

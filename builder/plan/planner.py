@@ -7,7 +7,9 @@ config.py (all that only change the image's config).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from pybuild.builder.errors import PlanError
@@ -18,10 +20,10 @@ from pybuild.builder.plan.graph import BaseStep, Plan, PlannedStage, WorkdirStep
 from pybuild.builder.plan.history import HistoryEntry
 from pybuild.builder.plan.no_cache_filter import fresh_stages
 from pybuild.builder.plan.platforms import platform_of
-from pybuild.builder.plan.resolve import locate_trigger_errors
 from pybuild.builder.plan.run import plan_run
 from pybuild.builder.plan.scope import PlannedStep, Scope, StateChange
 from pybuild.builder.plan.stage_state import StageState
+from pybuild.builder.plan.triggers import locate_trigger_errors
 from pybuild.builder.plan.variables import plan_arg, plan_env
 from pybuild.parser import (
     Add,
@@ -43,11 +45,10 @@ from pybuild.parser import (
     Workdir,
 )
 from pybuild.store.formats.oci_config import ExecConfig
+from pybuild.values import frozen
 from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pybuild.builder.options import BuildOptions
     from pybuild.builder.plan.resolve import Resolved, ResolvedStage
     from pybuild.parser import Instruction, Span
@@ -55,16 +56,45 @@ if TYPE_CHECKING:
     Inspect: TypeAlias = Callable[[ResolvedStage, Instruction, StageState], None]
 
 
-def plan(resolved: Resolved, options: BuildOptions, inspect: Inspect | None = None) -> Plan:
+@frozen
+class Mistake:
+    """An instruction that cannot be planned: one of the stage, or the FROM (`instruction` is then None).
+
+    `again` plans the instruction with more variables, and returns the error or None. It changes nothing.
+    """
+
+    stage: ResolvedStage
+    instruction: Instruction | None
+    error: PlanError
+    again: Callable[[Mapping[str, str]], PlanError | None]
+
+
+def _stop(mistake: Mistake) -> None:
+    raise mistake.error
+
+
+def _same_error(error: PlanError, values: Mapping[str, str]) -> PlanError:
+    """The error of a FROM, which uses no variables of the stage."""
+    return error
+
+
+def plan(
+    resolved: Resolved,
+    options: BuildOptions,
+    inspect: Inspect | None = None,
+    on_mistake: Callable[[Mistake], None] = _stop,
+) -> Plan:
     """Plan all stages that the target needs. Raises PlanError at the first mistake in one of them.
 
     It calls `inspect` with each instruction of the recipe and the state before it, right before it plans the instruction.
+    If `on_mistake` does not raise, a wrong instruction is left out; such a plan only serves to find further mistakes.
     """
     draft = PlanDraft()
     fresh = fresh_stages(resolved.buildfile, options)
     for index, stage in resolved.stages.items():  # each stage comes after those that it needs
         nodes = StageNodes(draft, resolved, stage, options, fresh=index in fresh)
-        draft.stages[index] = _StagePlanner(draft, nodes, resolved, stage, options).plan(inspect)
+        planner = _StagePlanner(draft, nodes, resolved, stage, options, on_mistake)
+        draft.stages[index] = planner.plan(inspect)
     return Plan(tuple(draft.nodes), draft.stages, resolved.target)
 
 
@@ -72,8 +102,15 @@ class _StagePlanner:
     """Plans one stage: its base, the triggers of the base, its own instructions."""
 
     def __init__(
-        self, draft: PlanDraft, nodes: StageNodes, resolved: Resolved, stage: ResolvedStage, options: BuildOptions
+        self,
+        draft: PlanDraft,
+        nodes: StageNodes,
+        resolved: Resolved,
+        stage: ResolvedStage,
+        options: BuildOptions,
+        on_mistake: Callable[[Mistake], None],
     ) -> None:
+        self._on_mistake = on_mistake
         self._nodes = nodes
         self._budget = draft.budget
         self._resolved = resolved
@@ -96,16 +133,34 @@ class _StagePlanner:
 
     def plan(self, inspect: Inspect | None) -> PlannedStage:
         """Plan the whole stage. Raises PlanError."""
-        if self._stage.parent is not None:
-            self._check_platform()
-        else:
-            self._add_base()
-        self._plan_triggers()
+        try:
+            if self._stage.parent is not None:
+                self._check_platform()
+            else:
+                self._add_base()
+            self._plan_triggers()
+        except PlanError as error:
+            self._on_mistake(Mistake(self._stage, None, error, partial(_same_error, error)))
         for instruction in self._stage.stage.instructions:
             if inspect is not None:
                 inspect(self._stage, instruction, self._state)
-            self._plan_instruction(instruction)
+            try:
+                self._plan_instruction(instruction)
+            except PlanError as error:
+                self._on_mistake(Mistake(self._stage, instruction, error, partial(self._error_with, instruction)))
         return PlannedStage(self._node, self._state, self._base, tuple(self._history), self._platform)
+
+    def _error_with(self, instruction: Instruction, values: Mapping[str, str]) -> PlanError | None:
+        """The error of an instruction if these variables had these values. The state stays as it is."""
+        before = self._state
+        self._state = before.with_env(values)
+        try:
+            self._plan_instruction(instruction)
+        except PlanError as error:
+            return error
+        finally:
+            self._state = before
+        return None
 
     def _check_platform(self) -> None:
         """Raise PlanError if --platform differs from the platform of the stage that this one starts FROM."""

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 from pybuild.builder.errors import NotCached, PlanError
 from pybuild.builder.plan.expansion_limit import Budget
 from pybuild.builder.plan.platforms import parse_platform, platform_args
-from pybuild.builder.plan.unsupported import refuse_instruction, refuse_unsupported
-from pybuild.parser import Copy, ExpansionError, Onbuild, ParseError, Run, expand, parse_trigger, suggest
+from pybuild.builder.plan.triggers import locate_trigger_errors, read_triggers
+from pybuild.builder.plan.unsupported import refuse_unsupported, stop
+from pybuild.parser import Copy, ExpansionError, Onbuild, Run, expand, parse_trigger, suggest
 from pybuild.remote.errors import RemoteError
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.reference import Reference
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from pybuild.parser import Buildfile, Instruction, Span, Stage, Word
     from pybuild.store.formats.platform import Platform
     from pybuild.store.objects.images import StoredImage
-
-_MAX_TRIGGERS = 1_000
 
 
 class ImageSource(Protocol):
@@ -88,6 +87,7 @@ class ResolvedStage:
     sources: Mapping[str, int | StoredImage | ContextFiles]
     files: ContextFiles | None = None
     requested_platform: Platform | None = None  # --platform of the FROM
+    is_known: bool = True  # False after a mistake in the FROM that did not end the check of the recipe
 
 
 @frozen
@@ -109,14 +109,16 @@ def resolve(
     contexts: NamedContexts | None = None,
     *,
     all_stages: bool = False,
+    on_error: Callable[[PlanError], None] = stop,
 ) -> Resolved:
     """Resolve the stages that the target needs, or `all_stages`. Raises BuildError, OSError.
 
     `read_trigger` parses the ONBUILD texts of bases. Errors of the store and of remote/ become a PlanError here.
+    `on_error` takes each mistake of the recipe; if it does not raise, what the mistake concerns stays unknown.
     """
-    refuse_unsupported(buildfile)
+    refuse_unsupported(buildfile, on_error)
     contexts = contexts or MainContext()
-    values = global_args(buildfile, options)
+    values = global_args(buildfile, options, on_error)
     target = _target(buildfile, options.target)
     found: dict[int, ResolvedStage] = {}
     pending = [stage.index for stage in buildfile.stages] if all_stages else [target]
@@ -124,7 +126,8 @@ def resolve(
         index = pending.pop()
         if index in found:
             continue
-        resolved = _resolve_stage(buildfile, buildfile.stages[index], values, images, contexts, read_trigger)
+        stage = buildfile.stages[index]
+        resolved = _resolve_stage(buildfile, stage, values, images, contexts, read_trigger, on_error)
         found[index] = resolved
         pending += [source for source in resolved.sources.values() if isinstance(source, int)]
         if resolved.parent is not None:
@@ -141,8 +144,13 @@ def expand_word(word: Word, scope: Mapping[str, str], escape: str, budget: Budge
     return text if budget is None else budget.expansion(text, word.span)
 
 
-def global_args(buildfile: Buildfile, options: BuildOptions) -> dict[str, str | None]:
-    """The ARGs before the first FROM and the predefined ones; an ARG without a value is None. Raises PlanError."""
+def global_args(
+    buildfile: Buildfile, options: BuildOptions, on_error: Callable[[PlanError], None] = stop
+) -> dict[str, str | None]:
+    """The ARGs before the first FROM and the predefined ones; an ARG without a value is None. Raises PlanError.
+
+    `on_error` takes each mistake in a default; if it does not raise, that ARG has no value.
+    """
     values: dict[str, str | None] = {**platform_args(options)}
     for name in list(values):
         if name in options.build_args:
@@ -154,7 +162,11 @@ def global_args(buildfile: Buildfile, options: BuildOptions) -> dict[str, str | 
             if item.name in options.build_args:
                 values[item.name] = options.build_args[item.name]
             elif item.default is not None:
-                values[item.name] = expand_word(item.default, scope, buildfile.escape, budget)
+                try:
+                    values[item.name] = expand_word(item.default, scope, buildfile.escape, budget)
+                except PlanError as error:
+                    on_error(error)
+                    values[item.name] = None
             else:
                 values.setdefault(item.name, None)
     return values
@@ -188,12 +200,34 @@ def _resolve_stage(
     images: ImageSource,
     contexts: NamedContexts,
     read_trigger: Callable[[str], Instruction],
+    on_error: Callable[[PlanError], None],
 ) -> ResolvedStage:
     if stage.name is not None and (replacement := _named_context(contexts, stage.name, stage.base.span)) is not None:
         # A named context replaces the whole stage, with its base and its instructions.
         image, files = (None, replacement) if isinstance(replacement, ContextFiles) else (replacement, None)
         return ResolvedStage(replace(stage, instructions=()), image, stage.name, None, (), {}, files)
     scope = {name: value for name, value in global_args.items() if value is not None}
+    word = stage.base.image
+    origins = _CopyOrigins(buildfile, stage, scope, images, contexts, on_error)
+    try:
+        base = _resolve_base(buildfile, stage, scope, images, contexts, read_trigger)
+        with locate_trigger_errors(word.span, base.image_name):
+            sources = replace(origins, on_error=stop).sources(base.triggers, "\\")
+    except PlanError as error:
+        on_error(error)
+        base, sources = ResolvedStage(stage, None, word.text, None, (), {}, is_known=False), {}
+    return replace(base, sources=sources | origins.sources(stage.instructions, buildfile.escape))
+
+
+def _resolve_base(
+    buildfile: Buildfile,
+    stage: Stage,
+    scope: Mapping[str, str],
+    images: ImageSource,
+    contexts: NamedContexts,
+    read_trigger: Callable[[str], Instruction],
+) -> ResolvedStage:
+    """The stage with its base, and without the sources of its instructions. Raises PlanError."""
     word = stage.base.image
     name = expand_word(word, scope, buildfile.escape)
     if not name:
@@ -213,37 +247,8 @@ def _resolve_stage(
         texts = image.config.config.on_build
     elif parent is not None:
         texts = tuple(i.trigger for i in buildfile.stages[parent].instructions if isinstance(i, Onbuild))
-    triggers = _triggers(texts, name, word.span, read_trigger)
-    origins = _CopyOrigins(buildfile, stage, scope, images, contexts)
-    with locate_trigger_errors(word.span, name):
-        sources = origins.sources(triggers, "\\")
-    sources |= origins.sources(stage.instructions, buildfile.escape)
-    return ResolvedStage(stage, image, name, parent, triggers, sources, files, platform)
-
-
-def _triggers(
-    texts: Sequence[str], name: str, span: Span, read_trigger: Callable[[str], Instruction]
-) -> tuple[Instruction, ...]:
-    if len(texts) > _MAX_TRIGGERS:
-        raise PlanError(f"{name}: {len(texts)} ONBUILD triggers exceed the limit of {_MAX_TRIGGERS}", span=span)
-    found = []
-    for text in texts:
-        with locate_trigger_errors(span, name):
-            try:
-                found.append(read_trigger(text))
-            except ParseError as error:
-                raise PlanError(f"{text[:200]!r}: {error.message}", hint=error.hint) from None
-            refuse_instruction(found[-1])
-    return tuple(found)
-
-
-@contextmanager
-def locate_trigger_errors(span: Span, name: str) -> Iterator[None]:
-    """Report errors in the triggers of a base at the FROM, because the text of a trigger is not in the recipe."""
-    try:
-        yield
-    except PlanError as error:
-        raise PlanError(f"ONBUILD trigger of {name}: {error}", span=span, hint=error.hint) from None
+    triggers = read_triggers(texts, name, word.span, read_trigger)
+    return ResolvedStage(stage, image, name, parent, triggers, {}, files, platform)
 
 
 def _stage_before(buildfile: Buildfile, stage: Stage, name: str) -> int | None:
@@ -314,13 +319,21 @@ class _CopyOrigins:
     scope: Mapping[str, str]  # the ARGs before the first FROM that have a value
     images: ImageSource
     contexts: NamedContexts
+    on_error: Callable[[PlanError], None]
 
     def sources(self, instructions: Sequence[Instruction], escape: str) -> dict[str, int | StoredImage | ContextFiles]:
-        """Text of each COPY --from, and of each `from` of a mount -> the source that it names. Raises PlanError."""
+        """Text of each COPY --from, and of each `from` of a mount -> the source that it names. Raises PlanError.
+
+        If `on_error` does not raise, an empty context stands for a source that cannot be found.
+        """
         found: dict[str, int | StoredImage | ContextFiles] = {}
         for instruction in instructions:
             for flag, word in _from_flags(instruction):
-                found[word.text] = self._source(self._name(word, flag, escape), flag, word.span)
+                try:
+                    found[word.text] = self._source(self._name(word, flag, escape), flag, word.span)
+                except PlanError as error:
+                    self.on_error(error)
+                    found[word.text] = ContextFiles("")
         return found
 
     def _name(self, word: Word, flag: str, escape: str) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import PlanError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from pybuild.parser import Buildfile, From, Instruction
 
 # (instruction, flag) -> the hint, if there is one
@@ -18,17 +20,27 @@ REFUSED: dict[tuple[str, str], str | None] = {
 }
 
 
-def refuse_unsupported(buildfile: Buildfile) -> None:
-    """Check every instruction of every stage, needed or not. Raises PlanError at the first unsupported flag."""
+def stop(error: PlanError) -> None:
+    """What a build does at the first mistake of a recipe. A check collects the mistakes and goes on."""
+    raise error
+
+
+def refuse_unsupported(buildfile: Buildfile, on_error: Callable[[PlanError], None] = stop) -> None:
+    """Check every instruction of every stage, needed or not, and pass each unsupported flag to `on_error`."""
     for stage in buildfile.stages:
-        refuse_instruction(stage.base)
-        for instruction in stage.instructions:
-            refuse_instruction(instruction)
+        for instruction in (stage.base, *stage.instructions):
+            for error in _unsupported(instruction):
+                on_error(error)
 
 
 def refuse_instruction(instruction: From | Instruction) -> None:
     """Check one instruction: of a recipe, or of an ONBUILD trigger of an image. Raises PlanError."""
+    for error in _unsupported(instruction):
+        raise error
+
+
+def _unsupported(instruction: From | Instruction) -> Iterator[PlanError]:
     for flag in getattr(instruction, "flags", ()):
         refused = (instruction.keyword, flag.name)
         if refused in REFUSED:
-            raise PlanError(f"{' --'.join(refused)} is not supported", span=flag.span, hint=REFUSED[refused])
+            yield PlanError(f"{' --'.join(refused)} is not supported", span=flag.span, hint=REFUSED[refused])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
 PLATFORM_ARGS = tuple(
     f"{prefix}{name}" for prefix in ("BUILD", "TARGET") for name in ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")
 )
-_ONLY_TARGET = re.compile(r"\$(?:TARGETPLATFORM|\{TARGETPLATFORM\})")
+_TARGET = "TARGETPLATFORM"
+_EXAMPLE = "linux/amd64"  # a value of TARGETPLATFORM
 
 
 def names_in(word: Word, escape: str) -> Sequence[str]:
@@ -46,14 +46,21 @@ def undefined_arg_in_from(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
 
 
 def redundant_target_platform(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """FROM has --platform=$TARGETPLATFORM, which is the default."""
+    """FROM has --platform=$TARGETPLATFORM, with or without a modifier such as `:-`, and no other variable."""
     for stage in buildfile.stages:
         word = stage.base.platform
-        if word is not None and _ONLY_TARGET.fullmatch(word.text):
+        if word is not None and _is_target_platform(word, buildfile.escape):
             yield (
                 f"Setting platform to predefined {word.text} in FROM is redundant as this is the default behavior",
                 stage.base.span,
             )
+
+
+def _is_target_platform(word: Word, escape: str) -> bool:
+    scope = RecordingScope({_TARGET: _EXAMPLE})
+    with suppress(ExpansionError):
+        return expand(word.text, scope, escape=escape) == _EXAMPLE and not scope.missing and bool(scope.found)
+    return False
 
 
 def from_platform_flag_const_disallowed(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:

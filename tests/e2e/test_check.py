@@ -72,16 +72,51 @@ def test_check_needs_no_base_image(pybuild: Pybuild, context: Path) -> None:
     ]
 
 
-def test_variables_that_a_missing_base_could_set_are_not_reported(pybuild: Pybuild, context: Path) -> None:
-    (context / "Buildfile").write_text("FROM nowhere.test/image\nMAINTAINER a\nWORKDIR $APP\n")
+def test_a_line_that_needs_a_missing_base_does_not_end_the_check(pybuild: Pybuild, context: Path) -> None:
+    (context / "Buildfile").write_text("FROM nowhere.test/image\nWORKDIR $APP\nMAINTAINER a\nSTOPSIGNAL SIGNO\nVOLUME it's\n")
     done = pybuild.run("--check", context)
-    assert done.status == 1 and "MaintainerDeprecated" in done.out
-    assert done.err.splitlines()[1] == "note: line 3 cannot be checked without that image: WORKDIR: the path is empty"
+    assert done.status == 1
+    assert [line.split(": ")[2] for line in done.out.splitlines() if ": warning: " in line] == ["MaintainerDeprecated"]
+    assert done.out.splitlines()[-1] == "Check complete, 2 errors and 1 warning found."
+    assert [line.removeprefix(f"{context}/Buildfile:") for line in done.err.splitlines() if not line.startswith(" ")] == [
+        "note: nowhere.test/image is not in the store, so its environment is not known",
+        "note: line 2 is not judged, because the value of $APP is not known",
+        "4:12: error: STOPSIGNAL SIGNO: no such signal",
+        "hint: a name such as SIGTERM, or a number",
+        "5:8: error: unexpected end of the word while looking for a matching single quote",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "status"),
+    [
+        pytest.param("WORKDIR $APP\nENV a=$b", 0, id="nothing can be judged"),
+        pytest.param("ENV a b", 1, id="a warning"),
+        pytest.param("WORKDIR $APP\nSTOPSIGNAL SIGNO", 1, id="a mistake"),
+        pytest.param("COPY --chmod=$MODE a /b\nCOPY --chmod=9 a /b", 1, id="a mistake after a line that is not judged"),
+    ],
+)
+def test_the_status_of_a_check_does_not_depend_on_the_store(
+    pybuild: Pybuild, context: Path, recipe: str, status: int
+) -> None:
+    """The second base sets everything that the recipe uses."""
+    sets_all = write_context(context.parent / "all", f"FROM {BASE}\nENV APP=/a b=c MODE=700\n")
+    (context / "Buildfile").write_text(f"FROM local.test/all\n{recipe}\n")
+    assert pybuild.run("--check", context).status == status
+    pybuild("-t", "local.test/all", sets_all)
+    assert pybuild.run("--check", context).status == status
 
 
 def test_check_reports_errors_too(pybuild: Pybuild, context: Path) -> None:
     (context / "Buildfile").write_text(f"FROM {BASE} AS unused\nWORKDIR it's\nFROM {BASE}\n")
     assert f"{context}/Buildfile:2:9: error: " in pybuild.refused("--check", context)
+
+
+def test_check_of_a_target_leaves_out_other_stages(pybuild: Pybuild, context: Path) -> None:
+    (context / "Buildfile").write_text(f"FROM {BASE} AS first\nWORKDIR it's\nFROM {BASE} AS second\nCMD x\n")
+    done = pybuild.run("--check", "--target=second", context)
+    assert (done.status, done.err) == (1, "")
+    assert done.out.splitlines()[-1] == "Check complete, 1 warning found."
 
 
 @pytest.mark.parametrize("how", ["directive", "argument"])

@@ -8,9 +8,9 @@ import pytest
 
 from pybuild.builder.errors import PlanError
 from pybuild.builder.events import CheckWarning, Event
-from pybuild.builder.plan import lint
 from pybuild.builder.plan.lint import Inspector, report_warnings, warnings_of
 from pybuild.builder.plan.planner import plan
+from pybuild.builder.plan.replaced_words import replaced_words
 from pybuild.builder.plan.resolve import resolve
 from pybuild.parser import Add, Copy, Word, parse
 from pybuild.store.formats.oci_config import ExecConfig
@@ -24,7 +24,7 @@ def inspected(text: str, ignored: str | None = None, *, all_stages: bool = False
     """All warnings about a recipe, as `line rule: text`."""
     images = Images({"base": image(BASE), "shell": image(WITH_SHELL)})
     resolved = resolve(parse(text), options(**fields), images, all_stages=all_stages)
-    inspector = Inspector(resolved, ignored)
+    inspector = Inspector(resolved, options(**fields), ignored)
     plan(resolved, options(**fields), inspector)
     found, _ = warnings_of(inspector, resolved, options(**fields))
     return [f"{warning.span.line} {warning.rule}: {warning.message}" for warning in found]
@@ -62,11 +62,18 @@ def invalid_default(line: int, word: str) -> str:
         pytest.param("FROM base\nENV PATH=$PAHT:/x", [undefined(2, "PAHT", "PATH")], id="a letter in the wrong place"),
         pytest.param("FROM base\nENV a=1 b=$a", [undefined(2, "a")], id="the environment is that before the instruction"),
         pytest.param("FROM base\nARG a=1 b=$a", [], id="the items of an ARG see earlier ones"),
+        pytest.param("FROM base\nARG a b=$a", [], id="the items of an ARG see earlier ones without a value"),
+        pytest.param("FROM base\nARG b=$a a=1", [undefined(2, "a")], id="the items of an ARG do not see later ones"),
+        pytest.param("FROM base\nARG X=${X:-d}", [undefined(2, "X")], id="an ARG that names itself"),
+        pytest.param("FROM base\nARG X\nARG X=${X:-d}", [], id="an ARG that names itself and is declared"),
+        pytest.param("ARG X=1\nFROM base\nARG X=${X:-d}", [undefined(3, "X")], id="an ARG before FROM is not that of the stage"),
+        pytest.param("FROM base\nARG TARGETARCH=${TARGETARCH}", [undefined(2, "TARGETARCH")], id="a predefined ARG that is not declared"),
         pytest.param("FROM base\nCOPY x$a y$b /$c", [undefined(2, "a"), undefined(2, "b"), undefined(2, "c")], id="COPY"),
         pytest.param("FROM base\nCOPY --chown=1$a --chmod=7$b f /", [undefined(2, "a"), undefined(2, "b")], id="flags"),
         pytest.param("FROM base\nCOPY <<E <<'F' /\n$a\nE\n$b\nF", [undefined(2, "a")], id="heredocs that are expanded"),
         pytest.param("FROM base\nLABEL a=$b\nUSER u$c\nVOLUME /$d", [undefined(2, "b"), undefined(3, "c"), undefined(4, "d")], id="LABEL, USER and VOLUME"),
-        pytest.param("FROM base\nEXPOSE 8$a\nSTOPSIGNAL 1$b", [undefined(2, "a"), undefined(3, "b")], id="EXPOSE and STOPSIGNAL"),
+        pytest.param("FROM base\nSTOPSIGNAL 1$b", [undefined(2, "b")], id="STOPSIGNAL"),
+        pytest.param("FROM base\nEXPOSE 8$a", [], id="the ports of an EXPOSE are not looked at"),
         pytest.param("FROM base\nRUN $a\nENV b='$c' d=\\$e\nSHELL [\"$f\"]", [], id="text without variables"),
         pytest.param("FROM base\nENV a=$b$b", [undefined(2, "b")], id="a variable used twice is reported once"),
         pytest.param("ARG g=1\nFROM base\nENV a=$g", [undefined(3, "g")], id="an ARG before FROM is not known in a stage"),
@@ -97,6 +104,10 @@ def invalid_default(line: int, word: str) -> str:
 )  # fmt: skip
 def test_warnings_of_a_recipe(text: str, found: list[str]) -> None:
     assert inspected(text) == found
+
+
+def test_the_default_of_an_arg_is_not_expanded_if_the_user_gives_a_value() -> None:
+    assert inspected("FROM base\nARG X=${Y:-d}", build_args={"X": "1"}) == []
 
 
 @pytest.mark.parametrize(
@@ -137,18 +148,73 @@ def test_a_build_does_not_warn_about_stages_that_it_does_not_need() -> None:
     assert len(inspected(text, all_stages=True)) == 3
 
 
-def test_undefined_variables_are_not_reported_if_the_base_is_missing() -> None:
-    text = "FROM base AS s\nFROM s\nENV a=$b\nCMD c"
-    resolved = resolve(parse(text), options(), Images({"base": image()}))
-    inspector = Inspector(resolved, None, unknown={0})
-    plan(resolved, options(), inspector)
-    assert [warning.rule for warning in inspector.found] == ["JSONArgsRecommended"]
+def checked(text: str, *missing: int, **fields: object) -> tuple[list[str], list[str], list[str]]:
+    """What a check finds if the bases of these stages are missing: warnings, mistakes, and what is not judged."""
+    mistakes: list[PlanError] = []
+    images = Images({"base": image(BASE)})
+    recipe = resolve(parse(text), options(**fields), images, all_stages=True, on_error=mistakes.append)
+    unknown = {*missing, *(index for index, stage in recipe.stages.items() if not stage.is_known)}
+    inspector = Inspector(recipe, options(**fields), None, unknown)
+    plan(recipe, options(**fields), inspector, inspector.take_mistake)
+    found, _ = warnings_of(inspector, recipe, options(**fields))
+    return (
+        [f"{warning.span.line} {warning.rule}" for warning in found],
+        [f"{error.span.line if error.span else 0} {error}" for error in [*mistakes, *inspector.mistakes]],
+        [f"{span.line} {' '.join(names)}" for span, names in inspector.unjudged],
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "mistakes", "unjudged"),
+    [
+        pytest.param("ENV a=$b\nCMD c", ["3 JSONArgsRecommended"], [], [], id="the base could set a variable"),
+        pytest.param("WORKDIR $SRC", [], [], ["2 SRC"], id="the base could set a path"),
+        pytest.param("WORKDIR a$SRC", [], [], [], id="a path that could be absolute"),
+        pytest.param("WORKDIR a", ["2 WorkdirRelativePath"], [], [], id="a path without variables"),
+        pytest.param("ENV a=$b c=/x\nWORKDIR $a\nWORKDIR $c", [], [], ["3 a"], id="a value made of an unknown one"),
+        pytest.param("ENV a=$b\nENV a=x\nWORKDIR $a", ["4 WorkdirRelativePath"], [], [], id="a value that is known again"),
+        pytest.param("ARG a=$b c=$a\nUSER $c", [], [], ["3 c"], id="an ARG made of an unknown value"),
+        pytest.param("WORKDIR $SRC\nARG s=SIGNO\nSTOPSIGNAL $s\nMAINTAINER x", ["5 MaintainerDeprecated"], ["4 STOPSIGNAL SIGNO: no such signal"], ["2 SRC"], id="one line does not end the check of the rest"),
+        pytest.param("ARG m=999\nCOPY --chmod=$m a$b /c", [], ["3 --chmod=999: expected an octal mode"], [], id="a mistake beside an unknown value"),
+        pytest.param("ENV a=${b:?no}", [], [], ["2 b"], id="the base could set a required variable"),
+        pytest.param("WORKDIR $a/it's", [], ["2 unexpected end of the word while looking for a matching single quote"], [], id="quotes beside an unknown value"),
+        pytest.param("EXPOSE $PORT $OTHER/TCP", [], [], ["2 PORT OTHER"], id="ports"),
+        pytest.param("EXPOSE $PORT 81/TCP", ["2 ExposeProtoCasing"], [], [], id="the known ports are judged"),
+    ],
+)  # fmt: skip
+def test_what_is_judged_without_the_base(text: str, found: list[str], mistakes: list[str], unjudged: list[str]) -> None:
+    got = checked(f"FROM base\n{text}", 0)
+    assert got[0] == found
+    assert [line[: len(start)] for line, start in zip(got[1], mistakes, strict=True)] == mistakes
+    assert got[2] == unjudged
+
+
+def test_a_stage_on_a_stage_without_a_base() -> None:
+    assert checked("FROM base AS s\nFROM s\nENV a=$b\nWORKDIR $c\nFROM base\nENV a=$b", 0) == (["6 UndefinedVar"], [], ["4 c"])
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "mistakes"),
+    [
+        pytest.param("FROM base\nWORKDIR it's\nVOLUME $no\nENV x=$y", ["3 UndefinedVar", "4 UndefinedVar"], ["2 unexpected end", "3 VOLUME: a path is empty"], id="all lines of a stage"),
+        pytest.param("FROM base\nENV a=it's\nENV b=$a", [], ["2 unexpected end"], id="a variable of a wrong line is not undefined"),
+        pytest.param("FROM $none\nENV a=$b\nARG s=SIGNO\nSTOPSIGNAL $s", ["1 InvalidDefaultArgInFrom", "1 UndefinedArgInFrom"], ["1 FROM $none: the name is empty", "4 STOPSIGNAL"], id="a FROM without a name"),
+        pytest.param("FROM --platform=a/b/c/d base\nMAINTAINER x", ["1 FromPlatformFlagConstDisallowed", "2 MaintainerDeprecated"], ["1 --platform=a/b/c/d"], id="a wrong platform"),
+        pytest.param("FROM base\nCOPY --from=7 a b\nCOPY --from=x: a b\nCMD x", ["4 JSONArgsRecommended"], ["2 COPY --from=7", "3 in"], id="sources that do not exist"),
+        pytest.param("ARG a=${b!x} b=base\nFROM $b\nCMD x", ["3 JSONArgsRecommended"], ["1 unsupported modifier"], id="an ARG before FROM"),
+        pytest.param("FROM base\nRUN --device=a/b=c d\nCMD x", ["3 JSONArgsRecommended"], ["2 RUN --device"], id="a flag that is not supported"),
+    ],
+)  # fmt: skip
+def test_a_check_finds_all_mistakes(text: str, found: list[str], mistakes: list[str]) -> None:
+    got = checked(text)
+    assert sorted(got[0]) == found
+    assert [line[: len(start)] for line, start in zip(got[1], mistakes, strict=True)] == mistakes
 
 
 def sent(text: str, **build_args: str) -> list[Event]:
     events: list[Event] = []
     resolved = resolve(parse(text), options(build_args=build_args), Images({"base": image()}))
-    report_warnings(Inspector(resolved, None), resolved, options(build_args=build_args), events.append)
+    report_warnings(Inspector(resolved, options(), None), resolved, options(build_args=build_args), events.append)
     return events
 
 
@@ -202,6 +268,6 @@ def test_undefined_variables_are_found_in_every_word_of_a_copy(text: str, name: 
     assert isinstance(copy, Copy | Add)
     word = Word("$nope", copy.span)
     value = (word,) if isinstance(getattr(copy, name), tuple) else word
-    found = word in lint._words(replace(copy, **{name: value}))  # type: ignore[arg-type]
+    found = word in replaced_words(replace(copy, **{name: value}))  # type: ignore[arg-type]
     place = f"{type(copy).__name__}.{name}"
-    assert found != (name in NOT_REPLACED), f"{place}: add it to lint._words, or say in NOT_REPLACED why it is not there"
+    assert found != (name in NOT_REPLACED), f"{place}: add it to replaced_words, or say in NOT_REPLACED why it is not there"
