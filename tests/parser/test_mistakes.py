@@ -49,7 +49,7 @@ def test_the_number_of_mistakes_is_limited() -> None:
 
 
 def test_lines_that_the_grammar_cannot_read_end_the_search_after_some_rounds() -> None:
-    assert 1 < len(salvaged("FROM a\n" + "?\n" * 1000)[0]) < MAX_MISTAKES
+    assert 1 < len(salvaged("FROM a\n" + "?a=b --c=d CMD x\n" * 1000)[0]) < MAX_MISTAKES
 
 
 @pytest.mark.parametrize("text", ["FROM a\0", "# escape=x\nFROM a", "FROM a\nRUN <<E\nx", "RUN \x80"])
