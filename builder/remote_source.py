@@ -45,7 +45,12 @@ def is_remote(source: str) -> bool:
 
 def is_repository(text: str) -> bool:
     """Whether a remote source is a git repository. An http URL is one if its path ends with .git."""
-    return not text.startswith(("http://", "https://")) or urlsplit(text).path.endswith(".git")
+    if not text.startswith(("http://", "https://")):
+        return True
+    try:
+        return urlsplit(text).path.endswith(".git")
+    except ValueError:  # an invalid host
+        return False
 
 
 def read_remote(text: str, checksum: str | None, *, keep_git_dir: bool = False) -> RemoteSource:

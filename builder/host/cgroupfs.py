@@ -8,18 +8,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 import time
 from typing import TYPE_CHECKING
 
+from pybuild.builder.host.mountinfo import own_mounts
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from pybuild.builder.host.mountinfo import VisibleMount
 
 UNIFIED = ""  # stands for version 2 in maps by the name of a controller
 _PREFIX = "pybuild-"
-_ESCAPE = re.compile(r"\\([0-7]{3})")
 _TRIES, _WAIT_SECONDS = 100, 0.01  # a killed process takes a while to leave its cgroup
 
 
@@ -34,31 +35,26 @@ class CgroupPlace:
 def own_cgroups() -> dict[str, CgroupPlace]:
     """The cgroups of this process whose hierarchy is mounted, by controller. The key of version 2 is UNIFIED."""
     try:
-        with (
-            open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts,
-            open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as cgroups,
-        ):
-            return parse_cgroups(mounts.read(), cgroups.read())
+        with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape", newline="\n") as cgroups:
+            return parse_cgroups(own_mounts(), cgroups.read())
     except FileNotFoundError:
         return {}  # a kernel without cgroups
 
 
-def parse_cgroups(mountinfo: str, cgroups: str) -> dict[str, CgroupPlace]:
-    """The same, from the text of /proc/self/mountinfo and /proc/self/cgroup."""
+def parse_cgroups(mounts: Iterable[VisibleMount], cgroups: str) -> dict[str, CgroupPlace]:
+    """The same, from the mounts and the text of /proc/self/cgroup."""
     paths: dict[str, str] = {}
-    for line in cgroups.splitlines():
-        _, controllers, path = line.split(":", 2)
-        paths |= dict.fromkeys(controllers.split(","), path)
+    for line in cgroups.split("\n"):
+        _, controllers, path = (*line.split(":", 2), "", "", "")[:3]
+        if path.startswith("/"):
+            paths |= dict.fromkeys(controllers.split(","), path)
     found: dict[str, CgroupPlace] = {}
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        root, mountpoint = (_ESCAPE.sub(lambda match: chr(int(match[1], 8)), word) for word in before.split(" ")[3:5])
-        kind, _, options = after.split(" ", 2)
-        names = {"cgroup2": [UNIFIED], "cgroup": options.split(",")}.get(kind, [])
+    for mount in mounts:
+        names = {"cgroup2": [UNIFIED], "cgroup": mount.options.split(",")}.get(mount.kind, [])
         for name in names:
-            directory = _below(mountpoint, root, paths.get(name))
+            directory = _below(mount.mount_point, mount.root, paths.get(name))
             if directory is not None:
-                found.setdefault(name, CgroupPlace(directory, 2 if kind == "cgroup2" else 1))
+                found.setdefault(name, CgroupPlace(directory, 2 if mount.kind == "cgroup2" else 1))
     return found
 
 
@@ -69,7 +65,7 @@ def _below(mountpoint: str, root: str, path: str | None) -> str | None:
     root, path = root.rstrip("/"), path.rstrip("/")
     if path != root and not path.startswith(root + "/"):
         return None
-    return mountpoint.rstrip("/") + path[len(root) :]
+    return mountpoint.rstrip("/") + path[len(root) :] or "/"
 
 
 class Cgroup:

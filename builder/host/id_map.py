@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import stat
 from enum import Enum
 
@@ -19,6 +20,7 @@ from pybuild.values import frozen
 _CAP_SETGID, _CAP_SETUID = 6, 7
 _HELPER_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin")
 _HELPER_SECONDS = 10
+_MAX_ID = 0xFFFFFFFF
 _MOST_EXTENTS = 340  # lines that the kernel accepts in one map; user_namespaces(7)
 
 
@@ -121,8 +123,9 @@ def subordinate_ids(path: str, user: str, uid: int) -> list[tuple[int, int]]:
         with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
                 owner, first, count = (*line.strip().split(":"), "", "")[:3]
-                if owner in (user, str(uid)) and first.isdecimal() and count.isdecimal() and int(count):
-                    found.append((int(first), int(count)))
+                numbers = _id(first), _id(count)
+                if owner in (user, str(uid)) and numbers[0] is not None and numbers[1]:
+                    found.append((numbers[0], numbers[1]))
     except OSError:
         return []
     return found
@@ -200,6 +203,11 @@ def _write(path: str, text: str) -> None:
 
 def _covers(extents: tuple[Extent, ...], number: int) -> bool:
     return any(extent.inside <= number < extent.inside + extent.count for extent in extents)
+
+
+def _id(text: str) -> int | None:
+    """A number that the kernel takes for ids and their count; None for all other text."""
+    return int(text) if re.fullmatch("[0-9]{1,10}", text) and int(text) <= _MAX_ID else None
 
 
 def _count(extents: tuple[Extent, ...]) -> int:

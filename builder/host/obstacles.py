@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from pybuild.builder.host.mountinfo import own_mounts
 from pybuild.values import frozen
 
 SEE_DOCTOR = "see pybuild doctor"
@@ -65,7 +66,6 @@ def user_namespace_obstacle(number: int | None = None) -> Obstacle:
 def _chrooted() -> bool:
     """Whether our root directory is not that of a mount: the kernel then refuses CLONE_NEWUSER; user_namespaces(7)."""
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            return not any(line.split()[4] == "/" for line in file)
+        return not any(mount.mount_point == "/" for mount in own_mounts())
     except OSError:
         return False

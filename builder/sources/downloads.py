@@ -6,7 +6,6 @@ checksum identifies it, so pybuild asks the server of such a source only when it
 
 from __future__ import annotations
 
-import email.utils
 import os
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from pybuild.builder.files.tree import FetchedSource
 from pybuild.builder.jobs.fetch import FetchUrl
 from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.remote.git.url import RepositorySource
+from pybuild.remote.http.dates import http_date
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.downloads import Downloaded
 from pybuild.values import frozen
@@ -121,7 +121,4 @@ class RemoteSources:
 
 def _seconds(last_modified: str) -> int:
     """A Last-Modified header as seconds since the epoch; 0 if it is missing or malformed, as in BuildKit."""
-    try:
-        return max(0, int(email.utils.parsedate_to_datetime(last_modified).timestamp()))
-    except (ValueError, TypeError, OverflowError, OSError):
-        return 0
+    return max(0, int(http_date(last_modified) or 0))

@@ -70,7 +70,7 @@ class GitServer:
         answer = self._query.run("ls-remote", "--quiet", "--symref", "--", self._url, *asked, limit=_LIST_LIMIT)
         found: dict[str, str] = {}
         symbolic = ""
-        for line in answer.decode("utf-8", "replace").splitlines():
+        for line in answer.decode("utf-8", "replace").split("\n"):
             value, _, name = line.partition("\t")
             if value.startswith("ref: ") and name == "HEAD":
                 symbolic = value.removeprefix("ref: ")

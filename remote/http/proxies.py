@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import re
 from dataclasses import field
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pybuild.remote.errors import ConfigError, RemoteError
-from pybuild.remote.http.urls import DEFAULT_PORTS, Origin, address_of, is_loopback, parse_host
+from pybuild.remote.http.urls import DEFAULT_PORTS, Origin, address_of, is_loopback, parse_host, unquoted_login
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _parse(text: str, name: str) -> Proxy:
         raise ConfigError(f"{name}: {scheme[:20]} proxies are not supported", hint="use an http or https proxy")
     login = None
     if parts.username is not None:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        login = unquoted_login(parts.username, parts.password or "")
     return Proxy(Origin(scheme, host, port or DEFAULT_PORTS[scheme]), login)
 
 
@@ -74,7 +75,7 @@ def _matches(origin: Origin, item: str) -> bool:
             return address is not None and address in ipaddress.ip_network(item, strict=False)
         return False
     host, colon, port = item.rpartition(":")
-    if not colon or not port.isdigit() or (":" in host and not host.startswith("[")):
+    if not colon or not re.fullmatch("[0-9]{1,5}", port) or (":" in host and not host.startswith("[")):
         host = item
     elif int(port) != origin.port:
         return False

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
-import email.utils
+import time
 from typing import TYPE_CHECKING
 
 from pybuild.remote.errors import RemoteError, TooSlow, Unauthorized, Unreachable
+from pybuild.remote.http.dates import http_date
 from pybuild.remote.http.transport import Interrupted
 from pybuild.store.errors import NotFound
 
@@ -70,11 +70,5 @@ def retry_after(response: Response) -> float | None:
     text = response.header("Retry-After").strip()
     if text.isascii() and text.isdigit() and len(text) < 10:
         return float(text)
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    now = datetime.datetime.now(datetime.timezone.utc)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.timezone.utc)
-    return max(0.0, (moment - now).total_seconds())
+    moment = http_date(text)
+    return None if moment is None else max(0.0, moment - time.time())

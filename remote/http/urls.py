@@ -14,6 +14,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from pybuild.remote.errors import RemoteError
 from pybuild.values import frozen
+from pybuild.values.redact import redact
 
 MAX_URL = 16 << 10
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -103,7 +104,7 @@ class UrlWithLogin:
         try:
             parts = urlsplit(text)
         except ValueError:
-            return UrlWithLogin(Url.parse(text))
+            raise RemoteError(f"invalid URL: {printable(redact(text))}") from None
         user, at, host_and_port = parts.netloc.rpartition("@")
         if not at:
             return UrlWithLogin(Url.parse(text))
@@ -111,7 +112,7 @@ class UrlWithLogin:
         url = Url.parse(parts._replace(netloc=host_and_port, fragment="").geturl())
         if url.origin.scheme != "https" and not is_loopback(url.origin.host):
             raise RemoteError(f"{url}: the password would be sent unencrypted", hint="use https")
-        return UrlWithLogin(url, f"{unquote(name)}:{unquote(password)}")
+        return UrlWithLogin(url, unquoted_login(name, password))
 
     @property
     def authorization(self) -> str | None:
@@ -119,9 +120,14 @@ class UrlWithLogin:
         return None if self.login is None else basic_authorization(self.login)
 
 
+def unquoted_login(user: str, password: str) -> str:
+    """`user:password`, from the two parts as a URL has them. A byte that is not UTF-8 becomes a surrogate."""
+    return ":".join(unquote(part, errors="surrogateescape") for part in (user, password))
+
+
 def basic_authorization(login: str) -> str:
     """The value of an Authorization header for `user:password` (RFC 7617)."""
-    return f"Basic {base64.b64encode(login.encode()).decode('ascii')}"
+    return f"Basic {base64.b64encode(login.encode('utf-8', 'surrogateescape')).decode('ascii')}"
 
 
 def parse_host(text: str) -> str:

@@ -207,8 +207,14 @@ class Toc:
         return self._data[offset + _RECORD.size : offset + _RECORD.size + length]
 
     def _entry(self, index: int) -> Entry:
+        try:
+            return self._decoded(self._offsets[index])
+        except (struct.error, KeyError):  # a record behind the end of the file, or with lengths or a kind that none has
+            raise self._damaged() from None
+
+    def _decoded(self, offset: int) -> Entry:
+        """The record at an offset. Raises InvalidImage for a wrong checksum, struct.error or KeyError for other damage."""
         data = self._data
-        offset = self._offsets[index]
         (
             crc, length, kind, flags, mode, uid, gid, mtime, size, rdev, position, sha_length, path_length, link_length,
             hardlink_length, xattr_count,
@@ -229,6 +235,8 @@ class Toc:
                 pairs.append((data[at : at + key_length], data[at + key_length : at + key_length + value_length]))
                 at += key_length + value_length
             xattrs = tuple(pairs)
+        if at != offset + 8 + length:
+            raise self._damaged()
         return Entry(
             path,
             _KINDS[kind],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.builder.host.cgroupfs import UNIFIED, own_cgroups, parse_cgroups, remove_tree
+from pybuild.builder.host.mountinfo import own_mounts
 from tests.support.cli import BASE, Pybuild, write_context
 from tests.support.people import Person, forget, make_person
 from tests.support.processes import descendants, running, survivors
@@ -68,7 +69,7 @@ def inside(pybuild: Pybuild, parents: Parents) -> Pybuild:
 
 def limits_of(pid: int) -> dict[str, str]:
     """The limits of a process (controller -> value) and the names of its cgroups."""
-    found = parse_cgroups(Path("/proc/self/mountinfo").read_text(), Path(f"/proc/{pid}/cgroup").read_text())
+    found = parse_cgroups(own_mounts(), Path(f"/proc/{pid}/cgroup").read_text())
     limits = {}
     for controller in ("memory", "cpu", "pids"):
         place = found.get(controller) or found[UNIFIED]

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
         ("1000:7:8\n", [(7, 8)]),
         ("me:x:8\nme:7\nme:7:0\nme\n\n:::\n", []),
         ("mean:1:2\n", []),
+        (f"me:{'1' * 5000}:1\nme:1:{'1' * 5000}\nme:4294967296:1\nme:\u0661:1\nme:4294967295:1\n", [(4294967295, 1)]),
         ("", []),
     ],
-    ids=["one", "several, in order", "by number", "malformed lines", "a longer name", "empty"],
+    ids=["one", "several, in order", "by number", "malformed lines", "a longer name", "numbers that are no ids", "empty"],
 )
 def test_subordinate_ids_of_a_user(tmp_path: Path, text: str, expected: list[tuple[int, int]]) -> None:
     path = tmp_path / "subuid"

@@ -22,6 +22,7 @@ from pybuild.builder.host.cgroupfs import (
     remove_tree,
     write,
 )
+from pybuild.builder.host.mountinfo import parse_mounts
 from pybuild.builder.host.step_cgroups import StepCgroup, _shown
 from pybuild.builder.limits import StepLimits
 
@@ -53,10 +54,15 @@ V2 = "30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n"
         pytest.param(V1, "5:pids:/docker/abc\n4:memory:/../x\n", {}, id="outside the mount"),
         pytest.param(V2.replace("/sys/fs/cgroup", "/a\\040b"), "0::/c:d\n", {UNIFIED: ("/a b/c:d", 2)}, id="characters"),
         pytest.param("", "0::/\n", {}, id="mounted nowhere"),
+        pytest.param(
+            "".join(f"9 1 8:1 / /mnt/a{character}b rw - ext4 /dev/sda rw\n" for character in "\r\v\f\x1c\x85\u2028\xa0") + V2,
+            "0::/x\f\n", {UNIFIED: ("/sys/fs/cgroup/x\f", 2)}, id="names that only Python would break",
+        ),
+        pytest.param("9 1 8:1 /\nx - y\n" + V2, "0::/\nx\n:\n", {UNIFIED: ("/sys/fs/cgroup", 2)}, id="lines of another form"),
     ],
 )  # fmt: skip
 def test_cgroups_are_found_in_the_files_of_proc(mountinfo: str, cgroups: str, found: dict[str, tuple[str, int]]) -> None:
-    known = {name: (place.directory, place.version) for name, place in parse_cgroups(mountinfo, cgroups).items()}
+    known = {name: (place.directory, place.version) for name, place in parse_cgroups(parse_mounts(mountinfo), cgroups).items()}
     assert {name: place for name, place in known.items() if name in ("memory", "cpu", "pids", UNIFIED)} == found
 
 

@@ -100,7 +100,8 @@ def _compare(members: list[tuple[Member, bytes]], archive: bytes) -> None:
     assert len(members) >= len(others), ([member.name for member, _ in members], others)
     for (member, data), its in zip(members, others, strict=False):
         assert member.offset == its.offset_data, its
-        assert _text(member.name).rstrip("/") == its.name.rstrip("/"), its
+        if archive[member.offset - 255 :][:6] == b"ustar\0":  # tarfile reads a prefix in headers that have none
+            assert _text(member.name).rstrip("/") == its.name.rstrip("/"), its
         assert len(data) == member.size == (its.size if its.isreg() else 0), its
         assert sha256(data).digest() == sha256(archive[its.offset_data :][: member.size]).digest()
         if not member.name.endswith(b"/"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pybuild.builder.errors import PlanError
 from pybuild.builder.remote_source import UrlSource, is_remote, is_repository, read_remote
 from pybuild.builder.sources.contexts import _expand_github, keeps_git_dir
 from pybuild.remote.errors import RemoteError
@@ -136,6 +137,13 @@ def test_flags_and_url_must_agree() -> None:
 def test_only_a_whole_repository_includes_git_dir() -> None:
     assert parse_repository("git@h.test:r", keep_git_dir=True).includes_git_dir
     assert not parse_repository("git@h.test:r#:sub", keep_git_dir=True).includes_git_dir
+
+
+@pytest.mark.parametrize("text", ["http://[", "https://me:secret@[::1/r.git"])
+def test_an_invalid_host_over_http_is_an_error_of_the_plan(text: str) -> None:
+    with pytest.raises(PlanError, match="invalid URL") as caught:
+        read_remote(text, None)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["https://h.test/r.git/", "https://h.test/r", "https://h.test/r.git.bz2", "http://h.test/?x.git"])

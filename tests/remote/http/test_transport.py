@@ -251,7 +251,7 @@ def test_a_request_to_a_busy_server_is_retried(fake: FakeRegistry, status: int) 
     assert setup.waits == [1.0, 2.0]
 
 
-@pytest.mark.parametrize(("text", "waits"), [("7", [7.0]), ("0", [0.0]), ("soon", [1.0]), ("-3", [1.0]), ("", [1.0])])
+@pytest.mark.parametrize(("text", "waits"), [("7", [7.0]), ("0", [0.0]), ("soon", [1.0]), ("-3", [1.0]), ("", [1.0]), (f"Mon, 01 Jan 2024 00:00:00 +{'9' * 16}", [1.0])])
 def test_retry_after_in_seconds_is_followed(fake: FakeRegistry, text: str, waits: list[float]) -> None:
     IMAGE.serve(fake)
     fake.paths[MANIFEST].insert(0, reply(status=429, headers={"Retry-After": text}))

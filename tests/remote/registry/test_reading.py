@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from pybuild.remote.errors import RemoteError
 from pybuild.remote.http.proxies import proxy_for
-from pybuild.remote.http.urls import Origin, Url, is_private
+from pybuild.remote.http.urls import Origin, Url, UrlWithLogin, is_private
 from pybuild.remote.registry.challenges import Challenge, parse_challenges
 
 # -- WWW-Authenticate
@@ -98,6 +99,18 @@ def test_urls_are_read(text: str, origin: Origin, target: str) -> None:
     assert Url.parse(text) == Url(origin, target)
 
 
+def test_a_login_can_hold_any_bytes() -> None:
+    found = UrlWithLogin.parse("https://us%ffer:p\udcffw@a.test/")
+    assert found.authorization == "Basic " + base64.b64encode(b"us\xffer:p\xffw").decode()
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a]"])
+def test_a_url_with_an_invalid_host_is_refused_without_its_password(host: str) -> None:
+    with pytest.raises(RemoteError, match="invalid URL") as caught:
+        UrlWithLogin.parse(f"https://me:secret@{host}")
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("origin", "text"),
     [
@@ -179,6 +192,8 @@ def test_the_proxy_is_that_of_the_scheme(url: str, environ: dict[str, str], expe
         ("0.0.1", "https://10.0.0.1", False),
         ("", "https://a.test", False),
         (",,", "https://a.test", False),
+        ("a.test:\u00b2", "https://a.test", False),
+        (f"a.test:{'4' * 5000}", "https://a.test", False),
     ],
 )
 def test_no_proxy_is_read_as_go_reads_it(no_proxy: str, url: str, exempt: bool) -> None:

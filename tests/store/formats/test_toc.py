@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,6 +54,30 @@ def test_a_table_returns_the_entries_written_to_it(entries: dict[bytes, Entry]) 
             # A table without some of the parents is not valid, but its sub-trees are still skipped.
             expected = [row for row in rows if parent_of(row.path) == parent]
             assert [row for row in toc.children(parent) if parent_of(row.path) == parent] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("kind", 99), ("path length", 40_000), ("path length", 0), ("number of attributes", 65_535), ("number of attributes", 0)],
+)
+def test_a_record_that_contradicts_itself_is_damage(name: str, value: int) -> None:
+    """Such a record has a right checksum: another version of pybuild, or an attacker, has written it."""
+    data = bytearray(encode([Entry(b"a", Kind.FILE, xattrs=((b"k", b"v"),)), Entry(b"b", Kind.FILE)]))
+    record = len(b"pbtoc-1\n")
+    length = int.from_bytes(data[record + 4 : record + 8], "little")
+    place, width = {"kind": (8, 1), "path length": (53, 2), "number of attributes": (59, 2)}[name]
+    assert data[record + place : record + place + width] == {"kind": b"\x01"}.get(name, b"\x01\0")
+    data[record + place : record + place + width] = value.to_bytes(width, "little")
+    data[record : record + 4] = zlib.crc32(data[record + 4 : record + 8 + length]).to_bytes(4, "little")
+    with pytest.raises(InvalidImage, match="damaged table of contents"):
+        list(Toc(bytes(data)))
+
+
+def test_a_record_behind_the_end_of_the_file_is_damage() -> None:
+    index = struct.pack("<Q", 1 << 40)
+    data = b"pbtoc-1\n" + index + struct.pack("<QQI8s", 1, 8, zlib.crc32(index), b"pbtoc-1\n")
+    with pytest.raises(InvalidImage, match="damaged table of contents"):
+        list(Toc(data))
 
 
 @pytest.mark.parametrize("rows", [[b"b", b"a"], [b"a", b"a"], [b"a.x", b"a/x"]])
