@@ -56,8 +56,6 @@ if TYPE_CHECKING:
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
-_TAG_ATTEMPTS = 5  # another process has to remove the image before each of them
-
 
 @frozen
 class BuildRequest:
@@ -146,19 +144,19 @@ def _make_image(
     solver = Solver(session, planned, step_maker, recorder)
     try:
         writer = _ImageWriter(request, session, planned.image, solver.solve())
-        digest = writer.store(compression)
-        recorder.manifest = str(digest)
+        image = writer.store(compression)
+        recorder.manifest = str(image.manifest_digest)
     finally:
         recorder.save(planned, solver.cache)
     if request.tags or not request.outputs:
         store.seal()
-    session.observe(Built(str(digest), writer.layers(digest, planned)))
+    session.observe(Built(str(image.manifest_digest), writer.layers(image, planned)))
     if request.tags:
-        writer.tag(digest, compression, buildfile.source.filename)
+        store.images.tag(list(request.tags), image, int(time.time()), recipe=buildfile.source.filename)
     for output in request.outputs:
-        image = store.images.get(writer.store(_compression([output])))
-        export(output, image, request.tags, store, session.pool, session.observe, all_layers=False)
-    return BuildResult(digest)
+        written = writer.store(_compression([output]))
+        export(output, written, request.tags, store, session.pool, session.observe, all_layers=False)
+    return BuildResult(image.manifest_digest)
 
 
 def _compression(outputs: Sequence[Output]) -> Compression:
@@ -179,30 +177,17 @@ class _ImageWriter:
         self._results = results
         self._snapshot = None if stage.node is None else results[stage.node].snapshot
 
-    def store(self, compression: Compression) -> Digest:
-        """Make the missing layers, write config and manifest, store them; return the manifest's digest. Idempotent."""
+    def store(self, compression: Compression) -> StoredImage:
+        """Make the missing layers, write config and manifest, and store them. Idempotent."""
         options = self._request.options
         created = {node: result.created for node, result in self._results.items()}
         built = assemble(self._stage, self._layers(compression), created, options)
         scratch = (self._store.ingest.new_path(), self._store.ingest.new_path())
         return self._store.images.add(built.manifest, built.config, self._snapshot, scratch)
 
-    def tag(self, digest: Digest, compression: Compression, recipe: str) -> None:
-        """Give the image that `store` made its names, even if `pybuild rmi` removes it at the same moment."""
-        for attempt in range(_TAG_ATTEMPTS):
-            try:
-                self._store.images.tag(list(self._request.tags), digest, int(time.time()), recipe=recipe)
-            except NotFound:
-                if attempt + 1 == _TAG_ATTEMPTS:
-                    raise
-                self.store(compression)
-                self._store.seal()
-            else:
-                return
-
-    def layers(self, digest: Digest, planned: Plan) -> tuple[BuiltLayer, ...]:
+    def layers(self, image: StoredImage, planned: Plan) -> tuple[BuiltLayer, ...]:
         """All layers of an image that `store` made, each with the instruction that made it."""
-        layers = self._store.images.get(digest).manifest.layers
+        layers = image.manifest.layers
         made = [planned.nodes[line.node].text for line in self._stage.history if line.node is not None]
         texts = [""] * (len(layers) - len(made)) + made
         return tuple(BuiltLayer(str(layer.digest), layer.size, text) for layer, text in zip(layers, texts, strict=True))

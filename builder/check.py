@@ -138,4 +138,4 @@ class _StoredImages:
     def _placeholder(self, reference: Reference, platform: Platform) -> StoredImage:
         digest = Digest.of(str(reference).encode())
         config = ImageConfig(platform.architecture, platform.os, platform.variant, None, "", ExecConfig(), (), ())
-        return StoredImage(digest, Manifest(Descriptor(MediaType.OCI_CONFIG, digest, 0), ()), config, None)
+        return StoredImage(digest, Manifest(Descriptor(MediaType.OCI_CONFIG, digest, 0), ()), config, None, digest)

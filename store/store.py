@@ -142,7 +142,32 @@ class Store:
         self.close()
 
     def _create_and_lock(self) -> int:
-        """Create the directories that are missing and take the shared lock; return its descriptor."""
+        """Create what is missing and take the shared lock; return its descriptor."""
+        while True:
+            self._check_place()
+            try:
+                lock = os.open(f"{self.root}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                continue  # `reset` has removed the directory just now
+            try:
+                if not try_lock(lock, fcntl.LOCK_SH):
+                    raise StoreBusy(f"the store {self.root} is being repaired or reset by another process")
+                if not os.fstat(lock).st_nlink:  # `reset` has removed the file before it was locked here
+                    os.close(lock)
+                    continue
+                for part in PARTS:
+                    if part.directory:
+                        os.makedirs(f"{self.root}/{part.directory}", mode=0o700, exist_ok=True)
+                if not os.path.exists(tag_path := f"{self.root}/{CACHEDIR_TAG}"):
+                    with open(tag_path, "wb") as file:
+                        file.write(_TAG)
+            except BaseException:
+                os.close(lock)
+                raise
+            return lock
+
+    def _check_place(self) -> None:
+        """Create the directory of the store, or check that it is one. Raises StoreError."""
         os.makedirs(self.root, mode=0o700, exist_ok=True)
         status = os.stat(self.root)
         if status.st_uid != os.geteuid():
@@ -152,28 +177,13 @@ class Store:
             )
         if status.st_mode & 0o022:
             raise StoreError(f"the store {self.root} can be written by others", hint=f"chmod go-w {self.root}")
-        directories = [part.directory for part in PARTS if part.directory]
-        tag_path = f"{self.root}/{CACHEDIR_TAG}"
-        if not os.path.exists(tag_path):
-            own = {*directories, LOCK, CACHEDIR_TAG}
+        if not os.path.exists(f"{self.root}/{CACHEDIR_TAG}"):
+            own = {*(part.directory for part in PARTS), LOCK, CACHEDIR_TAG}
             foreign = [name for name in os.listdir(self.root) if name not in own and not name.startswith(DATABASE)]
             if foreign:
                 raise StoreError(
                     f"{self.root} is not a store: it holds {foreign[0]!r}", hint="choose an empty or new directory"
                 )
-        for directory in directories:
-            os.makedirs(f"{self.root}/{directory}", mode=0o700, exist_ok=True)
-        lock = os.open(f"{self.root}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if not try_lock(lock, fcntl.LOCK_SH):
-                raise StoreBusy(f"the store {self.root} is being repaired or reset by another process")
-            if not os.path.exists(tag_path):
-                with open(tag_path, "wb") as file:
-                    file.write(_TAG)
-        except BaseException:
-            os.close(lock)
-            raise
-        return lock
 
 
 def _remove(parent: str, name: str) -> None:
@@ -188,8 +198,8 @@ def reset(root: str, remove: Callable[[str, str], None] = _remove) -> None:
     """Remove a whole store; do nothing if `root` does not exist.
 
     `remove(directory, name)` removes one file or tree of it; the files in trees can belong to ids of a user namespace,
-    which this process is not allowed to remove. Raises StoreBusy while a process uses the store, StoreError if `root`
-    is not a store.
+    which this process is not allowed to remove. An interrupted reset leaves an empty store with garbage, which can be
+    used, or reset again. Raises StoreBusy while a process uses the store, StoreError if `root` is not a store.
     """
     root = os.path.abspath(root)
     try:
@@ -200,22 +210,35 @@ def reset(root: str, remove: Callable[[str, str], None] = _remove) -> None:
         raise StoreError(f"cannot open {root}: {error.strerror}") from error
     try:
         names = os.listdir(fd)
-        if CACHEDIR_TAG not in names or DATABASE not in names:
+        if not _is_store(root, names):
             raise StoreError(f"{root} is not a store")
-        lock = os.open(LOCK, os.O_RDWR | os.O_CLOEXEC, dir_fd=fd)
+        lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=fd)
         try:
             if not try_lock(lock, fcntl.LOCK_EX):
                 raise StoreBusy(f"the store {root} is in use by another process")
-            # The two names that are checked above go last, so that an interrupted reset can be run again.
-            for name in sorted(names, key=lambda name: (name == CACHEDIR_TAG, name == DATABASE)):
+            for name in sorted({*names, LOCK}, key=_place_in_reset):
                 remove(root, name)
         finally:
             os.close(lock)
+        os.rmdir(root)
     except OSError as error:
-        raise StoreError(f"cannot reset {root}: {error.strerror}") from error
+        if error.errno != errno.ENOTEMPTY:  # another process has made a new store meanwhile
+            raise StoreError(f"cannot reset {root}: {error.strerror}") from error
     finally:
         os.close(fd)
-    os.rmdir(root)
+
+
+def _is_store(root: str, names: list[str]) -> bool:
+    """Whether a directory with these names is a store, perhaps one that an interrupted `reset` has begun to remove."""
+    if CACHEDIR_TAG not in names:
+        return {LOCK}.issuperset(names)
+    with open(f"{root}/{CACHEDIR_TAG}", "rb") as file:
+        return DATABASE in names or file.read(len(_TAG)) == _TAG
+
+
+def _place_in_reset(name: str) -> int:
+    """The tables go first: without them every other file is garbage. What shows that this is a store goes last."""
+    return {DATABASE: 0, CACHEDIR_TAG: 2, LOCK: 3}.get(name, 1)
 
 
 def _boot_id() -> str:

@@ -187,4 +187,4 @@ def _prepare(output: Output, image: StoredImage, store: Store, pool: Pool, *, al
     )
     config = store.blobs.read(image.manifest.config.digest, CONFIG_LIMIT)
     scratch = (store.ingest.new_path(), store.ingest.new_path())
-    return store.images.get(store.images.add(manifest.to_bytes(), config, image.snapshot, scratch))
+    return store.images.add(manifest.to_bytes(), config, image.snapshot, scratch)

@@ -165,7 +165,7 @@ class Contexts:
             from pybuild.store.importing.archive import import_from_layout
 
             directory, tag, digest = _split_layout(place.removeprefix(_LAYOUT))
-            return self._store.images.get(import_from_layout(self._store, directory, tag, digest))
+            return import_from_layout(self._store, directory, tag, digest)
         if is_remote(place) and not os.path.isdir(place):
             remote = read_remote(place, None)
             if isinstance(remote, RepositorySource):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.events import Note, Transfer
 from pybuild.builder.jobs.registry import FetchBlobs, FetchManifest, RegistryAccess, WantedBlob
-from pybuild.store.errors import InvalidImage
+from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig, chain_id, check_image
@@ -58,12 +58,13 @@ def pull(
     found = pool.run(FetchManifest(access, str(name), platform.os, platform.architecture, platform.variant, path))
     with open(path, "rb") as file:
         manifest_bytes = file.read(MANIFEST_LIMIT + 1)
-    digest = Digest.parse(found.digest)
-    if digest not in store.images.all():
-        _ImageFetch(store, pool, name, access, observe).image(manifest_bytes, found.media_type)
+    try:
+        image = store.images.get(Digest.parse(found.digest))
+    except NotFound:
+        image = _ImageFetch(store, pool, name, access, observe).image(manifest_bytes, found.media_type)
     store.seal()
-    store.images.tag([name], digest, int(time.time()), recipe="pull")
-    return store.images.get(digest)
+    store.images.tag([name], image, int(time.time()), recipe="pull")
+    return image
 
 
 class _ImageFetch:
@@ -76,7 +77,7 @@ class _ImageFetch:
         self._access = access
         self._observe = observe
 
-    def image(self, manifest_bytes: bytes, media_type: str) -> None:
+    def image(self, manifest_bytes: bytes, media_type: str) -> StoredImage:
         """Fetch config and layers, and record the image."""
         store = self._store
         manifest = Manifest.from_bytes(manifest_bytes, media_type)
@@ -94,7 +95,8 @@ class _ImageFetch:
         config = ImageConfig.from_bytes(config_bytes)
         check_image(manifest, config)
         snapshot = _stack(store, manifest, config)
-        store.images.add(manifest_bytes, config_bytes, snapshot, (store.ingest.new_path(), store.ingest.new_path()))
+        scratch = store.ingest.new_path(), store.ingest.new_path()
+        return store.images.add(manifest_bytes, config_bytes, snapshot, scratch)
 
     def _blobs(self, descriptors: Sequence[Descriptor]) -> None:
         """Fetch the blobs that the store lacks, the largest first, and report progress."""

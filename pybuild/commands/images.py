@@ -68,7 +68,7 @@ def tag(root: str, source: str, name: str) -> int:
     with Store(root) as store:
         image = store.images.find(source)
         store.seal()
-        store.images.tag([Reference.parse(name)], image.manifest_digest, int(time.time()), recipe=f"tag {source}")
+        store.images.tag([Reference.parse(name)], image, int(time.time()), recipe=f"tag {source}")
     return 0
 
 

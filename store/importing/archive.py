@@ -36,17 +36,19 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from pybuild.store.importing.members import Members
+    from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
     from pybuild.store.system.streams import Readable
 
+    _Imported = list[tuple[StoredImage, list[Reference]]]
+
 STDIN = "-"
 _CHUNK = 1 << 20
-Imported = list[tuple[Digest, list[Reference]]]
 
 
 def import_archive(
     store: Store, path: str, name: Reference | None, now: int, platform: Platform | None = None
-) -> Imported:
+) -> list[tuple[Digest, list[Reference]]]:
     """Import the archive or layout directory at `path`, or STDIN; return the digest of each manifest with its names.
 
     `name` chooses one of several images, and becomes its name in the store; a root filesystem needs one. Of images that
@@ -68,15 +70,15 @@ def import_archive(
         store.seal()
     except OSError as error:
         raise no_space(error, store.root) from error
-    for digest, names in imported:
-        store.images.tag(names, digest, now, recipe=f"import {os.path.basename(path)}")
-    return imported
+    for image, names in imported:
+        store.images.tag(names, image, now, recipe=f"import {os.path.basename(path)}")
+    return [(image.manifest_digest, names) for image, names in imported]
 
 
-def import_from_layout(store: Store, path: str, tag: str | None, digest: Digest | None) -> Digest:
+def import_from_layout(store: Store, path: str, tag: str | None, digest: Digest | None) -> StoredImage:
     """Import one image of a layout directory without a name: the one with this tag or digest, or the only one.
 
-    Returns the manifest's digest. Raises StoreError.
+    Raises StoreError.
     """
     try:
         with DirectoryMembers(path) as members:
@@ -127,7 +129,7 @@ def _spooled(store: Store, stream: Readable) -> Iterator[BinaryIO]:
         os.unlink(path)
 
 
-def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | None, wanted: Platform) -> Imported:
+def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | None, wanted: Platform) -> _Imported:
     peeked = Peeked(file)
     if not peeked.start:
         raise InvalidImage("the archive is empty")
@@ -147,34 +149,35 @@ def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | Non
         return _import_saved(store, ArchiveMembers(plain, links=True), name, wanted)
 
 
-def _import_layout(store: Store, members: Members, name: Reference | None, wanted: Platform) -> Imported:
+def _import_layout(store: Store, members: Members, name: Reference | None, wanted: Platform) -> _Imported:
     blobs = LayoutBlobs(members)
     # Names and indexes first, so that an error in them is reported before the work on the layers.
     manifests = [
         (manifest_of(blobs, chosen.item, wanted), chosen.names)
         for chosen in choose(layout_images(members), name, wanted)
     ]
-    digests: dict[Digest, Digest] = {}  # in the layout -> in the store
+    images: dict[Digest, StoredImage] = {}  # by the digest in the layout
     for descriptor, _ in manifests:
-        if descriptor.digest not in digests:
-            digests[descriptor.digest] = import_image(store, blobs, descriptor)
-    return _by_digest((digests[descriptor.digest], names) for descriptor, names in manifests)
+        if descriptor.digest not in images:
+            images[descriptor.digest] = import_image(store, blobs, descriptor)
+    return _by_digest((images[descriptor.digest], names) for descriptor, names in manifests)
 
 
-def _import_saved(store: Store, members: Members, name: Reference | None, wanted: Platform) -> Imported:
+def _import_saved(store: Store, members: Members, name: Reference | None, wanted: Platform) -> _Imported:
     images = choose(saved_images(members), name, wanted)
     return _by_digest((import_saved_image(store, members, image.item), image.names) for image in images)
 
 
-def _by_digest(images: Iterable[tuple[Digest, Iterable[Reference]]]) -> Imported:
-    """Each digest once, with all its names, each once."""
-    names: dict[Digest, dict[Reference, None]] = {}
-    for digest, new_names in images:
-        names.setdefault(digest, {}).update(dict.fromkeys(new_names))
-    return [(digest, list(each)) for digest, each in names.items()]
+def _by_digest(images: Iterable[tuple[StoredImage, Iterable[Reference]]]) -> _Imported:
+    """Each image once, with all its names, each once."""
+    found: dict[Digest, tuple[StoredImage, dict[Reference, None]]] = {}
+    for image, new_names in images:
+        _, names = found.setdefault(image.manifest_digest, (image, {}))
+        names.update(dict.fromkeys(new_names))
+    return [(image, list(names)) for image, names in found.values()]
 
 
-def _import_rootfs(store: Store, file: BinaryIO, wanted: Platform) -> Digest:
+def _import_rootfs(store: Store, file: BinaryIO, wanted: Platform) -> StoredImage:
     """Import a tar of files as an image with one layer. The tar's bytes stay as they are; only compression is added."""
     stack = LayerStack(store)
     blob = stack.put_tar(file, None)

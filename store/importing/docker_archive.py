@@ -29,6 +29,7 @@ from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from pybuild.store.importing.members import Members
+    from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
 # Names of a config that contain its digest: from docker and podman, from containerd, from crane and kaniko.
@@ -61,8 +62,8 @@ def saved_images(members: Members) -> list[ArchivedImage[SavedImage]]:
     return images
 
 
-def import_saved_image(store: Store, members: Members, image: SavedImage) -> Digest:
-    """Import an image; return the digest of its new manifest. Raises StoreError, OSError."""
+def import_saved_image(store: Store, members: Members, image: SavedImage) -> StoredImage:
+    """Import an image, with a new manifest. Raises StoreError, OSError."""
     config_bytes = read_member(members, image.config, CONFIG_LIMIT)
     match = _CONFIG_NAME.fullmatch(image.config)
     if match is not None and hashlib.sha256(config_bytes).hexdigest().encode() != match[1]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from pybuild.store.formats.toc import Entry, Toc
+    from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
     from pybuild.store.system.streams import Readable
 
@@ -55,8 +56,8 @@ def read_blob(source: BlobSource, descriptor: Descriptor, limit: int) -> bytes:
     return bytes(data)
 
 
-def import_image(store: Store, source: BlobSource, descriptor: Descriptor) -> Digest:
-    """Store the image whose manifest has this descriptor; return the manifest's digest. Raises StoreError, OSError."""
+def import_image(store: Store, source: BlobSource, descriptor: Descriptor) -> StoredImage:
+    """Store the image whose manifest has this descriptor. Raises StoreError, OSError."""
     manifest_bytes = read_blob(source, descriptor, MANIFEST_LIMIT)
     manifest = Manifest.from_bytes(manifest_bytes, descriptor.media_type)
     config_bytes = read_blob(source, manifest.config, CONFIG_LIMIT)

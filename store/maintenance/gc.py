@@ -109,9 +109,10 @@ def collect(
         if keep == 0:
             db.execute(f"DELETE FROM {PARSES.table}")
         _condemn(db, set(graph.objects) - choice.kept)
-    # A process that opens the store from here on sees what is condemned, so only those of this moment are waited for.
-    leases = live_leases(INGEST.path(store.root), without=store.ingest.name)
     with store.metadata.transaction() as db:
+        # A process that opens the store from here on sees what is condemned, so only those of this moment are waited for.
+        # They are listed inside the transaction, because another gc can have condemned more since the first one.
+        leases = live_leases(INGEST.path(store.root), without=store.ingest.name)
         gone = _remove_rows(db, Graph(store), leases)
     _purge(store, remove)
     removed = [mount for mount in choice.cache_mounts if _remove_cache_mount(store, mount, remove)]
@@ -295,7 +296,11 @@ def _remove_cache_mount(store: Store, identity: str, remove: Callable[[str], Non
     try:
         with store.metadata.transaction() as db:
             db.execute(f"DELETE FROM {CACHE_MOUNTS.table} WHERE id = ?", (identity,))
+        # After the commit: a row without its directory would be damage, a directory without its row is garbage.
+        try:
             os.rename(f"{store.cache_mounts.directory}/{identity}", directory)
+        except FileNotFoundError:
+            return True  # another gc has taken it for garbage
     finally:
         os.close(lock)
     remove(directory)

@@ -17,10 +17,12 @@ from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig, check_image
 from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Manifest
 from pybuild.store.formats.reference import Reference
-from pybuild.store.objects.condemned import Condemnable, is_condemned, spare, spare_in_transaction
+from pybuild.store.objects.condemned import Condemnable, is_condemned, spare, spare_in_transaction, spare_stack
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from pybuild.store.objects.blobs import Blobs
     from pybuild.store.objects.database import Metadata
 
@@ -35,6 +37,7 @@ class StoredImage:
     manifest: Manifest
     config: ImageConfig
     snapshot: int | None
+    config_digest: Digest
 
 
 @frozen
@@ -53,18 +56,16 @@ class Images:
         self._metadata = metadata
         self._blobs = blobs
 
-    def add(self, manifest: bytes, config: bytes, snapshot: int | None, scratch: tuple[str, str]) -> Digest:
-        """Store an image whose layers are stored; return the manifest's digest. Idempotent.
-
-        `scratch` are two unused paths in an ingest directory.
-        """
-        check_image(Manifest.from_bytes(manifest), ImageConfig.from_bytes(config))
+    def add(self, manifest: bytes, config: bytes, snapshot: int | None, scratch: tuple[str, str]) -> StoredImage:
+        """Store an image whose layers are stored. Idempotent. `scratch` are two unused paths in an ingest directory."""
+        parsed, parsed_config = Manifest.from_bytes(manifest), ImageConfig.from_bytes(config)
+        check_image(parsed, parsed_config)
         with self._metadata.transaction() as db:
             config_digest = self._blobs.put(config, scratch[0])
             digest = self._blobs.put(manifest, scratch[1])
-            db.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", (str(digest), str(config_digest), snapshot))
-            spare_in_transaction(db, Condemnable.IMAGE, str(digest))
-        return digest
+            image = StoredImage(digest, parsed, parsed_config, snapshot, config_digest)
+            self._keep(db, image)
+        return image
 
     def get(self, digest: Digest) -> StoredImage:
         """The image with this manifest. Raises NotFound."""
@@ -74,8 +75,9 @@ class Images:
         if row is None:
             raise NotFound(f"no image {digest} in the store", hint="pybuild images lists the images")
         manifest = Manifest.from_bytes(self._blobs.read(digest, MANIFEST_LIMIT))
-        config = ImageConfig.from_bytes(self._blobs.read(Digest.parse(str(row[0])), CONFIG_LIMIT))
-        return StoredImage(digest, manifest, config, None if row[1] is None else int(str(row[1])))
+        config_digest = Digest.parse(str(row[0]))
+        config = ImageConfig.from_bytes(self._blobs.read(config_digest, CONFIG_LIMIT))
+        return StoredImage(digest, manifest, config, None if row[1] is None else int(str(row[1])), config_digest)
 
     def find(self, name: str) -> StoredImage:
         """The image that the user means by a name, a digest, or the first hex digits (at least six) of a digest.
@@ -127,20 +129,19 @@ class Images:
         )
         return Digest.parse(str(row[0])) if row and row[0] is not None else None
 
-    def tag(self, names: list[Reference], manifest: Digest, now: int, recipe: str = "") -> None:
+    def tag(self, names: list[Reference], image: StoredImage, now: int, recipe: str = "") -> None:
         """Give an image these names, in one transaction that is on the disk when this returns.
 
-        Raises NotFound if the image is not in the store: another process can have removed it.
+        `rmi` can have removed the image since this process found or made it. It then becomes an image again: the lease
+        of this process keeps its blobs and its snapshot.
         """
         with self._metadata.durable_transaction() as db:
-            if self._metadata.one("SELECT 1 FROM images WHERE manifest = ?", str(manifest)) is None:
-                raise NotFound(f"image {manifest} was removed", hint="pybuild images lists the images")
-            spare_in_transaction(db, Condemnable.IMAGE, str(manifest))
+            self._keep(db, image)
             for name in names:
-                if self.resolve(name) != manifest:
+                if self.resolve(name) != image.manifest_digest:
                     db.execute(
                         "INSERT INTO tag_log (name, at, manifest, recipe) VALUES (?, ?, ?, ?)",
-                        (str(name.with_default_tag()), now, str(manifest), recipe),
+                        (str(name.with_default_tag()), now, str(image.manifest_digest), recipe),
                     )
 
     def untag(self, names: list[Reference], manifest: Digest, now: int) -> bool:
@@ -160,6 +161,17 @@ class Images:
                 return False
             db.execute("DELETE FROM images WHERE manifest = ?", (str(manifest),))
             return True
+
+    @staticmethod
+    def _keep(db: sqlite3.Connection, image: StoredImage) -> None:
+        """Write the row of an image, unless it exists, and spare the image with everything that it reaches."""
+        digest, config = str(image.manifest_digest), str(image.config_digest)
+        db.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", (digest, config, image.snapshot))
+        spare_in_transaction(db, Condemnable.IMAGE, digest)
+        for blob in (digest, config, *(str(layer.digest) for layer in image.manifest.layers)):
+            spare_in_transaction(db, Condemnable.BLOB, blob)
+        (snapshot,) = db.execute("SELECT snapshot FROM images WHERE manifest = ?", (digest,)).fetchone()
+        spare_stack(db, snapshot)
 
     def tags(self) -> list[Tag]:
         """All current names, sorted."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from pybuild.store.objects.condemned import spare_stack
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class Records:
                 (snapshot, canonical, inputs, now, now),
             )
             assert cursor.lastrowid is not None
+            spare_stack(db, snapshot)
             self._add_keys(db, keys, cursor.lastrowid)
             return Record(cursor.lastrowid, snapshot, canonical, now)
 

@@ -1,4 +1,7 @@
-"""A process that is killed at any commit leaves a store without damage, and the same command passes afterwards."""
+"""A process that is killed at any commit, or before any change of a file, leaves a store without damage.
+
+The same command passes afterwards, with the same result.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pybuild.store.maintenance.fsck import check
+from pybuild.store.store import Store
 from tests.support import killed_at_commit
-from tests.support.cli import BASE, Pybuild, write_context
+from tests.support.cli import BASE, Done, Pybuild, copy_store, write_context
+from tests.support.registry import DockerRegistry, docker_registry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 RECIPE = f"""\
@@ -23,56 +30,130 @@ COPY file /
 COPY --from=made /made /made
 RUN chmod 600 /made
 """
-MOST = 100  # commits of one command
-EVERY = int(os.environ.get("PYBUILD_KILL_EVERY", "3"))  # 1 kills at each commit
+CACHING = f"""\
+FROM {BASE} AS seed
+RUN mkdir /seed && echo seed > /seed/file
+FROM {BASE}
+RUN --mount=type=cache,target=/a --mount=type=cache,from=seed,source=/seed,target=/b cat /b/file > /made
+"""
+EPOCH = {"SOURCE_DATE_EPOCH": "1700000000"}
+MOST = 200  # moments of one command
+EVERY = int(os.environ.get("PYBUILD_KILL_EVERY", "10"))  # 1 kills at each moment
+FIRST = {"before": 1, "after": 2, "file": 3}
+WHEN = pytest.mark.parametrize("when", list(FIRST))
 
 
-def kill_everywhere(pybuild: Pybuild, tmp_path: Path, when: str, *arguments: object) -> list[str]:
-    """Run a command on copies of a store, killed at one commit after another, and then again; return what it printed."""
-    outputs = []
-    for number in range(1 if when == "before" else EVERY, MOST, EVERY):
+def kill_everywhere(
+    pybuild: Pybuild, tmp_path: Path, when: str, *arguments: object, damaged: bool = False, done: str = "never"
+) -> list[Done]:
+    """Run a command on copies of a store, killed at one moment after another, and then again; return these runs.
+
+    `damaged`: the store may be damaged before the second run, because the command is to repair it. `done` is a part of
+    the error with which the second run says that the killed one had done everything.
+    """
+    runs = []
+    for number in range(min(FIRST[when], EVERY), MOST, EVERY):
         root = tmp_path / f"{when}-{number}"
         if pybuild.root.exists():
-            shutil.copytree(pybuild.root, root, symlinks=True)
+            copy_store(pybuild.root, root)
         command = (sys.executable, killed_at_commit.__file__, when, str(number))
         killed = Pybuild(root, pybuild.environment, command).run(*arguments)
-        after = Pybuild(root, pybuild.environment)
-        checked = after.run("fsck")
-        assert ", 0 damaged," in checked.out, (number, checked.out)
-        done = after.run(*arguments)
-        # rmi and tag find their work done if the commit was the one that does it.
-        assert done.status == 0 or (arguments[0] in ("rmi",) and "no image" in done.err), (number, done.err)
-        assert ", 0 damaged," in after("fsck").out, number
-        outputs.append(done.out)
-        shutil.rmtree(root)
+        if not damaged:
+            assert_no_damage(root, number)
+        again = Pybuild(root, pybuild.environment).run(*arguments)
+        assert again.status == 0 or done in again.err, (number, again.err)
+        assert_no_damage(root, number)
+        runs.append(again)
+        shutil.rmtree(root, ignore_errors=True)  # `reset` removes it
         if killed.status != killed_at_commit.KILLED:
             assert killed.status == 0, killed.err
-            return outputs
-    raise AssertionError(f"more than {MOST} commits")
+            return runs
+    raise AssertionError(f"more than {MOST} moments")
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_build(pybuild: Pybuild, tmp_path: Path, when: str) -> None:
+def assert_no_damage(root: Path, number: int) -> None:
+    if root.exists():
+        with Store(str(root)) as store:
+            assert check(store).damage == (), number
+
+
+@WHEN
+@pytest.mark.parametrize("output", ["tag", "layout"])
+def test_a_build(pybuild: Pybuild, tmp_path: Path, when: str, output: str) -> None:
     context = write_context(tmp_path / "c", RECIPE, file="x")
-    environment = {"SOURCE_DATE_EPOCH": "1700000000"}
-    outputs = kill_everywhere(
-        Pybuild(pybuild.root, environment), tmp_path, when, "build", "--network=none", "-t", "app", context
+    results = {
+        "tag": ("-t", "app"),
+        "layout": ("-o", f"type=oci,tar=false,compression=zstd,dest={tmp_path}/layout", "-o", f"type=local,dest={tmp_path}/files"),
+    }[output]
+    runs = kill_everywhere(
+        Pybuild(pybuild.root, EPOCH), tmp_path, when, "build", "--network=none", *results, context
     )
-    assert len(outputs) > 5 // EVERY
-    assert len(set(outputs)) == 1
+    assert len(runs) > 10 // EVERY
+    assert len({run.out for run in runs}) == 1
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("verb", ["import", "tag", "rmi", "gc"])
-def test_other_verbs(pybuild: Pybuild, tmp_path: Path, verb: str, when: str) -> None:
-    archive = tmp_path / "base.tar"
-    pybuild("export", BASE, "-o", f"type=oci,dest={archive}")
+@WHEN
+def test_a_build_with_cache_mounts(pybuild: Pybuild, tmp_path: Path, when: str) -> None:
+    context = write_context(tmp_path / "c", CACHING)
+    runs = kill_everywhere(Pybuild(pybuild.root, EPOCH), tmp_path, when, "build", "--network=none", context)
+    assert len({run.out for run in runs}) == 1
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory, base_archive: Path) -> Iterator[DockerRegistry]:
+    with docker_registry(tmp_path_factory.mktemp("registry")) as found:
+        found.push(base_archive, "team/base:1")
+        yield found
+
+
+@WHEN
+def test_a_pull(registry: DockerRegistry, tmp_path: Path, when: str) -> None:
+    empty = Pybuild(tmp_path / "store", {"HOME": str(tmp_path)})
+    runs = kill_everywhere(empty, tmp_path, when, "pull", f"{registry.host}/team/base:1")
+    assert len({run.out for run in runs}) == 1
+
+
+@WHEN
+def test_an_export_that_converts(registry: DockerRegistry, tmp_path: Path, when: str) -> None:
+    """The layer of a pulled image is first read, then compressed again: both become part of the store."""
+    pulled, name = Pybuild(tmp_path / "store", {"HOME": str(tmp_path)}), f"{registry.host}/team/base:1"
+    pulled("pull", name)
+    output = f"type=oci,compression=zstd,dest={tmp_path}/out.tar"
+    runs = kill_everywhere(pulled, tmp_path, when, "export", name, "-o", output)
+    assert len({run.err for run in runs}) == 1
+
+
+@WHEN
+@pytest.mark.parametrize("verb", ["import", "tag", "rmi", "gc", "reset"])
+def test_other_verbs(pybuild: Pybuild, tmp_path: Path, base_archive: Path, verb: str, when: str) -> None:
     arguments = {
-        "import": ("import", archive, "other:1"),
+        "import": ("import", base_archive, "other:1"),
         "tag": ("tag", BASE, "other:1"),
         "rmi": ("rmi", BASE),
         "gc": ("gc", "--all"),
+        "reset": ("reset",),
     }[verb]
-    if verb == "import":
+    if verb in ("import", "reset"):
         pybuild("reset")
-    assert len(kill_everywhere(pybuild, tmp_path, when, *arguments)) >= 1
+    if verb == "reset":
+        pybuild("import", base_archive)  # without a tree, which has hundreds of files
+    done = "no image" if verb == "rmi" else "never"
+    assert kill_everywhere(pybuild, tmp_path, when, *arguments, done=done)
+
+
+@WHEN
+def test_gc_of_cache_mounts(pybuild: Pybuild, tmp_path: Path, when: str) -> None:
+    pybuild("build", "--network=none", write_context(tmp_path / "c", CACHING))
+    kill_everywhere(pybuild, tmp_path, when, "gc", "--all")
+
+
+@WHEN
+def test_a_repair(pybuild: Pybuild, tmp_path: Path, when: str) -> None:
+    """A lost blob, table of contents and tree: the repair drops an image with its name, and keeps another one."""
+    context = write_context(tmp_path / "c", RECIPE, file="x")
+    pybuild("build", "--network=none", "-t", "app", context)
+    blobs = pybuild.root / "blobs" / "sha256"
+    min(blobs.iterdir(), key=lambda blob: blob.stat().st_size).write_bytes(b"flipped")
+    min((pybuild.root / "tocs").iterdir()).write_bytes(b"flipped")
+    shutil.rmtree(min((pybuild.root / "trees").iterdir()))
+    kill_everywhere(pybuild, tmp_path, when, "fsck", "--repair", damaged=True)

@@ -1,6 +1,8 @@
-"""Runs pybuild and kills it before or after one of its commits: `killed_at_commit.py before|after N ARGUMENT...`.
+"""Runs pybuild and kills it at one moment: `killed_at_commit.py before|after|file N ARGUMENT...`.
 
-Exit status 137 says that the commit was reached; any other status is pybuild's own.
+`before` and `after`: the N-th commit of the tables. `file`: before the main process renames or removes its N-th file;
+trees, which only `reset` removes where others can see them, count for `reset` alone.
+Exit status 137 says that the moment was reached; any other status is pybuild's own.
 """
 
 from __future__ import annotations
@@ -13,22 +15,27 @@ from typing import Any
 from pybuild.store.objects import database
 
 KILLED = 137
+_CHANGES = ("os.rename", "os.remove", "os.rmdir")  # audit events; os.unlink raises os.remove
 
 
 def main() -> None:
     when, number, *arguments = sys.argv[1:]
     left = int(number)
 
+    def one_more() -> bool:
+        nonlocal left
+        left -= 1
+        return left == 0
+
     class Connection(sqlite3.Connection):
         def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-            nonlocal left
-            if sql != "COMMIT":
+            if sql != "COMMIT" or when == "file":
                 return super().execute(sql, *values)
-            left -= 1
-            if left == 0 and when == "before":
+            last = one_more()
+            if last and when == "before":
                 os._exit(KILLED)
             cursor = super().execute(sql, *values)
-            if left == 0:
+            if last:
                 os._exit(KILLED)
             return cursor
 
@@ -41,9 +48,15 @@ def main() -> None:
         def connect(self, *values: Any, **options: Any) -> sqlite3.Connection:
             return sqlite3.connect(*values, **options, factory=Connection)
 
+    def audit(event: str, values: tuple[Any, ...]) -> None:
+        if event in _CHANGES and (os.path.isabs(values[0]) or "reset" in arguments) and one_more():
+            os._exit(KILLED)
+
     database.sqlite3 = Sqlite()  # type: ignore[attr-defined, assignment]
     from pybuild.cli import run
 
+    if when == "file":
+        sys.addaudithook(audit)
     sys.exit(run(arguments))
 
 

@@ -36,7 +36,7 @@ def image(config: ExecConfig | None = None, *, layers: int = 1, history: tuple[H
         Descriptor(MediaType.OCI_CONFIG, LAYER, 1),
         tuple(Descriptor(MediaType.OCI_LAYER, digest, 1) for digest in diff_ids),
     )
-    return StoredImage(LAYER, manifest, described, 7 if layers else None)
+    return StoredImage(LAYER, manifest, described, 7 if layers else None, LAYER)
 
 
 @dataclass

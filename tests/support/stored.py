@@ -69,10 +69,10 @@ def add_image(store: Store, snapshot: int | None, *names: str) -> Digest:
     described = Descriptor(MediaType.OCI_CONFIG, Digest.of(data), len(data))
     layers = tuple(Descriptor(MediaType.OCI_LAYER, blob.digest, blob.size) for blob in blobs)
     scratch = (store.ingest.new_path(), store.ingest.new_path())
-    digest = store.images.add(Manifest(described, layers).to_bytes(), data, snapshot, scratch)
+    image = store.images.add(Manifest(described, layers).to_bytes(), data, snapshot, scratch)
     store.seal()
-    store.images.tag([Reference.parse(name) for name in names], digest, 1)
-    return digest
+    store.images.tag([Reference.parse(name) for name in names], image, 1)
+    return image.manifest_digest
 
 
 def is_whole(store: Store) -> bool:

@@ -172,7 +172,7 @@ def test_source_date_epoch_does_not_change_the_times_of_the_base() -> None:
 def test_unknown_fields_of_a_config(key: str, value: object) -> None:
     base = image()
     known = ImageConfig.from_bytes(json.dumps({**json.loads(base.config.to_bytes()), key: value}).encode())
-    stage = planned("FROM base\nENV a=b", Images({"base": type(base)(base.manifest_digest, base.manifest, known, 7)})).image
+    stage = planned("FROM base\nENV a=b", Images({"base": type(base)(base.manifest_digest, base.manifest, known, 7, base.config_digest)})).image
     written = json.loads(image_config(stage, [Digest.of(b"1")], {}, options()).to_bytes())
     assert written[key] == value
     assert written["config"]["Env"] == [PATH, "a=b"]

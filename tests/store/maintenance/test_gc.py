@@ -76,7 +76,7 @@ def test_an_image_that_lost_its_last_name_is_removed(store: Store) -> None:
     assert store.images.all() == sorted([two, new])
     with pytest.raises(NotFound):
         store.images.get(old)
-    store.images.tag([Reference.parse("lib:2")], new, 2)
+    store.images.tag([Reference.parse("lib:2")], store.images.get(new), 2)
     assert collect_in(store).images == 1
     assert store.images.all() == [new]
 

@@ -148,7 +148,7 @@ def test_a_name_can_move_and_be_removed(store: Store, tmp_path: Path) -> None:
     second = load(store, tmp_path, Archive(layers=[tar(entry(b"other"))]).data())
     assert store.images.find("test:1").manifest_digest == second
     assert store.images.get(first).manifest_digest == first
-    store.images.tag([Reference.parse("other:1")], second, 8)
+    store.images.tag([Reference.parse("other:1")], store.images.get(second), 8)
     assert store.images.untag([NAME], second, 9) is False
     with pytest.raises(NotFound):
         store.images.find("test:1")
