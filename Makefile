@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test lint coverage conformance attack fuzz bench tools clean
+.PHONY: help demo test lint coverage conformance users attack fuzz bench tools clean
 
 help:
 	@echo "make demo         build, export and show a small image on a base image made on the spot"
@@ -15,6 +15,7 @@ help:
 	@echo "make fuzz         fuzz every reader of outside input for 10 minutes each, as many at once as there are cores;"
 	@echo "                  MINUTES=N of each, TARGETS=\"tar recipe\" for some only, JOBS=N at once"
 	@echo "make conformance  only the recipes with results recorded from BuildKit"
+	@echo "make users        only what people bring from elsewhere: tests/users/cases is the list"
 	@echo "make bench        compare the speed with other tools; ROWS=\"pull ready\" for some rows only, RUNS=N [5]"
 
 $(VENV)/ready: pyproject.toml
@@ -43,6 +44,9 @@ coverage: tools $(VENV)/ready
 
 conformance: tools $(VENV)/ready
 	$(SUDO) $(BIN)/python -m pytest tests/conformance
+
+users: tools $(VENV)/ready
+	$(SUDO) $(BIN)/python -m pytest tests/users
 
 attack: $(VENV)/ready
 	PYBUILD_MUTATIONS=100000 $(BIN)/python -m pytest tests/parser/test_mutations.py

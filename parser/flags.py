@@ -37,11 +37,12 @@ FLAGS: dict[str, dict[str, _Kind]] = {
         "interval": "text", "timeout": "text", "start-period": "text", "start-interval": "text", "retries": "text",
     },
 }  # fmt: skip
+_NEVER_EMPTY = frozenset(("mount", "network", "security", "device", "exclude"))  # others count as missing then
 
 
 @frozen
 class Flags:
-    """The flags of one instruction, in order. The value of a flag without `=` is None."""
+    """The flags of one instruction, in order. The value of a flag is None if it is missing or empty."""
 
     items: tuple[tuple[Flag, Word | None], ...]
 
@@ -88,11 +89,11 @@ def read_flags(instruction: str, tokens: Iterable[Token], lines: Lines) -> Flags
             raise ParseError(f"duplicate flag --{name}", span)
         seen.add(name)
         text = _unquoted(raw, span)
-        if not text and (equals or kind != "bool"):
+        if not text and (name in _NEVER_EMPTY or not (equals or kind == "bool")):
             raise ParseError(f"missing a value on flag --{name}", span, hint=f"--{name}=value")
         if kind == "bool" and text.lower() not in ("", "true", "false"):
             raise ParseError(f"--{name}={text}: expected true or false", span)
-        found.append((Flag(name, span), Word(text, lines.span(start + len(name) + 3, end)) if equals else None))
+        found.append((Flag(name, span), Word(text, lines.span(start + len(name) + 3, end)) if text else None))
     return Flags(tuple(found))
 
 

@@ -34,6 +34,7 @@ OPTIONS: dict[str, frozenset[str]] = {
 }
 _KEYS = frozenset(("type",)).union(*OPTIONS.values())
 _WITHOUT_VALUE = frozenset(("readonly", "readwrite", "required"))
+_MAY_BE_EMPTY = frozenset(("from", "source", "target", "id", "env"))  # an empty value is as good as none
 _SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([kmgtp]?)i?b?", re.IGNORECASE)
 _SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -45,7 +46,7 @@ class BindMount:
     """Files of the context, of a stage or of an image. If the mount is writable, the writes of the step are discarded.
 
     `source` is a path in the stage or image `from_` (None: in the context). `target` can be relative to the working
-    directory.
+    directory; "" is the working directory itself, here and in the other mounts.
     """
 
     target: str
@@ -152,7 +153,7 @@ def _fields(value: Word) -> list[tuple[str, str, Word]]:
             )
         if not equals and name not in _WITHOUT_VALUE:
             raise ParseError(f"invalid mount option {field!r}: it needs a value", span, hint=f"{name}=value")
-        if equals and not text:
+        if equals and not text and name not in _MAY_BE_EMPTY:
             raise ParseError(f"mount option {key!r} has an empty value", span)
         found.append((key, name, Word(text if equals else "true", span)))
     return found
@@ -211,15 +212,15 @@ class _Options:
             case "secret":
                 return self._secret()
             case "ssh":
-                target = self._target() if "target" in self._values else None
+                target = self._target() or None
                 required, mode = self._bool("required"), self._mode(0o600)
                 uid, gid = self._number("uid"), self._number("gid")
                 return SshMount(self._text("id") or "default", target, required, mode, uid, gid)
 
     def _secret(self) -> SecretMount:
-        if "id" in self._values and "source" in self._values:
+        if self._text("id") and self._text("source"):
             raise ParseError("a secret can have an id or a source, not both", self._values["source"][1])
-        target = self._target() if "target" in self._values else None
+        target = self._target() or None
         name = self._text("id") or self._text("source") or (posixpath.basename(target) if target else "")
         if not name:
             raise ParseError("a secret needs an id or a target", self._mount.span, hint="--mount=type=secret,id=…")
@@ -235,9 +236,12 @@ class _Options:
         return SecretMount(name, target, env, required, mode, self._number("uid"), self._number("gid"))
 
     def _text(self, name: str) -> str | None:
+        """The value of an option; None if it is not given, or is empty and may be."""
         if name not in self._values:
             return None
         text, span = self._values[name]
+        if not text and name in _MAY_BE_EMPTY:
+            return None
         if not text:
             raise ParseError(f"mount option {name!r} is empty", span, hint="does its variable have a value?")
         if "\0" in text:
@@ -245,11 +249,7 @@ class _Options:
         return text
 
     def _target(self) -> str:
-        target = self._text("target")
-        if target is None:
-            raise ParseError(
-                f"a mount of type {self._mount.type} needs a target", self._mount.span, hint="target=/path"
-            )
+        target = self._text("target") or ""
         if posixpath.normpath(target).strip("/") == "" and target.startswith("/"):
             raise ParseError("the root directory cannot be the target of a mount", self._values["target"][1])
         return target

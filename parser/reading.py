@@ -104,9 +104,9 @@ class _Reader(LineReader):
             case "RUN":
                 return self._run(words, flags)
             case "CMD":
-                return Cmd(span, text, self._command(words[0]) if words else ExecForm(()))
+                return Cmd(span, text, self._command_or_nothing(words))
             case "ENTRYPOINT":
-                return Entrypoint(span, text, self._command(words[0]) if words else ExecForm(()))
+                return Entrypoint(span, text, self._command_or_nothing(words))
             case "COPY":
                 return self._copy(words, flags)
             case "ADD":
@@ -146,7 +146,7 @@ class _Reader(LineReader):
         return From(self._instruction_span, self._text, self._word(words[0]), alias, flags.word("platform"), flags.all)
 
     def _run(self, words: list[Token], flags: Flags) -> Run:
-        command = self._command(self._exactly_one(words))
+        command = self._command_or_nothing(words)
         network, security = flags.word("network"), flags.word("security")
         spans = [flag.span for flag in flags.all if flag.name == "mount"]
         return Run(
@@ -336,6 +336,10 @@ class _Reader(LineReader):
                 "SHELL takes a JSON list", self._span(token), hint='for instance SHELL ["/bin/bash", "-c"]'
             )
         return Shell(self._instruction_span, self._text, command.argv)
+
+    def _command_or_nothing(self, words: list[Token]) -> Command:
+        """The command of a RUN, CMD or ENTRYPOINT. Without one, as in BuildKit, the shell gets an empty command."""
+        return self._command(words[0]) if words else ShellForm("")
 
     def _command(self, token: Token) -> Command:
         if token.type == "LIST":

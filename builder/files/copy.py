@@ -90,11 +90,6 @@ def plan_entries(
                 _CopySource(tree, path, PathFilter(None, exclude), request.unpack) for path in matches(source, tree)
             ]
     todo += [_CopySource(inline, entry.path, PathFilter()) for entry in inline.readdir(b"")]
-    if plan.many_onto_one_file(todo):
-        raise CopyError(
-            f"several files cannot be copied to {request.dest}, which is not a directory",
-            hint="end the destination with a slash to make it a directory",
-        )
     for item in todo:
         plan.copy(item)
     return plan.entries()
@@ -145,15 +140,6 @@ class _Plan:
         self._wants_directory = dest.endswith(b"/") or dest.rpartition(b"/")[2] in (b".", b"..")
         self._dest = self._resolve_dest(dest)
 
-    def many_onto_one_file(self, sources: list[_CopySource]) -> bool:
-        """Whether several files would be copied to one name. pybuild refuses this; in BuildKit the last file wins."""
-        existing = self._lookup(self._dest)
-        if self._wants_directory or (existing is not None and existing.kind is Kind.DIRECTORY):
-            return False
-        # The check for archives reads the files, so it is skipped for a single source.
-        files = [source for source in sources if source.entry.kind is not Kind.DIRECTORY] if len(sources) > 1 else []
-        return len(files) > 1 and sum(self._archive(source) is None for source in files) > 1
-
     def copy(self, source: _CopySource) -> None:
         """Plan one source."""
         entry = source.entry
@@ -167,7 +153,7 @@ class _Plan:
         target = self._dest
         if self._wants_directory or (existing is not None and existing.kind is Kind.DIRECTORY):
             target = _join(target, source.path.rpartition(b"/")[2] or entry.path.rpartition(b"/")[2])
-        self._make_parents(target, entry.mtime)
+        self._make_directories(parent_of(target), self._mode(0o755, directory=True), entry.mtime)
         self._put(target, source.tree, entry)
 
     def entries(self) -> list[PlannedEntry]:
@@ -184,18 +170,11 @@ class _Plan:
         return result
 
     def _resolve_dest(self, dest: bytes) -> bytes:
-        """The destination after following the image's links: in its parents, and in its last name if it is a directory."""
+        """The destination after following the image's links, also a link to a file or to nothing."""
         try:
-            resolved = self._below.resolve(dest)
-            existing = self._below.lookup(resolved)
-            if self._wants_directory or (existing is not None and existing.kind is Kind.DIRECTORY):
-                return resolved
-            return self._below.resolve(dest, follow_last=False)
+            return self._below.resolve(dest)
         except LinkLoop:
-            raise self._loop() from None
-
-    def _loop(self) -> CopyError:
-        return CopyError(f"{self._request.dest}: too many levels of symbolic links in the image")
+            raise CopyError(f"{self._request.dest}: too many levels of symbolic links in the image") from None
 
     def _lookup(self, path: bytes) -> Entry | None:
         planned = self._planned.get(path)
@@ -216,23 +195,21 @@ class _Plan:
             case mode:
                 return apply_mode(mode, current, directory=directory)
 
-    def _make_parents(self, path: bytes, mtime: int) -> None:
-        """Create missing parents: 0755, owned by root or the owner of --chown, with the mtime of the source."""
+    def _make_directories(self, path: bytes, mode: int, mtime: int) -> None:
+        """Create a directory and its parents, if missing: owned by root or the owner of --chown."""
         missing = []
-        while path := parent_of(path):
+        while path:
             entry = self._lookup(path)
             if entry is not None and entry.kind is Kind.DIRECTORY:
                 break
             if entry is not None:
                 raise _not_a_directory(path)
             missing.append(path)
-        for directory in reversed(missing):
-            self._make_directory(directory, 0o755, mtime)
-
-    def _make_directory(self, path: bytes, mode: int, mtime: int) -> None:
-        refuse_reserved(path)
+            path = parent_of(path)
         uid, gid = self._owner(None)
-        self._planned[path] = PlannedEntry(Entry(path, Kind.DIRECTORY, mode, uid, gid, mtime), None, None)
+        for directory in reversed(missing):
+            refuse_reserved(directory)
+            self._planned[directory] = PlannedEntry(Entry(directory, Kind.DIRECTORY, mode, uid, gid, mtime), None, None)
 
     def _archive(self, source: _CopySource) -> Readable | None:
         """The decompressed stream of a source that is an archive and must be unpacked, else None."""
@@ -244,13 +221,8 @@ class _Plan:
 
     def _unpack(self, name: bytes, archive: Readable, mtime: int) -> None:
         """Unpack an archive into the destination directory. Its entries can replace existing ones of another type."""
-        dest = self._directory_of(self._request.dest.encode("utf-8", "surrogateescape"))
-        existing = self._lookup(dest)
-        if existing is None:
-            self._make_parents(dest, mtime)
-            self._make_directory(dest, 0o755, mtime)
-        elif existing.kind is not Kind.DIRECTORY:
-            raise _not_a_directory(dest)
+        dest = self._dest
+        self._make_directories(dest, 0o755, mtime)
         from pybuild.builder.files.archives import read_tree
 
         tree = read_tree(name, archive, _ImageDirectory(self._lookup, dest), self._request.owner, self._spool)
@@ -270,20 +242,9 @@ class _Plan:
                 self._files.pop(path, None)
         self._set(target, tree, entry, entry.mode, (entry.uid, entry.gid))
 
-    def _directory_of(self, dest: bytes) -> bytes:
-        try:
-            return self._below.resolve(dest)
-        except LinkLoop:
-            raise self._loop() from None
-
     def _copy_contents(self, tree: FileTree, source: Entry, path_filter: PathFilter) -> None:
         """Copy the contents of a directory, not the directory itself. An existing destination keeps its mode and owner."""
-        existing = self._lookup(self._dest)
-        if existing is None:
-            self._make_parents(self._dest, source.mtime)
-            self._make_directory(self._dest, self._mode(0o755, directory=True), source.mtime)
-        elif existing.kind is not Kind.DIRECTORY:
-            raise _not_a_directory(self._dest)
+        self._make_directories(self._dest, self._mode(0o755, directory=True), source.mtime)
         for found in walk(tree, source, path_filter):
             target = _join(self._dest, found.path)
             if found.chosen:

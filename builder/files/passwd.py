@@ -79,8 +79,26 @@ class UserDatabase:
         return uid, user.gid if user is not None else uid
 
     def workdir_owner(self, text: str) -> tuple[int, int]:
-        """uid and gid of the directories that WORKDIR makes. A number alone is also the gid here, unlike in a RUN."""
-        return self.owner(text)
+        """uid and gid of the directories that WORKDIR makes. A number alone is also the gid here, unlike in a RUN.
+
+        As in BuildKit, root stands in for a name that is not in the files.
+        """
+        name, _, group = text.partition(":")
+        known_group = group if group and self._knows_group(group) else ""
+        return self.owner((name if self._knows_user(name) else "0") + (f":{known_group}" if known_group else ""))
+
+    def unknown_in(self, text: str) -> str | None:
+        """The part of `user:group` that the files lack, as `user NAME` or `group NAME`; None if they have both."""
+        name, _, group = text.partition(":")
+        if name and not self._knows_user(name):
+            return f"user {name}"
+        return f"group {group}" if group and not self._knows_group(group) else None
+
+    def _knows_user(self, name: str) -> bool:
+        return self._find(name) is not None or _id(name) is not None
+
+    def _knows_group(self, name: str) -> bool:
+        return _id(name) is not None or any(group.name == name for group in self._groups)
 
     def _find(self, name: str) -> _User | None:
         for user in self._users:

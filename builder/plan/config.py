@@ -84,8 +84,6 @@ def _label(instruction: Label, scope: Scope) -> StateChange:
 
 def _user(instruction: User, scope: Scope) -> StateChange:
     user = scope.expand(instruction.user)
-    if not user:
-        raise PlanError("USER: the name is empty", span=instruction.user.span)
     return _with_config(scope, replace(scope.state.config, user=user), f"USER {user}")
 
 

@@ -39,10 +39,6 @@ def plan_copy(instruction: Copy | Add, scope: Scope) -> PlannedStep:
     sources, remote = _sources(instruction, scope, parents=parents)
     dest = scope.expand(instruction.dest)
     _check_length(keyword, dest, instruction.dest)
-    if not dest:
-        raise PlanError(
-            f"{keyword}: a path is empty", span=instruction.span, hint="check that its variables have a value"
-        )
     chown = scope.expand_flag(instruction.chown)
     chmod = scope.expand_flag(instruction.chmod)
     nodes: tuple[int | None, ...] = ()
@@ -87,10 +83,6 @@ def _sources(
     remote = []
     for position, word in enumerate(instruction.sources):
         source = scope.expand(word)
-        if not source:
-            raise PlanError(
-                f"{keyword}: a path is empty", span=instruction.span, hint="check that its variables have a value"
-            )
         if is_remote(source):
             found = _remote(instruction, word, source, checksum)
             remote.append((position, found))
@@ -172,8 +164,11 @@ def _inline(heredocs: tuple[Heredoc, ...], scope: Scope) -> tuple[InlineFile, ..
 
 
 def absolute_dest(scope: Scope, dest: str) -> str:
-    """A destination joined to the working directory. A slash at its end, which makes it a directory, is kept."""
+    """A destination joined to the working directory; "" is that directory.
+
+    A slash at its end, which makes it a directory, is kept.
+    """
     absolute = scope.state.absolute(dest)
-    if dest.endswith("/") or posixpath.basename(dest) in (".", ".."):
+    if posixpath.basename(dest) in ("", ".", ".."):
         absolute = absolute.rstrip("/") + "/"
     return absolute

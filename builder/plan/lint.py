@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PlanError
 from pybuild.builder.events import CheckWarning
+from pybuild.builder.plan.empty_words import empty_words
 from pybuild.builder.plan.platforms import platform_of
 from pybuild.builder.plan.replaced_words import variables_in, variables_of
 from pybuild.builder.plan.resolve import expand_word, global_args
@@ -95,6 +96,9 @@ class Inspector:
 
     def _check(self, stage: ResolvedStage, instruction: Instruction, state: StageState) -> None:
         self._undefined_var(stage, instruction, state)
+        for rule, text, word in empty_words(instruction, state, self._escape):
+            if self._known(stage, [word], state):
+                self._add(rule, text, word.span)
         match instruction:
             case Workdir(path=word):
                 path = expand_word(word, state.scope, self._escape)

@@ -129,7 +129,9 @@ class _StagePlanner:
         else:
             self._base = stage.image
             self._platform = platform_of(stage.image, stage.requested_platform or options.platform)
-            self._state = StageState.of_base(stage.image.config.config if stage.image is not None else ExecConfig())
+            self._state = StageState.of_base(
+                stage.image.config.config if stage.image is not None else ExecConfig(working_dir="/")
+            )
 
     def plan(self, inspect: Inspect | None) -> PlannedStage:
         """Plan the whole stage. Raises PlanError."""
@@ -233,17 +235,17 @@ class _StagePlanner:
             self._history.append(HistoryEntry(change.history, None))
 
     def _workdir(self, instruction: Workdir, scope: Scope) -> None:
-        """WORKDIR changes the state, and makes a layer unless the path is the root."""
-        path = scope.expand(instruction.path)
-        if not path:
-            raise PlanError(
-                "WORKDIR: the path is empty", span=instruction.path.span, hint="check that its variables have a value"
-            )
-        path = self._state.absolute(path)
+        """WORKDIR changes the state, and makes a layer unless the path is the root.
+
+        As in BuildKit, config and history have an absolute path as it is written, and an empty one changes nothing.
+        """
+        text = scope.expand(instruction.path) or self._state.config.working_dir
+        path = text if text.startswith("/") else self._state.absolute(text)
         state = replace(self._state, config=replace(self._state.config, working_dir=path))
         line = f"WORKDIR {path}"
         if path == "/":
             self._change_state(StateChange(state, line))
         else:
             self._change_state(StateChange(state, None))
-            self._add_layer(PlannedStep(WorkdirStep(path, state.config.user), (), line), instruction)
+            step = WorkdirStep(state.absolute(""), state.config.user)
+            self._add_layer(PlannedStep(step, (), line), instruction)

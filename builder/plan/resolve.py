@@ -304,7 +304,7 @@ def _from_flags(instruction: Instruction) -> Iterator[tuple[str, Word]]:
             yield "COPY --from=", word
         case Run(mounts=mounts):
             for mount in mounts:
-                if (word := mount.option("from")) is not None:
+                if (word := mount.option("from")) is not None and word.text:
                     yield f"RUN --mount=type={mount.type},from=", word
         case _:
             pass

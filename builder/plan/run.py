@@ -27,6 +27,12 @@ def plan_run(instruction: Run, scope: Scope) -> PlannedStep:
         raise PlanError("RUN: the command is empty", span=instruction.span)
     mounts, sources = plan_mounts(instruction.mounts, scope)
     variables = state.run_env
+    if "" in state.env:
+        raise PlanError(
+            "RUN: the environment has a variable without a name",
+            span=instruction.span,
+            hint="the name in an ENV above, or in the base image, is empty: check that its variables have a value",
+        )
     agent = agent_variable(mounts)
     if agent is not None and not any(pair.startswith("SSH_AUTH_SOCK=") for pair in variables):
         variables += (f"SSH_AUTH_SOCK={agent}",)
@@ -37,7 +43,7 @@ def plan_run(instruction: Run, scope: Scope) -> PlannedStep:
     step = RunStep(
         argv=argv,
         variables=scope.budget.environment(variables, instruction.span),
-        cwd=state.config.working_dir or "/",
+        cwd=state.absolute(""),
         user=state.config.user,
         network=_network(instruction, scope),
         proxy=_proxy(scope),

@@ -30,11 +30,9 @@ class StageState:
 
     @staticmethod
     def of_base(config: ExecConfig) -> StageState:
-        """The state right after FROM: the config of the base, with a PATH and a working directory."""
+        """The state right after FROM: the config of the base, with a PATH."""
         state = StageState(replace(config, on_build=()))
-        if "PATH" not in state.env:
-            state = state.with_env({"PATH": DEFAULT_PATH})
-        return replace(state, config=replace(state.config, working_dir=state.config.working_dir or "/"))
+        return state if "PATH" in state.env else state.with_env({"PATH": DEFAULT_PATH})
 
     def derived(self) -> StageState:
         """The first state of a stage that starts FROM this one. That stage also inherits the declared ARGs.

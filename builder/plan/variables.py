@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pybuild.builder.errors import PlanError
 from pybuild.builder.plan.platforms import platform_args
 from pybuild.builder.plan.scope import StateChange
 
@@ -38,8 +37,5 @@ def plan_arg(instruction: Arg, scope: Scope, global_args: Mapping[str, str | Non
 def plan_env(instruction: Env, scope: Scope) -> StateChange:
     """The state after an ENV, whose values see the variables as they were before the line. Raises PlanError."""
     values = scope.expand_pairs(instruction.pairs)
-    for (word, _), (name, _) in zip(instruction.pairs, values, strict=True):
-        if not name:
-            raise PlanError("ENV: the name is empty", span=word.span, hint="check that its variables have a value")
     line = "ENV " + " ".join(f"{name}={value}" for name, value in values)
     return StateChange(scope.state.with_env(dict(values)), line)

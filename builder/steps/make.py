@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.events import StepRef
     from pybuild.builder.files.context_source import ContextSource
+    from pybuild.builder.files.layer_contents import LayerPlace
     from pybuild.builder.plan.graph import Node, Plan
     from pybuild.builder.session import Session
     from pybuild.builder.sources.downloads import RemoteSources
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pybuild.builder.steps.run import RunMaker
     from pybuild.store.formats.compression import Compression
     from pybuild.store.formats.toc import Entry
+    from pybuild.store.layers.view import View
 
 
 @frozen
@@ -185,7 +187,7 @@ class StepMaker:
     async def _workdir(self, node: Node, step: WorkdirStep, parent: int | None) -> MadeLayer:
         layers = await self._stacks.layers(parent)
         view = self._stacks.view(layers)
-        uid, gid = (await self._users.of(view, layers)).workdir_owner(step.user) if step.user else (0, 0)
+        uid, gid = await self._workdir_owner(step, view, layers) if step.user else (0, 0)
         try:
             entries = missing_directories(view, step.path, uid, gid, int(time.time()))
         except LinkLoop:
@@ -193,3 +195,10 @@ class StepMaker:
         output = self._layers.output(node.id)
         # Only a few entries without content: not worth a worker.
         return MadeLayer(self._layers.adopt(write_entries(entries, output), output))
+
+    async def _workdir_owner(self, step: WorkdirStep, view: View, layers: Sequence[LayerPlace]) -> tuple[int, int]:
+        users = await self._users.of(view, layers)
+        if (unknown := users.unknown_in(step.user)) is not None:
+            text = f"WORKDIR {step.path}: the image has no {unknown}, so its directories belong to root"
+            self._session.observe(Note(text))
+        return users.workdir_owner(step.user)

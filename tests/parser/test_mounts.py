@@ -49,6 +49,17 @@ def refusal(value: str) -> tuple[int, str]:
     ("value", "expected"),
     [
         pytest.param("target=/a", BindMount("/a", "/", None, True), id="E29-bind is the default and read-only"),
+        pytest.param("type=bind", BindMount("", "/", None, True), id="E29-without a target"),
+        pytest.param("from=,src=,target=", BindMount("", "/", None, True), id="E29-empty options"),
+        pytest.param("type=tmpfs", TmpfsMount("", None, False), id="a tmpfs without a target"),
+        pytest.param(
+            "type=cache,id=,target=", CacheMount("", None, "shared", "/", None, False, 0o755, 0, 0), id="E30-empty options"
+        ),
+        pytest.param(
+            "type=secret,id=a,source=,target=,env=", SecretMount("a", "/run/secrets/a", None, False, 0o400, 0, 0),
+            id="E31-empty options",
+        ),
+        pytest.param("type=ssh,id=,target=", SshMount("default", None, False, 0o600, 0, 0), id="an agent with empty options"),
         pytest.param("type=bind,dst=a", BindMount("a", "/", None, True), id="E29-a relative target stays so"),
         pytest.param("target=/a,rw", BindMount("/a", "/", None, False), id="E29-rw"),
         pytest.param("target=/a,readwrite=true", BindMount("/a", "/", None, False), id="E29-readwrite"),
@@ -120,10 +131,7 @@ def test_a_mount_has_values(value: str, expected: RunMount) -> None:
         pytest.param("target=/a\\,b", 13, "invalid mount option 'b'", id="a comma that is escaped"),
         pytest.param("'target=/a,\"b\"'", 13, "a quote or a backslash", id="a quote that stays"),
         pytest.param("target=/a,source", 23, "needs a value", id="a key without a value"),
-        pytest.param("target=/a,source=", 23, "empty value", id="a key with an empty value"),
-        pytest.param("source=/a", 5, "needs a target", id="a bind without a target"),
-        pytest.param("type=tmpfs", 5, "needs a target", id="a tmpfs without a target"),
-        pytest.param("type=cache,id=a", 5, "needs a target", id="a cache without a target"),
+        pytest.param("target=/a,readonly=", 23, "empty value", id="a key with an empty value"),
         pytest.param("target=/", 13, "root directory", id="E29-the root as target"),
         pytest.param("target=/a/..", 13, "root directory", id="E29-the root in other words"),
         pytest.param("target=/a,id=b", 23, "not allowed with type=bind", id="a bind with an id"),
@@ -161,7 +169,7 @@ def test_values_can_contain_variables() -> None:
 @pytest.mark.parametrize(
     ("value", "scope", "message"),
     [
-        pytest.param("target=$T", {}, "'target' is empty", id="E9-a variable without a value"),
+        pytest.param("type=cache,target=/a,mode=$T", {}, "'mode' is empty", id="E9-a variable without a value"),
         pytest.param("target=$T", {"T": "/"}, "root directory", id="E9-a variable that is the root"),
         pytest.param("type=cache,target=/a,uid=$U", {"U": "me"}, "expected a number", id="E9-not a number"),
         pytest.param("target=$T", {"T": "/a\0b"}, "a NUL character", id="E9-a NUL"),

@@ -80,9 +80,6 @@ class ModelCopy:
             raise Refused("a source does not exist")
         dest, is_directory = self.destination(image)
         archives = [self.archive(node) for node in kinds]
-        files = [n for n, a in zip(kinds, archives, strict=True) if a is None and not isinstance(n, Directory)]
-        if not is_directory and len(files) > 1:
-            raise Refused("several files onto one name")
         before = copying.deepcopy(image)
         gone: set[tuple[str, ...]] = set()
         for (path, include), node, archive in zip(found, kinds, archives, strict=True):
@@ -94,7 +91,7 @@ class ModelCopy:
                 continue
             inside = is_directory or isinstance(get(image, dest), Directory)
             target = (*dest, path[-1]) if inside else dest
-            self.make_parents(image, target)
+            self.make_parents(image, target, self.changed_mode(0o755, directory=True))
             assert node is not None
             self.put(image, target, node)
         return image
@@ -113,7 +110,7 @@ class ModelCopy:
         """
         start = copying.deepcopy(image)
         dest = follow(image, tuple(part for part in self.dest.split("/") if part))
-        self.make_parents(image, (*dest, "x"))
+        self.make_parents(image, (*dest, "x"), 0o755)
         root = get(image, dest)
         assert isinstance(root, Directory)
         gone = set(before)
@@ -164,27 +161,21 @@ class ModelCopy:
         return (not include or selected([include], path)) and not selected(self.exclude, path)
 
     def destination(self, image: Directory) -> tuple[Path, bool]:
-        """The path of the destination, and whether sources are copied into it as a directory.
-
-        A link is followed if it leads to a directory or if a slash after it requires one; otherwise the copy replaces
-        it.
-        """
+        """The path of the destination with all links followed, and whether sources are copied into it as a directory."""
         parts = tuple(part for part in self.dest.split("/") if part)
         end = follow(image, parts)
-        if self.dest.endswith("/") or isinstance(get(image, end), Directory):
-            return end, True
-        return (*follow(image, parts[:-1]), parts[-1]), False
+        return end, self.dest.endswith("/") or isinstance(get(image, end), Directory)
 
     def changed_mode(self, mode: int, *, directory: bool) -> int:
         if isinstance(self.mode, str):
             return SYMBOLIC[self.mode](mode, directory)
         return mode if self.mode is None else self.mode
 
-    def make_parents(self, image: Directory, path: Path) -> None:
-        """Create missing parents with mode 0755; they belong to root or to the owner of --chown."""
+    def make_parents(self, image: Directory, path: Path, mode: int) -> None:
+        """Create missing parents with this mode; they belong to root or to the owner of --chown."""
         here = image
         for name in path[:-1]:
-            below = here.names.setdefault(name, Directory({}, 0o755, self.owner or (0, 0), ANY_TIME))
+            below = here.names.setdefault(name, Directory({}, mode, self.owner or (0, 0), ANY_TIME))
             if not isinstance(below, Directory):
                 raise Refused("a parent is not a directory")
             here = below
@@ -193,8 +184,9 @@ class ModelCopy:
         """Copy the contents of a directory. An existing destination keeps mode and owner, a new one gets its time."""
         at = get(image, dest)
         if at is None:
-            self.make_parents(image, dest)
-            at = Directory({}, self.changed_mode(0o755, directory=True), self.owner or (0, 0), source.mtime)
+            mode = self.changed_mode(0o755, directory=True)
+            self.make_parents(image, dest, mode)
+            at = Directory({}, mode, self.owner or (0, 0), source.mtime)
             parent = get(image, dest[:-1])
             assert isinstance(parent, Directory)
             parent.names[dest[-1]] = at

@@ -83,6 +83,28 @@ def invalid_default(line: int, word: str) -> str:
         pytest.param("FROM base\nWORKDIR /a\nWORKDIR b", [], id="a WORKDIR relative to an absolute one"),
         pytest.param("FROM base AS s\nWORKDIR /a\nFROM s AS t\nFROM t\nWORKDIR b", [], id="a WORKDIR relative to that of a stage below"),
         pytest.param("FROM base\nENV d=/x\nWORKDIR $d/y", [], id="the expanded path counts"),
+        pytest.param(
+            "FROM base\nARG e\nCOPY $e f /\nADD f $e",
+            ["3 EmptySource: COPY: a source is empty, which means the whole context",
+             "4 EmptyDestination: ADD: the destination is empty, which means the working directory /"],
+            id="empty paths of COPY and ADD",
+        ),
+        pytest.param(
+            'FROM base AS s\nFROM base\nCOPY --from=s ["", "/d/"]',
+            ["3 EmptySource: COPY: a source is empty, which means everything in it"], id="everything of a stage",
+        ),
+        pytest.param(
+            "FROM base\nARG e\nWORKDIR /w/\nWORKDIR /${e}\nUSER $e\nWORKDIR $e",
+            ["5 EmptyUser: USER: the name is empty, which means root",
+             '6 EmptyWorkdir: WORKDIR: the path is empty, so the working directory is still /'],
+            id="an empty USER and WORKDIR",
+        ),
+        pytest.param(
+            "FROM base\nARG e\nENV $e=1 a=$e\nLABEL b=$e $e=2",
+            ["3 EmptyName: ENV: a name is empty: a RUN after it cannot start", "4 EmptyName: LABEL: a name is empty"],
+            id="names, but not values, of ENV and LABEL",
+        ),
+        pytest.param("FROM base\nARG e\n# check=skip=EmptyUser\nUSER $e", [], id="an empty USER that is skipped"),
         pytest.param("FROM base\nCMD a", [json_args(2, "CMD")], id="CMD of a shell"),
         pytest.param("FROM base\nENTRYPOINT a", [json_args(2, "ENTRYPOINT")], id="ENTRYPOINT of a shell"),
         pytest.param('FROM base\nCMD ["a"]\nENTRYPOINT ["b"]\nHEALTHCHECK CMD c', [], id="commands in exec form"),

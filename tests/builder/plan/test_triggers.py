@@ -69,7 +69,7 @@ def test_the_escape_character_of_a_trigger_is_the_backslash_whatever_the_recipe_
         ("FROM x", "1:6 ONBUILD trigger of base: 'FROM x': "),
         ("ONBUILD RUN x", "1:6 ONBUILD trigger of base: 'ONBUILD RUN x': "),
         ("COPY --from=none /a /b", "1:6 ONBUILD trigger of base: none: not in the store"),
-        ("WORKDIR $x", "1:6 ONBUILD trigger of base: WORKDIR: the path is empty"),
+        ("VOLUME $x", "1:6 ONBUILD trigger of base: VOLUME: a path is empty"),
     ],
     ids=["no instruction", "FROM", "ONBUILD", "a stage that is missing", "an empty path"],
 )
