@@ -73,7 +73,7 @@ def test_check_needs_no_base_image(pybuild: Pybuild, context: Path) -> None:
 
 
 def test_a_line_that_needs_a_missing_base_does_not_end_the_check(pybuild: Pybuild, context: Path) -> None:
-    (context / "Buildfile").write_text("FROM nowhere.test/image\nWORKDIR $APP\nMAINTAINER a\nSTOPSIGNAL SIGNO\nVOLUME it's\n")
+    (context / "Buildfile").write_text("FROM nowhere.test/image\nVOLUME $APP\nMAINTAINER a\nSTOPSIGNAL SIGNO\nVOLUME it's\n")
     done = pybuild.run("--check", context)
     assert done.status == 1
     assert [line.split(": ")[2] for line in done.out.splitlines() if ": warning: " in line] == ["MaintainerDeprecated"]

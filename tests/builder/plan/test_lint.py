@@ -190,13 +190,14 @@ def checked(text: str, *missing: int, **fields: object) -> tuple[list[str], list
     ("text", "found", "mistakes", "unjudged"),
     [
         pytest.param("ENV a=$b\nCMD c", ["3 JSONArgsRecommended"], [], [], id="the base could set a variable"),
-        pytest.param("WORKDIR $SRC", [], [], ["2 SRC"], id="the base could set a path"),
+        pytest.param("VOLUME $SRC", [], [], ["2 SRC"], id="the base could set a path"),
+        pytest.param("WORKDIR $SRC\nUSER $USER\nCOPY $a $b", [], [], [], id="words that the base could set"),
         pytest.param("WORKDIR a$SRC", [], [], [], id="a path that could be absolute"),
         pytest.param("WORKDIR a", ["2 WorkdirRelativePath"], [], [], id="a path without variables"),
-        pytest.param("ENV a=$b c=/x\nWORKDIR $a\nWORKDIR $c", [], [], ["3 a"], id="a value made of an unknown one"),
+        pytest.param("ENV a=$b c=/x\nVOLUME $a\nVOLUME $c", [], [], ["3 a"], id="a value made of an unknown one"),
         pytest.param("ENV a=$b\nENV a=x\nWORKDIR $a", ["4 WorkdirRelativePath"], [], [], id="a value that is known again"),
-        pytest.param("ARG a=$b c=$a\nUSER $c", [], [], ["3 c"], id="an ARG made of an unknown value"),
-        pytest.param("WORKDIR $SRC\nARG s=SIGNO\nSTOPSIGNAL $s\nMAINTAINER x", ["5 MaintainerDeprecated"], ["4 STOPSIGNAL SIGNO: no such signal"], ["2 SRC"], id="one line does not end the check of the rest"),
+        pytest.param("ARG a=$b c=$a\nVOLUME $c", [], [], ["3 c"], id="an ARG made of an unknown value"),
+        pytest.param("VOLUME $SRC\nARG s=SIGNO\nSTOPSIGNAL $s\nMAINTAINER x", ["5 MaintainerDeprecated"], ["4 STOPSIGNAL SIGNO: no such signal"], ["2 SRC"], id="one line does not end the check of the rest"),
         pytest.param("ARG m=999\nCOPY --chmod=$m a$b /c", [], ["3 --chmod=999: expected an octal mode"], [], id="a mistake beside an unknown value"),
         pytest.param("ENV a=${b:?no}", [], [], ["2 b"], id="the base could set a required variable"),
         pytest.param("WORKDIR $a/it's", [], ["2 unexpected end of the word while looking for a matching single quote"], [], id="quotes beside an unknown value"),
@@ -212,7 +213,7 @@ def test_what_is_judged_without_the_base(text: str, found: list[str], mistakes: 
 
 
 def test_a_stage_on_a_stage_without_a_base() -> None:
-    assert checked("FROM base AS s\nFROM s\nENV a=$b\nWORKDIR $c\nFROM base\nENV a=$b", 0) == (["6 UndefinedVar"], [], ["4 c"])
+    assert checked("FROM base AS s\nFROM s\nENV a=$b\nVOLUME $c\nFROM base\nENV a=$b", 0) == (["6 UndefinedVar"], [], ["4 c"])
 
 
 @pytest.mark.parametrize(
