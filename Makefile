@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test lint coverage conformance users attack fuzz bench tools clean
+.PHONY: help demo test lint coverage conformance users attack fuzz faults bench tools clean
 
 help:
 	@echo "make demo         build, export and show a small image on a base image made on the spot"
@@ -14,6 +14,8 @@ help:
 	@echo "make attack       100,000 recipes with something changed at random; PYBUILD_SEED=N for others"
 	@echo "make fuzz         fuzz every reader of outside input for 10 minutes each, as many at once as there are cores;"
 	@echo "                  MINUTES=N of each, TARGETS=\"tar recipe\" for some only, JOBS=N at once"
+	@echo "make faults       kill, starve and damage builds and stores for up to an hour, as root; MINUTES=N [60], ROUNDS=N,"
+	@echo "                  KINDS=\"killed\" for some kinds only, PYBUILD_SEED=N for the same faults again"
 	@echo "make conformance  only the recipes with results recorded from BuildKit"
 	@echo "make users        only what people bring from elsewhere: tests/users/cases is the list"
 	@echo "make bench        compare the speed with other tools; ROWS=\"pull ready\" for some rows only, RUNS=N [5]"
@@ -57,6 +59,10 @@ $(VENV)/fuzz-ready: $(VENV)/ready
 
 fuzz: $(VENV)/fuzz-ready
 	$(BIN)/python -m tests.fuzz $(addprefix --minutes=,$(MINUTES)) $(addprefix --jobs=,$(JOBS)) $(TARGETS)
+
+faults: tools $(VENV)/ready
+	$(SUDO) $(BIN)/python -m tests.faults --minutes $(or $(MINUTES),60) \
+	    $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PYBUILD_SEED),--seed $(PYBUILD_SEED)) $(KINDS)
 
 bench: $(VENV)/ready
 	bench/install_tools.sh

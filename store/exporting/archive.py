@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage, StoreError
-from pybuild.store.exporting.publish import replacing, temporary_name
+from pybuild.store.exporting.publish import replacing, temporary_name, unnamed_file
 from pybuild.store.formats import tar
 from pybuild.store.formats.bounded_json import dump
 from pybuild.store.formats.docker_archive import MANIFEST, manifest_json
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def write_archive(
@@ -198,7 +197,7 @@ def _new_file(fd: int, path: bytes) -> Iterator[BinaryIO]:
             parent = below
         temporary = os.fsencode(os.path.basename(temporary_name("/" + os.fsdecode(name))))
         try:
-            with open(os.open(temporary, _CREATE, 0o644, dir_fd=parent), "wb") as out:
+            with unnamed_file(parent, temporary, 0o644) as out:
                 yield out
                 out.flush()
                 os.fsync(out.fileno())

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import StoreError
-from pybuild.store.exporting.publish import temporary_name
+from pybuild.store.exporting.publish import temporary_name, unnamed_file
 from pybuild.store.exporting.rootfs_tar import Rootfs
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, parent_of
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from pybuild.store.store import Store
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_PATH = 4000  # bytes of a path for one system call; PATH_MAX is 4096
 
 
@@ -173,7 +172,7 @@ class FileWriter:
 
     def _file(self, entry: Entry, parent: int, name: bytes, chunks: Iterator[bytes]) -> None:
         def make(temporary: bytes) -> None:
-            with open(os.open(temporary, _CREATE, 0o600, dir_fd=parent), "wb") as out:
+            with unnamed_file(parent, temporary, 0o600) as out:
                 for chunk in chunks:
                     out.write(chunk)
                 out.flush()

@@ -1,14 +1,16 @@
-"""Writing a file of the user completely or not at all: under a temporary name in the same directory, then renamed.
+"""Writing a file of the user completely or not at all.
 
-The files are not synced to the disk, like those that cp(1) writes. After a power cut the user exports again.
+The file has no name while it is written (open(2), O_TMPFILE), so a process that is killed leaves nothing behind. Then it
+gets a temporary name in the same directory, and is renamed at once. The files are not synced to the disk, like those that cp(1) writes. After a power cut the user exports again.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import StoreError
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 STDOUT = "-"
 _BUFFER = 1 << 20
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR)  # the filesystem lacks O_TMPFILE, or the kernel
 
 
 @contextmanager
@@ -45,15 +50,39 @@ def replacing(destination: str) -> Iterator[BinaryIO]:
                 yield out
             return
         temporary = temporary_name(target)
+        directory = os.open(os.path.dirname(target), _DIRECTORY)
         try:
-            with open(temporary, "xb", buffering=_BUFFER) as out:
+            with unnamed_file(directory, os.fsencode(os.path.basename(temporary))) as out:
                 yield out
             os.rename(temporary, target)
         finally:
-            if os.path.lexists(temporary):
+            os.close(directory)
+            with suppress(FileNotFoundError):
                 os.unlink(temporary)
     except OSError as error:
         raise no_space(error, destination) from error
+
+
+@contextmanager
+def unnamed_file(directory: int, temporary: bytes, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """A new file to write to, without a name. If the block succeeds, it is called `temporary` in this directory.
+
+    Where the filesystem has no files without names, it is called so from the beginning; the caller removes it after a
+    failure. Raises OSError: EEXIST if the name is taken.
+    """
+    named = False
+    try:
+        fd = os.open(b".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, mode, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in _NO_TMPFILE:
+            raise
+        fd = os.open(temporary, _CREATE, mode, dir_fd=directory)
+        named = True
+    with open(fd, "wb", buffering=_BUFFER) as out:
+        yield out
+        out.flush()
+        if not named:
+            os.link(f"/proc/self/fd/{fd}", temporary, dst_dir_fd=directory, follow_symlinks=True)
 
 
 def temporary_name(path: str) -> str:

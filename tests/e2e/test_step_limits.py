@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.builder.host.cgroupfs import UNIFIED, own_cgroups, parse_cgroups, remove_tree
+from pybuild.builder.host.cgroupfs import UNIFIED, parse_cgroups
 from pybuild.builder.host.mountinfo import own_mounts
+from tests.support.cgroups import Parents
 from tests.support.cli import BASE, Pybuild, write_context
 from tests.support.people import Person, forget, make_person
 from tests.support.processes import descendants, running, survivors
@@ -26,33 +26,6 @@ FILES = {
     ("memory", 1): "memory.limit_in_bytes", ("memory", 2): "memory.max", ("cpu", 1): "cpu.cfs_quota_us",
     ("cpu", 2): "cpu.max", ("pids", 1): "pids.max", ("pids", 2): "pids.max",
 }  # fmt: skip
-
-
-class Parents:
-    """A cgroup in each relevant hierarchy, which contains the builds of a test."""
-
-    def __init__(self, uid: int) -> None:
-        found = own_cgroups()
-        self.paths = []
-        for directory in {(found.get(name) or found[UNIFIED]).directory for name in ("memory", "cpu", "pids")}:
-            path = Path(directory, f"test-of-pybuild-{os.getpid()}")
-            path.mkdir()
-            self.paths.append(path)
-            for name in (path, path / "cgroup.procs"):
-                os.chown(name, uid, -1)
-
-    def entered(self, pybuild: Pybuild) -> Pybuild:
-        """The same command inside these cgroups."""
-        enter = "".join(f"echo 0 > {path}/cgroup.procs; " for path in self.paths)
-        return replace(pybuild, command=("sh", "-c", f'{enter}exec "$@"', "sh", *pybuild.command))
-
-    def ours(self) -> set[str]:
-        """The cgroups that pybuild created."""
-        return {str(below) for path in self.paths for below in path.iterdir() if below.is_dir()}
-
-    def close(self) -> None:
-        for path in self.paths:
-            remove_tree(str(path))
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+import signal
 import stat
 import tarfile
 import threading
@@ -229,6 +231,39 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with replacing(str(target)) as out:
         out.write(b"after")
     assert target.read_bytes() == b"after" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_nothing(tmp_path: Path) -> None:
+    """No temporary file beside the old one, whatever the size of what was written."""
+    target = tmp_path / "file"
+    target.write_bytes(b"before")
+    child = os.fork()
+    if not child:
+        with replacing(str(target)) as out:
+            out.write(bytes(3 << 20))
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert target.read_bytes() == b"before" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_file_is_replaced_where_all_files_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some filesystems, such as NFS, have no O_TMPFILE."""
+    real = os.open
+
+    def without(path: str, flags: int, *rest: int, **options: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return real(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", without)
+    target = tmp_path / "file"
+    for content in (b"first", b"second"):
+        with replacing(str(target)) as out:
+            out.write(content)
+        assert target.read_bytes() == content and os.listdir(tmp_path) == ["file"]
+    with pytest.raises(ZeroDivisionError), replacing(str(target)) as out:
+        raise ZeroDivisionError
+    assert target.read_bytes() == b"second" and os.listdir(tmp_path) == ["file"]
 
 
 def test_the_target_of_a_link_is_replaced(tmp_path: Path) -> None:
