@@ -189,7 +189,7 @@ def test_every_module_says_what_it_is_for() -> None:
 def test_the_sandbox_worker_imports_the_standard_library_only() -> None:
     """It runs as `python -SI`, and what is in its process is beside the steps: what it imports is this list."""
     allowed = {"__future__", "ctypes", "dataclasses", "errno", "fcntl", "json", "os", "resource", "select"}
-    allowed |= {"signal", "socket", "stat", "struct", "sys", "typing", "warnings", "collections.abc"}
+    allowed |= {"signal", "socket", "stat", "struct", "sys", "typing", "warnings", "collections", "collections.abc", "contextlib"}
     for path in [*(CHECKOUT / "builder/sandbox").glob("*.py"), CHECKOUT / "store/system/syscalls.py"]:
         ours = ("pybuild.builder.sandbox", "pybuild.store.system.syscalls")
         foreign = {name for name in imports(path) if not name.startswith(ours)}

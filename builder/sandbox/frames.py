@@ -2,15 +2,18 @@
 
 A frame is the length of its text (four bytes, big-endian), the number of its descriptors (one byte) and the text. The
 descriptors are sent with the first byte of their frame (unix(7), SCM_RIGHTS). One read can return the end of a frame and
-the descriptors of the next one, so the number says which frame a descriptor belongs to. File names in a message are text
-decoded with `surrogateescape`.
+the descriptors of the next one, but never those of two frames; so the number says which batch belongs to which frame. File
+names in a message are text decoded with `surrogateescape`.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 import struct
+from collections import deque
 
 TYPE_CHECKING = False  # importing typing takes longer than importing this module
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self._buffer = bytearray()
-        self._fds: list[int] = []
+        self._batches: deque[list[int]] = deque()  # descriptors, one list for each frame that has some
 
     def fileno(self) -> int:
         """For selectors."""
@@ -47,7 +50,11 @@ class Channel:
             raise EOFError("the other end is gone") from None
 
     def receive(self) -> tuple[Message, list[int]]:
-        """Wait for the next message; return it and its descriptors."""
+        """Wait for the next message; return it and its descriptors.
+
+        Raises OSError if some of its descriptors are lost, because this process or the machine can open no more: the
+        others are closed then, and the next message can be received.
+        """
         while (found := self._next()) is None:
             self._read()
         return found
@@ -63,15 +70,20 @@ class Channel:
             return None
         message: Message = json.loads(bytes(self._buffer[_HEADER.size : end]))
         del self._buffer[:end]
-        fds, self._fds = self._fds[:count], self._fds[count:]
+        fds = self._batches.popleft() if count and self._batches else []
+        if len(fds) != count:
+            for fd in fds:
+                os.close(fd)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return message, fds
 
     def _read(self) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(self.socket, 1 << 20, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+            data, fds, flags, _ = socket.recv_fds(self.socket, 1 << 20, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
-            data, fds = b"", []
-        self._fds += fds
+            data, fds, flags = b"", [], 0
+        if fds or flags & socket.MSG_CTRUNC:  # truncated: the kernel could not open them all here
+            self._batches.append(fds)
         if not data:
             raise EOFError("the other end is gone")
         self._buffer += data

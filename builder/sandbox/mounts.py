@@ -125,7 +125,10 @@ class AgentSocket:
             listener.bind(name)
             os.chdir("/")
             listener.listen()
-            socket.send_fds(server, [os.fsencode(self.path)], [listener.fileno()])
+            try:
+                socket.send_fds(server, [os.fsencode(self.path)], [listener.fileno()])
+            except BrokenPipeError as error:
+                raise OperationRefused(f"the relay to the ssh agent for {self.target} has ended") from error
         _own(root, name, self)
         root.attach(_clone(root.scratch, name, _NOSUID_NODEV_NOEXEC), self.target, directory=False)
 

@@ -75,7 +75,7 @@ class Overlay:
     mountpoint: str
 
     def describe(self) -> str:
-        return f"overlay of {len(self.lowers)} directories, changes to {self.upper}, on {self.mountpoint}"
+        return f"overlay of {len(self.lowers)} directories"
 
     def execute(self, root: Root) -> None:
         root.fd = mount_overlay(self.lowers, (self.upper, self.work), self.mountpoint)
@@ -177,7 +177,7 @@ class Scratch:
     directory: str
 
     def describe(self) -> str:
-        return f"tmpfs on {self.directory}"
+        return "tmpfs for files that pybuild makes"
 
     def execute(self, root: Root) -> None:
         root.scratch = new_mount("tmpfs", (("mode", "700"), ("size", "64m")), _NOSUID_NODEV_NOEXEC)
@@ -191,7 +191,7 @@ class Pivot:
     """Switch to the new root and unmount the old one with everything below it."""
 
     def describe(self) -> str:
-        return "pivot into the new root"
+        return "the new root in place of the old one"
 
     def execute(self, root: Root) -> None:
         os.fchdir(root.fd)

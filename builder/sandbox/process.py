@@ -18,10 +18,12 @@ import fcntl
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import struct
 import warnings  # noqa: F401  # os.execvpe imports it, and after pivot_root Python finds no modules
+from contextlib import suppress
 
 from pybuild.builder.sandbox import agents, capabilities, linux, terminal
 from pybuild.builder.sandbox.mounts import AgentSocket
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+_MAKE_NAMESPACES = "make the step's namespaces"
 _REPORT_TEXT = 500  # characters of a text in a report: as JSON it stays below PIPE_BUF, and a write never blocks
 _SHOWN_PROGRAM = 200  # characters of a program's name in messages
 _OPEN_FILES = 1 << 20
@@ -51,19 +54,27 @@ class Step:
 
         In a step with a terminal both outputs are the socket over which the terminal is sent.
         """
-        self.status_fd, status = os.pipe2(os.O_CLOEXEC)
-        parent = os.getpid()
+        status = -1
         try:
+            self.status_fd, status = os.pipe2(os.O_CLOEXEC)
+            parent = os.getpid()
             self.pid = os.fork()
             if self.pid == 0:
                 _keeper(spec, fds, status, seccomp, parent)
         except OSError:
-            os.close(self.status_fd)
+            if status >= 0:
+                os.close(self.status_fd)
             raise
         finally:
-            os.close(status)
-            for fd in fds:
-                os.close(fd)
+            for fd in (*fds, status):
+                if fd >= 0:
+                    os.close(fd)
+
+    def stop(self) -> None:
+        """Kill the step and wait for its keeper."""
+        os.kill(self.pid, signal.SIGTERM)
+        os.waitpid(self.pid, 0)
+        os.close(self.status_fd)
 
     def result(self) -> dict[str, object]:
         """The step's report. Call this after waiting for the keeper."""
@@ -78,10 +89,11 @@ class Step:
 
 
 def _report(status: int, result: dict[str, object]) -> None:
-    """Write a report. Its texts are cut: nothing reads the pipe before the keeper has ended."""
+    """Write a report. Of long texts the middle is cut out: nothing reads the pipe before the keeper has ended."""
+    half = _REPORT_TEXT // 2
     for name, value in result.items():
         if isinstance(value, str) and len(value) > _REPORT_TEXT:
-            result = {**result, name: f"{value[: _REPORT_TEXT - 1]}…"}
+            result = {**result, name: f"{value[: half - 1]}…{value[-half:]}"}
     os.write(status, json.dumps(result).encode("ascii") + b"\n")
 
 
@@ -97,42 +109,50 @@ def _keeper(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes
 
     def kill_init(*_: object) -> None:
         for pid in init:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
-    # Until the keeper knows the pid of init, SIGTERM waits: it must not be lost, and must not leave init alive.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
-    signal.signal(signal.SIGTERM, kill_init)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # also for init; the command gets all defaults back
-    doing = "enter the step's cgroups"
+    doing = "prepare to wait for the step"
+    relay, agents_fd = -1, -1
     try:
+        # Until the keeper knows the pid of init, SIGTERM waits: it must not be lost, and must not leave init alive.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+        signal.signal(signal.SIGTERM, kill_init)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # also for init; the command gets all defaults back
         _tie_to(parent)
         _close_all_but(*fds, status)  # the others belong to the worker and to other steps
         os.setsid()
+        doing = "enter the step's cgroups"
         for directory in spec.cgroups:
             _enter_cgroup(directory)
-        doing = "make the step's namespaces"
-        agents_pid, agents_fd = -1, -1
         if any(isinstance(mount, AgentSocket) for mount in spec.mounts):
-            agents_pid, agents_fd = agents.start(signal.SIGKILL)
+            doing = "start the relay to the ssh agent"
+            relay, agents_fd = agents.start(signal.SIGKILL)
+        doing = _MAKE_NAMESPACES
+        keeper = os.pidfd_open(os.getpid())
         linux.unshare(_NAMESPACES | (linux.CLONE_NEWNET if spec.new_network else 0))
         try:
             linux.unshare(linux.CLONE_NEWCGROUP)
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOSYS):  # a kernel without cgroups
                 raise
+        doing = "start process 1 of the step"
         pid = os.fork()
         if pid == 0:
-            _init(spec, fds, status, seccomp, agents_fd)
+            _init(spec, fds, status, seccomp, agents_fd, keeper)
         init.append(pid)
+        doing = "wait for the step"
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         os.waitpid(pid, 0)
-        if agents_pid > 0:
-            os.kill(agents_pid, signal.SIGKILL)
-            os.waitpid(agents_pid, 0)
-        os._exit(0)
+        init.clear()
     except BaseException as error:
-        _report(status, {"error": f"cannot {doing}: {error}", "hint": "pybuild needs them for RUN only"})
-        os._exit(1)
+        _report(status, {"error": f"cannot {doing}: {_reason(error)}", "hint": _hint(doing, error)})
+    finally:  # whatever happens: what a fork returns to is the loop of the worker
+        kill_init()
+        if relay > 0:
+            os.kill(relay, signal.SIGKILL)
+            os.waitpid(relay, 0)
+        os._exit(0)
 
 
 def _enter_cgroup(directory: str) -> None:
@@ -142,17 +162,27 @@ def _enter_cgroup(directory: str) -> None:
     os.close(fd)
 
 
-def _init(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, agents_fd: int) -> NoReturn:
-    """Process 1 of the step: builds the root filesystem, starts the command, reaps processes, reports the end."""
+def _init(
+    spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, agents_fd: int, keeper: int
+) -> NoReturn:
+    """Process 1 of the step: builds the root filesystem, starts the command, reaps processes, reports the end.
+
+    `keeper` is a pidfd: in the new pid namespace the pid of the parent is 0, so it cannot show that the parent has died.
+    """
     doing = "prepare the sandbox"
     try:
         linux.set_pdeathsig(signal.SIGKILL)
+        if _has_ended(keeper):
+            os._exit(1)
+        os.close(keeper)
         linux.set_dumpable(False)
         os.umask(0o022)
         stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         linux.mount(None, b"/", None, linux.MS_REC | linux.MS_PRIVATE)
+        doing = f"set the host name {spec.hostname}"
         socket.sethostname(spec.hostname)
         if spec.new_network:
+            doing = "set up the loopback device"
             _loopback_up()
         stdout, stderr, *vaults = fds
         vault = vaults[0] if vaults else -1
@@ -171,67 +201,93 @@ def _init(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, 
         command = os.fork()
         if command == 0:
             _command(spec, streams, status, seccomp, vault)
+        doing = "give up what only the start of the command needs"
+        for fd in (stdin, *fds):
+            os.close(fd)
+        linux.capset(0, 0, 0)
+        doing = "wait for the command"
+        pid, code = 0, 0
+        while pid != command:
+            pid, code = os.waitpid(-1, 0)
+        if os.WIFSIGNALED(code):
+            _report(status, {"signal": os.WTERMSIG(code)})
+        else:
+            _report(status, {"exit": os.WEXITSTATUS(code)})
     except OperationRefused as error:
         _report(status, {"error": str(error), "hint": error.hint})
-        os._exit(1)
     except BaseException as error:
-        _report(status, {"error": f"cannot {doing}: {error}", "hint": None})
-        os._exit(1)
-    for fd in (stdin, *fds):
-        os.close(fd)
-    linux.capset(0, 0, 0)
-    while True:
-        pid, code = os.waitpid(-1, 0)
-        if pid == command:
-            break
-    if os.WIFSIGNALED(code):
-        _report(status, {"signal": os.WTERMSIG(code)})
-    else:
-        _report(status, {"exit": os.WEXITSTATUS(code)})
-    os._exit(0)
+        _report(status, {"error": f"cannot {doing}: {_reason(error)}", "hint": _hint(doing, error)})
+    finally:
+        os._exit(0)
+
+
+def _has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, seccomp: bytes, vault: int) -> NoReturn:
     """The last steps before exec. Each one in this order still allows the next."""
+    doing = "read the secrets"
     try:
         # Only this process reads secrets into its memory, which exec replaces.
         env: dict[str, str | bytes] = {**dict(pair.split("=", 1) for pair in spec.env)}
         env |= {name: os.pread(vault, size, offset) if size else b"" for name, offset, size in spec.secrets}
+        doing = "connect the output of the command"
         for number, fd in enumerate(streams):
             os.dup2(fd, number)
+        doing = "reset the signals"
         # Python ignores SIGPIPE and SIGXFSZ, and exec would keep that: `yes | head` would print an error.
         linux.reset_signals()
+        doing = "make a session"
         os.setsid()
         if spec.terminal:
             terminal.take_control()
+        doing = "set the limits of the command"
         _set_limits()
         for number, soft, hard in spec.rlimits:
             resource.setrlimit(number, (soft, hard))
+        doing = "make a session keyring"
         try:
             linux.join_session_keyring()
         except OSError as error:
             if error.errno not in (errno.ENOSYS, errno.EPERM):  # no keyrings in the kernel, or forbidden in a container
                 raise
+        doing = "read the capabilities"
         allowed = capabilities.bounding_set()
         if not spec.insecure:
+            doing = "load the seccomp filter"
             # This needs CAP_SYS_ADMIN, because no_new_privs stays off: sudo and other setuid programs must work.
             linux.seccomp_set_mode_filter(seccomp)
+            doing = "give up capabilities"
             allowed = capabilities.DEFAULT_MASK
             capabilities.limit_bounding_set(allowed)
+        doing = f"become user {spec.uid}"
         if _may_set_groups():
             os.setgroups(spec.groups)
         os.setresgid(spec.gid, spec.gid, spec.gid)
         os.setresuid(spec.uid, spec.uid, spec.uid)
+        doing = "give up capabilities"
         mask = allowed if spec.uid == 0 else 0
         linux.capset(mask, mask, 0)
         linux.clear_ambient()
+        doing = "close the files of pybuild"
         # All descriptors of the worker are close-on-exec. A mistake there would let the step report its own result.
         os.set_inheritable(status, False)
         _close_all_but(status)
+        doing = ""
         os.execvpe(spec.argv[0], spec.argv, env)
     except BaseException as error:
-        _report(status, {"error": _exec_error(spec, error), "hint": None})
-    os._exit(127)
+        if not doing:
+            text = _exec_error(spec, error)
+        elif isinstance(error, OSError) and error.errno == errno.EINVAL and doing.startswith("become"):
+            text = f"cannot {doing}: this namespace maps no such id"
+        else:
+            text = f"cannot {doing}: {_reason(error)}"
+        _report(status, {"error": text, "hint": None})
+    finally:
+        os._exit(127)
 
 
 def _exec_error(spec: SandboxSpec, error: BaseException) -> str:
@@ -242,10 +298,27 @@ def _exec_error(spec: SandboxSpec, error: BaseException) -> str:
         return f"{program}: cannot be executed as user {spec.uid}"
     if isinstance(error, OSError) and error.errno == errno.E2BIG:
         return f"cannot start {program}: the command and its environment exceed the kernel's limit"
-    if isinstance(error, OSError) and error.errno == errno.EINVAL and spec.uid:
-        return f"cannot become user {spec.uid}: this namespace maps no such id"
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     return f"cannot start {program}: {reason}"
+
+
+def _reason(error: BaseException) -> str:
+    """What the kernel said, with the call or the path that it said it about."""
+    if not isinstance(error, OSError) or not error.errno:
+        return str(error) or type(error).__name__
+    text = error.strerror or os.strerror(error.errno)
+    name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+    return text if name is None else f"{text}: {name}"
+
+
+def _hint(doing: str, error: BaseException) -> str | None:
+    if isinstance(error, OSError) and error.errno == errno.EAGAIN:
+        return "the machine or a cgroup has its limit of processes"
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "this process or the machine has its limit of open files"
+    if doing == _MAKE_NAMESPACES:
+        return "pybuild needs them for RUN only; pybuild doctor says what this machine lacks"
+    return None
 
 
 def _close_all_but(*descriptors: int) -> None:

@@ -14,11 +14,14 @@ it kills every step and exits.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import select
 import signal
 import socket
+from contextlib import suppress
 
 from pybuild.builder.sandbox import linux, seccomp
 from pybuild.builder.sandbox.frames import Channel
@@ -28,6 +31,8 @@ from pybuild.builder.sandbox.spec import SandboxSpec
 
 def main(fd: int) -> None:
     """Serve the main process at the other end of the socket `fd` until it is gone."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # three for each step; commands get limits of their own
     channel = Channel(socket.socket(fileno=fd))
     try:
         enter_namespaces(channel)
@@ -76,21 +81,28 @@ class Worker:
             self._kill_all()
 
     def _receive(self) -> None:
-        message, (stdout, stderr, end, *vault) = self._channel.receive()
+        try:
+            message, (stdout, stderr, end, *vault) = self._channel.receive()
+        except OSError:  # the descriptors of this step got lost on the way; the main process sees their ends closed
+            return
         spec = message["spec"]
         assert isinstance(spec, dict)
+        step = None
         try:
             step = Step(SandboxSpec.from_json(spec), (stdout, stderr, *vault), self._seccomp)
+            pidfd = os.pidfd_open(step.pid)
         except OSError as error:  # one step that cannot start does not end the others
+            if step is not None:
+                step.stop()
+            limit = "open files" if error.errno in (errno.EMFILE, errno.ENFILE) else "processes"
             _send_result(
                 end,
                 {
-                    "error": f"cannot start a process: {error}",
-                    "hint": "the machine or a cgroup has its limit of processes",
+                    "error": f"cannot start a process for the step: {error.strerror}",
+                    "hint": f"the machine or a cgroup has its limit of {limit}",
                 },
             )
             return
-        pidfd = os.pidfd_open(step.pid)
         self._steps[pidfd] = step, end
         self._poll.register(pidfd, select.POLLIN)
 
@@ -99,7 +111,18 @@ class Worker:
         self._poll.unregister(pidfd)
         os.close(pidfd)
         os.waitpid(step.pid, 0)
-        _send_result(end, step.result())
+        result = step.result()
+        self._reap_orphans()
+        _send_result(end, result)
+
+    def _reap_orphans(self) -> None:
+        """Wait for processes of steps whose keeper was killed: the kernel makes them children of the worker."""
+        keepers = {step.pid for step, _ in self._steps.values()}
+        with suppress(ChildProcessError):
+            while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if found.si_pid in keepers:
+                    return  # its own event comes next
+                os.waitpid(found.si_pid, 0)
 
     def _kill_all(self) -> None:
         for step, _ in self._steps.values():
@@ -115,7 +138,7 @@ def _send_result(end: int, result: dict[str, object]) -> None:
     """Tell the main process how a step ended, and close the descriptor."""
     try:
         os.write(end, json.dumps(result).encode("ascii"))
-    except BrokenPipeError:  # the build no longer waits for this step
+    except OSError:  # the build no longer waits for this step
         pass
     finally:
         os.close(end)

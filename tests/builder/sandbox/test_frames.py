@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from typing import TYPE_CHECKING
 
@@ -69,3 +70,29 @@ def test_the_end_of_the_other_side_is_an_eoferror(ends: tuple[Channel, Channel])
         here.receive()
     with pytest.raises(EOFError):
         here.send({"n": 1})
+
+
+def test_lost_descriptors_do_not_shift_those_of_later_frames(ends: tuple[Channel, Channel]) -> None:
+    """A process that can open no more gets fewer descriptors than were sent, or none: the kernel drops them."""
+    here, there = ends
+    reader, writer = os.pipe()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/proc/self/fd"))) + 1
+    here.send({"n": 1}, [reader, reader, reader])
+    here.send({"n": 2}, [reader])
+    here.send({"n": 3}, [writer])
+    here.send({"n": 4})
+    free = next(number for number in range(used + 1) if not os.path.exists(f"/proc/self/fd/{number}"))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))  # room for one
+        for _ in range(2):  # the second frame comes with the first read that has room again, or is lost as well
+            with pytest.raises(OSError, match="Too many open files"):
+                there.receive()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    message, (received,) = there.receive()
+    assert message == {"n": 3} and same_file(received, writer)
+    assert there.receive() == ({"n": 4}, [])
+    for fd in (reader, writer, received):
+        os.close(fd)
