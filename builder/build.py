@@ -117,7 +117,7 @@ def _plan(session: Session, buildfile: Buildfile, contexts: Contexts, images: Ba
     options = session.options
     read_trigger = partial(parse_trigger, cache=StoredParses(session.store))
     resolved = resolve(buildfile, options, images, read_trigger, contexts)
-    inspector = Inspector(resolved, options, contexts.source("").ignore)
+    inspector = Inspector(resolved, options, contexts.source)
     planned = plan(resolved, options, inspector)
     report_warnings(inspector, resolved, options, session.observe)
     for text in unknown_stages(buildfile, options):

@@ -98,7 +98,7 @@ def _check(buildfile: Buildfile, session: Session, images: _StoredImages, contex
     resolved = resolve(
         buildfile, options, images, read_trigger, contexts, all_stages=options.target is None, on_error=mistakes.append
     )
-    inspector = Inspector(resolved, options, contexts.source("").ignore, _unknown_bases(resolved, images))
+    inspector = Inspector(resolved, options, contexts.source, _unknown_bases(resolved, images))
     plan(resolved, options, inspector, inspector.take_mistake)
     warnings, _ = warnings_of(inspector, resolved, options)
     mistakes += inspector.mistakes

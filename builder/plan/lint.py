@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PlanError
 from pybuild.builder.events import CheckWarning
+from pybuild.builder.plan.check_build_args import unknown_build_args
+from pybuild.builder.plan.check_copies import CopyChecks
 from pybuild.builder.plan.empty_words import empty_words
 from pybuild.builder.plan.platforms import platform_of
 from pybuild.builder.plan.replaced_words import variables_in, variables_of
 from pybuild.builder.plan.resolve import expand_word, global_args
 from pybuild.builder.plan.stage_state import HISTORY_ONLY_ARGS
 from pybuild.builder.plan.unknown_values import UnknownValues, depends_on
+from pybuild.builder.remote_source import is_remote
 from pybuild.parser import (
     Add,
     Arg,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from pybuild.builder.events import Event
+    from pybuild.builder.files.context_source import ContextSource
     from pybuild.builder.options import BuildOptions
     from pybuild.builder.plan.planner import Mistake
     from pybuild.builder.plan.resolve import Resolved, ResolvedStage
@@ -58,13 +62,17 @@ _EVERYTHING = frozenset(("*", "**", "**/*"))  # lines of an ignore file that exc
 class Inspector:
     """Checks the instructions of a recipe, each with the state before it; `found` holds the warnings.
 
-    `ignored` is the text of the ignore file. `missing` are the indexes of stages whose base is not known. A rule does not
+    `files` opens a context by its name; the main one is "". `missing` are the indexes of stages whose base is not known. A rule does not
     judge what depends on such a base. `plan` passes mistakes to `take_mistake`: those that remain whatever the bases
     are go into `mistakes`, others into `unjudged`.
     """
 
     def __init__(
-        self, resolved: Resolved, options: BuildOptions, ignored: str | None, missing: Collection[int] = ()
+        self,
+        resolved: Resolved,
+        options: BuildOptions,
+        files: Callable[[str], ContextSource],
+        missing: Collection[int] = (),
     ) -> None:
         self.found: list[ParseWarning] = []
         self.mistakes: list[PlanError] = []
@@ -72,7 +80,8 @@ class Inspector:
         self._resolved = resolved
         self._build_args = options.build_args
         self._escape = resolved.buildfile.escape
-        self._ignored = ignored
+        self._ignored = files("").ignore
+        self._copies = CopyChecks(resolved, files, self._value)
         self._unknown = UnknownValues(resolved, options.build_args, missing)
         self._used: tuple[str, ...] = ()  # the unknown variables of the last instruction
         self._with_workdir: set[int] = set()
@@ -118,6 +127,14 @@ class Inspector:
                     self._copy_ignored_file(instruction, expand_word(word, state.scope, self._escape))
             case _:
                 pass
+        for rule, text in self._copies.check(stage, instruction, state):
+            self._add(rule, text, instruction.span)
+
+    def _value(self, stage: ResolvedStage, word: Word, state: StageState) -> str | None:
+        """The value of a word; None if it uses an unknown variable. Raises PlanError."""
+        if self._unknown.in_words(stage, [word], state):
+            return None
+        return expand_word(word, state.scope, self._escape)
 
     def _known(self, stage: ResolvedStage, words: Sequence[Word], state: StageState) -> list[Word]:
         """The words that use no unknown variable."""
@@ -187,6 +204,8 @@ class Inspector:
         """Warn about an excluded source, unless the ignore file has a `!` line, which could include files below it."""
         ignore = self._ignore
         path = posixpath.normpath(source)
+        if is_remote(source):
+            return
         if not all(rule.exclude for rule in ignore.rules):
             return
         if path in (".", "/") and _EVERYTHING.isdisjoint(rule.line.text for rule in ignore.rules):
@@ -200,13 +219,12 @@ def _invalid_default_arg_in_from(buildfile: Buildfile, options: BuildOptions) ->
     """A FROM whose name is empty or invalid without build arguments."""
     values = global_args(buildfile, replace(options, build_args={}))
     scope = {name: value for name, value in values.items() if value is not None}
+    names = {"scratch", *(stage.name for stage in buildfile.stages)}
     for stage in buildfile.stages:
         word = stage.base.image
-        if "$" not in word.text:
-            continue
         name = expand_word(word, scope, buildfile.escape)
         try:
-            if name != "scratch":
+            if name.lower() not in names:
                 Reference.parse(name)
         except InvalidImage:
             text = f"Default value for ARG {word.text} results in empty or invalid base image name"
@@ -228,6 +246,7 @@ def warnings_of(inspector: Inspector, resolved: Resolved, options: BuildOptions)
     buildfile = resolved.buildfile
     override = _check_argument(options)
     found = [*buildfile.warnings, *inspector.found, *_invalid_base_image_platform(resolved, options)]
+    found += unknown_build_args(resolved, options)
     with suppress(PlanError):  # without build arguments a word cannot be expanded, so the default is unknown
         found += _invalid_default_arg_in_from(buildfile, options)
     if not found:

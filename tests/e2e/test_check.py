@@ -143,3 +143,23 @@ def test_check_works_without_namespaces(base_archive: Path) -> None:
     assert done.status == 1
     assert done.out.endswith("Check complete, 3 warnings found.\n")
     forget(person)
+
+
+def test_a_misspelt_build_argument(pybuild: Pybuild, context: Path) -> None:
+    (context / "Buildfile").write_text(f"FROM {BASE}\nARG VERSION=1\nENV V=$VERSION\n")
+    said = f'{context}/Buildfile:2:1: warning: UnknownBuildArg: Build argument "VERISON" is not declared by any ARG (did you mean VERSION?)'
+    assert said in pybuild("--build-arg=VERISON=2", context).err.splitlines()
+    assert said in pybuild.run("--check", "--build-arg=VERISON=2", context).out.splitlines()
+    check = "--build-arg=BUILDKIT_DOCKERFILE_CHECK=error=true"
+    message = pybuild.refused("--build-arg=VERISON=2", check, context)
+    assert "error: lint violation found for rules: UnknownBuildArg" in message.splitlines()
+    assert pybuild("--build-arg=VERSION=2", check, context).out.startswith("sha256:")
+
+
+def test_copies_that_go_wrong_silently_are_warned_about(pybuild: Pybuild, tmp_path: Path) -> None:
+    recipe = f"FROM {BASE}\nCOPY nope* /x/\nCOPY --link f /tmp/\nCOPY f g /y\n"
+    context = write_context(tmp_path / "silent", recipe, f="f", g="g")
+    done = pybuild.run("--check", context)
+    assert [line.split(": ")[2] for line in done.out.splitlines() if ": warning: " in line] == [
+        "CopyUnmatchedWildcard", "CopyLinkResetsDirectory", "CopyLastFileWins",
+    ]  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 
 import pytest
 
 from pybuild.builder.errors import PlanError
 from pybuild.builder.events import CheckWarning, Event
+from pybuild.builder.files.context_source import ContextSource
 from pybuild.builder.plan.lint import Inspector, report_warnings, warnings_of
 from pybuild.builder.plan.planner import plan
 from pybuild.builder.plan.replaced_words import replaced_words
@@ -20,11 +22,16 @@ BASE = ExecConfig(env=("FROM_BASE=x",))
 WITH_SHELL = ExecConfig(shell=("/bin/bash", "-c"))
 
 
+def no_files(ignored: str | None = None) -> Callable[[str], ContextSource]:
+    """A context that cannot be read, with this ignore file."""
+    return lambda name: ContextSource("/does/not/exist", ignored)
+
+
 def inspected(text: str, ignored: str | None = None, *, all_stages: bool = False, **fields: object) -> list[str]:
     """All warnings about a recipe, as `line rule: text`."""
     images = Images({"base": image(BASE), "shell": image(WITH_SHELL)})
     resolved = resolve(parse(text), options(**fields), images, all_stages=all_stages)
-    inspector = Inspector(resolved, options(**fields), ignored)
+    inspector = Inspector(resolved, options(**fields), no_files(ignored))
     plan(resolved, options(**fields), inspector)
     found, _ = warnings_of(inspector, resolved, options(**fields))
     return [f"{warning.span.line} {warning.rule}: {warning.message}" for warning in found]
@@ -176,7 +183,7 @@ def checked(text: str, *missing: int, **fields: object) -> tuple[list[str], list
     images = Images({"base": image(BASE)})
     recipe = resolve(parse(text), options(**fields), images, all_stages=True, on_error=mistakes.append)
     unknown = {*missing, *(index for index, stage in recipe.stages.items() if not stage.is_known)}
-    inspector = Inspector(recipe, options(**fields), None, unknown)
+    inspector = Inspector(recipe, options(**fields), no_files(), unknown)
     plan(recipe, options(**fields), inspector, inspector.take_mistake)
     found, _ = warnings_of(inspector, recipe, options(**fields))
     return (
@@ -237,7 +244,7 @@ def test_a_check_finds_all_mistakes(text: str, found: list[str], mistakes: list[
 def sent(text: str, **build_args: str) -> list[Event]:
     events: list[Event] = []
     resolved = resolve(parse(text), options(build_args=build_args), Images({"base": image()}))
-    report_warnings(Inspector(resolved, options(), None), resolved, options(build_args=build_args), events.append)
+    report_warnings(Inspector(resolved, options(), no_files()), resolved, options(build_args=build_args), events.append)
     return events
 
 
