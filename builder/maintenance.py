@@ -1,20 +1,25 @@
-"""For gc and df: measures and removes trees and cache mounts, whose files can belong to ids of the steps' namespace."""
+"""For gc, df and fsck: measures, removes and reads trees and cache mounts, whose files can belong to ids of the namespace."""
 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pybuild.builder.errors import PrivilegeError
+from pybuild.builder.jobs.fsck import CompareTree, WriteBlob
 from pybuild.builder.jobs.step import MeasureTree
 from pybuild.builder.steps.removal import discard
 from pybuild.store.maintenance.gc import collect, exceeds
 from pybuild.store.system.directories import opened_directory, tree_size
 
 if TYPE_CHECKING:
+    from pybuild.builder.jobs.job import Job
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.maintenance.gc import Freed
+    from pybuild.store.maintenance.trees import BlobToWrite, TreeToCompare
     from pybuild.store.store import Store
+
+R = TypeVar("R")
 
 
 class StoreDirectories:
@@ -46,6 +51,32 @@ class StoreDirectories:
             discard(self._store, self._pool, directory)
         except PrivilegeError:
             self.not_removed += 1
+
+
+class StoreTrees:
+    """Reads the trees of a store for fsck: those of the id map that this user has here, inside the namespace."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def compare(self, wanted: TreeToCompare) -> str | None:
+        """See `store.maintenance.trees.Trees`."""
+        found = self._run(wanted.id_map, CompareTree(wanted.tree, wanted.toc, wanted.below, wanted.content))
+        return None if found is None else found.text
+
+    def write_blob(self, wanted: BlobToWrite) -> str | None:
+        """See `store.maintenance.trees.Trees`."""
+        job = WriteBlob(wanted.tree, wanted.toc, wanted.path, wanted.compression, wanted.clamp)
+        found = self._run(wanted.id_map, job)
+        return None if found is None else found.digest
+
+    def _run(self, id_map: str, job: Job[R]) -> R | None:
+        if id_map != self._pool.tree_map:
+            return None
+        try:
+            return self._pool.run(job)
+        except PrivilegeError:
+            return None
 
 
 def collect_above(store: Store, pool: Pool, limit: int) -> Freed | None:

@@ -20,6 +20,7 @@ MODULES = {
     "copy": ("CopyFiles",),
     "export_failed": ("ExportFailedStep",),
     "fetch": ("FetchUrl",),
+    "fsck": ("CompareTree", "WriteBlob"),
     "git": ("FetchRepository", "ListSubdirectory", "ResolveReference"),
     "layer": ("MakeTree", "ReadLayer", "Recompress", "WriteTar"),
     "mount": ("AwaitCacheMount", "MakeCacheMount", "PrepareBindMount"),

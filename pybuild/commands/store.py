@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from pybuild.builder.maintenance import StoreTrees
 from pybuild.builder.steps.removal import remove, sweep_all
 from pybuild.builder.workers.pool import Pool
+from pybuild.report import printable
 from pybuild.store.maintenance.fsck import check
 from pybuild.store.store import Store
 from pybuild.store.store import reset as reset_store
@@ -13,28 +15,31 @@ from pybuild.store.store import reset as reset_store
 
 @click.command()
 @click.option("--repair", is_flag=True, help="Make damaged objects again from other forms; drop the rest.")
+@click.option("--deep", is_flag=True, help="Read the content of trees too, and expand every layer.")
 @click.pass_obj
-def fsck(root: str, repair: bool) -> int:
+def fsck(root: str, repair: bool, deep: bool) -> int:
     """Check the store for damage.
 
-    fsck compares the database with the files, and every blob with its digest. With --repair no other pybuild may use the
-    store at the same time.
+    fsck compares the database with the files, every blob with its digest, and every tree with its table of contents:
+    names, types, modes, owners, times, sizes and links. With --deep it also compares the content of the files, and every
+    table of contents with what its layer blob holds. With --repair no other pybuild may use the store at the same time.
     """
-    with Store(root) as store:
+    with Store(root) as store, Pool() as pool:
         if store.unswept:
-            with Pool() as pool:
-                sweep_all(store, pool)
+            sweep_all(store, pool)
+        trees = StoreTrees(pool)
         if repair:
-            from pybuild.report import printable
             from pybuild.store.maintenance.repair import repair as repair_store
 
-            for line in repair_store(store):
+            for line in repair_store(store, trees, deep=deep):
                 click.echo(f"repaired: {printable(line)}")
-        report = check(store)
+        report = check(store, trees, deep=deep)
     for problem in report.damage:
-        click.echo(f"damaged: {problem}")
+        click.echo(f"damaged: {printable(problem)}")
     for name in report.garbage:
-        click.echo(f"left over: {name}")
+        click.echo(f"left over: {printable(name)}")
+    if report.not_compared:
+        click.echo(f"not compared: {report.not_compared} trees, because their ids do not exist here", err=True)
     if report.damage and not repair:
         click.echo(
             "hint: pybuild fsck --repair drops damaged objects, and makes again what can be made again", err=True

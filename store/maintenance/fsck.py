@@ -1,15 +1,17 @@
-"""fsck compares the tables of a store with its files, and every blob with its digest. It changes nothing."""
+"""fsck compares the tables of a store with its files, and the forms of each object with each other. It changes nothing.
+
+checks.py says what is compared.
+"""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-from pybuild.store.errors import StoreError
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig, check_image
-from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Manifest
+from pybuild.store.maintenance.checks import StoreChecks
 from pybuild.store.maintenance.orphans import find_orphans
+from pybuild.store.maintenance.trees import TreesHere
 from pybuild.store.objects.context_memo import is_whole, memos
 from pybuild.store.objects.parts import MEMOS
 from pybuild.values import frozen
@@ -17,88 +19,79 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pybuild.store.maintenance.trees import Trees
     from pybuild.store.store import Store
 
 
 @frozen
 class Report:
-    """The result of a check. `garbage` are harmless files of interrupted processes, not part of any object."""
+    """The result of a check. `garbage` are harmless files of interrupted processes, not part of any object.
+
+    `not_compared` is the number of trees that this user or machine cannot read: their ids do not exist here.
+    """
 
     checked: int  # objects
     damage: tuple[str, ...]
     garbage: tuple[str, ...]
+    not_compared: int = 0
 
 
-def check(store: Store) -> Report:
-    """Read the whole store and compare. Damage is part of the report; it raises no error."""
+def check(store: Store, trees: Trees | None = None, *, deep: bool = False) -> Report:
+    """Read the whole store and compare. Damage is part of the report; it raises no error.
+
+    `trees` reads the trees where their ids exist: None, in this process.
+    """
+    checks = StoreChecks(store, trees or TreesHere(), deep=deep)
     damage = list(store.metadata.check())
     checked = 0
-    for check_objects in (_blobs, _tocs, _trees, _cache_mounts, _images):
-        for count, problem in check_objects(store):
+    for check_objects in (_blobs, _changesets, _trees, _cache_mounts, _images):
+        for count, problem in check_objects(store, checks):
             checked += count
             if problem:
                 damage.append(problem)
-    return Report(checked, tuple(damage), tuple(_garbage(store)))
+    return Report(checked, tuple(damage), tuple(_garbage(store)), checks.not_compared)
 
 
 # Each check yields, for each object, 1 and what is wrong with it, or "".
 
 
-def _blobs(store: Store) -> Iterator[tuple[int, str]]:
+def _blobs(store: Store, checks: StoreChecks) -> Iterator[tuple[int, str]]:
     for (text,) in store.metadata.all("SELECT digest FROM blobs ORDER BY digest"):
-        problem = ""
-        try:
-            with store.blobs.open(Digest.parse(str(text))) as reader:
-                while reader.read(1 << 20):
-                    pass
-        except (StoreError, OSError) as error:
-            problem = str(error)
-        yield 1, problem
+        yield 1, checks.blob(Digest.parse(str(text)))
 
 
-def _tocs(store: Store) -> Iterator[tuple[int, str]]:
-    for (changeset,) in store.metadata.all("SELECT id FROM changesets ORDER BY id"):
-        problem = ""
-        if store.changesets.unread_blob(str(changeset)) is not None:
+def _changesets(store: Store, checks: StoreChecks) -> Iterator[tuple[int, str]]:
+    for (text,) in store.metadata.all("SELECT id FROM changesets ORDER BY id"):
+        changeset = str(text)
+        if store.changesets.unread_blob(changeset) is not None:
             yield 1, ""
-            continue
-        try:
-            toc = store.changesets.toc(str(changeset))
-            for _ in toc:
-                pass
-        except (StoreError, OSError) as error:
-            problem = str(error)
-        if not problem and store.changesets.any_blob(str(changeset)) is None:
-            if not store.metadata.one("SELECT 1 FROM trees WHERE changeset = ?", changeset):
-                problem = f"changeset {changeset} has neither a tree nor a tar"
-        yield 1, problem
+        elif problem := checks.toc(changeset):
+            yield 1, problem if changeset in problem else f"changeset {changeset}: {problem}"
+        elif problem := checks.forms(changeset):
+            yield 1, f"changeset {changeset} {problem}"
+        else:
+            problems = (checks.layer(changeset, blob, clamp) for blob, clamp in store.changesets.tars(changeset))
+            problem = next(filter(None, problems), "")
+            yield 1, problem and f"changeset {changeset}: {problem}"
 
 
-def _trees(store: Store) -> Iterator[tuple[int, str]]:
-    for name, changeset in store.metadata.all("SELECT id, changeset FROM trees ORDER BY id"):
-        missing = not os.path.isdir(store.changesets.tree_path(str(name)))
-        yield 1, f"tree {name} of changeset {changeset} is missing" if missing else ""
+def _trees(store: Store, checks: StoreChecks) -> Iterator[tuple[int, str]]:
+    for name, changeset, id_map in store.metadata.all("SELECT id, changeset, id_map FROM trees ORDER BY id"):
+        problem = checks.tree(str(name), str(changeset), str(id_map))
+        tree = f"tree {name} of changeset {changeset}"
+        yield 1, f"{tree} is missing" if problem == "is missing" else problem and f"{tree}: {problem}"
 
 
-def _cache_mounts(store: Store) -> Iterator[tuple[int, str]]:
+def _cache_mounts(store: Store, _checks: StoreChecks) -> Iterator[tuple[int, str]]:
     for mount in store.cache_mounts.all():
         missing = not os.path.isdir(store.cache_mounts.tree_path(mount.id))
         yield 1, f"cache mount {mount.name} ({mount.id}) is missing" if missing else ""
 
 
-def _images(store: Store) -> Iterator[tuple[int, str]]:
-    for manifest_digest, config_digest in store.metadata.all("SELECT manifest, config FROM images ORDER BY manifest"):
-        problem = ""
-        try:
-            manifest = Manifest.from_bytes(store.blobs.read(Digest.parse(str(manifest_digest)), MANIFEST_LIMIT))
-            config = ImageConfig.from_bytes(store.blobs.read(Digest.parse(str(config_digest)), CONFIG_LIMIT))
-            check_image(manifest, config)
-            for layer in manifest.layers:
-                if store.blobs.size(layer.digest) is None:
-                    problem = f"image {manifest_digest}: layer {layer.digest} is missing"
-        except (StoreError, OSError) as error:
-            problem = f"image {manifest_digest}: {error}"
-        yield 1, problem
+def _images(store: Store, checks: StoreChecks) -> Iterator[tuple[int, str]]:
+    for manifest, config in store.metadata.all("SELECT manifest, config FROM images ORDER BY manifest"):
+        problem = checks.image(str(manifest), str(config))
+        yield 1, problem and f"image {manifest}: {problem}"
     for name, target in store.metadata.all(
         "SELECT name, manifest FROM tag_log WHERE id IN (SELECT max(id) FROM tag_log GROUP BY name) AND manifest IS NOT NULL"
     ):

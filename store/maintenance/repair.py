@@ -1,8 +1,12 @@
 """Repairs a damaged store: makes anew what another form still has, and drops the rest.
 
-A table of contents can be read again from a blob of its layer. A tree can be made again from a blob, so a missing one is
-only forgotten. A damaged blob is dropped: pull or build it again. Whatever stands on a dropped object goes too: layers
-that are left with neither a tar nor a tree, their snapshots, records and images, and the names of these images.
+    blob                of a layer: from another blob of the layer, or from a tree of it, if that gives the same digest
+    table of contents   from a blob of its layer, when a build next needs it. Not from a tree: the tree of a RUN also
+                        holds what the step did not change, and a wrong layer is worse than one that is made again
+    tree                from a blob of its layer, when a step next needs it
+
+What cannot be made anew is dropped: pull or build it again. Whatever stands on a dropped object goes too: layers that
+are left with neither a tar nor a tree, their snapshots, records and images, and the names of these images.
 """
 
 from __future__ import annotations
@@ -12,123 +16,199 @@ import time
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import StoreError
+from pybuild.store.formats.compression import Compression, Compressor, DecompressingReader
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig, check_image
-from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Manifest
-from pybuild.store.objects.parts import CACHE_MOUNTS, TREES
+from pybuild.store.maintenance.checks import StoreChecks
+from pybuild.store.maintenance.trees import BlobToWrite, TreesHere
+from pybuild.store.objects.parts import CACHE_MOUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pybuild.store.maintenance.trees import Trees
+    from pybuild.store.objects.changesets import LayerBlob
     from pybuild.store.store import Store
 
+_CHUNK = 1 << 20
 
-def repair(store: Store) -> list[str]:
-    """Repair the store; return a line for each thing that was done. Raises StoreBusy if another process uses it.
 
-    gc removes the files of dropped objects. Damage of the database file itself cannot be repaired: `fsck` still reports it.
+def repair(store: Store, trees: Trees | None = None, *, deep: bool = False) -> list[str]:
+    """Repair what `fsck.check` finds; return a line for each thing that was done.
+
+    `trees` reads the trees where their ids exist: None, in this process. gc removes the files of dropped objects. Raises
+    StoreBusy if another process uses the store.
     """
     with store.exclusively():
+        repairs = _Repairs(store, trees or TreesHere(), deep=deep)
         done = [
-            *_drop_damaged_blobs(store),
-            *_replace_damaged_tocs(store),
-            *_forget_missing_directories(store),
-            *_drop_unusable_changesets(store),
-            *_drop_incomplete_images(store),
-            *_drop_names_without_image(store),
+            *repairs.blobs(),
+            *repairs.tocs(),
+            *repairs.trees(),
+            *repairs.layers(),
+            *repairs.cache_mounts(),
+            *repairs.unusable_changesets(),
+            *repairs.incomplete_images(),
+            *repairs.names_without_image(),
         ]
         store.changesets.drop_empty_tars()
         store.seal()
     return done
 
 
-def _drop_damaged_blobs(store: Store) -> Iterator[str]:
-    for (text,) in store.metadata.all("SELECT digest FROM blobs ORDER BY digest"):
-        digest = Digest.parse(str(text))
-        try:
-            with store.blobs.open(digest) as reader:
-                while reader.read(1 << 20):
-                    pass
-        except (StoreError, OSError):
-            with store.metadata.transaction() as db:
-                db.execute("DELETE FROM blobs WHERE digest = ?", (str(digest),))
-            yield f"blob {digest}: dropped, because its bytes are damaged or missing"
+class _Repairs:
+    def __init__(self, store: Store, trees: Trees, *, deep: bool) -> None:
+        self._store = store
+        self._trees = trees
+        self._checks = StoreChecks(store, trees, deep=deep)
 
+    def blobs(self) -> Iterator[str]:
+        damaged = [digest for digest in self._digests() if self._checks.blob(digest)]
+        for digest in damaged:
+            for path, source in self._candidates(digest, set(damaged)):
+                if path is not None and _digest_of(path) == digest:
+                    self._replace_blob(digest, path)
+                    yield f"blob {digest}: made again from {source}"
+                    break
+            else:
+                self._delete("blobs", "digest", str(digest))
+                yield f"blob {digest}: dropped, because its bytes are damaged or missing"
 
-def _replace_damaged_tocs(store: Store) -> Iterator[str]:
-    """A changeset with a blob becomes unread: whoever needs its table of contents next reads the blob."""
-    for (text,) in store.metadata.all("SELECT id FROM tocs ORDER BY id"):
-        changeset = str(text)
-        try:
-            for _ in store.changesets.toc(changeset):
-                pass
-        except (StoreError, OSError):
-            blob = store.changesets.any_blob(changeset)
-            with store.metadata.transaction() as db:
-                db.execute("DELETE FROM tocs WHERE id = ?", (changeset,))
-                if blob is not None:
+    def tocs(self) -> Iterator[str]:
+        for (text,) in self._store.metadata.all("SELECT id FROM tocs ORDER BY id"):
+            if self._checks.toc(str(text)):
+                yield self._replace_toc(str(text))
+
+    def trees(self) -> Iterator[str]:
+        for name, changeset, id_map in self._store.metadata.all("SELECT id, changeset, id_map FROM trees ORDER BY id"):
+            if problem := self._checks.tree(str(name), str(changeset), str(id_map)):
+                self._delete("trees", "id", str(name))
+                again = self._store.changesets.any_blob(str(changeset)) is not None
+                yield f"tree {name}: dropped{', to be made again from its blob' if again else ''} ({problem})"
+
+    def layers(self) -> Iterator[str]:
+        """Layer blobs that expand to something else, and tables of contents that differ from their blobs."""
+        for (text,) in self._store.metadata.all("SELECT id FROM tocs ORDER BY id"):
+            changeset = str(text)
+            for blob, clamp in self._store.changesets.tars(changeset):
+                problem = self._checks.layer(changeset, blob, clamp)
+                if problem.startswith("blob "):
+                    with self._store.metadata.transaction() as db:
+                        db.execute("DELETE FROM layer_blobs WHERE digest = ?", (str(blob.digest),))
+                        db.execute("DELETE FROM unread WHERE digest = ?", (str(blob.digest),))
+                    yield f"blob {blob.digest}: is not used for layer {changeset} any more ({problem})"
+                elif problem:
+                    yield self._replace_toc(changeset)
+                    break
+
+    def cache_mounts(self) -> Iterator[str]:
+        for mount in self._store.cache_mounts.all():
+            if not os.path.isdir(self._store.cache_mounts.tree_path(mount.id)):
+                self._delete(CACHE_MOUNTS.table, "id", mount.id)
+                yield f"cache mount {mount.id}: dropped, because it is missing"
+
+    def unusable_changesets(self) -> Iterator[str]:
+        """Changesets that have no table of contents and no way to get one, or neither a tar nor a tree."""
+        for (text,) in self._store.metadata.all("SELECT id FROM changesets ORDER BY id"):
+            changeset = str(text)
+            if self._store.changesets.unread_blob(changeset) is not None:
+                continue
+            has_toc = self._store.metadata.one("SELECT 1 FROM tocs WHERE id = ?", changeset)
+            if has_toc is None or self._checks.forms(changeset):
+                self._delete("changesets", "id", changeset)
+                yield f"layer {changeset}: dropped, because no form of it is left"
+
+    def incomplete_images(self) -> Iterator[str]:
+        for manifest, config in self._store.metadata.all("SELECT manifest, config FROM images ORDER BY manifest"):
+            if problem := self._checks.image(str(manifest), str(config)):
+                self._delete("images", "manifest", str(manifest))
+                yield f"image {manifest}: dropped; pull or build it again ({problem})"
+
+    def names_without_image(self) -> Iterator[str]:
+        for tag in self._store.images.tags():
+            if self._store.metadata.one("SELECT 1 FROM images WHERE manifest = ?", str(tag.manifest)) is None:
+                with self._store.metadata.transaction() as db:
                     db.execute(
-                        "INSERT OR REPLACE INTO unread VALUES (?, ?, ?, ?)",
-                        (changeset, str(blob.diff_id), str(blob.digest), blob.compression.value),
+                        "INSERT INTO tag_log (name, at, manifest, recipe) VALUES (?, ?, NULL, '')",
+                        (tag.name, int(time.time())),
                     )
-                    # A chain ID stands for layers that have been read. An import of the same layers reads them anew.
-                    db.execute(
-                        "DELETE FROM chains WHERE chain_id NOT LIKE 'claim:%'"
-                        " AND snapshot IN (SELECT id FROM snapshots WHERE changeset = ?)",
-                        (changeset,),
-                    )
-            action = "dropped" if blob is None else "will be read again from its blob"
-            yield f"table of contents {changeset}: {action}"
+                yield f"name {tag.name}: removed, because its image is gone"
 
+    def _digests(self) -> list[Digest]:
+        return [
+            Digest.parse(str(row[0])) for row in self._store.metadata.all("SELECT digest FROM blobs ORDER BY digest")
+        ]
 
-def _forget_missing_directories(store: Store) -> Iterator[str]:
-    for part, what, path in (
-        (TREES, "tree", store.changesets.tree_path),
-        (CACHE_MOUNTS, "cache mount", store.cache_mounts.tree_path),
-    ):
-        for (name,) in store.metadata.all(f"SELECT id FROM {part.table} ORDER BY id"):
-            if not os.path.isdir(path(str(name))):
-                with store.metadata.transaction() as db:
-                    db.execute(f"DELETE FROM {part.table} WHERE id = ?", (name,))
-                yield f"{what} {name}: dropped, because it is missing"
+    def _delete(self, table: str, column: str, key: str) -> None:
+        with self._store.metadata.transaction() as db:
+            db.execute(f"DELETE FROM {table} WHERE {column} = ?", (key,))
 
+    def _candidates(self, digest: Digest, damaged: set[Digest]) -> Iterator[tuple[str | None, str]]:
+        """Files that might have the bytes of a layer blob, made from other forms of the layer, each with its source."""
+        for diff_id, compression in self._store.metadata.all(
+            "SELECT diff_id, compression FROM layer_blobs WHERE digest = ?", str(digest)
+        ):
+            for blob in self._store.changesets.blobs_of(Digest.parse(str(diff_id))):
+                if blob.digest not in damaged:
+                    yield self._recompress(blob, Compression(str(compression))), f"blob {blob.digest}"
+            for tree, changeset, id_map, clamp in self._store.metadata.all(
+                "SELECT trees.id, changeset, id_map, clamp FROM trees JOIN tars USING (changeset) WHERE diff_id = ?",
+                diff_id,
+            ):
+                path = self._store.ingest.new_path()
+                toc, limit = self._store.changesets.toc_path(str(changeset)), self._store.changesets.clamp_value(clamp)
+                place = self._store.changesets.tree_path(str(tree))
+                written = self._trees.write_blob(BlobToWrite(str(id_map), place, toc, path, str(compression), limit))
+                yield path if written else None, f"tree {tree}"
 
-def _drop_unusable_changesets(store: Store) -> Iterator[str]:
-    """Drop the changesets that have no table of contents and no way to get one, or neither a tar nor a tree."""
-    for (text,) in store.metadata.all("SELECT id FROM changesets ORDER BY id"):
-        changeset = str(text)
-        if store.changesets.unread_blob(changeset) is not None:
-            continue
-        has_toc = store.metadata.one("SELECT 1 FROM tocs WHERE id = ?", changeset)
-        has_tree = store.metadata.one("SELECT 1 FROM trees WHERE changeset = ?", changeset)
-        if has_toc and (has_tree or store.changesets.any_blob(changeset) is not None):
-            continue
-        with store.metadata.transaction() as db:
-            db.execute("DELETE FROM changesets WHERE id = ?", (changeset,))
-        yield f"layer {changeset}: dropped, because no form of it is left"
-
-
-def _drop_incomplete_images(store: Store) -> Iterator[str]:
-    for manifest_digest, config_digest in store.metadata.all("SELECT manifest, config FROM images ORDER BY manifest"):
+    def _recompress(self, blob: LayerBlob, compression: Compression) -> str | None:
+        path = self._store.ingest.new_path()
         try:
-            manifest = Manifest.from_bytes(store.blobs.read(Digest.parse(str(manifest_digest)), MANIFEST_LIMIT))
-            config = ImageConfig.from_bytes(store.blobs.read(Digest.parse(str(config_digest)), CONFIG_LIMIT))
-            check_image(manifest, config)
-            missing = [layer.digest for layer in manifest.layers if store.blobs.size(layer.digest) is None]
+            with (
+                self._store.blobs.open(blob.digest) as raw,
+                open(path, "xb") as out,
+                Compressor(out, compression) as compressor,
+            ):
+                tar = DecompressingReader(raw, blob.compression)
+                while data := tar.read(_CHUNK):
+                    compressor.write(data)
+                compressor.finish()
         except (StoreError, OSError):
-            missing = [Digest.parse(str(manifest_digest))]
-        if missing:
-            with store.metadata.transaction() as db:
-                db.execute("DELETE FROM images WHERE manifest = ?", (manifest_digest,))
-            yield f"image {manifest_digest}: dropped, because {missing[0]} is missing; pull or build it again"
+            return None
+        return path
 
+    def _replace_blob(self, digest: Digest, path: str) -> None:
+        os.chmod(path, 0o444)
+        target = self._store.blobs.path(digest)
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        with self._store.metadata.transaction() as db:
+            os.replace(path, target)
+            db.execute(
+                "UPDATE blobs SET size = ?, boot = ? WHERE digest = ?",
+                (os.path.getsize(target), self._store.metadata.boot, str(digest)),
+            )
 
-def _drop_names_without_image(store: Store) -> Iterator[str]:
-    for tag in store.images.tags():
-        if store.metadata.one("SELECT 1 FROM images WHERE manifest = ?", str(tag.manifest)) is None:
-            with store.metadata.transaction() as db:
+    def _replace_toc(self, changeset: str) -> str:
+        """Drop a table of contents. If its changeset has a blob, whoever needs the contents next reads them there."""
+        blob = self._store.changesets.any_blob(changeset)
+        with self._store.metadata.transaction() as db:
+            db.execute("DELETE FROM tocs WHERE id = ?", (changeset,))
+            if blob is not None:
                 db.execute(
-                    "INSERT INTO tag_log (name, at, manifest, recipe) VALUES (?, ?, NULL, '')",
-                    (tag.name, int(time.time())),
+                    "INSERT OR REPLACE INTO unread VALUES (?, ?, ?, ?)",
+                    (changeset, str(blob.diff_id), str(blob.digest), blob.compression.value),
                 )
-            yield f"name {tag.name}: removed, because its image is gone"
+                # A chain ID stands for layers that have been read. An import of the same layers reads them anew.
+                db.execute(
+                    "DELETE FROM chains WHERE chain_id NOT LIKE 'claim:%'"
+                    " AND snapshot IN (SELECT id FROM snapshots WHERE changeset = ?)",
+                    (changeset,),
+                )
+        action = "dropped" if blob is None else "will be read again from its blob"
+        return f"table of contents {changeset}: {action}"
+
+
+def _digest_of(path: str) -> Digest:
+    import hashlib
+
+    with open(path, "rb") as file:
+        return Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())

@@ -217,6 +217,20 @@ class Changesets:
                 return blob
         return None
 
+    def tars(self, changeset: str) -> list[tuple[LayerBlob, int | None]]:
+        """All stored blobs of this changeset, each with the clamp of its tar."""
+        rows = self._metadata.all("SELECT clamp, diff_id FROM tars WHERE changeset = ? ORDER BY clamp", changeset)
+        return [
+            (blob, self.clamp_value(clamp))
+            for clamp, diff_id in rows
+            for blob in self.blobs_of(Digest.parse(str(diff_id)))
+        ]
+
+    @staticmethod
+    def clamp_value(column: object) -> int | None:
+        """The clamp in a row of `tars`; None: the tar has none."""
+        return None if column == _NO_CLAMP else int(str(column))
+
     def tree_path(self, name: str) -> str:
         """The root directory of the tree with this name."""
         return f"{self.trees_directory}/{name}/{TREE}"

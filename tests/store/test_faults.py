@@ -26,6 +26,7 @@ from pybuild.store.objects.records import KeyKind
 from pybuild.store.store import Store, reset
 from tests.support.archives import Archive
 from tests.support.overlays import in_private_mounts, mount_tmpfs
+from tests.support.stored import new_tree
 from tests.support.tars import entry, tar
 
 if TYPE_CHECKING:
@@ -101,15 +102,10 @@ def tree_of(opened: Store, snapshot: int) -> str | None:
     return opened.changesets.tree_name(changeset, "identity")
 
 
-def tree_directory(opened: Store) -> str:
-    directory = opened.ingest.new_directory()
-    os.mkdir(f"{directory}/fs")
-    return directory
-
-
 def make_tree(opened: Store, snapshot: int) -> None:
     (changeset, *_) = opened.snapshots.changesets(snapshot)
-    opened.changesets.adopt_tree(changeset, "identity", tree_directory(opened))
+    entries = [entry._replace(offset=0) for entry in opened.changesets.toc(changeset)]
+    opened.changesets.adopt_tree(changeset, "identity", new_tree(opened, entries))
 
 
 @pytest.mark.parametrize("layers", [1, 20])
@@ -159,7 +155,7 @@ def test_the_next_boot_drops_what_is_damaged(tmp_path: Path, monkeypatch: pytest
 
 def only_tree(opened: Store) -> str:
     """A changeset that has a tree and no tar."""
-    return opened.changesets.adopt_with_tree(Toc.write(opened.ingest.new_path(), []), "identity", tree_directory(opened))
+    return opened.changesets.adopt_with_tree(Toc.write(opened.ingest.new_path(), []), "identity", new_tree(opened, []))
 
 
 @pytest.mark.parametrize("sealed", [False, True])
@@ -474,9 +470,9 @@ def test_fsck_finds_rows_that_refer_to_nothing(tmp_path: Path) -> None:
             f"tag docker.io/library/test:1 refers to {digest}, which is not an image of the store",
         )
         changeset = opened.changesets.add([], opened.ingest.new_path())
-        opened.changesets.adopt_tree(changeset, "map", opened.ingest.new_directory())
+        opened.changesets.adopt_tree(changeset, "map", new_tree(opened, []))
         name = opened.changesets.tree_name(changeset, "map")
-        os.rmdir(f"{root}/trees/{name}")
+        os.rename(f"{root}/trees/{name}", tmp_path / "elsewhere")
         assert f"tree {name} of changeset {changeset} is missing" in fsck.check(opened).damage
 
 
@@ -604,7 +600,7 @@ def test_a_record_serves_on_its_own_parent_only_and_the_first_one_wins(tmp_path:
 def test_the_first_tree_of_a_changeset_counts(tmp_path: Path) -> None:
     with Store(str(tmp_path / "s")) as opened:
         changeset = opened.changesets.add([], opened.ingest.new_path())
-        mine, theirs = opened.ingest.new_directory(), opened.ingest.new_directory()
+        mine, theirs = new_tree(opened, []), new_tree(opened, [])
         winner = opened.changesets.adopt_tree(changeset, "m", mine)
         assert opened.changesets.adopt_tree(changeset, "m", theirs) == winner
         assert opened.changesets.adopt_tree(changeset, "other map", theirs) != winner

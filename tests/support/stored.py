@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,13 @@ from pybuild.store.formats.oci_config import ExecConfig, ImageConfig
 from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.formats.reference import Reference
 from pybuild.store.formats.toc import Entry, Kind
+from pybuild.store.layers.tree import make_tree
 from pybuild.store.maintenance import fsck
 from pybuild.store.maintenance.gc import Freed, collect
 from pybuild.store.objects.cache_mounts import OpenCacheMount, Sharing
 from pybuild.store.objects.changesets import TREE, LayerBlob
 from pybuild.store.objects.records import KeyKind
-from pybuild.store.system.directories import remove_tree, tree_size
+from pybuild.store.system.directories import opened_directory, remove_tree, tree_size
 
 if TYPE_CHECKING:
     from pybuild.store.store import Store
@@ -41,13 +43,21 @@ def collect_in(store: Store, keep: int | None = None, *, dry_run: bool = False) 
 def add_layer(store: Store, parent: int | None = None, *, size: int = 1000) -> int:
     """A new changeset with toc, tree and blob on a snapshot; return the new snapshot."""
     data = os.urandom(size)
-    changeset = store.changesets.add([Entry(b"f", Kind.FILE, size=size)], store.ingest.new_path())
+    entries = [Entry(b"f", Kind.FILE, size=size, offset=0)]
+    changeset = store.changesets.add(entries, store.ingest.new_path())
     digest = store.blobs.put(data, store.ingest.new_path())
     store.changesets.add_tar(changeset, None, LayerBlob(digest, digest, size, Compression.UNCOMPRESSED))
-    tree = store.ingest.new_directory()
-    os.mkdir(f"{tree}/{TREE}")
-    store.changesets.adopt_tree(changeset, "map", tree)
+    store.changesets.adopt_tree(changeset, "map", new_tree(store, entries, data))
     return store.snapshots.add(parent, changeset)
+
+
+def new_tree(store: Store, entries: list[Entry], data: bytes = b"") -> str:
+    """A new directory with a tree of these entries; `data` is where their offsets point."""
+    directory = store.ingest.new_directory()
+    os.mkdir(f"{directory}/{TREE}")
+    with opened_directory(f"{directory}/{TREE}") as fd:
+        make_tree(entries, io.BytesIO(data), fd)
+    return directory
 
 
 def add_record(store: Store, key: str, parent: int | None, now: int, *, size: int = 1000) -> int:

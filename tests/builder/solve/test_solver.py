@@ -20,6 +20,7 @@ from pybuild.store.formats.toc import Toc
 from pybuild.store.store import Store
 from tests.support.cli import Pybuild, write_context
 from tests.support.recipes import Images, image, options, planned
+from tests.support.stored import new_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -76,7 +77,7 @@ class FakeSteps:
             raise
         assert not self.stopped
         toc = Toc.write(self.store.ingest.new_path(), [])
-        changeset = self.store.changesets.adopt_with_tree(toc, "map", self.store.ingest.new_directory())
+        changeset = self.store.changesets.adopt_with_tree(toc, "map", new_tree(self.store, []))
         if isinstance(parent, PendingLayer):
             if self.store.snapshots.changesets(await parent.written())[0] != parent.changeset:
                 return None

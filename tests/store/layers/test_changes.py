@@ -24,6 +24,7 @@ from pybuild.store.formats.tar import BLOCK_DEVICE, CHAR
 from pybuild.store.formats.toc import Entry, Kind, Toc
 from pybuild.store.layers import tree
 from pybuild.store.layers.changes import changes
+from pybuild.store.layers.compare import tree_difference
 from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.tree_files import TreeContent
 from pybuild.store.layers.view import View
@@ -70,6 +71,7 @@ class Stack:
         root.mkdir()
         fd = opened(root)
         tree.make_tree(entries, io.BytesIO(data), fd)
+        assert tree_difference(fd, entries, lambda: View(self.tocs), content=True) == ""
         os.close(fd)
         self.tocs.insert(0, Toc.of(entries))
         self.lowers.insert(0, str(root))
@@ -94,6 +96,8 @@ class Stack:
             entries = changes(fd, View(self.tocs), scaffold or Toc.of([]))
             with TreeContent(fd) as content:
                 layer = write_layer(entries, content, out, Compression.UNCOMPRESSED)
+            if scaffold is None:
+                assert tree_difference(fd, layer.entries, lambda: View(self.tocs), content=True) == ""
         finally:
             os.close(fd)
         return layer, out.getvalue(), seen
