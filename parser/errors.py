@@ -9,7 +9,13 @@ from pybuild.values.errors import PybuildError
 if TYPE_CHECKING:
     from pybuild.values.source import Span
 
-_LONGEST = 400  # characters of a message: it quotes words of the recipe, which can be a million characters long
+_LONGEST = (
+    400  # characters of a message: it quotes words of a recipe or lines of an ignore file, which can be a million long
+)
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= _LONGEST else f"{message[: _LONGEST - 1]}…"
 
 
 class ParseError(PybuildError):
@@ -18,7 +24,7 @@ class ParseError(PybuildError):
     span: Span
 
     def __init__(self, message: str, span: Span, *, hint: str | None = None) -> None:
-        message = message if len(message) <= _LONGEST else f"{message[: _LONGEST - 1]}…"
+        message = _cut(message)
         super().__init__(message, hint=hint, span=span)
         self.message = message
 
@@ -27,6 +33,7 @@ class ExpansionError(Exception):
     """The quotes or variables of a word are not valid; `offset` is the place in the word, in characters."""
 
     def __init__(self, message: str, offset: int = 0) -> None:
+        message = _cut(message)
         super().__init__(message)
         self.message = message
         self.offset = offset
@@ -35,12 +42,15 @@ class ExpansionError(Exception):
 class PatternError(ValueError):
     """A file name pattern has a malformed character class or ends in a lone backslash."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(_cut(message))
+
 
 class ValueTextError(ValueError):
     """A text is not a valid value of its kind. A caller that knows its place raises a ParseError instead."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(_cut(message))
         self.hint = hint
 
 

@@ -27,7 +27,7 @@ _MAX_FDS = 16
 
 
 class Channel:
-    """One end of a connection. Its methods raise EOFError when the other end is gone."""
+    """One end of a connection. Its methods raise EOFError when the other end is gone, or what it sends is damaged."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
@@ -68,7 +68,7 @@ class Channel:
         end = _HEADER.size + length
         if len(self._buffer) < end:
             return None
-        message: Message = json.loads(bytes(self._buffer[_HEADER.size : end]))
+        message = _message(bytes(self._buffer[_HEADER.size : end]))
         del self._buffer[:end]
         fds = self._batches.popleft() if count and self._batches else []
         if len(fds) != count:
@@ -90,3 +90,13 @@ class Channel:
 
     def close(self) -> None:
         self.socket.close()
+
+
+def _message(text: bytes) -> Message:
+    try:
+        message: Message = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise EOFError(f"a frame is not JSON: {error}") from None
+    if not isinstance(message, dict):
+        raise EOFError("a frame is not a JSON object")
+    return message

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from pybuild.parser import ParseError, Source, Span, parse
+from pybuild.parser import (
+    ExpansionError,
+    IgnoreFile,
+    ParseError,
+    PatternError,
+    SizeError,
+    Source,
+    Span,
+    expand,
+    parse,
+    parse_size,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def error_of(text: str | bytes) -> ParseError:
@@ -101,3 +117,18 @@ def test_a_bidirectional_control_character_is_a_warning(character: str) -> None:
 
 def test_there_are_at_most_100_warnings() -> None:
     assert len(parse("FROM a\nRUN " + "\u202e" * 1000).warnings) == 100
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        pytest.param(lambda text: IgnoreFile.parse(f"[{text}"), id="a pattern"),
+        pytest.param(parse_size, id="a size"),
+        pytest.param(lambda text: expand("${A:?" + text + "}", {}), id="an expansion"),
+        pytest.param(lambda text: parse(f"RUN {text}"), id="a recipe"),
+    ],
+)
+def test_a_message_about_a_long_text_is_short(read: Callable[[str], object]) -> None:
+    with pytest.raises((PatternError, SizeError, ExpansionError, ParseError)) as caught:
+        read("x" * 100_000)
+    assert len(str(caught.value)) < 500

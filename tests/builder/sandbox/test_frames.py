@@ -96,3 +96,19 @@ def test_lost_descriptors_do_not_shift_those_of_later_frames(ends: tuple[Channel
     assert there.receive() == ({"n": 4}, [])
     for fd in (reader, writer, received):
         os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"{", "is not JSON"),
+        (b"\xff", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"[]", "is not a JSON object"),
+    ],
+)
+def test_a_damaged_frame_is_the_end_of_the_connection(ends: tuple[Channel, Channel], text: bytes, said: str) -> None:
+    here, there = ends
+    here.socket.sendall(len(text).to_bytes(4, "big") + b"\0" + text)
+    with pytest.raises(EOFError, match=said):
+        there.receive()
