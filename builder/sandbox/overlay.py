@@ -20,19 +20,31 @@ def mount_overlay(lowers: Sequence[str], writable: tuple[str, str] | None, mount
     """Mount an overlay of directories, topmost first, on an empty directory; return a descriptor of its root.
 
     `writable` is the upper and the work directory of overlayfs. None makes the overlay read-only, and then there must
-    be at least two lower directories. Raises OSError, OperationRefused.
+    be at least two lower directories. All paths are absolute. Afterwards the working directory is /.
+    Raises OSError, OperationRefused.
     """
-    context = linux.fsopen("overlay")
+    # The kernel takes names of at most 255 bytes, and a store can have a longer path. So all names are relative.
+    paths = (*lowers, *(writable or ()), mountpoint)
+    above = os.path.commonprefix(paths)  # noqa: RUF071  # the next line cuts it to whole names
+    above = above[: above.rindex("/") + 1]
+    *lowers, mountpoint = (path[len(above) :] or "." for path in (*lowers, mountpoint))
+    if writable is not None:
+        writable = (writable[0][len(above) :] or ".", writable[1][len(above) :] or ".")
+    os.chdir(above)
     try:
-        fd = _new_overlay(context, lowers, writable)
+        context = linux.fsopen("overlay")
+        try:
+            fd = _new_overlay(context, lowers, writable)
+        finally:
+            os.close(context)
+        if fd is None:
+            return _mount_before_6_8(lowers, writable, mountpoint)
+        place = os.open(mountpoint, os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW)
+        linux.move_mount(fd, place)
+        os.close(place)
+        return fd
     finally:
-        os.close(context)
-    if fd is None:
-        return _mount_before_6_8(lowers, writable, mountpoint)
-    place = os.open(mountpoint, os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW)
-    linux.move_mount(fd, place)
-    os.close(place)
-    return fd
+        os.chdir("/")
 
 
 def _new_overlay(context: int, lowers: Sequence[str], writable: tuple[str, str] | None) -> int | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 VERSION = 6
 _WAIT_SECONDS = 60.0
+_LONGEST_PATH = 504  # os_unix.c of SQLite: MAX_PATHNAME is 512, and the names of its other files are up to 8 bytes longer
 
 _SCHEMA = """
 CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, boot TEXT) WITHOUT ROWID;
@@ -102,7 +103,17 @@ class Metadata:
         """Open or create the file; `boot` is the id of this boot. Raises StoreError if it is damaged or too new."""
         self.boot = boot
         self._directory = os.path.dirname(path)
-        self._db = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
+        try:
+            self._db = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
+        except sqlite3.OperationalError as error:
+            length = len(os.fsencode(os.path.realpath(self._directory)))
+            most = _LONGEST_PATH - len(os.fsencode(path)) + len(os.fsencode(self._directory))
+            if length <= most:
+                raise _translate(error, self._directory, f"{path}: ") from error
+            raise StoreError(
+                f"the path of the store, links resolved, has {length} bytes; because of SQLite it can have at most {most}",
+                hint="choose a shorter one with --root",
+            ) from error
         try:
             self._db.execute("PRAGMA foreign_keys = ON")
             if self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
