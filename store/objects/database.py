@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 VERSION = 6
 _WAIT_SECONDS = 60.0
-_LONGEST_PATH = 504  # os_unix.c of SQLite: MAX_PATHNAME is 512, and the names of its other files are up to 8 bytes longer
+# os_unix.c of SQLite: MAX_PATHNAME is 512, and the names of its other files are up to 8 bytes longer.
+_LONGEST_PATH = 504
 
 _SCHEMA = """
 CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, boot TEXT) WITHOUT ROWID;
