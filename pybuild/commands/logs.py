@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -16,9 +16,16 @@ from pybuild.store.objects.build_logs import StoredLog, build_logs
 from pybuild.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 _CHUNK = 1 << 16
+_STEP = {"node", "stage", "number", "total", "seconds", "instruction"}
+_USED = {  # event -> its fields that are shown
+    "build_started": {"recipe", "context"},
+    "build_failed": {"message"},
+    "step_finished": _STEP,
+    "step_failed": _STEP,
+}
 
 
 @click.command()
@@ -66,14 +73,24 @@ def _choose(found: list[StoredLog], build: str | None) -> StoredLog:
     return matching[0]
 
 
-def _events(log: StoredLog) -> Iterator[dict[str, object]]:
-    for line in log.events():
-        yield json.loads(line)
+def read_events(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The events of a log, without lines that are damaged: logs are not synced, so a power cut can leave anything."""
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if (
+            isinstance(event, dict)
+            and isinstance(name := event.get("event"), str)
+            and event.keys() >= _USED.get(name, set())
+        ):
+            yield event
 
 
 def _summary(log: StoredLog) -> dict[str, object]:
     state, recipe, name = "running" if log.running else "stopped", "", ""
-    for event in _events(log):
+    for event in read_events(log.events()):
         match event["event"]:
             case "build_started":
                 recipe = str(event["recipe"] or event["context"])
@@ -88,17 +105,23 @@ def _summary(log: StoredLog) -> dict[str, object]:
 def _print_all(log: StoredLog) -> None:
     """Print each finished step with its output, in the order in which the steps ended."""
     click.echo(f"build {log.build}")
-    for event in _events(log):
+    for event in read_events(log.events()):
         match event["event"]:
             case "step_finished" | "step_failed":
-                node = int(str(event["node"]))
-                how = "CACHED" if event.get("cached") else "FAILED" if "status" in event else f"{event['seconds']} s"
-                size = f", {human_size(log.size(node))} written" if log.size(node) else ""
-                name = f"[{event['stage']} {event['number']}/{event['total']}]"
-                click.echo(one_line(f"step {node}: {name} {how}{size}: {event['instruction']}"))
-                _print_output(log, node)
+                # The name of a file is made of it, so it has to be a number.
+                if isinstance(node := event["node"], int):
+                    click.echo(step_line(event, log.size(node)))
+                    _print_output(log, node)
             case "build_failed":
                 click.echo(one_line(f"error: {event['message']}"))
+
+
+def step_line(event: Mapping[str, object], size: int) -> str:
+    """The line about a step that has ended and has written `size` bytes."""
+    how = "CACHED" if event.get("cached") else "FAILED" if "status" in event else f"{event['seconds']} s"
+    name = f"[{event['stage']} {event['number']}/{event['total']}]"
+    written = f", {human_size(size)} written" if size else ""
+    return one_line(f"step {event['node']}: {name} {how}{written}: {event['instruction']}")
 
 
 def _print_output(log: StoredLog, step: int) -> None:

@@ -31,6 +31,7 @@ from pybuild.builder.workers.messages import (
     result_message,
 )
 from pybuild.parser.errors import ParseError
+from pybuild.parser.transform import UnreadableLine
 from pybuild.remote.errors import RemoteError, Unreachable
 from pybuild.remote.http.transport import ConnectionRefused, Interrupted, NoTls
 from pybuild.store.errors import NoSpace
@@ -137,10 +138,11 @@ for module in pkgutil.walk_packages(pybuild.__path__, "pybuild."):
     if "__main__" not in module.name:
         import_module(module.name)
 
-# Workers do not raise the first three, which have fields that only the main process sets. The code of remote/ that retries
+# Workers do not raise the first four, which have fields that only the main process sets. The code of remote/ that retries
 # requests catches the others.
 ARRIVE_AS_ANOTHER: dict[type[PybuildError], type[PybuildError]] = {
     ParseError: PybuildError,
+    UnreadableLine: PybuildError,
     StepFailed: BuildError,
     NotCached: BuildError,
     Interrupted: RemoteError,

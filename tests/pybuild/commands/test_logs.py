@@ -36,6 +36,17 @@ def test_the_log_of_the_last_build(pybuild: Pybuild, context: Path) -> None:
     assert "there is no log of nosuch" in pybuild.refused("logs", "nosuch")
 
 
+def test_lines_that_a_power_cut_has_damaged_are_left_out(pybuild: Pybuild, context: Path) -> None:
+    pybuild.refused("-q", "--network=none", context)
+    (events,) = pybuild.root.glob("logs/*/events")
+    whole = events.read_bytes()
+    shown = pybuild("logs").out
+    step = b'{"event":"step_failed","node":"../events","stage":"s","number":1,"total":1,"seconds":0,"instruction":"x"}\n'
+    events.write_bytes(bytes(100) + b"\n" + whole + b'[]\n{"event":"step_finished"}\n{"event":7}\n{"no\n' + step)
+    assert pybuild("logs").out == shown
+    assert json.loads(pybuild("logs", "--list", "--json").out)["state"] == "failed"
+
+
 def test_a_log_that_cannot_be_written_costs_a_note(pybuild: Pybuild, context: Path) -> None:
     (context / "Buildfile").write_text(f"FROM {BASE}\nRUN echo one\n")
     (pybuild.root / "logs").rmdir()
