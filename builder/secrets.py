@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import BuildError
 from pybuild.parser import SecretMount, SshMount
 from pybuild.values import frozen
+from pybuild.values.limits import SECRET_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pybuild.builder.options import AgentSource, SecretSource
     from pybuild.builder.plan.graph import StepMount
 
-SECRET_LIMIT = 500 << 10  # bytes of one secret, as in BuildKit
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
@@ -148,11 +148,11 @@ def _read(source: SecretSource, environ: Mapping[str, str]) -> bytes:
     else:
         try:
             with open(source.path, "rb") as file:
-                data = file.read(SECRET_LIMIT + 1)
+                data = file.read(SECRET_BYTES.value + 1)
         except OSError as error:
             raise BuildError(f"--secret id={source.id}: cannot read {source.path}: {error.strerror}") from error
-    if len(data) > SECRET_LIMIT:
-        raise BuildError(f"--secret id={source.id}: the secret exceeds the limit of {SECRET_LIMIT} bytes")
+    if len(data) > SECRET_BYTES.value:
+        raise SECRET_BYTES.exceeded(BuildError, f"--secret id={source.id}: the secret exceeds the limit of {{}}")
     return data
 
 

@@ -67,6 +67,7 @@ from pybuild.parser.ports import parse_ports
 from pybuild.parser.signals import valid_signal
 from pybuild.parser.suggest import suggest
 from pybuild.parser.words import RecordingScope, expand, expand_heredoc, expand_words
+from pybuild.values.limits import RECIPE_BYTES
 from pybuild.values.source import Source, Span
 
 FORMAT = 4  # version of the values that `parse` returns; part of each cache key, so older cached parses are not used
@@ -135,7 +136,7 @@ def _key(kind: str, text: str) -> str:
 def _source_of(text: bytes | str, decoded: str, filename: str) -> Source:
     """The source that an error shows, even if the text could not be decoded."""
     if not decoded:
-        head = text[: lines.MAX_RECIPE]
+        head = text[: RECIPE_BYTES.value]
         decoded = head if isinstance(head, str) else head.decode("utf-8", "surrogateescape")
     return Source(filename, decoded)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
+    from pybuild.values.limits import Limit
     from pybuild.values.source import Span
 
 _LONGEST = (
@@ -28,15 +29,21 @@ class ParseError(PybuildError):
         super().__init__(message, hint=hint, span=span)
         self.message = message
 
+    @classmethod
+    def beyond(cls, limit: Limit, message: str, span: Span) -> ParseError:
+        """The recipe exceeds a limit; `{}` in `message` stands for it."""
+        return cls(message.replace("{}", limit.shown()), span, hint=limit.hint())
+
 
 class ExpansionError(Exception):
     """The quotes or variables of a word are not valid; `offset` is the place in the word, in characters."""
 
-    def __init__(self, message: str, offset: int = 0) -> None:
+    def __init__(self, message: str, offset: int = 0, *, hint: str | None = None) -> None:
         message = _cut(message)
         super().__init__(message)
         self.message = message
         self.offset = offset
+        self.hint = hint
 
 
 class PatternError(ValueError):

@@ -10,10 +10,13 @@ So the expressions never backtrack: a piece that is not found after one position
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from pybuild.parser.errors import ExpansionError
+from pybuild.values.limits import PATTERN_STEPS
 
-MAX_WORK = 1 << 26  # characters of a value times those of a pattern
+if TYPE_CHECKING:
+    from pybuild.values.limits import Limit
 
 
 class Glob:
@@ -41,12 +44,12 @@ class Glob:
         end = rest.match(reversed_value, start.end()) if start is not None else None
         return value if end is None else value[: len(value) - end.end()]
 
-    def replace(self, value: str, replacement: str, *, every: bool, limit: int) -> str:
+    def replace(self, value: str, replacement: str, *, every: bool, limit: Limit) -> str:
         """The value with the first match, or every match, replaced. A match begins as early and is as long as possible."""
         self._check(value)
         first, rest = _expressions(self._pieces, longest=True)
         out: list[str] = []
-        size = 0
+        size, most = 0, limit.value
         done = position = 0  # `out` covers the value up to `done`; the search goes on at `position`
         while position <= len(value):
             start = first.search(value, position)
@@ -60,14 +63,14 @@ class Glob:
                 done = end.end()
                 if not every:
                     break
-            if size > limit:
-                raise ExpansionError(f"a word expands to more than the limit of {limit} characters")
+            if size > most:
+                raise ExpansionError(f"a word expands to more than the limit of {limit.shown()}", hint=limit.hint())
             position = max(end.end(), start.start() + 1)
         return "".join([*out, value[done:]])
 
     def _check(self, value: str) -> None:
-        if len(value) * self._length > MAX_WORK:
-            raise ExpansionError("a pattern takes too long to match")
+        if len(value) * self._length > PATTERN_STEPS.value:
+            raise ExpansionError("a pattern takes too long to match", hint=PATTERN_STEPS.hint())
 
 
 # The characters of a piece; None matches any character.

@@ -17,13 +17,12 @@ from pybuild.parser.errors import ParseError
 from pybuild.parser.heredocs import RawHeredoc, opened_by
 from pybuild.parser.instructions import Word
 from pybuild.values import frozen
+from pybuild.values.limits import LINE_CHARACTERS, RECIPE_BYTES
 from pybuild.values.source import Span
 
 if TYPE_CHECKING:
     from pybuild.parser.buildfile import Checks
 
-MAX_RECIPE = 4 << 20  # bytes
-MAX_LINE = 1 << 20  # characters of one logical line
 _KNOWN_DIRECTIVES = frozenset(("escape", "syntax", "check"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_A_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -82,8 +81,8 @@ def decode(data: bytes | str) -> str:
 
     Raises ParseError if the recipe is too long or contains a NUL byte.
     """
-    if len(data) > MAX_RECIPE:
-        raise ParseError(f"the recipe exceeds the limit of {MAX_RECIPE} bytes", Span(1, 1, 1, 1))
+    if len(data) > RECIPE_BYTES.value:
+        raise ParseError.beyond(RECIPE_BYTES, "the recipe exceeds the limit of {}", Span(1, 1, 1, 1))
     text = data if isinstance(data, str) else data.decode("utf-8", "surrogateescape")
     text = text.removeprefix("\ufeff")
     if "\0" in text:
@@ -127,6 +126,7 @@ class _Scanner:
         self._lines = text.split("\n")
         self._valid = _SURROGATE.search(text) is None  # if the whole text is valid, no line needs a check
         self._at = 0
+        self._longest = LINE_CHARACTERS.value
         self._directive_lines = 0  # at the top of the recipe
 
     def scan(self) -> list[LogicalLine]:
@@ -187,8 +187,9 @@ class _Scanner:
             pieces.append((length, self._at, column))
             parts.append(piece)
             length += len(piece)
-            if length > MAX_LINE:
-                raise ParseError(f"a line exceeds the limit of {MAX_LINE} characters", Span(first + 1, 1, first + 1, 2))
+            if length > self._longest:
+                span = Span(first + 1, 1, first + 1, 2)
+                raise ParseError.beyond(LINE_CHARACTERS, "a line exceeds the limit of {}", span)
             if not goes_on:
                 break
             following = self._continuation()

@@ -17,6 +17,7 @@ from pybuild.parser.checks import check_text
 from pybuild.parser.errors import ParseError
 from pybuild.parser.instructions import Arg, From, Instruction, Maintainer, Onbuild
 from pybuild.parser.reading import read_instruction
+from pybuild.values.limits import INSTRUCTIONS, STAGES, WORDS
 from pybuild.values.source import Span
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from pybuild.parser.lines import Lines
     from pybuild.values.source import Source
 
-MAX_INSTRUCTIONS = 100_000
-MAX_STAGES = 1000
-MAX_WORDS = 500_000  # of the instructions in _WORDS, which the grammar reads word by word
 _WORDS = ("ADD", "ARG", "COPY", "ENV", "EXPOSE", "FROM", "LABEL", "VOLUME")
 
 
@@ -61,9 +59,9 @@ def _grammar(escape: str) -> Lark:
 def _parse(lines: Lines) -> Tree[Token]:
     if not lines.lines:
         raise ParseError("file with no instructions", Span(1, 1, 1, 1), hint="a recipe begins with FROM")
-    if len(lines.lines) > MAX_INSTRUCTIONS:
-        raise ParseError(f"the recipe exceeds the limit of {MAX_INSTRUCTIONS} instructions", lines.span(0, 0))
-    if len(lines.text) > MAX_WORDS:
+    if len(lines.lines) > INSTRUCTIONS.value:
+        raise ParseError.beyond(INSTRUCTIONS, "the recipe exceeds the limit of {} instructions", lines.span(0, 0))
+    if len(lines.text) > WORDS.value:
         _count_words(lines)
     try:
         return _grammar(lines.directives.escape).parse(lines.text)
@@ -74,12 +72,13 @@ def _parse(lines: Lines) -> Tree[Token]:
 
 def _count_words(lines: Lines) -> None:
     """Raise ParseError if there are too many words. Each takes about 500 bytes of memory."""
-    count = 0
+    count, most = 0, WORDS.value
     for line, offset in zip(lines.lines, lines.offsets, strict=True):
         if line.text[:6].upper().startswith(_WORDS):
             count += len(line.text.split())
-            if count > MAX_WORDS:
-                raise ParseError(f"the recipe exceeds the limit of {MAX_WORDS} words", lines.span(offset, offset + 1))
+            if count > most:
+                span = lines.span(offset, offset + 1)
+                raise ParseError.beyond(WORDS, "the recipe exceeds the limit of {} words", span)
 
 
 def _stop(error: ParseError, index: int) -> None:
@@ -109,8 +108,8 @@ def transform(lines: Lines, source: Source, on_error: Callable[[ParseError, int]
         match instruction:
             case From():
                 stages.append((instruction, []))
-                if len(stages) > MAX_STAGES:
-                    raise ParseError(f"the recipe exceeds the limit of {MAX_STAGES} stages", instruction.span)
+                if len(stages) > STAGES.value:
+                    raise ParseError.beyond(STAGES, "the recipe exceeds the limit of {} stages", instruction.span)
             case Arg() if not stages:
                 args.append(instruction)
             case _:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from pybuild.parser.errors import ExpansionError
 from pybuild.parser.globs import Glob
+from pybuild.values.limits import HEREDOC_CHARACTERS, WORD_CHARACTERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAX_RESULT = 1 << 20  # characters of one expanded word
-MAX_BODY = 16 << 20  # characters of one expanded heredoc
+    from pybuild.values.limits import Limit
+
 MAX_DEPTH = 64  # nesting of ${a:-${b:-…}}
 _SPECIAL = frozenset("@*#?-$!0")
 
@@ -30,7 +31,7 @@ def expand_heredoc(body: str, scope: Mapping[str, str]) -> str:
 
     Quotes are text there, and the escape character is the backslash in every recipe: `\\x` becomes x for every x.
     """
-    return "".join(text for text, _ in _Expander(body, scope, "\\", quotes=False, limit=MAX_BODY).run())
+    return "".join(text for text, _ in _Expander(body, scope, "\\", quotes=False, limit=HEREDOC_CHARACTERS).run())
 
 
 def expand_words(text: str, scope: Mapping[str, str], *, escape: str = "\\") -> list[str]:
@@ -74,11 +75,11 @@ class RecordingScope(dict[str, str]):
 
 class _Expander:
     def __init__(
-        self, text: str, scope: Mapping[str, str], escape: str, *, quotes: bool = True, limit: int = MAX_RESULT
+        self, text: str, scope: Mapping[str, str], escape: str, *, quotes: bool = True, limit: Limit = WORD_CHARACTERS
     ) -> None:
         self._text = text
         self._quotes = quotes
-        self._limit = limit
+        self._limit, self._most = limit, limit.value
         self._scope = scope
         self._escape = escape
         self._at = 0
@@ -118,8 +119,8 @@ class _Expander:
 
     def _add(self, pieces: list[tuple[str, bool]], text: str, *, quoted: bool) -> None:
         self._size += len(text)
-        if self._size > self._limit:
-            raise self._error(f"a word expands to more than the limit of {self._limit} characters")
+        if self._size > self._most:
+            raise self._error(f"a word expands to more than the limit of {self._limit.shown()}", self._limit.hint())
         pieces.append((text, quoted))
 
     def _single(self) -> str:
@@ -230,5 +231,5 @@ class _Expander:
     def _raw(self, stop: str) -> str:
         return "".join(text for text, _ in self._until(stop, raw=True))
 
-    def _error(self, message: str) -> ExpansionError:
-        return ExpansionError(message, min(self._at, len(self._text)))
+    def _error(self, message: str, hint: str | None = None) -> ExpansionError:
+        return ExpansionError(message, min(self._at, len(self._text)), hint=hint)

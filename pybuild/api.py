@@ -18,6 +18,7 @@ from pybuild.defaults import default_keep_storage, default_root
 from pybuild.image import Image
 from pybuild.store.formats.reference import Reference
 from pybuild.store.store import Store
+from pybuild.user_limits import user_limits
 from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def build(
     """
     request = _request(context, recipe, options, contexts, tags, outputs)
     limit = default_keep_storage() if keep_storage is None else keep_storage
-    with _store(root) as store:
+    with user_limits(os.environ), _store(root) as store:
         return run(request, store, on_event, limit)
 
 
@@ -74,7 +75,7 @@ def check(
             warnings.append(event)
         on_event(event)
 
-    with _store(root) as store:
+    with user_limits(os.environ), _store(root) as store:
         check_recipe(_request(context, recipe, options, contexts), store, observe)
     return warnings
 
@@ -91,7 +92,7 @@ def run(
 
 def open_image(name: str, root: str | os.PathLike[str] | None = None) -> Image:
     """The image with this name or digest in the store. Raises NotFound, StoreError."""
-    with _store(root) as store:
+    with user_limits(os.environ), _store(root) as store:
         return Image(store.root, store.images.find(name))
 
 

@@ -11,6 +11,7 @@ import click
 
 from pybuild.defaults import default_root
 from pybuild.options.arguments import normalise
+from pybuild.user_limits import user_limits
 from pybuild.verbs import VERBS, verb
 from pybuild.version import __version__
 
@@ -77,6 +78,7 @@ def cli(ctx: click.Context, root: str | None, tls_verify: bool, debug: bool) -> 
     ctx.obj = root or default_root()
     ctx.meta["tls_verify"] = tls_verify
     ctx.meta["debug"] = debug
+    ctx.with_resource(user_limits(os.environ))
 
 
 def run(arguments: list[str]) -> int:

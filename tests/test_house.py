@@ -32,7 +32,7 @@ ROOMS = {  # package -> its rooms, from top to bottom; those of one line do not 
         "build_log image options result_files",
         "progress shell_terminal",
         "report",
-        "defaults version",
+        "defaults user_limits version",
     ],
     "builder": [
         "check",

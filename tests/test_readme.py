@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import shutil
@@ -16,8 +15,8 @@ import pytest
 
 from pybuild.cli import cli
 from pybuild.parser.flags import FLAGS
-from pybuild.remote.http.site import RemoteLimits
 from pybuild.remote.registry.config import Config
+from pybuild.values.limits import LIMITS
 from pybuild.verbs import VERBS
 from tests.test_house import ROOMS
 
@@ -153,13 +152,12 @@ def test_the_configuration_that_is_shown_can_be_read() -> None:
     text = (CHECKOUT / "docs" / "user" / "configuration.md").read_text()
     (shown,) = re.findall(r"^```toml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     assert set(Config().updated(shown.encode(), "shown").registries) == {"docker.io", "registry.example:5000"}
-    table = dict(re.findall(r"^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \| ([0-9, ]+) \|", text, re.MULTILINE))
-    told = {
-        key: float(value)
-        for keys, values in table.items()
-        for key, value in zip(re.findall(r"`([a-z-]+)`", keys), values.split(", "), strict=True)
-    }
-    assert told == {field.name.replace("_", "-"): field.default for field in dataclasses.fields(RemoteLimits)}
+
+
+def test_the_table_of_limits_is_complete() -> None:
+    text = (CHECKOUT / "docs" / "user" / "configuration.md").read_text().partition("## Limits")[2]
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.*?) \| (.*) \|$", text, re.MULTILINE)
+    assert rows == [(limit.name, limit.shown(limit.default), limit.what) for limit in LIMITS.values()]
 
 
 def test_the_table_of_commands_is_complete() -> None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import CopyError
 from pybuild.store.errors import InvalidImage
-from pybuild.store.formats.compression import EXPANDED_LIMIT, Compression, DecompressingReader
+from pybuild.store.formats.compression import Compression, DecompressingReader
 from pybuild.store.formats.tar import BLOCK, is_header, show
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.importing.outer_compression import is_compressed, without_outer_compression
 from pybuild.store.layers.read import read_archive
 from pybuild.store.system.streams import Peeked, Prefixed, Tee
+from pybuild.values.limits import LAYER_BYTES, hint_beside
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pybuild.builder.files.tree import FileTree
     from pybuild.store.layers.read import LowerLayers
     from pybuild.store.system.streams import Readable
+    from pybuild.values.limits import Limit
 
 _SHORT_READ, _SHORT_READS = 64, 64  # bytes of a short read, and the number of short reads
 
@@ -63,8 +65,8 @@ def open_archive(tree: FileTree, entry: Entry) -> Readable | None:
     return archive_in(Peeked(_Chunks(tree.chunks(entry))))
 
 
-def archive_in(peeked: Peeked, limit: int = EXPANDED_LIMIT) -> Readable | None:
-    """The decompressed stream, of at most `limit` bytes, if the input is an archive, else None."""
+def archive_in(peeked: Peeked, limit: Limit = LAYER_BYTES) -> Readable | None:
+    """The decompressed stream, of at most `limit`, if the input is an archive, else None."""
     outer = without_outer_compression(peeked)
     plain = outer is not peeked or not is_compressed(peeked.start)
     head = b""
@@ -90,7 +92,7 @@ def read_tree(
         entries = read_archive(stream if spool is None else Tee(stream, spool.write), below, owner)
     except InvalidImage as error:
         raise CopyError(
-            f"cannot unpack {show(name)}: {error}", hint="--unpack=false copies the file as it is"
+            f"cannot unpack {show(name)}: {error}", hint=hint_beside("--unpack=false copies the file as it is", error)
         ) from error
     return ArchiveTree(entries, spool, start)
 

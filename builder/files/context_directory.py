@@ -16,7 +16,7 @@ from pybuild.parser import IgnoreFile
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.objects.context_memo import file_key, is_settled
-from pybuild.values.limits import CONTEXT_ENTRIES, CONTEXT_LIMIT
+from pybuild.values.limits import CONTEXT_ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -60,7 +60,7 @@ class ContextTree:
         self._listed: dict[bytes, dict[bytes, Entry]] = {}
         self._inodes: dict[bytes, tuple[int, int]] = {}
         self._entries = 0
-        self._bytes = 0
+        self._most = CONTEXT_ENTRIES.value
         self._sockets: set[bytes] = set()
         self._reading: tuple[bytes, int] | None = None  # path and descriptor of the directory of the last file read
 
@@ -242,7 +242,7 @@ class ContextTree:
                             self._excluded[child] = _entry_of(child, status, link)
                         continue
                     undecided.append(name)
-                self._count(status)
+                self._count()
                 if not stat.S_ISREG(status.st_mode):
                     found[name] = self._entry(child, status, link)
                     continue
@@ -253,12 +253,13 @@ class ContextTree:
             os.close(fd)
         return found, undecided
 
-    def _count(self, status: os.stat_result) -> None:
+    def _count(self) -> None:
+        """Count an entry. Only the number of entries has a limit: the size of a file that no COPY reads costs nothing."""
         self._entries += 1
-        self._bytes += status.st_size if stat.S_ISREG(status.st_mode) else 0
-        if (self._entries > CONTEXT_ENTRIES or self._bytes > CONTEXT_LIMIT) and self._excluded is None:
-            raise CopyError(
-                f"the context exceeds the limit of {CONTEXT_ENTRIES} entries or {CONTEXT_LIMIT} bytes",
+        if self._entries > self._most and self._excluded is None:
+            raise CONTEXT_ENTRIES.exceeded(
+                CopyError,
+                "the context exceeds the limit of {} entries",
                 hint="exclude files that the build does not need in .dockerignore",
             )
 

@@ -24,6 +24,8 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
+    from pybuild.values.limits import Limit
+
 _CHUNK = 1 << 20
 
 
@@ -46,10 +48,10 @@ class ContextSource:
         ignore = None if self.ignore is None else IgnoreFile.parse(self.ignore)
         return ContextTree(self.root, ignore, memo=None if self.memo is None else Memo(self.memo))
 
-    def read(self, path: str, limit: int) -> bytes | None:
+    def read(self, path: str, limit: Limit) -> bytes | None:
         """The content of a file, found by following links inside the context; None if the path does not exist.
 
-        Raises BuildError if it is not a regular file, or has more than `limit` bytes.
+        Raises BuildError if it is not a regular file, or is larger than `limit`.
         """
         tree = replace(self, memo=None).open()
         try:
@@ -58,8 +60,8 @@ class ContextSource:
                 return None
             if entry.kind is not Kind.FILE:
                 raise BuildError(f"{path} is not a regular file")
-            if entry.size > limit:
-                raise BuildError(f"{path} exceeds the limit of {limit} bytes")
+            if entry.size > limit.value:
+                raise limit.exceeded(BuildError, f"{path} exceeds the limit of {{}}")
             return b"".join(tree.chunks(entry))
         finally:
             tree.close()

@@ -9,8 +9,7 @@ import stat
 from pybuild.builder.errors import BuildError
 from pybuild.store.system.files import open_in_root, read_regular
 from pybuild.values import frozen
-
-IGNORE_LIMIT = 4 << 20  # bytes of an ignore file
+from pybuild.values.limits import IGNORE_FILE_BYTES
 
 
 @frozen
@@ -55,6 +54,6 @@ def _read_file(directory: str, name: str) -> bytes | None:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise BuildError(f"ignore file {name}: must be a regular file inside the context")
-        return read_regular(fd, IGNORE_LIMIT, f"ignore file {name}")
+        return read_regular(fd, IGNORE_FILE_BYTES, f"ignore file {name}")
     finally:
         os.close(fd)

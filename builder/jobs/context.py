@@ -13,7 +13,7 @@ from pybuild.store.layers.read import read_archive
 from pybuild.store.layers.view import View
 from pybuild.store.system.streams import Peeked, Tee
 from pybuild.values import frozen
-from pybuild.values.limits import CONTEXT_LIMIT
+from pybuild.values.limits import CONTEXT_BYTES, hint_beside
 
 if TYPE_CHECKING:
     from pybuild.store.formats.toc import Entry
@@ -47,7 +47,8 @@ class ListContext:
                 entries = self._entries(peeked, packed=packed)
             except InvalidImage as error:
                 raise BuildError(
-                    f"{self.name}: {error}", hint="a context is a tar, plain or with gzip, bzip2, xz or zstd"
+                    f"{self.name}: {error}",
+                    hint=hint_beside("a context is a tar, plain or with gzip, bzip2, xz or zstd", error),
                 ) from error
         if entries is None:
             return ListedContext("")
@@ -55,7 +56,7 @@ class ListContext:
         return ListedContext(self.tar if packed else self.raw)
 
     def _entries(self, peeked: Peeked, *, packed: bool) -> list[Entry] | None:
-        archive = archive_in(peeked, CONTEXT_LIMIT)
+        archive = archive_in(peeked, CONTEXT_BYTES)
         if archive is None:
             if packed:
                 raise InvalidImage("the compressed file is not a tar archive")

@@ -15,10 +15,10 @@ from pybuild.builder.workers.tasks import gather, run_until_complete
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.media_types import COMPRESSIONS, LAYER_TYPES, MediaType
-from pybuild.store.formats.oci_config import CONFIG_LIMIT
 from pybuild.store.formats.oci_manifest import Descriptor
 from pybuild.store.formats.tar import show
 from pybuild.values import frozen
+from pybuild.values.limits import CONFIG_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -185,6 +185,6 @@ def _prepare(output: Output, image: StoredImage, store: Store, pool: Pool, *, al
         config=replace(image.manifest.config, media_type=MediaType.OCI_CONFIG),
         media_type=MediaType.OCI_MANIFEST,
     )
-    config = store.blobs.read(image.manifest.config.digest, CONFIG_LIMIT)
+    config = store.blobs.read(image.manifest.config.digest, CONFIG_BYTES)
     scratch = (store.ingest.new_path(), store.ingest.new_path())
     return store.images.add(manifest.to_bytes(), config, image.snapshot, scratch)

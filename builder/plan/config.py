@@ -107,7 +107,7 @@ def _expose(instruction: Expose, scope: Scope) -> StateChange:
         try:
             expanded = expand_words(word.text, scope.state.scope, escape=scope.escape)
         except ExpansionError as error:
-            raise PlanError(error.message, span=word.span) from None
+            raise PlanError(error.message, span=word.span, hint=error.hint) from None
         words += (scope.budget.expansion(port, word.span) for port in expanded)
     try:
         ports = parse_ports(words)

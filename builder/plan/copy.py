@@ -158,7 +158,7 @@ def _inline(heredocs: tuple[Heredoc, ...], scope: Scope) -> tuple[InlineFile, ..
             try:
                 text = scope.budget.expansion(expand_heredoc(text, scope.state.scope), heredoc.span)
             except ExpansionError as error:
-                raise PlanError(f"<<{heredoc.name}: {error.message}", span=heredoc.span) from None
+                raise PlanError(f"<<{heredoc.name}: {error.message}", span=heredoc.span, hint=error.hint) from None
         files.append(InlineFile(heredoc.name, text))
     return tuple(files)
 

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PlanError
+from pybuild.values.limits import ENVIRONMENT_CHARACTERS, EXPANDED_CHARACTERS
 
 if TYPE_CHECKING:
     from pybuild.parser import Span
-
-EXPANSIONS_LIMIT = 16 << 20  # characters of all expanded words and heredocs of a recipe
-ENVIRONMENTS_LIMIT = 256 << 20  # characters of the environments of all RUNs of a recipe; each RUN has its own copy
 
 
 @dataclass(slots=True)
@@ -24,9 +22,10 @@ class Budget:
     def expansion(self, text: str, span: Span) -> str:
         """Count the result of an expansion, and return it."""
         self.expanded += len(text)
-        if self.expanded > EXPANSIONS_LIMIT:
-            raise PlanError(
-                f"the expanded words of the recipe exceed the limit of {EXPANSIONS_LIMIT} characters",
+        if self.expanded > EXPANDED_CHARACTERS.value:
+            raise EXPANDED_CHARACTERS.exceeded(
+                PlanError,
+                "the expanded words of the recipe exceed the limit of {}",
                 span=span,
                 hint="look for a variable that contains itself several times",
             )
@@ -35,8 +34,8 @@ class Budget:
     def environment(self, variables: tuple[str, ...], span: Span) -> tuple[str, ...]:
         """Count the environment of a RUN, and return it."""
         self.environments += sum(map(len, variables))
-        if self.environments > ENVIRONMENTS_LIMIT:
-            raise PlanError(
-                f"the environments of all RUNs exceed the limit of {ENVIRONMENTS_LIMIT} characters", span=span
+        if self.environments > ENVIRONMENT_CHARACTERS.value:
+            raise ENVIRONMENT_CHARACTERS.exceeded(
+                PlanError, "the environments of all RUNs exceed the limit of {}", span=span
             )
         return variables

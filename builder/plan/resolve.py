@@ -140,7 +140,7 @@ def expand_word(word: Word, scope: Mapping[str, str], escape: str, budget: Budge
     try:
         text = expand(word.text, scope, escape=escape)
     except ExpansionError as error:
-        raise PlanError(error.message, span=word.span, hint=getattr(error, "hint", None)) from None
+        raise PlanError(error.message, span=word.span, hint=error.hint) from None
     return text if budget is None else budget.expansion(text, word.span)
 
 

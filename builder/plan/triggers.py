@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import PlanError
 from pybuild.builder.plan.unsupported import refuse_instruction
 from pybuild.parser import ParseError
+from pybuild.values.limits import TRIGGERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pybuild.parser import Instruction, Span
 
-_MAX_TRIGGERS = 1_000
-
 
 def read_triggers(
     texts: Sequence[str], name: str, span: Span, read_trigger: Callable[[str], Instruction]
 ) -> tuple[Instruction, ...]:
     """The instructions of the triggers of the base `name`; `span` is that of the FROM. Raises PlanError."""
-    if len(texts) > _MAX_TRIGGERS:
-        raise PlanError(f"{name}: {len(texts)} ONBUILD triggers exceed the limit of {_MAX_TRIGGERS}", span=span)
+    if len(texts) > TRIGGERS.value:
+        raise TRIGGERS.exceeded(PlanError, f"{name}: {len(texts)} ONBUILD triggers exceed the limit of {{}}", span=span)
     found = []
     for text in texts:
         with locate_trigger_errors(span, name):

@@ -10,7 +10,7 @@ from pybuild.builder.files.ignore_file import read_ignore_file
 from pybuild.builder.sources.recipe import parse_ignore_file, recipe_path
 from pybuild.store.formats.toc import Kind, sort_key
 from pybuild.values import frozen
-from pybuild.values.limits import CONTEXT_ENTRIES, CONTEXT_LIMIT
+from pybuild.values.limits import CONTEXT_ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,15 +46,13 @@ class Listing:
 
     @property
     def size(self) -> int:
-        """Bytes of all files. A file with several names counts once for each, as it does for the limit."""
+        """Bytes of all files. A file with several names counts once for each."""
         return sum(sent.entry.size for sent in self.sent if sent.entry.kind is Kind.FILE)
 
     @property
     def exceeds(self) -> str | None:
         """The limit that the context exceeds, as text; None if it exceeds none."""
-        if len(self.sent) > CONTEXT_ENTRIES:
-            return f"{CONTEXT_ENTRIES} entries"
-        return f"{CONTEXT_LIMIT} bytes" if self.size > CONTEXT_LIMIT else None
+        return f"{CONTEXT_ENTRIES.shown()} entries" if len(self.sent) > CONTEXT_ENTRIES.value else None
 
 
 def list_directory(context: str, recipe: str | None) -> Listing:

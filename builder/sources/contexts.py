@@ -34,7 +34,7 @@ from pybuild.store.formats.reference import Reference
 from pybuild.store.formats.toc import Entry, Kind, Toc
 from pybuild.store.layers.view import ROOT
 from pybuild.store.objects.context_memo import memo_path
-from pybuild.values.limits import CONTEXT_LIMIT
+from pybuild.values.limits import CONTEXT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -245,8 +245,8 @@ def _spool_stdin(path: str) -> None:
     with open(path, "xb") as file:
         while data := os.read(sys.stdin.fileno(), _CHUNK):
             size += len(data)
-            if size > CONTEXT_LIMIT:
-                raise BuildError(f"the context on standard input exceeds the limit of {CONTEXT_LIMIT} bytes")
+            if size > CONTEXT_BYTES.value:
+                raise CONTEXT_BYTES.exceeded(BuildError, "the context on standard input exceeds the limit of {}")
             file.write(data)
 
 

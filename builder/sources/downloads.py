@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.files.tree import FetchedSource
 from pybuild.builder.jobs.fetch import FetchUrl
+from pybuild.builder.sources.worker_environment import worker_environment
 from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.remote.git.url import RepositorySource
 from pybuild.remote.http.dates import http_date
@@ -103,7 +104,7 @@ class RemoteSources:
             return known
         version = (known.etag, known.last_modified) if known is not None and source.checksum is None else ("", "")
         checksum = str(source.checksum) if source.checksum is not None else None
-        environ = tuple(sorted(self._environ.items()))
+        environ = worker_environment(self._environ)
         job = FetchUrl(source.url, self._store.ingest.new_path(), environ, *version, checksum=checksum)
         try:
             answer = await self._pool.job_without_core(job)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
 from pybuild.builder.jobs.git import FetchRepository, ListSubdirectory, RepositoryAccess, ResolveReference
+from pybuild.builder.sources.worker_environment import worker_environment
 from pybuild.remote.git.url import FoundCommit, authorization
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.downloads import Downloaded
@@ -40,7 +41,7 @@ class GitCheckouts:
         self._store = session.store
         self._pool = session.pool
         self._secret = session.secrets.read
-        self._access = RepositoryAccess(tuple(sorted(environ.items())), session.secrets.agent("default"))
+        self._access = RepositoryAccess(worker_environment(environ), session.secrets.agent("default"))
         self._found: dict[RepositorySource, FoundCommit] = {}
         self._checkouts: dict[RepositorySource, Checkout] = {}
 

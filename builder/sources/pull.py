@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.events import Note, Transfer
 from pybuild.builder.jobs.registry import FetchBlobs, FetchManifest, RegistryAccess, WantedBlob
+from pybuild.builder.sources.worker_environment import worker_environment
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import COMPRESSIONS
-from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig, chain_id, check_image
-from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Descriptor, Manifest
+from pybuild.store.formats.oci_config import ImageConfig, chain_id, check_image
+from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.objects.changesets import LayerBlob
+from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +39,7 @@ _WORTH_A_WORKER = 1 << 20  # bytes of a blob
 
 def registry_access(environ: Mapping[str, str], *, tls_verify: bool) -> RegistryAccess:
     """What a worker needs to reach registries: the whole environment, because credential helpers can read any of it."""
-    return RegistryAccess(tuple(sorted(environ.items())), tls_verify)
+    return RegistryAccess(worker_environment(environ), tls_verify)
 
 
 def pull(
@@ -57,7 +59,7 @@ def pull(
     path = store.ingest.new_path()
     found = pool.run(FetchManifest(access, str(name), platform.os, platform.architecture, platform.variant, path))
     with open(path, "rb") as file:
-        manifest_bytes = file.read(MANIFEST_LIMIT + 1)
+        manifest_bytes = file.read(MANIFEST_BYTES.value + 1)
     try:
         image = store.images.get(Digest.parse(found.digest))
     except NotFound:
@@ -86,12 +88,13 @@ class _ImageFetch:
                 raise InvalidImage(
                     f"{self._name.familiar}: layer {layer.digest}: media type {layer.media_type!r} is not that of a layer"
                 )
-        if manifest.config.size > CONFIG_LIMIT:
-            raise InvalidImage(
-                f"{self._name.familiar}: a config of {manifest.config.size} bytes exceeds the limit of {CONFIG_LIMIT}"
+        if manifest.config.size > CONFIG_BYTES.value:
+            size = manifest.config.size
+            raise CONFIG_BYTES.exceeded(
+                InvalidImage, f"{self._name.familiar}: a config of {size} bytes exceeds the limit of {{}}"
             )
         self._blobs((manifest.config, *manifest.layers))
-        config_bytes = store.blobs.read(manifest.config.digest, CONFIG_LIMIT)
+        config_bytes = store.blobs.read(manifest.config.digest, CONFIG_BYTES)
         config = ImageConfig.from_bytes(config_bytes)
         check_image(manifest, config)
         snapshot = _stack(store, manifest, config)

@@ -18,12 +18,12 @@ from pybuild.builder.remote_source import is_remote
 from pybuild.parser import IgnoreFile, PatternError
 from pybuild.store.system.files import open_in_root, read_regular
 from pybuild.values import frozen
+from pybuild.values.limits import RECIPE_BYTES
 from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
     from pybuild.builder.files.context_source import ContextSource
 
-RECIPE_LIMIT = 4 << 20  # bytes
 RECIPE_NAMES = ("Buildfile", "Dockerfile", "Containerfile")
 STDIN = "-"
 STDIN_NAME = "<stdin>"  # in messages
@@ -71,7 +71,7 @@ def recipe_of_files(source: ContextSource, label: str, recipe: str | None) -> Re
     if recipe == STDIN:
         return recipe_of_stdin()
     for name in RECIPE_NAMES if recipe is None else (recipe,):
-        data = source.read(name, RECIPE_LIMIT)
+        data = source.read(name, RECIPE_BYTES)
         if data is not None:
             return Recipe(name, data)
     if recipe is None:
@@ -81,9 +81,9 @@ def recipe_of_files(source: ContextSource, label: str, recipe: str | None) -> Re
 
 def recipe_of_stdin() -> Recipe:
     """The recipe from standard input. Raises BuildError."""
-    data = sys.stdin.buffer.read(RECIPE_LIMIT + 1)
-    if len(data) > RECIPE_LIMIT:
-        raise BuildError(f"the recipe on standard input exceeds the limit of {RECIPE_LIMIT} bytes")
+    data = sys.stdin.buffer.read(RECIPE_BYTES.value + 1)
+    if len(data) > RECIPE_BYTES.value:
+        raise RECIPE_BYTES.exceeded(BuildError, "the recipe on standard input exceeds the limit of {}")
     return Recipe(STDIN_NAME, data)
 
 
@@ -178,6 +178,6 @@ def _read_and_close(fd: int, label: str) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise BuildError(f"{label} is not a regular file")
-        return read_regular(fd, RECIPE_LIMIT, label)
+        return read_regular(fd, RECIPE_BYTES, label)
     finally:
         os.close(fd)

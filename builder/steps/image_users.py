@@ -9,6 +9,7 @@ from pybuild.builder.errors import BuildError
 from pybuild.builder.files.passwd import UserDatabase
 from pybuild.store.formats.toc import Kind
 from pybuild.store.layers.view import LinkLoop
+from pybuild.values.limits import PASSWD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from pybuild.builder.session import Session
     from pybuild.store.formats.toc import Entry
     from pybuild.store.layers.view import View
-
-_LIMIT = 10 << 20  # bytes of either file
 
 
 class ImageUsers:
@@ -45,8 +44,8 @@ class ImageUsers:
         toc, entry = located
         if entry.kind is not Kind.FILE:
             raise BuildError(f"{name} of the image is not a regular file")
-        if entry.size > _LIMIT:
-            raise BuildError(f"{name} of the image exceeds the limit of {_LIMIT} bytes")
+        if entry.size > PASSWD_BYTES.value:
+            raise PASSWD_BYTES.exceeded(BuildError, f"{name} of the image exceeds the limit of {{}}")
         found = self._files.get(entry.sha256)
         if found is None:
             found = await self._read_file(layers, view.layers.index(toc), entry)

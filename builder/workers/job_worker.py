@@ -13,6 +13,7 @@ import socket
 from pybuild.builder.sandbox import linux
 from pybuild.builder.sandbox.frames import Channel
 from pybuild.builder.workers.messages import failure_message, read_request, result_message
+from pybuild.values import limits
 
 
 def main(fd: int, namespace: int = -1) -> None:
@@ -26,6 +27,11 @@ def main(fd: int, namespace: int = -1) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     channel = Channel(socket.socket(fileno=fd))
+    with limits.applied(limits.from_environment(os.environ)):
+        _serve(channel)
+
+
+def _serve(channel: Channel) -> None:
     while True:
         try:
             message, _ = channel.receive()

@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pybuild.builder.sandbox.frames import Channel
+from pybuild.values import limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +53,7 @@ class WorkerProcess:
                 pass_fds=numbers,
                 start_new_session=True,
                 cwd="/",
-                env={"LC_ALL": "C.UTF-8", "PATH": os.defpath, **_MALLOC},
+                env={"LC_ALL": "C.UTF-8", "PATH": os.defpath, **_MALLOC, **limits.to_environment()},
             )
         self.channel = Channel(ours)
 

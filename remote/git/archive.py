@@ -18,7 +18,7 @@ from pybuild.store.formats.tar import show
 from pybuild.store.formats.tar_header import entry_header
 from pybuild.store.layers.read import clean_path
 from pybuild.values import frozen
-from pybuild.values.limits import CONTEXT_ENTRIES, CONTEXT_LIMIT
+from pybuild.values.limits import CONTEXT_BYTES, CONTEXT_ENTRIES
 
 if TYPE_CHECKING:
     from pybuild.remote.git.process import Git
@@ -44,19 +44,20 @@ class Archive:
         self._name = name
         self._hasher = hashlib.sha256()
         self._entries = 0
+        self._most = CONTEXT_BYTES.value
         self.size = 0
 
     def member(self, name: bytes, kind: bytes, mode: int, size: int, mtime: int, link: bytes = b"") -> None:
         """Write the header of a member; `write` and `pad` add its content."""
         self._entries += 1
-        if self._entries > CONTEXT_ENTRIES:
-            raise self._too_large()
+        if self._entries > CONTEXT_ENTRIES.value:
+            raise _too_many(self._name)
         self.write(entry_header(name, kind, mode=mode, uid=0, gid=0, size=size, mtime=mtime, link=link))
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
-        if self.size > CONTEXT_LIMIT:
-            raise self._too_large()
+        if self.size > self._most:
+            raise _too_large(self._name)
         self._hasher.update(data)
         self._file.write(data)
 
@@ -69,14 +70,20 @@ class Archive:
         self.write(tar.END)
         return f"sha256:{self._hasher.hexdigest()}"
 
-    def _too_large(self) -> RemoteError:
-        return RemoteError(f"{self._name}: more than the limit of {CONTEXT_ENTRIES} files or {CONTEXT_LIMIT} bytes")
+
+def _too_many(repository: str) -> RemoteError:
+    return CONTEXT_ENTRIES.exceeded(RemoteError, f"{repository}: more than the limit of {{}} files")
+
+
+def _too_large(repository: str) -> RemoteError:
+    return CONTEXT_BYTES.exceeded(RemoteError, f"{repository}: the files exceed the limit of {{}}")
 
 
 def submodules_of(git: Git, commit: str) -> list[Submodule]:
     """The submodules in a commit's tree. Raises RemoteError if the tree is too large or has names that git refuses."""
     found = []
     count = size = 0
+    most_files, most_bytes = CONTEXT_ENTRIES.value, CONTEXT_BYTES.value
     left = b""
     with git.start("ls-tree", "-r", "-t", "-l", "-z", "--full-tree", f"{commit}^{{commit}}") as running:
         while data := running.read(_CHUNK):
@@ -86,10 +93,10 @@ def submodules_of(git: Git, commit: str) -> list[Submodule]:
                 mode, _, name, length = words.split()
                 count += 1
                 size += int(length) if length.isdigit() else 0
-                if count > CONTEXT_ENTRIES or size > CONTEXT_LIMIT:
-                    raise RemoteError(
-                        f"{git.name}: more than the limit of {CONTEXT_ENTRIES} files or {CONTEXT_LIMIT} bytes"
-                    )
+                if count > most_files:
+                    raise _too_many(git.name)
+                if size > most_bytes:
+                    raise _too_large(git.name)
                 _check_path(git.name, path)
                 if mode == _SUBMODULE_MODE:
                     found.append(Submodule(path, name.decode("ascii")))

@@ -14,6 +14,7 @@ from pybuild.remote.git.url import FoundCommit, parse_repository, resolve_relati
 from pybuild.remote.http.urls import printable
 from pybuild.store.formats.tar import show
 from pybuild.values import frozen
+from pybuild.values.limits import SUBMODULE_DEPTH, SUBMODULES
 from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from pybuild.remote.git.archive import Submodule
     from pybuild.remote.git.process import Git
     from pybuild.remote.git.url import RepositorySource
-
-_MAX_SUBMODULES = 1000
-_MAX_DEPTH = 10  # of submodules in submodules
 
 
 @frozen
@@ -56,10 +54,12 @@ def write_checkout(
             server.fetch(item.resolved)
             submodules = submodules_of(server.git, item.resolved.commit)
             if submodules and source.submodules:
-                if item.depth == _MAX_DEPTH or count + len(pending) + len(submodules) > _MAX_SUBMODULES:
-                    raise RemoteError(
-                        f"{first.name}: more than the limit of {_MAX_SUBMODULES} submodules, or of {_MAX_DEPTH} nested levels"
+                if item.depth >= SUBMODULE_DEPTH.value:
+                    raise SUBMODULE_DEPTH.exceeded(
+                        RemoteError, f"{first.name}: submodules are nested deeper than the limit of {{}}"
                     )
+                if count + len(pending) + len(submodules) > SUBMODULES.value:
+                    raise SUBMODULES.exceeded(RemoteError, f"{first.name}: more than the limit of {{}} submodules")
                 pending += _submodules(server.git, item, submodules)
             os.makedirs(f"{server.git.directory}/info", exist_ok=True)
             with open(f"{server.git.directory}/info/attributes", "x") as file:

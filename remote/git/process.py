@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pybuild.remote.errors import GitFailed, RemoteError
 from pybuild.remote.http.urls import printable
+from pybuild.values.limits import DOWNLOAD_BYTES, GIT_MEMORY
 from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ _POLL_SECONDS = 0.1  # between two checks of the allowance
 _CHUNK = 1 << 18
 _STDERR_BYTES = 64 << 10  # the end of stderr, for errors
 _SHOWN = 300  # characters of stderr in an error
-_MEMORY = 4 << 30  # bytes of data for one git: a small pack can claim to hold very many objects
 
 
 class Allowance:
@@ -68,7 +68,7 @@ class Allowance:
         """Raise RemoteError if the allowance is used up. `received` is the bytes of the fetch that is running."""
         received += self._finished
         if received > self._size:
-            raise RemoteError(f"{name}: more than the limit of {self._size} bytes", hint="limits.download-bytes")
+            raise RemoteError(f"{name}: more than the limit of {self._size} bytes", hint=DOWNLOAD_BYTES.hint())
         allowed = self._seconds + received / self._rate
         if self._clock() - self._started_at > allowed:
             raise RemoteError(f"{name}: not done after {allowed:.0f} s and {received} bytes", hint=self._hint)
@@ -152,7 +152,7 @@ class GitProcess:
             self._kill_and_exit()
         with contextlib.suppress(ProcessLookupError):
             hard = resource.prlimit(process.pid, resource.RLIMIT_DATA)[1]
-            limit = _MEMORY if hard == resource.RLIM_INFINITY else min(_MEMORY, hard)
+            limit = GIT_MEMORY.value if hard == resource.RLIM_INFINITY else min(GIT_MEMORY.value, hard)
             resource.prlimit(process.pid, resource.RLIMIT_DATA, (limit, hard))
         assert process.stdout is not None and process.stderr is not None
         self._out, self._err = process.stdout.fileno(), process.stderr.fileno()

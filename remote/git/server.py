@@ -10,12 +10,12 @@ from pybuild.remote.git.access import git_remote_of
 from pybuild.remote.git.process import Allowance, Git
 from pybuild.remote.git.url import FoundCommit, check_ref, is_hash
 from pybuild.remote.http.urls import printable
+from pybuild.values.limits import BLOB_SECONDS, GIT_REFERENCES, HEADER_SECONDS
 
 if TYPE_CHECKING:
     from pybuild.remote.git.access import GitAccess
     from pybuild.remote.git.url import RepositorySource
 
-_LIST_LIMIT = 1 << 20  # bytes of a list of references
 # Messages of servers and git which mean that only whole branches can be fetched, or only with all of their history.
 _NO_SINGLE_COMMIT = (
     "not our ref", "unadvertised object", "does not allow request", "couldn't find remote ref", "shallow", "--depth",
@@ -42,14 +42,12 @@ class GitServer:
             limits.blob_seconds,
             limits.blob_rate,
             limits.download_bytes,
-            "limits.blob-seconds and limits.blob-rate set the time",
+            BLOB_SECONDS.hint(),
         )
         self.git = Git(self.name, directory, allowance, access.path, remote.settings, remote.environment)
         self._query = replace(
             self.git,
-            allowance=Allowance(
-                limits.header_seconds, limits.blob_rate, limits.download_bytes, "limits.header-seconds sets the time"
-            ),
+            allowance=Allowance(limits.header_seconds, limits.blob_rate, limits.download_bytes, HEADER_SECONDS.hint()),
         )
 
     def resolve(self) -> FoundCommit:
@@ -67,7 +65,9 @@ class GitServer:
                 f"refs/tags/{ref.removeprefix('refs/tags/')}",
             ]
         asked = [*names, *(f"{name}^{{}}" for name in names if name.startswith("refs/tags/"))]
-        answer = self._query.run("ls-remote", "--quiet", "--symref", "--", self._url, *asked, limit=_LIST_LIMIT)
+        answer = self._query.run(
+            "ls-remote", "--quiet", "--symref", "--", self._url, *asked, limit=GIT_REFERENCES.value
+        )
         found: dict[str, str] = {}
         symbolic = ""
         for line in answer.decode("utf-8", "replace").split("\n"):

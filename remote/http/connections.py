@@ -20,6 +20,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from pybuild.remote.errors import RemoteError, TooSlow
+from pybuild.values.limits import BLOB_SECONDS
 
 if TYPE_CHECKING:
     import socket
@@ -79,7 +80,7 @@ class Watch:
         if not self._in_body:
             return TooSlow(f"{self._name} sent no complete response within {self._limits.header_seconds} s")
         if self._clock() >= self._deadline:
-            return TooSlow(f"{self._name} did not send everything in time", hint="limits.blob-seconds sets the time")
+            return TooSlow(f"{self._name} did not send everything in time", hint=BLOB_SECONDS.hint())
         return TooSlow(
             f"{self._name} sent less than {self._limits.lowest_rate} bytes a second for {self._limits.rate_seconds} s"
         )

@@ -16,6 +16,7 @@ from pybuild.remote.http.transport import Interrupted, Request, Transport, publi
 from pybuild.store.errors import DigestMismatch
 from pybuild.store.formats.digest import Digest
 from pybuild.values import frozen
+from pybuild.values.limits import BLOB_SECONDS, DOWNLOAD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -122,7 +123,7 @@ class _Attempt:
             if self._clock() > end + size / self._limits.blob_rate:
                 raise TooSlow(
                     f"{url}: only {size} bytes arrived in time",
-                    hint="limits.blob-seconds and limits.blob-rate set the time",
+                    hint=BLOB_SECONDS.hint(),
                 )
         if announced is not None and size != announced:
             raise Interrupted(f"{url}: the response ended after {size} of {announced} bytes")
@@ -132,5 +133,5 @@ class _Attempt:
         return FetchedContent(digest, size, Validators(response.header("ETag"), response.header("Last-Modified")))
 
     def _too_large(self) -> RemoteError:
-        limit = self._limits.download_bytes
-        return RemoteError(f"{self._location.url}: more than the limit of {limit} bytes", hint="limits.download-bytes")
+        limit = DOWNLOAD_BYTES.shown(self._limits.download_bytes)
+        return RemoteError(f"{self._location.url}: more than the limit of {limit}", hint=DOWNLOAD_BYTES.hint())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
-from pybuild.values import frozen
+from pybuild.values import frozen, limits
 
 if TYPE_CHECKING:
     from pybuild.remote.http.urls import Origin
@@ -12,22 +13,28 @@ if TYPE_CHECKING:
 
 @frozen
 class RemoteLimits:
-    """The seconds and bytes that servers may use."""
+    """The seconds and bytes that servers may use; values/limits.py says what each of them bounds."""
 
-    connect_seconds: float = 10
-    header_seconds: float = 30  # from the request to the end of the response's headers
-    rate_seconds: float = 60  # the time over which the lowest rate is measured
-    lowest_rate: int = 1024  # bytes a second
-    blob_seconds: float = 600  # for one blob, plus a second for each `blob_rate` bytes
-    blob_rate: int = 16 << 10
-    retries: int = 5  # tries of one request, the first one included
-    wait_seconds: float = 60  # the longest wait that a server may ask for
-    redirects: int = 10
-    manifest_bytes: int = 4 << 20
-    config_bytes: int = 8 << 20
-    token_bytes: int = 64 << 10
-    error_bytes: int = 64 << 10
-    download_bytes: int = 16 << 30  # of one file or repository that a recipe names by its URL
+    connect_seconds: float = limits.CONNECT_SECONDS.default
+    header_seconds: float = limits.HEADER_SECONDS.default
+    rate_seconds: float = limits.RATE_SECONDS.default
+    lowest_rate: int = limits.LOWEST_RATE.default
+    blob_seconds: float = limits.BLOB_SECONDS.default
+    blob_rate: int = limits.BLOB_RATE.default
+    retries: int = limits.RETRIES.default
+    wait_seconds: float = limits.WAIT_SECONDS.default
+    redirects: int = limits.REDIRECTS.default
+    manifest_bytes: int = limits.MANIFEST_BYTES.default
+    config_bytes: int = limits.CONFIG_BYTES.default
+    token_bytes: int = limits.TOKEN_BYTES.default
+    error_bytes: int = limits.ERROR_BYTES.default
+    download_bytes: int = limits.DOWNLOAD_BYTES.default
+
+    @staticmethod
+    def current() -> RemoteLimits:
+        """The limits that apply now."""
+        names = [one.name for one in dataclasses.fields(RemoteLimits)]
+        return RemoteLimits(**{name: limits.LIMITS[name.replace("_", "-")].value for name in names})
 
 
 @frozen

@@ -25,6 +25,7 @@ from pybuild.remote.http.trust import system_context, tls_context
 from pybuild.remote.http.urls import Url, address_of, is_forbidden, is_private, printable
 from pybuild.values import frozen
 from pybuild.values.errors import PybuildError
+from pybuild.values.limits import CONNECT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from pybuild.remote.http.site import RemoteLimits, Site
     from pybuild.remote.http.urls import Address, Origin
+    from pybuild.values.limits import Limit
 
 USER_AGENT = "pybuild"
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -123,14 +125,15 @@ class Response:
             left -= len(piece)
             yield piece
 
-    def read(self, limit: int, content: str, name: str) -> bytes:
-        """The whole body. Raises RemoteError if it is longer than `limit`, the configuration's `limits.<name>`.
+    def read(self, limit: int, content: str, reason: Limit) -> bytes:
+        """The whole body. Raises RemoteError if it is longer than `limit`, which is the value of `reason`.
 
         `content` says in the message what the server sends, for instance "a manifest".
         """
         data = b"".join(self.chunks(limit))
         if len(data) > limit:
-            raise RemoteError(f"{self.url.origin} sends {content} of more than {limit} bytes", hint=f"limits.{name}")
+            shown = reason.shown(limit)
+            raise RemoteError(f"{self.url.origin} sends {content} of more than {shown}", hint=reason.hint())
         return data
 
     def close(self) -> None:
@@ -288,7 +291,7 @@ def _raise_translated(error: exceptions.HTTPError, origin: Origin) -> NoReturn:
     if isinstance(error, exceptions.NewConnectionError):
         raise ConnectionRefused(f"{origin.authority}: no connection: {_reason(error)}") from None
     if isinstance(error, exceptions.ConnectTimeoutError):
-        raise Interrupted(f"{origin.authority}: no connection in time", hint="limits.connect-seconds") from None
+        raise Interrupted(f"{origin.authority}: no connection in time", hint=CONNECT_SECONDS.hint()) from None
     if isinstance(error, exceptions.ProtocolError | exceptions.TimeoutError):
         raise Interrupted(f"{origin.authority}: the connection broke: {_reason(error)}") from None
     raise RemoteError(f"{origin.authority}: {_reason(error)}") from None

@@ -27,6 +27,7 @@ from pybuild.remote.registry.challenges import parse_challenges
 from pybuild.remote.registry.credentials import IdentityToken, Login, RegistryToken
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.bounded_json import Fields, load_object
+from pybuild.values.limits import TOKEN_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -139,17 +140,19 @@ class Authorizer:
                 raise Interrupted(f"{realm.origin}: no token: status {response.status}")
             if response.status != 200:
                 raise Unauthorized(f"{self._endpoint.name}: {realm.origin} gives no token: status {response.status}")
-            data = response.read(self._limits.token_bytes, "a token", "token-bytes")
+            data = response.read(self._limits.token_bytes, "a token", TOKEN_BYTES)
         return self._parse_token(data, realm)
 
     def _parse_token(self, data: bytes, realm: Url) -> tuple[str, int]:
         try:
-            response = Fields(load_object(data, "token", limit=self._limits.token_bytes), "token")
+            response = Fields(load_object(data, "token", limit=TOKEN_BYTES), "token")
             token = response.text("token", "") or response.text("access_token")
             given = response.data.get("expires_in")
             seconds = _DEFAULT_SECONDS if given is None else response.integer("expires_in", 1 << 40)
         except InvalidImage as error:
-            raise Unauthorized(f"{self._endpoint.name}: the response of {realm.origin}: {error}") from None
+            raise Unauthorized(
+                f"{self._endpoint.name}: the response of {realm.origin}: {error}", hint=error.hint
+            ) from None
         return self._bearer_header(token), seconds
 
     def _bearer_header(self, token: str) -> str:

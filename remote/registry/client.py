@@ -30,6 +30,7 @@ from pybuild.store.formats.media_types import MediaType
 from pybuild.store.formats.oci_manifest import Descriptor, Index, Manifest
 from pybuild.values import frozen
 from pybuild.values.errors import PybuildError
+from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,7 +95,8 @@ class RegistryClient:
         """The config of an image. Raises InvalidImage if it is too large, and the errors of `blob`."""
         limit = self._config.limits.config_bytes
         if descriptor.size > limit:
-            raise InvalidImage(f"{reference}: a config of {descriptor.size} bytes exceeds the limit of {limit}")
+            what = f"{reference}: a config of {descriptor.size} bytes"
+            raise InvalidImage(f"{what} exceeds the limit of {CONFIG_BYTES.shown(limit)}", hint=CONFIG_BYTES.hint())
         with io.BytesIO() as file:
             self.blob(reference, descriptor, file)
             return file.getvalue()
@@ -178,9 +180,10 @@ def _fetch(
     where = f"{session.endpoint.name}: manifest {target}"
     limit = session.limits.manifest_bytes
     if expected is not None and expected.size > limit:
-        raise InvalidImage(f"{where}: {expected.size} bytes exceed the limit of {limit}")
+        shown = MANIFEST_BYTES.shown(limit)
+        raise InvalidImage(f"{where}: {expected.size} bytes exceed the limit of {shown}", hint=MANIFEST_BYTES.hint())
     with session.get(f"manifests/{target}", {"Accept": _ACCEPT}) as response:
-        data = response.read(limit, "a manifest", "manifest-bytes")
+        data = response.read(limit, "a manifest", MANIFEST_BYTES)
         content_type = response.header("Content-Type").partition(";")[0].strip().lower()
         announced = response.header("Docker-Content-Digest")
     if expected is not None and len(data) != expected.size:
@@ -212,7 +215,7 @@ def _media_type(data: bytes, content_type: str, where: str) -> str:
         raise InvalidImage(f"{where}: schema 1 is not supported", hint="push the image again with a newer tool")
     if content_type not in ("", "application/json", "application/octet-stream", "text/plain"):
         raise InvalidImage(f"{where}: unexpected Content-Type {printable(content_type)!r}")
-    document = load_object(data, "manifest", limit=len(data))
+    document = load_object(data, "manifest", limit=MANIFEST_BYTES)
     own = document.get("mediaType")
     if isinstance(own, str) and own in _INDEXES + _MANIFESTS:
         return own

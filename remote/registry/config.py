@@ -9,8 +9,9 @@
     ca-files = ["/etc/ssl/company.pem"]    # trusted for this registry, besides the system's authorities
     token-hosts = ["login.example"]        # other hosts that may get this registry's credentials, for a token
 
-    [limits]                               # bytes and seconds
+    [limits]                               # values/limits.py lists them; the variables PYBUILD_LIMIT_… win
     retries = 5
+    layer-bytes = "400g"
 
 $PYBUILD_CONFIG names the file. Without it pybuild reads /etc/pybuild/config.toml and then
 $XDG_CONFIG_HOME/pybuild/config.toml; a registry's table in the second replaces the whole table in the first.
@@ -28,17 +29,16 @@ from typing import TYPE_CHECKING, Any
 from pybuild.remote.errors import ConfigError, RemoteError
 from pybuild.remote.http.site import RemoteLimits
 from pybuild.remote.http.urls import parse_host
+from pybuild.remote.registry.config_files import configuration_files
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.reference import Reference
 from pybuild.store.system.files import read_regular
-from pybuild.values import frozen
+from pybuild.values import frozen, limits
 from pybuild.values.errors import PybuildError
+from pybuild.values.limits import CONFIGURATION_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-_LIMIT = 1 << 20
-_SYSTEM = "/etc/pybuild/config.toml"
 
 
 @frozen
@@ -57,13 +57,14 @@ class Config:
     """The whole configuration."""
 
     registries: Mapping[str, RegistrySettings] = field(default_factory=dict)  # by host[:port] as in names
-    limits: RemoteLimits = field(default_factory=RemoteLimits)
+    limits: RemoteLimits = field(default_factory=RemoteLimits.current)
+    changed_limits: Mapping[str, int] = field(default_factory=dict)  # all that the files change, by name
 
     @staticmethod
     def load(environ: Mapping[str, str]) -> Config:
         """Read the files that exist. Raises ConfigError, which names file and key."""
         config = Config()
-        for path, required in _files(environ):
+        for path, required in configuration_files(environ):
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except FileNotFoundError:
@@ -73,7 +74,7 @@ class Config:
             except OSError as error:
                 raise ConfigError(f"{path}: {error.strerror}") from None
             try:
-                config = config.updated(read_regular(fd, _LIMIT, path), path)
+                config = config.updated(read_regular(fd, CONFIGURATION_BYTES, path), path)
             except StoreError as error:
                 raise ConfigError(str(error), hint=error.hint) from None
             finally:
@@ -94,22 +95,13 @@ class Config:
                 raise ConfigError(f"{path}: {key}: expected a table")
             _check_host(host, path, key, prefix=False)
             registries[host] = _settings(table, path, key)
-        return Config(registries, _limits(self.limits, _table(document, "limits", path, ""), path))
+        changed = {**self.changed_limits, **_limits(_table(document, "limits", path, ""), path)}
+        with limits.applied_below(changed):
+            return Config(registries, RemoteLimits.current(), changed)
 
     def for_registry(self, host: str) -> RegistrySettings:
         """The settings of a registry, by its host[:port]."""
         return self.registries.get(host, RegistrySettings())
-
-
-def _files(environ: Mapping[str, str]) -> list[tuple[str, bool]]:
-    """The paths of the files, each with whether it must exist."""
-    if named := environ.get("PYBUILD_CONFIG"):
-        return [(named, True)]
-    files = [(_SYSTEM, False)]
-    home = environ.get("XDG_CONFIG_HOME") or (f"{environ['HOME']}/.config" if environ.get("HOME") else "")
-    if home.startswith("/"):
-        files.append((f"{home}/pybuild/config.toml", False))
-    return files
 
 
 def _settings(table: dict[str, Any], path: str, key: str) -> RegistrySettings:
@@ -135,13 +127,16 @@ def _settings(table: dict[str, Any], path: str, key: str) -> RegistrySettings:
     return RegistrySettings(**values)
 
 
-def _limits(base: RemoteLimits, table: dict[str, Any], path: str) -> RemoteLimits:
-    names = {name.name.replace("_", "-"): name.name for name in dataclasses.fields(RemoteLimits)}
-    _refuse_unknown(table, names, path, "limits.")
+def _limits(table: dict[str, Any], path: str) -> dict[str, int]:
+    _refuse_unknown(table, limits.LIMITS, path, "limits.")
+    changed = {}
     for name, value in table.items():
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1 << 40:
-            raise ConfigError(f"{path}: limits.{name}: expected a whole number, at least 1")
-    return dataclasses.replace(base, **{names[name]: value for name, value in table.items()})
+        text = value if isinstance(value, str) else str(value) if type(value) is int else ""
+        try:
+            changed[name] = limits.parse(limits.LIMITS[name], text)
+        except ValueError as error:
+            raise ConfigError(f"{path}: limits.{name}: {error}") from None
+    return changed
 
 
 def _table(document: dict[str, Any], name: str, path: str, prefix: str) -> dict[str, Any]:

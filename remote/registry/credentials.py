@@ -27,11 +27,11 @@ from pybuild.store.errors import InvalidImage, NotFound, StoreError
 from pybuild.store.formats.bounded_json import Fields, load_object
 from pybuild.store.system.files import read_regular
 from pybuild.values import frozen
+from pybuild.values.limits import CREDENTIALS_BYTES, hint_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_LIMIT = 4 << 20
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"  # as docker login writes it
 _DOCKER_HUB_KEYS = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _TOKEN_USER = "<token>"  # a helper's user name if the secret is an identity token
@@ -99,9 +99,14 @@ class Credentials:
             except OSError as error:
                 raise ConfigError(f"{path}: {error.strerror}") from None
             try:
-                yield path, Fields(load_object(read_regular(fd, _LIMIT, path), path, limit=_LIMIT), path)
+                yield (
+                    path,
+                    Fields(load_object(read_regular(fd, CREDENTIALS_BYTES, path), path, limit=CREDENTIALS_BYTES), path),
+                )
             except StoreError as error:
-                raise ConfigError(str(error), hint="docker login and podman login write this file") from None
+                raise ConfigError(
+                    str(error), hint=hint_beside("docker login and podman login write this file", error)
+                ) from None
             finally:
                 os.close(fd)
 
@@ -126,7 +131,9 @@ class Credentials:
                 f"{path}: {error}", hint=f"credHelpers in that file names the program for {registry}"
             ) from None
         except InvalidImage as error:
-            raise ConfigError(str(error), hint="docker login and podman login write this file") from None
+            raise ConfigError(
+                str(error), hint=hint_beside("docker login and podman login write this file", error)
+            ) from None
 
     def _from_helper(self, name: str, registry: str) -> Credential | None:
         server = _DOCKER_HUB_KEY if registry == DOCKER_HUB else registry

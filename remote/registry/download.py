@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from pybuild.remote.errors import TooSlow
 from pybuild.remote.http.transport import Interrupted
 from pybuild.store.errors import DigestMismatch
+from pybuild.values.limits import BLOB_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,7 @@ class Download:
                     if self._session.clock() >= self._deadline:
                         raise TooSlow(
                             f"{self._where}: only {self._done} of {self._descriptor.size} bytes arrived in time",
-                            hint="limits.blob-seconds and limits.blob-rate of the configuration set the time",
+                            hint=BLOB_SECONDS.hint(),
                         ) from None
                     retries.wait(error, self._session.endpoint.name)
                 except DigestMismatch:

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 from pybuild.remote.errors import ConfigError
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.bounded_json import Fields, load_object
+from pybuild.values.limits import HELPER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SECONDS = 30.0
-OUTPUT_LIMIT = 64 << 10
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 # A helper prints this if it has nothing for a server; the exit status is the same as for every failure.
 _NOT_FOUND = b"credentials not found"
@@ -50,10 +50,10 @@ def ask_helper(
             return None
         raise ConfigError(f"{program} failed for {server}, status {status}", hint=f"try: {program} get")
     try:
-        answer = Fields(load_object(output, "its answer", limit=OUTPUT_LIMIT), "its answer")
+        answer = Fields(load_object(output, "its answer", limit=HELPER_BYTES), "its answer")
         return answer.text("Username"), answer.text("Secret")
     except InvalidImage as error:
-        raise ConfigError(f"{program} for {server}: {error}") from None
+        raise ConfigError(f"{program} for {server}: {error}", hint=error.hint) from None
 
 
 def _run(argv: list[str], text: str, environ: Mapping[str, str], program: str, seconds: float) -> tuple[int, bytes]:
@@ -100,5 +100,5 @@ def _read(fd: int, deadline: float, program: str, seconds: float) -> bytes:
             if not data:
                 return bytes(output)
             output += data
-            if len(output) > OUTPUT_LIMIT:
-                raise ConfigError(f"{program} printed more than the limit of {OUTPUT_LIMIT} bytes")
+            if len(output) > HELPER_BYTES.value:
+                raise HELPER_BYTES.exceeded(ConfigError, f"{program} printed more than the limit of {{}}")

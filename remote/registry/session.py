@@ -12,6 +12,7 @@ from pybuild.remote.http.urls import Url, is_private, printable
 from pybuild.remote.registry.auth import Authorizer
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.bounded_json import Fields, load_object
+from pybuild.values.limits import ERROR_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -124,8 +125,8 @@ class RegistrySession:
     def _server_messages(self, response: Response) -> str:
         """The messages of an error response in the distribution-spec's form; "" for any other response."""
         try:
-            data = response.read(self.limits.error_bytes, "an error", "error-bytes")
-            document = Fields(load_object(data, "error", limit=self.limits.error_bytes), "error")
+            data = response.read(self.limits.error_bytes, "an error", ERROR_BYTES)
+            document = Fields(load_object(data, "error", limit=ERROR_BYTES), "error")
             messages = [error.text("message", "") or error.text("code", "") for error in document.objects("errors")]
         except (RemoteError, InvalidImage):
             return ""

@@ -25,13 +25,14 @@ from pybuild.store.formats.oci_layout import (
     blob_name,
     index_json,
 )
-from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Descriptor, Index
+from pybuild.store.formats.oci_manifest import Descriptor, Index
 from pybuild.store.formats.pipeline import BLOCK, Pipeline
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.tar_header import entry_header
 from pybuild.store.system.directories import remove_tree
 from pybuild.store.system.disk_full import no_space
 from pybuild.store.system.files import open_beneath, read_regular
+from pybuild.values.limits import MANIFEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,7 +158,7 @@ def _read_index(fd: int, shown: str) -> Index | None:
             return None
         raise InvalidImage(f"{shown}/index.json: {error.strerror}") from error
     try:
-        return Index.from_bytes(read_regular(index, MANIFEST_LIMIT, f"{shown}/index.json"))
+        return Index.from_bytes(read_regular(index, MANIFEST_BYTES, f"{shown}/index.json"))
     finally:
         os.close(index)
 

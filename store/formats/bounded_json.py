@@ -9,30 +9,33 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pybuild.store.errors import InvalidImage
+from pybuild.values.limits import JSON_ITEMS
+
+if TYPE_CHECKING:
+    from pybuild.values.limits import Limit
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 MAX_DEPTH = 64
-MAX_ITEMS = 100_000
 MAX_DIGITS = 20
 # A string is matched whole, so brackets inside it do not count. An unterminated string is matched to the end of the
 # document: trying again at each of its quotes would take quadratic time.
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"?+|[\[{]|[\]}]|[,:]', re.DOTALL)
 
 
-def load_object(data: bytes, name: str, *, limit: int) -> dict[str, Json]:
-    """Read a JSON object of at most `limit` bytes; `name` is the document in errors. Raises InvalidImage."""
+def load_object(data: bytes, name: str, *, limit: Limit) -> dict[str, Json]:
+    """Read a JSON object of at most `limit`; `name` is the document in errors. Raises InvalidImage."""
     value = _load(data, name, limit)
     if not isinstance(value, dict):
         raise InvalidImage(f"{name} is not a JSON object")
     return value
 
 
-def load_list(data: bytes, name: str, *, limit: int) -> list[Fields]:
-    """Read a JSON list of objects of at most `limit` bytes. Raises InvalidImage."""
+def load_list(data: bytes, name: str, *, limit: Limit) -> list[Fields]:
+    """Read a JSON list of objects of at most `limit`. Raises InvalidImage."""
     value = _load(data, name, limit)
     if not isinstance(value, list):
         raise InvalidImage(f"{name} is not a JSON list")
@@ -44,9 +47,9 @@ def load_list(data: bytes, name: str, *, limit: int) -> list[Fields]:
     return found
 
 
-def _load(data: bytes, name: str, limit: int) -> Json:
-    if len(data) > limit:
-        raise InvalidImage(f"{name} of {len(data)} bytes exceeds the limit of {limit}")
+def _load(data: bytes, name: str, limit: Limit) -> Json:
+    if len(data) > limit.value:
+        raise limit.exceeded(InvalidImage, f"{name} of {len(data)} bytes exceeds the limit of {{}}")
     _check_structure(data, name)
     try:
         value: Json = json.loads(
@@ -75,6 +78,7 @@ def dump(value: object) -> bytes:
 
 def _check_structure(data: bytes, name: str) -> None:
     depth = items = 0
+    most = JSON_ITEMS.value
     for match in _STRUCTURE.finditer(data):
         token = match[0]
         if token in b"[{":
@@ -85,8 +89,8 @@ def _check_structure(data: bytes, name: str) -> None:
             depth -= 1
         elif token == b",":
             items += 1
-            if items >= MAX_ITEMS:
-                raise InvalidImage(f"{name} has more than the limit of {MAX_ITEMS} items")
+            if items >= most:
+                raise JSON_ITEMS.exceeded(InvalidImage, f"{name} has more than the limit of {{}} items")
 
 
 def _object(pairs: list[tuple[str, Json]], name: str) -> dict[str, Json]:

@@ -15,18 +15,17 @@ from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.pipeline import Pipeline
 from pybuild.store.system.syscalls import start_writing
+from pybuild.values.limits import LAYER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
     from pybuild.store.system.streams import Readable
+    from pybuild.values.limits import Limit
 
 _CHUNK = 1 << 18
 _WRITEBACK = 16 << 20  # bytes; each time this much is written, the kernel begins to write it to the disk
-EXPANDED_LIMIT = 64 << 30  # bytes of one decompressed layer
-RATIO_LIMIT = 200  # decompressed by compressed bytes; checked beyond RATIO_FREE decompressed bytes
-RATIO_FREE = 1 << 30
 # The sender of a layer decides how much memory one decompressor call fills. ISA-L takes a limit for it. zstd gets the
 # input in slices of this size: 4 bytes make a block of at most 128 KiB, so one slice makes at most 32 MiB.
 _MAX_OUTPUT = 1 << 20  # bytes
@@ -62,13 +61,13 @@ class _Decompressor(Protocol):
 class DecompressingReader:
     """A stream of the decompressed bytes, which are counted against the limits and hashed on the way."""
 
-    def __init__(self, raw: Readable, compression: Compression | None = None, *, limit: int = EXPANDED_LIMIT) -> None:
+    def __init__(self, raw: Readable, compression: Compression | None = None, *, limit: Limit = LAYER_BYTES) -> None:
         """If `compression` is None, `sniff` decides. `read` raises InvalidImage for damaged or too long data."""
         self._raw = raw
         start = raw.read(_CHUNK)
         self._chunk: bytes | memoryview = start  # not decompressed yet
         self.kind = compression if compression is not None else sniff(start)
-        self._limit = limit
+        self._limit, self._most = limit, limit.value
         self._hash = hashlib.sha256()
         self._piece = b""
         self._returned = 0  # bytes of the piece that `read` returned already
@@ -145,12 +144,8 @@ class DecompressingReader:
 
     def _count(self, data: bytes) -> None:
         self.expanded_bytes += len(data)
-        if self.expanded_bytes > self._limit:
-            raise InvalidImage(f"expands to more than the limit of {self._limit} bytes")
-        if self.expanded_bytes > RATIO_FREE and self.expanded_bytes > RATIO_LIMIT * self.read_bytes:
-            raise InvalidImage(
-                f"expands more than {RATIO_LIMIT} times ({self.read_bytes} bytes to {self.expanded_bytes})"
-            )
+        if self.expanded_bytes > self._most:
+            raise self._limit.exceeded(InvalidImage, "expands to more than the limit of {}")
         self._hash.update(data)
 
 

@@ -16,11 +16,10 @@ from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.bounded_json import Fields, Json, dump, load_object
 from pybuild.store.formats.digest import Digest
 from pybuild.values import frozen
+from pybuild.values.limits import CONFIG_BYTES
 
 if TYPE_CHECKING:
     from pybuild.store.formats.oci_manifest import Manifest
-
-CONFIG_LIMIT = 8 << 20  # bytes
 
 
 @frozen
@@ -147,7 +146,7 @@ class ImageConfig:
     @staticmethod
     def from_bytes(data: bytes) -> ImageConfig:
         """Read and check the JSON. Raises InvalidImage."""
-        fields = Fields(load_object(data, "config", limit=CONFIG_LIMIT), "config")
+        fields = Fields(load_object(data, "config", limit=CONFIG_BYTES), "config")
         rootfs = fields.object("rootfs")
         if rootfs.text("type", "layers") != "layers":
             raise rootfs.wrong("type", "layers")

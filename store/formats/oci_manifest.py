@@ -15,10 +15,9 @@ from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import MediaType
 from pybuild.store.formats.platform import Platform
 from pybuild.values import frozen
+from pybuild.values.limits import IMAGE_LAYERS, MANIFEST_BYTES
 
-MANIFEST_LIMIT = 4 << 20  # bytes
 _MAX_SIZE = (1 << 63) - 1
-_MAX_LAYERS = 10_000
 
 
 @frozen
@@ -83,8 +82,8 @@ class Manifest:
                 "manifest: it is also valid as an index or as schema 1", hint="the image is damaged or hostile"
             )
         layers = fields.objects("layers")
-        if len(layers) > _MAX_LAYERS:
-            raise InvalidImage(f"manifest: more than the limit of {_MAX_LAYERS} layers")
+        if len(layers) > IMAGE_LAYERS.value:
+            raise IMAGE_LAYERS.exceeded(InvalidImage, "manifest: more than the limit of {} layers")
         if "config" not in fields.data:
             raise fields.wrong("config", "a descriptor")
         return Manifest(
@@ -142,7 +141,7 @@ class Index:
 
 
 def _document(data: bytes, name: str, media_type: str | None, allowed: tuple[str, ...]) -> Fields:
-    fields = Fields(load_object(data, name, limit=MANIFEST_LIMIT), name)
+    fields = Fields(load_object(data, name, limit=MANIFEST_BYTES), name)
     if fields.data.get("schemaVersion") == 1:
         raise InvalidImage(f"{name}: schema 1 is not supported", hint="push the image again with a current tool")
     if fields.integer("schemaVersion", 2) != 2:

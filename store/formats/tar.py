@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from pybuild.store.errors import InvalidImage, UnsafePath
+from pybuild.values.limits import EXTENDED_HEADER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
-MAX_RECORD = 1 << 20  # bytes of one extended header; names of PATH_MAX bytes and a few attributes need far less
 XATTR = "SCHILY.xattr."
 OCTAL_8, OCTAL_12 = 8**7, 8**11  # the first numbers that do not fit into octal fields of 8 and 12 bytes
 _ZEROS = bytes(BLOCK)
@@ -179,8 +179,10 @@ class TarReader:
         )
 
     def _extended(self, size: int) -> bytes:
-        if size > MAX_RECORD:
-            raise InvalidImage(f"tar: an extended header of {size} bytes exceeds the limit of {MAX_RECORD}")
+        if size > EXTENDED_HEADER_BYTES.value:
+            raise EXTENDED_HEADER_BYTES.exceeded(
+                InvalidImage, f"tar: an extended header of {size} bytes exceeds the limit of {{}}"
+            )
         record = self._exactly(size)
         self._skip(-size % BLOCK)
         return record

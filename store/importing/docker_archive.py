@@ -15,8 +15,8 @@ from pybuild.store.formats.bounded_json import load_list
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.docker_archive import MANIFEST
 from pybuild.store.formats.media_types import LAYER_TYPES, MediaType
-from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig
-from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Descriptor, Manifest
+from pybuild.store.formats.oci_config import ImageConfig
+from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.formats.reference import Reference
 from pybuild.store.formats.tar import show
 from pybuild.store.importing.choice import ArchivedImage
@@ -26,6 +26,7 @@ from pybuild.store.importing.members import read_member
 from pybuild.store.layers.errors import layer_errors
 from pybuild.store.layers.read import clean_path
 from pybuild.values import frozen
+from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
 if TYPE_CHECKING:
     from pybuild.store.importing.members import Members
@@ -52,7 +53,7 @@ def saved_images(members: Members) -> list[ArchivedImage[SavedImage]]:
             hint="it was written by docker before 1.10; load it into a newer docker and save it again",
         )
     images = []
-    for item in load_list(read_member(members, MANIFEST, MANIFEST_LIMIT), "manifest.json", limit=MANIFEST_LIMIT):
+    for item in load_list(read_member(members, MANIFEST, MANIFEST_BYTES), "manifest.json", limit=MANIFEST_BYTES):
         config = _member_name(item.text("Config"))
         layers = tuple(_member_name(text) for text in item.texts("Layers"))
         names = tuple(Reference.parse(text).with_default_tag() for text in item.texts("RepoTags"))
@@ -64,7 +65,7 @@ def saved_images(members: Members) -> list[ArchivedImage[SavedImage]]:
 
 def import_saved_image(store: Store, members: Members, image: SavedImage) -> StoredImage:
     """Import an image, with a new manifest. Raises StoreError, OSError."""
-    config_bytes = read_member(members, image.config, CONFIG_LIMIT)
+    config_bytes = read_member(members, image.config, CONFIG_BYTES)
     match = _CONFIG_NAME.fullmatch(image.config)
     if match is not None and hashlib.sha256(config_bytes).hexdigest().encode() != match[1]:
         raise DigestMismatch(f"config {show(image.config)}: the bytes do not match the digest")

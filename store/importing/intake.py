@@ -13,8 +13,8 @@ from pybuild.store.errors import DigestMismatch, InvalidImage
 from pybuild.store.formats.compression import Compression, Compressor, DecompressingReader, sniff
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import COMPRESSIONS
-from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig, chain_id, check_image
-from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Descriptor, Manifest
+from pybuild.store.formats.oci_config import ImageConfig, chain_id, check_image
+from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.importing.chunk_reader import ChunkReader
 from pybuild.store.importing.outer_compression import without_outer_compression
 from pybuild.store.layers.errors import layer_errors
@@ -22,6 +22,7 @@ from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.view import View
 from pybuild.store.objects.changesets import LayerBlob
 from pybuild.store.system.streams import Peeked, Tee
+from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
     from pybuild.store.system.streams import Readable
+    from pybuild.values.limits import Limit
 
 
 class BlobSource(Protocol):
@@ -41,10 +43,11 @@ class BlobSource(Protocol):
         ...
 
 
-def read_blob(source: BlobSource, descriptor: Descriptor, limit: int) -> bytes:
-    """All bytes of a blob, verified. Raises DigestMismatch, or InvalidImage if it is larger than `limit` bytes."""
-    if descriptor.size > limit:
-        raise InvalidImage(f"blob {descriptor.digest} of {descriptor.size} bytes exceeds the limit of {limit}")
+def read_blob(source: BlobSource, descriptor: Descriptor, limit: Limit) -> bytes:
+    """All bytes of a blob, verified. Raises DigestMismatch, or InvalidImage if it is larger than `limit`."""
+    if descriptor.size > limit.value:
+        what = f"blob {descriptor.digest} of {descriptor.size} bytes"
+        raise limit.exceeded(InvalidImage, f"{what} exceeds the limit of {{}}")
     data = bytearray()
     for chunk in source.chunks(descriptor):
         data += chunk
@@ -58,9 +61,9 @@ def read_blob(source: BlobSource, descriptor: Descriptor, limit: int) -> bytes:
 
 def import_image(store: Store, source: BlobSource, descriptor: Descriptor) -> StoredImage:
     """Store the image whose manifest has this descriptor. Raises StoreError, OSError."""
-    manifest_bytes = read_blob(source, descriptor, MANIFEST_LIMIT)
+    manifest_bytes = read_blob(source, descriptor, MANIFEST_BYTES)
     manifest = Manifest.from_bytes(manifest_bytes, descriptor.media_type)
-    config_bytes = read_blob(source, manifest.config, CONFIG_LIMIT)
+    config_bytes = read_blob(source, manifest.config, CONFIG_BYTES)
     config = ImageConfig.from_bytes(config_bytes)
     check_image(manifest, config)
     stack = LayerStack(store)

@@ -16,12 +16,14 @@ from pybuild.store.errors import InvalidImage, NotFound, UnsafePath
 from pybuild.store.formats import tar
 from pybuild.store.formats.tar import TarReader, show
 from pybuild.store.system.files import open_beneath
+from pybuild.values.limits import ARCHIVE_MEMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-MAX_MEMBERS = 100_000
+    from pybuild.values.limits import Limit
+
 _CHUNK = 1 << 20
 
 
@@ -39,11 +41,11 @@ class Members(Protocol):
         ...
 
 
-def read_member(members: Members, name: bytes, limit: int) -> bytes:
-    """All bytes of a file. Raises NotFound, or InvalidImage if it is larger than `limit` bytes."""
+def read_member(members: Members, name: bytes, limit: Limit) -> bytes:
+    """All bytes of a file. Raises NotFound, or InvalidImage if it is larger than `limit`."""
     size = members.size(name)
-    if size > limit:
-        raise InvalidImage(f"{show(name)} of {size} bytes exceeds the limit of {limit} bytes")
+    if size > limit.value:
+        raise limit.exceeded(InvalidImage, f"{show(name)} of {size} bytes exceeds the limit of {{}}")
     return b"".join(members.chunks(name))
 
 
@@ -60,6 +62,7 @@ class ArchiveMembers:
         self._ranges: dict[bytes, tuple[int, int]] = {}
         self._links: dict[bytes, bytes] = {}
         file.seek(0)
+        most = ARCHIVE_MEMBERS.value
         for member in TarReader(file):
             name = member.name.removeprefix(b"./")
             if member.type == tar.DIRECTORY:
@@ -68,8 +71,8 @@ class ArchiveMembers:
                 raise InvalidImage(f"archive entry {show(name)} is not a regular file")
             if name in self._ranges or name in self._links:
                 raise InvalidImage(f"archive entry {show(name)} appears twice")
-            if len(self._ranges) + len(self._links) >= MAX_MEMBERS:
-                raise InvalidImage(f"the archive has more than the limit of {MAX_MEMBERS} entries")
+            if len(self._ranges) + len(self._links) >= most:
+                raise ARCHIVE_MEMBERS.exceeded(InvalidImage, "the archive has more than the limit of {} entries")
             if member.type == tar.SYMLINK:
                 self._links[name] = _target(name, member.linkname)
             else:

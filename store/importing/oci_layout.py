@@ -8,11 +8,12 @@ from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.bounded_json import Fields, load_object
 from pybuild.store.formats.media_types import MediaType
 from pybuild.store.formats.oci_layout import INDEX, LAYOUT, NAME_ANNOTATION, REF_ANNOTATION, blob_name
-from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Descriptor, Index
+from pybuild.store.formats.oci_manifest import Descriptor, Index
 from pybuild.store.formats.reference import Reference
 from pybuild.store.importing.choice import ArchivedImage
 from pybuild.store.importing.intake import read_blob
 from pybuild.store.importing.members import read_member
+from pybuild.values.limits import MANIFEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,10 +41,12 @@ class LayoutBlobs:
 
 def layout_images(members: Members) -> list[ArchivedImage[Descriptor]]:
     """The images that index.json lists. Raises InvalidImage, NotFound."""
-    version = Fields(load_object(read_member(members, LAYOUT, 4096), "oci-layout", limit=4096), "oci-layout")
+    version = Fields(
+        load_object(read_member(members, LAYOUT, MANIFEST_BYTES), "oci-layout", limit=MANIFEST_BYTES), "oci-layout"
+    )
     if version.text("imageLayoutVersion").partition(".")[0] != "1":
         raise version.wrong("imageLayoutVersion", "1.0.0")
-    index = Index.from_bytes(read_member(members, INDEX, MANIFEST_LIMIT))
+    index = Index.from_bytes(read_member(members, INDEX, MANIFEST_BYTES))
     if not index.manifests:
         raise InvalidImage("index.json lists no image")
     return [_archived_image(descriptor) for descriptor in index.manifests]
@@ -68,6 +71,6 @@ def manifest_of(blobs: LayoutBlobs, descriptor: Descriptor, platform: Platform) 
     for _ in range(_MAX_NESTING):
         if descriptor.media_type not in _INDEXES:
             return descriptor
-        index = Index.from_bytes(read_blob(blobs, descriptor, MANIFEST_LIMIT), descriptor.media_type)
+        index = Index.from_bytes(read_blob(blobs, descriptor, MANIFEST_BYTES), descriptor.media_type)
         descriptor = index.select(platform)
     raise InvalidImage(f"indexes nested deeper than the limit of {_MAX_NESTING}")

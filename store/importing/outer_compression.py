@@ -10,7 +10,8 @@ import lzma
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage
-from pybuild.store.formats.compression import EXPANDED_LIMIT, RATIO_FREE, RATIO_LIMIT, Compression, sniff
+from pybuild.store.formats.compression import Compression, sniff
+from pybuild.values.limits import LAYER_BYTES, XZ_MEMORY
 
 if TYPE_CHECKING:
     from pybuild.store.system.streams import Peeked, Readable
@@ -49,12 +50,8 @@ class _OuterDecompressor:
             data = self._expand(size)
             if data:
                 self._expanded += len(data)
-                if self._expanded > EXPANDED_LIMIT:
-                    raise InvalidImage(f"{self._kind}: expands to more than the limit of {EXPANDED_LIMIT} bytes")
-                if self._expanded > RATIO_FREE and self._expanded > RATIO_LIMIT * self._read:
-                    raise InvalidImage(
-                        f"{self._kind}: expands more than {RATIO_LIMIT} times ({self._read} bytes to {self._expanded})"
-                    )
+                if self._expanded > LAYER_BYTES.value:
+                    raise LAYER_BYTES.exceeded(InvalidImage, f"{self._kind}: expands to more than the limit of {{}}")
                 return data
         return b""
 
@@ -85,5 +82,5 @@ class _OuterDecompressor:
 
     def _open(self) -> lzma.LZMADecompressor | bz2.BZ2Decompressor:
         if self._kind == "xz":
-            return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)
+            return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY.value)
         return bz2.BZ2Decompressor()

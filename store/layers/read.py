@@ -16,6 +16,7 @@ from pybuild.store.formats import tar, whiteout
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import MAX_PATH, Entry, Kind, parent_of, sort_key
 from pybuild.store.layers.view import ROOT, LinkLoop, resolve
+from pybuild.values.limits import IMPLIED_BYTES, LAYER_ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,12 +24,10 @@ if TYPE_CHECKING:
     from pybuild.store.formats.tar import Member
     from pybuild.store.system.streams import Readable
 
-MAX_ENTRIES = 5_000_000
 MAX_DEPTH = 4096  # components of one path
 _MAX_NAME = 255  # bytes of one component: NAME_MAX of Linux filesystems
 _MAX_LINK = 4095  # bytes of the target of a symbolic link, the limit of symlink(2)
 _MAX_XATTR = 65_536  # bytes of the value of an attribute: XATTR_SIZE_MAX
-_MAX_IMPLIED = 64 << 20  # bytes of all paths of directories that have no header of their own in the archive
 
 _KINDS = {
     tar.REGULAR: Kind.FILE,
@@ -100,6 +99,7 @@ class _LayerReader:
         self._removed: set[bytes] = set()
         self._opaque: set[bytes] = set()
         self._implied = 0
+        self._most = LAYER_ENTRIES.value
         self._children: dict[bytes, set[bytes]] | None = None  # directory -> paths directly in it; made if needed
 
     def entry_of(self, member: Member) -> Entry:
@@ -142,8 +142,8 @@ class _LayerReader:
 
     def add(self, entry: Entry) -> None:
         """Add an entry; the last one of a path wins, as when a tar is unpacked."""
-        if len(self._found) + len(self._removed) >= MAX_ENTRIES:
-            raise InvalidImage(f"more than the limit of {MAX_ENTRIES} entries")
+        if len(self._found) + len(self._removed) >= self._most:
+            raise LAYER_ENTRIES.exceeded(InvalidImage, "more than the limit of {} entries")
         self._ensure_parents(entry.path)
         if entry.kind is Kind.WHITEOUT:
             if entry.opaque:
@@ -231,8 +231,10 @@ class _LayerReader:
         while (path := parent_of(path)) and not self._is_directory(path):
             missing.append(path)
             self._implied += len(path)
-        if self._implied > _MAX_IMPLIED:
-            raise InvalidImage(f"entry {show(shown)}: more than {_MAX_IMPLIED} bytes of parents without an entry")
+        if self._implied > IMPLIED_BYTES.value:
+            raise IMPLIED_BYTES.exceeded(
+                InvalidImage, f"entry {show(shown)}: parents without an entry exceed the limit of {{}}"
+            )
         for directory in reversed(missing):
             self._ensure_directory(directory)
 

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.compression import DecompressingReader
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig, check_image
-from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Manifest
+from pybuild.store.formats.oci_config import ImageConfig, check_image
+from pybuild.store.formats.oci_manifest import Manifest
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, Toc, parent_of
 from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.view import View
 from pybuild.store.layers.write import stored_xattrs
 from pybuild.store.maintenance.trees import TreeToCompare
+from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,8 +100,8 @@ class StoreChecks:
     def image(self, manifest_digest: str, config_digest: str) -> str:
         """Whether manifest and config of an image can be read, and all its layers are there."""
         try:
-            manifest = Manifest.from_bytes(self._store.blobs.read(Digest.parse(manifest_digest), MANIFEST_LIMIT))
-            config = ImageConfig.from_bytes(self._store.blobs.read(Digest.parse(config_digest), CONFIG_LIMIT))
+            manifest = Manifest.from_bytes(self._store.blobs.read(Digest.parse(manifest_digest), MANIFEST_BYTES))
+            config = ImageConfig.from_bytes(self._store.blobs.read(Digest.parse(config_digest), CONFIG_BYTES))
             check_image(manifest, config)
         except (StoreError, OSError) as error:
             return str(error)

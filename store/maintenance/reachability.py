@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Manifest
+from pybuild.store.formats.oci_manifest import Manifest
 from pybuild.store.formats.toc import Kind, Toc
 from pybuild.store.objects.condemned import Condemnable
 from pybuild.store.system.files import file_size
 from pybuild.values import frozen
+from pybuild.values.limits import MANIFEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -137,7 +138,7 @@ class Graph:
         """The digests of an image's layers. Blobs.read is not used, because it would spare a condemned manifest."""
         try:
             with open(self._store.blobs.path(Digest.parse(manifest)), "rb") as file:
-                return [str(layer.digest) for layer in Manifest.from_bytes(file.read(MANIFEST_LIMIT)).layers]
+                return [str(layer.digest) for layer in Manifest.from_bytes(file.read(MANIFEST_BYTES.value)).layers]
         except (OSError, StoreError):
             return []  # fsck reports it; the blobs of its changesets are reached through its snapshot
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from pybuild.store.objects.database import Metadata
+    from pybuild.values.limits import Limit
 
 _CHUNK = 1 << 20
 _SIZE = "SELECT size, EXISTS (SELECT 1 FROM condemned WHERE kind = 'blob' AND key = blobs.digest) FROM blobs WHERE digest = ?"
@@ -90,11 +91,11 @@ class Blobs:
                 f"blob {digest} is missing on the disk", hint="pybuild fsck lists what else is damaged"
             ) from None
 
-    def read(self, digest: Digest, limit: int) -> bytes:
-        """All bytes of a blob, verified. Raises DigestMismatch, or NotFound if it is larger than `limit` bytes."""
+    def read(self, digest: Digest, limit: Limit) -> bytes:
+        """All bytes of a blob, verified. Raises DigestMismatch, or NotFound if it is larger than `limit`."""
         with self.open(digest) as reader:
-            if reader.size > limit:
-                raise NotFound(f"blob {digest} of {reader.size} bytes exceeds the limit of {limit}")
+            if reader.size > limit.value:
+                raise limit.exceeded(NotFound, f"blob {digest} of {reader.size} bytes exceeds the limit of {{}}")
             data = b""
             while chunk := reader.read(_CHUNK):
                 data += chunk

@@ -1,7 +1,7 @@
 """The logs of the last builds: STORE/logs/<build>/, one directory per build. The names sort by time.
 
     events      one line per event, in the format of the caller
-    <step>.log  the output of a step, unchanged, up to STEP_LIMIT
+    <step>.log  the output of a step, unchanged, up to the limit log-bytes
 
 The process that writes a log holds a flock on its directory. Logs are not part of any object and are never sealed: a
 power cut can lose the end of them. A log that cannot be written must not fail the build: after the first error the
@@ -19,11 +19,11 @@ from typing import IO, TYPE_CHECKING
 from pybuild.store.system.directories import remove_tree
 from pybuild.store.system.files import try_lock
 from pybuild.values import frozen
+from pybuild.values.limits import LOG_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STEP_LIMIT = 100 << 20  # bytes
 KEPT_BUILDS = 100
 KEPT_BYTES = 1 << 30
 KEPT_SECONDS = 30 * 86400
@@ -36,11 +36,11 @@ _EVENTS = "events"
 class BuildLog:
     """Writes the log of a running build. Only the constructor raises OSError."""
 
-    def __init__(self, logs: str, build: str, limit: int = STEP_LIMIT) -> None:
-        """Start the log of `build` in the directory `logs`. Each step can write `limit` bytes."""
+    def __init__(self, logs: str, build: str, limit: int | None = None) -> None:
+        """Start the log of `build` in the directory `logs`. Each step can write `limit` bytes, by default the limit LOG_BYTES."""
         self.failure = ""
         self._logs = logs
-        self._limit = limit
+        self._limit = LOG_BYTES.value if limit is None else limit
         self._files: dict[int, IO[bytes]] = {}
         self._sizes: dict[int, int] = {}
         os.mkdir(f"{logs}/{build}", 0o700)

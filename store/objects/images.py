@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci_config import CONFIG_LIMIT, ImageConfig, check_image
-from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Manifest
+from pybuild.store.formats.oci_config import ImageConfig, check_image
+from pybuild.store.formats.oci_manifest import Manifest
 from pybuild.store.formats.reference import Reference
 from pybuild.store.objects.condemned import Condemnable, is_condemned, spare, spare_in_transaction, spare_stack
 from pybuild.values import frozen
+from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
 if TYPE_CHECKING:
     import sqlite3
@@ -74,9 +75,9 @@ class Images:
         row = self._metadata.one("SELECT config, snapshot FROM images WHERE manifest = ?", str(digest))
         if row is None:
             raise NotFound(f"no image {digest} in the store", hint="pybuild images lists the images")
-        manifest = Manifest.from_bytes(self._blobs.read(digest, MANIFEST_LIMIT))
+        manifest = Manifest.from_bytes(self._blobs.read(digest, MANIFEST_BYTES))
         config_digest = Digest.parse(str(row[0]))
-        config = ImageConfig.from_bytes(self._blobs.read(config_digest, CONFIG_LIMIT))
+        config = ImageConfig.from_bytes(self._blobs.read(config_digest, CONFIG_BYTES))
         return StoredImage(digest, manifest, config, None if row[1] is None else int(str(row[1])), config_digest)
 
     def find(self, name: str) -> StoredImage:

@@ -23,6 +23,8 @@ from pybuild.store.system.syscalls import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pybuild.values.limits import Limit
+
 
 def open_in_root(root_fd: int, path: bytes, flags: int) -> int:
     """Open `path` as if `root_fd` were the root directory: symbolic links, even absolute ones, stay inside it.
@@ -45,18 +47,18 @@ def file_size(path: str) -> int:
         return 0
 
 
-def read_regular(fd: int, limit: int, name: str) -> bytes:
+def read_regular(fd: int, limit: Limit, name: str) -> bytes:
     """All bytes of an open regular file of at most `limit` bytes. Raises StoreError, with `name`, for any other file."""
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode):
         raise StoreError(f"{name} is not a regular file")
     chunks = []
-    left = limit + 1
+    left = limit.value + 1
     while left > 0 and (chunk := os.read(fd, min(left, 1 << 20))):
         chunks.append(chunk)
         left -= len(chunk)
     if left <= 0:
-        raise StoreError(f"{name} exceeds the limit of {limit} bytes")
+        raise limit.exceeded(StoreError, f"{name} exceeds the limit of {{}}")
     return b"".join(chunks)
 
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pybuild.parser.globs import Glob
+from tests.support.limits import at_most
 
 PROPERTY = settings(max_examples=400)
 PATTERN = st.lists(st.sampled_from(["a", "b", "*", "?", "\\*", "["]), max_size=6)
@@ -54,5 +55,5 @@ def test_replaced_matches_begin_early_and_are_long(pattern: list[str], value: st
             done = end
         position = max(end, position + 1)
     glob = Glob("".join(pattern))
-    assert glob.replace(value, "<>", every=True, limit=100) == out + value[done:]
-    assert glob.replace(value, "<>", every=False, limit=100) == (first or value)
+    assert glob.replace(value, "<>", every=True, limit=at_most(100)) == out + value[done:]
+    assert glob.replace(value, "<>", every=False, limit=at_most(100)) == (first or value)

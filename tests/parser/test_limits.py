@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pybuild.parser import ExecForm, ParseError, Run, ShellForm, parse
-from pybuild.parser.lines import MAX_LINE, MAX_RECIPE
-from pybuild.parser.transform import MAX_INSTRUCTIONS, MAX_STAGES, MAX_WORDS
+from pybuild.values.limits import INSTRUCTIONS, LINE_CHARACTERS, RECIPE_BYTES, STAGES, WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,44 +31,44 @@ def command(text: str | bytes) -> ShellForm | ExecForm:
 
 def test_the_size_of_a_recipe_is_limited() -> None:
     head = b"FROM a\n"
-    assert len(parse(head + b"#" * (MAX_RECIPE - len(head))).stages) == 1
-    assert f"limit of {MAX_RECIPE} bytes" in error_of(head + b"#" * (MAX_RECIPE - len(head) + 1)).message
+    assert len(parse(head + b"#" * (RECIPE_BYTES.default - len(head))).stages) == 1
+    assert "limit of 4 MiB" in error_of(head + b"#" * (RECIPE_BYTES.default - len(head) + 1)).message
 
 
 def test_the_length_of_a_line_is_limited() -> None:
-    assert isinstance(command("FROM a\nRUN " + "x" * (MAX_LINE - 4)), ShellForm)
-    error = error_of("FROM a\n\nRUN " + "x" * (MAX_LINE - 3))
-    assert f"limit of {MAX_LINE} characters" in error.message
+    assert isinstance(command("FROM a\nRUN " + "x" * (LINE_CHARACTERS.default - 4)), ShellForm)
+    error = error_of("FROM a\n\nRUN " + "x" * (LINE_CHARACTERS.default - 3))
+    assert f"limit of {LINE_CHARACTERS.default} characters" in error.message
     assert error.span.line == 3
 
 
 def test_the_length_of_a_continued_line_is_limited() -> None:
-    error = error_of("FROM a\nRUN x" + "\\\n " * 3 + ("y" * 1000 + "\\\n") * (MAX_LINE // 1000 + 1) + "z\n")
-    assert f"limit of {MAX_LINE} characters" in error.message
+    error = error_of("FROM a\nRUN x" + "\\\n " * 3 + ("y" * 1000 + "\\\n") * (LINE_CHARACTERS.default // 1000 + 1) + "z\n")
+    assert f"limit of {LINE_CHARACTERS.default} characters" in error.message
     assert error.span.line == 2
 
 
 def test_a_heredoc_can_be_longer_than_the_limit_of_a_line() -> None:
-    body = "x" * (MAX_LINE + 1) + "\n"
+    body = "x" * (LINE_CHARACTERS.default + 1) + "\n"
     form = command(f"FROM a\nRUN <<E\n{body}E\n")
     assert isinstance(form, ShellForm)
     assert form.script == body
 
 
 def test_the_number_of_instructions_is_limited() -> None:
-    error = error_of("FROM a\n" + "USER b\n" * MAX_INSTRUCTIONS)
-    assert f"limit of {MAX_INSTRUCTIONS} instructions" in error.message
+    error = error_of("FROM a\n" + "USER b\n" * INSTRUCTIONS.default)
+    assert f"limit of {INSTRUCTIONS.default} instructions" in error.message
 
 
 def test_the_number_of_words_is_limited() -> None:
-    line = "COPY " + "a " * (MAX_WORDS // 2) + "b\n"
+    line = "COPY " + "a " * (WORDS.default // 2) + "b\n"
     error = error_of(f"FROM a\n{line}{line}")
-    assert f"limit of {MAX_WORDS} words" in error.message
+    assert f"limit of {WORDS.default} words" in error.message
     assert error.span.line == 3
 
 
 def test_the_words_of_a_command_are_not_counted() -> None:
-    line = "RUN " + "a " * (MAX_WORDS // 2) + "b\n"
+    line = "RUN " + "a " * (WORDS.default // 2) + "b\n"
     assert len(parse(f"FROM a\n{line}{line}").stages[0].instructions) == 2
 
 
@@ -78,10 +77,10 @@ def test_a_message_about_a_long_word_is_short() -> None:
 
 
 def test_the_number_of_stages_is_limited() -> None:
-    assert len(parse("FROM a\n" * MAX_STAGES).stages) == MAX_STAGES
-    error = error_of("FROM a\n" * (MAX_STAGES + 1))
-    assert f"limit of {MAX_STAGES} stages" in error.message
-    assert error.span.line == MAX_STAGES + 1
+    assert len(parse("FROM a\n" * STAGES.default).stages) == STAGES.default
+    error = error_of("FROM a\n" * (STAGES.default + 1))
+    assert f"limit of {STAGES.default} stages" in error.message
+    assert error.span.line == STAGES.default + 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pybuild.parser import ExpansionError, expand, expand_heredoc, expand_words
-from pybuild.parser.words import MAX_DEPTH, MAX_RESULT
+from pybuild.parser.words import MAX_DEPTH
+from pybuild.values.limits import WORD_CHARACTERS
 
 PROPERTY = settings(max_examples=300)
 SCOPE = {"A": "one", "B": "two words", "E": "", "P": "/usr/local/lib/x.so.1", "D": "$A", "한": "k", "S": "a*b"}
@@ -166,14 +167,14 @@ def test_the_body_of_a_heredoc_expands(body: str, expected: str) -> None:
 
 def test_repeated_doubling_ends_at_the_limit() -> None:
     scope = {"A": "x" * 10}
-    with pytest.raises(ExpansionError, match=f"limit of {MAX_RESULT} characters"):
+    with pytest.raises(ExpansionError, match=f"limit of {WORD_CHARACTERS.default} characters"):
         for _ in range(21):
             scope["A"] = expand("$A$A", scope)
-    assert len(scope["A"]) > MAX_RESULT // 4
+    assert len(scope["A"]) > WORD_CHARACTERS.default // 4
 
 
 def test_a_replacement_ends_at_the_limit() -> None:
-    with pytest.raises(ExpansionError, match=f"limit of {MAX_RESULT} characters"):
+    with pytest.raises(ExpansionError, match=f"limit of {WORD_CHARACTERS.default} characters"):
         expand("${A//a/$B}", {"A": "a" * 2000, "B": "b" * 2000})
 
 

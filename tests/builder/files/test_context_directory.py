@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 
 from pybuild.builder.errors import BuildError, CopyError
-from pybuild.builder.files import context_directory
 from pybuild.builder.files.context_directory import ContextTree
 from pybuild.builder.files.copy import plan_entries
 from pybuild.builder.files.copy_layer import with_digests
@@ -21,6 +20,7 @@ from pybuild.parser import IgnoreFile
 from pybuild.store.formats.toc import Kind
 from pybuild.store.objects.context_memo import Memo
 from pybuild.store.system.directories import remove_tree
+from pybuild.values.limits import applied
 from tests.support.copies import FILES, afterwards, on_disk, request, trees, view_of
 from tests.support.copymodel import Directory, ModelCopy, flat
 
@@ -422,23 +422,29 @@ def test_a_file_that_changed_between_listing_and_reading_is_not_remembered(
 # Limits
 
 
-@pytest.mark.parametrize(("name", "value"), [("CONTEXT_ENTRIES", 2), ("CONTEXT_LIMIT", 10)])
-def test_a_context_beyond_its_limit_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: int
-) -> None:
+def test_a_context_with_too_many_files_is_refused(tmp_path: Path) -> None:
     for file in ("a", "b", "c"):
         (tmp_path / file).write_text("12345")
-    monkeypatch.setattr(context_directory, name, value)
-    with opened(tmp_path) as tree, pytest.raises(CopyError, match="exceeds the limit of") as caught:
+    with (
+        applied({"context-entries": 2}),
+        opened(tmp_path) as tree,
+        pytest.raises(CopyError, match="exceeds the limit of 2 entries") as caught,
+    ):
         tree.readdir(b"")
-    assert caught.value.hint == "exclude files that the build does not need in .dockerignore"
+    assert str(caught.value.hint).startswith("exclude files that the build does not need in .dockerignore, or raise the limit context-entries")
 
 
-def test_ignored_files_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_that_is_not_copied_costs_nothing(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("xb") as file:
+        file.truncate(1 << 43)
+    with opened(tmp_path) as tree:
+        assert everything(tree) == ["large"]
+
+
+def test_ignored_files_do_not_count(tmp_path: Path) -> None:
     for number in range(10):
         (tmp_path / str(number)).touch()
-    monkeypatch.setattr(context_directory, "CONTEXT_ENTRIES", 2)
-    with opened(tmp_path, "*\n!3") as tree:
+    with applied({"context-entries": 2}), opened(tmp_path, "*\n!3") as tree:
         assert everything(tree) == ["3"]
 
 

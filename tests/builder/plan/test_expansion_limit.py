@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.builder.plan.expansion_limit import ENVIRONMENTS_LIMIT, EXPANSIONS_LIMIT
+from pybuild.values.limits import ENVIRONMENT_CHARACTERS, EXPANDED_CHARACTERS
 from tests.support.recipes import planned, refusal
 
 DOUBLED = "FROM base\nENV a=0123456789abcdef\n" + "ENV a=$a$a\n" * 15  # 512 Ki characters in the end
-TOO_MUCH = f"the expanded words of the recipe exceed the limit of {EXPANSIONS_LIMIT} characters"
+TOO_MUCH = f"the expanded words of the recipe exceed the limit of {EXPANDED_CHARACTERS.default} characters"
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_global_args_have_the_limit_too() -> None:
 
 
 def test_the_environments_of_all_runs_have_a_limit() -> None:
-    count = ENVIRONMENTS_LIMIT >> 19
+    count = ENVIRONMENT_CHARACTERS.default >> 19
     planned(DOUBLED + "RUN x\n" * (count - 10))
     said = refusal(DOUBLED + "RUN x\n" * (count + 10))
-    assert said.endswith(f"1 the environments of all RUNs exceed the limit of {ENVIRONMENTS_LIMIT} characters")
+    assert said.endswith(f"1 the environments of all RUNs exceed the limit of {ENVIRONMENT_CHARACTERS.default} characters")

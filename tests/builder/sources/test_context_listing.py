@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pybuild.builder.errors import BuildError
-from pybuild.builder.files import context_directory
 from pybuild.builder.files.context_directory import ContextTree
 from pybuild.builder.sources import context_listing
 from pybuild.builder.sources.context_listing import Listing, list_directory
 from pybuild.parser import IgnoreFile
 from pybuild.store.formats.toc import Kind
+from pybuild.values.limits import applied
 
 PATHS = (
     ".git/config", "a.log", "b/b.log", "b/c/a.log", "b/c/keep", "b/x", "c/a/b/x", "c/a.log", "node/m/x", "node/m/b/x", "x",
@@ -134,14 +134,10 @@ def test_a_malformed_pattern_is_reported_as_by_a_build(root: Path) -> None:
         list_directory(str(root), None)
 
 
-def test_a_context_that_is_too_large_is_listed_in_full(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (context_directory, context_listing):
-        monkeypatch.setattr(module, "CONTEXT_ENTRIES", 5)
-    assert list_directory(str(root), None).exceeds == "5 entries"
-    for module in (context_directory, context_listing):
-        monkeypatch.setattr(module, "CONTEXT_ENTRIES", 100)
-        monkeypatch.setattr(module, "CONTEXT_LIMIT", 7)
-    assert list_directory(str(root), None).exceeds == "7 bytes"
+def test_a_context_with_too_many_files_is_listed_in_full(root: Path) -> None:
+    with applied({"context-entries": 5}):
+        assert list_directory(str(root), None).exceeds == "5 entries"
+    assert list_directory(str(root), None).exceeds is None
 
 
 def test_a_socket_is_listed_as_one(tmp_path: Path) -> None:

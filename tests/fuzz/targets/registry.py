@@ -28,6 +28,7 @@ from pybuild.store.errors import StoreError
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci_manifest import Descriptor
 from pybuild.store.formats.reference import Reference
+from pybuild.values.limits import ERROR_BYTES
 from tests.fuzz.target import FuzzTarget, check_refusal
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def read(data: bytes) -> bool:
     session._transport = ScriptedTransport(session, data.split(b"\n\n"))
     session._authorizer = Authorizer(endpoint, session._transport, OneLogin({}), config.limits, clock=clock.time)
     with contextlib.suppress(RemoteError, StoreError), session.retry(lambda: session.get("manifests/1.0", {})) as response:
-        response.read(config.limits.error_bytes, "a manifest", "error-bytes")
+        response.read(config.limits.error_bytes, "a manifest", ERROR_BYTES)
     file = io.BytesIO()
     try:
         Download(session, Descriptor("", Digest.of(CONTENT), len(CONTENT)), file, lambda _: None).run()

@@ -232,7 +232,7 @@ BAD_TOKENS: dict[str, tuple[Route, str]] = {
     "expires never": (token("a", expires_in=1e400), "Infinity is not a number"),
     "expires before": (token("a", expires_in=-1), "expires_in: expected an integer"),
     "twice": (reply(b'{"token":"a","token":"b"}'), "appears twice"),
-    "huge": (token("a" * 70_000), "a token of more than 65536 bytes"),
+    "huge": (token("a" * 70_000), "a token of more than 64 KiB"),
 }
 
 
@@ -257,7 +257,7 @@ def test_an_endless_token_is_cut_off(fake: FakeRegistry) -> None:
 
     fake.on(MANIFEST, bearer(f"{fake.url}/token"))
     fake.on("/token", route)
-    with pytest.raises(RemoteError, match="a token of more than 65536 bytes"):
+    with pytest.raises(RemoteError, match="a token of more than 64 KiB"):
         fetch(plain(fake), fake)
 
 

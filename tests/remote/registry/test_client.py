@@ -80,7 +80,7 @@ def test_the_config_is_read_into_memory(fake: FakeRegistry, image: Image) -> Non
 
 def test_a_config_larger_than_the_limit_is_not_requested(fake: FakeRegistry, image: Image) -> None:
     descriptor = Descriptor(MediaType.OCI_CONFIG, Digest.of(b""), (8 << 20) + 1)
-    with plain(fake).client() as client, pytest.raises(InvalidImage, match="exceeds the limit of 8388608"):
+    with plain(fake).client() as client, pytest.raises(InvalidImage, match="exceeds the limit of 8 MiB"):
         client.config(image.reference(fake), descriptor)
     assert fake.seen == []
 
@@ -146,7 +146,7 @@ def changed(image: Image, **fields: object) -> Mapping[str, object]:
     ("fields", "kind", "text"),
     [
         ({"size": 5}, DigestMismatch, "its descriptor says 5"),
-        ({"size": 5 << 20}, InvalidImage, "exceed the limit of 4194304"),
+        ({"size": 5 << 20}, InvalidImage, "exceed the limit of 4 MiB"),
         ({"size": -1}, InvalidImage, "size: expected an integer"),
         ({"digest": "sha256:../../../etc/passwd"}, InvalidImage, "invalid digest"),
         ({"digest": str(Digest.of(b""))}, NotFound, "there is no manifest sha256:e3b0c44"),
@@ -189,7 +189,7 @@ FOREIGN = Image(
         (typed(GOOD.manifest, MediaType.DOCKER_MANIFEST), InvalidImage, "its media type is"),
         (typed(BOTH, OCI), InvalidImage, "also valid as an index"),
         (typed(FOREIGN.manifest, OCI), InvalidImage, "non-distributable"),
-        (typed(b" " * ((4 << 20) + 1), OCI), RemoteError, "a manifest of more than 4194304 bytes"),
+        (typed(b" " * ((4 << 20) + 1), OCI), RemoteError, "a manifest of more than 4 MiB"),
         (typed(GOOD.manifest, OCI, **{"Docker-Content-Digest": str(Digest.of(b""))}), DigestMismatch, "by its Docker-"),
         (typed(GOOD.manifest, OCI, **{"Docker-Content-Digest": "../../x"}), RemoteError, "is not a digest"),
         (typed(GOOD.manifest, OCI, **{"Content-Encoding": "gzip"}), RemoteError, "unexpected Content-Encoding"),
@@ -249,7 +249,7 @@ def test_an_endless_manifest_is_cut_off_at_the_limit(fake: FakeRegistry, image: 
         handler.close_connection = True
 
     fake.on(image.path("manifests", "1"), route)
-    with pytest.raises(RemoteError, match="a manifest of more than 4194304 bytes"):
+    with pytest.raises(RemoteError, match="a manifest of more than 4 MiB"):
         fetch(fake, image)
 
 

@@ -61,7 +61,7 @@ def test_all_settings_are_read() -> None:
         ('[registry."a.test"]\ntoken-hosts = ["b.test/x"]', "token-hosts: 'b.test/x' is not host or host:port"),
         ('[registry."a.test"]\nca-files = ["ca.pem"]', "ca-files: 'ca.pem' is not an absolute path"),
         ("[limits]\nretry = 1", "limits.retry: unknown key"),
-        ("[limits]\nretries = 0", "limits.retries: expected a whole number, at least 1"),
+        ("[limits]\nretries = 0", "limits.retries: expected a number that is at least 1"),
         ("[limits]\nretries = true", "limits.retries: expected a whole number"),
         ("[limits]\nretries = 1.5", "limits.retries: expected a whole number"),
         ("x = " + "[" * 5000, "config.toml: invalid TOML: "),

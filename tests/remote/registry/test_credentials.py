@@ -230,8 +230,8 @@ def test_if_creds_store_has_nothing_the_file_counts(tmp_path: Path, missing: boo
         ("echo secret", "its answer is not JSON"),
         ('echo \'{"Username":"secret"}\'', "Secret: expected a string"),
         ("", "its answer is not JSON"),
-        ("exec cat /dev/zero", "printed more than the limit of 65536 bytes"),
-        ("while :; do echo secret; done", "printed more than the limit of 65536 bytes"),
+        ("exec cat /dev/zero", "printed more than the limit of 64 KiB"),
+        ("while :; do echo secret; done", "printed more than the limit of 64 KiB"),
     ],
     ids=["fails", "killed", "no json", "no secret", "nothing", "endless", "endless lines"],
 )

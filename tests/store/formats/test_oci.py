@@ -13,7 +13,6 @@ from pybuild.store.errors import InvalidImage, NotFound, StoreError
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import MediaType
 from pybuild.store.formats.oci_config import (
-    CONFIG_LIMIT,
     ExecConfig,
     History,
     ImageConfig,
@@ -22,8 +21,9 @@ from pybuild.store.formats.oci_config import (
     format_time,
     normalise_history,
 )
-from pybuild.store.formats.oci_manifest import MANIFEST_LIMIT, Descriptor, Index, Manifest
+from pybuild.store.formats.oci_manifest import Descriptor, Index, Manifest
 from pybuild.store.formats.platform import Platform
+from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 PROPERTY = settings(max_examples=300)
@@ -116,10 +116,10 @@ def test_the_descriptor_and_the_document_must_agree_on_the_media_type() -> None:
 
 
 def test_the_error_for_a_large_document_names_the_limit() -> None:
-    with pytest.raises(InvalidImage, match=f"limit of {MANIFEST_LIMIT}"):
-        Manifest.from_bytes(b" " * (MANIFEST_LIMIT + 1))
-    with pytest.raises(InvalidImage, match=f"limit of {CONFIG_LIMIT}"):
-        ImageConfig.from_bytes(b" " * (CONFIG_LIMIT + 1))
+    with pytest.raises(InvalidImage, match="limit of 4 MiB"):
+        Manifest.from_bytes(b" " * (MANIFEST_BYTES.default + 1))
+    with pytest.raises(InvalidImage, match="limit of 8 MiB"):
+        ImageConfig.from_bytes(b" " * (CONFIG_BYTES.default + 1))
 
 
 def test_an_index_selects_by_platform() -> None:

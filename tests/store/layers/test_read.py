@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from pybuild.store.errors import InvalidImage, StoreError, UnsafePath
 from pybuild.store.formats import tar as tarformat
 from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
-from pybuild.store.layers import read
 from pybuild.store.layers import tree as trees
 from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.tree_files import open_directory
 from pybuild.store.layers.view import View
+from pybuild.values.limits import applied
 from tests.support.tars import directory, entry, hardlink, listing, symlink, tar
 
 if TYPE_CHECKING:
@@ -365,11 +365,11 @@ def test_attributes_that_the_file_system_refuses_are_only_in_the_table(tmp_path:
     assert dict(one(data, b"f").xattrs)[b"nonsense.x"] == b"1"
 
 
-def test_the_number_of_entries_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read, "MAX_ENTRIES", 100)
-    entries_of(tar(*[entry(b"%d" % i) for i in range(100)]))
-    with pytest.raises(InvalidImage, match="limit of 100 entries"):
-        entries_of(tar(*[entry(b"%d" % i) for i in range(101)]))
+def test_the_number_of_entries_is_limited() -> None:
+    with applied({"layer-entries": 100}):
+        entries_of(tar(*[entry(b"%d" % i) for i in range(100)]))
+        with pytest.raises(InvalidImage, match="limit of 100 entries"):
+            entries_of(tar(*[entry(b"%d" % i) for i in range(101)]))
 
 
 def test_parents_without_an_entry_are_limited() -> None:

@@ -17,10 +17,11 @@ from pybuild.store.formats.media_types import MediaType
 from pybuild.store.formats.reference import Reference
 from pybuild.store.importing.archive import import_archive
 from pybuild.store.importing.members import ArchiveMembers, read_member
-from pybuild.store.layers import read
 from pybuild.store.maintenance import fsck
 from pybuild.store.store import Store
+from pybuild.values.limits import applied
 from tests.support.archives import Archive
+from tests.support.limits import at_most
 from tests.support.tars import directory, entry, symlink, tar
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def test_an_image_is_exported_as_it_was_imported(store: Store, tmp_path: Path) -
         assert load(other, tmp_path, (tmp_path / "out.tar").read_bytes()) == digest
         whole(other)
         for layer in image.manifest.layers:
-            assert other.blobs.read(layer.digest, 1 << 20) == store.blobs.read(layer.digest, 1 << 20)
+            assert other.blobs.read(layer.digest, at_most(1 << 20)) == store.blobs.read(layer.digest, at_most(1 << 20))
     whole(store)
 
 
@@ -230,7 +231,7 @@ HOSTILE: dict[str, tuple[Archive, str]] = {
     "layout: missing": (Archive(layout=None), "oci-layout"),
     "layout: version 9": (Archive(layout=b'{"imageLayoutVersion":"9"}'), "imageLayoutVersion"),
     "layout: no JSON": (Archive(layout=b"x"), "oci-layout"),
-    "layout: huge": (Archive(layout=b" " * 5000), "limit"),
+    "layout: huge": (Archive(layout=b" " * (5 << 20)), "limit"),
     "archive: index.json twice": (Archive(extra=[entry(b"index.json", data=b"{}")]), "appears twice"),
     "archive: a link": (Archive(extra=[symlink(b"blobs/sha256/" + b"0" * 64, b"/etc/passwd")]), "not a regular file"),
     "archive: a fifo": (Archive(extra=[entry(b"blobs/sha256/" + b"0" * 64, b"6")]), "not a regular file"),
@@ -317,17 +318,16 @@ def test_a_file_that_is_not_an_archive_is_refused(data: bytes, store: Store, tmp
         load(store, tmp_path, data)
 
 
-def test_the_number_of_members_is_limited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("pybuild.store.importing.members.MAX_MEMBERS", 10)
+def test_the_number_of_members_is_limited(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(tar(*[entry(b"%d" % i) for i in range(11)]))
-    with path.open("rb") as file, pytest.raises(InvalidImage, match="more than the limit of 10 entries"):
+    less = applied({"archive-members": 10})
+    with less, path.open("rb") as file, pytest.raises(InvalidImage, match="more than the limit of 10 entries"):
         ArchiveMembers(file)
 
 
-def test_a_bomb_of_entries_is_stopped(monkeypatch: pytest.MonkeyPatch, store: Store, tmp_path: Path) -> None:
-    monkeypatch.setattr(read, "MAX_ENTRIES", 50)
-    with pytest.raises(InvalidImage, match=r"layer sha256:.*limit of 50 entries"):
+def test_a_bomb_of_entries_is_stopped(store: Store, tmp_path: Path) -> None:
+    with applied({"layer-entries": 50}), pytest.raises(InvalidImage, match=r"layer sha256:.*limit of 50 entries"):
         load(store, tmp_path, Archive(layers=[tar(*[entry(b"%d" % i) for i in range(51)])]).data())
 
 
@@ -336,15 +336,15 @@ def test_a_member_is_read_in_pieces_and_within_bounds(tmp_path: Path) -> None:
     path.write_bytes(tar(entry(b"./x", data=b"hello"), directory(b"d/")))
     with path.open("rb") as file:
         files = ArchiveMembers(file)
-        assert read_member(files, b"x", 5) == b"hello"
+        assert read_member(files, b"x", at_most(5)) == b"hello"
         assert b"d/" not in files
         with pytest.raises(InvalidImage, match="limit of 4"):
-            read_member(files, b"x", 4)
+            read_member(files, b"x", at_most(4))
         with pytest.raises(NotFound):
-            read_member(files, b"y", 4)
+            read_member(files, b"y", at_most(4))
         os.truncate(path, 513)
         with pytest.raises(InvalidImage, match="truncated"):
-            read_member(files, b"x", 5)
+            read_member(files, b"x", at_most(5))
 
 
 def test_an_output_appears_whole_or_not_at_all(store: Store, tmp_path: Path) -> None:
@@ -365,9 +365,9 @@ def test_an_output_appears_whole_or_not_at_all(store: Store, tmp_path: Path) -> 
 def test_a_stream_of_a_blob_is_verified_to_its_end(store: Store, tmp_path: Path) -> None:
     digest = store.blobs.put(b"hello", store.ingest.new_path())
     assert store.blobs.put(b"hello", store.ingest.new_path()) == digest
-    assert store.blobs.read(digest, 5) == b"hello"
+    assert store.blobs.read(digest, at_most(5)) == b"hello"
     with pytest.raises(NotFound, match="limit of 4"):
-        store.blobs.read(digest, 4)
+        store.blobs.read(digest, at_most(4))
     with pytest.raises(NotFound):
         store.blobs.open(Digest.parse(ZERO))
     path = store.blobs.path(digest)
