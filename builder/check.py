@@ -61,7 +61,7 @@ def check(request: BuildRequest, store: Store, observe: Callable[[Event], None])
     """Check a recipe. Raises PybuildError if the recipe or the context cannot be read, OSError."""
     with Pool() as pool, BuildSecrets(agents=request.options.agents) as secrets:
         session = Session(store, pool, request.options, observe, secrets)
-        images = _StoredImages(session)
+        images = StoredBases(session)
         contexts = Contexts(session, images, request.context, request.contexts)
         recipe = contexts.open_main(request.recipe)
         source, buildfile, mistakes = _parse(recipe, store)
@@ -91,14 +91,14 @@ def _place(error: PybuildError) -> tuple[int, int]:
     return (error.span.line, error.span.column) if error.span is not None else (0, 0)
 
 
-def _check(buildfile: Buildfile, session: Session, images: _StoredImages, contexts: Contexts) -> CheckReport:
+def _check(buildfile: Buildfile, session: Session, images: StoredBases, contexts: Contexts) -> CheckReport:
     options = session.options
     mistakes: list[PlanError] = []
     read_trigger = partial(parse_trigger, cache=StoredParses(session.store))
     resolved = resolve(
         buildfile, options, images, read_trigger, contexts, all_stages=options.target is None, on_error=mistakes.append
     )
-    inspector = Inspector(resolved, options, contexts.source, _unknown_bases(resolved, images))
+    inspector = Inspector(resolved, options, contexts.source, images.unknown_stages(resolved))
     plan(resolved, options, inspector, inspector.take_mistake)
     warnings, _ = warnings_of(inspector, resolved, options)
     mistakes += inspector.mistakes
@@ -110,20 +110,14 @@ def _check(buildfile: Buildfile, session: Session, images: _StoredImages, contex
     return CheckReport(source, tuple(error.at(source=source) for error in mistakes), tuple(warnings), tuple(notes))
 
 
-def _unknown_bases(resolved: Resolved, images: _StoredImages) -> set[int]:
-    """The indexes of the stages whose base is missing, or whose FROM is wrong."""
-    missing = {id(image) for image in images.placeholders}
-    return {index for index, stage in resolved.stages.items() if not stage.is_known or id(stage.image) in missing}
-
-
-class _StoredImages:
+class StoredBases:
     """The images of the store. A placeholder with an empty config stands for a missing one."""
 
     def __init__(self, session: Session) -> None:
         self._store = session.store
         self._options = session.options
         self.missing: dict[str, None] = {}  # names, in the order of the requests
-        self.placeholders: list[StoredImage] = []
+        self._placeholders: list[StoredImage] = []
 
     def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
         """The image of that name, or a placeholder for it."""
@@ -132,8 +126,13 @@ class _StoredImages:
         if found is not None:
             return found
         self.missing[reference.familiar] = None
-        self.placeholders.append(self._placeholder(reference, wanted))
-        return self.placeholders[-1]
+        self._placeholders.append(self._placeholder(reference, wanted))
+        return self._placeholders[-1]
+
+    def unknown_stages(self, resolved: Resolved) -> set[int]:
+        """The indexes of the stages whose base is missing, or whose FROM is wrong."""
+        missing = {id(image) for image in self._placeholders}
+        return {index for index, stage in resolved.stages.items() if not stage.is_known or id(stage.image) in missing}
 
     def _placeholder(self, reference: Reference, platform: Platform) -> StoredImage:
         digest = Digest.of(str(reference).encode())

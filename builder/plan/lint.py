@@ -78,7 +78,7 @@ class Inspector:
         self.mistakes: list[PlanError] = []
         self.unjudged: list[tuple[Span, tuple[str, ...]]] = []  # instructions, with the unknown variables that they use
         self._resolved = resolved
-        self._build_args = options.build_args
+        self.build_args = options.build_args
         self._escape = resolved.buildfile.escape
         self._ignored = files("").ignore
         self._copies = CopyChecks(resolved, files, self._value)
@@ -180,7 +180,7 @@ class Inspector:
         undefined: dict[str, RecordingScope] = {}
         declared: set[str] = set()
         for item in instruction.items:
-            value = self._build_args.get(item.name)
+            value = self.build_args.get(item.name)
             if value is None and item.default is not None:
                 used = variables_in([item.default], state, self._escape)
                 undefined |= {name: used for name in used.missing if name not in declared}

@@ -69,10 +69,10 @@ def build(
     files = ResultFiles(results.iidfile, results.metadata_file)
     files.prepare()
     with Store(ctx.obj) as store:
-        if display.only_check:
-            from pybuild.commands.check import check_only
+        if display.call is not None:
+            from pybuild.commands.check import answer
 
-            return check_only(request, store, progress_for("json", info) if display.kind == "json" else None)
+            return answer(display.call, request, store, progress_for("json", info) if display.kind == "json" else None)
         with closing(LoggedDisplay(progress_for(display.kind, info), info, store.logs)) as observe:
             try:
                 image = run(request, store, observe, keep_storage)

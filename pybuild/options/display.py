@@ -8,6 +8,7 @@ import sys
 import click
 
 from pybuild.builder.errors import StepFailed
+from pybuild.options.call import Call, read_call
 from pybuild.options.groups import OptionGroup
 from pybuild.progress import KINDS, kind_for
 from pybuild.values import frozen
@@ -18,7 +19,7 @@ class DisplayOptions:
     """What the user sees, on the terminal and as the exit status."""
 
     kind: str  # a display of pybuild.progress.progress_for
-    only_check: bool
+    call: Call | None  # what to print in place of building; None: the recipe is built
     exit_code: str  # "1" or "run"
 
     def status_of(self, error: Exception) -> int:
@@ -26,12 +27,14 @@ class DisplayOptions:
         return error.status if self.exit_code == "run" and isinstance(error, StepFailed) else 1
 
 
-def _display_options(*, progress: str, quiet: bool, check: bool, exit_code: str) -> DisplayOptions:
+def _display_options(
+    *, progress: str, quiet: bool, check: bool, call: str | None, format: str | None, exit_code: str
+) -> DisplayOptions:
     try:
         kind = kind_for("quiet" if quiet else progress, os.environ, terminal=sys.stderr.isatty())
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    return DisplayOptions(kind, check, exit_code)
+    return DisplayOptions(kind, read_call(call, format, check=check), exit_code)
 
 
 DISPLAY = OptionGroup(
@@ -48,7 +51,18 @@ DISPLAY = OptionGroup(
             " plain lines elsewhere.",
         ),
         click.Option(["-q", "--quiet"], is_flag=True, help="Show only the digest of the image, and errors."),
-        click.Option(["--check"], is_flag=True, help="Only list warnings about the recipe: build nothing."),
+        click.Option(["--check"], is_flag=True, help="Only list warnings and mistakes of the recipe: build nothing."),
+        click.Option(
+            ["--call"],
+            metavar="METHOD",
+            help="Build nothing: check is --check, outline lists the parameters of the target, targets lists the stages."
+            " METHOD,format=json prints JSON.",
+        ),
+        click.Option(
+            ["--format"],
+            metavar="FORMAT",
+            help="How to print what --check or --call finds: text, json, and for a check sarif or github.  [default: text]",
+        ),
         click.Option(
             ["--exit-code"],
             type=click.Choice(["1", "run"]),

@@ -114,12 +114,7 @@ class GithubProgress:
         self._command("endgroup", "")
 
     def _annotation_location(self, source: Source, span: Span) -> dict[str, str]:
-        """The properties of an annotation, with the path of the file in the checkout."""
-        path = source.filename
-        if self._workspace:
-            inside = os.path.relpath(path, self._workspace)
-            path = path if inside.startswith("../") else inside
-        return {"file": path, "line": str(span.line), "col": str(span.column)}
+        return annotation_place(source, span, self._workspace)
 
     def _line(self, text: str) -> None:
         """Write one line; it can contain text of the recipe."""
@@ -138,13 +133,26 @@ class GithubProgress:
         self._write(b"::" + token + b"::\n")
 
     def _command(self, name: str, message: str, **properties: str) -> None:
-        listed = ",".join(f"{key}={_escaped(value, ':,')}" for key, value in properties.items())
-        text = f"::{name}{' ' if listed else ''}{listed}::{_escaped(message)}\n"
-        self._write(text.encode("utf-8", "backslashreplace"))
+        self._write(f"{workflow_command(name, message, **properties)}\n".encode("utf-8", "backslashreplace"))
 
     def _write(self, data: bytes) -> None:
         self._out.write(data)
         self._out.flush()
+
+
+def annotation_place(source: Source, span: Span, workspace: str) -> dict[str, str]:
+    """The properties of an annotation, with the path of the file in the checkout `workspace`, if that is known."""
+    path = source.filename
+    if workspace:
+        inside = os.path.relpath(path, workspace)
+        path = path if inside.startswith("../") else inside
+    return {"file": path, "line": str(span.line), "col": str(span.column)}
+
+
+def workflow_command(name: str, message: str, **properties: str) -> str:
+    """A command to the runner, on one line."""
+    listed = ",".join(f"{key}={_escaped(value, ':,')}" for key, value in properties.items())
+    return f"::{name}{' ' if listed else ''}{listed}::{_escaped(message)}"
 
 
 def _escaped(text: str, more: str = "") -> str:
