@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import field
+from dataclasses import field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from pybuild.builder.events import Built, BuiltLayer, Note
 from pybuild.builder.limits import check_limits
 from pybuild.builder.output.assemble import assemble
 from pybuild.builder.output.export import ImageOutput, Output, check_outputs, export
+from pybuild.builder.plan.epoch import with_epoch
 from pybuild.builder.plan.lint import Inspector, report_warnings
 from pybuild.builder.plan.no_cache_filter import unknown_stages
 from pybuild.builder.plan.parse_cache import StoredParses
@@ -97,6 +98,8 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
         recipe = contexts.open_main(request.recipe)
         buildfile = parse(recipe.data, recipe.path, cache=StoredParses(store))
         try:
+            session = replace(session, options=with_epoch(options, buildfile))
+            request = replace(request, options=session.options)
             planned = _plan(session, buildfile, contexts, images)
             return _make_image(request, session, buildfile, planned, contexts)
         except PybuildError as error:

@@ -12,6 +12,7 @@ from pybuild.store.formats.platform import Platform
 from pybuild.values import frozen
 
 HOSTNAME = "pybuild"  # of RUN steps
+SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH"  # the variable, and the name of the build argument
 
 
 class Network(Enum):
@@ -54,6 +55,13 @@ class AgentSource:
     path: str
 
 
+def parse_epoch(text: str) -> int | None:
+    """The value of SOURCE_DATE_EPOCH in seconds since 1970; None if it is empty. Raises ValueError."""
+    if text and (not text.isascii() or not text.isdigit() or len(text) > 11):
+        raise ValueError(f"{SOURCE_DATE_EPOCH}={text}: expected seconds since 1970")
+    return int(text) if text else None
+
+
 @frozen
 class BuildOptions:
     """The options of one build."""
@@ -76,7 +84,7 @@ class BuildOptions:
     agents: tuple[AgentSource, ...] = ()
     pull: Pull = Pull.MISSING
     tls_verify: bool = True  # of registries
-    epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds
+    epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds; None: that of an ARG before the first FROM, if it has one
     platform: Platform = field(default_factory=Platform.host)  # of the image
     build_platform: Platform = field(default_factory=Platform.host)  # of this machine
 

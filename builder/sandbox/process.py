@@ -197,6 +197,10 @@ def _init(
             doing = "open a terminal"
             # init keeps the terminal open: else reading its master would fail whenever no process has it open.
             streams = (terminal.open_terminal(spec.uid, stdout),) * 3
+        else:
+            doing = "give the output pipes to the step's user"
+            for pipe in (stdout, stderr):
+                os.fchown(pipe, spec.uid, -1)  # only its owner can open a pipe by a name such as /dev/stdout
         doing = "start the command"
         command = os.fork()
         if command == 0:

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from pybuild.builder.steps.pending_layer import OnListed, Parent
 
 _REFUSED_ID = (b"Invalid argument", b"Operation not permitted")  # what programs print if chown to an id fails
-_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 _SIGNALS = {1: "SIGHUP", 2: "SIGINT", 6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE", 15: "SIGTERM"}
 
 
@@ -141,7 +140,7 @@ class RunMaker:
             files=self._workspace.files,
             resolv_conf=_resolv_conf(),
             hostname=step.hostname,
-            hosts=_HOSTS + "".join(f"{address}\t{name}\n" for name, address in options.hosts),
+            hosts=_hosts(step.hostname, options.hosts),
             resolv_conf_target=scaffold.resolv_conf,
             hosts_target=scaffold.hosts,
             new_network=step.network is Network.NONE,
@@ -268,6 +267,12 @@ async def _parent_written_on_failure(parent: Parent) -> AsyncIterator[None]:
 def _with_home(env: tuple[str, ...], home: str) -> tuple[str, ...]:
     """The environment with HOME from the image's passwd, unless the recipe sets it."""
     return env if any(pair.startswith("HOME=") for pair in env) else (*env, f"HOME={home}")
+
+
+def _hosts(hostname: str, more: Sequence[tuple[str, str]]) -> str:
+    """The step's /etc/hosts, with its own host name (sudo and Java look it up); `more` are names with addresses."""
+    own = f"127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+    return own + "".join(f"{address}\t{name}\n" for name, address in more)
 
 
 def _resolv_conf() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import click
 
-from pybuild.builder.options import Pull
+from pybuild.builder.options import SOURCE_DATE_EPOCH, Pull, parse_epoch
 from pybuild.builder.sources.contexts import context_name
 from pybuild.options.arguments import name_and_value, platform_option, tls_verify_option
 from pybuild.options.buildkit_arguments import check_controls
@@ -70,7 +70,10 @@ def _contexts(values: tuple[str, ...]) -> dict[str, str]:
 
 
 def _build_args(values: tuple[str, ...]) -> dict[str, str]:
-    """NAME=VALUE, or NAME for a variable of the environment; a variable that is not set leaves the ARG as it is."""
+    """NAME=VALUE, or NAME for a variable of the environment; a variable that is not set leaves the ARG as it is.
+
+    Raises click.UsageError.
+    """
     args = {}
     for value in values:
         name, equals, text = value.partition("=")
@@ -80,17 +83,17 @@ def _build_args(values: tuple[str, ...]) -> dict[str, str]:
             args[name] = text
         elif name in os.environ:
             args[name] = os.environ[name]
+    if SOURCE_DATE_EPOCH in os.environ:  # as with docker, the variable is a build argument, too
+        args.setdefault(SOURCE_DATE_EPOCH, os.environ[SOURCE_DATE_EPOCH])
     return args
 
 
 def _epoch(args: Mapping[str, str]) -> int | None:
-    """SOURCE_DATE_EPOCH; a build argument wins over the environment. Raises click.UsageError."""
-    text = args.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > 11:
-        raise click.UsageError(f"SOURCE_DATE_EPOCH={text}: expected seconds since 1970")
-    return int(text)
+    """The build argument SOURCE_DATE_EPOCH. Raises click.UsageError."""
+    try:
+        return parse_epoch(args.get(SOURCE_DATE_EPOCH, ""))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 SOURCES = OptionGroup(

@@ -226,7 +226,7 @@ def test_resolv_conf_is_that_of_the_machine(said: dict[str, str]) -> None:
 
 
 def test_hosts_names_the_local_host_only(said: dict[str, str]) -> None:
-    assert said["hosts"].split() == ["127.0.0.1", "localhost", "::1", "localhost", "ip6-localhost", "ip6-loopback"]
+    assert said["hosts"].split() == ["127.0.0.1", "localhost", "pybuild", "::1", "localhost", "ip6-localhost", "ip6-loopback"]
 
 
 def test_both_files_are_read_only(said: dict[str, str]) -> None:
