@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _KNOWN_DIRECTIVES = frozenset(("escape", "syntax", "check"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# What these instructions say ends up in the image's config only. As in BuildKit, a byte there that is not UTF-8 becomes U+FFFD.
+_ONLY_CONFIG = re.compile(r"(?:ARG|CMD|ENTRYPOINT|ENV|HEALTHCHECK|LABEL|MAINTAINER)\s", re.IGNORECASE)
 _NOT_A_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 MAX_WARNINGS = 100
@@ -77,7 +79,7 @@ class Lines:
 
 
 def decode(data: bytes | str) -> str:
-    """Decode a recipe. Bytes that are not UTF-8 become surrogate escapes, which `split` allows in heredocs only.
+    """Decode a recipe. Bytes that are not UTF-8 become surrogate escapes, which `split` allows in a few places only.
 
     Raises ParseError if the recipe is too long or contains a NUL byte.
     """
@@ -139,12 +141,14 @@ class _Scanner:
         return found
 
     def _line(self, index: int) -> str:
-        """A physical line outside of heredoc bodies. Raises ParseError if it is not valid UTF-8."""
-        line = self._lines[index].removesuffix("\r")
-        if not self._valid and (match := _SURROGATE.search(line)) is not None:
+        """A physical line outside of heredoc bodies."""
+        return self._lines[index].removesuffix("\r")
+
+    def _refuse_surrogate(self, index: int) -> None:
+        """Raise ParseError if a physical line is not valid UTF-8."""
+        if not self._valid and (match := _SURROGATE.search(self._lines[index])) is not None:
             column = match.start() + 1
             raise ParseError("invalid UTF-8", Span(index + 1, column, index + 1, column + 1))
-        return line
 
     def _directives(self) -> None:
         """Read the directives at the top, up to the first line that is not a known directive."""
@@ -155,6 +159,7 @@ class _Scanner:
             name = match[1].lower() if match else ""
             if match is None or name not in _KNOWN_DIRECTIVES:
                 return
+            self._refuse_surrogate(number)
             span = Span(number + 1, 1, number + 1, len(line) + 1)
             if name in seen:
                 raise ParseError(f"only one {name} parser directive can be used", span)
@@ -183,7 +188,12 @@ class _Scanner:
         length = 0
         column = len(line) - len(stripped) + 1
         piece, goes_on = self._continues(stripped)
+        only_config = not self._valid and _ONLY_CONFIG.match(stripped) is not None
         while True:
+            if only_config:
+                piece = _SURROGATE.sub("\ufffd", piece)
+            else:
+                self._refuse_surrogate(self._at - 1)
             pieces.append((length, self._at, column))
             parts.append(piece)
             length += len(piece)

@@ -46,12 +46,9 @@ def platform_args(options: BuildOptions) -> dict[str, str]:
 def parse_platform(text: str, span: Span) -> Platform:
     """The value of --platform of a FROM. Raises PlanError."""
     try:
-        platform = Platform.parse(text)
+        return Platform.parse(text)
     except InvalidImage as error:
         raise PlanError(f"--platform={text}: {error}", span=span, hint=error.hint) from None
-    if platform.os != "linux":
-        raise PlanError(f"--platform={text}: pybuild only builds images for linux", span=span)
-    return platform
 
 
 def platform_of(image: StoredImage | None, wanted: Platform) -> Platform:
@@ -65,10 +62,17 @@ def platform_of(image: StoredImage | None, wanted: Platform) -> Platform:
 def check_runnable(platform: Platform, binfmt: str = BINFMT) -> None:
     """Raise PrivilegeError if the kernel cannot execute programs of this platform, not even with an emulator.
 
+    Files can be copied from and to images for any system; a RUN needs one for linux.
+
     `binfmt` is the directory where the kernel lists its interpreters: Documentation/admin-guide/binfmt-misc.rst.
     """
     host = Platform.host().architecture
     wanted = platform.architecture
+    if platform.os != "linux":
+        raise PrivilegeError(
+            f"RUN for {platform}: pybuild runs programs for linux only",
+            hint="run it in a stage for linux, FROM --platform=$BUILDPLATFORM, and copy what it makes",
+        )
     if wanted == host or (host, wanted) in _COMPATIBLE:
         return
     found = emulator(wanted, binfmt)

@@ -103,9 +103,6 @@ def _platform(ctx: click.Context, parameter: click.Parameter, values: tuple[str,
     if texts[0] == "local":
         return Platform.host()
     try:
-        platform = Platform.parse(texts[0])
+        return Platform.parse(texts[0])
     except InvalidImage as error:
         raise click.UsageError(f"--platform {texts[0]}: {error}; {error.hint}") from None
-    if platform.os != "linux":
-        raise click.UsageError(f"--platform {texts[0]}: only linux images are supported")
-    return platform

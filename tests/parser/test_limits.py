@@ -103,16 +103,22 @@ def test_a_nul_byte_is_an_error_at_its_place(data: bytes, line: int, column: int
     [
         pytest.param(b"FROM a\nRUN \xff", 2, 5, id="in a line"),
         pytest.param(b"\xff\xfe", 1, 1, id="UTF-16"),
-        pytest.param(b"FROM a\n# \xc3\n", 2, 3, id="in a comment"),
         pytest.param(b"FROM a\nRUN x \\\n \xc3\xa4\xed\xa0\x80\n", 3, 3, id="in a continued line, behind two bytes"),
         pytest.param(b"# escape=\xff\nFROM a\n", 1, 10, id="in a directive"),
         pytest.param(b"FROM a\nRUN <<E\n\xff\nE\nRUN \xff", 5, 5, id="behind a heredoc, where such bytes are allowed"),
+        pytest.param(b"FROM a\nLABEL a=\xff\nRUN a \\\n# \xff\n\xff", 5, 1, id="behind a label and a comment, where they are"),
     ],
 )
 def test_bytes_that_are_not_utf8_are_an_error_at_their_place(data: bytes, line: int, column: int) -> None:
     error = error_of(data)
     assert error.message == "invalid UTF-8"
     assert (error.span.line, error.span.column) == (line, column)
+
+
+def test_bytes_of_comments_do_not_matter_and_those_of_the_config_are_replaced() -> None:
+    recipe = parse(b"# \xff\nFROM a\n# \xc3\nRUN a \\\n # \xff\n b\nLABEL a=\xff \\\n b='\xfe\xff'\nCMD \xff")
+    assert [item.text for item in recipe.stages[0].instructions] == ["RUN a  b", "LABEL a=\ufffd  b='\ufffd\ufffd'", "CMD \ufffd"]
+
 
 
 def test_a_heredoc_can_contain_any_bytes() -> None:

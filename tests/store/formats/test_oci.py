@@ -123,7 +123,7 @@ def test_the_error_for_a_large_document_names_the_limit() -> None:
 
 
 def test_an_index_selects_by_platform() -> None:
-    arm = Descriptor(MediaType.OCI_MANIFEST, Digest.parse(A), 1, platform=Platform.parse("linux/arm64/v8"))
+    arm = Descriptor(MediaType.OCI_MANIFEST, Digest.parse(A), 1, platform=Platform("linux", "arm64", "v8"))
     amd = Descriptor(MediaType.OCI_MANIFEST, Digest.parse(B), 1, platform=Platform.parse("linux/amd64"))
     index = Index((arm, amd))
     assert index.select(Platform.parse("linux/amd64")) is amd
@@ -133,7 +133,24 @@ def test_an_index_selects_by_platform() -> None:
     assert caught.value.hint == "its platforms are: linux/amd64, linux/arm64/v8"
 
 
-@pytest.mark.parametrize("text", ["linux", "linux/", "/amd64", "a/b/c/d", "linux//v7", ""])
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("linux/arm64/v8", "linux/arm64"), ("linux/arm64/8", "linux/arm64"), ("linux/arm64/v9", "linux/arm64/v9"),
+        ("linux/aarch64/9.0", "linux/arm64/v9"), ("linux/amd64/v1", "linux/amd64"), ("linux/amd64/v3", "linux/amd64/v3"),
+        ("linux/x86_64/v2", "linux/amd64/v2"), ("X86-64", "linux/amd64"), ("linux/arm/7", "linux/arm/v7"),
+        ("linux/arm", "linux/arm/v7"), ("linux/arm/6", "linux/arm/v6"), ("linux/armhf", "linux/arm/v7"),
+        ("armel", "linux/arm/v6"), ("linux/i386/v9", "linux/386"), ("macos/aarch64", "darwin/arm64"),
+        ("windows/amd64", "windows/amd64"), ("riscv64", "linux/riscv64"), ("linux/sparc64", "linux/sparc64"),
+        ("arm/v6", "linux/arm/v6"), ("linux", str(Platform.host())), ("linux/386", "linux/386"),
+    ],
+)  # fmt: skip
+def test_a_platform_has_one_normal_form(text: str, normal: str) -> None:
+    assert str(Platform.parse(text)) == normal
+    assert Platform.parse(normal) == Platform.parse(text)
+
+
+@pytest.mark.parametrize("text", ["linux/", "/amd64", "a/b/c/d", "linux//v7", ""])
 def test_a_platform_has_two_or_three_parts(text: str) -> None:
     with pytest.raises(InvalidImage, match="invalid platform"):
         Platform.parse(text)
