@@ -15,6 +15,8 @@ _GC_THRESHOLD = 50_000  # new objects between two collections; imports make most
 def main() -> None:
     """Run the command line and exit."""
     gc.set_threshold(_GC_THRESHOLD)
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _open_closed_streams()
     from pybuild.cli import run
 
     status = run(sys.argv[1:])
@@ -22,6 +24,16 @@ def main() -> None:
         # All files are written and closed; the normal shutdown of the interpreter takes a tenth of a cached build.
         os._exit(status)
     sys.exit(status)
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null in place of the standard streams that the caller has closed: else files of the store get their numbers."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdin = sys.stdin or open(0)
+    sys.stdout = sys.stdout or open(1, "w")
+    sys.stderr = sys.stderr or open(2, "w")
 
 
 if __name__ == "__main__":

@@ -128,10 +128,12 @@ class Store:
     def close(self) -> None:
         """Close the store. Idempotent."""
         if self._lock >= 0:
-            self.ingest.close()
-            self.metadata.close()
-            os.close(self._lock)
-            self._lock = -1
+            try:
+                self.ingest.close()
+            finally:
+                self.metadata.close()
+                os.close(self._lock)
+                self._lock = -1
 
     def __enter__(self) -> Store:
         return self

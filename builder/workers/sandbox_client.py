@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pybuild.builder.sandbox.spec import SandboxSpec
 
 _PIPE = 1 << 16
+_OPEN_FILES_HINT = "this process or the machine has its limit of open files"
 
 
 @frozen
@@ -56,13 +57,13 @@ class SandboxWorker:
         `vault` is the descriptor of the secrets that the spec refers to, or -1.
         """
         readers: dict[int, int] = {}  # descriptor -> stream; the worker reports the end of the step on stream 0
-        writers = []
-        for stream in (1, 2, 0):
-            reader, writer = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(reader, False)
-            readers[reader] = stream
-            writers.append(writer)
+        writers: list[int] = []
         try:
+            for stream in (1, 2, 0):
+                reader, writer = _pipe()
+                os.set_blocking(reader, False)
+                readers[reader] = stream
+                writers.append(writer)
             self._start(spec, writers, vault)
             for writer in writers:
                 os.close(writer)
@@ -71,7 +72,7 @@ class SandboxWorker:
         finally:
             for fd in (*readers, *writers):
                 os.close(fd)
-        return _status(report)
+        return self._status(report)
 
     def run_on_terminal(self, spec: SandboxSpec, relay: Callable[[int, int], None], vault: int = -1) -> None:
         """Run a command on a terminal while nothing else runs. Its exit status is ignored.
@@ -79,8 +80,8 @@ class SandboxWorker:
         `relay` gets the terminal's master and a descriptor that becomes readable when the command has ended; it can
         return earlier. Raises SandboxError if the command cannot be started.
         """
+        ended, end = _pipe()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        ended, end = os.pipe2(os.O_CLOEXEC)
         try:
             with ours:
                 try:
@@ -103,7 +104,7 @@ class SandboxWorker:
                 return
         finally:
             os.close(ended)
-        _status(report)
+        self._status(report)
 
     def close(self) -> None:
         """Kill all running commands and end the worker. Idempotent."""
@@ -114,6 +115,20 @@ class SandboxWorker:
             self._process.channel.send({"spec": spec.to_json()}, [*fds, *([vault] if vault >= 0 else [])])
         except EOFError:
             raise _worker_ended() from None
+
+    def _status(self, report: bytes) -> Status:
+        """Read the worker's report on the end of a step. Raises SandboxError if the step could not run."""
+        if not report:
+            if self._process.has_ended():
+                raise _worker_ended()
+            raise SandboxError("the sandbox worker could not open what the step needs", hint=_OPEN_FILES_HINT)
+        result: dict[str, object] = json.loads(report)
+        if "exit" in result:
+            return Status(int(str(result["exit"])), None)
+        if "signal" in result:
+            return Status(128 + int(str(result["signal"])), int(str(result["signal"])))
+        hint = result.get("hint")
+        raise SandboxError(str(result["error"]), hint=str(hint) if hint else None)
 
     def _enter(self, id_map: IdMap) -> None:
         try:
@@ -165,17 +180,12 @@ async def _watch(readers: dict[int, int], on_output: Callable[[int, bytes], None
     return report
 
 
-def _status(report: bytes) -> Status:
-    """Read the worker's report on the end of a step. Raises SandboxError if the step could not run."""
-    if not report:
-        raise _worker_ended()
-    result: dict[str, object] = json.loads(report)
-    if "exit" in result:
-        return Status(int(str(result["exit"])), None)
-    if "signal" in result:
-        return Status(128 + int(str(result["signal"])), int(str(result["signal"])))
-    hint = result.get("hint")
-    raise SandboxError(str(result["error"]), hint=str(hint) if hint else None)
+def _pipe() -> tuple[int, int]:
+    """A pipe. Raises SandboxError if this process or the machine can open no more files."""
+    try:
+        return os.pipe2(os.O_CLOEXEC)
+    except OSError as error:
+        raise SandboxError(f"cannot make a pipe for a step: {error.strerror}", hint=_OPEN_FILES_HINT) from error
 
 
 def _pass_on(fd: int, stream: int, on_output: Callable[[int, bytes], None]) -> bool:

@@ -17,7 +17,7 @@ from pybuild.store.system.files import try_lock
 if TYPE_CHECKING:
     from types import TracebackType
 
-_LEAVE_TO_SWEEP = (errno.EPERM, errno.EACCES, errno.ENOTEMPTY)
+_LEAVE_TO_SWEEP = (errno.EPERM, errno.EACCES, errno.ENOTEMPTY, errno.EMFILE, errno.ENFILE)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -57,15 +57,18 @@ class Ingest:
         """Remove the directory. Idempotent."""
         if self.fd < 0:
             return
-        parent = os.open(self._parent, _DIRECTORY)
         try:
-            remove_tree(parent, self.name)
+            parent = os.open(self._parent, _DIRECTORY)
+            try:
+                remove_tree(parent, self.name)
+            finally:
+                os.close(parent)
         except OSError as error:
             # EPERM, EACCES: files of a stopped step belong to other ids. ENOTEMPTY: a worker is writing its last file.
+            # EMFILE, ENFILE: that is what the build has failed for.
             if error.errno not in _LEAVE_TO_SWEEP:
                 raise
         finally:
-            os.close(parent)
             os.close(self.fd)
             self.fd = -1
 

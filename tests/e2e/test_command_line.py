@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -296,3 +297,13 @@ def test_a_closed_pipe_gives_no_traceback(pybuild: Pybuild) -> None:
 
 def test_version_is_shown(pybuild: Pybuild) -> None:
     assert pybuild("--version").out.startswith("pybuild, version ")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(pybuild: Pybuild, tmp_path: Path, closed: str) -> None:
+    """No file of the store gets the number of a stream, so no message can end up in it."""
+    context = write_context(tmp_path / "c", f"{BASE}COPY Buildfile /\nRUN echo 1 > /f\n")
+    in_shell = replace(pybuild, command=("sh", "-c", f'"$0" "$@" {closed}', *pybuild.command))
+    in_shell("--progress=plain", "-t", "app", context)
+    assert "app:latest" in pybuild("images").out
+    pybuild.assert_whole()

@@ -201,6 +201,34 @@ def test_a_killed_job_worker_fails_the_build(tmp_path: Path, pybuild: Pybuild) -
     pybuild.assert_whole()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("victim", ["process 1 of the step", "its keeper", "the sandbox worker", "all workers"])
+def test_a_signal_to_a_process_of_the_sandbox(
+    pybuild: Pybuild, tmp_path: Path, victim: str, number: signal.Signals
+) -> None:
+    """SIGINT ends no worker: it is sent to all processes of a tree, and the main process ends its workers. SIGTERM ends them."""
+    step = "RUN --mount=type=cache,target=/c echo ready; until [ -e /c/go ]; do sleep 0.1; done; echo done\n"
+    context = write_context(tmp_path / "c", BASE + "COPY go /go\n" + step, go="x")
+    with running(pybuild, context) as build:
+        build.wait_for("step_output", "ready")
+        started = descendants(build.pid)
+        workers = [one for one in started if "pybuild.builder.workers.job_worker" in one.command]
+        assert len(workers) >= 2
+        for process in workers if victim == "all workers" else [find(started, victim)]:
+            os.kill(process.pid, number)
+        (cache,) = pybuild.root.glob("cachemounts/*/fs")
+        (cache / "go").touch()
+        done = build.end()
+        assert survivors(started) == []
+    assert "Traceback" not in done.err and "namespaces" not in done.err
+    if number == signal.SIGINT or victim in ("process 1 of the step", "all workers"):
+        assert done.status == 0, done.err
+    else:
+        assert done.status == 1 and VICTIMS[victim] in done.err
+    assert left_in(pybuild) == []
+    pybuild.assert_whole()
+
+
 # -- the end of a command
 
 
