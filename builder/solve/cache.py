@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.plan.graph import Node, Plan
     from pybuild.builder.solve.cache_keys import Key
+    from pybuild.builder.steps.copied_trees import CopiedTrees
     from pybuild.builder.steps.make import MadeLayer, StepMaker
     from pybuild.store.formats.toc import Entry
     from pybuild.store.objects.records import Record
@@ -55,12 +56,12 @@ def errors_at(node: Node) -> Iterator[None]:
 class BuildCache:
     """The records of one store that matter to one plan."""
 
-    def __init__(self, plan: Plan, store: Store, steps: Callable[[], StepMaker], tree_map: Callable[[], str]) -> None:
-        """`steps` is called when a key needs the content of files, `tree_map` when a tree has to be readable."""
+    def __init__(self, plan: Plan, store: Store, steps: Callable[[], StepMaker], trees: CopiedTrees) -> None:
+        """`steps` is called when a key needs the content of files."""
         self._plan = plan
         self._store = store
         self._new_steps = steps
-        self._tree_map = tree_map
+        self._trees = trees
         self.results: dict[int, NodeResult] = {}  # the known results, by node
         self._canonical: dict[int, str] = {}  # the known keys from which later steps build theirs, by node
         self._renewed: set[int] = set()  # nodes that were made again: their key can stand for two results
@@ -218,8 +219,7 @@ class BuildCache:
 
     def _readable(self, record: Record) -> bool:
         """Whether the files of a record's own layer can be read here. Layers below it are the parent's concern."""
-        maps = self._store.snapshots.required_id_maps(record.snapshot)
-        return maps is None or self._tree_map() in maps
+        return self._trees.has_readable(record.snapshot)
 
     def _served(self, record: Record) -> NodeResult:
         self._used.append(record)

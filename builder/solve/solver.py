@@ -17,6 +17,7 @@ from pybuild.builder.errors import BuildError, NotCached
 from pybuild.builder.events import StepFinished, StepRef, StepStarted, Tick, step_broke
 from pybuild.builder.plan.graph import CopyStep, RunStep, WorkdirStep, source_mounts
 from pybuild.builder.solve.cache import BuildCache, NodeResult, errors_at
+from pybuild.builder.steps.copied_trees import CopiedTrees
 from pybuild.builder.steps.pending_layer import PendingLayer
 from pybuild.builder.workers.tasks import Semaphore, Tasks, run_until_complete, wait_until
 
@@ -41,7 +42,7 @@ class Solver:
         self._store = session.store
         self._new_steps = steps
         self._observe = self._recorder = recorder
-        self.cache = BuildCache(plan, session.store, lambda: self._steps, lambda: session.pool.tree_map)
+        self.cache = BuildCache(plan, session.store, lambda: self._steps, CopiedTrees(session))
         self._running: dict[int, Key | None] = {}  # the nodes that are being made, with their definition keys
         self._pending: dict[int, PendingLayer] = {}  # the RUN nodes whose layers are being written
         self._early: set[int] = set()  # the nodes that may begin on a pending layer

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.files.layer_contents import layer_place
 from pybuild.builder.plan.graph import BaseStep, RunStep
+from pybuild.builder.steps.copied_trees import CopiedTrees
 from pybuild.builder.steps.layer_forms import ensure_toc, ensure_trees
 from pybuild.builder.steps.pending_layer import PendingLayer
 from pybuild.store.layers.view import View
@@ -48,6 +49,7 @@ class LayerStacks:
         """`bases_of_runs`: snapshots whose layers a RUN will mount: their expanded tars stay for that."""
         self._store = session.store
         self._pool = session.pool
+        self._copied_trees = CopiedTrees(session)
         self._bases_of_runs = bases_of_runs
         self._expanded: dict[str, str] = {}  # changeset -> its tar, until its tree is made
         self._tree_map = self._pool.tree_map
@@ -83,6 +85,7 @@ class LayerStacks:
             for layer in wanted
             if layer.changeset in self._expanded
         }
+        await self._copied_trees.settle(layer.changeset for layer in wanted if layer.tree is None)
         found = await ensure_trees(self._store, self._pool, wanted, expanded)
         for layer in found:
             self._remember(layer)

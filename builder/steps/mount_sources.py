@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import CopyError, PrivilegeError
+from pybuild.builder.events import Note
 from pybuild.builder.files.copy import CopyRequest
 from pybuild.builder.jobs.copy import CopyFiles
 from pybuild.builder.jobs.job import Output
@@ -42,6 +43,7 @@ class MountSources:
         self._store = session.store
         self._pool = session.pool
         self._stacks = stacks
+        self._observe = session.observe
 
     async def content(self, mount: FilesMount | PlannedCacheMount, sources: Sequence[int | None]) -> str:
         """The digest of the files that a mount reads. Raises CopyError if they are missing."""
@@ -98,6 +100,11 @@ class MountSources:
         mounts = self._store.cache_mounts
         while True:
             found = mounts.find(key, mount.sharing, int(time.time()))
+            while mounts.copies:
+                name = mounts.copies.pop()
+                self._observe(
+                    Note(f"the store was copied: the cache mount {name} starts empty, because its owners may be wrong")
+                )
             if found is None:
                 made = await self._make(mount, sources)
                 found = mounts.adopt(key, mount.name, made, mount.sharing, int(time.time()))

@@ -81,7 +81,7 @@ class _Repairs:
     def trees(self) -> Iterator[str]:
         for name, changeset, id_map in self._store.metadata.all("SELECT id, changeset, id_map FROM trees ORDER BY id"):
             if problem := self._checks.tree(str(name), str(changeset), str(id_map)):
-                self._delete("trees", "id", str(name))
+                self._store.changesets.drop_tree(str(name))
                 again = self._store.changesets.any_blob(str(changeset)) is not None
                 yield f"tree {name}: dropped{', to be made again from its blob' if again else ''} ({problem})"
 

@@ -5,6 +5,9 @@
 
 A key can have several directories: a step that needs one to itself gets a new one if all others are in use. The
 contents are never part of an image and nothing depends on them: gc can remove a cache mount that is not in use.
+
+If the directory of a cache mount is a copy (identity.py), the owners of its files might be wrong, and no table of
+contents tells the right ones. `find` therefore drops it, and the step gets a new directory.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from pybuild.store.objects.changesets import TREE
+from pybuild.store.objects.identity import identity_of
 from pybuild.store.objects.parts import CACHE_MOUNTS
 from pybuild.store.system.files import try_lock
 from pybuild.values import frozen
@@ -78,6 +82,7 @@ class CacheMounts:
     def __init__(self, root: str, metadata: Metadata) -> None:
         self.directory = CACHE_MOUNTS.path(root)
         self._metadata = metadata
+        self.copies: list[str] = []  # names of the cache mounts that `find` has dropped because they were copied
 
     def find(self, key: str, sharing: Sharing, now: int) -> OpenCacheMount | CacheMountInUse | None:
         """Open one of the directories of a key. None: the caller has to create one, and `adopt` it."""
@@ -99,8 +104,8 @@ class CacheMounts:
                 try_lock(fd, _operation(sharing))
                 os.rename(path, f"{self.directory}/{identity}")
                 db.execute(
-                    "INSERT INTO cachemounts VALUES (?, ?, ?, ?, ?, NULL, ?)",
-                    (identity, key, name, now, now, self._metadata.boot),
+                    "INSERT INTO cachemounts (id, key, name, created, last_used, boot, identity) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (identity, key, name, now, now, self._metadata.boot, identity_of(f"{self.directory}/{identity}")),
                 )
             except BaseException:
                 os.close(fd)
@@ -140,12 +145,21 @@ class CacheMounts:
         self, db: sqlite3.Connection, key: str, sharing: Sharing, now: int
     ) -> OpenCacheMount | CacheMountInUse | None:
         in_use = None
-        for (identity,) in self._metadata.all(
-            "SELECT id FROM cachemounts WHERE key = ? ORDER BY last_used DESC, id", key
+        for identity, name, made in self._metadata.all(
+            "SELECT id, name, identity FROM cachemounts WHERE key = ? ORDER BY last_used DESC, id", key
         ):
+            found = identity_of(f"{self.directory}/{identity}")
+            if found and made and found != made:
+                self.copies.append(str(name))
+                db.execute("DELETE FROM cachemounts WHERE id = ?", (identity,))
+                continue
             fd = lock_cache_mount(self.directory, str(identity), _operation(sharing))
             if fd is not None:
-                db.execute("UPDATE cachemounts SET last_used = ?, size = NULL WHERE id = ?", (now, identity))
+                # An older version of pybuild did not record what it made.
+                db.execute(
+                    "UPDATE cachemounts SET last_used = ?, size = NULL, identity = ? WHERE id = ?",
+                    (now, found, identity),
+                )
                 return OpenCacheMount(self.tree_path(str(identity)), fd)
             if os.path.isdir(f"{self.directory}/{identity}"):
                 in_use = CacheMountInUse(str(identity))

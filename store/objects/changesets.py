@@ -21,10 +21,12 @@ from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.toc import Toc
 from pybuild.store.layers.view import View
 from pybuild.store.objects.condemned import Condemnable, spare
+from pybuild.store.objects.identity import identity_of
 from pybuild.store.objects.parts import TOCS, TREES
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable
 
     from pybuild.store.formats.toc import Entry
@@ -87,7 +89,7 @@ class Changesets:
             os.rename(directory, f"{self.trees_directory}/{name}")
             db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, boot))
             db.execute("INSERT INTO tocs VALUES (?, ?)", (changeset, boot))
-            db.execute("INSERT INTO trees VALUES (?, ?, ?, ?)", (name, changeset, id_map, boot))
+            self._insert_tree(db, name, changeset, id_map)
         return changeset
 
     def replace_toc(self, changeset: str, toc_path: str) -> None:
@@ -143,9 +145,27 @@ class Changesets:
             ) from None
 
     def tree_name(self, changeset: str, id_map: str) -> str | None:
-        """The name in `trees_directory` of the tree that was made under this id map; None if there is none."""
-        row = self._metadata.one("SELECT id FROM trees WHERE changeset = ? AND id_map = ?", changeset, id_map)
-        return str(row[0]) if row else None
+        """The name in `trees_directory` of the tree that was made under this id map; None if there is none.
+
+        A suspect tree does not count.
+        """
+        name, is_suspect = self._find_tree(changeset, id_map)
+        return None if is_suspect else name
+
+    def suspect_tree(self, changeset: str, id_map: str) -> str | None:
+        """The name of a tree that must not be used before it is compared: its directory is a copy, or missing."""
+        name, is_suspect = self._find_tree(changeset, id_map)
+        return name if is_suspect else None
+
+    def trust_tree(self, name: str) -> None:
+        """Use a suspect tree: it was compared with the table of contents."""
+        with self._metadata.transaction() as db:
+            db.execute("UPDATE trees SET identity = ? WHERE id = ?", (identity_of(self.tree_path(name)), name))
+
+    def drop_tree(self, name: str) -> None:
+        """Forget a tree. gc removes its files."""
+        with self._metadata.transaction() as db:
+            db.execute("DELETE FROM trees WHERE id = ?", (name,))
 
     def adopt_tree(self, changeset: str, id_map: str, path: str) -> str:
         """Store a directory whose subdirectory TREE is a finished tree; return its name in `trees_directory`.
@@ -161,8 +181,19 @@ class Changesets:
             if self._metadata.one("SELECT 1 FROM changesets WHERE id = ?", changeset) is None:
                 raise NotFound(f"changeset {changeset} was removed")
             os.rename(path, f"{self.trees_directory}/{name}")
-            db.execute("INSERT INTO trees VALUES (?, ?, ?, ?)", (name, changeset, id_map, self._metadata.boot))
+            db.execute("DELETE FROM trees WHERE changeset = ? AND id_map = ?", (changeset, id_map))  # a suspect one
+            self._insert_tree(db, name, changeset, id_map)
         return name
+
+    def _find_tree(self, changeset: str, id_map: str) -> tuple[str | None, bool]:
+        row = self._metadata.one("SELECT id, identity FROM trees WHERE changeset = ? AND id_map = ?", changeset, id_map)
+        if row is None:
+            return None, False
+        return str(row[0]), identity_of(self.tree_path(str(row[0]))) != row[1] or not row[1]
+
+    def _insert_tree(self, db: sqlite3.Connection, name: str, changeset: str, id_map: str) -> None:
+        values = (name, changeset, id_map, self._metadata.boot, identity_of(self.tree_path(name)))
+        db.execute("INSERT INTO trees (id, changeset, id_map, boot, identity) VALUES (?, ?, ?, ?, ?)", values)
 
     def diff_id(self, changeset: str, clamp: int | None) -> Digest | None:
         """The diff_id of the changeset's tar with this clamp; None if the store has no blob of it."""

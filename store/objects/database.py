@@ -17,7 +17,7 @@ from pybuild.store.errors import NoSpace, StoreBusy, StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VERSION = 6
+VERSION = 7
 _WAIT_SECONDS = 60.0
 # os_unix.c of SQLite: MAX_PATHNAME is 512, and the names of its other files are up to 8 bytes longer.
 _LONGEST_PATH = 504
@@ -93,6 +93,10 @@ CREATE INDEX build_steps_of_key ON build_steps (key);
 """,
     6: """
 ALTER TABLE build_steps ADD COLUMN mounted TEXT NOT NULL DEFAULT '[]';
+""",
+    7: """
+ALTER TABLE trees ADD COLUMN identity TEXT NOT NULL DEFAULT '';
+ALTER TABLE cachemounts ADD COLUMN identity TEXT NOT NULL DEFAULT '';
 """,
 }
 

@@ -10,10 +10,13 @@ import shutil
 import sqlite3
 import subprocess
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pybuild.store.objects.identity import identity_of
+from pybuild.store.store import Store
 from tests.support.cli import BASE, Pybuild, write_context
 
 if TYPE_CHECKING:
@@ -199,3 +202,106 @@ def test_trees_of_other_ids_are_counted_and_not_called_damaged(whole: tuple[Pybu
     done = pybuild("fsck")
     assert ", 0 damaged," in done.out
     assert done.err.startswith("not compared: ")
+
+
+# -- a store that was copied
+
+
+COPIED = "note: the store was copied"
+
+
+def moved(root: Path, how: str) -> None:
+    """Replace a store by a copy of itself, as a CI cache does."""
+    parent, old = root.parent, root.with_name("old")
+    root.rename(old)
+    subprocess.run(how.format(old=old, new=root, parent=parent), shell=True, check=True, cwd=parent, stderr=subprocess.DEVNULL)
+    shutil.rmtree(old)
+
+
+MOVES = {
+    "tar": "tar -C {old} -cf - . | (mkdir -m 700 {new} && tar -C {new} -xf -)",
+    "tar without owners": "tar -C {old} -cf - . | (mkdir -m 700 {new} && tar -C {new} --no-same-owner -xf -)",
+    "cp -r": "cp -r {old} {new} && chmod 700 {new}",
+    "cp -a": "cp -a {old} {new}",
+}
+AFTER = RECIPE + 'RUN find /dir /made /f /g | sort | xargs stat -c "%n %a %u %g" > /again && cat /listing && test ! -e /dir/old && test "$(stat -c %h /f)" = 2 && test ! -e /l\n'
+
+
+@pytest.mark.parametrize("how", MOVES.values(), ids=MOVES.keys())
+def test_a_copied_store_gives_the_same_images(
+    whole: tuple[Pybuild, Path, str], tmp_path: Path, how: str
+) -> None:
+    pybuild, context, _ = whole
+    longer = write_context(tmp_path / "longer", AFTER)
+    expected = build(pybuild, longer)
+    shutil.rmtree(pybuild.root)
+    subprocess.run(["cp", "-a", context.parent / "store", pybuild.root], check=True)
+    moved(pybuild.root, how)
+    damaged = pybuild.run("fsck").status == 1
+    assert damaged == (how.split()[0] == "tar" or how.startswith("cp -r"))
+    done = pybuild.with_environment(EPOCH)("--progress=plain", "--network=none", longer)
+    assert done.out == expected
+    assert (COPIED in done.err) == damaged
+    pybuild("fsck", "--repair")  # trees that the build did not need
+    pybuild("gc")
+    pybuild.assert_whole()
+    again = pybuild.with_environment(EPOCH)("--progress=plain", "--network=none", "--no-cache", longer)
+    assert COPIED not in again.err
+    assert again.out == expected
+
+
+def test_a_tree_without_a_tar_that_was_damaged_is_not_served_by_the_cache(whole: tuple[Pybuild, Path, str]) -> None:
+    pybuild, context, digest = whole
+    moved(pybuild.root, MOVES["cp -r"])
+    recipe = (context / "Buildfile").read_text().replace("/made /made\n", "/made /elsewhere\n").replace("/dir /made", "/dir /elsewhere")
+    other = write_context(pybuild.root.parent / "other", recipe)
+    done = pybuild.with_environment(EPOCH)("--network=none", "--progress=json", other)
+    assert not done.finished()["RUN mkdir -p /made/sub && echo tree-only > /made/sub/f && ln /made/sub/f /made/g"]
+    assert build(pybuild, context) == digest
+
+
+def test_no_build_leaves_a_suspect_tree(whole: tuple[Pybuild, Path, str]) -> None:
+    """A tree that changed after it was stored would be compared in each build."""
+    pybuild, context, _ = whole
+    before = set(rows(pybuild.root, "SELECT id FROM trees"))
+    build(pybuild, context, "--no-cache")
+    with Store(str(pybuild.root)) as store:
+        found = store.metadata.all("SELECT id, changeset, id_map FROM trees")
+        new = [(str(changeset), str(id_map)) for name, changeset, id_map in found if name not in before]
+        assert len(new) > 3
+        assert [store.changesets.suspect_tree(*tree) for tree in new] == [None] * len(new)
+
+
+def test_a_renamed_store_is_not_a_copy(person: Person) -> None:
+    pybuild = person.pybuild()
+    context = person.context("c", RECIPE)
+    build(pybuild, context)
+    (person.home / "store").rename(person.home / "renamed")
+    renamed = replace(pybuild, root=person.home / "renamed")
+    with closing(sqlite3.connect(renamed.root / "metadata.db")) as db:
+        found = db.execute("SELECT id, identity FROM trees WHERE identity != ''").fetchall()
+    assert found
+    for tree, identity in found:
+        assert identity_of(f"{renamed.root}/trees/{tree}/fs") == identity
+    (person.home / "renamed").rename(person.home / "store")
+
+
+CACHED = f"FROM {BASE}\nRUN --mount=type=cache,target=/cache ls /cache; echo $(( $(cat /cache/n || echo 0) + 1 )) > /cache/n; cp /cache/n /n # STEP\n"
+
+
+def test_a_copied_cache_mount_starts_empty(pybuild: Pybuild, tmp_path: Path) -> None:
+    def note_of(number: int) -> str:
+        context = write_context(tmp_path / "c", CACHED.replace("STEP", str(number)))
+        return pybuild("--progress=plain", "--network=none", "-o", f"type=local,dest={tmp_path}/out", context).err
+
+    assert COPIED not in note_of(1) + note_of(2)
+    assert (tmp_path / "out/n").read_text() == "2\n"
+    pybuild.root.rename(tmp_path / "renamed")
+    (tmp_path / "renamed").rename(pybuild.root)
+    assert COPIED not in note_of(3)
+    moved(pybuild.root, MOVES["cp -a"])
+    assert f"{COPIED}: the cache mount /cache starts empty, because its owners may be wrong" in note_of(4)
+    assert (tmp_path / "out/n").read_text() == "1\n"
+    assert COPIED not in note_of(5)
+    pybuild("gc")
+    pybuild.assert_whole()

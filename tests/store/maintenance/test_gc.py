@@ -479,6 +479,7 @@ def test_a_store_of_an_earlier_version_is_migrated(tmp_path: Path) -> None:
         for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             if f"CREATE TABLE {name} " not in _SCHEMA and not name.startswith("sqlite_"):
                 db.execute(f"DROP TABLE {name}")
+        db.execute("ALTER TABLE trees DROP COLUMN identity")
         db.execute("PRAGMA user_version = 2")
     tables.close()
     path = tmp_path / "archive.tar"
