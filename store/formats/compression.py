@@ -75,6 +75,7 @@ class DecompressingReader:
         self.expanded_bytes = 0
         self._stream: _Decompressor | None = None
         self._ended = False
+        self._padded = False  # zeros have been read after the end of a member
 
     def read(self, size: int, /) -> bytes:
         """Up to `size` bytes; b"" at the end."""
@@ -109,8 +110,12 @@ class DecompressingReader:
                 raise InvalidImage(f"{self.kind.value} stream is empty")
             self._ended = True
             return b""
-        if self._stream is not None and self._stream.eof and not bytes(data).strip(b"\0"):
-            return b""  # zero padding after the last member is harmless
+        if self._stream is not None and self._stream.eof:
+            if not bytes(data).strip(b"\0"):
+                self._padded = True
+                return b""  # zero padding after the last member is harmless
+            if self._padded:
+                raise InvalidImage(f"damaged {self.kind.value} stream: data behind the padding after its end")
         try:
             return self._gunzip(data) if self.kind is Compression.GZIP else self._unzstd(data)
         except InvalidImage:

@@ -166,6 +166,25 @@ def test_a_damaged_stream_is_refused(data: bytes, kind: Compression) -> None:
         expand(data, kind)
 
 
+class Pieces:
+    """A stream that returns these pieces, one in each read."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = list(pieces)
+
+    def read(self, size: int, /) -> bytes:
+        return self._pieces.pop(0) if self._pieces else b""
+
+
+@pytest.mark.parametrize("kind", [Compression.GZIP, Compression.ZSTD])
+def test_data_behind_padding_is_refused_wherever_the_reads_end(kind: Compression) -> None:
+    member = MAKE[kind](b"x")
+    assert DecompressingReader(Pieces(member, bytes(9), bytes(9))).diff_id()
+    for pieces in ((member + bytes(9) + member,), (member + bytes(9), member), (member, bytes(9), member)):
+        with pytest.raises(InvalidImage, match=kind.value):
+            DecompressingReader(Pieces(*pieces)).diff_id()
+
+
 def test_the_decompressed_size_is_limited() -> None:
     assert DecompressingReader(io.BytesIO(gzip.compress(bytes(1000))), limit=at_most(1000)).diff_id()
     with pytest.raises(InvalidImage, match="limit of 999 bytes"):
