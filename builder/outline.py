@@ -15,8 +15,8 @@ from pybuild.builder.plan.graph import RunStep
 from pybuild.builder.plan.lint import Inspector
 from pybuild.builder.plan.parse_cache import StoredParses
 from pybuild.builder.plan.planner import plan
-from pybuild.builder.plan.replaced_words import variables_in
-from pybuild.builder.plan.resolve import expand_word, resolve
+from pybuild.builder.plan.replaced_words import StateWords
+from pybuild.builder.plan.resolve import resolve
 from pybuild.builder.plan.stage_state import StageState
 from pybuild.builder.secrets import BuildSecrets
 from pybuild.builder.session import Session
@@ -167,18 +167,17 @@ class _Arguments:
                 self._wanted.add(item.name)
                 continue
             if value is None and item.default is not None:
-                value = expand_word(item.default, state.scope, self._buildfile.escape)
+                value = StateWords(state, self._buildfile.escape).expand(item.default)
             described = _description(self._buildfile.source, instruction.span, item.name)
             self._found.setdefault(item.name, Parameter(item.name, value or "", described, instruction.span))
 
     def found(self) -> list[Parameter]:
         """All parameters, in the order of the recipe."""
-        nothing = StageState(ExecConfig())
-        escape = self._buildfile.escape
+        nothing = StateWords(StageState(ExecConfig()), self._buildfile.escape)
         for stage in self._resolved.stages.values():
             base = stage.stage.base
             words = [base.image] if base.platform is None else [base.image, base.platform]
-            self._wanted |= set(variables_in(words, nothing, escape).missing)
+            self._wanted |= set(nothing.variables_in(words).missing)
         for arg in reversed(self._buildfile.args):
             for item in reversed(arg.items):
                 if item.name not in self._wanted or item.name in self._found:
@@ -187,7 +186,7 @@ class _Arguments:
                 described = _description(self._buildfile.source, arg.span, item.name)
                 self._found[item.name] = Parameter(item.name, value, described, arg.span)
                 if item.default is not None and item.name not in self._build_args:
-                    self._wanted |= set(variables_in([item.default], nothing, escape).missing)
+                    self._wanted |= set(nothing.variables_in([item.default]).missing)
         return sorted(self._found.values(), key=lambda parameter: parameter.span.line)
 
 

@@ -6,6 +6,8 @@ from pybuild.parser.instructions import Arg, From, Instruction, Word
 from pybuild.values import frozen
 from pybuild.values.source import Source, Span
 
+MAX_OF_ONE_RULE = 100  # warnings; a recipe with 100,000 instructions could break a rule in each
+
 
 @frozen
 class Stage:

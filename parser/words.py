@@ -6,6 +6,7 @@ reference, "Environment replacement", and, where the reference is silent, those 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pybuild.parser.errors import ExpansionError
@@ -13,8 +14,6 @@ from pybuild.parser.globs import Glob
 from pybuild.values.limits import HEREDOC_CHARACTERS, WORD_CHARACTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pybuild.values.limits import Limit
 
 MAX_DEPTH = 64  # nesting of ${a:-${b:-…}}
@@ -57,20 +56,28 @@ def expand_words(text: str, scope: Mapping[str, str], *, escape: str = "\\") -> 
     return words
 
 
-class RecordingScope(dict[str, str]):
+class RecordingScope(Mapping[str, str]):
     """A scope that records, in order, the names that were looked up: those that are set in `found`, others in `missing`."""
 
     def __init__(self, scope: Mapping[str, str]) -> None:
-        super().__init__(scope)
+        self._scope = scope
         self.found: dict[str, None] = {}
         self.missing: dict[str, None] = {}
 
-    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
-        if name not in self:
+    def __getitem__(self, name: str) -> str:
+        try:
+            value = self._scope[name]
+        except KeyError:
             self.missing[name] = None
-            return default
+            raise
         self.found[name] = None
-        return self[name]
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._scope)
+
+    def __len__(self) -> int:
+        return len(self._scope)
 
 
 class _Expander:

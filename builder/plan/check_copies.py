@@ -56,15 +56,15 @@ class _KnownSource:
 
 
 class CopyChecks:
-    """Follows the directories of all stages. `files` opens a context by its name; `expand` gives the value of a word,
-    or None if it cannot be known.
+    """Follows the directories of all stages. `files` opens a context by its name; `expand` gives the value of a word
+    of the instruction, or None if it cannot be known.
     """
 
     def __init__(
         self,
         resolved: Resolved,
         files: Callable[[str], ContextSource],
-        expand: Callable[[ResolvedStage, Word, StageState], str | None],
+        expand: Callable[[ResolvedStage, Word], str | None],
     ) -> None:
         self._resolved = resolved
         self._files = files
@@ -78,7 +78,7 @@ class CopyChecks:
             case Copy() | Add():
                 yield from self._copy(stage, instruction, state, directories)
             case Workdir(path=word):
-                if (path := self._expand(stage, word, state)) is not None:
+                if (path := self._expand(stage, word)) is not None:
                     directories.make(state.absolute(path), KnownDirectory(owner=owner_of(state.config.user)))
             case Run(command=ShellForm(script=script)):
                 directories.run(script)
@@ -98,8 +98,8 @@ class CopyChecks:
     def _copy(
         self, stage: ResolvedStage, instruction: Copy | Add, state: StageState, directories: ImageDirectories
     ) -> Iterator[tuple[str, str]]:
-        words = [self._expand(stage, word, state) for word in instruction.sources]
-        dest = self._expand(stage, instruction.dest, state)
+        words = [self._expand(stage, word) for word in instruction.sources]
+        dest = self._expand(stage, instruction.dest)
         sources = self._sources(stage, instruction, [word for word in words if word is not None], dest)
         for source in sources:
             if source.matches_nothing:
@@ -118,8 +118,7 @@ class CopyChecks:
             directories.may_make(path)
         made = [*parents(path), *([path] if into and path != "/" else [])]
         chown, chmod = (
-            None if word is None else self._expand(stage, word, state)
-            for word in (instruction.chown, instruction.chmod)
+            None if word is None else self._expand(stage, word) for word in (instruction.chown, instruction.chmod)
         )
         if instruction.link and instruction.chmod is None and (instruction.chown is None or chown is not None):
             yield from _link_resets(made, KnownDirectory(_LINKED_MODE, owner_of(chown)), directories)

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pybuild.builder.plan.resolve import expand_word
 from pybuild.parser import Add, Copy, Env, Label, User, Workdir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pybuild.builder.plan.replaced_words import StateWords
     from pybuild.builder.plan.stage_state import StageState
     from pybuild.parser import Instruction, Word
 
 
-def empty_words(instruction: Instruction, state: StageState, escape: str) -> Iterator[tuple[str, str, Word]]:
+def empty_words(instruction: Instruction, state: StageState, at: StateWords) -> Iterator[tuple[str, str, Word]]:
     """The rule, the message and the word of each empty word. Raises PlanError for a word that cannot be expanded."""
 
     def is_empty(word: Word) -> bool:
-        return not expand_word(word, state.scope, escape)
+        return not at.expand(word)
 
     keyword = instruction.keyword
     match instruction:

@@ -7,6 +7,7 @@ Names and messages are BuildKit's, as in parser/checks. An `Inspector` sees each
 from __future__ import annotations
 
 import posixpath
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -18,9 +19,9 @@ from pybuild.builder.plan.check_build_args import unknown_build_args
 from pybuild.builder.plan.check_copies import CopyChecks
 from pybuild.builder.plan.empty_words import empty_words
 from pybuild.builder.plan.platforms import platform_of
-from pybuild.builder.plan.replaced_words import variables_in, variables_of
+from pybuild.builder.plan.replaced_words import StateWords
 from pybuild.builder.plan.resolve import expand_word, global_args
-from pybuild.builder.plan.stage_state import HISTORY_ONLY_ARGS
+from pybuild.builder.plan.stage_state import HISTORY_ONLY_ARGS, StageState
 from pybuild.builder.plan.unknown_values import UnknownValues, depends_on
 from pybuild.builder.remote_source import is_remote
 from pybuild.parser import (
@@ -41,7 +42,9 @@ from pybuild.parser import (
     read_checks,
     suggest,
 )
+from pybuild.parser.buildfile import MAX_OF_ONE_RULE
 from pybuild.store.errors import InvalidImage
+from pybuild.store.formats.oci_config import ExecConfig
 from pybuild.store.formats.reference import Reference
 
 if TYPE_CHECKING:
@@ -52,7 +55,6 @@ if TYPE_CHECKING:
     from pybuild.builder.options import BuildOptions
     from pybuild.builder.plan.planner import Mistake
     from pybuild.builder.plan.resolve import Resolved, ResolvedStage
-    from pybuild.builder.plan.stage_state import StageState
     from pybuild.parser import Buildfile, Checks, Instruction, RecordingScope, Word
 
 _CHECK_ARG = "BUILDKIT_DOCKERFILE_CHECK"  # the build argument that overrides the recipe's `# check=`
@@ -62,9 +64,9 @@ _EVERYTHING = frozenset(("*", "**", "**/*"))  # lines of an ignore file that exc
 class Inspector:
     """Checks the instructions of a recipe, each with the state before it; `found` holds the warnings.
 
-    `files` opens a context by its name; the main one is "". `missing` are the indexes of stages whose base is not known. A rule does not
-    judge what depends on such a base. `plan` passes mistakes to `take_mistake`: those that remain whatever the bases
-    are go into `mistakes`, others into `unjudged`.
+    `files` opens a context by its name; the main one is "". `missing` are the indexes of stages whose base is
+    not known. A rule does not judge what depends on such a base. `plan` passes mistakes to `take_mistake`: those that
+    remain whatever the bases are go into `mistakes`, others into `unjudged`.
     """
 
     def __init__(
@@ -83,15 +85,18 @@ class Inspector:
         self._ignored = files("").ignore
         self._copies = CopyChecks(resolved, files, self._value)
         self._unknown = UnknownValues(resolved, options.build_args, missing)
+        self._at = StateWords(StageState(ExecConfig()), self._escape)  # the place of the last instruction
         self._used: tuple[str, ...] = ()  # the unknown variables of the last instruction
         self._with_workdir: set[int] = set()
+        self._counts: Counter[str] = Counter()  # findings of each rule
 
     def __call__(self, stage: ResolvedStage, instruction: Instruction, state: StageState) -> None:
         """Check one instruction. Errors in it are ignored: the planner raises them right after."""
-        self._used = self._unknown.in_instruction(stage, instruction, state)
+        self._at = StateWords(state, self._escape)
+        self._used = self._unknown.in_instruction(stage, instruction, self._at)
         with suppress(ExpansionError, PlanError):
             self._check(stage, instruction, state)
-        self._unknown.take(stage, instruction, state)
+        self._unknown.take(stage, instruction, self._at)
 
     def take_mistake(self, mistake: Mistake) -> None:
         """Note a mistake of the instruction that was inspected last, and go on."""
@@ -105,12 +110,12 @@ class Inspector:
 
     def _check(self, stage: ResolvedStage, instruction: Instruction, state: StageState) -> None:
         self._undefined_var(stage, instruction, state)
-        for rule, text, word in empty_words(instruction, state, self._escape):
-            if self._known(stage, [word], state):
+        for rule, text, word in empty_words(instruction, state, self._at):
+            if self._known(stage, [word]):
                 self._add(rule, text, word.span)
         match instruction:
             case Workdir(path=word):
-                path = expand_word(word, state.scope, self._escape)
+                path = self._at.expand(word)
                 if not self._used and not path.startswith("/") and not self._descends_from(stage, self._with_workdir):
                     text = f'Relative workdir "{path}" can have unexpected results if the base image changes'
                     self._add("WorkdirRelativePath", text, instruction.span)
@@ -119,33 +124,33 @@ class Inspector:
                 text = f"JSON arguments recommended for {instruction.keyword} to prevent unintended behavior related to OS signals"
                 self._add("JSONArgsRecommended", text, instruction.span)
             case Expose(ports=words):
-                for word in self._known(stage, words, state):
-                    for port in expand_words(word.text, state.scope, escape=self._escape):
+                for word in self._known(stage, words):
+                    for port in expand_words(word.text, self._at.scope, escape=self._escape):
                         self._expose(port, instruction.span)
             case Copy(from_=None) | Add() if self._ignored:
-                for word in self._known(stage, instruction.sources, state):
-                    self._copy_ignored_file(instruction, expand_word(word, state.scope, self._escape))
+                for word in self._known(stage, instruction.sources):
+                    self._copy_ignored_file(instruction, self._at.expand(word))
             case _:
                 pass
         for rule, text in self._copies.check(stage, instruction, state):
             self._add(rule, text, instruction.span)
 
-    def _value(self, stage: ResolvedStage, word: Word, state: StageState) -> str | None:
-        """The value of a word; None if it uses an unknown variable. Raises PlanError."""
-        if self._unknown.in_words(stage, [word], state):
-            return None
-        return expand_word(word, state.scope, self._escape)
+    def _value(self, stage: ResolvedStage, word: Word) -> str | None:
+        """The value of a word of the instruction; None if it uses an unknown variable. Raises PlanError."""
+        return None if self._unknown.in_words(stage, [word], self._at) else self._at.expand(word)
 
-    def _known(self, stage: ResolvedStage, words: Sequence[Word], state: StageState) -> list[Word]:
+    def _known(self, stage: ResolvedStage, words: Sequence[Word]) -> list[Word]:
         """The words that use no unknown variable."""
-        return [word for word in words if not self._unknown.in_words(stage, [word], state)]
+        return [word for word in words if not self._unknown.in_words(stage, [word], self._at)]
 
     @cached_property
     def _ignore(self) -> IgnoreFile:
         return IgnoreFile.parse(self._ignored or "")
 
     def _add(self, rule: str, message: str, span: Span) -> None:
-        self.found.append(ParseWarning(rule, message, span))
+        self._counts[rule] += 1
+        if self._counts[rule] <= MAX_OF_ONE_RULE:
+            self.found.append(ParseWarning(rule, message, span))
 
     def _descends_from(self, stage: ResolvedStage, indexes: Collection[int]) -> bool:
         """Whether one of these stages is the stage itself, or one that it starts FROM, directly or indirectly."""
@@ -157,13 +162,15 @@ class Inspector:
 
     def _undefined_var(self, stage: ResolvedStage, instruction: Instruction, state: StageState) -> None:
         """Warn about variables that nothing sets. As in BuildKit, the ports of an EXPOSE are not looked at."""
+        if self._counts["UndefinedVar"] >= MAX_OF_ONE_RULE:
+            return  # to look for a similar name takes longer than all other checks
         match instruction:
             case Expose():
                 return
             case Arg():
                 undefined = self._undefined_in_arg(instruction, state)
             case _:
-                used = variables_of(instruction, state, self._escape)
+                used = self._at.variables_of(instruction)
                 undefined = dict.fromkeys(used.missing, used)
         for name, scope in undefined.items():
             if name in self._used or name in state.args or name in HISTORY_ONLY_ARGS:
@@ -182,9 +189,10 @@ class Inspector:
         for item in instruction.items:
             value = self.build_args.get(item.name)
             if value is None and item.default is not None:
-                used = variables_in([item.default], state, self._escape)
+                at = StateWords(state, self._escape)
+                used = at.variables_in([item.default])
                 undefined |= {name: used for name in used.missing if name not in declared}
-                value = expand_word(item.default, state.scope, self._escape)
+                value = at.expand(item.default)
             elif value is None:
                 value = self._resolved.global_args.get(item.name)
             state = state.with_arg(item.name, state.args.get(item.name) if value is None else value)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from pybuild.builder.plan.resolve import expand_word
 from pybuild.parser import (
     Add,
     Arg,
@@ -24,7 +26,7 @@ from pybuild.parser import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pybuild.builder.plan.stage_state import StageState
     from pybuild.parser import Instruction, Word
@@ -55,24 +57,38 @@ def replaced_words(instruction: Instruction) -> Iterator[Word]:
             return
 
 
-def variables_in(words: Iterable[Word], state: StageState, escape: str) -> RecordingScope:
-    """The variables that words look up, as a scope that recorded them. A wrong word counts up to its mistake."""
-    texts = [word.text for word in words if "$" in word.text]
-    recorded = RecordingScope(state.scope if texts else {})
-    for text in texts:
-        with suppress(ExpansionError):  # the planner reports it
-            expand(text, recorded, escape=escape)
-    return recorded
+class StateWords:
+    """Expands words at one place of a stage. The variables are collected when a word first uses one."""
 
+    def __init__(self, state: StageState, escape: str) -> None:
+        self.escape = escape
+        self._state = state
 
-def variables_of(instruction: Instruction, state: StageState, escape: str) -> RecordingScope:
-    """The variables that an instruction looks up, in its words and heredocs. It sees them as they were before it."""
-    heredocs = instruction.heredocs if isinstance(instruction, Copy | Add) else ()
-    texts = [heredoc.content for heredoc in heredocs if heredoc.expand and "$" in heredoc.content]
-    recorded = variables_in(replaced_words(instruction), state, escape)
-    if texts and not recorded:
-        recorded.update(state.scope)
-    for text in texts:
-        with suppress(ExpansionError):
-            expand_heredoc(text, recorded)
-    return recorded
+    @cached_property
+    def scope(self) -> Mapping[str, str]:
+        """The variables before the instruction."""
+        return self._state.scope
+
+    def expand(self, word: Word) -> str:
+        """The value of a word. Raises PlanError."""
+        return expand_word(word, self.scope if "$" in word.text else {}, self.escape)
+
+    def variables_in(self, words: Iterable[Word]) -> RecordingScope:
+        """The variables that words look up, as a scope that recorded them. A wrong word counts up to its mistake."""
+        return self._looked_up([word.text for word in words if "$" in word.text], [])
+
+    def variables_of(self, instruction: Instruction) -> RecordingScope:
+        """The variables that an instruction looks up, in its words and heredocs."""
+        heredocs = instruction.heredocs if isinstance(instruction, Copy | Add) else ()
+        bodies = [heredoc.content for heredoc in heredocs if heredoc.expand and "$" in heredoc.content]
+        return self._looked_up([word.text for word in replaced_words(instruction) if "$" in word.text], bodies)
+
+    def _looked_up(self, texts: list[str], bodies: list[str]) -> RecordingScope:
+        recorded = RecordingScope(self.scope if texts or bodies else {})
+        for text in texts:
+            with suppress(ExpansionError):  # the planner reports it
+                expand(text, recorded, escape=self.escape)
+        for body in bodies:
+            with suppress(ExpansionError):
+                expand_heredoc(body, recorded)
+        return recorded

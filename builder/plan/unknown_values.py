@@ -9,16 +9,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PlanError
-from pybuild.builder.plan.replaced_words import variables_in, variables_of
-from pybuild.builder.plan.resolve import expand_word
 from pybuild.parser import Arg, Env
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from pybuild.builder.plan.planner import Mistake
+    from pybuild.builder.plan.replaced_words import StateWords
     from pybuild.builder.plan.resolve import Resolved, ResolvedStage
-    from pybuild.builder.plan.stage_state import StageState
     from pybuild.parser import Instruction, RecordingScope, Word
 
 # Values that an unknown variable could have. A mistake that is the same with all of them does not depend on the variable.
@@ -32,7 +30,6 @@ class UnknownValues:
         self._stages = resolved.stages
         self._global_args = resolved.global_args
         self._build_args = build_args
-        self._escape = resolved.buildfile.escape
         self._missing = frozenset(missing)
         self._spoiled: dict[int, set[str]] = {}  # by stage: names that are set, to a value that is not known
 
@@ -42,34 +39,34 @@ class UnknownValues:
             stage = self._stages[stage.parent]
         return stage.stage.index in self._missing
 
-    def in_words(self, stage: ResolvedStage, words: Iterable[Word], state: StageState) -> tuple[str, ...]:
+    def in_words(self, stage: ResolvedStage, words: Iterable[Word], at: StateWords) -> tuple[str, ...]:
         """The unknown variables that words use, in order."""
         if not self._missing and not self._spoiled:
             return ()
-        return self._unknown(stage, variables_in(words, state, self._escape))
+        return self._unknown(stage, at.variables_in(words))
 
-    def in_instruction(self, stage: ResolvedStage, instruction: Instruction, state: StageState) -> tuple[str, ...]:
+    def in_instruction(self, stage: ResolvedStage, instruction: Instruction, at: StateWords) -> tuple[str, ...]:
         """The unknown variables that an instruction uses, in order."""
         if not self._missing and not self._spoiled:
             return ()
-        return self._unknown(stage, variables_of(instruction, state, self._escape))
+        return self._unknown(stage, at.variables_of(instruction))
 
-    def take(self, stage: ResolvedStage, instruction: Instruction, state: StageState) -> None:
-        """Follow the variables that an instruction sets; `state` is the one before it."""
+    def take(self, stage: ResolvedStage, instruction: Instruction, at: StateWords) -> None:
+        """Follow the variables that an instruction sets; `at` is the place before it."""
         if not self._missing and not self._spoiled:
             return
         match instruction:
             case Env(pairs=pairs):
-                unknown = [bool(self.in_words(stage, [value], state)) for _, value in pairs]
+                unknown = [bool(self.in_words(stage, [value], at)) for _, value in pairs]
                 for (word, _), is_unknown in zip(pairs, unknown, strict=True):
                     with suppress(PlanError):
-                        self._set(stage, expand_word(word, state.scope, self._escape), unknown=is_unknown)
+                        self._set(stage, at.expand(word), unknown=is_unknown)
             case Arg(items=items):
                 for item in items:
                     if item.name in self._build_args:
                         self._set(stage, item.name, unknown=False)
                     elif item.default is not None:
-                        is_unknown = bool(self.in_words(stage, [item.default], state))
+                        is_unknown = bool(self.in_words(stage, [item.default], at))
                         self._set(stage, item.name, unknown=is_unknown)
                     elif self._global_args.get(item.name) is not None:
                         self._set(stage, item.name, unknown=False)

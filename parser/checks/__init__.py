@@ -11,7 +11,7 @@ from bisect import bisect_right
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pybuild.parser.buildfile import Checks, ParseWarning
+from pybuild.parser.buildfile import MAX_OF_ONE_RULE, Checks, ParseWarning
 from pybuild.parser.checks import casing, platforms, stages, values
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pybuild.values.source import Span
 
 Found = tuple[str, "Span"]
-MAX_OF_ONE_RULE = 100  # warnings; a recipe with 100,000 instructions could break a rule in each
 
 RULES: dict[str, Callable[[Buildfile], Iterator[Found]]] = {
     "StageNameCasing": casing.stage_name_casing,

@@ -135,6 +135,11 @@ def test_warnings_of_a_recipe(text: str, found: list[str]) -> None:
     assert inspected(text) == found
 
 
+def test_one_rule_finds_at_most_100_times() -> None:
+    found = inspected("FROM base\n" + "".join(f"ENV a{n}=$b\nWORKDIR /a\n" for n in range(200)) + "CMD x")
+    assert found == [*(undefined(2 + 2 * n, "b") for n in range(100)), json_args(402, "CMD")]
+
+
 def test_the_default_of_an_arg_is_not_expanded_if_the_user_gives_a_value() -> None:
     assert inspected("FROM base\nARG X=${Y:-d}", build_args={"X": "1"}) == []
 
