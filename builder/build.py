@@ -89,6 +89,8 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
         BuildSecrets(options.secrets, options.agents, os.environ) as secrets,
     ):
         session = Session(store, pool, options, observe, secrets, cgroups)
+        if store.obstacle is not None:
+            observe(Note(f"nothing can be written to the store, only cached steps work: {store.obstacle}"))
         if store.unswept:
             from pybuild.builder.steps.removal import sweep_all
 

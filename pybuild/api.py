@@ -17,7 +17,7 @@ from pybuild.builder.sources.contexts import context_name
 from pybuild.defaults import default_keep_storage, default_root
 from pybuild.image import Image
 from pybuild.store.formats.reference import Reference
-from pybuild.store.store import Store
+from pybuild.store.store import Access, Store
 from pybuild.user_limits import user_limits
 from pybuild.values.errors import PybuildError
 
@@ -85,7 +85,7 @@ def run(
 ) -> Image:
     """Build in a store that is open. With `keep_storage` None the store can have any size."""
     image = Image(store.root, store.images.get(_build(request, store, on_event).manifest))
-    if keep_storage is not None:
+    if keep_storage is not None and store.obstacle is None:
         _keep_within(keep_storage, store, on_event)
     return image
 
@@ -97,7 +97,7 @@ def open_image(name: str, root: str | os.PathLike[str] | None = None) -> Image:
 
 
 def _store(root: str | os.PathLike[str] | None) -> Store:
-    return Store(os.fspath(root) if root is not None else default_root())
+    return Store(os.fspath(root) if root is not None else default_root(), Access.READ)
 
 
 def _request(

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 class LoggedDisplay:
     """Passes events to a display and writes them to a log. If the log cannot be written, the display gets one note."""
 
-    def __init__(self, display: Progress, build: BuildInfo, logs: str) -> None:
+    def __init__(self, display: Progress, build: BuildInfo, logs: str | None) -> None:
+        """`logs` is the store's directory of logs; None: nothing can be written there, and the build has said so."""
         self._display = display
         self._encoder = Encoder(build)
         self._log: BuildLog | None = None
         self._noted = False
         try:
-            self._log = BuildLog(logs, build.id)
+            self._log = None if logs is None else BuildLog(logs, build.id)
         except OSError as error:
             self._note(error.strerror or str(error))
         self._write(self._encoder.started())

@@ -77,9 +77,9 @@ class Image:
         from pybuild.builder.steps.layer_forms import ensure_tocs
         from pybuild.builder.workers.pool import Pool
         from pybuild.builder.workers.tasks import run_until_complete
-        from pybuild.store.store import Store
+        from pybuild.store.store import Access, Store
 
-        with Store(self.root) as store, Pool() as pool:
+        with Store(self.root, Access.READ) as store, Pool() as pool:
             run_until_complete(ensure_tocs(store, pool, self.stored.snapshot))
             return list(store.snapshots.view(self.stored.snapshot).walk(b""))
 
@@ -90,9 +90,9 @@ class Image:
         from pybuild.builder.workers.tasks import run_until_complete
         from pybuild.store.layers.difference import layer_differences
         from pybuild.store.layers.view import View
-        from pybuild.store.store import Store
+        from pybuild.store.store import Access, Store
 
-        with Store(self.root) as store, Pool() as pool:
+        with Store(self.root, Access.READ) as store, Pool() as pool:
             run_until_complete(ensure_tocs(store, pool, self.stored.snapshot))
             changesets = store.snapshots.changesets(self.stored.snapshot)[::-1]
             tocs = [store.changesets.toc(changeset) for changeset in changesets]
@@ -106,10 +106,10 @@ class Image:
         from pybuild.builder.output.export import check_outputs, export
         from pybuild.builder.workers.pool import Pool
         from pybuild.store.formats.reference import Reference
-        from pybuild.store.store import Store
+        from pybuild.store.store import Access, Store
 
         check_outputs(outputs)
-        with Store(self.root) as store, Pool() as pool:
+        with Store(self.root, Access.READ) as store, Pool() as pool:
             names = [Reference.parse(tag.name) for tag in store.images.tags() if tag.manifest == self.digest]
             for output in outputs:
                 export(output, self.stored, names, store, pool, on_event, all_layers=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from pybuild.builder.errors import StepFailed
@@ -62,5 +63,5 @@ def _code(character: str) -> str:
 def message_of(error: Exception) -> str:
     """What is wrong, without the location."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
     return redact(str(error))

@@ -37,5 +37,13 @@ class StoreBusy(StoreError):
     """Another process holds a lock that this operation needs."""
 
 
-class NoSpace(StoreError):
+class CannotWrite(StoreError):
+    """Nothing can be written at the moment. What is stored can still be read."""
+
+
+class NoSpace(CannotWrite):
     """The disk, the quota or the inode table is full."""
+
+
+class ReadOnly(CannotWrite):
+    """The file system is mounted read-only, or this user has no permission to write there."""

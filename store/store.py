@@ -8,12 +8,17 @@
       trees/<id>/          directories that serve as lower layers of overlays
       cachemounts/<id>/    directories that persist from build to build; a step that uses one holds a flock on it
       ingest/<id>/         work in progress of one process, which holds a flock on it
+      reserve/             room that gc and rmi use when the disk is full (objects/reserve.py)
       logs/<build>/        the output of a build (objects/build_logs.py); not part of any object
       memo/<context>       digests of a context's files (objects/context_memo.py); not part of any object
       CACHEDIR.TAG         makes backup programs skip the store
 
 Locks: a process that has the store open holds `lock` shared and one ingest directory exclusively, until it ends.
 SQLite's transactions order the writers. The only other locks are those of cache mounts and logs in use.
+
+Full and read-only disks: `Access` says what a caller needs. A store that is open for reading only, because nothing can be
+written, has `obstacle`; every transaction raises it. Its working directory is a directory for temporary files elsewhere,
+and its lease is a shared flock on ingest/ itself.
 
 Crashes: a process that dies, at any point, leaves at most an ingest directory without a lock, and files without a row.
 The next process that opens the store removes the directory. No reader looks at the files: a writer of the same blob
@@ -30,10 +35,13 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from enum import Enum
+from typing import TYPE_CHECKING, TypeVar
 
-from pybuild.store.errors import StoreBusy, StoreError
+from pybuild.store.errors import CannotWrite, NoSpace, ReadOnly, StoreBusy, StoreError
+from pybuild.store.objects import context_memo
 from pybuild.store.objects.blobs import Blobs
 from pybuild.store.objects.builds import Builds
 from pybuild.store.objects.cache_mounts import CacheMounts
@@ -41,70 +49,152 @@ from pybuild.store.objects.changesets import Changesets, Snapshots
 from pybuild.store.objects.database import Metadata
 from pybuild.store.objects.downloads import Downloads
 from pybuild.store.objects.images import Images
-from pybuild.store.objects.ingest import Ingest, sweep
-from pybuild.store.objects.parts import CACHEDIR_TAG, DATABASE, INGEST, LOCK, LOGS, MEMOS, PARTS
+from pybuild.store.objects.ingest import READERS, Ingest, IngestElsewhere, live_leases, sweep
+from pybuild.store.objects.parts import CACHEDIR_TAG, DATABASE, INGEST, LOCK, LOGS, MEMOS, PARTS, RESERVE
 from pybuild.store.objects.records import Records
+from pybuild.store.objects.reserve import keep_reserve, release_reserve
 from pybuild.store.objects.sealing import Sealer
 from pybuild.store.system.directories import remove_tree
-from pybuild.store.system.disk_full import no_space
+from pybuild.store.system.disk_full import FULL, cannot_write, require_room
 from pybuild.store.system.files import try_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# This directory is pybuild's store and can be made again.\n"
 _SEAL_INTERVAL = 30.0  # seconds
+_LEAST_ROOM = 128 << 10  # bytes: SQLite's log and its index, the lease, the log of a build
+T = TypeVar("T")
+# What can go without a change in the tables, from a store whose disk is full, in this order.
+_SPARE: tuple[Callable[[str], object], ...] = (
+    release_reserve,
+    lambda root: sweep(INGEST.path(root)),
+    lambda root: context_memo.prune(MEMOS.path(root), files=0),
+)
+
+
+class Access(Enum):
+    """What a caller needs from a store."""
+
+    WRITE = "it adds to the store"
+    FREE = "it frees space: on a full disk the store gives its reserve"
+    READ = "it can do without writing: a full or read-only store is opened for reading"
 
 
 class Store:
-    """An open store. A context manager; `close` releases its locks and removes its work in progress."""
+    """An open store. A context manager; `close` releases its locks and removes its work in progress.
 
-    def __init__(self, root: str) -> None:
-        """Open the store at `root`; create it if it does not exist. Raises StoreError."""
+    `obstacle` is the reason why nothing can be written, or None. It is None unless the access is READ.
+    """
+
+    def __init__(self, root: str, access: Access = Access.WRITE) -> None:
+        """Open the store at `root`; create it if it does not exist. Raises StoreError; CannotWrite as `access` says."""
         self.root = os.path.abspath(root)
+        self.obstacle: CannotWrite | None = None
+        self._access = access
+        self._lock = -1
+        self._reader_lock = -1
+        try:
+            self._open_for_freeing() if access is Access.FREE else self._open()
+        except CannotWrite as error:
+            if access is not Access.READ:
+                raise
+            self._open_for_reading(error)
+        self.logs = LOGS.path(self.root)
+        self.memos = MEMOS.path(self.root)
+        self._sealed_at = time.monotonic()
+
+    def _open(self) -> None:
+        """Open the store for writing. Raises StoreError."""
         try:
             self._lock = self._create_and_lock()
-        except OSError as error:
-            if isinstance(full := no_space(error, self.root), StoreError):
-                raise full from error
-            raise StoreError(
-                f"cannot use the store {self.root}: {error.strerror}", hint="choose another place with --root"
-            ) from error
-        try:
-            self.metadata = Metadata(f"{self.root}/{DATABASE}", _boot_id())
-        except BaseException:
-            os.close(self._lock)
-            raise
-        try:
-            self.blobs = Blobs(self.root, self.metadata)
-            self.changesets = Changesets(self.root, self.metadata, self.blobs)
-            self.snapshots = Snapshots(self.metadata, self.changesets)
-            self.records = Records(self.metadata)
-            self.builds = Builds(self.metadata)
-            self.downloads = Downloads(self.metadata, self.blobs)
-            self.images = Images(self.metadata, self.blobs)
-            self.cache_mounts = CacheMounts(self.root, self.metadata)
-            self._sealer = Sealer(self.root, self.metadata, self.blobs, self.changesets)
+            require_room(self.root, _LEAST_ROOM)
+            self._open_parts()
             self._sealer.recover()
             self.unswept = sweep(INGEST.path(self.root))  # the directories that this process is not allowed to remove
             self.ingest = Ingest(INGEST.path(self.root))
         except BaseException as error:
-            self.metadata.close()
-            os.close(self._lock)
+            self._release()
+            if not isinstance(error, OSError):
+                raise
+            if isinstance(translated := cannot_write(error, f"the store {self.root}", path=self.root), CannotWrite):
+                raise translated from error
+            raise StoreError(
+                f"cannot use the store {self.root}: {error.strerror}", hint="choose another place with --root"
+            ) from error
+        keep_reserve(self.root)
+
+    def _open_for_freeing(self) -> None:
+        """Open the store; on a full disk remove what it can do without until that works. Raises StoreError."""
+        for give in (*_SPARE, None):
+            try:
+                return self._open()
+            except NoSpace:
+                if give is None:
+                    raise
+                give(self.root)
+
+    def _open_for_reading(self, obstacle: CannotWrite) -> None:
+        """Open a store in which nothing can be written. A store that does not exist is empty. Raises StoreError."""
+        self.obstacle = obstacle
+        try:
+            self._lock = self._open_to_read(f"{self.root}/{LOCK}")
+            if self._lock >= 0 and not try_lock(self._lock, fcntl.LOCK_SH):
+                raise StoreBusy(f"the store {self.root} is being repaired or reset by another process")
+            self._reader_lock = self._open_to_read(INGEST.path(self.root))
+            if self._reader_lock >= 0:
+                fcntl.flock(self._reader_lock, fcntl.LOCK_SH)  # live_leases shows it to gc, and locks it for a moment
+            self._open_parts()
+        except BaseException as error:
+            self._release()
             if isinstance(error, OSError):
-                raise no_space(error, self.root) from error
+                raise StoreError(f"cannot read the store {self.root}: {error.strerror}", hint=obstacle.hint) from error
             raise
-        self.logs = LOGS.path(self.root)
-        self.memos = MEMOS.path(self.root)
-        self._sealed_at = time.monotonic()
+        self.unswept = []
+        self.ingest = IngestElsewhere()
+
+    def _open_parts(self) -> None:
+        in_use = self.obstacle is not None and _is_in_use(self.root)
+        self.metadata = Metadata(f"{self.root}/{DATABASE}", _boot_id(), self.obstacle, in_use=in_use)
+        self.blobs = Blobs(self.root, self.metadata)
+        self.changesets = Changesets(self.root, self.metadata, self.blobs)
+        self.snapshots = Snapshots(self.metadata, self.changesets)
+        self.records = Records(self.metadata)
+        self.builds = Builds(self.metadata)
+        self.downloads = Downloads(self.metadata, self.blobs)
+        self.images = Images(self.metadata, self.blobs)
+        self.cache_mounts = CacheMounts(self.root, self.metadata)
+        self._sealer = Sealer(self.root, self.metadata, self.blobs, self.changesets)
+
+    def require_writable(self, purpose: str) -> None:
+        """Raise the obstacle, with `purpose` before its message, if nothing can be written."""
+        if self.obstacle is not None:
+            raise type(self.obstacle)(f"{purpose}: {self.obstacle}", hint=self.obstacle.hint)
+
+    def freeing(self, action: Callable[[], T]) -> T:
+        """Do something that frees space. If the disk is full, give the reserve and what else can go, and do it again.
+
+        `action` must be able to run again after it has failed. Raises what it raises.
+        """
+        for give in (*_SPARE, None):
+            try:
+                return action()
+            except (NoSpace, OSError) as error:
+                if give is None or not (isinstance(error, NoSpace) or error.errno in FULL):
+                    raise
+                give(self.root)
+                self.metadata.checkpoint_each_transaction()
+        raise AssertionError
 
     def seal(self) -> None:
         """Make everything recorded so far survive a power cut; a tree that can be made from its tar might be left out.
 
         Raises OSError if the disk lost something.
         """
+        if self.obstacle is not None:
+            return
         self._sealer.seal()
         self._sealed_at = time.monotonic()
 
@@ -127,13 +217,22 @@ class Store:
 
     def close(self) -> None:
         """Close the store. Idempotent."""
-        if self._lock >= 0:
-            try:
-                self.ingest.close()
-            finally:
-                self.metadata.close()
-                os.close(self._lock)
-                self._lock = -1
+        if self._lock < 0 and self.obstacle is None:
+            return
+        try:
+            self.ingest.close()
+        finally:
+            self._release()
+        if self._access is Access.FREE:
+            keep_reserve(self.root, at_once=True)
+
+    def _release(self) -> None:
+        if hasattr(self, "metadata"):
+            self.metadata.close()
+        for fd in (self._lock, self._reader_lock):
+            if fd >= 0:
+                os.close(fd)
+        self._lock = self._reader_lock = -1
 
     def __enter__(self) -> Store:
         return self
@@ -158,7 +257,7 @@ class Store:
                     os.close(lock)
                     continue
                 for part in PARTS:
-                    if part.directory:
+                    if part.directory and part is not RESERVE:  # keep_reserve makes it if there is room
                         os.makedirs(f"{self.root}/{part.directory}", mode=0o700, exist_ok=True)
                 if not os.path.exists(tag_path := f"{self.root}/{CACHEDIR_TAG}"):
                     with open(tag_path, "wb") as file:
@@ -172,6 +271,8 @@ class Store:
         """Create the directory of the store, or check that it is one. Raises StoreError."""
         os.makedirs(self.root, mode=0o700, exist_ok=True)
         status = os.stat(self.root)
+        if status.st_uid == 0 and os.geteuid() and self._access is Access.READ:
+            raise ReadOnly(f"the store {self.root} belongs to root", hint="choose a store of your own with --root")
         if status.st_uid != os.geteuid():
             raise StoreError(
                 f"the store {self.root} belongs to user {status.st_uid}",
@@ -186,6 +287,14 @@ class Store:
                 raise StoreError(
                     f"{self.root} is not a store: it holds {foreign[0]!r}", hint="choose an empty or new directory"
                 )
+
+    @staticmethod
+    def _open_to_read(path: str) -> int:
+        """A descriptor of a file or directory; -1 if it does not exist or this user cannot open it."""
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return -1
 
 
 def _remove(parent: str, name: str) -> None:
@@ -241,6 +350,16 @@ def _is_store(root: str, names: list[str]) -> bool:
 def _place_in_reset(name: str) -> int:
     """The tables go first: without them every other file is garbage. What shows that this is a store goes last."""
     return {DATABASE: 0, CACHEDIR_TAG: 2, LOCK: 3}.get(name, 1)
+
+
+def _is_in_use(root: str) -> bool:
+    """Whether another process might write to the store. Raises OSError."""
+    try:
+        return any(lease != READERS for lease in live_leases(INGEST.path(root), without=""))
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        return True  # a store of root
 
 
 def _boot_id() -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from pybuild.store.errors import CannotWrite
 from pybuild.values import frozen
 from pybuild.values.redact import redact
 
@@ -23,8 +25,8 @@ class StoredParses:
         return row[0] if row is not None and isinstance(row[0], bytes) else None
 
     def put(self, key: str, value: bytes) -> None:
-        """Store a value."""
+        """Store a value, unless nothing can be written."""
         if redact(text := value.decode("utf-8", "replace")) != text:
             return
-        with self.store.metadata.transaction() as db:
+        with suppress(CannotWrite), self.store.metadata.transaction() as db:
             db.execute("INSERT OR REPLACE INTO parses VALUES (?, ?)", (key, value))

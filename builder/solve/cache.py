@@ -17,6 +17,7 @@ from pybuild.builder.solve import cache_keys
 from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.store.formats.oci_config import chain_id
 from pybuild.store.objects.records import KeyKind
+from pybuild.store.system.disk_full import no_space
 from pybuild.values import frozen
 from pybuild.values.errors import PybuildError
 
@@ -45,12 +46,16 @@ _NOTHING = NodeResult(cache_keys.SCRATCH, None, 0)
 
 
 @contextmanager
-def errors_at(node: Node) -> Iterator[None]:
+def errors_at(node: Node, store: Store) -> Iterator[None]:
     """Add the place of a step in the recipe to every error that it raises, even to that of a full disk."""
     try:
         yield
     except PybuildError as error:
         raise error.at(node.span) from error
+    except OSError as error:
+        if isinstance(full := no_space(error, f"the store {store.root}", path=store.root), PybuildError):
+            raise full.at(node.span) from error
+        raise
 
 
 class BuildCache:
@@ -145,7 +150,7 @@ class BuildCache:
     async def _look_up_copy(self, node: Node, step: CopyStep) -> NodeResult | None:
         """A COPY or ADD: by its definition key if all of its sources are immutable, else by their content."""
         if step.remote:
-            with errors_at(node):
+            with errors_at(node, self._store):
                 await self._steps.identify(step)
         key = self.definition(node)
         parent = self.result(node.parent)
@@ -263,7 +268,7 @@ class BuildCache:
     async def _content(self, node: Node, parent: int | None, source: NodeResult | None) -> str:
         """The digest of what a COPY would copy. Computed once, because known inputs of a node do not change."""
         if node.id not in self._contents:
-            with errors_at(node):
+            with errors_at(node, self._store):
                 content = await self._steps.content(node, parent, source.snapshot if source else None)
             self._contents[node.id] = content
         return self._contents[node.id]
@@ -280,7 +285,7 @@ class BuildCache:
         if parent is None or None in sources:
             return None
         if node.id not in self._mounted:
-            with errors_at(node):
+            with errors_at(node, self._store):
                 self._mounted[node.id] = await self._steps.mounted(
                     step, [source.snapshot for source in sources if source]
                 )

@@ -49,7 +49,7 @@ class OutcomeRecorder:
 
     def save(self, plan: Plan, cache: BuildCache) -> None:
         """Save the build in the store. A failure becomes a note and does not fail the build."""
-        if not self._build:
+        if not self._build or self._store.obstacle is not None:
             return
         try:
             self._store.builds.add(self.build_so_far(plan, cache))

@@ -59,12 +59,20 @@ class Solver:
         to_show = self._nodes_to_show(target)
         if needed and self._options.require_cached:
             raise self._not_cached(needed)
+        self._require_room(needed)
         for node in self._plan.nodes:
             if node.id in hits and node.id in to_show:
                 self._finished(node, cached=True, seconds=0.0)
         self._make_all([node for node in self._plan.nodes if node.id in needed])
         self.cache.touch()
         return self.cache.results
+
+    def _require_room(self, needed: set[int]) -> None:
+        """Raise CannotWrite, at the first step that is not cached, if its result cannot be written to the store."""
+        if needed:
+            first = self._plan.nodes[min(needed)]
+            with errors_at(first, self._store):
+                self._store.require_writable("this step is not cached and cannot run")
 
     def _not_cached(self, needed: set[int]) -> NotCached:
         """The error of a build that must not run anything, with the reasons for every miss."""
@@ -178,7 +186,7 @@ class Solver:
         sources = [self.cache.result(source) for source in node.sources]
         on_listed = partial(self._on_listed, node) if self._has_early_child(node) else None
         try:
-            with errors_at(node):
+            with errors_at(node, self._store):
                 snapshots = [source.snapshot for source in sources if source]
                 made = await self._steps.make(node, self._parent(node), snapshots, self._ref(node), on_listed)
         except Exception as error:

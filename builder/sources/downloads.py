@@ -7,6 +7,7 @@ checksum identifies it, so pybuild asks the server of such a source only when it
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from pybuild.builder.sources.worker_environment import worker_environment
 from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.remote.git.url import RepositorySource
 from pybuild.remote.http.dates import http_date
+from pybuild.store.errors import CannotWrite
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.downloads import Downloaded
 from pybuild.values import frozen
@@ -116,7 +118,8 @@ class RemoteSources:
         finally:
             if os.path.exists(job.path):
                 os.unlink(job.path)
-        self._store.downloads.put(source.url, found)
+        with suppress(CannotWrite):
+            self._store.downloads.put(source.url, found)
         return found
 
 

@@ -7,6 +7,7 @@ commit. Once a build, pybuild asks the server which commit a branch or tag means
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from pybuild.builder.errors import BuildError
 from pybuild.builder.jobs.git import FetchRepository, ListSubdirectory, RepositoryAccess, ResolveReference
 from pybuild.builder.sources.worker_environment import worker_environment
 from pybuild.remote.git.url import FoundCommit, authorization
+from pybuild.store.errors import CannotWrite
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.downloads import Downloaded
 from pybuild.store.system.directories import remove_tree
@@ -95,7 +97,8 @@ class GitCheckouts:
                 self._store.blobs.adopt(job.path, digest, fetched.size)
             finally:
                 self._remove(job.directory, job.path)
-            self._store.downloads.put(key, Downloaded(digest, "", ""))
+            with suppress(CannotWrite):
+                self._store.downloads.put(key, Downloaded(digest, "", ""))
             return digest
 
     def _access_to(self, source: RepositorySource) -> RepositoryAccess:

@@ -65,6 +65,7 @@ class BaseImages:
                 )
         if options.require_cached:
             raise NotCached(f"{reference.familiar} is not in the store and would have to be fetched")
+        self._store.require_writable(f"{reference.familiar} is not in the store and cannot be fetched")
         # Imported here: a build whose images are all in the store does not need it.
         from pybuild.builder.sources.pull import pull, registry_access
 

@@ -18,6 +18,7 @@ from pybuild.builder.options import Network
 from pybuild.builder.plan.graph import source_mounts
 from pybuild.builder.sandbox.mounts import AgentSocket
 from pybuild.builder.sandbox.spec import SandboxSpec
+from pybuild.builder.steps.full_disk import full_disk_hint
 from pybuild.builder.steps.mount_points import scaffold_for
 from pybuild.builder.steps.mount_sources import MountSources
 from pybuild.builder.steps.mounts import mount_points, sandbox_mounts
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from pybuild.builder.steps.pending_layer import OnListed, Parent
 
 _REFUSED_ID = (b"Invalid argument", b"Operation not permitted")  # what programs print if chown to an id fails
+_FULL = (b"No space left on device", b"Disk quota exceeded")
 _SIGNALS = {1: "SIGHUP", 2: "SIGINT", 6: "SIGABRT", 9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE", 15: "SIGTERM"}
 
 
@@ -194,20 +196,24 @@ class RunMaker:
 
     async def _command(self, spec: SandboxSpec, ref: StepRef) -> None:
         """Run the command of a step. Raises StepFailed, SandboxError."""
-        refused_id = False
+        refused_id = says_full = False
 
         def on_output(stream: int, data: bytes) -> None:
-            nonlocal refused_id
+            nonlocal refused_id, says_full
             refused_id = refused_id or any(words in data for words in _REFUSED_ID)
+            says_full = says_full or any(words in data for words in _FULL)
             self._session.observe(StepOutput(ref, stream, data))
 
         with self._in_cgroups(spec) as limited:
             running = self._pool.run_step(limited, on_output, self._session.secrets.vault)
             status = await with_background(running, self._workspace.tidy_meanwhile())
-            if status.signal is not None:
-                raise StepFailed(f"RUN was ended by signal {_SIGNALS.get(status.signal, status.signal)}", status.code)
-            if status.code:
-                hint = self._single_id_hint() if refused_id else None
+            if status.signal is not None or status.code:
+                # Now, because the files of the step are removed before its error is shown.
+                hint = full_disk_hint(self._store.root, says_full=says_full)
+                if status.signal is not None:
+                    name = _SIGNALS.get(status.signal, status.signal)
+                    raise StepFailed(f"RUN was ended by signal {name}", status.code, hint=hint)
+                hint = (self._single_id_hint() if refused_id else None) or hint
                 raise StepFailed(f"RUN exited with status {status.code}", status.code, hint=hint)
 
     @contextmanager

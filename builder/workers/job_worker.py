@@ -39,10 +39,12 @@ def _serve(channel: Channel) -> None:
             return
         # A job makes many values and few reference cycles: the collector would take a tenth of the time of a COPY.
         gc.disable()
+        job = None
         try:
-            answer = result_message(read_request(message).run())
+            job = read_request(message)
+            answer = result_message(job.run())
         except Exception as error:
-            answer = failure_message(error)
+            answer = failure_message(error, job)
         gc.enable()
         try:
             channel.send(answer)

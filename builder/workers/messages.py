@@ -12,6 +12,7 @@ pybuild: it arrives as a WorkerBug, with the traceback of the worker.
 
 from __future__ import annotations
 
+import os
 import typing
 from functools import cache
 from inspect import signature
@@ -23,11 +24,14 @@ from pybuild.builder.workers.codec import decode, encode
 from pybuild.builder.workers.job_table import job_class
 from pybuild.remote import errors as remote_errors
 from pybuild.store import errors as store_errors
+from pybuild.store.objects.parts import INGEST
 from pybuild.store.system.disk_full import no_space
 from pybuild.values import frozen
 from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pybuild.builder.jobs.job import Job
     from pybuild.builder.sandbox.frames import Message
 
@@ -81,10 +85,10 @@ def result_message(value: object) -> Message:
     return encode(JobResult(encode(value)))
 
 
-def failure_message(error: Exception) -> Message:
-    """The message with the error that a job raised."""
+def failure_message(error: Exception, job: Job[Any] | None = None) -> Message:
+    """The message with the error that a job raised. None: it was raised before the job was known."""
     if isinstance(error, OSError):
-        error = no_space(error, str(error.filename or "the store"))
+        error = _translated(error, job)
     for kind in type(error).__mro__:
         if _error_classes().get(kind.__name__) is kind:
             return encode(JobFailure(kind.__name__, str(error), getattr(error, "hint", None), ""))
@@ -94,6 +98,33 @@ def failure_message(error: Exception) -> Message:
     import traceback  # takes milliseconds, and a worker seldom needs it
 
     return encode(JobFailure(WorkerBug.__name__, message, None, "".join(traceback.format_exception(error))))
+
+
+def _translated(error: OSError, job: Job[Any] | None) -> Exception:
+    """NoSpace, with the store that the job writes to, if its disk is full; any other error unchanged.
+
+    The error itself often names no path, or one relative to a directory's descriptor.
+    """
+    for value in () if job is None else _strings(encode(job)):
+        root, found, _ = value.rpartition(f"/{INGEST.directory}/")
+        if found:
+            return no_space(error, f"the store {root}", path=root)
+    return no_space(error, os.fsdecode(error.filename or "the store"))
+
+
+def _strings(value: object) -> Iterator[str]:
+    """All strings in a JSON value."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            for each in value.values():
+                yield from _strings(each)
+        case list():
+            for each in value:
+                yield from _strings(each)
+        case _:
+            pass
 
 
 def read_answer(message: Message, job: Job[R]) -> R:

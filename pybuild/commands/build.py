@@ -26,7 +26,7 @@ from pybuild.progress import progress_for
 from pybuild.progress.formatting import BuildInfo
 from pybuild.result_files import ResultFiles
 from pybuild.store.exporting.publish import STDOUT
-from pybuild.store.store import Store
+from pybuild.store.store import Access, Store
 
 if TYPE_CHECKING:
     from pybuild.options.cache import CacheOptions
@@ -68,12 +68,14 @@ def build(
     request = _request(info.id, context, sources, results, cache, steps)
     files = ResultFiles(results.iidfile, results.metadata_file)
     files.prepare()
-    with Store(ctx.obj) as store:
+    with Store(ctx.obj, Access.READ) as store:
         if display.call is not None:
             from pybuild.commands.check import answer
 
             return answer(display.call, request, store, progress_for("json", info) if display.kind == "json" else None)
-        with closing(LoggedDisplay(progress_for(display.kind, info), info, store.logs)) as observe:
+        with closing(
+            LoggedDisplay(progress_for(display.kind, info), info, store.logs if store.obstacle is None else None)
+        ) as observe:
             try:
                 image = run(request, store, observe, keep_storage)
             except BrokenPipeError:

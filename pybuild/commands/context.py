@@ -70,9 +70,9 @@ def _list_archive(root: str, place: str) -> Listing:
     from pybuild.builder.session import Session
     from pybuild.builder.sources.images import BaseImages
     from pybuild.builder.workers.pool import Pool
-    from pybuild.store.store import Store
+    from pybuild.store.store import Access, Store
 
-    with Store(root) as store, Pool() as pool:
+    with Store(root, Access.READ) as store, Pool() as pool:
         session = Session(store, pool, BuildOptions(), ignore)
         contexts = Contexts(session, BaseImages(session), place, {})
         return list_archive(contexts.open_archive())

@@ -15,7 +15,7 @@ from pybuild.report import printable
 from pybuild.store.formats.reference import Reference
 from pybuild.store.maintenance.reachability import title_of
 from pybuild.store.maintenance.usage import Reason, Usage, UsageLine, usage
-from pybuild.store.store import Store
+from pybuild.store.store import Access, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ def df(root: str, verbose: bool, as_json: bool) -> int:
     Data that several items need counts once, for the first of them: images come first, then cache records. SIZE of an
     item is everything that it needs; OWN is the part that no item before it needs. gc frees what is kept for `nothing`.
     """
-    with Store(root) as store, Pool() as pool:
+    with Store(root, Access.READ) as store, Pool() as pool:
         used = usage(store, StoreDirectories(store, pool).measure)
     if as_json:
         click.echo(json.dumps(_fields(used)))
@@ -51,6 +51,7 @@ def _fields(used: Usage) -> dict[str, object]:
         "total": used.total,
         "tables": used.tables,
         "memos": used.memos,
+        "reserve": used.reserve,
         "logs": {"count": used.logs.count, "size": used.logs.size},
         "kept_for": {reason.value: {"count": part.count, "size": part.size} for reason, part in used.reasons.items()},
         "stored_as": {form.value: {"count": part.count, "size": part.size} for form, part in used.forms.items()},
@@ -75,6 +76,7 @@ def _total_lines(used: Usage) -> Iterator[str]:
     yield f"{'database':<20} {'':>7} {human_size(used.tables):>10}"
     yield f"{'context digests':<20} {'':>7} {human_size(used.memos):>10}"
     yield f"{'build logs':<20} {used.logs.count:>7} {human_size(used.logs.size):>10}"
+    yield f"{'reserve for gc':<20} {'':>7} {human_size(used.reserve):>10}"
     yield f"{'total':<20} {'':>7} {human_size(used.total):>10}"
     yield ""
     yield f"{'STORED AS':<20} {'COUNT':>7} {'SIZE':>10}"

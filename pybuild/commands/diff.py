@@ -21,7 +21,7 @@ from pybuild.store.formats.oci_config import normalise_history
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.layers.difference import Change, differences, layer_differences
 from pybuild.store.layers.view import View
-from pybuild.store.store import Store
+from pybuild.store.store import Access, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,7 +54,7 @@ def diff(root: str, before: str, after: str, by_layer: bool, as_json: bool) -> i
     Compared with image A, image B adds (A), changes (C) and deletes (D) them. Type, mode, owner, size and content are
     compared, times are not. The exit status is 0 whether files differ or not.
     """
-    with Store(root) as store:
+    with Store(root, Access.READ) as store:
         images = store.images.find(before), store.images.find(after)
         with Pool() as pool:
             for image in images:

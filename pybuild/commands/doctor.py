@@ -8,7 +8,7 @@ import click
 
 from pybuild.builder.doctor import State, examine
 from pybuild.builder.workers.pool import Pool
-from pybuild.store.store import Store
+from pybuild.store.store import Access, Store
 from pybuild.values.limits import LIMITS
 
 
@@ -24,7 +24,7 @@ def doctor(root: str, as_json: bool, only_limits: bool) -> int:
     if only_limits:
         _show_limits(as_json=as_json)
         return 0
-    with Store(root) as store, Pool() as pool:
+    with Store(root, Access.READ) as store, Pool() as pool:
         checks = examine(store, pool)
     for check in checks:
         if as_json:

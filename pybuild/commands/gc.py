@@ -14,7 +14,7 @@ from pybuild.builder.workers.pool import Pool
 from pybuild.options.arguments import size_option
 from pybuild.progress import human_size
 from pybuild.store.maintenance.gc import Freed, collect
-from pybuild.store.store import Store
+from pybuild.store.store import Access, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,11 +42,11 @@ def gc(root: str, everything: bool, keep_storage: str | None, dry_run: bool, as_
     if everything and keep_storage is not None:
         raise click.UsageError("--all and --keep-storage exclude each other")
     keep = 0 if everything else size_option("--keep-storage", keep_storage)
-    with Store(root) as store, Pool() as pool:
+    with Store(root, Access.READ if dry_run else Access.FREE) as store, Pool() as pool:
         if store.unswept and not dry_run:
             sweep_all(store, pool)
         directories = StoreDirectories(store, pool)
-        freed = collect(store, keep, directories.measure, directories.remove, dry_run=dry_run)
+        freed = store.freeing(lambda: collect(store, keep, directories.measure, directories.remove, dry_run=dry_run))
     if as_json:
         click.echo(json.dumps({"dry_run": dry_run, **dataclasses.asdict(freed)}))
     else:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from pybuild.api import open_image
-from pybuild.progress.formatting import human_size, one_line
+from pybuild.progress.formatting import one_line
+from pybuild.values.sizes import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

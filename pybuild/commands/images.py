@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +20,7 @@ from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 from pybuild.store.importing.archive import STDIN, import_archive
-from pybuild.store.store import Store
+from pybuild.store.store import Access, Store
 
 if TYPE_CHECKING:
     from pybuild.builder.events import Event
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def images(root: str, as_json: bool) -> int:
     """List the images in the store."""
-    with Store(root) as store:
+    with Store(root, Access.READ) as store:
         tags = store.images.tags()
         named = {tag.manifest for tag in tags}
         rows: list[tuple[str, Digest, int | None]] = [
@@ -80,7 +81,7 @@ def rmi(root: str, names: tuple[str, ...]) -> int:
 
     An image whose last name is removed is removed too; its layers stay in the cache until gc removes them.
     """
-    with Store(root) as store:
+    with Store(root, Access.FREE) as store:
         for name in names:
             digest = store.images.find(name).manifest_digest
             names_of_image = [Reference.parse(tag.name) for tag in store.images.tags() if tag.manifest == digest]
@@ -89,7 +90,7 @@ def rmi(root: str, names: tuple[str, ...]) -> int:
             if len(removed) > 1:
                 several = ", ".join(reference.familiar for reference in names_of_image)
                 raise click.UsageError(f"{name} has several names: {several}")
-            gone = store.images.untag(removed, digest, int(time.time()))
+            gone = store.freeing(partial(store.images.untag, removed, digest, int(time.time())))
             for reference in removed:
                 click.echo(f"untagged {reference.familiar}")
             if gone:
@@ -110,7 +111,7 @@ def _reference(name: str) -> Reference | None:
 @click.pass_obj
 def inspect(root: str, name: str) -> int:
     """Show the manifest and config of an image as JSON."""
-    with Store(root) as store:
+    with Store(root, Access.READ) as store:
         image = store.images.find(name)
         names = [
             Reference.parse(tag.name).familiar for tag in store.images.tags() if tag.manifest == image.manifest_digest

@@ -9,11 +9,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from pybuild.progress.formatting import human_size, one_line
+from pybuild.progress.formatting import one_line
 from pybuild.progress.lines import write_output
 from pybuild.store.errors import NotFound
 from pybuild.store.objects.build_logs import StoredLog, build_logs
-from pybuild.store.store import Store
+from pybuild.store.store import Access, Store
+from pybuild.values.sizes import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -42,7 +43,7 @@ def logs(root: str, build: str | None, step: int | None, only_list: bool, as_jso
     BUILD is the id of a build or the beginning of an id; without BUILD, or with `last`, it is the newest build. STEP
     selects one step by its number in the output.
     """
-    with Store(root) as store:
+    with Store(root, Access.READ) as store:
         found = build_logs(store.logs)
         if only_list:
             for log in found:

@@ -9,7 +9,7 @@ from pybuild.builder.steps.removal import remove, sweep_all
 from pybuild.builder.workers.pool import Pool
 from pybuild.report import printable
 from pybuild.store.maintenance.fsck import check
-from pybuild.store.store import Store
+from pybuild.store.store import Access, Store
 from pybuild.store.store import reset as reset_store
 
 
@@ -24,7 +24,7 @@ def fsck(root: str, repair: bool, deep: bool) -> int:
     names, types, modes, owners, times, sizes and links. With --deep it also compares the content of the files, and every
     table of contents with what its layer blob holds. With --repair no other pybuild may use the store at the same time.
     """
-    with Store(root) as store, Pool() as pool:
+    with Store(root, Access.FREE if repair else Access.READ) as store, Pool() as pool:
         if store.unswept:
             sweep_all(store, pool)
         trees = StoreTrees(pool)

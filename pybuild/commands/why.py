@@ -12,7 +12,7 @@ from pybuild.builder.solve.explain_files import why as explain_steps
 from pybuild.builder.solve.explain_miss import listed_steps
 from pybuild.report import printable
 from pybuild.store.objects.builds import Outcome
-from pybuild.store.store import Store
+from pybuild.store.store import Access, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ def why(root: str, build: str | None, as_list: bool, as_json: bool) -> int:
     the most similar step of an earlier build; the first difference decides. Values of variables whose names look like
     secrets are not shown. The store remembers the last 100 builds.
     """
-    with Store(root) as store:
+    with Store(root, Access.READ) as store:
         builds = store.builds.all()
         if as_list:
             for known in reversed(builds):

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from pybuild.progress.formatting import human_size
+from pybuild.values.sizes import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.events import Built, CheckWarning, Event, Exported, StepFinished
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.values import frozen
+from pybuild.values.sizes import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,16 +46,6 @@ def step_name(step: StepRef) -> str:
 def one_line(text: str) -> str:
     """The text on one line: every character that is not printable becomes a space."""
     return "".join(character if character.isprintable() else " " for character in text)
-
-
-def human_size(size: int) -> str:
-    """A number of bytes with a unit, in powers of 1000 as docker shows them."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 def exported_line(event: Exported) -> str:

@@ -27,8 +27,9 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.formatting import Totals, exported_line, human_size, one_line, step_name
+from pybuild.progress.formatting import Totals, exported_line, one_line, step_name
 from pybuild.progress.lines import BufferedOutput
+from pybuild.values.sizes import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -24,9 +24,10 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.formatting import Totals, exported_line, human_size, step_name, warning_line
+from pybuild.progress.formatting import Totals, exported_line, step_name, warning_line
 from pybuild.progress.terminal_text import clip, harmless
 from pybuild.values import frozen
+from pybuild.values.sizes import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,8 +20,9 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.formatting import Totals, exported_line, human_size, one_line, step_name, warning_line
+from pybuild.progress.formatting import Totals, exported_line, one_line, step_name, warning_line
 from pybuild.progress.lines import OutputLines
+from pybuild.values.sizes import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -30,7 +30,7 @@ from pybuild.store.formats.pipeline import BLOCK, Pipeline
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.tar_header import entry_header
 from pybuild.store.system.directories import remove_tree
-from pybuild.store.system.disk_full import no_space
+from pybuild.store.system.disk_full import OUTPUT_HINT, no_space
 from pybuild.store.system.files import open_beneath, read_regular
 from pybuild.values.limits import MANIFEST_BYTES
 
@@ -90,7 +90,7 @@ def publish_directory(blobs: Blobs, image: StoredImage, names: list[Reference], 
             _put_bytes(fd, INDEX, index_json(entries, dict(before.annotations) if before else None))
             os.fsync(fd)
     except OSError as error:
-        raise no_space(error, destination) from error
+        raise no_space(error, destination, hint=OUTPUT_HINT) from error
 
 
 @contextmanager

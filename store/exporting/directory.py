@@ -22,7 +22,7 @@ from pybuild.store.exporting.publish import temporary_name, unnamed_file
 from pybuild.store.exporting.rootfs_tar import Rootfs
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, parent_of
-from pybuild.store.system.disk_full import no_space
+from pybuild.store.system.disk_full import OUTPUT_HINT, no_space
 from pybuild.store.system.files import open_beneath
 from pybuild.values import frozen
 
@@ -58,7 +58,7 @@ def write_local(store: Store, image: StoredImage, destination: str) -> LocalRepo
             files = ((item.entry, chunks) for item, chunks in rootfs.in_order_of_layers())
             return writer.write((item.entry for item in rootfs.items), files)
     except OSError as error:
-        raise no_space(error, destination) from error
+        raise no_space(error, destination, hint=OUTPUT_HINT) from error
     finally:
         writer.close()
         os.close(root)

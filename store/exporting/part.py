@@ -14,7 +14,7 @@ from pybuild.store.exporting.directory import FileWriter, LocalReport
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.layers.view import LinkLoop
-from pybuild.store.system.disk_full import no_space
+from pybuild.store.system.disk_full import OUTPUT_HINT, no_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -54,7 +54,7 @@ def write_part(view: View, path: bytes, contents: PartContents, destination: str
     try:
         return _write(writer, view, [top], lambda _: os.fsencode(name), contents)
     except OSError as error:
-        raise no_space(error, destination) from error
+        raise no_space(error, destination, hint=OUTPUT_HINT) from error
     finally:
         writer.close()
         os.close(root)
@@ -74,7 +74,7 @@ def _write_directory(view: View, top: Entry, contents: PartContents, destination
         os.utime(root, (top.mtime, top.mtime))
         return report
     except OSError as error:
-        raise no_space(error, destination) from error
+        raise no_space(error, destination, hint=OUTPUT_HINT) from error
     finally:
         writer.close()
         os.close(root)

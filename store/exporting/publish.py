@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import StoreError
-from pybuild.store.system.disk_full import no_space
+from pybuild.store.system.disk_full import OUTPUT_HINT, no_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ def replacing(destination: str) -> Iterator[BinaryIO]:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
     except OSError as error:
-        raise no_space(error, destination) from error
+        raise no_space(error, destination, hint=OUTPUT_HINT) from error
 
 
 @contextmanager

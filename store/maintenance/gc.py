@@ -14,9 +14,11 @@ rows; the next gc continues from there.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pybuild.store.errors import CannotWrite
 from pybuild.store.maintenance.orphans import find_orphans
 from pybuild.store.maintenance.reachability import Graph, StoreObject, measure_trees
 from pybuild.store.objects import build_logs, context_memo
@@ -144,7 +146,8 @@ def sized_cache_mounts(store: Store, measure: Callable[[str], int]) -> list[tupl
         if lock is not None:
             try:
                 size = max(_BLOCK, measure(f"{store.cache_mounts.directory}/{mount.id}"))
-                store.cache_mounts.set_size(mount.id, size)
+                with suppress(CannotWrite):
+                    store.cache_mounts.set_size(mount.id, size)
             finally:
                 os.close(lock)
         sized.append((mount, size or _BLOCK))

@@ -10,6 +10,7 @@ from pybuild.store.maintenance.reachability import Graph, StoreObject, measure_t
 from pybuild.store.objects.build_logs import build_logs
 from pybuild.store.objects.context_memo import memos
 from pybuild.store.objects.parts import DATABASE
+from pybuild.store.objects.reserve import reserve_size
 from pybuild.store.system.files import file_size
 from pybuild.values import frozen
 
@@ -64,7 +65,7 @@ class Sum:
 
 @frozen
 class Usage:
-    """The usage of a store. `reasons` and `forms` divide the same objects; `tables`, `memos` and `logs` come on top."""
+    """The usage of a store. `reasons` and `forms` divide the same objects; `tables`, `memos`, `logs` and `reserve` come on top."""
 
     reasons: dict[Reason, Sum]
     forms: dict[StoredForm, Sum]
@@ -72,11 +73,14 @@ class Usage:
     tables: int  # bytes of the database files
     memos: int  # bytes
     logs: Sum
+    reserve: int  # bytes
 
     @property
     def total(self) -> int:
         """The size of the whole store in bytes."""
-        return sum(part.size for part in self.reasons.values()) + self.tables + self.memos + self.logs.size
+        return (
+            sum(part.size for part in self.reasons.values()) + self.tables + self.memos + self.logs.size + self.reserve
+        )
 
 
 def usage(store: Store, measure: Callable[[str], int]) -> Usage:
@@ -96,7 +100,7 @@ def usage(store: Store, measure: Callable[[str], int]) -> Usage:
     memo_bytes = sum(status.st_size for _, status in memos(store.memos))
     logs = [log.total() for log in build_logs(store.logs)]
     forms = _forms(store, [size for _, size in mounts])
-    return Usage(reasons, forms, tuple(lines), tables, memo_bytes, Sum(len(logs), sum(logs)))
+    return Usage(reasons, forms, tuple(lines), tables, memo_bytes, Sum(len(logs), sum(logs)), reserve_size(store.root))
 
 
 def _object_lines(graph: Graph) -> list[UsageLine]:

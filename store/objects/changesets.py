@@ -63,6 +63,7 @@ class Changesets:
         self.trees_directory = TREES.path(root)
         self._metadata = metadata
         self._blobs = blobs
+        self._read_elsewhere: dict[str, str] = {}  # changeset -> its toc, if nothing can be written to the store
 
     def add(self, entries: Iterable[Entry], scratch: str) -> str:
         """Store a new changeset with these sorted entries; return its id. `scratch` is an unused path in an ingest."""
@@ -117,13 +118,19 @@ class Changesets:
             " WHERE id = ? AND NOT EXISTS (SELECT 1 FROM tocs WHERE tocs.id = unread.id)",
             changeset,
         )
-        if row is None:
+        if row is None or changeset in self._read_elsewhere:
             return None
         diff_id, digest, size, compression = map(str, row)
         return LayerBlob(Digest.parse(diff_id), Digest.parse(digest), int(size), Compression(compression))
 
     def mark_read(self, changeset: str, toc_path: str) -> None:
-        """Give an unread changeset its toc, after its blob was read and has the claimed diff_id. Idempotent."""
+        """Give an unread changeset its toc, after its blob was read and has the claimed diff_id. Idempotent.
+
+        If nothing can be written to the store, this process uses the toc where it is.
+        """
+        if self._metadata.obstacle is not None:
+            self._read_elsewhere[changeset] = toc_path
+            return
         with self._metadata.transaction() as db:
             os.rename(toc_path, self.toc_path(changeset))
             db.execute("INSERT OR IGNORE INTO tocs VALUES (?, ?)", (changeset, self._metadata.boot))
@@ -268,7 +275,7 @@ class Changesets:
 
     def toc_path(self, changeset: str) -> str:
         """The file with the table of contents."""
-        return f"{self._tocs}/{changeset}"
+        return self._read_elsewhere.get(changeset) or f"{self._tocs}/{changeset}"
 
 
 class Snapshots:

@@ -39,7 +39,12 @@ def is_condemned(metadata: Metadata, kind: Condemnable, key: str) -> bool:
 
 
 def spare(metadata: Metadata, kind: Condemnable, key: str) -> None:
-    """Undo the condemnation of an object. gc might have removed it by now: look it up again afterwards."""
+    """Undo the condemnation of an object. gc might have removed it by now: look it up again afterwards.
+
+    Nothing happens in a store in which nothing can be written.
+    """
+    if metadata.obstacle is not None:
+        return
     with metadata.transaction() as db:
         spare_in_transaction(db, kind, key)
 

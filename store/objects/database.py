@@ -7,20 +7,28 @@ rows that are not sealed; sealing.py checks them after the next boot.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pybuild.store.errors import NoSpace, StoreBusy, StoreError
+from pybuild.store.errors import StoreBusy, StoreError
+from pybuild.store.system.disk_full import cannot_write, obstacle_to_writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pybuild.store.errors import CannotWrite
 
 VERSION = 7
 _WAIT_SECONDS = 60.0
 # os_unix.c of SQLite: MAX_PATHNAME is 512, and the names of its other files are up to 8 bytes longer.
 _LONGEST_PATH = 504
+_INDEX_PAGE = 4096  # bytes
+_FSCK_HINT = "pybuild fsck lists what is damaged"
+# Input and output errors that have nothing to do with a lack of space.
+_NOT_WRITING = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_FSYNC)
 
 _SCHEMA = """
 CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, boot TEXT) WITHOUT ROWID;
@@ -102,35 +110,38 @@ ALTER TABLE cachemounts ADD COLUMN identity TEXT NOT NULL DEFAULT '';
 
 
 class Metadata:
-    """A connection to the tables. Each verb of the store runs in one `transaction`."""
+    """A connection to the tables. Each verb of the store runs in one `transaction`.
 
-    def __init__(self, path: str, boot: str) -> None:
-        """Open or create the file; `boot` is the id of this boot. Raises StoreError if it is damaged or too new."""
+    `obstacle` is the reason why nothing can be written; each transaction raises it. None: everything can be written.
+    """
+
+    def __init__(self, path: str, boot: str, obstacle: CannotWrite | None = None, *, in_use: bool = False) -> None:
+        """Open or create the file; `boot` is the id of this boot.
+
+        With an obstacle the file is only read; `in_use` then says whether another process has the store open.
+        Raises StoreError if the file is damaged or too new, CannotWrite if it has to be written and cannot.
+        """
         self.boot = boot
+        self.obstacle = obstacle
         self._directory = os.path.dirname(path)
         try:
-            self._db = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
-        except sqlite3.OperationalError as error:
-            length = len(os.fsencode(os.path.realpath(self._directory)))
-            most = _LONGEST_PATH - len(os.fsencode(path)) + len(os.fsencode(self._directory))
-            if length <= most:
-                raise _translate(error, self._directory, f"{path}: ") from error
-            raise StoreError(
-                f"the path of the store, links resolved, has {length} bytes; because of SQLite it can have at most {most}",
-                hint="choose a shorter one with --root",
-            ) from error
+            if obstacle is None:
+                self._db = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
+            else:
+                # A local import: a build seldom needs it.
+                from pybuild.store.objects.read_only_tables import open_tables
+
+                self._db = open_tables(path, _WAIT_SECONDS, in_use=in_use)
+        except sqlite3.DatabaseError as error:
+            _require_short_path(path)
+            raise _translate(error, self._directory, path) from error
         try:
-            self._db.execute("PRAGMA foreign_keys = ON")
-            if self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-                raise StoreError(
-                    f"{path}: this filesystem cannot hold the store (no shared memory for SQLite)",
-                    hint="choose another --root",
-                )
-            self._db.execute("PRAGMA synchronous = NORMAL")
+            if obstacle is None:
+                self._set_up(path)
             self._prepare(path)
         except sqlite3.DatabaseError as error:
             self._db.close()
-            raise _translate(error, self._directory, f"{path}: ") from error
+            raise _translate(error, self._directory, path) from error
         except BaseException:
             self._db.close()
             raise
@@ -140,13 +151,15 @@ class Metadata:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run the block as one transaction; other writers wait. Raises NoSpace, StoreBusy, StoreError.
+        """Run the block as one transaction; other writers wait. Raises CannotWrite, StoreBusy, StoreError.
 
         A transaction inside a transaction is a part of it: callers combine several changes that are one fact.
         """
         if self._db.in_transaction:
             yield self._db
             return
+        if self.obstacle is not None:
+            raise self.obstacle
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -171,6 +184,12 @@ class Metadata:
         finally:
             self._db.execute("PRAGMA synchronous = NORMAL")
 
+    def shadow(self, table: str, rows: list[tuple[object, ...]]) -> None:
+        """Let this process see more rows in a table in which nothing can be written. At most once for each table."""
+        self._db.execute(f"CREATE TEMP TABLE {table} AS SELECT * FROM main.{table}")
+        marks = ", ".join("?" for _ in rows[0])
+        self._db.executemany(f"INSERT INTO temp.{table} VALUES ({marks})", rows)
+
     def one(self, query: str, *values: object) -> tuple[object, ...] | None:
         """The first row of a query, or None."""
         rows = self.all(query, *values)
@@ -191,6 +210,29 @@ class Metadata:
             for row in self._db.execute("PRAGMA foreign_key_check")
         ]
 
+    def checkpoint_each_transaction(self) -> None:
+        """From now on move the log into the database after each transaction, so that the log does not grow."""
+        self._db.execute("PRAGMA wal_autocheckpoint = 1")
+
+    def _set_up(self, path: str) -> None:
+        self._db.execute("PRAGMA foreign_keys = ON")
+        if self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+            raise StoreError(
+                f"{path}: this filesystem cannot hold the store (no shared memory for SQLite)",
+                hint="choose another --root",
+            )
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA temp_store = MEMORY")  # the disk of /var/tmp can be full, too
+        if os.statvfs(self._directory).f_frsize < _INDEX_PAGE:
+            # SQLite maps the index of its log, and allocates only one block of each page. If the disk is full when it
+            # first writes to the others, SIGBUS kills the process. The first commit writes to all of them.
+            with self.transaction() as db:
+                db.execute(f"PRAGMA user_version = {self._version()}")
+
+    def _is_copy(self) -> bool:
+        """Whether this is a private copy of the tables, in memory."""
+        return not self._db.execute("PRAGMA database_list").fetchone()[2]
+
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
@@ -208,6 +250,9 @@ class Metadata:
     def _prepare(self, path: str) -> None:
         version = self._version()
         if version == 0 or _FIRST <= version < VERSION:
+            if self.obstacle is not None and self._is_copy():
+                self._migrate(self._db)
+                return
             with self.transaction() as db:
                 self._migrate(db)
         elif version != VERSION:
@@ -221,26 +266,34 @@ def _statements(text: str) -> list[str]:
     return [statement for statement in text.split(";\n") if statement.strip()]
 
 
-def _translate(error: sqlite3.DatabaseError, directory: str, where: str = "the store's tables: ") -> StoreError:
+def _require_short_path(path: str) -> None:
+    """Raise StoreError if SQLite cannot open a file because its path is too long."""
+    directory = os.path.dirname(path)
+    length = len(os.fsencode(os.path.realpath(directory)))
+    most = _LONGEST_PATH - len(os.fsencode(path)) + len(os.fsencode(directory))
+    if length > most:
+        raise StoreError(
+            f"the path of the store, links resolved, has {length} bytes; because of SQLite it can have at most {most}",
+            hint="choose a shorter one with --root",
+        )
+
+
+def _translate(error: sqlite3.DatabaseError, directory: str, where: str = "the store's tables") -> StoreError:
     """The StoreError for an SQLite error about a file in `directory`."""
     code = getattr(error, "sqlite_errorcode", 0)
-    if code == sqlite3.SQLITE_IOERR_SHMSIZE:  # SQLite could not enlarge metadata.db-shm
-        code = sqlite3.SQLITE_FULL
-    if code & 0xFF == sqlite3.SQLITE_CANTOPEN and _out_of_inodes(directory):  # it could not create -wal or -shm
-        code = sqlite3.SQLITE_FULL
+    obstacle = None
     match code & 0xFF:  # the primary result code
-        case sqlite3.SQLITE_FULL:
-            return NoSpace(f"{where}no space left", hint="free some space, or choose another --root")
         case sqlite3.SQLITE_BUSY:
-            return StoreBusy(f"{where}in use by another process for more than {_WAIT_SECONDS:.0f} seconds")
+            return StoreBusy(f"{where}: in use by another process for more than {_WAIT_SECONDS:.0f} seconds")
+        case sqlite3.SQLITE_FULL:
+            obstacle = OSError(errno.ENOSPC, "")
+        case sqlite3.SQLITE_IOERR if code == sqlite3.SQLITE_IOERR_SHMSIZE:  # it could not enlarge metadata.db-shm
+            obstacle = obstacle_to_writing(directory) or OSError(errno.ENOSPC, "")
+        case sqlite3.SQLITE_READONLY:
+            obstacle = obstacle_to_writing(directory) or OSError(errno.EACCES, "")
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_IOERR if code not in _NOT_WRITING:
+            obstacle = obstacle_to_writing(directory)  # SQLite could not make or enlarge a file, and does not say why
         case _:
-            return StoreError(f"{where}{error}", hint="pybuild fsck lists what is damaged")
-
-
-def _out_of_inodes(directory: str) -> bool:
-    """Whether the filesystem has no free inode. Without an inode limit it reports f_files = 0, statvfs(3)."""
-    try:
-        status = os.statvfs(directory)
-    except OSError:
-        return False
-    return status.f_files > 0 and not status.f_favail
+            pass
+    found = None if obstacle is None else cannot_write(obstacle, where, path=directory)
+    return found if isinstance(found, StoreError) else StoreError(f"{where}: {error}", hint=_FSCK_HINT)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pybuild.store.system.directories import remove_tree
+from pybuild.store.system.directories import opened_directory, remove_tree
 from pybuild.store.system.files import try_lock
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+READERS = "readers"
 _LEAVE_TO_SWEEP = (errno.EPERM, errno.EACCES, errno.ENOTEMPTY, errno.EMFILE, errno.ENFILE)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -81,9 +83,40 @@ class Ingest:
         self.close()
 
 
+class IngestElsewhere(Ingest):
+    """The working directory of a process that cannot write to the store: a temporary directory, made when it is used."""
+
+    def __init__(self) -> None:
+        self.fd = -1
+        self.name = self.path = self._parent = ""
+        self._count = 0
+
+    def new_path(self) -> str:
+        """An unused path in this directory. Raises NoSpace if no directory for temporary files can take it."""
+        if self.fd < 0:
+            from pybuild.store.system.scratch import scratch_directory
+
+            super().__init__(scratch_directory("work"))
+        return super().new_path()
+
+    def close(self) -> None:
+        """Remove the directory, if there is one. Idempotent."""
+        super().close()
+        if self._parent:
+            with suppress(OSError):
+                os.rmdir(self._parent)
+            self._parent = ""
+
+
 def live_leases(parent: str, without: str) -> list[str]:
-    """The names of the working directories, except one, whose processes are running."""
+    """The names of the working directories, except one, whose processes are running.
+
+    READERS stands for the processes that read the store without being able to write: they have `parent` locked.
+    """
     leases = []
+    with opened_directory(parent) as fd:
+        if not try_lock(fd, fcntl.LOCK_EX):
+            leases.append(READERS)
     for name in os.listdir(parent):
         try:
             fd = os.open(f"{parent}/{name}", _DIRECTORY)

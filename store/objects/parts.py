@@ -25,6 +25,7 @@ class Removal(Enum):
     LEAST_USED = "gc with a size limit removes what has not been used for the longest time"
     ALL = "gc with a size limit of 0 removes all of it"
     OLDEST = "beyond a number, a size or an age the oldest go"
+    RELEASED = "gc and rmi remove it while the disk is full; opening the store makes it again"
     UNLOCKED = "the next process that opens the store removes what no process has locked"
 
 
@@ -75,12 +76,13 @@ DOWNLOADS = Part(Removal.WITH_OWNER, "downloads", key="url")
 PARSES = Part(Removal.ALL, "parses", key="key")
 BUILDS = Part(Removal.OLDEST, "builds", more_tables=("build_steps", "step_inputs"))
 CONDEMNED = Part(Removal.WITH_OWNER, "condemned", key="key", more_tables=("waits",))
+RESERVE = Part(Removal.RELEASED, directory="reserve")
 INGEST = Part(Removal.UNLOCKED, directory="ingest")
 LOGS = Part(Removal.OLDEST, directory="logs")
 MEMOS = Part(Removal.OLDEST, directory="memo")
 
 PARTS = (
     IMAGES, SNAPSHOTS, CHANGESETS, BLOBS, TOCS, TREES, CACHE_MOUNTS, RECORDS, DOWNLOADS, PARSES, BUILDS, CONDEMNED,
-    INGEST, LOGS, MEMOS,
+    RESERVE, INGEST, LOGS, MEMOS,
 )  # fmt: skip
 SEALED = tuple(part for part in PARTS if part.sealed)

@@ -8,9 +8,11 @@ The first writer of a key wins. A build that comes second continues with the win
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from pybuild.store.errors import CannotWrite
 from pybuild.store.objects.condemned import spare_stack
 from pybuild.values import frozen
 
@@ -120,15 +122,21 @@ class Records:
             return Record(cursor.lastrowid, snapshot, canonical, now)
 
     def add_key(self, key: str, kind: KeyKind, record: Record) -> None:
-        """Give a record another key: the next build finds it without reading files. A removed record gets none."""
-        with self._metadata.transaction() as db:
+        """Give a record another key: the next build finds it without reading files. A removed record gets none.
+
+        Nor does one on a full disk: the build does not need it.
+        """
+        with suppress(CannotWrite), self._metadata.transaction() as db:
             if self._metadata.one("SELECT 1 FROM records WHERE id = ?", record.id):
                 self._add_keys(db, {key: kind}, record.id)
 
     def mark_used(self, records: list[Record], now: int) -> None:
-        """Set the time of last use; gc evicts the records that have not been used for the longest time."""
+        """Set the time of last use, unless nothing can be written.
+
+        gc evicts the records that have not been used for the longest time.
+        """
         if records:
-            with self._metadata.transaction() as db:
+            with suppress(CannotWrite), self._metadata.transaction() as db:
                 db.executemany(
                     "UPDATE records SET last_used = ? WHERE id = ?", [(now, record.id) for record in records]
                 )

@@ -317,15 +317,17 @@ def test_an_output_on_a_full_disk(tmp_path: Path, pybuild: Pybuild) -> None:
         output = disk / "app.tar"
         output.write_bytes(PREVIOUS)
         printed = pybuild.refused("-o", f"type=oci,dest={output}", context)
-        assert f"error: {output}: No space left on device\n" in printed
+        assert f"error: {output}: No space left on device (" in printed
+        assert f" free on {disk})\nhint: choose another destination, or free space there\n" in printed
         assert output.read_bytes() == PREVIOUS
         assert os.listdir(disk) == ["app.tar"]
 
 
+FULL = "Buildfile:2:1: error: the store {store}: No space left on device ("
 STEPS = {
-    "COPY": ("COPY file /\n", "error: the store: No space left on device\n"),
-    "RUN": ("RUN head -c 20000000 /dev/urandom > /file\n", "Buildfile:2:1: error: RUN exited with status 1\n"),
-    "the layer of a RUN": ("RUN head -c 5000000 /dev/urandom > /file\n", "error: the store: No space left on device\n"),
+    "COPY": ("COPY file /\n", FULL),
+    "RUN": ("RUN head -c 20000000 /dev/urandom > /file\n", "hint: the disk of the store {store} is full (0 B and "),
+    "the layer of a RUN": ("RUN head -c 5000000 /dev/urandom > /file\n", FULL),
 }  # fmt: skip
 
 
@@ -337,7 +339,9 @@ def test_a_store_works_again_after_a_full_disk(
     with small_disk(tmp_path / "disk", "size=12m") as disk:
         pybuild = Pybuild(disk / "store")
         copy_store(store_with_base, pybuild.root)
-        assert message in pybuild.refused(".", cwd=context)
+        printed = pybuild.refused(".", cwd=context)
+        assert message.format(store=pybuild.root) in printed
+        assert f" free on {disk})" in printed and "pybuild gc --all frees space" in printed
         (context / "Buildfile").write_text(BASE + "RUN echo small > /file\n")
         pybuild(context)
         pybuild.assert_whole()

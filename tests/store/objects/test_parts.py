@@ -127,7 +127,7 @@ def test_gc_removes_each_part_as_the_list_says(full_store: Store) -> None:
     abandoned.mkdir()
     collect_in(full_store, 0)
     for part in PARTS:
-        stays = part.removal in (Removal.OLDEST, Removal.UNLOCKED) and part is not MEMOS
+        stays = part.removal in (Removal.OLDEST, Removal.UNLOCKED, Removal.RELEASED) and part is not MEMOS
         if part.table:
             assert (count(full_store, part.table) > 0) == stays, part
         if part.directory:
@@ -178,6 +178,7 @@ USED: dict[str, Callable[[Usage], int]] = {
     "cachemounts": lambda found: found.forms[StoredForm.CACHE_MOUNT].size,
     "logs": lambda found: found.logs.count,
     "memo": lambda found: found.memos,
+    "reserve": lambda found: found.reserve,
 }
 
 
