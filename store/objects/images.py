@@ -138,9 +138,7 @@ class Images:
         `rmi` can have removed the image since this process found or made it. It then becomes an image again: the lease
         of this process keeps its blobs and its snapshot.
         """
-        if self._metadata.obstacle is not None and all(
-            self.resolve(name) == image.manifest_digest for name in names
-        ):
+        if self._metadata.obstacle is not None and all(self.resolve(name) == image.manifest_digest for name in names):
             return
         with self._metadata.durable_transaction() as db:
             self._keep(db, image)

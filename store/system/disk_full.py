@@ -49,8 +49,11 @@ def room_for(path: str) -> Room:
 def require_room(path: str, size: int) -> None:
     """Raise NoSpace if the file system of an existing path has less than `size` bytes free. Raises OSError."""
     status = os.statvfs(path)
-    # Root may use the blocks that ext4 reserves.
-    blocks = status.f_bfree if os.geteuid() == 0 else status.f_bavail
+    blocks = status.f_bavail
+    if os.geteuid() == 0:
+        # Root may use the blocks that ext4 keeps for root, but not those that it keeps for its own tables: 2 % of all
+        # blocks, of which f_blocks counts only some, and at most 4096.
+        blocks = max(blocks, status.f_bfree - min(status.f_blocks // 25, 4096))
     if blocks * status.f_frsize < size:
         raise NoSpace(full_message(path, path), hint=STORE_HINT)
 
