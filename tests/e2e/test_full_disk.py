@@ -105,14 +105,15 @@ def assert_writing_is_refused(disk: Disk, reason: str) -> None:
     os.utime(disk.context / "x", (1_600_000_000, 1_600_000_000))
 
 
-@pytest.mark.parametrize("disk", ["tmpfs", "ext4"], indirect=True)
-@pytest.mark.parametrize("resource", FULL)
-@pytest.mark.parametrize("person", ["root", "range"], indirect=True)
+@pytest.mark.parametrize(
+    ("person", "disk", "resource"),
+    [("root", "ext4", "bytes"), ("range", "ext4", "bytes"), ("root", "tmpfs", "inodes"), ("range", "ext4", "inodes")],
+    indirect=["person", "disk"],
+)
 def test_reading_works_on_a_full_disk_and_gc_frees_space(disk: Disk, resource: str) -> None:
     FULL[resource](disk.inside)
     assert_reading_works(disk)
     assert_writing_is_refused(disk, "No space left on device")
-    assert_reading_works(disk)
     room = disk.room()
     assert "untagged app:1" in disk.pybuild("rmi", "app:1").out
     assert "app:1" not in disk.pybuild("images").out
@@ -124,9 +125,9 @@ def test_reading_works_on_a_full_disk_and_gc_frees_space(disk: Disk, resource: s
     disk.assert_whole()
 
 
-@pytest.mark.parametrize("disk", ["ext4"], indirect=True)
-@pytest.mark.parametrize("resource", FULL)
-@pytest.mark.parametrize("person", ["root", "range"], indirect=True)
+@pytest.mark.parametrize(
+    ("person", "disk", "resource"), [("range", "ext4", "bytes"), ("root", "tmpfs", "inodes")], indirect=["person", "disk"]
+)
 def test_a_store_on_a_full_disk_can_be_deleted(disk: Disk, resource: str) -> None:
     FULL[resource](disk.inside)
     disk.pybuild("reset")
@@ -140,7 +141,7 @@ def test_gc_on_a_full_disk_can_be_killed(disk: Disk, call: str) -> None:
     """After each kill the store is whole, and the next gc goes on."""
     fill_bytes(disk.inside)
     disk.pybuild("rmi", "app:1")
-    for number in (1, 2, 4, 8, 16, 32):
+    for number in (1, 3, 9, 27):
         trace = ["strace", "-f", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}"]
         killed = subprocess.run(
             [*disk.mounts.prefix, *trace, SCRIPT, "gc", "--all"], env=disk.pybuild.env(), capture_output=True
@@ -167,7 +168,7 @@ def test_reading_works_on_a_read_only_file_system(disk: Disk) -> None:
 @pytest.mark.parametrize("disk", ["ext4"], indirect=True)
 @pytest.mark.parametrize("person", ["range"], indirect=True)
 def test_reading_works_without_permission_to_write(disk: Disk) -> None:
-    disk.mounts.run("chmod", "-R", "a-w", disk.place / "store")
+    disk.mounts.run("find", disk.place / "store", "-maxdepth", "1", "-exec", "chmod", "a-w", "{}", "+")
     assert_reading_works(disk)
     assert_writing_is_refused(disk, "Permission denied")
     assert "Permission denied" in disk.pybuild.refused("gc")
