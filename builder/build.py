@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from pybuild.builder.solve.cache import NodeResult
     from pybuild.builder.steps.make import StepMaker
     from pybuild.parser import Buildfile
-    from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.reference import Reference
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
@@ -71,15 +70,8 @@ class BuildRequest:
     id: str = ""  # the store remembers the build under this id; "": it does not
 
 
-@frozen
-class BuildResult:
-    """The result of a build."""
-
-    manifest: Digest
-
-
-def build(request: BuildRequest, store: Store, observe: Callable[[Event], None]) -> BuildResult:
-    """Build an image. Raises PybuildError, OSError; after any of them the store is intact."""
+def build(request: BuildRequest, store: Store, observe: Callable[[Event], None]) -> StoredImage:
+    """Build an image. It can be removed at once by another process: do not look it up again. Raises PybuildError, OSError; after any of them the store is intact."""
     options = request.options
     check_outputs(request.outputs)
     check_limits(options.limits)
@@ -132,7 +124,7 @@ def _plan(session: Session, buildfile: Buildfile, contexts: Contexts, images: Ba
 
 def _make_image(
     request: BuildRequest, session: Session, buildfile: Buildfile, planned: Plan, contexts: Contexts
-) -> BuildResult:
+) -> StoredImage:
     """Make what the cache does not have, then the image, its tags and its outputs."""
     store, compression = session.store, _compression(request.outputs)
 
@@ -161,7 +153,7 @@ def _make_image(
     for output in request.outputs:
         written = writer.store(_compression([output]))
         export(output, written, request.tags, store, session.pool, session.observe, all_layers=False)
-    return BuildResult(image.manifest_digest)
+    return image
 
 
 def _compression(outputs: Sequence[Output]) -> Compression:

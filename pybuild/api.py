@@ -84,7 +84,7 @@ def run(
     request: BuildRequest, store: Store, on_event: Callable[[Event], None], keep_storage: int | None = None
 ) -> Image:
     """Build in a store that is open. With `keep_storage` None the store can have any size."""
-    image = Image(store.root, store.images.get(_build(request, store, on_event).manifest))
+    image = Image(store.root, _build(request, store, on_event))
     if keep_storage is not None and store.obstacle is None:
         _keep_within(keep_storage, store, on_event)
     return image

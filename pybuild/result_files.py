@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pybuild.progress.formatting import BuildInfo
-    from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.reference import Reference
+    from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
 
@@ -46,10 +46,9 @@ class ResultFiles:
                 with suppress(FileNotFoundError):
                     os.unlink(path)
 
-    def finished(self, build: BuildInfo, store: Store, digest: Digest, tags: Sequence[Reference]) -> None:
+    def finished(self, build: BuildInfo, store: Store, image: StoredImage, tags: Sequence[Reference]) -> None:
         """Write the files of a build that succeeded. Raises OSError, StoreError."""
-        image = store.images.get(digest)
-        config = image.manifest.config
+        digest, config = image.manifest_digest, image.manifest.config
         if self.iidfile is not None:
             _write(self.iidfile, str(config.digest))
         if self.metadata is not None:

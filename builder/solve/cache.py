@@ -198,11 +198,12 @@ class BuildCache:
         on_parent = self._find(stacked, parent.snapshot)
         if on_parent is None:
             (changeset, *_) = self._store.snapshots.changesets(record.snapshot)
-            snapshot = self._store.snapshots.add(parent.snapshot, changeset)
             kind = KeyKind.TEXT if step.reads_context else KeyKind.DEFINITION
             keys = {stacked: KeyKind.CONTENT, record.canonical: KeyKind.CONTENT, key.digest: kind}
             inputs = records.inputs(record)
-            on_parent = records.add(keys, snapshot, parent.snapshot, record.canonical, inputs, record.created)
+            with self._store.metadata.transaction():
+                snapshot = self._store.snapshots.add(parent.snapshot, changeset)
+                on_parent = records.add(keys, snapshot, parent.snapshot, record.canonical, inputs, record.created)
         return replace(self._served(on_parent), canonical=stacked)
 
     def _find_by_definition(self, node: Node, key: Key, parent: NodeResult) -> NodeResult | None:

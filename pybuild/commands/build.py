@@ -94,7 +94,7 @@ def build(
             observe.finished(image.digest)
             if cache.explain:
                 _explain(store, info)
-            files.finished(info, store, image.digest, request.tags)
+            files.finished(info, store, image.stored, request.tags)
     # Nothing can follow an archive on standard output.
     click.echo(str(image.digest), err=any(output.destination == STDOUT for output in request.outputs))
     return 0

@@ -124,15 +124,17 @@ class Changesets:
         return LayerBlob(Digest.parse(diff_id), Digest.parse(digest), int(size), Compression(compression))
 
     def mark_read(self, changeset: str, toc_path: str) -> None:
-        """Give an unread changeset its toc, after its blob was read and has the claimed diff_id. Idempotent.
+        """Give an unread changeset its toc, after its blob was read and has the claimed diff_id.
 
-        If nothing can be written to the store, this process uses the toc where it is.
+        If another process has done that meanwhile, its toc counts, which can be sealed already. If nothing can be written
+        to the store, this process uses the toc where it is.
         """
         if self._metadata.obstacle is not None:
             self._read_elsewhere[changeset] = toc_path
             return
         with self._metadata.transaction() as db:
-            os.rename(toc_path, self.toc_path(changeset))
+            if self._metadata.one("SELECT 1 FROM tocs WHERE id = ?", changeset) is None:
+                os.rename(toc_path, self.toc_path(changeset))
             db.execute("INSERT OR IGNORE INTO tocs VALUES (?, ?)", (changeset, self._metadata.boot))
             db.execute(
                 "INSERT OR IGNORE INTO tars SELECT id, ?, diff_id FROM unread WHERE id = ?", (_NO_CLAMP, changeset)
