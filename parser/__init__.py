@@ -70,7 +70,7 @@ from pybuild.parser.words import RecordingScope, expand, expand_heredoc, expand_
 from pybuild.values.limits import RECIPE_BYTES
 from pybuild.values.source import Source, Span
 
-FORMAT = 4  # version of the values that `parse` returns; part of each cache key, so older cached parses are not used
+FORMAT = 5  # version of the values that `parse` returns; part of each cache key, so older cached parses are not used
 
 
 class ParseCache(Protocol):

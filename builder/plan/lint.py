@@ -45,6 +45,7 @@ from pybuild.parser import (
 from pybuild.parser.buildfile import MAX_OF_ONE_RULE
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.oci_config import ExecConfig
+from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 
 if TYPE_CHECKING:
@@ -249,12 +250,26 @@ def _invalid_base_image_platform(resolved: Resolved, options: BuildOptions) -> I
             yield ParseWarning("InvalidBaseImagePlatform", text, stage.stage.base.span)
 
 
+def _platform_constants(buildfile: Buildfile) -> Iterator[ParseWarning]:
+    """A FROM has a --platform without a variable, and the name of the stage does not name that platform."""
+    for stage in buildfile.stages:
+        word = stage.base.platform
+        if word is None or "$" in word.text:
+            continue
+        with suppress(PlanError, InvalidImage):  # a wrong platform is reported as a mistake
+            text = expand_word(word, {}, buildfile.escape)
+            platform, name = Platform.parse(text), stage.name or ""
+            if platform.os not in name and platform.architecture not in name:
+                text = f'FROM --platform flag should not use constant value "{text}"'
+                yield ParseWarning("FromPlatformFlagConstDisallowed", text, stage.base.span)
+
+
 def warnings_of(inspector: Inspector, resolved: Resolved, options: BuildOptions) -> tuple[Sequence[ParseWarning], bool]:
     """All warnings about a recipe, and whether they fail the build (check=error=true). Raises PlanError."""
     buildfile = resolved.buildfile
     override = _check_argument(options)
     found = [*buildfile.warnings, *inspector.found, *_invalid_base_image_platform(resolved, options)]
-    found += unknown_build_args(resolved, options)
+    found += [*_platform_constants(buildfile), *unknown_build_args(resolved, options)]
     with suppress(PlanError):  # without build arguments a word cannot be expanded, so the default is unknown
         found += _invalid_default_arg_in_from(buildfile, options)
     if not found:

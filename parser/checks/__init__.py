@@ -36,7 +36,6 @@ RULES: dict[str, Callable[[Buildfile], Iterator[Found]]] = {
     "SecretsUsedInArgOrEnv": values.secrets_used_in_arg_or_env,
     "UndefinedArgInFrom": platforms.undefined_arg_in_from,
     "RedundantTargetPlatform": platforms.redundant_target_platform,
-    "FromPlatformFlagConstDisallowed": platforms.from_platform_flag_const_disallowed,
 }
 # Rules about single stages; a build leaves out their warnings for stages that the target does not need.
 OF_STAGES = frozenset(("MultipleInstructionsDisallowed", "LegacyKeyValueFormat", "SecretsUsedInArgOrEnv"))

@@ -61,19 +61,3 @@ def _is_target_platform(word: Word, escape: str) -> bool:
     with suppress(ExpansionError):
         return expand(word.text, scope, escape=escape) == _EXAMPLE and not scope.missing and bool(scope.found)
     return False
-
-
-def from_platform_flag_const_disallowed(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
-    """FROM has a --platform without a variable, and the name of the stage does not name that platform."""
-    for stage in buildfile.stages:
-        word, name = stage.base.platform, stage.name or ""
-        if word is None or names_in(word, buildfile.escape):
-            continue
-        if not any(part in name for part in _named_parts(word.text)):
-            yield f'FROM --platform flag should not use constant value "{word.text}"', stage.base.span
-
-
-def _named_parts(platform: str) -> Sequence[str]:
-    """The operating system and the architecture of a platform, if it names them."""
-    parts = platform.split("/")[:2]
-    return [part.lower() for part in parts if part]
