@@ -85,7 +85,7 @@ class Config:
         """This configuration, overridden by a file. Raises ConfigError, which names file (`path`) and key."""
         try:
             document = tomllib.loads(data.decode("utf-8"))
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: a number can have too many digits
             raise ConfigError(f"{path}: invalid TOML: {error}") from None
         _refuse_unknown(document, ("registry", "limits"), path, "")
         registries = dict(self.registries)

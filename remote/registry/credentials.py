@@ -14,7 +14,6 @@ Sources: containers-auth.json(5); docker's config.json.
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 from dataclasses import field
 from typing import TYPE_CHECKING
@@ -192,7 +191,7 @@ def _entry(auths: Fields, key: str) -> Credential | None:
     if auth := entry.text("auth", ""):
         try:
             user, colon, password = base64.b64decode(auth, validate=True).decode("utf-8").partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # also what b64decode raises for characters beyond ASCII
             raise entry.wrong("auth", "user:password in base64") from None
         if not colon or not user:
             raise entry.wrong("auth", "user:password in base64")

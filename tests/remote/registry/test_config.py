@@ -65,6 +65,7 @@ def test_all_settings_are_read() -> None:
         ("[limits]\nretries = true", "limits.retries: expected a whole number"),
         ("[limits]\nretries = 1.5", "limits.retries: expected a whole number"),
         ("x = " + "[" * 5000, "config.toml: invalid TOML: "),
+        ("[limits]\nretries = " + "1" * 5000, "config.toml: invalid TOML: "),
     ],
 )
 def test_a_mistake_is_named_with_file_and_key(text: str, message: str) -> None:

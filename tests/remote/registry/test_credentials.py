@@ -132,6 +132,7 @@ def test_credentials_do_not_show_what_is_secret(credential: Credential) -> None:
         ('{"auths": {"registry.test": 5}}', "auths.registry.test: expected an object"),
         ('{"auths": {"registry.test": {"auth": "***"}}}', "auth: expected user:password in base64"),
         ('{"auths": {"registry.test": {"auth": "bWU="}}}', "auth: expected user:password in base64"),
+        ('{"auths": {"registry.test": {"auth": "bWU6eA==\u00e9"}}}', "auth: expected user:password in base64"),
         ('{"credHelpers": {"registry.test": 5}}', "registry.test: expected a string"),
         ('{"credHelpers": {"registry.test": "../../x"}}', "invalid name '../../x' of a credential helper"),
         ('{"credsStore": "a b"}', "invalid name 'a b' of a credential helper"),
