@@ -49,6 +49,7 @@ class UserDatabase:
     def identity(self, text: str) -> Identity:
         """The identity for `USER text`: `user` or `user:group`, as names or numbers. "" is root.
 
+        A number is always an id, even if it is also the name of a user or group (moby/sys/user, GetExecUser).
         A number that is in passwd gets that user's groups; any other number has group 0. If a group is given, there are no
         supplementary groups; `:group` is root with that group. Raises BuildError for an unknown name.
         """
@@ -101,19 +102,17 @@ class UserDatabase:
         return _id(name) is not None or any(group.name == name for group in self._groups)
 
     def _find(self, name: str) -> _User | None:
+        number = _id(name)
         for user in self._users:
-            if user.name == name:
+            if user.name == name if number is None else user.uid == number:
                 return user
-        if (number := _id(name)) is not None:
-            for user in self._users:
-                if user.uid == number:
-                    return user
         return None
 
     def _gid(self, name: str) -> int:
-        for group in self._groups:
-            if group.name == name:
-                return group.gid
+        if not _NUMBER.fullmatch(name):
+            for group in self._groups:
+                if group.name == name:
+                    return group.gid
         return self._number(name, "group", "group")
 
     @staticmethod

@@ -24,8 +24,7 @@ def read(data: bytes) -> bool:
         return check_refusal(error)
     _check(found)
     assert all(0 <= number <= HIGHEST for number in owner)
-    if not text.partition(":")[0].isdigit():  # a user can have a number as its name
-        assert owner[0] == found.uid
+    assert owner[0] == found.uid
     return True
 
 
