@@ -6,8 +6,6 @@ in them. Until then they serve this image only (store/objects/changesets.py says
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
 from typing import TYPE_CHECKING
@@ -18,9 +16,9 @@ from pybuild.builder.sources.worker_environment import worker_environment
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import COMPRESSIONS
-from pybuild.store.formats.oci_config import ImageConfig, chain_id, check_image
+from pybuild.store.formats.oci_config import ImageConfig, check_image
 from pybuild.store.formats.oci_manifest import Descriptor, Manifest
-from pybuild.store.objects.changesets import LayerBlob
+from pybuild.store.objects.claimed_layers import stack_layers
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
 if TYPE_CHECKING:
@@ -97,7 +95,7 @@ class _ImageFetch:
         config_bytes = store.blobs.read(manifest.config.digest, CONFIG_BYTES)
         config = ImageConfig.from_bytes(config_bytes)
         check_image(manifest, config)
-        snapshot = _stack(store, manifest, config)
+        snapshot = stack_layers(store.metadata, store.changesets, store.snapshots, manifest, config)
         scratch = store.ingest.new_path(), store.ingest.new_path()
         return store.images.add(manifest_bytes, config_bytes, snapshot, scratch)
 
@@ -146,27 +144,3 @@ def _size(path: str) -> int:
         return os.stat(path).st_size
     except FileNotFoundError:
         return 0
-
-
-def _stack(store: Store, manifest: Manifest, config: ImageConfig) -> int | None:
-    """The layers as snapshots: verified ones if the store has read the layers before, else as this image claims."""
-    snapshot = chain = None
-    claimed = ""
-    for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
-        chain = chain_id((diff_id,) if chain is None else (chain, diff_id))
-        claimed = _claim(claimed, layer.digest, diff_id)
-        candidates = (store.snapshots.by_chain(name) for name in (chain, claimed))
-        known = next((c for c in candidates if c is not None and store.snapshots.parent(c) == snapshot), None)
-        if known is None:
-            blob = LayerBlob(diff_id, layer.digest, layer.size, COMPRESSIONS[layer.media_type])
-            with store.metadata.transaction():
-                added = store.snapshots.add(snapshot, store.changesets.add_unread(blob))
-                known = store.snapshots.set_chain(claimed, added)
-        snapshot = known
-    return snapshot
-
-
-def _claim(below: str, digest: Digest, diff_id: Digest) -> str:
-    """A name for layers known only by their blobs and by what an image claims about them."""
-    text = json.dumps([below, str(digest), str(diff_id)])
-    return "claim:" + hashlib.sha256(text.encode("ascii")).hexdigest()

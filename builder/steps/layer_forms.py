@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import SandboxError
 from pybuild.builder.workers.tasks import gather
+from pybuild.store.errors import NotFound
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.changesets import LayerBlob
@@ -124,6 +125,8 @@ async def ensure_compression(store: Store, pool: Pool, diff_id: Digest, compress
         from pybuild.builder.files.layer_contents import blob_place
         from pybuild.builder.jobs.layer import Recompress
 
+        if not blobs:
+            raise NotFound(f"layer {diff_id} has no blob", hint="pybuild fsck --repair mends the store")
         source = blobs[0]
         output = store.ingest.new_path()
         written = await pool.job(Recompress(blob_place(store, source), output, compression.value))

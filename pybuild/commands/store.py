@@ -24,13 +24,21 @@ def fsck(root: str, repair: bool, deep: bool) -> int:
     names, types, modes, owners, times, sizes and links. With --deep it also compares the content of the files, and every
     table of contents with what its layer blob holds. With --repair no other pybuild may use the store at the same time.
     """
+    names = None
+    if repair:
+        from pybuild.store.maintenance.tables import replace_damaged_tables
+
+        names = replace_damaged_tables(root)
     with Store(root, Access.FREE if repair else Access.READ) as store, Pool() as pool:
         if store.unswept:
             sweep_all(store, pool)
         trees = StoreTrees(pool)
         if repair:
             from pybuild.store.maintenance.repair import repair as repair_store
+            from pybuild.store.maintenance.tables import restore_images
 
+            for line in restore_images(store, names) if names is not None else ():
+                click.echo(f"repaired: {printable(line)}")
             for line in repair_store(store, trees, deep=deep):
                 click.echo(f"repaired: {printable(line)}")
         report = check(store, trees, deep=deep)

@@ -21,6 +21,7 @@ from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.view import View
 from pybuild.store.layers.write import stored_xattrs
 from pybuild.store.maintenance.trees import TreeToCompare
+from pybuild.store.objects.database import number
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def tocs_below(store: Store, changeset: str) -> tuple[str, ...] | None:
     row = store.metadata.one("SELECT id FROM snapshots WHERE changeset = ? ORDER BY id", changeset)
     if row is None:
         return None
-    below = store.snapshots.changesets(int(str(row[0])))[1:]
+    below = store.snapshots.changesets(number(row[0]))[1:]
     paths = tuple(store.changesets.toc_path(lower) for lower in below)
     return paths if all(os.path.exists(path) for path in paths) else None
 

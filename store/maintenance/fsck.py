@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from pybuild.store.errors import StoreError
 from pybuild.store.formats.digest import Digest
 from pybuild.store.maintenance.checks import StoreChecks
 from pybuild.store.maintenance.orphans import find_orphans
@@ -45,11 +46,19 @@ def check(store: Store, trees: Trees | None = None, *, deep: bool = False) -> Re
     damage = list(store.metadata.check())
     checked = 0
     for check_objects in (_blobs, _changesets, _trees, _cache_mounts, _images):
-        for count, problem in check_objects(store, checks):
-            checked += count
-            if problem:
-                damage.append(problem)
-    return Report(checked, tuple(damage), tuple(_garbage(store)), checks.not_compared)
+        try:
+            for count, problem in check_objects(store, checks):
+                checked += count
+                if problem:
+                    damage.append(problem)
+        except StoreError as error:
+            damage.append(str(error))
+    try:
+        garbage = tuple(_garbage(store))
+    except StoreError as error:
+        garbage = ()
+        damage.append(str(error))
+    return Report(checked, tuple(dict.fromkeys(damage)), garbage, checks.not_compared)
 
 
 # Each check yields, for each object, 1 and what is wrong with it, or "".

@@ -17,6 +17,7 @@ from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci_manifest import Manifest
 from pybuild.store.formats.toc import Kind, Toc
 from pybuild.store.objects.condemned import Condemnable
+from pybuild.store.objects.database import number
 from pybuild.store.system.files import file_size
 from pybuild.values import frozen
 from pybuild.values.limits import MANIFEST_BYTES
@@ -95,7 +96,7 @@ class Graph:
         for digest, size in self._store.metadata.all("SELECT digest, size FROM blobs"):
             blob = StoreObject(Condemnable.BLOB, str(digest))
             self._edges[blob] = []
-            self._sizes[blob] = int(str(size))
+            self._sizes[blob] = number(size)
 
     def _changesets(self) -> None:
         query = self._store.metadata.all
@@ -104,7 +105,7 @@ class Graph:
             self._edges[changeset] = []
             self._sizes[changeset] = file_size(self._store.changesets.toc_path(changeset.key))
         for key, size in query("SELECT changeset, coalesce(size, 0) FROM trees LEFT JOIN tree_sizes USING (id)"):
-            self._sizes[StoreObject(Condemnable.CHANGESET, str(key))] += int(str(size))
+            self._sizes[StoreObject(Condemnable.CHANGESET, str(key))] += number(size)
         for key, digest in query(
             "SELECT changeset, digest FROM tars JOIN layer_blobs USING (diff_id) UNION SELECT id, digest FROM unread"
         ):
@@ -145,7 +146,7 @@ class Graph:
     def _records(self) -> list[RecordRow]:
         rows = self._store.metadata.all("SELECT id, snapshot, last_used, inputs FROM records ORDER BY id")
         return [
-            RecordRow(int(str(key)), StoreObject(Condemnable.SNAPSHOT, str(snapshot)), int(str(used)), str(inputs))
+            RecordRow(number(key), StoreObject(Condemnable.SNAPSHOT, str(snapshot)), number(used), str(inputs))
             for key, snapshot, used, inputs in rows
         ]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pybuild.store.errors import DigestMismatch, NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.condemned import Condemnable, spare
+from pybuild.store.objects.database import number
 from pybuild.store.objects.parts import BLOBS
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Blobs:
         if row and row[1]:
             spare(self._metadata, Condemnable.BLOB, str(digest))
             row = self._metadata.one(_SIZE, str(digest))
-        return int(str(row[0])) if row else None
+        return number(row[0]) if row else None
 
     def has(self, digest: Digest) -> bool:
         """Whether the store has the whole blob. If its file was lost or truncated, the blob can be stored again."""

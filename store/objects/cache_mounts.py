@@ -18,6 +18,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from pybuild.store.objects.changesets import TREE
+from pybuild.store.objects.database import number
 from pybuild.store.objects.identity import identity_of
 from pybuild.store.objects.parts import CACHE_MOUNTS
 from pybuild.store.system.files import try_lock
@@ -116,7 +117,7 @@ class CacheMounts:
         """All cache mounts, the most recently used first."""
         rows = self._metadata.all("SELECT id, name, last_used, size FROM cachemounts ORDER BY last_used DESC, id")
         return [
-            StoredCacheMount(str(key), str(name), int(str(used)), None if size is None else int(str(size)))
+            StoredCacheMount(str(key), str(name), number(used), None if size is None else number(size))
             for key, name, used, size in rows
         ]
 

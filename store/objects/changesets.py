@@ -15,12 +15,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pybuild.store.errors import NotFound
+from pybuild.store.errors import NotFound, StoreError
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.toc import Toc
 from pybuild.store.layers.view import View
 from pybuild.store.objects.condemned import Condemnable, spare
+from pybuild.store.objects.database import NEW_TABLES, number
 from pybuild.store.objects.identity import identity_of
 from pybuild.store.objects.parts import TOCS, TREES
 from pybuild.values import frozen
@@ -120,8 +121,8 @@ class Changesets:
         )
         if row is None or changeset in self._read_elsewhere:
             return None
-        diff_id, digest, size, compression = map(str, row)
-        return LayerBlob(Digest.parse(diff_id), Digest.parse(digest), int(size), Compression(compression))
+        diff_id, digest, size, compression = row
+        return LayerBlob(Digest.parse(str(diff_id)), Digest.parse(str(digest)), number(size), _compression(compression))
 
     def mark_read(self, changeset: str, toc_path: str) -> None:
         """Give an unread changeset its toc, after its blob was read and has the claimed diff_id.
@@ -218,7 +219,7 @@ class Changesets:
         row = self._metadata.one(
             "SELECT clamp FROM tars WHERE changeset = ? AND diff_id = ? ORDER BY clamp", changeset, str(diff_id)
         )
-        return None if row is None or row[0] == _NO_CLAMP else int(str(row[0]))
+        return None if row is None or row[0] == _NO_CLAMP else number(row[0])
 
     def add_tar(self, changeset: str, clamp: int | None, blob: LayerBlob) -> None:
         """Record that a stored blob is a form of this changeset's tar. Idempotent."""
@@ -248,7 +249,7 @@ class Changesets:
             "SELECT digest, size, compression FROM layer_blobs JOIN blobs USING (digest) WHERE diff_id = ? ORDER BY digest",
             str(diff_id),
         )
-        return [LayerBlob(diff_id, Digest.parse(str(d)), int(str(size)), Compression(str(c))) for d, size, c in rows]
+        return [LayerBlob(diff_id, Digest.parse(str(d)), number(size), _compression(c)) for d, size, c in rows]
 
     def any_blob(self, changeset: str) -> LayerBlob | None:
         """Any stored blob of this changeset, to make its tree from it or to read a file in it; None if it has none."""
@@ -269,7 +270,7 @@ class Changesets:
     @staticmethod
     def clamp_value(column: object) -> int | None:
         """The clamp in a row of `tars`; None: the tar has none."""
-        return None if column == _NO_CLAMP else int(str(column))
+        return None if column == _NO_CLAMP else number(column)
 
     def tree_path(self, name: str) -> str:
         """The root directory of the tree with this name."""
@@ -299,7 +300,7 @@ class Snapshots:
         row = self._metadata.one("SELECT parent FROM snapshots WHERE id = ?", snapshot)
         if row is None:
             raise NotFound(f"snapshot {snapshot} was removed")
-        return None if row[0] is None else int(str(row[0]))
+        return None if row[0] is None else number(row[0])
 
     def changesets(self, snapshot: int | None) -> list[str]:
         """The changesets of a snapshot and of all snapshots below it, the topmost first."""
@@ -343,7 +344,7 @@ class Snapshots:
         if row and row[1]:
             spare(self._metadata, Condemnable.SNAPSHOT, str(row[0]))
             row = self._metadata.one(_BY_CHAIN, str(chain_id))
-        return int(str(row[0])) if row else None
+        return number(row[0]) if row else None
 
     def set_chain(self, chain_id: Digest | str, snapshot: int) -> int:
         """Record the chain ID of a snapshot; return the snapshot that counts: the first one that got this chain ID."""
@@ -352,3 +353,12 @@ class Snapshots:
         known = self.by_chain(chain_id)
         assert known is not None
         return known
+
+
+def _compression(value: object) -> Compression:
+    try:
+        return Compression(value)
+    except ValueError:
+        raise StoreError(
+            f"the store's tables are damaged: {str(value)[:80]!r} is no compression", hint=NEW_TABLES
+        ) from None

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 VERSION = 7
 _WAIT_SECONDS = 60.0
+_OBJECTS = ("blobs/sha256", "blobs/sha512", "tocs", "trees")  # directories; a new store has nothing in them
+NEW_TABLES = "pybuild fsck --repair makes new tables and keeps the images; pybuild reset removes the store"
 # os_unix.c of SQLite: MAX_PATHNAME is 512, and the names of its other files are up to 8 bytes longer.
 _LONGEST_PATH = 504
 _INDEX_PAGE = 4096  # bytes
@@ -115,14 +117,26 @@ class Metadata:
     `obstacle` is the reason why nothing can be written; each transaction raises it. None: everything can be written.
     """
 
-    def __init__(self, path: str, boot: str, obstacle: CannotWrite | None = None, *, in_use: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        boot: str,
+        obstacle: CannotWrite | None = None,
+        *,
+        in_use: bool = False,
+        replace_lost: bool = False,
+    ) -> None:
         """Open or create the file; `boot` is the id of this boot.
 
         With an obstacle the file is only read; `in_use` then says whether another process has the store open.
-        Raises StoreError if the file is damaged or too new, CannotWrite if it has to be written and cannot.
+        If the file is new or empty and the store is not, the tables were lost: they are made anew only with
+        `replace_lost`. Raises StoreError if the file is lost, damaged or too new, CannotWrite if it has to be written
+        and cannot.
         """
         self.boot = boot
         self.obstacle = obstacle
+        self._replace_lost = replace_lost
+        self._path = path
         self._directory = os.path.dirname(path)
         try:
             if obstacle is None:
@@ -145,6 +159,15 @@ class Metadata:
         except BaseException:
             self._db.close()
             raise
+
+    @staticmethod
+    def in_memory() -> sqlite3.Connection:
+        """A connection to new tables that are not in a file."""
+        db = sqlite3.connect(":memory:", isolation_level=None)
+        for text in (_SCHEMA, *_MIGRATIONS.values()):
+            for statement in _statements(text):
+                db.execute(statement)
+        return db
 
     def close(self) -> None:
         self._db.close()
@@ -170,7 +193,9 @@ class Metadata:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-        except sqlite3.OperationalError as error:
+        except sqlite3.ProgrammingError:
+            raise  # a bug
+        except sqlite3.DatabaseError as error:
             raise _translate(error, self._directory) from error
 
     @contextmanager
@@ -204,11 +229,14 @@ class Metadata:
 
     def check(self) -> list[str]:
         """The errors that SQLite itself finds in the file, and the references to rows that do not exist."""
-        errors = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check") if row[0] != "ok"]
-        return errors + [
-            f"table {row[0]}: row {row[1]} refers to nothing in {row[2]}"
-            for row in self._db.execute("PRAGMA foreign_key_check")
-        ]
+        try:
+            errors = [f"tables: {row[0]}" for row in self.all("PRAGMA integrity_check") if row[0] != "ok"]
+            return errors + [
+                f"table {row[0]}: row {row[1]} refers to nothing in {row[2]}"
+                for row in self.all("PRAGMA foreign_key_check")
+            ]
+        except StoreError as error:
+            return [str(error)]
 
     def checkpoint_each_transaction(self) -> None:
         """From now on move the log into the database after each transaction, so that the log does not grow."""
@@ -239,6 +267,11 @@ class Metadata:
     def _migrate(self, db: sqlite3.Connection) -> None:
         version = self._version()  # again, inside the transaction: another process might have migrated the file
         if version == 0:
+            if not self._replace_lost and _has_objects(self._directory):
+                raise StoreError(
+                    f"{self._directory}: the store's tables are lost: its {os.path.basename(self._path)} is new or empty",
+                    hint=NEW_TABLES,
+                )
             for statement in _statements(_SCHEMA):
                 db.execute(statement)
             version = _FIRST
@@ -293,7 +326,27 @@ def _translate(error: sqlite3.DatabaseError, directory: str, where: str = "the s
             obstacle = obstacle_to_writing(directory) or OSError(errno.EACCES, "")
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_IOERR if code not in _NOT_WRITING:
             obstacle = obstacle_to_writing(directory)  # SQLite could not make or enlarge a file, and does not say why
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_ERROR:  # the last: a table is missing
+            return StoreError(f"{where}: {error}", hint=NEW_TABLES)
         case _:
             pass
     found = None if obstacle is None else cannot_write(obstacle, where, path=directory)
     return found if isinstance(found, StoreError) else StoreError(f"{where}: {error}", hint=_FSCK_HINT)
+
+
+def number(value: object) -> int:
+    """The integer in a column of a row. Raises StoreError if the row is damaged."""
+    if isinstance(value, int):
+        return value
+    raise StoreError(f"the store's tables are damaged: {str(value)[:80]!r} is not a number", hint=NEW_TABLES)
+
+
+def _has_objects(directory: str) -> bool:
+    for name in _OBJECTS:
+        try:
+            with os.scandir(f"{directory}/{name}") as entries:
+                if next(entries, None) is not None:
+                    return True
+        except FileNotFoundError:
+            continue
+    return False

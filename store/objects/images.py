@@ -18,6 +18,7 @@ from pybuild.store.formats.oci_config import ImageConfig, check_image
 from pybuild.store.formats.oci_manifest import Manifest
 from pybuild.store.formats.reference import Reference
 from pybuild.store.objects.condemned import Condemnable, is_condemned, spare, spare_in_transaction, spare_stack
+from pybuild.store.objects.database import number
 from pybuild.values import frozen
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
@@ -80,7 +81,7 @@ class Images:
         manifest = Manifest.from_bytes(self._blobs.read(digest, MANIFEST_BYTES))
         config_digest = Digest.parse(str(row[0]))
         config = ImageConfig.from_bytes(self._blobs.read(config_digest, CONFIG_BYTES))
-        return StoredImage(digest, manifest, config, None if row[1] is None else int(str(row[1])), config_digest)
+        return StoredImage(digest, manifest, config, None if row[1] is None else number(row[1]), config_digest)
 
     def find(self, name: str) -> StoredImage:
         """The image that the user means by a name, a digest, or the first hex digits (at least six) of a digest.
@@ -184,7 +185,7 @@ class Images:
             "SELECT name, manifest, at FROM tag_log WHERE id IN (SELECT max(id) FROM tag_log GROUP BY name)"
             " AND manifest IS NOT NULL ORDER BY name"
         )
-        return [Tag(str(name), Digest.parse(str(manifest)), int(str(at))) for name, manifest, at in rows]
+        return [Tag(str(name), Digest.parse(str(manifest)), number(at)) for name, manifest, at in rows]
 
     def all(self) -> list[Digest]:
         """The manifests of all images, with and without names."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.store.errors import CannotWrite
 from pybuild.store.objects.condemned import spare_stack
+from pybuild.store.objects.database import number
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -151,4 +152,4 @@ class Records:
 
 def _record(row: tuple[object, ...]) -> Record:
     identity, snapshot, canonical, created = row
-    return Record(int(str(identity)), int(str(snapshot)), str(canonical), int(str(created)))
+    return Record(number(identity), number(snapshot), str(canonical), number(created))

@@ -1,0 +1,47 @@
+"""Layers that are known only by their blobs and by what an image claims about them: those that no build has read yet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from pybuild.store.formats.media_types import COMPRESSIONS
+from pybuild.store.formats.oci_config import chain_id
+from pybuild.store.objects.changesets import LayerBlob
+
+if TYPE_CHECKING:
+    from pybuild.store.formats.digest import Digest
+    from pybuild.store.formats.oci_config import ImageConfig
+    from pybuild.store.formats.oci_manifest import Manifest
+    from pybuild.store.objects.changesets import Changesets, Snapshots
+    from pybuild.store.objects.database import Metadata
+
+
+def stack_layers(
+    metadata: Metadata, changesets: Changesets, snapshots: Snapshots, manifest: Manifest, config: ImageConfig
+) -> int | None:
+    """The layers of an image as snapshots: verified ones if the store has read them before, else as this image claims.
+
+    Returns the topmost snapshot; None if the image has no layers.
+    """
+    snapshot = chain = None
+    claimed = ""
+    for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
+        chain = chain_id((diff_id,) if chain is None else (chain, diff_id))
+        claimed = _claim(claimed, layer.digest, diff_id)
+        candidates = (snapshots.by_chain(name) for name in (chain, claimed))
+        known = next((c for c in candidates if c is not None and snapshots.parent(c) == snapshot), None)
+        if known is None:
+            blob = LayerBlob(diff_id, layer.digest, layer.size, COMPRESSIONS[layer.media_type])
+            with metadata.transaction():
+                added = snapshots.add(snapshot, changesets.add_unread(blob))
+                known = snapshots.set_chain(claimed, added)
+        snapshot = known
+    return snapshot
+
+
+def _claim(below: str, digest: Digest, diff_id: Digest) -> str:
+    """A name for layers known only by their blobs and by what an image claims about them."""
+    text = json.dumps([below, str(digest), str(diff_id)])
+    return "claim:" + hashlib.sha256(text.encode("ascii")).hexdigest()
