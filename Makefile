@@ -15,7 +15,7 @@ help:
 	@echo "make fuzz         fuzz every reader of outside input for 10 minutes each, as many at once as there are cores;"
 	@echo "                  MINUTES=N of each, TARGETS=\"tar recipe\" for some only, JOBS=N at once"
 	@echo "make faults       kill, starve and damage builds and stores for up to an hour, as root; MINUTES=N [60], ROUNDS=N,"
-	@echo "                  KINDS=\"killed\" for some kinds only, PYBUILD_SEED=N for the same faults again"
+	@echo "                  KINDS=\"killed crowd\" for some kinds only, PYBUILD_SEED=N for the same faults again"
 	@echo "make conformance  only the recipes with results recorded from BuildKit"
 	@echo "make users        only what people bring from elsewhere: tests/users/cases is the list"
 	@echo "make bench        compare the speed with other tools; ROWS=\"pull ready\" for some rows only, RUNS=N [5]"

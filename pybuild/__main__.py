@@ -17,9 +17,13 @@ def main() -> None:
     gc.set_threshold(_GC_THRESHOLD)
     if None in (sys.stdin, sys.stdout, sys.stderr):
         _open_closed_streams()
-    from pybuild.cli import run
+    try:
+        from pybuild.cli import run
 
-    status = run(sys.argv[1:])
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:  # Ctrl-C during the imports: `run` takes over the signals
+        print("error: interrupted", file=sys.stderr)
+        status = 130
     if status == 0:
         # All files are written and closed; the normal shutdown of the interpreter takes a tenth of a cached build.
         os._exit(status)

@@ -16,6 +16,7 @@ from pybuild.verbs import VERBS, verb
 from pybuild.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 _EXIT_FAILED, _EXIT_USAGE = 1, 2
@@ -82,11 +83,22 @@ def cli(ctx: click.Context, root: str | None, tls_verify: bool, debug: bool) -> 
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit status."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-            continue  # nohup ignores it
-        signal.signal(number, _terminate)
+    """Run one command and return its exit status. From then on a signal ends the process at once."""
+    try:
+        try:
+            _on_signals(_terminate)
+            return _status(arguments)
+        finally:
+            _on_signals(_end_at_once)
+    except Terminated as error:
+        reason = (
+            "interrupted" if error.number == signal.SIGINT else f"terminated by {signal.Signals(error.number).name}"
+        )
+        print(f"error: {reason}", file=sys.stderr)
+        return 128 + error.number
+
+
+def _status(arguments: list[str]) -> int:
     try:
         status = cli.main(normalise(arguments), prog_name="pybuild", standalone_mode=False)
         _flush()
@@ -97,12 +109,6 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return _EXIT_FAILED
-    except Terminated as error:
-        reason = (
-            "interrupted" if error.number == signal.SIGINT else f"terminated by {signal.Signals(error.number).name}"
-        )
-        print(f"error: {reason}", file=sys.stderr)
-        return 128 + error.number
     except Exception as error:
         return _failed(error, debug="--debug" in arguments)
 
@@ -114,11 +120,18 @@ def _flush() -> None:
             stream.flush()
 
 
+def _on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Set the handler of the signals that end a command."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue  # nohup ignores it
+        signal.signal(number, handler)
+
+
 def _terminate(number: int, _frame: FrameType | None) -> None:
     # The next signal ends the process at once. Workers then see their connections close and end their steps, and the
     # next process that opens the store cleans up the ingest directory.
-    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(other, _end_at_once)
+    _on_signals(_end_at_once)
     raise Terminated(number)
 
 
@@ -134,7 +147,12 @@ def _failed(error: Exception, *, debug: bool) -> int:
         # The reader of our output is gone, so nothing can be printed.
         sys.stdout = open(os.devnull, "w")
         return _EXIT_FAILED
-    if debug or not isinstance(error, report.EXPECTED):
+    if debug or not isinstance(error, (*report.EXPECTED, ImportError, MemoryError)):
         raise error
+    if isinstance(error, MemoryError | ImportError):
+        # A module that is needed late can fail to load on a machine without memory.
+        text = str(error)
+        print(f"error: {f'Python cannot load a module: {text}' if text else 'out of memory'}", file=sys.stderr)
+        return _EXIT_FAILED
     report.show(error)
     return _EXIT_USAGE if isinstance(error, NameNeeded) else _EXIT_FAILED

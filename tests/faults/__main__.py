@@ -42,7 +42,7 @@ def main() -> int:
                 trial = prepared.trial(kind.name, given.seed)
                 kind.run(trial, Budget(given.rounds or kind.rounds, seconds))
                 found.append(trial.figures)
-                print("\n".join([*trial.figures.seen, f"{kind.name}: {trial.figures.rounds} rounds"]), flush=True)
+                print(f"{kind.name}: {trial.figures.rounds} rounds", flush=True)
     finally:
         shutil.rmtree(place)
     print(f"\n{table(found)}")

@@ -33,8 +33,10 @@ class Figures:
     more: dict[str, int] = field(default_factory=dict)  # counts that only this kind has
 
     def add(self, wrong: Wrong, what: str) -> None:
+        """Count it, and say what it is at once: an hour is long."""
         self.counts[wrong] += 1
         self.seen.append(f"{self.kind}, round {self.rounds}, {wrong.value}: {what}")
+        print(self.seen[-1], flush=True)
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to a count that only this kind has."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.faults import killed
+from tests.faults import clock, crowd, exhausted, injected, interrupted, killed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,13 +16,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault: `rounds` for `make faults`, `few` for `make test`; `share` is its part of the time."""
+    """A kind of fault: `rounds` for `make faults`, `few` for `make test`; `share` is its part of the time.
+
+    `small` is a lighter form of `run` for `make test`, if one round of `run` takes long.
+    """
 
     name: str
     run: Callable[[Trial, Budget], None]
     rounds: int
     few: int
     share: float
+    small: Callable[[Trial, Budget], None] | None = None
 
 
-KINDS = (Kind("killed", killed.run, 200, 3, 1.0),)
+KINDS = (
+    Kind("killed", killed.run, 200, 2, 3.0),
+    Kind("interrupted", interrupted.run, 100, 2, 1.5),
+    Kind("injected", injected.run, 200, 2, 4.0),
+    Kind("crowd", crowd.run, 50, 1, 5.0, crowd.run_small),
+    Kind("clock", clock.run, 50, 1, 1.0),
+    Kind("exhausted", exhausted.run, 30, 3, 1.0),
+)

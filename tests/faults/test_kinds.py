@@ -28,7 +28,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
 @pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
 def test_nothing_is_damaged_and_nothing_left(prepared: Ground, kind: Kind) -> None:
     trial = prepared.trial(kind.name, SEED)
-    kind.run(trial, Budget(kind.few, 3600.0))
+    (kind.small or kind.run)(trial, Budget(kind.few, 3600.0))
     assert trial.figures.clean, "\n".join(trial.figures.seen)
     assert trial.figures.rounds == kind.few
 
