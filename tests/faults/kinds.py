@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.faults import clock, crowd, exhausted, injected, interrupted, killed
+from tests.faults import clock, crowd, exhausted, flipped, injected, interrupted, killed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,7 @@ KINDS = (
     Kind("interrupted", interrupted.run, 100, 2, 1.5),
     Kind("injected", injected.run, 200, 2, 4.0),
     Kind("crowd", crowd.run, 50, 1, 5.0, crowd.run_small),
+    Kind("flipped", flipped.run, 500, 2, 6.0),
     Kind("clock", clock.run, 50, 1, 1.0),
     Kind("exhausted", exhausted.run, 30, 3, 1.0),
 )
