@@ -20,6 +20,7 @@ from pybuild.builder.files.copy_patterns import (
     split_pivot,
     walk,
 )
+from pybuild.builder.files.path_dict import PathDict
 from pybuild.builder.files.tree import InlineFile, InlineTree
 from pybuild.parser import IgnoreFile, apply_mode, has_wildcard, parse_mode
 from pybuild.store.formats.tar import show
@@ -133,7 +134,7 @@ class _Plan:
         self._request = request
         self._below = below
         self._spool = spool
-        self._planned: dict[bytes, PlannedEntry] = {}
+        self._planned = PathDict[PlannedEntry]()
         self._files: dict[bytes, Hashable] = {}  # target -> identity of its source file, which hard links share
         self._chmod = parse_mode(request.mode) if isinstance(request.mode, str) else request.mode
         dest = request.dest.encode("utf-8", "surrogateescape")
@@ -237,8 +238,7 @@ class _Plan:
             if below is not None and below.kind is Kind.DIRECTORY:
                 raise _not_a_directory(target)  # an earlier file replaced a directory of the image
         if existing is not None and existing.kind is Kind.DIRECTORY and entry.kind is not Kind.DIRECTORY:
-            for path in [path for path in self._planned if path.startswith(target + b"/")]:
-                del self._planned[path]
+            for path in self._planned.drop_below(target):
                 self._files.pop(path, None)
         self._set(target, tree, entry, entry.mode, (entry.uid, entry.gid))
 

@@ -174,7 +174,8 @@ class Contexts:
             found = self.remotes.file(remote)
             size = os.stat(found.path).st_size
             row = Entry(b"context", Kind.FILE, 0o600, mtime=found.mtime, size=size, offset=0)
-            self._sources[name] = ContextSource(found.path, toc=Toc.write(self._store.ingest.new_path(), [ROOT, row]))
+            rows = [ROOT._replace(mtime=found.mtime), row]
+            self._sources[name] = ContextSource(found.path, toc=Toc.write(self._store.ingest.new_path(), rows))
             return ContextFiles(name, found.identity)
         self._sources[name] = self._directory(place, None)
         return ContextFiles(name)

@@ -20,11 +20,11 @@ def entries_below(tar: str, name: str, subdir: str) -> list[Entry]:
         entries = read_archive(file, View([Toc.of([])]), None)
     if not subdir:
         return entries
-    kinds = {entry.path: entry.kind for entry in entries}
+    found = {entry.path: entry for entry in entries}
     path = b""
     for part in os.fsencode(subdir).split(b"/"):
         path = path + b"/" + part if path else part
-        kind = kinds.get(path)
+        kind = found[path].kind if path in found else None
         if kind is not Kind.DIRECTORY:
             shown = os.fsdecode(path)
             raise RemoteError(
@@ -35,4 +35,4 @@ def entries_below(tar: str, name: str, subdir: str) -> list[Entry]:
             )
     prefix = path + b"/"
     below = [entry._replace(path=entry.path[len(prefix) :]) for entry in entries if entry.path.startswith(prefix)]
-    return [ROOT, *below]
+    return [ROOT._replace(mtime=found[path].mtime), *below]

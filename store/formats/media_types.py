@@ -19,6 +19,7 @@ class MediaType:
     DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
     DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
     DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+    DOCKER_LAYER_ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd"
 
 
 COMPRESSIONS = {
@@ -27,6 +28,7 @@ COMPRESSIONS = {
     MediaType.OCI_LAYER_ZSTD: Compression.ZSTD,
     MediaType.DOCKER_LAYER: Compression.UNCOMPRESSED,
     MediaType.DOCKER_LAYER_GZIP: Compression.GZIP,
+    MediaType.DOCKER_LAYER_ZSTD: Compression.ZSTD,
 }
 LAYER_TYPES = {  # the types that pybuild writes
     Compression.UNCOMPRESSED: MediaType.OCI_LAYER,

@@ -1,8 +1,8 @@
 """Reading tar archives strictly.
 
 The format is POSIX.1-2017 pax, plus the GNU long-name records and base-256 numbers that occur in real layers. Archives
-that two readers could understand differently are refused: a PAX size that contradicts the header, damaged records, a
-missing end. `tarfile` is not used, because it reads a damaged header in the middle of an archive as its end.
+that two readers could understand differently are refused: a PAX size that contradicts the header, damaged records. An archive
+can end without its blocks of zeros, but not within an entry. `tarfile` is not used, because it reads a damaged header in the middle of an archive as its end.
 """
 
 from __future__ import annotations
@@ -77,13 +77,12 @@ class TarReader:
             pax: dict[str, bytes] = {}
             long_name = long_link = None
             while True:
-                self._skip(self._left + self._padding)
-                self._left = self._padding = 0
-                header = self._exactly(BLOCK)
-                if header == _ZEROS:
+                header = self._next_header()
+                if not header or header == _ZEROS:
                     if pax or long_name is not None or long_link is not None:
                         raise InvalidImage("tar: an extended header without an entry after it")
-                    self._finish()
+                    if header:
+                        self._finish()
                     return
                 kind = header[156:157]
                 size = _checked_header(header)
@@ -197,6 +196,23 @@ class TarReader:
         while self._stream.read(1 << 20):
             pass
 
+    def _next_header(self) -> bytes:
+        """The block after the current member; b"" at the end of the stream, which may cut off the last padding."""
+        self._skip(self._left)
+        size = self._padding + BLOCK
+        data = self._stream.read(size)
+        while len(data) < size and (more := self._stream.read(size - len(data))):
+            data += more
+        self._left = self._padding = 0
+        if size - BLOCK < len(data) < size:
+            raise self._truncated(len(data))
+        self._position += len(data)
+        return data[-BLOCK:] if len(data) == size else b""
+
+    def _truncated(self, got: int) -> InvalidImage:
+        text = f"tar: truncated after {self._position + got} bytes"
+        return InvalidImage(text, hint="the file is incomplete; fetch it again")
+
     def _exactly(self, size: int) -> bytes:
         data = self._stream.read(size)
         if len(data) < size:
@@ -207,9 +223,7 @@ class TarReader:
                 got += len(data)
             data = b"".join(parts)
             if got < size:
-                raise InvalidImage(
-                    f"tar: truncated after {self._position + got} bytes", hint="the file is incomplete; fetch it again"
-                )
+                raise self._truncated(got)
         self._position += size
         return data
 

@@ -72,7 +72,8 @@ def read_archive(stream: Readable, below: LowerLayers, owner: tuple[int, int] | 
     """Read a tar as tar(1) would unpack it onto `below`; names of whiteouts are refused.
 
     A directory member follows a symbolic link to a directory at its path. With `owner`, a (uid, gid), all members get
-    that owner, but not the parents that the tar does not contain. Raises InvalidImage or UnsafePath.
+    that owner, but not the parents that the tar does not contain. A directory without a date, because the tar does not
+    contain it and `below` does not have it, gets the newest date below it. Raises InvalidImage or UnsafePath.
     """
     return _read(stream, _ArchiveReader(below, owner))
 
@@ -81,6 +82,8 @@ def _read(stream: Readable, layer: _LayerReader) -> list[Entry]:
     reader = tar.TarReader(stream)
     for member in reader:
         entry = layer.entry_of(member)
+        if entry is None:
+            continue
         if entry.kind is Kind.FILE and not entry.hardlink:
             hasher = hashlib.sha256()
             for chunk in reader.data():
@@ -102,13 +105,16 @@ class _LayerReader:
         self._most = LAYER_ENTRIES.value
         self._children: dict[bytes, set[bytes]] | None = None  # directory -> paths directly in it; made if needed
 
-    def entry_of(self, member: Member) -> Entry:
-        """The entry for a member; a WHITEOUT with `opaque` stands for the opaque marker of a directory."""
+    def entry_of(self, member: Member) -> Entry | None:
+        """The entry for a member; a WHITEOUT with `opaque` stands for the opaque marker of a directory.
+
+        None for a member that names the root without being a directory: as by containerd and docker, it is skipped.
+        """
         path = clean_path(member.name)
         kind = Kind.FILE if member.type == tar.HARDLINK else _KINDS[member.type]
         if not path:
             if kind is not Kind.DIRECTORY or member.type == tar.HARDLINK:
-                raise UnsafePath(f"entry {show(member.name)}: changes the type of the root")
+                return None
         else:
             path = self._resolve_parent(path, member.name)
         if whiteout.PREFIX in path:
@@ -267,8 +273,9 @@ class _ArchiveReader(_LayerReader):
     def __init__(self, below: LowerLayers, owner: tuple[int, int] | None) -> None:
         super().__init__(below)
         self._owner = owner
+        self._undated: set[bytes] = set()  # directories that neither the archive nor the layers below have
 
-    def entry_of(self, member: Member) -> Entry:
+    def entry_of(self, member: Member) -> Entry | None:
         path = clean_path(member.name)
         for part in path.split(b"/"):
             whiteout.refuse_reserved(part)
@@ -291,6 +298,22 @@ class _ArchiveReader(_LayerReader):
                     f"entry {show(entry.path)}: replaces a directory of the image by a file, then by a directory"
                 )
         super().add(entry)
+        self._undated.discard(entry.path)
+
+    def entries(self) -> list[Entry]:
+        found = super().entries()
+        if self._below.lookup(b"") in (None, ROOT) and b"" not in self._found:
+            self._undated.add(b"")
+            found = [ROOT, *found]
+        if not self._undated:
+            return found
+        newest: dict[bytes, int] = {}  # path -> the newest date of an entry and of everything below it
+        for entry in reversed(found):  # each directory after everything in it
+            dates = () if entry.path in self._undated else (entry.mtime,)
+            mtime = newest[entry.path] = max((*dates, *filter(None, (newest.get(entry.path),))), default=0)
+            above = parent_of(entry.path)
+            newest[above] = max(newest.get(above, mtime), mtime)
+        return [entry._replace(mtime=newest[entry.path]) if entry.path in self._undated else entry for entry in found]
 
     def _ensure_directory(self, path: bytes) -> None:
         below = None if path in self._found else self._from_below(path)
@@ -298,6 +321,8 @@ class _ArchiveReader(_LayerReader):
             raise UnsafePath(
                 f"entry {show(path)}: is not a directory in the image, but the archive has entries below it"
             )
+        if below is None and path not in self._found:
+            self._undated.add(path)
         super()._ensure_directory(path)
 
 
