@@ -38,6 +38,7 @@ from pybuild.store.errors import NotFound
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.objects.changesets import LayerBlob
+from pybuild.store.system.disk_full import require_space
 from pybuild.values import frozen
 from pybuild.values.errors import PybuildError
 
@@ -75,6 +76,8 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
     options = request.options
     check_outputs(request.outputs)
     check_limits(options.limits)
+    if options.require_space:
+        require_space(store.root, options.require_space, "--require-space")
     with (
         _step_cgroups(options.limits) as cgroups,
         Pool() as pool,

@@ -72,6 +72,7 @@ class BuildOptions:
     annotations: Mapping[str, str] = field(default_factory=dict)  # of the manifest
     no_cache: bool = False
     require_cached: bool = False  # raise NotCached instead of running a step
+    require_space: int = 0  # bytes: raise NoSpace at once if less is free on the disk of the store
     no_cache_stages: tuple[str, ...] = ()  # names or numbers of stages whose steps run again
     jobs: int = 16  # the most RUN steps at a time
     network: Network = Network.DEFAULT

@@ -14,12 +14,15 @@ from pybuild.builder.events import Note, Transfer
 from pybuild.builder.jobs.registry import FetchBlobs, FetchManifest, RegistryAccess, WantedBlob
 from pybuild.builder.sources.worker_environment import worker_environment
 from pybuild.store.errors import InvalidImage, NotFound
+from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.formats.oci_config import ImageConfig, check_image
 from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.objects.claimed_layers import stack_layers
+from pybuild.store.system.disk_full import free_size, require_space, room_for
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
+from pybuild.values.sizes import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from pybuild.store.store import Store
 
 _AT_ONCE = 4  # blobs
+_USUAL_EXPANSION = 3  # of compressed layers
 _WORTH_A_WORKER = 1 << 20  # bytes of a blob
 
 
@@ -105,7 +109,7 @@ class _ImageFetch:
         missing = {d.digest: d for d in descriptors if not store.blobs.has(d.digest)}
         wanted = sorted(missing.values(), key=lambda descriptor: -descriptor.size)
         total = sum(descriptor.size for descriptor in wanted)
-        self._warn_of_space(total)
+        self._check_space(wanted)
         blobs = [WantedBlob(d.media_type, str(d.digest), d.size, store.ingest.new_path()) for d in wanted]
         jobs = [FetchBlobs(self._access, str(self._name), share) for share in shares(blobs)]
 
@@ -116,12 +120,24 @@ class _ImageFetch:
         for blob, descriptor in zip(blobs, wanted, strict=True):
             store.blobs.adopt(blob.path, descriptor.digest, descriptor.size)
 
-    def _warn_of_space(self, total: int) -> None:
-        free = os.statvfs(self._store.root)
-        if free.f_bavail * free.f_frsize < total * 1.1:
-            self._observe(
-                Note(f"{self._name.familiar}: {total >> 20} MiB to fetch, but the store's disk is nearly full")
-            )
+    def _check_space(self, wanted: Sequence[Descriptor]) -> None:
+        """Raise NoSpace if the blobs do not fit, before the first of them is fetched; warn if they might not when unpacked.
+
+        How large a compressed layer is when a RUN unpacks it is not known before it is read: an estimate only warns.
+        """
+        name, root = self._name.familiar, self._store.root
+        total = sum(descriptor.size for descriptor in wanted)
+        require_space(root, total, f"{name}: what has to be fetched")
+        unpacked = sum(descriptor.size * _expansion(descriptor) for descriptor in wanted)
+        if free_size(root) < total + unpacked:
+            text = f"{name}: {human_size(total)} to fetch; unpacked, it might not fit: {room_for(root)}"
+            self._observe(Note(text))
+
+
+def _expansion(descriptor: Descriptor) -> int:
+    """How many times larger a blob usually is in a tree."""
+    compression = COMPRESSIONS.get(descriptor.media_type)
+    return 1 if compression in (None, Compression.UNCOMPRESSED) else _USUAL_EXPANSION
 
 
 def shares(blobs: Sequence[WantedBlob]) -> list[tuple[WantedBlob, ...]]:

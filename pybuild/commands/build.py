@@ -130,6 +130,7 @@ def _request(
             no_cache=cache.no_cache,
             no_cache_stages=cache.no_cache_stages,
             require_cached=cache.require_cached,
+            require_space=cache.require_space,
             jobs=steps.jobs,
             network=steps.network,
             allow=steps.allow,

@@ -1,10 +1,10 @@
-"""The options of `pybuild build` about the cache."""
+"""The options of `pybuild build` about the cache and the store."""
 
 from __future__ import annotations
 
 import click
 
-from pybuild.options.arguments import refused_option
+from pybuild.options.arguments import refused_option, size_option
 from pybuild.options.groups import OptionGroup
 from pybuild.values import frozen
 
@@ -19,17 +19,24 @@ class CacheOptions:
     no_cache_stages: tuple[str, ...]
     require_cached: bool
     explain: bool
+    require_space: int  # bytes
 
 
 def _cache_options(
-    *, no_cache: bool, no_cache_filter: tuple[str, ...], require_cached: bool, explain: bool
+    *,
+    no_cache: bool,
+    no_cache_filter: tuple[str, ...],
+    require_cached: bool,
+    explain: bool,
+    require_space: str | None,
 ) -> CacheOptions:
     if no_cache and no_cache_filter:
         raise click.UsageError("--no-cache covers all stages: leave out --no-cache-filter")
     stages = tuple(name.strip() for value in no_cache_filter for name in value.split(","))
     if not all(stages):
         raise click.UsageError(f"--no-cache-filter {','.join(no_cache_filter)}: a stage name is empty")
-    return CacheOptions(no_cache, stages, require_cached, explain)
+    space = size_option("--require-space", require_space) or 0
+    return CacheOptions(no_cache, stages, require_cached, explain, space)
 
 
 CACHE = OptionGroup(
@@ -51,6 +58,11 @@ CACHE = OptionGroup(
         ),
         click.Option(
             ["--explain"], is_flag=True, help="At the end, say why steps were not cached, as pybuild why does."
+        ),
+        click.Option(
+            ["--require-space"],
+            metavar="SIZE",
+            help="Fail at once unless SIZE (10g, 500m) is free on the disk of the store.",
         ),
         refused_option("--cache-from", _NO_REMOTE_CACHE, multiple=True),
         refused_option("--cache-to", _NO_REMOTE_CACHE, multiple=True),

@@ -46,16 +46,27 @@ def room_for(path: str) -> Room:
     return Room(place, status.f_bavail * status.f_frsize, status.f_favail if status.f_files else None)
 
 
-def require_room(path: str, size: int) -> None:
-    """Raise NoSpace if the file system of an existing path has less than `size` bytes free. Raises OSError."""
+def free_size(path: str) -> int:
+    """The bytes that this user can still write to the file system of an existing path. Raises OSError."""
     status = os.statvfs(path)
     blocks = status.f_bavail
     if os.geteuid() == 0:
         # Root may use the blocks that ext4 keeps for root, but not those that it keeps for its own tables: 2 % of all
         # blocks, of which f_blocks counts only some, and at most 4096.
         blocks = max(blocks, status.f_bfree - min(status.f_blocks // 25, 4096))
-    if blocks * status.f_frsize < size:
+    return blocks * status.f_frsize
+
+
+def require_room(path: str, size: int) -> None:
+    """Raise NoSpace if the file system of an existing path has less than `size` bytes free. Raises OSError."""
+    if free_size(path) < size:
         raise NoSpace(full_message(path, path), hint=STORE_HINT)
+
+
+def require_space(path: str, size: int, purpose: str) -> None:
+    """Raise NoSpace, which says that `purpose` takes `size` bytes, if less is free. Raises OSError."""
+    if free_size(path) < size:
+        raise NoSpace(f"{purpose}: {human_size(size)} is more than what is left: {room_for(path)}", hint=STORE_HINT)
 
 
 def full_message(what: str, path: str, number: int = errno.ENOSPC) -> str:

@@ -347,6 +347,18 @@ def test_a_store_works_again_after_a_full_disk(
         pybuild.assert_whole()
 
 
+def test_a_build_that_asks_for_more_space_than_is_free(tmp_path: Path, store_with_base: Path) -> None:
+    context = write_context(tmp_path / "c", BASE + "RUN echo ran > /file\n")
+    with small_disk(tmp_path / "disk", "size=16m") as disk:
+        pybuild = Pybuild(disk / "store")
+        copy_store(store_with_base, pybuild.root)
+        printed = pybuild.refused("--require-space=50m", context)
+        assert printed.startswith("error: --require-space: 52.4 MB is more than what is left: ")
+        assert f" free on {disk}\nhint: pybuild gc --all frees space" in printed
+        pybuild("--require-space=1m", context)
+    assert "--require-space: " in pybuild.refused("--require-space=many", context, status=2)
+
+
 @pytest.mark.parametrize("options", ["size=600k", "nr_inodes=25"], ids=["of few bytes", "of few inodes"])
 def test_an_import_onto_a_full_disk(tmp_path: Path, options: str) -> None:
     members = [entry(b"f%d" % number, data=os.urandom(1 << 20)) for number in range(2)]

@@ -15,6 +15,7 @@ from tests.support import no_namespaces
 from tests.support.archive import read_archive
 from tests.support.archives import Archive
 from tests.support.cli import BASE, Pybuild, write_context
+from tests.support.disks import small_disk
 from tests.support.registry import DockerRegistry, docker_registry
 from tests.support.tars import entry, tar
 
@@ -204,3 +205,27 @@ def test_a_pulled_and_an_imported_base_give_the_same_image(registry: DockerRegis
     imported = person.context("b", f"FROM {BASE}\n{steps}", file="1\n")
     build = person.pybuild(SOURCE_DATE_EPOCH="1700000000")
     assert build(pulled).out == build(imported).out
+
+
+# -- space
+
+
+def test_an_image_that_does_not_fit_is_not_fetched(registry: DockerRegistry, tmp_path: Path) -> None:
+    name = f"{registry.host}/team/base:1"
+    context = write_context(tmp_path / "c", f"FROM {name}\n")
+    with small_disk(tmp_path / "disk", "size=1200k") as disk:
+        pybuild = Pybuild(disk / "store", {"HOME": str(tmp_path)})
+        for command in (["pull", name], [context]):
+            error = pybuild.refused(*command)
+            assert f"{name}: what has to be fetched: 1." in error
+            assert " MB is more than what is left: " in error and f" free on {disk}" in error
+            assert "fetched\n" not in error
+        assert list((pybuild.root / "blobs").rglob("*/*")) == []
+
+
+def test_an_image_that_might_not_fit_when_it_is_unpacked_is_fetched(registry: DockerRegistry, tmp_path: Path) -> None:
+    name = f"{registry.host}/team/base:1"
+    with small_disk(tmp_path / "disk", "size=4m") as disk:
+        done = Pybuild(disk / "store", {"HOME": str(tmp_path)})("pull", name)
+    assert f"{name}: 1.0 MB to fetch; unpacked, it might not fit: " in done.err
+    assert "it might not fit" not in Pybuild(tmp_path / "store", {"HOME": str(tmp_path)})("pull", name).err
