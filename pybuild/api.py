@@ -68,15 +68,13 @@ def check(
     """
     from pybuild.builder.check import check as check_recipe
 
-    warnings: list[CheckWarning] = []
-
-    def observe(event: Event) -> None:
-        if isinstance(event, CheckWarning):
-            warnings.append(event)
-        on_event(event)
-
     with user_limits(os.environ), _store(root) as store:
-        check_recipe(_request(context, recipe, options, contexts), store, observe)
+        report = check_recipe(_request(context, recipe, options, contexts), store, on_event)
+    if report.mistakes:
+        raise report.mistakes[0]
+    warnings = [CheckWarning(one.rule, one.message, report.source, one.span) for one in report.warnings]
+    for event in (*map(Note, report.notes), *warnings):
+        on_event(event)
     return warnings
 
 
@@ -84,7 +82,7 @@ def run(
     request: BuildRequest, store: Store, on_event: Callable[[Event], None], keep_storage: int | None = None
 ) -> Image:
     """Build in a store that is open. With `keep_storage` None the store can have any size."""
-    image = Image(store.root, _build(request, store, on_event))
+    image = Image(store.root, _build(request, store, on_event), request.tags)
     if keep_storage is not None and store.obstacle is None:
         _keep_within(keep_storage, store, on_event)
     return image
@@ -93,7 +91,8 @@ def run(
 def open_image(name: str, root: str | os.PathLike[str] | None = None) -> Image:
     """The image with this name or digest in the store. Raises NotFound, StoreError."""
     with user_limits(os.environ), _store(root) as store:
-        return Image(store.root, store.images.find(name))
+        stored, reference = store.images.find_named(name)
+        return Image(store.root, stored, (reference,) if reference else ())
 
 
 def _store(root: str | os.PathLike[str] | None) -> Store:

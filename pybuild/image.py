@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from pybuild.builder.events import ignore
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pybuild.builder.output.export import Output
     from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.oci_config import ImageConfig
+    from pybuild.store.formats.reference import Reference
     from pybuild.store.formats.toc import Entry
     from pybuild.store.layers.difference import Difference
     from pybuild.store.objects.images import StoredImage
@@ -46,6 +48,7 @@ class Image:
 
     root: str
     stored: StoredImage
+    names: tuple[Reference, ...] = field(default=(), compare=False)  # under which it was built or opened
 
     @property
     def digest(self) -> Digest:
@@ -99,17 +102,15 @@ class Image:
             return [list(layer_differences(View(tocs[:at][::-1]), toc)) for at, toc in enumerate(tocs)]
 
     def export(self, *outputs: Output, on_event: Callable[[Event], None] = ignore) -> None:
-        """Write the image, under all its names, to one or more outputs. Their compression applies to all layers.
+        """Write the image, under its `names`, to one or more outputs. Their compression applies to all layers.
 
         Raises BuildError, StoreError, OSError.
         """
         from pybuild.builder.output.export import check_outputs, export
         from pybuild.builder.workers.pool import Pool
-        from pybuild.store.formats.reference import Reference
         from pybuild.store.store import Access, Store
 
         check_outputs(outputs)
         with Store(self.root, Access.READ) as store, Pool() as pool:
-            names = [Reference.parse(tag.name) for tag in store.images.tags() if tag.manifest == self.digest]
             for output in outputs:
-                export(output, self.stored, names, store, pool, on_event, all_layers=True)
+                export(output, self.stored, self.names, store, pool, on_event, all_layers=True)

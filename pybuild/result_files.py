@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pybuild import report
 from pybuild.builder.errors import BuildError
-from pybuild.store.exporting.publish import replacing
+from pybuild.store.exporting.publish import open_descriptor, replacing
 from pybuild.store.formats.oci_manifest import Descriptor
 from pybuild.values import frozen
 
@@ -42,9 +42,9 @@ class ResultFiles:
                 raise BuildError(f"cannot write {path}: {parent} is not a directory")
             if os.path.isdir(path):
                 raise BuildError(f"cannot write {path}: it is a directory")
-            if os.path.isfile(path):
+            if open_descriptor(path) is None and os.path.isfile(path):
                 with suppress(FileNotFoundError):
-                    os.unlink(path)
+                    os.unlink(os.path.realpath(path))
 
     def finished(self, build: BuildInfo, store: Store, image: StoredImage, tags: Sequence[Reference]) -> None:
         """Write the files of a build that succeeded. Raises OSError, StoreError."""

@@ -7,6 +7,7 @@ an OCI layout, as in BuildKit and docker since version 25: its manifest.json ref
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -75,44 +76,53 @@ def publish_directory(blobs: Blobs, image: StoredImage, names: list[Reference], 
     """Write an image into a new or an existing layout directory.
 
     In an existing layout the images with other names stay. Its index.json is replaced last and atomically, so a failure
-    leaves the old images. Raises StoreError if the directory contains anything else; DigestMismatch, OSError.
+    leaves the old images. Several processes can write into one layout, new or existing, and each image stays. Raises
+    StoreError if the directory contains anything else; DigestMismatch, OSError.
     """
     target = os.path.realpath(destination)
     try:
-        with _layout_directory(target, destination) as fd:
-            for digest in _digests(image):
-                _put_blob(blobs, digest, fd)
-            _put_bytes(fd, LAYOUT, LAYOUT_JSON)
-            before = _read_index(fd, destination)
-            entries = _entries(blobs, image, names)
-            if before is not None:
-                entries = [*_others(before, entries), *entries]
-            _put_bytes(fd, INDEX, index_json(entries, dict(before.annotations) if before else None))
-            os.fsync(fd)
+        # A new layout becomes visible as a whole. If another process has made it meanwhile, the image is added to that.
+        if not _is_layout(target, destination) and _write_new_layout(blobs, image, names, target):
+            return
+        fd = os.open(target, _DIRECTORY)
+        try:
+            _write_layout(blobs, image, names, fd, destination)
+        finally:
+            os.close(fd)
     except OSError as error:
         raise no_space(error, destination, hint=OUTPUT_HINT) from error
 
 
-@contextmanager
-def _layout_directory(target: str, shown: str) -> Iterator[int]:
-    """A descriptor of the directory to write to: the existing layout, or a temporary one that is renamed at the end."""
+def _write_layout(blobs: Blobs, image: StoredImage, names: list[Reference], fd: int, shown: str) -> None:
+    """Add an image to the layout in a directory, which can be empty."""
+    for digest in _digests(image):
+        _put_blob(blobs, digest, fd)
+    _put_bytes(fd, LAYOUT, LAYOUT_JSON)
+    with suppress(OSError):  # a filesystem without locks: the last of two writers wins there
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    before = _read_index(fd, shown)
+    entries = _entries(blobs, image, names)
+    if before is not None:
+        entries = [*_others(before, entries), *entries]
+    _put_bytes(fd, INDEX, index_json(entries, dict(before.annotations) if before else None))
+    os.fsync(fd)
+
+
+def _is_layout(target: str, shown: str) -> bool:
+    """Whether the directory is a layout already; false if it is empty or missing."""
     try:
         existing = os.listdir(target)
     except FileNotFoundError:
-        existing = []
+        return False
     except NotADirectoryError:
         raise StoreError(f"{shown} is a file", hint="tar=false writes a directory") from None
-    if existing:
-        if "oci-layout" not in existing:
-            raise StoreError(
-                f"{shown} contains something other than an OCI layout", hint="name a new or empty directory"
-            )
-        fd = os.open(target, _DIRECTORY)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
-        return
+    if existing and "oci-layout" not in existing:
+        raise StoreError(f"{shown} contains something other than an OCI layout", hint="name a new or empty directory")
+    return bool(existing)
+
+
+def _write_new_layout(blobs: Blobs, image: StoredImage, names: list[Reference], target: str) -> bool:
+    """Write a temporary directory and rename it to `target`. False if another process has made `target` meanwhile."""
     parent, name = os.path.split(temporary_name(target))
     os.makedirs(parent, exist_ok=True)
     parent_fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -121,10 +131,16 @@ def _layout_directory(target: str, shown: str) -> Iterator[int]:
         try:
             fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
             try:
-                yield fd
+                _write_layout(blobs, image, names, fd, target)
             finally:
                 os.close(fd)
-            os.rename(name, os.path.basename(target), src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
+            try:
+                os.rename(name, os.path.basename(target), src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                return False
+            return True
         finally:
             remove_tree(parent_fd, name)
     finally:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STDOUT = "-"
 _BUFFER = 1 << 20
+_MAX_LINKS = 40  # the kernel's MAXSYMLINKS
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR)  # the filesystem lacks O_TMPFILE, or the kernel
@@ -32,14 +33,14 @@ _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR)  # the filesystem lacks O_TMPFILE
 def replacing(destination: str) -> Iterator[BinaryIO]:
     """A file to write to, which replaces `destination` if the block succeeds. If it fails, `destination` is unchanged.
 
-    Pipes and devices (/dev/stdout, /dev/null, a FIFO) cannot be replaced and are written to directly. If `destination`
-    is a symbolic link, its target is replaced. STDOUT is standard output. Raises StoreError for a directory; OSError,
-    NoSpace.
+    Pipes and devices (/dev/null, a FIFO) cannot be replaced and are written to directly. So are files that are open
+    already: STDOUT, and names such as /dev/stdout and /proc/self/fd/5. If `destination` is another symbolic link, its
+    target is replaced. Raises StoreError for a directory; OSError, NoSpace.
     """
     target = os.path.realpath(destination)
     try:
-        if destination == STDOUT:
-            with os.fdopen(os.dup(sys.stdout.fileno()), "wb", _BUFFER) as out:
+        if (descriptor := open_descriptor(destination)) is not None:
+            with os.fdopen(os.dup(descriptor), "wb", _BUFFER) as out:
                 yield out
             return
         status = _status(destination)
@@ -83,6 +84,26 @@ def unnamed_file(directory: int, temporary: bytes, mode: int = 0o666) -> Iterato
         out.flush()
         if not named:
             os.link(f"/proc/self/fd/{fd}", temporary, dst_dir_fd=directory, follow_symlinks=True)
+
+
+def open_descriptor(path: str) -> int | None:
+    """The descriptor of this process that a path names: STDOUT, /dev/stdout, /dev/fd/N, or a link to one of these.
+
+    /dev/stdout is a link to /proc/self/fd/1, which looks like a link to the file that is open there. Replacing that file
+    would leave the descriptor with the old one.
+    """
+    if path == STDOUT:
+        return sys.stdout.fileno()
+    for _ in range(_MAX_LINKS):
+        directory, name = os.path.split(os.path.abspath(path))
+        directory = os.path.realpath(directory)
+        if directory == f"/proc/{os.getpid()}/fd" and name.isdigit():
+            return int(name)
+        path = f"{directory}/{name}"
+        if not os.path.islink(path):
+            return None
+        path = os.path.join(directory, os.readlink(path))
+    return None
 
 
 def temporary_name(path: str) -> str:

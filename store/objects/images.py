@@ -88,6 +88,10 @@ class Images:
 
         Raises NotFound, and InvalidImage if the digits match several images.
         """
+        return self.find_named(name)[0]
+
+    def find_named(self, name: str) -> tuple[StoredImage, Reference | None]:
+        """Like `find`, with the name in full; None if it was a digest."""
         if _DIGEST_PREFIX.fullmatch(name):
             prefix = name if name.startswith("sha256:") else f"sha256:{name}"
             rows = self._metadata.all(
@@ -96,7 +100,7 @@ class Images:
                 f"{prefix}%",
             )
             if len(rows) == 1:
-                return self.get(Digest.parse(str(rows[0][0])))
+                return self.get(Digest.parse(str(rows[0][0]))), None
             if rows:
                 raise InvalidImage(f"{name} matches several images", hint="give more digits")
         reference = Reference.parse(name)
@@ -105,7 +109,7 @@ class Images:
             raise NotFound(
                 f"no image {reference.with_default_tag().familiar} in the store", hint="pybuild images lists the images"
             )
-        return self.get(digest)
+        return self.get(digest), None if reference.digest else reference.with_default_tag()
 
     def history(self, reference: Reference) -> list[StoredImage]:
         """The images that a name has referred to since it was last removed, the newest first.
