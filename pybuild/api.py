@@ -73,8 +73,10 @@ def check(
     if report.mistakes:
         raise report.mistakes[0]
     warnings = [CheckWarning(one.rule, one.message, report.source, one.span) for one in report.warnings]
-    for event in (*map(Note, report.notes), *warnings):
-        on_event(event)
+    for text in report.notes:
+        on_event(Note(text))
+    for warning in warnings:
+        on_event(warning)
     return warnings
 
 
