@@ -22,7 +22,7 @@ from pybuild.store.formats.oci_config import ImageConfig, check_image
 from pybuild.store.formats.oci_manifest import Manifest
 from pybuild.store.formats.reference import Reference
 from pybuild.store.objects.claimed_layers import stack_layers
-from pybuild.store.objects.database import VERSION, Metadata
+from pybuild.store.objects.database import UNREADABLE, VERSION, Metadata
 from pybuild.store.objects.parts import BLOBS, CACHEDIR_TAG, DATABASE, LOCK
 from pybuild.store.system.files import try_lock
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
@@ -94,7 +94,7 @@ def _is_damaged(path: str) -> bool:
             if any(row[0] != "ok" for row in db.execute("PRAGMA integrity_check")):
                 return True
             return version <= 0 or (version == VERSION and _tables(db) != _expected_tables())
-    except sqlite3.DatabaseError as error:
+    except UNREADABLE as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_DAMAGE:
             raise StoreError(f"{path}: {error}") from error
         return True
@@ -121,7 +121,7 @@ def _names(path: str) -> dict[str, str]:
                 except StoreError:
                     continue
                 names[str(name)] = str(manifest)
-    except sqlite3.DatabaseError:
+    except UNREADABLE:
         pass  # what was read until here
     return names
 

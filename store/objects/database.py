@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import StoreBusy, StoreError
+from pybuild.store.system.directories import opened_directory
 from pybuild.store.system.disk_full import cannot_write, obstacle_to_writing
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ NEW_TABLES = "pybuild fsck --repair makes new tables and keeps the images; pybui
 # os_unix.c of SQLite: MAX_PATHNAME is 512, and the names of its other files are up to 8 bytes longer.
 _LONGEST_PATH = 504
 _INDEX_PAGE = 4096  # bytes
+# Damaged text in the schema is part of SQLite's message, and the module sqlite3 fails to decode it.
+UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
 _FSCK_HINT = "pybuild fsck lists what is damaged"
 # Input and output errors that have nothing to do with a lack of space.
 _NOT_WRITING = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_FSYNC)
@@ -153,7 +156,7 @@ class Metadata:
             if obstacle is None:
                 self._set_up(path)
             self._prepare(path)
-        except sqlite3.DatabaseError as error:
+        except UNREADABLE as error:
             self._db.close()
             raise _translate(error, self._directory, path) from error
         except BaseException:
@@ -200,8 +203,14 @@ class Metadata:
 
     @contextmanager
     def durable_transaction(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that is on the disk when the block has ended. It cannot be a part of another one."""
+        """A transaction that is on the disk when the block has ended. It cannot be a part of another one.
+
+        Raises OSError if the disk fails.
+        """
         assert not self._db.in_transaction
+        # SQLite syncs the directory too after it has made its log there, but ignores an error.
+        with opened_directory(self._directory) as fd:
+            os.fsync(fd)
         self._db.execute("PRAGMA synchronous = FULL")
         try:
             with self.transaction() as db:
@@ -224,7 +233,7 @@ class Metadata:
         """All rows of a query."""
         try:
             return self._db.execute(query, values).fetchall()
-        except sqlite3.DatabaseError as error:
+        except UNREADABLE as error:
             raise _translate(error, self._directory) from error
 
     def check(self) -> list[str]:
@@ -311,8 +320,12 @@ def _require_short_path(path: str) -> None:
         )
 
 
-def _translate(error: sqlite3.DatabaseError, directory: str, where: str = "the store's tables") -> StoreError:
+def _translate(
+    error: sqlite3.DatabaseError | UnicodeDecodeError, directory: str, where: str = "the store's tables"
+) -> StoreError:
     """The StoreError for an SQLite error about a file in `directory`."""
+    if isinstance(error, UnicodeDecodeError):
+        return StoreError(f"{where}: damaged text", hint=NEW_TABLES)
     code = getattr(error, "sqlite_errorcode", 0)
     obstacle = None
     match code & 0xFF:  # the primary result code

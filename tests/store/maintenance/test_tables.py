@@ -56,9 +56,17 @@ def scramble(root: str) -> None:
     overwrite(root, random.Random(1).randbytes(size - 4096), 4096)
 
 
+def spoil_schema(root: str) -> None:
+    """Bytes in the text of the schema that are not UTF-8, so that SQLite's message cannot be decoded."""
+    with open(f"{root}/metadata.db", "rb") as file:
+        position = file.read().index(b"CREATE TABLE blobs (") + len(b"CREATE TABLE blobs ")
+    overwrite(root, b"\xcc", position)
+
+
 HARM: dict[str, tuple[Callable[[str], object], str]] = {
     "not a database": (lambda root: overwrite(root, b"x" * 100), "not a database"),
     "scrambled": (scramble, "malformed"),
+    "a schema that is not UTF-8": (spoil_schema, "damaged text"),
     "cut": (lambda root: os.truncate(f"{root}/metadata.db", 5000), "malformed"),
     "empty": (lambda root: os.truncate(f"{root}/metadata.db", 0), "tables are lost"),
     "missing": (lambda root: os.unlink(f"{root}/metadata.db"), "tables are lost"),
