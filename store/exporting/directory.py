@@ -22,6 +22,7 @@ from pybuild.store.exporting.publish import temporary_name, unnamed_file
 from pybuild.store.exporting.rootfs_tar import Rootfs
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, parent_of
+from pybuild.store.system.directories import opened_directory, remove_tree
 from pybuild.store.system.disk_full import OUTPUT_HINT, no_space
 from pybuild.store.system.files import open_beneath
 from pybuild.values import frozen
@@ -46,7 +47,22 @@ class LocalReport:
 
 
 def write_local(store: Store, image: StoredImage, destination: str) -> LocalReport:
-    """Write the files of an image into a directory; create it if it does not exist. Raises StoreError, OSError."""
+    """Write the files of an image into a directory; create it if it does not exist. Raises StoreError, OSError.
+
+    After an error a directory that was created is gone. In one that existed before, what was written stays.
+    """
+    is_new = not os.path.lexists(destination)
+    try:
+        return _write_local(store, image, destination)
+    except BaseException:
+        if is_new and os.path.isdir(destination):
+            target = os.path.realpath(destination)
+            with opened_directory(os.path.dirname(target)) as parent:
+                remove_tree(parent, os.path.basename(target))
+        raise
+
+
+def _write_local(store: Store, image: StoredImage, destination: str) -> LocalReport:
     try:
         os.makedirs(destination, exist_ok=True)
         root = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

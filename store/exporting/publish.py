@@ -56,6 +56,8 @@ def replacing(destination: str) -> Iterator[BinaryIO]:
             with unnamed_file(directory, os.fsencode(os.path.basename(temporary))) as out:
                 yield out
             os.rename(temporary, target)
+        except OSError as error:
+            raise no_space(error, destination, hint=OUTPUT_HINT) from error  # the file still takes what was free
         finally:
             os.close(directory)
             with suppress(FileNotFoundError):

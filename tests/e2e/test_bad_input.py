@@ -323,6 +323,15 @@ def test_an_output_on_a_full_disk(tmp_path: Path, pybuild: Pybuild) -> None:
         assert os.listdir(disk) == ["app.tar"]
 
 
+@pytest.mark.parametrize("kind", ["oci", "docker", "tar", "local", "layout"])
+def test_an_export_onto_a_full_disk_leaves_nothing(tmp_path: Path, pybuild: Pybuild, kind: str) -> None:
+    form = "type=oci,tar=false" if kind == "layout" else f"type={kind}"
+    with small_disk(tmp_path / "disk", "size=300k") as disk:
+        printed = pybuild.refused("export", "pybuild.test/base", "-o", f"{form},dest={disk}/out")
+        assert printed.startswith(f"error: {disk}/out: No space left on device (")
+        assert os.listdir(disk) == []
+
+
 FULL = "Buildfile:2:1: error: the store {store}: No space left on device ("
 STEPS = {
     "COPY": ("COPY file /\n", FULL),
