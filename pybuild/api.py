@@ -62,21 +62,22 @@ def check(
     root: str | os.PathLike[str] | None = None,
     on_event: Callable[[Event], None] = ignore,
 ) -> list[CheckWarning]:
-    """The warnings about all stages of a recipe; runs no step and fetches no image.
+    """The warnings about a recipe, of all stages or those of the target; runs no step and fetches no image.
 
-    Raises ParseError, BuildError, StoreError, RemoteError or OSError if the recipe cannot be built at all.
+    Raises ParseError, BuildError, StoreError, RemoteError or OSError if the recipe cannot be built at all: for the first
+    mistake, after `on_event` has had all warnings, and a Note about each base and line that was not judged.
     """
     from pybuild.builder.check import check as check_recipe
 
     with user_limits(os.environ), _store(root) as store:
-        report = check_recipe(_request(context, recipe, options, contexts), store, on_event)
-    if report.mistakes:
-        raise report.mistakes[0]
-    warnings = [CheckWarning(one.rule, one.message, report.source, one.span) for one in report.warnings]
-    for text in report.notes:
+        found = check_recipe(_request(context, recipe, options, contexts), store, on_event)
+    for text in found.notes:
         on_event(Note(text))
+    warnings = [CheckWarning(w.rule, w.message, found.source, w.span) for w in found.warnings]
     for warning in warnings:
         on_event(warning)
+    if found.mistakes:
+        raise found.mistakes[0]
     return warnings
 
 

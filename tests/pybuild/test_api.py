@@ -50,6 +50,15 @@ def test_a_check_lists_warnings_and_runs_nothing(tmp_path: Path, pybuild: Pybuil
     assert message.status == 1 and "JSONArgsRecommended" in message.out
 
 
+def test_a_check_raises_the_first_mistake_after_all_warnings(tmp_path: Path, pybuild: Pybuild) -> None:
+    context = write_context(tmp_path / "c", "FROM nowhere.test/x\nSTOPSIGNAL SIGNO\nMAINTAINER a\nVOLUME it's\n")
+    events: list[api.Event] = []
+    with pytest.raises(api.PybuildError, match="STOPSIGNAL SIGNO") as caught:
+        api.check(context, root=pybuild.root, on_event=events.append)
+    assert caught.value.span is not None and caught.value.span.line == 2
+    assert [type(event).__name__ for event in events] == ["Note", "CheckWarning"]
+
+
 def test_a_store_is_kept_within_its_limit(
     tmp_path: Path, pybuild: Pybuild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
