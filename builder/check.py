@@ -1,15 +1,17 @@
 """`pybuild build --check`: reports the warnings about a recipe, and all its mistakes, without running any of it.
 
-It checks all stages, or those that --target needs. Base images come from the store only: no image is fetched. If one is
-missing, everything is judged that does not depend on it. No namespace is entered.
+It checks all stages, or those that --target needs. Base images come from the store; if one is missing, everything is judged
+that does not depend on it. With --pull their configs come from the registries. No layer is fetched, no namespace entered.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pybuild.builder.options import Pull
 from pybuild.builder.plan.lint import Inspector, warnings_of
 from pybuild.builder.plan.parse_cache import StoredParses
 from pybuild.builder.plan.planner import plan
@@ -111,23 +113,39 @@ def _check(buildfile: Buildfile, session: Session, images: StoredBases, contexts
 
 
 class StoredBases:
-    """The images of the store. A placeholder with an empty config stands for a missing one."""
+    """The images of the store, or with --pull those of the registries, without their layers.
+
+    A placeholder with an empty config stands for an image that the store lacks.
+    """
 
     def __init__(self, session: Session) -> None:
         self._store = session.store
+        self._pool = session.pool
         self._options = session.options
+        self._fetched: dict[tuple[Reference, Platform], StoredImage] = {}
         self.missing: dict[str, None] = {}  # names, in the order of the requests
         self._placeholders: list[StoredImage] = []
 
     def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
-        """The image of that name, or a placeholder for it."""
+        """The image of that name, or a placeholder for it. Raises BuildError, StoreError, RemoteError with --pull."""
         wanted = platform or self._options.platform
+        if self._options.pull is Pull.ALWAYS:
+            return self._fetch(reference, wanted)
         found = stored_image(self._store, reference, wanted, strict=platform is not None or self._options.is_foreign)
         if found is not None:
             return found
         self.missing[reference.familiar] = None
         self._placeholders.append(self._placeholder(reference, wanted))
         return self._placeholders[-1]
+
+    def _fetch(self, reference: Reference, platform: Platform) -> StoredImage:
+        key = reference.with_default_tag(), platform
+        if key not in self._fetched:
+            from pybuild.builder.sources.pull import fetch_config, registry_access
+
+            access = registry_access(os.environ, tls_verify=self._options.tls_verify)
+            self._fetched[key] = fetch_config(self._store, self._pool, reference, platform, access)
+        return self._fetched[key]
 
     def unknown_stages(self, resolved: Resolved) -> set[int]:
         """The indexes of the stages whose base is missing, or whose FROM is wrong."""

@@ -20,6 +20,7 @@ from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.formats.oci_config import ImageConfig, check_image
 from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.objects.claimed_layers import stack_layers
+from pybuild.store.objects.images import StoredImage
 from pybuild.store.system.disk_full import free_size, require_space, room_for
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 from pybuild.values.sizes import human_size
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.formats.platform import Platform
     from pybuild.store.formats.reference import Reference
-    from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
 _AT_ONCE = 4  # blobs
@@ -71,6 +71,36 @@ def pull(
     return image
 
 
+def fetch_config(
+    store: Store, pool: Pool, reference: Reference, platform: Platform, access: RegistryAccess
+) -> StoredImage:
+    """The image of this name in the registry, without its layers; nothing of it stays in the store.
+
+    Raises BuildError, StoreError, RemoteError.
+    """
+    name = reference.with_default_tag()
+    path, blob = store.ingest.new_path(), store.ingest.new_path()
+    found = pool.run(FetchManifest(access, str(name), platform.os, platform.architecture, platform.variant, path))
+    with open(path, "rb") as file:
+        manifest = Manifest.from_bytes(file.read(MANIFEST_BYTES.value + 1), found.media_type)
+    wanted = _checked_config(name, manifest)
+    pool.run(FetchBlobs(access, str(name), (WantedBlob(wanted.media_type, str(wanted.digest), wanted.size, blob),)))
+    with open(blob, "rb") as file:
+        config = ImageConfig.from_bytes(file.read())
+    check_image(manifest, config)
+    return StoredImage(Digest.parse(found.digest), manifest, config, None, wanted.digest)
+
+
+def _checked_config(name: Reference, manifest: Manifest) -> Descriptor:
+    """The descriptor of the config. Raises InvalidImage if the config is too large."""
+    config = manifest.config
+    if config.size > CONFIG_BYTES.value:
+        raise CONFIG_BYTES.exceeded(
+            InvalidImage, f"{name.familiar}: a config of {config.size} bytes exceeds the limit of {{}}"
+        )
+    return config
+
+
 class _ImageFetch:
     def __init__(
         self, store: Store, pool: Pool, name: Reference, access: RegistryAccess, observe: Callable[[Event], None]
@@ -90,12 +120,7 @@ class _ImageFetch:
                 raise InvalidImage(
                     f"{self._name.familiar}: layer {layer.digest}: media type {layer.media_type!r} is not that of a layer"
                 )
-        if manifest.config.size > CONFIG_BYTES.value:
-            size = manifest.config.size
-            raise CONFIG_BYTES.exceeded(
-                InvalidImage, f"{self._name.familiar}: a config of {size} bytes exceeds the limit of {{}}"
-            )
-        self._blobs((manifest.config, *manifest.layers))
+        self._blobs((_checked_config(self._name, manifest), *manifest.layers))
         config_bytes = store.blobs.read(manifest.config.digest, CONFIG_BYTES)
         config = ImageConfig.from_bytes(config_bytes)
         check_image(manifest, config)

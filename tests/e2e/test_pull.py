@@ -229,3 +229,29 @@ def test_an_image_that_might_not_fit_when_it_is_unpacked_is_fetched(registry: Do
         done = Pybuild(disk / "store", {"HOME": str(tmp_path)})("pull", name)
     assert f"{name}: 1.0 MB to fetch; unpacked, it might not fit: " in done.err
     assert "it might not fit" not in Pybuild(tmp_path / "store", {"HOME": str(tmp_path)})("pull", name).err
+
+
+def test_a_check_with_pull_knows_the_bases_and_stores_nothing(
+    registry: DockerRegistry, empty: Pybuild, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/team/base:1"
+    context = write_context(tmp_path / "c", f"FROM {name}\nENV A=$PATH B=$NONE\nWORKDIR $NONE\n")
+    without = empty.run("--check", context)
+    assert (without.status, "is not in the store" in without.err) == (0, True)
+    done = empty.run("--check", "--pull", context)
+    assert (done.status, done.err) == (1, "")
+    assert [line.split(": ")[2] for line in done.out.splitlines() if ": warning: " in line][:1] == ["UndefinedVar"]
+    assert name not in empty("images").out
+    empty.assert_whole()
+    empty("pull", "-q", name)
+    assert empty.run("--check", context).out == done.out
+
+
+def test_a_check_with_pull_of_an_image_that_does_not_exist(
+    registry: DockerRegistry, empty: Pybuild, tmp_path: Path
+) -> None:
+    context = write_context(tmp_path / "c", f"FROM {registry.host}/team/none\nMAINTAINER a\nENV A=$B\n")
+    done = empty.run("--check", "--pull", context)
+    assert done.status == 1
+    assert f"{context}/Buildfile:1:6: error: " in done.err
+    assert done.out.splitlines()[-1] == "Check complete, 1 error and 1 warning found."
