@@ -63,5 +63,6 @@ def _code(character: str) -> str:
 def message_of(error: Exception) -> str:
     """What is wrong, without the location."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
+        named = isinstance(error.filename, str | bytes) and error.filename  # it can also be the number of a descriptor
+        return f"{os.fsdecode(named)}: {error.strerror}" if named else error.strerror
     return redact(str(error))

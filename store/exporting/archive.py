@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage, StoreError
-from pybuild.store.exporting.publish import replacing, temporary_name, unnamed_file
+from pybuild.store.exporting.publish import replacing, temporary_directory, temporary_name, unnamed_file
 from pybuild.store.formats import tar
 from pybuild.store.formats.bounded_json import dump
 from pybuild.store.formats.docker_archive import MANIFEST, manifest_json
@@ -123,26 +123,19 @@ def _is_layout(target: str, shown: str) -> bool:
 
 def _write_new_layout(blobs: Blobs, image: StoredImage, names: list[Reference], target: str) -> bool:
     """Write a temporary directory and rename it to `target`. False if another process has made `target` meanwhile."""
-    parent, name = os.path.split(temporary_name(target))
+    parent, name = os.path.split(target)
     os.makedirs(parent, exist_ok=True)
     parent_fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.mkdir(name, 0o755, dir_fd=parent_fd)
-        try:
-            fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
+        with temporary_directory(parent_fd, name) as (temporary, fd):
+            _write_layout(blobs, image, names, fd, target)
             try:
-                _write_layout(blobs, image, names, fd, target)
-            finally:
-                os.close(fd)
-            try:
-                os.rename(name, os.path.basename(target), src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
+                os.rename(temporary, name, src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
                 return False
             return True
-        finally:
-            remove_tree(parent_fd, name)
     finally:
         os.close(parent_fd)
 

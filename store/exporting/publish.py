@@ -1,20 +1,25 @@
 """Writing a file of the user completely or not at all.
 
 The file has no name while it is written (open(2), O_TMPFILE), so a process that is killed leaves nothing behind. Then it
-gets a temporary name in the same directory, and is renamed at once. The files are not synced to the disk, like those that cp(1) writes. After a power cut the user exports again.
+gets a temporary name in the same directory, and is renamed at once. A directory has a temporary name while it is filled, and
+a lock: the next output to the same name removes those of killed processes. The files are not synced to the disk, like those that cp(1) writes. After a power cut the user exports again.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import stat
 import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import StoreError
+from pybuild.store.system.directories import remove_tree
 from pybuild.store.system.disk_full import OUTPUT_HINT, no_space
+from pybuild.store.system.files import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,10 +113,63 @@ def open_descriptor(path: str) -> int | None:
     return None
 
 
+@contextmanager
+def temporary_directory(parent: int, name: str) -> Iterator[tuple[str, int]]:
+    """A new directory below `parent`, later to be renamed to `name`: its temporary name, and a descriptor.
+
+    What is still there under its temporary name after the block is removed, and before it what killed processes have
+    left. Raises OSError.
+    """
+    _remove_abandoned(parent, name)
+    while True:
+        temporary = _unused(name)
+        os.mkdir(temporary, 0o755, dir_fd=parent)
+        fd = _locked(parent, temporary)
+        if fd is not None:
+            break
+        # Before it was locked, another process took it for an abandoned one and removed it.
+    try:
+        yield temporary, fd
+    finally:
+        os.close(fd)
+        remove_tree(parent, temporary)
+
+
+def _remove_abandoned(parent: int, name: str) -> None:
+    """Remove the directories that killed processes have left when they wrote `name`."""
+    left = re.compile(re.escape(_prefix(name)) + "[0-9a-f]{16}")
+    for found in filter(left.fullmatch, os.listdir(parent)):
+        fd = _locked(parent, found)
+        if fd is not None:
+            remove_tree(parent, found)
+            os.close(fd)
+
+
+def _locked(parent: int, name: str) -> int | None:
+    """Lock a directory; return its descriptor. None if it is none, is gone, or another process holds the lock."""
+    try:
+        fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except OSError:
+        return None
+    if try_lock(fd, fcntl.LOCK_EX) and os.fstat(fd).st_nlink:
+        return fd
+    os.close(fd)
+    return None
+
+
+def _unused(name: str) -> str:
+    """An unused name beside `name`."""
+    return f"{_prefix(name)}{os.urandom(8).hex()}"
+
+
+def _prefix(name: str) -> str:
+    return f".{name[:60]}."
+
+
 def temporary_name(path: str) -> str:
     """An unused path in the same directory as `path`."""
     directory, name = os.path.split(path)
-    return f"{directory}/.{name[:60]}.{os.urandom(8).hex()}"
+    return f"{directory}/{_unused(name)}"
 
 
 def _status(path: str) -> os.stat_result | None:

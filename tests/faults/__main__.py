@@ -14,6 +14,7 @@ import random
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from tests.faults.figures import Budget, table
@@ -30,15 +31,19 @@ def main() -> int:
     parser.add_argument("--place", type=Path, help="a directory for all files [default: one below TMPDIR]")
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(kind.name for kind in KINDS))
     given = parser.parse_args()
+    if unknown := set(given.kinds) - {kind.name for kind in KINDS}:
+        parser.error(f"no such kind: {', '.join(sorted(unknown))}")
     chosen = [kind for kind in KINDS if not given.kinds or kind.name in given.kinds]
     assert os.geteuid() == 0, "the faults need root; `make faults` asks sudo for it"
     print(f"seed {given.seed} (again with PYBUILD_SEED={given.seed})", flush=True)
     place = Path(tempfile.mkdtemp(prefix="pybuild-faults-", dir=given.place))
     found = []
+    end = time.monotonic() + given.minutes * 60
     try:
         with ground(place / "ground") as prepared:
-            for kind in chosen:
-                seconds = given.minutes * 60 * kind.share / sum(one.share for one in chosen)
+            for number, kind in enumerate(chosen):
+                # A kind that is done early leaves its time to those after it.
+                seconds = (end - time.monotonic()) * kind.share / sum(one.share for one in chosen[number:])
                 trial = prepared.trial(kind.name, given.seed)
                 kind.run(trial, Budget(given.rounds or kind.rounds, seconds))
                 found.append(trial.figures)

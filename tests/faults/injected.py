@@ -170,8 +170,13 @@ def _explains(done: Done, error: str) -> bool:
     number = getattr(errno, error)
     known = [os.strerror(number)]
     match error:
+        case "EMFILE":
+            known += ["the store's tables: "]
         case "ENOSPC":
-            known += ["no space", "No space"]
+            known += ["no space", "No space", "disk is full"]  # the last is SQLite's
+        case "EIO":
+            known += ["disk I/O error", "is malformed"]  # SQLite's; the second when it reads
         case "ENOMEM":
-            known += ["out of memory", "failed to map segment"]  # the second is what the dynamic linker says
+            # The second is what the dynamic linker says. SQLite opens tables read-only if it cannot open them for writing.
+            known += ["out of memory", "failed to map segment", "the store's tables: Permission denied"]
     return "error: " in done.err and any(text in done.err for text in known)

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 Command = tuple[Any, ...]
 SITE_TIME = "1700000000"  # SOURCE_DATE_EPOCH of all builds
 VARIANTS = 3
-OUTPUTS = frozenset({*(f"id{number}" for number in range(VARIANTS)), "app.tar", "three.tar", "flat.tar"})
+OUTPUTS = frozenset({*(f"id{number}" for number in range(VARIANTS)), "app.tar", "three.tar", "flat.tar", "layout"})
 RECIPE = f"""\
 FROM {BASE} AS made
 ARG number
 RUN seq $number 3000 > /numbers
-RUN mkdir -p /deep/a/b/c && for i in $(seq 40); do echo $i > /deep/a/f$i; ln /deep/a/f$i /deep/a/b/l$i; ln -s ../../f$i /deep/a/b/c/s$i; done
+RUN set -e; mkdir -p /deep/a/b/c; for i in $(seq 40); do echo $i > /deep/a/f$i; ln /deep/a/f$i /deep/a/b/l$i; ln -s ../../f$i /deep/a/b/c/s$i; done
 FROM {BASE}
 ARG number
 ENV NUMBER=$number
@@ -163,6 +163,7 @@ def works(site: Site, given: Sources) -> dict[str, list[Work]]:
     """Verb -> its works. The site's store has to have the base and `three` first: `stock`."""
     archive = site.outputs / "three.tar"
     flat = site.outputs / "flat.tar"
+    layout = site.outputs / "layout"
     builds = [build_work(site, number, context) for number, context in enumerate(given.contexts)]
     builds += [
         build_work(site, number, context, "--no-cache", f"--output=type=oci,dest={site.outputs}/app.tar", cached=True)
@@ -177,6 +178,11 @@ def works(site: Site, given: Sources) -> dict[str, list[Work]]:
     def read_flat(_: Done) -> Answer:
         digest = hashlib.sha256(flat.read_bytes()).hexdigest()
         return Answer(digest, digest)
+
+    def read_layout(_: Done) -> Answer:
+        index = (layout / "index.json").read_text()
+        blobs = sorted(path.name for path in (layout / "blobs/sha256").iterdir())
+        return Answer(index, "".join(blobs))
 
     def printed(done: Done) -> Answer:
         return Answer(done.out.strip(), done.out.strip())
@@ -196,6 +202,12 @@ def works(site: Site, given: Sources) -> dict[str, list[Work]]:
                 have,
                 ("export", "test/three:1", "-o", f"type=oci,name=test/three:1,dest={archive}"),
                 read_export,
+            ),
+            Work(
+                "export layout",
+                have,
+                ("export", "test/three:1", "-o", f"type=oci,tar=false,name=test/three:1,dest={layout}"),
+                read_layout,
             ),
             Work("export flat", have, ("export", "test/three:1", "-o", f"type=tar,dest={flat}"), read_flat),
         ],

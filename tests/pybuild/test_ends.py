@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -74,3 +75,14 @@ def test_a_machine_without_memory_is_no_bug(
     assert capsys.readouterr().err == message
     with pytest.raises(type(error)):
         cli.run(["--debug"])
+
+
+def test_an_error_about_a_descriptor_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """listdir and scandir put the number of the descriptor into the error, where the path is else."""
+    error = OSError(errno.EIO, os.strerror(errno.EIO))
+    error.filename = 8
+    fail_with(monkeypatch, error)
+    assert cli.run([]) == 1
+    assert capsys.readouterr().err == "error: Input/output error\n"

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pybuild.store.errors import DigestMismatch, InvalidImage, NoSpace, StoreError
 from pybuild.store.exporting.archive import publish_archive, publish_directory, write_archive
 from pybuild.store.exporting.directory import write_local
-from pybuild.store.exporting.publish import replacing
+from pybuild.store.exporting.publish import replacing, temporary_directory
 from pybuild.store.exporting.rootfs_tar import Rootfs, publish_rootfs, write_rootfs
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.reference import Reference
@@ -216,6 +216,28 @@ def test_a_failure_leaves_the_images_of_a_layout(store: Store, tmp_path: Path) -
     with pytest.raises(DigestMismatch):
         publish_directory(store.blobs, second, [NAME], str(tmp_path / "new"))
     assert sorted(os.listdir(tmp_path)) == ["out", "store"]
+
+
+def test_the_next_export_removes_the_directory_of_a_killed_one(store: Store, tmp_path: Path) -> None:
+    """Not one that another process still fills, and not other directories beside it."""
+    image = image_of(store, tar(entry(b"a")))
+    place = tmp_path / "outputs"
+    other = place / ".out.0123"
+    other.mkdir(parents=True)
+    parent = os.open(place, os.O_RDONLY)
+    child = os.fork()
+    if not child:
+        with temporary_directory(parent, "out") as (temporary, _):
+            (place / temporary / "file").write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert len(os.listdir(place)) == 2
+    with temporary_directory(parent, "out") as (alive, fd):
+        publish_directory(store.blobs, image, [NAME], str(place / "out"))
+        assert sorted(os.listdir(place)) == sorted([other.name, alive, "out"])
+        assert os.fstat(fd).st_nlink
+    assert sorted(os.listdir(place)) == [other.name, "out"]
+    os.close(parent)
 
 
 # -- replacing files
