@@ -12,6 +12,7 @@ from pybuild.store.errors import StoreError
 from pybuild.store.formats.digest import Digest
 from pybuild.store.maintenance.checks import StoreChecks
 from pybuild.store.maintenance.orphans import find_orphans
+from pybuild.store.maintenance.rows import wrong_rows
 from pybuild.store.maintenance.trees import TreesHere
 from pybuild.store.objects.context_memo import is_whole, memos
 from pybuild.store.objects.parts import MEMOS
@@ -45,7 +46,7 @@ def check(store: Store, trees: Trees | None = None, *, deep: bool = False) -> Re
     checks = StoreChecks(store, trees or TreesHere(), deep=deep)
     damage = list(store.metadata.check())
     checked = 0
-    for check_objects in (_blobs, _changesets, _trees, _cache_mounts, _images):
+    for check_objects in (_rows, _blobs, _changesets, _trees, _cache_mounts, _images):
         try:
             for count, problem in check_objects(store, checks):
                 checked += count
@@ -62,6 +63,12 @@ def check(store: Store, trees: Trees | None = None, *, deep: bool = False) -> Re
 
 
 # Each check yields, for each object, 1 and what is wrong with it, or "".
+
+
+def _rows(store: Store, _checks: StoreChecks) -> Iterator[tuple[int, str]]:
+    for wrong in wrong_rows(store.metadata):
+        if "refers to nothing" not in wrong.reason:  # SQLite has found those
+            yield 0, f"table {wrong.table}: {wrong.reason} in {wrong.rows} rows"
 
 
 def _blobs(store: Store, checks: StoreChecks) -> Iterator[tuple[int, str]]:

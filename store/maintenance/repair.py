@@ -19,6 +19,7 @@ from pybuild.store.errors import StoreError
 from pybuild.store.formats.compression import Compression, Compressor, DecompressingReader
 from pybuild.store.formats.digest import Digest
 from pybuild.store.maintenance.checks import StoreChecks
+from pybuild.store.maintenance.rows import wrong_rows
 from pybuild.store.maintenance.trees import BlobToWrite, TreesHere
 from pybuild.store.objects.parts import CACHE_MOUNTS
 
@@ -41,6 +42,7 @@ def repair(store: Store, trees: Trees | None = None, *, deep: bool = False) -> l
     with store.exclusively():
         repairs = _Repairs(store, trees or TreesHere(), deep=deep)
         done = [
+            *repairs.rows(),
             *repairs.blobs(),
             *repairs.tocs(),
             *repairs.trees(),
@@ -60,6 +62,14 @@ class _Repairs:
         self._store = store
         self._trees = trees
         self._checks = StoreChecks(store, trees, deep=deep)
+
+    def rows(self) -> Iterator[str]:
+        """Rows that cannot be right. A row that is dropped can leave others that refer to nothing."""
+        while found := list(wrong_rows(self._store.metadata)):
+            for wrong in found:
+                with self._store.metadata.transaction() as db:
+                    db.execute(f"DELETE FROM {wrong.table} WHERE {wrong.condition}")
+                yield f"table {wrong.table}: {wrong.rows} rows dropped ({wrong.reason})"
 
     def blobs(self) -> Iterator[str]:
         damaged = [digest for digest in self._digests() if self._checks.blob(digest)]

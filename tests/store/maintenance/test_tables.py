@@ -14,6 +14,7 @@ from pybuild.store.errors import StoreBusy, StoreError
 from pybuild.store.formats.reference import Reference
 from pybuild.store.importing.archive import import_archive
 from pybuild.store.maintenance import fsck
+from pybuild.store.maintenance.repair import repair
 from pybuild.store.maintenance.tables import replace_damaged_tables, restore_images
 from pybuild.store.store import Store, reset
 from tests.support.archives import Archive
@@ -143,6 +144,28 @@ def test_a_column_of_another_type_is_damage_and_no_traceback(root: str) -> None:
         with pytest.raises(StoreError, match="'many' is not a number"):
             opened.images.find("test:1")
         assert any("is not a number" in line for line in fsck.check(opened).damage)
+
+
+WRONG = {
+    "a number that is a text": "UPDATE blobs SET size = 'many'",
+    "no digest": "UPDATE layer_blobs SET diff_id = replace(diff_id, 'sha', 'shb')",
+    "no compression": "UPDATE layer_blobs SET compression = 'gzjp'",
+    "a blob that is not there": "UPDATE layer_blobs SET digest = 'sha256:' || hex(zeroblob(32))",
+    "a snapshot that is not there": "UPDATE images SET snapshot = 77",
+    "a name without a digest": "UPDATE tag_log SET manifest = 'x'",
+}
+
+
+@pytest.mark.parametrize("statement", WRONG.values(), ids=WRONG.keys())
+def test_rows_that_cannot_be_right_are_found_and_dropped(root: str, tmp_path: Path, statement: str) -> None:
+    execute(root, statement)
+    with Store(root) as opened:
+        assert fsck.check(opened).damage
+        assert repair(opened)
+        assert fsck.check(opened).damage == ()
+        import_archive(opened, str(tmp_path / "archive.tar"), NAME, 2)
+        assert opened.images.find("test:1")
+        assert fsck.check(opened).damage == ()
 
 
 def test_fsck_repair_of_damaged_tables(pybuild: Pybuild) -> None:
