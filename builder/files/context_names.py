@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import CopyError
@@ -14,33 +15,51 @@ from pybuild.builder.files.context_directory import ContextTree
 from pybuild.builder.files.copy_patterns import PathFilter, follow, matches, split_pivot, walk
 from pybuild.parser import IgnoreFile
 from pybuild.store.formats.tar import show
-from pybuild.store.formats.toc import Entry, Kind
+from pybuild.store.formats.toc import Entry, Kind, Toc
+from pybuild.store.layers.view import ROOT, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pybuild.builder.files.context_source import ContextSource, TarTree
+    from pybuild.builder.files.context_source import ContextSource
+    from pybuild.builder.files.tree import FileTree
 
 
-@contextmanager
-def opened_names(source: ContextSource) -> Iterator[ContextTree | TarTree]:
-    """The tree of a context, with kinds and names only. Raises BuildError, OSError, InvalidImage."""
-    if source.toc is not None:
-        tree: ContextTree | TarTree = source.open()
-    else:
-        tree = _NamesTree(source.root, None if source.ignore is None else IgnoreFile.parse(source.ignore))
-    try:
-        yield tree
-    finally:
-        tree.close()
+class ContextNames:
+    """The names in one context. Each directory is listed once, however often the context is opened."""
+
+    def __init__(self, source: ContextSource) -> None:
+        self._source = source
+        self._listed: dict[bytes, dict[bytes, Entry]] = {}
+
+    @contextmanager
+    def opened(self) -> Iterator[FileTree]:
+        """The tree, without contents. Raises BuildError, OSError, InvalidImage, PatternError."""
+        if self._source.toc is not None:
+            yield self._archive
+            return
+        tree = _DirectoryNames(self._source.root, self._ignore, self._listed)
+        try:
+            yield tree
+        finally:
+            tree.close()
+
+    @cached_property
+    def _ignore(self) -> IgnoreFile | None:
+        return None if self._source.ignore is None else IgnoreFile.parse(self._source.ignore)
+
+    @cached_property
+    def _archive(self) -> _ArchiveNames:
+        assert self._source.toc is not None
+        return _ArchiveNames(View([Toc.open(self._source.toc)]))
 
 
-def matched(tree: ContextTree | TarTree, source: str) -> Sequence[Entry | None]:
+def matched(tree: FileTree, source: str) -> Sequence[Entry | None]:
     """The entries that a source matches, their links followed; None for a path that does not exist. Raises CopyError."""
     return [tree.lookup(follow(tree, path)) for path in matches(source, tree)]
 
 
-def matches_parents(tree: ContextTree | TarTree, source: str) -> bool:
+def matches_parents(tree: FileTree, source: str) -> bool:
     """Whether a source of COPY --parents matches anything. Raises CopyError."""
     before, pattern = split_pivot(source)
     if not pattern:
@@ -51,7 +70,34 @@ def matches_parents(tree: ContextTree | TarTree, source: str) -> bool:
     return any(found.chosen for top in directories for found in walk(tree, top, included))
 
 
-class _NamesTree(ContextTree):
+class _ArchiveNames:
+    """A context that is an archive, as a FileTree whose files seem empty."""
+
+    allows_devices = False
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def lookup(self, path: bytes) -> Entry | None:
+        return self._view.lookup(path) if path else ROOT
+
+    def readdir(self, path: bytes) -> list[Entry]:
+        return self._view.readdir(path)
+
+    def identity(self, entry: Entry) -> None:
+        return None
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        return iter(())
+
+
+class _DirectoryNames(ContextTree):
+    """A context directory whose entries have a kind, and no status."""
+
+    def __init__(self, root: str, ignore: IgnoreFile | None, listed: dict[bytes, dict[bytes, Entry]]) -> None:
+        super().__init__(root, ignore)
+        self._listed = listed
+
     def _scan(self, path: bytes) -> tuple[dict[bytes, Entry], list[bytes]]:
         found: dict[bytes, Entry] = {}
         undecided = []

@@ -11,7 +11,7 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
-from pybuild.builder.files.context_names import matched, matches_parents, opened_names
+from pybuild.builder.files.context_names import ContextNames, matched, matches_parents
 from pybuild.builder.plan.image_directories import ImageDirectories, KnownDirectory, owner_of, parents
 from pybuild.builder.plan.resolve import ContextFiles
 from pybuild.builder.remote_source import is_remote, is_repository
@@ -70,6 +70,7 @@ class CopyChecks:
         self._files = files
         self._expand = expand
         self._directories: dict[int, ImageDirectories] = {}
+        self._contexts: dict[str, ContextNames] = {}
 
     def check(self, stage: ResolvedStage, instruction: Instruction, state: StageState) -> Iterator[tuple[str, str]]:
         """The rule and the message of each finding about an instruction. Raises PlanError for a wrong word."""
@@ -136,7 +137,9 @@ class CopyChecks:
         if not isinstance(context, ContextFiles) or not wanted:
             return [_KnownSource(text, None) for text in texts]
         try:
-            with opened_names(self._files(context.name)) as tree:
+            if context.name not in self._contexts:
+                self._contexts[context.name] = ContextNames(self._files(context.name))
+            with self._contexts[context.name].opened() as tree:
                 found = []
                 for text in texts:
                     if is_remote(text):

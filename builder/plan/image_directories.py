@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ROOT_OWNER = "root"
 _DEFAULT = 0o755
+_MOST = 1000  # directories and scripts of a stage; of a longer recipe too little is known to warn
 _STANDARD_MODES = {
     "/dev/shm": 0o1777,
     "/root": 0o700,
@@ -76,7 +77,9 @@ class ImageDirectories:
         """Whether the recipe makes the directory, or an instruction that names it could have done so."""
         path = posixpath.normpath(path)
         return (
-            path in self._made
+            len(self._made) >= _MOST
+            or path in self._made
+            or len(self._possible) >= _MOST
             or path in self._possible
             or (self._standard and path in _STANDARD)
             or self._is_mentioned(path)
@@ -90,21 +93,25 @@ class ImageDirectories:
 
     def may_make(self, path: str) -> None:
         """A COPY makes a file or a directory, whatever its source is."""
-        self._possible.add(path)
+        if len(self._possible) < _MOST:
+            self._possible.add(path)
 
     def replace(self, path: str, directory: KnownDirectory) -> None:
         """A COPY --link makes a directory anew."""
-        self._made[path] = directory
+        if path in self._made or len(self._made) < _MOST:
+            self._made[path] = directory
 
     def run(self, script: str) -> None:
         """A RUN can change every directory that it names."""
-        self._scripts.append(script)
+        if len(self._scripts) < _MOST:
+            self._scripts.append(script)
         for path in [path for path in self._made if path in script]:
             del self._made[path]
 
     def _is_mentioned(self, path: str) -> bool:
-        return path != "/" and any(path in script for script in self._scripts)
+        return path != "/" and (len(self._scripts) >= _MOST or any(path in script for script in self._scripts))
 
     def _may_be_changed(self, path: str) -> bool:
         """Whether a RUN names a standard directory beside a command that changes modes or owners."""
-        return any(path in script and ("chmod" in script or "chown" in script) for script in self._scripts)
+        changing = (path in script and ("chmod" in script or "chown" in script) for script in self._scripts)
+        return len(self._scripts) >= _MOST or any(changing)

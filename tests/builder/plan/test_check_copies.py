@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,23 @@ def test_the_rules_can_be_skipped(rule: str, line: str, skip: str, context: Path
 
 def test_a_context_that_cannot_be_read_is_not_judged(context: Path) -> None:
     assert rules("FROM base\nCOPY nope* /x/\nCOPY *.txt /app", context / "missing") == []
+
+
+def test_of_a_recipe_with_thousands_of_steps_too_little_is_known_to_warn(context: Path) -> None:
+    last = "COPY *.txt /app\nCOPY --link a.txt /tmp/\n"
+    for line in ("RUN echo %d\n", "WORKDIR /w%d\n", "COPY docs /d%d\n"):
+        assert rules("FROM base\n" + "".join(line % number for number in range(1200)) + last, context)[:1] != ["1202 " + LAST]
+    assert rules("FROM base\n" + "RUN echo\n" * 100 + last, context) == [f"102 {LAST}", f"103 {RESETS}"]
+
+
+def test_a_directory_is_listed_once(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = []
+    scandir = os.scandir
+
+    def counted(fd: int) -> object:
+        listed.append(fd)
+        return scandir(fd)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    assert rules("FROM base\n" + "COPY *.txt /x/\nCOPY docs/*.md /x/\n" * 5, context) == []
+    assert len(listed) == 2
