@@ -45,14 +45,14 @@ def replacing(destination: str) -> Iterator[BinaryIO]:
     target = os.path.realpath(destination)
     try:
         if (descriptor := open_descriptor(destination)) is not None:
-            with os.fdopen(os.dup(descriptor), "wb", _BUFFER) as out:
+            with _unbuffered_on_failure(os.dup(descriptor)) as out:
                 yield out
             return
         status = _status(destination)
         if status is not None and stat.S_ISDIR(status.st_mode):
             raise StoreError(f"{destination} is a directory", hint="name a file")
         if status is not None and not stat.S_ISREG(status.st_mode):
-            with open(destination, "wb") as out:
+            with _unbuffered_on_failure(os.open(destination, os.O_WRONLY | os.O_CLOEXEC)) as out:
                 yield out
             return
         temporary = temporary_name(target)
@@ -69,6 +69,22 @@ def replacing(destination: str) -> Iterator[BinaryIO]:
                 os.unlink(temporary)
     except OSError as error:
         raise no_space(error, destination, hint=OUTPUT_HINT) from error
+
+
+@contextmanager
+def _unbuffered_on_failure(fd: int) -> Iterator[BinaryIO]:
+    """Write to a pipe or a device. If the block fails, the rest of the buffer is dropped.
+
+    To flush it could take forever: after a signal nobody may be reading the pipe.
+    """
+    with open(fd, "wb", _BUFFER) as out:
+        try:
+            yield out
+        except BaseException:
+            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(nowhere, fd, inheritable=False)
+            os.close(nowhere)
+            raise
 
 
 @contextmanager
