@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 _MAKE_NAMESPACES = "make the step's namespaces"
-_REPORT_TEXT = 500  # characters of a text in a report: as JSON it stays below PIPE_BUF, and a write never blocks
+_REPORT_TEXT = 500  # characters of a text in a report
+_REPORT_BYTES = 1300  # three reports, of keeper, init and command, fit into the smallest pipe: one page, pipe(7)
 _SHOWN_PROGRAM = 200  # characters of a program's name in messages
 _OPEN_FILES = 1 << 20
 _STACK_BYTES = 8 << 20
@@ -90,11 +91,17 @@ class Step:
 
 def _report(status: int, result: dict[str, object]) -> None:
     """Write a report. Of long texts the middle is cut out: nothing reads the pipe before the keeper has ended."""
-    half = _REPORT_TEXT // 2
-    for name, value in result.items():
-        if isinstance(value, str) and len(value) > _REPORT_TEXT:
-            result = {**result, name: f"{value[: half - 1]}…{value[-half:]}"}
-    os.write(status, json.dumps(result).encode("ascii") + b"\n")
+    line = b""
+    limit = _REPORT_TEXT
+    while not line or len(line) > _REPORT_BYTES:
+        cut = {name: _shortened(value, limit) if isinstance(value, str) else value for name, value in result.items()}
+        line = json.dumps(cut).encode("ascii") + b"\n"
+        limit //= 2
+    os.write(status, line)
+
+
+def _shortened(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit // 2]}…{text[len(text) - limit // 2 :]}"
 
 
 def _tie_to(parent: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -116,6 +117,7 @@ def test_a_report_never_fills_the_pipe(text: str) -> None:
     """Nothing reads the pipe while the step runs, so a write must not wait for a reader."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)  # the kernel gives no more to users with many pipes
     for _ in range(3):
         process._report(writer, {"error": text, "hint": text})
     os.close(writer)
@@ -124,7 +126,7 @@ def test_a_report_never_fills_the_pipe(text: str) -> None:
     error = step.result()["error"]
     assert isinstance(error, str)
     start, end = error.split("…")
-    assert text.startswith(start) and text.endswith(end) and 100 < len(error) < 1000
+    assert text.startswith(start) and text.endswith(end) and 20 < len(error) < 1000
 
 
 def test_a_step_for_which_no_process_can_be_made_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
