@@ -77,10 +77,9 @@ class CopyChecks:
         directories = self._of(stage)
         match instruction:
             case Copy() | Add():
-                yield from self._copy(stage, instruction, state, directories)
+                yield from self._copy(stage, instruction, directories)
             case Workdir(path=word):
-                if (path := self._expand(stage, word)) is not None:
-                    directories.make(state.absolute(path), KnownDirectory(owner=owner_of(state.config.user)))
+                directories.change_to(self._expand(stage, word), owner_of(state.config.user))
             case Run(command=ShellForm(script=script)):
                 directories.run(script)
             case Run(text=text):
@@ -97,7 +96,7 @@ class CopyChecks:
         return self._directories[index]
 
     def _copy(
-        self, stage: ResolvedStage, instruction: Copy | Add, state: StageState, directories: ImageDirectories
+        self, stage: ResolvedStage, instruction: Copy | Add, directories: ImageDirectories
     ) -> Iterator[tuple[str, str]]:
         words = [self._expand(stage, word) for word in instruction.sources]
         dest = self._expand(stage, instruction.dest)
@@ -108,12 +107,15 @@ class CopyChecks:
                 yield "CopyUnmatchedWildcard", text
         if dest is None:
             return
-        path = state.absolute(dest)
-        if not _names_directory(dest) and not directories.may_exist(path) and None not in words:
+        path = directories.absolute(dest)
+        exists = path is not None and directories.may_exist(path)
+        if not _names_directory(dest) and not exists and None not in words:
             files = [source.files or 0 for source in sources]
             if sum(files) + len(instruction.heredocs) > 1:
                 text = f'Several files are copied to "{dest}": unless the image has a directory of that name, only the last one stays'
                 yield "CopyLastFileWins", text
+        if path is None:
+            return
         into = _names_directory(dest) or any(source.is_directory for source in sources)
         if not into and any(source.files is None for source in sources):
             directories.may_make(path)

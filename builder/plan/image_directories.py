@@ -62,8 +62,22 @@ class ImageDirectories:
     def __init__(self, *, standard: bool, below: ImageDirectories | None = None) -> None:
         self._standard: bool = standard if below is None else below._standard
         self._made: dict[str, KnownDirectory] = {} if below is None else dict(below._made)
+        # The working directory; None if the base sets it.
+        self._workdir: str | None = below._workdir if below is not None else None if standard else "/"
         self._possible: set[str] = set() if below is None else set(below._possible)
         self._scripts: list[str] = [] if below is None else list(below._scripts)
+
+    def absolute(self, path: str) -> str | None:
+        """A path joined to the working directory, and normalized; None if that depends on the base."""
+        if self._workdir is None and not path.startswith("/"):
+            return None
+        return posixpath.normpath("/" + posixpath.join(self._workdir or "/", path).lstrip("/"))
+
+    def change_to(self, path: str | None, owner: str) -> None:
+        """A WORKDIR makes its directory, owned by the user, and changes to it. None: its path is not known."""
+        self._workdir = None if path is None else self.absolute(path)
+        if self._workdir is not None:
+            self.make(self._workdir, KnownDirectory(owner=owner))
 
     def find(self, path: str) -> KnownDirectory | None:
         """The directory, if the recipe or the standard says what it is."""

@@ -143,6 +143,28 @@ def test_link_changes_nothing_that_is_known(lines: str, context: Path) -> None:
     assert warned(f"FROM base\n{lines}", context, missing=(0,)) == []
 
 
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("COPY --link a.txt tmp/", []),
+        ("WORKDIR var\nCOPY --link a.txt tmp/", []),
+        ("WORKDIR /var\nCOPY --link a.txt tmp/", [f"3 {RESETS}"]),
+        ("WORKDIR /\nWORKDIR var\nCOPY --link a.txt tmp/", [f"4 {RESETS}"]),
+        ("WORKDIR /var\nWORKDIR $D\nCOPY --link a.txt tmp/", []),
+        ("COPY a.txt b.txt app", [f"2 {LAST}"]),
+    ],
+)
+def test_a_destination_that_depends_on_the_working_directory_of_the_base(
+    lines: str, found: list[str], context: Path
+) -> None:
+    """The findings are the same whether the base is missing or not."""
+    text = f"FROM base\n{lines}"
+    without = [line.partition(":")[0] for line in warned(text, context, missing=(0,))]
+    assert without == found
+    if "$D" not in text:
+        assert rules(text, context) == found
+
+
 def test_a_second_link_onto_the_same_directory_changes_nothing_more(context: Path) -> None:
     assert rules("FROM base\nCOPY --link a.txt /tmp/\nCOPY --link b.txt /tmp/", context) == [f"2 {RESETS}"]
 
