@@ -29,7 +29,7 @@ ROOMS = {  # package -> its rooms, from top to bottom; those of one line do not 
         "verbs",
         "commands",
         "api",
-        "build_log findings image options result_files",
+        "build_log findings image named_image options result_files",
         "progress shell_terminal",
         "report",
         "defaults user_limits version",

@@ -5,30 +5,28 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections import Counter
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import click
 
-from pybuild.builder.plan.history import instruction_of
-from pybuild.builder.steps.layer_forms import ensure_tocs
-from pybuild.builder.workers.pool import Pool
-from pybuild.builder.workers.tasks import run_until_complete
+from pybuild.named_image import open_images
+from pybuild.options.listing import ListingOptions, counted, listing_options, shown_path
 from pybuild.progress import human_size
 from pybuild.report import printable
 from pybuild.store.errors import InvalidImage
-from pybuild.store.formats.oci_config import normalise_history
 from pybuild.store.formats.toc import Entry, Kind
-from pybuild.store.layers.difference import Change, differences, layer_differences
+from pybuild.store.layers.difference import Change, differences
+from pybuild.store.layers.sizes import largest_growth, listed
 from pybuild.store.layers.view import View
-from pybuild.store.store import Access, Store
+from pybuild.store.layers.waste import layer_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from pybuild.store.formats.toc import Toc
-    from pybuild.store.layers.difference import Difference
-    from pybuild.store.objects.images import StoredImage
+    from pybuild.named_image import NamedImage, NamedLayer
+    from pybuild.store.layers.sizes import ListedChange
 
 _FORMATS = {
     Kind.FILE: stat.S_IFREG,
@@ -40,48 +38,45 @@ _FORMATS = {
 }
 
 
-@click.command()
+@click.command(params=listing_options())
 @click.argument("before", metavar="A")
 @click.argument("after", metavar="B")
 @click.option(
     "--layers", "by_layer", is_flag=True, help="List the files of each layer of B above A, which must be its base."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, with all sizes in bytes.")
 @click.pass_obj
-def diff(root: str, before: str, after: str, by_layer: bool, as_json: bool) -> int:
+def diff(
+    root: str,
+    before: str,
+    after: str,
+    by_layer: bool,
+    as_json: bool,
+    sort: str | None,
+    most: int | None,
+    depth: int | None,
+) -> int:
     """List the files that differ between two images.
 
     Compared with image A, image B adds (A), changes (C) and deletes (D) them. Type, mode, owner, size and content are
-    compared, times are not. The exit status is 0 whether files differ or not.
+    compared, times are not. Each line begins with the bytes that B has more or less than A; --sort size lists the files
+    first that make the most difference. The exit status is 0 whether files differ or not.
     """
-    with Store(root, Access.READ) as store:
-        images = store.images.find(before), store.images.find(after)
-        with Pool() as pool:
-            for image in images:
-                run_until_complete(ensure_tocs(store, pool, image.snapshot))
+    options = ListingOptions(sort, most, depth)
+    show = _show_json if as_json else _show
+    with open_images(root, before, after) as (base, image):
         if by_layer:
-            for layer, instruction, found in _by_layer(store, *images):
-                if as_json:
-                    _show_json(found, layer=layer, instruction=instruction)
-                else:
-                    click.echo(f"{layer.partition(':')[2][:12]}  {printable(instruction)}")
-                    _show(found)
+            for layer, instruction, lines in _by_layer(base, image):
+                if not as_json:
+                    click.echo(f"{(layer.digest or layer.diff_id).hex[:12]}  {printable(instruction)}")
+                show(lines, options, layer=str(layer.digest or layer.diff_id), instruction=instruction)
         else:
-            found = differences(*(store.snapshots.view(image.snapshot) for image in images))
-            if as_json:
-                _show_json(found)
-            else:
-                _show(found)
+            show(listed(differences(View(base.tables()[::-1]), View(image.tables()[::-1]))), options)
     return 0
 
 
-def _tables(store: Store, image: StoredImage) -> list[Toc]:
-    """The tables of contents of an image, lowest layer first."""
-    return [store.changesets.toc(changeset) for changeset in store.snapshots.changesets(image.snapshot)[::-1]]
-
-
-def _by_layer(store: Store, base: StoredImage, image: StoredImage) -> Iterator[tuple[str, str, Iterable[Difference]]]:
-    """Digest, instruction and differences of each layer above the base. Raises InvalidImage if it is not a base."""
+def _by_layer(base: NamedImage, image: NamedImage) -> Iterator[tuple[NamedLayer, str, list[ListedChange]]]:
+    """Layer, instruction and changes of each layer above the base. Raises InvalidImage if it is not a base."""
     pairs = zip(base.config.diff_ids, image.config.diff_ids, strict=False)
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     if shared < len(base.config.diff_ids):
@@ -90,31 +85,37 @@ def _by_layer(store: Store, base: StoredImage, image: StoredImage) -> Iterator[t
             f" they share {shared} of its {len(base.config.diff_ids)} layers",
             hint="without --layers any two images can be compared",
         )
-    tables = _tables(store, image)
-    lines = [
-        instruction_of(line.created_by) for line in normalise_history(image.config).history if not line.empty_layer
-    ]
-    for number in range(shared, len(tables)):
-        found = layer_differences(View(tables[:number][::-1]), tables[number])
-        yield str(image.manifest.layers[number].digest), lines[number], found
+    changes, instructions = list(layer_changes(image.tables())), image.instructions()
+    for number in range(shared, len(changes)):
+        yield image.layers[number], instructions[number], changes[number].lines
 
 
-def _show(found: Iterable[Difference]) -> None:
-    count = dict.fromkeys(Change, 0)
-    growth = 0
-    for difference in found:
-        count[difference.change] += 1
-        growth += _size(difference.after) - _size(difference.before)
-        click.echo(f"{difference.change.value} /{printable(os.fsdecode(difference.path))}  {_rows(*difference[1:])}")
-    size = f"{'-' if growth < 0 else '+'}{human_size(abs(growth))}"
-    click.echo(f"{count[Change.ADDED]} added, {count[Change.CHANGED]} changed, {count[Change.DELETED]} deleted; {size}")
+def _show(changes: list[ListedChange], options: ListingOptions, **_fields_of_layer: str) -> None:
+    lines = options.arranged(changes, largest_growth)
+    for line in lines[: options.most]:
+        growth = _signed(line.growth) if line.growth else ""
+        rest = f"({counted(line.paths, 'path')})" if line.difference is None else _rows(*line.difference[1:])
+        click.echo(f"{growth:>9}  {line.change.value} {printable(shown_path(line.path))}  {rest}")
+    count = Counter(line.change for line in changes)
+    more = len(lines) - len(lines[: options.most])
+    click.echo(
+        f"{count[Change.ADDED]} added, {count[Change.CHANGED]} changed, {count[Change.DELETED]} deleted;"
+        f" {_signed(sum(line.growth for line in changes))}" + (f"; {counted(more, 'line')} not shown" if more else "")
+    )
 
 
-def _show_json(found: Iterable[Difference], **fields: str) -> None:
-    for difference in found:
-        rows = {"before": _fields(difference.before), "after": _fields(difference.after)}
-        path = "/" + os.fsdecode(difference.path)
-        click.echo(json.dumps({**fields, "change": difference.change.value, "path": path, **rows}))
+def _signed(growth: int) -> str:
+    return f"{'-' if growth < 0 else '+'}{human_size(abs(growth))}"
+
+
+def _show_json(changes: list[ListedChange], options: ListingOptions, **fields: str) -> None:
+    for line in options.arranged(changes, largest_growth)[: options.most]:
+        row = {**fields, "change": line.change.value, "path": shown_path(line.path), "growth": line.growth}
+        if line.difference is None:
+            click.echo(json.dumps({**row, "paths": line.paths}))
+        else:
+            before, after = line.difference[1:]
+            click.echo(json.dumps({**row, "before": _fields(before), "after": _fields(after)}))
 
 
 def _rows(before: Entry | None, after: Entry | None) -> str:

@@ -70,14 +70,45 @@ def differences_at(
 
 
 def layer_differences(below: View, layer: Iterable[Entry]) -> Iterator[Difference]:
-    """The differences that a layer makes, except for directories that it contains only as parents."""
-    for entry in layer:
+    """The differences that a layer makes, in order, except for directories that it contains only as parents.
+
+    A directory that is removed is one difference. If a layer replaces a directory by a new one, that is a difference for
+    each name that the new one lacks.
+    """
+    entries = list(layer)
+    opaque = [entry.path for entry in entries if entry.opaque]
+    if opaque:
+        gone = _gone(below, {entry.path: entry for entry in entries}, opaque)
+        yield from sorted([*_entry_differences(below, entries), *gone], key=lambda found: sort_key(found.path))
+    else:
+        yield from _entry_differences(below, entries)
+
+
+def _entry_differences(below: View, entries: Iterable[Entry]) -> Iterator[Difference]:
+    for entry in entries:
         before = below.lookup(entry.path) if entry.path else None
         if entry.kind is Kind.WHITEOUT:
             if before is not None:
                 yield Difference(entry.path, before, None)
         elif before is None or entry.kind is not Kind.DIRECTORY or _compared(entry) != _compared(before):
             yield Difference(entry.path, before, entry)
+
+
+def _gone(below: View, layer: dict[bytes, Entry], opaque: Iterable[bytes]) -> Iterator[Difference]:
+    """What is below opaque directories and not in them any more. Each of them is looked at once."""
+    pending = list(opaque)
+    done: set[bytes] = set()
+    while pending:
+        directory = pending.pop()
+        if directory in done:
+            continue
+        done.add(directory)
+        for before in below.readdir(directory):
+            after = layer.get(before.path)
+            if after is None:
+                yield Difference(before.path, before, None)
+            elif before.kind is after.kind is Kind.DIRECTORY:
+                pending.append(before.path)
 
 
 def _compared(entry: Entry) -> tuple[object, ...]:

@@ -67,7 +67,54 @@ def test_history_lists_what_each_layer_adds_changes_and_deletes(pybuild: Pybuild
         [("A", "/d/link"), ("C", "/d/one"), ("D", "/d/two")],
         [],
     ]
-    assert "\n           D /d/two\n" in pybuild("history", "--files", "app").out
+    text = pybuild("history", "--files", "app").out
+    assert "\n      4 B  A /d/two\n" in text
+    assert "\n           D /d/two  (hides 4 B of lower layers)\n" in text
+    assert "\n      8 B  in all; later layers hide 8 B of it\n" in text
+
+
+def test_history_sorts_shortens_and_sums_the_files_of_each_layer(pybuild: Pybuild, app: str) -> None:
+    sorted_ = rows(pybuild, "history", "--files", "--sort", "size", "-n", "1", "app")
+    assert [[change["path"] for change in row["files"]] for row in sorted_] == [  # type: ignore[attr-defined]
+        ["/bin/["], [], ["/d/one"], ["/d/one"], [],
+    ]  # fmt: skip
+    assert [(row["content"], row["hidden"]) for row in sorted_[2:4]] == [(8, 8), (2, 0)]
+    summed = rows(pybuild, "history", "--files", "--depth", "1", "app")
+    assert summed[2]["files"] == [{"change": "A", "path": "/d/", "size": 8, "paths": 3}]
+    assert summed[3]["files"] == [{"change": "C", "path": "/d/", "size": 2, "hides": 8, "paths": 3}]
+    assert "(2 lines not shown)" in pybuild("history", "--files", "app", "-n1").out
+
+
+def test_history_waste_names_files_their_layer_and_who_hides_them(pybuild: Pybuild, app: str) -> None:
+    *lines, last = pybuild("history", "--waste", "app").out.splitlines()
+    assert [line.split("  of ")[0] for line in lines] == ["      4 B  /d/one", "      4 B  /d/two"]
+    assert "overwritten by `RUN" in lines[0] and "deleted by `RUN" in lines[1]
+    assert last.startswith("      8 B  wasted of ")
+    found = rows(pybuild, "history", "--waste", "--depth", "1", "app")
+    assert [(row["path"], row["size"], row["reason"], row["paths"]) for row in found] == [
+        ("/d/", 4, "overwritten", 1), ("/d/", 4, "deleted", 1),
+    ]  # fmt: skip
+    layers = [row["diff_id"] for row in rows(pybuild, "history", "app") if row["diff_id"]]
+    assert {(row["diff_id"], row["hidden_by"]) for row in found} == {(layers[1], layers[2])}
+
+
+@pytest.mark.parametrize("options", [("--sort", "size"), ("-n", "3"), ("--depth", "1"), ("--files", "--waste")])
+def test_options_of_history_that_need_another(pybuild: Pybuild, app: str, options: tuple[str, ...]) -> None:
+    assert "--files" in pybuild.refused("history", *options, "app", status=2)
+
+
+def test_diff_sorts_shortens_and_sums_in_bytes(pybuild: Pybuild, app: str) -> None:
+    first, last = pybuild("diff", BASE, "app", "--sort", "size", "-n1").out.splitlines()
+    assert first == "     +2 B  A /d/one  -rw-r--r-- 0:0 2 B"
+    assert last == "3 added, 0 changed, 0 deleted; +2 B; 2 lines not shown"
+    assert [(row["path"], row["growth"]) for row in rows(pybuild, "diff", "app", BASE, "--sort", "size")] == [
+        ("/d/one", -2), ("/d", 0), ("/d/link", 0),
+    ]  # fmt: skip
+    assert rows(pybuild, "diff", BASE, "app", "--depth", "1") == [
+        {"change": "A", "path": "/d/", "growth": 2, "paths": 3}
+    ]
+    by_layer = rows(pybuild, "diff", "--layers", BASE, "app", "--depth", "0")
+    assert [row["growth"] for row in by_layer] == [8, -6]
 
 
 @pytest.mark.parametrize("name", ["app:latest", "docker.io/library/app", "digest", "short digest"])

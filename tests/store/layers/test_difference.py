@@ -84,3 +84,18 @@ def test_differences_are_the_paths_with_different_entries(before: dict[bytes, En
     expected = {path for path in {*before, *after} if before.get(path) != after.get(path)}
     found = [difference.path for difference in differences(view(layer(before)), view(layer(after)))]
     assert found == sorted(expected, key=sort_key)
+
+
+def test_a_directory_that_was_made_again_lacks_what_it_held() -> None:
+    below = view(
+        [
+            DIRECTORY, FILE._replace(path=b"d/a"), DIRECTORY._replace(path=b"d/e"), FILE._replace(path=b"d/e/f"),
+            DIRECTORY._replace(path=b"d/k"), FILE._replace(path=b"d/k/x"), FILE._replace(path=b"d/k/y"),
+        ]
+    )  # fmt: skip
+    layer = [
+        DIRECTORY._replace(opaque=True), FILE._replace(path=b"d/b"), DIRECTORY._replace(path=b"d/k"),
+        FILE._replace(path=b"d/k/y", size=2), FILE._replace(path=b"z"),
+    ]  # fmt: skip
+    found = [(item.change.value, item.path) for item in layer_differences(below, layer)]
+    assert found == [("D", b"d/a"), ("A", b"d/b"), ("D", b"d/e"), ("D", b"d/k/x"), ("C", b"d/k/y"), ("A", b"z")]
