@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.events import Event
     from pybuild.builder.output.export import Output
+    from pybuild.store.formats.platform import Platform
 
 
 def build(
@@ -91,10 +92,13 @@ def run(
     return image
 
 
-def open_image(name: str, root: str | os.PathLike[str] | None = None) -> Image:
-    """The image with this name or digest in the store. Raises NotFound, StoreError."""
+def open_image(name: str, root: str | os.PathLike[str] | None = None, platform: Platform | None = None) -> Image:
+    """The image with this name or digest in the store, of several the one for `platform` (None: the newest).
+
+    Raises NotFound, StoreError.
+    """
     with user_limits(os.environ), _store(root) as store:
-        stored, reference = store.images.find_named(name)
+        stored, reference = store.images.find_named(name, platform)
         return Image(store.root, stored, (reference,) if reference else ())
 
 

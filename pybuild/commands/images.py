@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pybuild.builder.events import Exported, Note
-from pybuild.options.arguments import platform_option
+from pybuild.options.arguments import image_platform_option, platform_option
 from pybuild.options.outputs import output_option, parse_outputs
 from pybuild.progress import human_size
 from pybuild.store.errors import InvalidImage
@@ -39,7 +39,7 @@ def images(root: str, as_json: bool) -> int:
         ]
         rows += [("<none>", digest, None) for digest in store.images.all() if digest not in named]
         if not as_json:
-            click.echo(f"{'NAME':<40} {'DIGEST':<14} {'LAYERS':>6} {'SIZE':>9}  TAGGED")
+            click.echo(f"{'NAME':<40} {'DIGEST':<14} {'LAYERS':>6} {'SIZE':>9}  {'TAGGED':<16}  PLATFORM")
         for name, digest, at in rows:
             image = store.images.get(digest)
             size = sum(layer.size for layer in image.manifest.layers)
@@ -50,12 +50,13 @@ def images(root: str, as_json: bool) -> int:
                     "layers": len(image.manifest.layers),
                     "size": size,
                     "tagged": at,
+                    "platform": str(image.platform),
                 }
                 click.echo(json.dumps(fields))
             else:
                 when = time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) if at is not None else ""
                 click.echo(
-                    f"{name:<40} {digest.short:<14} {len(image.manifest.layers):>6} {human_size(size):>9}  {when}"
+                    f"{name:<40} {digest.short:<14} {len(image.manifest.layers):>6} {human_size(size):>9}  {when:<16}  {image.platform}"
                 )
     return 0
 
@@ -65,11 +66,14 @@ def images(root: str, as_json: bool) -> int:
 @click.argument("name")
 @click.pass_obj
 def tag(root: str, source: str, name: str) -> int:
-    """Give the image SOURCE another name, NAME."""
+    """Give the image SOURCE another name, NAME; if SOURCE is a name, also its images of other platforms."""
     with Store(root) as store:
-        image = store.images.find(source)
+        image, reference = store.images.find_named(source)
+        tags = store.images.tags_of(reference) if reference is not None else []
+        images = [store.images.get(tag.manifest) for tag in reversed(tags)] or [image]
         store.seal()
-        store.images.tag([Reference.parse(name)], image, int(time.time()), recipe=f"tag {source}")
+        for one in images:  # all platforms of the name, the newest last
+            store.images.tag([Reference.parse(name)], one, int(time.time()), recipe=f"tag {source}")
     return 0
 
 
@@ -79,7 +83,8 @@ def tag(root: str, source: str, name: str) -> int:
 def rmi(root: str, names: tuple[str, ...]) -> int:
     """Remove names of images.
 
-    An image whose last name is removed is removed too; its layers stay in the cache until gc removes them.
+    An image whose last name is removed is removed too; its layers stay in the cache until gc removes them. A name is
+    removed from its images of all platforms, a digest is one image.
     """
     with Store(root, Access.FREE) as store:
         for name in names:
@@ -90,11 +95,12 @@ def rmi(root: str, names: tuple[str, ...]) -> int:
             if len(removed) > 1:
                 several = ", ".join(reference.familiar for reference in names_of_image)
                 raise click.UsageError(f"{name} has several names: {several}")
-            gone = store.freeing(partial(store.images.untag, removed, digest, int(time.time())))
+            by_name = _reference(name) in removed
+            gone = store.freeing(partial(store.images.untag, removed, digest, int(time.time()), all_platforms=by_name))
             for reference in removed:
                 click.echo(f"untagged {reference.familiar}")
-            if gone:
-                click.echo(f"removed {digest}")
+            for removed_digest in gone:
+                click.echo(f"removed {removed_digest}")
     return 0
 
 
@@ -106,13 +112,13 @@ def _reference(name: str) -> Reference | None:
         return None
 
 
-@click.command()
+@click.command(params=[image_platform_option()])
 @click.argument("name")
 @click.pass_obj
-def inspect(root: str, name: str) -> int:
+def inspect(root: str, name: str, platform: Platform | None) -> int:
     """Show the manifest and config of an image as JSON."""
     with Store(root, Access.READ) as store:
-        image = store.images.find(name)
+        image = store.images.find(name, platform)
         names = [
             Reference.parse(tag.name).familiar for tag in store.images.tags() if tag.manifest == image.manifest_digest
         ]
@@ -150,10 +156,10 @@ def import_(root: str, archive: str, name: str | None, platform: Platform | None
     return 0
 
 
-@click.command(params=[output_option(required=True)])
+@click.command(params=[output_option(required=True), image_platform_option()])
 @click.argument("name")
 @click.pass_obj
-def export(root: str, name: str, output: tuple[str, ...]) -> int:
+def export(root: str, name: str, output: tuple[str, ...], platform: Platform | None) -> int:
     """Write an image to archives or directories.
 
     Layers are written as they are in the store. compression= compresses all of them again, so the digest of the
@@ -161,7 +167,7 @@ def export(root: str, name: str, output: tuple[str, ...]) -> int:
     """
     from pybuild.api import open_image  # a local import: the other commands here do not need it
 
-    open_image(name, root).export(*parse_outputs(output), on_event=_print_event)
+    open_image(name, root, platform).export(*parse_outputs(output), on_event=_print_event)
     return 0
 
 

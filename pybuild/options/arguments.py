@@ -27,6 +27,17 @@ def normalise(arguments: list[str]) -> list[str]:
     return [_CLICK_SPELLINGS.get(word, word) for word in arguments[:end]] + arguments[end:]
 
 
+def image_platform_option() -> click.Option:
+    """--platform of a command that reads one image of the store; the command gets a Platform or None."""
+    return click.Option(
+        ["--platform"],
+        multiple=True,
+        callback=_platform,
+        metavar="OS/ARCH[/VARIANT]",
+        help="Which image, if NAME has images for several platforms. [default: the newest]",
+    )
+
+
 def platform_option(help: str) -> click.Option:
     """--platform of one command; the command gets a Platform, or None if the option is not given."""
     return click.Option(

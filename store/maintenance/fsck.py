@@ -108,11 +108,9 @@ def _images(store: Store, checks: StoreChecks) -> Iterator[tuple[int, str]]:
     for manifest, config in store.metadata.all("SELECT manifest, config FROM images ORDER BY manifest"):
         problem = checks.image(str(manifest), str(config))
         yield 1, problem and f"image {manifest}: {problem}"
-    for name, target in store.metadata.all(
-        "SELECT name, manifest FROM tag_log WHERE id IN (SELECT max(id) FROM tag_log GROUP BY name) AND manifest IS NOT NULL"
-    ):
-        known = store.metadata.one("SELECT 1 FROM images WHERE manifest = ?", target)
-        yield 1, "" if known else f"tag {name} refers to {target}, which is not an image of the store"
+    for tag in store.images.tags():
+        known = store.metadata.one("SELECT 1 FROM images WHERE manifest = ?", str(tag.manifest))
+        yield 1, "" if known else f"tag {tag.name} refers to {tag.manifest}, which is not an image of the store"
 
 
 def _garbage(store: Store) -> Iterator[str]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.compression import Compression, Compressor, DecompressingReader
 from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.reference import Reference
 from pybuild.store.maintenance.checks import StoreChecks
 from pybuild.store.maintenance.rows import wrong_rows
 from pybuild.store.maintenance.trees import BlobToWrite, TreesHere
@@ -136,11 +137,7 @@ class _Repairs:
     def names_without_image(self) -> Iterator[str]:
         for tag in self._store.images.tags():
             if self._store.metadata.one("SELECT 1 FROM images WHERE manifest = ?", str(tag.manifest)) is None:
-                with self._store.metadata.transaction() as db:
-                    db.execute(
-                        "INSERT INTO tag_log (name, at, manifest, recipe) VALUES (?, ?, NULL, '')",
-                        (tag.name, int(time.time())),
-                    )
+                self._store.images.untag([Reference.parse(tag.name)], tag.manifest, int(time.time()))
                 yield f"name {tag.name}: removed, because its image is gone"
 
     def _digests(self) -> list[Digest]:

@@ -38,7 +38,7 @@ _NOT_DAMAGE = frozenset(
 )
 
 
-def replace_damaged_tables(root: str) -> dict[str, str] | None:
+def replace_damaged_tables(root: str) -> dict[str, list[str]] | None:
     """Replace the tables of the store at `root` by new ones if they cannot be used.
 
     Returns the names of images that the old tables still give, each with the digest of its manifest, for `restore_images`;
@@ -63,7 +63,7 @@ def replace_damaged_tables(root: str) -> dict[str, str] | None:
         os.close(lock)
 
 
-def restore_images(store: Store, names: dict[str, str]) -> Iterator[str]:
+def restore_images(store: Store, names: dict[str, list[str]]) -> Iterator[str]:
     """Fill new tables from the files of a store, as the docstring of the module says; yield lines about it."""
     yield f"tables: they could not be read, so new ones were made; {_DAMAGED} has the old ones; the build cache is lost"
     digests = [digest for digest in _blob_files(store) if _is_whole(store, digest)]
@@ -76,10 +76,12 @@ def restore_images(store: Store, names: dict[str, str]) -> Iterator[str]:
     store.seal()
     yield f"tables: {len(digests)} blobs and {len(images)} images found again"
     found = {str(digest) for digest in images}
-    for name, manifest in sorted(names.items()):
-        if manifest in found:
-            store.images.tag([Reference.parse(name)], store.images.get(Digest.parse(manifest)), int(time.time()))
-            yield f"name {name}: refers to {manifest} again"
+    for name, manifests in sorted(names.items()):
+        for manifest in manifests:
+            if manifest in found:
+                store.images.tag([Reference.parse(name)], store.images.get(Digest.parse(manifest)), int(time.time()))
+    for tag in store.images.tags():
+        yield f"name {tag.name}: refers to {tag.manifest} again"
 
 
 def _is_damaged(path: str) -> bool:
@@ -110,9 +112,9 @@ def _expected_tables() -> set[tuple[str, str]]:
         return _tables(db)
 
 
-def _names(path: str) -> dict[str, str]:
-    """The names of images, as far as the old tables can be read."""
-    names: dict[str, str] = {}
+def _names(path: str) -> dict[str, list[str]]:
+    """The manifests that each name was given since it was last removed, oldest first, as far as they can be read."""
+    names: dict[str, list[str]] = {}
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
             for name, manifest in db.execute("SELECT name, manifest FROM tag_log ORDER BY id"):
@@ -120,7 +122,10 @@ def _names(path: str) -> dict[str, str]:
                     Reference.parse(str(name))
                 except StoreError:
                     continue
-                names[str(name)] = str(manifest)
+                if manifest is None:
+                    names.pop(str(name), None)
+                else:
+                    names.setdefault(str(name), []).append(str(manifest))
     except UNREADABLE:
         pass  # what was read until here
     return names

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pybuild.store.errors import CannotWrite
 
-VERSION = 7
+VERSION = 8
 _WAIT_SECONDS = 60.0
 _OBJECTS = ("blobs/sha256", "blobs/sha512", "tocs", "trees")  # directories; a new store has nothing in them
 NEW_TABLES = "pybuild fsck --repair makes new tables and keeps the images; pybuild reset removes the store"
@@ -110,6 +110,9 @@ ALTER TABLE build_steps ADD COLUMN mounted TEXT NOT NULL DEFAULT '[]';
     7: """
 ALTER TABLE trees ADD COLUMN identity TEXT NOT NULL DEFAULT '';
 ALTER TABLE cachemounts ADD COLUMN identity TEXT NOT NULL DEFAULT '';
+""",
+    8: """
+ALTER TABLE tag_log ADD COLUMN platform TEXT NOT NULL DEFAULT '';
 """,
 }
 

@@ -1,9 +1,4 @@
-"""Images and their names.
-
-An image is a manifest with its config. The table tag_log has a row for each time that a name was set or removed; the
-last row is the current one. Rows are never changed, so the store knows every image that a name referred to, and which
-recipe set it.
-"""
+"""Images: a manifest with its config, found by name or digest. names.py has the names."""
 
 from __future__ import annotations
 
@@ -16,9 +11,11 @@ from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci_config import ImageConfig, check_image
 from pybuild.store.formats.oci_manifest import Manifest
+from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 from pybuild.store.objects.condemned import Condemnable, is_condemned, spare, spare_in_transaction, spare_stack
 from pybuild.store.objects.database import number
+from pybuild.store.objects.names import Names, Tag
 from pybuild.values import frozen
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
@@ -41,14 +38,10 @@ class StoredImage:
     snapshot: int | None
     config_digest: Digest
 
-
-@frozen
-class Tag:
-    """A name of an image."""
-
-    name: str
-    manifest: Digest
-    at: int  # when the name was set, in seconds since the epoch
+    @property
+    def platform(self) -> Platform:
+        """What the config says, in the normal form."""
+        return Platform(self.config.os, self.config.architecture, self.config.variant).normal()
 
 
 class Images:
@@ -57,6 +50,7 @@ class Images:
     def __init__(self, metadata: Metadata, blobs: Blobs) -> None:
         self._metadata = metadata
         self._blobs = blobs
+        self._names = Names(metadata)
 
     def add(self, manifest: bytes, config: bytes, snapshot: int | None, scratch: tuple[str, str]) -> StoredImage:
         """Store an image whose layers are stored. Idempotent. `scratch` are two unused paths in an ingest directory."""
@@ -83,14 +77,15 @@ class Images:
         config = ImageConfig.from_bytes(self._blobs.read(config_digest, CONFIG_BYTES))
         return StoredImage(digest, manifest, config, None if row[1] is None else number(row[1]), config_digest)
 
-    def find(self, name: str) -> StoredImage:
+    def find(self, name: str, platform: Platform | None = None) -> StoredImage:
         """The image that the user means by a name, a digest, or the first hex digits (at least six) of a digest.
 
-        Raises NotFound, and InvalidImage if the digits match several images.
+        Of a name with images for several platforms: the one for `platform`, without one the newest. Raises NotFound,
+        and InvalidImage if the digits match several images.
         """
-        return self.find_named(name)[0]
+        return self.find_named(name, platform)[0]
 
-    def find_named(self, name: str) -> tuple[StoredImage, Reference | None]:
+    def find_named(self, name: str, platform: Platform | None = None) -> tuple[StoredImage, Reference | None]:
         """Like `find`, with the name in full; None if it was a digest."""
         if _DIGEST_PREFIX.fullmatch(name):
             prefix = name if name.startswith("sha256:") else f"sha256:{name}"
@@ -100,16 +95,27 @@ class Images:
                 f"{prefix}%",
             )
             if len(rows) == 1:
-                return self.get(Digest.parse(str(rows[0][0]))), None
+                return _require(self.get(Digest.parse(str(rows[0][0]))), name, platform), None
             if rows:
                 raise InvalidImage(f"{name} matches several images", hint="give more digits")
         reference = Reference.parse(name)
         digest = self.resolve(reference)
+        if digest is not None and reference.digest is None and platform is not None:
+            images = [self.get(tag.manifest) for tag in self._names.of(reference)]
+            found = next((image for image in images if image.platform.matches(platform)), None)
+            if found is None:
+                has = ", ".join(str(image.platform) for image in images)
+                raise NotFound(f"{reference.familiar} has no image for {platform}", hint=f"it has one for {has}")
+            digest = found.manifest_digest
         if digest is None:
             raise NotFound(
                 f"no image {reference.with_default_tag().familiar} in the store", hint="pybuild images lists the images"
             )
-        return self.get(digest), None if reference.digest else reference.with_default_tag()
+        return _require(self.get(digest), name, platform), None if reference.digest else reference.with_default_tag()
+
+    def tags_of(self, reference: Reference) -> list[Tag]:
+        """The tags of a name, one for each platform, the newest first."""
+        return self._names.of(reference)
 
     def history(self, reference: Reference) -> list[StoredImage]:
         """The images that a name has referred to since it was last removed, the newest first.
@@ -140,6 +146,8 @@ class Images:
     def tag(self, names: list[Reference], image: StoredImage, now: int, recipe: str = "") -> None:
         """Give an image these names, in one transaction that is on the disk when this returns.
 
+        Images of other platforms keep the names; one of the same platform loses them.
+
         `rmi` can have removed the image since this process found or made it. It then becomes an image again: the lease
         of this process keeps its blobs and its snapshot.
         """
@@ -149,28 +157,30 @@ class Images:
             self._keep(db, image)
             for name in names:
                 if self.resolve(name) != image.manifest_digest:
-                    db.execute(
-                        "INSERT INTO tag_log (name, at, manifest, recipe) VALUES (?, ?, ?, ?)",
-                        (str(name.with_default_tag()), now, str(image.manifest_digest), recipe),
-                    )
+                    full, platform = str(name.with_default_tag()), str(image.platform)
+                    self._names.add(db, Tag(full, image.manifest_digest, now, platform, recipe))
 
-    def untag(self, names: list[Reference], manifest: Digest, now: int) -> bool:
-        """Take names from an image, and remove the image if it has no other name; return whether it was removed.
+    def untag(self, names: list[Reference], manifest: Digest, now: int, *, all_platforms: bool = False) -> list[Digest]:
+        """Take names from an image, and remove the image if it has no other name; return the images that were removed.
 
-        All of it is one transaction that is on the disk when this returns. A name that refers to another image by now
-        is left alone. The layers of the image stay as long as records of the build cache reach them.
+        With `all_platforms` the names are taken from the images of other platforms too. All of it is one transaction
+        that is on the disk when this returns. A name that refers to another image by now is left alone. The layers of
+        an image stay as long as records of the build cache reach them.
         """
         with self._metadata.durable_transaction() as db:
+            losing = {manifest: None}
             for name in names:
-                if self.resolve(name) == manifest:
-                    db.execute(
-                        "INSERT INTO tag_log (name, at, manifest, recipe) VALUES (?, ?, NULL, '')",
-                        (str(name.with_default_tag()), now),
-                    )
-            if any(tag.manifest == manifest for tag in self.tags()):
-                return False
-            db.execute("DELETE FROM images WHERE manifest = ?", (str(manifest),))
-            return True
+                tags = self._names.of(name)
+                if all(tag.manifest != manifest for tag in tags):
+                    continue
+                others = [tag for tag in tags if tag.manifest != manifest]
+                self._names.remove(db, name, now, () if all_platforms else others)
+                if all_platforms:
+                    losing.update((tag.manifest, None) for tag in others)
+            named = {tag.manifest for tag in self.tags()}
+            gone = [digest for digest in losing if digest not in named]
+            db.executemany("DELETE FROM images WHERE manifest = ?", [(str(digest),) for digest in gone])
+            return gone
 
     @staticmethod
     def _keep(db: sqlite3.Connection, image: StoredImage) -> None:
@@ -184,15 +194,18 @@ class Images:
         spare_stack(db, snapshot)
 
     def tags(self) -> list[Tag]:
-        """All current names, sorted."""
-        rows = self._metadata.all(
-            "SELECT name, manifest, at FROM tag_log WHERE id IN (SELECT max(id) FROM tag_log GROUP BY name)"
-            " AND manifest IS NOT NULL ORDER BY name"
-        )
-        return [Tag(str(name), Digest.parse(str(manifest)), number(at)) for name, manifest, at in rows]
+        """All current names, sorted; a name once for each platform, the newest image first."""
+        return self._names.all()
 
     def all(self) -> list[Digest]:
         """The manifests of all images, with and without names."""
         return [
             Digest.parse(str(row[0])) for row in self._metadata.all("SELECT manifest FROM images ORDER BY manifest")
         ]
+
+
+def _require(image: StoredImage, name: str, platform: Platform | None) -> StoredImage:
+    """The image, if it is for the platform. Raises NotFound."""
+    if platform is not None and not image.platform.matches(platform):
+        raise NotFound(f"{name} is an image for {image.platform}, not for {platform}")
+    return image

@@ -106,4 +106,4 @@ def untag(store: Store, name: str) -> bool:
     reference = Reference.parse(name)
     digest = store.images.resolve(reference)
     assert digest is not None
-    return store.images.untag([reference], digest, 2)
+    return bool(store.images.untag([reference], digest, 2, all_platforms=True))

@@ -150,10 +150,10 @@ def test_a_name_can_move_and_be_removed(store: Store, tmp_path: Path) -> None:
     assert store.images.find("test:1").manifest_digest == second
     assert store.images.get(first).manifest_digest == first
     store.images.tag([Reference.parse("other:1")], store.images.get(second), 8)
-    assert store.images.untag([NAME], second, 9) is False
+    assert store.images.untag([NAME], second, 9) == []
     with pytest.raises(NotFound):
         store.images.find("test:1")
-    assert store.images.untag([NAME, Reference.parse("other:1")], second, 9) is True
+    assert store.images.untag([NAME, Reference.parse("other:1")], second, 9) == [second]
     assert store.images.all() == [first]
     whole(store)
 
