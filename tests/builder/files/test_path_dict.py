@@ -34,8 +34,13 @@ def test_dropping_does_not_look_at_what_stays(monkeypatch: pytest.MonkeyPatch) -
     found = PathDict[int]()
     for number in range(1000):
         found[b"d%d" % number] = number
-    asked = []
-    monkeypatch.setattr(path_dict, "parent_of", lambda path: asked.append(path) or path.rpartition(b"/")[0])
+    asked: list[bytes] = []
+
+    def counting(path: bytes) -> bytes:
+        asked.append(path)
+        return path.rpartition(b"/")[0]
+
+    monkeypatch.setattr(path_dict, "parent_of", counting)
     for number in range(1000):
         assert found.drop_below(b"d%d" % number) == []
         found[b"d%d" % number] = -1

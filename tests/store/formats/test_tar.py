@@ -338,7 +338,7 @@ def test_an_archive_can_end_after_any_entry_but_not_within_one() -> None:
         if cut >= first_zeros or any(end <= cut <= end + -end % BLOCK for end in ends):
             assert contents(data[:cut]) == complete[: len(ended) - 1]
         else:
-            with pytest.raises(InvalidImage, match="truncated|extended header without an entry"):
+            with pytest.raises(InvalidImage, match=r"truncated|extended header without an entry"):
                 contents(data[:cut])
 
 
