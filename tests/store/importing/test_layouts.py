@@ -371,7 +371,7 @@ HOSTILE: dict[str, tuple[Saved, str]] = {
     "layer that is there twice": (Saved(extra=[entry(LAYER_NAME, data=LAYER)]), "appears twice"),
     "layer that is a link and a file": (Saved(extra=[symlink(LAYER_NAME, b"x")]), "appears twice"),
     "layer of other bytes": (Saved(diff_ids=["sha256:" + "0" * 64]), "the config promises sha256:000"),
-    "layer that is cut": (Saved([LAYER[:520]]), f"({Digest.of(LAYER[:520])}): tar: truncated"),
+    "layer that is cut": (Saved([LAYER[:514]]), f"({Digest.of(LAYER[:514])}): tar: truncated"),
     "layer that is no tar": (Saved([b"\xa5" * 4096]), "tar:"),
     "layer with a bad entry": (Saved([tar(entry(b"../x"))]), f'({Digest.of(tar(entry(b"../x")))}): entry "../x"'),
     "more layers than diff_ids": (Saved(diff_ids=[]), "manifest.json has 1 layers, the config 0"),
@@ -456,7 +456,8 @@ def test_damage_anywhere_is_an_error_of_the_archive(data: st.DataObject, whole_a
 
 def test_a_docker_archive_cut_anywhere_is_refused(store: Store, tmp_path: Path) -> None:
     data = Saved(LAYERS, style="docker").data()
-    for cut in [*range(0, len(data) - 1024, 512), *range(len(data) - 1500, len(data) - 1024, 7)]:
+    complete = len(data.rstrip(b"\0"))  # zeros after the last member can be missing
+    for cut in [*range(0, complete, 512), *range(complete - 500, complete, 7)]:
         with pytest.raises(StoreError):
             load(store, tmp_path, data[:cut])
     assert store.images.all() == []
