@@ -18,13 +18,27 @@ _CLICK_SPELLINGS = {
     "--pull=false": "--pull=missing",
     "--tls-verify=true": "--tls-verify",
     "--tls-verify=false": "--no-tls-verify",
+    "--rm=false": "--no-rm",
+    "--layers=false": "--no-layers",
 }
+# Switches that docker and buildah take with a value. One that is switched off is left out, because that is the default.
+_SWITCHES = frozenset(("check", "compress", "force-rm", "layers", "load", "no-cache", "push", "quiet", "rm", "squash"))
+_BOOLEANS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
 
 
 def normalise(arguments: list[str]) -> list[str]:
     """The same command line in click's spellings; everything after `--` stays as it is."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    return [_CLICK_SPELLINGS.get(word, word) for word in arguments[:end]] + arguments[end:]
+    return [spelling for word in arguments[:end] for spelling in _spellings(word)] + arguments[end:]
+
+
+def _spellings(word: str) -> list[str]:
+    """A word in click's spelling; nothing for a switch that is switched off."""
+    if word in _CLICK_SPELLINGS:
+        return [_CLICK_SPELLINGS[word]]
+    name, _, value = word.removeprefix("--").partition("=")
+    on = _BOOLEANS.get(value.lower()) if word.startswith("--") and name in _SWITCHES else None
+    return [word] if on is None else [f"--{name}"] if on else []
 
 
 def image_platform_option() -> click.Option:
@@ -72,6 +86,11 @@ def refused_option(name: str, reason: str, **attributes: Any) -> click.Option:
             raise click.UsageError(f"{name}: {reason}")
 
     return checked_option(name, refuse, hidden=True, **attributes)
+
+
+def accepted_option(name: str) -> click.Option:
+    """A switch of docker's or buildah's that asks for what pybuild does anyway."""
+    return checked_option(name, lambda *_: None, is_flag=True, hidden=True)
 
 
 def name_and_value(text: str, flag: str) -> tuple[str, str]:

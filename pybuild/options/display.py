@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -37,6 +38,16 @@ def _display_options(
     return DisplayOptions(kind, read_call(call, format, check=check), exit_code)
 
 
+class _Kind(click.Choice):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.2
+    """The values of --progress."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Raises click.UsageError."""
+        if value == "rawjson":
+            self.fail("rawjson is BuildKit's own form of events; pybuild's is --progress=json", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 DISPLAY = OptionGroup(
     "display",
     "Display and exit status",
@@ -44,7 +55,7 @@ DISPLAY = OptionGroup(
     (
         click.Option(
             ["--progress"],
-            type=click.Choice(KINDS),
+            type=_Kind(KINDS),
             default="auto",
             show_default=True,
             help="How to show progress; auto is a live view on a terminal, groups and annotations in GitHub Actions, and"

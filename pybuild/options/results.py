@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import click
 
 from pybuild.builder.output.export import Output
-from pybuild.options.arguments import checked_option, name_and_value, refused_option
+from pybuild.options.arguments import accepted_option, checked_option, name_and_value, refused_option
 from pybuild.options.groups import OptionGroup
 from pybuild.options.outputs import output_option, parse_outputs
 from pybuild.store.formats.reference import Reference
@@ -16,6 +16,7 @@ from pybuild.values import frozen
 _NO_PUSH = (
     "pushing is not supported; write an archive with -o type=oci and push that, as with skopeo copy oci-archive:FILE"
 )
+_NO_SQUASH = "every step that changes files makes a layer; -o type=tar writes all files as one"
 
 
 @frozen
@@ -97,6 +98,14 @@ RESULTS = OptionGroup(
             ["--metadata-file"], metavar="FILE", help="Write the digests of the image, or the error, to FILE as JSON."
         ),
         refused_option("--push", _NO_PUSH, is_flag=True),
+        refused_option("--squash", _NO_SQUASH, is_flag=True),
+        refused_option("--no-layers", _NO_SQUASH, is_flag=True),
+        refused_option(
+            "--no-rm",
+            "a step has no container that could be kept; --on-fail opens a shell in one that failed",
+            is_flag=True,
+        ),
+        *map(accepted_option, ("--load", "--layers", "--rm", "--force-rm", "--compress")),
         _attestation_option("--provenance"),
         _attestation_option("--sbom"),
     ),
