@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import CopyError
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.compression import Compression, DecompressingReader
-from pybuild.store.formats.tar import BLOCK, is_header, show
+from pybuild.store.formats.sparse import PlainTar
+from pybuild.store.formats.tar import BLOCK, SparseMember, is_header, show
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.importing.outer_compression import is_compressed, without_outer_compression
 from pybuild.store.layers.read import read_archive
@@ -20,7 +21,7 @@ from pybuild.store.system.streams import Peeked, Prefixed, Tee
 from pybuild.values.limits import LAYER_BYTES, hint_beside
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from pybuild.builder.files.spool import Spool
     from pybuild.builder.files.tree import FileTree
@@ -80,21 +81,38 @@ def archive_in(peeked: Peeked, limit: Limit = LAYER_BYTES) -> Readable | None:
 
 
 def read_tree(
-    name: bytes, stream: Readable, below: LowerLayers, owner: tuple[int, int] | None, spool: Spool | None
+    name: bytes,
+    stream: Readable,
+    again: Callable[[], Readable | None],
+    below: LowerLayers,
+    owner: tuple[int, int] | None,
+    spool: Spool | None,
 ) -> ArchiveTree:
     """Read an archive to its end. Raises CopyError with `name` if it is damaged or exceeds a limit.
+
+    `again` opens the archive once more, which is only needed if it has sparse files.
 
     `below` is the directory of the image into which it is unpacked. Without a spool the tree has entries but no content,
     which is enough for a cache key.
     """
-    start = spool.size if spool is not None else 0
+
+    def read(source: Readable) -> ArchiveTree:
+        start = spool.size if spool is not None else 0
+        return ArchiveTree(
+            read_archive(source if spool is None else Tee(source, spool.write), below, owner), spool, start
+        )
+
     try:
-        entries = read_archive(stream if spool is None else Tee(stream, spool.write), below, owner)
+        try:
+            return read(stream)
+        except SparseMember:
+            opened = again()
+            assert opened is not None, "it was an archive before"
+            return read(PlainTar(opened, LAYER_BYTES))
     except InvalidImage as error:
         raise CopyError(
             f"cannot unpack {show(name)}: {error}", hint=hint_beside("--unpack=false copies the file as it is", error)
         ) from error
-    return ArchiveTree(entries, spool, start)
 
 
 class _Chunks:

@@ -7,6 +7,7 @@ documented rule is used.
 
 from __future__ import annotations
 
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -148,7 +149,7 @@ class _Plan:
             self._copy_contents(source.tree, entry, source.path_filter)
             return
         if (archive := self._archive(source)) is not None:
-            self._unpack(source.path, archive, entry.mtime)
+            self._unpack(source, archive, entry.mtime)
             return
         existing = self._lookup(self._dest)
         target = self._dest
@@ -220,13 +221,14 @@ class _Plan:
 
         return open_archive(source.tree, source.entry)
 
-    def _unpack(self, name: bytes, archive: Readable, mtime: int) -> None:
+    def _unpack(self, source: _CopySource, archive: Readable, mtime: int) -> None:
         """Unpack an archive into the destination directory. Its entries can replace existing ones of another type."""
         dest = self._dest
         self._make_directories(dest, 0o755, mtime)
         from pybuild.builder.files.archives import read_tree
 
-        tree = read_tree(name, archive, _ImageDirectory(self._lookup, dest), self._request.owner, self._spool)
+        again, below = partial(self._archive, source), _ImageDirectory(self._lookup, dest)
+        tree = read_tree(source.path, archive, again, below, self._request.owner, self._spool)
         for entry in tree.entries:
             if entry.path:
                 self._replace(_join(dest, entry.path), tree, entry)

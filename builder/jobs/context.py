@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 from pybuild.builder.errors import BuildError
 from pybuild.builder.files.archives import archive_in
 from pybuild.store.errors import InvalidImage
+from pybuild.store.formats.sparse import PlainTar
+from pybuild.store.formats.tar import SparseMember
 from pybuild.store.formats.toc import Toc
 from pybuild.store.importing.outer_compression import is_compressed
 from pybuild.store.layers.read import read_archive
@@ -30,7 +32,8 @@ class ListedContext:
 class ListContext:
     """Examine the file `raw`, which messages call `name`.
 
-    If it is an archive, write its table of contents to `toc`; if it is a compressed one, write the tar to `tar`.
+    If it is an archive, write its table of contents to `toc`; if it is compressed or has sparse files, write the plain
+    tar to `tar`.
     """
 
     in_namespace: ClassVar[bool] = False
@@ -44,7 +47,11 @@ class ListContext:
             peeked = Peeked(file)
             packed = is_compressed(peeked.start)
             try:
-                entries = self._entries(peeked, packed=packed)
+                try:
+                    entries = self._entries(peeked, packed=packed)
+                except SparseMember:
+                    file.seek(0)
+                    packed, entries = True, self._plain_entries(Peeked(file))
             except InvalidImage as error:
                 raise BuildError(
                     f"{self.name}: {error}",
@@ -61,8 +68,19 @@ class ListContext:
             if packed:
                 raise InvalidImage("the compressed file is not a tar archive")
             return None
-        nothing = View([Toc.of([])])
         if not packed:
-            return read_archive(archive, nothing, None)
+            return read_archive(archive, _nothing(), None)
         with open(self.tar, "xb", buffering=1 << 20) as tar:
-            return read_archive(Tee(archive, tar.write), nothing, None)
+            return read_archive(Tee(archive, tar.write), _nothing(), None)
+
+    def _plain_entries(self, peeked: Peeked) -> list[Entry]:
+        """The entries of an archive with sparse files, once `tar` has it without them."""
+        archive = archive_in(peeked, CONTEXT_BYTES)
+        assert archive is not None, "it was an archive before"
+        with open(self.tar, "wb", buffering=1 << 20) as tar:
+            return read_archive(Tee(PlainTar(archive, CONTEXT_BYTES), tar.write), _nothing(), None)
+
+
+def _nothing() -> View:
+    """What a context lies on."""
+    return View([Toc.of([])])

@@ -25,7 +25,9 @@ OCTAL_8, OCTAL_12 = 8**7, 8**11  # the first numbers that do not fit into octal 
 _ZEROS = bytes(BLOCK)
 
 REGULAR, HARDLINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
-_WITH_DATA = frozenset((REGULAR, b"\0", b"7"))
+SPARSE = b"S"  # GNU's type of a file with holes
+SPARSE_KEY = "GNU.sparse."  # how the PAX records of such a file begin
+WITH_DATA = frozenset((REGULAR, b"\0", b"7"))
 _KNOWN = frozenset((REGULAR, b"\0", b"7", HARDLINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO))
 
 
@@ -53,6 +55,10 @@ def show(name: bytes) -> str:
         for c in name.decode("utf-8", "surrogateescape")
     )
     return f'"{text if len(text) <= 300 else text[:300] + "…"}"'
+
+
+class SparseMember(InvalidImage):
+    """The archive has a file whose holes it does not store. `sparse.PlainTar` makes a plain archive of it."""
 
 
 class _BadField(Exception):
@@ -85,7 +91,7 @@ class TarReader:
                         self._finish()
                     return
                 kind = header[156:157]
-                size = _checked_header(header)
+                size = checked_header(header)
                 if kind not in (b"x", b"g", b"L", b"K"):
                     break
                 record = self._extended(size)
@@ -125,11 +131,10 @@ class TarReader:
         link = pax.get("linkpath", long_link)
         if link is None:
             link = _text(header[157:257])
+        if kind == SPARSE or any(key.startswith(SPARSE_KEY) for key in pax):
+            raise SparseMember(f"entry {show(name)}: sparse files are not supported in a layer")
         if kind not in _KNOWN:
-            subject = "sparse files are" if kind == b"S" else f"type {kind!r} is"
-            raise InvalidImage(f"entry {show(name)}: {subject} not supported in a layer")
-        if any(key.startswith("GNU.sparse.") for key in pax):
-            raise InvalidImage(f"entry {show(name)}: sparse files are not supported in a layer")
+            raise InvalidImage(f"entry {show(name)}: type {kind!r} is not supported in a layer")
         if b"\0" in name or b"\0" in link:
             raise UnsafePath(f"entry {show(name)}: the name holds a NUL byte")
         try:
@@ -142,7 +147,7 @@ class TarReader:
     ) -> Member:
         if "size" in pax:
             size = _agreed_size(size, _decimal(pax["size"], "size"))
-        has_data = kind in _WITH_DATA
+        has_data = kind in WITH_DATA
         if not has_data:
             # Some writers repeat the file's size in a hard link, and no reader expects data after it. With other types
             # some readers would expect data and others would not.
@@ -233,8 +238,18 @@ class TarReader:
 
 
 def parse_pax(record: bytes) -> dict[str, bytes]:
-    """The records `length key=value\\n` of a PAX header. Raises InvalidImage for malformed and repeated records."""
+    """The records of a PAX header. Raises InvalidImage for malformed and repeated records."""
     found: dict[str, bytes] = {}
+    for name, value in pax_records(record):
+        if name in found and not name.startswith(SPARSE_KEY):  # such keys are repeated for each part of a file
+            raise InvalidImage(f"tar: PAX record {name!r} appears twice in one header")
+        found[name] = value
+    return found
+
+
+def pax_records(record: bytes) -> list[tuple[str, bytes]]:
+    """The records `length key=value\\n` of a PAX header, in order. Raises InvalidImage if one is malformed."""
+    found = []
     position = 0
     while position < len(record):
         space = record.find(b" ", position, position + 20)
@@ -245,12 +260,17 @@ def parse_pax(record: bytes) -> dict[str, bytes]:
         key, equals, value = record[space + 1 : end - 1].partition(b"=")
         if end > len(record) or end <= space + 2 or not equals or not key or record[end - 1 : end] != b"\n":
             raise InvalidImage("tar: malformed PAX record")
-        name = key.decode("utf-8", "surrogateescape")
-        if name in found:
-            raise InvalidImage(f"tar: PAX record {name!r} appears twice in one header")
-        found[name] = value
+        found.append((key.decode("utf-8", "surrogateescape"), value))
         position = end
     return found
+
+
+def number(field: bytes) -> int:
+    """A number of a header that is not negative. Raises ValueError."""
+    try:
+        return _number(field, "number")
+    except _BadField as error:
+        raise ValueError(str(error)) from None
 
 
 def _global(records: dict[str, bytes]) -> Mapping[str, bytes]:
@@ -266,13 +286,13 @@ def is_header(block: bytes) -> bool:
     if len(block) != BLOCK or block == _ZEROS:
         return False
     try:
-        _checked_header(block)
+        checked_header(block)
     except InvalidImage:
         return False
     return True
 
 
-def _checked_header(header: bytes) -> int:
+def checked_header(header: bytes) -> int:
     """Verify the checksum and return the header's size field."""
     try:
         stored, size = _number(header[148:156], "checksum"), _number(header[124:136], "size")

@@ -21,6 +21,8 @@ from pybuild.store.formats.oci_layout import LAYOUT
 from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
+from pybuild.store.formats.sparse import PlainTar
+from pybuild.store.formats.tar import SparseMember
 from pybuild.store.importing.choice import choose
 from pybuild.store.importing.detect import ArchiveForm, detect_form
 from pybuild.store.importing.docker_archive import import_saved_image, saved_images
@@ -30,6 +32,7 @@ from pybuild.store.importing.oci_layout import LayoutBlobs, layout_images, manif
 from pybuild.store.importing.outer_compression import is_compressed, without_outer_compression
 from pybuild.store.system.disk_full import no_space
 from pybuild.store.system.streams import Peeked
+from pybuild.values.limits import LAYER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -178,9 +181,18 @@ def _by_digest(images: Iterable[tuple[StoredImage, Iterable[Reference]]]) -> _Im
 
 
 def _import_rootfs(store: Store, file: BinaryIO, wanted: Platform) -> StoredImage:
-    """Import a tar of files as an image with one layer. The tar's bytes stay as they are; only compression is added."""
+    """Import a tar of files as an image with one layer.
+
+    The tar's bytes stay as they are, unless it has sparse files; only compression is added.
+    """
     stack = LayerStack(store)
-    blob = stack.put_tar(file, None)
+    try:
+        blob = stack.put_tar(file, None)
+    except SparseMember:  # in a layer, a file is in one piece
+        file.seek(0)
+        plain = PlainTar(DecompressingReader(without_outer_compression(Peeked(file))), LAYER_BYTES)
+        stack = LayerStack(store)
+        blob = stack.put_tar(plain, None)
     config = ImageConfig(
         architecture=wanted.architecture,
         os=wanted.os,

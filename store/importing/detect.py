@@ -16,7 +16,7 @@ from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.bounded_json import load_list, load_object
 from pybuild.store.formats.docker_archive import MANIFEST
 from pybuild.store.formats.oci_layout import INDEX, LAYOUT
-from pybuild.store.formats.tar import REGULAR, TarReader
+from pybuild.store.formats.tar import REGULAR, SparseMember, TarReader
 from pybuild.values.limits import MANIFEST_BYTES
 
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ class ArchiveForm(Enum):
 
 def detect_form(tar: Readable) -> ArchiveForm:
     """Read names until the form is certain. Raises InvalidImage if the stream is not a tar."""
+    try:
+        return _form_of(tar)
+    except SparseMember:  # neither a layout nor docker writes such files
+        return ArchiveForm.ROOTFS
+
+
+def _form_of(tar: Readable) -> ArchiveForm:
     found: ArchiveForm | None = None
     empty, only_image_members = True, True
     reader = TarReader(tar)
