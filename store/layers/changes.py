@@ -2,8 +2,7 @@
 
 An entry equal to the one below is dropped, because opening a file for writing, or a `chmod` and its reversal, copies
 the file up without changing it. The parent directories of the remaining entries are added, because every parent in a
-layer must have an entry. If a step makes another name for a file of the layers below, the layer holds the file under its
-old name too: only so does every reader of the layer know that both are one file. An opaque directory becomes one whiteout for each name that it hides, because all tools
+layer must have an entry. An opaque directory becomes one whiteout for each name that it hides, because all tools
 read such whiteouts the same way.
 
 If the owner of a file does not exist in the user namespace, the file belongs to root in its tree (mapped_ids.py). If
@@ -65,7 +64,6 @@ class _Changes:
         self._directories: dict[bytes, Entry] = {}
         self._changed: dict[bytes, Entry] = {}
         self._inodes: dict[bytes, tuple[int, int]] = {}
-        self._equal_names: dict[tuple[int, int], list[Entry]] = {}  # files with several names that equal those below
 
     def entries(self) -> list[Entry]:
         before = self._below.lookup(b"")
@@ -75,7 +73,6 @@ class _Changes:
         pending = [(b"", False)]
         while pending:
             pending += self._directory(*pending.pop())
-        self._keep_old_names()
         for path in list(self._changed):
             while (path := parent_of(path)) and path not in self._changed:
                 self._changed[path] = self._directories[path]
@@ -113,23 +110,12 @@ class _Changes:
             os.close(fd)
 
     def _add_if_changed(self, entry: Entry, before: Entry | None, status: os.stat_result) -> None:
-        inode = (status.st_dev, status.st_ino)
         if before is not None and same_metadata(entry, before):
             if entry.kind is not Kind.FILE or not entry.size or self._digest(entry.path) == before.sha256:
-                if entry.kind is Kind.FILE and status.st_nlink > 1:
-                    self._equal_names.setdefault(inode, []).append(entry)
                 return
         self._changed[entry.path] = entry
         if status.st_nlink > 1 and entry.kind is not Kind.DIRECTORY:
-            self._inodes[entry.path] = inode
-
-    def _keep_old_names(self) -> None:
-        """Add the files that equal those below but have got another name."""
-        for path, inode in list(self._inodes.items()):
-            for entry in self._equal_names.pop(inode, ()):
-                if entry._replace(path=b"") == self._changed[path]._replace(path=b""):
-                    self._changed[entry.path] = entry
-                    self._inodes[entry.path] = inode
+            self._inodes[entry.path] = (status.st_dev, status.st_ino)
 
     def _entry(self, path: bytes, status: os.stat_result, xattrs: dict[str, bytes], before: Entry | None) -> Entry:
         kind = _KINDS[stat.S_IFMT(status.st_mode)]

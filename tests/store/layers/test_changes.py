@@ -184,7 +184,7 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "E57-a directory moved": (lambda r: _move(r / "d/sub", r / "moved"), ["d/", "-d/sub", "moved/", "moved/c"]),
     "E57-a file moved": (lambda r: (r / "d/a").rename(r / "m"), ["d/", "-d/a", "m"]),
     "hard links made": (lambda r: ((r / "z").touch(), os.link(r / "z", r / "d/y")), ["d/", "d/y", "z=d/y"]),
-    "a hard link to a file of the image": (lambda r: os.link(r / "d/a", r / "h"), ["d/", "d/a", "h=d/a"]),
+    "a hard link to a file of the image": (lambda r: os.link(r / "d/a", r / "h"), ["h"]),
     "hard links of a symbolic link": (
         lambda r: (os.symlink("t", r / "s1"), os.link(r / "s1", r / "s2", follow_symlinks=False)), ["s1", "s2=s1"]
     ),
