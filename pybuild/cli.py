@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _EXIT_FAILED, _EXIT_USAGE = 1, 2
+_WORD = re.compile(r"[A-Za-z][A-Za-z_-]*")  # what a command could be called: not a path, URL, option or -
 
 
 class Terminated(BaseException):
@@ -37,6 +39,10 @@ class DefaultGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and self.get_command(ctx, args[0]) is None:
+            if _WORD.fullmatch(args[0]) and not os.path.lexists(args[0]):
+                from pybuild.commands.help import refuse_misspelt  # a local import: most commands do not need it
+
+                refuse_misspelt(args[0], self.list_commands(ctx), *args[1:2])
             args = ["build", *args]
         return super().resolve_command(ctx, args)
 

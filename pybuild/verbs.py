@@ -27,6 +27,8 @@ VERBS = {
     "doctor": "doctor",
     "why": "why",
     "context": "context",
+    "help": "help",
+    "version": "help",
 }
 
 
@@ -35,5 +37,6 @@ def verb(name: str) -> click.Command | None:
     module = VERBS.get(name)
     if module is None:
         return None
-    found: click.Command = getattr(import_module(f"pybuild.commands.{module}"), "import_" if name == "import" else name)
+    function = f"{name}_" if name in ("import", "help") else name  # Python has these names
+    found: click.Command = getattr(import_module(f"pybuild.commands.{module}"), function)
     return found

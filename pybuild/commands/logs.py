@@ -9,9 +9,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from pybuild.commands.chosen_build import chosen_build
 from pybuild.progress.formatting import one_line
 from pybuild.progress.lines import write_output
-from pybuild.store.errors import NotFound
 from pybuild.store.objects.build_logs import StoredLog, build_logs
 from pybuild.store.store import Access, Store
 from pybuild.values.sizes import human_size
@@ -40,8 +40,8 @@ _USED = {  # event -> its fields that are shown
 def logs(root: str, build: str | None, step: int | None, only_list: bool, as_json: bool) -> int:
     """Show the output of an earlier build.
 
-    BUILD is the id of a build or the beginning of an id; without BUILD, or with `last`, it is the newest build. STEP
-    selects one step by its number in the output.
+    BUILD is the id of a build, the beginning or end of one, or the name or digest of an image; without it, or with
+    `last`, it is the last build. STEP selects one step by its number in the output.
     """
     with Store(root, Access.READ) as store:
         found = build_logs(store.logs)
@@ -54,7 +54,8 @@ def logs(root: str, build: str | None, step: int | None, only_list: bool, as_jso
                     else f"{log.build}  {summary['state']:<8}  {summary['name'] or summary['recipe']}"
                 )
             return 0
-        log = _choose(found, build)
+        name = chosen_build(store, [log.build for log in reversed(found)], build, "logs")
+        log = next(log for log in found if log.build == name)
         if as_json:
             for line in log.events():
                 click.echo(line, nl=False)
@@ -63,15 +64,6 @@ def logs(root: str, build: str | None, step: int | None, only_list: bool, as_jso
         else:
             _print_all(log)
     return 0
-
-
-def _choose(found: list[StoredLog], build: str | None) -> StoredLog:
-    matching = [log for log in found if build in (None, "last") or log.build.startswith(str(build))]
-    if not matching:
-        raise NotFound(
-            f"there is no log of {build or 'any build'}", hint="pybuild logs --list shows the builds that have logs"
-        )
-    return matching[0]
 
 
 def read_events(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:

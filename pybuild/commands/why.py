@@ -10,6 +10,7 @@ import click
 
 from pybuild.builder.solve.explain_files import why as explain_steps
 from pybuild.builder.solve.explain_miss import listed_steps
+from pybuild.commands.chosen_build import chosen_build
 from pybuild.report import printable
 from pybuild.store.objects.builds import Outcome
 from pybuild.store.store import Access, Store
@@ -32,7 +33,8 @@ _MAX_TEXT = 100  # characters of an instruction on one line
 def why(root: str, build: str | None, as_list: bool, as_json: bool) -> int:
     """Explain why steps of a build were not cached.
 
-    BUILD is the id of a build, or the beginning or end of one; without it, the last build. Each step is compared with
+    BUILD is the id of a build, the beginning or end of one, or the name or digest of an image; without it, or with
+    `last`, it is the last build. Each step is compared with
     the most similar step of an earlier build; the first difference decides. Values of variables whose names look like
     secrets are not shown. The store remembers the last 100 builds.
     """
@@ -42,7 +44,7 @@ def why(root: str, build: str | None, as_list: bool, as_json: bool) -> int:
             for known in reversed(builds):
                 click.echo(_build_line(known))
             return 0
-        name = store.builds.find(build)
+        name = chosen_build(store, store.builds.ids(), build, "why")
         chosen = next(known for known in builds if known.id == name)
         found = explain_steps(store, chosen, builds)
     if as_json:

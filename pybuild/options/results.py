@@ -10,6 +10,7 @@ from pybuild.builder.output.export import Output
 from pybuild.options.arguments import accepted_option, checked_option, name_and_value, refused_option
 from pybuild.options.groups import OptionGroup
 from pybuild.options.outputs import output_option, parse_outputs
+from pybuild.options.ported import ported_options
 from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
 
@@ -108,5 +109,6 @@ RESULTS = OptionGroup(
         *map(accepted_option, ("--load", "--layers", "--rm", "--force-rm", "--compress")),
         _attestation_option("--provenance"),
         _attestation_option("--sbom"),
+        *ported_options(),
     ),
 )

@@ -10,7 +10,7 @@ import json
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from pybuild.store.errors import NotFound, StoreError
+from pybuild.store.errors import StoreError
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KEPT_BUILDS = 100
 TEXT_LIMIT = 1_000  # characters of an instruction
+_SHOWN = 5  # ids in a message
 _SLACK = 10  # builds beyond KEPT_BUILDS, before the oldest are removed
 
 
@@ -126,19 +127,26 @@ class Builds:
         )
         return row is not None
 
-    def find(self, name: str | None) -> str:
-        """The id of the build whose id starts or ends with `name`; without a name the last build.
+    def ids(self) -> list[str]:
+        """The ids of all stored builds, the oldest first."""
+        return [str(row[0]) for row in self._metadata.all("SELECT id FROM builds ORDER BY id")]
 
-        Raises NotFound if there is none, StoreError if there are several.
-        """
-        ids = [str(row[0]) for row in self._metadata.all("SELECT id FROM builds ORDER BY id")]
-        found = [build for build in ids if name is None or build.startswith(name) or build.endswith(name)]
-        if not found:
-            problem = "the store has no record of any build" if name is None else f"{name}: no such build"
-            raise NotFound(problem, hint="pybuild why --list shows the stored builds" if ids else None)
-        if name is not None and len(found) > 1:
-            raise StoreError(f"{name}: {len(found)} builds have this name", hint="pybuild why --list shows them")
-        return found[-1]
+    def that_made(self, manifest: str) -> list[str]:
+        """The ids of the builds whose image has this digest, the oldest first."""
+        return [
+            str(row[0]) for row in self._metadata.all("SELECT id FROM builds WHERE manifest = ? ORDER BY id", manifest)
+        ]
+
+
+def matching_build(ids: Sequence[str], name: str) -> str | None:
+    """The id that begins or ends with `name`; None if none does. Raises StoreError if several do."""
+    found = [build for build in ids if build.startswith(name) or build.endswith(name)]
+    if len(found) > 1:
+        shown = ", ".join(found[-1 : -_SHOWN - 1 : -1]) + (", …" if len(found) > _SHOWN else "")
+        raise StoreError(
+            f"the ids of {len(found)} builds begin or end with {name}: {shown}", hint="give more of the id"
+        )
+    return found[0] if found else None
 
 
 def _row(step: BuiltStep) -> Sequence[object]:

@@ -246,7 +246,7 @@ def test_builds_are_listed_and_found_by_id(pybuild: Pybuild, context: Path) -> N
     assert (" 3/3 cached " in last, " 0/3 cached " in first) == (True, True)
     assert pybuild("why", first.split()[0]).out.startswith(f"build {first.split()[0]} of ")
     assert os.listdir(pybuild.root / "logs") and first.split()[0] in os.listdir(pybuild.root / "logs")
-    assert "no such build" in pybuild.refused("why", "nothing")
+    assert "nothing is neither the id of a build nor an image" in pybuild.refused("why", "nothing")
 
 
 # --require-cached

@@ -33,7 +33,7 @@ def test_the_log_of_the_last_build(pybuild: Pybuild, context: Path) -> None:
     listed = [json.loads(line) for line in pybuild("logs", "--list", "--json").out.splitlines()]
     assert [build["state"] for build in listed] == ["done", "failed"]
     assert pybuild("logs", listed[1]["build"], 2).out == "two\n"
-    assert "there is no log of nosuch" in pybuild.refused("logs", "nosuch")
+    assert "nosuch is neither the id of a build nor an image" in pybuild.refused("logs", "nosuch")
 
 
 def test_lines_that_a_power_cut_has_damaged_are_left_out(pybuild: Pybuild, context: Path) -> None:

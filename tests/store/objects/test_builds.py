@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.store.errors import NotFound, StoreError
-from pybuild.store.objects.builds import KEPT_BUILDS, TEXT_LIMIT, BuiltStep, MountedFiles, Outcome, StoredBuild
+from pybuild.store.errors import StoreError
+from pybuild.store.objects.builds import (
+    KEPT_BUILDS,
+    TEXT_LIMIT,
+    BuiltStep,
+    MountedFiles,
+    Outcome,
+    StoredBuild,
+    matching_build,
+)
 from pybuild.store.objects.database import Metadata
 from pybuild.store.store import Store
 
@@ -48,16 +56,11 @@ def test_old_builds_are_removed_with_all_their_rows(store: Store) -> None:
 def test_a_build_is_found_by_either_end_of_its_name(store: Store) -> None:
     for name in ("20260101-aa", "20260102-ab"):
         store.builds.add(build(name))
-    assert [store.builds.find(name) for name in (None, "20260101", "ab")] == ["20260102-ab", "20260101-aa", "20260102-ab"]
-    with pytest.raises(StoreError, match="2 builds"):
-        store.builds.find("2026")
-    with pytest.raises(NotFound, match="no such build"):
-        store.builds.find("x")
-
-
-def test_an_error_says_that_there_are_no_builds(store: Store) -> None:
-    with pytest.raises(NotFound, match="no record of any build"):
-        store.builds.find(None)
+    ids = store.builds.ids()
+    assert ids == ["20260101-aa", "20260102-ab"]
+    assert [matching_build(ids, name) for name in ("20260101", "ab", "x")] == ["20260101-aa", "20260102-ab", None]
+    with pytest.raises(StoreError, match="the ids of 2 builds begin or end with 2026: 20260102-ab, 20260101-aa"):
+        matching_build(ids, "2026")
 
 
 @pytest.mark.parametrize(
