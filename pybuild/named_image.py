@@ -1,82 +1,152 @@
-"""An image that a command names in order to read it."""
+"""An image that a command names in order to read it: of the store, or of an archive that is not imported.
+
+    NAME | DIGEST                     an image of the store
+    oci-archive:FILE[:NAME]           an OCI archive; NAME is a full name, or a tag alone
+    docker-archive:FILE[:NAME]        an archive of `docker save` or `podman save`
+    oci:DIR[:NAME]                    an OCI layout directory
+
+These are the names of skopeo and podman. If no such file exists, an image of the store can have the name too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import contextmanager
+import os
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from pybuild.builder.plan.history import instruction_of
 from pybuild.builder.steps.layer_forms import ensure_tocs
 from pybuild.builder.workers.pool import Pool
 from pybuild.builder.workers.tasks import run_until_complete
-from pybuild.store.formats.oci_config import ImageConfig, normalise_history
+from pybuild.image import Image
+from pybuild.store.errors import InvalidImage, NotFound, StoreError
+from pybuild.store.formats.oci_config import normalise_history
 from pybuild.store.formats.reference import Reference
+from pybuild.store.importing.archived import (
+    ArchiveKind,
+    ImageLayer,
+    ReadableImage,
+    archive_place,
+    import_archived,
+    open_archived,
+)
+from pybuild.store.objects.ingest import IngestElsewhere
 from pybuild.store.store import Access, Store
-from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pybuild.store.formats.digest import Digest
-    from pybuild.store.formats.oci_manifest import Manifest
+    from pybuild.store.formats.platform import Platform
     from pybuild.store.formats.toc import Toc
+    from pybuild.store.importing.archived import ArchivePlace
     from pybuild.store.objects.images import StoredImage
 
 
-@frozen
-class NamedLayer:
-    """A layer: the digest of its blob, None if it is not known; the digest of its tar; the bytes of the blob."""
-
-    digest: Digest | None
-    diff_id: Digest
-    size: int
-
-
-@frozen
-class NamedImage:
-    """An image that can be read as long as `open_images` has it open.
-
-    `digest` and `manifest` are None for an image without a manifest. `layers` are the lowest first, and so are the
-    tables of contents that `tables` reads; it raises StoreError if a layer is damaged.
-    """
-
-    name: str
-    names: tuple[str, ...]
-    digest: Digest | None
-    manifest: Manifest | None
-    config: ImageConfig
-    layers: tuple[NamedLayer, ...]
-    tables: Callable[[], list[Toc]]
-
-    def instructions(self) -> list[str]:
-        """The instruction that made each layer, the lowest first; "" if the history does not tell it."""
-        lines = normalise_history(self.config).history
-        return [instruction_of(line.created_by) for line in lines if not line.empty_layer]
+def layer_instructions(image: ReadableImage) -> list[str]:
+    """The instruction that made each layer, the lowest first; "" if the history does not tell it."""
+    lines = normalise_history(image.config).history
+    return [instruction_of(line.created_by) for line in lines if not line.empty_layer]
 
 
 @contextmanager
-def open_images(root: str, *names: str) -> Iterator[list[NamedImage]]:
-    """The images with these names or digests in the store at `root`. Raises NotFound, StoreError."""
-    with Store(root, Access.READ) as store:
-        yield [_stored(store, name, store.images.find(name)) for name in names]
+def open_images(root: str, *names: str, platform: Platform | None = None) -> Iterator[list[ReadableImage]]:
+    """The images that users name so. The store at `root` is opened if one of them is in it, or needs scratch space.
+
+    Of a name with images for several platforms: the one for `platform`. Without one it is the newest of the store, and
+    that of an archive for this machine. Raises NotFound, StoreError, OSError.
+    """
+    with ExitStack() as stack:
+        opener = _Opener(root, stack, platform)
+        yield [opener.open(name) for name in names]
 
 
-def _stored(store: Store, name: str, image: StoredImage) -> NamedImage:
+@contextmanager
+def image_to_export(root: str, name: str, platform: Platform | None) -> Iterator[Image]:
+    """The image that a user names so. That of an archive is imported into a scratch store, which is removed at the end.
+
+    Raises NotFound, StoreError, OSError.
+    """
+    with ExitStack() as stack:
+        opener = _Opener(root, stack, platform)
+        place = opener.place(name)
+        if place is None:
+            stored, reference = opener.find(name)
+            yield Image(opener.store().root, stored, (reference,) if reference else ())
+            return
+        ingest = opener.store().ingest
+        with Store(ingest.new_path()) as scratch:
+            stored, names = import_archived(scratch, place, ingest.new_path, platform)
+            yield Image(scratch.root, stored, names)
+
+
+class _Opener:
+    """Opens images; `stack` closes them, and the store."""
+
+    def __init__(self, root: str, stack: ExitStack, platform: Platform | None) -> None:
+        self._root = root
+        self._stack = stack
+        self._platform = platform
+        self._store: Store | None = None
+        self._elsewhere: IngestElsewhere | None = None
+
+    def open(self, name: str) -> ReadableImage:
+        place = self.place(name)
+        if place is None:
+            return _stored(self.store(), self.find(name)[0])
+        return self._stack.enter_context(open_archived(place, self._scratch, self._platform))
+
+    def place(self, name: str) -> ArchivePlace | None:
+        """The archive that a name means, None if it is an image of the store."""
+        place = archive_place(name)
+        return place if place is not None and (place.exists or not self._is_stored(name)) else None
+
+    def find(self, name: str) -> tuple[StoredImage, Reference | None]:
+        """The image of the store with this name or digest, and the name. Raises NotFound, InvalidImage."""
+        try:
+            return self.store().images.find_named(name, self._platform)
+        except (NotFound, InvalidImage) as error:
+            if not os.path.exists(name):
+                raise
+            kind = ArchiveKind.OCI_LAYOUT if os.path.isdir(name) else ArchiveKind.OCI_ARCHIVE
+            raise type(error)(str(error), hint=f"write {kind.value}:{name} for the archive {name}") from error
+
+    def store(self) -> Store:
+        if self._store is None:
+            self._store = self._stack.enter_context(Store(self._root, Access.READ))
+        return self._store
+
+    def _scratch(self) -> str:
+        """An unused path: of the store, or in a directory for temporary files if there cannot be a store."""
+        if self._elsewhere is None:
+            try:
+                return self.store().ingest.new_path()
+            except StoreError:
+                self._elsewhere = IngestElsewhere()
+                self._stack.callback(self._elsewhere.close)
+        return self._elsewhere.new_path()
+
+    def _is_stored(self, name: str) -> bool:
+        try:
+            self.store().images.find(name)
+        except StoreError:
+            return False
+        return True
+
+
+def _stored(store: Store, image: StoredImage) -> ReadableImage:
     def tables() -> list[Toc]:
         with Pool() as pool:
             run_until_complete(ensure_tocs(store, pool, image.snapshot))
         return [store.changesets.toc(changeset) for changeset in store.snapshots.changesets(image.snapshot)[::-1]]
 
     pairs = zip(image.manifest.layers, image.config.diff_ids, strict=True)
-    return NamedImage(
-        name,
+    return ReadableImage(
         tuple(
             Reference.parse(tag.name).familiar for tag in store.images.tags() if tag.manifest == image.manifest_digest
         ),
         image.manifest_digest,
         image.manifest,
         image.config,
-        tuple(NamedLayer(layer.digest, diff_id, layer.size) for layer, diff_id in pairs),
+        tuple(ImageLayer(layer.digest, diff_id, layer.size) for layer, diff_id in pairs),
         tables,
     )

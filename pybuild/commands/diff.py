@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pybuild.named_image import open_images
+from pybuild.named_image import layer_instructions, open_images
+from pybuild.options.arguments import image_platform_option
 from pybuild.options.listing import ListingOptions, counted, listing_options, shown_path
 from pybuild.progress import human_size
 from pybuild.report import printable
@@ -25,7 +26,8 @@ from pybuild.store.layers.waste import layer_changes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pybuild.named_image import NamedImage, NamedLayer
+    from pybuild.store.formats.platform import Platform
+    from pybuild.store.importing.archived import ImageLayer, ReadableImage
     from pybuild.store.layers.sizes import ListedChange
 
 _FORMATS = {
@@ -38,7 +40,7 @@ _FORMATS = {
 }
 
 
-@click.command(params=listing_options())
+@click.command(params=[*listing_options(), image_platform_option()])
 @click.argument("before", metavar="A")
 @click.argument("after", metavar="B")
 @click.option(
@@ -55,8 +57,12 @@ def diff(
     sort: str | None,
     most: int | None,
     depth: int | None,
+    platform: Platform | None,
 ) -> int:
     """List the files that differ between two images.
+
+    A and B are images of the store, or ones that are not imported: oci-archive:FILE, docker-archive:FILE or oci:DIR, with
+    :NAME behind it if there are several.
 
     Compared with image A, image B adds (A), changes (C) and deletes (D) them. Type, mode, owner, size and content are
     compared, times are not. Each line begins with the bytes that B has more or less than A; --sort size lists the files
@@ -64,7 +70,7 @@ def diff(
     """
     options = ListingOptions(sort, most, depth)
     show = _show_json if as_json else _show
-    with open_images(root, before, after) as (base, image):
+    with open_images(root, before, after, platform=platform) as (base, image):
         if by_layer:
             for layer, instruction, lines in _by_layer(base, image):
                 if not as_json:
@@ -75,7 +81,7 @@ def diff(
     return 0
 
 
-def _by_layer(base: NamedImage, image: NamedImage) -> Iterator[tuple[NamedLayer, str, list[ListedChange]]]:
+def _by_layer(base: ReadableImage, image: ReadableImage) -> Iterator[tuple[ImageLayer, str, list[ListedChange]]]:
     """Layer, instruction and changes of each layer above the base. Raises InvalidImage if it is not a base."""
     pairs = zip(base.config.diff_ids, image.config.diff_ids, strict=False)
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -85,7 +91,7 @@ def _by_layer(base: NamedImage, image: NamedImage) -> Iterator[tuple[NamedLayer,
             f" they share {shared} of its {len(base.config.diff_ids)} layers",
             hint="without --layers any two images can be compared",
         )
-    changes, instructions = list(layer_changes(image.tables())), image.instructions()
+    changes, instructions = list(layer_changes(image.tables())), layer_instructions(image)
     for number in range(shared, len(changes)):
         yield image.layers[number], instructions[number], changes[number].lines
 

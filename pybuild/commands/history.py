@@ -9,6 +9,7 @@ import click
 
 from pybuild.builder.plan.history import instruction_of
 from pybuild.named_image import open_images
+from pybuild.options.arguments import image_platform_option
 from pybuild.options.listing import ListingOptions, counted, listing_options, shown_path
 from pybuild.progress.formatting import one_line
 from pybuild.report import printable
@@ -19,13 +20,14 @@ from pybuild.values.sizes import human_size
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pybuild.named_image import NamedImage, NamedLayer
     from pybuild.store.formats.oci_config import History
+    from pybuild.store.formats.platform import Platform
+    from pybuild.store.importing.archived import ImageLayer, ReadableImage
     from pybuild.store.layers.sizes import ListedChange
     from pybuild.store.layers.waste import LayerChanges
 
 
-@click.command(params=listing_options())
+@click.command(params=[*listing_options(), image_platform_option()])
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, with all sizes in bytes.")
 @click.option(
@@ -47,8 +49,12 @@ def history(
     sort: str | None,
     most: int | None,
     depth: int | None,
+    platform: Platform | None,
 ) -> int:
     """Show the instructions and layers of an image, oldest first.
+
+    NAME is an image of the store, or one that is not imported: oci-archive:FILE, docker-archive:FILE or oci:DIR, with
+    :NAME behind it if there are several.
 
     The size of a layer is that of its blob, the size of a file that of its content. With --sort size the files that
     take or hide most come first; -n N then lists the N largest of each layer.
@@ -58,7 +64,7 @@ def history(
         raise click.UsageError("--files and --waste exclude each other")
     if options.given and not (with_files or waste):
         raise click.UsageError("--sort, -n and --depth are about files: add --files or --waste")
-    with open_images(root, name) as (image,):
+    with open_images(root, name, platform=platform) as (image,):
         if waste:
             from pybuild.commands.waste import show_waste
 
@@ -75,7 +81,7 @@ def history(
     return 0
 
 
-def _changes(image: NamedImage) -> Iterable[LayerChanges]:
+def _changes(image: ReadableImage) -> Iterable[LayerChanges]:
     from pybuild.store.layers.waste import layer_changes  # a local import: without --files it is not needed
 
     return layer_changes(image.tables())
@@ -83,7 +89,7 @@ def _changes(image: NamedImage) -> Iterable[LayerChanges]:
 
 def _show(
     line: History,
-    layer: NamedLayer | None,
+    layer: ImageLayer | None,
     files: LayerChanges | None,
     options: ListingOptions,
     *,

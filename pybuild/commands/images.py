@@ -19,7 +19,8 @@ from pybuild.store.exporting.publish import STDOUT
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
-from pybuild.store.importing.archive import STDIN, import_archive
+from pybuild.store.importing.archive import import_archive
+from pybuild.store.importing.archive_file import STDIN
 from pybuild.store.store import Access, Store
 
 if TYPE_CHECKING:
@@ -116,15 +117,20 @@ def _reference(name: str) -> Reference | None:
 @click.argument("name")
 @click.pass_obj
 def inspect(root: str, name: str, platform: Platform | None) -> int:
-    """Show the manifest and config of an image as JSON."""
-    with Store(root, Access.READ) as store:
-        image = store.images.find(name, platform)
-        names = [
-            Reference.parse(tag.name).familiar for tag in store.images.tags() if tag.manifest == image.manifest_digest
-        ]
-        manifest = json.loads(image.manifest.to_bytes())
-        config = json.loads(image.config.to_bytes())
-        fields = {"digest": str(image.manifest_digest), "names": names, "manifest": manifest, "config": config}
+    """Show the manifest and config of an image as JSON.
+
+    NAME is an image of the store, or one that is not imported: oci-archive:FILE, docker-archive:FILE or oci:DIR, with
+    :NAME behind it if there are several.
+    """
+    from pybuild.named_image import open_images  # a local import: the other commands here do not need it
+
+    with open_images(root, name, platform=platform) as (image,):
+        fields = {
+            "digest": str(image.digest) if image.digest else None,
+            "names": list(image.names),
+            "manifest": json.loads(image.manifest.to_bytes()) if image.manifest else None,
+            "config": json.loads(image.config.to_bytes()),
+        }
         click.echo(json.dumps(fields, indent=2, ensure_ascii=False))
     return 0
 
@@ -162,12 +168,17 @@ def import_(root: str, archive: str, name: str | None, platform: Platform | None
 def export(root: str, name: str, output: tuple[str, ...], platform: Platform | None) -> int:
     """Write an image to archives or directories.
 
+    NAME is an image of the store, or one that is not imported: oci-archive:FILE, docker-archive:FILE or oci:DIR, with
+    :NAME behind it if there are several.
+
     Layers are written as they are in the store. compression= compresses all of them again, so the digest of the
     manifest changes.
     """
-    from pybuild.api import open_image  # a local import: the other commands here do not need it
+    from pybuild.named_image import image_to_export  # a local import: the other commands here do not need it
 
-    open_image(name, root, platform).export(*parse_outputs(output), on_event=_print_event)
+    outputs = parse_outputs(output)
+    with image_to_export(root, name, platform) as image:
+        image.export(*outputs, on_event=_print_event)
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from pybuild.named_image import layer_instructions
 from pybuild.options.listing import counted, shown_path
 from pybuild.progress.formatting import one_line
 from pybuild.report import printable
@@ -19,9 +20,9 @@ from pybuild.values.sizes import human_size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pybuild.named_image import NamedImage
     from pybuild.options.listing import ListingOptions
     from pybuild.store.formats.toc import Toc
+    from pybuild.store.importing.archived import ReadableImage
 
 _MAX_INSTRUCTION = 60  # characters
 
@@ -38,7 +39,7 @@ class _Wasted(NamedTuple):
     paths: int
 
 
-def show_waste(image: NamedImage, options: ListingOptions, *, as_json: bool) -> None:
+def show_waste(image: ReadableImage, options: ListingOptions, *, as_json: bool) -> None:
     """Print what of the image is waste, the largest first unless the options say otherwise. Raises StoreError."""
     tables = image.tables()
     lines = _wasted(tables, options.depth)
@@ -48,7 +49,7 @@ def show_waste(image: NamedImage, options: ListingOptions, *, as_json: bool) -> 
         for line in shown:
             click.echo(json.dumps(_fields(line, image)))
         return
-    instructions = [_short(text) for text in image.instructions()]
+    instructions = [_short(text) for text in layer_instructions(image)]
     for line in shown:
         click.echo(f"{human_size(line.size):>9}  {_text(line, instructions)}")
     wasted = sum(line.size for line in lines)
@@ -95,7 +96,7 @@ def _short(instruction: str) -> str:
     return text if len(text) <= _MAX_INSTRUCTION else text[: _MAX_INSTRUCTION - 1] + "…"
 
 
-def _fields(line: _Wasted, image: NamedImage) -> dict[str, object]:
+def _fields(line: _Wasted, image: ReadableImage) -> dict[str, object]:
     def layer(number: int) -> str | None:
         return None if number < 0 else str(image.layers[number].diff_id)
 

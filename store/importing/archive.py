@@ -7,9 +7,7 @@ compressed archive, and one that comes through a pipe, is first written to the i
 from __future__ import annotations
 
 import os
-import stat
-import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage, NameNeeded, NotFound
@@ -23,6 +21,7 @@ from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 from pybuild.store.formats.sparse import PlainTar
 from pybuild.store.formats.tar import SparseMember
+from pybuild.store.importing.archive_file import STDIN, opened, spooled
 from pybuild.store.importing.choice import choose
 from pybuild.store.importing.detect import ArchiveForm, detect_form
 from pybuild.store.importing.docker_archive import import_saved_image, saved_images
@@ -35,18 +34,14 @@ from pybuild.store.system.streams import Peeked
 from pybuild.values.limits import LAYER_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from typing import BinaryIO
 
     from pybuild.store.importing.members import Members
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
-    from pybuild.store.system.streams import Readable
 
     _Imported = list[tuple[StoredImage, list[Reference]]]
-
-STDIN = "-"
-_CHUNK = 1 << 20
 
 
 def import_archive(
@@ -68,7 +63,7 @@ def import_archive(
                 )
                 imported = _import_layout(store, members, name, wanted)
         else:
-            with _opened(store, path) as file:
+            with opened(path, store.ingest.new_path) as file:
                 imported = _import_file(store, "standard input" if path == STDIN else path, file, name, wanted)
         store.seal()
     except OSError as error:
@@ -106,32 +101,6 @@ def _require_layout(members: DirectoryMembers, path: str, hint: str | None = Non
         raise InvalidImage(f"the directory {path} is not an OCI layout: it has no file oci-layout", hint=hint)
 
 
-@contextmanager
-def _opened(store: Store, path: str) -> Iterator[BinaryIO]:
-    """A seekable file with the bytes of `path` or STDIN; a pipe is first written to the ingest directory."""
-    with open(path, "rb") if path != STDIN else os.fdopen(os.dup(sys.stdin.fileno()), "rb") as file:
-        regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-        if regular and os.lseek(file.fileno(), 0, os.SEEK_CUR) == 0:
-            yield file
-        else:
-            with _spooled(store, file) as spool:
-                yield spool
-
-
-@contextmanager
-def _spooled(store: Store, stream: Readable) -> Iterator[BinaryIO]:
-    path = store.ingest.new_path()
-    try:
-        with open(path, "x+b") as spool:
-            while data := stream.read(_CHUNK):
-                spool.write(data)
-            spool.flush()
-            spool.seek(0)
-            yield spool
-    finally:
-        os.unlink(path)
-
-
 def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | None, wanted: Platform) -> _Imported:
     peeked = Peeked(file)
     if not peeked.start:
@@ -146,7 +115,7 @@ def _import_file(store: Store, shown: str, file: BinaryIO, name: Reference | Non
             )
         return [(_import_rootfs(store, file, wanted), [name])]
     plain_stream = DecompressingReader(without_outer_compression(Peeked(file))) if compressed else None
-    with _spooled(store, plain_stream) if plain_stream else nullcontext(file) as plain:
+    with spooled(plain_stream, store.ingest.new_path) if plain_stream else nullcontext(file) as plain:
         if form is ArchiveForm.LAYOUT:
             return _import_layout(store, ArchiveMembers(plain), name, wanted)
         return _import_saved(store, ArchiveMembers(plain, links=True), name, wanted)

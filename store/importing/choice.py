@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pybuild.store.errors import InvalidImage, NotFound
+from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pybuild.store.formats.platform import Platform
-    from pybuild.store.formats.reference import Reference
 
 T = TypeVar("T")
 _MAX_LISTED = 10
@@ -56,6 +56,28 @@ def choose(images: Sequence[ArchivedImage[T]], name: Reference | None, platform:
             hint=f"import without a NAME to get all of them, or give one of these names: {_listed(images)}",
         )
     return [ChosenImage(images[0].item, (name,))]
+
+
+def choose_one(images: Sequence[ArchivedImage[T]], name: str, platform: Platform, shown: str) -> ArchivedImage[T]:
+    """The one image that `name` means: its name, or its tag alone; "" means the only one. `shown` is the archive.
+
+    Raises NotFound if there is none with this name or for `platform`, InvalidImage if there are several.
+    """
+    if name:
+        named = [image for image in images if name == image.tag or name in (ref.tag for ref in image.names)]
+        if not named:
+            full = Reference.parse(name).with_default_tag()
+            named = [image for image in images if full in image.names]
+        if not named:
+            raise NotFound(f"{shown} has no image {name}", hint=f"it has these names: {_listed(images)}")
+        images = named
+    images = _for_platform(images, platform)
+    if not _is_one(images):
+        raise InvalidImage(
+            f"{shown} has {len(_items(images))} images{f' named {name}' if name else ''}",
+            hint=f"add a name after a colon: {_listed(images)}",
+        )
+    return images[0]
 
 
 def _all(images: Sequence[ArchivedImage[T]]) -> list[ChosenImage[T]]:

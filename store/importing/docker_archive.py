@@ -65,13 +65,7 @@ def saved_images(members: Members) -> list[ArchivedImage[SavedImage]]:
 
 def import_saved_image(store: Store, members: Members, image: SavedImage) -> StoredImage:
     """Import an image, with a new manifest. Raises StoreError, OSError."""
-    config_bytes = read_member(members, image.config, CONFIG_BYTES)
-    match = _CONFIG_NAME.fullmatch(image.config)
-    if match is not None and hashlib.sha256(config_bytes).hexdigest().encode() != match[1]:
-        raise DigestMismatch(f"config {show(image.config)}: the bytes do not match the digest")
-    config = ImageConfig.from_bytes(config_bytes)
-    if len(image.layers) != len(config.diff_ids):
-        raise InvalidImage(f"manifest.json has {len(image.layers)} layers, the config {len(config.diff_ids)}")
+    config_bytes, config = saved_config(members, image)
     stack = LayerStack(store)
     layers = []
     for name, diff_id in zip(image.layers, config.diff_ids, strict=True):
@@ -83,6 +77,18 @@ def import_saved_image(store: Store, members: Members, image: SavedImage) -> Sto
         layers=tuple(layers),
     )
     return store.images.add(manifest.to_bytes(), config_bytes, stack.snapshot, stack.scratch())
+
+
+def saved_config(members: Members, image: SavedImage) -> tuple[bytes, ImageConfig]:
+    """The config of an image: its bytes, and what they mean. Raises StoreError."""
+    config_bytes = read_member(members, image.config, CONFIG_BYTES)
+    match = _CONFIG_NAME.fullmatch(image.config)
+    if match is not None and hashlib.sha256(config_bytes).hexdigest().encode() != match[1]:
+        raise DigestMismatch(f"config {show(image.config)}: the bytes do not match the digest")
+    config = ImageConfig.from_bytes(config_bytes)
+    if len(image.layers) != len(config.diff_ids):
+        raise InvalidImage(f"manifest.json has {len(image.layers)} layers, the config {len(config.diff_ids)}")
+    return config_bytes, config
 
 
 def _member_name(text: str) -> bytes:

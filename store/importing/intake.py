@@ -25,8 +25,7 @@ from pybuild.store.system.streams import Peeked, Tee
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import BinaryIO
+    from collections.abc import Callable, Iterator
 
     from pybuild.store.formats.toc import Entry, Toc
     from pybuild.store.objects.images import StoredImage
@@ -73,6 +72,24 @@ def import_image(store: Store, source: BlobSource, descriptor: Descriptor) -> St
     return store.images.add(manifest_bytes, config_bytes, stack.snapshot, stack.scratch())
 
 
+def read_layer_blob(
+    source: BlobSource, layer: Descriptor, diff_id: Digest, below: View, copy: Callable[[bytes], object]
+) -> tuple[list[Entry], Compression]:
+    """The entries of a layer and the compression of its blob, which is verified; `copy` takes its bytes.
+
+    Raises DigestMismatch, InvalidImage, UnsafePath.
+    """
+    compression = COMPRESSIONS.get(layer.media_type)
+    if compression is None:
+        raise InvalidImage(f"{layer.media_type!r} is not a media type of layers")
+    copier = _Copier(source.chunks(layer), layer, copy)
+    expander = DecompressingReader(copier, compression)
+    entries = read_layer(expander, below)
+    check_diff_id(expander.diff_id(), diff_id)
+    copier.finish()
+    return entries, compression
+
+
 class LayerStack:
     """Stores the layers of one image, from the lowest up; `snapshot` is that of the topmost layer so far."""
 
@@ -92,16 +109,9 @@ class LayerStack:
         ):
             self._advance(chain, known)
             return
-        compression = COMPRESSIONS.get(layer.media_type)
-        if compression is None:
-            raise InvalidImage(f"{layer.media_type!r} is not a media type of layers")
         scratch = store.ingest.new_path()
         with open(scratch, "xb") as copy:
-            copier = _Copier(source.chunks(layer), layer, copy)
-            expander = DecompressingReader(copier, compression)
-            entries = read_layer(expander, View(self._below))
-            _check_diff_id(expander.diff_id(), diff_id)
-            copier.finish()
+            entries, compression = read_layer_blob(source, layer, diff_id, View(self._below), copy.write)
         self._record(chain, known, scratch, LayerBlob(diff_id, layer.digest, layer.size, compression), entries)
 
     def put_tar(self, raw: Readable, diff_id: Digest | None) -> LayerBlob:
@@ -129,7 +139,7 @@ class LayerStack:
                 entries = read_layer(Tee(expander, written.write), View(self._below))
             actual = expander.diff_id()
             if diff_id is not None:
-                _check_diff_id(actual, diff_id)
+                check_diff_id(actual, diff_id)
             digest = written.finish()
         chain, known = self._next(actual)
         blob = LayerBlob(actual, digest, written.size, compression)
@@ -163,15 +173,16 @@ class LayerStack:
         self._below.insert(0, self._store.snapshots.top_toc(snapshot))
 
 
-def _check_diff_id(actual: Digest, expected: Digest) -> None:
+def check_diff_id(actual: Digest, expected: Digest) -> None:
+    """Raise DigestMismatch if a layer is not the one that the config names."""
     if actual != expected:
         raise DigestMismatch(f"expands to {actual}, the config promises {expected}")
 
 
 class _Copier:
-    """A stream that copies a blob's bytes to a file while they are read, and checks them against the descriptor."""
+    """A stream that passes on a blob's bytes to `copy` while they are read, and checks them against the descriptor."""
 
-    def __init__(self, chunks: Iterator[bytes], descriptor: Descriptor, copy: BinaryIO) -> None:
+    def __init__(self, chunks: Iterator[bytes], descriptor: Descriptor, copy: Callable[[bytes], object]) -> None:
         self._source = ChunkReader(chunks)
         self._descriptor = descriptor
         self._copy = copy
@@ -184,7 +195,7 @@ class _Copier:
         self._left -= len(data)
         if self._left < 0:
             raise DigestMismatch(f"is longer than the {self._descriptor.size} bytes of its descriptor")
-        self._copy.write(data)
+        self._copy(data)
         return data
 
     def finish(self) -> None:
