@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @frozen
 class RegistryAccess:
-    """How to reach registries: the user's environment, and whether to verify certificates."""
+    """How to reach registries: the user's environment, whether to verify certificates, and mirrors that are down."""
 
     environ: tuple[tuple[str, str], ...] = field(repr=False)
     tls_verify: bool
+    passed_over: tuple[str, ...] = ()  # hosts of mirrors
 
     def client(self) -> RegistryClient:
         """A client with the configuration and the credentials that the environment names. Raises ConfigError."""
@@ -30,7 +31,13 @@ class RegistryAccess:
         from pybuild.remote.registry.credentials import Credentials
 
         environ = dict(self.environ)
-        return RegistryClient(Config.load(environ), Credentials(environ), environ, tls_verify=self.tls_verify)
+        return RegistryClient(
+            Config.load(environ),
+            Credentials(environ),
+            environ,
+            tls_verify=self.tls_verify,
+            passed_over=self.passed_over,
+        )
 
 
 @frozen
@@ -40,6 +47,8 @@ class FoundManifest:
     media_type: str
     digest: str
     size: int
+    passed_over: tuple[str, ...] = ()  # hosts of mirrors that are down
+    notes: tuple[str, ...] = ()  # for the user
 
 
 @frozen
@@ -58,10 +67,11 @@ class FetchManifest:
         platform = Platform(self.os, self.architecture, self.variant)
         with self.access.client() as client:
             fetched = client.manifest(Reference.parse(self.reference), platform)
+            passed_over, notes = client.passed_over, client.notes
         with open(self.path, "xb") as file:
             file.write(fetched.data)
         found = fetched.descriptor
-        return FoundManifest(found.media_type, str(found.digest), found.size)
+        return FoundManifest(found.media_type, str(found.digest), found.size, passed_over, notes)
 
 
 @frozen

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.builder.events import Note, Transfer
@@ -60,6 +61,9 @@ def pull(
     name = reference.with_default_tag()
     path = store.ingest.new_path()
     found = pool.run(FetchManifest(access, str(name), platform.os, platform.architecture, platform.variant, path))
+    for text in found.notes:
+        observe(Note(text))
+    access = replace(access, passed_over=found.passed_over)
     with open(path, "rb") as file:
         manifest_bytes = file.read(MANIFEST_BYTES.value + 1)
     try:
@@ -84,6 +88,7 @@ def fetch_config(
     with open(path, "rb") as file:
         manifest = Manifest.from_bytes(file.read(MANIFEST_BYTES.value + 1), found.media_type)
     wanted = _checked_config(name, manifest)
+    access = replace(access, passed_over=found.passed_over)
     pool.run(FetchBlobs(access, str(name), (WantedBlob(wanted.media_type, str(wanted.digest), wanted.size, blob),)))
     with open(blob, "rb") as file:
         config = ImageConfig.from_bytes(file.read())

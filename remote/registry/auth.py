@@ -104,6 +104,10 @@ class Authorizer:
         """The error if the registry refuses the credential, or a request without one."""
         credential = credential or self._credentials.find(self._endpoint.registry, self._endpoint.repository)
         if credential is None:
+            if troubles := self._credentials.troubles:
+                return Unauthorized(
+                    f"{self._endpoint.name}: access denied without credentials", hint=f"not used: {'; '.join(troubles)}"
+                )
             return Unauthorized(
                 f"{self._endpoint.name}: access denied without credentials",
                 hint=f"log in with: docker login {self._endpoint.registry}, or podman login; is the name right?",

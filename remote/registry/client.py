@@ -12,12 +12,13 @@ manifest a tag names is only the registry's (or its mirror's) claim; pybuild can
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import time
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from pybuild.remote.errors import RemoteError
+from pybuild.remote.errors import RemoteError, TooSlow, Unreachable
 from pybuild.remote.http.transport import public_error
 from pybuild.remote.http.urls import is_private, printable
 from pybuild.remote.registry.download import Download
@@ -33,9 +34,10 @@ from pybuild.values.errors import PybuildError
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
+    from pybuild.remote.http.site import RemoteLimits
     from pybuild.remote.http.urls import Address
     from pybuild.remote.registry.config import Config
     from pybuild.remote.registry.credentials import Credentials
@@ -48,6 +50,7 @@ _MANIFESTS = (MediaType.OCI_MANIFEST, MediaType.DOCKER_MANIFEST)
 _ACCEPT = ", ".join(_INDEXES + _MANIFESTS)
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
 _MAX_NESTING = 4  # an index in an index
+_MIRROR_TRIES = 2
 
 T = TypeVar("T")
 
@@ -73,8 +76,9 @@ class RegistryClient:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         private: Callable[[Address], bool] = is_private,
+        passed_over: Iterable[str] = (),
     ) -> None:
-        """`environ` names the proxies and the directories of certificates."""
+        """`environ` names the proxies and the directories of certificates, `passed_over` mirrors that are known to be down."""
         self._config = config
         self._credentials = credentials
         self._environ = environ
@@ -83,6 +87,18 @@ class RegistryClient:
         self._clock = clock
         self._private = private
         self._sessions: dict[Endpoint, RegistrySession] = {}
+        self._passed_over = dict.fromkeys(passed_over, "")  # host of a mirror -> why it is not asked any more
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """The mirrors that are down, for another client."""
+        return tuple(self._passed_over)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know: mirrors that this client found to be down, credentials that cannot be read."""
+        mirrors = (f"the mirror {host} is passed over: {why}" for host, why in self._passed_over.items() if why)
+        return (*mirrors, *(f"credentials are not used: {trouble}" for trouble in self._credentials.troubles))
 
     def manifest(self, reference: Reference, platform: Platform) -> FetchedManifest:
         """The image's manifest. From an index it selects the one for `platform`.
@@ -132,21 +148,31 @@ class RegistryClient:
         *mirrors, registry = endpoints(reference, self._config, tls_verify=self._tls_verify)
         mirror_failure = ""
         for mirror in mirrors:
+            if mirror.registry in self._passed_over:
+                continue
             try:
-                return action(self._session(mirror))
+                return action(self._session(mirror, self._mirror_limits))
             except PybuildError as error:
                 mirror_failure = mirror_failure or f"before that, the mirror failed: {error}"
+                if isinstance(error, Unreachable | TooSlow):
+                    self._passed_over[mirror.registry] = str(error)
         try:
-            return action(self._session(registry))
+            return action(self._session(registry, self._config.limits))
         except PybuildError as error:
             public = public_error(error)
             raise public.hinting("; ".join(part for part in (public.hint, mirror_failure) if part) or None) from None
 
-    def _session(self, endpoint: Endpoint) -> RegistrySession:
+    @property
+    def _mirror_limits(self) -> RemoteLimits:
+        """A mirror gets few retries, because the registry itself is left."""
+        limits = self._config.limits
+        return dataclasses.replace(limits, retries=min(limits.retries, _MIRROR_TRIES))
+
+    def _session(self, endpoint: Endpoint, limits: RemoteLimits) -> RegistrySession:
         if endpoint not in self._sessions:
             self._sessions[endpoint] = RegistrySession(
                 endpoint,
-                self._config.limits,
+                limits,
                 self._credentials,
                 self._environ,
                 sleep=self._sleep,

@@ -8,6 +8,9 @@ The first of these files that has a credential for the repository counts:
 
 Within a file, the order is: the helper that `credHelpers` names for the registry, the helper that `credsStore` names for
 all registries, the entry of `auths` for the repository, its parents, or the registry (the longest key wins).
+
+A file or helper that does not work is no reason to refuse a public image. pybuild goes on without it, and `troubles` says
+what is wrong; if the registry then refuses access, the error says it too.
 Sources: containers-auth.json(5); docker's config.json.
 """
 
@@ -21,12 +24,12 @@ from typing import TYPE_CHECKING
 from pybuild.remote.errors import ConfigError
 from pybuild.remote.http.urls import basic_authorization
 from pybuild.remote.registry.endpoints import DOCKER_HUB
-from pybuild.remote.registry.helpers import SEARCH_PATH, ask_helper
+from pybuild.remote.registry.helpers import ask_helper
 from pybuild.store.errors import InvalidImage, NotFound, StoreError
 from pybuild.store.formats.bounded_json import Fields, load_object
 from pybuild.store.system.files import read_regular
 from pybuild.values import frozen
-from pybuild.values.limits import CREDENTIALS_BYTES, hint_beside
+from pybuild.values.limits import CREDENTIALS_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,19 +71,26 @@ Credential = Login | IdentityToken | RegistryToken
 class Credentials:
     """The credentials of this machine, read on first use. Results are remembered, so a helper runs once per repository."""
 
-    def __init__(self, environ: Mapping[str, str], *, search_path: str = SEARCH_PATH) -> None:
+    def __init__(self, environ: Mapping[str, str], *, search_path: str | None = None) -> None:
+        """`search_path` is where helpers are; by default as helper_path() says."""
         self._environ = environ
         self._search_path = search_path
         self._files: list[tuple[str, Fields]] | None = None
         self._known: dict[tuple[str, str], Credential | None] = {}
+        self._troubles: dict[str, None] = {}  # in order, each once
 
     @staticmethod
     def none() -> Credentials:
         """An empty set of credentials, for anonymous access."""
         return Credentials({})
 
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What is wrong with the files and helpers that `find` has tried so far. Never quotes their content."""
+        return tuple(self._troubles)
+
     def find(self, registry: str, repository: str) -> Credential | None:
-        """The credential for `registry/repository`, or None. Raises ConfigError for a broken file or helper."""
+        """The credential for `registry/repository`, or None. What cannot be read or run is added to `troubles`."""
         key = (registry, repository)
         if key not in self._known:
             if self._files is None:
@@ -96,47 +106,43 @@ class Credentials:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
-                raise ConfigError(f"{path}: {error.strerror}") from None
+                self._note(f"{path}: {error.strerror}")
+                continue
             try:
-                yield (
-                    path,
-                    Fields(load_object(read_regular(fd, CREDENTIALS_BYTES, path), path, limit=CREDENTIALS_BYTES), path),
-                )
+                data = read_regular(fd, CREDENTIALS_BYTES, path)
+                if data.strip():
+                    yield path, Fields(load_object(data, path, limit=CREDENTIALS_BYTES), path)
+                else:
+                    self._note(f"{path} is empty")
             except StoreError as error:
-                raise ConfigError(
-                    str(error), hint=hint_beside("docker login and podman login write this file", error)
-                ) from None
+                self._note(str(error))
             finally:
                 os.close(fd)
 
     def _in_file(self, path: str, fields: Fields, registry: str, repository: str) -> Credential | None:
         try:
             helpers = fields.mapping("credHelpers")
-            for key in _hosts(registry):
-                if helpers.get(key):
-                    return self._from_helper(helpers[key], registry)
-            default_helper = fields.text("credsStore", "")
-            if default_helper:
-                try:
-                    found = self._from_helper(default_helper, registry)
-                except NotFound:
-                    # The file might come from another machine. Most images are public, so continue without the helper.
-                    found = None
-                if found is not None:
-                    return found
-            return _in_auths(fields.object("auths"), registry, repository)
-        except NotFound as error:
-            raise ConfigError(
-                f"{path}: {error}", hint=f"credHelpers in that file names the program for {registry}"
-            ) from None
+            named = next((helpers[key] for key in _hosts(registry) if helpers.get(key)), "")
+            found = self._from_helper(path, named or fields.text("credsStore", ""), registry)
+            # The helper that is named for this registry alone is the only one that counts.
+            return found if found is not None or named else _in_auths(fields.object("auths"), registry, repository)
         except InvalidImage as error:
-            raise ConfigError(
-                str(error), hint=hint_beside("docker login and podman login write this file", error)
-            ) from None
+            self._note(str(error))
+            return None
 
-    def _from_helper(self, name: str, registry: str) -> Credential | None:
+    def _note(self, trouble: str) -> None:
+        self._troubles[trouble] = None
+
+    def _from_helper(self, path: str, name: str, registry: str) -> Credential | None:
+        """What the helper `name`, of the file `path`, has for a registry; None also if there is no helper, or it fails."""
+        if not name:
+            return None
         server = _DOCKER_HUB_KEY if registry == DOCKER_HUB else registry
-        found = ask_helper(name, server, self._environ, search_path=self._search_path)
+        try:
+            found = ask_helper(name, server, self._environ, search_path=self._search_path)
+        except (NotFound, ConfigError) as error:
+            self._note(f"{path}: {error}")
+            return None
         if found is None:
             return None
         user, secret = found

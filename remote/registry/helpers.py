@@ -24,7 +24,7 @@ from pybuild.values.limits import HELPER_BYTES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SECONDS = 30.0
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 # A helper prints this if it has nothing for a server; the exit status is the same as for every failure.
@@ -32,15 +32,16 @@ _NOT_FOUND = b"credentials not found"
 
 
 def ask_helper(
-    name: str, server: str, environ: Mapping[str, str], *, search_path: str = SEARCH_PATH, seconds: float = SECONDS
+    name: str, server: str, environ: Mapping[str, str], *, search_path: str | None = None, seconds: float = SECONDS
 ) -> tuple[str, str] | None:
-    """User name and secret for a server; None if the helper has none.
+    """User name and secret for a server; None if the helper has none. `search_path` is by default that of `environ`.
 
     Raises NotFound if the helper is not installed, ConfigError if it fails.
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(f"invalid name {name[:80]!r} of a credential helper", hint="letters, digits, - and _")
     program = f"docker-credential-{name}"
+    search_path = helper_path(environ) if search_path is None else search_path
     path = shutil.which(program, path=search_path)
     if path is None:
         raise NotFound(f"{program} is not in {search_path}")
@@ -54,6 +55,12 @@ def ask_helper(
         return answer.text("Username"), answer.text("Secret")
     except InvalidImage as error:
         raise ConfigError(f"{program} for {server}: {error}", hint=error.hint) from None
+
+
+def helper_path(environ: Mapping[str, str]) -> str:
+    """The directories of PATH, then the usual ones. Relative ones are left out: a context could hold such a program."""
+    found = (*environ.get("PATH", "").split(os.pathsep), *_USUAL_PATH.split(os.pathsep))
+    return os.pathsep.join(dict.fromkeys(directory for directory in found if os.path.isabs(directory)))
 
 
 def _run(argv: list[str], text: str, environ: Mapping[str, str], program: str, seconds: float) -> tuple[int, bytes]:

@@ -50,6 +50,24 @@ def test_pull_stores_the_image_under_its_name(registry: DockerRegistry, empty: P
     empty.assert_whole()
 
 
+@pytest.mark.parametrize("text", ["", "{", '{"credsStore": "missing"}'], ids=["empty", "broken", "no helper"])
+def test_credentials_that_cannot_be_read_do_not_matter_without_login(
+    registry: DockerRegistry, empty: Pybuild, text: str
+) -> None:
+    file = empty.root.parent / "auth.json"
+    file.write_text(text)
+    assert empty("pull", "-q", f"{registry.host}/team/base:1", REGISTRY_AUTH_FILE=str(file)).err == ""
+
+
+def test_a_refusal_names_the_credentials_that_cannot_be_read(empty: Pybuild, tmp_path: Path) -> None:
+    file = tmp_path / "auth.json"
+    file.write_text("{")
+    with docker_registry(tmp_path / "registry", login=("me", "secret")) as closed:
+        refused = empty.refused("pull", f"{closed.host}/team/base:1", REGISTRY_AUTH_FILE=str(file))
+    assert "access denied without credentials" in refused
+    assert f"hint: not used: {file} is not JSON" in refused
+
+
 def test_a_pulled_layer_stays_a_blob_until_it_is_read(
     registry: DockerRegistry, empty: Pybuild, tmp_path: Path, base_archive: Path
 ) -> None:

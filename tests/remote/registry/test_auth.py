@@ -106,6 +106,14 @@ def test_without_credentials_basic_is_not_tried(fake: FakeRegistry) -> None:
     assert len(fake.seen) == 1
 
 
+def test_a_refusal_names_the_file_that_could_not_be_read(fake: FakeRegistry, tmp_path: Path) -> None:
+    fake.on(MANIFEST, challenge('Basic realm="x"'))
+    (tmp_path / "auth.json").write_text("{")
+    with pytest.raises(Unauthorized, match="access denied without credentials") as caught:
+        fetch(plain(fake, credentials=Credentials({"REGISTRY_AUTH_FILE": f"{tmp_path}/auth.json"})), fake)
+    assert f"not used: {tmp_path}/auth.json is not JSON" in str(caught.value.hint)
+
+
 @pytest.mark.parametrize("text", ["", "Negotiate", 'Digest realm="x", nonce="y"', "\x80", "=,=", 'Basic realm="open'])
 def test_an_unsupported_challenge_is_an_error(fake: FakeRegistry, tmp_path: Path, text: str) -> None:
     fake.on(MANIFEST, challenge(text))

@@ -304,3 +304,31 @@ def test_if_all_fail_the_error_names_the_registry_and_the_hint_the_mirror(
     with setup.client() as client, pytest.raises(NotFound, match=f"{fake.host}/team/app: there is no") as caught:
         client.manifest(image.reference(fake), LINUX)
     assert f"the mirror failed: {stranger.host}/team/app" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("down", [True, False], ids=["down", "busy"])
+def test_a_mirror_that_is_down_is_asked_once(
+    fake: FakeRegistry, stranger: FakeRegistry, image: Image, tmp_path: Path, down: bool
+) -> None:
+    image.serve(fake)
+    stranger.on("/", reply(status=503))
+    stranger.on(image.path("manifests", "1"), reply(status=503))
+    mirror = "127.0.0.1:9" if down else stranger.host
+    setup = mirrored(fake, mirror, hosts=(stranger,))
+    setup.registries["127.0.0.1:9"] = RegistrySettings(plain_http=True)
+    with setup.client() as client:
+        client.manifest(image.reference(fake), LINUX)
+        asked, waited = len(stranger.seen), len(setup.waits)
+        for number in range(3):
+            with open(tmp_path / str(number), "xb") as file:
+                client.blob(image.reference(fake), image.blob, file)
+        assert client.passed_over == (mirror,)
+        (note,) = client.notes
+    assert note.startswith(f"the mirror {mirror} is passed over: ")
+    assert (len(stranger.seen), len(setup.waits)) == (asked, waited)
+    assert waited <= 1
+    setup.options["passed_over"] = (mirror,)
+    with setup.client() as client:
+        client.manifest(image.reference(fake), LINUX)
+        assert client.notes == ()
+    assert len(stranger.seen) == asked

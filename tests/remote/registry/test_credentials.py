@@ -126,6 +126,8 @@ def test_credentials_do_not_show_what_is_secret(credential: Credential) -> None:
 @pytest.mark.parametrize(
     ("document", "text"),
     [
+        ("", "auth.json is empty"),
+        (" \n", "auth.json is empty"),
         ("{", "auth.json is not JSON"),
         ("[]", "auth.json is not a JSON object"),
         ('{"auths": []}', "auth.json.auths: expected an object"),
@@ -139,18 +141,31 @@ def test_credentials_do_not_show_what_is_secret(credential: Credential) -> None:
         ('{"credHelpers": {"registry.test": "none-such"}}', "docker-credential-none-such is not in"),
     ],
 )
-def test_a_broken_file_is_named(tmp_path: Path, document: str, text: str) -> None:
-    with pytest.raises(RemoteError) as caught:
-        find(tmp_path, document, "registry.test")
-    assert text in str(caught.value)
+def test_a_broken_file_is_named_and_passed_over(tmp_path: Path, document: str, text: str) -> None:
+    (tmp_path / "auth.json").write_text(document)
+    credentials = Credentials({"REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}, search_path=str(tmp_path))
+    for repository in ("app", "team/app"):
+        assert credentials.find("registry.test", repository) is None
+    (trouble,) = credentials.troubles
+    assert text in trouble and str(tmp_path / "auth.json") in trouble
 
 
-def test_a_special_file_is_named(tmp_path: Path) -> None:
+def test_a_special_file_is_named_and_passed_over(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     for path in (fifo, tmp_path):
-        with pytest.raises(RemoteError, match=f"{path} is not a regular file"):
-            Credentials({"REGISTRY_AUTH_FILE": str(path)}).find("registry.test", "app")
+        credentials = Credentials({"REGISTRY_AUTH_FILE": str(path)})
+        assert credentials.find("registry.test", "app") is None
+        assert credentials.troubles == (f"{path} is not a regular file",)
+
+
+def test_after_a_broken_file_the_next_one_counts(tmp_path: Path) -> None:
+    (tmp_path / "containers").mkdir()
+    (tmp_path / "containers/auth.json").write_text("")
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {"registry.test": auth()}}))
+    credentials = Credentials({"XDG_RUNTIME_DIR": str(tmp_path), "DOCKER_CONFIG": str(tmp_path)})
+    assert credentials.find("registry.test", "app") == Login("me", "secret")
+    assert credentials.troubles == (f"{tmp_path}/containers/auth.json is empty",)
 
 
 @pytest.mark.parametrize(
@@ -254,16 +269,27 @@ def test_a_helper_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None
             assert select.select([os.pidfd_open(int(pid))], [], [], 60)[0], "what the helper started goes on"
 
 
-def test_a_helper_is_found_on_a_fixed_path_only(tmp_path: Path) -> None:
-    helper(tmp_path, "test", "echo '{}'")
-    with pytest.raises(NotFound, match="docker-credential-test is not in /usr/local/sbin:"):
-        ask_helper("test", "registry.test", {"PATH": str(tmp_path)})
-
-
-def test_a_helper_gets_the_environment_with_a_fixed_path(tmp_path: Path) -> None:
+def test_a_helper_is_found_in_absolute_directories_of_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     helper(tmp_path, "test", 'echo "{\\"Username\\":\\"$PATH\\",\\"Secret\\":\\"$MARK\\"}"')
-    environ = {"PATH": "/evil", "MARK": "kept"}
-    assert ask_helper("test", "x", environ, search_path=str(tmp_path)) == (str(tmp_path), "kept")
+    usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    for path in (None, "", ".", f":{tmp_path.name}::"):
+        with pytest.raises(NotFound, match=f"docker-credential-test is not in {usual}"):
+            ask_helper("test", "registry.test", {} if path is None else {"PATH": path})
+    environ = {"PATH": f".:/nonexistent:{tmp_path}", "MARK": "kept"}
+    assert ask_helper("test", "x", environ) == (f"/nonexistent:{tmp_path}:{usual}", "kept")
+
+
+def test_a_helper_that_fails_is_passed_over(tmp_path: Path) -> None:
+    helper(tmp_path, "test", "exit 7")
+    (tmp_path / "config.json").write_text('{"credHelpers": {"registry.test": "test", "other.test": "missing"}}')
+    credentials = Credentials({"DOCKER_CONFIG": str(tmp_path), "PATH": str(tmp_path)})
+    assert credentials.find("registry.test", "app") is credentials.find("other.test", "app") is None
+    failed, missing = credentials.troubles
+    assert f"{tmp_path}/config.json: docker-credential-test failed for registry.test, status 7" in failed
+    assert f"{tmp_path}/config.json: docker-credential-missing is not in {tmp_path}:" in missing
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "a b", "-x\n", "é"])
