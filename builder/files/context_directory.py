@@ -16,6 +16,7 @@ from pybuild.parser import IgnoreFile
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.objects.context_memo import file_key, is_settled
+from pybuild.store.system.sparse import chunks_of_file
 from pybuild.values.limits import CONTEXT_ENTRIES
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ _CAPABILITY = "security.capability"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-_CHUNK = 1 << 20
 _WHOLE = 1 << 16  # bytes; a file up to this size is read by one read(2)
 
 
@@ -126,9 +126,11 @@ class ContextTree:
             if not stat.S_ISREG(before.st_mode) or before.st_size != entry.size:
                 raise self._changed(entry)
             left = entry.size
-            while left > 0 and (chunk := os.read(fd, min(left, _CHUNK))):
-                yield chunk
+            for chunk in chunks_of_file(fd):
                 left -= len(chunk)
+                if left < 0:
+                    break
+                yield chunk
             after = os.fstat(fd)
             if left or (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
                 after.st_size,

@@ -5,12 +5,17 @@ output of a compressor can depend on how its input is cut, but it must depend on
 block, each step gets a thread of its own, which processes the blocks in order; hashing, compression and write(2) release
 the interpreter's lock. A stream of a single block is processed by the caller, without threads.
 
+The zeros of a hole in a file arrive as the object ZEROS again and again. Blocks of them are that object too, so they are
+neither joined nor copied.
+
 The threads share nothing except their queues. None of them is left when `finish` or `close` returns.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from pybuild.store.system.sparse import ZEROS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +24,7 @@ if TYPE_CHECKING:
 
     Step = Callable[[bytes], object]
 
-BLOCK = 1 << 20
+BLOCK = len(ZEROS)
 _QUEUED = 4  # blocks that can wait for one step; if another comes, `write` waits
 
 
@@ -32,6 +37,7 @@ class Pipeline:
         self._threads: list[_StepThread] = []
         self._parts: list[bytes | memoryview] = []
         self._missing = BLOCK  # bytes until `_parts` make a block
+        self._zeros = True  # all of `_parts` are pieces of ZEROS
         self._block: bytes | None = None  # a full block, held back because it could be the last one
 
     def write(self, data: bytes) -> None:
@@ -40,18 +46,21 @@ class Pipeline:
         if size < self._missing:
             self._parts.append(data)
             self._missing -= size
+            self._zeros = False
             return
         if size == BLOCK and not self._parts:  # nothing to cut or to copy
             self._pass_on(data)
             return
+        zeros = data is ZEROS
         rest = memoryview(data)
         while len(rest) >= self._missing:
-            self._parts.append(rest[: self._missing])
+            block = ZEROS if zeros and self._zeros else b"".join((*self._parts, rest[: self._missing]))
             rest = rest[self._missing :]
-            self._pass_on(b"".join(self._parts))
+            self._pass_on(block)
         if rest:
             self._parts.append(rest)
             self._missing -= len(rest)
+            self._zeros = zeros
 
     def finish(self) -> None:
         """End the stream and wait until every step has processed every block. Raises the exception of a failed step."""
@@ -88,6 +97,7 @@ class Pipeline:
         self._block = block
         self._parts = []
         self._missing = BLOCK
+        self._zeros = True
 
     def _send(self, block: bytes) -> None:
         for thread in self._threads:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pybuild.store.system.files import chunks_of
+from pybuild.store.system.sparse import chunks_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,13 +63,15 @@ class TreeContent:
         parent, name = self._parents.locate(entry.path)
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:
+            position = 0
             if entry.size < _SMALL:
                 # A read that returns less than requested has reached the end, so most files need only one read.
                 data = os.read(fd, entry.size + 1)
                 yield data
                 if len(data) <= entry.size:
                     return
-            yield from chunks_of(fd)
+                position = len(data)
+            yield from chunks_of_file(fd, position)
         finally:
             os.close(fd)
 

@@ -16,6 +16,7 @@ from pybuild.store.formats.pipeline import Pipeline
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+HOLE = bytes(10)  # what stands for the chunk of a hole here
 PROPERTY = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 
@@ -23,6 +24,7 @@ PROPERTY = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.fun
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Blocks of ten bytes. Afterwards no new thread may be left."""
     monkeypatch.setattr(pipeline, "BLOCK", 10)
+    monkeypatch.setattr(pipeline, "ZEROS", HOLE)
     before = set(threading.enumerate())
     yield
     assert new_threads(before) == set()
@@ -44,6 +46,32 @@ def test_blocks_depend_on_the_stream_alone(pieces: list[bytes]) -> None:
         stream.finish()
     whole = b"".join(pieces)
     assert one == other == [whole[at : at + 10] for at in range(0, len(whole), 10)]
+
+
+@given(st.lists(st.one_of(st.binary(max_size=35), st.just(None))))
+@PROPERTY
+def test_blocks_with_zeros_of_holes_depend_on_the_stream_alone(pieces: list[bytes | None]) -> None:
+    blocks: list[bytes] = []
+    written = [HOLE if piece is None else piece for piece in pieces]
+    with Pipeline(blocks.append) as stream:
+        for piece in written:
+            stream.write(piece)
+        stream.finish()
+    whole = b"".join(written)
+    assert blocks == [whole[at : at + 10] for at in range(0, len(whole), 10)]
+
+
+@pytest.mark.parametrize("header", [b"", b"12345", b"0123456789"])
+def test_blocks_in_a_hole_are_not_copied(header: bytes) -> None:
+    blocks: list[bytes] = []
+    with Pipeline(blocks.append) as stream:
+        stream.write(header)
+        for _ in range(100):
+            stream.write(HOLE)
+        stream.write(b"end")
+        stream.finish()
+    assert b"".join(blocks) == header + bytes(1000) + b"end"
+    assert sum(block is HOLE for block in blocks) >= 99
 
 
 @pytest.mark.parametrize(("size", "threads"), [(0, 0), (1, 0), (10, 0), (19, 0), (20, 2), (30, 2)])
