@@ -6,9 +6,9 @@ import os
 import sys
 
 from pybuild.builder.errors import StepFailed
-from pybuild.parser import Source, Span
 from pybuild.values.errors import PybuildError
 from pybuild.values.redact import redact
+from pybuild.values.source import Source, Span
 
 EXPECTED = (PybuildError, OSError)  # caused by the user or the machine; any other exception is a bug in pybuild
 
