@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import field, replace
 from functools import partial
@@ -45,7 +45,7 @@ from pybuild.values.errors import PybuildError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from pybuild.builder.events import Event
+    from pybuild.builder.events import AddedContent, Event
     from pybuild.builder.host.step_cgroups import Cgroups
     from pybuild.builder.limits import StepLimits
     from pybuild.builder.options import BuildOptions
@@ -150,7 +150,14 @@ def _make_image(
         recorder.save(planned, solver.cache)
     if request.tags or not request.outputs:
         store.seal()
-    session.observe(Built(str(image.manifest_digest), writer.layers(image, planned)))
+    session.observe(
+        Built(
+            str(image.manifest_digest),
+            writer.layers(image, planned),
+            tuple(tag.familiar for tag in request.tags),
+            writer.largest(planned, solver.made) if solver.made else (),
+        )
+    )
     if request.tags:
         store.images.tag(list(request.tags), image, int(time.time()), recipe=buildfile.source.filename)
     for output in request.outputs:
@@ -191,6 +198,17 @@ class _ImageWriter:
         made = [planned.nodes[line.node].text for line in self._stage.history if line.node is not None]
         texts = [""] * (len(layers) - len(made)) + made
         return tuple(BuiltLayer(str(layer.digest), layer.size, text) for layer, text in zip(layers, texts, strict=True))
+
+    def largest(self, planned: Plan, made: Set[int]) -> tuple[AddedContent, ...]:
+        """The largest things in those layers of the image that this build made. `made`: the nodes that it made."""
+        from pybuild.builder.output.added import largest_added  # a local import: a cached build added nothing
+
+        nodes = [line.node for line in self._stage.history if line.node is not None]
+        changesets = self._store.snapshots.changesets(self._snapshot)[::-1]
+        new = zip(nodes, changesets[len(changesets) - len(nodes) :], strict=True)
+        return largest_added(
+            self._store, [(changeset, planned.nodes[node].text) for node, changeset in new if node in made]
+        )
 
     def _layers(self, compression: Compression) -> list[LayerBlob]:
         """All layers, the lowest first. Those of the base are the very blobs that were pulled or imported."""

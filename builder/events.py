@@ -100,11 +100,26 @@ class BuiltLayer:
 
 
 @frozen
+class AddedContent:
+    """A file, or a directory with everything in it, that a step of this build added. A directory ends in a slash."""
+
+    path: str  # from the root; bytes that are not UTF-8 are surrogates
+    size: int  # bytes, before compression
+    instruction: str
+
+
+@frozen
 class Built:
-    """The image is complete and in the store. `layers` are all its layers, lowest first."""
+    """The image is complete and in the store.
+
+    `layers` are all its layers, lowest first; `names` those that it gets; `largest` the three largest things that this
+    build added, none of them if all steps were cached.
+    """
 
     manifest: str
     layers: tuple[BuiltLayer, ...]
+    names: tuple[str, ...] = ()
+    largest: tuple[AddedContent, ...] = ()
 
 
 @frozen

@@ -45,6 +45,7 @@ class Solver:
         self.cache = BuildCache(plan, session.store, lambda: self._steps, CopiedTrees(session))
         self._running: dict[int, Key | None] = {}  # the nodes that are being made, with their definition keys
         self._pending: dict[int, PendingLayer] = {}  # the RUN nodes whose layers are being written
+        self.made: set[int] = set()  # the nodes that this build has made, and did not find in the cache
         self._early: set[int] = set()  # the nodes that may begin on a pending layer
         self._run_slots = Semaphore(session.options.jobs)
         self._totals: dict[str, int] = {}  # stage -> how many steps it has
@@ -196,6 +197,7 @@ class Solver:
         if made is None:
             return None
         result = await self.cache.record(node, made)
+        self.made.add(node.id)
         self._finished(node, cached=False, seconds=time.monotonic() - begun)
         return result
 

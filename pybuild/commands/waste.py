@@ -9,7 +9,7 @@ import click
 
 from pybuild.named_image import layer_instructions
 from pybuild.options.listing import counted, shown_path
-from pybuild.progress.formatting import one_line
+from pybuild.progress.formatting import short
 from pybuild.report import printable
 from pybuild.store.formats.toc import sort_key
 from pybuild.store.layers.sizes import content_size, shortened
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from pybuild.options.listing import ListingOptions
     from pybuild.store.formats.toc import Toc
     from pybuild.store.importing.archived import ReadableImage
-
-_MAX_INSTRUCTION = 60  # characters
 
 
 class _Wasted(NamedTuple):
@@ -49,7 +47,7 @@ def show_waste(image: ReadableImage, options: ListingOptions, *, as_json: bool) 
         for line in shown:
             click.echo(json.dumps(_fields(line, image)))
         return
-    instructions = [_short(text) for text in layer_instructions(image)]
+    instructions = [short(text) or "?" for text in layer_instructions(image)]
     for line in shown:
         click.echo(f"{human_size(line.size):>9}  {_text(line, instructions)}")
     wasted = sum(line.size for line in lines)
@@ -89,11 +87,6 @@ def _text(line: _Wasted, instructions: Sequence[str]) -> str:
         same = "another file" if line.same_as is None else printable(shown_path(line.same_as))
         return f"{path}  has the content of {same}"
     return f"{path}  of `{instructions[line.layer]}`, {line.reason} by `{instructions[line.hidden_by]}`"
-
-
-def _short(instruction: str) -> str:
-    text = one_line(instruction) or "?"
-    return text if len(text) <= _MAX_INSTRUCTION else text[: _MAX_INSTRUCTION - 1] + "…"
 
 
 def _fields(line: _Wasted, image: ReadableImage) -> dict[str, object]:

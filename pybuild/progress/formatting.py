@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pybuild.builder.events import Built, CheckWarning, Event, Exported, StepFinished
+from pybuild.report import printable
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.values import frozen
 from pybuild.values.sizes import human_size
@@ -14,7 +15,9 @@ from pybuild.values.sizes import human_size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pybuild.builder.events import BuiltLayer, StepRef
+    from pybuild.builder.events import StepRef
+
+_SHORT = 60  # characters
 
 
 @frozen
@@ -48,6 +51,12 @@ def one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def short(text: str) -> str:
+    """The beginning of a text, on one line."""
+    text = one_line(text)
+    return text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
+
+
 def exported_line(event: Exported) -> str:
     """The line that reports a written output."""
     where = "standard output" if event.destination == STDOUT else one_line(event.destination)
@@ -66,7 +75,7 @@ class Totals:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._begun = clock()
-        self._layers: tuple[BuiltLayer, ...] = ()
+        self._built = Built("", ())
         self.run = 0  # steps that were not cached
         self.cached = 0
 
@@ -82,21 +91,28 @@ class Totals:
                 self.cached += 1
             case StepFinished():
                 self.run += 1
-            case Built(layers=layers):
-                self._layers = layers
+            case Built():
+                self._built = event
             case _:
                 pass
 
     def summary(self) -> list[str]:
-        """The last lines of a build: duration, number of steps, and the size of each layer."""
-        base = [layer for layer in self._layers if not layer.instruction]
+        """The last lines of a build: duration, number of steps, sizes of layers and image, names, the largest files."""
+        layers = self._built.layers
+        base = [layer for layer in layers if not layer.instruction]
         lines = [f"built in {self.seconds:.1f} s: {self.run} run, {self.cached} cached"]
         if base:
             count = "1 layer" if len(base) == 1 else f"{len(base)} layers"
-            lines.append(_layer_line(sum(layer.size for layer in base), f"base image, {count}"))
-        new = [layer for layer in self._layers if layer.instruction]
-        return lines + [_layer_line(layer.size, one_line(layer.instruction)) for layer in new]
+            lines.append(_size_line(sum(layer.size for layer in base), f"base image, {count}"))
+        lines += [_size_line(layer.size, one_line(layer.instruction)) for layer in layers if layer.instruction]
+        names = f", named {', '.join(self._built.names)}" if self._built.names else ""
+        lines.append(_size_line(sum(layer.size for layer in layers), f"the image{names}"))
+        if self._built.largest:
+            lines.append("largest of what this build added, before compression:")
+        for added in self._built.largest:
+            lines.append(_size_line(added.size, f"{printable(added.path)}  by {short(added.instruction)}"))
+        return lines
 
 
-def _layer_line(size: int, text: str) -> str:
+def _size_line(size: int, text: str) -> str:
     return f"{human_size(size):>9}  {text}"

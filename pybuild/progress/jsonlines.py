@@ -80,13 +80,17 @@ class Encoder:
                 yield self._object(
                     "warning", rule=rule, text=text, file=source.filename, line=span.line, column=span.column
                 )
-            case Built(manifest=manifest, layers=layers):
+            case Built(manifest=manifest, layers=layers, names=names, largest=largest):
                 yield self._object(
                     "built",
                     manifest=manifest,
                     layers=[
                         {"digest": layer.digest, "size": layer.size, "instruction": layer.instruction or None}
                         for layer in layers
+                    ],
+                    names=list(names),
+                    largest=[
+                        {"path": added.path, "size": added.size, "instruction": added.instruction} for added in largest
                     ],
                 )
             case Exported(destination=destination, manifest=manifest, size=size):

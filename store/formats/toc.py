@@ -20,6 +20,7 @@ import struct
 import zlib
 from bisect import bisect_left
 from enum import IntEnum
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pybuild.store.errors import InvalidImage
@@ -169,6 +170,22 @@ class Toc:
 
     def __iter__(self) -> Iterator[Entry]:
         return (self._entry(index) for index in range(len(self._offsets)))
+
+    def contents(self) -> Iterator[tuple[bytes, int]]:
+        """Path and size of each file; of a group of hard links the first one. Faster than decoding whole entries."""
+        data = self._data[:]  # one copy is faster than a slice of a map for each entry
+        unpack, file = _RECORD.unpack_from, int(Kind.FILE)
+        pick = itemgetter(0, 1, 2, 8, 12, 14)
+        for offset in self._offsets:
+            try:
+                fields = unpack(data, offset)
+            except struct.error:
+                raise self._damaged() from None
+            crc, length, kind, size, path_length, hardlink_length = pick(fields)
+            if kind == file and size and not hardlink_length:
+                if zlib.crc32(data[offset + 4 : offset + 8 + length]) != crc:
+                    raise self._damaged()
+                yield data[offset + _RECORD.size : offset + _RECORD.size + path_length], size
 
     def find(self, path: bytes) -> Entry | None:
         """The entry of this path, or None."""

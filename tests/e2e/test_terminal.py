@@ -21,6 +21,7 @@ COPY file /file
 RUN : gate-2; mkfifo /gate; printf '\\033[2J\\033[1;1H\\033[?25l\\033]0;title\\007\\033[31mred\\377\\n10%%\\r20%%'; cat /gate; rm /gate
 """
 FIRST, COPY, SECOND = RECIPE.splitlines()[1:]
+LARGEST = "largest of what this build added, before compression:"
 STARTED = ["[build 1/3] N s  " + FIRST, "    | 3", "    | 4", "    | 5", "    | 6 of 6", "N s: 0 run, 0 cached, 1 running"]
 
 
@@ -62,7 +63,8 @@ def test_the_screen_at_three_moments(pybuild: Pybuild, context: Path) -> None:
         digest = lines.pop()
         assert [re.sub(r"^ *[\d.]+ k?M?B  ", "      N B  ", line) for line in lines] == [
             first, f"[build 2/3] N s  {COPY}", second, "built in N s: 3 run, 0 cached",
-            *(clip(f"      N B  {line}", 100) for line in ("base image, 1 layer", FIRST, COPY, SECOND)),
+            *(clip(f"      N B  {line}", 100) for line in ("base image, 1 layer", FIRST, COPY, SECOND, "the image")),
+            LARGEST, f"      N B  /file  by {COPY}",
         ]  # fmt: skip
         assert re.fullmatch("sha256:[0-9a-f]{64}", digest)
         assert terminal.is_sane()
@@ -103,7 +105,8 @@ def test_the_screen_of_parallel_steps_at_three_moments(pybuild: Pybuild, tmp_pat
         *lines, digest = terminal.end()
         assert [re.sub(r"^ *[\d.]+ k?M?B  ", "      N B  ", line) for line in lines] == [
             left_line, copied, right_line, f"[stage-2 2/2] N s  {two}", "built in N s: 4 run, 0 cached",
-            *(f"      N B  {line}" for line in ("base image, 1 layer", one, two)),
+            *(f"      N B  {line}" for line in ("base image, 1 layer", one, two, "the image")),
+            LARGEST, f"      N B  /left  by {one}", f"      N B  /right  by {two}",
         ]  # fmt: skip
         assert digest.startswith("sha256:") and terminal.process.returncode == 0
 

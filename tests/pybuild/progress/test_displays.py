@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pybuild.builder.errors import BuildError, StepFailed
 from pybuild.builder.events import (
+    AddedContent,
     Built,
     BuiltLayer,
     CheckWarning,
@@ -117,9 +118,22 @@ def test_the_summary_has_the_size_of_each_layer() -> None:
         StepFinished(A, True, 0), StepStarted(B), StepFinished(B, False, 1), BUILT, Exported("x", "", 9)
     )
     display.finished(Digest.of(b""))
-    assert lines(out)[-4:] == [
+    assert lines(out)[-5:] == [
         "wrote x (9 B)", "built in 0.0 s: 1 run, 1 cached", "   2.0 kB  base image, 1 layer", "   1.5 kB  RUN b",
+        "   3.5 kB  the image",
     ]  # fmt: skip
+
+
+def test_the_summary_has_names_and_the_largest_files_with_what_made_them() -> None:
+    largest = (AddedContent("/a\x1b[1m\udcff", 2_000_000, "RUN " + 80 * "x"), AddedContent("/d/", 1000, "COPY d /d"))
+    display, out = plain(Built("sha256:m", BUILT.layers, ("app:1", "app:2"), largest))
+    display.finished(Digest.of(b""))
+    assert lines(out)[-4:] == [
+        "   3.5 kB  the image, named app:1, app:2",
+        "largest of what this build added, before compression:",
+        f"   2.0 MB  /a\\x1b[1m\\xff  by RUN {55 * 'x'}…",
+        "   1.0 kB  /d/  by COPY d /d",
+    ]
 
 
 def test_an_endless_line_is_shown_in_pieces() -> None:

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from pybuild.builder.events import (
+    AddedContent,
     Built,
     BuiltLayer,
     Exported,
@@ -78,7 +79,7 @@ def test_a_failed_step_and_parallel_ones(view: LiveView) -> None:
 
 def test_the_summary_has_the_size_of_each_layer(view: LiveView, clock: Clock) -> None:
     layers = (BuiltLayer("1", 3_000_000, ""), BuiltLayer("2", 500, ""), BuiltLayer("3", 12_345, "RUN make a"))
-    take(view, StepFinished(A, False, 3.0), Built("m", layers), Exported("app.tar", "m", 3_100_000))
+    take(view, StepFinished(A, False, 3.0), Built("m", layers, ("app:1", "app:2"), (AddedContent("/opt/", 40_000, "RUN make a"),)), Exported("app.tar", "m", 3_100_000))
     clock.now += 3
     view.stop(finished=True)
     assert view.new_lines(80) == [
@@ -87,6 +88,9 @@ def test_the_summary_has_the_size_of_each_layer(view: LiveView, clock: Clock) ->
         "built in 3.0 s: 1 run, 0 cached",
         "   3.0 MB  base image, 2 layers",
         "  12.3 kB  RUN make a",
+        "   3.0 MB  the image, named app:1, app:2",
+        "largest of what this build added, before compression:",
+        "  40.0 kB  /opt/  by RUN make a",
     ]
 
 

@@ -21,7 +21,11 @@ def context(tmp_path: Path) -> Path:
     return write_context(tmp_path / "context", recipe, file="x")
 
 
-SUMMARY = ["built in N s: 2 run, 0 cached", "     N B  base image, 1 layer", "     N B  RUN echo one; printf half", "     N B  COPY file /"]
+SUMMARY = [
+    "built in N s: 2 run, 0 cached", "     N B  base image, 1 layer", "     N B  RUN echo one; printf half",
+    "     N B  COPY file /", "     N B  the image",
+]  # fmt: skip
+LARGEST = ["largest of what this build added, before compression:", "     N B  /file  by COPY file /"]
 
 
 def without_times(text: str) -> list[str]:
@@ -41,6 +45,7 @@ def test_plain_lines_for_each_event(pybuild: Pybuild, context: Path) -> None:
         "[first 2/2] COPY file /",
         "[first 2/2] done in N s",
         *SUMMARY,
+        *LARGEST,
     ]
 
 
