@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import field, replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from pybuild.builder.events import Built, BuiltLayer, Note
 from pybuild.builder.limits import check_limits
 from pybuild.builder.output.assemble import assemble
-from pybuild.builder.output.export import ImageOutput, Output, check_outputs, export
+from pybuild.builder.output.export import ImageOutput, Output, RegistryOutput, check_outputs, export
 from pybuild.builder.plan.epoch import with_epoch
 from pybuild.builder.plan.lint import Inspector, report_warnings
 from pybuild.builder.plan.no_cache_filter import unknown_stages
@@ -71,10 +72,20 @@ class BuildRequest:
     id: str = ""  # the store remembers the build under this id; "": it does not
 
 
+def names_of(request: BuildRequest) -> tuple[Reference, ...]:
+    """The names that a build gives its image: those in the registries if it pushes under names of their own."""
+    pushed = (o.names for o in request.outputs if isinstance(o, RegistryOutput) and o.names is not None)
+    return tuple(dict.fromkeys(chain.from_iterable(pushed))) or request.tags
+
+
 def build(request: BuildRequest, store: Store, observe: Callable[[Event], None]) -> StoredImage:
-    """Build an image. It can be removed at once by another process: do not look it up again. Raises PybuildError, OSError; after any of them the store is intact."""
+    """Build an image; return it as it was pushed first, or as it is in the store.
+
+    It can be removed at once by another process: do not look it up again. Raises PybuildError, OSError; after any of them
+    the store is intact.
+    """
     options = request.options
-    check_outputs(request.outputs)
+    check_outputs(request.outputs, request.tags)
     check_limits(options.limits)
     if options.require_space:
         require_space(store.root, options.require_space, "--require-space")
@@ -160,15 +171,40 @@ def _make_image(
     )
     if request.tags:
         store.images.tag(list(request.tags), image, int(time.time()), recipe=buildfile.source.filename)
+    pushed = None
     for output in request.outputs:
-        written = writer.store(_compression([output]))
-        export(output, written, request.tags, store, session.pool, session.observe, all_layers=False)
-    return image
+        written = _write(output, writer.store(_compression([output])), request, session)
+        if isinstance(output, RegistryOutput):
+            pushed = pushed or written
+    return pushed or image
+
+
+def _write(output: Output, image: StoredImage, request: BuildRequest, session: Session) -> StoredImage:
+    """Write one output; return the image in the form that was written."""
+    verify = session.options.tls_verify
+    try:
+        return export(
+            output,
+            image,
+            request.tags,
+            session.store,
+            session.pool,
+            session.observe,
+            all_layers=False,
+            tls_verify=verify,
+        )
+    except PybuildError as error:
+        if isinstance(output, RegistryOutput) and request.tags:
+            here = "the image is in the store: pybuild push sends it"
+            raise error.hinting(f"{error.hint}; {here}" if error.hint else here) from error
+        raise
 
 
 def _compression(outputs: Sequence[Output]) -> Compression:
     """The compression of new layers: that of the first image output, else gzip."""
-    return next((output.wanted for output in outputs if isinstance(output, ImageOutput)), Compression.GZIP)
+    return next(
+        (output.wanted for output in outputs if isinstance(output, ImageOutput | RegistryOutput)), Compression.GZIP
+    )
 
 
 class _ImageWriter:

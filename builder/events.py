@@ -66,11 +66,12 @@ class ShellOpened:
 
 @frozen
 class Transfer:
-    """The progress of fetching an image."""
+    """The progress of fetching or pushing an image."""
 
     name: str
     done: int  # bytes
     total: int  # bytes
+    verb: str = "fetched"  # or "pushed"
 
 
 @frozen
@@ -132,13 +133,23 @@ class Exported:
 
 
 @frozen
+class Pushed:
+    """A registry has the image under this name. `sent` and `spared` are the bytes of blobs that it lacked and that it had."""
+
+    name: str
+    manifest: str
+    sent: int
+    spared: int
+
+
+@frozen
 class Tick:
     """Sent at least every 0.1 s while steps run, so that displays can update elapsed times."""
 
 
 Event = (
     StepStarted | StepOutput | StepFinished | StepBroke | ShellOpened | Transfer | Note | CheckWarning | Built | Exported
-    | Tick
+    | Pushed | Tick
 )  # fmt: skip
 
 

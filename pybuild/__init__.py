@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Event,
         Exported,
         Note,
+        Pushed,
         StepBroke,
         StepFinished,
         StepOutput,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
         Transfer,
     )
     from pybuild.builder.options import BuildOptions, Network, Pull
-    from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, TarOutput
+    from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, RegistryOutput, TarOutput
     from pybuild.image import HistoryLine, Image, Layer
     from pybuild.parser import ParseError
     from pybuild.remote.errors import RemoteError
@@ -56,7 +57,9 @@ __all__ = [
     "Platform",
     "PrivilegeError",
     "Pull",
+    "Pushed",
     "PybuildError",
+    "RegistryOutput",
     "RemoteError",
     "SandboxError",
     "StepBroke",
@@ -77,11 +80,11 @@ __all__ = [
 _MODULES = {
     "pybuild.builder.errors": ("BuildError", "CopyError", "PlanError", "PrivilegeError", "SandboxError", "StepFailed"),
     "pybuild.builder.events": (
-        "CheckWarning", "Event", "Exported", "Note", "StepBroke", "StepFinished", "StepOutput", "StepRef", "StepStarted",
-        "Tick", "Transfer",
+        "CheckWarning", "Event", "Exported", "Note", "Pushed", "StepBroke", "StepFinished", "StepOutput", "StepRef",
+        "StepStarted", "Tick", "Transfer",
     ),
     "pybuild.builder.options": ("BuildOptions", "Network", "Pull"),
-    "pybuild.builder.output.export": ("Format", "ImageOutput", "LocalOutput", "TarOutput"),
+    "pybuild.builder.output.export": ("Format", "ImageOutput", "LocalOutput", "RegistryOutput", "TarOutput"),
     "pybuild.parser": ("ParseError",),
     "pybuild.remote.errors": ("RemoteError",),
     "pybuild.api": ("build", "check", "open_image"),

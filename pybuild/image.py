@@ -110,7 +110,7 @@ class Image:
         from pybuild.builder.workers.pool import Pool
         from pybuild.store.store import Access, Store
 
-        check_outputs(outputs)
+        check_outputs(outputs, self.names)
         with Store(self.root, Access.READ) as store, Pool() as pool:
             for output in outputs:
                 export(output, self.stored, self.names, store, pool, on_event, all_layers=True)

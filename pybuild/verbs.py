@@ -19,6 +19,7 @@ VERBS = {
     "export": "images",
     "import": "images",
     "pull": "pull",
+    "push": "push",
     "logs": "logs",
     "gc": "gc",
     "df": "df",

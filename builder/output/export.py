@@ -6,7 +6,7 @@ import os
 import stat
 from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, ClassVar, assert_never
 
 from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Exported, Note
@@ -14,7 +14,7 @@ from pybuild.builder.steps.layer_forms import ensure_compression, ensure_tocs
 from pybuild.builder.workers.tasks import gather, run_until_complete
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.store.formats.compression import Compression
-from pybuild.store.formats.media_types import COMPRESSIONS, LAYER_TYPES, MediaType
+from pybuild.store.formats.media_types import COMPRESSIONS, DOCKER_LAYER_TYPES, LAYER_TYPES, MediaType
 from pybuild.store.formats.oci_manifest import Descriptor
 from pybuild.store.formats.tar import show
 from pybuild.values import frozen
@@ -71,12 +71,34 @@ class LocalOutput:
     destination: str
 
 
-Output = ImageOutput | TarOutput | LocalOutput
+@frozen
+class RegistryOutput:
+    """The image in the registries of its names."""
+
+    names: tuple[Reference, ...] | None = None  # None: the names of the image
+    compression: Compression | None = None  # as for ImageOutput
+    force: bool = False
+    docker_types: bool = False  # docker's media types in place of OCI's
+    destination: ClassVar[str] = ""  # no path
+
+    @property
+    def wanted(self) -> Compression:
+        """The compression of new layers."""
+        return self.compression or Compression.GZIP
 
 
-def check_outputs(outputs: Sequence[Output]) -> None:
-    """Check all destinations before the build begins. Raises BuildError."""
+Output = ImageOutput | TarOutput | LocalOutput | RegistryOutput
+
+
+def check_outputs(outputs: Sequence[Output], names: Sequence[Reference]) -> None:
+    """Check all destinations before the build begins; `names` are those of the image. Raises BuildError."""
     for output in outputs:
+        if isinstance(output, RegistryOutput):
+            if not (names if output.names is None else output.names):
+                raise BuildError(
+                    "there is no name to push the image to", hint="give one with --tag, or in the output: name=NAME"
+                )
+            continue
         path = output.destination
         if path == STDOUT:
             continue
@@ -105,19 +127,36 @@ def export(
     observe: Callable[[Event], None],
     *,
     all_layers: bool,
-) -> None:
-    """Write one output of an image under these names, and report it. Raises BuildError, StoreError, OSError.
+    tls_verify: bool = True,
+) -> StoredImage:
+    """Write one output of an image under these names, report it, and return the image in the form that was written.
 
-    `all_layers`: the compression of the output applies to every layer, not only to those that the build made.
+    `all_layers`: the compression of the output applies to every layer, not only to those that the build made. Raises
+    BuildError, StoreError, RemoteError, OSError.
     """
+    if isinstance(output, RegistryOutput) and output.docker_types and image.manifest.annotations:
+        observe(Note("a manifest of docker's media type has no annotations: the image keeps OCI's types"))
+        output = replace(output, docker_types=False)
     image = _prepare(output, image, store, pool, all_layers=all_layers)
-    _write(output, image, names, store, observe)
+    if isinstance(output, RegistryOutput):
+        from pybuild.builder.output.push import push
+        from pybuild.builder.sources.pull import registry_access
+
+        access = registry_access(os.environ, tls_verify=tls_verify)
+        push(store, pool, image, names if output.names is None else output.names, access, observe)
+    else:
+        _write(output, image, names, store, observe)
+    return image
 
 
 def _write(
-    output: Output, image: StoredImage, names: Sequence[Reference], store: Store, observe: Callable[[Event], None]
+    output: ImageOutput | TarOutput | LocalOutput,
+    image: StoredImage,
+    names: Sequence[Reference],
+    store: Store,
+    observe: Callable[[Event], None],
 ) -> None:
-    """Write one output and report it."""
+    """Write one output to a path and report it."""
     match output:
         case ImageOutput():
             from pybuild.store.exporting.archive import publish_archive, publish_directory
@@ -152,21 +191,20 @@ def _write(
 def _prepare(output: Output, image: StoredImage, store: Store, pool: Pool, *, all_layers: bool) -> StoredImage:
     """The image in the form that the output needs: with layers in its compression, and read if it needs their files.
 
-    A docker archive holds zstd only on request: docker reads it since version 23. The image ID does not depend on it.
+    A docker archive holds zstd only on request: docker reads it since version 23. An image with docker's media types holds
+    none. The image ID depends on neither.
     """
-    if not isinstance(output, ImageOutput):
+    if isinstance(output, TarOutput | LocalOutput):
         run_until_complete(ensure_tocs(store, pool, image.snapshot))
         return image
+    docker_types = isinstance(output, RegistryOutput) and output.docker_types
+    docker = docker_types or (isinstance(output, ImageOutput) and output.format is Format.DOCKER)
     convert_all = output.force or (all_layers and output.compression is not None)
 
     async def converted(layer: Descriptor, diff_id: Digest) -> Descriptor:
         present = COMPRESSIONS[layer.media_type]
         compression = output.wanted if convert_all else present
-        if (
-            output.format is Format.DOCKER
-            and compression is Compression.ZSTD
-            and output.compression is not Compression.ZSTD
-        ):
+        if docker and compression is Compression.ZSTD and output.compression is not Compression.ZSTD:
             compression = Compression.GZIP
         if compression is present:
             return layer
@@ -176,14 +214,19 @@ def _prepare(output: Output, image: StoredImage, store: Store, pool: Pool, *, al
 
     pairs = zip(image.manifest.layers, image.config.diff_ids, strict=True)
     layers = run_until_complete(gather(converted(layer, diff_id) for layer, diff_id in pairs))
-    if tuple(layers) == image.manifest.layers:
+    if tuple(layers) == image.manifest.layers and (
+        not docker_types or image.manifest.media_type == MediaType.DOCKER_MANIFEST
+    ):
         return image
+    types = DOCKER_LAYER_TYPES if docker_types else LAYER_TYPES
     manifest = replace(
         image.manifest,
-        # Docker's media types do not include zstd, and a manifest does not mix them with OCI's.
-        layers=tuple(replace(layer, media_type=LAYER_TYPES[COMPRESSIONS[layer.media_type]]) for layer in layers),
-        config=replace(image.manifest.config, media_type=MediaType.OCI_CONFIG),
-        media_type=MediaType.OCI_MANIFEST,
+        # A manifest does not mix docker's media types with OCI's.
+        layers=tuple(replace(layer, media_type=types[COMPRESSIONS[layer.media_type]]) for layer in layers),
+        config=replace(
+            image.manifest.config, media_type=MediaType.DOCKER_CONFIG if docker_types else MediaType.OCI_CONFIG
+        ),
+        media_type=MediaType.DOCKER_MANIFEST if docker_types else MediaType.OCI_MANIFEST,
     )
     config = store.blobs.read(image.manifest.config.digest, CONFIG_BYTES)
     scratch = (store.ingest.new_path(), store.ingest.new_path())

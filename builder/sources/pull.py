@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pybuild.builder.events import Note, Transfer
 from pybuild.builder.jobs.registry import FetchBlobs, FetchManifest, RegistryAccess, WantedBlob
@@ -38,6 +38,14 @@ if TYPE_CHECKING:
 _AT_ONCE = 4  # blobs
 _USUAL_EXPANSION = 3  # of compressed layers
 _WORTH_A_WORKER = 1 << 20  # bytes of a blob
+
+
+class _Sized(Protocol):
+    @property
+    def size(self) -> int: ...
+
+
+B = TypeVar("B", bound=_Sized)
 
 
 def registry_access(environ: Mapping[str, str], *, tls_verify: bool) -> RegistryAccess:
@@ -170,13 +178,13 @@ def _expansion(descriptor: Descriptor) -> int:
     return 1 if compression in (None, Compression.UNCOMPRESSED) else _USUAL_EXPANSION
 
 
-def shares(blobs: Sequence[WantedBlob]) -> list[tuple[WantedBlob, ...]]:
+def shares(blobs: Sequence[B]) -> list[tuple[B, ...]]:
     """Divide blobs (the largest first) among workers, each with about the same number of bytes.
 
     Starting a worker for a config of some kilobytes would cost more than it gains: only large blobs get workers.
     """
     large = sum(blob.size >= _WORTH_A_WORKER for blob in blobs)
-    shares: list[list[WantedBlob]] = [[] for _ in range(max(1, min(_AT_ONCE, large)))]
+    shares: list[list[B]] = [[] for _ in range(max(1, min(_AT_ONCE, large)))]
     loads = [0] * len(shares)
     for blob in blobs:
         least = loads.index(min(loads))

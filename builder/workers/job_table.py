@@ -25,6 +25,7 @@ MODULES = {
     "layer": ("MakeTree", "ReadLayer", "Recompress", "WriteTar"),
     "mount": ("AwaitCacheMount", "MakeCacheMount", "PrepareBindMount"),
     "probe": ("Probe",),
+    "push": ("FindMissing", "PushBlobs", "PushManifest"),
     "registry": ("FetchBlobs", "FetchManifest"),
     "step": (
         "CommitStep",

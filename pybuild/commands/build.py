@@ -11,7 +11,7 @@ import click
 from pybuild import report
 from pybuild.api import run
 from pybuild.build_log import LoggedDisplay
-from pybuild.builder.build import BuildRequest
+from pybuild.builder.build import BuildRequest, names_of
 from pybuild.builder.errors import NotCached
 from pybuild.builder.options import BuildOptions, Pull
 from pybuild.options.arguments import size_option
@@ -94,7 +94,7 @@ def build(
             observe.finished(image.digest)
             if cache.explain:
                 _explain(store, info)
-            files.finished(info, store, image.stored, request.tags)
+            files.finished(info, store, image.stored, names_of(request))
     # Nothing can follow an archive on standard output.
     click.echo(str(image.digest), err=any(output.destination == STDOUT for output in request.outputs))
     return 0

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pybuild.builder.events import Exported, Note
+from pybuild.builder.events import Exported, Note, Pushed
 from pybuild.options.arguments import image_platform_option, platform_option
 from pybuild.options.outputs import output_option, parse_outputs
 from pybuild.progress import human_size
+from pybuild.progress.formatting import pushed_line
 from pybuild.store.errors import InvalidImage
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.store.formats.digest import Digest
@@ -189,5 +190,7 @@ def _print_event(event: Event) -> None:
         case Exported(destination=destination, manifest=manifest):
             where = "standard output" if destination == STDOUT else destination
             click.echo(f"exported {manifest} to {where}", err=True)
+        case Pushed():
+            click.echo(pushed_line(event), err=True)
         case _:
             pass

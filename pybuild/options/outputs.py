@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, Output, TarOutput
+from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, Output, RegistryOutput, TarOutput
 from pybuild.options.arguments import csv_fields
 from pybuild.store.errors import InvalidImage
 from pybuild.store.exporting.publish import STDOUT
@@ -23,14 +23,17 @@ _KEYS = {  # type -> its keys, besides `type` and `dest`
     "docker": _LAYERS,
     "tar": (),
     "local": (),
+    "registry": (*_LAYERS, "oci-mediatypes", "push"),
+    "image": (*_LAYERS, "oci-mediatypes", "push"),
 }
-_LATER_TYPES = ("registry", "image")
+_IN_REGISTRY = ("registry", "image")
 _COMPRESSIONS = {kind.value: kind for kind in Compression}
 
 _HELP = (
-    "Write the image: type=oci, docker, tar or local with dest=PATH. PATH alone means type=local; - means type=tar on"
-    " standard output. oci and docker take name=, compression=gzip|zstd|uncompressed and force-compression=true; oci takes"
-    " tar=false to write a directory. docker contains zstd layers only with compression=zstd. Can be repeated."
+    "Write the image: type=oci, docker, tar or local with dest=PATH, or type=registry, which pushes it to its names. PATH"
+    " alone means type=local; - means type=tar on standard output. oci, docker and registry take name=,"
+    " compression=gzip|zstd|uncompressed and force-compression=true; oci takes tar=false to write a directory; registry"
+    " takes oci-mediatypes=false. docker contains zstd layers only with compression=zstd. Can be repeated."
 )
 
 
@@ -39,9 +42,11 @@ def output_option(*, required: bool = False) -> click.Option:
     return click.Option(["-o", "--output"], multiple=True, required=required, metavar="SPEC", help=_HELP)
 
 
-def parse_outputs(texts: Iterable[str]) -> tuple[Output, ...]:
-    """Read all values of one command. Raises click.UsageError."""
-    outputs = tuple(parse_output(text) for text in texts)
+def parse_outputs(texts: Iterable[str], *, push: bool = False) -> tuple[Output, ...]:
+    """Read all values of one command. With `push` one of them goes to registries. Raises click.UsageError."""
+    outputs = tuple(parse_output(text, push=push) for text in texts)
+    if push and not any(isinstance(output, RegistryOutput) for output in outputs):
+        outputs += (RegistryOutput(),)
     to_stdout = [output for output in outputs if output.destination == STDOUT]
     if len(to_stdout) > 1:
         raise click.UsageError("--output: only one output can go to standard output")
@@ -50,8 +55,11 @@ def parse_outputs(texts: Iterable[str]) -> tuple[Output, ...]:
     return outputs
 
 
-def parse_output(text: str) -> Output:
-    """Read one value: comma-separated KEY=VALUE, quoted as in CSV; or a path. Raises click.UsageError."""
+def parse_output(text: str, *, push: bool = False) -> Output:
+    """Read one value: comma-separated KEY=VALUE, quoted as in CSV; or a path. Raises click.UsageError.
+
+    `push`: an output of type=image goes to registries.
+    """
     fields = csv_fields("--output", text)
     if not any(fields):
         raise click.UsageError("--output: empty value")
@@ -59,16 +67,17 @@ def parse_output(text: str) -> Output:
         return _path_only(text, fields[0])
     options = _options(text, fields)
     kind = options.pop("type", "")
-    if kind in _LATER_TYPES:
-        raise _usage_error(text, f"type={kind} is not supported yet")
     if kind not in _KEYS:
         raise _usage_error(
             text, f"{f'unknown type {kind!r}' if kind else 'type= is missing'}; it can be {', '.join(_KEYS)}"
         )
+    own = _KEYS[kind] if kind in _IN_REGISTRY else ("dest", *_KEYS[kind])
     for key in options:
-        if key not in ("dest", *_KEYS[kind]):
-            allowed = ", ".join(("type", "dest", *_KEYS[kind]))
+        if key not in own:
+            allowed = ", ".join(("type", *own))
             raise _usage_error(text, f"unknown key {key!r}; type={kind} takes {allowed}")
+    if kind in _IN_REGISTRY:
+        return _registry(text, options, push=push or kind == "registry")
     destination = options.pop("dest", STDOUT if kind == "tar" else "")
     match kind:
         case "local":
@@ -86,17 +95,34 @@ def _path_only(text: str, path: str) -> Output:
     return TarOutput(STDOUT) if path == STDOUT else LocalOutput(_directory(text, path))
 
 
-def _image(text: str, format_: Format, destination: str, options: dict[str, str]) -> ImageOutput:
-    compression = options.get("compression")
-    if compression is not None and compression not in _COMPRESSIONS:
-        raise _usage_error(text, f"compression={compression}: it can be {', '.join(_COMPRESSIONS)}")
-    directory = not _flag(text, options, "tar", True)
+def _registry(text: str, options: dict[str, str], *, push: bool) -> RegistryOutput:
+    if not _flag(text, options, "push", push):
+        raise _usage_error(text, "expected push=true: the store has the image in any case, under its --tag")
+    compression, force = _compression(text, options)
+    docker_types = not _flag(text, options, "oci-mediatypes", True)
+    if docker_types and compression is Compression.ZSTD:
+        raise _usage_error(text, "compression=zstd needs OCI's media types: leave out oci-mediatypes=false")
+    names = _names(text, options["name"]) if "name" in options else None
+    return RegistryOutput(names, compression, force, docker_types)
+
+
+def _compression(text: str, options: dict[str, str]) -> tuple[Compression | None, bool]:
+    """The compression of the layers, and whether it is forced on those of the base."""
+    name = options.get("compression")
+    if name is not None and name not in _COMPRESSIONS:
+        raise _usage_error(text, f"compression={name}: it can be {', '.join(_COMPRESSIONS)}")
     force = _flag(text, options, "force-compression", False)
+    return _COMPRESSIONS[name] if name is not None else Compression.GZIP if force else None, force
+
+
+def _image(text: str, format_: Format, destination: str, options: dict[str, str]) -> ImageOutput:
+    directory = not _flag(text, options, "tar", True)
+    compression, force = _compression(text, options)
     return ImageOutput(
         format_,
         _directory(text, destination) if directory else _file(text, destination),
         directory,
-        _COMPRESSIONS[compression] if compression is not None else Compression.GZIP if force else None,
+        compression,
         force,
         _names(text, options["name"]) if "name" in options else None,
     )

@@ -14,9 +14,6 @@ from pybuild.options.ported import ported_options
 from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
 
-_NO_PUSH = (
-    "pushing is not supported; write an archive with -o type=oci and push that, as with skopeo copy oci-archive:FILE"
-)
 _NO_SQUASH = "every step that changes files makes a layer; -o type=tar writes all files as one"
 
 
@@ -36,6 +33,7 @@ def _result_options(
     *,
     tag: tuple[str, ...],
     output: tuple[str, ...],
+    push: bool,
     label: tuple[str, ...],
     annotation: tuple[str, ...],
     iidfile: str | None,
@@ -43,7 +41,7 @@ def _result_options(
 ) -> ResultOptions:
     return ResultOptions(
         tags=tuple(Reference.parse(name).with_default_tag() for name in tag),
-        outputs=parse_outputs(output),
+        outputs=parse_outputs(output, push=push),
         labels=dict(name_and_value(text, "--label") for text in label),
         annotations=dict(map(_annotation, annotation)),
         iidfile=iidfile,
@@ -98,7 +96,9 @@ RESULTS = OptionGroup(
         click.Option(
             ["--metadata-file"], metavar="FILE", help="Write the digests of the image, or the error, to FILE as JSON."
         ),
-        refused_option("--push", _NO_PUSH, is_flag=True),
+        click.Option(
+            ["--push"], is_flag=True, help="Push the image to the registries of its names: short for -o type=registry."
+        ),
         refused_option("--squash", _NO_SQUASH, is_flag=True),
         refused_option("--no-layers", _NO_SQUASH, is_flag=True),
         refused_option(

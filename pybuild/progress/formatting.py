@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from pybuild.builder.events import Built, CheckWarning, Event, Exported, StepFinished
+from pybuild.builder.events import Built, CheckWarning, Event, Exported, Pushed, StepFinished
 from pybuild.report import printable
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.values import frozen
@@ -61,6 +61,12 @@ def exported_line(event: Exported) -> str:
     """The line that reports a written output."""
     where = "standard output" if event.destination == STDOUT else one_line(event.destination)
     return f"wrote {where} ({human_size(event.size)})"
+
+
+def pushed_line(event: Pushed) -> str:
+    """The line that reports an image in a registry."""
+    spared = f", {human_size(event.spared)} spared" if event.spared else ""
+    return one_line(f"pushed {event.name} ({human_size(event.sent)} sent{spared})")
 
 
 def warning_line(warning: CheckWarning) -> str:

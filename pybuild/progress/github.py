@@ -19,6 +19,7 @@ from pybuild.builder.events import (
     Event,
     Exported,
     Note,
+    Pushed,
     ShellOpened,
     StepBroke,
     StepFinished,
@@ -27,7 +28,7 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.formatting import Totals, exported_line, one_line, step_name
+from pybuild.progress.formatting import Totals, exported_line, one_line, pushed_line, step_name
 from pybuild.progress.lines import BufferedOutput
 from pybuild.values.sizes import human_size
 
@@ -74,10 +75,10 @@ class GithubProgress:
                 self._end_step(step, f"FAILED after {seconds:.1f} s")
             case ShellOpened():
                 self.close()
-            case Transfer(name=name, done=done, total=total):
+            case Transfer(name=name, done=done, total=total, verb=verb):
                 if done >= total and name not in self._fetched:
                     self._fetched.add(name)
-                    self._line(f"[{one_line(name)}] {human_size(total)} fetched")
+                    self._line(f"[{one_line(name)}] {human_size(total)} {verb}")
             case Note(text=text):
                 self._line(f"note: {one_line(text)}")
             case CheckWarning(rule=rule, text=text, source=source, span=span):
@@ -86,6 +87,8 @@ class GithubProgress:
                 pass
             case Exported():
                 self._line(exported_line(event))
+            case Pushed():
+                self._line(pushed_line(event))
             case _:
                 assert_never(event)
 

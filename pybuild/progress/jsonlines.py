@@ -15,6 +15,7 @@ from pybuild.builder.events import (
     Event,
     Exported,
     Note,
+    Pushed,
     ShellOpened,
     StepBroke,
     StepFinished,
@@ -72,8 +73,8 @@ class Encoder:
                 yield self._object("step_failed", step, seconds=round(seconds, 3), message=message, status=status)
             case ShellOpened(step=step):
                 yield self._object("shell_opened", step)
-            case Transfer(name=name, done=done, total=total):
-                yield self._object("transfer", image=name, done=done, total=total)
+            case Transfer(name=name, done=done, total=total, verb=verb):
+                yield self._object("transfer", image=name, done=done, total=total, kind=verb)
             case Note(text=text):
                 yield self._object("note", text=text)
             case CheckWarning(rule=rule, text=text, source=source, span=span):
@@ -95,6 +96,8 @@ class Encoder:
                 )
             case Exported(destination=destination, manifest=manifest, size=size):
                 yield self._object("exported", destination=destination, manifest=manifest, size=size)
+            case Pushed(name=name, manifest=manifest, sent=sent, spared=spared):
+                yield self._object("pushed", image=name, manifest=manifest, sent=sent, spared=spared)
             case Tick():
                 pass
             case _:

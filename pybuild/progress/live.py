@@ -16,6 +16,7 @@ from pybuild.builder.events import (
     Event,
     Exported,
     Note,
+    Pushed,
     ShellOpened,
     StepBroke,
     StepFinished,
@@ -24,7 +25,7 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.formatting import Totals, exported_line, step_name, warning_line
+from pybuild.progress.formatting import Totals, exported_line, pushed_line, step_name, warning_line
 from pybuild.progress.terminal_text import clip, harmless
 from pybuild.values import frozen
 from pybuild.values.sizes import human_size
@@ -115,6 +116,8 @@ class LiveView:
                 pass
             case Exported():
                 self._new_lines.append(_Line(exported_line(event)))
+            case Pushed():
+                self._new_lines.append(_Line(pushed_line(event)))
             case _:
                 assert_never(event)
 
@@ -187,7 +190,7 @@ class LiveView:
             # A transfer can report its end more than once.
             self._fetched.add(name)
             self._transfers.pop(name, None)
-            self._new_lines.append(_Line(f"[{name}] {human_size(event.total)} fetched"))
+            self._new_lines.append(_Line(f"[{name}] {human_size(event.total)} {event.verb}"))
 
     def _transfer_line(self, name: str, columns: int) -> str:
         transfer = self._transfers[name]

@@ -12,6 +12,7 @@ from pybuild.builder.events import (
     Event,
     Exported,
     Note,
+    Pushed,
     ShellOpened,
     StepBroke,
     StepFinished,
@@ -20,7 +21,7 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.formatting import Totals, exported_line, one_line, step_name, warning_line
+from pybuild.progress.formatting import Totals, exported_line, one_line, pushed_line, step_name, warning_line
 from pybuild.progress.lines import OutputLines
 from pybuild.values.sizes import human_size
 
@@ -79,6 +80,8 @@ class PlainProgress:
                 pass
             case Exported():
                 self.line(exported_line(event))
+            case Pushed():
+                self.line(pushed_line(event))
             case _:
                 assert_never(event)
 
@@ -135,4 +138,4 @@ class PlainProgress:
         if event.done == last_done or (event.done < event.total and now < last_time + _TRANSFER_SECONDS):
             return
         self._transfers[event.name] = (now, event.done)
-        self.line(f"[{one_line(event.name)}] {human_size(event.done)} of {human_size(event.total)} fetched")
+        self.line(f"[{one_line(event.name)}] {human_size(event.done)} of {human_size(event.total)} {event.verb}")

@@ -40,13 +40,21 @@ _MAX_OVERHEAD = 8  # bytes on the wire for each byte of the body: a chunk of one
 class Watch:
     """The time and bytes that are left for one response. Times are those of `time.monotonic`."""
 
-    def __init__(self, limits: RemoteLimits, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limits: RemoteLimits,
+        name: str,
+        clock: Callable[[], float] = time.monotonic,
+        answer_seconds: float | None = None,
+    ) -> None:
+        """`answer_seconds` is the time for the headers of the response; None: that of the limits."""
         self._limits = limits
         self._name = name  # of the server, for messages
         self._clock = clock
         self._in_body = False
         self._window_bytes = 0
-        self._window_end = clock() + limits.header_seconds  # first of the headers, then of each window of the body
+        self._answer_seconds = limits.header_seconds if answer_seconds is None else answer_seconds
+        self._window_end = clock() + self._answer_seconds  # first of the headers, then of each window of the body
         self._bytes_left = _HEADER_BYTES
         self._deadline = float("inf")
 
@@ -56,6 +64,15 @@ class Watch:
         self._bytes_left = size * _MAX_OVERHEAD + _HEADER_BYTES
         self._deadline = deadline
         self._begin_window()
+
+    def sent(self) -> None:
+        """A piece of the request was sent. The time for the headers of the response begins after the last one."""
+        self._window_end = self._clock() + self._answer_seconds
+
+    def too_slow_to_send(self) -> TooSlow:
+        """The error if the server did not take a piece of a request in time."""
+        limits = self._limits
+        return TooSlow(f"{self._name} took less than {limits.lowest_rate} bytes a second for {limits.rate_seconds} s")
 
     def read_timeout(self) -> float:
         """How many seconds the next read can wait. Raises TooSlow if none are left."""
@@ -78,7 +95,7 @@ class Watch:
 
     def _too_slow(self) -> TooSlow:
         if not self._in_body:
-            return TooSlow(f"{self._name} sent no complete response within {self._limits.header_seconds} s")
+            return TooSlow(f"{self._name} sent no complete response within {self._answer_seconds:g} s")
         if self._clock() >= self._deadline:
             return TooSlow(f"{self._name} did not send everything in time", hint=BLOB_SECONDS.hint())
         return TooSlow(
@@ -138,6 +155,19 @@ class _Watched:
         """http.client calls this at the beginning of each response."""
         return functools.partial(_WatchedResponse, watch=self._hooks.watch())
 
+    def send(self, data: Any) -> None:
+        """Send a piece of a request, at least at the lowest rate. A used connection still has a timeout of its last read."""
+        if self.sock is not None:
+            self.sock.settimeout(self._hooks.send_seconds)
+        watch = self._hooks.watch()
+        try:
+            super().send(data)  # type: ignore[misc]
+        except TimeoutError as error:
+            if self.sock is None:  # it did not connect: urllib3 says so
+                raise
+            raise watch.too_slow_to_send() from error
+        watch.sent()
+
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
         if self._hooks.on_peer is not None:
@@ -158,6 +188,7 @@ class Hooks:
 
     watch: Callable[[], Watch]  # the watch for the response that begins
     on_peer: Callable[[Address], None] | None  # raises for a forbidden peer; None with a proxy: its address is allowed
+    send_seconds: float  # the longest time to send one piece of a request
 
 
 def direct_pool(hooks: Hooks, context: ssl.SSLContext | None, limits: RemoteLimits) -> urllib3.PoolManager:

@@ -13,7 +13,7 @@ import ssl
 import time
 import warnings
 from dataclasses import field
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import urllib3
 from urllib3 import exceptions
@@ -69,15 +69,32 @@ def public_error(error: PybuildError) -> PybuildError:
     return error
 
 
+class Body(Protocol):
+    """A large body of a request. `pieces` can be called again, for the next try."""
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        ...
+
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes, in pieces of at most 64 KiB: each has to be sent in `rate-seconds`."""
+        ...
+
+
 @frozen
 class Request:
-    """One request. `authorization` is sent to the URL's own origin only, not to the target of a redirect."""
+    """One request. `authorization` is sent to the URL's own origin only, not to the target of a redirect.
+
+    `answer_seconds` is the time from the last byte of the request to the headers of the response; None: that of the limits.
+    """
 
     method: str
     url: Url
     headers: Mapping[str, str] = field(default_factory=dict)
     authorization: str | None = field(default=None, repr=False)
-    body: bytes | None = field(default=None, repr=False)
+    body: bytes | Body | None = field(default=None, repr=False)
+    answer_seconds: float | None = None
 
 
 class Response:
@@ -226,7 +243,12 @@ class Transport:
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers}
         if authorization is not None:
             headers["Authorization"] = authorization
-        self._watch = watch = Watch(self._limits, url.origin.authority, self._clock)
+        body: bytes | Iterator[bytes] | None
+        if isinstance(request.body, bytes | None):
+            body = request.body
+        else:
+            headers["Content-Length"], body = str(request.body.size), request.body.pieces()
+        self._watch = watch = Watch(self._limits, url.origin.authority, self._clock, request.answer_seconds)
         pool = self._pool(url.origin)
         try:
             with warnings.catch_warnings():
@@ -235,7 +257,7 @@ class Transport:
                 response = pool.urlopen(
                     request.method,
                     f"{url.origin}{url.target}",
-                    body=request.body,
+                    body=body,
                     headers=headers,
                     redirect=False,
                     retries=False,
@@ -250,14 +272,15 @@ class Transport:
 
     def _pool(self, origin: Origin) -> urllib3.PoolManager:
         if origin not in self._pools:
+            send_seconds = self._limits.rate_seconds
             proxy = proxy_for(origin, self._environ)
             if proxy is None:
-                hooks = Hooks(lambda: self._watch, lambda address: self._check_peer(address, origin))
+                hooks = Hooks(lambda: self._watch, lambda address: self._check_peer(address, origin), send_seconds)
                 # Reading the system's certificates takes longer than fetching a small file.
                 context = self._trust(origin) if origin.scheme == "https" else None
                 self._pools[origin] = direct_pool(hooks, context, self._limits)
             else:
-                hooks = Hooks(lambda: self._watch, None)
+                hooks = Hooks(lambda: self._watch, None, send_seconds)
                 self._pools[origin] = proxied_pool(hooks, self._trust(origin), self._limits, proxy)
         return self._pools[origin]
 

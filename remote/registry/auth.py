@@ -55,16 +55,20 @@ class Authorizer:
         limits: RemoteLimits,
         *,
         actions: str = "pull",
+        sources: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`sources` are other repositories, from which blobs are mounted."""
         self._endpoint = endpoint
         self._transport = transport
         self._credentials = credentials
         self._limits = limits
-        self._scope = f"repository:{endpoint.repository}:{actions}"
+        self._scopes = [f"repository:{endpoint.repository}:{actions}"]
+        self._scopes += [f"repository:{source}:pull" for source in sources]
         self._clock = clock
         self._header: str | None = None
         self._expires = float("inf")
+        self._asked: tuple[Sequence[str], Origin] | None = None  # what the registry's last 401 asked for
 
     def header(self) -> str | None:
         """The current header; None before the registry has asked for one, and after it has expired."""
@@ -72,11 +76,31 @@ class Authorizer:
             self._header = None
         return self._header
 
-    def authorize(self, refusals: Sequence[str], origin: Origin) -> str:
-        """Make the header that a 401 of the registry asks for. `refusals` are its WWW-Authenticate headers.
+    def renewed_header(self) -> str | None:
+        """The current header. If it has expired, a new one: a large body is not sent only to learn that.
 
         Raises Unauthorized, and the errors of a request.
         """
+        if self.header() is None and self._asked is not None:
+            return self.authorize(*self._asked)
+        return self._header
+
+    def authorize(self, refusals: Sequence[str], origin: Origin) -> str:
+        """Make the header that a 401 of the registry asks for. `refusals` are its WWW-Authenticate headers.
+
+        A token server can refuse everything because of a repository that it does not give us: then there is no token for
+        `sources`. Raises Unauthorized, and the errors of a request.
+        """
+        self._asked = refusals, origin
+        try:
+            return self._authorize(refusals, origin)
+        except Unauthorized:
+            if len(self._scopes) == 1:
+                raise
+            del self._scopes[1:]
+            return self._authorize(refusals, origin)
+
+    def _authorize(self, refusals: Sequence[str], origin: Origin) -> str:
         self._header = None
         challenges = parse_challenges(refusals)
         credential = self._credentials.find(self._endpoint.registry, self._endpoint.repository)
@@ -122,18 +146,19 @@ class Authorizer:
     ) -> tuple[str, int]:
         """A header from the token server, and the seconds for which it is valid."""
         realm = self._realm(parameters.get("realm", ""), origin, with_credentials=credential is not None)
-        fields = {"scope": self._scope}
-        if service := parameters.get("service", ""):
-            fields = {"service": service, **fields}
+        service = parameters.get("service", "")
+        fields = [("service", service)] if service else []
         if isinstance(credential, IdentityToken):
-            form = {"grant_type": "refresh_token", "refresh_token": credential.token, "client_id": CLIENT_ID, **fields}
+            fields += [("scope", " ".join(self._scopes))]
+            login = [("grant_type", "refresh_token"), ("refresh_token", credential.token), ("client_id", CLIENT_ID)]
             request = Request(
                 "POST",
                 realm,
                 {"Content-Type": "application/x-www-form-urlencoded"},
-                body=urlencode(form).encode("ascii"),
+                body=urlencode(login + fields).encode("ascii"),
             )
         else:
+            fields += [("scope", scope) for scope in self._scopes]
             separator = "&" if "?" in realm.target else "?"
             url = Url(realm.origin, f"{realm.target}{separator}{urlencode(fields)}")
             request = Request("GET", url, authorization=None if credential is None else credential.header())

@@ -15,10 +15,10 @@ from pybuild.store.formats.bounded_json import Fields, load_object
 from pybuild.values.limits import ERROR_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pybuild.remote.http.site import RemoteLimits
-    from pybuild.remote.http.transport import Response
+    from pybuild.remote.http.transport import Body, Response
     from pybuild.remote.http.urls import Address, Origin
     from pybuild.remote.registry.credentials import Credentials
     from pybuild.remote.registry.endpoints import Endpoint
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 _ERRORS_SHOWN = 3
 
 T = TypeVar("T")
+
+
+class RequestRefused(RemoteError):
+    """A registry does not do what a request asks for. Workers pass it on as a RemoteError."""
+
+    def __init__(self, message: str, *, hint: str | None = None, status: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class RegistrySession:
@@ -41,13 +49,18 @@ class RegistrySession:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         private: Callable[[Address], bool] = is_private,
+        actions: str = "pull",
+        sources: Sequence[str] = (),
     ) -> None:
+        """`actions` are what the token has to allow; `sources` the repositories from which blobs are mounted."""
         self.endpoint = endpoint
         self.limits = limits
         self.clock = clock
         self._sleep = sleep
         self._transport = Transport(endpoint.site, limits, environ, clock=clock, private=private)
-        self._authorizer = Authorizer(endpoint, self._transport, credentials, limits, clock=clock)
+        self._authorizer = Authorizer(
+            endpoint, self._transport, credentials, limits, actions=actions, sources=sources, clock=clock
+        )
         self._origin: Origin | None = None
 
     def get(self, path: str, headers: Mapping[str, str], *, accept: tuple[int, ...] = (200,)) -> Response:
@@ -55,18 +68,43 @@ class RegistrySession:
 
         Raises NotFound, Unauthorized, Unreachable, Interrupted, TooSlow, RemoteError.
         """
+        kind, _, target = path.partition("/")
+        return self.send("GET", self.url(path), f"{kind.removesuffix('s')} {target}", headers, accept=accept)
+
+    def url(self, path: str) -> Url:
+        """The URL of /v2/<repository>/<path>."""
+        return Url(self.origin(), f"/v2/{self.endpoint.repository}/{path}")
+
+    def send(
+        self,
+        method: str,
+        url: Url,
+        item: str,
+        headers: Mapping[str, str],
+        *,
+        accept: tuple[int, ...],
+        body: bytes | Body | None = None,
+        answer_seconds: float | None = None,
+    ) -> Response:
+        """Send a request once; `item` says in messages what it is about. The caller must close the response.
+
+        The registry can have named the URL, as it does for uploads: another origin gets no credentials. Raises NotFound
+        (after a GET or HEAD), RequestRefused, Unauthorized, Unreachable, Interrupted, TooSlow, RemoteError.
+        """
         origin = self.origin()
-        url = Url(origin, f"/v2/{self.endpoint.repository}/{path}")
-        response = self._transport.request(Request("GET", url, headers, self._authorizer.header()))
+        header = None
+        if url.origin == origin:
+            header = self._authorizer.header() if body is None else self._authorizer.renewed_header()
+        response = self._transport.request(Request(method, url, headers, header, body, answer_seconds))
         # The credentials are not for the target of a redirect, so only the registry's own 401 is answered.
-        if response.status == 401 and response.url.origin == origin:
+        if response.status == 401 and url.origin == response.url.origin == origin:
             response.close()
             header = self._authorizer.authorize(response.headers("WWW-Authenticate"), origin)
-            response = self._transport.request(Request("GET", url, headers, header))
+            response = self._transport.request(Request(method, url, headers, header, body, answer_seconds))
         if response.status in accept:
             return response
         with response:
-            raise self._failure(response, path)
+            raise self._failure(response, item)
 
     def retry(self, action: Callable[[], T]) -> T:
         """Repeat an action after Interrupted or TooSlow, within the limit of retries. Raises TooSlow, Unreachable."""
@@ -104,11 +142,9 @@ class RegistrySession:
                     raise
         return origins[-1]
 
-    def _failure(self, response: Response, path: str) -> RemoteError | NotFound:
+    def _failure(self, response: Response, item: str) -> RemoteError | NotFound:
         name, status = self.endpoint.name, response.status
-        kind, _, target = path.partition("/")
-        item = f"{kind.removesuffix('s')} {target}"
-        if response.url.origin != response.request.url.origin:
+        if response.url.origin != self.origin():
             name = f"{name}, from {response.url.origin}"
         elif status == 401:
             return self._authorizer.access_denied()
@@ -116,11 +152,11 @@ class RegistrySession:
         reason = f": {reason}" if reason else ""
         if status == 403:
             return Unauthorized(f"{name}: access to {item} is forbidden{reason}")
-        if status == 404:
+        if status == 404 and response.request.method in ("GET", "HEAD"):
             return NotFound(f"{name}: there is no {item}{reason}")
         if status in RETRY_STATUSES:
             return Interrupted(f"{name}: status {status} for {item}{reason}", wait=retry_after(response))
-        return RemoteError(f"{name}: status {status} for {item}{reason}")
+        return RequestRefused(f"{name}: status {status} for {item}{reason}", status=status)
 
     def _server_messages(self, response: Response) -> str:
         """The messages of an error response in the distribution-spec's form; "" for any other response."""

@@ -30,7 +30,11 @@ COMPRESSIONS = {
     MediaType.DOCKER_LAYER_GZIP: Compression.GZIP,
     MediaType.DOCKER_LAYER_ZSTD: Compression.ZSTD,
 }
-LAYER_TYPES = {  # the types that pybuild writes
+DOCKER_LAYER_TYPES = {  # docker has no type for zstd that other tools read
+    Compression.UNCOMPRESSED: MediaType.DOCKER_LAYER,
+    Compression.GZIP: MediaType.DOCKER_LAYER_GZIP,
+}
+LAYER_TYPES = {  # the types that pybuild writes unless it is asked for docker's
     Compression.UNCOMPRESSED: MediaType.OCI_LAYER,
     Compression.GZIP: MediaType.OCI_LAYER_GZIP,
     Compression.ZSTD: MediaType.OCI_LAYER_ZSTD,

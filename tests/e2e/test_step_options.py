@@ -73,7 +73,6 @@ def test_a_limit_above_that_of_this_process_is_refused_first(tmp_path: Path, pyb
         ("--annotation=index:a=b", "only the manifest can be annotated"),
         ("--provenance=mode=max", "only --provenance=false is accepted"),
         ("--sbom=true", "only --sbom=false is accepted"),
-        ("--push", "pushing is not supported"),
         ("--cache-from=type=gha", "every build uses the store"),
         ("--cache-to=x", "every build uses the store"),
         (f"{CONTROL}_SYNTAX=docker/dockerfile:1", "does not fetch and run other frontends"),
@@ -81,7 +80,7 @@ def test_a_limit_above_that_of_this_process_is_refused_first(tmp_path: Path, pyb
         (f"{CONTROL}_MULTI_PLATFORM=true", "a build makes one image for one platform"),
         (f"{CONTROL}_SANDBOX_HOSTNAME=a b", "expected up to 64 letters"),
         (f"{CONTROL}_SANDBOX_HOSTNAME={'x' * 65}", "expected up to 64 letters"),
-        ("--output=type=registry", "type=registry is not supported yet"),
+        ("--output=type=registry,dest=x", "unknown key 'dest'; type=registry takes type, name,"),
     ],
 )
 def test_invalid_values_of_options_are_refused(tmp_path: Path, pybuild: Pybuild, option: str, message: str) -> None:

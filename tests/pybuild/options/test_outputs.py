@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, Output, TarOutput
+from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, Output, RegistryOutput, TarOutput
 from pybuild.options.outputs import _KEYS, parse_output, parse_outputs
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.reference import Reference
@@ -49,6 +49,12 @@ NAME = Reference.parse("app:1")
         ('type=oci,dest=x,"name=app:1,b"', ImageOutput(OCI, "x", names=(NAME, Reference.parse("b:latest")))),
         ('type=oci,"dest=a,b"', ImageOutput(OCI, "a,b")),
         ("type=oci,dest=a=b", ImageOutput(OCI, "a=b")),
+        ("type=registry", RegistryOutput()),
+        ("type=image,push=true", RegistryOutput()),
+        ('type=registry,"name=app:1,b"', RegistryOutput((NAME, Reference.parse("b:latest")))),
+        ("type=registry,compression=zstd", RegistryOutput(compression=Compression.ZSTD)),
+        ("type=registry,force-compression=true", RegistryOutput(compression=Compression.GZIP, force=True)),
+        ("type=registry,oci-mediatypes=false", RegistryOutput(docker_types=True)),
     ],
 )
 def test_an_output_is_read_as_buildx_reads_it(text: str, output: Output) -> None:
@@ -59,15 +65,17 @@ def test_an_output_is_read_as_buildx_reads_it(text: str, output: Output) -> None
     ("text", "message"),
     [
         ("", "empty value"),
-        ("dest=x.tar", "type= is missing; it can be oci, docker, tar, local"),
-        ("dest=x.tar,name=a", "type= is missing; it can be oci, docker, tar, local"),
+        ("dest=x.tar", "type= is missing; it can be oci, docker, tar, local, registry, image"),
+        ("dest=x.tar,name=a", "type= is missing; it can be oci, docker, tar, local, registry, image"),
         ("a,b", "expected KEY=VALUE, not 'a'"),
         ("type=oci,x", "expected KEY=VALUE, not 'x'"),
         ("type=oci,=x", "expected KEY=VALUE, not '=x'"),
         ("type=oci,,dest=x", "expected KEY=VALUE, not ''"),
-        ("type=zip,dest=x", "unknown type 'zip'; it can be oci, docker, tar, local"),
-        ("type=registry", "type=registry is not supported yet"),
-        ("type=image,name=x", "type=image is not supported yet"),
+        ("type=zip,dest=x", "unknown type 'zip'; it can be oci, docker, tar, local, registry, image"),
+        ("type=registry,dest=x", "unknown key 'dest'; type=registry takes type, name, compression, force-compression, oci-mediatypes, push"),
+        ("type=registry,push=false", "expected push=true"),
+        ("type=image,name=x", "expected push=true"),
+        ("type=registry,compression=zstd,oci-mediatypes=false", "compression=zstd needs OCI's media types"),
         ("type=oci,type=oci,dest=x", "type= is given twice"),
         ("type=oci,dest=x,dest=y", "dest= is given twice"),
         ("type=oci", "expected dest=FILE, or dest=- for standard output"),
@@ -108,6 +116,19 @@ def test_no_archive_is_written_to_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
     assert parse_outputs(["out"]) == (LocalOutput("out"),)
 
 
-@pytest.mark.parametrize("kind", _KEYS)
+@pytest.mark.parametrize("kind", sorted({*_KEYS} - {"registry", "image"}))
 def test_every_type_is_an_output(kind: str) -> None:
     assert parse_output(f"type={kind},dest=x").destination == "x", f"type={kind}: add a case to parse_output"
+
+
+@pytest.mark.parametrize(
+    ("texts", "outputs"),
+    [
+        ([], (RegistryOutput(),)),
+        (["type=registry,name=app:1"], (RegistryOutput((NAME,)),)),
+        (["type=image,name=app:1"], (RegistryOutput((NAME,)),)),
+        (["out"], (LocalOutput("out"), RegistryOutput())),
+    ],
+)
+def test_push_adds_an_output_unless_one_pushes(texts: Sequence[str], outputs: tuple[Output, ...]) -> None:
+    assert parse_outputs(texts, push=True) == outputs

@@ -1,0 +1,142 @@
+"""The jobs that write to a repository of a registry. They import an HTTP library when they run, as those of registry.py."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, ClassVar
+
+from pybuild.builder.jobs.job import Done
+from pybuild.builder.jobs.registry import RegistryAccess
+from pybuild.store.formats.digest import Digest
+from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pybuild.remote.registry.push import RepositoryWriter
+
+PROGRESS_BYTES = 8  # of a file with progress: a number, the lowest byte first
+_STEP = 1 << 20  # bytes
+
+
+@frozen
+class MissingParts:
+    """What a repository lacks: tags that do not name the manifest, and digests of blobs."""
+
+    tags: tuple[str, ...]
+    blobs: tuple[str, ...]
+
+
+@frozen
+class FindMissing:
+    """Ask which parts of an image a repository lacks. If all tags name the manifest, it has all blobs."""
+
+    in_namespace: ClassVar[bool] = False
+    access: RegistryAccess
+    repository: str
+    tags: tuple[str, ...]
+    manifest: str
+    media_type: str
+    blobs: tuple[str, ...]
+
+    def run(self) -> MissingParts:
+        manifest = Digest.parse(self.manifest)
+        with _writer(self.access, self.repository) as writer:
+            tags = tuple(tag for tag in self.tags if not writer.has_manifest(tag, manifest, self.media_type))
+            asked = self.blobs if tags else ()
+            return MissingParts(tags, tuple(blob for blob in asked if not writer.has_blob(Digest.parse(blob))))
+
+
+@frozen
+class OutgoingBlob:
+    """A blob to upload from `path`; `source` is a repository of the same registry that has it, or ""."""
+
+    digest: str
+    size: int
+    path: str
+    source: str
+
+
+@frozen
+class PushedBlobs:
+    """The bytes of the blobs of a job: those that were sent, and those that the registry had in another repository."""
+
+    sent: int
+    mounted: int
+
+
+@frozen
+class PushBlobs:
+    """Upload blobs one after the other, over one connection. The file `progress` has the number of bytes so far."""
+
+    in_namespace: ClassVar[bool] = False
+    access: RegistryAccess
+    repository: str
+    blobs: tuple[OutgoingBlob, ...]
+    progress: str
+
+    def run(self) -> PushedBlobs:
+        from pybuild.remote.registry.upload import BlobFile, UploadOutcome
+
+        sizes = dict.fromkeys(UploadOutcome, 0)
+        sources = sorted({blob.source for blob in self.blobs if blob.source})
+        with open(self.progress, "xb", buffering=0) as file, _writer(self.access, self.repository, sources) as writer:
+            done = 0
+            for blob in self.blobs:
+                progress = _Progress(file.fileno(), done)
+                upload = BlobFile(Digest.parse(blob.digest), blob.size, blob.path)
+                outcome = writer.put_blob(upload, blob.source, progress.report)
+                done += blob.size
+                progress.write(done)
+                sizes[outcome] += blob.size
+        return PushedBlobs(sizes[UploadOutcome.SENT], sizes[UploadOutcome.MOUNTED])
+
+
+@frozen
+class PushManifest:
+    """Write a manifest under its tags, after its blobs."""
+
+    in_namespace: ClassVar[bool] = False
+    access: RegistryAccess
+    repository: str
+    tags: tuple[str, ...]
+    media_type: str
+    path: str
+
+    def run(self) -> Done:
+        with open(self.path, "rb") as file:
+            data = file.read()
+        with _writer(self.access, self.repository) as writer:
+            for tag in self.tags:
+                writer.put_manifest(tag, data, self.media_type)
+        return Done()
+
+
+class _Progress:
+    """Writes the number of bytes into a file, at most once for each MiB. `before` are the bytes of the blobs before."""
+
+    def __init__(self, fd: int, before: int) -> None:
+        self._fd = fd
+        self._before = before
+        self._last = 0
+
+    def report(self, done: int) -> None:
+        if not self._last <= done < self._last + _STEP:
+            self._last = done
+            self.write(self._before + done)
+
+    def write(self, number: int) -> None:
+        os.pwrite(self._fd, number.to_bytes(PROGRESS_BYTES, "little"), 0)
+
+
+def _writer(access: RegistryAccess, repository: str, sources: Sequence[str] = ()) -> RepositoryWriter:
+    from pybuild.remote.registry.config import Config
+    from pybuild.remote.registry.credentials import Credentials
+    from pybuild.remote.registry.push import RepositoryWriter
+    from pybuild.store.formats.reference import Reference
+
+    environ = dict(access.environ)
+    config, credentials = Config.load(environ), Credentials(environ)
+    return RepositoryWriter(
+        config, credentials, environ, Reference.parse(repository), sources=sources, tls_verify=access.tls_verify
+    )
