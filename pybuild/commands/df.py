@@ -20,11 +20,18 @@ from pybuild.store.store import Access, Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pybuild.store.maintenance.origins import Origin
+
 _MAX_TITLE = 60  # characters of a step on one line
 
 
 @click.command()
-@click.option("-v", "--verbose", is_flag=True, help="Also print one line for each image, cache record and cache mount.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Also print a line for each image, cache record, cache mount and layer, with recipe and step.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 @click.pass_obj
 def df(root: str, verbose: bool, as_json: bool) -> int:
@@ -41,7 +48,7 @@ def df(root: str, verbose: bool, as_json: bool) -> int:
     for line in _total_lines(used):
         click.echo(line)
     if verbose:
-        for line in _item_lines(used):
+        for line in (*_item_lines(used), *_layer_lines(used)):
             click.echo(line)
     return 0
 
@@ -63,9 +70,31 @@ def _fields(used: Usage) -> dict[str, object]:
                 "own": item.own,
                 "last_used": item.last_used,
                 "in_use": item.in_use,
+                "step": _step_fields(item.origin),
             }
             for item in used.lines
         ],
+        "layers": [
+            {
+                "changeset": layer.changeset,
+                "size": layer.size,
+                "images": [Reference.parse(name).familiar for name in layer.images],
+                "step": _step_fields(layer.origin),
+            }
+            for layer in used.layers
+        ],
+    }
+
+
+def _step_fields(origin: Origin | None) -> dict[str, object] | None:
+    if origin is None:
+        return None
+    return {
+        "recipe": origin.recipe,
+        "line": origin.line,
+        "stage": origin.stage,
+        "number": origin.number,
+        "instruction": origin.instruction,
     }
 
 
@@ -95,8 +124,31 @@ def _item_lines(used: Usage) -> Iterator[str]:
             last_used = (
                 "" if item.last_used is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(item.last_used))
             )
-            name = _name(item) + (" (in use)" if item.in_use else "")
+            name = _name(item) + _place(item.origin) + (" (in use)" if item.in_use else "")
             yield f"{human_size(item.size):>10} {human_size(item.own):>10}  {last_used:<16}  {printable(name)}"
+
+
+def _layer_lines(used: Usage) -> Iterator[str]:
+    """What each layer takes, in all its forms: unlike images and records, layers share nothing."""
+    yield ""
+    yield f"{'SIZE':>10}  LAYERS"
+    for layer in used.layers:
+        if layer.origin is not None:
+            text = _shortened(layer.origin.instruction) + _place(layer.origin)
+        else:
+            names = ", ".join(Reference.parse(name).familiar for name in layer.images)
+            text = f"layer of {names}" if names else f"layer {layer.changeset}"
+        yield f"{human_size(layer.size):>10}  {printable(text)}"
+
+
+def _place(origin: Origin | None) -> str:
+    """Where a step stands, for the end of a line."""
+    return f"  {origin.recipe}:{origin.line} [{origin.stage} {origin.number}]" if origin is not None else ""
+
+
+def _shortened(text: str) -> str:
+    title = " ".join(text.split())
+    return title if len(title) <= _MAX_TITLE else title[: _MAX_TITLE - 1] + "…"
 
 
 def _name(item: UsageLine) -> str:
@@ -104,7 +156,6 @@ def _name(item: UsageLine) -> str:
         case Reason.IMAGE:
             return " ".join(Reference.parse(name).familiar for name in item.name.split())
         case Reason.RECORD:
-            title = " ".join(title_of(item.name).split())
-            return title if len(title) <= _MAX_TITLE else title[: _MAX_TITLE - 1] + "…"
+            return _shortened(title_of(item.name) if item.origin is None else item.origin.instruction)
         case _:
             return item.name

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from pybuild.store.maintenance.gc import sized_cache_mounts
+from pybuild.store.maintenance.origins import Origin, StoredLayer, origins, stored_layers
 from pybuild.store.maintenance.reachability import Graph, StoreObject, measure_trees
 from pybuild.store.objects.build_logs import build_logs
 from pybuild.store.objects.context_memo import memos
@@ -15,7 +16,7 @@ from pybuild.store.system.files import file_size
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pybuild.store.store import Store
 
@@ -53,6 +54,7 @@ class UsageLine:
     own: int
     last_used: int | None = None  # seconds since the epoch
     in_use: bool = False
+    origin: Origin | None = None  # the step that made it, if a build remembers it
 
 
 @frozen
@@ -74,6 +76,7 @@ class Usage:
     memos: int  # bytes
     logs: Sum
     reserve: int  # bytes
+    layers: tuple[StoredLayer, ...]
 
     @property
     def total(self) -> int:
@@ -87,7 +90,8 @@ def usage(store: Store, measure: Callable[[str], int]) -> Usage:
     """Measure a store. `measure(directory)` returns the size of a cache mount in bytes."""
     measure_trees(store)
     mounts = sized_cache_mounts(store, measure)
-    lines = _object_lines(Graph(store))
+    graph, known = Graph(store), origins(store)
+    lines = _object_lines(graph, known)
     lines += [
         UsageLine(Reason.CACHE_MOUNT, mount.name, size, size, mount.last_used, store.cache_mounts.in_use(mount.id))
         for mount, size in mounts
@@ -100,16 +104,19 @@ def usage(store: Store, measure: Callable[[str], int]) -> Usage:
     memo_bytes = sum(status.st_size for _, status in memos(store.memos))
     logs = [log.total() for log in build_logs(store.logs)]
     forms = _forms(store, [size for _, size in mounts])
-    return Usage(reasons, forms, tuple(lines), tables, memo_bytes, Sum(len(logs), sum(logs)), reserve_size(store.root))
+    logged = Sum(len(logs), sum(logs))
+    layers = tuple(stored_layers(graph, known))
+    return Usage(reasons, forms, tuple(lines), tables, memo_bytes, logged, reserve_size(store.root), layers)
 
 
-def _object_lines(graph: Graph) -> list[UsageLine]:
+def _object_lines(graph: Graph, known: Mapping[StoreObject, Origin]) -> list[UsageLine]:
     reached: set[StoreObject] = set()
     lines = []
 
     def add(reason: Reason, name: str, start: StoreObject, last_used: int | None = None) -> None:
         size = graph.size(graph.reach([start], set()))
-        lines.append(UsageLine(reason, name, size, graph.size(graph.reach([start], reached)), last_used))
+        own = graph.size(graph.reach([start], reached))
+        lines.append(UsageLine(reason, name, size, own, last_used, origin=known.get(start)))
 
     for image in sorted(graph.images, key=lambda image: image.names):
         if image.names:
@@ -122,7 +129,8 @@ def _object_lines(graph: Graph) -> list[UsageLine]:
     for each in graph.objects:
         if each not in reached:
             size = graph.size([each])
-            lines.append(UsageLine(Reason.NOTHING, f"{each.kind.value} {each.key}", size, size))
+            name = f"{each.kind.value} {each.key}"
+            lines.append(UsageLine(Reason.NOTHING, name, size, size, origin=known.get(each)))
     return lines
 
 

@@ -68,7 +68,7 @@ def test_df_counts_the_store(tmp_path: Path, pybuild: Pybuild) -> None:
     pybuild("-t", "app", write_context(tmp_path / "context", RECIPE))
     found = json.loads(pybuild("df", "--json").out)
     kept = sum(part["size"] for part in found["kept_for"].values())
-    rest = found["tables"] + found["memos"] + found["logs"]["size"]
+    rest = found["tables"] + found["memos"] + found["logs"]["size"] + found["reserve"]
     assert kept == sum(part["size"] for part in found["stored_as"].values()) == found["total"] - rest
     logged = [path.stat().st_size for path in (pybuild.root / "logs").rglob("*") if path.is_file()]
     assert found["logs"] == {"count": 1, "size": sum(logged)} and sum(logged) > 0
@@ -82,7 +82,42 @@ def test_df_counts_the_store(tmp_path: Path, pybuild: Pybuild) -> None:
     assert abs(found["total"] - on_disk) < 300_000  # blocks of trees and directories of the store
     lines = pybuild("df", "-v").out.splitlines()
     assert lines[0].split() == ["KEPT", "FOR", "COUNT", "SIZE"]
-    assert any(line.endswith("RUN echo $RANDOM > /top") for line in lines)
+    place = f"RUN echo $RANDOM > /top  {tmp_path}/context/Buildfile:7 [stage-1 2]"
+    in_records, in_layers = (line for line in lines if place in line)
+    assert lines.index(in_layers) > lines.index(f"{'SIZE':>10}  LAYERS") > lines.index(in_records)
+    assert any(line.endswith("layer of app:latest, pybuild.test/base:latest") for line in lines)
+
+
+def test_df_counts_each_layer_once_with_the_step_that_made_it(tmp_path: Path, pybuild: Pybuild) -> None:
+    recipe = "FROM pybuild.test/base AS one\nRUN echo 1 > /f\nFROM one\nCOPY --from=one /f /g\n"
+    pybuild("-t", "app", write_context(tmp_path / "context", recipe))
+    found = json.loads(pybuild("df", "--json").out)
+    steps = {
+        (step["stage"], step["number"], step["line"], step["instruction"]): layer["images"]
+        for layer in found["layers"]
+        if (step := layer["step"]) and step["recipe"] == f"{tmp_path}/context/Buildfile"
+    }
+    assert steps == {
+        ("one", 1, 2, "RUN echo 1 > /f"): ["app:latest"],
+        ("stage-1", 1, 4, "COPY --from=one /f /g"): ["app:latest"],
+    }
+    (base,) = (layer for layer in found["layers"] if layer["step"] is None)
+    assert base["images"] == ["app:latest", "pybuild.test/base:latest"]
+    manifests = sum(item["own"] for item in found["items"] if item["kept_for"] != "cache mounts") - sum(
+        layer["size"] for layer in found["layers"]
+    )
+    assert 0 < manifests < 10_000  # all that images and records need besides layers: manifests and configs
+    records = [item["step"] for item in found["items"] if item["kept_for"] == "cache records"]
+    assert {step["instruction"] for step in records} == {"RUN echo 1 > /f", "COPY --from=one /f /g"}
+
+
+def test_df_names_a_step_without_its_place_if_the_builds_are_forgotten(tmp_path: Path, pybuild: Pybuild) -> None:
+    pybuild(write_context(tmp_path / "context", "FROM pybuild.test/base\nRUN echo 1 > /f\n"))
+    with Store(str(pybuild.root)) as store, store.metadata.transaction() as db:
+        db.execute("DELETE FROM builds")
+    lines = pybuild("df", "-v").out.splitlines()
+    assert any(line.endswith("  RUN echo 1 > /f") for line in lines)
+    assert not any("Buildfile" in line for line in lines)
 
 
 def test_gc_removes_logs_of_forgotten_builds(tmp_path: Path, pybuild: Pybuild) -> None:
