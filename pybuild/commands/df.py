@@ -20,7 +20,7 @@ from pybuild.store.store import Access, Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pybuild.store.maintenance.origins import Origin
+    from pybuild.store.maintenance.origins import StepOrigin
 
 _MAX_TITLE = 60  # characters of a step on one line
 
@@ -86,7 +86,7 @@ def _fields(used: Usage) -> dict[str, object]:
     }
 
 
-def _step_fields(origin: Origin | None) -> dict[str, object] | None:
+def _step_fields(origin: StepOrigin | None) -> dict[str, object] | None:
     if origin is None:
         return None
     return {
@@ -141,7 +141,7 @@ def _layer_lines(used: Usage) -> Iterator[str]:
         yield f"{human_size(layer.size):>10}  {printable(text)}"
 
 
-def _place(origin: Origin | None) -> str:
+def _place(origin: StepOrigin | None) -> str:
     """Where a step stands, for the end of a line."""
     return f"  {origin.recipe}:{origin.line} [{origin.stage} {origin.number}]" if origin is not None else ""
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @frozen
-class Origin:
+class StepOrigin:
     """A step of a recipe. `recipe` is a path, or another name of the recipe; lines count from 1."""
 
     recipe: str
@@ -31,10 +31,10 @@ class StoredLayer:
     changeset: str
     size: int  # bytes
     images: tuple[str, ...]
-    origin: Origin | None
+    origin: StepOrigin | None
 
 
-def origins(store: Store) -> dict[StoreObject, Origin]:
+def origins(store: Store) -> dict[StoreObject, StepOrigin]:
     """The origins of snapshots and changesets: by the newest build that made or used each. Raises StoreError."""
     found = {}
     for snapshot, changeset, recipe, line, stage, count, instruction, _ in store.metadata.all(
@@ -42,13 +42,13 @@ def origins(store: Store) -> dict[StoreObject, Origin]:
         " FROM build_steps s JOIN builds b ON b.id = s.build JOIN snapshots n ON n.id = s.snapshot"
         " WHERE s.number > 0 GROUP BY s.snapshot ORDER BY max(s.build)"
     ):
-        origin = Origin(str(recipe), number(line), str(stage), number(count), str(instruction))
+        origin = StepOrigin(str(recipe), number(line), str(stage), number(count), str(instruction))
         found[StoreObject(Condemnable.SNAPSHOT, str(snapshot))] = origin
         found[StoreObject(Condemnable.CHANGESET, str(changeset))] = origin
     return found
 
 
-def stored_layers(graph: Graph, known: dict[StoreObject, Origin]) -> list[StoredLayer]:
+def stored_layers(graph: Graph, known: dict[StoreObject, StepOrigin]) -> list[StoredLayer]:
     """The changesets of a store, the largest first. `known` is what `origins` returned."""
     images: dict[StoreObject, list[str]] = {}
     for image in graph.images:

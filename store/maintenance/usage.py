@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from pybuild.store.maintenance.gc import sized_cache_mounts
-from pybuild.store.maintenance.origins import Origin, StoredLayer, origins, stored_layers
+from pybuild.store.maintenance.origins import StepOrigin, StoredLayer, origins, stored_layers
 from pybuild.store.maintenance.reachability import Graph, StoreObject, measure_trees
 from pybuild.store.objects.build_logs import build_logs
 from pybuild.store.objects.context_memo import memos
@@ -54,7 +54,7 @@ class UsageLine:
     own: int
     last_used: int | None = None  # seconds since the epoch
     in_use: bool = False
-    origin: Origin | None = None  # the step that made it, if a build remembers it
+    origin: StepOrigin | None = None  # the step that made it, if a build remembers it
 
 
 @frozen
@@ -109,7 +109,7 @@ def usage(store: Store, measure: Callable[[str], int]) -> Usage:
     return Usage(reasons, forms, tuple(lines), tables, memo_bytes, logged, reserve_size(store.root), layers)
 
 
-def _object_lines(graph: Graph, known: Mapping[StoreObject, Origin]) -> list[UsageLine]:
+def _object_lines(graph: Graph, known: Mapping[StoreObject, StepOrigin]) -> list[UsageLine]:
     reached: set[StoreObject] = set()
     lines = []
 
