@@ -20,6 +20,8 @@ VERBS = {
     "import": "images",
     "pull": "pull",
     "push": "push",
+    "login": "login",
+    "logout": "login",
     "logs": "logs",
     "gc": "gc",
     "df": "df",

@@ -45,7 +45,7 @@ _BUSY = frozenset((429, 500, 502, 503, 504))
 
 
 class Authorizer:
-    """Authorization headers for one endpoint: one repository and the actions on it."""
+    """Authorization headers for one endpoint: one repository and the actions on it, or the registry for a login."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Authorizer:
         self._transport = transport
         self._credentials = credentials
         self._limits = limits
-        self._scopes = [f"repository:{endpoint.repository}:{actions}"]
+        self._scopes = [f"repository:{endpoint.repository}:{actions}"] if endpoint.repository else []
         self._scopes += [f"repository:{source}:pull" for source in sources]
         self._clock = clock
         self._header: str | None = None
@@ -95,7 +95,7 @@ class Authorizer:
         try:
             return self._authorize(refusals, origin)
         except Unauthorized:
-            if len(self._scopes) == 1:
+            if len(self._scopes) <= 1:
                 raise
             del self._scopes[1:]
             return self._authorize(refusals, origin)
@@ -126,20 +126,30 @@ class Authorizer:
 
     def access_denied(self, credential: Credential | None = None) -> Unauthorized:
         """The error if the registry refuses the credential, or a request without one."""
+        if not self._endpoint.repository:
+            return Unauthorized(
+                f"{self._endpoint.name}: wrong user name or password",
+                hint="some registries want an access token in place of the password, for example with two-factor login",
+            )
         credential = credential or self._credentials.find(self._endpoint.registry, self._endpoint.repository)
         if credential is None:
-            if troubles := self._credentials.troubles:
-                return Unauthorized(
-                    f"{self._endpoint.name}: access denied without credentials", hint=f"not used: {'; '.join(troubles)}"
-                )
-            return Unauthorized(
-                f"{self._endpoint.name}: access denied without credentials",
-                hint=f"log in with: docker login {self._endpoint.registry}, or podman login; is the name right?",
-            )
+            return Unauthorized(f"{self._endpoint.name}: access denied without credentials", hint=self._login_hint)
         return Unauthorized(
             f"{self._endpoint.name}: access denied with the credentials of this machine",
             hint="is the name right, and are the credentials still valid?",
         )
+
+    def forbidden(self, message: str) -> Unauthorized:
+        """The error for a 403, with a hint if there are no credentials."""
+        found = self._credentials.find(self._endpoint.registry, self._endpoint.repository)
+        return Unauthorized(message, hint=self._login_hint if found is None else None)
+
+    @property
+    def _login_hint(self) -> str:
+        """What to do without credentials."""
+        if troubles := self._credentials.troubles:
+            return f"not used: {'; '.join(troubles)}"
+        return f"log in with: pybuild login {self._endpoint.registry}; is the name right?"
 
     def _fetch_token(
         self, parameters: Mapping[str, str], credential: Login | IdentityToken | None, origin: Origin
@@ -149,7 +159,7 @@ class Authorizer:
         service = parameters.get("service", "")
         fields = [("service", service)] if service else []
         if isinstance(credential, IdentityToken):
-            fields += [("scope", " ".join(self._scopes))]
+            fields += [("scope", " ".join(self._scopes))] if self._scopes else []
             login = [("grant_type", "refresh_token"), ("refresh_token", credential.token), ("client_id", CLIENT_ID)]
             request = Request(
                 "POST",
@@ -159,7 +169,7 @@ class Authorizer:
             )
         else:
             fields += [("scope", scope) for scope in self._scopes]
-            separator = "&" if "?" in realm.target else "?"
+            separator = ("&" if "?" in realm.target else "?") if fields else ""
             url = Url(realm.origin, f"{realm.target}{separator}{urlencode(fields)}")
             request = Request("GET", url, authorization=None if credential is None else credential.header())
         with self._transport.request(request) as response:

@@ -1,13 +1,8 @@
-"""Reading the credentials that docker and podman store. pybuild never writes or shows them.
+"""Reading the credentials that `pybuild login`, docker and podman store. pybuild never shows them.
 
-The first of these files that has a credential for the repository counts:
-
-    $REGISTRY_AUTH_FILE; if it is set, no other file is read
-    $XDG_RUNTIME_DIR/containers/auth.json, $XDG_CONFIG_HOME/containers/auth.json    podman, buildah, skopeo
-    $DOCKER_CONFIG/config.json, else ~/.docker/config.json                           docker
-
-Within a file, the order is: the helper that `credHelpers` names for the registry, the helper that `credsStore` names for
-all registries, the entry of `auths` for the repository, its parents, or the registry (the longest key wins).
+The first file of credential_files.py that has a credential for the repository counts. Within a file, the order is: the
+helper that `credHelpers` names for the registry, the helper that `credsStore` names for all registries, the entry of
+`auths` for the repository, its parents, or the registry (the longest key wins).
 
 A file or helper that does not work is no reason to refuse a public image. pybuild goes on without it, and `troubles` says
 what is wrong; if the registry then refuses access, the error says it too.
@@ -23,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.remote.errors import ConfigError
 from pybuild.remote.http.urls import basic_authorization
-from pybuild.remote.registry.endpoints import DOCKER_HUB
+from pybuild.remote.registry.credential_files import credential_files, helper_key, hosts_of, plain_key
 from pybuild.remote.registry.helpers import ask_helper
 from pybuild.store.errors import InvalidImage, NotFound, StoreError
 from pybuild.store.formats.bounded_json import Fields, load_object
@@ -32,10 +27,8 @@ from pybuild.values import frozen
 from pybuild.values.limits import CREDENTIALS_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-_DOCKER_HUB_KEY = "https://index.docker.io/v1/"  # as docker login writes it
-_DOCKER_HUB_KEYS = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _TOKEN_USER = "<token>"  # a helper's user name if the secret is an identity token
 
 
@@ -71,9 +64,14 @@ Credential = Login | IdentityToken | RegistryToken
 class Credentials:
     """The credentials of this machine, read on first use. Results are remembered, so a helper runs once per repository."""
 
-    def __init__(self, environ: Mapping[str, str], *, search_path: str | None = None) -> None:
-        """`search_path` is where helpers are; by default as helper_path() says."""
+    def __init__(
+        self, environ: Mapping[str, str], *, search_path: str | None = None, files: Sequence[str] | None = None
+    ) -> None:
+        """`search_path` is where helpers are; by default as helper_path() says. `files` are read instead of those that
+        `environ` names.
+        """
         self._environ = environ
+        self._places = credential_files(environ) if files is None else files
         self._search_path = search_path
         self._files: list[tuple[str, Fields]] | None = None
         self._known: dict[tuple[str, str], Credential | None] = {}
@@ -82,7 +80,12 @@ class Credentials:
     @staticmethod
     def none() -> Credentials:
         """An empty set of credentials, for anonymous access."""
-        return Credentials({})
+        return _Always(None)
+
+    @staticmethod
+    def only(credential: Credential) -> Credentials:
+        """The same credential for every repository, to try a login that is not stored."""
+        return _Always(credential)
 
     @property
     def troubles(self) -> tuple[str, ...]:
@@ -100,7 +103,7 @@ class Credentials:
         return self._known[key]
 
     def _read(self) -> Iterator[tuple[str, Fields]]:
-        for path in credential_files(self._environ):
+        for path in self._places:
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except (FileNotFoundError, NotADirectoryError):
@@ -122,7 +125,7 @@ class Credentials:
     def _in_file(self, path: str, fields: Fields, registry: str, repository: str) -> Credential | None:
         try:
             helpers = fields.mapping("credHelpers")
-            named = next((helpers[key] for key in _hosts(registry) if helpers.get(key)), "")
+            named = next((helpers[key] for key in hosts_of(registry) if helpers.get(key)), "")
             found = self._from_helper(path, named or fields.text("credsStore", ""), registry)
             # The helper that is named for this registry alone is the only one that counts.
             return found if found is not None or named else _in_auths(fields.object("auths"), registry, repository)
@@ -137,9 +140,8 @@ class Credentials:
         """What the helper `name`, of the file `path`, has for a registry; None also if there is no helper, or it fails."""
         if not name:
             return None
-        server = _DOCKER_HUB_KEY if registry == DOCKER_HUB else registry
         try:
-            found = ask_helper(name, server, self._environ, search_path=self._search_path)
+            found = ask_helper(name, helper_key(registry), self._environ, search_path=self._search_path)
         except (NotFound, ConfigError) as error:
             self._note(f"{path}: {error}")
             return None
@@ -149,43 +151,27 @@ class Credentials:
         return IdentityToken(secret) if user == _TOKEN_USER else Login(user, secret)
 
 
-def credential_files(environ: Mapping[str, str]) -> list[str]:
-    """The files that can hold credentials, in the order to read them."""
-    if named := environ.get("REGISTRY_AUTH_FILE"):
-        return [named]
-    home = environ.get("HOME", "")
-    runtime = environ.get("XDG_RUNTIME_DIR", "")
-    config = environ.get("XDG_CONFIG_HOME") or (f"{home}/.config" if home else "")
-    docker = environ.get("DOCKER_CONFIG") or (f"{home}/.docker" if home else "")
-    places = ((runtime, "containers/auth.json"), (config, "containers/auth.json"), (docker, "config.json"))
-    return [f"{directory}/{name}" for directory, name in places if directory]
+class _Always(Credentials):
+    """One credential, or none, whatever the files say."""
 
+    def __init__(self, credential: Credential | None) -> None:
+        super().__init__({}, files=())
+        self._credential = credential
 
-def _hosts(registry: str) -> tuple[str, ...]:
-    """The keys that a file can use for a registry."""
-    return (_DOCKER_HUB_KEY, *_DOCKER_HUB_KEYS) if registry == DOCKER_HUB else (registry,)
+    def find(self, registry: str, repository: str) -> Credential | None:
+        return self._credential
 
 
 def _in_auths(auths: Fields, registry: str, repository: str) -> Credential | None:
     # Of two keys for the same server, the one without a scheme is the newer form. It comes last, so it wins.
-    keys = {_normal(key): key for key in sorted(auths.data, key=lambda key: "://" not in key)}
+    keys = {plain_key(key): key for key in sorted(auths.data, key=lambda key: "://" not in key)}
     path = repository.split("/")
     for length in range(len(path), -1, -1):
-        for host in _hosts(registry):
-            key = keys.get("/".join([_normal(host), *path[:length]]))
+        for host in hosts_of(registry):
+            key = keys.get("/".join([plain_key(host), *path[:length]]))
             if key is not None and (found := _entry(auths, key)) is not None:
                 return found
     return None
-
-
-def _normal(key: str) -> str:
-    """A key without the scheme and the API version that old tools add."""
-    for scheme in ("https://", "http://"):
-        key = key.removeprefix(scheme)
-    key = key.rstrip("/")
-    for version in ("/v1", "/v2"):
-        key = key.removesuffix(version)
-    return key
 
 
 def _entry(auths: Fields, key: str) -> Credential | None:

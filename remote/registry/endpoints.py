@@ -28,15 +28,15 @@ class Endpoint:
     """A server, and the repository's name there."""
 
     registry: str  # host[:port] as in names: the key of credentials and settings
-    repository: str
+    repository: str  # "" for the registry itself
     origins: tuple[Origin, ...]  # in the order to try them: one, or https and then plain http
     verify: bool
     settings: RegistrySettings
 
     @property
     def name(self) -> str:
-        """The name of the repository in messages."""
-        return f"{self.registry}/{self.repository}"
+        """The name of the repository, or of the registry, in messages."""
+        return f"{self.registry}/{self.repository}" if self.repository else self.registry
 
     @property
     def site(self) -> Site:
@@ -61,6 +61,11 @@ def endpoints(reference: Reference, config: Config, *, tls_verify: bool = True) 
         path = f"{prefix}/{reference.path}" if prefix else reference.path
         found.append(_endpoint(host, path, config, tls_verify))
     return (*found, _endpoint(reference.domain, reference.path, config, tls_verify))
+
+
+def registry_endpoint(registry: str, config: Config, *, tls_verify: bool = True) -> Endpoint:
+    """A registry without a repository, for a login. Raises RemoteError for an invalid host."""
+    return _endpoint(registry, "", config, tls_verify)
 
 
 def _endpoint(registry: str, repository: str, config: Config, tls_verify: bool) -> Endpoint:

@@ -1,7 +1,7 @@
 """Running docker-credential-* programs, which store credentials for docker and podman.
 
-Source: docker-credential-helpers, "get": the server on standard input; JSON, or a message after a failure, on standard
-output. A helper's output is secret, so no message quotes it.
+Source: docker-credential-helpers. "get" and "erase" read the server from standard input, "store" a JSON object; "list"
+reads nothing. The answer is JSON, or a message after a failure. A helper's output is secret, so no message quotes it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.remote.errors import ConfigError
 from pybuild.store.errors import InvalidImage, NotFound
-from pybuild.store.formats.bounded_json import Fields, load_object
+from pybuild.store.formats.bounded_json import Fields, dump, load_object
 from pybuild.values.limits import HELPER_BYTES
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SECONDS = 30.0
+_PREFIX = "docker-credential-"
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 # A helper prints this if it has nothing for a server; the exit status is the same as for every failure.
 _NOT_FOUND = b"credentials not found"
@@ -38,14 +39,8 @@ def ask_helper(
 
     Raises NotFound if the helper is not installed, ConfigError if it fails.
     """
-    if not _NAME.fullmatch(name):
-        raise ConfigError(f"invalid name {name[:80]!r} of a credential helper", hint="letters, digits, - and _")
-    program = f"docker-credential-{name}"
-    search_path = helper_path(environ) if search_path is None else search_path
-    path = shutil.which(program, path=search_path)
-    if path is None:
-        raise NotFound(f"{program} is not in {search_path}")
-    status, output = _run([path, "get"], server, {**environ, "PATH": search_path}, program, seconds)
+    status, output = _call(name, "get", server, environ, search_path, seconds)
+    program = f"{_PREFIX}{name}"
     if status:
         if _NOT_FOUND in output:
             return None
@@ -61,6 +56,55 @@ def helper_path(environ: Mapping[str, str]) -> str:
     """The directories of PATH, then the usual ones. Relative ones are left out: a context could hold such a program."""
     found = (*environ.get("PATH", "").split(os.pathsep), *_USUAL_PATH.split(os.pathsep))
     return os.pathsep.join(dict.fromkeys(directory for directory in found if os.path.isabs(directory)))
+
+
+def store_in_helper(
+    name: str, server: str, login: tuple[str, str], environ: Mapping[str, str], *, search_path: str | None = None
+) -> None:
+    """Give user name and secret to a helper, on its standard input. Raises NotFound, ConfigError as `ask_helper`."""
+    user, secret = login
+    text = dump({"ServerURL": server, "Username": user, "Secret": secret}).decode()
+    status, _ = _call(name, "store", text, environ, search_path, SECONDS)
+    if status:
+        raise ConfigError(
+            f"{_PREFIX}{name} does not store the login for {server}, status {status}",
+            hint="--authfile FILE stores it in a file",
+        )
+
+
+def erase_in_helper(name: str, server: str, environ: Mapping[str, str], *, search_path: str | None = None) -> bool:
+    """Let a helper forget a server; return whether it had it. Raises NotFound, ConfigError as `ask_helper`."""
+    if ask_helper(name, server, environ, search_path=search_path) is None:
+        return False  # some helpers also report success for what they do not have
+    status, output = _call(name, "erase", server, environ, search_path, SECONDS)
+    if status and _NOT_FOUND not in output:
+        raise ConfigError(f"{_PREFIX}{name} does not erase the login for {server}, status {status}")
+    return not status
+
+
+def servers_of_helper(name: str, environ: Mapping[str, str], *, search_path: str | None = None) -> tuple[str, ...]:
+    """The servers for which a helper has a login; empty if it cannot list them. Raises NotFound, ConfigError."""
+    status, output = _call(name, "list", "", environ, search_path, SECONDS)
+    if status:
+        return ()
+    try:
+        return tuple(load_object(output, "its list", limit=HELPER_BYTES))
+    except InvalidImage as error:
+        raise ConfigError(f"{_PREFIX}{name}: {error}", hint=error.hint) from None
+
+
+def _call(
+    name: str, action: str, text: str, environ: Mapping[str, str], search_path: str | None, seconds: float
+) -> tuple[int, bytes]:
+    """The exit status and output of an action of a helper. Raises NotFound if it is not installed, ConfigError."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"invalid name {name[:80]!r} of a credential helper", hint="letters, digits, - and _")
+    program = f"{_PREFIX}{name}"
+    search_path = helper_path(environ) if search_path is None else search_path
+    path = shutil.which(program, path=search_path)
+    if path is None:
+        raise NotFound(f"{program} is not in {search_path}")
+    return _run([path, action], text, {**environ, "PATH": search_path}, program, seconds)
 
 
 def _run(argv: list[str], text: str, environ: Mapping[str, str], program: str, seconds: float) -> tuple[int, bytes]:

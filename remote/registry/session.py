@@ -106,6 +106,35 @@ class RegistrySession:
         with response:
             raise self._failure(response, item)
 
+    def log_in(self) -> bool:
+        """Send GET /v2/ once, with the credentials if the registry asks for them. Returns whether it does.
+
+        Raises Unauthorized if it refuses them, and the errors of `get`.
+        """
+        origin = self.origin()
+        url = Url(origin, "/v2/")
+        response = self._transport.request(Request("GET", url))
+        asked = response.status == 401 and response.url.origin == origin
+        if asked:
+            response.close()
+            header = self._authorizer.authorize(response.headers("WWW-Authenticate"), origin)
+            response = self._transport.request(Request("GET", url, authorization=header))
+        with response:
+            status, name = response.status, self.endpoint.name
+            if status == 200:
+                return asked
+            if status == 401:
+                raise self._authorizer.access_denied()
+            reason = self._server_messages(response)
+            reason = f": {reason}" if reason else ""
+            if status == 403:
+                raise Unauthorized(f"{name}: this login is refused{reason}")
+            if status == 404:
+                raise RemoteError(f"{name} is not a registry: status 404 for {url}")
+            if status in RETRY_STATUSES:
+                raise Interrupted(f"{name}: status {status} for {url}{reason}", wait=retry_after(response))
+            raise RemoteError(f"{name}: status {status} for {url}{reason}")
+
     def retry(self, action: Callable[[], T]) -> T:
         """Repeat an action after Interrupted or TooSlow, within the limit of retries. Raises TooSlow, Unreachable."""
         retries = Retries(self.limits, self._sleep)
@@ -144,14 +173,16 @@ class RegistrySession:
 
     def _failure(self, response: Response, item: str) -> RemoteError | NotFound:
         name, status = self.endpoint.name, response.status
-        if response.url.origin != self.origin():
+        own = response.url.origin == self.origin()
+        if not own:
             name = f"{name}, from {response.url.origin}"
         elif status == 401:
             return self._authorizer.access_denied()
         reason = self._server_messages(response)
         reason = f": {reason}" if reason else ""
         if status == 403:
-            return Unauthorized(f"{name}: access to {item} is forbidden{reason}")
+            message = f"{name}: access to {item} is forbidden{reason}"
+            return self._authorizer.forbidden(message) if own else Unauthorized(message)
         if status == 404 and response.request.method in ("GET", "HEAD"):
             return NotFound(f"{name}: there is no {item}{reason}")
         if status in RETRY_STATUSES:

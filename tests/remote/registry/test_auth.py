@@ -102,7 +102,7 @@ def test_without_credentials_basic_is_not_tried(fake: FakeRegistry) -> None:
     fake.on(MANIFEST, challenge('Basic realm="x"'))
     with pytest.raises(Unauthorized, match="access denied without credentials") as caught:
         fetch(plain(fake), fake)
-    assert f"docker login {fake.host}" in str(caught.value.hint)
+    assert f"pybuild login {fake.host}" in str(caught.value.hint)
     assert len(fake.seen) == 1
 
 
@@ -112,6 +112,15 @@ def test_a_refusal_names_the_file_that_could_not_be_read(fake: FakeRegistry, tmp
     with pytest.raises(Unauthorized, match="access denied without credentials") as caught:
         fetch(plain(fake, credentials=Credentials({"REGISTRY_AUTH_FILE": f"{tmp_path}/auth.json"})), fake)
     assert f"not used: {tmp_path}/auth.json is not JSON" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["credentials", "no credentials"])
+def test_a_403_names_login_if_there_are_no_credentials(fake: FakeRegistry, tmp_path: Path, stored: bool) -> None:
+    fake.on(MANIFEST, reply(status=403))
+    setup = plain(fake, credentials=credentials_for(tmp_path, fake)) if stored else plain(fake)
+    with pytest.raises(Unauthorized, match="access to manifest 1 is forbidden") as caught:
+        fetch(setup, fake)
+    assert (f"pybuild login {fake.host}" in str(caught.value.hint)) is not stored
 
 
 @pytest.mark.parametrize("text", ["", "Negotiate", 'Digest realm="x", nonce="y"', "\x80", "=,=", 'Basic realm="open'])

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.remote.errors import RemoteError
+from pybuild.remote.registry.credential_files import credential_files
 from pybuild.remote.registry.credentials import (
     Credential,
     Credentials,
     IdentityToken,
     Login,
     RegistryToken,
-    credential_files,
 )
 from pybuild.remote.registry.helpers import ask_helper
 from pybuild.store.errors import NotFound
@@ -176,7 +176,11 @@ def test_after_a_broken_file_the_next_one_counts(tmp_path: Path) -> None:
         ({"HOME": "/h"}, ["/h/.config/containers/auth.json", "/h/.docker/config.json"]),
         (
             {"HOME": "/h", "XDG_RUNTIME_DIR": "/r", "XDG_CONFIG_HOME": "/c", "DOCKER_CONFIG": "/d"},
-            ["/r/containers/auth.json", "/c/containers/auth.json", "/d/config.json"],
+            ["/d/config.json", "/r/containers/auth.json", "/c/containers/auth.json"],
+        ),
+        (
+            {"HOME": "/h", "XDG_RUNTIME_DIR": "/r"},
+            ["/r/containers/auth.json", "/h/.config/containers/auth.json", "/h/.docker/config.json"],
         ),
     ],
 )
