@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
-from pybuild.builder.host.id_map import MapKind
+from pybuild.builder.host.id_map import MapKind, free_range
 from pybuild.builder.host.obstacles import SEE_DOCTOR, sysctl, user_namespace_obstacle
 from pybuild.builder.host.step_cgroups import Cgroups
 from pybuild.builder.jobs.probe import Probe, Probed
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _OLDEST_KERNEL = (5, 12)  # mount_setattr(2)
 _MANY_LAYERS_KERNEL = (6, 8)  # overlay takes each lower directory by itself
 _LOW_SPACE = 512 << 20  # bytes
-_NEW_IDS = "100000-165535"
 
 
 class State(Enum):
@@ -79,7 +78,8 @@ def _ids(id_map: IdMap) -> Check:
     if id_map.kind is not MapKind.SINGLE:
         return Check("ids", State.OK, found)
     user = os.environ.get("USER") or str(os.getuid())
-    fix = f"usermod --add-subuids {_NEW_IDS} --add-subgids {_NEW_IDS} {user}"
+    new_ids = "-".join(map(str, free_range()))
+    fix = f"usermod --add-subuids {new_ids} --add-subgids {new_ids} {user}"
     if "newuidmap" in id_map.missing:
         fix = "apt-get install uidmap (Debian, Ubuntu), dnf install shadow-utils (Fedora)"
     elif os.geteuid() == 0:

@@ -78,18 +78,37 @@ class Lines:
         return Span(line, column, end_line, end_column + 1)
 
 
+_UTF_8 = "save it as UTF-8, for example with: iconv -f UTF-16 -t UTF-8"
+_OTHER_FORMATS = (  # how the file starts, what it is, what to do
+    (b"PK\x03\x04", "a zip archive", "a context can be a directory or a tar archive, also a compressed one; unzip it"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "a context can be a directory or a tar archive, also a compressed one"),
+    (b"\x7fELF", "a program", "name the recipe with -f"),
+    (b"\xff\xfe", "text in UTF-16", _UTF_8),
+    (b"\xfe\xff", "text in UTF-16", _UTF_8),
+)
+
+
 def decode(data: bytes | str) -> str:
     """Decode a recipe. Bytes that are not UTF-8 become surrogate escapes, which `split` allows in a few places only.
 
-    Raises ParseError if the recipe is too long or contains a NUL byte.
+    Raises ParseError if the recipe is too long, contains a NUL byte, or is another kind of file.
     """
     if len(data) > RECIPE_BYTES.value:
         raise ParseError.beyond(RECIPE_BYTES, "the recipe exceeds the limit of {}", Span(1, 1, 1, 1))
+    if isinstance(data, bytes):
+        _refuse_other_formats(data)
     text = data if isinstance(data, str) else data.decode("utf-8", "surrogateescape")
     text = text.removeprefix("\ufeff")
     if "\0" in text:
         raise ParseError("the recipe contains a NUL byte", _place(text[: text.index("\0")]))
     return text
+
+
+def _refuse_other_formats(data: bytes) -> None:
+    """Raise ParseError for bytes that people give as a recipe or a context and that are neither text nor a tar."""
+    for start, what, hint in _OTHER_FORMATS:
+        if data.startswith(start):
+            raise ParseError(f"this is {what}, not a recipe", Span(1, 1, 1, 1), hint=hint)
 
 
 def _place(before: str) -> Span:

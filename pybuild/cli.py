@@ -115,6 +115,9 @@ def _status(arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return _EXIT_FAILED
+    except click.Abort:  # the user has answered no
+        print("nothing was changed", file=sys.stderr)
+        return _EXIT_FAILED
     except Exception as error:
         return _failed(error, debug="--debug" in arguments)
 

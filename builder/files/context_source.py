@@ -66,6 +66,15 @@ class ContextSource:
         finally:
             tree.close()
 
+    def link_target(self, path: str) -> str | None:
+        """The target of a symbolic link; None if the path is not one."""
+        tree = replace(self, memo=None).open()
+        try:
+            entry = tree.lookup(os.fsencode(path))
+            return None if entry is None or entry.kind is not Kind.SYMLINK else os.fsdecode(entry.link)
+        finally:
+            tree.close()
+
 
 class TarTree:
     """A tar as a FileTree. As with every context, its device nodes may not be copied."""

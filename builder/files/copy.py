@@ -123,7 +123,7 @@ def _with_parents(source: str, tree: FileTree, exclude: IgnoreFile | None) -> li
         path = pattern.encode("utf-8", "surrogateescape")
         entry = source_entry(tree, directory)
         if entry.kind is not Kind.DIRECTORY or tree.lookup(_join(entry.path, path) if path else entry.path) is None:
-            raise not_found(_join(directory, path))
+            raise not_found(tree, _join(directory, path))
     found = [_CopySource(tree, path, PathFilter(include, exclude)) for path in matches(before, tree)]
     return [item for item in found if item.entry.kind is Kind.DIRECTORY]
 

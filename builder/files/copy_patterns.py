@@ -122,7 +122,7 @@ def matches(source: str, tree: FileTree) -> Iterator[bytes]:
         return
     start = follow(tree, b"/".join(clean[:plain]))
     if tree.lookup(start) is None:
-        raise not_found(b"/".join(clean[:plain]))
+        raise not_found(tree, b"/".join(clean[:plain]))
     found = [start]
     for pattern in patterns[plain:]:
         found = [
@@ -147,11 +147,21 @@ def source_entry(tree: FileTree, path: bytes) -> Entry:
     """The entry of a source; if the path is a link, that of its target inside the tree. Raises CopyError."""
     entry = tree.lookup(follow(tree, path))
     if entry is None:
-        raise not_found(path)
+        raise not_found(tree, path)
     return entry
 
 
-def not_found(path: bytes) -> CopyError:
+def not_found(tree: FileTree, path: bytes) -> CopyError:
+    """The error for a path that does not exist, or that a broken link is on the way to."""
+    parts = path.split(b"/")
+    for length in range(1, len(parts) + 1):
+        entry = tree.lookup(b"/".join(parts[:length]))
+        if entry is not None and entry.kind is Kind.SYMLINK and tree.lookup(follow(tree, entry.path)) is None:
+            link = "it" if entry.path == path else show(entry.path)
+            return CopyError(
+                f"{show(path)}: not found: {link} is a symbolic link to {show(entry.link)}, which is not in the source",
+                hint="COPY follows a link that a source names; it copies the link itself with the directory that holds it",
+            )
     return CopyError(f"{show(path)}: not found", hint="it does not exist in the source, or an ignore file excludes it")
 
 

@@ -12,15 +12,21 @@ import os
 import pwd
 import re
 import stat
+from contextlib import suppress
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from pybuild.builder.host.obstacles import SEE_DOCTOR
 from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _CAP_SETGID, _CAP_SETUID = 6, 7
 _HELPER_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin")
 _HELPER_SECONDS = 10
 _MAX_ID = 0xFFFFFFFF
+_FIRST_SUBORDINATE, _USUAL_COUNT = 100_000, 65_536  # SUB_UID_MIN and SUB_UID_COUNT of login.defs(5)
 _MOST_EXTENTS = 340  # lines that the kernel accepts in one map; user_namespaces(7)
 
 
@@ -129,6 +135,22 @@ def subordinate_ids(path: str, user: str, uid: int) -> list[tuple[int, int]]:
     except OSError:
         return []
     return found
+
+
+def free_range(paths: Iterable[str] = ("/etc/subuid", "/etc/subgid")) -> tuple[int, int]:
+    """The first and last of 65,536 ids that none of these files gives to a user, on the multiples that useradd takes."""
+    taken = []
+    for path in paths:
+        with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                first, count = (_id(text) for text in (*line.strip().split(":"), "", "")[1:3])
+                if first is not None and count:
+                    taken.append((first, first + count))
+    start = _FIRST_SUBORDINATE
+    for first, end in sorted(taken):
+        if first < start + _USUAL_COUNT and start < end:
+            start += -(-(end - start) // _USUAL_COUNT) * _USUAL_COUNT
+    return start, start + _USUAL_COUNT - 1
 
 
 def find_helper(name: str) -> str:

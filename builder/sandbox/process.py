@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 _MAKE_NAMESPACES = "make the step's namespaces"
+_SETTING_UP = ("prepare the sandbox", "mount ", "set ")  # what can fail because of the machine, not of the recipe
+_REFUSALS = frozenset((errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENODEV, errno.EOPNOTSUPP))
 _REPORT_TEXT = 500  # characters of a text in a report
 _REPORT_BYTES = 1300  # three reports, of keeper, init and command, fit into the smallest pipe: one page, pipe(7)
 _SHOWN_PROGRAM = 200  # characters of a program's name in messages
@@ -329,7 +331,14 @@ def _hint(doing: str, error: BaseException) -> str | None:
         return "this process or the machine has its limit of open files"
     if doing == _MAKE_NAMESPACES:
         return "pybuild needs them for RUN only; pybuild doctor says what this machine lacks"
-    return None
+    if not isinstance(error, OSError) or error.errno not in _REFUSALS:
+        return None
+    if doing.startswith("mount overlay"):
+        return (
+            "the filesystem of the store might be one that overlayfs cannot use, such as an overlay itself (the root of a"
+            " container) or NFS: choose another place with --root, for example a volume; pybuild doctor tries it"
+        )
+    return "pybuild doctor says what this machine lacks" if doing.startswith(_SETTING_UP) else None
 
 
 def _close_all_but(*descriptors: int) -> None:

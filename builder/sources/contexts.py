@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
+from pybuild.builder.events import Note
 from pybuild.builder.files.context_source import ContextSource
 from pybuild.builder.plan.resolve import ContextFiles
 from pybuild.builder.remote_source import is_remote, read_remote
@@ -115,6 +116,9 @@ class Contexts:
                 return recipe_of_files(self._check_out("", remote), f"the repository {remote.redacted}", recipe)
             return self._open_file(*self._spooled_url(remote), recipe)
         found = recipe_of_directory(self._main, recipe)
+        if found.passed_over:
+            others = " and ".join(found.passed_over)
+            self._session.observe(Note(f"the recipe is {found.path}, not {others}; -f chooses another one"))
         beside = None if found.path == STDIN_NAME else found.path
         self._sources[""] = self._directory(self._main, beside)
         return found

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
@@ -22,6 +23,8 @@ from pybuild.values.limits import RECIPE_BYTES
 from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pybuild.builder.files.context_source import ContextSource
 
 RECIPE_NAMES = ("Buildfile", "Dockerfile", "Containerfile")
@@ -35,6 +38,7 @@ class Recipe:
 
     path: str  # as messages show it
     data: bytes
+    passed_over: tuple[str, ...] = ()  # other files of the context with a default name
 
 
 def recipe_of_directory(context: str, recipe: str | None) -> Recipe:
@@ -74,6 +78,8 @@ def recipe_of_files(source: ContextSource, label: str, recipe: str | None) -> Re
         data = source.read(name, RECIPE_BYTES)
         if data is not None:
             return Recipe(name, data)
+        if (target := source.link_target(name)) is not None:
+            raise _broken_link(name, target)
     if recipe is None:
         raise _no_recipe(label)
     raise _not_found(recipe, f"no such file in {label}", "with such a context, -f is a path in it")
@@ -143,8 +149,18 @@ def _first_in(root: int, context: str) -> Recipe | None:
     for name in RECIPE_NAMES:
         data = _read_in(root, name, name)
         if data is not None:
-            return Recipe(os.path.join(context, name) if context != "." else name, data)
+            path = os.path.join(context, name) if context != "." else name
+            return Recipe(path, data, tuple(_different_files(root, name)))
     return None
+
+
+def _different_files(root: int, name: str) -> Iterator[str]:
+    """The other names of RECIPE_NAMES that exist in a directory and are another file than `name`."""
+    used = os.stat(name, dir_fd=root)
+    for other in RECIPE_NAMES:
+        with suppress(OSError):  # most often the file does not exist
+            if not os.path.samestat(os.stat(other, dir_fd=root), used):
+                yield other
 
 
 def _not_found(recipe: str, why: str, hint: str | None) -> BuildError:
@@ -159,9 +175,18 @@ def _read_in(root: int, path: str, label: str) -> bytes | None:
         fd = open_in_root(root, os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            with suppress(OSError):  # it is not a link, or does not exist
+                raise _broken_link(label, os.readlink(path, dir_fd=root)) from None
             return None
         raise BuildError(f"cannot open {label}: {error.strerror}") from error
     return _read_and_close(fd, label)
+
+
+def _broken_link(label: str, target: str) -> BuildError:
+    return BuildError(
+        f"{label} is a symbolic link to {target}, which is not in the context",
+        hint="links are followed inside the context only; -f PATH can name a recipe outside of it",
+    )
 
 
 def _read_outside(path: str) -> bytes | None:

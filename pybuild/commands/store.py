@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import click
 
 from pybuild.builder.maintenance import StoreTrees
@@ -57,8 +60,14 @@ def fsck(root: str, repair: bool, deep: bool) -> int:
 
 
 @click.command()
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def reset(root: str) -> int:
-    """Delete the store and everything in it."""
+def reset(root: str, yes: bool) -> int:
+    """Delete the store and everything in it: images, cache and logs.
+
+    On a terminal, reset asks first.
+    """
+    if not yes and sys.stdin.isatty() and os.path.isdir(root):
+        click.confirm(f"Delete the store {printable(os.path.abspath(root))} with all its images?", abort=True, err=True)
     reset_store(root, remove)
     return 0

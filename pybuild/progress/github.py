@@ -1,7 +1,7 @@
 """The display for GitHub Actions: the output of each step in a foldable group, errors as annotations.
 
-Groups do not nest and steps run in parallel, so the output of a step is buffered until the step ends. Output and recipe
-could contain workflow commands; the runner is told to ignore commands until it reads a random token. Source: GitHub's
+Groups do not nest and steps run in parallel, so one step at a time, the *shown* one, has an open group and writes its
+output at once. That of the others is kept until they end, or until the shown step ends. Output and recipe could contain workflow commands; the runner is told to ignore commands until it reads a random token. Source: GitHub's
 "Workflow commands for GitHub Actions"; actions/runner, ActionCommand (a command starts a line, and \\r ends a line too;
 the old form ##[…] works anywhere in a line).
 """
@@ -29,11 +29,11 @@ from pybuild.builder.events import (
     Transfer,
 )
 from pybuild.progress.formatting import Totals, exported_line, one_line, pushed_line, step_name
-from pybuild.progress.lines import BufferedOutput
+from pybuild.progress.lines import BufferedOutput, OutputLines
 from pybuild.values.sizes import human_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import BinaryIO
 
     from pybuild.builder.events import StepRef
@@ -57,6 +57,10 @@ class GithubProgress:
         self._totals = Totals(clock)
         self._buffered = BufferedOutput()
         self._running: dict[int, StepRef] = {}
+        self._shown: int | None = None  # the node of the step whose group is open
+        self._lines = OutputLines()  # of that step
+        self._begun: set[int] = set()  # nodes of running steps that have had a group
+        self._stopped = b""  # the token that the runner waits for before it obeys commands again
         self._fetched: set[str] = set()
 
     def __call__(self, event: Event) -> None:
@@ -66,7 +70,7 @@ class GithubProgress:
                 self._running[step.node] = step
                 self._line(f"{step_name(step)} {one_line(step.instruction)}")
             case StepOutput():
-                self._buffered.add(event)
+                self._output(event)
             case StepFinished(step=step, cached=True):
                 self._line(f"{step_name(step)} CACHED {one_line(step.instruction)}")
             case StepFinished(step=step, seconds=seconds):
@@ -106,16 +110,47 @@ class GithubProgress:
         for step in list(self._running.values()):
             self._end_step(step, "stopped")
 
-    def _end_step(self, step: StepRef, how: str) -> None:
-        """Write the output of a step that ended as a group, or one line if it has none."""
-        self._running.pop(step.node, None)
-        title = f"{step_name(step)} {how}"
-        if step.node not in self._buffered.nodes():
-            self._line(title)
+    def _output(self, event: StepOutput) -> None:
+        node = event.step.node
+        if self._shown is None:
+            self._open_group(event.step)
+        if self._shown == node:
+            self._write_lines(self._lines.feed(event))
+        else:
+            self._buffered.add(event)
+
+    def _open_group(self, step: StepRef) -> None:
+        """Make a step the shown one: write what is kept of its output, and from now on whatever comes."""
+        again = " (continued)" if step.node in self._begun else ""
+        self._begun.add(step.node)
+        self._command("group", f"{step_name(step)}{again} {one_line(step.instruction)}")
+        self._stop_commands()
+        self._shown = step.node
+        for piece in self._buffered.take(step.node):
+            self._write(piece)
+
+    def _close_group(self) -> None:
+        if self._shown is None:
             return
-        self._command("group", f"{title}: {one_line(step.instruction)}")
-        self._untrusted(self._buffered.take(step.node))
+        self._write_lines(self._lines.end(self._shown))
+        self._shown = None
+        self._obey_commands()
         self._command("endgroup", "")
+
+    def _end_step(self, step: StepRef, how: str) -> None:
+        """Write the rest of the output of a step that has ended, and how it ended; then show another step."""
+        self._running.pop(step.node, None)
+        if self._shown != step.node and step.node in self._buffered.nodes():
+            self._close_group()
+            self._open_group(step)
+        if self._shown == step.node:
+            self._close_group()
+        self._begun.discard(step.node)
+        self._line(f"{step_name(step)} {how}")
+        if self._shown is None:
+            waiting = self._buffered.nodes()
+            if (following := next((one for one in self._running.values() if one.node in waiting), None)) is not None:
+                self._open_group(following)
 
     def _annotation_location(self, source: Source, span: Span) -> dict[str, str]:
         return annotation_place(source, span, self._workspace)
@@ -123,21 +158,33 @@ class GithubProgress:
     def _line(self, text: str) -> None:
         """Write one line; it can contain text of the recipe."""
         data = text.encode("utf-8", "backslashreplace") + b"\n"
-        if b"::" in data or b"##[" in data:
-            self._untrusted([data])
-        else:
+        if self._stopped or not (b"::" in data or b"##[" in data):
             self._write(data)
+            return
+        self._stop_commands()
+        self._write(data)
+        self._obey_commands()
 
-    def _untrusted(self, pieces: Iterable[bytes]) -> None:
-        """Write lines in which the runner must not find commands."""
-        token = self._token().encode()
-        self._write(b"::stop-commands::" + token + b"\n")
-        for piece in pieces:
-            self._write(piece)
+    def _write_lines(self, lines: list[bytes]) -> None:
+        if lines:
+            self._write(b"".join(line + b"\n" for line in lines))
+
+    def _stop_commands(self) -> None:
+        """From now on the runner finds no commands in what is written."""
+        self._stopped = self._token().encode()
+        self._write(b"::stop-commands::" + self._stopped + b"\n")
+
+    def _obey_commands(self) -> None:
+        token, self._stopped = self._stopped, b""
         self._write(b"::" + token + b"::\n")
 
     def _command(self, name: str, message: str, **properties: str) -> None:
+        stopped = bool(self._stopped)
+        if stopped:
+            self._obey_commands()
         self._write(f"{workflow_command(name, message, **properties)}\n".encode("utf-8", "backslashreplace"))
+        if stopped:
+            self._stop_commands()
 
     def _write(self, data: bytes) -> None:
         self._out.write(data)

@@ -38,13 +38,14 @@ def test_kernels(release: str, state: State) -> None:
     ("missing", "fix"),
     [
         ("newuidmap is not installed", "apt-get install uidmap"),
-        ("/etc/subuid gives me no ids that exist here", "usermod --add-subuids 100000-165535"),
+        ("/etc/subuid gives me no ids that exist here", "usermod --add-subuids 300000-365535 --add-subgids 300000-365535"),
     ],
 )
 def test_a_single_id_is_a_note_with_the_command_that_adds_more(
     monkeypatch: pytest.MonkeyPatch, missing: str, fix: str
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(doctor, "free_range", lambda: (300_000, 365_535))
     check = doctor._ids(IdMap(MapKind.SINGLE, ONE, ONE, missing=missing))
     assert check.state is State.NOTE
     assert missing in check.found

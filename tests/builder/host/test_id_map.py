@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.builder.host import id_map
-from pybuild.builder.host.id_map import Extent, IdMap, MapKind, find_helper, subordinate_ids
+from pybuild.builder.host.id_map import Extent, IdMap, MapKind, find_helper, free_range, subordinate_ids
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +42,25 @@ def put_helper(directory: Path, mode: int, owner: int) -> None:
     (directory / "newuidmap").write_text("")
     (directory / "newuidmap").chmod(mode)
     os.chown(directory / "newuidmap", owner, 0)
+
+
+@pytest.mark.parametrize(
+    ("users", "groups", "first"),
+    [
+        ("", "", 100_000),
+        ("a:600000:65536\n", "", 100_000),
+        ("a:100000:65536\n", "", 165_536),
+        ("", "a:100000:65536\n", 165_536),
+        ("b:165536:65536\na:100000:65536\n", "b:165536:65536\n", 231_072),
+        ("a:165000:10\n", "", 165_536),
+        ("nonsense\nb:x:y\n", "a:1\n", 100_000),
+    ],
+)
+def test_a_free_range_is_one_that_nobody_has(tmp_path: Path, users: str, groups: str, first: int) -> None:
+    (tmp_path / "u").write_text(users)
+    (tmp_path / "g").write_text(groups)
+    found = free_range((str(tmp_path / "u"), str(tmp_path / "g"), str(tmp_path / "missing")))
+    assert found == (first, first + 65_535)
 
 
 def test_a_helper_is_a_program_that_only_root_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

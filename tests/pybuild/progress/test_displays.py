@@ -204,6 +204,15 @@ def github(*events: Event, workspace: str = "/checkout") -> tuple[GithubProgress
     return display, out
 
 
+def test_output_is_shown_while_the_step_runs() -> None:
+    display, out = github(StepStarted(A), wrote(A, "one\ntw"))
+    assert out.getvalue().endswith(b"::group::[first 1/2] RUN a\n::stop-commands::TOKEN\none\n")
+    display(wrote(A, "o\n"))
+    assert out.getvalue().endswith(b"TOKEN\none\ntwo\n")
+    display(StepFinished(A, False, 2.0))
+    assert out.getvalue().endswith(b"two\n::TOKEN::\n::endgroup::\n[first 1/2] done in 2.0 s\n")
+
+
 def test_groups_of_parallel_steps_do_not_overlap() -> None:
     _, out = github(
         StepStarted(A), StepStarted(B), wrote(A, "a1\n"), wrote(B, "b1\n"), wrote(A, "a2"),
@@ -211,8 +220,24 @@ def test_groups_of_parallel_steps_do_not_overlap() -> None:
     )  # fmt: skip
     assert out.getvalue() == (
         b"[first 1/2] RUN a\n[other 2/3] RUN b\n"
-        b"::group::[other 2/3] done in 2.0 s: RUN b\n::stop-commands::TOKEN\nb1\n::TOKEN::\n::endgroup::\n"
-        b"::group::[first 1/2] done in 3.0 s: RUN a\n::stop-commands::TOKEN\na1\na2\n::TOKEN::\n::endgroup::\n"
+        b"::group::[first 1/2] RUN a\n::stop-commands::TOKEN\na1\na2\n::TOKEN::\n::endgroup::\n"
+        b"::group::[other 2/3] RUN b\n::stop-commands::TOKEN\nb1\n::TOKEN::\n::endgroup::\n[other 2/3] done in 2.0 s\n"
+        b"::group::[first 1/2] (continued) RUN a\n::stop-commands::TOKEN\n\n::TOKEN::\n::endgroup::\n"
+        b"[first 1/2] done in 3.0 s\n"
+    )
+
+
+def test_if_the_shown_step_ends_another_one_is_shown() -> None:
+    _, out = github(StepStarted(A), StepStarted(B), wrote(A, "a\n"), wrote(B, "b\n"), StepFinished(A, False, 1.0), wrote(B, "c\n"))
+    assert out.getvalue().endswith(
+        b"[first 1/2] done in 1.0 s\n::group::[other 2/3] RUN b\n::stop-commands::TOKEN\nb\nc\n"
+    )
+
+
+def test_an_annotation_can_be_written_while_a_group_is_open() -> None:
+    _, out = github(StepStarted(A), wrote(A, "a\n"), CheckWarning("Rule", "x", SOURCE, Span(1, 6, 1, 7)), wrote(A, "::error::\n"))
+    assert out.getvalue().endswith(
+        b"a\n::TOKEN::\n::warning title=Rule,file=app/Buildfile,line=1,col=6::x\n::stop-commands::TOKEN\n::error::\n"
     )
 
 
@@ -235,7 +260,10 @@ def test_the_output_of_steps_parallel_to_a_failure_is_shown() -> None:
     display, out = github(StepStarted(A), StepStarted(B), wrote(A, "a\n"), wrote(B, "b\n"), StepBroke(B, 1.0, "", 3))
     display.failed(FAILED)
     titles = [line for line in lines(out) if line.startswith("::group::")]
-    assert titles == ["::group::[other 2/3] FAILED after 1.0 s: RUN b", "::group::[first 1/2] stopped: RUN a"]
+    assert titles == ["::group::[first 1/2] RUN a", "::group::[other 2/3] RUN b"]
+    assert [line for line in lines(out) if "FAILED" in line or "stopped" in line] == [
+        "[other 2/3] FAILED after 1.0 s", "[first 1/2] stopped",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
