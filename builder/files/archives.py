@@ -72,7 +72,7 @@ def archive_in(peeked: Peeked, limit: Limit = LAYER_BYTES) -> Readable | None:
     plain = outer is not peeked or not is_compressed(peeked.start)
     head = b""
     try:
-        stream = DecompressingReader(outer, Compression.UNCOMPRESSED if plain else None, limit=limit)
+        stream = DecompressingReader(outer, Compression.UNCOMPRESSED if plain else None, limit=limit, hashed=False)
         while len(head) < BLOCK and (data := stream.read(BLOCK - len(head))):
             head += data
     except InvalidImage:

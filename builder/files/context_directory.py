@@ -16,7 +16,7 @@ from pybuild.parser import IgnoreFile
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.objects.context_memo import file_key, is_settled
-from pybuild.store.system.sparse import chunks_of_file
+from pybuild.store.system.holes import chunks_of_file
 from pybuild.values.limits import CONTEXT_ENTRIES
 
 if TYPE_CHECKING:

@@ -19,14 +19,13 @@ from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, Toc
 from pybuild.store.layers.view import ROOT, View
 from pybuild.store.objects.context_memo import Memo
+from pybuild.store.system.holes import chunks_of_file
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
     from pybuild.values.limits import Limit
-
-_CHUNK = 1 << 20
 
 
 @frozen
@@ -109,11 +108,9 @@ class TarTree:
         """Do nothing: a tar has no memo."""
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
-        offset, left = entry.offset, entry.size
-        while left:
-            data = os.pread(self._fd, min(left, _CHUNK), offset)
-            if not data:
-                raise CopyError(f"{show(entry.path)} of the context: the archive was truncated during the build")
-            offset += len(data)
+        left = entry.size
+        for data in chunks_of_file(self._fd, entry.offset, left):
             left -= len(data)
             yield data
+        if left:
+            raise CopyError(f"{show(entry.path)} of the context: the archive was truncated during the build")

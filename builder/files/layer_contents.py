@@ -14,6 +14,7 @@ from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Toc
 from pybuild.store.layers.view import View
 from pybuild.store.objects.blobs import VerifyingReader
+from pybuild.store.system.holes import open_sparse
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -39,11 +40,11 @@ class BlobPlace:
     size: int
     compression: str
 
-    def open(self) -> DecompressingReader:
-        """The tar of the layer. Its digest is verified at the end of the stream."""
-        raw = open(self.path, "rb", buffering=0)
+    def open(self, *, hashed: bool = True) -> DecompressingReader:
+        """The tar of the layer. The blob's digest is verified at the end of the stream."""
+        raw = open_sparse(self.path)
         return DecompressingReader(
-            VerifyingReader(raw, Digest.parse(self.digest), self.size), Compression(self.compression)
+            VerifyingReader(raw, Digest.parse(self.digest), self.size), Compression(self.compression), hashed=hashed
         )
 
 
@@ -143,7 +144,7 @@ class StoredContents:
         blob = self._layers[layer].blob
         if blob is None:
             raise InvalidImage(f"changeset {self._layers[layer].changeset} has neither a tree nor a tar")
-        tar = blob.open()
+        tar = blob.open(hashed=False)
         position = 0
         for entry in entries:
             _skip(tar, entry.offset - position)

@@ -6,12 +6,11 @@ import os
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage
+from pybuild.store.system.holes import chunks_of_file, create_sparse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
-
-_CHUNK = 1 << 20
 
 
 class Spool:
@@ -26,7 +25,7 @@ class Spool:
     def write(self, data: bytes) -> None:
         """Append bytes. Raises OSError, for instance if the disk is full."""
         if self._file is None:
-            self._file = open(self._path, "x+b", buffering=_CHUNK)
+            self._file = create_sparse(self._path, "x+b")
             os.unlink(self._path)
         self._file.write(data)
         self.size += len(data)
@@ -37,13 +36,11 @@ class Spool:
             return
         assert self._file is not None, "the spool is empty"
         self._file.flush()
-        while size:
-            data = os.pread(self._file.fileno(), min(size, _CHUNK), offset)
-            if not data:
-                raise InvalidImage("the spool is shorter than the data written to it")
-            offset += len(data)
+        for data in chunks_of_file(self._file.fileno(), offset, size):
             size -= len(data)
             yield data
+        if size:
+            raise InvalidImage("the spool is shorter than the data written to it")
 
     def close(self) -> None:
         """Free the disk space. Idempotent."""

@@ -13,6 +13,7 @@ from pybuild.store.formats.toc import Toc
 from pybuild.store.importing.outer_compression import is_compressed
 from pybuild.store.layers.read import read_archive
 from pybuild.store.layers.view import View
+from pybuild.store.system.holes import create_sparse
 from pybuild.store.system.streams import Peeked, Tee
 from pybuild.values import frozen
 from pybuild.values.limits import CONTEXT_BYTES, hint_beside
@@ -70,14 +71,14 @@ class ListContext:
             return None
         if not packed:
             return read_archive(archive, _nothing(), None)
-        with open(self.tar, "xb", buffering=1 << 20) as tar:
+        with create_sparse(self.tar) as tar:
             return read_archive(Tee(archive, tar.write), _nothing(), None)
 
     def _plain_entries(self, peeked: Peeked) -> list[Entry]:
         """The entries of an archive with sparse files, once `tar` has it without them."""
         archive = archive_in(peeked, CONTEXT_BYTES)
         assert archive is not None, "it was an archive before"
-        with open(self.tar, "wb", buffering=1 << 20) as tar:
+        with create_sparse(self.tar, "wb") as tar:
             return read_archive(Tee(PlainTar(archive, CONTEXT_BYTES), tar.write), _nothing(), None)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.toc import Toc
 from pybuild.store.layers.write import hash_contents, write_layer
+from pybuild.store.system.holes import create_sparse
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def write_output(entries: Iterable[Entry], content: FileContent, output: Output)
 
 def write_files(entries: Iterable[Entry], content: FileContent, output: Output) -> WrittenLayer:
     """Write a layer with a blob and its table of contents where `output` says. The result has the layer's entries."""
-    with open(output.blob, "xb") as out:
+    with create_sparse(output.blob) as out:
         layer = write_layer(entries, content, out, Compression(output.compression), clamp=output.clamp)
     Toc.write(output.toc, layer.entries)
     return layer

@@ -17,6 +17,7 @@ from pybuild.store.layers.tree import make_tree
 from pybuild.store.layers.view import View
 from pybuild.store.objects.changesets import TREE
 from pybuild.store.system.directories import opened_directory
+from pybuild.store.system.holes import create_sparse
 from pybuild.store.system.streams import Tee
 from pybuild.values import frozen
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from pybuild.store.formats.toc import Entry
     from pybuild.store.system.streams import Readable
-
-_BUFFER = 1 << 20
 
 
 @frozen
@@ -51,9 +50,9 @@ class MakeTree:
                     make_tree(Toc.open(self.toc), file, fd)
                 os.unlink(self.expanded)
             else:
-                tar = self.blob.open()
+                tar = self.blob.open(hashed=False)
                 make_tree(Toc.open(self.toc), tar, fd)
-                tar.diff_id()  # reads to the end, where the digest is checked
+                tar.finish()  # reads to the end, where the digest is checked
         return Done()
 
 
@@ -101,7 +100,7 @@ class ReadLayer:
             tar = self.blob.open()
             source: Readable = tar
             if self.expanded:
-                source = Tee(tar, files.enter_context(open(self.expanded, "xb", _BUFFER)).write)
+                source = Tee(tar, files.enter_context(create_sparse(self.expanded)).write)
             entries = read_layer(source, View([Toc.open(path) for path in self.below]))
             found = tar.diff_id()
             if str(found) != self.diff_id:
@@ -121,7 +120,7 @@ class Recompress:
 
     def run(self) -> Written:
         source = self.blob.open()
-        with open(self.output, "xb") as out, Compressor(out, Compression(self.compression)) as compressor:
+        with create_sparse(self.output) as out, Compressor(out, Compression(self.compression)) as compressor:
             while data := source.read(1 << 20):
                 compressor.write(data)
             digest = compressor.finish()

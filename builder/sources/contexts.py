@@ -35,6 +35,7 @@ from pybuild.store.formats.reference import Reference
 from pybuild.store.formats.toc import Entry, Kind, Toc
 from pybuild.store.layers.view import ROOT
 from pybuild.store.objects.context_memo import memo_path
+from pybuild.store.system.holes import create_sparse
 from pybuild.values.limits import CONTEXT_BYTES
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def _expand_github(place: str) -> str:
 
 def _spool_stdin(path: str) -> None:
     size = 0
-    with open(path, "xb") as file:
+    with create_sparse(path) as file:
         while data := os.read(sys.stdin.fileno(), _CHUNK):
             size += len(data)
             if size > CONTEXT_BYTES.value:

@@ -20,6 +20,7 @@ from pybuild.store.errors import StoreError
 from pybuild.store.system.directories import remove_tree
 from pybuild.store.system.disk_full import OUTPUT_HINT, no_space
 from pybuild.store.system.files import try_lock
+from pybuild.store.system.holes import SparseFile, buffered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,7 +103,7 @@ def unnamed_file(directory: int, temporary: bytes, mode: int = 0o666) -> Iterato
             raise
         fd = os.open(temporary, _CREATE, mode, dir_fd=directory)
         named = True
-    with open(fd, "wb", buffering=_BUFFER) as out:
+    with buffered(SparseFile(fd, "wb")) as out:
         yield out
         out.flush()
         if not named:

@@ -19,6 +19,7 @@ from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.formats.tar_header import TYPES, device_numbers, entry_header
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.layers.view import ROOT, View
+from pybuild.store.system.holes import chunks_of_file, create_sparse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -182,7 +183,7 @@ class _LayerStream:
     def __init__(self, store: Store, layer: Descriptor) -> None:
         self._layer = layer
         self._raw = store.blobs.open(layer.digest)
-        self._tar = DecompressingReader(self._raw, COMPRESSIONS[layer.media_type])
+        self._tar = DecompressingReader(self._raw, COMPRESSIONS[layer.media_type], hashed=False)
         self._position = 0
 
     def chunks(self, offset: int, size: int) -> Iterator[bytes]:
@@ -196,7 +197,7 @@ class _LayerStream:
 
     def finish(self) -> None:
         """Read to the end, which verifies the digest. Raises DigestMismatch."""
-        self._tar.diff_id()
+        self._tar.finish()
 
     def close(self) -> None:
         self._raw.close()
@@ -216,7 +217,7 @@ class _SpooledLayer:
         self._path = store.ingest.new_path()
         self._positions: dict[int, int] = {}  # offset in the tar -> offset in the copy
         end = 0
-        self._file = open(self._path, "x+b")
+        self._file = create_sparse(self._path, "x+b")
         try:
             for entry in entries:
                 self._positions[entry.offset] = end
@@ -230,14 +231,11 @@ class _SpooledLayer:
             raise
 
     def chunks(self, offset: int, size: int) -> Iterator[bytes]:
-        position = self._positions[offset]
-        while size:
-            data = os.pread(self._file.fileno(), min(size, _CHUNK), position)
-            if not data:
-                raise InvalidImage("the copy of a layer in the ingest directory is truncated")
-            position += len(data)
+        for data in chunks_of_file(self._file.fileno(), self._positions[offset], size):
             size -= len(data)
             yield data
+        if size:
+            raise InvalidImage("the copy of a layer in the ingest directory is truncated")
 
     def finish(self) -> None:
         pass

@@ -61,14 +61,24 @@ class _Decompressor(Protocol):
 class DecompressingReader:
     """A stream of the decompressed bytes, which are counted against the limits and hashed on the way."""
 
-    def __init__(self, raw: Readable, compression: Compression | None = None, *, limit: Limit = LAYER_BYTES) -> None:
-        """If `compression` is None, `sniff` decides. `read` raises InvalidImage for damaged or too long data."""
+    def __init__(
+        self,
+        raw: Readable,
+        compression: Compression | None = None,
+        *,
+        limit: Limit = LAYER_BYTES,
+        hashed: bool = True,
+    ) -> None:
+        """If `compression` is None, `sniff` decides. `read` raises InvalidImage for damaged or too long data.
+
+        Without `hashed` there is no `diff_id`, and nothing is hashed: that takes most of the time of many zeros.
+        """
         self._raw = raw
         start = raw.read(_CHUNK)
         self._chunk: bytes | memoryview = start  # not decompressed yet
         self.kind = compression if compression is not None else sniff(start)
         self._limit, self._most = limit, limit.value
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.sha256() if hashed else None
         self._piece = b""
         self._returned = 0  # bytes of the piece that `read` returned already
         self.read_bytes = len(start)
@@ -90,9 +100,14 @@ class DecompressingReader:
 
     def diff_id(self) -> Digest:
         """Read the rest of the stream; return the digest of all its decompressed bytes."""
+        assert self._hash is not None, "nothing was hashed"
+        self.finish()
+        return Digest("sha256", self._hash.hexdigest())
+
+    def finish(self) -> None:
+        """Read the rest of the stream. Raises what `read` raises."""
         while self.read(1 << 20):
             pass
-        return Digest("sha256", self._hash.hexdigest())
 
     def _expand(self) -> bytes:
         """The next decompressed bytes. b"" at the end, or if the current input made none."""
@@ -151,7 +166,8 @@ class DecompressingReader:
         self.expanded_bytes += len(data)
         if self.expanded_bytes > self._most:
             raise self._limit.exceeded(InvalidImage, "expands to more than the limit of {}")
-        self._hash.update(data)
+        if self._hash is not None:
+            self._hash.update(data)
 
 
 class _Compressor(Protocol):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pybuild.store.system.sparse import ZEROS
+from pybuild.store.system.holes import ZEROS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,6 +21,7 @@ from pybuild.store.layers.errors import layer_errors
 from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.view import View
 from pybuild.store.objects.changesets import LayerBlob
+from pybuild.store.system.holes import create_sparse
 from pybuild.store.system.streams import Peeked, Tee
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
@@ -110,7 +111,7 @@ class LayerStack:
             self._advance(chain, known)
             return
         scratch = store.ingest.new_path()
-        with open(scratch, "xb") as copy:
+        with create_sparse(scratch) as copy:
             entries, compression = read_layer_blob(source, layer, diff_id, View(self._below), copy.write)
         self._record(chain, known, scratch, LayerBlob(diff_id, layer.digest, layer.size, compression), entries)
 
@@ -128,7 +129,7 @@ class LayerStack:
         keep_as_is = compression is not Compression.UNCOMPRESSED
         compression = compression if keep_as_is else Compression.GZIP
         with (
-            open(scratch, "xb") as out,
+            create_sparse(scratch) as out,
             Compressor(out, Compression.UNCOMPRESSED if keep_as_is else compression) as written,
         ):
             if keep_as_is:

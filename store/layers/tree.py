@@ -21,9 +21,10 @@ from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, parent_of
 from pybuild.store.layers.mapped_ids import MappedIds
 from pybuild.store.layers.tree_files import OPAQUE, DirectoryCache, open_directory
+from pybuild.store.system.holes import MIN_HOLE, SparseFile, buffered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from pybuild.store.system.streams import Readable
 
@@ -63,12 +64,19 @@ def make_tree(entries: Iterable[Entry], tar: Readable, root_fd: int) -> None:
 
 
 def _skip(tar: Readable, count: int, target: int) -> int:
-    while count:
-        data = tar.read(min(count, _CHUNK))
+    for _ in _content(tar, count):
+        pass
+    return target
+
+
+def _content(tar: Readable, size: int) -> Iterator[bytes]:
+    """The next `size` bytes of a tar."""
+    while size:
+        data = tar.read(min(size, _CHUNK))
         if not data:
             raise InvalidImage("the layer is shorter than its table of contents")
-        count -= len(data)
-    return target
+        size -= len(data)
+        yield data
 
 
 class _TreeMaker:
@@ -104,14 +112,14 @@ class _TreeMaker:
         parent, name = self._parents.locate(entry.path)
         fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
         try:
-            left = entry.size
-            while left:
-                data = tar.read(min(left, _CHUNK))
-                if not data:
-                    raise InvalidImage("the layer is shorter than its table of contents")
-                left -= len(data)
-                while data:
-                    data = data[os.write(fd, data) :]
+            if entry.size < MIN_HOLE:
+                for data in _content(tar, entry.size):
+                    while data:
+                        data = data[os.write(fd, data) :]
+            else:
+                with buffered(SparseFile(fd, "wb", closefd=False)) as out:
+                    for data in _content(tar, entry.size):
+                        out.write(data)
             self._attributes(fd, entry)
         finally:
             os.close(fd)

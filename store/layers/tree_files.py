@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pybuild.store.system.sparse import chunks_of_file
+from pybuild.store.system.holes import chunks_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,6 +26,7 @@ from pybuild.store.objects.condemned import Condemnable
 from pybuild.store.objects.ingest import live_leases
 from pybuild.store.objects.parts import CACHE_MOUNTS, INGEST, PARSES, PARTS
 from pybuild.store.system.files import file_size
+from pybuild.store.system.holes import size_on_disk
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def collect(
     if not dry_run:
         count, size = _purge(store, remove)  # first, because on a full disk the transactions below might need the space
         leftovers, leftover_size = leftovers + count, leftover_size + size
-    measure_trees(store)
+    measure_trees(store, measure)
     mounts = sized_cache_mounts(store, measure)
     if dry_run:
         would = _would_free(store, keep, mounts)
@@ -132,7 +133,7 @@ def collect(
 
 def exceeds(store: Store, limit: int, measure: Callable[[str], int]) -> bool:
     """Whether the objects and cache mounts of a store take more than `limit` bytes."""
-    measure_trees(store)
+    measure_trees(store, measure)
     graph = Graph(store)
     return graph.size(graph.objects) + sum(size for _, size in sized_cache_mounts(store, measure)) > limit
 
@@ -165,7 +166,7 @@ def _would_free(store: Store, keep: int | None, mounts: list[tuple[StoredCacheMo
         freed,
         cache_mounts=len(choice.cache_mounts),
         leftovers=len(leftovers),
-        size=freed.size + sum(map(file_size, leftovers)),
+        size=freed.size + sum(map(_size_of_file, leftovers)),
         kept=choice.size,
     )
 
@@ -277,7 +278,7 @@ def _purge(store: Store, remove: Callable[[str], None]) -> tuple[int, int]:
                     if store.metadata.one(f"SELECT 1 FROM {part.table} WHERE {part.key} = ?", prefix + name):
                         continue
                     count += 1
-                    size += file_size(path)
+                    size += _size_of_file(path)
                     try:
                         os.unlink(path)
                     except IsADirectoryError:
@@ -288,6 +289,14 @@ def _purge(store: Store, remove: Callable[[str], None]) -> tuple[int, int]:
             for moved_directory in moved:
                 remove(moved_directory)
     return count, size
+
+
+def _size_of_file(path: str) -> int:
+    """The bytes on the disk of a file without a row; 0 if it does not exist."""
+    try:
+        return size_on_disk(path, file_size(path))
+    except FileNotFoundError:
+        return 0
 
 
 def _remove_cache_mount(store: Store, identity: str, remove: Callable[[str], None]) -> bool:

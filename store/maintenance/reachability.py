@@ -10,6 +10,7 @@ The graph is in memory: a store of ten thousand records takes about ten megabyte
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from pybuild.store.errors import StoreError
@@ -19,14 +20,16 @@ from pybuild.store.formats.toc import Kind, Toc
 from pybuild.store.objects.condemned import Condemnable
 from pybuild.store.objects.database import number
 from pybuild.store.system.files import file_size
+from pybuild.store.system.holes import size_on_disk
 from pybuild.values import frozen
 from pybuild.values.limits import MANIFEST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pybuild.store.store import Store
 
+_LARGE = 1 << 20  # bytes; the holes of smaller files are not looked for
 _BLOCK = 4096  # bytes that the smallest file or directory takes on common filesystems
 
 
@@ -96,7 +99,16 @@ class Graph:
         for digest, size in self._store.metadata.all("SELECT digest, size FROM blobs"):
             blob = StoreObject(Condemnable.BLOB, str(digest))
             self._edges[blob] = []
-            self._sizes[blob] = number(size)
+            self._sizes[blob] = self._size_of_blob(blob.key, number(size))
+
+    def _size_of_blob(self, digest: str, size: int) -> int:
+        """What a blob takes on the disk: an uncompressed one can have holes."""
+        if size < _LARGE:
+            return size
+        try:
+            return size_on_disk(self._store.blobs.path(Digest.parse(digest)), size)
+        except (OSError, StoreError):
+            return size  # fsck reports it
 
     def _changesets(self) -> None:
         query = self._store.metadata.all
@@ -168,14 +180,17 @@ def title_of(inputs: str) -> str:
     return "?"
 
 
-def measure_trees(store: Store) -> None:
+def measure_trees(store: Store, measure: Callable[[str], int]) -> None:
     """Compute and record the sizes of the trees that are not measured yet.
 
-    The tables of contents give the sizes. The files of a tree belong to other ids, and this process might not be
-    allowed to read its directories.
+    The tables of contents give the sizes, except those of large files, which can have holes. The files of a tree belong to
+    other ids, so this process might not be allowed to look at one: `measure(directory)` then measures the whole tree.
     """
     rows = store.metadata.all("SELECT id, changeset FROM trees WHERE id NOT IN (SELECT id FROM tree_sizes)")
-    sizes = [(_tree_size(store, str(changeset)), str(tree)) for tree, changeset in rows]
+    sizes = [
+        (_tree_size(store, str(changeset), store.changesets.tree_path(str(tree)), measure), str(tree))
+        for tree, changeset in rows
+    ]
     if sizes:
         if store.obstacle is not None:
             store.metadata.shadow("tree_sizes", [(tree, size) for size, tree in sizes])
@@ -184,7 +199,7 @@ def measure_trees(store: Store) -> None:
             db.executemany("INSERT OR REPLACE INTO tree_sizes SELECT id, ? FROM trees WHERE id = ?", sizes)
 
 
-def _tree_size(store: Store, changeset: str) -> int:
+def _tree_size(store: Store, changeset: str, tree: str, measure: Callable[[str], int]) -> int:
     try:
         entries = list(Toc.open(store.changesets.toc_path(changeset)))
     except (OSError, StoreError):
@@ -194,5 +209,13 @@ def _tree_size(store: Store, changeset: str) -> int:
         if entry.kind is Kind.DIRECTORY:
             size += _BLOCK
         elif entry.kind is Kind.FILE and not entry.hardlink:
-            size += -(-entry.size // _BLOCK) * _BLOCK
+            taken = -(-entry.size // _BLOCK) * _BLOCK
+            if entry.size >= _LARGE:
+                try:
+                    taken = size_on_disk(os.fsencode(tree) + b"/" + entry.path, taken)
+                except PermissionError:
+                    return measure(tree)
+                except OSError:
+                    pass  # fsck reports a missing file; a path of more than 4096 bytes cannot be asked for
+            size += taken
     return size

@@ -23,6 +23,7 @@ from pybuild.store.maintenance.checks import StoreChecks
 from pybuild.store.maintenance.rows import wrong_rows
 from pybuild.store.maintenance.trees import BlobToWrite, TreesHere
 from pybuild.store.objects.parts import CACHE_MOUNTS
+from pybuild.store.system.holes import create_sparse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,7 +173,7 @@ class _Repairs:
         try:
             with (
                 self._store.blobs.open(blob.digest) as raw,
-                open(path, "xb") as out,
+                create_sparse(path) as out,
                 Compressor(out, compression) as compressor,
             ):
                 tar = DecompressingReader(raw, blob.compression)

@@ -15,6 +15,7 @@ from pybuild.store.layers.tree_files import TreeContent
 from pybuild.store.layers.view import View
 from pybuild.store.layers.write import write_layer
 from pybuild.store.system.directories import opened_directory
+from pybuild.store.system.holes import create_sparse
 from pybuild.values import frozen
 
 
@@ -84,7 +85,7 @@ def compare_tree(tree: str, toc: str, below: tuple[str, ...] | None, *, content:
 def write_blob(tree: str, toc: str, path: str, compression: str, clamp: int | None) -> str:
     """Write a blob to `path` from a tree and its table of contents; return its digest, "" if the tree lacks a file."""
     try:
-        with opened_directory(tree) as fd, TreeContent(fd) as content, open(path, "xb") as out:
+        with opened_directory(tree) as fd, TreeContent(fd) as content, create_sparse(path) as out:
             return str(write_layer(Toc.open(toc), content, out, Compression(compression), clamp=clamp).digest)
     except (FileNotFoundError, StoreError):
         return ""

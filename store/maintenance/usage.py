@@ -9,6 +9,7 @@ from pybuild.store.maintenance.gc import sized_cache_mounts
 from pybuild.store.maintenance.origins import StepOrigin, StoredLayer, origins, stored_layers
 from pybuild.store.maintenance.reachability import Graph, StoreObject, measure_trees
 from pybuild.store.objects.build_logs import build_logs
+from pybuild.store.objects.condemned import Condemnable
 from pybuild.store.objects.context_memo import memos
 from pybuild.store.objects.parts import DATABASE
 from pybuild.store.objects.reserve import reserve_size
@@ -88,7 +89,7 @@ class Usage:
 
 def usage(store: Store, measure: Callable[[str], int]) -> Usage:
     """Measure a store. `measure(directory)` returns the size of a cache mount in bytes."""
-    measure_trees(store)
+    measure_trees(store, measure)
     mounts = sized_cache_mounts(store, measure)
     graph, known = Graph(store), origins(store)
     lines = _object_lines(graph, known)
@@ -103,7 +104,7 @@ def usage(store: Store, measure: Callable[[str], int]) -> Usage:
     tables = sum(file_size(f"{store.root}/{DATABASE}{suffix}") for suffix in ("", "-wal", "-shm"))
     memo_bytes = sum(status.st_size for _, status in memos(store.memos))
     logs = [log.total() for log in build_logs(store.logs)]
-    forms = _forms(store, [size for _, size in mounts])
+    forms = _forms(store, graph, [size for _, size in mounts])
     logged = Sum(len(logs), sum(logs))
     layers = tuple(stored_layers(graph, known))
     return Usage(reasons, forms, tuple(lines), tables, memo_bytes, logged, reserve_size(store.root), layers)
@@ -134,18 +135,21 @@ def _object_lines(graph: Graph, known: Mapping[StoreObject, StepOrigin]) -> list
     return lines
 
 
-def _forms(store: Store, mounts: list[int]) -> dict[StoredForm, Sum]:
-    unread = "FROM unread JOIN blobs USING (digest) WHERE id NOT IN (SELECT id FROM tocs)"
+def _forms(store: Store, graph: Graph, mounts: list[int]) -> dict[StoredForm, Sum]:
+    unread = "SELECT digest FROM unread WHERE id NOT IN (SELECT id FROM tocs)"
     tocs = [file_size(store.changesets.toc_path(str(row[0]))) for row in store.metadata.all("SELECT id FROM tocs")]
     return {
-        StoredForm.BLOB: _sum(
-            store, f"SELECT count(*), sum(size) FROM blobs WHERE digest NOT IN (SELECT digest {unread})"
-        ),
-        StoredForm.UNREAD: _sum(store, f"SELECT count(*), sum(size) FROM (SELECT DISTINCT digest, size {unread})"),
+        StoredForm.BLOB: _sum_of_blobs(store, graph, f"digest NOT IN ({unread})"),
+        StoredForm.UNREAD: _sum_of_blobs(store, graph, f"digest IN ({unread})"),
         StoredForm.TOC: Sum(len(tocs), sum(tocs)),
         StoredForm.TREE: _sum(store, "SELECT count(*), sum(size) FROM tree_sizes"),
         StoredForm.CACHE_MOUNT: Sum(len(mounts), sum(mounts)),
     }
+
+
+def _sum_of_blobs(store: Store, graph: Graph, condition: str) -> Sum:
+    rows = store.metadata.all(f"SELECT digest FROM blobs WHERE {condition}")
+    return Sum(len(rows), graph.size(StoreObject(Condemnable.BLOB, str(digest)) for (digest,) in rows))
 
 
 def _sum(store: Store, query: str) -> Sum:

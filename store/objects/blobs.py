@@ -15,6 +15,7 @@ from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.condemned import Condemnable, spare
 from pybuild.store.objects.database import number
 from pybuild.store.objects.parts import BLOBS
+from pybuild.store.system.holes import open_sparse
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -86,7 +87,7 @@ class Blobs:
         if size is None:
             raise NotFound(f"no blob {digest} in the store")
         try:
-            return VerifyingReader(open(self.path(digest), "rb", buffering=0), digest, size)
+            return VerifyingReader(open_sparse(self.path(digest)), digest, size)
         except FileNotFoundError:
             raise NotFound(
                 f"blob {digest} is missing on the disk", hint="pybuild fsck lists what else is damaged"

@@ -10,8 +10,10 @@ import pytest
 
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.toc import Entry, Kind
+from pybuild.store.layers.tree import make_tree
 from pybuild.store.layers.tree_files import TreeContent
 from pybuild.store.layers.write import WrittenLayer, write_layer
+from pybuild.store.system.holes import create_sparse, size_on_disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,3 +58,22 @@ def test_holes_do_not_change_a_layer(tmp_path: Path, compression: Compression) -
     assert layers[0] == layers[1]
     assert str(layers[0].diff_id) == DIFF_ID
     assert layers[0].entries[0].sha256 == layers[0].entries[1].sha256
+
+
+def test_an_uncompressed_blob_and_the_tree_made_of_it_have_holes(tmp_path: Path) -> None:
+    entries, tree, blob = make_files(tmp_path, holes=False), tmp_path / "tree", tmp_path / "blob"
+    tree.mkdir()
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    with TreeContent(fd) as content, create_sparse(str(blob)) as out:
+        layer = write_layer(entries, content, out, Compression.UNCOMPRESSED)
+    os.close(fd)
+    fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY)
+    with open(blob, "rb") as tar:
+        make_tree(layer.entries, tar, fd)
+    os.close(fd)
+    assert str(layer.diff_id) == DIFF_ID
+    for path, size in ((tree / "a", SIZE), (tree / "b", SIZE), (blob, layer.size)):
+        assert path.stat().st_size == size
+        assert size_on_disk(str(path), size) < 2 * MIB
+    with open(tree / "b", "rb") as found, open(tmp_path / "b", "rb") as wanted:
+        assert all(found.read(MIB) == wanted.read(MIB) for _ in range(SIZE // MIB + 1))
