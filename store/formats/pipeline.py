@@ -101,12 +101,11 @@ class Pipeline:
 
     def _send(self, block: bytes) -> None:
         for thread in self._threads:
-            thread.check()
-            thread.queue.put(block)
+            thread.process(block)
 
 
 class _StepThread:
-    """The thread of one step, and its queue."""
+    """The thread of one step, and its queue. If no more threads can be started, the caller's thread does the step."""
 
     def __init__(self, step: Step) -> None:
         from queue import Queue  # imported only if threads are needed
@@ -114,9 +113,20 @@ class _StepThread:
 
         self._step = step
         self._error: BaseException | None = None
-        self.queue: Queue[bytes | None] = Queue(_QUEUED)
+        self._queue: Queue[bytes | None] = Queue(_QUEUED)
         self._thread: Thread | None = Thread(target=self._run, name="pipeline", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # clone(2) failed: a limit on processes, or no memory
+            self._thread = None
+
+    def process(self, block: bytes) -> None:
+        """Have the step process a block. Raises the exception of the step, if it has failed."""
+        if self._thread is None:
+            self._step(block)
+            return
+        self.check()
+        self._queue.put(block)
 
     def check(self) -> None:
         """Raise the exception of the step, if it failed."""
@@ -126,12 +136,12 @@ class _StepThread:
     def end(self) -> None:
         """Have the thread end after the queued blocks, and wait for it. Idempotent."""
         if self._thread is not None:
-            self.queue.put(None)
+            self._queue.put(None)
             self._thread.join()
             self._thread = None
 
     def _run(self) -> None:
-        while (block := self.queue.get()) is not None:
+        while (block := self._queue.get()) is not None:
             if (
                 self._error is None
             ):  # after an error the thread still empties the queue, so `write` does not wait forever

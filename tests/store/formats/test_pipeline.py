@@ -122,3 +122,24 @@ def test_closing_after_an_error_does_not_wait_for_ever() -> None:
         pass
     stream.close()
     stream.close()
+
+
+@pytest.mark.parametrize("started", [0, 1])
+def test_a_step_for_which_no_thread_starts_is_done_by_the_writer(started: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """clone(2) fails at a limit on processes, or without memory."""
+    start = threading.Thread.start
+    left = [start] * started
+
+    def failing_start(thread: threading.Thread) -> None:
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left.pop()(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", failing_start)
+    first: list[bytes] = []
+    second: list[bytes] = []
+    with Pipeline(first.append, second.append) as stream:
+        stream.write(bytes(range(45)))
+        stream.finish()
+    assert b"".join(first) == b"".join(second) == bytes(range(45))
+    assert [len(block) for block in second] == [10, 10, 10, 10, 5]
