@@ -54,36 +54,49 @@ def hidden_files(tables: Sequence[Toc]) -> Iterator[HiddenFile]:
         if not number:
             continue
         below = View(tables[:number][::-1])
+        causes: dict[bytes, bytes] = {}
         seen: set[bytes] = set()
-        for entry in toc:
-            for path in _hidden_paths(entry, below):
-                located = below.locate(path)
-                if located is None or path in seen:
-                    continue
-                seen.add(path)
-                layer, hidden = numbers[id(located[0])], located[1]
-                after = toc.find(path)
-                deleted = after is None or after.kind is Kind.WHITEOUT
-                size = _size_if_last(hidden, names[layer])
-                yield HiddenFile(path, size, layer, number, _cause(path, toc), deleted)
+        for path in _hidden_paths(toc, below):
+            located = below.locate(path)
+            if located is None or path in seen:
+                continue
+            seen.add(path)
+            layer, hidden = numbers[id(located[0])], located[1]
+            after = toc.find(path)
+            deleted = after is None or after.kind is Kind.WHITEOUT
+            size = _size_if_last(hidden, names[layer])
+            yield HiddenFile(path, size, layer, number, _cause(path, toc, causes), deleted)
 
 
-def _cause(path: bytes, toc: Toc) -> bytes:
-    """The path, or the topmost directory that it is in and that is not one any more."""
-    while (above := parent_of(path)) and ((entry := toc.find(above)) is None or entry.kind is not Kind.DIRECTORY):
-        path = above
-    return path
+def _cause(path: bytes, toc: Toc, known: dict[bytes, bytes]) -> bytes:
+    """The path, or the topmost directory that it is in and that is not one any more. `known`: those of directories."""
+    climbed = [path]
+    while (above := parent_of(climbed[-1])) and above not in known:
+        entry = toc.find(above)
+        if entry is not None and entry.kind is Kind.DIRECTORY:
+            known[above] = b""  # it is still a directory
+            break
+        climbed.append(above)
+    cause = known.get(above, b"") or climbed[-1]
+    for directory in climbed[1:]:
+        known[directory] = cause
+    return cause
 
 
-def _hidden_paths(entry: Entry, below: View) -> Iterator[bytes]:
-    """The files of the layers below that an entry hides."""
-    before = below.lookup(entry.path)
-    if before is None:
-        return
-    if before.kind is Kind.FILE:
-        yield entry.path
-    elif before.kind is Kind.DIRECTORY and (entry.kind is not Kind.DIRECTORY or entry.opaque):
-        yield from (found.path for found in below.walk(entry.path) if found.kind is Kind.FILE)
+def _hidden_paths(toc: Toc, below: View) -> Iterator[bytes]:
+    """The files of the layers below that a layer hides; some can come twice."""
+    walked: bytes | None = None  # the last directory whose old content came, with a slash
+    for entry in toc:
+        if walked is not None and entry.path.startswith(walked):
+            continue
+        before = below.lookup(entry.path)
+        if before is None:
+            continue
+        if before.kind is Kind.FILE:
+            yield entry.path
+        elif before.kind is Kind.DIRECTORY and (entry.kind is not Kind.DIRECTORY or entry.opaque):
+            yield from (found.path for found in below.walk(entry.path) if found.kind is Kind.FILE)
+            walked = entry.path + b"/" if entry.path else b""
 
 
 def _names(toc: Toc) -> dict[bytes, tuple[int, int]]:

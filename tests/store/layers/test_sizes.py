@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +20,9 @@ from pybuild.store.layers.sizes import (
 )
 from pybuild.store.layers.view import View
 from pybuild.store.layers.waste import hidden_files, layer_changes, repeated_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def file(path: str, size: int = 1, *, of: str = "", content: str = "x") -> Entry:
@@ -173,3 +178,27 @@ def test_the_largest_come_first_and_equal_ones_by_path() -> None:
 def test_the_other_names_of_a_file_have_no_bytes() -> None:
     changes = [Difference(entry.path, None, entry) for entry in LINKS]
     assert [(line.size, line.change) for line in listed(changes)] == [(10, Change.ADDED), (0, Change.ADDED), (0, Change.ADDED)]
+
+
+@pytest.mark.parametrize("removed", [gone("d"), directory("d", opaque=True)], ids=["removed", "made again"])
+def test_the_work_grows_with_the_number_of_entries_also_in_deep_directories(
+    removed: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = ["/".join(["d"] * depth) for depth in range(1, 201)]
+    below = [directory(path) for path in paths] + [file(f"{paths[-1]}/f{number:03}") for number in range(200)]
+    again = [directory(path, opaque=True) for path in paths] if removed.opaque else [removed]
+    layers = tables(below, again)
+    done = 0
+
+    def counted(function: Callable[[Any, bytes], Any]) -> Callable[[Any, bytes], Any]:
+        def call(of: Any, path: bytes) -> Any:
+            nonlocal done
+            done += 1
+            return function(of, path)
+
+        return call
+
+    monkeypatch.setattr(View, "readdir", counted(View.readdir))
+    monkeypatch.setattr(Toc, "find", counted(Toc.find))
+    assert sum(layer.hidden for layer in layer_changes(layers)) == 200
+    assert done < 20 * (len(below) + len(again))
