@@ -189,15 +189,20 @@ class Toc:
 
     def find(self, path: bytes) -> Entry | None:
         """The entry of this path, or None."""
-        if len(self._offsets) <= _FEW:
-            if self._by_path is None:
-                self._by_path = {self._path(index): index for index in range(len(self._offsets))}
+        if self._by_path is None and len(self._offsets) <= _FEW:
+            self.index_paths()
+        if self._by_path is not None:
             position = self._by_path.get(path)
             return None if position is None else self._entry(position)
         index = self._search(sort_key(path))
         if index < len(self._offsets) and self._path(index) == path:
             return self._entry(index)
         return None
+
+    def index_paths(self) -> None:
+        """Make `find` fast for a caller that looks up most of the paths; takes some 100 bytes an entry."""
+        if self._by_path is None:
+            self._by_path = {self._path(index): index for index in range(len(self._offsets))}
 
     def children(self, path: bytes) -> Iterator[Entry]:
         """The entries directly in a directory, in order. Their subtrees are skipped without being read."""
@@ -211,9 +216,12 @@ class Toc:
             name = self._path(index)
             if not name.startswith(prefix):
                 return
-            yield self._entry(index)
-            # \x01 is the smallest byte after the separator \0, so this key sorts right after the entry's subtree.
-            index = self._search(sort_key(name) + b"\x01", index + 1)
+            entry = self._entry(index)
+            yield entry
+            index += 1
+            if entry.kind is Kind.DIRECTORY:
+                # \x01 is the smallest byte after the separator \0, so this key sorts right after the entry's subtree.
+                index = self._search(sort_key(name) + b"\x01", index)
 
     def _search(self, key: bytes, start: int = 0) -> int:
         return bisect_left(range(len(self._offsets)), key, start, key=lambda index: sort_key(self._path(index)))

@@ -48,6 +48,8 @@ class RepeatedFile(NamedTuple):
 
 def hidden_files(tables: Sequence[Toc]) -> Iterator[HiddenFile]:
     """What the layers of an image hide of each other, layer by layer. `tables`: of its layers, the lowest first."""
+    for toc in tables:
+        toc.index_paths()
     numbers = {id(toc): number for number, toc in enumerate(tables)}
     names = [_names(toc) for toc in tables]
     for number, toc in enumerate(tables):
