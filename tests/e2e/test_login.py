@@ -168,6 +168,67 @@ def test_logout_takes_a_registry_or_all(home: Pybuild) -> None:
     assert "--all and a registry exclude each other" in home.refused("logout", "--all", "a.test", status=2)
 
 
+# -- the file
+
+
+@pytest.mark.parametrize("point", ["unlinkat:when=1", "fchmod:when=1", "fsync:when=1", "renameat:when=1", "fsync:when=2"])
+def test_a_killed_login_leaves_the_old_file_or_the_new(
+    registry: DockerRegistry, home: Pybuild, tmp_path: Path, point: str
+) -> None:
+    file = tmp_path / "docker/config.json"
+    file.parent.mkdir()
+    old = '{"auths": {"other.test": {"auth": "eDp5"}}, "x": 1.0}'
+    file.write_text(old)
+    log_in(home, registry.host, DOCKER_CONFIG=str(file.parent))
+    new = file.read_text()
+    file.write_text(old)
+    syscall, _, when = point.partition(":")
+    trace = tmp_path / "trace"
+    strace = ("strace", "-qq", "-o", str(trace), "-e", f"trace={syscall}", "-e", f"inject={syscall}:signal=KILL:{when}")
+    killed = replace(home, command=(*strace, *home.command)).with_environment({"DOCKER_CONFIG": str(file.parent)})
+    assert killed.run("login", "-u", "me", "--password-stdin", registry.host, stdin=STDIN).status == -signal.SIGKILL
+    assert syscall in trace.read_text()
+    assert file.read_text() == (new if point == "fsync:when=2" else old)  # killed before the call
+    log_in(home, registry.host, DOCKER_CONFIG=str(file.parent))
+    assert file.read_text() == new
+    assert os.listdir(file.parent) == ["config.json"]
+
+
+@pytest.mark.parametrize("person", ["range"], indirect=True)
+def test_a_file_that_cannot_be_replaced_is_left_out(registry: DockerRegistry, person: Person) -> None:
+    locked, free = person.home / "run/containers/auth.json", person.home / "config/containers/auth.json"
+    for file in (locked, free):
+        file.parent.mkdir(parents=True)
+        file.write_text('{"auths": {"other.test": {"auth": "eDp5"}}}')
+        file.chmod(0o644)
+    os.chown(free.parent, person.uid, person.uid)
+    places = {"XDG_RUNTIME_DIR": str(person.home / "run"), "XDG_CONFIG_HOME": str(person.home / "config")}
+    pybuild = person.pybuild(**places)
+    assert f"; stored in {free}, unencrypted" in log_in(pybuild, registry.host)
+    pybuild("pull", f"{registry.host}/team/base:1")
+    shown = pybuild.refused("login", "-u", "me", "--password-stdin", registry.host, "--authfile", locked, stdin=STDIN)
+    assert f"error: {locked}: Permission denied\nhint: --authfile FILE names another file\n" in shown
+    locked.write_text(free.read_text())
+    shown = pybuild.refused("login", "-u", "me", "--password-stdin", registry.host, stdin=STDIN)
+    assert f"{locked} has another login for {registry.host}, which pulls find first, and it cannot be written" in shown
+    done = pybuild.run("logout", registry.host)
+    assert done.status == 1 and done.out == f"removed the login for {registry.host} from {free}\n"
+    assert f"error: {locked}: Permission denied" in done.err
+
+
+def test_a_file_that_is_mounted_is_left_as_it_is(registry: DockerRegistry, home: Pybuild, tmp_path: Path) -> None:
+    outside, file = tmp_path / "outside.json", tmp_path / "docker/config.json"
+    file.parent.mkdir()
+    for path in (outside, file):
+        path.write_text("{}")
+    mounting = ("unshare", "--mount", "sh", "-c", f'mount --bind {outside} {file} && exec "$@"', "sh")
+    mounted = replace(home, command=(*mounting, *home.command)).with_environment({"DOCKER_CONFIG": str(file.parent)})
+    done = mounted.run("login", "-u", "me", "--password-stdin", registry.host, stdin=STDIN)
+    assert done.status == 1 and f"error: {file}: Device or resource busy\nhint: a file that is mounted" in done.err
+    assert [path.read_text() for path in (outside, file)] == ["{}", "{}"]
+    assert os.listdir(file.parent) == ["config.json"]
+
+
 # -- the prompt
 
 
