@@ -36,7 +36,9 @@ class Scope:
 
     def expand(self, word: Word) -> str:
         """A word with its variables replaced and its quotes removed. Raises PlanError."""
-        return expand_word(word, self.state.scope, self.escape, self.budget)
+        # Without this a recipe of ENVs would take quadratic time: each scope is as large as what is set before it.
+        variables = self.state.scope if "$" in word.text else {}
+        return expand_word(word, variables, self.escape, self.budget)
 
     def expand_pairs(self, pairs: Iterable[tuple[Word, Word]]) -> list[tuple[str, str]]:
         """Names and values, as in ENV and LABEL. Raises PlanError."""

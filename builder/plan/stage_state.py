@@ -7,6 +7,7 @@ known before anything runs.
 from __future__ import annotations
 
 import posixpath
+import threading
 from collections.abc import Mapping
 from dataclasses import field, replace
 
@@ -17,6 +18,41 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
 # ARGs that tell --sbom which stages to scan. BuildKit puts them into the history of a RUN, not into its environment.
 HISTORY_ONLY_ARGS = frozenset(("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"))
+
+
+class _LastEnvironment(threading.local):
+    """The variables of the environment that was asked for last, so that a row of ENVs does not split each pair again.
+
+    Environments are told apart by identity: comparing them would take as long as splitting them.
+    """
+
+    def __init__(self) -> None:
+        self._env: tuple[str, ...] = ()
+        self._values: dict[str, str] = {}
+
+    def values_of(self, env: tuple[str, ...]) -> dict[str, str]:
+        """Name -> value. The next call can change the result."""
+        if env is not self._env:
+            self._values = _split(env)
+            self._env = env
+        return self._values
+
+    def extended(self, env: tuple[str, ...], pairs: Mapping[str, str]) -> tuple[str, ...]:
+        """The environment with these variables: new ones at the end, the others in their places."""
+        values = self.values_of(env)
+        appended = len(values) == len(env) and values.keys().isdisjoint(pairs)
+        values.update(pairs)
+        added = pairs if appended else values
+        new = tuple(f"{name}={value}" for name, value in added.items())
+        self._env = env + new if appended else new
+        return self._env
+
+
+def _split(env: tuple[str, ...]) -> dict[str, str]:
+    return dict(pair.split("=", 1) for pair in env if "=" in pair)
+
+
+_LAST = _LastEnvironment()
 
 
 @frozen
@@ -44,7 +80,7 @@ class StageState:
     @property
     def env(self) -> dict[str, str]:
         """The environment as a mapping, in the order of the config."""
-        return dict(pair.split("=", 1) for pair in self.config.env if "=" in pair)
+        return dict(_LAST.values_of(self.config.env))
 
     @property
     def scope(self) -> dict[str, str]:
@@ -69,8 +105,7 @@ class StageState:
 
     def with_env(self, pairs: Mapping[str, str]) -> StageState:
         """The state with these variables. One that is already set keeps its position and gets the new value."""
-        env = {**self.env, **pairs}
-        return replace(self, config=replace(self.config, env=tuple(f"{name}={value}" for name, value in env.items())))
+        return replace(self, config=replace(self.config, env=_LAST.extended(self.config.env, pairs)))
 
     def with_arg(self, name: str, value: str | None) -> StageState:
         return replace(self, args={**self.args, name: value})

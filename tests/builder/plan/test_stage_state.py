@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pybuild.builder.plan import stage_state
 from pybuild.builder.plan.stage_state import DEFAULT_PATH, DEFAULT_SHELL, StageState
 from pybuild.store.formats.oci_config import ExecConfig
 
@@ -61,3 +62,29 @@ def test_the_shell_is_the_base_s_or_the_default(shell: tuple[str, ...] | None, e
 )
 def test_paths_are_absolute_and_clean(directory: str, path: str, expected: str) -> None:
     assert StageState(ExecConfig(working_dir=directory)).absolute(path) == expected
+
+
+def test_a_row_of_envs_splits_the_environment_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    split: list[tuple[str, ...]] = []
+    whole = stage_state._split
+
+    def counted(env: tuple[str, ...]) -> dict[str, str]:
+        split.append(env)
+        return whole(env)
+
+    monkeypatch.setattr(stage_state, "_split", counted)
+    state = StageState(ExecConfig(env=("A=0", "B=0")))
+    for number in range(100):
+        state = state.with_env({f"V{number}": "x", "B": str(number)} if number % 2 else {f"V{number}": "x"})
+    assert len(split) == 1
+    assert state.env == {"A": "0", "B": "99", **{f"V{number}": "x" for number in range(100)}}
+    assert list(state.env)[:3] == ["A", "B", "V0"]
+
+
+def test_two_states_that_stand_on_one_have_their_own_variables() -> None:
+    base = StageState(ExecConfig(env=("A=0", "odd")))
+    one, two = base.with_env({"X": "1"}), base.with_env({"X": "2", "A": "3"})
+    assert (base.env, one.env, two.env) == ({"A": "0"}, {"A": "0", "X": "1"}, {"A": "3", "X": "2"})
+    assert one.config.env == ("A=0", "X=1")
+    assert one.with_env({"Y": ""}).env == {"A": "0", "X": "1", "Y": ""}
+    assert one.env == {"A": "0", "X": "1"}
