@@ -13,6 +13,7 @@ from pybuild.store.layers.write import same_metadata
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from pybuild.store.formats.toc import Links
     from pybuild.store.layers.view import View
 
 
@@ -75,6 +76,24 @@ def changed(planned: list[PlannedEntry], below: View) -> list[PlannedEntry]:
             assert entry is not None, path
             needed[path] = PlannedEntry(entry._replace(opaque=False), None, None)
     return _relinked(sorted(needed.values(), key=lambda item: sort_key(item.entry.path)))
+
+
+def links_across(planned: Iterable[PlannedEntry], held: Iterable[PlannedEntry]) -> Links:
+    """The hard links that the layer of a COPY does not hold: of each file, the names that `changed` dropped and another."""
+    names: dict[bytes, list[bytes]] = {}
+    for entry, _, _ in planned:
+        if entry.hardlink:
+            names.setdefault(entry.hardlink, [entry.hardlink]).append(entry.path)
+    if not names:
+        return ()
+    in_layer = {item.entry.path for item in held}
+    groups = []
+    for group in names.values():
+        first = next((path for path in group if path in in_layer), None)
+        links = tuple(path for path in group if path == first or path not in in_layer)
+        if len(links) > 1:
+            groups.append(links)
+    return tuple(groups)
 
 
 def _relinked(items: list[PlannedEntry]) -> list[PlannedEntry]:

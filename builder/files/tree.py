@@ -61,9 +61,7 @@ class ViewTree:
 
     def identity(self, entry: Entry) -> Hashable | None:
         located = self._view.locate(entry.path)
-        if located is None:
-            return None
-        return (id(located[0]), entry.hardlink or entry.path)
+        return None if located is None else self._view.file_of(*located)
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
         located = self._view.locate(entry.path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.files.context_source import ContextSource, TarTree
 from pybuild.builder.files.copy import CopyRequest, PlannedEntry, plan_entries
-from pybuild.builder.files.copy_layer import changed, content_lines, digests_of, with_digests
+from pybuild.builder.files.copy_layer import changed, content_lines, digests_of, links_across, with_digests
 from pybuild.builder.files.layer_contents import REBUILD_HINT, LayerPlace, StoredContents, check_content, view_of
 from pybuild.builder.files.spool import Spool
 from pybuild.builder.files.tree import FetchedFile, FetchedSource, ViewTree
@@ -69,7 +69,7 @@ class CopyFiles:
             source.announce(new)
             entries = [item.entry for item in new]
             try:
-                layer = write_files(entries, _PlannedContent(new), self.output)
+                layer = write_files(entries, _PlannedContent(new), self.output, links_across(planned, new))
             except InvalidImage as error:
                 if not self.layers:
                     raise

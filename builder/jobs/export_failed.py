@@ -40,7 +40,7 @@ class ExportFailedStep:
 
     def run(self) -> PartWritten:
         with opened_directory(self.upper) as fd:
-            Toc.write(self.toc, changes(fd, view_of(self.below), Toc.open(self.scaffold_toc)))
+            Toc.write(self.toc, *changes(fd, view_of(self.below), Toc.open(self.scaffold_toc)))
         layers = (LayerPlace("", self.toc, self.upper, None), *self.below)
         with StoredContents(layers, self.spool) as contents:
             report = write_part(view_of(layers), os.fsencode(self.path), contents, self.destination)

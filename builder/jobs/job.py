@@ -18,7 +18,7 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pybuild.store.formats.toc import Entry
+    from pybuild.store.formats.toc import Entry, Links
     from pybuild.store.layers.write import FileContent, WrittenLayer
 
 R_co = TypeVar("R_co", covariant=True)
@@ -66,19 +66,19 @@ class Output:
     clamp: int | None  # latest mtime, seconds
 
 
-def write_output(entries: Iterable[Entry], content: FileContent, output: Output) -> Written:
-    """Write a layer and its table of contents where `output` says."""
+def write_output(entries: Iterable[Entry], content: FileContent, output: Output, links: Links = ()) -> Written:
+    """Write a layer and its table of contents where `output` says. `links` are its links across layers."""
     if output.blob:
-        return written_layer(write_files(entries, content, output))
-    Toc.write(output.toc, hash_contents(entries, content, clamp=output.clamp))
+        return written_layer(write_files(entries, content, output, links))
+    Toc.write(output.toc, hash_contents(entries, content, clamp=output.clamp), links)
     return Written("", "", 0)
 
 
-def write_files(entries: Iterable[Entry], content: FileContent, output: Output) -> WrittenLayer:
+def write_files(entries: Iterable[Entry], content: FileContent, output: Output, links: Links = ()) -> WrittenLayer:
     """Write a layer with a blob and its table of contents where `output` says. The result has the layer's entries."""
     with create_sparse(output.blob) as out:
         layer = write_layer(entries, content, out, Compression(output.compression), clamp=output.clamp)
-    Toc.write(output.toc, layer.entries)
+    Toc.write(output.toc, layer.entries, links)
     return layer
 
 

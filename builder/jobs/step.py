@@ -80,12 +80,12 @@ class CommitStep:
 
     def run(self) -> Committed:
         with opened_directory(self.upper) as fd:
-            entries = changes(fd, view_of(self.below), Toc.open(self.scaffold_toc))
+            entries, links = changes(fd, view_of(self.below), Toc.open(self.scaffold_toc))
             if self.list_if_large and _is_large(entries):
-                Toc.write(self.output.toc, entries)
+                Toc.write(self.output.toc, entries, links)
                 return Committed(None)
             with TreeContent(fd) as content:
-                return Committed(write_output(entries, content, self.output))
+                return Committed(write_output(entries, content, self.output, links))
 
 
 def _is_large(entries: list[Entry]) -> bool:
@@ -102,8 +102,9 @@ class FinishStep:
     output: Output
 
     def run(self) -> Written:
+        listed = Toc.open(self.listed)
         with opened_directory(self.tree) as fd, TreeContent(fd) as content:
-            return write_output(Toc.open(self.listed), content, self.output)
+            return write_output(listed, content, self.output, listed.links)
 
 
 @frozen

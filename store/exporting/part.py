@@ -84,7 +84,7 @@ def _write(
     writer: FileWriter, view: View, entries: Iterable[Entry], renamed: Callable[[bytes], bytes], contents: PartContents
 ) -> LocalReport:
     position = {id(toc): number for number, toc in enumerate(view.layers)}
-    first: dict[tuple[int, bytes], bytes] = {}  # the first name, in this part, of each file
+    first: dict[object, bytes] = {}  # the first name, in this part, of each file
     rows: list[Entry] = []
     files: list[tuple[int, Entry, Entry]] = []
     for entry in entries:
@@ -92,7 +92,7 @@ def _write(
         assert located is not None
         layer = position[id(located[0])]
         name = renamed(entry.path)
-        same = name if entry.kind is Kind.DIRECTORY else first.setdefault((layer, entry.hardlink or entry.path), name)
+        same = name if entry.kind is Kind.DIRECTORY else first.setdefault(view.file_of(*located), name)
         row = entry._replace(path=name, hardlink=b"" if same == name else same)
         rows.append(row)
         if row.kind is Kind.FILE and row.size and not row.hardlink:

@@ -154,7 +154,7 @@ def _has_content(entry: Entry) -> bool:
 
 def _items(view: View, clamps: Sequence[int | None]) -> list[RootfsFile]:
     position = {id(toc): number for number, toc in enumerate(view.layers)}
-    first: dict[tuple[int, bytes], bytes] = {}  # the first name, in the merged root, of each file of each layer
+    first: dict[tuple[object, int], bytes] = {}  # the first name of each file; clamps can differ by layer
     items = []
     for entry in view.walk(b""):
         located = view.locate(entry.path)
@@ -162,9 +162,9 @@ def _items(view: View, clamps: Sequence[int | None]) -> list[RootfsFile]:
         layer = position[id(located[0])]
         clamp = clamps[layer]
         name = entry.path
-        if entry.kind is not Kind.DIRECTORY:
-            name = first.setdefault((layer, entry.hardlink or entry.path), entry.path)
         mtime = entry.mtime if clamp is None else min(entry.mtime, clamp)
+        if entry.kind is not Kind.DIRECTORY:
+            name = first.setdefault((view.file_of(*located), mtime), name)
         items.append(RootfsFile(entry._replace(hardlink=b"" if name == entry.path else name, mtime=mtime), layer))
     return items
 

@@ -4,12 +4,18 @@ One file holds the entries of one changeset, sorted by path components as bytes.
 bisection, so a lookup in a large base image reads a few pages. Every parent of an entry, except the root, is an entry
 itself, and a directory: writers of a toc guarantee it, readers rely on it.
 
-    file    = magic, record*, index, trailer        (little-endian)
+    file    = magic, record*, links?, index, trailer        (little-endian)
     record  = crc32 of the rest, length of the rest, fixed fields, path, link, hardlink, sha256, xattrs
+    links   = crc32 of the rest, group*
+    group   = u32 number of paths, (u16 length, path)*
     index   = u64 offset of each record, in order
     trailer = u64 number of records, u64 offset of the index, crc32 of the index, magic
 
 Each checksum is verified when its record is used. Verifying a digest of the file would mean reading all of it.
+
+`links` are hard links that the layer's tar cannot express, because it does not hold all names of the file: a name that
+equals the one below is not in the layer. Each group holds paths that are one file: those that this toc lists, and those
+that it does not list, which are in the layers below. A toc that was read from a tar has no links.
 """
 
 from __future__ import annotations
@@ -21,7 +27,7 @@ import zlib
 from bisect import bisect_left
 from enum import IntEnum
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pybuild.store.errors import InvalidImage
 
@@ -33,6 +39,8 @@ _RECORD = struct.Struct("<IIBBHIIqQQqBHHHH")
 _CHECKED = struct.Struct("<IBBHIIqQQqBHHHH")  # a record without its checksum
 _TRAILER = struct.Struct("<QQI8s")
 _PAIR = struct.Struct("<HI")
+_COUNT = struct.Struct("<I")
+_LENGTH = struct.Struct("<H")
 _OPAQUE = 1
 _SMALL = 1 << 16  # bytes; smaller files are read, which is faster than mapping them
 _FEW = 64  # entries; a table of at most this many is searched with a dict
@@ -52,6 +60,7 @@ class Kind(IntEnum):
 
 
 _KINDS = {int(kind): kind for kind in Kind}
+Links: TypeAlias = tuple[tuple[bytes, ...], ...]  # groups of paths; the paths of a group are one file
 
 
 class Entry(NamedTuple):
@@ -87,7 +96,7 @@ def parent_of(path: bytes) -> bytes:
     return path.rpartition(b"/")[0]
 
 
-def encode(entries: Iterable[Entry]) -> bytes:
+def encode(entries: Iterable[Entry], links: Links = ()) -> bytes:
     """The bytes of a toc file. `entries` must be in the order of `sort_key`, each path once.
 
     Raises InvalidImage for a path or link that is too long, ValueError for a wrong order.
@@ -104,6 +113,8 @@ def encode(entries: Iterable[Entry]) -> bytes:
             raise InvalidImage(f"a path or link of more than {MAX_PATH} bytes")
         offsets.append(len(out))
         out += _encode_entry(entry)
+    if links:
+        out += _encode_links(links)
     index = struct.pack(f"<{len(offsets)}Q", *offsets)
     trailer = _TRAILER.pack(len(offsets), len(out), zlib.crc32(index), _MAGIC)
     return bytes(out) + index + trailer
@@ -124,6 +135,15 @@ def _encode_entry(entry: Entry) -> bytes:
     return zlib.crc32(rest).to_bytes(4, "little") + rest
 
 
+def _encode_links(links: Links) -> bytes:
+    rest = bytearray()
+    for group in links:
+        rest += _COUNT.pack(len(group))
+        for path in group:
+            rest += _LENGTH.pack(len(path)) + path
+    return zlib.crc32(rest).to_bytes(4, "little") + bytes(rest)
+
+
 class Toc:
     """A table of contents. Each entry is decoded when it is needed."""
 
@@ -142,15 +162,15 @@ class Toc:
         self._by_path: dict[bytes, int] | None = None  # path -> index; made for a small table at its first lookup
 
     @staticmethod
-    def of(entries: Iterable[Entry]) -> Toc:
+    def of(entries: Iterable[Entry], links: Links = ()) -> Toc:
         """A toc in memory."""
-        return Toc(encode(entries))
+        return Toc(encode(entries, links))
 
     @staticmethod
-    def write(path: str, entries: Iterable[Entry]) -> str:
-        """Write sorted entries as a new file; return its path."""
+    def write(path: str, entries: Iterable[Entry], links: Links = ()) -> str:
+        """Write sorted entries, and links across layers, as a new file; return its path."""
         with open(path, "xb") as file:
-            file.write(encode(entries))
+            file.write(encode(entries, links))
         return path
 
     @staticmethod
@@ -186,6 +206,12 @@ class Toc:
                 if zlib.crc32(data[offset + 4 : offset + 8 + length]) != crc:
                     raise self._damaged()
                 yield data[offset + _RECORD.size : offset + _RECORD.size + path_length], size
+
+    @property
+    def links(self) -> Links:
+        """Groups of paths that are one file, although the layer does not hold all of them. Raises InvalidImage."""
+        start, end = self._end_of_records(), len(self._data) - _TRAILER.size - 8 * len(self._offsets)
+        return self._decoded_links(self._data[start:end]) if start < end else ()
 
     def find(self, path: bytes) -> Entry | None:
         """The entry of this path, or None."""
@@ -278,6 +304,31 @@ class Toc:
             position,
             bool(flags & _OPAQUE),
         )
+
+    def _end_of_records(self) -> int:
+        if not self._offsets:
+            return len(_MAGIC)
+        last = self._offsets[-1]
+        return last + 8 + int.from_bytes(self._data[last + 4 : last + 8], "little")
+
+    def _decoded_links(self, data: bytes) -> Links:
+        if zlib.crc32(data[4:]) != int.from_bytes(data[:4], "little"):
+            raise self._damaged()
+        groups = []
+        at = 4
+        try:
+            while at < len(data):
+                (count,) = _COUNT.unpack_from(data, at)
+                at += _COUNT.size
+                group = []
+                for _ in range(count):
+                    (length,) = _LENGTH.unpack_from(data, at)
+                    at += _LENGTH.size
+                    group.append(data[at : (at := at + length)])
+                groups.append(tuple(group))
+        except struct.error:
+            raise self._damaged() from None
+        return tuple(groups)
 
     def _damaged(self) -> InvalidImage:
         return InvalidImage(f"{self._name}: damaged table of contents", hint="run pybuild fsck to find other damage")

@@ -2,7 +2,8 @@
 
 An entry equal to the one below is dropped, because opening a file for writing, or a `chmod` and its reversal, copies
 the file up without changing it. The parent directories of the remaining entries are added, because every parent in a
-layer must have an entry. An opaque directory becomes one whiteout for each name that it hides, because all tools
+layer must have an entry. If such a dropped entry is another name of a file of the layer, or of a second dropped one, the
+layer itself cannot say so: that is a link across layers (`Toc.links`). An opaque directory becomes one whiteout for each name that it hides, because all tools
 read such whiteouts the same way.
 
 If the owner of a file does not exist in the user namespace, the file belongs to root in its tree (mapped_ids.py). If
@@ -16,7 +17,7 @@ import errno
 import hashlib
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.tar import show
@@ -27,9 +28,9 @@ from pybuild.store.layers.tree_files import OPAQUE, TreeContent, open_directory
 from pybuild.store.layers.write import STORED_XATTR, same_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from pybuild.store.formats.toc import Toc
+    from pybuild.store.formats.toc import Links, Toc
     from pybuild.store.layers.view import View
 
 _OVERLAY_XATTRS = "user.overlay."
@@ -45,14 +46,21 @@ _KINDS = {
 }
 
 
-def changes(upper_fd: int, below: View, scaffold: Toc) -> list[Entry]:
-    """The sorted entries of the layer that an upper directory makes.
+def changes(upper_fd: int, below: View, scaffold: Toc) -> StepChanges:
+    """The layer that an upper directory makes.
 
     `scaffold` lists the mount points that pybuild added below this step only: an entry that equals one of them is not
     a change. Raises UnsafePath for a name that a layer cannot hold, InvalidImage for overlay features that pybuild never
     turns on.
     """
-    return _Changes(upper_fd, below, scaffold).entries()
+    return _Changes(upper_fd, below, scaffold).changes()
+
+
+class StepChanges(NamedTuple):
+    """What a step changed."""
+
+    entries: list[Entry]  # of its layer, sorted
+    links: Links  # across layers
 
 
 class _Changes:
@@ -64,8 +72,9 @@ class _Changes:
         self._directories: dict[bytes, Entry] = {}
         self._changed: dict[bytes, Entry] = {}
         self._inodes: dict[bytes, tuple[int, int]] = {}
+        self._unchanged: dict[tuple[int, int], list[Entry]] = {}  # dropped entries of files with several names
 
-    def entries(self) -> list[Entry]:
+    def changes(self) -> StepChanges:
         before = self._below.lookup(b"")
         root = self._entry(b"", os.fstat(self._upper), {}, before)
         if not same_metadata(root, before):
@@ -76,7 +85,8 @@ class _Changes:
         for path in list(self._changed):
             while (path := parent_of(path)) and path not in self._changed:
                 self._changed[path] = self._directories[path]
-        return list(self._set_hardlinks(sorted(self._changed.values(), key=lambda entry: sort_key(entry.path))))
+        entries = list(self._set_hardlinks(sorted(self._changed.values(), key=lambda entry: sort_key(entry.path))))
+        return StepChanges(entries, tuple(self._links(entries)))
 
     def _directory(self, path: bytes, hidden: bool) -> Iterator[tuple[bytes, bool]]:
         """Compare one directory; yield its subdirectories, each with whether it hides its content in layers below."""
@@ -110,12 +120,15 @@ class _Changes:
             os.close(fd)
 
     def _add_if_changed(self, entry: Entry, before: Entry | None, status: os.stat_result) -> None:
+        inode = (status.st_dev, status.st_ino) if status.st_nlink > 1 and entry.kind is not Kind.DIRECTORY else None
         if before is not None and same_metadata(entry, before):
             if entry.kind is not Kind.FILE or not entry.size or self._digest(entry.path) == before.sha256:
+                if inode is not None:
+                    self._unchanged.setdefault(inode, []).append(entry)
                 return
         self._changed[entry.path] = entry
-        if status.st_nlink > 1 and entry.kind is not Kind.DIRECTORY:
-            self._inodes[entry.path] = (status.st_dev, status.st_ino)
+        if inode is not None:
+            self._inodes[entry.path] = inode
 
     def _entry(self, path: bytes, status: os.stat_result, xattrs: dict[str, bytes], before: Entry | None) -> Entry:
         kind = _KINDS[stat.S_IFMT(status.st_mode)]
@@ -161,6 +174,17 @@ class _Changes:
                 if name != entry.path:
                     entry = entry._replace(hardlink=name)
             yield entry
+
+    def _links(self, entries: Iterable[Entry]) -> Iterator[tuple[bytes, ...]]:
+        """The links across layers: the dropped names of each file, with its first name in the layer."""
+        for entry in entries:
+            if not entry.hardlink and (inode := self._inodes.get(entry.path)) in self._unchanged:
+                self._unchanged[inode].append(entry)
+        for names in self._unchanged.values():
+            # Names of one inode have different owners or types if only one of them tells what the tree cannot hold.
+            group = [entry.path for entry in names if entry._replace(path=names[0].path) == names[0]]
+            if len(group) > 1:
+                yield tuple(sorted(group, key=sort_key))
 
     def _xattrs(self, fd: int, name: bytes, status: os.stat_result, path: bytes) -> dict[str, bytes]:
         """The extended attributes that matter: overlayfs's own, and the capabilities of a file."""

@@ -7,7 +7,7 @@ down to an opaque directory or to an entry that is not a directory.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pybuild.store.formats.toc import Entry, Kind, Toc, parent_of
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 ROOT = Entry(b"", Kind.DIRECTORY, 0o755)  # the root of an image whose layers have no entry for it
 MAX_LINKS = 40  # the kernel's MAXSYMLINKS
 _MAX_STEPS = 16_384  # components in one resolution; the kernel limits the bytes of a path instead
+
+
+File: TypeAlias = tuple[int, bytes]  # the number of a layer, topmost 0, and the first name that its tar has of the file
 
 
 class LinkLoop(Exception):
@@ -60,7 +63,9 @@ class View:
 
     def __init__(self, layers: Sequence[Toc]) -> None:
         self.layers = tuple(layers)
+        self._numbers = {id(toc): number for number, toc in enumerate(self.layers)}
         self._merged: dict[bytes, tuple[Toc, ...]] = {b"": self._root_layers()}
+        self._same: dict[File, File] | None = None  # a file -> the same file in another layer; made if needed
 
     def lookup(self, path: bytes) -> Entry | None:
         """The entry at `path`, without following links, or None. The root always exists."""
@@ -96,6 +101,31 @@ class View:
         """Follow the symbolic links of `path` inside this root; the result does not have to exist. Raises LinkLoop."""
         return resolve(self.lookup, path, follow_last=follow_last)
 
+    def file_of(self, toc: Toc, entry: Entry) -> File:
+        """What all names of a file share. `toc` and `entry` are what `locate` returned for one of its names.
+
+        Hard links reach across layers as far as the tables of contents know (`Toc.links`). A layer that replaces one of
+        the names breaks the link of that name only.
+        """
+        if self._same is None:
+            self._same = self._links()
+        return _last(self._same, (self._numbers[id(toc)], entry.hardlink or entry.path))
+
+    def _links(self) -> dict[File, File]:
+        same: dict[File, File] = {}
+        for number, toc in enumerate(self.layers):
+            for group in toc.links:
+                files: dict[File, None] = {}  # in order, each once
+                for path in group:
+                    located = self.locate(path)
+                    # A name that a layer above this one has replaced is another file now.
+                    if located is not None and (found := self._numbers[id(located[0])]) >= number:
+                        files[_last(same, (found, located[1].hardlink or path))] = None
+                if files:
+                    first, *others = files
+                    same |= dict.fromkeys(others, first)
+        return same
+
     def _root_layers(self) -> tuple[Toc, ...]:
         found = []
         for toc in self.layers:
@@ -127,3 +157,9 @@ class View:
                     break
             self._merged[step] = tuple(layers)
         return self._merged[path]
+
+
+def _last(same: dict[File, File], file: File) -> File:
+    while (other := same.get(file)) is not None:
+        file = other
+    return file

@@ -126,7 +126,7 @@ def tocs_below(store: Store, changeset: str) -> tuple[str, ...] | None:
 
 
 def _structure_problem(toc: Toc) -> str:
-    """Reading a record verifies its checksum. Here: the order, the parents, and the files that hard links name."""
+    """Reading a record verifies its checksum. Here: the order, the parents, and the files of hard links."""
     kinds: dict[bytes, Kind] = {}
     for entry in toc:
         path = entry.path
@@ -135,6 +135,9 @@ def _structure_problem(toc: Toc) -> str:
         if entry.hardlink and kinds.get(entry.hardlink) is not entry.kind:
             return f"{show(path)} is linked to {show(entry.hardlink)}, which is not an earlier file"
         kinds[path] = entry.kind
+    for group in toc.links:
+        if len(group) < 2 or any(kinds.get(path) in (Kind.DIRECTORY, Kind.WHITEOUT) for path in group):
+            return f"{show(b', '.join(group))} cannot be one file"
     return ""
 
 

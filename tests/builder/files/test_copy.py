@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from pybuild.builder.errors import CopyError
 from pybuild.builder.files.copy import PlannedEntry, plan_entries
-from pybuild.builder.files.copy_layer import changed, with_digests
+from pybuild.builder.files.copy_layer import changed, links_across, with_digests
 from pybuild.store.errors import UnsafePath
 from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
 from pybuild.store.layers.view import View
 from tests.support.copies import ALONE, FILES, MemoryTree, afterwards, layer_of, planned, request, trees, view_of
 from tests.support.copymodel import ANY_TIME, SYMBOLIC, Directory, File, Link, ModelCopy, Refused, flat
+
+if TYPE_CHECKING:
+    from pybuild.store.formats.toc import Links
 
 TIME = 1_000
 SOURCE = Directory(
@@ -250,6 +255,18 @@ def test_the_next_name_is_the_file_if_the_image_has_the_first() -> None:
     source = Directory({"a": SHARED, "b": SHARED, "c": SHARED})
     image = Directory({"a": File(b"s")})
     assert named(layer_of(ModelCopy((".",), "/"), source, image)) == ["b", "c = b"]
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [("", ()), ("a", ((b"a", b"b"),)), ("b", ((b"a", b"b"),)), ("a b", ((b"a", b"b"),)), ("a b c", ((b"a", b"b", b"c"),))],
+)
+def test_names_that_the_image_has_are_still_names_of_the_file(there: str, expected: Links) -> None:
+    names = ["a", "b"] if "c" not in there else ["a", "b", "c"]
+    source = Directory({**dict.fromkeys(names, SHARED), "other": File(b"s")})
+    tree, below_ = MemoryTree(source), view_of(Directory({name: File(b"s") for name in [*there.split(), "other"]}))
+    everything = plan_entries(request(ModelCopy((".",), "/")), tree, below_)
+    assert links_across(everything, changed(everything, below_)) == expected
 
 
 @pytest.mark.parametrize("there", ["a", "b"])

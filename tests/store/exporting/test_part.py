@@ -85,6 +85,18 @@ def test_a_file_gets_the_name_of_the_destination(tmp_path: Path, path: bytes, te
     assert os.listdir(tmp_path) == ["name"]
 
 
+def test_hard_links_across_layers_are_kept(tmp_path: Path) -> None:
+    upper = Toc.of([directory("d"), file("d/new")], ((b"d/new", b"old"), (b"d/new", b"gone")))
+    lower = toc(file("gone"), file("old"), file("third", hardlink=b"old"))
+    hiding = toc(Entry(b"gone", Kind.WHITEOUT))
+    write_part(View([hiding, upper, lower]), b"", Contents(), str(tmp_path / "out"))
+    assert sorted(os.listdir(tmp_path / "out")) == ["d", "old", "third"]
+    assert {path: (tmp_path / "out" / path).stat().st_nlink for path in ("d/new", "old", "third")} == {
+        "d/new": 3, "old": 3, "third": 3
+    }  # fmt: skip
+    assert (tmp_path / "out/third").read_text() == "1:d/new"
+
+
 def test_the_root_can_be_exported(tmp_path: Path) -> None:
     assert write_part(VIEW, b"/", Contents(), str(tmp_path / "out")).files == 9
     assert sorted(os.listdir(tmp_path / "out")) == ["d", "first", "to"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from pybuild.store.formats.toc import Entry, Kind, Toc, encode, parent_of, sort_
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pybuild.store.formats.toc import Links
 
 PROPERTY = settings(max_examples=300)
 
@@ -54,6 +57,40 @@ def test_a_table_returns_the_entries_written_to_it(entries: dict[bytes, Entry]) 
             # A table without some of the parents is not valid, but its sub-trees are still skipped.
             expected = [row for row in rows if parent_of(row.path) == parent]
             assert [row for row in toc.children(parent) if parent_of(row.path) == parent] == expected
+
+
+@given(st.dictionaries(PATH, ENTRY, max_size=20), st.lists(st.lists(PATH, max_size=4).map(tuple), max_size=4).map(tuple))
+@PROPERTY
+def test_a_table_returns_the_links_written_to_it(entries: dict[bytes, Entry], links: Links) -> None:
+    rows = [entries[path]._replace(path=path) for path in sorted(entries, key=sort_key)]
+    toc = Toc.of(rows, links)
+    assert toc.links == links
+    assert list(toc) == rows
+
+
+def test_a_table_without_links_is_as_it_was_before_there_were_links() -> None:
+    rows = [Entry(b"a", Kind.FILE, 0o644, mtime=1, size=3, sha256=b"\xaa" * 32, offset=512), Entry(b"b", Kind.DIRECTORY)]
+    data = encode(rows)
+    assert data == encode(rows, ())
+    assert hashlib.sha256(data).hexdigest() == "2405aa026f0b01078d9d94722b069b5cb9c173118e6f25a8a63c96ed801ac947"
+    assert Toc(data).links == ()
+
+
+@pytest.mark.parametrize("damage", range(74, 88))
+def test_damaged_links_are_found(damage: int) -> None:
+    """The table has one record of 66 bytes, and one group of links: crc32, 2, (1, a), (1, b)."""
+    data = bytearray(encode([Entry(b"b", Kind.FILE)], ((b"a", b"b"),)))
+    data[damage] ^= 1
+    with pytest.raises(InvalidImage, match="damaged table of contents"):
+        _ = Toc(bytes(data)).links
+
+
+def test_links_that_contradict_themselves_are_damage() -> None:
+    data = bytearray(encode([], ((b"a",),)))
+    data[12:16] = (2).to_bytes(4, "little")  # the number of paths
+    data[8:12] = zlib.crc32(data[12:19]).to_bytes(4, "little")
+    with pytest.raises(InvalidImage, match="damaged table of contents"):
+        _ = Toc(bytes(data)).links
 
 
 @pytest.mark.parametrize(

@@ -29,13 +29,13 @@ from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.tree_files import TreeContent
 from pybuild.store.layers.view import View
 from pybuild.store.layers.write import WrittenLayer, write_layer
+from tests.support.file_operations import OLD, OPERATIONS, Operation, perform, rewrite
 from tests.support.overlays import overlaid
 from tests.support.tars import directory, entry, hardlink, symlink, tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-OLD = 1_000_000_000
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
 BASE = tar(
     directory(b"./", mtime=OLD),
@@ -93,7 +93,7 @@ class Stack:
         fd = opened(upper)
         try:
             out = io.BytesIO()
-            entries = changes(fd, View(self.tocs), scaffold or Toc.of([]))
+            entries, _ = changes(fd, View(self.tocs), scaffold or Toc.of([]))
             with TreeContent(fd) as content:
                 layer = write_layer(entries, content, out, Compression.UNCOMPRESSED)
             if scaffold is None:
@@ -132,11 +132,6 @@ def comparable(seen: dict[str, tuple[Any, ...]]) -> dict[str, tuple[object, ...]
         )
         for path, row in seen.items()
     }
-
-
-def rewrite(path: Path, data: bytes, at: int = OLD) -> None:
-    path.write_bytes(data)
-    os.utime(path, (at, at))
 
 
 def there_and_back(path: Path) -> None:
@@ -324,54 +319,10 @@ def test_a_file_that_shrinks_or_grows_while_it_is_read_is_named(tmp_path: Path) 
 
 # -- arbitrary changes
 
-NAMES = st.sampled_from(["a", "b", "c", "\udcff"])
-PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
-OPERATIONS = st.lists(
-    st.tuples(
-        st.sampled_from(["write", "mkdir", "remove", "symlink", "link", "rename", "chmod", "touch", "fifo", "chown"]),
-        PATHS, PATHS, st.integers(0, 3),
-    ),
-    max_size=14,
-)  # fmt: skip
-
-
-def perform(root: Path, operations: list[tuple[str, str, str, int]]) -> None:
-    for verb, one, two, number in operations:
-        first, second = root / one, root / two
-        try:
-            match verb:
-                case "write":
-                    if first.is_symlink():
-                        continue
-                    rewrite(first, b"x" * number, OLD + number % 2)
-                case "mkdir":
-                    first.mkdir()
-                case "remove":
-                    shutil.rmtree(first) if first.is_dir() and not first.is_symlink() else first.unlink()
-                case "symlink":
-                    first.symlink_to(two)
-                    os.utime(first, (OLD, OLD), follow_symlinks=False)
-                case "link":
-                    os.link(first, second, follow_symlinks=False)
-                case "rename":
-                    first.rename(second)
-                case "chmod":
-                    os.chmod(first, 0o700 + number)
-                case "touch":
-                    os.utime(first, (OLD, OLD + number), follow_symlinks=False)
-                case "fifo":
-                    os.mkfifo(first)
-                    os.utime(first, (OLD, OLD))
-                case "chown":
-                    os.chown(first, number, number, follow_symlinks=False)
-        except (OSError, shutil.Error):
-            continue
-
-
 @given(steps=st.lists(OPERATIONS, min_size=2, max_size=3))
 @settings(max_examples=120)
 def test_a_layer_applied_to_the_layers_below_gives_the_tree_of_the_step(
-    steps: list[list[tuple[str, str, str, int]]], tmp_path_factory: pytest.TempPathFactory
+    steps: list[list[Operation]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     stack = Stack(tmp_path_factory.mktemp("any"), [], [])
     try:
