@@ -12,7 +12,7 @@ from pybuild import report
 from pybuild.options.arguments import tls_verify_option
 from pybuild.remote.registry.config import Config
 from pybuild.remote.registry.credentials import Login
-from pybuild.remote.registry.login import LoginScope, check_login, store_login
+from pybuild.remote.registry.login import LoginScope, check_login, login_file, store_login
 from pybuild.remote.registry.logout import remove_logins
 
 _PASSWORD_BYTES = 16 << 10
@@ -51,6 +51,8 @@ def login(
             "history: use --password-stdin",
             err=True,
         )
+    file = authfile and os.path.abspath(authfile)
+    login_file(scope, os.environ, file=file)  # before a question whose answer would be of no use
     user = _checked_user(_ask_user() if username is None else username)
     if password_stdin:
         password = _read_password()
@@ -58,7 +60,7 @@ def login(
         password = _ask_password()
     found = Login(user, _checked_password(password))
     asked = check_login(scope, found, Config.load(os.environ), os.environ, tls_verify=tls_verify)
-    place = store_login(scope, found, os.environ, file=authfile and os.path.abspath(authfile))
+    place = store_login(scope, found, os.environ, file=file)
     click.echo(f"logged in to {scope} as {user}; stored in {place}{'' if place.helper else ', unencrypted'}")
     if not asked:
         click.echo(f"note: {scope.registry} does not ask for a login, so the password is not checked", err=True)

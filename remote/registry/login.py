@@ -7,6 +7,7 @@ has an empty entry, as docker writes it. Without a helper the file has the passw
 from __future__ import annotations
 
 import base64
+import os
 from typing import TYPE_CHECKING
 
 from pybuild.remote.errors import ConfigError, RemoteError
@@ -100,13 +101,25 @@ def check_login(
         session.close()
 
 
-def store_login(
-    scope: LoginScope, login: Login, environ: Mapping[str, str], *, file: str = "", search_path: str | None = None
-) -> Place:
-    """Store a login where pulls find it first, or in `file`. Raises ConfigError; then nothing has changed."""
+def login_file(scope: LoginScope, environ: Mapping[str, str], *, file: str = "", search_path: str | None = None) -> str:
+    """The file for a login: where pulls find it first, or `file`. Changes nothing.
+
+    Raises ConfigError if the file is broken, or if an earlier file, which cannot be written, would hide the login.
+    """
     path = file or file_to_write(environ)
     if not file:
         _refuse_hidden(scope, environ, path, search_path)
+    if os.path.exists(path):
+        with open_locked(path):
+            pass  # it can be read
+    return path
+
+
+def store_login(
+    scope: LoginScope, login: Login, environ: Mapping[str, str], *, file: str = "", search_path: str | None = None
+) -> Place:
+    """Store a login in its file or in the helper of that file. Raises ConfigError; then nothing has changed."""
+    path = login_file(scope, environ, file=file, search_path=search_path)
     with open_locked(path) as found:
         helper = helper_for(found, scope.registry)
         if helper and scope.path:

@@ -91,7 +91,9 @@ def _in_helpers(
     servers = {(helper, helper_key(_name(key))): None for key, helper in file.helpers.items() if helper}
     if default := file.default_helper:
         servers |= {
-            (default, helper_key(_name(key))): None for key in file.auths.data if helper_for(file, key) == default
+            (default, helper_key(_name(key))): None
+            for key in file.auths.data
+            if helper_for(file, _name(key)) == default
         }
         with contextlib.suppress(NotFound):  # pulls go on without it, too
             servers |= {

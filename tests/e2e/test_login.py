@@ -171,6 +171,16 @@ def test_logout_takes_a_registry_or_all(home: Pybuild) -> None:
 # -- the file
 
 
+def test_a_broken_file_is_an_error_before_any_question(home: Pybuild, tmp_path: Path) -> None:
+    file = tmp_path / "auth.json"
+    file.write_text('{\n  "auths": {},\n}')
+    with on_terminal(home, "login", "127.0.0.1:1", columns=200, REGISTRY_AUTH_FILE=str(file)) as terminal:
+        lines = terminal.end()
+        assert lines[0].startswith(f"error: {file} is not JSON: ") and "line 3 column 1" in lines[0]
+        assert lines[1] == "hint: pybuild, docker and podman login write this file"
+    assert file.read_text() == '{\n  "auths": {},\n}'
+
+
 @pytest.mark.parametrize("point", ["unlinkat:when=1", "fchmod:when=1", "fsync:when=1", "renameat:when=1", "fsync:when=2"])
 def test_a_killed_login_leaves_the_old_file_or_the_new(
     registry: DockerRegistry, home: Pybuild, tmp_path: Path, point: str

@@ -468,6 +468,44 @@ def test_all_logins_of_a_helper_are_removed(tmp_path: Path, helper: Path) -> Non
     assert list(helper.iterdir()) == []
 
 
+def test_a_key_whose_helper_is_named_is_not_for_the_default_helper(tmp_path: Path, helper: Path) -> None:
+    """The two helpers have the same registry; the file says which of them counts."""
+    search = f"{tmp_path}:/usr/bin"
+    write(tmp_path / "docker-credential-broken", "#!/bin/sh\necho secret; exit 7\n")
+    (tmp_path / "docker-credential-broken").chmod(0o755)
+    config = {"credsStore": "broken", "credHelpers": {"docker.io": "test"}, "auths": {HUB: {}}}
+    path = write(tmp_path / "config.json", config)
+    store_login(LoginScope("docker.io"), ME, {}, file=path, search_path=search)
+    done = remove_logins(None, {}, file=path, search_path=search)
+    assert ([one.name for one in done.removed], done.failures) == (["docker.io"], ())
+    assert list(helper.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("helpers", "failures"),
+    [
+        ({"credHelpers": {"a.test": "none"}}, ["docker-credential-none is not in"]),
+        ({"credsStore": "none"}, []),
+        ({"credHelpers": {"a.test": "broken"}}, ["docker-credential-broken failed for a.test, status 7"]),
+        ({"credsStore": "broken"}, ["docker-credential-broken failed for a.test, status 7"]),
+    ],
+)
+@pytest.mark.parametrize("everything", [True, False])
+def test_a_logout_goes_on_without_a_helper(
+    tmp_path: Path, helpers: dict[str, object], failures: list[str], everything: bool
+) -> None:
+    write(tmp_path / "docker-credential-broken", "#!/bin/sh\necho secret; exit 7\n")
+    (tmp_path / "docker-credential-broken").chmod(0o755)
+    path = write(tmp_path / "config.json", {**helpers, "auths": {"a.test": entry("x", "y")}})
+    scope = None if everything else LoginScope("a.test")
+    done = remove_logins(scope, {}, file=path, search_path=f"{tmp_path}:/bin")
+    assert [one.name for one in done.removed] == ["a.test"]
+    assert len(done.failures) == len(failures)
+    for error, text in zip(done.failures, failures, strict=True):
+        assert text in str(error) and "secret" not in str(error)
+    assert json.loads((tmp_path / "config.json").read_text()) == {**helpers, "auths": {}}
+
+
 def test_a_helper_has_no_logins_for_parts_of_a_registry(tmp_path: Path, helper: Path) -> None:
     path = write(tmp_path / "config.json", {"credsStore": "test"})
     with pytest.raises(ConfigError, match=r"stores one login for all of a\.test, none for a\.test/team"):
