@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
+from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.compression import DecompressingReader
 from pybuild.store.importing.outer_compression import is_compressed, without_outer_compression
 from pybuild.store.system.streams import Peeked
+from pybuild.values.limits import LAYER_BYTES
 
 if TYPE_CHECKING:
     from pybuild.store.system.streams import Readable
@@ -51,11 +53,20 @@ def opened_plain(path: str, scratch: Callable[[], str]) -> Iterator[BinaryIO]:
 
 @contextmanager
 def spooled(stream: Readable, scratch: Callable[[], str]) -> Iterator[BinaryIO]:
-    """A scratch file with the bytes of a stream; it is removed at the end."""
+    """A scratch file with the bytes of a stream; it is removed at the end.
+
+    Raises InvalidImage for a stream that cannot be an archive, since a device such as /dev/zero does not end.
+    """
     path = scratch()
     try:
         with open(path, "x+b") as spool:
+            size = 0
             while data := stream.read(_CHUNK):
+                size += len(data)
+                if size == _CHUNK and not any(data):
+                    raise InvalidImage("not an archive: it begins with 1 MiB of zeros")
+                if size > LAYER_BYTES.value:
+                    raise LAYER_BYTES.exceeded(InvalidImage, "the archive exceeds the limit of {}")
                 spool.write(data)
             spool.flush()
             spool.seek(0)
