@@ -92,6 +92,7 @@ class Upload:
         self._blob = blob
         self._on_bytes = on_bytes
         self._chunk = chunk
+        self._minimum = 0  # bytes of a chunk, except of the last one
         self._item = f"the upload of blob {blob.digest}"
         self._where = f"{session.endpoint.name}: {self._item}"
         limits = session.limits
@@ -219,9 +220,10 @@ class Upload:
 
     def _adapt(self, error: RequestRefused) -> None:
         """Prepare another way after a refusal. Raises the error if there is none, DigestMismatch if the file is damaged."""
-        smaller = max(self._chunk // 4, _SMALLEST_CHUNK)
         if error.status == _TOO_LARGE:
-            if self._whole or smaller >= min(self._chunk, self._blob.size):
+            sent = min(self._chunk, self._blob.size)
+            smaller = max(sent // 4, _SMALLEST_CHUNK, self._minimum)
+            if self._whole or smaller >= sent:
                 hint = "a server in front of the registry limits the size of requests"
                 raise RemoteError(str(error), hint=hint) from None
             self._chunk = smaller
@@ -263,7 +265,8 @@ class Upload:
     def _read_chunk_minimum(self, response: Response) -> None:
         text = response.header("OCI-Chunk-Min-Length").strip()
         if text.isascii() and text.isdigit() and len(text) < 16:
-            self._chunk = max(self._chunk, int(text))
+            self._minimum = int(text)
+            self._chunk = max(self._chunk, self._minimum)
 
     @staticmethod
     def _received(response: Response, otherwise: int) -> int:

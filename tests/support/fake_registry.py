@@ -10,12 +10,13 @@ import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pybuild.remote.http.site import RemoteLimits
 from pybuild.remote.registry.client import RegistryClient
 from pybuild.remote.registry.config import Config, RegistrySettings
 from pybuild.remote.registry.credentials import Credentials
+from pybuild.remote.registry.push import RepositoryWriter
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import MediaType
 from pybuild.store.formats.oci_manifest import Descriptor
@@ -52,7 +53,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         path, _, query = self.path.partition("?")
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.server.fake.read_body(self, int(self.headers.get("Content-Length", 0)))
         seen = Seen(self.command, path, query, {name.lower(): value for name, value in self.headers.items()}, body)
         self.server.fake.seen.append(seen)
         self.server.fake.arrived.release()
@@ -140,6 +141,10 @@ class FakeRegistry:
             return reply(b'{"errors":[{"code":"UNKNOWN"}]}', 404)
         return routes.pop(0) if len(routes) > 1 else routes[0]
 
+    def read_body(self, handler: Handler, length: int) -> bytes:
+        """Read the body of a request."""
+        return handler.rfile.read(length)
+
     def await_requests(self, number: int) -> None:
         """Wait until `number` requests have arrived: a client can leave before the server has read its request."""
         assert all(self.arrived.acquire(timeout=60) for _ in range(number))
@@ -148,20 +153,30 @@ class FakeRegistry:
         return [seen for seen in self.seen if seen.path == path]
 
 
+R = TypeVar("R", bound=FakeRegistry)
+
+
 @contextlib.contextmanager
 def fake_registry(host: str = "127.0.0.1", certificate: Path | None = None) -> Iterator[FakeRegistry]:
     """Run a registry. `certificate` is a directory with server.crt and server.key."""
+    with running(FakeRegistry, host, certificate) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def running(kind: type[R], host: str = "127.0.0.1", certificate: Path | None = None) -> Iterator[R]:
+    """Run a registry of this kind."""
     server = _Server((host, 0), Handler)
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate / "server.crt", certificate / "server.key")
         # The first read does the handshake, in the thread of the connection.
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    server.fake = FakeRegistry(server, "http" if certificate is None else "https")
+    server.fake = fake = kind(server, "http" if certificate is None else "https")
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
-        yield server.fake
+        yield fake
     finally:
         server.shutdown()
         server.server_close()
@@ -235,6 +250,11 @@ class Setup:
     def client(self) -> RegistryClient:
         config = Config(self.registries, self.limits)
         return RegistryClient(config, self.credentials, self.environ, sleep=self.waits.append, **self.options)
+
+    def writer(self, repository: Reference, **options: Any) -> RepositoryWriter:
+        config = Config(self.registries, self.limits)
+        options = {**self.options, **options}
+        return RepositoryWriter(config, self.credentials, self.environ, repository, sleep=self.waits.append, **options)
 
 
 def plain(*fakes: FakeRegistry, **options: Any) -> Setup:
