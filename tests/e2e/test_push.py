@@ -217,3 +217,18 @@ def test_events_of_a_push(registry: DockerRegistry, pybuild: Pybuild, tmp_path: 
     assert (transfer["kind"], transfer["done"]) == ("pushed", transfer["total"])
     (event,) = [event for event in done.events if event["event"] == "pushed"]
     assert (event["image"], event["manifest"], event["sent"]) == (name, done.out.strip(), transfer["total"])
+
+
+def test_a_registry_with_a_certificate_of_its_own(pybuild: Pybuild, tmp_path: Path) -> None:
+    with docker_registry(tmp_path / "registry", tls=True, login=LOGIN) as secure:
+        name = f"{secure.host}/team/app:1"
+        auth = base64.b64encode(":".join(LOGIN).encode()).decode()
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {secure.host: {"auth": auth}}}))
+        entitled = pybuild.with_environment({"DOCKER_CONFIG": str(tmp_path), "PYBUILD_CONFIG": str(tmp_path / "toml")})
+        (tmp_path / "toml").write_text("")
+        assert "its certificate is not trusted" in entitled.refused("push", BASE, name)
+        digest = entitled("push", "--no-tls-verify", BASE, name).out
+        (tmp_path / "toml").write_text(f'[registry."{secure.host}"]\nca-files = ["{secure.authority}"]\n')
+        context = write_context(tmp_path / "c", f"FROM {BASE}\nLABEL a=b\n")
+        assert entitled("-t", name, "--push", context).out != digest
+        assert entitled("pull", "-q", name).out == entitled("push", name).out
