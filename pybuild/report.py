@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 from pybuild.builder.errors import StepFailed
 from pybuild.values.errors import PybuildError
@@ -14,8 +15,9 @@ EXPECTED = (PybuildError, OSError)  # caused by the user or the machine; any oth
 
 
 def show(error: Exception) -> None:
-    """Print an expected error on standard error."""
-    print(full_text(error), file=sys.stderr)
+    """Print an expected error on standard error. If that cannot be written either, the exit status has to do."""
+    with suppress(OSError):
+        print(full_text(error), file=sys.stderr, flush=True)
 
 
 def location(error: Exception) -> tuple[Source, Span] | None:

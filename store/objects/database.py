@@ -32,6 +32,7 @@ _INDEX_PAGE = 4096  # bytes
 # Damaged text in the schema is part of SQLite's message, and the module sqlite3 fails to decode it.
 UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
 _FSCK_HINT = "pybuild fsck lists what is damaged"
+_IO_HINT = "the disk, its filesystem or the memory failed: dmesg can say more; pybuild fsck lists what is damaged"
 # Input and output errors that have nothing to do with a lack of space.
 _NOT_WRITING = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_FSYNC)
 
@@ -347,7 +348,12 @@ def _translate(
         case _:
             pass
     found = None if obstacle is None else cannot_write(obstacle, where, path=directory)
-    return found if isinstance(found, StoreError) else StoreError(f"{where}: {error}", hint=_FSCK_HINT)
+    if isinstance(found, StoreError):
+        return found
+    # SQLite does not pass on the error of the system call; the name of its code at least tells which call it was.
+    name = getattr(error, "sqlite_errorname", "")
+    failed = code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+    return StoreError(f"{where}: {error}" + (f" ({name})" if name else ""), hint=_IO_HINT if failed else _FSCK_HINT)
 
 
 def number(value: object) -> int:

@@ -168,7 +168,8 @@ def _injected(log: Path) -> str:
 def _explains(done: Done, error: str) -> bool:
     """Whether the error of a command names the error of the call."""
     number = getattr(errno, error)
-    known = [os.strerror(number)]
+    # SQLite keeps the error of the call to itself; the name of its own code says which kind of call it was.
+    known = [os.strerror(number), "(SQLITE_IOERR", "(SQLITE_CANTOPEN"]
     match error:
         case "EMFILE":
             known += ["the store's tables: "]

@@ -16,6 +16,7 @@ from pybuild.store.importing.archive import import_archive
 from pybuild.store.maintenance import fsck
 from pybuild.store.maintenance.repair import repair
 from pybuild.store.maintenance.tables import replace_damaged_tables, restore_images
+from pybuild.store.objects import database
 from pybuild.store.store import Store, reset
 from tests.support.archives import Archive
 from tests.support.stored import collect_in
@@ -180,3 +181,11 @@ def test_fsck_repair_of_damaged_tables(pybuild: Pybuild) -> None:
     pybuild("gc")
     pybuild.assert_whole()
     assert len(pybuild("images", "--json").out.splitlines()) >= 1
+
+
+def test_an_error_of_sqlite_names_the_kind_of_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC"
+    found = database._translate(error, str(tmp_path))
+    assert str(found) == "the store's tables: disk I/O error (SQLITE_IOERR_FSYNC)"
+    assert "dmesg" in str(found.hint)
