@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pybuild.remote.registry.credentials import Login
+from pybuild.remote.registry.login import LoginScope, store_login
 from tests.support.cli import Pybuild
 from tests.support.registry import DockerRegistry, docker_registry
 from tests.support.terminals import on_terminal
@@ -106,6 +108,20 @@ def test_podman_and_pybuild_share_their_logins(
     assert other_tool(both, tool, "login", "--get-login", "other.test") == "x"
     other_tool(both, tool, "logout", registry.host)
     assert both("logout", registry.host).out == f"no login for {registry.host} is stored\n"
+
+
+@pytest.mark.parametrize("tool", ["skopeo", "podman"])
+@pytest.mark.parametrize("name", ["config.json", "auth.json"])
+def test_other_tools_find_the_login_of_docker_io(home: Pybuild, tmp_path: Path, tool: str, name: str) -> None:
+    """The key differs between the two files. Tests send nothing to docker.io, so the command is not run here."""
+    file = str(tmp_path / name)
+    store_login(LoginScope("docker.io"), Login("me", PASSWORD), {}, file=file)
+    assert other_tool(home, tool, "login", "--get-login", "docker.io", REGISTRY_AUTH_FILE=file) == "me"
+    if name == "auth.json":  # of docker's key they find no entry to remove
+        other_tool(home, tool, "logout", "docker.io", REGISTRY_AUTH_FILE=file)
+        assert home("logout", REGISTRY_AUTH_FILE=file).out == "no login for docker.io is stored\n"
+    else:
+        assert home("logout", REGISTRY_AUTH_FILE=file).out == f"removed the login for docker.io from {file}\n"
 
 
 def test_a_login_for_a_part_of_a_registry(registry: DockerRegistry, home: Pybuild, tmp_path: Path) -> None:
