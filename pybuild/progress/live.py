@@ -6,6 +6,7 @@ things that are running make up a frame that is drawn again and again.
 
 from __future__ import annotations
 
+import codecs
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
@@ -55,8 +56,13 @@ class _Running:
         self.partial[stream] = rest[:_PARTIAL]
 
     def last(self, count: int) -> list[bytes]:
-        lines = [*self.tail, *(line for line in self.partial.values() if line.strip())]
+        lines = [*self.tail, *(whole for line in self.partial.values() if (whole := _whole_characters(line)).strip())]
         return lines[-count:] if count else []
+
+
+def _whole_characters(data: bytes) -> bytes:
+    """An unfinished line without the bytes of a character whose rest has not arrived yet."""
+    return data[: codecs.utf_8_decode(data, "replace", False)[1]]
 
 
 @dataclass(slots=True)

@@ -110,6 +110,14 @@ def test_a_progress_bar_is_one_line(view: LiveView) -> None:
     assert view.frame(80, 20)[1:4] == ["    | start", "    | 100%", "    | done"]
 
 
+def test_a_character_that_has_arrived_in_part_is_not_shown(view: LiveView) -> None:
+    first, second = (StepOutput(A, 1, data) for data in (b"caf\xc3", b"\xa9"))
+    take(view, StepStarted(A), first)
+    assert view.frame(80, 20)[1] == "    | caf"
+    take(view, second)
+    assert view.frame(80, 20)[1] == "    | café"
+
+
 def test_the_streams_of_a_step_do_not_mix(view: LiveView) -> None:
     take(view, StepStarted(A), wrote(A, "half"), wrote(A, "error\n", 2), wrote(A, " a line\n"))
     assert view.frame(80, 20)[1:3] == ["    | error", "    | half a line"]
