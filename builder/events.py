@@ -8,6 +8,8 @@ from pybuild.builder.errors import StepFailed
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pybuild.parser import Source, Span
 
 
@@ -36,6 +38,15 @@ class StepOutput:
     step: StepRef
     stream: int
     data: bytes
+
+
+@frozen
+class LayerProgress:
+    """The files of a step are there, and its layer is being written. Small layers come without this event."""
+
+    step: StepRef
+    done: int  # bytes of files
+    total: int
 
 
 @frozen
@@ -148,7 +159,7 @@ class Tick:
 
 
 Event = (
-    StepStarted | StepOutput | StepFinished | StepBroke | ShellOpened | Transfer | Note | CheckWarning | Built | Exported
+    StepStarted | StepOutput | LayerProgress | StepFinished | StepBroke | ShellOpened | Transfer | Note | CheckWarning | Built | Exported
     | Pushed | Tick
 )  # fmt: skip
 
@@ -156,6 +167,11 @@ Event = (
 def step_broke(step: StepRef, seconds: float, error: Exception) -> StepBroke:
     """The event of a step that raised an error."""
     return StepBroke(step, seconds, str(error), error.status if isinstance(error, StepFailed) else None)
+
+
+def layer_progress(observe: Callable[[Event], None], step: StepRef) -> Callable[[int, int], None]:
+    """A function that reports how far the layer of a step is."""
+    return lambda done, total: observe(LayerProgress(step, done, total))
 
 
 def ignore(event: Event) -> None:

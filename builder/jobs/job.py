@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from pybuild.builder.jobs.progress import counted
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.toc import Toc
 from pybuild.store.layers.write import hash_contents, write_layer
@@ -70,14 +71,18 @@ def write_output(entries: Iterable[Entry], content: FileContent, output: Output,
     """Write a layer and its table of contents where `output` says. `links` are its links across layers."""
     if output.blob:
         return written_layer(write_files(entries, content, output, links))
-    Toc.write(output.toc, hash_contents(entries, content, clamp=output.clamp), links)
+    entries = list(entries)
+    Toc.write(output.toc, hash_contents(entries, counted(content, entries), clamp=output.clamp), links)
     return Written("", "", 0)
 
 
 def write_files(entries: Iterable[Entry], content: FileContent, output: Output, links: Links = ()) -> WrittenLayer:
     """Write a layer with a blob and its table of contents where `output` says. The result has the layer's entries."""
+    entries = list(entries)
     with create_sparse(output.blob) as out:
-        layer = write_layer(entries, content, out, Compression(output.compression), clamp=output.clamp)
+        layer = write_layer(
+            entries, counted(content, entries), out, Compression(output.compression), clamp=output.clamp
+        )
     Toc.write(output.toc, layer.entries, links)
     return layer
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from pybuild.builder.errors import BuildError, PrivilegeError
-from pybuild.builder.events import Note
+from pybuild.builder.events import Note, layer_progress
 from pybuild.builder.files.copy import CopyRequest
 from pybuild.builder.jobs.copy import CopyFiles
 from pybuild.builder.jobs.job import write_entries
@@ -145,7 +145,7 @@ class StepMaker:
         assert not isinstance(parent, PendingLayer)
         match node.step:
             case CopyStep():
-                return await self._copy(node, node.step, parent, sources[0] if sources else None)
+                return await self._copy(node, node.step, parent, sources[0] if sources else None, ref)
             case WorkdirStep():
                 return await self._workdir(node, node.step, parent)
             case BaseStep():
@@ -157,16 +157,19 @@ class StepMaker:
         """The digests of the files that a RUN mounts from its sources."""
         return await self._runs.mounted(step, sources)
 
-    async def _copy(self, node: Node, step: CopyStep, parent: int | None, source: int | None) -> MadeLayer:
+    async def _copy(
+        self, node: Node, step: CopyStep, parent: int | None, source: int | None, ref: StepRef
+    ) -> MadeLayer:
+        on_progress = layer_progress(self._session.observe, ref)
         job = await self._copy_job(node, step, parent, source)
         try:
-            written = await self._pool.job(job)
+            written = await self._pool.job(job, on_progress)
         except PrivilegeError:
             # Trees can be read only in a namespace, which this machine refuses. Their tars hold the same files.
             job = await self._copy_job(node, step, parent, source)
             if job.in_namespace or any(layer.blob is None for layer in job.layers):
                 raise
-            written = await self._pool.job(job)
+            written = await self._pool.job(job, on_progress)
         if written.sockets:
             count = "a socket" if written.sockets == 1 else f"{written.sockets} sockets"
             self._session.observe(Note(f"{count} of the context copied as empty files"))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PrivilegeError, SandboxError, StepFailed
-from pybuild.builder.events import Note, StepOutput, step_broke
+from pybuild.builder.events import Note, StepOutput, layer_progress, step_broke
 from pybuild.builder.files.layer_contents import layer_place
 from pybuild.builder.host.id_map import MapKind
 from pybuild.builder.host.obstacles import SEE_DOCTOR
@@ -102,7 +102,7 @@ class RunMaker:
                     changeset, *_ = self._store.snapshots.changesets(await parent.written())
                     if changeset != parent.changeset:
                         return None
-                return await self._commit(node, directory, prepared, on_listed)
+                return await self._commit(node, directory, prepared, ref, on_listed)
 
     async def _prepare(
         self,
@@ -171,14 +171,17 @@ class RunMaker:
             handled = FailureHandler(self._session).handle(failed, error, self._in_cgroups)
             raise handled.as_reported() from error
 
-    async def _commit(self, node: Node, directory: str, prepared: _PreparedRun, on_listed: OnListed | None) -> str:
+    async def _commit(
+        self, node: Node, directory: str, prepared: _PreparedRun, ref: StepRef, on_listed: OnListed | None
+    ) -> str:
         """Turn the files that the command left in the step's directory into a changeset."""
         changesets, id_map = self._store.changesets, self._pool.id_map.name
-        output = self._layers.output_beside_tree(node.id)
+        output, on_progress = self._layers.output_beside_tree(node.id), layer_progress(self._session.observe, ref)
         # A failing step with limits stops all workers, so a layer of such a build is never left for later.
         listing_first = on_listed is not None and self._session.cgroups is None
         committed = await self._pool.job(
-            CommitStep(f"{directory}/tree/{TREE}", prepared.layers, prepared.scaffold_toc, output, listing_first)
+            CommitStep(f"{directory}/tree/{TREE}", prepared.layers, prepared.scaffold_toc, output, listing_first),
+            on_progress,
         )
         changeset = changesets.adopt_with_tree(output.toc, id_map, f"{directory}/tree")
         written = committed.written
@@ -188,7 +191,7 @@ class RunMaker:
             layer = layer_place(self._store, changeset, id_map)
             assert layer.tree is not None
             output = self._layers.output_beside_tree(node.id)
-            written = await self._pool.job(FinishStep(layer.toc, layer.tree, output))
+            written = await self._pool.job(FinishStep(layer.toc, layer.tree, output), on_progress)
             changesets.replace_toc(changeset, output.toc)
             self._stacks.forget(changeset)
         self._layers.add_tar(changeset, written, output)

@@ -10,9 +10,10 @@ import os
 import resource
 import socket
 
+from pybuild.builder.jobs.progress import reporting
 from pybuild.builder.sandbox import linux
 from pybuild.builder.sandbox.frames import Channel
-from pybuild.builder.workers.messages import failure_message, read_request, result_message
+from pybuild.builder.workers.messages import failure_message, progress_message, read_request, result_message
 from pybuild.values import limits
 
 
@@ -42,7 +43,8 @@ def _serve(channel: Channel) -> None:
         job = None
         try:
             job = read_request(message)
-            answer = result_message(job.run())
+            with reporting(lambda done, total: channel.send(progress_message(done, total))):
+                answer = result_message(job.run())
         except Exception as error:
             answer = failure_message(error, job)
         gc.enable()

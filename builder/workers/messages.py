@@ -1,7 +1,8 @@
 """What the main process and a job worker say to each other. Each message is one JSON object in one frame.
 
     main -> worker   JobRequest    {"job": name of the class, "args": {...}}
-    worker -> main   JobResult     {"result": {...}}
+    worker -> main   JobProgress   {"done": bytes, "total": bytes}, any number of times
+                     JobResult     {"result": {...}}
                      JobFailure    {"error": name of the class, "message": text, "hint": text or null,
                                    "traceback": text, "" except for a bug}
 
@@ -47,6 +48,14 @@ class JobRequest:
 
 
 @frozen
+class JobProgress:
+    """A job writes a layer: the bytes of the files that it has written, and of all of them."""
+
+    done: int
+    total: int
+
+
+@frozen
 class JobResult:
     """A job is done: the fields of the value that `run` returned. The job's class determines the value's class."""
 
@@ -83,6 +92,16 @@ def read_request(message: Message) -> Job[object]:
 def result_message(value: object) -> Message:
     """The message with the value that a job returned."""
     return encode(JobResult(encode(value)))
+
+
+def progress_message(done: int, total: int) -> Message:
+    """The message that says how far a job is."""
+    return encode(JobProgress(done, total))
+
+
+def read_progress(message: Message) -> JobProgress | None:
+    """What a message says about a job that goes on. None: the message is the answer."""
+    return decode(JobProgress, message) if "done" in message else None
 
 
 def failure_message(error: Exception, job: Job[Any] | None = None) -> Message:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from pybuild.builder.errors import BuildError, PrivilegeError
 from pybuild.builder.workers.tasks import Locks, Semaphore, Tasks, run_until_complete, wait_readable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _MODULE = "pybuild.builder.workers.job_worker"
 
+OnProgress: TypeAlias = "Callable[[int, int], None]"  # bytes done, bytes in total
 R = TypeVar("R")
 
 
@@ -64,10 +65,13 @@ class Pool:
         """Run a command in the sandbox, on a terminal, while nothing else runs. Raises SandboxError, PrivilegeError."""
         self._sandbox_worker().run_on_terminal(spec, relay, vault)
 
-    async def job(self, job: Job[R]) -> R:
-        """Have a worker do a job, as soon as a core is free; return its result. Raises what the job raised."""
+    async def job(self, job: Job[R], on_progress: OnProgress | None = None) -> R:
+        """Have a worker do a job, as soon as a core is free; return its result. Raises what the job raised.
+
+        `on_progress` is called with bytes, done and in total, while the job writes a layer that takes long.
+        """
         async with self._cores:
-            return await self._run(job)
+            return await self._run(job, on_progress)
 
     async def job_without_core(self, job: Job[R]) -> R:
         """Like `job`, without waiting for a core: for jobs that wait for the network or for another build."""
@@ -126,8 +130,8 @@ class Pool:
                 raise
         return self._sandbox
 
-    async def _run(self, job: Job[R]) -> R:
-        from pybuild.builder.workers.messages import read_answer, request_message
+    async def _run(self, job: Job[R], on_progress: OnProgress | None = None) -> R:
+        from pybuild.builder.workers.messages import read_answer, read_progress, request_message
 
         request = request_message(job)
         worker, sent = self._send_to_idle(job, request), True
@@ -136,8 +140,14 @@ class Pool:
         try:
             if not sent:
                 worker.channel.send(request)
-            await wait_readable(worker.channel.fileno())
-            answer, _ = worker.channel.receive()
+            while True:
+                await wait_readable(worker.channel.fileno())
+                answer, _ = worker.channel.receive()
+                progress = read_progress(answer)
+                if progress is None:
+                    break
+                if on_progress is not None:
+                    on_progress(progress.done, progress.total)
         except EOFError:
             self._end(worker)
             raise BuildError(

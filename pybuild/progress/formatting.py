@@ -15,8 +15,9 @@ from pybuild.values.sizes import human_size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pybuild.builder.events import StepRef
+    from pybuild.builder.events import LayerProgress, StepRef
 
+_LAYER_SECONDS = 5.0  # between two lines about the layer of a step
 _SHORT = 60  # characters
 
 
@@ -55,6 +56,27 @@ def short(text: str) -> str:
     """The beginning of a text, on one line."""
     text = one_line(text)
     return text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
+
+
+def layer_text(event: LayerProgress) -> str:
+    """How far the layer of a step is."""
+    return f"writing the layer: {human_size(event.done)} of {human_size(event.total)}"
+
+
+class LayerLines:
+    """Chooses the events about layers that become lines: the first of each step, and then one every few seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._last: dict[int, float] = {}  # node -> when it last got a line
+
+    def line(self, event: LayerProgress) -> str | None:
+        """The line for an event; None: it is too soon for one."""
+        node, now = event.step.node, self._clock()
+        if node in self._last and now < self._last[node] + _LAYER_SECONDS:
+            return None
+        self._last[node] = now
+        return f"{step_name(event.step)} {layer_text(event)}"
 
 
 def exported_line(event: Exported) -> str:

@@ -18,6 +18,7 @@ from pybuild.builder.events import (
     CheckWarning,
     Event,
     Exported,
+    LayerProgress,
     Note,
     Pushed,
     ShellOpened,
@@ -28,7 +29,7 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.formatting import Totals, exported_line, one_line, pushed_line, step_name
+from pybuild.progress.formatting import LayerLines, Totals, exported_line, one_line, pushed_line, step_name
 from pybuild.progress.lines import BufferedOutput, OutputLines
 from pybuild.values.sizes import human_size
 
@@ -55,6 +56,7 @@ class GithubProgress:
         self._workspace = workspace
         self._token = token
         self._totals = Totals(clock)
+        self._layers = LayerLines(clock)
         self._buffered = BufferedOutput()
         self._running: dict[int, StepRef] = {}
         self._shown: int | None = None  # the node of the step whose group is open
@@ -71,6 +73,9 @@ class GithubProgress:
                 self._line(f"{step_name(step)} {one_line(step.instruction)}")
             case StepOutput():
                 self._output(event)
+            case LayerProgress():
+                if (line := self._layers.line(event)) is not None:
+                    self._line(line)
             case StepFinished(step=step, cached=True):
                 self._line(f"{step_name(step)} CACHED {one_line(step.instruction)}")
             case StepFinished(step=step, seconds=seconds):

@@ -14,6 +14,7 @@ from pybuild.builder.events import (
     CheckWarning,
     Event,
     Exported,
+    LayerProgress,
     Note,
     Pushed,
     ShellOpened,
@@ -64,6 +65,8 @@ class Encoder:
             case StepOutput(step=step, stream=stream, data=data):
                 if text := self._text(step, stream, data):
                     yield self._object("step_output", step, stream=stream, data=text)
+            case LayerProgress(step=step, done=done, total=total):
+                yield self._object("layer_progress", step, written=done, size=total)
             case StepFinished(step=step, cached=cached, seconds=seconds):
                 yield from self._incomplete(step)
                 yield self._object("step_finished", step, cached=cached, seconds=round(seconds, 3))

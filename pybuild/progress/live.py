@@ -16,6 +16,7 @@ from pybuild.builder.events import (
     CheckWarning,
     Event,
     Exported,
+    LayerProgress,
     Note,
     Pushed,
     ShellOpened,
@@ -26,7 +27,7 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.formatting import Totals, exported_line, pushed_line, step_name, warning_line
+from pybuild.progress.formatting import Totals, exported_line, layer_text, pushed_line, step_name, warning_line
 from pybuild.progress.terminal_text import clip, harmless
 from pybuild.values import frozen
 from pybuild.values.sizes import human_size
@@ -45,6 +46,7 @@ _BOLD, _DIM, _RED, _GREEN, _CYAN = "1", "2", "31", "32", "36"
 class _Running:
     step: StepRef
     since: float
+    layer: str = ""  # how far its layer is; "": it is not being written, or small
     tail: deque[bytes] = field(default_factory=lambda: deque(maxlen=_TAIL))
     partial: dict[int, bytes] = field(default_factory=dict)  # stream -> an unfinished line
 
@@ -105,6 +107,9 @@ class LiveView:
             case StepOutput(step=step, stream=stream, data=data):
                 if step.node in self._running:
                     self._running[step.node].output(stream, data)
+            case LayerProgress(step=step):
+                if step.node in self._running:
+                    self._running[step.node].layer = layer_text(event)
             case StepFinished(step=step, cached=cached, seconds=seconds):
                 self._running.pop(step.node, None)
                 state, style = ("CACHED", _GREEN) if cached else (_seconds(seconds), "")
@@ -155,7 +160,8 @@ class LiveView:
         tail = min(_TAIL, (room - len(shown)) // len(shown)) if len(shown) == len(running) and shown else 0
         for each in shown:
             seconds = _seconds(self._clock() - each.since)
-            lines.append(self._format(_Line(each.step.instruction, step_name(each.step), seconds, _BOLD), columns))
+            text = f"{each.layer}  {each.step.instruction}" if each.layer else each.step.instruction
+            lines.append(self._format(_Line(text, step_name(each.step), seconds, _BOLD), columns))
             lines += [self._output_line(line, columns) for line in each.last(tail)]
         if len(shown) < len(running) and room:
             lines.append(clip(f"and {len(running) - len(shown)} more running", columns))

@@ -11,6 +11,7 @@ from pybuild.builder.events import (
     CheckWarning,
     Event,
     Exported,
+    LayerProgress,
     Note,
     Pushed,
     ShellOpened,
@@ -21,7 +22,15 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.formatting import Totals, exported_line, one_line, pushed_line, step_name, warning_line
+from pybuild.progress.formatting import (
+    LayerLines,
+    Totals,
+    exported_line,
+    one_line,
+    pushed_line,
+    step_name,
+    warning_line,
+)
 from pybuild.progress.lines import OutputLines
 from pybuild.values.sizes import human_size
 
@@ -45,6 +54,7 @@ class PlainProgress:
         self._terminal = terminal
         self._lines = OutputLines()
         self._totals = Totals(clock)
+        self._layers = LayerLines(clock)
         self._running: dict[int, tuple[StepRef, deque[bytes]]] = {}  # node -> the step and its last lines
         self._recent: deque[int | None] = deque(
             maxlen=_REPEATED_LINES
@@ -60,6 +70,9 @@ class PlainProgress:
                 self.line(f"{step_name(step)} {one_line(step.instruction)}")
             case StepOutput(step=step):
                 self.output(step, self._lines.feed(event))
+            case LayerProgress():
+                if (line := self._layers.line(event)) is not None:
+                    self.line(line)
             case StepFinished(step=step, cached=True):
                 self.line(f"{step_name(step)} CACHED {one_line(step.instruction)}")
             case StepFinished(step=step, seconds=seconds):

@@ -25,7 +25,9 @@ from pybuild.builder.workers.messages import (
     WorkerBug,
     _result_class,
     failure_message,
+    progress_message,
     read_answer,
+    read_progress,
     read_request,
     request_message,
     result_message,
@@ -186,3 +188,11 @@ def test_a_bug_arrives_with_the_traceback_of_the_worker() -> None:
     (note,) = caught.value.__notes__
     assert 'raise ZeroDivisionError("by zero")' in note and "please report it" in note
     assert not isinstance(caught.value, PybuildError)
+
+
+def test_progress_is_told_apart_from_answers() -> None:
+    progress = read_progress(sent(progress_message(3, 20 << 30)))
+    assert progress is not None
+    assert (progress.done, progress.total) == (3, 20 << 30)
+    for answer in (result_message(Done()), failure_message(BuildError("x")), result_message(Committed(None))):
+        assert read_progress(sent(answer)) is None

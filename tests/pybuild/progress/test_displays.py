@@ -17,6 +17,7 @@ from pybuild.builder.events import (
     CheckWarning,
     Event,
     Exported,
+    LayerProgress,
     Note,
     StepBroke,
     StepFinished,
@@ -71,6 +72,28 @@ def test_lines_of_parallel_steps_stay_whole() -> None:
         "[first 1/2] RUN a", "[other 2/3] RUN b", "[other 2/3] | one b", "[first 1/2] | one again",
         "[other 2/3] | two b", "[first 1/2] | err", "[first 1/2] done in 1.2 s", "[other 2/3] done in 2.0 s",
     ]  # fmt: skip
+
+
+def test_a_layer_that_is_being_written_gets_a_line_every_few_seconds() -> None:
+    clock, out = Clock(), io.BytesIO()
+    display = PlainProgress(out, clock, terminal=False)
+    display(StepStarted(A))
+    for seconds in (0, 1, 4.9, 5, 6, 11):
+        clock.now = seconds
+        display(LayerProgress(A, int(seconds * 10**9), 20 * 10**9))
+    display(LayerProgress(B, 10**9, 2 * 10**9))
+    assert lines(out) == [
+        "[first 1/2] RUN a",
+        "[first 1/2] writing the layer: 0 B of 20.0 GB",
+        "[first 1/2] writing the layer: 5.0 GB of 20.0 GB",
+        "[first 1/2] writing the layer: 11.0 GB of 20.0 GB",
+        "[other 2/3] writing the layer: 1.0 GB of 2.0 GB",
+    ]
+
+
+def test_github_says_that_a_layer_is_being_written() -> None:
+    _, out = github(StepStarted(A), LayerProgress(A, 0, 10**9), StepFinished(A, False, 1.0))
+    assert lines(out)[1:] == ["[first 1/2] writing the layer: 0 B of 1.0 GB", "[first 1/2] done in 1.0 s"]
 
 
 def test_output_to_a_pipe_is_unchanged() -> None:

@@ -11,6 +11,7 @@ from pybuild.builder.events import (
     Built,
     BuiltLayer,
     Exported,
+    LayerProgress,
     Note,
     StepBroke,
     StepFinished,
@@ -193,3 +194,10 @@ def test_any_order_of_the_events_of_many_steps(view: LiveView, clock: Clock) -> 
         printed += len(view.new_lines(60))
         queues = [left for left in queues if left]
     assert printed == 40 and not running
+
+
+def test_a_step_whose_layer_is_being_written_says_so(view: LiveView) -> None:
+    take(view, StepStarted(A), LayerProgress(A, 3_200_000_000, 20_000_000_000))
+    assert "writing the layer: 3.2 GB of 20.0 GB  RUN make a" in view.frame(80, 5)[0]
+    take(view, StepFinished(A, False, 9.0), LayerProgress(A, 1, 2))
+    assert not any("writing" in line for line in (*view.new_lines(80), *view.frame(80, 5)))
