@@ -79,6 +79,14 @@ def _stages(world: World) -> Iterator[tuple[int, Contender]]:
         yield count, _build(world, store, context, "--no-cache")
 
 
+def _sparse(world: World) -> Iterator[tuple[int, Contender]]:
+    """A RUN that leaves a sparse file of `count` GiB."""
+    store = world.store_with_debian("curve-sparse")
+    for count in (1, 5, 20):
+        context = world.context(f"curve-{count}-sparse", f"FROM {world.debian_remote}\nRUN truncate -s {count}G /file\n")
+        yield count, _build(world, store, context, "--no-cache")
+
+
 def _build(
     world: World, store: Path, context: Path, *arguments: str, before: Callable[[], object] = lambda: None
 ) -> Contender:
@@ -86,7 +94,7 @@ def _build(
     return world.pybuild(store, *world.BUILD, *arguments, "-o", output, context, before=before)
 
 
-CURVES = {"files": _files, "layers": _layers, "stages": _stages}
+CURVES = {"files": _files, "layers": _layers, "stages": _stages, "sparse": _sparse}
 
 if __name__ == "__main__":
     main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.workloads import big, ignore, importing, noop, pull, ready, run50, runtree, small, stages
+from bench.workloads import big, ignore, importing, noop, pull, ready, run50, runtree, small, sparse, stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +20,7 @@ ROWS: Mapping[str, Callable[[World], Row]] = {
     "big": big.zstd,
     "big-gzip": big.gzip,
     "runtree": runtree.row,
+    "sparse": sparse.row,
     "stages": stages.eight,
     "beside": stages.beside,
     "pull": pull.row,
