@@ -101,10 +101,10 @@ class Image:
             tocs = [store.changesets.toc(changeset) for changeset in changesets]
             return [list(layer_differences(View(tocs[:at][::-1]), toc)) for at, toc in enumerate(tocs)]
 
-    def export(self, *outputs: Output, on_event: Callable[[Event], None] = ignore) -> None:
+    def export(self, *outputs: Output, on_event: Callable[[Event], None] = ignore, tls_verify: bool = True) -> None:
         """Write the image, under its `names`, to one or more outputs. Their compression applies to all layers.
 
-        Raises BuildError, StoreError, OSError.
+        `tls_verify` is for registries. Raises BuildError, StoreError, RemoteError, OSError.
         """
         from pybuild.builder.output.export import check_outputs, export
         from pybuild.builder.workers.pool import Pool
@@ -113,4 +113,4 @@ class Image:
         check_outputs(outputs, self.names)
         with Store(self.root, Access.READ) as store, Pool() as pool:
             for output in outputs:
-                export(output, self.stored, self.names, store, pool, on_event, all_layers=True)
+                export(output, self.stored, self.names, store, pool, on_event, all_layers=True, tls_verify=tls_verify)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pybuild.builder.events import Exported, Note, Pushed
-from pybuild.options.arguments import image_platform_option, platform_option
+from pybuild.options.arguments import image_platform_option, platform_option, tls_verify_option
 from pybuild.options.outputs import output_option, parse_outputs
 from pybuild.progress import human_size
 from pybuild.progress.formatting import pushed_line
@@ -163,11 +163,11 @@ def import_(root: str, archive: str, name: str | None, platform: Platform | None
     return 0
 
 
-@click.command(params=[output_option(required=True), image_platform_option()])
+@click.command(params=[output_option(required=True), image_platform_option(), tls_verify_option()])
 @click.argument("name")
 @click.pass_obj
-def export(root: str, name: str, output: tuple[str, ...], platform: Platform | None) -> int:
-    """Write an image to archives or directories.
+def export(root: str, name: str, output: tuple[str, ...], platform: Platform | None, tls_verify: bool) -> int:
+    """Write an image to archives, directories or registries.
 
     NAME is an image of the store, or one that is not imported: oci-archive:FILE, docker-archive:FILE or oci:DIR, with
     :NAME behind it if there are several.
@@ -179,7 +179,7 @@ def export(root: str, name: str, output: tuple[str, ...], platform: Platform | N
 
     outputs = parse_outputs(output)
     with image_to_export(root, name, platform) as image:
-        image.export(*outputs, on_event=_print_event)
+        image.export(*outputs, on_event=_print_event, tls_verify=tls_verify)
     return 0
 
 

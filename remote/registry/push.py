@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from pybuild.remote.errors import RemoteError
 from pybuild.remote.http.transport import public_error
 from pybuild.remote.http.urls import is_private
 from pybuild.remote.registry.endpoints import endpoints
@@ -23,6 +24,7 @@ from pybuild.remote.registry.session import RegistrySession, RequestRefused
 from pybuild.remote.registry.upload import CHUNK, BlobFile, Upload, UploadOutcome, check_digest, has_blob
 from pybuild.store.errors import NotFound
 from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.media_types import MediaType
 from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from pybuild.store.formats.reference import Reference
 
 T = TypeVar("T")
+_TYPE_REFUSED = (400, 415)  # what old registries answer to a media type that they do not know
 
 
 class RepositoryWriter:
@@ -116,11 +119,17 @@ class RepositoryWriter:
             return False
 
     def _put_manifest(self, tag: str, data: bytes, media_type: str) -> None:
-        url = self._session.url(f"manifests/{tag}")
-        with self._session.send(
-            "PUT", url, f"manifest {tag}", {"Content-Type": media_type}, accept=(201, 200, 202, 204), body=data
-        ) as response:
-            check_digest(response, Digest.of(data), f"{self._session.endpoint.name}: manifest {tag}")
+        url, item = self._session.url(f"manifests/{tag}"), f"manifest {tag}"
+        headers = {"Content-Type": media_type}
+        try:
+            response = self._session.send("PUT", url, item, headers, accept=(201, 200, 202, 204), body=data)
+        except RequestRefused as error:
+            if error.status not in _TYPE_REFUSED or media_type not in (MediaType.OCI_MANIFEST, MediaType.OCI_INDEX):
+                raise
+            hint = "if it is older than OCI: -o type=registry,oci-mediatypes=false writes docker's media types"
+            raise RemoteError(str(error), hint=hint) from None
+        with response:
+            check_digest(response, Digest.of(data), f"{self._session.endpoint.name}: {item}")
 
     def _retry(self, action: Callable[[], T]) -> T:
         try:

@@ -19,6 +19,7 @@ from pybuild.builder.events import (
     Exported,
     LayerProgress,
     Note,
+    Pushed,
     StepBroke,
     StepFinished,
     StepRef,
@@ -134,6 +135,13 @@ def test_transfers_are_shown_at_intervals_and_once_at_the_end() -> None:
         clock.now = 1000.0 + seconds
         display(Transfer("app:1", done, 30))
     assert lines(out) == [f"[app:1] {done} of 30 B fetched" for done in ("0 B", "20 B", "30 B")]
+
+
+def test_a_push_is_shown_with_what_was_spared() -> None:
+    events = Transfer("h/a", 20, 20, "pushed"), Pushed("h/a:1", "m", 20, 2_000_000), Pushed("h/a:2", "m", 20, 0)
+    shown = ["[h/a] 20 B pushed", "pushed h/a:1 (20 B sent, 2.0 MB spared)", "pushed h/a:2 (20 B sent)"]
+    assert lines(plain(*events)[1])[-3:] == ["[h/a] 20 B of 20 B pushed", *shown[1:]]
+    assert lines(github(*events)[1])[-3:] == shown
 
 
 def test_the_summary_has_the_size_of_each_layer() -> None:

@@ -13,6 +13,7 @@ from pybuild.builder.events import (
     Exported,
     LayerProgress,
     Note,
+    Pushed,
     StepBroke,
     StepFinished,
     StepOutput,
@@ -100,6 +101,8 @@ def test_transfers_have_bytes_and_a_rate(view: LiveView, clock: Clock) -> None:
     clock.now += 2
     take(view, Transfer("python:3", 5_000_000, 10_000_000))
     assert view.frame(80, 20) == ["[python:3] 5.0 MB of 10.0 MB, 2.5 MB/s", "2.0 s"]
+    take(view, Transfer("h/a", 10, 10, "pushed"), Pushed("h/a:1", "m", 10, 2_000_000))
+    assert view.new_lines(80) == ["[h/a] 10 B pushed", "pushed h/a:1 (10 B sent, 2.0 MB spared)"]
     take(view, *[Transfer("python:3", 10_000_000, 10_000_000)] * 2)
     assert (view.new_lines(80), view.frame(80, 20)) == (["[python:3] 10.0 MB fetched"], ["2.0 s"])
 

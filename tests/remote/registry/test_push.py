@@ -369,8 +369,11 @@ def test_a_refused_manifest_is_an_error_with_the_reason(
     registry: UploadRegistry, status: int, kind: type[Exception]
 ) -> None:
     registry.intercept = lambda seen: reply(b'{"errors":[{"code":"X","message":"not so"}]}', status)
-    with writer(registry) as target, pytest.raises(kind, match=r"team/app: .* manifest 1.*: not so"):
-        target.put_manifest("1", b"{}", MediaType.OCI_MANIFEST)
+    for media_type in (MediaType.OCI_MANIFEST, MediaType.DOCKER_MANIFEST):
+        with writer(registry) as target, pytest.raises(kind, match=r"team/app: .* manifest 1.*: not so") as caught:
+            target.put_manifest("1", b"{}", media_type)
+        hint = str(getattr(caught.value, "hint", None))
+        assert ("oci-mediatypes=false" in hint) == (status in (400, 415) and media_type == MediaType.OCI_MANIFEST)
 
 
 def test_a_damaged_file_is_named_as_such(registry: UploadRegistry, tmp_path: Path) -> None:
