@@ -73,6 +73,7 @@ class _Changes:
         self._changed: dict[bytes, Entry] = {}
         self._inodes: dict[bytes, tuple[int, int]] = {}
         self._unchanged: dict[tuple[int, int], list[Entry]] = {}  # dropped entries of files with several names
+        self._old_names: dict[tuple[int, int], Entry] = {}  # of files with several names: one that exists below
 
     def changes(self) -> StepChanges:
         before = self._below.lookup(b"")
@@ -82,6 +83,7 @@ class _Changes:
         pending = [(b"", False)]
         while pending:
             pending += self._directory(*pending.pop())
+        self._own_new_names()
         for path in list(self._changed):
             while (path := parent_of(path)) and path not in self._changed:
                 self._changed[path] = self._directories[path]
@@ -105,7 +107,7 @@ class _Changes:
                     continue
                 refuse_reserved(child)
                 xattrs = self._xattrs(fd, name, status, child)
-                before = self._below.lookup(child) or self._scaffold.find(child)
+                before = self._before(child)
                 entry = self._entry(child, status, xattrs, before)
                 self._add_if_changed(entry, before, status)
                 if entry.kind is Kind.DIRECTORY:
@@ -119,8 +121,13 @@ class _Changes:
         finally:
             os.close(fd)
 
+    def _before(self, path: bytes) -> Entry | None:
+        return self._below.lookup(path) or self._scaffold.find(path)
+
     def _add_if_changed(self, entry: Entry, before: Entry | None, status: os.stat_result) -> None:
         inode = (status.st_dev, status.st_ino) if status.st_nlink > 1 and entry.kind is not Kind.DIRECTORY else None
+        if inode is not None and before is not None:
+            self._old_names.setdefault(inode, entry)
         if before is not None and same_metadata(entry, before):
             if entry.kind is not Kind.FILE or not entry.size or self._digest(entry.path) == before.sha256:
                 if inode is not None:
@@ -129,6 +136,13 @@ class _Changes:
         self._changed[entry.path] = entry
         if inode is not None:
             self._inodes[entry.path] = inode
+
+    def _own_new_names(self) -> None:
+        """Give new names of a file the owner and type of its old name: only the layers below have the true ones."""
+        for path, inode in self._inodes.items():
+            old = self._old_names.get(inode)
+            if old is not None and self._before(path) is None:
+                self._changed[path] = old._replace(path=path)
 
     def _entry(self, path: bytes, status: os.stat_result, xattrs: dict[str, bytes], before: Entry | None) -> Entry:
         kind = _KINDS[stat.S_IFMT(status.st_mode)]
