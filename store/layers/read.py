@@ -261,8 +261,11 @@ class _LayerReader:
         target = self._resolve_parent(target, member.linkname) if target else target
         source = self._found.get(target)
         if source is None or source.kind is Kind.DIRECTORY or target == path:
+            below = self._from_below(target) if source is None else None
+            is_below = below is not None and below.kind is not Kind.DIRECTORY
             raise UnsafePath(
-                f"entry {show(path)}: hard link to {show(member.linkname)}, which is not an earlier file of this layer"
+                f"entry {show(path)}: hard link to {show(member.linkname)}, which is not an earlier file of this layer",
+                hint="a layer below has that file; pack both names into one tar" if is_below else None,
             )
         return source._replace(path=path, hardlink=source.hardlink or target)
 

@@ -205,12 +205,20 @@ def test_long_chains_of_links_are_refused_quickly(target: bytes) -> None:
         [directory(b"d/"), hardlink(b"h", b"d")],
         [directory(b"d/"), hardlink(b"h", b"")],
         [entry(b".wh.gone"), hardlink(b"h", b"gone")],
-        [hardlink(b"h", b"low")],
     ],
 )
 def test_a_hard_link_to_anything_but_an_earlier_file_of_its_layer_is_refused(members: list[bytes]) -> None:
     with pytest.raises(UnsafePath, match=r"^entry "):
         entries_of(tar(*members), entries_of(tar(entry(b"low"))))
+
+
+def test_a_hard_link_to_a_file_of_a_lower_layer_is_refused_with_the_reason() -> None:
+    with pytest.raises(UnsafePath, match=r'entry "h": hard link to "low"') as caught:
+        entries_of(tar(hardlink(b"h", b"low")), entries_of(tar(entry(b"low"))))
+    assert caught.value.hint == "a layer below has that file; pack both names into one tar"
+    with pytest.raises(UnsafePath) as caught:
+        entries_of(tar(entry(b".wh.low"), hardlink(b"h", b"low")), entries_of(tar(entry(b"low"))))
+    assert caught.value.hint is None
 
 
 def test_a_hard_link_to_a_symbolic_link_is_that_link(tmp_path: Path) -> None:
