@@ -50,6 +50,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: _Server
+    broken = False  # whether to break the connection in place of an answer
 
     def handle_any(self) -> None:
         path, _, query = self.path.partition("?")

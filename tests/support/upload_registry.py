@@ -46,7 +46,7 @@ class UploadRegistry(FakeRegistry):
         if limit < length:
             if handler.command == "PATCH" and self.keeps_partial:
                 self.uploads[handler.path.partition("?")[0].rpartition("/")[2]] += body
-            handler.cut()
+            handler.broken = True  # later: the client must not go on before this request is in the list
         return body
 
     def route(self, path: str) -> Route:
@@ -55,9 +55,7 @@ class UploadRegistry(FakeRegistry):
             return super().route(path)
 
         def answer(handler: Handler) -> None:
-            if handler.close_connection and handler.headers.get("Connection") != "close":
-                return  # the body was cut
-            if self.lose(seen):
+            if handler.broken or self.lose(seen):
                 handler.cut()
                 return
             route = self.intercept(seen) or self._answer(seen)

@@ -254,6 +254,7 @@ def test_a_registry_that_forgets_bytes_gets_them_again(registry: UploadRegistry,
     with writer(registry) as target:
         target.put_blob(blob(tmp_path))
     assert arrived(registry) == {CONTENT}
+    assert methods(registry) == "POST PATCH PATCH GET PATCH PATCH PATCH PATCH PUT"
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
