@@ -62,10 +62,20 @@ class ConnectionRefused(Unreachable):
     """No server listens at that port."""
 
 
+class RequestRefused(RemoteError):
+    """A server does not do what a request asks for; another way might succeed. `status` is that of its response."""
+
+    def __init__(self, message: str, *, hint: str | None = None, status: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
 def public_error(error: PybuildError) -> PybuildError:
-    """The same error as a class of remote/errors.py. The classes of this module are only for retries."""
+    """The same error as a class of remote/errors.py. The classes of this module are for retries and other ways."""
     if isinstance(error, Interrupted | NoTls | ConnectionRefused):
         return Unreachable(str(error), hint=error.hint)
+    if isinstance(error, RequestRefused):
+        return RemoteError(str(error), hint=error.hint)
     return error
 
 

@@ -17,10 +17,10 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from pybuild.remote.errors import RemoteError
-from pybuild.remote.http.transport import public_error
+from pybuild.remote.http.transport import RequestRefused, public_error
 from pybuild.remote.http.urls import is_private
 from pybuild.remote.registry.endpoints import endpoints
-from pybuild.remote.registry.session import RegistrySession, RequestRefused
+from pybuild.remote.registry.session import RegistrySession
 from pybuild.remote.registry.upload import CHUNK, BlobFile, Upload, UploadOutcome, check_digest, has_blob
 from pybuild.store.errors import NotFound
 from pybuild.store.formats.digest import Digest

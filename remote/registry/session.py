@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pybuild.remote.errors import RemoteError, TooSlow, Unauthorized
 from pybuild.remote.http.retries import RETRY_STATUSES, Retries, retry_after
-from pybuild.remote.http.transport import ConnectionRefused, Interrupted, NoTls, Request, Transport
+from pybuild.remote.http.transport import ConnectionRefused, Interrupted, NoTls, Request, RequestRefused, Transport
 from pybuild.remote.http.urls import Url, is_private, printable
 from pybuild.remote.registry.auth import Authorizer
 from pybuild.store.errors import InvalidImage, NotFound
@@ -26,14 +26,6 @@ if TYPE_CHECKING:
 _ERRORS_SHOWN = 3
 
 T = TypeVar("T")
-
-
-class RequestRefused(RemoteError):
-    """A registry does not do what a request asks for. Workers pass it on as a RemoteError."""
-
-    def __init__(self, message: str, *, hint: str | None = None, status: int = 0) -> None:
-        super().__init__(message, hint=hint)
-        self.status = status
 
 
 class RegistrySession:

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from pybuild.remote.errors import RemoteError, TooSlow, Unauthorized
-from pybuild.remote.http.transport import Interrupted
+from pybuild.remote.http.transport import Interrupted, RequestRefused
 from pybuild.remote.http.urls import Url, printable
-from pybuild.remote.registry.session import RequestRefused
 from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.values import frozen

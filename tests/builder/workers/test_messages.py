@@ -35,8 +35,9 @@ from pybuild.builder.workers.messages import (
 from pybuild.parser.errors import ParseError
 from pybuild.parser.transform import UnreadableLine
 from pybuild.remote.errors import RemoteError, Unreachable
-from pybuild.remote.http.transport import ConnectionRefused, Interrupted, NoTls
-from pybuild.store.errors import NoSpace
+from pybuild.remote.http.transport import ConnectionRefused, Interrupted, NoTls, RequestRefused
+from pybuild.store.errors import InvalidImage, NoSpace
+from pybuild.store.formats.tar import SparseMember
 from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ for module in pkgutil.walk_packages(pybuild.__path__, "pybuild."):
         import_module(module.name)
 
 # Workers do not raise the first four, which have fields that only the main process sets. The code of remote/ that retries
-# requests catches the others.
+# requests catches those below, and who reads an archive catches the last one.
 ARRIVE_AS_ANOTHER: dict[type[PybuildError], type[PybuildError]] = {
     ParseError: PybuildError,
     UnreadableLine: PybuildError,
@@ -150,6 +151,8 @@ ARRIVE_AS_ANOTHER: dict[type[PybuildError], type[PybuildError]] = {
     Interrupted: RemoteError,
     NoTls: Unreachable,
     ConnectionRefused: Unreachable,
+    RequestRefused: RemoteError,
+    SparseMember: InvalidImage,
 }
 
 
