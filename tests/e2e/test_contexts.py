@@ -103,7 +103,7 @@ def test_a_recipe_on_standard_input_uses_the_ignore_file_of_the_directory(
         pytest.param(("-f", "x", "-"), b"FROM scratch", 1, "standard input is not an archive and is read as the recipe", id="two recipes"),
         pytest.param(("-",), gzip.compress(b"FROM scratch"), 1, "the compressed file is not a tar archive", id="compressed text"),
         pytest.param(("-",), gzip.compress(PLAIN)[:-20], 1, "standard input: ", id="cut"),
-        pytest.param(("-",), PLAIN[:510], 1, "standard input: ", id="a cut tar"),
+        pytest.param(("-",), PLAIN[:514], 1, "standard input: ", id="a cut tar"),
         pytest.param(("-",), tar(entry(b"../x")), 1, "leaves the root", id="a way out"),
         pytest.param(("-",), tar(symlink(b"l", b"/etc"), symlink(b"Buildfile", b"l/passwd")),
                      1, "Buildfile is a symbolic link to l/passwd, which is not in", id="a recipe that is a link to a file of the machine"),

@@ -38,6 +38,7 @@ def call(action):
     return "no error"
 
 mine = lambda *_: None
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits it ignored
 signal.signal(signal.SIGTERM, mine)
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 signal.signal(signal.SIGCHLD, mine)
