@@ -50,19 +50,21 @@ def salvage(text: bytes | str, filename: str) -> Salvaged:
     for _ in range(_ROUNDS):
         wrong = _WrongLines()
         buildfile = None
+        all_read = False
         try:
             buildfile = transform(lines, source, wrong.add)
         except UnreadableLine as error:
             wrong = _WrongLines()  # the lines before it are read again in the next round
             wrong.add(error, _line_of(lines, error))
         except ParseError as error:  # no FROM is left, or the recipe exceeds a limit
+            all_read = True
             if not wrong and not mistakes:
                 mistakes.append(error)
         if buildfile is not None and not any(_is_from(lines, index) for index in wrong):
             return _salvaged(source, buildfile, [*mistakes, *wrong.values()])
         lost = _lost(lines, wrong)
         mistakes += (error for index, error in wrong.items() if index not in lost or _is_from(lines, index))
-        if not wrong:
+        if not wrong or all_read:
             break
         lines = _without(lines, {*wrong, *lost})
         if len(mistakes) >= MAX_MISTAKES or not lines.lines:

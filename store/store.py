@@ -46,7 +46,7 @@ from pybuild.store.objects.blobs import Blobs
 from pybuild.store.objects.builds import Builds
 from pybuild.store.objects.cache_mounts import CacheMounts
 from pybuild.store.objects.changesets import Changesets, Snapshots
-from pybuild.store.objects.database import Metadata
+from pybuild.store.objects.database import RESETTING, Metadata
 from pybuild.store.objects.downloads import Downloads
 from pybuild.store.objects.images import Images
 from pybuild.store.objects.ingest import READERS, Ingest, IngestElsewhere, live_leases, sweep
@@ -327,7 +327,9 @@ def reset(root: str, remove: Callable[[str, str], None] = _remove) -> None:
         try:
             if not try_lock(lock, fcntl.LOCK_EX):
                 raise StoreBusy(f"the store {root} is in use by another process")
-            for name in sorted({*names, LOCK}, key=_place_in_reset):
+            with open(f"{root}/{RESETTING}", "ab"):
+                pass  # until the end it says that objects without tables are garbage
+            for name in sorted({*names, LOCK, RESETTING}, key=_place_in_reset):
                 remove(root, name)
         finally:
             os.close(lock)
@@ -349,7 +351,7 @@ def _is_store(root: str, names: list[str]) -> bool:
 
 def _place_in_reset(name: str) -> int:
     """The tables go first: without them every other file is garbage. What shows that this is a store goes last."""
-    return {DATABASE: 0, CACHEDIR_TAG: 2, LOCK: 3}.get(name, 1)
+    return {DATABASE: 0, RESETTING: 2, CACHEDIR_TAG: 3, LOCK: 4}.get(name, 1)
 
 
 def _is_in_use(root: str) -> bool:

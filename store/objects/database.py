@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import StoreBusy, StoreError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pybuild.store.errors import CannotWrite
 
 VERSION = 8
+RESETTING = "resetting"  # a file in the store while it is being reset: objects without tables are garbage then
 _WAIT_SECONDS = 60.0
 _OBJECTS = ("blobs/sha256", "blobs/sha512", "tocs", "trees")  # directories; a new store has nothing in them
 NEW_TABLES = "pybuild fsck --repair makes new tables and keeps the images; pybuild reset removes the store"
@@ -280,7 +281,8 @@ class Metadata:
     def _migrate(self, db: sqlite3.Connection) -> None:
         version = self._version()  # again, inside the transaction: another process might have migrated the file
         if version == 0:
-            if not self._replace_lost and _has_objects(self._directory):
+            resetting = os.path.exists(f"{self._directory}/{RESETTING}")
+            if not self._replace_lost and not resetting and _has_objects(self._directory):
                 raise StoreError(
                     f"{self._directory}: the store's tables are lost: its {os.path.basename(self._path)} is new or empty",
                     hint=NEW_TABLES,
@@ -301,6 +303,8 @@ class Metadata:
                 return
             with self.transaction() as db:
                 self._migrate(db)
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self._directory}/{RESETTING}")
         elif version != VERSION:
             raise StoreError(
                 f"{path}: the store has version {version}, this pybuild supports {VERSION}",

@@ -338,7 +338,7 @@ def test_a_repository_above_the_limit_is_not_fetched(
     context = write_context(tmp_path / "c", recipe(f"ADD {server.url}/r.git /d"))
     message = pybuild.with_environment(quick(tmp_path, download_bytes=100_000)).refused(context)
     assert f"Buildfile:2:1: error: {server.url}/r.git: more than the limit of 100000 bytes" in message
-    assert "hint: limits.download-bytes" in message
+    assert "hint: raise the limit download-bytes" in message
     printed = pybuild("why").out
     assert "ADD" in printed and "r.git /d" in printed, "a build that failed so is remembered"
 

@@ -122,7 +122,7 @@ RUN --mount=type=secret,id=none --mount=type=secret,id=none,env=NONE ls /run; ec
         pytest.param("id=a", ["id=a,env=UNSET"], "error: --secret id=a: the variable UNSET is not set", id="no variable"),
         pytest.param("id=a", ["id=a,src=/none"], "cannot read /none: No such file or directory", id="no file"),
         pytest.param("id=a", ["id=a,src=/proc"], "cannot read /proc: Is a directory", id="a directory"),
-        pytest.param("id=a", ["id=a,src=/dev/zero"], "id=a: the secret exceeds the limit of 512000 bytes", id="an endless one"),
+        pytest.param("id=a", ["id=a,src=/dev/zero"], "id=a: the secret exceeds the limit of 500 KiB", id="an endless one"),
         pytest.param("id=a,env=A", ["id=a,src=nul"], "'a' holds a NUL byte, which an environment variable cannot", id="a NUL byte"),
         pytest.param("id=a,target=/bin", ["id=a,src=nul"], "the image has a directory at /bin", id="a directory there"),
     ],

@@ -448,7 +448,7 @@ HOSTILE = {
     "a layer of other bytes": (Saved(diff_ids=[ZERO]), f"the config promises {ZERO}"),
     "an entry outside": (Saved([tar(entry(b"../\x1b[2J"))]), 'entry "../\\x1b[2J": leaves the root'),
     "a layer outside by a link": (Saved(extra=[symlink(b"layer.tar", b"../../etc")]), "outside of the archive"),
-    "a bomb of a config": (Saved(config=b" " * (9 << 20)), "exceeds the limit of 8388608"),
+    "a bomb of a config": (Saved(config=b" " * (9 << 20)), "exceeds the limit of 8 MiB"),
     "a name with an escape": (Saved(tags=["a:1\x1b[2J"]), "invalid tag"),
 }
 

@@ -113,7 +113,7 @@ def test_only_a_small_passwd_file_inside_the_image_is_read(
             member, message = symlink(b"etc/passwd", b"passwd"), "too many levels of symbolic links"
         case _:
             member = entry(b"etc/passwd", data=b"app:x:1:1::/:\n" * 800_000)
-            message = f"/etc/passwd of the image exceeds the limit of {10 << 20} bytes"
+            message = "/etc/passwd of the image exceeds the limit of 10 MiB"
     import_root(empty, tmp_path / "root.tar", directory(b"etc/"), member)
     context = write_context(tmp_path / "c", "FROM hostile\nUSER app\nRUN true\n")
     said = empty.refused(context)

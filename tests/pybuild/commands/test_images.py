@@ -128,7 +128,7 @@ def test_an_image_is_found_by_each_of_its_names(pybuild: Pybuild, app: str, name
 
 def test_images_lists_names_digests_and_sizes(pybuild: Pybuild, app: str) -> None:
     table = pybuild("images").out.splitlines()
-    assert table[0].split() == ["NAME", "DIGEST", "LAYERS", "SIZE", "TAGGED"]
+    assert table[0].split() == ["NAME", "DIGEST", "LAYERS", "SIZE", "TAGGED", "PLATFORM"]
     assert {line.split()[0] for line in table[1:]} == {"app:latest", BASE}
     row = next(row for row in rows(pybuild, "images") if row["name"] == "app:latest")
     manifest = json.loads(pybuild("inspect", "app").out)["manifest"]

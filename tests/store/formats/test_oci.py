@@ -138,7 +138,7 @@ def test_an_index_selects_by_platform() -> None:
     [
         ("linux/arm64/v8", "linux/arm64"), ("linux/arm64/8", "linux/arm64"), ("linux/arm64/v9", "linux/arm64/v9"),
         ("linux/aarch64/9.0", "linux/arm64/v9"), ("linux/amd64/v1", "linux/amd64"), ("linux/amd64/v3", "linux/amd64/v3"),
-        ("linux/x86_64/v2", "linux/amd64/v2"), ("X86-64", "linux/amd64"), ("linux/arm/7", "linux/arm/v7"),
+        ("linux/x86_64/v2", "linux/amd64/v2"), ("x86-64", "linux/amd64"), ("linux/arm/7", "linux/arm/v7"),
         ("linux/arm", "linux/arm/v7"), ("linux/arm/6", "linux/arm/v6"), ("linux/armhf", "linux/arm/v7"),
         ("armel", "linux/arm/v6"), ("linux/i386/v9", "linux/386"), ("macos/aarch64", "darwin/arm64"),
         ("windows/amd64", "windows/amd64"), ("riscv64", "linux/riscv64"), ("linux/sparc64", "linux/sparc64"),
