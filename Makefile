@@ -48,7 +48,7 @@ conformance: tools $(VENV)/ready
 	$(SUDO) $(BIN)/python -m pytest tests/conformance
 
 users: tools $(VENV)/ready
-	$(SUDO) $(BIN)/python -m pytest tests/users
+	$(SUDO) env PYBUILD_EVERYBODY=1 $(BIN)/python -m pytest -n auto tests/users
 
 attack: $(VENV)/ready
 	PYBUILD_MUTATIONS=100000 $(BIN)/python -m pytest tests/parser/test_mutations.py
