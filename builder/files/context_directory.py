@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError, CopyError
 from pybuild.parser import IgnoreFile
+from pybuild.store.formats.capability import without_root_id
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.objects.context_memo import file_key, is_settled
@@ -315,9 +316,7 @@ def _capability(host_path: bytes) -> tuple[tuple[bytes, bytes], ...]:
         value = os.getxattr(host_path, _CAPABILITY, follow_symlinks=False)
     except OSError:
         return ()  # removed, or the filesystem has no extended attributes
-    if len(value) == 24 and value[3] == 3:
-        value = value[:3] + b"\x02" + value[4:20]
-    return ((_CAPABILITY.encode(), value),)
+    return ((_CAPABILITY.encode(), without_root_id(value)),)
 
 
 def _join(directory: bytes, name: bytes) -> bytes:

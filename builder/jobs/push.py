@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pybuild.builder.jobs.job import Done
 from pybuild.builder.jobs.registry import RegistryAccess
 from pybuild.store.formats.digest import Digest
 from pybuild.values import frozen
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pybuild.remote.registry.push import RepositoryWriter
 
 PROGRESS_BYTES = 8  # of a file with progress: a number, the lowest byte first
 _STEP = 1 << 20  # bytes
@@ -41,7 +36,7 @@ class FindMissing:
 
     def run(self) -> MissingParts:
         manifest = Digest.parse(self.manifest)
-        with _writer(self.access, self.repository) as writer:
+        with self.access.writer(self.repository) as writer:
             tags = tuple(tag for tag in self.tags if not writer.has_manifest(tag, manifest, self.media_type))
             asked = self.blobs if tags else ()
             return MissingParts(tags, tuple(blob for blob in asked if not writer.has_blob(Digest.parse(blob))))
@@ -80,7 +75,7 @@ class PushBlobs:
 
         sizes = dict.fromkeys(UploadOutcome, 0)
         sources = sorted({blob.source for blob in self.blobs if blob.source})
-        with open(self.progress, "xb", buffering=0) as file, _writer(self.access, self.repository, sources) as writer:
+        with open(self.progress, "xb", buffering=0) as file, self.access.writer(self.repository, sources) as writer:
             done = 0
             for blob in self.blobs:
                 progress = _Progress(file.fileno(), done)
@@ -106,7 +101,7 @@ class PushManifest:
     def run(self) -> Done:
         with open(self.path, "rb") as file:
             data = file.read()
-        with _writer(self.access, self.repository) as writer:
+        with self.access.writer(self.repository) as writer:
             for tag in self.tags:
                 writer.put_manifest(tag, data, self.media_type)
         return Done()
@@ -127,16 +122,3 @@ class _Progress:
 
     def write(self, number: int) -> None:
         os.pwrite(self._fd, number.to_bytes(PROGRESS_BYTES, "little"), 0)
-
-
-def _writer(access: RegistryAccess, repository: str, sources: Sequence[str] = ()) -> RepositoryWriter:
-    from pybuild.remote.registry.config import Config
-    from pybuild.remote.registry.credentials import Credentials
-    from pybuild.remote.registry.push import RepositoryWriter
-    from pybuild.store.formats.reference import Reference
-
-    environ = dict(access.environ)
-    config, credentials = Config.load(environ), Credentials(environ)
-    return RepositoryWriter(
-        config, credentials, environ, Reference.parse(repository), sources=sources, tls_verify=access.tls_verify
-    )

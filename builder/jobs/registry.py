@@ -13,7 +13,12 @@ from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from pybuild.remote.registry.client import RegistryClient
+    from pybuild.remote.registry.config import Config
+    from pybuild.remote.registry.credentials import Credentials
+    from pybuild.remote.registry.push import RepositoryWriter
 
 
 @frozen
@@ -27,17 +32,23 @@ class RegistryAccess:
     def client(self) -> RegistryClient:
         """A client with the configuration and the credentials that the environment names. Raises ConfigError."""
         from pybuild.remote.registry.client import RegistryClient
+
+        return RegistryClient(*self._settings(), tls_verify=self.tls_verify, passed_over=self.passed_over)
+
+    def writer(self, repository: str, sources: Sequence[str] = ()) -> RepositoryWriter:
+        """Writes to a repository, and can mount blobs from `sources`. Raises ConfigError."""
+        from pybuild.remote.registry.push import RepositoryWriter
+
+        return RepositoryWriter(
+            *self._settings(), Reference.parse(repository), sources=sources, tls_verify=self.tls_verify
+        )
+
+    def _settings(self) -> tuple[Config, Credentials, Mapping[str, str]]:
         from pybuild.remote.registry.config import Config
         from pybuild.remote.registry.credentials import Credentials
 
         environ = dict(self.environ)
-        return RegistryClient(
-            Config.load(environ),
-            Credentials(environ),
-            environ,
-            tls_verify=self.tls_verify,
-            passed_over=self.passed_over,
-        )
+        return Config.load(environ), Credentials(environ), environ
 
 
 @frozen

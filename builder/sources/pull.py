@@ -6,7 +6,6 @@ in them. Until then they serve this image only (store/objects/changesets.py says
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -23,6 +22,7 @@ from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.objects.claimed_layers import stack_layers
 from pybuild.store.objects.images import StoredImage
 from pybuild.store.system.disk_full import free_size, require_space, room_for
+from pybuild.store.system.files import file_size
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 from pybuild.values.sizes import human_size
 
@@ -152,7 +152,7 @@ class _ImageFetch:
         jobs = [FetchBlobs(self._access, str(self._name), share) for share in shares(blobs)]
 
         def report() -> None:
-            self._observe(Transfer(self._name.familiar, sum(_size(blob.path) for blob in blobs), total))
+            self._observe(Transfer(self._name.familiar, sum(file_size(blob.path) for blob in blobs), total))
 
         self._pool.run_many(jobs, _AT_ONCE, report)
         for blob, descriptor in zip(blobs, wanted, strict=True):
@@ -191,10 +191,3 @@ def shares(blobs: Sequence[B]) -> list[tuple[B, ...]]:
         shares[least].append(blob)
         loads[least] += blob.size
     return [tuple(share) for share in shares if share]
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return 0

@@ -24,7 +24,7 @@ from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, parent_of, sort_key
 from pybuild.store.formats.whiteout import refuse_reserved
 from pybuild.store.layers.mapped_ids import MappedIds
-from pybuild.store.layers.tree_files import OPAQUE, TreeContent, open_directory
+from pybuild.store.layers.tree_files import OPAQUE, TreeContent, open_directory, read_link
 from pybuild.store.layers.write import STORED_XATTR, same_metadata
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class _Changes:
         kind = _KINDS[stat.S_IFMT(status.st_mode)]
         rdev = 0
         uid, gid = status.st_uid, status.st_gid
-        target = self._target(path) if kind is Kind.SYMLINK else b""
+        target = read_link(self._upper, path) if kind is Kind.SYMLINK else b""
         if before is not None and self._copied_up(before, kind, status, target, xattrs):
             if (uid, gid) == self._ids.on_disk(before.uid, before.gid):
                 uid, gid = before.uid, before.gid
@@ -222,13 +222,6 @@ class _Changes:
             if key.startswith(_OVERLAY_XATTRS) or key == STORED_XATTR.decode():
                 found[key] = os.getxattr(host_path, key, follow_symlinks=False)
         return found
-
-    def _target(self, path: bytes) -> bytes:
-        parent = open_directory(self._upper, parent_of(path))
-        try:
-            return os.readlink(path.rpartition(b"/")[2], dir_fd=parent)
-        finally:
-            os.close(parent)
 
     def _digest(self, path: bytes) -> bytes:
         hasher = hashlib.sha256()

@@ -16,10 +16,11 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from pybuild.store.formats.capability import without_root_id
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, parent_of
 from pybuild.store.layers.mapped_ids import MappedIds
-from pybuild.store.layers.tree_files import OPAQUE, TreeContent, open_directory
+from pybuild.store.layers.tree_files import OPAQUE, TreeContent, open_directory, read_link
 from pybuild.store.layers.write import STORED_XATTR, stored_xattrs
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ _CAPABILITY = STORED_XATTR.decode()
 _CONTROL = frozenset(("user.overlay.redirect", "user.overlay.metacopy"))  # they would change what an overlay shows
 _TIMES = range(1 << 31)  # seconds; a filesystem can lack other times, and stores the nearest one that it has
 _SHOWN = 3
-_CAP_REVISION_2, _CAP_REVISION_3 = 2, 3  # the highest byte of the first word; revision 3 appends the root id
 
 
 def tree_difference(root_fd: int, entries: Iterable[Entry], below: Callable[[], View | None], *, content: bool) -> str:
@@ -171,7 +171,8 @@ class _Comparison:
         self._expect(path, "owner", f"{status.st_uid}:{status.st_gid}", f"{uid}:{gid}")
         timed = entry.mtime in _TIMES and (listed or kind is not Kind.DIRECTORY)
         self._expect(path, "time", status.st_mtime_ns // 1_000_000_000, entry.mtime, timed)
-        if _capabilities(xattrs.get(_CAPABILITY)) != _capabilities(dict(stored_xattrs(entry)).get(STORED_XATTR)):
+        stored = dict(stored_xattrs(entry)).get(STORED_XATTR, b"")
+        if without_root_id(xattrs.get(_CAPABILITY, b"")) != without_root_id(stored):
             self._add(path, "other capabilities")
         for name in _CONTROL & xattrs.keys():
             self._add(path, f"has the attribute {name}")
@@ -180,7 +181,7 @@ class _Comparison:
                 self._add(path, "is not opaque")
             return
         if kind is Kind.SYMLINK:
-            self._expect(path, "target", show(self._target(path)), show(entry.link))
+            self._expect(path, "target", show(read_link(self._root, path)), show(entry.link))
         elif kind is not Kind.FIFO:
             self._expect(path, "size", status.st_size, entry.size if kind is Kind.FILE else 0)
         if self._content is not None and kind is Kind.FILE and entry.sha256:
@@ -202,13 +203,6 @@ class _Comparison:
             self._below, self._below_is_open = self._open_below(), True
         return self._below
 
-    def _target(self, path: bytes) -> bytes:
-        parent = open_directory(self._root, parent_of(path))
-        try:
-            return os.readlink(path.rpartition(b"/")[2], dir_fd=parent)
-        finally:
-            os.close(parent)
-
     @staticmethod
     def _xattrs(host_path: bytes) -> dict[str, bytes]:
         """The attributes that matter: those of overlayfs, and the capabilities of a file."""
@@ -220,10 +214,3 @@ class _Comparison:
             raise
         wanted = [name for name in names if name in (OPAQUE, _CAPABILITY) or name in _CONTROL]
         return {name: os.getxattr(host_path, name, follow_symlinks=False) for name in wanted}
-
-
-def _capabilities(value: bytes | None) -> bytes | None:
-    """The value of security.capability without the root id of a namespace. capabilities(7), include/uapi/linux/capability.h"""
-    if value is not None and len(value) == 24 and value[3] == _CAP_REVISION_3:
-        return value[:3] + bytes((_CAP_REVISION_2,)) + value[4:20]
-    return value

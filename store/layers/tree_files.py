@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from pybuild.store.formats.toc import parent_of
 from pybuild.store.system.holes import chunks_of_file
 
 if TYPE_CHECKING:
@@ -27,6 +28,15 @@ def open_directory(root_fd: int, path: bytes) -> int:
         os.close(fd)
         fd, path = below, path[cut + 1 :]
     return fd
+
+
+def read_link(root_fd: int, path: bytes) -> bytes:
+    """The target of a symbolic link of such a tree. Raises OSError."""
+    parent = open_directory(root_fd, parent_of(path))
+    try:
+        return os.readlink(path.rpartition(b"/")[2], dir_fd=parent)
+    finally:
+        os.close(parent)
 
 
 class DirectoryCache:
