@@ -67,10 +67,11 @@ from pybuild.parser.ports import parse_ports
 from pybuild.parser.signals import valid_signal
 from pybuild.parser.suggest import suggest
 from pybuild.parser.words import RecordingScope, expand, expand_heredoc, expand_words
-from pybuild.values.limits import RECIPE_BYTES
+from pybuild.values.limits import INSTRUCTIONS, LINE_CHARACTERS, RECIPE_BYTES, STAGES, WORDS
 from pybuild.values.source import Source, Span
 
 FORMAT = 5  # version of the values that `parse` returns; part of each cache key, so older cached parses are not used
+_LIMITS = (RECIPE_BYTES, LINE_CHARACTERS, INSTRUCTIONS, STAGES, WORDS)  # those that a parse can exceed
 
 
 class ParseCache(Protocol):
@@ -130,7 +131,9 @@ def parse_trigger(text: str, filename: str = "ONBUILD", *, cache: ParseCache | N
 
 
 def _key(kind: str, text: str) -> str:
-    return hashlib.sha256(f"pybuild {kind} {FORMAT}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()
+    """The key of a parse. A recipe that was parsed under other limits than the defaults is parsed again."""
+    changed = "".join(f" {limit.name}={limit.value}" for limit in _LIMITS if limit.value != limit.default)
+    return hashlib.sha256(f"pybuild {kind} {FORMAT}{changed}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _source_of(text: bytes | str, decoded: str, filename: str) -> Source:

@@ -51,6 +51,7 @@ def test_a_worker_knows_the_limits_of_the_user(place: str, pybuild: Pybuild, tmp
 
 def test_a_limit_of_the_recipe_names_itself_at_its_place(pybuild: Pybuild, tmp_path: Path) -> None:
     context = write_context(tmp_path, "FROM scratch\nFROM scratch\nFROM scratch\n")
+    pybuild(context)  # the store then has the parsed recipe
     done = pybuild.run(context, PYBUILD_LIMIT_STAGES="2")
     assert done.status == 1
     assert "Buildfile:3:1: error: the recipe exceeds the limit of 2 stages" in done.err
