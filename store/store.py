@@ -3,6 +3,7 @@
     STORE/
       lock                 flock: shared by every process that uses the store, exclusive for `reset` and `fsck --repair`
       metadata.db          the tables (SQLite in WAL mode, objects/database.py); a file without a row is garbage
+      resetting            metadata.db of a store whose reset has begun: all objects are garbage then
       blobs/sha256/<hex>   manifests, configs and layers; read-only, each appears by rename
       tocs/<id>            tables of contents, one per changeset
       trees/<id>/          directories that serve as lower layers of overlays
@@ -327,9 +328,11 @@ def reset(root: str, remove: Callable[[str, str], None] = _remove) -> None:
         try:
             if not try_lock(lock, fcntl.LOCK_EX):
                 raise StoreBusy(f"the store {root} is in use by another process")
-            with open(f"{root}/{RESETTING}", "ab"):
-                pass  # until the end it says that objects without tables are garbage
-            for name in sorted({*names, LOCK, RESETTING}, key=_place_in_reset):
+            if DATABASE in names:
+                # One step, which a full disk allows, takes the tables away and leaves the mark that this was on purpose.
+                os.rename(DATABASE, RESETTING, src_dir_fd=fd, dst_dir_fd=fd)
+                names = [RESETTING if name == DATABASE else name for name in names]
+            for name in sorted({*names, LOCK}, key=_place_in_reset):
                 remove(root, name)
         finally:
             os.close(lock)
@@ -350,8 +353,8 @@ def _is_store(root: str, names: list[str]) -> bool:
 
 
 def _place_in_reset(name: str) -> int:
-    """The tables go first: without them every other file is garbage. What shows that this is a store goes last."""
-    return {DATABASE: 0, RESETTING: 2, CACHEDIR_TAG: 3, LOCK: 4}.get(name, 1)
+    """What says that objects without tables are garbage goes after them. What shows that this is a store goes last."""
+    return {RESETTING: 1, CACHEDIR_TAG: 2, LOCK: 3}.get(name, 0)
 
 
 def _is_in_use(root: str) -> bool:

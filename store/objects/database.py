@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pybuild.store.errors import CannotWrite
 
 VERSION = 8
-RESETTING = "resetting"  # a file in the store while it is being reset: objects without tables are garbage then
+RESETTING = "resetting"  # the tables of a store that is being reset: the objects are garbage then
 _WAIT_SECONDS = 60.0
 _OBJECTS = ("blobs/sha256", "blobs/sha512", "tocs", "trees")  # directories; a new store has nothing in them
 NEW_TABLES = "pybuild fsck --repair makes new tables and keeps the images; pybuild reset removes the store"
