@@ -65,6 +65,14 @@ class ContextSource:
         finally:
             tree.close()
 
+    def has(self, path: str) -> bool:
+        """Whether the context has an entry at a path. Links are not followed."""
+        tree = replace(self, memo=None).open()
+        try:
+            return tree.lookup(os.fsencode(path)) is not None
+        finally:
+            tree.close()
+
     def link_target(self, path: str) -> str | None:
         """The target of a symbolic link; None if the path is not one."""
         tree = replace(self, memo=None).open()

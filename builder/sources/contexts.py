@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Note
 from pybuild.builder.files.context_source import ContextSource
+from pybuild.builder.files.ignore_file import IGNORE_FILE
 from pybuild.builder.plan.resolve import ContextFiles
 from pybuild.builder.remote_source import is_remote, read_remote
 from pybuild.builder.sources.recipe import (
@@ -114,7 +115,7 @@ class Contexts:
         if is_archive(self._main):
             remote = self._main_remote()
             if isinstance(remote, RepositorySource):
-                return recipe_of_files(self._check_out("", remote), f"the repository {remote.redacted}", recipe)
+                return self._recipe_in(self._check_out("", remote), f"the repository {remote.redacted}", recipe)
             return self._open_file(*self._spooled_url(remote), recipe)
         found = recipe_of_directory(self._main, recipe)
         if found.passed_over:
@@ -217,13 +218,21 @@ class Contexts:
         source = self._as_archive(raw, label)
         if source is not None:
             self._sources[""] = source
-            return recipe_of_files(source, f"the archive {'on' if recipe_name == STDIN_NAME else 'at'} {label}", recipe)
+            return self._recipe_in(source, f"the archive {'on' if recipe_name == STDIN_NAME else 'at'} {label}", recipe)
         if recipe is not None:
             raise BuildError(
                 f"{label} is not an archive and is read as the recipe, but -f names another one", hint="leave -f out"
             )
         self._sources[""] = self._empty_context()
         return Recipe(recipe_name, recipe_in_file(raw, label))
+
+    def _recipe_in(self, source: ContextSource, label: str, recipe: str | None) -> Recipe:
+        """The recipe in the files of an archive or repository, whose ignore file has no effect, as in BuildKit."""
+        if source.has(IGNORE_FILE):
+            self._session.observe(
+                Note(f"{label} has a {IGNORE_FILE}, which excludes nothing there, only in directories")
+            )
+        return recipe_of_files(source, label, recipe)
 
     def _empty_context(self) -> ContextSource:
         return ContextSource(os.devnull, toc=Toc.write(self._store.ingest.new_path(), [ROOT]))

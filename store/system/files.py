@@ -31,12 +31,21 @@ def open_in_root(root_fd: int, path: bytes, flags: int) -> int:
 
     Raises OSError as open(2) does.
     """
-    return openat2(root_fd, path or b".", flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    return _open(root_fd, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 
 
 def open_beneath(directory_fd: int, path: bytes, flags: int) -> int:
     """Open `path` below a directory. Raises OSError: ELOOP for a symbolic link, EXDEV for a path that leaves it."""
-    return openat2(directory_fd, path or b".", flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+    return _open(directory_fd, path, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+
+
+def _open(directory_fd: int, path: bytes, flags: int, resolve: int) -> int:
+    try:
+        return openat2(directory_fd, path or b".", flags, resolve)
+    except OSError as error:
+        assert error.errno is not None
+        # Without the name of the system call: callers put the message into those that users read.
+        raise OSError(error.errno, os.strerror(error.errno), path) from None
 
 
 def file_size(path: str) -> int:

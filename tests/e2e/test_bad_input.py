@@ -212,7 +212,8 @@ def test_an_ignore_file_outside_the_context(tmp_path: Path, pybuild: Pybuild) ->
     (tmp_path / "secret").write_text("[a-\n")
     (context / ".dockerignore").symlink_to("../secret")
     assert pybuild.refused(context) == (
-        "error: ignore file .dockerignore: must be a regular file inside the context\n"
+        "error: ignore file .dockerignore: a symbolic link to ../secret, which is not in the context\n"
+        "hint: links are followed inside the context only\n"
     )
 
 

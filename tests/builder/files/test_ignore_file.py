@@ -28,17 +28,56 @@ def test_a_context_can_have_no_ignore_file(tmp_path: Path) -> None:
     assert read_ignore_file(str(tmp_path), str(tmp_path / "Buildfile")) is None
 
 
-@pytest.mark.parametrize("kind", ["link", "directory", "fifo", "dangling"])
-def test_an_ignore_file_must_be_a_regular_file(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("recipe", ["Dockerfile", "docker/Dockerfile"])
+@pytest.mark.parametrize("target", ["shared/ignore", "/shared/ignore", "../../shared/ignore"])
+def test_links_are_followed_inside_the_context(tmp_path: Path, recipe: str, target: str) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "shared/ignore").write_text("shared")
+    for name in (".dockerignore", f"{recipe}.dockerignore"):
+        path = tmp_path / name
+        path.symlink_to(f"../{target}" if path.parent != tmp_path and target[0] == "s" else target)
+        assert read_ignore_file(str(tmp_path), str(tmp_path / recipe)) == IgnoreText(str(path), "shared")
+
+
+def test_links_next_to_a_recipe_elsewhere_stay_in_its_directory(tmp_path: Path) -> None:
+    (tmp_path / "context").mkdir()
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/shared").write_text("shared")
+    link = tmp_path / "recipes/r.dockerignore"
+    link.symlink_to("shared")
+    recipe = str(tmp_path / "recipes/r")
+    assert read_ignore_file(str(tmp_path / "context"), recipe) == IgnoreText(f"{recipe}.dockerignore", "shared")
+    link.unlink()
+    link.symlink_to("../context/.dockerignore")
+    (tmp_path / "context/.dockerignore").write_text("theirs")
+    with pytest.raises(BuildError, match=r"which is not in the directory of the recipe$"):
+        read_ignore_file(str(tmp_path / "context"), recipe)
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "nowhere", "../elsewhere", "file/below"])
+@pytest.mark.parametrize("name", [".dockerignore", "Buildfile.dockerignore"])
+def test_a_link_that_leads_nowhere_is_not_taken_for_a_missing_file(tmp_path: Path, name: str, target: str) -> None:
+    (tmp_path / "elsewhere").write_text("")
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "file").write_text("")
+    (context / name).symlink_to(target)
+    with pytest.raises(BuildError, match=f"ignore file {name}: a symbolic link to {target}, which is not in the"):
+        read_ignore_file(str(context), str(context / "Buildfile"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("directory", "not a regular file"), ("fifo", "not a regular file"), ("loop", "Too many")]
+)
+def test_an_ignore_file_is_a_regular_file(tmp_path: Path, kind: str, reason: str) -> None:
     path = tmp_path / ".dockerignore"
     match kind:
-        case "link":
-            path.symlink_to("/etc/passwd")
-        case "dangling":
-            path.symlink_to("nowhere")
         case "directory":
             path.mkdir()
-        case _:
+        case "fifo":
             os.mkfifo(path)
-    with pytest.raises(BuildError, match=r"ignore file \.dockerignore: must be a regular file"):
+        case _:
+            path.symlink_to(".dockerignore")
+    with pytest.raises(BuildError, match=rf"ignore file \.dockerignore: {reason}"):
         read_ignore_file(str(tmp_path), str(tmp_path / "Buildfile"))

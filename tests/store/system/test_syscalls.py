@@ -49,7 +49,7 @@ def test_beneath_refuses_links_and_leaving(root: int, tmp_path: Path) -> None:
     assert os.read(fd, 10) == b"x"
     os.close(fd)
     for path, code in ((b"link", errno.ELOOP), (b"../x", errno.EXDEV), (b"/file", errno.EXDEV)):
-        with pytest.raises(OSError, match="openat2") as caught:
+        with pytest.raises(OSError) as caught:
             files.open_beneath(root, path, os.O_RDONLY)
         assert caught.value.errno == code
 
