@@ -143,7 +143,7 @@ class StoredBases:
         if key not in self._fetched:
             from pybuild.builder.sources.pull import fetch_config, registry_access
 
-            access = registry_access(os.environ, tls_verify=self._options.tls_verify)
+            access = registry_access(os.environ, self._store.ingest, tls_verify=self._options.tls_verify)
             self._fetched[key] = fetch_config(self._store, self._pool, reference, platform, access)
         return self._fetched[key]
 

@@ -18,30 +18,46 @@ if TYPE_CHECKING:
     from pybuild.remote.registry.client import RegistryClient
     from pybuild.remote.registry.config import Config
     from pybuild.remote.registry.credentials import Credentials
+    from pybuild.remote.registry.known_origins import KnownOrigins
     from pybuild.remote.registry.push import RepositoryWriter
 
 
 @frozen
 class RegistryAccess:
-    """How to reach registries: the user's environment, whether to verify certificates, and mirrors that are down."""
+    """How to reach registries: the user's environment, whether to verify certificates, and what is known of them.
+
+    `origins` is the path of the file in which workers note whether a registry speaks https or http; "": they do not.
+    """
 
     environ: tuple[tuple[str, str], ...] = field(repr=False)
     tls_verify: bool
-    passed_over: tuple[str, ...] = ()  # hosts of mirrors
+    origins: str = ""
+    passed_over: tuple[str, ...] = ()  # hosts of mirrors that are down
 
     def client(self) -> RegistryClient:
         """A client with the configuration and the credentials that the environment names. Raises ConfigError."""
         from pybuild.remote.registry.client import RegistryClient
 
-        return RegistryClient(*self._settings(), tls_verify=self.tls_verify, passed_over=self.passed_over)
+        return RegistryClient(
+            *self._settings(), tls_verify=self.tls_verify, passed_over=self.passed_over, origins=self._origins()
+        )
 
     def writer(self, repository: str, sources: Sequence[str] = ()) -> RepositoryWriter:
         """Writes to a repository, and can mount blobs from `sources`. Raises ConfigError."""
         from pybuild.remote.registry.push import RepositoryWriter
 
         return RepositoryWriter(
-            *self._settings(), Reference.parse(repository), sources=sources, tls_verify=self.tls_verify
+            *self._settings(),
+            Reference.parse(repository),
+            sources=sources,
+            tls_verify=self.tls_verify,
+            origins=self._origins(),
         )
+
+    def _origins(self) -> KnownOrigins:
+        from pybuild.remote.registry.known_origins import KnownOrigins
+
+        return KnownOrigins(self.origins)
 
     def _settings(self) -> tuple[Config, Credentials, Mapping[str, str]]:
         from pybuild.remote.registry.config import Config

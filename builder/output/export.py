@@ -142,7 +142,7 @@ def export(
         from pybuild.builder.output.push import push
         from pybuild.builder.sources.pull import registry_access
 
-        access = registry_access(os.environ, tls_verify=tls_verify)
+        access = registry_access(os.environ, store.ingest, tls_verify=tls_verify)
         push(store, pool, image, names if output.names is None else output.names, access, observe)
     else:
         _write(output, image, names, store, observe)

@@ -69,5 +69,5 @@ class BaseImages:
         # Imported here: a build whose images are all in the store does not need it.
         from pybuild.builder.sources.pull import pull, registry_access
 
-        access = registry_access(os.environ, tls_verify=self._options.tls_verify)
+        access = registry_access(os.environ, self._store.ingest, tls_verify=self._options.tls_verify)
         return pull(self._store, self._session.pool, reference, platform, access, self._session.observe)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.formats.platform import Platform
     from pybuild.store.formats.reference import Reference
+    from pybuild.store.objects.ingest import Ingest
     from pybuild.store.store import Store
 
 _AT_ONCE = 4  # blobs
@@ -48,9 +49,12 @@ class _Sized(Protocol):
 B = TypeVar("B", bound=_Sized)
 
 
-def registry_access(environ: Mapping[str, str], *, tls_verify: bool) -> RegistryAccess:
-    """What a worker needs to reach registries: the whole environment, because credential helpers can read any of it."""
-    return RegistryAccess(worker_environment(environ), tls_verify)
+def registry_access(environ: Mapping[str, str], ingest: Ingest, *, tls_verify: bool) -> RegistryAccess:
+    """What a worker needs to reach registries: the whole environment, because credential helpers can read any of it.
+
+    All workers of this process share what they find out about registries, in a file of its working directory.
+    """
+    return RegistryAccess(worker_environment(environ), tls_verify, ingest.path_of("origins"))
 
 
 def pull(

@@ -28,9 +28,9 @@ def pull(ctx: click.Context, names: tuple[str, ...], platform: Platform | None, 
     Their digests go to standard output.
     """
     references = [Reference.parse(name).with_default_tag() for name in names]
-    access = registry_access(os.environ, tls_verify=tls_verify)
     kind = kind_for("quiet" if quiet else "auto", os.environ, terminal=sys.stderr.isatty())
     with Store(ctx.obj) as store, Pool() as pool:
+        access = registry_access(os.environ, store.ingest, tls_verify=tls_verify)
         for reference in references:
             with closing(progress_for(kind, None)) as display:
                 image = run_pull(store, pool, reference, platform or Platform.host(), access, display)

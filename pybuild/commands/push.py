@@ -36,9 +36,9 @@ def push(
     Its digest goes to standard output. The image is sent as it is in the store; `pybuild export -o type=registry` can
     compress its layers in another way.
     """
-    access = registry_access(os.environ, tls_verify=tls_verify)
     kind = kind_for("quiet" if quiet else "auto", os.environ, terminal=sys.stderr.isatty())
     with Store(ctx.obj, Access.READ) as store, Pool() as pool:
+        access = registry_access(os.environ, store.ingest, tls_verify=tls_verify)
         image, found = store.images.find_named(name, platform)
         target = Reference.parse(destination) if destination is not None else found
         if target is None:

@@ -196,8 +196,10 @@ def direct_pool(hooks: Hooks, context: ssl.SSLContext | None, limits: RemoteLimi
     return _Direct(hooks, ssl_context=context, timeout=_timeout(limits), maxsize=1)
 
 
-def proxied_pool(hooks: Hooks, context: ssl.SSLContext, limits: RemoteLimits, proxy: Proxy) -> urllib3.PoolManager:
-    """Connections through a proxy. Only the proxy sees the login for it."""
+def proxied_pool(
+    hooks: Hooks, context: ssl.SSLContext | None, limits: RemoteLimits, proxy: Proxy
+) -> urllib3.PoolManager:
+    """Connections through a proxy. Only the proxy sees the login for it. `context` as for `direct_pool`."""
     headers = urllib3.make_headers(proxy_basic_auth=proxy.login) if proxy.login is not None else None
     return _Proxied(
         hooks, str(proxy.origin), proxy_headers=headers, ssl_context=context, timeout=_timeout(limits), maxsize=1

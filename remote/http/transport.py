@@ -21,7 +21,7 @@ from urllib3 import exceptions
 from pybuild.remote.errors import RemoteError, Unreachable
 from pybuild.remote.http.connections import Hooks, Watch, direct_pool, proxied_pool
 from pybuild.remote.http.proxies import proxy_for
-from pybuild.remote.http.trust import system_context, tls_context
+from pybuild.remote.http.trust import bare_context, system_context, tls_context
 from pybuild.remote.http.urls import Url, address_of, is_forbidden, is_private, printable
 from pybuild.values import frozen
 from pybuild.values.errors import PybuildError
@@ -58,6 +58,10 @@ class NoTls(Unreachable):
     """A server answered, but does not speak TLS."""
 
 
+class NotTrusted(Unreachable):
+    """A server speaks TLS, and its certificate is not trusted."""
+
+
 class ConnectionRefused(Unreachable):
     """No server listens at that port."""
 
@@ -72,7 +76,7 @@ class RequestRefused(RemoteError):
 
 def public_error(error: PybuildError) -> PybuildError:
     """The same error as a class of remote/errors.py. The classes of this module are for retries and other ways."""
-    if isinstance(error, Interrupted | NoTls | ConnectionRefused):
+    if isinstance(error, Interrupted | NoTls | NotTrusted | ConnectionRefused):
         return Unreachable(str(error), hint=error.hint)
     if isinstance(error, RequestRefused):
         return RemoteError(str(error), hint=error.hint)
@@ -209,7 +213,7 @@ class Transport:
         url, authorization = request.url, request.authorization
         self.check_target(url.origin)
         for _ in range(self._limits.redirects + 1):
-            response = self._exchange(request, url, authorization)
+            response = self._exchange(self._pool(url.origin), request, url, authorization)
             location = response.header("Location")
             if response.status not in _REDIRECTS or not location:
                 return response
@@ -224,6 +228,22 @@ class Transport:
                 authorization = None
             url = target
         raise RemoteError(f"{request.url} redirects more often than the limit of {self._limits.redirects}")
+
+    def require_tls(self, origin: Origin) -> None:
+        """Find out by a handshake whether a server of the site speaks TLS, before certificates are read for it.
+
+        That takes longer than the handshake. Raises NoTls if it does not, and the errors of `request`.
+        """
+        if not self._site.verify:  # then none are read
+            return
+        self.check_target(origin)
+        url = Url(origin, "/")
+        pool = self._new_pool(origin, lambda _: bare_context())
+        try:
+            with contextlib.suppress(NotTrusted):
+                self._exchange(pool, Request("GET", url), url, None).close()
+        finally:
+            pool.clear()
 
     def check_target(self, origin: Origin) -> None:
         """Raise RemoteError if the host is a forbidden address, named by a server or by a recipe."""
@@ -249,7 +269,7 @@ class Transport:
                 f"{self._site.name} redirects to {origin.authority}, a private address, which is not followed"
             )
 
-    def _exchange(self, request: Request, url: Url, authorization: str | None) -> Response:
+    def _exchange(self, pool: urllib3.PoolManager, request: Request, url: Url, authorization: str | None) -> Response:
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers}
         if authorization is not None:
             headers["Authorization"] = authorization
@@ -259,7 +279,6 @@ class Transport:
         else:
             headers["Content-Length"], body = str(request.body.size), request.body.pieces()
         self._watch = watch = Watch(self._limits, url.origin.authority, self._clock, request.answer_seconds)
-        pool = self._pool(url.origin)
         try:
             with warnings.catch_warnings():
                 # The user turned verification off.
@@ -282,17 +301,19 @@ class Transport:
 
     def _pool(self, origin: Origin) -> urllib3.PoolManager:
         if origin not in self._pools:
-            send_seconds = self._limits.rate_seconds
-            proxy = proxy_for(origin, self._environ)
-            if proxy is None:
-                hooks = Hooks(lambda: self._watch, lambda address: self._check_peer(address, origin), send_seconds)
-                # Reading the system's certificates takes longer than fetching a small file.
-                context = self._trust(origin) if origin.scheme == "https" else None
-                self._pools[origin] = direct_pool(hooks, context, self._limits)
-            else:
-                hooks = Hooks(lambda: self._watch, None, send_seconds)
-                self._pools[origin] = proxied_pool(hooks, self._trust(origin), self._limits, proxy)
+            self._pools[origin] = self._new_pool(origin, self._trust)
         return self._pools[origin]
+
+    def _new_pool(self, origin: Origin, trust: Callable[[Origin], ssl.SSLContext]) -> urllib3.PoolManager:
+        """Connections to an origin, and what they trust; nothing is asked about trust where they do not use TLS."""
+        send_seconds = self._limits.rate_seconds
+        proxy = proxy_for(origin, self._environ)
+        is_tls = "https" in (origin.scheme, proxy.origin.scheme if proxy is not None else "")
+        context = trust(origin) if is_tls else None
+        if proxy is None:
+            hooks = Hooks(lambda: self._watch, lambda address: self._check_peer(address, origin), send_seconds)
+            return direct_pool(hooks, context, self._limits)
+        return proxied_pool(Hooks(lambda: self._watch, None, send_seconds), context, self._limits, proxy)
 
     def _trust(self, origin: Origin) -> ssl.SSLContext:
         return tls_context(self._site, self._environ) if self._is_own(origin) else system_context(self._environ)
@@ -310,7 +331,7 @@ def _raise_translated(error: exceptions.HTTPError, origin: Origin) -> NoReturn:
     if isinstance(error, exceptions.SSLError):
         cause = error.args[0] if error.args else None
         if isinstance(cause, ssl.SSLCertVerificationError):
-            raise Unreachable(
+            raise NotTrusted(
                 f"{origin.authority}: its certificate is not trusted: {cause.verify_message}",
                 hint="ca-files in the configuration adds an authority; --tls-verify=false accepts any certificate",
             ) from None

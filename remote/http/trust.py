@@ -6,8 +6,10 @@ Source of the directories: containers-certs.d(5) and dockerd's "Verify repositor
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
+import stat
 from typing import TYPE_CHECKING
 
 from pybuild.remote.errors import ConfigError
@@ -25,33 +27,73 @@ _BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.
 def tls_context(
     site: Site, environ: Mapping[str, str], directories: Sequence[str] = _SYSTEM_DIRECTORIES
 ) -> ssl.SSLContext:
-    """The context for connections to a site. Raises ConfigError for a certificate that cannot be read."""
-    context = system_context(environ)
-    if not site.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    for path in site.ca_files:
-        _load(context, path)
-    for directory in _directories(environ, directories):
-        # As in docker and podman, only the first directory that has the site counts.
-        if _load_directory(context, f"{directory}/{site.name}"):
-            break
-    return context
+    """The context for connections to a site; made once in a process, like `system_context`.
+
+    Raises ConfigError for a certificate that cannot be read. Without verification no authorities are read.
+    """
+    return _tls_context(site, _variables(environ), tuple(_directories(environ, directories)))
 
 
 def system_context(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """The context for servers that a site redirects to. It trusts the system's authorities only. Raises ConfigError."""
+    """The context for servers that a site redirects to. It trusts the system's authorities only. Raises ConfigError.
+
+    To read the system's authorities takes 20 ms, so a process does it once.
+    """
+    return _system_context(_variables(environ))
+
+
+def _variables(environ: Mapping[str, str]) -> tuple[str, str]:
+    # OpenSSL would read the process's own environment, which can be empty.
+    return environ.get("SSL_CERT_FILE", ""), environ.get("SSL_CERT_DIR", "")
+
+
+@functools.lru_cache
+def _tls_context(site: Site, variables: tuple[str, str], directories: Sequence[str]) -> ssl.SSLContext:
+    own = _directory_of(site, directories)
+    if site.verify and own is None and not site.ca_files:
+        return _system_context(variables)
+    if site.verify:
+        context = _new_system_context(variables)
+        for path in site.ca_files:
+            _load(context, path)
+    else:
+        context = bare_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if own is not None:
+        _load_directory(context, own, authorities=site.verify)
+    return context
+
+
+@functools.lru_cache
+def _system_context(variables: tuple[str, str]) -> ssl.SSLContext:
+    return _new_system_context(variables)
+
+
+def _new_system_context(variables: tuple[str, str]) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Since Python 3.13 this is on by default. It refuses private authorities without the keyUsage extension, which
     # docker, podman and earlier Pythons accept.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    # OpenSSL would read the process's own environment, which can be empty.
-    file, directory = environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")
-    if file and os.path.isfile(file):
+    file, directory = variables
+    if os.path.isfile(file) and not _is_default(file):
         _load(context, file)
-    if directory and os.path.isdir(directory):
+    if os.path.isdir(directory):
         context.load_verify_locations(capath=directory)
+    return context
+
+
+def _is_default(path: str) -> bool:
+    """Whether a file is the one that OpenSSL reads anyway."""
+    default = ssl.get_default_verify_paths().cafile
+    return default is not None and os.path.realpath(default) == os.path.realpath(path)
+
+
+def bare_context() -> ssl.SSLContext:
+    """A context that trusts no certificate: a handshake shows whether a server speaks TLS, and then fails."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
 
@@ -108,20 +150,31 @@ def _load(context: ssl.SSLContext, path: str) -> None:
         raise ConfigError(f"{path}: {error.strerror}") from None
 
 
-def _load_directory(context: ssl.SSLContext, directory: str) -> bool:
+def _directory_of(site: Site, directories: Sequence[str]) -> str | None:
+    """The directory with the certificates of a site: as in docker and podman, only the first that has the site counts."""
+    for directory in directories:
+        path = f"{directory}/{site.name}"
+        try:
+            if stat.S_ISDIR(os.stat(path).st_mode):
+                return path
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from None
+    return None
+
+
+def _load_directory(context: ssl.SSLContext, directory: str, *, authorities: bool) -> None:
     try:
         names = sorted(os.listdir(directory))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
     except OSError as error:
         raise ConfigError(f"{directory}: {error.strerror}") from None
     for name in names:
         stem, suffix = os.path.splitext(name)
-        if suffix == ".crt":
+        if suffix == ".crt" and authorities:
             _load(context, f"{directory}/{name}")
         elif suffix == ".cert":
             _load_client_certificate(context, f"{directory}/{name}", f"{directory}/{stem}.key")
-    return True
 
 
 def _load_client_certificate(context: ssl.SSLContext, certificate: str, key: str) -> None:

@@ -23,6 +23,7 @@ from pybuild.remote.http.transport import public_error
 from pybuild.remote.http.urls import is_private, printable
 from pybuild.remote.registry.download import Download
 from pybuild.remote.registry.endpoints import endpoints
+from pybuild.remote.registry.known_origins import KnownOrigins
 from pybuild.remote.registry.session import RegistrySession
 from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
 from pybuild.store.formats.bounded_json import load_object
@@ -77,6 +78,7 @@ class RegistryClient:
         clock: Callable[[], float] = time.monotonic,
         private: Callable[[Address], bool] = is_private,
         passed_over: Iterable[str] = (),
+        origins: KnownOrigins | None = None,
     ) -> None:
         """`environ` names the proxies and the directories of certificates, `passed_over` mirrors that are known to be down."""
         self._config = config
@@ -87,6 +89,7 @@ class RegistryClient:
         self._clock = clock
         self._private = private
         self._sessions: dict[Endpoint, RegistrySession] = {}
+        self._origins = origins or KnownOrigins()
         self._passed_over = dict.fromkeys(passed_over, "")  # host of a mirror -> why it is not asked any more
 
     @property
@@ -178,6 +181,7 @@ class RegistryClient:
                 sleep=self._sleep,
                 clock=self._clock,
                 private=self._private,
+                origins=self._origins,
             )
         return self._sessions[endpoint]
 

@@ -20,6 +20,7 @@ from pybuild.remote.errors import RemoteError
 from pybuild.remote.http.transport import RequestRefused, public_error
 from pybuild.remote.http.urls import is_private
 from pybuild.remote.registry.endpoints import endpoints
+from pybuild.remote.registry.known_origins import KnownOrigins
 from pybuild.remote.registry.session import RegistrySession
 from pybuild.remote.registry.upload import CHUNK, BlobFile, Upload, UploadOutcome, check_digest, has_blob
 from pybuild.store.errors import NotFound
@@ -56,6 +57,7 @@ class RepositoryWriter:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         private: Callable[[Address], bool] = is_private,
+        origins: KnownOrigins | None = None,
     ) -> None:
         """`sources` are the repositories of the registry from which `put_blob` takes blobs; tag and digest are ignored.
 
@@ -72,6 +74,7 @@ class RepositoryWriter:
             private=private,
             actions="pull,push",
             sources=sources,
+            origins=origins or KnownOrigins(),
         )
 
     def has_manifest(self, tag: str, digest: Digest, media_type: str) -> bool:

@@ -10,6 +10,7 @@ from pybuild.remote.http.retries import RETRY_STATUSES, Retries, retry_after
 from pybuild.remote.http.transport import ConnectionRefused, Interrupted, NoTls, Request, RequestRefused, Transport
 from pybuild.remote.http.urls import Url, is_private, printable
 from pybuild.remote.registry.auth import Authorizer
+from pybuild.remote.registry.known_origins import KnownOrigins
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.bounded_json import Fields, load_object
 from pybuild.values.limits import ERROR_BYTES
@@ -43,8 +44,10 @@ class RegistrySession:
         private: Callable[[Address], bool] = is_private,
         actions: str = "pull",
         sources: Sequence[str] = (),
+        origins: KnownOrigins | None = None,
     ) -> None:
         """`actions` are what the token has to allow; `sources` the repositories from which blobs are mounted."""
+        self._origins = origins or KnownOrigins()
         self.endpoint = endpoint
         self.limits = limits
         self.clock = clock
@@ -54,6 +57,7 @@ class RegistrySession:
             endpoint, self._transport, credentials, limits, actions=actions, sources=sources, clock=clock
         )
         self._origin: Origin | None = None
+        self._origin_is_known = len(endpoint.origins) == 1  # or noted, or there is nothing to find out
 
     def get(self, path: str, headers: Mapping[str, str], *, accept: tuple[int, ...] = (200,)) -> Response:
         """Send GET /v2/<repository>/<path> once. The response has a status of `accept`. The caller must close it.
@@ -93,6 +97,9 @@ class RegistrySession:
             response.close()
             header = self._authorizer.authorize(response.headers("WWW-Authenticate"), origin)
             response = self._transport.request(Request(method, url, headers, header, body, answer_seconds))
+        if url.origin == origin and not self._origin_is_known:
+            self._origins.add(origin)
+            self._origin_is_known = True
         if response.status in accept:
             return response
         with response:
@@ -141,7 +148,7 @@ class RegistrySession:
         return Retries(self.limits, self._sleep)
 
     def origin(self) -> Origin:
-        """The origin of the registry, http or https; the first call finds out which."""
+        """The origin of the registry, http or https; the first call finds out which, unless that is known."""
         if self._origin is None:
             self._origin = self.retry(self._find_origin)
         return self._origin
@@ -152,8 +159,12 @@ class RegistrySession:
 
     def _find_origin(self) -> Origin:
         origins = self.endpoint.origins
+        if (known := self._origins.find(origins)) is not None:
+            self._origin_is_known = True
+            return known
         for origin in origins[:-1]:
             try:
+                self._transport.require_tls(origin)
                 self._transport.request(Request("GET", Url(origin, "/v2/"))).close()
                 return origin
             except (NoTls, Interrupted):

@@ -49,6 +49,10 @@ class Ingest:
         self._count += 1
         return f"{self.path}/{self._count}"
 
+    def path_of(self, name: str) -> str:
+        """The path of the file with this name in this directory; `new_path` never returns it. The name is not a number."""
+        return f"{self.path}/{name}"
+
     def new_directory(self) -> str:
         """A new empty directory in this directory."""
         path = self.new_path()
@@ -93,11 +97,19 @@ class IngestElsewhere(Ingest):
 
     def new_path(self) -> str:
         """An unused path in this directory. Raises NoSpace if no directory for temporary files can take it."""
+        self._make()
+        return super().new_path()
+
+    def path_of(self, name: str) -> str:
+        """The path of the file with this name in this directory. Raises NoSpace as `new_path`."""
+        self._make()
+        return super().path_of(name)
+
+    def _make(self) -> None:
         if self.fd < 0:
             from pybuild.store.system.scratch import scratch_directory
 
             super().__init__(scratch_directory("work"))
-        return super().new_path()
 
     def close(self) -> None:
         """Remove the directory, if there is one. Idempotent."""

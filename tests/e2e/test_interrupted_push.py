@@ -84,3 +84,13 @@ def test_a_push_by_a_signal_ends_without_a_name(registry: UploadRegistry, pybuil
     registry.intercept = lambda seen: None
     pybuild("push", name)
     assert published(registry)
+
+
+def test_all_workers_of_a_push_know_that_the_registry_speaks_http(
+    registry: UploadRegistry, pybuild: Pybuild, name: str
+) -> None:
+    pybuild("push", name)
+    assert published(registry)
+    assert len(registry.requests("HEAD")) > 1  # in more than one job
+    assert registry.hellos == 1
+    assert not list((pybuild.root / "ingest").iterdir())

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+_CLIENT_HELLO = b"\x16\x03"  # how TLS begins
 LINUX = Platform("linux", "amd64")
 
 
@@ -61,6 +62,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.fake.route(path)(self)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_CONNECT = handle_any
+
+    def parse_request(self) -> bool:
+        self.server.fake.hellos += self.raw_requestline.startswith(_CLIENT_HELLO)
+        return super().parse_request()
 
     def send(self, data: bytes) -> bool:
         """Send raw bytes; return whether the client is still connected."""
@@ -130,6 +135,7 @@ class FakeRegistry:
         self.url = f"{scheme}://{self.host}"
         self.scheme = scheme
         self.seen: list[Seen] = []
+        self.hellos = 0  # attempts to speak TLS with a server that does not
         self.arrived = threading.Semaphore(0)  # counts the requests
         self.paths: dict[str, list[Route]] = {}
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pybuild.builder.jobs.registry import FetchManifest, RegistryAccess, WantedBlob
 from pybuild.builder.sources.pull import registry_access, shares
+from pybuild.store.objects.ingest import Ingest
 
 
-def test_credential_helpers_get_the_whole_environment() -> None:
+def test_credential_helpers_get_the_whole_environment(tmp_path: Path) -> None:
     environ = {"HOME": "/h", "DBUS_SESSION_BUS_ADDRESS": "unix:path=/run/bus", "AWS_PROFILE": "work"}
-    assert dict(registry_access(environ, tls_verify=True).environ) == environ
+    with Ingest(str(tmp_path)) as ingest:
+        assert dict(registry_access(environ, ingest, tls_verify=True).environ) == environ
 
 
 def test_the_environment_is_not_shown() -> None:

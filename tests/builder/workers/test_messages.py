@@ -35,7 +35,7 @@ from pybuild.builder.workers.messages import (
 from pybuild.parser.errors import ParseError
 from pybuild.parser.transform import UnreadableLine
 from pybuild.remote.errors import RemoteError, Unreachable
-from pybuild.remote.http.transport import ConnectionRefused, Interrupted, NoTls, RequestRefused
+from pybuild.remote.http.transport import ConnectionRefused, Interrupted, NoTls, NotTrusted, RequestRefused
 from pybuild.store.errors import InvalidImage, NoSpace
 from pybuild.store.formats.tar import SparseMember
 from pybuild.values.errors import PybuildError
@@ -150,6 +150,7 @@ ARRIVE_AS_ANOTHER: dict[type[PybuildError], type[PybuildError]] = {
     NotCached: BuildError,
     Interrupted: RemoteError,
     NoTls: Unreachable,
+    NotTrusted: Unreachable,
     ConnectionRefused: Unreachable,
     RequestRefused: RemoteError,
     SparseMember: InvalidImage,

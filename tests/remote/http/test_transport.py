@@ -5,15 +5,17 @@ from __future__ import annotations
 import datetime
 import email.utils
 import io
+import shutil
 import ssl
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pybuild.remote.errors import RemoteError, TooSlow, Unreachable
-from pybuild.remote.http.site import RemoteLimits
-from pybuild.remote.http.trust import system_context
-from pybuild.remote.http.urls import is_private
+from pybuild.remote.http import trust
+from pybuild.remote.http.site import RemoteLimits, Site
+from pybuild.remote.http.trust import bare_context, system_context, tls_context
+from pybuild.remote.http.urls import Origin, is_private
 from pybuild.remote.registry.config import RegistrySettings
 from pybuild.store.formats.reference import Reference
 from tests.support.fake_registry import LINUX, FakeRegistry, Image, Setup, fake_registry, plain, redirect, reply
@@ -310,6 +312,54 @@ def test_a_registry_on_loopback_is_tried_with_tls_and_then_without(fake: FakeReg
     assert fetch(Setup(), fake) == IMAGE.manifest
 
 
+@pytest.fixture
+def contexts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kinds of contexts for which the system's authorities are read, in a process that has read none."""
+    made = []
+    default = ssl.create_default_context
+
+    def create(*arguments: object, **options: object) -> ssl.SSLContext:
+        made.append("system")
+        return default(*arguments, **options)  # type: ignore[arg-type]
+
+    trust._tls_context.cache_clear()
+    trust._system_context.cache_clear()
+    monkeypatch.setattr(ssl, "create_default_context", create)
+    return made
+
+
+def test_certificates_are_read_only_for_tls(fake: FakeRegistry, contexts: list[str]) -> None:
+    IMAGE.serve(fake)
+    assert fetch(Setup(), fake) == IMAGE.manifest  # found out by a handshake
+    assert fetch(Setup(options={"tls_verify": False}), fake) == IMAGE.manifest
+    assert contexts == []
+
+
+def test_certificates_are_read_once_for_all_sites_of_a_process(
+    secure: FakeRegistry, certificate: Path, contexts: list[str]
+) -> None:
+    IMAGE.serve(secure)
+    setup = Setup(environ={"SSL_CERT_FILE": str(certificate / "ca.crt")})
+    with fake_registry("127.0.0.2", certificate) as other:
+        IMAGE.serve(other)
+        for registry in (secure, other, secure):
+            assert fetch(setup, registry) == IMAGE.manifest
+    assert contexts == ["system"]
+
+
+def test_certificates_are_not_read_to_verify_nothing(secure: FakeRegistry, contexts: list[str]) -> None:
+    IMAGE.serve(secure)
+    assert fetch(Setup(options={"tls_verify": False}), secure) == IMAGE.manifest
+    assert contexts == []
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_old_versions_of_tls_are_refused(*, verify: bool) -> None:
+    site = Site("127.0.0.1:5", (Origin("https", "127.0.0.1", 5),), verify)
+    for context in (tls_context(site, {}), system_context({}), bare_context()):
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
 def test_a_configured_authority_is_trusted(
     secure: FakeRegistry, certificate: Path
 ) -> None:
@@ -328,9 +378,10 @@ def test_the_directories_of_docker_and_podman_are_read(secure: FakeRegistry, cer
     directory.mkdir(parents=True)
     (directory / "own.crt").write_bytes((certificate / "ca.crt").read_bytes())
     assert fetch(Setup(environ={"XDG_CONFIG_HOME": str(tmp_path)}), secure) == IMAGE.manifest
-    (directory / "own.crt").write_text("nonsense")
+    shutil.copytree(tmp_path / "containers", tmp_path / "other/containers")
+    (tmp_path / "other/containers/certs.d" / secure.host / "own.crt").write_text("nonsense")
     with pytest.raises(RemoteError, match=r"own.crt: no certificates in PEM form"):
-        fetch(Setup(environ={"XDG_CONFIG_HOME": str(tmp_path)}), secure)
+        fetch(Setup(environ={"XDG_CONFIG_HOME": str(tmp_path / "other")}), secure)
 
 
 def test_the_variables_of_openssl_count(secure: FakeRegistry, certificate: Path) -> None:
