@@ -1,8 +1,8 @@
 """Exporting the root filesystem of an image as files in a directory of the user.
 
 The directory can contain anything, including links from an earlier image. Paths are therefore opened below it without
-following links (openat2). Each file is created under a temporary name and renamed: this replaces a name, and never
-writes through it. Files of the directory that the image does not have stay.
+following links (openat2). Each file is created under a temporary name that then becomes its name: this replaces a name,
+and never writes through it. Files of the directory that the image does not have stay.
 
 All files belong to the user. Setuid and setgid bits are left out, because they would mean another user than in the
 image. Extended attributes are left out as well, and so are device nodes, which only root can create and which are
@@ -24,7 +24,7 @@ from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, parent_of
 from pybuild.store.system.directories import opened_directory, remove_tree
 from pybuild.store.system.disk_full import OUTPUT_HINT, no_space
-from pybuild.store.system.files import open_beneath
+from pybuild.store.system.files import open_beneath, replace_file
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ class FileWriter:
                 self._link_new(entry, temporary, parent, name)
                 return
             try:
-                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+                replace_file(temporary, name, parent)
             except IsADirectoryError:
                 self._remove_empty(entry, parent, name)
                 os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)

@@ -1,8 +1,14 @@
 """Writing a file of the user completely or not at all.
 
 The file has no name while it is written (open(2), O_TMPFILE), so a process that is killed leaves nothing behind. Then it
-gets a temporary name in the same directory, and is renamed at once. A directory has a temporary name while it is filled, and
-a lock: the next output to the same name removes those of killed processes. The files are not synced to the disk, like those that cp(1) writes. After a power cut the user exports again.
+gets a temporary name in the same directory, and takes its final name at once. If that replaces a file, the two exchange
+their names and the old one is removed (`replace_file` says why). A process killed within these few system calls leaves a
+file with a temporary name, the new one before the exchange, the old one after it; the final name always means one of the
+two, complete. A directory has a temporary name while it is filled, and a lock: the next output to the same name removes
+those of killed processes.
+
+The files are not synced to the disk, like those that cp(1) writes. After a power cut one can be empty, and the old one is
+gone: the user exports again.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from typing import TYPE_CHECKING
 from pybuild.store.errors import StoreError
 from pybuild.store.system.directories import remove_tree
 from pybuild.store.system.disk_full import OUTPUT_HINT, no_space
-from pybuild.store.system.files import try_lock
+from pybuild.store.system.files import replace_file, try_lock
 from pybuild.store.system.holes import SparseFile, buffered
 
 if TYPE_CHECKING:
@@ -61,7 +67,7 @@ def replacing(destination: str) -> Iterator[BinaryIO]:
         try:
             with unnamed_file(directory, os.fsencode(os.path.basename(temporary))) as out:
                 yield out
-            os.rename(temporary, target)
+            replace_file(os.fsencode(temporary), os.fsencode(target))
         except OSError as error:
             raise no_space(error, destination, hint=OUTPUT_HINT) from error  # the file still takes what was free
         finally:

@@ -26,6 +26,8 @@ from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from pybuild.store.system.files import replace_file
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -100,7 +102,7 @@ class Memo:
             with open(scratch, "xb") as file:
                 file.write(_HEAD.pack(_MAGIC, zlib.crc32(body)))
                 file.write(body)
-            os.rename(scratch, self._path)
+            replace_file(os.fsencode(scratch), os.fsencode(self._path))
             self._changed = False
             if is_new:
                 prune(os.path.dirname(self._path))

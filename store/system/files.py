@@ -17,6 +17,7 @@ from pybuild.store.system.syscalls import (
     RESOLVE_IN_ROOT,
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_SYMLINKS,
+    exchange,
     openat2,
 )
 
@@ -54,6 +55,40 @@ def file_size(path: str) -> int:
         return os.lstat(path).st_size
     except FileNotFoundError:
         return 0
+
+
+def replace_file(path: bytes, target: bytes, directory: int | None = None) -> None:
+    """Rename a file to `target`, which it replaces in one step; relative paths start at `directory`.
+
+    rename(2) does that too. But where it replaces a file, ext4 then starts to write the new one to the disk and makes the
+    caller wait, 28 to 160 ms for 67 MB. So the two files exchange their names and the old one is removed. A process that
+    is killed between the two leaves the old file as `path`. Whoever needs the new file to survive a power cut syncs it,
+    here as with rename(2). Raises OSError as rename(2) does: EISDIR if `target` is a directory.
+    """
+    if _is_regular(target, directory) and _exchanged(path, target, directory):
+        try:
+            os.unlink(path, dir_fd=directory)
+        except IsADirectoryError:  # another process has put a directory there just before
+            exchange(path, target, directory)
+        else:
+            return
+    os.rename(path, target, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def _is_regular(path: bytes, directory: int | None) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path, dir_fd=directory, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
+
+
+def _exchanged(path: bytes, target: bytes, directory: int | None) -> bool:
+    """Exchange two names. False if that is not possible here: rename(2) then works, or says why not."""
+    try:
+        exchange(path, target, directory)
+    except OSError:
+        return False
+    return True
 
 
 def read_regular(fd: int, limit: Limit, name: str) -> bytes:

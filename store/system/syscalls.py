@@ -1,4 +1,4 @@
-"""Linux system calls: `call` makes one by its number; openat2 and syncfs, which the store and the sandbox share.
+"""Linux system calls: `call` makes one by its number; openat2, renameat2 and syncfs have functions of their own.
 
 Every function raises `OSError` with the kernel's errno. Its message names the call; its `filename` is the path, the
 filesystem type or the option that failed. File descriptors that are opened here are close-on-exec.
@@ -6,7 +6,7 @@ filesystem type or the option that failed. File descriptors that are opened here
 The sandbox worker, which runs as `python -SI`, imports this module: it imports only `os`, `ctypes`, `errno` and
 `struct`. Its only state is the handle of the C library, so every function can be called after a fork.
 
-Sources: the man pages of section 2 and include/uapi/linux/openat2.h of Linux 6.18.
+Sources: the man pages of section 2, include/uapi/linux/openat2.h and fs.h of Linux 6.18.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_BENEATH: Final = 0x08
 RESOLVE_IN_ROOT: Final = 0x10
 
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 0x02
+
 # (x86_64, aarch64). Calls added since Linux 5.1 have the same number on every architecture.
 _NUMBERS: Final[dict[str, tuple[int, int]]] = {
     "rt_sigaction": (13, 134),
@@ -39,6 +42,7 @@ _NUMBERS: Final[dict[str, tuple[int, int]]] = {
     "keyctl": (250, 219),
     "unshare": (272, 97),
     "setns": (308, 268),
+    "renameat2": (316, 276),
     "seccomp": (317, 277),
     "open_tree": (428, 428),
     "move_mount": (429, 429),
@@ -129,6 +133,15 @@ def openat2(dirfd: int, path: bytes, flags: int, resolve: int, mode: int = 0) ->
         if code not in (errno.EAGAIN, errno.EINTR):
             raise_error(code, "openat2", path)
     raise_error(errno.EAGAIN, "openat2", path)
+
+
+def exchange(first: bytes, second: bytes, directory: int | None = None) -> None:
+    """Exchange two names in one step; relative paths start at `directory`. renameat2(2), RENAME_EXCHANGE, Linux 3.15.
+
+    Raises OSError: ENOENT if one does not exist; EINVAL, ENOSYS if the filesystem or the kernel cannot do it.
+    """
+    start = _AT_FDCWD if directory is None else directory
+    call("renameat2", start, first, start, second, _RENAME_EXCHANGE, about=second)
 
 
 def syncfs(fd: int) -> None:
