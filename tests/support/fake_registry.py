@@ -51,6 +51,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: _Server
+    raw_requestline: bytes  # http.server has it
     broken = False  # whether to break the connection in place of an answer
 
     def handle_any(self) -> None:
