@@ -1,7 +1,8 @@
 """`pybuild build --check`: reports the warnings about a recipe, and all its mistakes, without running any of it.
 
-It checks all stages, or those that --target needs. Base images come from the store; if one is missing, everything is judged
-that does not depend on it. With --pull their configs come from the registries. No layer is fetched, no namespace entered.
+It checks all stages, or those that --target needs. Findings and exit status never depend on what the store holds: with
+--pull the configs of the bases come from the registries, and without it everything is judged that holds whatever the bases
+are. What the bases of the store would add or take away is told in notes. No layer is fetched, no namespace entered.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pybuild.builder.options import Pull
 from pybuild.builder.plan.lint import Inspector, warnings_of
 from pybuild.builder.plan.parse_cache import StoredParses
 from pybuild.builder.plan.planner import plan
-from pybuild.builder.plan.resolve import resolve
+from pybuild.builder.plan.resolve import ImageSource, resolve
 from pybuild.builder.secrets import BuildSecrets
 from pybuild.builder.session import Session
 from pybuild.builder.sources.contexts import Contexts
@@ -31,7 +32,7 @@ from pybuild.values import frozen
 from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pybuild.builder.build import BuildRequest
     from pybuild.builder.errors import PlanError
@@ -63,7 +64,7 @@ def check(request: BuildRequest, store: Store, observe: Callable[[Event], None])
     """Check a recipe. Raises PybuildError if the recipe or the context cannot be read, OSError."""
     with Pool() as pool, BuildSecrets(agents=request.options.agents) as secrets:
         session = Session(store, pool, request.options, observe, secrets)
-        images = StoredBases(session)
+        images = RegistryBases(session) if request.options.pull is Pull.ALWAYS else NoBases(session)
         contexts = Contexts(session, images, request.context, request.contexts)
         recipe = contexts.open_main(request.recipe)
         source, buildfile, mistakes = _parse(recipe, store)
@@ -93,7 +94,19 @@ def _place(error: PybuildError) -> tuple[int, int]:
     return (error.span.line, error.span.column) if error.span is not None else (0, 0)
 
 
-def _check(buildfile: Buildfile, session: Session, images: StoredBases, contexts: Contexts) -> CheckReport:
+def _check(buildfile: Buildfile, session: Session, images: Bases, contexts: Contexts) -> CheckReport:
+    """The report, without notes about what the bases of the store would change."""
+    found = _judge(buildfile, session, images, contexts)
+    if isinstance(images, RegistryBases):
+        return found
+    stored = StoredBases(session)
+    with_stored = _judge(buildfile, session, stored, contexts.with_images(stored))
+    notes = [f"{name} is not in the store, so its environment is not known" for name in stored.missing]
+    return replace(found, notes=(*notes, *with_stored.notes, *_differences(found, with_stored)))
+
+
+def _judge(buildfile: Buildfile, session: Session, images: Bases, contexts: Contexts) -> CheckReport:
+    """What is found with these bases; the notes name the lines that are not judged."""
     options = session.options
     mistakes: list[PlanError] = []
     read_trigger = partial(parse_trigger, cache=StoredParses(session.store))
@@ -104,7 +117,7 @@ def _check(buildfile: Buildfile, session: Session, images: StoredBases, contexts
     plan(resolved, options, inspector, inspector.take_mistake)
     warnings, _ = warnings_of(inspector, resolved, options)
     mistakes += inspector.mistakes
-    notes = [f"{name} is not in the store, so its environment is not known" for name in images.missing]
+    notes = []
     for span, names in inspector.unjudged:
         values = ", ".join(f"${name}" for name in names)
         notes.append(f"line {span.line} is not judged, because the value of {values} is not known")
@@ -112,47 +125,89 @@ def _check(buildfile: Buildfile, session: Session, images: StoredBases, contexts
     return CheckReport(source, tuple(error.at(source=source) for error in mistakes), tuple(warnings), tuple(notes))
 
 
-class StoredBases:
-    """The images of the store, or with --pull those of the registries, without their layers.
+def _differences(found: CheckReport, with_stored: CheckReport) -> Iterator[str]:
+    """Notes about what is found only with the bases of the store, or only without them."""
+    here, there = _findings(found), _findings(with_stored)
+    if here == there:
+        return
+    yield "what depends on the bases does not count; --pull judges it with the bases of the registries"
+    for line, text in sorted(there - here):
+        yield f"line {line}, found with the bases of the store: {text}"
+    for line, text in sorted(here - there):
+        yield f"line {line}, not found with the bases of the store: {text}"
 
-    A placeholder with an empty config stands for an image that the store lacks.
-    """
+
+def _findings(report: CheckReport) -> set[tuple[int, str]]:
+    """The findings of a report, each with its line."""
+    mistakes = {(_place(error)[0], str(error)) for error in report.mistakes}
+    return mistakes | {(found.span.line, f"{found.rule}: {found.message}") for found in report.warnings}
+
+
+class Bases(ImageSource, Protocol):
+    """The images that a check looks at."""
+
+    def unknown_stages(self, resolved: Resolved) -> set[int]:
+        """The indexes of the stages whose base is not known, or whose FROM is wrong."""
+        ...
+
+
+class NoBases:
+    """Knows no image. A placeholder with an empty config stands for each."""
+
+    def __init__(self, session: Session) -> None:
+        self._options = session.options
+        self._placeholders: list[StoredImage] = []
+
+    def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
+        self._placeholders.append(_placeholder(reference, platform or self._options.platform))
+        return self._placeholders[-1]
+
+    def unknown_stages(self, resolved: Resolved) -> set[int]:
+        missing = {id(image) for image in self._placeholders}
+        return {index for index, stage in resolved.stages.items() if not stage.is_known or id(stage.image) in missing}
+
+
+class StoredBases(NoBases):
+    """The images of the store; placeholders for those that it lacks."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._store = session.store
+        self.missing: dict[str, None] = {}  # names, in the order of the requests
+
+    def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
+        wanted = platform or self._options.platform
+        found = stored_image(self._store, reference, wanted, strict=platform is not None or self._options.is_foreign)
+        if found is not None:
+            return found
+        self.missing[reference.familiar] = None
+        return super().image(reference, platform)
+
+
+class RegistryBases:
+    """The images of the registries, without their layers."""
 
     def __init__(self, session: Session) -> None:
         self._store = session.store
         self._pool = session.pool
         self._options = session.options
         self._fetched: dict[tuple[Reference, Platform], StoredImage] = {}
-        self.missing: dict[str, None] = {}  # names, in the order of the requests
-        self._placeholders: list[StoredImage] = []
 
     def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
-        """The image of that name, or a placeholder for it. Raises BuildError, StoreError, RemoteError with --pull."""
         wanted = platform or self._options.platform
-        if self._options.pull is Pull.ALWAYS:
-            return self._fetch(reference, wanted)
-        found = stored_image(self._store, reference, wanted, strict=platform is not None or self._options.is_foreign)
-        if found is not None:
-            return found
-        self.missing[reference.familiar] = None
-        self._placeholders.append(self._placeholder(reference, wanted))
-        return self._placeholders[-1]
-
-    def _fetch(self, reference: Reference, platform: Platform) -> StoredImage:
-        key = reference.with_default_tag(), platform
+        key = reference.with_default_tag(), wanted
         if key not in self._fetched:
             from pybuild.builder.sources.pull import fetch_config, registry_access
 
             access = registry_access(os.environ, self._store.ingest, tls_verify=self._options.tls_verify)
-            self._fetched[key] = fetch_config(self._store, self._pool, reference, platform, access)
+            self._fetched[key] = fetch_config(self._store, self._pool, reference, wanted, access)
         return self._fetched[key]
 
     def unknown_stages(self, resolved: Resolved) -> set[int]:
-        """The indexes of the stages whose base is missing, or whose FROM is wrong."""
-        missing = {id(image) for image in self._placeholders}
-        return {index for index, stage in resolved.stages.items() if not stage.is_known or id(stage.image) in missing}
+        return {index for index, stage in resolved.stages.items() if not stage.is_known}
 
-    def _placeholder(self, reference: Reference, platform: Platform) -> StoredImage:
-        digest = Digest.of(str(reference).encode())
-        config = ImageConfig(platform.architecture, platform.os, platform.variant, None, "", ExecConfig(), (), ())
-        return StoredImage(digest, Manifest(Descriptor(MediaType.OCI_CONFIG, digest, 0), ()), config, None, digest)
+
+def _placeholder(reference: Reference, platform: Platform) -> StoredImage:
+    digest = Digest.of(str(reference).encode())
+    config = ImageConfig(platform.architecture, platform.os, platform.variant, None, "", ExecConfig(), (), ())
+    return StoredImage(digest, Manifest(Descriptor(MediaType.OCI_CONFIG, digest, 0), ()), config, None, digest)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pybuild.builder.check import StoredBases
+from pybuild.builder.check import NoBases, RegistryBases, StoredBases
 from pybuild.builder.events import ignore
+from pybuild.builder.options import Pull
 from pybuild.builder.plan.graph import RunStep
 from pybuild.builder.plan.lint import Inspector
 from pybuild.builder.plan.parse_cache import StoredParses
@@ -92,7 +93,7 @@ def targets(request: BuildRequest, store: Store) -> Targets:
     """The targets of a recipe. Raises PybuildError, OSError."""
     with Pool() as pool, BuildSecrets() as secrets:
         session = Session(store, pool, request.options, ignore, secrets)
-        contexts = Contexts(session, StoredBases(session), request.context, request.contexts)
+        contexts = Contexts(session, NoBases(session), request.context, request.contexts)
         recipe = contexts.open_main(request.recipe)
         buildfile = parse(recipe.data, recipe.path, cache=StoredParses(store))
     found = []
@@ -106,10 +107,10 @@ def targets(request: BuildRequest, store: Store) -> Targets:
 
 
 def outline(request: BuildRequest, store: Store) -> Outline:
-    """The parameters of the target. No image is fetched; a missing base counts as empty. Raises PybuildError, OSError."""
+    """The parameters of the target. A missing base counts as empty. Raises PybuildError, OSError."""
     with Pool() as pool, BuildSecrets() as secrets:
         session = Session(store, pool, request.options, ignore, secrets)
-        images = StoredBases(session)
+        images = RegistryBases(session) if request.options.pull is Pull.ALWAYS else StoredBases(session)
         contexts = Contexts(session, images, request.context, request.contexts)
         recipe = contexts.open_main(request.recipe)
         cache = StoredParses(store)

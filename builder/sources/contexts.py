@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,13 @@ class Contexts:
         from pybuild.builder.sources.downloads import RemoteSources
 
         return RemoteSources(self._session, os.environ)
+
+    def with_images(self, images: ImageSource) -> Contexts:
+        """The same contexts, whose names of images are looked up elsewhere. The main context must have been opened."""
+        other = copy(self)
+        other._images = images
+        other._found = {name: found for name, found in self._found.items() if isinstance(found, ContextFiles)}
+        return other
 
     def open_main(self, recipe: str | None) -> Recipe:
         """Open the main context and read the recipe; `recipe` is the value of -f.

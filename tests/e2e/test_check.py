@@ -91,23 +91,32 @@ def test_a_line_that_needs_a_missing_base_does_not_end_the_check(pybuild: Pybuil
 
 
 @pytest.mark.parametrize(
-    ("recipe", "status"),
+    ("recipe", "status", "told"),
     [
-        pytest.param("WORKDIR $APP\nENV a=$b", 0, id="nothing can be judged"),
-        pytest.param("ENV a b", 1, id="a warning"),
-        pytest.param("WORKDIR $APP\nSTOPSIGNAL SIGNO", 1, id="a mistake"),
-        pytest.param("COPY --chmod=$MODE a /b\nCOPY --chmod=9 a /b", 1, id="a mistake after a line that is not judged"),
+        ("WORKDIR $APP\nENV a=$b", 0, ()),
+        ("ENV a=$UNSET", 0, ("line 2, found with the bases of the store: UndefinedVar: ",)),
+        ("ENV a b", 1, ()),
+        ("WORKDIR $APP\nSTOPSIGNAL SIGNO", 1, ()),
+        ("COPY --chmod=$MODE a /b\nCOPY --chmod=9 a /b", 1, ()),
+        ("COPY --chmod=$APP Buildfile /b", 0, ("line 2, found with the bases of the store: ",)),
+        ("ENTRYPOINT x", 1, ("line 2, not found with the bases of the store: JSONArgsRecommended",)),
+        ("RUN true", 0, ("line 1, found with the bases of the store: InvalidBaseImagePlatform: ",)),
     ],
 )
-def test_the_status_of_a_check_does_not_depend_on_the_store(
-    pybuild: Pybuild, context: Path, recipe: str, status: int
+def test_findings_and_status_of_a_check_do_not_depend_on_the_store(
+    pybuild: Pybuild, context: Path, recipe: str, status: int, told: tuple[str, ...]
 ) -> None:
-    """The second base sets everything that the recipe uses."""
-    sets_all = write_context(context.parent / "all", f"FROM {BASE}\nENV APP=/a b=c MODE=700\n")
+    """The base sets all that the recipes use, and a SHELL; for the last recipe it is for another platform."""
+    platform = ("--platform=linux/s390x",) if recipe == "RUN true" else ()
+    sets_all = write_context(context.parent / "all", 'FROM scratch\nENV APP=/a b=c MODE=700\nSHELL ["/bin/sh", "-c"]\n')
     (context / "Buildfile").write_text(f"FROM local.test/all\n{recipe}\n")
-    assert pybuild.run("--check", context).status == status
-    pybuild("-t", "local.test/all", sets_all)
-    assert pybuild.run("--check", context).status == status
+    without = pybuild.run("--check", context)
+    assert without.status == status
+    pybuild(*platform, "-t", "local.test/all", sets_all)
+    done = pybuild.run("--check", context)
+    assert (done.status, done.out) == (status, without.out)
+    notes = [line.removeprefix("note: ") for line in done.err.splitlines() if line.startswith("note: line ")]
+    assert len(notes) == len(told) and all(map(str.startswith, notes, told)), notes
 
 
 def test_check_reports_errors_too(pybuild: Pybuild, context: Path) -> None:

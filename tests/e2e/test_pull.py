@@ -262,7 +262,10 @@ def test_a_check_with_pull_knows_the_bases_and_stores_nothing(
     assert name not in empty("images").out
     empty.assert_whole()
     empty("pull", "-q", name)
-    assert empty.run("--check", context).out == done.out
+    with_stored = empty.run("--check", context)
+    assert (with_stored.status, with_stored.out) == (0, without.out), "what the store holds makes no difference"
+    note = "note: line 2, found with the bases of the store: UndefinedVar: Usage of undefined variable '$NONE'"
+    assert note in with_stored.err.splitlines()
 
 
 def test_a_check_with_pull_of_an_image_that_does_not_exist(
