@@ -47,7 +47,7 @@ from pybuild.store.objects.blobs import Blobs
 from pybuild.store.objects.builds import Builds
 from pybuild.store.objects.cache_mounts import CacheMounts
 from pybuild.store.objects.changesets import Changesets, Snapshots
-from pybuild.store.objects.database import RESETTING, Metadata
+from pybuild.store.objects.database import RESETTING, UNKNOWN_BOOT, Metadata
 from pybuild.store.objects.downloads import Downloads
 from pybuild.store.objects.images import Images
 from pybuild.store.objects.ingest import READERS, Ingest, IngestElsewhere, live_leases, sweep
@@ -373,4 +373,4 @@ def _boot_id() -> str:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
     except OSError:
-        return "unknown"  # without /proc every row counts as of this boot
+        return UNKNOWN_BOOT

@@ -27,7 +27,6 @@ from pybuild.store.formats.oci_layout import (
     index_json,
 )
 from pybuild.store.formats.oci_manifest import Descriptor, Index
-from pybuild.store.formats.pipeline import BLOCK, Pipeline
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.tar_header import entry_header
 from pybuild.store.system.directories import remove_tree
@@ -44,14 +43,13 @@ if TYPE_CHECKING:
     from pybuild.store.objects.blobs import Blobs
     from pybuild.store.objects.images import StoredImage
 
-_CHUNK = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def write_archive(
     blobs: Blobs, image: StoredImage, names: list[Reference], out: BinaryIO, *, docker: bool = False
 ) -> None:
-    """Write an image as a tar, and verify every blob. Raises DigestMismatch, OSError."""
+    """Write an image as a tar; every blob is verified (`Blobs.copy`). Raises DigestMismatch, OSError."""
     archive = _ArchiveWriter(out)
     archive.add_bytes(LAYOUT, LAYOUT_JSON)
     archive.add_bytes(INDEX, index_json(_entries(blobs, image, names)))
@@ -184,8 +182,7 @@ def _others(before: Index, entries: list[Descriptor]) -> list[Descriptor]:
 
 def _put_blob(blobs: Blobs, digest: Digest, fd: int) -> None:
     with blobs.open(digest) as reader, _new_file(fd, blob_name(digest)) as out:
-        while chunk := reader.read(_CHUNK):
-            out.write(chunk)
+        blobs.copy(reader, out)
 
 
 def _put_bytes(fd: int, name: bytes, data: bytes) -> None:
@@ -234,10 +231,7 @@ class _ArchiveWriter:
     def add_blob(self, blobs: Blobs, digest: Digest) -> None:
         with blobs.open(digest) as reader:
             self._out.write(_header(blob_name(digest), tar.REGULAR, 0o644, reader.size))
-            with Pipeline(self._out.write) as stream:  # large blobs are read and verified while they are written
-                while chunk := reader.read(BLOCK):
-                    stream.write(chunk)
-                stream.finish()
+            blobs.copy(reader, self._out)
             self._out.write(bytes(-reader.size % tar.BLOCK))
 
     def finish(self) -> None:

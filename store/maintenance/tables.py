@@ -69,7 +69,7 @@ def restore_images(store: Store, names: dict[str, list[str]]) -> Iterator[str]:
     digests = [digest for digest in _blob_files(store) if _is_whole(store, digest)]
     with store.metadata.transaction() as db:
         db.executemany(
-            "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)",
+            "INSERT OR IGNORE INTO blobs (digest, size, boot) VALUES (?, ?, ?)",
             [(str(digest), os.path.getsize(store.blobs.path(digest)), store.metadata.boot) for digest in digests],
         )
     images = [digest for digest in digests if _restore_image(store, digest)]

@@ -2,20 +2,28 @@
 
 A blob appears by rename, after its size and digest have been checked. A file in blobs/ without a row was left by an
 interrupted process. It is never trusted: the next writer of that digest replaces it.
+
+Whoever reads a blob hashes it. `copy` does that once a boot: it then remembers device, inode, size, mtime and ctime of the
+file, and as long as these are the same the kernel copies the file. Nobody can write to a blob (mode 0444) without a
+change of these. What `copy` does not find any more is a disk that returns other bytes than it was given; `fsck` does.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pybuild.store.errors import DigestMismatch, NotFound
+from pybuild.store.errors import CannotWrite, DigestMismatch, NotFound
 from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.pipeline import Pipeline
 from pybuild.store.objects.condemned import Condemnable, spare
-from pybuild.store.objects.database import number
+from pybuild.store.objects.context_memo import file_key, is_settled
+from pybuild.store.objects.database import UNKNOWN_BOOT, number
 from pybuild.store.objects.parts import BLOBS
-from pybuild.store.system.holes import open_sparse
+from pybuild.store.system.holes import copy_file, open_sparse
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -77,7 +85,7 @@ class Blobs:
         with self._metadata.transaction() as db:
             os.rename(path, target)  # inside the transaction, because gc removes files without a row
             db.execute(
-                "INSERT INTO blobs VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE SET boot = excluded.boot",
+                "INSERT INTO blobs (digest, size, boot) VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE SET boot = excluded.boot",
                 (str(digest), size, self._metadata.boot),
             )
 
@@ -92,6 +100,25 @@ class Blobs:
             raise NotFound(
                 f"blob {digest} is missing on the disk", hint="pybuild fsck lists what else is damaged"
             ) from None
+
+    def copy(self, blob: VerifyingReader, out: BinaryIO) -> None:
+        """Write all bytes of a blob that was just opened to a file. Raises DigestMismatch, OSError."""
+        fd = blob.fileno()
+        now, status = time.time_ns(), os.fstat(fd)
+        verified = f"{self._metadata.boot} {file_key(status).hex()}"
+        is_boot_known = self._metadata.boot != UNKNOWN_BOOT
+        (known,) = self._metadata.one("SELECT verified FROM blobs WHERE digest = ?", str(blob.digest)) or ("",)
+        if is_boot_known and known == verified and status.st_size == blob.size:
+            if copy_file(fd, out, blob.size) < blob.size or file_key(os.fstat(fd)) != file_key(status):
+                raise blob.mismatch()
+            return
+        with Pipeline(out.write) as stream:  # large blobs are read and verified while they are written
+            while chunk := blob.read(_CHUNK):
+                stream.write(chunk)
+            stream.finish()
+        if is_boot_known and is_settled(status, now) and file_key(os.fstat(fd)) == file_key(status):
+            with suppress(CannotWrite), self._metadata.transaction() as db:
+                db.execute("UPDATE blobs SET verified = ? WHERE digest = ?", (verified, str(blob.digest)))
 
     def read(self, digest: Digest, limit: Limit) -> bytes:
         """All bytes of a blob, verified. Raises DigestMismatch, or NotFound if it is larger than `limit`."""
@@ -109,7 +136,7 @@ class VerifyingReader:
 
     def __init__(self, raw: BinaryIO, digest: Digest, size: int) -> None:
         self._raw = raw
-        self._digest = digest
+        self.digest = digest
         self._hash = hashlib.new(digest.algorithm)
         self._left = size
         self.size = size
@@ -119,12 +146,20 @@ class VerifyingReader:
         data = self._raw.read(count)
         self._hash.update(data)
         self._left -= len(data)
-        if self._left < 0 or (not data and count != 0 and (self._left or self._hash.hexdigest() != self._digest.hex)):
-            raise DigestMismatch(
-                f"blob {self._digest}: the bytes do not match the digest",
-                hint="the file is damaged: pybuild fsck lists what else is damaged; fetch or build it again",
-            )
+        if self._left < 0 or (not data and count != 0 and (self._left or self._hash.hexdigest() != self.digest.hex)):
+            raise self.mismatch()
         return data
+
+    def mismatch(self) -> DigestMismatch:
+        """The error for bytes that do not match the digest."""
+        return DigestMismatch(
+            f"blob {self.digest}: the bytes do not match the digest",
+            hint="the file is damaged: pybuild fsck lists what else is damaged; fetch or build it again",
+        )
+
+    def fileno(self) -> int:
+        """The descriptor of the stream. Raises OSError if it has none."""
+        return self._raw.fileno()
 
     def close(self) -> None:
         self._raw.close()

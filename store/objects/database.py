@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from pybuild.store.errors import CannotWrite
 
-VERSION = 8
+VERSION = 9
+UNKNOWN_BOOT = "unknown"  # without /proc: every row counts as of this boot
 RESETTING = "resetting"  # the tables of a store that is being reset: the objects are garbage then
 _WAIT_SECONDS = 60.0
 _OBJECTS = ("blobs/sha256", "blobs/sha512", "tocs", "trees")  # directories; a new store has nothing in them
@@ -115,6 +116,9 @@ ALTER TABLE cachemounts ADD COLUMN identity TEXT NOT NULL DEFAULT '';
 """,
     8: """
 ALTER TABLE tag_log ADD COLUMN platform TEXT NOT NULL DEFAULT '';
+""",
+    9: """
+ALTER TABLE blobs ADD COLUMN verified TEXT NOT NULL DEFAULT '';
 """,
 }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 ZEROS = bytes(1 << 20)  # the chunk of every hole: whoever is given this very object need not look at it
 MIN_HOLE = 1 << 16  # bytes; to read or write a shorter run of zeros takes no longer than to skip it
 _BUFFER = 1 << 20
+_AT_ONCE = 16 << 20  # bytes that the kernel copies before a signal is answered
 _GRAIN = 1 << 16  # bytes; zeros become a hole in pieces of this size
 
 
@@ -61,6 +63,70 @@ def _data_after(fd: int, position: int, end: int) -> int:
         if error.errno == errno.EINVAL:  # not supported
             return position
         raise
+
+
+def copy_file(source: int, out: BinaryIO, size: int) -> int:
+    """Write the first `size` bytes of an open regular file to a stream; return how many there were. Raises OSError.
+
+    Where both are files the kernel copies them (copy_file_range(2)), and shares their blocks if the filesystem can. Where
+    it cannot copy (other filesystems, a pipe, an old kernel), they are read and written. Holes are written as zeros: a
+    SparseFile makes holes of them again.
+    """
+    size = min(size, os.fstat(source).st_size)
+    position = 0
+    by_kernel = _is_file(out)
+    while position < size:
+        data = _data_after(source, position, size)
+        if data - position >= MIN_HOLE:
+            for chunk in chunks_of_file(source, position, data - position):
+                out.write(chunk)
+            position = data
+            continue
+        end = _hole_after(source, data, size)
+        if by_kernel:
+            copied = _copied_by_kernel(source, position, end - position, out)
+            by_kernel = copied == end - position
+            position += copied
+        else:
+            for chunk in chunks_of_file(source, position, end - position):
+                out.write(chunk)
+                position += len(chunk)
+            if position < end:  # the file has become shorter
+                return position
+    return position
+
+
+def _copied_by_kernel(source: int, position: int, size: int, out: BinaryIO) -> int:
+    """Have the kernel copy a part of a file; return how many bytes it did. If it cannot go on, it does fewer."""
+    out.flush()
+    target, copied = out.fileno(), 0
+    try:
+        while copied < size:
+            done = os.copy_file_range(source, target, min(size - copied, _AT_ONCE), offset_src=position + copied)
+            if not done:
+                break
+            copied += done
+    except OSError:
+        pass  # copying in the other way works, or says what is wrong
+    out.seek(0, os.SEEK_CUR)  # the buffer of `out` learns where its file is now
+    return copied
+
+
+def _is_file(stream: BinaryIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:  # a stream without descriptor: io.UnsupportedOperation
+        return False
+
+
+def _hole_after(fd: int, position: int, end: int) -> int:
+    """Where the next hole of a file begins behind the data at `position`; at most `end`."""
+    if position >= end:
+        return end
+    try:
+        return min(os.lseek(fd, position, os.SEEK_HOLE), end)
+    except OSError:  # not supported
+        return end
 
 
 def size_on_disk(path: str | bytes, size: int) -> int:

@@ -481,6 +481,7 @@ def test_a_store_of_an_earlier_version_is_migrated(tmp_path: Path) -> None:
                 db.execute(f"DROP TABLE {name}")
         db.execute("ALTER TABLE trees DROP COLUMN identity")
         db.execute("ALTER TABLE tag_log DROP COLUMN platform")
+        db.execute("ALTER TABLE blobs DROP COLUMN verified")
         db.execute("PRAGMA user_version = 2")
     tables.close()
     path = tmp_path / "archive.tar"

@@ -94,6 +94,7 @@ def test_a_store_of_an_earlier_version_gets_the_tables(tmp_path: Path, store: St
         for table in ("trees", "cachemounts"):
             db.execute(f"ALTER TABLE {table} DROP COLUMN identity")
         db.execute("ALTER TABLE tag_log DROP COLUMN platform")
+        db.execute("ALTER TABLE blobs DROP COLUMN verified")
         db.execute("PRAGMA user_version = 4")
     store.close()
     metadata = Metadata(str(tmp_path / "store" / "metadata.db"), "boot")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,10 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pybuild.store.system import holes
-from pybuild.store.system.holes import MIN_HOLE, ZEROS, chunks_of_file, create_sparse, open_sparse, size_on_disk
+from pybuild.store.system.holes import (
+    MIN_HOLE,
+    ZEROS,
+    SparseFile,
+    chunks_of_file,
+    copy_file,
+    create_sparse,
+    open_sparse,
+    size_on_disk,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import BinaryIO
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -139,3 +151,111 @@ def test_holes_of_a_file_are_not_read(tmp_path: Path) -> None:
         chunks = list(iter(lambda: reader.read(MIB), b""))
     assert b"".join(chunks) == path.read_bytes()
     assert sum(chunk is ZEROS for chunk in chunks) >= 98
+
+
+# -- copies
+
+
+def copy(source: Path, out: BinaryIO, size: int) -> int:
+    with open(source, "rb") as file:
+        return copy_file(file.fileno(), out, size)
+
+
+@given(
+    st.integers(min_value=0, max_value=20 * MIN_HOLE),
+    st.lists(
+        st.tuples(st.integers(min_value=0, max_value=20 * MIN_HOLE), st.binary(min_size=1, max_size=9)), max_size=9
+    ),
+    st.binary(max_size=600),
+)
+@settings(deadline=None)
+def test_a_copy_is_what_is_there(
+    tmp_path_factory: pytest.TempPathFactory, size: int, parts: list[tuple[int, bytes]], before: bytes
+) -> None:
+    directory = tmp_path_factory.mktemp("copies")
+    path = make_file(directory / "file", size, *parts)
+    data, size = path.read_bytes(), path.stat().st_size
+    with create_sparse(str(directory / "copy")) as out:
+        out.write(before)
+        assert copy(path, out, size) == size
+        out.write(b"behind")
+    assert (directory / "copy").read_bytes() == before + data + b"behind"
+
+
+def test_a_copy_has_the_holes(tmp_path: Path) -> None:
+    path = make_file(tmp_path / "file", GIB, (0, b"data"), (GIB // 2, b"data"))
+    with create_sparse(str(tmp_path / "copy")) as out:
+        out.write(b"header")
+        copy(path, out, GIB)
+    assert (tmp_path / "copy").stat().st_size == GIB + 6
+    assert size_on_disk(str(tmp_path / "copy"), GIB) < 4 * MIB
+
+
+def test_the_kernel_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_file(tmp_path / "file", 3 * MIB, (0, os.urandom(3 * MIB)))
+    monkeypatch.setattr(holes, "chunks_of_file", lambda *_: pytest.fail("read"))
+    with create_sparse(str(tmp_path / "copy")) as out:
+        copy(path, out, 3 * MIB)
+    assert (tmp_path / "copy").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, 0])
+@pytest.mark.parametrize("copied", [0, MIB + 3])
+def test_what_the_kernel_does_not_copy_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, copied: int
+) -> None:
+    """An error, or the answer that nothing more can be copied, at once or after a part in small pieces."""
+    kernel, left = os.copy_file_range, [copied]
+
+    def limited(source: int, target: int, count: int, **options: int) -> int:
+        if not left[0]:
+            if code:
+                raise OSError(code, os.strerror(code))
+            return 0
+        done = kernel(source, target, min(count, left[0], 1000_000), **options)
+        left[0] -= done
+        return done
+
+    path = make_file(tmp_path / "file", 3 * MIB, (0, os.urandom(3 * MIB)))
+    monkeypatch.setattr(os, "copy_file_range", limited)
+    with create_sparse(str(tmp_path / "copy")) as out:
+        out.write(b"before")
+        assert copy(path, out, 3 * MIB) == 3 * MIB
+        out.write(b"behind")
+    assert (tmp_path / "copy").read_bytes() == b"before" + path.read_bytes() + b"behind"
+
+
+def test_a_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = make_file(tmp_path / "file", MIB, (0, b"x" * MIB))
+    with open("/dev/full", "wb") as device, pytest.raises(OSError, match="No space"):
+        copy(path, device, MIB)
+    monkeypatch.setattr(os, "copy_file_range", full)
+    with create_sparse(str(tmp_path / "copy")) as out:
+        monkeypatch.setattr(SparseFile, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            copy(path, out, MIB)
+            out.flush()
+        monkeypatch.undo()
+
+
+def test_a_copy_into_a_pipe_or_to_the_end_of_a_file(tmp_path: Path) -> None:
+    path = make_file(tmp_path / "file", 3 * MIB, (0, os.urandom(3 * MIB)))
+    with subprocess.Popen(["sha256sum"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        with open(os.dup(process.stdin.fileno()), "wb") as pipe:
+            copy(path, pipe, 3 * MIB)
+        process.stdin.close()
+        assert process.stdout.read(64).decode() == hashlib.sha256(path.read_bytes()).hexdigest()
+    (tmp_path / "copy").write_bytes(b"before")
+    with open(tmp_path / "copy", "ab") as out:
+        copy(path, out, 3 * MIB)
+    assert (tmp_path / "copy").read_bytes() == b"before" + path.read_bytes()
+
+
+def test_a_copy_of_a_shorter_file_says_how_much_there_was(tmp_path: Path) -> None:
+    path = make_file(tmp_path / "file", MIB, (0, b"x" * MIB))
+    with create_sparse(str(tmp_path / "copy")) as out:
+        assert copy(path, out, 2 * MIB) == MIB
