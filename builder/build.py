@@ -91,7 +91,7 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
         require_space(store.root, options.require_space, "--require-space")
     with (
         _step_cgroups(options.limits) as cgroups,
-        Pool() as pool,
+        Pool(lambda text: observe(Note(text))) as pool,
         BuildSecrets(options.secrets, options.agents, os.environ) as secrets,
     ):
         session = Session(store, pool, options, observe, secrets, cgroups)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from pybuild.builder.events import Note
 from pybuild.builder.options import Pull
 from pybuild.builder.plan.lint import Inspector, warnings_of
 from pybuild.builder.plan.parse_cache import StoredParses
@@ -62,7 +63,7 @@ class CheckReport:
 
 def check(request: BuildRequest, store: Store, observe: Callable[[Event], None]) -> CheckReport:
     """Check a recipe. Raises PybuildError if the recipe or the context cannot be read, OSError."""
-    with Pool() as pool, BuildSecrets(agents=request.options.agents) as secrets:
+    with Pool(lambda text: observe(Note(text))) as pool, BuildSecrets(agents=request.options.agents) as secrets:
         session = Session(store, pool, request.options, observe, secrets)
         images = RegistryBases(session) if request.options.pull is Pull.ALWAYS else NoBases(session)
         contexts = Contexts(session, images, request.context, request.contexts)

@@ -77,12 +77,17 @@ class ShellOpened:
 
 @frozen
 class Transfer:
-    """The progress of fetching or pushing an image."""
+    """The progress of fetching or pushing an image, and of downloads that take long."""
 
-    name: str
+    name: str  # of the image, or the URL
     done: int  # bytes
-    total: int  # bytes
+    total: int | None  # bytes; None: not known
     verb: str = "fetched"  # or "pushed"
+
+    @property
+    def ended(self) -> bool:
+        """Whether all bytes are there."""
+        return self.total is not None and self.done >= self.total
 
 
 @frozen
@@ -169,9 +174,29 @@ def step_broke(step: StepRef, seconds: float, error: Exception) -> StepBroke:
     return StepBroke(step, seconds, str(error), error.status if isinstance(error, StepFailed) else None)
 
 
-def layer_progress(observe: Callable[[Event], None], step: StepRef) -> Callable[[int, int], None]:
+def layer_progress(observe: Callable[[Event], None], step: StepRef) -> Callable[[int, int | None], None]:
     """A function that reports how far the layer of a step is."""
-    return lambda done, total: observe(LayerProgress(step, done, total))
+    return lambda done, total: observe(LayerProgress(step, done, total or done))
+
+
+class DownloadProgress:
+    """Reports how far a download is, if it takes long; `name` must not have a password in it."""
+
+    def __init__(self, observe: Callable[[Event], None], name: str) -> None:
+        self._observe = observe
+        self._name = name
+        self._done: int | None = None  # bytes at the last report
+
+    def __call__(self, done: int, total: int | None) -> None:
+        self._done = done
+        if total is None or done < total:
+            self._observe(Transfer(self._name, done, total))
+
+    def end(self, size: int = 0) -> None:
+        """The download is complete; `size` is the number of its bytes, if that is known."""
+        if self._done is not None:
+            total = max(size, self._done)
+            self._observe(Transfer(self._name, total, total))
 
 
 def ignore(event: Event) -> None:

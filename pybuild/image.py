@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from pybuild.builder.events import ignore
+from pybuild.builder.events import Note, ignore
 from pybuild.builder.plan.history import instruction_of
 from pybuild.store.formats.oci_config import normalise_history
 from pybuild.values import frozen
@@ -111,6 +111,6 @@ class Image:
         from pybuild.store.store import Access, Store
 
         check_outputs(outputs, self.names)
-        with Store(self.root, Access.READ) as store, Pool() as pool:
+        with Store(self.root, Access.READ) as store, Pool(lambda text: on_event(Note(text))) as pool:
             for output in outputs:
                 export(output, self.stored, self.names, store, pool, on_event, all_layers=True, tls_verify=tls_verify)

@@ -58,7 +58,7 @@ ROOMS = {  # package -> its rooms, from top to bottom; those of one line do not 
         "errors",
         "misses",
     ],
-    "remote": ["git", "registry", "http", "errors"],
+    "remote": ["git", "registry", "http", "listener", "errors"],
     "store": ["importing exporting maintenance", "store", "objects", "layers", "formats", "system", "errors"],
 }
 

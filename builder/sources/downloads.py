@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from pybuild.builder.events import DownloadProgress
 from pybuild.builder.files.tree import FetchedSource
 from pybuild.builder.jobs.fetch import FetchUrl
 from pybuild.builder.sources.worker_environment import worker_environment
@@ -109,7 +110,9 @@ class RemoteSources:
         environ = worker_environment(self._environ)
         job = FetchUrl(source.url, self._store.ingest.new_path(), environ, *version, checksum=checksum)
         try:
-            answer = await self._pool.job_without_core(job)
+            progress = DownloadProgress(self._session.observe, source.redacted)
+            answer = await self._pool.job_without_core(job, progress)
+            progress.end(answer.size)
             if not answer.digest:
                 assert known is not None
                 return known

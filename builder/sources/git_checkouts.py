@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
+from pybuild.builder.events import DownloadProgress
 from pybuild.builder.jobs.git import FetchRepository, ListSubdirectory, RepositoryAccess, ResolveReference
 from pybuild.builder.sources.worker_environment import worker_environment
 from pybuild.remote.git.url import FoundCommit, authorization
@@ -41,6 +42,7 @@ class GitCheckouts:
 
     def __init__(self, session: Session, environ: Mapping[str, str]) -> None:
         self._store = session.store
+        self._observe = session.observe
         self._pool = session.pool
         self._secret = session.secrets.read
         self._access = RepositoryAccess(worker_environment(environ), session.secrets.agent("default"))
@@ -92,7 +94,9 @@ class GitCheckouts:
             ingest = self._store.ingest
             job = FetchRepository(source, self._access_to(source), found, ingest.new_directory(), ingest.new_path())
             try:
-                fetched = await self._pool.job_without_core(job)
+                progress = DownloadProgress(self._observe, source.redacted)
+                fetched = await self._pool.job_without_core(job, progress)
+                progress.end()
                 digest = Digest.parse(fetched.digest)
                 self._store.blobs.adopt(job.path, digest, fetched.size)
             finally:

@@ -9,12 +9,28 @@ import gc
 import os
 import resource
 import socket
+import time
+from typing import TYPE_CHECKING
 
 from pybuild.builder.jobs.progress import reporting
 from pybuild.builder.sandbox import linux
 from pybuild.builder.sandbox.frames import Channel
-from pybuild.builder.workers.messages import failure_message, progress_message, read_request, result_message
+from pybuild.builder.workers.messages import (
+    failure_message,
+    note_message,
+    progress_message,
+    read_request,
+    result_message,
+)
+from pybuild.remote.listener import listening
 from pybuild.values import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pybuild.builder.sandbox.frames import Message
+
+_SECONDS = 1.0  # between two reports of a download
 
 
 def main(fd: int, namespace: int = -1) -> None:
@@ -32,6 +48,23 @@ def main(fd: int, namespace: int = -1) -> None:
         _serve(channel)
 
 
+class Teller:
+    """Tells the main process of waits, and of bytes that have arrived once a download takes long."""
+
+    def __init__(self, send: Callable[[Message], object], clock: Callable[[], float] = time.monotonic) -> None:
+        self._send = send
+        self._clock = clock
+        self._next = clock() + _SECONDS
+
+    def waits(self, text: str) -> None:
+        self._send(note_message(text))
+
+    def received(self, done: int, total: int | None) -> None:
+        if (now := self._clock()) >= self._next:
+            self._next = now + _SECONDS
+            self._send(progress_message(done, total))
+
+
 def _serve(channel: Channel) -> None:
     while True:
         try:
@@ -43,7 +76,10 @@ def _serve(channel: Channel) -> None:
         job = None
         try:
             job = read_request(message)
-            with reporting(lambda done, total: channel.send(progress_message(done, total))):
+            with (
+                reporting(lambda done, total: channel.send(progress_message(done, total))),
+                listening(Teller(channel.send)),
+            ):
                 answer = result_message(job.run())
         except Exception as error:
             answer = failure_message(error, job)

@@ -1,7 +1,8 @@
 """What the main process and a job worker say to each other. Each message is one JSON object in one frame.
 
     main -> worker   JobRequest    {"job": name of the class, "args": {...}}
-    worker -> main   JobProgress   {"done": bytes, "total": bytes}, any number of times
+    worker -> main   JobProgress   {"done": bytes, "total": bytes or null}, any number of times
+                     JobNote       {"note": text}, any number of times
                      JobResult     {"result": {...}}
                      JobFailure    {"error": name of the class, "message": text, "hint": text or null,
                                    "traceback": text, "" except for a bug}
@@ -49,10 +50,17 @@ class JobRequest:
 
 @frozen
 class JobProgress:
-    """A job writes a layer: the bytes of the files that it has written, and of all of them."""
+    """A job writes a layer or downloads: the bytes that are done, and all of them (None: not known)."""
 
     done: int
-    total: int
+    total: int | None
+
+
+@frozen
+class JobNote:
+    """A job says why it takes long."""
+
+    note: str
 
 
 @frozen
@@ -94,13 +102,20 @@ def result_message(value: object) -> Message:
     return encode(JobResult(encode(value)))
 
 
-def progress_message(done: int, total: int) -> Message:
+def note_message(text: str) -> Message:
+    """The message that says why a job takes long."""
+    return encode(JobNote(text))
+
+
+def progress_message(done: int, total: int | None) -> Message:
     """The message that says how far a job is."""
     return encode(JobProgress(done, total))
 
 
-def read_progress(message: Message) -> JobProgress | None:
+def read_progress(message: Message) -> JobProgress | JobNote | None:
     """What a message says about a job that goes on. None: the message is the answer."""
+    if "note" in message:
+        return decode(JobNote, message)
     return decode(JobProgress, message) if "done" in message else None
 
 

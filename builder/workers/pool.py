@@ -27,14 +27,18 @@ if TYPE_CHECKING:
 
 _MODULE = "pybuild.builder.workers.job_worker"
 
-OnProgress: TypeAlias = "Callable[[int, int], None]"  # bytes done, bytes in total
+OnProgress: TypeAlias = "Callable[[int, int | None], None]"  # bytes done, bytes in total
 R = TypeVar("R")
 
 
 class Pool:
-    """A context manager: leaving it ends every worker and every process of every step."""
+    """A context manager: leaving it ends every worker and every process of every step.
 
-    def __init__(self) -> None:
+    `on_note` takes what workers tell the user: why they wait.
+    """
+
+    def __init__(self, on_note: Callable[[str], None] = lambda text: None) -> None:
+        self.on_note = on_note
         self._id_map: IdMap | None = None
         self._sandbox: SandboxWorker | None = None
         self._workers: set[WorkerProcess] = set()
@@ -68,14 +72,14 @@ class Pool:
     async def job(self, job: Job[R], on_progress: OnProgress | None = None) -> R:
         """Have a worker do a job, as soon as a core is free; return its result. Raises what the job raised.
 
-        `on_progress` is called with bytes, done and in total, while the job writes a layer that takes long.
+        `on_progress` is called with bytes, done and in total, while the job writes a layer or downloads, if it takes long.
         """
         async with self._cores:
             return await self._run(job, on_progress)
 
-    async def job_without_core(self, job: Job[R]) -> R:
+    async def job_without_core(self, job: Job[R], on_progress: OnProgress | None = None) -> R:
         """Like `job`, without waiting for a core: for jobs that wait for the network or for another build."""
-        return await self._run(job)
+        return await self._run(job, on_progress)
 
     def run(self, job: Job[R]) -> R:
         """Like `job_without_core`, for callers that are not coroutines. All tasks stand still until the job is done."""
@@ -131,7 +135,7 @@ class Pool:
         return self._sandbox
 
     async def _run(self, job: Job[R], on_progress: OnProgress | None = None) -> R:
-        from pybuild.builder.workers.messages import read_answer, read_progress, request_message
+        from pybuild.builder.workers.messages import JobNote, JobProgress, read_answer, read_progress, request_message
 
         request = request_message(job)
         worker, sent = self._send_to_idle(job, request), True
@@ -143,11 +147,13 @@ class Pool:
             while True:
                 await wait_readable(worker.channel.fileno())
                 answer, _ = worker.channel.receive()
-                progress = read_progress(answer)
-                if progress is None:
-                    break
-                if on_progress is not None:
-                    on_progress(progress.done, progress.total)
+                match read_progress(answer):
+                    case None:
+                        break
+                    case JobNote(note=text):
+                        self.on_note(text)
+                    case JobProgress(done=done, total=total) if on_progress is not None:
+                        on_progress(done, total)
         except EOFError:
             self._end(worker)
             raise BuildError(

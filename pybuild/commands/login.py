@@ -10,6 +10,7 @@ import click
 
 from pybuild import report
 from pybuild.options.arguments import tls_verify_option
+from pybuild.remote.listener import listening
 from pybuild.remote.registry.config import Config
 from pybuild.remote.registry.credentials import Login
 from pybuild.remote.registry.login import LoginScope, check_login, login_file, store_login
@@ -20,6 +21,16 @@ _DEFAULT = "docker.io"
 _AUTHFILE = click.Option(
     ["--authfile"], metavar="FILE", default="", help="Use this file. [default: where docker and podman look for logins]"
 )
+
+
+class _Waits:
+    """Prints why pybuild waits."""
+
+    def waits(self, text: str) -> None:
+        click.echo(f"note: {text}", err=True)
+
+    def received(self, done: int, total: int | None) -> None:
+        """Nothing: a login transfers next to nothing."""
 
 
 @click.command(params=[_AUTHFILE, tls_verify_option()])
@@ -59,7 +70,8 @@ def login(
     elif password is None:
         password = _ask_password()
     found = Login(user, _checked_password(password))
-    asked = check_login(scope, found, Config.load(os.environ), os.environ, tls_verify=tls_verify)
+    with listening(_Waits()):
+        asked = check_login(scope, found, Config.load(os.environ), os.environ, tls_verify=tls_verify)
     place = store_login(scope, found, os.environ, file=file)
     click.echo(f"logged in to {scope} as {user}; stored in {place}{'' if place.helper else ', unencrypted'}")
     if not asked:

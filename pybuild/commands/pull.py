@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import closing
+from functools import partial
 
 import click
 
+from pybuild.builder.events import Note
 from pybuild.builder.sources.pull import pull as run_pull
 from pybuild.builder.sources.pull import registry_access
 from pybuild.builder.workers.pool import Pool
 from pybuild.options.arguments import platform_option, tls_verify_option
-from pybuild.progress import kind_for, progress_for
+from pybuild.progress import Progress, kind_for, progress_for
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 from pybuild.store.store import Store
@@ -33,8 +35,13 @@ def pull(ctx: click.Context, names: tuple[str, ...], platform: Platform | None, 
         access = registry_access(os.environ, store.ingest, tls_verify=tls_verify)
         for reference in references:
             with closing(progress_for(kind, None)) as display:
+                pool.on_note = partial(_note, display)
                 image = run_pull(store, pool, reference, platform or Platform.host(), access, display)
             click.echo(str(image.manifest_digest))
             if not quiet:
                 print(f"pulled {reference.familiar}", file=sys.stderr)
     return 0
+
+
+def _note(display: Progress, text: str) -> None:
+    display(Note(text))

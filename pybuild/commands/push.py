@@ -8,6 +8,7 @@ from contextlib import closing
 
 import click
 
+from pybuild.builder.events import Note
 from pybuild.builder.output.push import push as run_push
 from pybuild.builder.sources.pull import registry_access
 from pybuild.builder.workers.pool import Pool
@@ -44,6 +45,7 @@ def push(
         if target is None:
             raise click.UsageError(f"{name} is the digest of an image: give DESTINATION, the name in the registry")
         with closing(progress_for(kind, None)) as display:
+            pool.on_note = lambda text: display(Note(text))
             run_push(store, pool, image, [target], access, display)
         click.echo(str(image.manifest_digest))
     return 0

@@ -15,7 +15,7 @@ from pybuild.values.sizes import human_size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pybuild.builder.events import LayerProgress, StepRef
+    from pybuild.builder.events import LayerProgress, StepRef, Transfer
 
 _LAYER_SECONDS = 5.0  # between two lines about the layer of a step
 _SHORT = 60  # characters
@@ -56,6 +56,13 @@ def short(text: str) -> str:
     """The beginning of a text, on one line."""
     text = one_line(text)
     return text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
+
+
+def transfer_text(event: Transfer) -> str:
+    """How far a transfer is."""
+    if event.total is None:
+        return f"{human_size(event.done)} {event.verb} so far"
+    return f"{human_size(event.done)} of {human_size(event.total)} {event.verb}"
 
 
 def layer_text(event: LayerProgress) -> str:

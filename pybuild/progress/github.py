@@ -84,10 +84,10 @@ class GithubProgress:
                 self._end_step(step, f"FAILED after {seconds:.1f} s")
             case ShellOpened():
                 self.close()
-            case Transfer(name=name, done=done, total=total, verb=verb):
-                if done >= total and name not in self._fetched:
+            case Transfer(name=name, done=done, verb=verb):
+                if event.ended and name not in self._fetched:
                     self._fetched.add(name)
-                    self._line(f"[{one_line(name)}] {human_size(total)} {verb}")
+                    self._line(f"[{one_line(name)}] {human_size(done)} {verb}")
             case Note(text=text):
                 self._line(f"note: {one_line(text)}")
             case CheckWarning(rule=rule, text=text, source=source, span=span):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pybuild.builder.events import StepRef
 
 _TAIL = 4  # lines of output shown for a running step, if there is room
+_RATE_SECONDS = 2.0  # after which the rate of a transfer tells how long it takes
 _PARTIAL = 4096  # bytes kept of an unfinished line; more than the width of a terminal
 _BOLD, _DIM, _RED, _GREEN, _CYAN = "1", "2", "31", "32", "36"
 
@@ -72,7 +73,7 @@ class _Transfer:
     since: float
     begun_with: int
     done: int
-    total: int
+    total: int | None
 
 
 @frozen
@@ -194,7 +195,7 @@ class LiveView:
 
     def _transfer(self, event: Transfer) -> None:
         name = event.name
-        if event.done < event.total:
+        if not event.ended:
             self._fetched.discard(name)
             known = self._transfers.setdefault(name, _Transfer(self._clock(), event.done, event.done, event.total))
             known.done, known.total = event.done, event.total
@@ -202,15 +203,24 @@ class LiveView:
             # A transfer can report its end more than once.
             self._fetched.add(name)
             self._transfers.pop(name, None)
-            self._new_lines.append(_Line(f"[{name}] {human_size(event.total)} {event.verb}"))
+            self._new_lines.append(_Line(f"[{name}] {human_size(event.done)} {event.verb}"))
 
     def _transfer_line(self, name: str, columns: int) -> str:
         transfer = self._transfers[name]
         seconds = self._clock() - transfer.since
-        text = f"[{name}] {human_size(transfer.done)} of {human_size(transfer.total)}"
+        text = f"[{name}] {human_size(transfer.done)}"
+        if transfer.total is not None:
+            text += f" of {human_size(transfer.total)}"
+        rate = int((transfer.done - transfer.begun_with) / seconds) if seconds > 0 else 0
         if seconds > 0:
-            text += f", {human_size(int((transfer.done - transfer.begun_with) / seconds))}/s"
+            text += f", {human_size(rate)}/s"
+        if rate and transfer.total is not None and seconds >= _RATE_SECONDS:
+            text += f", {_seconds_left((transfer.total - transfer.done) / rate)} left"
         return clip(text, columns)
+
+
+def _seconds_left(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _seconds(seconds: float) -> str:

@@ -29,10 +29,10 @@ from pybuild.progress.formatting import (
     one_line,
     pushed_line,
     step_name,
+    transfer_text,
     warning_line,
 )
 from pybuild.progress.lines import OutputLines
-from pybuild.values.sizes import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,7 +148,9 @@ class PlainProgress:
         """Write a line at the start, at the end, and every few seconds in between."""
         now = self._clock()
         last_time, last_done = self._transfers.get(event.name, (now - _TRANSFER_SECONDS, -1))
-        if event.done == last_done or (event.done < event.total and now < last_time + _TRANSFER_SECONDS):
+        if (event.done == last_done and event.total is not None) or (
+            not event.ended and now < last_time + _TRANSFER_SECONDS
+        ):
             return
         self._transfers[event.name] = (now, event.done)
-        self.line(f"[{one_line(event.name)}] {human_size(event.done)} of {human_size(event.total)} {event.verb}")
+        self.line(f"[{one_line(event.name)}] {transfer_text(event)}")

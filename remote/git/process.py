@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pybuild.remote.errors import GitFailed, RemoteError
 from pybuild.remote.http.urls import printable
+from pybuild.remote.listener import listener
 from pybuild.values.limits import DOWNLOAD_BYTES, GIT_MEMORY
 from pybuild.values.redact import redact
 
@@ -67,6 +68,7 @@ class Allowance:
     def check(self, name: str, received: int) -> None:
         """Raise RemoteError if the allowance is used up. `received` is the bytes of the fetch that is running."""
         received += self._finished
+        listener().received(received, None)
         if received > self._size:
             raise RemoteError(f"{name}: more than the limit of {self._size} bytes", hint=DOWNLOAD_BYTES.hint())
         allowed = self._seconds + received / self._rate

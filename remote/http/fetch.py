@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from pybuild.remote.errors import RemoteError, TooSlow
 from pybuild.remote.http.retries import Retries, status_error
 from pybuild.remote.http.transport import Interrupted, Request, Transport, public_error
+from pybuild.remote.listener import listener
 from pybuild.store.errors import DigestMismatch
 from pybuild.store.formats.digest import Digest
 from pybuild.values import frozen
@@ -120,6 +121,7 @@ class _Attempt:
                 raise self._too_large()
             self._file.write(piece)
             hasher.update(piece)
+            listener().received(size, announced)
             if self._clock() > end + size / self._limits.blob_rate:
                 raise TooSlow(
                     f"{url}: only {size} bytes arrived in time",

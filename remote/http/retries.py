@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pybuild.remote.errors import RemoteError, TooSlow, Unauthorized, Unreachable
 from pybuild.remote.http.dates import http_date
 from pybuild.remote.http.transport import Interrupted
+from pybuild.remote.listener import listener
 from pybuild.store.errors import NotFound
 
 if TYPE_CHECKING:
@@ -44,10 +45,11 @@ class Retries:
             raise Unreachable(
                 f"{error}, {self._tries} times in a row", hint=error.hint or f"{name} might be down"
             ) from None
-        self._sleep(
-            requested if requested is not None else min(_FIRST_WAIT * 2 ** (self._tries - 1), self._limits.wait_seconds)
-        )
+        longest = self._limits.wait_seconds
+        seconds = requested if requested is not None else min(_FIRST_WAIT * 2 ** (self._tries - 1), longest)
         self._tries += 1
+        listener().waits(f"{error}; try {self._tries} of {self._limits.retries} in {seconds:g} s")
+        self._sleep(seconds)
 
 
 def status_error(url: Url, response: Response, missing: str) -> RemoteError | NotFound:

@@ -76,6 +76,19 @@ def test_sources_of_all_kinds_are_added_in_the_order_of_the_recipe(
     assert (sorted(second), second["e/a"].size) == (["e", "e/a"], len("local"))
 
 
+BUSY = reply(status=503, headers={"Retry-After": "0"})
+
+
+@pytest.mark.parametrize("progress", ["plain", "json"])
+def test_what_is_waited_for_is_said(progress: str, pybuild: Pybuild, tmp_path: Path, web: FakeRegistry) -> None:
+    web.on("/f", BUSY, BUSY, reply(b"content"))
+    web.on("/c", BUSY, reply(tar(entry(b"Dockerfile", data=recipe(f"ADD {web.url}/f /f").encode()))))
+    said = pybuild(f"--progress={progress}", f"{web.url}/c").err
+    expected = [f"{web.url}/c: status 503; try 2 of 5 in 0 s", *(f"{web.url}/f: status 503; try {n} of 5 in 0 s" for n in (2, 3))]
+    assert [text for text in expected if text in said] == expected
+    assert said.count("in 0 s") == 3
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [("", ["x"]), ("--unpack=false", ["x"]), ("--unpack", ["x", "x/d", "x/d/f"]), ("--unpack --chown=7", ["x", "x/d", "x/d/f"])],

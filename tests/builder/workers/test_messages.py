@@ -22,9 +22,12 @@ from pybuild.builder.workers import codec
 from pybuild.builder.workers.codec import IF_UPDATED
 from pybuild.builder.workers.job_table import MODULES, job_class
 from pybuild.builder.workers.messages import (
+    JobNote,
+    JobProgress,
     WorkerBug,
     _result_class,
     failure_message,
+    note_message,
     progress_message,
     read_answer,
     read_progress,
@@ -195,8 +198,8 @@ def test_a_bug_arrives_with_the_traceback_of_the_worker() -> None:
 
 
 def test_progress_is_told_apart_from_answers() -> None:
-    progress = read_progress(sent(progress_message(3, 20 << 30)))
-    assert progress is not None
-    assert (progress.done, progress.total) == (3, 20 << 30)
+    for total in (20 << 30, None):
+        assert read_progress(sent(progress_message(3, total))) == JobProgress(3, total)
+    assert read_progress(sent(note_message("waits"))) == JobNote("waits")
     for answer in (result_message(Done()), failure_message(BuildError("x")), result_message(Committed(None))):
         assert read_progress(sent(answer)) is None

@@ -137,6 +137,18 @@ def test_transfers_are_shown_at_intervals_and_once_at_the_end() -> None:
     assert lines(out) == [f"[app:1] {done} of 30 B fetched" for done in ("0 B", "20 B", "30 B")]
 
 
+def test_a_transfer_of_unknown_size_is_shown_at_intervals() -> None:
+    out, clock = io.BytesIO(), Clock()
+    display = PlainProgress(out, clock, terminal=False)
+    for seconds, done in ((1, 10), (3, 20), (7, 20)):
+        clock.now = 1000.0 + seconds
+        display(Transfer("http://h/x", done, None))
+    display(Transfer("http://h/x", 30, 30))
+    assert lines(out) == [f"[http://h/x] {text}" for text in ("10 B fetched so far", "20 B fetched so far", "30 B of 30 B fetched")]
+    _, out = github(Transfer("http://h/x", 10, None), Transfer("http://h/x", 30, 30))
+    assert lines(out) == ["[http://h/x] 30 B fetched"]
+
+
 def test_a_push_is_shown_with_what_was_spared() -> None:
     events = Transfer("h/a", 20, 20, "pushed"), Pushed("h/a:1", "m", 20, 2_000_000), Pushed("h/a:2", "m", 20, 0)
     shown = ["[h/a] 20 B pushed", "pushed h/a:1 (20 B sent, 2.0 MB spared)", "pushed h/a:2 (20 B sent)"]

@@ -100,11 +100,27 @@ def test_transfers_have_bytes_and_a_rate(view: LiveView, clock: Clock) -> None:
     take(view, Transfer("python:3", 0, 10_000_000))
     clock.now += 2
     take(view, Transfer("python:3", 5_000_000, 10_000_000))
-    assert view.frame(80, 20) == ["[python:3] 5.0 MB of 10.0 MB, 2.5 MB/s", "2.0 s"]
+    assert view.frame(80, 20) == ["[python:3] 5.0 MB of 10.0 MB, 2.5 MB/s, 2 s left", "2.0 s"]
     take(view, Transfer("h/a", 10, 10, "pushed"), Pushed("h/a:1", "m", 10, 2_000_000))
     assert view.new_lines(80) == ["[h/a] 10 B pushed", "pushed h/a:1 (10 B sent, 2.0 MB spared)"]
     take(view, *[Transfer("python:3", 10_000_000, 10_000_000)] * 2)
     assert (view.new_lines(80), view.frame(80, 20)) == (["[python:3] 10.0 MB fetched"], ["2.0 s"])
+
+
+def test_a_transfer_of_unknown_size(view: LiveView, clock: Clock) -> None:
+    take(view, Transfer("http://h/x", 0, None))
+    clock.now += 1
+    take(view, Transfer("http://h/x", 3000, None))
+    assert view.frame(80, 20) == ["[http://h/x] 3.0 kB, 3.0 kB/s", "1.0 s"]
+    take(view, Transfer("http://h/x", 4000, 4000))
+    assert (view.new_lines(80), view.frame(80, 20)) == (["[http://h/x] 4.0 kB fetched"], ["1.0 s"])
+
+
+def test_a_long_transfer_has_minutes_left(view: LiveView, clock: Clock) -> None:
+    take(view, Transfer("a", 0, 1_000_000))
+    clock.now += 2
+    take(view, Transfer("a", 2000, 1_000_000))
+    assert view.frame(80, 20)[0].endswith(", 17 min left")
 
 
 def test_a_progress_bar_is_one_line(view: LiveView) -> None:
