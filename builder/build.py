@@ -15,6 +15,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from pybuild.builder.errors import LayerUnavailable
 from pybuild.builder.events import Built, BuiltLayer, Note
 from pybuild.builder.limits import check_limits
 from pybuild.builder.output.assemble import assemble
@@ -108,8 +109,14 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
         try:
             session = replace(session, options=with_epoch(options, buildfile))
             request = replace(request, options=session.options)
-            planned = _plan(session, buildfile, contexts, images)
-            return _make_image(request, session, buildfile, planned, contexts)
+            while True:
+                planned = _plan(session, buildfile, contexts, images)
+                try:
+                    return _make_image(request, session, buildfile, planned, contexts)
+                except LayerUnavailable as error:
+                    if not images.give_up(error.digest):
+                        raise
+                    observe(Note(f"{error}; the base images are looked up again"))
         except PybuildError as error:
             raise error.at(source=buildfile.source) from error
 
@@ -261,7 +268,7 @@ class _ImageWriter:
 def _base_layers(store: Store, base: StoredImage) -> list[LayerBlob]:
     layers = []
     for descriptor, diff_id in zip(base.manifest.layers, base.config.diff_ids, strict=True):
-        if not store.blobs.has(descriptor.digest):
+        if not store.blobs.has(descriptor.digest) and not store.places.of(descriptor.digest):
             raise NotFound(
                 f"layer {descriptor.digest} of the base image is missing",
                 hint="pybuild fsck lists everything that is damaged",

@@ -35,6 +35,14 @@ class StepFailed(BuildError):
         self.status = status
 
 
+class LayerUnavailable(BuildError):
+    """A layer that is not in the store cannot be fetched, or is not what its image says. `digest` is that of its blob."""
+
+    def __init__(self, message: str, digest: str = "", *, span: Span | None = None, hint: str | None = None) -> None:
+        super().__init__(message, span=span, hint=hint)
+        self.digest = digest
+
+
 class NotCached(BuildError):
     """A build that may only use the cache would have to make or fetch something. `steps` are the explained misses."""
 

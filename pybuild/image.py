@@ -75,19 +75,24 @@ class Image:
             for line in normalise_history(self.stored.config).history
         )
 
-    def files(self) -> list[Entry]:
-        """All files of the image in order; paths are bytes relative to the root. Raises StoreError."""
+    def files(self, *, tls_verify: bool = True) -> list[Entry]:
+        """All files of the image in order; paths are bytes relative to the root.
+
+        Layers that are not in the store are fetched; `tls_verify` is for their registry. Raises StoreError, RemoteError.
+        """
+        from pybuild.builder.sources.layers import LayerFetcher
         from pybuild.builder.steps.layer_forms import ensure_tocs
         from pybuild.builder.workers.pool import Pool
         from pybuild.builder.workers.tasks import run_until_complete
         from pybuild.store.store import Access, Store
 
         with Store(self.root, Access.READ) as store, Pool() as pool:
-            run_until_complete(ensure_tocs(store, pool, self.stored.snapshot))
+            run_until_complete(ensure_tocs(LayerFetcher(store, pool, ignore, tls_verify), self.stored.snapshot))
             return list(store.snapshots.view(self.stored.snapshot).walk(b""))
 
-    def changes(self) -> list[list[Difference]]:
-        """The changes of each layer in the order of their paths; lowest layer first. Raises StoreError."""
+    def changes(self, *, tls_verify: bool = True) -> list[list[Difference]]:
+        """The changes of each layer in the order of their paths; lowest layer first. Layers are fetched as by `files`."""
+        from pybuild.builder.sources.layers import LayerFetcher
         from pybuild.builder.steps.layer_forms import ensure_tocs
         from pybuild.builder.workers.pool import Pool
         from pybuild.builder.workers.tasks import run_until_complete
@@ -96,7 +101,7 @@ class Image:
         from pybuild.store.store import Access, Store
 
         with Store(self.root, Access.READ) as store, Pool() as pool:
-            run_until_complete(ensure_tocs(store, pool, self.stored.snapshot))
+            run_until_complete(ensure_tocs(LayerFetcher(store, pool, ignore, tls_verify), self.stored.snapshot))
             changesets = store.snapshots.changesets(self.stored.snapshot)[::-1]
             tocs = [store.changesets.toc(changeset) for changeset in changesets]
             return [list(layer_differences(View(tocs[:at][::-1]), toc)) for at, toc in enumerate(tocs)]

@@ -14,7 +14,9 @@ import os
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from pybuild.builder.events import ignore
 from pybuild.builder.plan.history import instruction_of
+from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.steps.layer_forms import ensure_tocs
 from pybuild.builder.workers.pool import Pool
 from pybuild.builder.workers.tasks import run_until_complete
@@ -49,14 +51,17 @@ def layer_instructions(image: ReadableImage) -> list[str]:
 
 
 @contextmanager
-def open_images(root: str, *names: str, platform: Platform | None = None) -> Iterator[list[ReadableImage]]:
+def open_images(
+    root: str, *names: str, platform: Platform | None = None, tls_verify: bool = True
+) -> Iterator[list[ReadableImage]]:
     """The images that users name so. The store at `root` is opened if one of them is in it, or needs scratch space.
 
     Of a name with images for several platforms: the one for `platform`. Without one it is the newest of the store, and
-    that of an archive for this machine. Raises NotFound, StoreError, OSError.
+    that of an archive for this machine. Tables of contents need all layers: those that are not in the store are fetched
+    then; `tls_verify` is for their registry. Raises NotFound, StoreError, RemoteError, OSError.
     """
     with ExitStack() as stack:
-        opener = _Opener(root, stack, platform)
+        opener = _Opener(root, stack, platform, tls_verify=tls_verify)
         yield [opener.open(name) for name in names]
 
 
@@ -82,8 +87,9 @@ def image_to_export(root: str, name: str, platform: Platform | None) -> Iterator
 class _Opener:
     """Opens images; `stack` closes them, and the store."""
 
-    def __init__(self, root: str, stack: ExitStack, platform: Platform | None) -> None:
+    def __init__(self, root: str, stack: ExitStack, platform: Platform | None, *, tls_verify: bool = True) -> None:
         self._root = root
+        self._tls_verify = tls_verify
         self._stack = stack
         self._platform = platform
         self._store: Store | None = None
@@ -92,7 +98,7 @@ class _Opener:
     def open(self, name: str) -> ReadableImage:
         place = self.place(name)
         if place is None:
-            return _stored(self.store(), self.find(name)[0])
+            return _stored(self.store(), self.find(name)[0], tls_verify=self._tls_verify)
         return self._stack.enter_context(open_archived(place, self._scratch, self._platform))
 
     def place(self, name: str) -> ArchivePlace | None:
@@ -133,10 +139,10 @@ class _Opener:
         return True
 
 
-def _stored(store: Store, image: StoredImage) -> ReadableImage:
+def _stored(store: Store, image: StoredImage, *, tls_verify: bool) -> ReadableImage:
     def tables() -> list[Toc]:
         with Pool() as pool:
-            run_until_complete(ensure_tocs(store, pool, image.snapshot))
+            run_until_complete(ensure_tocs(LayerFetcher(store, pool, ignore, tls_verify), image.snapshot))
         return [store.changesets.toc(changeset) for changeset in store.snapshots.changesets(image.snapshot)[::-1]]
 
     pairs = zip(image.manifest.layers, image.config.diff_ids, strict=True)

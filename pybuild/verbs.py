@@ -19,6 +19,7 @@ VERBS = {
     "export": "images",
     "import": "images",
     "pull": "pull",
+    "fetch": "fetch",
     "push": "push",
     "login": "login",
     "logout": "login",

@@ -46,15 +46,17 @@ from pybuild.store.objects import context_memo
 from pybuild.store.objects.blobs import Blobs
 from pybuild.store.objects.builds import Builds
 from pybuild.store.objects.cache_mounts import CacheMounts
-from pybuild.store.objects.changesets import Changesets, Snapshots
+from pybuild.store.objects.changesets import Changesets
 from pybuild.store.objects.database import RESETTING, UNKNOWN_BOOT, Metadata
 from pybuild.store.objects.downloads import Downloads
 from pybuild.store.objects.images import Images
 from pybuild.store.objects.ingest import READERS, Ingest, IngestElsewhere, live_leases, sweep
 from pybuild.store.objects.parts import CACHEDIR_TAG, DATABASE, INGEST, LOCK, LOGS, MEMOS, PARTS, RESERVE
+from pybuild.store.objects.places import Places
 from pybuild.store.objects.records import Records
 from pybuild.store.objects.reserve import keep_reserve, release_reserve
 from pybuild.store.objects.sealing import Sealer
+from pybuild.store.objects.snapshots import Snapshots
 from pybuild.store.system.directories import remove_tree
 from pybuild.store.system.disk_full import FULL, cannot_write, require_room
 from pybuild.store.system.files import try_lock
@@ -165,6 +167,7 @@ class Store:
         self.records = Records(self.metadata)
         self.builds = Builds(self.metadata)
         self.downloads = Downloads(self.metadata, self.blobs)
+        self.places = Places(self.metadata)
         self.images = Images(self.metadata, self.blobs)
         self.cache_mounts = CacheMounts(self.root, self.metadata)
         self._sealer = Sealer(self.root, self.metadata, self.blobs, self.changesets)

@@ -61,7 +61,7 @@ class LayerPlace:
 def layer_place(store: Store, changeset: str, id_map: str) -> LayerPlace:
     """The place of a changeset. Its tree is used only if it was made under this id map."""
     tree = store.changesets.tree_name(changeset, id_map)
-    blob = store.changesets.any_blob(changeset) or store.changesets.unread_blob(changeset)
+    blob = store.changesets.any_blob(changeset)
     return LayerPlace(
         changeset,
         store.changesets.toc_path(changeset),

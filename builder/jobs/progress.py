@@ -1,4 +1,4 @@
-"""How far the layer that a job writes is. The job counts bytes; its worker passes the count on to the main process.
+"""How far a job is: the bytes of the layer that it writes or downloads. The job counts them; its worker passes the count on to the main process.
 
 A job has no connection to the main process. So the worker says for the time of a job who wants to know (`reporting`), and
 each process does one job at a time.
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     Report = Callable[[int, int], None]
 
 LARGE = 256 << 20  # bytes; writing such a layer is reported from the beginning, any other once it takes long
-_SECONDS = 1.0  # between two reports
+_SECONDS = 1.0  # between two reports of a written layer
+_DOWNLOAD_SECONDS = 0.1
 
 _wanted: list[Report] = []  # empty, or who wants to know
 
@@ -60,6 +61,20 @@ class CountedContent:
     def _report(self) -> None:
         for report in _wanted:
             report(self._done, self._total)
+
+
+def counter(total: int, clock: Callable[[], float] = time.monotonic) -> Callable[[int], None]:
+    """A function that takes the bytes of a download that have arrived, and reports them ten times a second."""
+    due = 0.0
+
+    def count(done: int) -> None:
+        nonlocal due
+        if _wanted and (clock() >= due or done == total):
+            due = clock() + _DOWNLOAD_SECONDS
+            for report in _wanted:
+                report(done, total)
+
+    return count
 
 
 def counted(content: FileContent, entries: Iterable[Entry]) -> FileContent:

@@ -44,7 +44,10 @@ class FindMissing:
 
 @frozen
 class OutgoingBlob:
-    """A blob to upload from `path`; `source` is a repository of the same registry that has it, or ""."""
+    """A blob to upload from `path`; `source` is a repository of the same registry that has it, or "".
+
+    A blob without a path is not in the store: it can only be taken from `source`.
+    """
 
     digest: str
     size: int
@@ -54,10 +57,14 @@ class OutgoingBlob:
 
 @frozen
 class PushedBlobs:
-    """The bytes of the blobs of a job: those that were sent, and those that the registry had in another repository."""
+    """The bytes of the blobs of a job: those that were sent, and those that the registry had in another repository.
+
+    `declined` are the digests of the blobs without a path that the registry did not take from there.
+    """
 
     sent: int
     mounted: int
+    declined: tuple[str, ...] = ()
 
 
 @frozen
@@ -77,14 +84,21 @@ class PushBlobs:
         sources = sorted({blob.source for blob in self.blobs if blob.source})
         with open(self.progress, "xb", buffering=0) as file, self.access.writer(self.repository, sources) as writer:
             done = 0
+            declined = []
             for blob in self.blobs:
                 progress = _Progress(file.fileno(), done)
-                upload = BlobFile(Digest.parse(blob.digest), blob.size, blob.path)
-                outcome = writer.put_blob(upload, blob.source, progress.report)
+                digest = Digest.parse(blob.digest)
+                if blob.path:
+                    outcome = writer.put_blob(BlobFile(digest, blob.size, blob.path), blob.source, progress.report)
+                elif writer.mount_blob(digest, blob.size, blob.source):
+                    outcome = UploadOutcome.MOUNTED
+                else:
+                    declined.append(blob.digest)
+                    continue
                 done += blob.size
                 progress.write(done)
                 sizes[outcome] += blob.size
-        return PushedBlobs(sizes[UploadOutcome.SENT], sizes[UploadOutcome.MOUNTED])
+        return PushedBlobs(sizes[UploadOutcome.SENT], sizes[UploadOutcome.MOUNTED], tuple(declined))
 
 
 @frozen

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import field
 from typing import TYPE_CHECKING, ClassVar
 
-from pybuild.builder.jobs.job import Done
+from pybuild.builder.jobs.progress import counter
 from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.oci_manifest import Descriptor
+from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
@@ -79,8 +79,19 @@ class FoundManifest:
 
 
 @frozen
-class FetchManifest:
-    """Ask the registry for the manifest that a name means for a platform, and write it to `path`."""
+class FetchedBlob:
+    """A blob was downloaded."""
+
+    passed_over: tuple[str, ...] = ()  # hosts of mirrors that are down
+    notes: tuple[str, ...] = ()  # for the user
+
+
+@frozen
+class FetchImage:
+    """Ask the registry for the image that a name means for a platform: its manifest and its config.
+
+    The config is not fetched if the manifest has the digest `known`.
+    """
 
     in_namespace: ClassVar[bool] = False
     access: RegistryAccess
@@ -88,43 +99,41 @@ class FetchManifest:
     os: str
     architecture: str
     variant: str
-    path: str
+    known: str  # or ""
+    manifest_path: str
+    config_path: str
 
     def run(self) -> FoundManifest:
-        platform = Platform(self.os, self.architecture, self.variant)
+        platform, reference = Platform(self.os, self.architecture, self.variant), Reference.parse(self.reference)
         with self.access.client() as client:
-            fetched = client.manifest(Reference.parse(self.reference), platform)
-            passed_over, notes = client.passed_over, client.notes
-        with open(self.path, "xb") as file:
-            file.write(fetched.data)
-        found = fetched.descriptor
-        return FoundManifest(found.media_type, str(found.digest), found.size, passed_over, notes)
+            fetched = client.manifest(reference, platform)
+            found = fetched.descriptor
+            _write(self.manifest_path, fetched.data)
+            if str(found.digest) != self.known:
+                manifest = Manifest.from_bytes(fetched.data, found.media_type)
+                _write(self.config_path, client.config(reference, manifest.config))
+            return FoundManifest(found.media_type, str(found.digest), found.size, client.passed_over, client.notes)
 
 
 @frozen
-class WantedBlob:
-    """A blob to download to `path`. The size of that file shows the progress."""
+class FetchBlob:
+    """Download a blob to `path`, and report how far it is. The result has the mirrors that are down."""
 
+    in_namespace: ClassVar[bool] = False
+    access: RegistryAccess
+    repository: str
     media_type: str
     digest: str
     size: int
     path: str
 
+    def run(self) -> FetchedBlob:
+        descriptor = Descriptor(self.media_type, Digest.parse(self.digest), self.size)
+        with self.access.client() as client, open(self.path, "xb", buffering=0) as file:
+            client.blob(Reference.parse(self.repository), descriptor, file, counter(self.size))
+            return FetchedBlob(client.passed_over, client.notes)
 
-@frozen
-class FetchBlobs:
-    """Download blobs one after the other, over one connection."""
 
-    in_namespace: ClassVar[bool] = False
-    access: RegistryAccess
-    reference: str
-    blobs: tuple[WantedBlob, ...]
-
-    def run(self) -> Done:
-        reference = Reference.parse(self.reference)
-        with self.access.client() as client:
-            for blob in self.blobs:
-                descriptor = Descriptor(blob.media_type, Digest.parse(blob.digest), blob.size)
-                with open(blob.path, "xb", buffering=0) as file:
-                    client.blob(reference, descriptor, file)
-        return Done()
+def _write(path: str, data: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(data)

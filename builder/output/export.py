@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, assert_never
 
 from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Exported, Note
+from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.steps.layer_forms import ensure_compression, ensure_tocs
 from pybuild.builder.workers.tasks import gather, run_until_complete
 from pybuild.store.exporting.publish import STDOUT
@@ -137,7 +138,8 @@ def export(
     if isinstance(output, RegistryOutput) and output.docker_types and image.manifest.annotations:
         observe(Note("a manifest of docker's media type has no annotations: the image keeps OCI's types"))
         output = replace(output, docker_types=False)
-    image = _prepare(output, image, store, pool, all_layers=all_layers)
+    fetcher = LayerFetcher(store, pool, observe, tls_verify)
+    image = _prepare(output, image, fetcher, all_layers=all_layers)
     if isinstance(output, RegistryOutput):
         from pybuild.builder.output.push import push
         from pybuild.builder.sources.pull import registry_access
@@ -188,14 +190,17 @@ def _write(
     observe(Exported(output.destination, str(image.manifest_digest), size))
 
 
-def _prepare(output: Output, image: StoredImage, store: Store, pool: Pool, *, all_layers: bool) -> StoredImage:
+def _prepare(output: Output, image: StoredImage, fetcher: LayerFetcher, *, all_layers: bool) -> StoredImage:
     """The image in the form that the output needs: with layers in its compression, and read if it needs their files.
 
     A docker archive holds zstd only on request: docker reads it since version 23. An image with docker's media types holds
     none. The image ID depends on neither.
     """
+    store = fetcher.store
+    if not isinstance(output, RegistryOutput):
+        run_until_complete(fetcher.fetch_image(image))
     if isinstance(output, TarOutput | LocalOutput):
-        run_until_complete(ensure_tocs(store, pool, image.snapshot))
+        run_until_complete(ensure_tocs(fetcher, image.snapshot))
         return image
     docker_types = isinstance(output, RegistryOutput) and output.docker_types
     docker = docker_types or (isinstance(output, ImageOutput) and output.format is Format.DOCKER)
@@ -208,8 +213,9 @@ def _prepare(output: Output, image: StoredImage, store: Store, pool: Pool, *, al
             compression = Compression.GZIP
         if compression is present:
             return layer
-        await ensure_tocs(store, pool, image.snapshot)
-        blob = await ensure_compression(store, pool, diff_id, compression)
+        await fetcher.fetch_image(image)
+        await ensure_tocs(fetcher, image.snapshot)
+        blob = await ensure_compression(store, fetcher.pool, diff_id, compression)
         return Descriptor(LAYER_TYPES[compression], blob.digest, blob.size)
 
     pairs = zip(image.manifest.layers, image.config.diff_ids, strict=True)

@@ -1,19 +1,24 @@
 """Pushing an image to registries: the blobs that they lack, several at a time, and at the end the manifest.
 
 No name shows the image before every repository has all of it, so a push that ends early publishes nothing. A layer that
-the store knows to be in another repository of the registry is not sent: the registry takes it from there.
+the store knows to be in another repository of the registry is not sent: the registry takes it from there. So a layer of the
+base that was never fetched need not be fetched for a push to the same registry.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Pushed, Transfer
 from pybuild.builder.jobs.push import FindMissing, OutgoingBlob, PushBlobs, PushManifest
+from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.sources.pull import shares
+from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.store.errors import NotFound
+from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
 
@@ -24,7 +29,6 @@ if TYPE_CHECKING:
     from pybuild.builder.jobs.push import MissingParts
     from pybuild.builder.jobs.registry import RegistryAccess
     from pybuild.builder.workers.pool import Pool
-    from pybuild.store.formats.digest import Digest
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
@@ -54,15 +58,11 @@ def push(
     sizes = _blob_sizes(store, image)
     targets = _targets(names)
     missing = [_find_missing(pool, image, target, sizes, access) for target in targets]
-    sources = _Sources(store, set(sizes))
+    fetcher = LayerFetcher(store, pool, observe, access.tls_verify)
     sent = []
     for target, parts in zip(targets, missing, strict=True):
-        if parts.tags:
-            blobs = _outgoing(store, parts, sizes, sources.of(target.repository))
-            sent.append(_push_blobs(store, pool, target, blobs, access, observe))
-            sources.add(target.repository, sizes)
-        else:
-            sent.append(0)
+        sent.append(_Upload(fetcher, image, target, access).run(parts, sizes) if parts.tags else 0)
+        store.places.add(sizes, target.repository, int(time.time()))
     for target, parts, size in zip(targets, missing, sent, strict=True):
         if parts.tags:
             path = store.blobs.path(image.manifest_digest)
@@ -75,10 +75,10 @@ def push(
 
 
 def _blob_sizes(store: Store, image: StoredImage) -> dict[Digest, int]:
-    """The blobs of an image and their sizes in bytes. Raises NotFound if the store lacks one."""
+    """The blobs of an image and their sizes in bytes. Raises NotFound if the store lacks one and knows no place of it."""
     blobs = {blob.digest: blob.size for blob in (image.manifest.config, *image.manifest.layers)}
     for digest in blobs:
-        if not store.blobs.has(digest):
+        if not store.blobs.has(digest) and not store.places.of(digest):
             raise NotFound(
                 f"blob {digest} of the image is missing", hint="pybuild fsck lists everything that is damaged"
             )
@@ -103,69 +103,62 @@ def _find_missing(
     return pool.run(FindMissing(access, str(target.repository), target.tags, digest, kind, tuple(map(str, sizes))))
 
 
-class _Sources:
-    """The repositories that are known to have blobs: those of pulled images, and those of this push."""
+class _Upload:
+    """The upload of an image's blobs to one repository."""
 
-    def __init__(self, store: Store, wanted: set[Digest]) -> None:
-        self._store = store
-        self._wanted = wanted
-        self._known: dict[str, dict[str, str]] = {}  # host -> digest -> repository
+    def __init__(self, fetcher: LayerFetcher, image: StoredImage, target: _Target, access: RegistryAccess) -> None:
+        self._fetcher = fetcher
+        self._store = fetcher.store
+        self._image = image
+        self._target = target
+        self._access = access
 
-    def of(self, target: Reference) -> dict[str, str]:
-        """For each blob a repository of the target's registry that has it. The target itself is left out."""
-        return {blob: path for blob, path in self._of_host(target.domain).items() if path != target.path}
+    def run(self, parts: MissingParts, sizes: Mapping[Digest, int]) -> int:
+        """Upload the blobs that the repository lacks; return how many bytes were sent."""
+        blobs = [self._outgoing(Digest.parse(digest), sizes) for digest in parts.blobs]
+        if any(not blob.path and not blob.source for blob in blobs):
+            blobs = self._fetched(blobs, sizes)
+        sent, declined = self._push(blobs)
+        if declined:
+            fetched = self._fetched([blob for blob in blobs if blob.digest in declined], sizes)
+            more, _ = self._push([replace(blob, source="") for blob in fetched])
+            sent += more
+        return sent
 
-    def add(self, target: Reference, blobs: Mapping[Digest, int]) -> None:
-        """The repository has these blobs now."""
-        known = self._of_host(target.domain)
-        for blob in blobs:
-            known.setdefault(str(blob), target.path)
+    def _outgoing(self, digest: Digest, sizes: Mapping[Digest, int]) -> OutgoingBlob:
+        path = self._store.blobs.path(digest) if self._store.blobs.has(digest) else ""
+        return OutgoingBlob(str(digest), sizes[digest], path, self._source(digest))
 
-    def _of_host(self, host: str) -> dict[str, str]:
-        if host not in self._known:
-            self._known[host] = known = {}
-            for tag in self._store.images.tags():
-                name = Reference.parse(tag.name)
-                if tag.recipe == "pull" and name.domain == host:
-                    layers = self._store.images.get(tag.manifest).manifest.layers
-                    known.update({str(layer.digest): name.path for layer in layers if layer.digest in self._wanted})
-        return self._known[host]
+    def _source(self, digest: Digest) -> str:
+        """Another repository of the same registry that had the blob when it was last seen there, or ""."""
+        target = self._target.repository
+        for found in self._store.places.of(digest):
+            if found.domain == target.domain and found.path != target.path:
+                return found.path
+        return ""
 
+    def _fetched(self, blobs: Sequence[OutgoingBlob], sizes: Mapping[Digest, int]) -> list[OutgoingBlob]:
+        """The same blobs, of which the store has all now."""
+        run_until_complete(self._fetcher.fetch_image(self._image, {blob.digest for blob in blobs}))
+        return [self._outgoing(Digest.parse(blob.digest), sizes) for blob in blobs]
 
-def _outgoing(
-    store: Store, parts: MissingParts, sizes: Mapping[Digest, int], sources: Mapping[str, str]
-) -> list[OutgoingBlob]:
-    """The blobs that the repository lacks, the largest first."""
-    wanted = set(parts.blobs)
-    blobs = [
-        OutgoingBlob(str(digest), size, store.blobs.path(digest), sources.get(str(digest), ""))
-        for digest, size in sizes.items()
-        if str(digest) in wanted
-    ]
-    return sorted(blobs, key=lambda blob: -blob.size)
+    def _push(self, blobs: Sequence[OutgoingBlob]) -> tuple[int, set[str]]:
+        """Upload blobs, the largest first, and report progress.
 
+        Returns how many bytes were sent, and the digests of those blobs that are not in the store, and that the registry
+        did not take from its other repository.
+        """
+        repository, total = self._target.repository, sum(blob.size for blob in blobs)
+        ordered = sorted(blobs, key=lambda blob: -blob.size)
+        new_path = self._store.ingest.new_path
+        jobs = [PushBlobs(self._access, str(repository), share, new_path()) for share in shares(ordered) if share]
 
-def _push_blobs(
-    store: Store,
-    pool: Pool,
-    target: _Target,
-    blobs: Sequence[OutgoingBlob],
-    access: RegistryAccess,
-    observe: Callable[[Event], None],
-) -> int:
-    """Upload blobs and report progress; return how many bytes were sent."""
-    total = sum(blob.size for blob in blobs)
-    jobs = [
-        PushBlobs(access, str(target.repository), share, store.ingest.new_path()) for share in shares(blobs) if share
-    ]
+        def report() -> None:
+            done = sum(_progress(job.progress) for job in jobs)
+            self._fetcher.observe(Transfer(repository.familiar, min(done, total), total, "pushed"))
 
-    def report() -> None:
-        done = sum(_progress(job.progress) for job in jobs)
-        observe(Transfer(target.repository.familiar, min(done, total), total, "pushed"))
-
-    if not jobs:
-        return 0
-    return sum(done.sent for done in pool.run_many(jobs, _AT_ONCE, report))
+        done = self._fetcher.pool.run_many(jobs, _AT_ONCE, report)
+        return sum(each.sent for each in done), {digest for each in done for digest in each.declined}
 
 
 def _progress(path: str) -> int:

@@ -59,6 +59,13 @@ class Channel:
             self._read()
         return found
 
+    def has_message(self) -> bool:
+        """Whether the next message has arrived here already: the socket is then not readable because of it."""
+        if len(self._buffer) < _HEADER.size:
+            return False
+        length, _ = _HEADER.unpack_from(self._buffer)
+        return bool(length > LIMIT or len(self._buffer) >= _HEADER.size + length)
+
     def _next(self) -> tuple[Message, list[int]] | None:
         if len(self._buffer) < _HEADER.size:
             return None

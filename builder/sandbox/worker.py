@@ -73,6 +73,8 @@ class Worker:
                 for fd, _ in self._poll.poll():
                     if fd == self._channel.fileno():
                         self._receive()
+                        while self._channel.has_message():
+                            self._receive()
                     else:
                         self._finish(fd)
         except EOFError:

@@ -38,6 +38,7 @@ class BaseImages:
         self._store = session.store
         self._options = session.options
         self._found: dict[tuple[Reference, Platform | None], StoredImage] = {}
+        self._useless: set[str] = set()  # digests of layers that cannot be had, or are not what their image says
 
     def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
         """The image of that name for this platform (None: the build's).
@@ -50,12 +51,23 @@ class BaseImages:
             self._found[key] = self._find(*key)
         return self._found[key]
 
+    def give_up(self, layer: str) -> bool:
+        """Do without images that have this layer (the digest of its blob): ask the registry what their names mean now.
+
+        Returns False if that was done before: the layer is still missing, so the build has to fail.
+        """
+        if layer in self._useless or self._options.pull is Pull.NEVER or self._options.require_cached:
+            return False
+        self._useless.add(layer)
+        self._found.clear()
+        return True
+
     def _find(self, reference: Reference, requested: Platform | None) -> StoredImage:
         options = self._options
         platform = requested or options.platform
         if options.pull is not Pull.ALWAYS:
             found = stored_image(self._store, reference, platform, strict=requested is not None or options.is_foreign)
-            if found is not None:
+            if found is not None and self._is_usable(found):
                 return found
             if options.pull is Pull.NEVER:
                 known = self._store.images.resolve(reference)
@@ -71,3 +83,6 @@ class BaseImages:
 
         access = registry_access(os.environ, self._store.ingest, tls_verify=self._options.tls_verify)
         return pull(self._store, self._session.pool, reference, platform, access, self._session.observe)
+
+    def _is_usable(self, image: StoredImage) -> bool:
+        return not any(str(layer.digest) in self._useless for layer in image.manifest.layers)

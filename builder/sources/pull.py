@@ -1,30 +1,29 @@
-"""Pulling images from registries: the manifest first, then the blobs that the store lacks, several at a time.
+"""Pulling images from registries: the manifest and the config. sources/layers.py fetches the layers when they are needed.
 
-Workers check every byte against its descriptor as it arrives. The layers stay blobs until a step needs to know what is
-in them. Until then they serve this image only (store/objects/changesets.py says why).
+Workers check every byte against its descriptor as it arrives. The layers serve this image only, until they have been read
+(store/objects/changesets.py says why).
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from pybuild.builder.events import Note, Transfer
-from pybuild.builder.jobs.registry import FetchBlobs, FetchManifest, RegistryAccess, WantedBlob
+from pybuild.builder.events import Note
+from pybuild.builder.jobs.registry import FetchImage, RegistryAccess
+from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.sources.worker_environment import worker_environment
+from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.store.errors import InvalidImage, NotFound
-from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.formats.oci_config import ImageConfig, check_image
-from pybuild.store.formats.oci_manifest import Descriptor, Manifest
+from pybuild.store.formats.oci_manifest import Manifest
 from pybuild.store.objects.claimed_layers import stack_layers
 from pybuild.store.objects.images import StoredImage
-from pybuild.store.system.disk_full import free_size, require_space, room_for
-from pybuild.store.system.files import file_size
+from pybuild.values import frozen
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
-from pybuild.values.sizes import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from pybuild.store.store import Store
 
 _AT_ONCE = 4  # blobs
-_USUAL_EXPANSION = 3  # of compressed layers
 _WORTH_A_WORKER = 1 << 20  # bytes of a blob
 
 
@@ -64,26 +62,27 @@ def pull(
     platform: Platform,
     access: RegistryAccess,
     observe: Callable[[Event], None],
+    *,
+    whole: bool = False,
 ) -> StoredImage:
-    """Make the image of this name in the store the same as in the registry.
+    """Make the image of this name in the store the same as in the registry. The tag moves last.
 
-    Blobs that the store has are not fetched. The tag moves last, when the image is complete.
+    Its layers stay in the registry until something needs them. With `whole` they are fetched as well.
     Raises BuildError, StoreError, RemoteError.
     """
     name = reference.with_default_tag()
-    path = store.ingest.new_path()
-    found = pool.run(FetchManifest(access, str(name), platform.os, platform.architecture, platform.variant, path))
-    for text in found.notes:
-        observe(Note(text))
-    access = replace(access, passed_over=found.passed_over)
-    with open(path, "rb") as file:
-        manifest_bytes = file.read(MANIFEST_BYTES.value + 1)
-    try:
-        image = store.images.get(Digest.parse(found.digest))
-    except NotFound:
-        image = _ImageFetch(store, pool, name, access, observe).image(manifest_bytes, found.media_type)
+    found = _fetch(store, pool, name, platform, access, observe)
+    image = found.image if isinstance(found, _Fetched) else found
+    now = int(time.time())
+    with store.metadata.transaction():  # a layer that is elsewhere has a place
+        store.places.add([layer.digest for layer in image.manifest.layers], name, now)
+        if isinstance(found, _Fetched):
+            image = found.add_to(store)
+    if whole:
+        fetcher = LayerFetcher(store, pool, observe, access.tls_verify)
+        run_until_complete(fetcher.fetch_image(image, name=name.familiar))
     store.seal()
-    store.images.tag([name], image, int(time.time()), recipe="pull")
+    store.images.tag([name], image, now, recipe="pull")
     return image
 
 
@@ -94,92 +93,67 @@ def fetch_config(
 
     Raises BuildError, StoreError, RemoteError.
     """
-    name = reference.with_default_tag()
-    path, blob = store.ingest.new_path(), store.ingest.new_path()
-    found = pool.run(FetchManifest(access, str(name), platform.os, platform.architecture, platform.variant, path))
-    with open(path, "rb") as file:
-        manifest = Manifest.from_bytes(file.read(MANIFEST_BYTES.value + 1), found.media_type)
-    wanted = _checked_config(name, manifest)
-    access = replace(access, passed_over=found.passed_over)
-    pool.run(FetchBlobs(access, str(name), (WantedBlob(wanted.media_type, str(wanted.digest), wanted.size, blob),)))
-    with open(blob, "rb") as file:
-        config = ImageConfig.from_bytes(file.read())
-    check_image(manifest, config)
-    return StoredImage(Digest.parse(found.digest), manifest, config, None, wanted.digest)
+    found = _fetch(store, pool, reference.with_default_tag(), platform, access, lambda _: None)
+    return found.image if isinstance(found, _Fetched) else found
 
 
-def _checked_config(name: Reference, manifest: Manifest) -> Descriptor:
-    """The descriptor of the config. Raises InvalidImage if the config is too large."""
-    config = manifest.config
-    if config.size > CONFIG_BYTES.value:
-        raise CONFIG_BYTES.exceeded(
-            InvalidImage, f"{name.familiar}: a config of {config.size} bytes exceeds the limit of {{}}"
-        )
-    return config
+@frozen
+class _Fetched:
+    """An image that the store does not have yet: the bytes of its manifest and its config, and what they say."""
 
+    image: StoredImage
+    manifest: bytes
+    config: bytes
 
-class _ImageFetch:
-    def __init__(
-        self, store: Store, pool: Pool, name: Reference, access: RegistryAccess, observe: Callable[[Event], None]
-    ) -> None:
-        self._store = store
-        self._pool = pool
-        self._name = name
-        self._access = access
-        self._observe = observe
-
-    def image(self, manifest_bytes: bytes, media_type: str) -> StoredImage:
-        """Fetch config and layers, and record the image."""
-        store = self._store
-        manifest = Manifest.from_bytes(manifest_bytes, media_type)
-        for layer in manifest.layers:
-            if layer.media_type not in COMPRESSIONS:
-                raise InvalidImage(
-                    f"{self._name.familiar}: layer {layer.digest}: media type {layer.media_type!r} is not that of a layer"
-                )
-        self._blobs((_checked_config(self._name, manifest), *manifest.layers))
-        config_bytes = store.blobs.read(manifest.config.digest, CONFIG_BYTES)
-        config = ImageConfig.from_bytes(config_bytes)
-        check_image(manifest, config)
-        snapshot = stack_layers(store.metadata, store.changesets, store.snapshots, manifest, config)
+    def add_to(self, store: Store) -> StoredImage:
+        """Record the image."""
+        image = self.image
+        snapshot = stack_layers(store.metadata, store.changesets, store.snapshots, image.manifest, image.config)
         scratch = store.ingest.new_path(), store.ingest.new_path()
-        return store.images.add(manifest_bytes, config_bytes, snapshot, scratch)
-
-    def _blobs(self, descriptors: Sequence[Descriptor]) -> None:
-        """Fetch the blobs that the store lacks, the largest first, and report progress."""
-        store = self._store
-        missing = {d.digest: d for d in descriptors if not store.blobs.has(d.digest)}
-        wanted = sorted(missing.values(), key=lambda descriptor: -descriptor.size)
-        total = sum(descriptor.size for descriptor in wanted)
-        self._check_space(wanted)
-        blobs = [WantedBlob(d.media_type, str(d.digest), d.size, store.ingest.new_path()) for d in wanted]
-        jobs = [FetchBlobs(self._access, str(self._name), share) for share in shares(blobs)]
-
-        def report() -> None:
-            self._observe(Transfer(self._name.familiar, sum(file_size(blob.path) for blob in blobs), total))
-
-        self._pool.run_many(jobs, _AT_ONCE, report)
-        for blob, descriptor in zip(blobs, wanted, strict=True):
-            store.blobs.adopt(blob.path, descriptor.digest, descriptor.size)
-
-    def _check_space(self, wanted: Sequence[Descriptor]) -> None:
-        """Raise NoSpace if the blobs do not fit, before the first of them is fetched; warn if they might not when unpacked.
-
-        How large a compressed layer is when a RUN unpacks it is not known before it is read: an estimate only warns.
-        """
-        name, root = self._name.familiar, self._store.root
-        total = sum(descriptor.size for descriptor in wanted)
-        require_space(root, total, f"{name}: what has to be fetched")
-        unpacked = sum(descriptor.size * _expansion(descriptor) for descriptor in wanted)
-        if free_size(root) < total + unpacked:
-            text = f"{name}: {human_size(total)} to fetch; unpacked, it might not fit: {room_for(root)}"
-            self._observe(Note(text))
+        return store.images.add(self.manifest, self.config, snapshot, scratch)
 
 
-def _expansion(descriptor: Descriptor) -> int:
-    """How many times larger a blob usually is in a tree."""
-    compression = COMPRESSIONS.get(descriptor.media_type)
-    return 1 if compression in (None, Compression.UNCOMPRESSED) else _USUAL_EXPANSION
+def _fetch(
+    store: Store,
+    pool: Pool,
+    name: Reference,
+    platform: Platform,
+    access: RegistryAccess,
+    observe: Callable[[Event], None],
+) -> _Fetched | StoredImage:
+    """Ask the registry what a name means."""
+    known = None
+    with suppress(NotFound):
+        resolved = store.images.resolve(name)
+        known = None if resolved is None else store.images.get(resolved)
+    job = FetchImage(
+        access, str(name), platform.os, platform.architecture, platform.variant,
+        "" if known is None else str(known.manifest_digest), store.ingest.new_path(), store.ingest.new_path(),
+    )  # fmt: skip
+    found = pool.run(job)
+    for text in found.notes:
+        observe(Note(text))
+    if known is not None and found.digest == str(known.manifest_digest):
+        return known
+    with suppress(NotFound):
+        return store.images.get(Digest.parse(found.digest))
+    manifest_bytes = _read(job.manifest_path, MANIFEST_BYTES.value)
+    manifest = Manifest.from_bytes(manifest_bytes, found.media_type)
+    for layer in manifest.layers:
+        if layer.media_type not in COMPRESSIONS:
+            raise InvalidImage(
+                f"{name.familiar}: layer {layer.digest}: media type {layer.media_type!r} is not that of a layer"
+            )
+    config_bytes = _read(job.config_path, CONFIG_BYTES.value)
+    config = ImageConfig.from_bytes(config_bytes)
+    check_image(manifest, config)
+    image = StoredImage(Digest.parse(found.digest), manifest, config, None, manifest.config.digest)
+    return _Fetched(image, manifest_bytes, config_bytes)
+
+
+def _read(path: str, limit: int) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(limit + 1)
 
 
 def shares(blobs: Sequence[B]) -> list[tuple[B, ...]]:

@@ -1,5 +1,7 @@
 """The forms of a changeset, made on demand: its tree when a step mounts it, its tar when an image needs the layer.
 
+A layer that is elsewhere is fetched first, through the `fetcher`.
+
 The jobs are imported only when there is something to make: a cached build finds every form in the store.
 """
 
@@ -9,9 +11,9 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from pybuild.builder.errors import SandboxError
+from pybuild.builder.errors import LayerUnavailable, SandboxError
 from pybuild.builder.workers.tasks import gather
-from pybuild.store.errors import NotFound
+from pybuild.store.errors import DigestMismatch, NotFound
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.changesets import LayerBlob
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.files.layer_contents import LayerPlace
     from pybuild.builder.jobs.job import Written
+    from pybuild.builder.sources.layers import LayerFetcher
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.store import Store
 
@@ -28,26 +31,30 @@ _EXPANDED_LIMIT = 256 << 20  # bytes of a blob; a larger tar might leave the pag
 MAX_LOWERS = 499  # overlayfs takes 500 lower layers; one is the scaffold
 
 
-async def ensure_tocs(store: Store, pool: Pool, snapshot: int | None) -> None:
+async def ensure_tocs(fetcher: LayerFetcher, snapshot: int | None) -> None:
     """Make the missing tables of contents of a snapshot's layers, the lowest first: each one needs those below it.
 
-    Raises DigestMismatch, InvalidImage or UnsafePath if a layer does not match its image, or is not a valid layer.
+    Raises InvalidImage or UnsafePath if a layer is not a valid one, LayerUnavailable if it does not match its image, and
+    the errors of `LayerFetcher.fetch`.
     """
-    chain = store.snapshots.changesets(snapshot)
+    chain = fetcher.store.snapshots.changesets(snapshot)
+    await fetcher.fetch_unread(chain)
     for number in reversed(range(len(chain))):
-        await ensure_toc(store, pool, chain[number], chain[number + 1 :])
+        await ensure_toc(fetcher, chain[number], chain[number + 1 :])
 
 
-async def ensure_toc(store: Store, pool: Pool, changeset: str, below: Sequence[str], expanded: str = "") -> None:
+async def ensure_toc(fetcher: LayerFetcher, changeset: str, below: Sequence[str], expanded: str = "") -> None:
     """Make the table of contents of a layer, if it is missing. `below`: the changesets under it, topmost first.
 
     The tables of contents of `below` must exist. The expanded tar is also written to the path `expanded`, unless
     that is "" or the layer is too large.
     """
-    if store.changesets.unread_blob(changeset) is None:
+    store, pool = fetcher.store, fetcher.pool
+    if store.changesets.unread(changeset) is None:
         return
+    await fetcher.fetch_unread([changeset])
     async with pool.locks(("toc", changeset)):
-        unread = store.changesets.unread_blob(changeset)
+        unread = store.changesets.unread(changeset)
         if unread is None:
             return
         from pybuild.builder.files.layer_contents import blob_place
@@ -57,8 +64,24 @@ async def ensure_toc(store: Store, pool: Pool, changeset: str, below: Sequence[s
         tocs = tuple(store.changesets.toc_path(lower) for lower in below)
         if unread.size > _EXPANDED_LIMIT:
             expanded = ""
-        await pool.job(ReadLayer(blob_place(store, unread), str(unread.diff_id), tocs, output, expanded))
+        try:
+            await pool.job(ReadLayer(blob_place(store, unread), str(unread.diff_id), tocs, output, expanded))
+        except DigestMismatch as error:
+            raise LayerUnavailable(str(error), str(unread.digest), hint=error.hint) from error
         store.changesets.mark_read(changeset, output)
+
+
+async def ensure_content(fetcher: LayerFetcher, layer: LayerPlace) -> LayerPlace:
+    """The layer with a tree or a blob. Its blob is fetched if it has neither. Raises what `LayerFetcher.fetch` raises."""
+    if layer.tree is not None or layer.blob is not None:
+        return layer
+    absent = fetcher.store.changesets.absent_blob(layer.changeset)
+    if absent is None:
+        return layer
+    await fetcher.fetch([absent])
+    from pybuild.builder.files.layer_contents import layer_place
+
+    return layer_place(fetcher.store, layer.changeset, fetcher.pool.tree_map)
 
 
 async def ensure_trees(
@@ -77,7 +100,10 @@ async def ensure_trees(
 
 
 async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace, expanded: str = "") -> LayerPlace:
-    """The layer with its tree. A missing tree is made from the tar at `expanded`, or else from the layer's blob."""
+    """The layer with its tree. A missing tree is made from the tar at `expanded`, or else from the layer's blob.
+
+    The blob must be in the store: see `ensure_content`.
+    """
     if layer.tree is not None:
         return layer
     async with pool.locks(("tree", layer.changeset)):

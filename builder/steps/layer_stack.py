@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.files.layer_contents import layer_place
 from pybuild.builder.plan.graph import BaseStep, RunStep
+from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.steps.copied_trees import CopiedTrees
-from pybuild.builder.steps.layer_forms import ensure_toc, ensure_trees
+from pybuild.builder.steps.layer_forms import ensure_content, ensure_toc, ensure_trees
 from pybuild.builder.steps.pending_layer import PendingLayer
 from pybuild.store.layers.view import View
 
@@ -48,6 +49,7 @@ class LayerStacks:
     def __init__(self, session: Session, bases_of_runs: frozenset[int]) -> None:
         """`bases_of_runs`: snapshots whose layers a RUN will mount: their expanded tars stay for that."""
         self._store = session.store
+        self._fetcher = LayerFetcher.of(session)
         self._pool = session.pool
         self._copied_trees = CopiedTrees(session)
         self._bases_of_runs = bases_of_runs
@@ -59,7 +61,7 @@ class LayerStacks:
     async def layers(self, parent: Parent) -> tuple[LayerPlace, ...]:
         """The layers below a step, the topmost first, each with a table of contents.
 
-        Raises DigestMismatch, InvalidImage or UnsafePath if a layer does not match its image, or is not a valid layer.
+        Raises as `ensure_tocs` does.
         """
         if isinstance(parent, PendingLayer):
             below = await self.layers(parent.below)
@@ -68,13 +70,15 @@ class LayerStacks:
             self._tree_map = self._pool.tree_map
             self._places.clear()
         chain = self._store.snapshots.changesets(parent)
+        await self._fetcher.fetch_unread(name for name in chain if name not in self._places)
         for number in reversed(range(len(chain))):  # reading a layer needs the tables of contents below it
             if chain[number] not in self._places:
                 expanded = self._store.ingest.new_path() if parent in self._bases_of_runs else ""
-                await ensure_toc(self._store, self._pool, chain[number], chain[number + 1 :], expanded)
+                await ensure_toc(self._fetcher, chain[number], chain[number + 1 :], expanded)
                 if os.path.lexists(expanded):
                     self._expanded[chain[number]] = expanded
-                self._remember(layer_place(self._store, chain[number], self._tree_map))
+                place = layer_place(self._store, chain[number], self._tree_map)
+                self._remember(await ensure_content(self._fetcher, place))
         return tuple(self._places.get(name) or layer_place(self._store, name, self._tree_map) for name in chain)
 
     async def with_trees(self, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:

@@ -26,7 +26,7 @@ MODULES = {
     "mount": ("AwaitCacheMount", "MakeCacheMount", "PrepareBindMount"),
     "probe": ("Probe",),
     "push": ("FindMissing", "PushBlobs", "PushManifest"),
-    "registry": ("FetchBlobs", "FetchManifest"),
+    "registry": ("FetchBlob", "FetchImage"),
     "step": (
         "CommitStep",
         "FinishStep",

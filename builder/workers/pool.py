@@ -145,7 +145,8 @@ class Pool:
             if not sent:
                 worker.channel.send(request)
             while True:
-                await wait_readable(worker.channel.fileno())
+                if not worker.channel.has_message():
+                    await wait_readable(worker.channel.fileno())
                 answer, _ = worker.channel.receive()
                 match read_progress(answer):
                     case None:

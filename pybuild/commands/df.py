@@ -62,6 +62,7 @@ def _fields(used: Usage) -> dict[str, object]:
         "logs": {"count": used.logs.count, "size": used.logs.size},
         "kept_for": {reason.value: {"count": part.count, "size": part.size} for reason, part in used.reasons.items()},
         "stored_as": {form.value: {"count": part.count, "size": part.size} for form, part in used.forms.items()},
+        "not_here": {"count": used.elsewhere.count, "size": used.elsewhere.size},
         "items": [
             {
                 "kept_for": item.reason.value,
@@ -111,6 +112,10 @@ def _total_lines(used: Usage) -> Iterator[str]:
     yield f"{'STORED AS':<20} {'COUNT':>7} {'SIZE':>10}"
     for form, part in used.forms.items():
         yield f"{form.value:<20} {part.count:>7} {human_size(part.size):>10}"
+    if used.elsewhere.count:
+        yield ""
+        yield f"{'NOT HERE':<20} {'COUNT':>7} {'SIZE':>10}"
+        yield f"{'layers in registries':<20} {used.elsewhere.count:>7} {human_size(used.elsewhere.size):>10}"
 
 
 def _item_lines(used: Usage) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pybuild.named_image import layer_instructions, open_images
-from pybuild.options.arguments import image_platform_option
+from pybuild.options.arguments import image_platform_option, tls_verify_option
 from pybuild.options.listing import ListingOptions, counted, listing_options, shown_path
 from pybuild.progress import human_size
 from pybuild.report import printable
@@ -40,7 +40,7 @@ _FORMATS = {
 }
 
 
-@click.command(params=[*listing_options(), image_platform_option()])
+@click.command(params=[*listing_options(), image_platform_option(), tls_verify_option()])
 @click.argument("before", metavar="A")
 @click.argument("after", metavar="B")
 @click.option(
@@ -58,6 +58,7 @@ def diff(
     most: int | None,
     depth: int | None,
     platform: Platform | None,
+    tls_verify: bool,
 ) -> int:
     """List the files that differ between two images.
 
@@ -70,7 +71,7 @@ def diff(
     """
     options = ListingOptions(sort, most, depth)
     show = _show_json if as_json else _show
-    with open_images(root, before, after, platform=platform) as (base, image):
+    with open_images(root, before, after, platform=platform, tls_verify=tls_verify) as (base, image):
         if by_layer:
             for layer, instruction, lines in _by_layer(base, image):
                 if not as_json:

@@ -9,7 +9,7 @@ import click
 
 from pybuild.builder.plan.history import instruction_of
 from pybuild.named_image import open_images
-from pybuild.options.arguments import image_platform_option
+from pybuild.options.arguments import image_platform_option, tls_verify_option
 from pybuild.options.listing import ListingOptions, counted, listing_options, shown_path
 from pybuild.progress.formatting import one_line
 from pybuild.report import printable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pybuild.store.layers.waste import LayerChanges
 
 
-@click.command(params=[*listing_options(), image_platform_option()])
+@click.command(params=[*listing_options(), image_platform_option(), tls_verify_option()])
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, with all sizes in bytes.")
 @click.option(
@@ -50,6 +50,7 @@ def history(
     most: int | None,
     depth: int | None,
     platform: Platform | None,
+    tls_verify: bool,
 ) -> int:
     """Show the instructions and layers of an image, oldest first.
 
@@ -64,7 +65,7 @@ def history(
         raise click.UsageError("--files and --waste exclude each other")
     if options.given and not (with_files or waste):
         raise click.UsageError("--sort, -n and --depth are about files: add --files or --waste")
-    with open_images(root, name, platform=platform) as (image,):
+    with open_images(root, name, platform=platform, tls_verify=tls_verify) as (image,):
         if waste:
             from pybuild.commands.waste import show_waste
 

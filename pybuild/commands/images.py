@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.pass_obj
 def images(root: str, as_json: bool) -> int:
-    """List the images in the store."""
+    """List the images in the store.
+
+    "not here" are layers that are still in their registry, because no build has needed their files: `pybuild fetch` brings
+    them.
+    """
     with Store(root, Access.READ) as store:
         tags = store.images.tags()
         named = {tag.manifest for tag in tags}
@@ -45,20 +49,24 @@ def images(root: str, as_json: bool) -> int:
         for name, digest, at in rows:
             image = store.images.get(digest)
             size = sum(layer.size for layer in image.manifest.layers)
+            absent = sum(layer.size for layer in image.manifest.layers if not store.blobs.has(layer.digest))
             if as_json:
                 fields = {
                     "name": name,
                     "digest": str(digest),
                     "layers": len(image.manifest.layers),
                     "size": size,
+                    "not_here": absent,
                     "tagged": at,
                     "platform": str(image.platform),
                 }
                 click.echo(json.dumps(fields))
             else:
                 when = time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) if at is not None else ""
+                note = f"  {human_size(absent)} not here" if absent else ""
                 click.echo(
-                    f"{name:<40} {digest.short:<14} {len(image.manifest.layers):>6} {human_size(size):>9}  {when:<16}  {image.platform}"
+                    f"{name:<40} {digest.short:<14} {len(image.manifest.layers):>6} {human_size(size):>9}  {when:<16}"
+                    f"  {image.platform}{note}"
                 )
     return 0
 

@@ -36,7 +36,7 @@ def pull(ctx: click.Context, names: tuple[str, ...], platform: Platform | None, 
         for reference in references:
             with closing(progress_for(kind, None)) as display:
                 pool.on_note = partial(_note, display)
-                image = run_pull(store, pool, reference, platform or Platform.host(), access, display)
+                image = run_pull(store, pool, reference, platform or Platform.host(), access, display, whole=True)
             click.echo(str(image.manifest_digest))
             if not quiet:
                 print(f"pulled {reference.familiar}", file=sys.stderr)

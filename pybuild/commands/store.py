@@ -27,11 +27,11 @@ def fsck(root: str, repair: bool, deep: bool) -> int:
     names, types, modes, owners, times, sizes and links. With --deep it also compares the content of the files, and every
     table of contents with what its layer blob holds. With --repair no other pybuild may use the store at the same time.
     """
-    names = None
+    old = None
     if repair:
         from pybuild.store.maintenance.tables import replace_damaged_tables
 
-        names = replace_damaged_tables(root)
+        old = replace_damaged_tables(root)
     with Store(root, Access.FREE if repair else Access.READ) as store, Pool() as pool:
         if store.unswept:
             sweep_all(store, pool)
@@ -40,7 +40,7 @@ def fsck(root: str, repair: bool, deep: bool) -> int:
             from pybuild.store.maintenance.repair import repair as repair_store
             from pybuild.store.maintenance.tables import restore_images
 
-            for line in restore_images(store, names) if names is not None else ():
+            for line in restore_images(store, old) if old is not None else ():
                 click.echo(f"repaired: {printable(line)}")
             for line in repair_store(store, trees, deep=deep):
                 click.echo(f"repaired: {printable(line)}")

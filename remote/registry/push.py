@@ -97,6 +97,13 @@ class RepositoryWriter:
         except PybuildError as error:
             raise public_error(error) from None
 
+    def mount_blob(self, digest: Digest, size: int, source: str) -> bool:
+        """Have the registry take a blob from its repository `source`; return whether it did. Raises RemoteError."""
+        try:
+            return Upload(self._session, BlobFile(digest, size, ""), lambda _: None).mount(source)
+        except PybuildError as error:
+            raise public_error(error) from None
+
     def put_manifest(self, tag: str, data: bytes, media_type: str) -> None:
         """Give a manifest a tag; its blobs are in the repository. Raises DigestMismatch, RemoteError."""
         self._retry(lambda: self._put_manifest(tag, data, media_type))

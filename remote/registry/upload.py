@@ -107,7 +107,7 @@ class Upload:
 
         Raises DigestMismatch if the file or what the registry names is not the blob, and the errors of a request.
         """
-        if source and self._mounted(source):
+        if source and self.mount(source):
             return UploadOutcome.MOUNTED
         retries = self._session.retries()
         broken = False
@@ -128,7 +128,7 @@ class Upload:
             except RequestRefused as error:
                 self._adapt(error)
 
-    def _mounted(self, source: str) -> bool:
+    def mount(self, source: str) -> bool:
         """Ask the registry to take the blob from another repository. If it declines, the upload can begin."""
         query = urlencode([("mount", str(self._blob.digest)), ("from", source)])
         url = self._session.url(f"blobs/uploads/?{query}")

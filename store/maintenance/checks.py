@@ -22,6 +22,7 @@ from pybuild.store.layers.view import View
 from pybuild.store.layers.write import stored_xattrs
 from pybuild.store.maintenance.trees import TreeToCompare
 from pybuild.store.objects.database import number
+from pybuild.store.objects.places import OBTAINABLE
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
 if TYPE_CHECKING:
@@ -96,7 +97,15 @@ class StoreChecks:
         has_tree = self._store.metadata.one("SELECT 1 FROM trees WHERE changeset = ?", changeset)
         if has_tree or self._store.changesets.any_blob(changeset) is not None:
             return ""
+        if self._store.changesets.absent_blob(changeset) is not None and not self.claim(changeset):
+            return ""
         return "has neither a tree nor a tar"
+
+    def claim(self, changeset: str) -> str:
+        """Whether a layer without a tree that was not read, or lost its blob, can be read: the blob is here or elsewhere."""
+        if self._is_obtainable("changeset", changeset):
+            return ""
+        return "its blob is missing, and no registry is known to have it"
 
     def image(self, manifest_digest: str, config_digest: str) -> str:
         """Whether manifest and config of an image can be read, and all its layers are there."""
@@ -107,9 +116,15 @@ class StoreChecks:
         except (StoreError, OSError) as error:
             return str(error)
         for layer in manifest.layers:
-            if self._store.blobs.size(layer.digest) is None:
+            here = self._store.blobs.size(layer.digest) is not None
+            if not here and not self._is_obtainable("digest", str(layer.digest)):
                 return f"layer {layer.digest} is missing"
         return ""
+
+    def _is_obtainable(self, column: str, value: str) -> bool:
+        """Whether a claimed blob is in the store, or in a registry that is known."""
+        query = f"SELECT 1 FROM claims WHERE {column} = ? AND {OBTAINABLE}"
+        return self._store.metadata.one(query, value) is not None
 
 
 def tocs_below(store: Store, changeset: str) -> tuple[str, ...] | None:

@@ -79,8 +79,9 @@ def _blobs(store: Store, checks: StoreChecks) -> Iterator[tuple[int, str]]:
 def _changesets(store: Store, checks: StoreChecks) -> Iterator[tuple[int, str]]:
     for (text,) in store.metadata.all("SELECT id FROM changesets ORDER BY id"):
         changeset = str(text)
-        if store.changesets.unread_blob(changeset) is not None:
-            yield 1, ""
+        if store.changesets.unread(changeset) is not None:
+            problem = checks.claim(changeset)
+            yield 1, problem and f"changeset {changeset}: {problem}"
         elif problem := checks.toc(changeset):
             yield 1, problem if changeset in problem else f"changeset {changeset}: {problem}"
         elif problem := checks.forms(changeset):

@@ -24,7 +24,7 @@ from pybuild.store.maintenance.reachability import Graph, StoreObject, measure_t
 from pybuild.store.objects import build_logs, context_memo
 from pybuild.store.objects.condemned import Condemnable
 from pybuild.store.objects.ingest import live_leases
-from pybuild.store.objects.parts import CACHE_MOUNTS, INGEST, PARSES, PARTS
+from pybuild.store.objects.parts import CACHE_MOUNTS, INGEST, PARSES, PARTS, PLACES
 from pybuild.store.system.files import file_size
 from pybuild.store.system.holes import size_on_disk
 from pybuild.values import frozen
@@ -262,6 +262,10 @@ def _remove_rows(db: sqlite3.Connection, graph: Graph, leases: list[str]) -> set
             keys = [(each.key,) for each in gone if each.kind is part.condemned_as]
             db.executemany(f"DELETE FROM {part.table} WHERE {part.key} = ?", keys)
     db.executemany("DELETE FROM condemned WHERE kind = ? AND key = ?", [(kind.value, key) for kind, key in ripe])
+    db.execute(
+        f"DELETE FROM {PLACES.table} WHERE digest NOT IN (SELECT digest FROM blobs)"
+        " AND digest NOT IN (SELECT digest FROM claims)"
+    )
     db.execute("DELETE FROM waits WHERE generation NOT IN (SELECT generation FROM condemned)")
     return gone
 

@@ -119,7 +119,7 @@ class Graph:
         for key, size in query("SELECT changeset, coalesce(size, 0) FROM trees LEFT JOIN tree_sizes USING (id)"):
             self._sizes[StoreObject(Condemnable.CHANGESET, str(key))] += number(size)
         for key, digest in query(
-            "SELECT changeset, digest FROM tars JOIN layer_blobs USING (diff_id) UNION SELECT id, digest FROM unread"
+            "SELECT changeset, digest FROM tars JOIN layer_blobs USING (diff_id) UNION SELECT changeset, digest FROM claims"
         ):
             self._edges[StoreObject(Condemnable.CHANGESET, str(key))].append(StoreObject(Condemnable.BLOB, str(digest)))
 

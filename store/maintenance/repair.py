@@ -1,6 +1,7 @@
 """Repairs a damaged store: makes anew what another form still has, and drops the rest.
 
-    blob                of a layer: from another blob of the layer, or from a tree of it, if that gives the same digest
+    blob                of a layer: from another blob of the layer, or from a tree of it, if that gives the same digest.
+                        Else it counts as elsewhere, if a registry is known that had it
     table of contents   from a blob of its layer, when a build next needs it. Not from a tree: the tree of a RUN also
                         holds what the step did not change, and a wrong layer is worse than one that is made again
     tree                from a blob of its layer, when a step next needs it
@@ -23,6 +24,7 @@ from pybuild.store.maintenance.checks import StoreChecks
 from pybuild.store.maintenance.rows import wrong_rows
 from pybuild.store.maintenance.trees import BlobToWrite, TreesHere
 from pybuild.store.objects.parts import CACHE_MOUNTS
+from pybuild.store.objects.places import OBTAINABLE
 from pybuild.store.system.holes import create_sparse
 
 if TYPE_CHECKING:
@@ -82,8 +84,7 @@ class _Repairs:
                     yield f"blob {digest}: made again from {source}"
                     break
             else:
-                self._delete("blobs", "digest", str(digest))
-                yield f"blob {digest}: dropped, because its bytes are damaged or missing"
+                yield self._drop_blob(digest)
 
     def tocs(self) -> Iterator[str]:
         for (text,) in self._store.metadata.all("SELECT id FROM tocs ORDER BY id"):
@@ -106,7 +107,7 @@ class _Repairs:
                 if problem.startswith("blob "):
                     with self._store.metadata.transaction() as db:
                         db.execute("DELETE FROM layer_blobs WHERE digest = ?", (str(blob.digest),))
-                        db.execute("DELETE FROM unread WHERE digest = ?", (str(blob.digest),))
+                        db.execute("DELETE FROM claims WHERE digest = ?", (str(blob.digest),))
                     yield f"blob {blob.digest}: is not used for layer {changeset} any more ({problem})"
                 elif problem:
                     yield self._replace_toc(changeset)
@@ -122,7 +123,7 @@ class _Repairs:
         """Changesets that have no table of contents and no way to get one, or neither a tar nor a tree."""
         for (text,) in self._store.metadata.all("SELECT id FROM changesets ORDER BY id"):
             changeset = str(text)
-            if self._store.changesets.unread_blob(changeset) is not None:
+            if self._store.changesets.unread(changeset) is not None and not self._checks.claim(changeset):
                 continue
             has_toc = self._store.metadata.one("SELECT 1 FROM tocs WHERE id = ?", changeset)
             if has_toc is None or self._checks.forms(changeset):
@@ -184,6 +185,21 @@ class _Repairs:
             return None
         return path
 
+    def _drop_blob(self, digest: Digest) -> str:
+        """Drop a blob. Layers of which a registry had this blob can be fetched again."""
+        places = self._store.places.of(digest)
+        with self._store.metadata.transaction() as db:
+            if places:
+                db.execute(
+                    "INSERT OR IGNORE INTO claims SELECT changeset, diff_id, digest, size, compression"
+                    " FROM layer_blobs JOIN tars USING (diff_id) JOIN blobs USING (digest) WHERE digest = ?",
+                    (str(digest),),
+                )
+            db.execute("DELETE FROM blobs WHERE digest = ?", (str(digest),))
+            db.execute(f"DELETE FROM claims WHERE NOT {OBTAINABLE}")
+        way_on = f"; it can be fetched again from {places[0].familiar}" if places else ""
+        return f"blob {digest}: dropped, because its bytes are damaged or missing{way_on}"
+
     def _replace_blob(self, digest: Digest, path: str) -> None:
         os.chmod(path, 0o444)
         target = self._store.blobs.path(digest)
@@ -202,8 +218,8 @@ class _Repairs:
             db.execute("DELETE FROM tocs WHERE id = ?", (changeset,))
             if blob is not None:
                 db.execute(
-                    "INSERT OR REPLACE INTO unread VALUES (?, ?, ?, ?)",
-                    (changeset, str(blob.diff_id), str(blob.digest), blob.compression.value),
+                    "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?)",
+                    (changeset, str(blob.diff_id), str(blob.digest), blob.size, blob.compression.value),
                 )
                 # A chain ID stands for layers that have been read. An import of the same layers reads them anew.
                 db.execute(

@@ -18,13 +18,14 @@ _TYPES = {"INTEGER": "integer", "TEXT": "text"}
 _DIGESTS = {
     "blobs": ("digest",),
     "layer_blobs": ("diff_id", "digest"),
-    "unread": ("diff_id", "digest"),
+    "claims": ("diff_id", "digest"),
+    "places": ("digest",),
     "tars": ("diff_id",),
     "images": ("manifest", "config"),
     "tag_log": ("manifest",),
     "downloads": ("digest",),
 }
-_COMPRESSED = ("layer_blobs", "unread")
+_COMPRESSED = ("layer_blobs", "claims")
 _IS_DIGEST = (
     "(({0} GLOB 'sha256:*' AND length({0}) = 71 OR {0} GLOB 'sha512:*' AND length({0}) = 135)"
     " AND substr({0}, 8) NOT GLOB '*[^0-9a-f]*')"

@@ -3,7 +3,7 @@
 Damaged tables are not trusted: one wrong number in them could put a layer on the wrong parent, and every later build
 would be wrong without an error. So the new tables hold only what the files prove by themselves: the blobs that match
 their names, and the images whose manifest, config and layers are all among them, with the names that the old tables give
-them. The cache is lost, because nothing proves it; the next build fills it again. The old file stays beside the new one as
+them. A layer can also have a place in a registry, from the old tables: its bytes are checked when they are fetched. The cache is lost, because nothing proves it; the next build fills it again. The old file stays beside the new one as
 metadata.db.damaged.
 """
 
@@ -22,9 +22,11 @@ from pybuild.store.formats.oci_config import ImageConfig, check_image
 from pybuild.store.formats.oci_manifest import Manifest
 from pybuild.store.formats.reference import Reference
 from pybuild.store.objects.claimed_layers import stack_layers
-from pybuild.store.objects.database import UNREADABLE, VERSION, Metadata
+from pybuild.store.objects.database import UNREADABLE, Metadata
 from pybuild.store.objects.parts import BLOBS, CACHEDIR_TAG, DATABASE, LOCK
+from pybuild.store.objects.schema import VERSION
 from pybuild.store.system.files import try_lock
+from pybuild.values import frozen
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
 if TYPE_CHECKING:
@@ -38,11 +40,19 @@ _NOT_DAMAGE = frozenset(
 )
 
 
-def replace_damaged_tables(root: str) -> dict[str, list[str]] | None:
+@frozen
+class OldTables:
+    """What can be read of damaged tables and does no harm if it is wrong."""
+
+    names: dict[str, list[str]]  # the manifests that each name was given since it was last removed, the oldest first
+    places: list[tuple[str, str, str, int]]  # the rows of `places`
+
+
+def replace_damaged_tables(root: str) -> OldTables | None:
     """Replace the tables of the store at `root` by new ones if they cannot be used.
 
-    Returns the names of images that the old tables still give, each with the digest of its manifest, for `restore_images`;
-    None if the tables are whole, or if there is no store. Raises StoreBusy while another process uses the store.
+    Returns what the old tables still give, for `restore_images`; None if the tables are whole, or if there is no store.
+    Raises StoreBusy while another process uses the store.
     """
     if not os.path.exists(f"{root}/{CACHEDIR_TAG}"):
         return None
@@ -53,17 +63,17 @@ def replace_damaged_tables(root: str) -> dict[str, list[str]] | None:
             return None
         if not try_lock(lock, fcntl.LOCK_EX):
             raise StoreBusy(f"the store {root} is in use by another process", hint="try again when it has ended")
-        names = _names(path)
+        old = OldTables(_names(path), _places(path))
         for suffix in ("", "-wal", "-shm"):
             if os.path.exists(path + suffix):
                 os.replace(path + suffix, f"{root}/{_DAMAGED}{suffix}")
         Metadata(path, "", replace_lost=True).close()
-        return names
+        return old
     finally:
         os.close(lock)
 
 
-def restore_images(store: Store, names: dict[str, list[str]]) -> Iterator[str]:
+def restore_images(store: Store, old: OldTables) -> Iterator[str]:
     """Fill new tables from the files of a store, as the docstring of the module says; yield lines about it."""
     yield f"tables: they could not be read, so new ones were made; {_DAMAGED} has the old ones; the build cache is lost"
     digests = [digest for digest in _blob_files(store) if _is_whole(store, digest)]
@@ -72,11 +82,12 @@ def restore_images(store: Store, names: dict[str, list[str]]) -> Iterator[str]:
             "INSERT OR IGNORE INTO blobs (digest, size, boot) VALUES (?, ?, ?)",
             [(str(digest), os.path.getsize(store.blobs.path(digest)), store.metadata.boot) for digest in digests],
         )
+        db.executemany("INSERT OR IGNORE INTO places VALUES (?, ?, ?, ?)", old.places)
     images = [digest for digest in digests if _restore_image(store, digest)]
     store.seal()
     yield f"tables: {len(digests)} blobs and {len(images)} images found again"
     found = {str(digest) for digest in images}
-    for name, manifests in sorted(names.items()):
+    for name, manifests in sorted(old.names.items()):
         for manifest in manifests:
             if manifest in found:
                 store.images.tag([Reference.parse(name)], store.images.get(Digest.parse(manifest)), int(time.time()))
@@ -113,7 +124,7 @@ def _expected_tables() -> set[tuple[str, str]]:
 
 
 def _names(path: str) -> dict[str, list[str]]:
-    """The manifests that each name was given since it was last removed, oldest first, as far as they can be read."""
+    """`OldTables.names`, as far as they can be read."""
     names: dict[str, list[str]] = {}
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
@@ -129,6 +140,22 @@ def _names(path: str) -> dict[str, list[str]]:
     except UNREADABLE:
         pass  # what was read until here
     return names
+
+
+def _places(path: str) -> list[tuple[str, str, str, int]]:
+    """`OldTables.places`, as far as they can be read."""
+    found = []
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            for digest, repository, tag, seen in db.execute("SELECT digest, repository, tag, seen FROM places"):
+                try:
+                    Reference.parse(f"{repository}:{tag}" if tag else str(repository))
+                    found.append((str(Digest.parse(str(digest))), str(repository), str(tag), int(seen)))
+                except (StoreError, ValueError):
+                    continue
+    except UNREADABLE:
+        pass  # what was read until here; stores of earlier versions have no places
+    return found
 
 
 def _blob_files(store: Store) -> Iterator[Digest]:
@@ -152,7 +179,7 @@ def _is_whole(store: Store, digest: Digest) -> bool:
 
 
 def _restore_image(store: Store, digest: Digest) -> bool:
-    """Make the row of an image if this blob is a manifest whose config and layers are stored."""
+    """Make the row of an image if this blob is a manifest whose config and layers are stored, or have a known place."""
     if os.path.getsize(store.blobs.path(digest)) > MANIFEST_BYTES.value:
         return False
     try:
@@ -161,8 +188,10 @@ def _restore_image(store: Store, digest: Digest) -> bool:
         config_bytes = store.blobs.read(manifest.config.digest, CONFIG_BYTES)
         config = ImageConfig.from_bytes(config_bytes)
         check_image(manifest, config)
-        if any(store.blobs.size(layer.digest) != layer.size for layer in manifest.layers):
-            return False
+        for layer in manifest.layers:
+            size = store.blobs.size(layer.digest)
+            if size != layer.size and (size is not None or not store.places.of(layer.digest)):
+                return False
     except StoreError:
         return False
     snapshot = stack_layers(store.metadata, store.changesets, store.snapshots, manifest, config)

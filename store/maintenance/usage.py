@@ -78,6 +78,7 @@ class Usage:
     logs: Sum
     reserve: int  # bytes
     layers: tuple[StoredLayer, ...]
+    elsewhere: Sum  # blobs that the store can fetch, and does not have
 
     @property
     def total(self) -> int:
@@ -107,7 +108,9 @@ def usage(store: Store, measure: Callable[[str], int]) -> Usage:
     forms = _forms(store, graph, [size for _, size in mounts])
     logged = Sum(len(logs), sum(logs))
     layers = tuple(stored_layers(graph, known))
-    return Usage(reasons, forms, tuple(lines), tables, memo_bytes, logged, reserve_size(store.root), layers)
+    absent = store.changesets.absent_blobs()
+    elsewhere = Sum(len(absent), sum(blob.size for blob in absent))
+    return Usage(reasons, forms, tuple(lines), tables, memo_bytes, logged, reserve_size(store.root), layers, elsewhere)
 
 
 def _object_lines(graph: Graph, known: Mapping[StoreObject, StepOrigin]) -> list[UsageLine]:
@@ -136,7 +139,7 @@ def _object_lines(graph: Graph, known: Mapping[StoreObject, StepOrigin]) -> list
 
 
 def _forms(store: Store, graph: Graph, mounts: list[int]) -> dict[StoredForm, Sum]:
-    unread = "SELECT digest FROM unread WHERE id NOT IN (SELECT id FROM tocs)"
+    unread = "SELECT digest FROM claims WHERE changeset NOT IN (SELECT id FROM tocs)"
     tocs = [file_size(store.changesets.toc_path(str(row[0]))) for row in store.metadata.all("SELECT id FROM tocs")]
     return {
         StoredForm.BLOB: _sum_of_blobs(store, graph, f"digest NOT IN ({unread})"),

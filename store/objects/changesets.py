@@ -1,11 +1,12 @@
-"""The tables of changesets, of their three forms (table of contents, tree, tar), and of the snapshots that stack them.
+"""The tables of changesets and of their three forms: table of contents, tree, tar. snapshots.py stacks them.
 
 A changeset is the difference that one step made. It has a toc from the start. Its tree and its tar are made when a
 build needs them, each from the other.
 
-A pulled layer is the exception. Until a build reads it, it has no toc, and its diff_id is only what the image claims.
-It then serves that image alone: if the store trusted the claimed diff_id, a registry could replace the layer of another
-image. Such a changeset is called unread.
+A pulled layer is the exception. Until it is read, it has no toc, and its diff_id is only what the image claims. It then
+serves that image alone: if the store trusted the claimed diff_id, a registry could replace the layer of another image.
+Such a changeset is called unread. What the image says about it stays in the table `claims`. Its blob can be elsewhere:
+places.py.
 
 The rooms layers/ and formats/ make and read the forms; they know no tables and need no store.
 """
@@ -19,8 +20,6 @@ from pybuild.store.errors import NotFound, StoreError
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.toc import Toc
-from pybuild.store.layers.view import View
-from pybuild.store.objects.condemned import Condemnable, spare
 from pybuild.store.objects.database import NEW_TABLES, number
 from pybuild.store.objects.identity import identity_of
 from pybuild.store.objects.parts import TOCS, TREES
@@ -37,13 +36,14 @@ if TYPE_CHECKING:
 # A tree is this subdirectory of its directory: root of an image can own the tree, and only the owner of a directory
 # can rename it.
 TREE = "fs"
-_BY_CHAIN = (
-    "SELECT snapshot, EXISTS (SELECT 1 FROM condemned WHERE kind = 'snapshot' AND key = CAST(snapshot AS TEXT))"
-    " FROM chains WHERE chain_id = ?"
-)
 # Of a row of `tars`: whether the store has a blob of it. gc can have removed the last one.
-_HAS_BLOB = "EXISTS (SELECT 1 FROM layer_blobs WHERE layer_blobs.diff_id = tars.diff_id)"
+HAS_BLOB = "EXISTS (SELECT 1 FROM layer_blobs WHERE layer_blobs.diff_id = tars.diff_id)"
 _NO_CLAMP = -(1 << 62)  # tars.clamp of a tar without a clamp
+# Of layers that were read: the claim is true, and a stored blob of its digest is a form of the layer.
+_TRUST_CLAIMS = (
+    "INSERT OR IGNORE INTO layer_blobs SELECT diff_id, digest, compression FROM claims JOIN blobs USING (digest)"
+    " WHERE changeset IN (SELECT id FROM tocs)"
+)
 
 
 @frozen
@@ -64,7 +64,7 @@ class Changesets:
         self.trees_directory = TREES.path(root)
         self._metadata = metadata
         self._blobs = blobs
-        self._read_elsewhere: dict[str, str] = {}  # changeset -> its toc, if nothing can be written to the store
+        self._read_without_row: dict[str, str] = {}  # changeset -> its toc, if nothing can be written to the store
 
     def add(self, entries: Iterable[Entry], scratch: str) -> str:
         """Store a new changeset with these sorted entries; return its id. `scratch` is an unused path in an ingest."""
@@ -101,28 +101,39 @@ class Changesets:
             for table in ("changesets", "tocs"):  # another process might have sealed the old file
                 db.execute(f"UPDATE {table} SET boot = ? WHERE id = ?", (self._metadata.boot, changeset))
 
-    def add_unread(self, blob: LayerBlob) -> str:
-        """Store a new unread changeset: a blob and the diff_id that its image claims; return its id."""
+    def add_claimed(self, blob: LayerBlob) -> str:
+        """Store a new unread changeset: what its image claims of it. The blob can be elsewhere. Returns its id."""
         changeset = os.urandom(8).hex()
         with self._metadata.transaction() as db:
             db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, self._metadata.boot))
             db.execute(
-                "INSERT INTO unread VALUES (?, ?, ?, ?)",
-                (changeset, str(blob.diff_id), str(blob.digest), blob.compression.value),
+                "INSERT INTO claims VALUES (?, ?, ?, ?, ?)",
+                (changeset, str(blob.diff_id), str(blob.digest), blob.size, blob.compression.value),
             )
         return changeset
 
-    def unread_blob(self, changeset: str) -> LayerBlob | None:
-        """The blob of an unread changeset; None if the changeset has a toc."""
-        row = self._metadata.one(
-            "SELECT diff_id, digest, size, compression FROM unread JOIN blobs USING (digest)"
-            " WHERE id = ? AND NOT EXISTS (SELECT 1 FROM tocs WHERE tocs.id = unread.id)",
-            changeset,
-        )
-        if row is None or changeset in self._read_elsewhere:
+    def unread(self, changeset: str) -> LayerBlob | None:
+        """What is claimed of an unread changeset; None if the changeset has a toc. The blob can be elsewhere."""
+        if self._metadata.one("SELECT 1 FROM tocs WHERE id = ?", changeset) or changeset in self._read_without_row:
             return None
-        diff_id, digest, size, compression = row
-        return LayerBlob(Digest.parse(str(diff_id)), Digest.parse(str(digest)), number(size), _compression(compression))
+        return self._claim(changeset)
+
+    def absent_blob(self, changeset: str) -> LayerBlob | None:
+        """The blob that a changeset has elsewhere; None if the store has a blob of it, or never had one."""
+        return None if self.any_blob(changeset) is not None else self._claim(changeset)
+
+    def absent_blobs(self) -> list[LayerBlob]:
+        """The blobs of all layers that are elsewhere, each once, in a fixed order."""
+        rows = self._metadata.all(
+            "SELECT diff_id, digest, max(size), compression FROM claims c WHERE digest NOT IN (SELECT digest FROM blobs)"
+            " AND NOT EXISTS (SELECT 1 FROM tars WHERE tars.changeset = c.changeset AND " + HAS_BLOB + ")"
+            " GROUP BY digest ORDER BY digest"
+        )
+        return [_layer_blob(*row) for row in rows]
+
+    def _claim(self, changeset: str) -> LayerBlob | None:
+        row = self._metadata.one("SELECT diff_id, digest, size, compression FROM claims WHERE changeset = ?", changeset)
+        return None if row is None else _layer_blob(*row)
 
     def mark_read(self, changeset: str, toc_path: str) -> None:
         """Give an unread changeset its toc, after its blob was read and has the claimed diff_id.
@@ -131,19 +142,26 @@ class Changesets:
         to the store, this process uses the toc where it is.
         """
         if self._metadata.obstacle is not None:
-            self._read_elsewhere[changeset] = toc_path
+            self._read_without_row[changeset] = toc_path
             return
         with self._metadata.transaction() as db:
             if self._metadata.one("SELECT 1 FROM tocs WHERE id = ?", changeset) is None:
                 os.rename(toc_path, self.toc_path(changeset))
             db.execute("INSERT OR IGNORE INTO tocs VALUES (?, ?)", (changeset, self._metadata.boot))
             db.execute(
-                "INSERT OR IGNORE INTO tars SELECT id, ?, diff_id FROM unread WHERE id = ?", (_NO_CLAMP, changeset)
+                "INSERT OR IGNORE INTO tars SELECT changeset, ?, diff_id FROM claims WHERE changeset = ?",
+                (_NO_CLAMP, changeset),
             )
-            db.execute(
-                "INSERT OR IGNORE INTO layer_blobs SELECT diff_id, digest, compression FROM unread WHERE id = ?",
-                (changeset,),
-            )
+            db.execute(_TRUST_CLAIMS + " AND changeset = ?", (changeset,))
+
+    def adopt_blob(self, path: str, blob: LayerBlob) -> None:
+        """Turn a file into the blob of claimed layers, as `Blobs.adopt` does.
+
+        Layers that were read before, from a blob of this digest, have it again.
+        """
+        with self._metadata.transaction() as db:
+            self._blobs.adopt(path, blob.digest, blob.size)
+            db.execute(_TRUST_CLAIMS + " AND digest = ?", (str(blob.digest),))
 
     def toc(self, changeset: str) -> Toc:
         """The table of contents. Raises NotFound, or InvalidImage if its file is damaged."""
@@ -208,7 +226,7 @@ class Changesets:
     def diff_id(self, changeset: str, clamp: int | None) -> Digest | None:
         """The diff_id of the changeset's tar with this clamp; None if the store has no blob of it."""
         row = self._metadata.one(
-            f"SELECT diff_id FROM tars WHERE changeset = ? AND clamp = ? AND {_HAS_BLOB}",
+            f"SELECT diff_id FROM tars WHERE changeset = ? AND clamp = ? AND {HAS_BLOB}",
             changeset,
             _NO_CLAMP if clamp is None else clamp,
         )
@@ -233,7 +251,7 @@ class Changesets:
     def drop_empty_tars(self) -> None:
         """Forget tars without a blob. Nothing else refers to them; the next build makes them again."""
         with self._metadata.transaction() as db:
-            db.execute(f"DELETE FROM tars WHERE NOT {_HAS_BLOB}")
+            db.execute(f"DELETE FROM tars WHERE NOT {HAS_BLOB}")
 
     def add_blob(self, blob: LayerBlob) -> None:
         """Record one more blob of a layer. Idempotent."""
@@ -249,14 +267,15 @@ class Changesets:
             "SELECT digest, size, compression FROM layer_blobs JOIN blobs USING (digest) WHERE diff_id = ? ORDER BY digest",
             str(diff_id),
         )
-        return [LayerBlob(diff_id, Digest.parse(str(d)), number(size), _compression(c)) for d, size, c in rows]
+        return [_layer_blob(diff_id, *row) for row in rows]
 
     def any_blob(self, changeset: str) -> LayerBlob | None:
         """Any stored blob of this changeset, to make its tree from it or to read a file in it; None if it has none."""
         for (diff_id,) in self._metadata.all("SELECT diff_id FROM tars WHERE changeset = ? ORDER BY clamp", changeset):
             for blob in self.blobs_of(Digest.parse(str(diff_id))):
                 return blob
-        return None
+        claimed = self._claim(changeset)
+        return claimed if claimed is not None and self._blobs.size(claimed.digest) is not None else None
 
     def tars(self, changeset: str) -> list[tuple[LayerBlob, int | None]]:
         """All stored blobs of this changeset, each with the clamp of its tar."""
@@ -278,87 +297,15 @@ class Changesets:
 
     def toc_path(self, changeset: str) -> str:
         """The file with the table of contents."""
-        return self._read_elsewhere.get(changeset) or f"{self._tocs}/{changeset}"
+        return self._read_without_row.get(changeset) or f"{self._tocs}/{changeset}"
 
 
-class Snapshots:
-    """The snapshots of a store: each is a changeset on a parent snapshot. A snapshot never changes."""
-
-    def __init__(self, metadata: Metadata, changesets: Changesets) -> None:
-        self._metadata = metadata
-        self._changesets = changesets
-
-    def add(self, parent: int | None, changeset: str) -> int:
-        """Store a new snapshot; return its id."""
-        with self._metadata.transaction() as db:
-            cursor = db.execute("INSERT INTO snapshots (parent, changeset) VALUES (?, ?)", (parent, changeset))
-            assert cursor.lastrowid is not None
-            return cursor.lastrowid
-
-    def parent(self, snapshot: int) -> int | None:
-        """The snapshot below; None for the lowest one. Raises NotFound."""
-        row = self._metadata.one("SELECT parent FROM snapshots WHERE id = ?", snapshot)
-        if row is None:
-            raise NotFound(f"snapshot {snapshot} was removed")
-        return None if row[0] is None else number(row[0])
-
-    def changesets(self, snapshot: int | None) -> list[str]:
-        """The changesets of a snapshot and of all snapshots below it, the topmost first."""
-        rows = self._metadata.all(
-            "WITH RECURSIVE chain (id, parent, changeset, depth) AS ("
-            " SELECT id, parent, changeset, 0 FROM snapshots WHERE id = ?"
-            " UNION ALL SELECT s.id, s.parent, s.changeset, depth + 1 FROM snapshots s JOIN chain ON s.id = chain.parent"
-            ") SELECT changeset FROM chain ORDER BY depth",
-            snapshot,
-        )
-        return [str(row[0]) for row in rows]
-
-    def required_id_maps(self, snapshot: int) -> frozenset[str] | None:
-        """The id maps under which the files of a snapshot's own changeset can be read; None: any, because it has a tar.
-
-        A changeset without a tar has trees only, and the files of a tree belong to the ids of the map it was made
-        under.
-        """
-        rows = self._metadata.all(
-            "SELECT id_map FROM snapshots s LEFT JOIN trees t USING (changeset) WHERE s.id = ?"
-            " AND NOT EXISTS (SELECT 1 FROM tars WHERE tars.changeset = s.changeset AND " + _HAS_BLOB + ")"
-            " AND NOT EXISTS (SELECT 1 FROM unread WHERE unread.id = s.changeset)",
-            snapshot,
-        )
-        return frozenset(str(row[0]) for row in rows if row[0] is not None) if rows else None
-
-    def top_toc(self, snapshot: int) -> Toc:
-        """The table of contents of a snapshot's own changeset. Raises NotFound."""
-        row = self._metadata.one("SELECT changeset FROM snapshots WHERE id = ?", snapshot)
-        if row is None:
-            raise NotFound(f"snapshot {snapshot} was removed")
-        return self._changesets.toc(str(row[0]))
-
-    def view(self, snapshot: int | None) -> View:
-        """The root filesystem of a snapshot, merged from tables of contents."""
-        return View([self._changesets.toc(changeset) for changeset in self.changesets(snapshot)])
-
-    def by_chain(self, chain_id: Digest | str) -> int | None:
-        """The snapshot of the layers with this chain ID, or this name if they are unread. Spares a condemned one."""
-        row = self._metadata.one(_BY_CHAIN, str(chain_id))
-        if row and row[1]:
-            spare(self._metadata, Condemnable.SNAPSHOT, str(row[0]))
-            row = self._metadata.one(_BY_CHAIN, str(chain_id))
-        return number(row[0]) if row else None
-
-    def set_chain(self, chain_id: Digest | str, snapshot: int) -> int:
-        """Record the chain ID of a snapshot; return the snapshot that counts: the first one that got this chain ID."""
-        with self._metadata.transaction() as db:
-            db.execute("INSERT OR IGNORE INTO chains VALUES (?, ?)", (str(chain_id), snapshot))
-        known = self.by_chain(chain_id)
-        assert known is not None
-        return known
-
-
-def _compression(value: object) -> Compression:
+def _layer_blob(diff_id: object, digest: object, size: object, compression: object) -> LayerBlob:
+    """The values of a row. Raises StoreError if it is damaged."""
     try:
-        return Compression(value)
+        kind = Compression(compression)
     except ValueError:
         raise StoreError(
-            f"the store's tables are damaged: {str(value)[:80]!r} is no compression", hint=NEW_TABLES
+            f"the store's tables are damaged: {str(compression)[:80]!r} is no compression", hint=NEW_TABLES
         ) from None
+    return LayerBlob(Digest.parse(str(diff_id)), Digest.parse(str(digest)), number(size), kind)

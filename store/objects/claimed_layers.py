@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.oci_config import ImageConfig
     from pybuild.store.formats.oci_manifest import Manifest
-    from pybuild.store.objects.changesets import Changesets, Snapshots
+    from pybuild.store.objects.changesets import Changesets
     from pybuild.store.objects.database import Metadata
+    from pybuild.store.objects.snapshots import Snapshots
 
 
 def stack_layers(
@@ -35,7 +36,7 @@ def stack_layers(
         if known is None:
             blob = LayerBlob(diff_id, layer.digest, layer.size, COMPRESSIONS[layer.media_type])
             with metadata.transaction():
-                added = snapshots.add(snapshot, changesets.add_unread(blob))
+                added = snapshots.add(snapshot, changesets.add_claimed(blob))
                 known = snapshots.set_chain(claimed, added)
         snapshot = known
     return snapshot

@@ -64,7 +64,7 @@ def spare_stack(db: sqlite3.Connection, snapshot: int | None) -> None:
         " UNION ALL SELECT s.id, s.parent, s.changeset FROM snapshots s JOIN stack ON s.id = stack.parent)"
         " DELETE FROM condemned WHERE (kind, key) IN ("
         " SELECT 'snapshot', CAST(id AS TEXT) FROM stack UNION ALL SELECT 'changeset', changeset FROM stack"
-        " UNION ALL SELECT 'blob', digest FROM stack JOIN unread ON unread.id = stack.changeset"
+        " UNION ALL SELECT 'blob', digest FROM stack JOIN claims USING (changeset)"
         " UNION ALL SELECT 'blob', digest FROM stack JOIN tars USING (changeset) JOIN layer_blobs USING (diff_id))",
         (snapshot,),
     )

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import StoreBusy, StoreError
+from pybuild.store.objects import schema
 from pybuild.store.system.directories import opened_directory
 from pybuild.store.system.disk_full import cannot_write, obstacle_to_writing
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from pybuild.store.errors import CannotWrite
 
-VERSION = 9
 UNKNOWN_BOOT = "unknown"  # without /proc: every row counts as of this boot
 RESETTING = "resetting"  # the tables of a store that is being reset: the objects are garbage then
 _WAIT_SECONDS = 60.0
@@ -37,90 +37,6 @@ _FSCK_HINT = "pybuild fsck lists what is damaged"
 _IO_HINT = "the disk, its filesystem or the memory failed: dmesg can say more; pybuild fsck lists what is damaged"
 # Input and output errors that have nothing to do with a lack of space.
 _NOT_WRITING = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_FSYNC)
-
-_SCHEMA = """
-CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, boot TEXT) WITHOUT ROWID;
-CREATE TABLE layer_blobs (
-    diff_id TEXT NOT NULL, digest TEXT NOT NULL REFERENCES blobs ON DELETE CASCADE, compression TEXT NOT NULL,
-    PRIMARY KEY (diff_id, digest)) WITHOUT ROWID;
-CREATE TABLE changesets (id TEXT PRIMARY KEY, boot TEXT) WITHOUT ROWID;
-CREATE TABLE tocs (id TEXT PRIMARY KEY REFERENCES changesets ON DELETE CASCADE, boot TEXT) WITHOUT ROWID;
-CREATE TABLE unread (
-    id TEXT PRIMARY KEY REFERENCES changesets ON DELETE CASCADE, diff_id TEXT NOT NULL,
-    digest TEXT NOT NULL REFERENCES blobs ON DELETE CASCADE, compression TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE tars (
-    changeset TEXT NOT NULL REFERENCES changesets ON DELETE CASCADE, clamp INTEGER NOT NULL, diff_id TEXT NOT NULL,
-    PRIMARY KEY (changeset, clamp)) WITHOUT ROWID;
-CREATE TABLE trees (
-    id TEXT PRIMARY KEY, changeset TEXT NOT NULL REFERENCES changesets ON DELETE CASCADE, id_map TEXT NOT NULL, boot TEXT,
-    UNIQUE (changeset, id_map)) WITHOUT ROWID;
-CREATE TABLE snapshots (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, parent INTEGER REFERENCES snapshots ON DELETE CASCADE,
-    changeset TEXT NOT NULL REFERENCES changesets ON DELETE CASCADE);
-CREATE TABLE chains (
-    chain_id TEXT PRIMARY KEY, snapshot INTEGER NOT NULL REFERENCES snapshots ON DELETE CASCADE) WITHOUT ROWID;
-CREATE TABLE records (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, snapshot INTEGER NOT NULL REFERENCES snapshots ON DELETE CASCADE,
-    canonical TEXT NOT NULL, inputs TEXT NOT NULL, created INTEGER NOT NULL, last_used INTEGER NOT NULL);
-CREATE TABLE record_keys (
-    key TEXT PRIMARY KEY, kind TEXT NOT NULL, record INTEGER NOT NULL REFERENCES records ON DELETE CASCADE) WITHOUT ROWID;
-CREATE TABLE images (
-    manifest TEXT PRIMARY KEY REFERENCES blobs ON DELETE CASCADE, config TEXT NOT NULL REFERENCES blobs ON DELETE CASCADE,
-    snapshot INTEGER REFERENCES snapshots ON DELETE CASCADE) WITHOUT ROWID;
-CREATE TABLE tag_log (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, at INTEGER NOT NULL, manifest TEXT, recipe TEXT NOT NULL);
-CREATE TABLE parses (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE INDEX snapshots_of_changeset ON snapshots (changeset);
-CREATE INDEX snapshots_of_parent ON snapshots (parent);
-CREATE INDEX records_of_snapshot ON records (snapshot);
-CREATE INDEX keys_of_record ON record_keys (record);
-CREATE INDEX tags ON tag_log (name, id);
-CREATE INDEX tars_of_diff_id ON tars (diff_id);
-"""
-_FIRST = 2  # the version of _SCHEMA; opening a store of this version or a later one migrates it to VERSION
-_MIGRATIONS = {
-    3: """
-CREATE TABLE tree_sizes (
-    id TEXT PRIMARY KEY REFERENCES trees ON DELETE CASCADE, size INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE cachemounts (
-    id TEXT PRIMARY KEY, key TEXT NOT NULL, name TEXT NOT NULL, created INTEGER NOT NULL, last_used INTEGER NOT NULL,
-    size INTEGER, boot TEXT) WITHOUT ROWID;
-CREATE INDEX cachemounts_of_key ON cachemounts (key);
-CREATE TABLE condemned (
-    kind TEXT NOT NULL, key TEXT NOT NULL, generation INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
-CREATE TABLE waits (
-    generation INTEGER NOT NULL, lease TEXT NOT NULL, PRIMARY KEY (generation, lease)) WITHOUT ROWID;
-""",
-    4: """
-CREATE TABLE downloads (
-    url TEXT PRIMARY KEY, digest TEXT NOT NULL REFERENCES blobs ON DELETE CASCADE, etag TEXT NOT NULL,
-    last_modified TEXT NOT NULL) WITHOUT ROWID;
-""",
-    5: """
-CREATE TABLE builds (
-    id TEXT PRIMARY KEY, recipe TEXT NOT NULL, target TEXT NOT NULL, manifest TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE build_steps (
-    build TEXT NOT NULL REFERENCES builds ON DELETE CASCADE, node INTEGER NOT NULL, parent INTEGER, sources TEXT NOT NULL,
-    stage TEXT NOT NULL, number INTEGER NOT NULL, line INTEGER NOT NULL, instruction TEXT NOT NULL, outcome TEXT NOT NULL,
-    fresh INTEGER NOT NULL, key TEXT NOT NULL, snapshot INTEGER, args TEXT NOT NULL,
-    PRIMARY KEY (build, node)) WITHOUT ROWID;
-CREATE TABLE step_inputs (key TEXT PRIMARY KEY, inputs TEXT NOT NULL) WITHOUT ROWID;
-CREATE INDEX build_steps_of_key ON build_steps (key);
-""",
-    6: """
-ALTER TABLE build_steps ADD COLUMN mounted TEXT NOT NULL DEFAULT '[]';
-""",
-    7: """
-ALTER TABLE trees ADD COLUMN identity TEXT NOT NULL DEFAULT '';
-ALTER TABLE cachemounts ADD COLUMN identity TEXT NOT NULL DEFAULT '';
-""",
-    8: """
-ALTER TABLE tag_log ADD COLUMN platform TEXT NOT NULL DEFAULT '';
-""",
-    9: """
-ALTER TABLE blobs ADD COLUMN verified TEXT NOT NULL DEFAULT '';
-""",
-}
 
 
 class Metadata:
@@ -176,8 +92,8 @@ class Metadata:
     def in_memory() -> sqlite3.Connection:
         """A connection to new tables that are not in a file."""
         db = sqlite3.connect(":memory:", isolation_level=None)
-        for text in (_SCHEMA, *_MIGRATIONS.values()):
-            for statement in _statements(text):
+        for text in (schema.FIRST_TABLES, *schema.MIGRATIONS.values()):
+            for statement in schema.statements(text):
                 db.execute(statement)
         return db
 
@@ -291,17 +207,17 @@ class Metadata:
                     f"{self._directory}: the store's tables are lost: its {os.path.basename(self._path)} is new or empty",
                     hint=NEW_TABLES,
                 )
-            for statement in _statements(_SCHEMA):
+            for statement in schema.statements(schema.FIRST_TABLES):
                 db.execute(statement)
-            version = _FIRST
-        for later in range(version + 1, VERSION + 1):
-            for statement in _statements(_MIGRATIONS[later]):
+            version = schema.FIRST
+        for later in range(version + 1, schema.VERSION + 1):
+            for statement in schema.statements(schema.MIGRATIONS[later]):
                 db.execute(statement)
-        db.execute(f"PRAGMA user_version = {VERSION}")
+        db.execute(f"PRAGMA user_version = {schema.VERSION}")
 
     def _prepare(self, path: str) -> None:
         version = self._version()
-        if version == 0 or _FIRST <= version < VERSION:
+        if version == 0 or schema.FIRST <= version < schema.VERSION:
             if self.obstacle is not None and self._is_copy():
                 self._migrate(self._db)
                 return
@@ -309,15 +225,11 @@ class Metadata:
                 self._migrate(db)
             with suppress(FileNotFoundError):
                 os.unlink(f"{self._directory}/{RESETTING}")
-        elif version != VERSION:
+        elif version != schema.VERSION:
             raise StoreError(
-                f"{path}: the store has version {version}, this pybuild supports {VERSION}",
+                f"{path}: the store has version {version}, this pybuild supports {schema.VERSION}",
                 hint="use the pybuild that created it, or another --root",
             )
-
-
-def _statements(text: str) -> list[str]:
-    return [statement for statement in text.split(";\n") if statement.strip()]
 
 
 def _require_short_path(path: str) -> None:

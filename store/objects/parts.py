@@ -62,7 +62,7 @@ IMAGES = Part(
 )  # the rows of tag_log stay: they are the history of the names
 SNAPSHOTS = Part(Removal.UNREACHED, "snapshots", more_tables=("chains",), condemned_as=Condemnable.SNAPSHOT)
 CHANGESETS = Part(
-    Removal.UNREACHED, "changesets", more_tables=("tars", "unread"), sealed=True, condemned_as=Condemnable.CHANGESET
+    Removal.UNREACHED, "changesets", more_tables=("tars", "claims"), sealed=True, condemned_as=Condemnable.CHANGESET
 )
 BLOBS = Part(
     Removal.UNREACHED, "blobs", key="digest", more_tables=("layer_blobs",),
@@ -72,6 +72,7 @@ TOCS = Part(Removal.WITH_OWNER, "tocs", directory="tocs", sealed=True)
 TREES = Part(Removal.WITH_OWNER, "trees", more_tables=("tree_sizes",), directory="trees", sealed=True)
 CACHE_MOUNTS = Part(Removal.LEAST_USED, "cachemounts", directory="cachemounts", sealed=True)
 RECORDS = Part(Removal.LEAST_USED, "records", more_tables=("record_keys",))
+PLACES = Part(Removal.WITH_OWNER, "places", key="digest")
 DOWNLOADS = Part(Removal.WITH_OWNER, "downloads", key="url")
 PARSES = Part(Removal.ALL, "parses", key="key")
 BUILDS = Part(Removal.OLDEST, "builds", more_tables=("build_steps", "step_inputs"))
@@ -82,7 +83,7 @@ LOGS = Part(Removal.OLDEST, directory="logs")
 MEMOS = Part(Removal.OLDEST, directory="memo")
 
 PARTS = (
-    IMAGES, SNAPSHOTS, CHANGESETS, BLOBS, TOCS, TREES, CACHE_MOUNTS, RECORDS, DOWNLOADS, PARSES, BUILDS, CONDEMNED,
+    IMAGES, SNAPSHOTS, CHANGESETS, BLOBS, TOCS, TREES, CACHE_MOUNTS, RECORDS, PLACES, DOWNLOADS, PARSES, BUILDS, CONDEMNED,
     RESERVE, INGEST, LOGS, MEMOS,
 )  # fmt: skip
 SEALED = tuple(part for part in PARTS if part.sealed)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.parts import BLOBS, CACHE_MOUNTS, CHANGESETS, SEALED, TOCS, TREES
+from pybuild.store.objects.places import OBTAINABLE
 from pybuild.store.system.syscalls import syncfs
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 _FSYNC_LIMIT = 16  # files; for more than these one syncfs is faster
 _CHUNK = 1 << 20
 _STALE = "boot IS NOT NULL AND boot != ?"  # of an unsealed row from an earlier boot
-_HAS_TAR = "changeset IN (SELECT changeset FROM tars UNION SELECT id FROM unread)"  # of a tree that can be made again
+_HAS_TAR = (
+    "changeset IN (SELECT changeset FROM tars UNION SELECT changeset FROM claims)"  # of a tree that can be made again
+)
 
 
 class Sealer:
@@ -90,10 +93,11 @@ class Sealer:
                 if part.directory:
                     db.execute(f"DELETE FROM {part.table} WHERE {_STALE}", (boot,))
             db.execute("DELETE FROM tars WHERE diff_id NOT IN (SELECT diff_id FROM layer_blobs)")
-            # A pulled layer (`unread`) can be read again from its blob. Any other changeset needs its table of
+            db.execute(f"DELETE FROM claims WHERE NOT {OBTAINABLE}")
+            # A claimed layer can be read again from its blob, which can be fetched again. Any other changeset needs its table of
             # contents, and a tar or a tree, because neither of these can be made from the table of contents.
             db.execute(
-                "DELETE FROM changesets WHERE (boot IS NULL OR boot != ?) AND id NOT IN (SELECT id FROM unread) AND"
+                "DELETE FROM changesets WHERE (boot IS NULL OR boot != ?) AND id NOT IN (SELECT changeset FROM claims) AND"
                 " (id NOT IN (SELECT id FROM tocs) OR id NOT IN (SELECT changeset FROM tars UNION SELECT changeset FROM trees))",
                 (boot,),
             )

@@ -20,9 +20,10 @@ from pybuild.store.importing.archive import import_archive
 from pybuild.store.maintenance import fsck
 from pybuild.store.maintenance.repair import repair
 from pybuild.store.objects.changesets import LayerBlob
-from pybuild.store.objects.database import VERSION, Metadata
+from pybuild.store.objects.database import Metadata
 from pybuild.store.objects.ingest import Ingest, sweep
 from pybuild.store.objects.records import KeyKind
+from pybuild.store.objects.schema import VERSION
 from pybuild.store.store import Store, reset
 from tests.support.archives import Archive
 from tests.support.limits import at_most

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.builder.jobs.registry import FetchManifest, RegistryAccess, WantedBlob
+from pybuild.builder.jobs.push import OutgoingBlob
+from pybuild.builder.jobs.registry import FetchImage, RegistryAccess
 from pybuild.builder.sources.pull import registry_access, shares
 from pybuild.store.objects.ingest import Ingest
 
@@ -19,7 +20,7 @@ def test_credential_helpers_get_the_whole_environment(tmp_path: Path) -> None:
 
 def test_the_environment_is_not_shown() -> None:
     access = RegistryAccess((("AWS_SECRET_ACCESS_KEY", "secret"),), tls_verify=True)
-    assert "secret" not in repr(FetchManifest(access, "a.test/b", "linux", "amd64", "", "/path"))
+    assert "secret" not in repr(FetchImage(access, "a.test/b", "linux", "amd64", "", "", "/path", "/path"))
 
 
 MIB = 1 << 20
@@ -36,5 +37,5 @@ MIB = 1 << 20
     ],
 )
 def test_blobs_are_divided_evenly_among_workers(sizes: list[int], expected: list[list[int]]) -> None:
-    blobs = [WantedBlob("type", f"sha256:{number}", size, f"/{number}") for number, size in enumerate(sizes)]
+    blobs = [OutgoingBlob(f"sha256:{number}", size, f"/{number}", "") for number, size in enumerate(sizes)]
     assert [[blob.size for blob in share] for share in shares(blobs)] == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import socket
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,18 @@ def test_descriptors_arrive_with_their_own_frame(ends: tuple[Channel, Channel]) 
     assert same_file(received[3][1][0], writer)
     for fd in (reader, writer, *(fd for _, fds in received for fd in fds)):
         os.close(fd)
+
+
+def test_a_message_that_came_with_another_is_not_waited_for(ends: tuple[Channel, Channel]) -> None:
+    here, there = ends
+    here.send({"n": 1})
+    here.send({"n": 2})
+    assert not there.has_message()  # nothing was read yet: the socket is readable
+    there.receive()
+    assert there.has_message()
+    assert not select.select([there], [], [], 0)[0]
+    there.receive()
+    assert not there.has_message()
 
 
 def test_a_frame_comes_in_pieces(ends: tuple[Channel, Channel]) -> None:

@@ -16,7 +16,7 @@ from pybuild.builder.files.layer_contents import BlobPlace, LayerPlace
 from pybuild.builder.jobs.copy import CopyFiles
 from pybuild.builder.jobs.job import Done, Output, Written
 from pybuild.builder.jobs.layer import MakeTree
-from pybuild.builder.jobs.registry import FetchManifest, RegistryAccess
+from pybuild.builder.jobs.registry import FetchImage, RegistryAccess
 from pybuild.builder.jobs.step import CommitStep, Committed
 from pybuild.builder.workers import codec
 from pybuild.builder.workers.codec import IF_UPDATED
@@ -70,11 +70,11 @@ def sent(message: Message) -> Message:
     [
         MAKE_TREE,
         COMMIT,
-        FetchManifest(RegistryAccess((("A", "b\udcff"),), False), "a.test/b", "linux", "arm", "v7", "/path"),
+        FetchImage(RegistryAccess((("A", "b\udcff"),), False), "a.test/b", "linux", "arm", "v7", "", "/path", "/path"),
     ],
     ids=["values in values", "tuples of values", "a variable that is not UTF-8"],
 )
-def test_a_job_arrives_as_it_was_sent(job: MakeTree | CommitStep | FetchManifest) -> None:
+def test_a_job_arrives_as_it_was_sent(job: MakeTree | CommitStep | FetchImage) -> None:
     assert read_request(sent(request_message(job))) == job
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +22,8 @@ from pybuild.store.importing.archive import import_archive
 from pybuild.store.maintenance import fsck
 from pybuild.store.maintenance.gc import Freed, exceeds
 from pybuild.store.maintenance.usage import Reason, StoredForm, usage
+from pybuild.store.objects import schema
 from pybuild.store.objects.cache_mounts import CacheMountInUse, Sharing
-from pybuild.store.objects.database import _SCHEMA, VERSION, Metadata
 from pybuild.store.store import Store
 from pybuild.store.system.directories import remove_tree
 from tests.support.archives import Archive
@@ -470,20 +472,16 @@ def test_gc_removes_leftovers_first_because_the_disk_may_be_full(tmp_path: Path)
 # -- stores of earlier versions
 
 
-def test_a_store_of_an_earlier_version_is_migrated(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", range(schema.FIRST, schema.VERSION))
+def test_a_store_of_an_earlier_version_is_migrated(tmp_path: Path, version: int) -> None:
     root = str(tmp_path / "s")
     Store(root).close()
     os.unlink(f"{root}/metadata.db")
-    tables = Metadata(f"{root}/metadata.db", "boot")
-    with tables.transaction() as db:
-        for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            if f"CREATE TABLE {name} " not in _SCHEMA and not name.startswith("sqlite_"):
-                db.execute(f"DROP TABLE {name}")
-        db.execute("ALTER TABLE trees DROP COLUMN identity")
-        db.execute("ALTER TABLE tag_log DROP COLUMN platform")
-        db.execute("ALTER TABLE blobs DROP COLUMN verified")
-        db.execute("PRAGMA user_version = 2")
-    tables.close()
+    texts = [schema.FIRST_TABLES, *(schema.MIGRATIONS[later] for later in range(schema.FIRST + 1, version + 1))]
+    with closing(sqlite3.connect(f"{root}/metadata.db", isolation_level=None)) as db:
+        for statement in (each for text in texts for each in schema.statements(text)):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {version}")
     path = tmp_path / "archive.tar"
     path.write_bytes(Archive(layers=[tar(entry(b"f", data=b"hello"))]).data())
     with Store(root) as opened:
@@ -491,4 +489,4 @@ def test_a_store_of_an_earlier_version_is_migrated(tmp_path: Path) -> None:
         hold(opened, "cache").close()
         collect_in(opened)
         assert is_whole(opened)
-        assert opened.metadata.one("PRAGMA user_version") == (VERSION,)
+        assert opened.metadata.one("PRAGMA user_version") == (schema.VERSION,)

@@ -91,12 +91,12 @@ def test_new_tables_have_the_images_again(root: str, harm: Callable[[str], objec
     with Store(root) as opened:
         digest = opened.images.find("test:1").manifest_digest
     harm(root)
-    names = replace_damaged_tables(root)
-    assert names is not None
+    old = replace_damaged_tables(root)
+    assert old is not None
     with Store(root) as opened:
-        lines = list(restore_images(opened, names))
+        lines = list(restore_images(opened, old))
         assert opened.images.all() == [digest]
-        image = opened.images.find("test:1" if names else str(digest))
+        image = opened.images.find("test:1" if old.names else str(digest))
         assert image.manifest_digest == digest
         assert len(opened.snapshots.changesets(image.snapshot)) == 1
         assert "1 images found again" in lines[1]
@@ -111,7 +111,8 @@ def test_new_tables_have_the_images_again(root: str, harm: Callable[[str], objec
 
 def test_names_survive_where_their_table_can_be_read(root: str) -> None:
     execute(root, "DROP TABLE records")
-    assert list(replace_damaged_tables(root) or ()) == [str(NAME)]
+    old = replace_damaged_tables(root)
+    assert old is not None and list(old.names) == [str(NAME)]
 
 
 def test_whole_tables_are_not_replaced(root: str, tmp_path: Path) -> None:
@@ -134,9 +135,10 @@ def test_blobs_that_do_not_match_their_names_are_not_taken(root: str) -> None:
         os.chmod(f"{root}/blobs/sha256/{name}", 0o600)
         with open(f"{root}/blobs/sha256/{name}", "ab") as file:
             file.write(b"x")
-    names = replace_damaged_tables(root)
+    old = replace_damaged_tables(root)
+    assert old is not None
     with Store(root) as opened:
-        assert list(restore_images(opened, names or {}))[1] == "tables: 0 blobs and 0 images found again"
+        assert list(restore_images(opened, old))[1] == "tables: 0 blobs and 0 images found again"
 
 
 def test_a_column_of_another_type_is_damage_and_no_traceback(root: str) -> None:

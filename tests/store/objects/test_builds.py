@@ -16,7 +16,6 @@ from pybuild.store.objects.builds import (
     StoredBuild,
     matching_build,
 )
-from pybuild.store.objects.database import Metadata
 from pybuild.store.store import Store
 
 if TYPE_CHECKING:
@@ -85,18 +84,3 @@ def test_a_long_instruction_is_cut_and_still_found(store: Store) -> None:
     store.builds.add(build("1", instruction=long))
     assert store.builds.all()[0].steps[1].instruction == long[:TEXT_LIMIT]
     assert store.builds.has_succeeded("base", long)
-
-
-def test_a_store_of_an_earlier_version_gets_the_tables(tmp_path: Path, store: Store) -> None:
-    with store.metadata.transaction() as db:
-        for table in ("build_steps", "builds", "step_inputs"):
-            db.execute(f"DROP TABLE {table}")
-        for table in ("trees", "cachemounts"):
-            db.execute(f"ALTER TABLE {table} DROP COLUMN identity")
-        db.execute("ALTER TABLE tag_log DROP COLUMN platform")
-        db.execute("ALTER TABLE blobs DROP COLUMN verified")
-        db.execute("PRAGMA user_version = 4")
-    store.close()
-    metadata = Metadata(str(tmp_path / "store" / "metadata.db"), "boot")
-    assert metadata.all("SELECT * FROM builds") == []
-    metadata.close()

@@ -11,6 +11,7 @@ import pytest
 from pybuild.store import store as store_module
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.reference import Reference
 from pybuild.store.maintenance import fsck
 from pybuild.store.maintenance.usage import StoredForm, Usage, usage
 from pybuild.store.objects import context_memo
@@ -55,7 +56,8 @@ def full_store(new_store: Store) -> Store:
     store.snapshots.set_chain("chain", snapshot)
     add_image(store, snapshot, "app:1")
     digest = store.blobs.put(b"pulled", store.ingest.new_path())
-    store.changesets.add_unread(LayerBlob(digest, digest, 6, Compression.UNCOMPRESSED))
+    store.changesets.add_claimed(LayerBlob(digest, digest, 6, Compression.UNCOMPRESSED))
+    store.places.add([digest], Reference.parse("localhost:1/app"), 1)
     store.downloads.put("http://localhost/", Downloaded(digest, "", ""))
     hold(store, "cache").close()
     step = BuiltStep(0, None, (), "s", 1, 1, "RUN x", Outcome.RAN, False, "key", snapshot, (), "{}")

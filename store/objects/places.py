@@ -1,0 +1,49 @@
+"""Where blobs of layers can be fetched: the repositories of registries that had them.
+
+A layer of a pulled image can be *elsewhere*: the store knows its digest, size and diff_id from the image (the table
+`claims`), and fetches the blob when a step or an output needs its bytes. A place is a hint and proves nothing: whoever
+fetches a blob checks its digest, and another image can have removed it from the registry meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pybuild.store.formats.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pybuild.store.formats.digest import Digest
+    from pybuild.store.objects.database import Metadata
+
+# SQL: of a row with a digest, whether the store can have the blob.
+OBTAINABLE = "(digest IN (SELECT digest FROM blobs) OR digest IN (SELECT digest FROM places))"
+
+
+class Places:
+    """The places of blobs, by digest."""
+
+    def __init__(self, metadata: Metadata) -> None:
+        self._metadata = metadata
+
+    def add(self, digests: Iterable[Digest], name: Reference, now: int) -> None:
+        """Remember that the repository of an image's name had these blobs at `now` (seconds since the epoch).
+
+        The tag, if the name has one, is only for messages. Nothing happens in a store in which nothing can be written.
+        """
+        if self._metadata.obstacle is not None:
+            return
+        with self._metadata.transaction() as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)",
+                [(str(digest), f"{name.domain}/{name.path}", name.tag or "", now) for digest in digests],
+            )
+
+    def of(self, digest: Digest) -> tuple[Reference, ...]:
+        """The repositories that had a blob, each as the name that it was seen under; the one seen last is the first."""
+        rows = self._metadata.all(
+            "SELECT repository, tag FROM places WHERE digest = ? ORDER BY seen DESC, repository", str(digest)
+        )
+        return tuple(replace(Reference.parse(str(repository)), tag=str(tag) or None) for repository, tag in rows)
