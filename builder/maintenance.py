@@ -9,14 +9,20 @@ from pybuild.builder.errors import PrivilegeError
 from pybuild.builder.jobs.fsck import CompareTree, WriteBlob
 from pybuild.builder.jobs.step import MeasureTree
 from pybuild.builder.steps.removal import discard
+from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.store.maintenance.gc import collect, exceeds
 from pybuild.store.system.directories import opened_directory, tree_size
+from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from pybuild.builder.jobs.job import Job
+    from pybuild.builder.sources.layers import LayerFetcher
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.maintenance.gc import Freed
     from pybuild.store.maintenance.trees import BlobToWrite, TreeToCompare
+    from pybuild.store.objects.changesets import LayerBlob
     from pybuild.store.store import Store
 
 R = TypeVar("R")
@@ -77,6 +83,23 @@ class StoreTrees:
             return self._pool.run(job)
         except PrivilegeError:
             return None
+
+
+def fetch_again(fetcher: LayerFetcher, had: Iterable[LayerBlob]) -> Iterator[str]:
+    """Fetch the layer blobs that a repair has dropped and a registry has; yield a line about each.
+
+    `had` are those that were elsewhere before the repair.
+    """
+    before = {blob.digest for blob in had}
+    for blob in fetcher.store.changesets.absent_blobs():
+        if blob.digest in before:
+            continue
+        try:
+            run_until_complete(fetcher.fetch([blob]))
+        except PybuildError as error:
+            yield f"blob {blob.digest}: not fetched again yet ({error})"
+        else:
+            yield f"blob {blob.digest}: fetched again"
 
 
 def collect_above(store: Store, pool: Pool, limit: int) -> Freed | None:

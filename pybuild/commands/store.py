@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import chain
 
 import click
 
-from pybuild.builder.maintenance import StoreTrees
+from pybuild.builder.events import ignore
+from pybuild.builder.maintenance import StoreTrees, fetch_again
+from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.steps.removal import remove, sweep_all
 from pybuild.builder.workers.pool import Pool
+from pybuild.options.arguments import tls_verify_option
 from pybuild.report import printable
 from pybuild.store.maintenance.fsck import check
 from pybuild.store.store import Access, Store
 from pybuild.store.store import reset as reset_store
 
 
-@click.command()
+@click.command(params=[tls_verify_option()])
 @click.option("--repair", is_flag=True, help="Make damaged objects again from other forms; drop the rest.")
 @click.option("--deep", is_flag=True, help="Read the content of trees too, and expand every layer.")
 @click.pass_obj
-def fsck(root: str, repair: bool, deep: bool) -> int:
+def fsck(root: str, repair: bool, deep: bool, tls_verify: bool) -> int:
     """Check the store for damage.
 
     fsck compares the database with the files, every blob with its digest, and every tree with its table of contents:
     names, types, modes, owners, times, sizes and links. With --deep it also compares the content of the files, and every
-    table of contents with what its layer blob holds. With --repair no other pybuild may use the store at the same time.
+    table of contents with what its layer blob holds. With --repair no other pybuild may use the store at the same time;
+    layers that are damaged, and that came from a registry or were pushed to one, are fetched from there.
     """
     old = None
     if repair:
@@ -40,9 +45,13 @@ def fsck(root: str, repair: bool, deep: bool) -> int:
             from pybuild.store.maintenance.repair import repair as repair_store
             from pybuild.store.maintenance.tables import restore_images
 
-            for line in restore_images(store, old) if old is not None else ():
-                click.echo(f"repaired: {printable(line)}")
-            for line in repair_store(store, trees, deep=deep):
+            absent = store.changesets.absent_blobs()
+            lines = chain(
+                restore_images(store, old) if old is not None else (),
+                repair_store(store, trees, deep=deep),
+                fetch_again(LayerFetcher(store, pool, ignore, tls_verify), absent),
+            )
+            for line in lines:
                 click.echo(f"repaired: {printable(line)}")
         report = check(store, trees, deep=deep)
     for problem in report.damage:

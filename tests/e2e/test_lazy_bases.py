@@ -223,3 +223,27 @@ def test_names_and_gc_of_an_image_that_is_elsewhere(registry: DockerRegistry, em
     empty("gc", "--all")
     assert os.listdir(empty.root / "blobs/sha256") == []
     empty.assert_whole()
+
+
+def test_fsck_fetches_a_damaged_layer_again(
+    own_registry: tuple[DockerRegistry, Path], empty: Pybuild, tmp_path: Path
+) -> None:
+    registry, files = own_registry
+    name = f"{registry.host}/team/base:1"
+    empty("-q", write_context(tmp_path / "c", f"FROM {name}\nCOPY file /\n", file="1"), "-t", "app:1")
+    pushed = f"{registry.host}/team/app:1"
+    empty("push", "-q", "app:1", pushed)
+    damaged = layers(empty, "app:1")  # one was fetched, the other was made here and pushed
+    for digest in damaged:
+        path = empty.root / "blobs" / digest.replace(":", "/")
+        path.chmod(0o600)
+        path.write_bytes(b"x" + path.read_bytes()[1:])
+    assert empty.run("fsck").status == 1
+    lose(files, damaged[0])
+    out = empty("fsck", "--repair").out
+    assert f"repaired: blob {damaged[0]}: not fetched again yet (layer {damaged[0]}" in out
+    assert f"repaired: blob {damaged[1]}: fetched again\n" in out
+    empty("gc", "--all")
+    assert here(empty, "app:1") == [False, True]
+    assert f"layer {damaged[0]} (" in empty.refused("export", "app:1", "-o", f"type=oci,dest={tmp_path}/o.tar")
+    empty.assert_whole()
