@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pybuild.store.formats.reference import Reference
+from pybuild.store.maintenance import fsck
+from pybuild.store.maintenance.checks import StoreChecks
 from pybuild.store.objects.records import KeyKind
 from pybuild.store.store import Store
 from tests.support.stored import add_image, add_layer, add_record, collect_in, is_whole
@@ -15,6 +18,10 @@ from tests.support.stored import add_image, add_layer, add_record, collect_in, i
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from pybuild.store.maintenance.gc import Freed
 
 APP = Reference.parse("app:1")
 
@@ -97,3 +104,58 @@ def test_a_name_makes_a_removed_image_an_image_again(store: Store) -> None:
     store.images.tag([Reference.parse("other:1")], image, 3)
     assert store.images.find("other:1").manifest_digest == digest
     assert is_whole(store)
+
+
+@pytest.mark.parametrize("check", ["blob", "toc", "tree"])
+def test_what_gc_removes_while_fsck_reads_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: str
+) -> None:
+    root = str(tmp_path / "s")
+    with Store(root) as store:
+        add_layer(store)
+        add_layer(store)
+        with Store(root):
+            collect_in(store)  # condemns, and waits for the other one
+    original = getattr(StoreChecks, check)
+    freed: list[Freed] = []
+
+    def check_later(self: StoreChecks, *arguments: Any) -> str:
+        if not freed:
+            with Store(root) as other:
+                freed.append(collect_in(other))
+        return str(original(self, *arguments))
+
+    monkeypatch.setattr(StoreChecks, check, check_later)
+    with Store(root) as store:
+        report = fsck.check(store)
+    assert freed[0].layers == 2
+    assert report.damage == () and report.garbage == ()
+
+
+def test_a_file_whose_row_is_about_to_be_written_is_not_left_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = str(tmp_path / "s")
+    renamed, written = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with Store(root) as other, other.metadata.transaction():
+            other.blobs.put(b"data", other.ingest.new_path())
+            renamed.set()
+            written.wait(30)
+
+    with Store(root) as store:
+        writer = threading.Thread(target=write)
+        writer.start()
+        renamed.wait(30)
+        begin = store.metadata.transaction
+
+        def transaction() -> AbstractContextManager[sqlite3.Connection]:
+            written.set()  # the writer goes on when the check waits for it
+            return begin()
+
+        monkeypatch.setattr(store.metadata, "transaction", transaction)
+        report = fsck.check(store)
+        written.set()
+        writer.join()
+    assert report.garbage == ()
