@@ -19,7 +19,7 @@ from pybuild.builder.errors import LayerUnavailable
 from pybuild.builder.events import Built, BuiltLayer, Note
 from pybuild.builder.limits import check_limits
 from pybuild.builder.output.assemble import assemble
-from pybuild.builder.output.export import ImageOutput, Output, RegistryOutput, check_outputs, export
+from pybuild.builder.output.export import Exporter, ImageOutput, Output, RegistryOutput, check_outputs
 from pybuild.builder.plan.epoch import with_epoch
 from pybuild.builder.plan.lint import Inspector, report_warnings
 from pybuild.builder.plan.no_cache_filter import unknown_stages
@@ -37,6 +37,7 @@ from pybuild.builder.workers.pool import Pool
 from pybuild.builder.workers.tasks import gather, run_until_complete
 from pybuild.parser import parse, parse_trigger
 from pybuild.store.errors import NotFound
+from pybuild.store.exporting.publish import nothing
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.objects.changesets import LayerBlob
@@ -79,8 +80,15 @@ def names_of(request: BuildRequest) -> tuple[Reference, ...]:
     return tuple(dict.fromkeys(chain.from_iterable(pushed))) or request.tags
 
 
-def build(request: BuildRequest, store: Store, observe: Callable[[Event], None]) -> StoredImage:
+def build(
+    request: BuildRequest,
+    store: Store,
+    observe: Callable[[Event], None],
+    complete: Callable[[], None] = nothing,
+) -> StoredImage:
     """Build an image; return it as it was pushed first, or as it is in the store.
+
+    `complete` is called when nothing is missing but the names of the results: from then on the build is not stopped any more.
 
     It can be removed at once by another process: do not look it up again. Raises PybuildError, OSError; after any of them
     the store is intact.
@@ -112,7 +120,7 @@ def build(request: BuildRequest, store: Store, observe: Callable[[Event], None])
             while True:
                 planned = _plan(session, buildfile, contexts, images)
                 try:
-                    return _make_image(request, session, buildfile, planned, contexts)
+                    return _make_image(request, session, buildfile, planned, contexts, complete)
                 except LayerUnavailable as error:
                     if not images.give_up(error.digest):
                         raise
@@ -144,7 +152,12 @@ def _plan(session: Session, buildfile: Buildfile, contexts: Contexts, images: Ba
 
 
 def _make_image(
-    request: BuildRequest, session: Session, buildfile: Buildfile, planned: Plan, contexts: Contexts
+    request: BuildRequest,
+    session: Session,
+    buildfile: Buildfile,
+    planned: Plan,
+    contexts: Contexts,
+    complete: Callable[[], None],
 ) -> StoredImage:
     """Make what the cache does not have, then the image, its tags and its outputs."""
     store, compression = session.store, _compression(request.outputs)
@@ -176,35 +189,24 @@ def _make_image(
             writer.largest(planned, solver.made) if solver.made else (),
         )
     )
+    if not request.outputs:
+        complete()
     if request.tags:
         store.images.tag(list(request.tags), image, int(time.time()), recipe=buildfile.source.filename)
-    pushed = None
-    for output in request.outputs:
-        written = _write(output, writer.store(_compression([output])), request, session)
-        if isinstance(output, RegistryOutput):
-            pushed = pushed or written
-    return pushed or image
-
-
-def _write(output: Output, image: StoredImage, request: BuildRequest, session: Session) -> StoredImage:
-    """Write one output; return the image in the form that was written."""
-    verify = session.options.tls_verify
-    try:
-        return export(
-            output,
-            image,
-            request.tags,
-            session.store,
-            session.pool,
-            session.observe,
-            all_layers=False,
-            tls_verify=verify,
-        )
-    except PybuildError as error:
-        if isinstance(output, RegistryOutput) and request.tags:
-            here = "the image is in the store: pybuild push sends it"
-            raise error.hinting(f"{error.hint}; {here}" if error.hint else here) from error
-        raise
+    if not request.outputs:
+        return image
+    exporter = Exporter(
+        request.tags,
+        store,
+        session.pool,
+        session.observe,
+        all_layers=False,
+        tls_verify=session.options.tls_verify,
+        push_hint="the image is in the store: pybuild push sends it" if request.tags else "",
+        complete=complete,
+    )
+    wanted = [(output, writer.store(_compression([output]))) for output in request.outputs]
+    return exporter.export(wanted) or image
 
 
 def _compression(outputs: Sequence[Output]) -> Compression:

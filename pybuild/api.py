@@ -16,6 +16,7 @@ from pybuild.builder.options import BuildOptions
 from pybuild.builder.sources.contexts import context_name
 from pybuild.defaults import default_keep_storage, default_root
 from pybuild.image import Image
+from pybuild.store.exporting.publish import nothing
 from pybuild.store.formats.reference import Reference
 from pybuild.store.store import Access, Store
 from pybuild.user_limits import user_limits
@@ -83,10 +84,14 @@ def check(
 
 
 def run(
-    request: BuildRequest, store: Store, on_event: Callable[[Event], None], keep_storage: int | None = None
+    request: BuildRequest,
+    store: Store,
+    on_event: Callable[[Event], None],
+    keep_storage: int | None = None,
+    complete: Callable[[], None] = nothing,
 ) -> Image:
-    """Build in a store that is open. With `keep_storage` None the store can have any size."""
-    image = Image(store.root, _build(request, store, on_event), request.tags)
+    """Build in a store that is open. With `keep_storage` None the store can have any size. `complete` as for `build`."""
+    image = Image(store.root, _build(request, store, on_event, complete), request.tags)
     if keep_storage is not None and store.obstacle is None:
         _keep_within(keep_storage, store, on_event)
     return image

@@ -6,30 +6,18 @@ import os
 import re
 import signal
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
+from pybuild import signals
 from pybuild.defaults import default_root
 from pybuild.options.arguments import normalise
 from pybuild.user_limits import user_limits
 from pybuild.verbs import VERBS, verb
 from pybuild.version import __version__
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
-
 _EXIT_FAILED, _EXIT_USAGE = 1, 2
 _WORD = re.compile(r"[A-Za-z][A-Za-z_-]*")  # what a command could be called: not a path, URL, option or -
-
-
-class Terminated(BaseException):
-    """A signal ends the process; the running build is cancelled on the way out."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 class DefaultGroup(click.Group):
@@ -92,11 +80,11 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit status. From then on a signal ends the process at once."""
     try:
         try:
-            _on_signals(_terminate)
+            signals.raise_terminated()
             return _status(arguments)
         finally:
-            _on_signals(_end_at_once)
-    except Terminated as error:
+            signals.end_at_once()
+    except signals.Terminated as error:
         reason = (
             "interrupted" if error.number == signal.SIGINT else f"terminated by {signal.Signals(error.number).name}"
         )
@@ -127,25 +115,6 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # None if it was closed before pybuild started
             stream.flush()
-
-
-def _on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
-    """Set the handler of the signals that end a command."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-            continue  # nohup ignores it
-        signal.signal(number, handler)
-
-
-def _terminate(number: int, _frame: FrameType | None) -> None:
-    # The next signal ends the process at once. Workers then see their connections close and end their steps, and the
-    # next process that opens the store cleans up the ingest directory.
-    _on_signals(_end_at_once)
-    raise Terminated(number)
-
-
-def _end_at_once(number: int, _frame: FrameType | None) -> None:
-    os._exit(128 + number)
 
 
 def _failed(error: Exception, *, debug: bool) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.events import Note, ignore
 from pybuild.builder.plan.history import instruction_of
+from pybuild.store.exporting.publish import nothing
 from pybuild.store.formats.oci_config import normalise_history
 from pybuild.values import frozen
 
@@ -106,16 +107,25 @@ class Image:
             tocs = [store.changesets.toc(changeset) for changeset in changesets]
             return [list(layer_differences(View(tocs[:at][::-1]), toc)) for at, toc in enumerate(tocs)]
 
-    def export(self, *outputs: Output, on_event: Callable[[Event], None] = ignore, tls_verify: bool = True) -> None:
-        """Write the image, under its `names`, to one or more outputs. Their compression applies to all layers.
+    def export(
+        self,
+        *outputs: Output,
+        on_event: Callable[[Event], None] = ignore,
+        tls_verify: bool = True,
+        complete: Callable[[], None] = nothing,
+    ) -> None:
+        """Write the image, under its `names`, to one or more outputs: to all or to none. Their compression applies to all
+        layers.
 
-        `tls_verify` is for registries. Raises BuildError, StoreError, RemoteError, OSError.
+        `tls_verify` is for registries. `complete` is called when only the final names are missing. Raises BuildError, StoreError, RemoteError, OSError.
         """
-        from pybuild.builder.output.export import check_outputs, export
+        from pybuild.builder.output.export import Exporter, check_outputs
         from pybuild.builder.workers.pool import Pool
         from pybuild.store.store import Access, Store
 
         check_outputs(outputs, self.names)
         with Store(self.root, Access.READ) as store, Pool(lambda text: on_event(Note(text))) as pool:
-            for output in outputs:
-                export(output, self.stored, self.names, store, pool, on_event, all_layers=True, tls_verify=tls_verify)
+            exporter = Exporter(
+                self.names, store, pool, on_event, all_layers=True, tls_verify=tls_verify, complete=complete
+            )
+            exporter.export([(output, self.stored) for output in outputs])

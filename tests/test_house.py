@@ -33,7 +33,7 @@ ROOMS = {  # package -> its rooms, from top to bottom; those of one line do not 
         "build_log findings image options result_files",
         "progress shell_terminal",
         "report",
-        "defaults user_limits version",
+        "defaults signals user_limits version",
     ],
     "builder": [
         "outline",

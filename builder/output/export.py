@@ -13,12 +13,13 @@ from pybuild.builder.events import Exported, Note
 from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.steps.layer_forms import ensure_compression, ensure_tocs
 from pybuild.builder.workers.tasks import gather, run_until_complete
-from pybuild.store.exporting.publish import STDOUT
+from pybuild.store.exporting.publish import STDOUT, nothing
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.media_types import COMPRESSIONS, DOCKER_LAYER_TYPES, LAYER_TYPES, MediaType
 from pybuild.store.formats.oci_manifest import Descriptor
 from pybuild.store.formats.tar import show
 from pybuild.values import frozen
+from pybuild.values.errors import PybuildError
 from pybuild.values.limits import CONFIG_BYTES
 
 if TYPE_CHECKING:
@@ -119,36 +120,98 @@ def check_outputs(outputs: Sequence[Output], names: Sequence[Reference]) -> None
             )
 
 
-def export(
-    output: Output,
-    image: StoredImage,
-    names: Sequence[Reference],
-    store: Store,
-    pool: Pool,
-    observe: Callable[[Event], None],
-    *,
-    all_layers: bool,
-    tls_verify: bool = True,
-) -> StoredImage:
-    """Write one output of an image under these names, report it, and return the image in the form that was written.
+class Exporter:
+    """Writes the outputs of one image, which has these names.
 
-    `all_layers`: the compression of the output applies to every layer, not only to those that the build made. Raises
-    BuildError, StoreError, RemoteError, OSError.
+    `all_layers`: the compression of an output applies to every layer, not only to those that the build made. `complete` is
+    called when nothing is missing but the final names of files: from then on the work is not stopped any more. `push_hint`
+    says what to do after a push that failed.
     """
-    if isinstance(output, RegistryOutput) and output.docker_types and image.manifest.annotations:
-        observe(Note("a manifest of docker's media type has no annotations: the image keeps OCI's types"))
-        output = replace(output, docker_types=False)
-    fetcher = LayerFetcher(store, pool, observe, tls_verify)
-    image = _prepare(output, image, fetcher, all_layers=all_layers)
-    if isinstance(output, RegistryOutput):
+
+    def __init__(
+        self,
+        names: Sequence[Reference],
+        store: Store,
+        pool: Pool,
+        observe: Callable[[Event], None],
+        *,
+        all_layers: bool,
+        tls_verify: bool = True,
+        push_hint: str = "",
+        complete: Callable[[], None] = nothing,
+    ) -> None:
+        self._names = names
+        self._store = store
+        self._pool = pool
+        self._observe = observe
+        self._all_layers = all_layers
+        self._tls_verify = tls_verify
+        self._push_hint = push_hint
+        self._fetcher = LayerFetcher(store, pool, observe, tls_verify)
+        self._complete = complete
+
+    def export(self, wanted: Sequence[tuple[Output, StoredImage]]) -> StoredImage | None:
+        """Write all outputs or, if one of them fails, none; report them; return the image as it was pushed first.
+
+        Each output comes with the image in the form that it starts from. Files get their names last, together, after the
+        pushes. What goes to pipes, to devices and into directories that existed before cannot be taken back. Raises
+        BuildError, StoreError, RemoteError, OSError.
+        """
+        files: list[tuple[ImageOutput | TarOutput | LocalOutput, StoredImage]] = []
+        pushes: list[tuple[RegistryOutput, StoredImage]] = []
+        for output, image in wanted:
+            if isinstance(output, RegistryOutput):
+                if output.docker_types and image.manifest.annotations:
+                    text = "a manifest of docker's media type has no annotations: the image keeps OCI's types"
+                    self._observe(Note(text))
+                    output = replace(output, docker_types=False)
+                pushes.append((output, self._prepared(output, image)))
+            else:
+                files.append((output, self._prepared(output, image)))
+        files.sort(key=lambda item: isinstance(item[0], LocalOutput))  # what cannot always be taken back comes late
+        for event in self._write_from(0, files, pushes):
+            self._observe(event)
+        return pushes[0][1] if pushes else None
+
+    def _prepared(self, output: Output, image: StoredImage) -> StoredImage:
+        return _prepare(output, image, self._fetcher, all_layers=self._all_layers)
+
+    def _write_from(
+        self,
+        number: int,
+        files: Sequence[tuple[ImageOutput | TarOutput | LocalOutput, StoredImage]],
+        pushes: Sequence[tuple[RegistryOutput, StoredImage]],
+    ) -> list[Exported]:
+        """Write the outputs from this one on. While it lacks its final name the others are written, so all or none get one."""
+        if number < len(files):
+            output, image = files[number]
+            rest: list[Exported] = []
+            size = _write(
+                output,
+                image,
+                self._names,
+                self._store,
+                self._observe,
+                lambda: rest.extend(self._write_from(number + 1, files, pushes)),
+            )
+            return [Exported(output.destination, str(image.manifest_digest), size), *rest]
+        for pushed, image in pushes:
+            self._push(pushed, image)
+        self._complete()
+        return []
+
+    def _push(self, output: RegistryOutput, image: StoredImage) -> None:
         from pybuild.builder.output.push import push
         from pybuild.builder.sources.pull import registry_access
 
-        access = registry_access(os.environ, store.ingest, tls_verify=tls_verify)
-        push(store, pool, image, names if output.names is None else output.names, access, observe)
-    else:
-        _write(output, image, names, store, observe)
-    return image
+        access = registry_access(os.environ, self._store.ingest, tls_verify=self._tls_verify)
+        names = self._names if output.names is None else output.names
+        try:
+            push(self._store, self._pool, image, names, access, self._observe)
+        except PybuildError as error:
+            if not self._push_hint:
+                raise
+            raise error.hinting("; ".join(filter(None, (error.hint, self._push_hint)))) from error
 
 
 def _write(
@@ -157,37 +220,37 @@ def _write(
     names: Sequence[Reference],
     store: Store,
     observe: Callable[[Event], None],
-) -> None:
-    """Write one output to a path and report it."""
+    ready: Callable[[], None],
+) -> int:
+    """Write one output to a path; return its size. `ready` is called before it gets its name."""
     match output:
         case ImageOutput():
             from pybuild.store.exporting.archive import publish_archive, publish_directory
 
             references = list(names if output.names is None else output.names)
             if output.directory:
-                publish_directory(store.blobs, image, references, output.destination)
+                publish_directory(store.blobs, image, references, output.destination, ready=ready)
             else:
                 docker = output.format is Format.DOCKER
-                publish_archive(store.blobs, image, references, output.destination, docker=docker)
-            size = sum(layer.size for layer in image.manifest.layers)
+                publish_archive(store.blobs, image, references, output.destination, docker=docker, ready=ready)
+            return sum(layer.size for layer in image.manifest.layers)
         case TarOutput():
             from pybuild.store.exporting.rootfs_tar import publish_rootfs
 
-            size = publish_rootfs(store, image, output.destination)
+            return publish_rootfs(store, image, output.destination, ready=ready)
         case LocalOutput():
             from pybuild.store.exporting.directory import write_local
 
-            report = write_local(store, image, output.destination)
-            size = report.size
+            report = write_local(store, image, output.destination, ready=ready)
             if report.devices:
                 shown = ", ".join(show(path) for path in report.devices[:_SHOWN_DEVICES])
                 more = (
                     f" and {len(report.devices) - _SHOWN_DEVICES} more" if len(report.devices) > _SHOWN_DEVICES else ""
                 )
                 observe(Note(f"device nodes are left out of {output.destination}: {shown}{more}"))
+            return report.size
         case _:
             assert_never(output)
-    observe(Exported(output.destination, str(image.manifest_digest), size))
 
 
 def _prepare(output: Output, image: StoredImage, fetcher: LayerFetcher, *, all_layers: bool) -> StoredImage:

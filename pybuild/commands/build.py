@@ -25,6 +25,7 @@ from pybuild.options.steps import STEPS
 from pybuild.progress import progress_for
 from pybuild.progress.formatting import BuildInfo
 from pybuild.result_files import ResultFiles
+from pybuild.signals import outlast
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.store.store import Access, Store
 
@@ -77,7 +78,7 @@ def build(
             LoggedDisplay(progress_for(display.kind, info), info, store.logs if store.obstacle is None else None)
         ) as observe:
             try:
-                image = run(request, store, observe, keep_storage)
+                image = run(request, store, observe, keep_storage, complete=outlast)
             except BrokenPipeError:
                 raise
             except report.EXPECTED as error:

@@ -15,6 +15,7 @@ from pybuild.options.arguments import image_platform_option, platform_option, tl
 from pybuild.options.outputs import output_option, parse_outputs
 from pybuild.progress import human_size
 from pybuild.progress.formatting import pushed_line
+from pybuild.signals import outlast
 from pybuild.store.errors import InvalidImage
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.store.formats.digest import Digest
@@ -187,7 +188,7 @@ def export(root: str, name: str, output: tuple[str, ...], platform: Platform | N
 
     outputs = parse_outputs(output)
     with image_to_export(root, name, platform) as image:
-        image.export(*outputs, on_event=_print_event, tls_verify=tls_verify)
+        image.export(*outputs, on_event=_print_event, tls_verify=tls_verify, complete=outlast)
     return 0
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage, StoreError
-from pybuild.store.exporting.publish import replacing, temporary_directory, temporary_name, unnamed_file
+from pybuild.store.exporting.publish import nothing, replacing, temporary_directory, temporary_name, unnamed_file
 from pybuild.store.formats import tar
 from pybuild.store.formats.bounded_json import dump
 from pybuild.store.formats.docker_archive import MANIFEST, manifest_json
@@ -35,7 +35,7 @@ from pybuild.store.system.files import open_beneath, read_regular
 from pybuild.values.limits import MANIFEST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
     from pybuild.store.formats.digest import Digest
@@ -63,39 +63,63 @@ def write_archive(
 
 
 def publish_archive(
-    blobs: Blobs, image: StoredImage, names: list[Reference], destination: str, *, docker: bool = False
+    blobs: Blobs,
+    image: StoredImage,
+    names: list[Reference],
+    destination: str,
+    *,
+    docker: bool = False,
+    ready: Callable[[], None] = nothing,
 ) -> None:
-    """Write an archive to a path, completely or not at all. Raises OSError, NoSpace, DigestMismatch."""
+    """Write an archive to a path, completely or not at all. Raises OSError, NoSpace, DigestMismatch.
+
+    `ready` is called when only the final name is missing; if it raises an error, the path is as before.
+    """
     with replacing(destination) as out:
         write_archive(blobs, image, names, out, docker=docker)
+        out.flush()
+        ready()
 
 
-def publish_directory(blobs: Blobs, image: StoredImage, names: list[Reference], destination: str) -> None:
+def publish_directory(
+    blobs: Blobs,
+    image: StoredImage,
+    names: list[Reference],
+    destination: str,
+    *,
+    ready: Callable[[], None] = nothing,
+) -> None:
     """Write an image into a new or an existing layout directory.
 
     In an existing layout the images with other names stay. Its index.json is replaced last and atomically, so a failure
     leaves the old images. Several processes can write into one layout, new or existing, and each image stays. Raises
-    StoreError if the directory contains anything else; DigestMismatch, OSError.
+    StoreError if the directory contains anything else; DigestMismatch, OSError. `ready` is called when only index.json, or
+    the name of the directory, is missing; if it raises an error, the layout has the images as before.
     """
     target = os.path.realpath(destination)
     try:
         # A new layout becomes visible as a whole. If another process has made it meanwhile, the image is added to that.
-        if not _is_layout(target, destination) and _write_new_layout(blobs, image, names, target):
-            return
+        if not _is_layout(target, destination):
+            if _write_new_layout(blobs, image, names, target, ready):
+                return
+            ready = nothing
         fd = os.open(target, _DIRECTORY)
         try:
-            _write_layout(blobs, image, names, fd, destination)
+            _write_layout(blobs, image, names, fd, destination, ready)
         finally:
             os.close(fd)
     except OSError as error:
         raise no_space(error, destination, hint=OUTPUT_HINT) from error
 
 
-def _write_layout(blobs: Blobs, image: StoredImage, names: list[Reference], fd: int, shown: str) -> None:
+def _write_layout(
+    blobs: Blobs, image: StoredImage, names: list[Reference], fd: int, shown: str, ready: Callable[[], None]
+) -> None:
     """Add an image to the layout in a directory, which can be empty."""
     for digest in _digests(image):
         _put_blob(blobs, digest, fd)
     _put_bytes(fd, LAYOUT, LAYOUT_JSON)
+    ready()  # before the lock: another output of the same build can go to this layout
     with suppress(OSError):  # a filesystem without locks: the last of two writers wins there
         fcntl.flock(fd, fcntl.LOCK_EX)
     before = _read_index(fd, shown)
@@ -119,14 +143,17 @@ def _is_layout(target: str, shown: str) -> bool:
     return bool(existing)
 
 
-def _write_new_layout(blobs: Blobs, image: StoredImage, names: list[Reference], target: str) -> bool:
+def _write_new_layout(
+    blobs: Blobs, image: StoredImage, names: list[Reference], target: str, ready: Callable[[], None]
+) -> bool:
     """Write a temporary directory and rename it to `target`. False if another process has made `target` meanwhile."""
     parent, name = os.path.split(target)
     os.makedirs(parent, exist_ok=True)
     parent_fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with temporary_directory(parent_fd, name) as (temporary, fd):
-            _write_layout(blobs, image, names, fd, target)
+            _write_layout(blobs, image, names, fd, target, nothing)
+            ready()
             try:
                 os.rename(temporary, name, src_dir_fd=parent_fd, dst_dir_fd=parent_fd)
             except OSError as error:

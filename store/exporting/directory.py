@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import StoreError
-from pybuild.store.exporting.publish import temporary_name, unnamed_file
+from pybuild.store.exporting.publish import nothing, temporary_name, unnamed_file
 from pybuild.store.exporting.rootfs_tar import Rootfs
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, parent_of
@@ -46,14 +46,19 @@ class LocalReport:
     devices: tuple[bytes, ...]  # paths of the device nodes that were left out
 
 
-def write_local(store: Store, image: StoredImage, destination: str) -> LocalReport:
+def write_local(
+    store: Store, image: StoredImage, destination: str, *, ready: Callable[[], None] = nothing
+) -> LocalReport:
     """Write the files of an image into a directory; create it if it does not exist. Raises StoreError, OSError.
 
-    After an error a directory that was created is gone. In one that existed before, what was written stays.
+    After an error, of `ready` too, which is called last, a directory that was created is gone. In one that existed before,
+    what was written stays.
     """
     is_new = not os.path.lexists(destination)
     try:
-        return _write_local(store, image, destination)
+        report = _write_local(store, image, destination)
+        ready()
+        return report
     except BaseException:
         if is_new and os.path.isdir(destination):
             target = os.path.realpath(destination)

@@ -41,6 +41,10 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR)  # the filesystem lacks O_TMPFILE, or the kernel
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
 @contextmanager
 def replacing(destination: str) -> Iterator[BinaryIO]:
     """A file to write to, which replaces `destination` if the block succeeds. If it fails, `destination` is unchanged.

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pybuild.store.errors import InvalidImage
-from pybuild.store.exporting.publish import replacing
+from pybuild.store.exporting.publish import nothing, replacing
 from pybuild.store.formats import tar
 from pybuild.store.formats.compression import DecompressingReader
 from pybuild.store.formats.media_types import COMPRESSIONS
@@ -22,7 +22,7 @@ from pybuild.store.layers.view import ROOT, View
 from pybuild.store.system.holes import chunks_of_file, create_sparse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import BinaryIO
 
     from pybuild.store.formats.oci_manifest import Descriptor
@@ -123,13 +123,16 @@ def write_rootfs(rootfs: Rootfs, out: BinaryIO) -> None:
     out.write(tar.END)
 
 
-def publish_rootfs(store: Store, image: StoredImage, destination: str) -> int:
+def publish_rootfs(store: Store, image: StoredImage, destination: str, *, ready: Callable[[], None] = nothing) -> int:
     """Write the root filesystem of an image to a path, completely or not at all; return the bytes of its files.
 
-    Raises StoreError, OSError.
+    `ready` is called when only the final name is missing; if it raises an error, the path is as before. Raises StoreError,
+    OSError.
     """
     with Rootfs(store, image) as rootfs, replacing(destination) as out:
         write_rootfs(rootfs, out)
+        out.flush()
+        ready()
     return sum(entry.size for entry, _ in rootfs.items if _has_content(entry))
 
 

@@ -115,3 +115,23 @@ def test_a_signal_while_nobody_reads_the_output(pybuild: Pybuild) -> None:
         assert process.wait() == 143 and said.endswith("error: terminated by SIGTERM\n"), said
     os.close(reader)
     pybuild.assert_whole()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("command", ["build", "export"])
+def test_a_signal_while_outputs_get_their_names_comes_too_late(
+    pybuild: Pybuild, tmp_path: Path, command: str, number: signal.Signals
+) -> None:
+    """strace sends it with the first linkat(2), which gives the last output a name."""
+    what = str(write_context(tmp_path / "c", f"FROM {BASE}\n")) if command == "build" else BASE
+    places = [tmp_path / "first.tar", tmp_path / "second.tar"]
+    outputs = [text for place in places for text in ("-o", f"type=oci,dest={place}")]
+    inject = f"-einject=linkat:signal={number.name}:when=1"
+    done = subprocess.run(
+        ["strace", "-qq", "-o", str(tmp_path / "trace"), "-etrace=linkat", inject, *pybuild.command, command, what, *outputs],
+        env=pybuild.env(), capture_output=True, text=True,
+    )  # fmt: skip
+    assert f"--- {number.name}" in (tmp_path / "trace").read_text()
+    assert done.returncode == 0, done.stderr
+    assert places[0].read_bytes() == places[1].read_bytes()
+    pybuild.assert_whole()

@@ -1,0 +1,38 @@
+"""What signals do to a command, in processes that send them to themselves."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def ended(number: int, *lines: str) -> tuple[int, str]:
+    """Exit status and output of a program; `kill()` in it sends the signal to itself."""
+    program = "\n".join(("import os", "from pybuild import signals", f"def kill(): os.kill(os.getpid(), {number})", *lines))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert not done.stderr, done.stderr
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_first_signal_raises_and_the_second_ends(number: int) -> None:
+    caught = "try: kill()\nexcept signals.Terminated as error: print(error.number, flush=True)"
+    assert ended(number, "signals.raise_terminated()", caught) == (0, f"{int(number)}\n")
+    assert ended(number, "signals.raise_terminated()", caught, "kill()", "print('no')") == (128 + number, f"{int(number)}\n")
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_that_comes_too_late_does_nothing_and_the_next_one_ends(number: int) -> None:
+    late = ("signals.raise_terminated()", "signals.outlast()", "kill()", "print('done', flush=True)")
+    assert ended(number, *late) == (0, "done\n")
+    assert ended(number, *late, "kill()", "print('no')") == (128 + number, "done\n")
+
+
+def test_nohup_holds() -> None:
+    nohup = ("import signal", "signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+    assert ended(signal.SIGHUP, *nohup, "signals.raise_terminated()", "kill()", "print('on')") == (0, "on\n")
