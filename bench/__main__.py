@@ -48,7 +48,7 @@ def take_turns(row: Row, runs: int, *, memory: bool) -> list[report.Result]:
                 continue
             try:
                 if turn < runs:
-                    samples[name].append(measure.timed(contender))
+                    samples[name].append(measure.timed(contender, row.traffic))
                 else:
                     peaks[name] = measure.peak_memory(contender)
             except measure.Failed as error:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bench.row import Contender
+    from bench.traffic import Traffic
 
 _INTERVAL = 0.01  # seconds between two samples of memory
 _PR_SET_CHILD_SUBREAPER = 36
@@ -33,6 +34,8 @@ class Sample:
 
     seconds: float
     cpu: float  # seconds, user and system, of all processes that were waited for
+    bytes: int | None = None  # sent and received; None if they are not counted
+    requests: int | None = None
 
 
 def adopt_orphans() -> None:
@@ -40,15 +43,17 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def timed(contender: Contender) -> Sample:
+def timed(contender: Contender, traffic: Traffic | None = None) -> Sample:
     """Run a contender once and time it. Dirty pages of earlier runs are written before it starts."""
     contender.before()
     os.sync()
+    if traffic is not None:
+        traffic.reset()
     before, start = os.times(), time.perf_counter()
     _run(contender)
     seconds, after = time.perf_counter() - start, os.times()
     cpu = after.children_user - before.children_user + after.children_system - before.children_system
-    return Sample(seconds, cpu)
+    return Sample(seconds, cpu) if traffic is None else Sample(seconds, cpu, traffic.bytes, traffic.requests)
 
 
 def peak_memory(contender: Contender) -> int:

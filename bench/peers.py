@@ -87,13 +87,14 @@ def buildah_archive(
 class BuildKit:
     """A private buildkitd; use it only if `there()`."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *registries: str) -> None:
+        """`registries` are the hosts of more registries on this machine that speak plain http."""
         root = world.fresh("buildkit")
         self._address = f"unix://{root}/socket"
         config = root / "buildkitd.toml"
         config.write_text(
             "[worker.oci]\n  enabled = true\n[worker.containerd]\n  enabled = false\n"
-            f'[registry."{world.registry.host}"]\n  http = true\n'
+            + "".join(f'[registry."{host}"]\n  http = true\n' for host in (world.registry.host, *registries))
         )
         self._daemon = subprocess.Popen(
             ["buildkitd", "--config", config, "--root", root / "root", "--addr", self._address],

@@ -30,6 +30,11 @@ class Result:
     samples: tuple[Sample, ...]
     peak: int | None  # bytes; None if it was not measured
 
+    def median(self, field: str) -> float | None:
+        """The median of a field of all samples; None if it was not measured."""
+        values = [getattr(sample, field) for sample in self.samples]
+        return None if None in values else statistics.median(values)
+
     @property
     def seconds(self) -> float:
         return statistics.median(sample.seconds for sample in self.samples)
@@ -49,15 +54,26 @@ def table(results: Sequence[Result]) -> Iterator[str]:
     first = results[0].row
     for result in results:
         peak = "" if result.peak is None else str(result.peak >> 20)
-        ratio, note = _ratio(result, results), ""
+        ratio, notes = _ratio(result, results), []
         if result.contender == "pybuild":
-            note = first.what
-            if first.aim is not None:
-                note += f"; aim: {first.aim} x floor"
-            if first.limit is not None:
-                note += f"; aim: {first.limit} s"
+            notes = [first.what, *_aims(first, _ratio(result, results, "buildkit"))]
+        if (size := result.median("bytes")) is not None:
+            notes.append(f"{size:,.0f} bytes in {result.median('requests'):,.0f} requests")
         figures = (f"{result.seconds:.3f}", f"{result.cpu:.3f}", "" if ratio is None else f"{ratio:.2f}", peak)
-        yield _LINE.format(first.name, result.contender, *figures, note).rstrip()
+        yield _LINE.format(first.name, result.contender, *figures, "; ".join(notes)).rstrip()
+
+
+def _aims(row: Row, to_buildkit: float | None) -> Iterator[str]:
+    if to_buildkit is not None:
+        yield f"{to_buildkit:.2f} x buildkit"
+    if row.aim is not None:
+        yield f"aim: {row.aim} x floor"
+    if row.buildkit_aim is not None:
+        yield f"aim: {row.buildkit_aim} x buildkit"
+    if row.limit is not None:
+        yield f"aim: {row.limit} s"
+    if row.bytes_aim is not None:
+        yield f"aim: {row.bytes_aim:,} bytes"
 
 
 def write(path: Path, results: Sequence[Result], *, own_disk: bool) -> None:
@@ -73,18 +89,21 @@ def write(path: Path, results: Sequence[Result], *, own_disk: bool) -> None:
                 "cpu": [round(sample.cpu, 4) for sample in result.samples],
                 "median": round(result.seconds, 4),
                 "ratio": _ratio(result, of_row),
+                "to_buildkit": _ratio(result, of_row, "buildkit"),
+                "bytes": [sample.bytes for sample in result.samples],
+                "requests": [sample.requests for sample in result.samples],
                 "peak": result.peak,
             }
         )
     path.write_text(json.dumps({"machine": _machine(), "own_disk": own_disk, "results": rows}, indent=1) + "\n")
 
 
-def _ratio(result: Result, of_row: Sequence[Result]) -> float | None:
-    """The median of the ratios to the floor in each turn: a load on the machine slows both in the same turn."""
-    floor = next((other for other in of_row if other.contender == "floor"), None)
-    if floor is None:
+def _ratio(result: Result, of_row: Sequence[Result], base: str = "floor") -> float | None:
+    """The median of the ratios to a contender in each turn: a load on the machine slows both in the same turn."""
+    other = next((other for other in of_row if other.contender == base), None)
+    if other is None:
         return None
-    pairs = zip(result.samples, floor.samples, strict=False)  # a slow peer has fewer
+    pairs = zip(result.samples, other.samples, strict=False)  # a slow peer has fewer
     return round(statistics.median(ours.seconds / theirs.seconds for ours, theirs in pairs), 3)
 
 

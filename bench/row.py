@@ -7,6 +7,10 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.traffic import Traffic
 
 
 def nothing() -> None:
@@ -37,6 +41,9 @@ class Row:
     contenders: tuple[Contender, ...]
     aim: float | None = None  # the ratio of pybuild to the floor should stay below this
     limit: float | None = None  # the same in seconds, if the workload mainly waits
+    buildkit_aim: float | None = None  # the ratio of pybuild to BuildKit should stay below this
+    traffic: Traffic | None = None  # counts what the contenders send and receive, if that is what the row is about
+    bytes_aim: int | None = None  # pybuild should send and receive fewer bytes
 
 
 def shell(name: str, script: str, before: Callable[[], object] = nothing) -> Contender:

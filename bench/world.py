@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from bench import images, measure
 from bench.disk import mount_own
 from bench.row import Contender, nothing
+from bench.traffic import Traffic
 from tests.support.registry import DockerRegistry, docker_registry
 
 if TYPE_CHECKING:
@@ -99,6 +100,11 @@ class World:
     def registry(self) -> DockerRegistry:
         """A registry on the loopback interface."""
         return self.stack.enter_context(docker_registry(self.fresh("registry")))
+
+    @cached_property
+    def traffic(self) -> Traffic:
+        """Another way to the same registry, on which bytes and requests are counted."""
+        return self.stack.enter_context(Traffic(self.registry.host))
 
     @cached_property
     def debian_remote(self) -> str:

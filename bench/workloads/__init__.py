@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.workloads import big, ignore, importing, noop, pull, ready, run50, runtree, small, sparse, stages
+from bench.workloads import big, ignore, importing, lazy, noop, pull, ready, run50, runtree, small, sparse, stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +25,7 @@ ROWS: Mapping[str, Callable[[World], Row]] = {
     "beside": stages.beside,
     "pull": pull.row,
     "ready": ready.row,
+    "lazy": lazy.row,
     "import": importing.row,
     "ignore": ignore.row,
 }

@@ -37,4 +37,4 @@ def row(world: World) -> Row:
     if BuildKit.there():
         kit = BuildKit(world)
         contenders.append(kit.build(context, "type=image", before=kit.prune))
-    return Row("ready", "pull it and RUN :", tuple(contenders), aim=1.5)
+    return Row("ready", "pull it and RUN :", tuple(contenders), aim=2.0, buildkit_aim=0.7)
