@@ -19,7 +19,9 @@ def main() -> None:
         _open_closed_streams()
     try:
         from pybuild.cli import run
+        from pybuild.store.system import process_end
 
+        process_end.at_once = True
         status = run(sys.argv[1:])
     except KeyboardInterrupt:  # Ctrl-C during the imports: `run` takes over the signals
         print("error: interrupted", file=sys.stderr)

@@ -3,6 +3,7 @@
     STORE/
       lock                 flock: shared by every process that uses the store, exclusive for `reset` and `fsck --repair`
       metadata.db          the tables (SQLite in WAL mode, objects/database.py); a file without a row is garbage
+      metadata.db-wal      SQLite's log: the last transactions; metadata.db-shm is its index, made anew when it is missing
       resetting            metadata.db of a store whose reset has begun: all objects are garbage then
       blobs/sha256/<hex>   manifests, configs and layers; read-only, each appears by rename
       tocs/<id>            tables of contents, one per changeset
@@ -57,6 +58,7 @@ from pybuild.store.objects.records import Records
 from pybuild.store.objects.reserve import keep_reserve, release_reserve
 from pybuild.store.objects.sealing import Sealer
 from pybuild.store.objects.snapshots import Snapshots
+from pybuild.store.system import process_end
 from pybuild.store.system.directories import remove_tree
 from pybuild.store.system.disk_full import FULL, cannot_write, require_room
 from pybuild.store.system.files import try_lock
@@ -118,6 +120,7 @@ class Store:
             self._sealer.recover()
             self.unswept = sweep(INGEST.path(self.root))  # the directories that this process is not allowed to remove
             self.ingest = Ingest(INGEST.path(self.root))
+            self._tables = self.metadata.size()  # bytes
         except BaseException as error:
             self._release()
             if not isinstance(error, OSError):
@@ -127,7 +130,7 @@ class Store:
             raise StoreError(
                 f"cannot use the store {self.root}: {error.strerror}", hint="choose another place with --root"
             ) from error
-        keep_reserve(self.root)
+        keep_reserve(self.root, self._tables)
 
     def _open_for_freeing(self) -> None:
         """Open the store; on a full disk remove what it can do without until that works. Raises StoreError."""
@@ -223,16 +226,17 @@ class Store:
         """Close the store. Idempotent."""
         if self._lock < 0 and self.obstacle is None:
             return
+        frees = self._access is Access.FREE
         try:
             self.ingest.close()
         finally:
-            self._release()
-        if self._access is Access.FREE:
-            keep_reserve(self.root, at_once=True)
+            self._release(keep_log=process_end.at_once and not frees)  # the log takes space
+        if frees:
+            keep_reserve(self.root, self._tables, at_once=True)
 
-    def _release(self) -> None:
+    def _release(self, *, keep_log: bool = False) -> None:
         if hasattr(self, "metadata"):
-            self.metadata.close()
+            self.metadata.close(keep_log=keep_log)
         for fd in (self._lock, self._reader_lock):
             if fd >= 0:
                 os.close(fd)

@@ -8,9 +8,9 @@ without room for that:
 * The log is missing or empty. Everything is in the database's own file, which is copied into memory. If another process
   writes to it meanwhile, it has to create the log first, so a copy is whole if there is no log before and after it, and
   the file has not changed.
-* The log has content, but no process has the store open: the last one was killed, or the store is a copy. SQLite would
-  make the index anew, and a process that touches an index without blocks on the disk is killed by SIGBUS. So database
-  and log are copied to a directory for temporary files, where SQLite joins them.
+* The log has content, but no process has the store open. That is the usual state (`Metadata.close`). SQLite would make
+  the index anew, and a process that touches an index without blocks on the disk is killed by SIGBUS. So the two are joined
+  in memory (table_log.py).
 
 The database's bytes are read through SQLite (immutable=1, which ignores the log), never by open(2): closing a file drops
 all POSIX locks that this process holds on it, and another connection of this process needs its own.
@@ -24,9 +24,8 @@ import time
 from urllib.parse import quote
 
 from pybuild.store.errors import StoreBusy
-from pybuild.store.system.directories import opened_directory, remove_tree
+from pybuild.store.objects.table_log import joined
 from pybuild.store.system.files import file_size
-from pybuild.store.system.scratch import scratch_directory
 
 _ATTEMPTS = 20
 _TICK = 0.02  # seconds: two writes within one step of the clock leave the same times
@@ -39,7 +38,7 @@ def open_tables(path: str, timeout: float, *, in_use: bool) -> sqlite3.Connectio
     """A connection that can read the database at `path`; no statement can change the file.
 
     `in_use`: another process has the store open. Raises sqlite3.DatabaseError, OSError, StoreBusy if other processes keep
-    writing, NoSpace if no directory for temporary files can take the copies.
+    writing.
     """
     log = f"{path}-wal"
     problem: sqlite3.DatabaseError | None = None
@@ -96,21 +95,7 @@ def _joined(path: str) -> bytes:
     """The database with the content of its log."""
     with open(f"{path}-wal", "rb") as file:
         log = file.read()
-    directory = scratch_directory("tables")
-    try:
-        copy = f"{directory}/tables.db"
-        for name, data in ((copy, _bytes(path)), (f"{copy}-wal", log)):
-            with open(name, "xb") as file:
-                file.write(data)
-        db = sqlite3.connect(copy, isolation_level=None)
-        try:
-            db.execute("PRAGMA journal_mode = DELETE").fetchone()
-            return db.serialize()
-        finally:
-            db.close()
-    finally:
-        with opened_directory(os.path.dirname(directory)) as parent:
-            remove_tree(parent, os.path.basename(directory))
+    return joined(_bytes(path), log)
 
 
 def _in_memory(data: bytes) -> sqlite3.Connection:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from pybuild.store.objects.parts import DATABASE, RESERVE
+from pybuild.store.objects.parts import RESERVE
 from pybuild.store.system.files import file_size
 
 _ROOM = "room"
@@ -22,13 +22,13 @@ _STEP = 256 << 10  # bytes: the size is a multiple, so that it seldom changes
 _SHARE = 8  # a process that adds to the store makes the reserve if it takes less than this part of what is free
 
 
-def keep_reserve(root: str, *, at_once: bool = False) -> None:
+def keep_reserve(root: str, tables: int, *, at_once: bool = False) -> None:
     """Make the reserve of the store at `root` if it is missing or too small, and the disk has room for it.
 
-    `at_once`: also if it takes all that is free, because a process has just freed it.
+    `tables` is the size of the tables in bytes, including what is still in SQLite's log. `at_once`: also if it takes all that is free, because a process has just freed it.
     """
-    # A transaction writes each page of the database at most once; a checkpoint can then enlarge the database.
-    wanted = -(-(2 * file_size(f"{root}/{DATABASE}") + _SLACK) // _STEP) * _STEP
+    # A transaction writes each page to the log at most once; moving the log into the database can then enlarge that, too.
+    wanted = -(-(2 * tables + _SLACK) // _STEP) * _STEP
     if reserve_size(root) >= wanted:
         return
     with suppress(OSError):  # a disk without room, or a file system that reserves nothing

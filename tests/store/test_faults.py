@@ -20,15 +20,16 @@ from pybuild.store.importing.archive import import_archive
 from pybuild.store.maintenance import fsck
 from pybuild.store.maintenance.repair import repair
 from pybuild.store.objects.changesets import LayerBlob
-from pybuild.store.objects.database import Metadata
+from pybuild.store.objects.database import LOG_LIMIT, Metadata
 from pybuild.store.objects.ingest import Ingest, sweep
 from pybuild.store.objects.records import KeyKind
 from pybuild.store.objects.schema import VERSION
 from pybuild.store.store import Store, reset
+from pybuild.store.system.files import file_size
 from tests.support.archives import Archive
 from tests.support.limits import at_most
 from tests.support.overlays import in_private_mounts, mount_tmpfs
-from tests.support.stored import new_tree
+from tests.support.stored import collect_in, new_tree
 from tests.support.tars import entry, tar
 
 if TYPE_CHECKING:
@@ -561,6 +562,103 @@ def test_a_store_in_use_is_not_reset_and_an_unused_one_is_removed_completely(tmp
     reset(root)
     assert not os.path.exists(root)
     reset(root)
+
+
+# -- SQLite's log at the end of a process
+
+ONE_COMMAND = """
+import os, sys
+from pybuild.store.importing.archive import import_archive
+from pybuild.store.store import Access, Store
+from pybuild.store.system import process_end
+process_end.at_once = True
+with Store(sys.argv[1], Access[sys.argv[3]]) as store:
+    import_archive(store, sys.argv[2], None, 1)
+    if sys.argv[4:]:
+        with store.metadata.transaction() as db:
+            db.execute("INSERT INTO parses VALUES ('key', zeroblob(?))", (int(sys.argv[4]),))
+os._exit(0)
+"""
+
+
+def run_command(root: str, tmp_path: Path, access: str = "WRITE", size: int = 0) -> None:
+    done = python(ONE_COMMAND, root, archive(tmp_path), access, *([str(size)] if size else []))
+    assert done.returncode == 0, done.stderr
+
+
+def log_size(root: str) -> int:
+    return file_size(f"{root}/metadata.db-wal")
+
+
+def images(root: str) -> int:
+    with Store(root) as opened:
+        assert fsck.check(opened).damage == ()
+        return len(opened.images.all())
+
+
+def test_the_end_of_a_process_leaves_the_log_and_the_next_one_reads_it(tmp_path: Path) -> None:
+    root = str(tmp_path / "s")
+    run_command(root, tmp_path)
+    assert log_size(root) > os.path.getsize(f"{root}/metadata.db")
+    assert images(root) == 1
+    assert log_size(root) == 0  # a program that goes on closes the tables
+
+
+def test_the_log_of_processes_is_bounded(tmp_path: Path) -> None:
+    root = str(tmp_path / "s")
+    run_command(root, tmp_path, size=LOG_LIMIT)
+    assert log_size(root) == 0
+    assert images(root) == 1
+
+
+def test_what_frees_space_leaves_no_log(tmp_path: Path) -> None:
+    root = str(tmp_path / "s")
+    run_command(root, tmp_path, "FREE")
+    assert log_size(root) == 0
+
+
+def test_the_log_stays_while_another_process_has_the_store_open(tmp_path: Path) -> None:
+    root = str(tmp_path / "s")
+    with Store(root) as opened:
+        run_command(root, tmp_path, size=LOG_LIMIT)
+        assert log_size(root) > LOG_LIMIT
+        assert len(opened.images.all()) == 1
+    assert log_size(root) == 0
+
+
+def test_a_copy_of_a_store_has_what_is_in_the_log(tmp_path: Path) -> None:
+    root, copy = str(tmp_path / "s"), tmp_path / "copy"
+    run_command(root, tmp_path)
+    copy.mkdir()
+    with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as process:
+        subprocess.run(["tar", "-C", copy, "-x"], stdin=process.stdout, check=True)
+    subprocess.run(["cp", "-r", copy, tmp_path / "again"], check=True)
+    (tmp_path / "again/metadata.db-shm").unlink()
+    assert [images(str(place)) for place in (copy, tmp_path / "again", root)] == [1, 1, 1]
+
+
+def test_a_copy_without_the_log_says_that_the_tables_are_lost(tmp_path: Path) -> None:
+    root = str(tmp_path / "s")
+    run_command(root, tmp_path)
+    os.unlink(f"{root}/metadata.db-wal")
+    with pytest.raises(StoreError, match="tables are lost"):
+        Store(root)
+
+
+def test_a_reset_that_is_killed_leaves_no_rows_of_the_log(tmp_path: Path) -> None:
+    root = str(tmp_path / "s")
+    run_command(root, tmp_path)
+
+    def killed(_parent: str, _name: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reset(root, killed)
+    assert log_size(root)
+    with Store(root) as opened:
+        assert opened.images.all() == []
+        collect_in(opened)
+        assert fsck.check(opened).garbage == ()
 
 
 def test_deep_and_wide_trees_are_removed(tmp_path: Path) -> None:
