@@ -5,18 +5,20 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import field
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, TypeAlias
 
 from pybuild.builder.errors import PlanError
 from pybuild.remote.errors import RemoteError
-from pybuild.remote.git.url import RepositorySource, parse_repository
-from pybuild.remote.http.urls import UrlWithLogin
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.digest import Digest
 from pybuild.values import frozen
+from pybuild.values.pattern import pattern
 from pybuild.values.redact import redact
 
-_REMOTE = re.compile(r"(?:https?|git|ssh)://|[a-zA-Z0-9_][a-zA-Z0-9_-]*@[\w.-]+:", re.ASCII)
+if TYPE_CHECKING:
+    from pybuild.remote.git.url import RepositorySource
+
+_REMOTE = pattern(r"(?:https?|git|ssh)://|[a-zA-Z0-9_][a-zA-Z0-9_-]*@[\w.-]+:", re.ASCII)
 _UNNAMED = "__unnamed__"
 _MAX_NAME = 255  # bytes
 
@@ -35,7 +37,7 @@ class UrlSource:
         return redact(self.url)
 
 
-RemoteSource = UrlSource | RepositorySource
+RemoteSource: TypeAlias = "UrlSource | RepositorySource"
 
 
 def is_remote(source: str) -> bool:
@@ -47,6 +49,8 @@ def is_repository(text: str) -> bool:
     """Whether a remote source is a git repository. An http URL is one if its path ends with .git."""
     if not text.startswith(("http://", "https://")):
         return True
+    from urllib.parse import urlsplit
+
     try:
         return urlsplit(text).path.endswith(".git")
     except ValueError:  # an invalid host
@@ -58,6 +62,10 @@ def read_remote(text: str, checksum: str | None, *, keep_git_dir: bool = False) 
 
     `keep_git_dir` applies to a repository only.
     """
+    # Local imports, here and below: most recipes name nothing on other machines.
+    from pybuild.remote.git.url import parse_repository
+    from pybuild.remote.http.urls import UrlWithLogin
+
     try:
         if is_repository(text):
             return parse_repository(text, checksum, keep_git_dir=keep_git_dir)
@@ -69,6 +77,8 @@ def read_remote(text: str, checksum: str | None, *, keep_git_dir: bool = False) 
 
 def _read_url(text: str, checksum: str | None) -> UrlSource:
     """Parse the URL of a file. Raises PlanError without a span."""
+    from urllib.parse import unquote, urlsplit
+
     try:
         digest = Digest.parse(checksum) if checksum is not None else None
     except InvalidImage as error:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from pybuild.parser.errors import DurationError
+from pybuild.values.pattern import pattern
 
 _UNITS = {
     "ns": 1,
@@ -16,7 +15,7 @@ _UNITS = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
-_PART = re.compile(r"(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))(" + "|".join(sorted(_UNITS, key=len, reverse=True)) + ")")
+_PART = pattern(r"(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))(" + "|".join(sorted(_UNITS, key=len, reverse=True)) + ")")
 _MAX = (1 << 63) - 1
 _MAX_LENGTH = 64  # characters; no real duration is longer
 

@@ -12,10 +12,11 @@ import re
 from dataclasses import replace
 
 from pybuild.values import frozen
+from pybuild.values.pattern import pattern
 
-_WORD = re.compile(r"\d*<<(-?)([^<]+)")
-_KEYWORD = re.compile(r"\s*(?:onbuild\s+)?(?:run|copy|add)(?=\s)", re.IGNORECASE)
-_FLAG = re.compile(r"\s+--\S+")
+_WORD = pattern(r"\d*<<(-?)([^<]+)")
+_KEYWORD = pattern(r"\s*(?:onbuild\s+)?(?:run|copy|add)(?=\s)", re.IGNORECASE)
+_FLAG = pattern(r"\s+--\S+")
 
 
 @frozen

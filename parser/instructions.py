@@ -6,13 +6,14 @@ import re
 from typing import ClassVar, Literal, TypeAlias
 
 from pybuild.values import frozen
+from pybuild.values.pattern import pattern
 from pybuild.values.source import Span
 
 RunNetwork: TypeAlias = Literal["default", "none", "host"]
 RunSecurity: TypeAlias = Literal["sandbox", "insecure"]
 MountType: TypeAlias = Literal["bind", "cache", "tmpfs", "secret", "ssh"]
 
-_LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
+_LEADING_TABS = pattern(r"^\t+", re.MULTILINE)
 
 
 @frozen

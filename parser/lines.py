@@ -18,17 +18,18 @@ from pybuild.parser.heredocs import RawHeredoc, opened_by
 from pybuild.parser.instructions import Word
 from pybuild.values import frozen
 from pybuild.values.limits import LINE_CHARACTERS, RECIPE_BYTES
+from pybuild.values.pattern import pattern
 from pybuild.values.source import Span
 
 if TYPE_CHECKING:
     from pybuild.parser.buildfile import Checks
 
 _KNOWN_DIRECTIVES = frozenset(("escape", "syntax", "check"))
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = pattern("[\ud800-\udfff]")
 # What these instructions say ends up in the image's config only. As in BuildKit, a byte there that is not UTF-8 becomes U+FFFD.
-_ONLY_CONFIG = re.compile(r"(?:ARG|CMD|ENTRYPOINT|ENV|HEALTHCHECK|LABEL|MAINTAINER)\s", re.IGNORECASE)
-_NOT_A_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-_BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_ONLY_CONFIG = pattern(r"(?:ARG|CMD|ENTRYPOINT|ENV|HEALTHCHECK|LABEL|MAINTAINER)\s", re.IGNORECASE)
+_NOT_A_BYTE = pattern("[\ud800-\udc7f\udd00-\udfff]")
+_BIDI = pattern("[\u202a-\u202e\u2066-\u2069]")
 MAX_WARNINGS = 100
 
 

@@ -6,15 +6,15 @@ classes that it names, for directories too, and `t` has an effect only if all cl
 
 from __future__ import annotations
 
-import re
 from typing import Literal, TypeAlias
 
 from pybuild.parser.errors import ModeError
 from pybuild.values import frozen
+from pybuild.values.pattern import pattern
 
-_OCTAL = re.compile(r"[0-7]{1,5}")
-_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")
-_ACTION = re.compile(r"([-+=])([rwxXst]*|[ugo])(?=[-+=]|$)")
+_OCTAL = pattern(r"[0-7]{1,5}")
+_CLAUSE = pattern(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")
+_ACTION = pattern(r"([-+=])([rwxXst]*|[ugo])(?=[-+=]|$)")
 _CLASSES = {"u": 0o4700, "g": 0o2070, "o": 0o0007, "a": 0o6777}
 _ALL_CLASSES = 0o6777
 _BITS = {"r": 0o444, "w": 0o222, "x": 0o111, "s": 0o6000}

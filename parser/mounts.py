@@ -16,6 +16,7 @@ from pybuild.parser.errors import ParseError, SizeError
 from pybuild.parser.instructions import Mount, MountType, Word
 from pybuild.parser.suggest import suggest
 from pybuild.values import frozen
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +36,9 @@ OPTIONS: dict[str, frozenset[str]] = {
 _KEYS = frozenset(("type",)).union(*OPTIONS.values())
 _WITHOUT_VALUE = frozenset(("readonly", "readwrite", "required"))
 _MAY_BE_EMPTY = frozenset(("from", "source", "target", "id", "env"))  # an empty value is as good as none
-_SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([kmgtp]?)i?b?", re.IGNORECASE)
+_SIZE = pattern(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([kmgtp]?)i?b?", re.IGNORECASE)
 _SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ENV_NAME = pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_ID = (1 << 32) - 2  # 2**32 - 1 means "no change" to the kernel
 
 

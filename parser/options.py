@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from pybuild.parser.directives import read_bool
 from pybuild.parser.errors import ParseError
 from pybuild.parser.instructions import Device
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     from pybuild.parser.instructions import RunNetwork, RunSecurity, Word
 
-_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/=-]*")
+_DEVICE = pattern(r"[A-Za-z0-9][A-Za-z0-9._/=-]*")
 
 
 def read_network(word: Word) -> RunNetwork:

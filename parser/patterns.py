@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 
 from pybuild.parser.errors import PatternError
+from pybuild.values.pattern import pattern
 
-_MAGIC = re.compile(r"[*?\[\\]")
+_MAGIC = pattern(r"[*?\[\\]")
 
 
 def has_wildcard(pattern: str) -> bool:

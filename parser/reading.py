@@ -44,6 +44,7 @@ from pybuild.parser.ports import check_port
 from pybuild.parser.signals import valid_signal
 from pybuild.parser.suggest import suggest
 from pybuild.parser.tokens import LineReader
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     from pybuild.parser.lines import Lines
@@ -53,8 +54,8 @@ KEYWORDS = (
     "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
 )  # fmt: skip
 _NO_TRIGGERS = ("FROM", "MAINTAINER", "ONBUILD")
-_STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*")
-_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}|[0-9a-f]{4,64}")
+_STAGE_NAME = pattern(r"[a-z][a-z0-9-_.]*")
+_CHECKSUM = pattern(r"sha256:[0-9a-f]{64}|[0-9a-f]{4,64}")
 _MIN_DURATION = 1_000_000  # nanoseconds; container engines accept nothing shorter
 _MAX_RETRIES = (1 << 31) - 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from pybuild.values.pattern import pattern
 
 _NAMES = frozenset(
     [
@@ -44,7 +44,7 @@ _NAMES = frozenset(
         "RTMAX",
     ]
 )
-_REALTIME = re.compile(r"RTMIN\+([1-9]|1[0-5])|RTMAX-([1-9]|1[0-4])")
+_REALTIME = pattern(r"RTMIN\+([1-9]|1[0-5])|RTMAX-([1-9]|1[0-4])")
 _HIGHEST = 64
 
 

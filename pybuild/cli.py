@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 
@@ -13,11 +12,12 @@ from pybuild import signals
 from pybuild.defaults import default_root
 from pybuild.options.arguments import normalise
 from pybuild.user_limits import user_limits
+from pybuild.values.pattern import pattern
 from pybuild.verbs import VERBS, verb
 from pybuild.version import __version__
 
 _EXIT_FAILED, _EXIT_USAGE = 1, 2
-_WORD = re.compile(r"[A-Za-z][A-Za-z_-]*")  # what a command could be called: not a path, URL, option or -
+_WORD = pattern(r"[A-Za-z][A-Za-z_-]*")  # what a command could be called: not a path, URL, option or -
 
 
 class DefaultGroup(click.Group):

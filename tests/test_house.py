@@ -209,6 +209,16 @@ def test_values_cost_nothing_before_they_are_used() -> None:
                 assert "dataclass(frozen=True, slots=True)" not in decorators, f"{where(path)}:{node.lineno}: use values.frozen"
 
 
+def test_regular_expressions_are_compiled_when_they_are_used() -> None:
+    for path in FILES:
+        if path.is_relative_to(CHECKOUT / "builder" / "sandbox"):
+            continue  # the standard library only
+        for statement in tree(path).body:
+            if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+                calls = [ast.unparse(node.func) for node in ast.walk(statement.value) if isinstance(node, ast.Call)]
+                assert "re.compile" not in calls, f"{where(path)}:{statement.lineno}: use values.pattern"
+
+
 def test_every_dependency_has_a_reason() -> None:
     text = (CHECKOUT / "pyproject.toml").read_text()
     project = tomllib.loads(text)["project"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+from pybuild.values.pattern import pattern
+
 # Up to the last @ before the path, as browsers read it: a password can contain an @.
-_USER = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*)://(?P<user>[^\s/?#\"'`]*)@")
+_USER = pattern(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*)://(?P<user>[^\s/?#\"'`]*)@")
 
 
 def redact(text: str) -> str:

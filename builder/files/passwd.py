@@ -5,13 +5,12 @@ The files are parsed here. The C library's lookups would load the name service m
 
 from __future__ import annotations
 
-import re
-
 from pybuild.builder.errors import BuildError
 from pybuild.values import frozen
+from pybuild.values.pattern import pattern
 
 _MAX_ID = 0xFFFFFFFE  # 2^32 - 1 means "leave as it is" to chown(2)
-_NUMBER = re.compile(r"[0-9]{1,10}")
+_NUMBER = pattern(r"[0-9]{1,10}")
 
 
 @frozen

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from pybuild.values import frozen
+from pybuild.values.pattern import pattern
 
-_ESCAPE = re.compile(r"\\([0-7]{3})")
+_ESCAPE = pattern(r"\\([0-7]{3})")
 
 
 @frozen

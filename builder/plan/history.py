@@ -9,13 +9,14 @@ import re
 from typing import TYPE_CHECKING
 
 from pybuild.values import frozen
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 COMMENT = "buildkit.dockerfile.v0"
 _CLASSIC_NOP = "/bin/sh -c #(nop)"
-_CLASSIC_RUN = re.compile(r"(\|\d+ .*)?/bin/sh -c ", re.DOTALL)
+_CLASSIC_RUN = pattern(r"(\|\d+ .*)?/bin/sh -c ", re.DOTALL)
 _ESCAPES = {
     "\a": "\\a",
     "\b": "\\b",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.misses import Earlier, FileChange, Miss
 from pybuild.store.formats.toc import Kind, parent_of
 from pybuild.store.objects.builds import Outcome
+from pybuild.values.pattern import pattern
 from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pybuild.store.layers.difference import Difference
     from pybuild.store.objects.builds import BuiltStep, MountedFiles, StoredBuild
 
-_SECRET = re.compile(r"secret|token|passw|passphrase|pwd|key|auth|cred|private", re.IGNORECASE)
+_SECRET = pattern(r"secret|token|passw|passphrase|pwd|key|auth|cred|private", re.IGNORECASE)
 _SHOWN = 60  # characters of a value
 # Fields of keys -> how a recipe or a command line names them. Paths and modes of COPY show in its files.
 _FIELD_NAMES = {

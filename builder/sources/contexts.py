@@ -20,7 +20,7 @@ from pybuild.builder.events import Note
 from pybuild.builder.files.context_source import ContextSource
 from pybuild.builder.files.ignore_file import IGNORE_FILE
 from pybuild.builder.plan.resolve import ContextFiles
-from pybuild.builder.remote_source import is_remote, read_remote
+from pybuild.builder.remote_source import UrlSource, is_remote, read_remote
 from pybuild.builder.sources.recipe import (
     STDIN,
     STDIN_NAME,
@@ -30,7 +30,6 @@ from pybuild.builder.sources.recipe import (
     recipe_of_directory,
     recipe_of_files,
 )
-from pybuild.remote.git.url import RepositorySource
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.reference import Reference
@@ -44,9 +43,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pybuild.builder.plan.resolve import ImageSource
-    from pybuild.builder.remote_source import RemoteSource, UrlSource
+    from pybuild.builder.remote_source import RemoteSource
     from pybuild.builder.session import Session
     from pybuild.builder.sources.downloads import RemoteSources
+    from pybuild.remote.git.url import RepositorySource
     from pybuild.store.objects.images import StoredImage
 
 _IMAGE, _LAYOUT = "docker-image://", "oci-layout://"
@@ -122,7 +122,7 @@ class Contexts:
             return self._open_file(*self._spooled_stdin(), recipe)
         if is_archive(self._main):
             remote = self._main_remote()
-            if isinstance(remote, RepositorySource):
+            if not isinstance(remote, UrlSource):
                 return self._recipe_in(self._check_out("", remote), f"the repository {remote.redacted}", recipe)
             return self._open_file(*self._spooled_url(remote), recipe)
         found = recipe_of_directory(self._main, recipe)
@@ -142,7 +142,7 @@ class Contexts:
         if self._main == STDIN:
             return self._as_archive(*self._spooled_stdin()[:2]) or self._empty_context()
         remote = self._main_remote()
-        if isinstance(remote, RepositorySource):
+        if not isinstance(remote, UrlSource):
             return self._check_out("", remote)
         return self._as_archive(*self._spooled_url(remote)[:2]) or self._empty_context()
 
@@ -182,7 +182,7 @@ class Contexts:
             return import_from_layout(self._store, directory, tag, digest)
         if is_remote(place) and not os.path.isdir(place):
             remote = read_remote(place, None)
-            if isinstance(remote, RepositorySource):
+            if not isinstance(remote, UrlSource):
                 self._check_out(name, remote)
                 return ContextFiles(name, self._identities[name])
             found = self.remotes.file(remote)

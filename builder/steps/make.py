@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 from pybuild.builder.errors import BuildError, PrivilegeError
 from pybuild.builder.events import Note, layer_progress
 from pybuild.builder.files.copy import CopyRequest
-from pybuild.builder.jobs.copy import CopyFiles
-from pybuild.builder.jobs.job import write_entries
 from pybuild.builder.plan.graph import BaseStep, CopyStep, RunStep, WorkdirStep
 from pybuild.builder.plan.platforms import check_runnable
 from pybuild.builder.steps.image_users import ImageUsers
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from pybuild.builder.events import StepRef
     from pybuild.builder.files.context_source import ContextSource
     from pybuild.builder.files.layer_contents import LayerPlace
+    from pybuild.builder.jobs.copy import CopyFiles
     from pybuild.builder.plan.graph import Node, Plan
     from pybuild.builder.session import Session
     from pybuild.builder.sources.downloads import RemoteSources
@@ -176,6 +175,8 @@ class StepMaker:
         return MadeLayer(self._layers.adopt(written, job.output), written.content)
 
     async def _copy_job(self, node: Node, step: CopyStep, parent: int | None, source: int | None) -> CopyFiles:
+        from pybuild.builder.jobs.copy import CopyFiles  # a local import: without a COPY nobody needs it
+
         below = () if step.link else await self._stacks.layers(parent)
         owner = None
         if step.chown is not None:
@@ -188,6 +189,8 @@ class StepMaker:
         return CopyFiles(request, context, layers, below, spool, output, fetched)
 
     async def _workdir(self, node: Node, step: WorkdirStep, parent: int | None) -> MadeLayer:
+        from pybuild.builder.jobs.job import write_entries
+
         layers = await self._stacks.layers(parent)
         view = self._stacks.view(layers)
         uid, gid = await self._workdir_owner(step, view, layers) if step.user else (0, 0)

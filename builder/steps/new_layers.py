@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pybuild.builder.jobs.job import Output
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.changesets import LayerBlob
 
 if TYPE_CHECKING:
-    from pybuild.builder.jobs.job import Written
+    from pybuild.builder.jobs.job import Output, Written
     from pybuild.builder.plan.graph import Plan
     from pybuild.builder.session import Session
 
@@ -42,6 +41,8 @@ class NewLayers:
 
     def output(self, node: int) -> Output:
         """Where a job writes the layer of a node."""
+        from pybuild.builder.jobs.job import Output  # a local import: a cached build makes no layer
+
         ingest = self._store.ingest
         compression = self._compression if node in self._nodes_of_image else Compression.UNCOMPRESSED
         return Output(ingest.new_path(), ingest.new_path(), compression.value, self._clamp)

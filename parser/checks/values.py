@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pybuild.parser.instructions import Arg, Env, Label, Maintainer
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,10 +14,8 @@ if TYPE_CHECKING:
     from pybuild.parser.buildfile import Buildfile
     from pybuild.values.source import Span
 
-_SECRET = re.compile(
-    r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.IGNORECASE
-)
-_NO_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
+_SECRET = pattern(r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.IGNORECASE)
+_NO_SECRET = pattern(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
 
 
 def maintainer_deprecated(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 import click
@@ -72,6 +71,8 @@ def _host(value: str) -> tuple[str, str]:
         raise click.UsageError(
             f"--add-host {value}: there is no gateway; RUN steps share the network of this machine, so use 127.0.0.1"
         )
+    import ipaddress  # a local import: few builds add hosts
+
     try:
         return name, str(ipaddress.ip_address(address.removeprefix("[").removesuffix("]")))
     except ValueError:

@@ -9,16 +9,18 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING
 
+from pybuild.values.pattern import pattern
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SEQUENCE = re.compile(
+_SEQUENCE = pattern(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: cursor, erasing, modes, colours
     "|(?:\x1b[]PX^_]|[\x90\x98\x9d\x9e\x9f]).*?(?:\x07|\x1b\\\\|\x9c|$)"  # strings: titles, links, clipboard, queries
     "|\x1b[ -/]*[0-~]?",  # character sets, reset; and a lone escape
     re.DOTALL,
 )
-_COLOUR = re.compile("\x1b\\[[0-9;:]{0,40}m")  # SGR, as terminals read it
+_COLOUR = pattern("\x1b\\[[0-9;:]{0,40}m")  # SGR, as terminals read it
 _RESET = "\x1b[0m"
 _TAB = 8
 _MARKS = 2  # combining characters per base character; more of them can cover other lines

@@ -28,18 +28,19 @@ from pybuild.remote.http.urls import (
     printable,
 )
 from pybuild.values import frozen
+from pybuild.values.pattern import pattern
 from pybuild.values.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SCP = re.compile(
+_SCP = pattern(
     r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_-]*)@(?P<host>[\w.-]+):(?P<path>[^#]*)(?:#(?P<fragment>.*))?", re.ASCII
 )
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
-_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_PREFIX = re.compile(r"[0-9a-f]{4,64}")
-_BAD_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")  # git-check-ref-format(1)
+_USER = pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
+_HASH = pattern(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_PREFIX = pattern(r"[0-9a-f]{4,64}")
+_BAD_IN_REF = pattern(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")  # git-check-ref-format(1)
 _MAX_REF = 1000
 _TRUE, _FALSE = frozenset(("", "1", "t", "true")), frozenset(("0", "f", "false"))
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-import re
 from dataclasses import field
 from urllib.parse import unquote, urljoin, urlsplit
 
 from pybuild.remote.errors import RemoteError
 from pybuild.values import frozen
+from pybuild.values.pattern import pattern
 from pybuild.values.redact import redact
 
 MAX_URL = 16 << 10
 DEFAULT_PORTS = {"http": 80, "https": 443}
-_PLAIN = re.compile(r"[\x21-\x7e]+")
-_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\.?")
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_PLAIN = pattern(r"[\x21-\x7e]+")
+_NAME = pattern(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\.?")
+_NUMBER = pattern(r"[0-9]+|0x[0-9a-f]*")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 
 # Metadata services of clouds, which give a machine its credentials; the usual one is the link-local 169.254.169.254.

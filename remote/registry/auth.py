@@ -15,7 +15,6 @@ Source: distribution's token and OAuth2 specifications.
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -28,6 +27,7 @@ from pybuild.remote.registry.credentials import IdentityToken, Login, RegistryTo
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.bounded_json import Fields, load_object
 from pybuild.values.limits import TOKEN_BYTES
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 CLIENT_ID = "pybuild"
 _DEFAULT_SECONDS = 60  # a token without expires_in
 _EARLY_SECONDS = 10  # pybuild renews a token this long before it expires
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750, b64token
+_TOKEN = pattern(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750, b64token
 _BUSY = frozenset((429, 500, 502, 503, 504))
 
 

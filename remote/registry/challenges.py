@@ -11,13 +11,14 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from pybuild.values import frozen
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _LIMIT = 16 << 10  # characters of all headers together; a header beyond that is ignored
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PART = re.compile(
+_PART = pattern(
     rf"[\s,]*(?:(?P<name>{_TOKEN})[ \t]*=[ \t]*"
     rf'(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<plain>{_TOKEN}))(?=[ \t]*(?:,|$))'
     rf"|(?P<scheme>{_TOKEN})(?:[ \t]+(?P<token68>[A-Za-z0-9._~+/-]+=*)(?=[ \t]*(?:,|$)))?(?=[ \t,]|$))"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import selectors
 import shutil
 import signal
@@ -20,6 +19,7 @@ from pybuild.remote.errors import ConfigError
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.bounded_json import Fields, dump, load_object
 from pybuild.values.limits import HELPER_BYTES
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SECONDS = 30.0
 _PREFIX = "docker-credential-"
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_NAME = pattern(r"[A-Za-z0-9_-]+")
 # A helper prints this if it has nothing for a server; the exit status is the same as for every failure.
 _NOT_FOUND = b"credentials not found"
 

@@ -7,15 +7,15 @@ checked the document with store/formats/bounded_json.py: it is an object, not to
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING
 
 from pybuild.values import frozen
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-_SPACE = re.compile(r"[ \t\r\n]*")
+_SPACE = pattern(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
 
 

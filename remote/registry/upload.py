@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -24,6 +23,7 @@ from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.values import frozen
 from pybuild.values.limits import BLOB_SECONDS
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ CHUNK = 32 << 20  # bytes; a larger blob is sent in chunks
 _SMALLEST_CHUNK = 1 << 20  # what servers in front of a registry allow if nobody has configured them
 _PIECE = 64 << 10
 _COMMIT_RATE = 1 << 20  # bytes a second: a registry can copy the blob before it answers the last request
-_RANGE = re.compile(r"(?:bytes[ =])?0-([0-9]{1,19})(?:/.*)?")
+_RANGE = pattern(r"(?:bytes[ =])?0-([0-9]{1,19})(?:/.*)?")
 _TOO_LARGE = 413
 _OCTETS = {"Content-Type": "application/octet-stream"}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pybuild.store.errors import InvalidImage
 from pybuild.values.limits import JSON_ITEMS
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     from pybuild.values.limits import Limit
@@ -23,7 +24,7 @@ MAX_DEPTH = 64
 MAX_DIGITS = 20
 # A string is matched whole, so brackets inside it do not count. An unterminated string is matched to the end of the
 # document: trying again at each of its quotes would take quadratic time.
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"?+|[\[{]|[\]}]|[,:]', re.DOTALL)
+_STRUCTURE = pattern(rb'"(?:[^"\\]|\\.)*+"?+|[\[{]|[\]}]|[,:]', re.DOTALL)
 
 
 def load_object(data: bytes, name: str, *, limit: Limit) -> dict[str, Json]:

@@ -7,17 +7,17 @@ file name (`blobs/sha256/<hex>`). No text becomes part of a path unless it passe
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage
 from pybuild.values import frozen
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _HEX_LENGTH = {"sha256": 64, "sha512": 128}
-_HEX = re.compile(r"[0-9a-f]+")
+_HEX = pattern(r"[0-9a-f]+")
 
 
 @frozen

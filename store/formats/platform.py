@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 
 from pybuild.store.errors import InvalidImage
 from pybuild.values import frozen
+from pybuild.values.pattern import pattern
 
 # The normal form of an architecture and its variant; "*" is any variant. containerd's platforms package: database.go.
 _NORMAL = {
@@ -26,7 +26,7 @@ _ARCHITECTURES = frozenset((
     "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64", "s390x",
     "wasm",
 ))  # fmt: skip
-_PART = re.compile(r"[a-z0-9_.-]+")
+_PART = pattern(r"[a-z0-9_.-]+")
 
 
 @frozen

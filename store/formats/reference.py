@@ -6,22 +6,22 @@ first slash is a host only if it has a dot, a port or an upper-case letter, or i
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.digest import Digest
 from pybuild.values import frozen
+from pybuild.values.pattern import pattern
 
-_DOMAIN = re.compile(
+_DOMAIN = pattern(
     r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*(?::[0-9]+)?|\[[0-9a-fA-F:]+\](?::[0-9]+)?"
 )
-_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_COMPONENT = pattern(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
+_TAG = pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DEFAULT_DOMAIN = "docker.io"
 _LEGACY_DOMAIN = "index.docker.io"
 _LIBRARY = "library/"
-_HEX_ID = re.compile(r"[0-9a-f]{64}")
+_HEX_ID = pattern(r"[0-9a-f]{64}")
 MAX_LENGTH = 255  # characters of domain and path
 _MAX_TEXT = MAX_LENGTH + len(":") + 128 + len("@sha512:") + 128
 

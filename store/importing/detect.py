@@ -18,11 +18,12 @@ from pybuild.store.formats.docker_archive import MANIFEST
 from pybuild.store.formats.oci_layout import INDEX, LAYOUT
 from pybuild.store.formats.tar import REGULAR, SparseMember, TarReader
 from pybuild.values.limits import MANIFEST_BYTES
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     from pybuild.store.system.streams import Readable
 
-_IMAGE_MEMBER = re.compile(
+_IMAGE_MEMBER = pattern(
     rb"(?:blobs(?:/.*)?|repositories|VERSION"
     rb"|(?:sha256:)?[0-9a-f]{64}(?:\.json|\.tar(?:\.gz)?|/(?:VERSION|json|layer\.tar)?)?"
     rb"|[^/]+\.(?:tar|tar\.gz|tgz|json))?",

@@ -7,7 +7,6 @@ config bytes, and so Docker's image ID. Uncompressed layers are compressed with 
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
@@ -27,6 +26,7 @@ from pybuild.store.layers.errors import layer_errors
 from pybuild.store.layers.read import clean_path
 from pybuild.values import frozen
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     from pybuild.store.importing.members import Members
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pybuild.store.store import Store
 
 # Names of a config that contain its digest: from docker and podman, from containerd, from crane and kaniko.
-_CONFIG_NAME = re.compile(rb"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?")
+_CONFIG_NAME = pattern(rb"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?")
 
 
 @frozen

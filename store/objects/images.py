@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from pybuild.store.objects.database import number
 from pybuild.store.objects.names import Names, Tag
 from pybuild.values import frozen
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pybuild.store.objects.blobs import Blobs
     from pybuild.store.objects.database import Metadata
 
-_DIGEST_PREFIX = re.compile(r"(sha256:)?[0-9a-f]{6,64}")
+_DIGEST_PREFIX = pattern(r"(sha256:)?[0-9a-f]{6,64}")
 
 
 @frozen
