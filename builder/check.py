@@ -198,7 +198,8 @@ class RegistryBases:
         wanted = platform or self._options.platform
         key = reference.with_default_tag(), wanted
         if key not in self._fetched:
-            from pybuild.builder.sources.pull import fetch_config, registry_access
+            from pybuild.builder.sources.pull import fetch_config
+            from pybuild.builder.sources.registry_access import registry_access
 
             access = registry_access(os.environ, self._store.ingest, tls_verify=self._options.tls_verify)
             self._fetched[key] = fetch_config(self._store, self._pool, reference, wanted, access)

@@ -202,7 +202,7 @@ class Exporter:
 
     def _push(self, output: RegistryOutput, image: StoredImage) -> None:
         from pybuild.builder.output.push import push
-        from pybuild.builder.sources.pull import registry_access
+        from pybuild.builder.sources.registry_access import registry_access
 
         access = registry_access(os.environ, self._store.ingest, tls_verify=self._tls_verify)
         names = self._names if output.names is None else output.names

@@ -79,7 +79,8 @@ class BaseImages:
             raise NotCached(f"{reference.familiar} is not in the store and would have to be fetched")
         self._store.require_writable(f"{reference.familiar} is not in the store and cannot be fetched")
         # Imported here: a build whose images are all in the store does not need it.
-        from pybuild.builder.sources.pull import pull, registry_access
+        from pybuild.builder.sources.pull import pull
+        from pybuild.builder.sources.registry_access import registry_access
 
         access = registry_access(os.environ, self._store.ingest, tls_verify=self._options.tls_verify)
         return pull(self._store, self._session.pool, reference, platform, access, self._session.observe)

@@ -116,7 +116,7 @@ class _Download:
 
     def __init__(self, fetcher: LayerFetcher, wanted: Sequence[LayerBlob], name: str) -> None:
         # A local import: a build whose layers are all in the store does not need it.
-        from pybuild.builder.sources.pull import registry_access
+        from pybuild.builder.sources.registry_access import registry_access
 
         self._fetcher = fetcher
         self._wanted = wanted

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from pybuild.builder.events import Note
 from pybuild.builder.jobs.registry import FetchImage, RegistryAccess
 from pybuild.builder.sources.layers import LayerFetcher
-from pybuild.builder.sources.worker_environment import worker_environment
 from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.digest import Digest
@@ -26,13 +25,12 @@ from pybuild.values import frozen
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from pybuild.builder.events import Event
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.formats.platform import Platform
     from pybuild.store.formats.reference import Reference
-    from pybuild.store.objects.ingest import Ingest
     from pybuild.store.store import Store
 
 _AT_ONCE = 4  # blobs
@@ -45,14 +43,6 @@ class _Sized(Protocol):
 
 
 B = TypeVar("B", bound=_Sized)
-
-
-def registry_access(environ: Mapping[str, str], ingest: Ingest, *, tls_verify: bool) -> RegistryAccess:
-    """What a worker needs to reach registries: the whole environment, because credential helpers can read any of it.
-
-    All workers of this process share what they find out about registries, in a file of its working directory.
-    """
-    return RegistryAccess(worker_environment(environ), tls_verify, ingest.path_of("origins"))
 
 
 def pull(

@@ -11,7 +11,7 @@ import click
 
 from pybuild.builder.events import Note
 from pybuild.builder.sources.pull import pull as run_pull
-from pybuild.builder.sources.pull import registry_access
+from pybuild.builder.sources.registry_access import registry_access
 from pybuild.builder.workers.pool import Pool
 from pybuild.options.arguments import platform_option, tls_verify_option
 from pybuild.progress import Progress, kind_for, progress_for

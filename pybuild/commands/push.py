@@ -10,7 +10,7 @@ import click
 
 from pybuild.builder.events import Note
 from pybuild.builder.output.push import push as run_push
-from pybuild.builder.sources.pull import registry_access
+from pybuild.builder.sources.registry_access import registry_access
 from pybuild.builder.workers.pool import Pool
 from pybuild.options.arguments import image_platform_option, tls_verify_option
 from pybuild.progress import kind_for, progress_for
