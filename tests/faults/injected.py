@@ -1,4 +1,4 @@
-"""System calls that fail: ENOSPC, EIO, EMFILE, ENOMEM at calls on the store, injected by strace(1).
+"""System calls that fail: ENOSPC, EDQUOT, EIO, EMFILE, ENOMEM at calls on the store, injected by strace(1).
 
 A first run of each work is traced, to learn which calls of which process concern the store. One of these fails in each
 round. strace counts the calls of each process for itself, so for a call of a worker the same call of its siblings fails too.
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from tests.support.cli import Done
 
 VERBS = ("build", "build", "build", "pull", "import", "export", "gc")
-_FULL = ("ENOSPC", "EIO")
-_NEW = ("ENOSPC", "EIO", "ENOMEM")
+_FULL = ("ENOSPC", "EDQUOT", "EIO")
+_NEW = ("ENOSPC", "EDQUOT", "EIO", "ENOMEM")
 _DESCRIPTORS = ("EMFILE", "ENOMEM")
 _PROCESSES = ("EAGAIN", "ENOMEM")
 ERRORS: dict[str, Sequence[str]] = {
