@@ -42,8 +42,9 @@ class Places:
             )
 
     def of(self, digest: Digest) -> tuple[Reference, ...]:
-        """The repositories that had a blob, each as the name that it was seen under; the one seen last is the first."""
+        """The repositories that had a blob, as names: of images that were pulled first, and of these the one seen last."""
         rows = self._metadata.all(
-            "SELECT repository, tag FROM places WHERE digest = ? ORDER BY seen DESC, repository", str(digest)
+            "SELECT repository, tag FROM places WHERE digest = ? ORDER BY tag = '', seen DESC, repository",
+            str(digest),
         )
         return tuple(replace(Reference.parse(str(repository)), tag=str(tag) or None) for repository, tag in rows)
