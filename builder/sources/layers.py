@@ -62,9 +62,7 @@ class LayerFetcher:
 
         `name` is shown to the user, else that of the repository.
         """
-        pairs = zip(image.manifest.layers, image.config.diff_ids, strict=True)
-        blobs = [LayerBlob(diff_id, d.digest, d.size, COMPRESSIONS[d.media_type]) for d, diff_id in pairs]
-        await self.fetch([blob for blob in blobs if only is None or str(blob.digest) in only], name)
+        await self.fetch([blob for blob in _blobs(image) if only is None or str(blob.digest) in only], name)
 
     async def fetch_unread(self, changesets: Iterable[str]) -> None:
         """Fetch the blobs of those layers that nobody has read yet, so that they can be read."""
@@ -86,6 +84,12 @@ class LayerFetcher:
                 self._check_allowed(wanted[0])
                 self._check_space(wanted, name)
                 await _Download(self, wanted, name).run()
+
+    def check_space(self, image: StoredImage, name: str) -> None:
+        """Raise NoSpace if the layers that the store lacks do not fit; warn if they might not when they are unpacked."""
+        missing = [blob for blob in _blobs(image) if not self.store.blobs.has(blob.digest)]
+        if missing:
+            self._check_space(missing, name)
 
     def _check_allowed(self, blob: LayerBlob) -> None:
         text = f"layer {blob.digest} is not in the store"
@@ -163,6 +167,11 @@ class _Download:
     def _report(self, name: str, blob: LayerBlob, done: int, _: int) -> None:
         self._done[blob.digest] = done
         self._fetcher.observe(Transfer(name, sum(self._done.values()), self._total))
+
+
+def _blobs(image: StoredImage) -> list[LayerBlob]:
+    pairs = zip(image.manifest.layers, image.config.diff_ids, strict=True)
+    return [LayerBlob(diff_id, d.digest, d.size, COMPRESSIONS[d.media_type]) for d, diff_id in pairs]
 
 
 def _expansion(blob: LayerBlob) -> int:

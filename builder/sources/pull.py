@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pybuild.builder.events import Note
-from pybuild.builder.jobs.registry import FetchImage, RegistryAccess
+from pybuild.builder.jobs.registry import FetchImage
 from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.store.errors import InvalidImage, NotFound
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pybuild.builder.events import Event
+    from pybuild.builder.jobs.registry import RegistryAccess
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.formats.platform import Platform
     from pybuild.store.formats.reference import Reference
@@ -64,12 +65,14 @@ def pull(
     found = _fetch(store, pool, name, platform, access, observe)
     image = found.image if isinstance(found, _Fetched) else found
     now = int(time.time())
+    fetcher = LayerFetcher(store, pool, observe, access.tls_verify)
+    if whole:
+        fetcher.check_space(image, name.familiar)  # before anything is stored
     with store.metadata.transaction():  # a layer that is elsewhere has a place
         store.places.add([layer.digest for layer in image.manifest.layers], name, now)
         if isinstance(found, _Fetched):
             image = found.add_to(store)
     if whole:
-        fetcher = LayerFetcher(store, pool, observe, access.tls_verify)
         run_until_complete(fetcher.fetch_image(image, name=name.familiar))
     store.seal()
     store.images.tag([name], image, now, recipe="pull")

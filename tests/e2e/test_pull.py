@@ -230,7 +230,7 @@ def test_a_pulled_and_an_imported_base_give_the_same_image(registry: DockerRegis
 
 def test_an_image_that_does_not_fit_is_not_fetched(registry: DockerRegistry, tmp_path: Path) -> None:
     name = f"{registry.host}/team/base:1"
-    context = write_context(tmp_path / "c", f"FROM {name}\n")
+    context = write_context(tmp_path / "c", f"FROM {name}\nWORKDIR /new\n")
     with small_disk(tmp_path / "disk", "size=1200k") as disk:
         pybuild = Pybuild(disk / "store", {"HOME": str(tmp_path)})
         for command in (["pull", name], [context]):
@@ -238,7 +238,7 @@ def test_an_image_that_does_not_fit_is_not_fetched(registry: DockerRegistry, tmp
             assert f"{name}: what has to be fetched: 1." in error
             assert " MB is more than what is left: " in error and f" free on {disk}" in error
             assert "fetched\n" not in error
-        assert list((pybuild.root / "blobs").rglob("*/*")) == []
+            assert not [blob for blob in (pybuild.root / "blobs").rglob("*/*") if blob.stat().st_size > 10_000]
 
 
 def test_an_image_that_might_not_fit_when_it_is_unpacked_is_fetched(registry: DockerRegistry, tmp_path: Path) -> None:
