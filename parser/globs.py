@@ -28,7 +28,8 @@ class Glob:
 
     def strip_start(self, value: str, *, longest: bool) -> str:
         """The value without the prefix that matches, if one does."""
-        self._check(value)
+        if not self._can_match(value):
+            return value
         first, rest = _expressions(self._pieces, longest=longest)
         start = first.match(value)
         end = rest.match(value, start.end()) if start is not None else None
@@ -36,9 +37,10 @@ class Glob:
 
     def strip_end(self, value: str, *, longest: bool) -> str:
         """The value without the suffix that matches, if one does."""
+        if not self._can_match(value):
+            return value
         reversed_value = value[::-1]
         pieces = [piece[::-1] for piece in reversed(self._pieces)]
-        self._check(value)
         first, rest = _expressions(pieces, longest=longest)
         start = first.match(reversed_value)
         end = rest.match(reversed_value, start.end()) if start is not None else None
@@ -46,7 +48,8 @@ class Glob:
 
     def replace(self, value: str, replacement: str, *, every: bool, limit: Limit) -> str:
         """The value with the first match, or every match, replaced. A match begins as early and is as long as possible."""
-        self._check(value)
+        if not self._can_match(value):
+            return value
         first, rest = _expressions(self._pieces, longest=True)
         out: list[str] = []
         size, most = 0, limit.value
@@ -68,9 +71,14 @@ class Glob:
             position = max(end.end(), start.start() + 1)
         return "".join([*out, value[done:]])
 
-    def _check(self, value: str) -> None:
+    def _can_match(self, value: str) -> bool:
+        """Whether the value is long enough. So the expression of a pattern that is made is short: it takes much memory.
+
+        Raises ExpansionError if a match would take too long.
+        """
         if len(value) * self._length > PATTERN_STEPS.value:
             raise ExpansionError("a pattern takes too long to match", hint=PATTERN_STEPS.hint())
+        return self._length <= len(value)
 
 
 # The characters of a piece; None matches any character.

@@ -6,8 +6,11 @@ reference, "Environment replacement", and, where the reference is silent, those 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from functools import cache
+from io import StringIO
+from typing import TYPE_CHECKING, Protocol
 
 from pybuild.parser.errors import ExpansionError
 from pybuild.parser.globs import Glob
@@ -17,12 +20,15 @@ if TYPE_CHECKING:
     from pybuild.values.limits import Limit
 
 MAX_DEPTH = 64  # nesting of ${a:-${b:-…}}
+_PARTS = re.compile(r"\s+|\S+")
 _SPECIAL = frozenset("@*#?-$!0")
 
 
 def expand(word: str, scope: Mapping[str, str], *, escape: str = "\\") -> str:
     """Remove quotes and escapes, replace variables. Raises ExpansionError."""
-    return "".join(text for text, _ in _Expander(word, scope, escape).run())
+    text = _Text()
+    _Expander(word, scope, escape).run(text)
+    return text.end()
 
 
 def expand_heredoc(body: str, scope: Mapping[str, str]) -> str:
@@ -30,30 +36,16 @@ def expand_heredoc(body: str, scope: Mapping[str, str]) -> str:
 
     Quotes are text there, and the escape character is the backslash in every recipe: `\\x` becomes x for every x.
     """
-    return "".join(text for text, _ in _Expander(body, scope, "\\", quotes=False, limit=HEREDOC_CHARACTERS).run())
+    text = _Text()
+    _Expander(body, scope, "\\", quotes=False, limit=HEREDOC_CHARACTERS).run(text)
+    return text.end()
 
 
 def expand_words(text: str, scope: Mapping[str, str], *, escape: str = "\\") -> list[str]:
     """Expand like `expand`, then split at unquoted blanks, including those of variable values."""
-    words: list[str] = []
-    open_word = False
-    for piece, quoted in _Expander(text, scope, escape).run():
-        if quoted:
-            if open_word:
-                words[-1] += piece
-            else:
-                words.append(piece)
-            open_word = True
-            continue
-        for character in piece:
-            if character.isspace():
-                open_word = False
-            elif open_word:
-                words[-1] += character
-            else:
-                words.append(character)
-                open_word = True
-    return words
+    words = _Words()
+    _Expander(text, scope, escape).run(words)
+    return words.end()
 
 
 class RecordingScope(Mapping[str, str]):
@@ -80,6 +72,63 @@ class RecordingScope(Mapping[str, str]):
         return len(self._scope)
 
 
+class _Parts(Protocol):
+    """Takes the parts of a result, in order, each with whether it was quoted."""
+
+    def add(self, text: str, *, quoted: bool) -> None: ...
+
+
+class _Text:
+    """A result as one text. It takes a few bytes a character, however small the parts are."""
+
+    def __init__(self) -> None:
+        self._text = StringIO()
+
+    def add(self, text: str, *, quoted: bool) -> None:
+        self._text.write(text)
+
+    def end(self) -> str:
+        return self._text.getvalue()
+
+
+class _Words:
+    """A result split at its unquoted blanks."""
+
+    def __init__(self) -> None:
+        self._words: list[str] = []
+        self._open: StringIO | None = None
+
+    def add(self, text: str, *, quoted: bool) -> None:
+        if quoted:
+            self._append(text)
+            return
+        for part in _PARTS.findall(text):
+            if part[0].isspace():
+                self._close()
+            else:
+                self._append(part)
+
+    def end(self) -> list[str]:
+        self._close()
+        return self._words
+
+    def _append(self, text: str) -> None:
+        if self._open is None:
+            self._open = StringIO()
+        self._open.write(text)
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._words.append(self._open.getvalue())
+            self._open = None
+
+
+@cache
+def _plain(special: str) -> re.Pattern[str]:
+    """Text without any of these characters."""
+    return re.compile(f"[^{re.escape(special)}]+")
+
+
 class _Expander:
     def __init__(
         self, text: str, scope: Mapping[str, str], escape: str, *, quotes: bool = True, limit: Limit = WORD_CHARACTERS
@@ -93,42 +142,51 @@ class _Expander:
         self._depth = 0
         self._size = 0
 
-    def run(self) -> list[tuple[str, bool]]:
-        """The pieces of the result, each with whether it was quoted."""
-        return self._until("", raw=False)
+    def run(self, out: _Parts) -> None:
+        """Put the parts of the result into `out`."""
+        self._until("", out, raw=False)
 
-    def _until(self, stop: str, *, raw: bool) -> list[tuple[str, bool]]:
+    def _until(self, stop: str, out: _Parts, *, raw: bool) -> None:
         """Expand up to and including a stop character. `raw` keeps escapes, as backslashes, for patterns."""
-        pieces: list[tuple[str, bool]] = []
         text = self._text
+        plain = _plain(f"{stop}${self._escape}" + ("'\"" if self._quotes else ""))
         while self._at < len(text):
             character = text[self._at]
             if character == stop:
                 self._at += 1
-                return pieces
+                return
             if character == "'" and self._quotes:
-                self._add(pieces, self._single(), quoted=True)
+                self._add(out, self._single(), quoted=True)
             elif character == '"' and self._quotes:
-                self._add(pieces, self._double(raw), quoted=True)
+                self._add(out, self._double(raw), quoted=True)
             elif character == "$":
-                self._add(pieces, self._dollar(), quoted=False)
+                self._add(out, self._dollar(), quoted=False)
             elif character == self._escape:
                 following = text[self._at + 1 : self._at + 2]
                 self._at += 2
                 if following:
-                    self._add(pieces, f"\\{following}" if raw else following, quoted=True)
+                    self._add(out, f"\\{following}" if raw else following, quoted=True)
             else:
-                self._at += 1
-                self._add(pieces, character, quoted=False)
+                self._add(out, self._run_of(plain), quoted=False)
         if stop:
             raise self._error(f"unexpected end of the word while looking for a matching {stop!r}")
-        return pieces
 
-    def _add(self, pieces: list[tuple[str, bool]], text: str, *, quoted: bool) -> None:
+    def _run_of(self, plain: re.Pattern[str]) -> str:
+        """The characters from here on that mean themselves: at least one."""
+        found = plain.match(self._text, self._at)
+        assert found is not None, self._at
+        self._at = found.end()
+        return found[0]
+
+    def _add(self, out: _Parts, text: str, *, quoted: bool) -> None:
+        self._count(len(text))
         self._size += len(text)
-        if self._size > self._most:
+        out.add(text, quoted=quoted)
+
+    def _count(self, more: int) -> None:
+        """Raise ExpansionError if the result would become too long."""
+        if self._size + more > self._most:
             raise self._error(f"a word expands to more than the limit of {self._limit.shown()}", self._limit.hint())
-        pieces.append((text, quoted))
 
     def _single(self) -> str:
         start = self._at
@@ -139,26 +197,29 @@ class _Expander:
         return self._text[start + 1 : end]
 
     def _double(self, raw: bool) -> str:
-        out: list[str] = []
+        out = StringIO()
         self._at += 1
         text = self._text
+        plain = _plain(f'"${self._escape}')
         while self._at < len(text):
+            self._count(out.tell())
             character = text[self._at]
             if character == '"':
                 self._at += 1
-                return "".join(out)
+                return out.getvalue()
             if character == "$":
-                out.append(self._dollar())
-                continue
-            self._at += 1
-            if character == self._escape:
-                if raw:
-                    out.append("\\")
+                out.write(self._dollar())
+            elif character == self._escape:
+                self._at += 1
                 following = text[self._at : self._at + 1]
+                if raw:
+                    out.write("\\")
                 if following and following in ('"', "$", self._escape):
                     self._at += 1
                     character = following
-            out.append(character)
+                out.write(character)
+            else:
+                out.write(self._run_of(plain))
         raise self._error("unexpected end of the word while looking for a matching double quote")
 
     def _dollar(self) -> str:
@@ -233,10 +294,14 @@ class _Expander:
         return self._text[self._at - 1]
 
     def _word(self) -> str:
-        return "".join(text for text, _ in self._until("}", raw=False))
+        out = _Text()
+        self._until("}", out, raw=False)
+        return out.end()
 
     def _raw(self, stop: str) -> str:
-        return "".join(text for text, _ in self._until(stop, raw=True))
+        out = _Text()
+        self._until(stop, out, raw=True)
+        return out.end()
 
     def _error(self, message: str, hint: str | None = None) -> ExpansionError:
         return ExpansionError(message, min(self._at, len(self._text)), hint=hint)

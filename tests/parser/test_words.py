@@ -178,6 +178,18 @@ def test_a_replacement_ends_at_the_limit() -> None:
         expand("${A//a/$B}", {"A": "a" * 2000, "B": "b" * 2000})
 
 
+def test_quotes_do_not_delay_the_limit() -> None:
+    """The text would have 10 GB."""
+    with pytest.raises(ExpansionError, match="a word expands to more than the limit of"):
+        expand('"' + "$a" * 100_000 + '"', {"a": "x" * 100_000})
+
+
+def test_a_pattern_that_is_longer_than_the_value_costs_nothing() -> None:
+    for modifier in ("#", "##", "%", "%%", "/", "//"):
+        word = "${a" + modifier + "*x" * 100_000 + ("/y}" if "/" in modifier else "}")
+        assert expand(word, {"a": "x" * 600}) == "x" * 600
+
+
 def test_a_large_pattern_and_a_large_value_are_refused() -> None:
     with pytest.raises(ExpansionError, match="too long"):
         expand("${A//$B/}", {"A": "a" * (1 << 20), "B": "?" * (1 << 10)})
