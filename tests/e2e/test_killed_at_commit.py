@@ -38,7 +38,7 @@ RUN --mount=type=cache,target=/a --mount=type=cache,from=seed,source=/seed,targe
 """
 EPOCH = {"SOURCE_DATE_EPOCH": "1700000000"}
 MOST = 200  # moments of one command
-EVERY = int(os.environ.get("PYBUILD_KILL_EVERY", "20"))  # 1 kills at each moment
+EVERY = int(os.environ.get("PYBUILD_KILL_EVERY", "30"))  # 1 kills at each moment
 FIRST = {"before": 1, "after": 2, "file": 3}
 WHEN = pytest.mark.parametrize("when", list(FIRST))
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RECIPE = "FROM base\nWORKDIR /made\nENV a=b\n"  # no step needs a worker process, which would be slow to start
 # The most schedules that are tried, of two commands and of three; None: all.
-MOST_OF_TWO, MOST_OF_THREE = {"two": (None, 200), "all": (None, None)}.get(os.environ.get("PYBUILD_INTERLEAVE", ""), (30, 3))
+MOST_OF_TWO, MOST_OF_THREE = {"two": (None, 200), "all": (None, None)}.get(os.environ.get("PYBUILD_INTERLEAVE", ""), (16, 2))
 _NO_IMAGE = r"error: no image .*(app|sha256:).* in the store\n"
 # What a command may say when it fails. A build and an import make the image if it is gone; gc does not need it.
 REFUSALS = {"rmi": _NO_IMAGE, "tag": _NO_IMAGE}

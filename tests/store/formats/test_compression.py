@@ -35,9 +35,10 @@ SKIPPABLE = b"\x5a\x2a\x4d\x18" + struct.pack("<I", 3) + b"abc"
 
 def expand(data: bytes, kind: Compression | None = None, piece: int = 100_000) -> bytes:
     reader = DecompressingReader(io.BytesIO(data), kind)
-    out = b""
+    pieces = []
     while chunk := reader.read(piece):
-        out += chunk
+        pieces.append(chunk)
+    out = b"".join(pieces)
     assert reader.diff_id().hex == hashlib.sha256(out).hexdigest()
     assert reader.expanded_bytes == len(out)
     return out

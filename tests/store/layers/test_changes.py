@@ -320,7 +320,7 @@ def test_a_file_that_shrinks_or_grows_while_it_is_read_is_named(tmp_path: Path) 
 # -- arbitrary changes
 
 @given(steps=st.lists(OPERATIONS, min_size=2, max_size=3))
-@settings(max_examples=120)
+@settings(max_examples=50)
 def test_a_layer_applied_to_the_layers_below_gives_the_tree_of_the_step(
     steps: list[list[Operation]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -174,7 +174,7 @@ STEP = operations([*VERBS, "link", "link", "link", "touch"], NAMES)
 
 @given(steps=st.lists(STEP, min_size=1, max_size=4))
 @example(steps=[[("remove", "b", "", 0), ("link", "a", "b", 0)], [("link", "b", "c", 0), ("touch", "a", "", 1)]])
-@settings(max_examples=120)
+@settings(max_examples=40)
 def test_links_are_those_that_the_kernel_has_shown(
     steps: list[list[Operation]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
