@@ -42,10 +42,11 @@ class BlobPlace:
 
     def open(self, *, hashed: bool = True) -> DecompressingReader:
         """The tar of the layer. The blob's digest is verified at the end of the stream."""
-        raw = open_sparse(self.path)
-        return DecompressingReader(
-            VerifyingReader(raw, Digest.parse(self.digest), self.size), Compression(self.compression), hashed=hashed
-        )
+        return DecompressingReader(self.open_compressed(), Compression(self.compression), hashed=hashed)
+
+    def open_compressed(self) -> VerifyingReader:
+        """The blob as it is stored."""
+        return VerifyingReader(open_sparse(self.path), Digest.parse(self.digest), self.size)
 
 
 @frozen

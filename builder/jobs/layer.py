@@ -3,57 +3,49 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 from pybuild.builder.files.layer_contents import BlobPlace, LayerPlace, StoredContents, check_content
 from pybuild.builder.jobs.job import Done, Output, Written, write_files, written_layer
-from pybuild.store.errors import DigestMismatch
 from pybuild.store.formats.compression import Compression, Compressor
 from pybuild.store.formats.toc import Kind, Toc
-from pybuild.store.layers.errors import layer_errors
-from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.tree import make_tree
-from pybuild.store.layers.view import View
 from pybuild.store.objects.changesets import TREE
 from pybuild.store.system.directories import opened_directory
 from pybuild.store.system.holes import create_sparse
-from pybuild.store.system.streams import Tee
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pybuild.store.formats.toc import Entry
-    from pybuild.store.system.streams import Readable
 
 
 @frozen
 class MakeTree:
-    """Unpack a layer into a directory that can be an overlay's lower layer: `fs` in the new `directory`.
-
-    `expanded` is the verified tar that `ReadLayer` wrote, or "". It is used in place of the blob, and removed.
-    """
+    """Unpack a layer into a directory that can be an overlay's lower layer: `fs` in the new `directory`."""
 
     in_namespace: ClassVar[bool] = True
     toc: str
     blob: BlobPlace
     directory: str
-    expanded: str = ""
 
     def run(self) -> Done:
-        os.mkdir(self.directory, 0o700)
-        os.mkdir(f"{self.directory}/{TREE}", 0o755)
-        with opened_directory(f"{self.directory}/{TREE}") as fd:
-            if self.expanded:
-                with open(self.expanded, "rb") as file:
-                    make_tree(Toc.open(self.toc), file, fd)
-                os.unlink(self.expanded)
-            else:
-                tar = self.blob.open(hashed=False)
-                make_tree(Toc.open(self.toc), tar, fd)
-                tar.finish()  # reads to the end, where the digest is checked
+        with new_tree(self.directory) as fd:
+            tar = self.blob.open(hashed=False)
+            make_tree(Toc.open(self.toc), tar, fd)
+            tar.finish()  # reads to the end, where the digest is checked
         return Done()
+
+
+@contextmanager
+def new_tree(directory: str) -> Iterator[int]:
+    """A descriptor of the empty root of a tree in a new directory. Raises OSError."""
+    os.mkdir(directory, 0o700)
+    os.mkdir(f"{directory}/{TREE}", 0o755)
+    with opened_directory(f"{directory}/{TREE}") as fd:
+        yield fd
 
 
 @frozen
@@ -78,35 +70,6 @@ class WriteTar:
             layer = write_files(entries, _OneLayer(contents), self.output)
         check_content(entries, layer.entries, f"changeset {self.layer.changeset}")
         return written_layer(layer)
-
-
-@frozen
-class ReadLayer:
-    """Read a layer for the first time: verify it, and write its table of contents to `toc`.
-
-    `below` are the tables of contents of the layers under it, topmost first. `expanded` is a free path for the layer's
-    tar if a tree will be made from it, else "": decompressing again takes longer than reading the tar.
-    """
-
-    in_namespace: ClassVar[bool] = False
-    blob: BlobPlace
-    diff_id: str
-    below: tuple[str, ...]
-    toc: str
-    expanded: str = ""
-
-    def run(self) -> Done:
-        with layer_errors(self.blob.digest), ExitStack() as files:
-            tar = self.blob.open()
-            source: Readable = tar
-            if self.expanded:
-                source = Tee(tar, files.enter_context(create_sparse(self.expanded)).write)
-            entries = read_layer(source, View([Toc.open(path) for path in self.below]))
-            found = tar.diff_id()
-            if str(found) != self.diff_id:
-                raise DigestMismatch(f"expands to {found}, the config promises {self.diff_id}")
-        Toc.write(self.toc, entries)
-        return Done()
 
 
 @frozen

@@ -8,7 +8,6 @@ The jobs are imported only when there is something to make: a cached build finds
 from __future__ import annotations
 
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import LayerUnavailable, SandboxError
@@ -19,7 +18,7 @@ from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.changesets import LayerBlob
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pybuild.builder.files.layer_contents import LayerPlace
     from pybuild.builder.jobs.job import Written
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.store import Store
 
-_EXPANDED_LIMIT = 256 << 20  # bytes of a blob; a larger tar might leave the page cache before it is read again
 MAX_LOWERS = 499  # overlayfs takes 500 lower layers; one is the scaffold
 
 
@@ -43,11 +41,13 @@ async def ensure_tocs(fetcher: LayerFetcher, snapshot: int | None) -> None:
         await ensure_toc(fetcher, chain[number], chain[number + 1 :])
 
 
-async def ensure_toc(fetcher: LayerFetcher, changeset: str, below: Sequence[str], expanded: str = "") -> None:
+async def ensure_toc(
+    fetcher: LayerFetcher, changeset: str, below: Sequence[str], *, want_tree: bool = False
+) -> None:
     """Make the table of contents of a layer, if it is missing. `below`: the changesets under it, topmost first.
 
-    The tables of contents of `below` must exist. The expanded tar is also written to the path `expanded`, unless
-    that is "" or the layer is too large.
+    The tables of contents of `below` must exist. With `want_tree` the same pass makes the tree, if it can: `ensure_tree`
+    still has to be asked.
     """
     store, pool = fetcher.store, fetcher.pool
     if store.changesets.unread(changeset) is None:
@@ -58,17 +58,18 @@ async def ensure_toc(fetcher: LayerFetcher, changeset: str, below: Sequence[str]
         if unread is None:
             return
         from pybuild.builder.files.layer_contents import blob_place
-        from pybuild.builder.jobs.layer import ReadLayer
+        from pybuild.builder.steps.fetched_layer import read_layer_once
 
-        output = store.ingest.new_path()
-        tocs = tuple(store.changesets.toc_path(lower) for lower in below)
-        if unread.size > _EXPANDED_LIMIT:
-            expanded = ""
+        tocs = [store.changesets.toc_path(lower) for lower in below]
         try:
-            await pool.job(ReadLayer(blob_place(store, unread), str(unread.diff_id), tocs, output, expanded))
+            read = await read_layer_once(
+                store, pool, blob_place(store, unread), unread.diff_id, tocs, want_tree=want_tree
+            )
         except DigestMismatch as error:
             raise LayerUnavailable(str(error), str(unread.digest), hint=error.hint) from error
-        store.changesets.mark_read(changeset, output)
+        store.changesets.mark_read(changeset, read.toc)
+        if read.tree is not None:
+            store.changesets.adopt_tree(changeset, pool.id_map.name, read.tree)
 
 
 async def ensure_content(fetcher: LayerFetcher, layer: LayerPlace) -> LayerPlace:
@@ -84,23 +85,18 @@ async def ensure_content(fetcher: LayerFetcher, layer: LayerPlace) -> LayerPlace
     return layer_place(fetcher.store, layer.changeset, fetcher.pool.tree_map)
 
 
-async def ensure_trees(
-    store: Store, pool: Pool, layers: Sequence[LayerPlace], expanded: Mapping[str, str] = MappingProxyType({})
-) -> tuple[LayerPlace, ...]:
-    """The same layers, each with a tree. Raises SandboxError if there are too many to mount, StoreError.
-
-    `expanded` maps changesets to tars that `ensure_toc` wrote; each tar is removed once it has been read.
-    """
+async def ensure_trees(store: Store, pool: Pool, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:
+    """The same layers, each with a tree. Raises SandboxError if there are too many to mount, StoreError."""
     if len(layers) > MAX_LOWERS:
         raise SandboxError(
             f"{len(layers)} layers are more than the {MAX_LOWERS} that one overlay can hold",
             hint="join RUN steps with && or start a new stage with COPY --from",
         )
-    return tuple(await gather(ensure_tree(store, pool, layer, expanded.get(layer.changeset, "")) for layer in layers))
+    return tuple(await gather(ensure_tree(store, pool, layer) for layer in layers))
 
 
-async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace, expanded: str = "") -> LayerPlace:
-    """The layer with its tree. A missing tree is made from the tar at `expanded`, or else from the layer's blob.
+async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace) -> LayerPlace:
+    """The layer with its tree. A missing tree is made from the layer's blob.
 
     The blob must be in the store: see `ensure_content`.
     """
@@ -113,7 +109,7 @@ async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace, expanded: str
 
             assert layer.blob is not None, layer.changeset
             directory = store.ingest.new_path()
-            await pool.job(MakeTree(layer.toc, layer.blob, directory, expanded))
+            await pool.job(MakeTree(layer.toc, layer.blob, directory))
             name = store.changesets.adopt_tree(layer.changeset, pool.id_map.name, directory)
     return replace(layer, tree=store.changesets.tree_path(name))
 

@@ -8,7 +8,6 @@ gc. One exception: a table of contents can be replaced once by one with digests 
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from pybuild.builder.files.layer_contents import layer_place
@@ -47,13 +46,12 @@ class LayerStacks:
     """The layers of all snapshots that one build asks about."""
 
     def __init__(self, session: Session, bases_of_runs: frozenset[int]) -> None:
-        """`bases_of_runs`: snapshots whose layers a RUN will mount: their expanded tars stay for that."""
+        """`bases_of_runs`: snapshots whose layers a RUN will mount: they get their trees while they are read."""
         self._store = session.store
         self._fetcher = LayerFetcher.of(session)
         self._pool = session.pool
         self._copied_trees = CopiedTrees(session)
         self._bases_of_runs = bases_of_runs
-        self._expanded: dict[str, str] = {}  # changeset -> its tar, until its tree is made
         self._tree_map = self._pool.tree_map
         self._places: dict[str, LayerPlace] = {}  # by changeset, each with a blob or a tree
         self._tocs: dict[str, Toc] = {}  # by changeset
@@ -73,10 +71,8 @@ class LayerStacks:
         await self._fetcher.fetch_unread(name for name in chain if name not in self._places)
         for number in reversed(range(len(chain))):  # reading a layer needs the tables of contents below it
             if chain[number] not in self._places:
-                expanded = self._store.ingest.new_path() if parent in self._bases_of_runs else ""
-                await ensure_toc(self._fetcher, chain[number], chain[number + 1 :], expanded)
-                if os.path.lexists(expanded):
-                    self._expanded[chain[number]] = expanded
+                lower, wanted = chain[number + 1 :], parent in self._bases_of_runs
+                await ensure_toc(self._fetcher, chain[number], lower, want_tree=wanted)
                 place = layer_place(self._store, chain[number], self._tree_map)
                 self._remember(await ensure_content(self._fetcher, place))
         return tuple(self._places.get(name) or layer_place(self._store, name, self._tree_map) for name in chain)
@@ -84,13 +80,8 @@ class LayerStacks:
     async def with_trees(self, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:
         """The same layers, each with a tree, without those that change nothing. Raises SandboxError, StoreError."""
         wanted = [layer for layer in layers if len(self._toc(layer))]
-        expanded = {
-            layer.changeset: self._expanded.pop(layer.changeset)
-            for layer in wanted
-            if layer.changeset in self._expanded
-        }
         await self._copied_trees.settle(layer.changeset for layer in wanted if layer.tree is None)
-        found = await ensure_trees(self._store, self._pool, wanted, expanded)
+        found = await ensure_trees(self._store, self._pool, wanted)
         for layer in found:
             self._remember(layer)
         return found

@@ -12,6 +12,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from pybuild.builder.jobs.descriptors import given
 from pybuild.builder.jobs.progress import reporting
 from pybuild.builder.sandbox import linux
 from pybuild.builder.sandbox.frames import Channel
@@ -26,7 +27,7 @@ from pybuild.remote.listener import listening
 from pybuild.values import limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pybuild.builder.sandbox.frames import Message
 
@@ -68,23 +69,33 @@ class Teller:
 def _serve(channel: Channel) -> None:
     while True:
         try:
-            message, _ = channel.receive()
+            message, descriptors = channel.receive()
         except EOFError:
             return
-        # A job makes many values and few reference cycles: the collector would take a tenth of the time of a COPY.
-        gc.disable()
-        job = None
-        try:
-            job = read_request(message)
-            with (
-                reporting(lambda done, total: channel.send(progress_message(done, total))),
-                listening(Teller(channel.send)),
-            ):
-                answer = result_message(job.run())
-        except Exception as error:
-            answer = failure_message(error, job)
-        gc.enable()
+        except OSError as error:  # the descriptors of a job, for which this process or the machine has no room
+            answer = failure_message(error)
+        else:
+            answer = _answer(channel, message, descriptors)
         try:
             channel.send(answer)
         except EOFError:
             return
+
+
+def _answer(channel: Channel, message: Message, descriptors: Sequence[int]) -> Message:
+    """Do the job that a message asks for."""
+    # A job makes many values and few reference cycles: the collector would take a tenth of the time of a COPY.
+    gc.disable()
+    job = None
+    try:
+        with (
+            given(descriptors),
+            reporting(lambda done, total: channel.send(progress_message(done, total))),
+            listening(Teller(channel.send)),
+        ):
+            job = read_request(message)
+            return result_message(job.run())
+    except Exception as error:
+        return failure_message(error, job)
+    finally:
+        gc.enable()

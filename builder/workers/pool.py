@@ -16,6 +16,7 @@ from pybuild.builder.workers.tasks import Locks, Semaphore, Tasks, run_until_com
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from io import FileIO
     from types import TracebackType
 
     from pybuild.builder.host.id_map import IdMap
@@ -69,17 +70,22 @@ class Pool:
         """Run a command in the sandbox, on a terminal, while nothing else runs. Raises SandboxError, PrivilegeError."""
         self._sandbox_worker().run_on_terminal(spec, relay, vault)
 
-    async def job(self, job: Job[R], on_progress: OnProgress | None = None) -> R:
+    async def job(self, job: Job[R], on_progress: OnProgress | None = None, files: Sequence[FileIO] = ()) -> R:
         """Have a worker do a job, as soon as a core is free; return its result. Raises what the job raised.
 
         `on_progress` is called with bytes, done and in total, while the job writes a layer or downloads, if it takes long.
+        The job gets the descriptors of `files`, which are closed here as soon as they are sent.
         """
         async with self._cores:
-            return await self._run(job, on_progress)
+            return await self._run(job, on_progress, files)
 
-    async def job_without_core(self, job: Job[R], on_progress: OnProgress | None = None) -> R:
-        """Like `job`, without waiting for a core: for jobs that wait for the network or for another build."""
-        return await self._run(job, on_progress)
+    async def job_without_core(
+        self, job: Job[R], on_progress: OnProgress | None = None, files: Sequence[FileIO] = ()
+    ) -> R:
+        """Like `job`, without waiting for a core: for jobs that wait for the network, for another build, or for a job
+        that has a core.
+        """
+        return await self._run(job, on_progress, files)
 
     def run(self, job: Job[R]) -> R:
         """Like `job_without_core`, for callers that are not coroutines. All tasks stand still until the job is done."""
@@ -134,16 +140,18 @@ class Pool:
                 raise
         return self._sandbox
 
-    async def _run(self, job: Job[R], on_progress: OnProgress | None = None) -> R:
+    async def _run(self, job: Job[R], on_progress: OnProgress | None = None, files: Sequence[FileIO] = ()) -> R:
         from pybuild.builder.workers.messages import JobNote, JobProgress, read_answer, read_progress, request_message
 
-        request = request_message(job)
-        worker, sent = self._send_to_idle(job, request), True
+        request, descriptors = request_message(job), [file.fileno() for file in files]
+        worker, sent = self._send_to_idle(job, request, descriptors), True
         if worker is None:
             worker, sent = self._start(job), False
         try:
             if not sent:
-                worker.channel.send(request)
+                worker.channel.send(request, descriptors)
+            for file in files:
+                file.close()
             while True:
                 if not worker.channel.has_message():
                     await wait_readable(worker.channel.fileno())
@@ -166,13 +174,13 @@ class Pool:
         self._idle[job.in_namespace].append(worker)
         return read_answer(answer, job)
 
-    def _send_to_idle(self, job: Job[object], request: Message) -> WorkerProcess | None:
+    def _send_to_idle(self, job: Job[object], request: Message, descriptors: Sequence[int]) -> WorkerProcess | None:
         """Send a job to an idle worker, if there is one. One that was killed while it was idle is passed over."""
         idle = self._idle[job.in_namespace]
         while idle:
             worker = idle.pop()
             try:
-                worker.channel.send(request)
+                worker.channel.send(request, descriptors)
             except EOFError:
                 self._end(worker)
             else:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Download:
     """Downloads one blob into one file, replacing its content.
 
-    `on_bytes` gets the number of bytes so far; after a restart it begins at 0 again.
+    `on_bytes` gets the number of bytes so far: after each piece, and 0 when the file was emptied to begin, or to begin again.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Download:
         self._etag = ""
         self._file.seek(0)
         self._file.truncate()
+        self._on_bytes(0)
 
     def _restart(self) -> None:
         if self._done:
             self._begin()
-            self._on_bytes(0)
 
     def _attempt(self) -> None:
         headers = {}

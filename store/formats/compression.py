@@ -68,10 +68,12 @@ class DecompressingReader:
         *,
         limit: Limit = LAYER_BYTES,
         hashed: bool = True,
+        observer: Callable[[bytes], object] | None = None,
     ) -> None:
         """If `compression` is None, `sniff` decides. `read` raises InvalidImage for damaged or too long data.
 
         Without `hashed` there is no `diff_id`, and nothing is hashed: that takes most of the time of many zeros.
+        `observer` is called with the decompressed bytes, in whatever pieces they come.
         """
         self._raw = raw
         start = raw.read(_CHUNK)
@@ -79,6 +81,7 @@ class DecompressingReader:
         self.kind = compression if compression is not None else sniff(start)
         self._limit, self._most = limit, limit.value
         self._hash = hashlib.sha256() if hashed else None
+        self._observer = observer
         self._piece = b""
         self._returned = 0  # bytes of the piece that `read` returned already
         self.read_bytes = len(start)
@@ -168,6 +171,8 @@ class DecompressingReader:
             raise self._limit.exceeded(InvalidImage, "expands to more than the limit of {}")
         if self._hash is not None:
             self._hash.update(data)
+        if self._observer is not None:
+            self._observer(data)
 
 
 class _Compressor(Protocol):

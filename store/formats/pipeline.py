@@ -13,7 +13,7 @@ The threads share nothing except their queues. None of them is left when `finish
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pybuild.store.system.holes import ZEROS
 
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     Step = Callable[[bytes], object]
 
+T = TypeVar("T")
+
 BLOCK = len(ZEROS)
+_TOGETHER = 1 << 18  # bytes of pieces that one step gets at a time: a queue costs more than a small piece
 _QUEUED = 4  # blocks that can wait for one step; if another comes, `write` waits
 
 
@@ -34,7 +37,7 @@ class Pipeline:
     def __init__(self, *steps: Step) -> None:
         """A step is called with one block after the other, by one thread at a time."""
         self._steps = steps
-        self._threads: list[_StepThread] = []
+        self._threads: list[_StepThread[bytes]] = []
         self._parts: list[bytes | memoryview] = []
         self._missing = BLOCK  # bytes until `_parts` make a block
         self._zeros = True  # all of `_parts` are pieces of ZEROS
@@ -104,23 +107,70 @@ class Pipeline:
             thread.process(block)
 
 
-class _StepThread:
-    """The thread of one step, and its queue. If no more threads can be started, the caller's thread does the step."""
+class Aside:
+    """One step that gets a stream in the pieces in which it comes, and does not delay who writes them.
+
+    The step must not depend on how the stream is cut, as a digest does not. A thread of its own is started once there
+    are more than a few small pieces. A context manager: leaving it ends the thread.
+    """
 
     def __init__(self, step: Step) -> None:
+        self._step = step
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._thread: _StepThread[list[bytes]] | None = None
+
+    def write(self, data: bytes) -> None:
+        """Add to the stream. Raises the exception of the step, if it has failed."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size >= _TOGETHER:
+            if self._thread is None:
+                self._thread = _StepThread(self._process)
+            self._thread.process(self._pieces)
+            self._pieces, self._size = [], 0
+
+    def finish(self) -> None:
+        """Wait until the step has processed everything. Raises the exception of the step, if it has failed."""
+        self.close()
+        if self._thread is not None:
+            self._thread.check()
+        self._process(self._pieces)
+        self._pieces = []
+
+    def close(self) -> None:
+        """End the thread after what it was given. Idempotent."""
+        if self._thread is not None:
+            self._thread.end()
+
+    def __enter__(self) -> Aside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _process(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            self._step(piece)
+
+
+class _StepThread(Generic[T]):
+    """The thread of one step, and its queue. If no more threads can be started, the caller's thread does the step."""
+
+    def __init__(self, step: Callable[[T], object]) -> None:
         from queue import Queue  # imported only if threads are needed
         from threading import Thread
 
         self._step = step
         self._error: BaseException | None = None
-        self._queue: Queue[bytes | None] = Queue(_QUEUED)
+        self._queue: Queue[T | None] = Queue(_QUEUED)
         self._thread: Thread | None = Thread(target=self._run, name="pipeline", daemon=True)
         try:
             self._thread.start()
         except RuntimeError:  # clone(2) failed: a limit on processes, or no memory
             self._thread = None
 
-    def process(self, block: bytes) -> None:
+    def process(self, block: T) -> None:
         """Have the step process a block. Raises the exception of the step, if it has failed."""
         if self._thread is None:
             self._step(block)

@@ -43,6 +43,7 @@ _COUNT = struct.Struct("<I")
 _LENGTH = struct.Struct("<H")
 _OPAQUE = 1
 _SMALL = 1 << 16  # bytes; smaller files are read, which is faster than mapping them
+RECORD_START = 8  # bytes of a record that tell its size
 _FEW = 64  # entries; a table of at most this many is searched with a dict
 MAX_PATH = 32_768  # bytes of one path; eight times the limit of one system call
 
@@ -112,7 +113,7 @@ def encode(entries: Iterable[Entry], links: Links = ()) -> bytes:
         if len(entry.path) > MAX_PATH or len(entry.link) > MAX_PATH:
             raise InvalidImage(f"a path or link of more than {MAX_PATH} bytes")
         offsets.append(len(out))
-        out += _encode_entry(entry)
+        out += encode_record(entry)
     if links:
         out += _encode_links(links)
     index = struct.pack(f"<{len(offsets)}Q", *offsets)
@@ -120,7 +121,8 @@ def encode(entries: Iterable[Entry], links: Links = ()) -> bytes:
     return bytes(out) + index + trailer
 
 
-def _encode_entry(entry: Entry) -> bytes:
+def encode_record(entry: Entry) -> bytes:
+    """One record of a toc file, with its checksum."""
     path, kind, mode, uid, gid, mtime, size, link, hardlink, rdev, xattrs, sha256, offset, opaque = entry
     tail = path + link + hardlink + sha256
     if xattrs:
@@ -133,6 +135,56 @@ def _encode_entry(entry: Entry) -> bytes:
         + tail
     )  # fmt: skip
     return zlib.crc32(rest).to_bytes(4, "little") + rest
+
+
+def decode_record(data: bytes | mmap.mmap, offset: int = 0) -> Entry:
+    """The entry of the record at an offset. Raises ValueError if the record is damaged or cut off."""
+    try:
+        (
+            crc, length, kind, flags, mode, uid, gid, mtime, size, rdev, position, sha_length, path_length, link_length,
+            hardlink_length, xattr_count,
+        ) = _RECORD.unpack(data[offset : offset + _RECORD.size])  # fmt: skip
+        if zlib.crc32(data[offset + 4 : offset + 8 + length]) != crc:
+            raise ValueError("a wrong checksum")
+        at = offset + _RECORD.size
+        path = data[at : (at := at + path_length)]
+        link = data[at : (at := at + link_length)]
+        hardlink = data[at : (at := at + hardlink_length)]
+        sha = data[at : (at := at + sha_length)]
+        xattrs: tuple[tuple[bytes, bytes], ...] = ()
+        if xattr_count:
+            pairs = []
+            for _ in range(xattr_count):
+                key_length, value_length = _PAIR.unpack(data[at : at + _PAIR.size])
+                at += _PAIR.size
+                pairs.append((data[at : at + key_length], data[at + key_length : at + key_length + value_length]))
+                at += key_length + value_length
+            xattrs = tuple(pairs)
+        if at != offset + 8 + length:
+            raise ValueError("wrong lengths")
+        return Entry(
+            path,
+            _KINDS[kind],
+            mode,
+            uid,
+            gid,
+            mtime,
+            size,
+            link,
+            hardlink,
+            rdev,
+            xattrs,
+            sha,
+            position,
+            bool(flags & _OPAQUE),
+        )
+    except (struct.error, KeyError):  # behind the end of the data, or with a kind that none has
+        raise ValueError("lengths or a kind that no record has") from None
+
+
+def record_size(start: bytes) -> int:
+    """The number of bytes of a record, told by its first RECORD_START bytes."""
+    return 8 + int.from_bytes(start[4:8], "little")
 
 
 def _encode_links(links: Links) -> bytes:
@@ -259,51 +311,9 @@ class Toc:
 
     def _entry(self, index: int) -> Entry:
         try:
-            return self._decoded(self._offsets[index])
-        except (struct.error, KeyError):  # a record behind the end of the file, or with lengths or a kind that none has
+            return decode_record(self._data, self._offsets[index])
+        except ValueError:
             raise self._damaged() from None
-
-    def _decoded(self, offset: int) -> Entry:
-        """The record at an offset. Raises InvalidImage for a wrong checksum, struct.error or KeyError for other damage."""
-        data = self._data
-        (
-            crc, length, kind, flags, mode, uid, gid, mtime, size, rdev, position, sha_length, path_length, link_length,
-            hardlink_length, xattr_count,
-        ) = _RECORD.unpack(data[offset : offset + _RECORD.size])  # fmt: skip
-        if zlib.crc32(data[offset + 4 : offset + 8 + length]) != crc:
-            raise self._damaged()
-        at = offset + _RECORD.size
-        path = data[at : (at := at + path_length)]
-        link = data[at : (at := at + link_length)]
-        hardlink = data[at : (at := at + hardlink_length)]
-        sha = data[at : (at := at + sha_length)]
-        xattrs: tuple[tuple[bytes, bytes], ...] = ()
-        if xattr_count:
-            pairs = []
-            for _ in range(xattr_count):
-                key_length, value_length = _PAIR.unpack(data[at : at + _PAIR.size])
-                at += _PAIR.size
-                pairs.append((data[at : at + key_length], data[at + key_length : at + key_length + value_length]))
-                at += key_length + value_length
-            xattrs = tuple(pairs)
-        if at != offset + 8 + length:
-            raise self._damaged()
-        return Entry(
-            path,
-            _KINDS[kind],
-            mode,
-            uid,
-            gid,
-            mtime,
-            size,
-            link,
-            hardlink,
-            rdev,
-            xattrs,
-            sha,
-            position,
-            bool(flags & _OPAQUE),
-        )
 
     def _end_of_records(self) -> int:
         if not self._offsets:

@@ -19,7 +19,7 @@ from pybuild.store.layers.view import ROOT, LinkLoop, resolve
 from pybuild.values.limits import IMPLIED_BYTES, LAYER_ENTRIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pybuild.store.formats.tar import Member
     from pybuild.store.system.streams import Readable
@@ -59,13 +59,37 @@ class LowerLayers(Protocol):
         ...
 
 
-def read_layer(stream: Readable, below: LowerLayers) -> list[Entry]:
+class Receiver(Protocol):
+    """Takes the entries of a layer while it is read, in the order of its tar, each after it has been placed and checked.
+
+    So every parent comes before what is in it. A directory can come again, with other metadata. Whiteouts, and which
+    directories are opaque, are known at the end only.
+    """
+
+    def entry(self, entry: Entry) -> None:
+        """The next entry. If it is a file and not a hard link, its content follows."""
+        ...
+
+    def content(self, data: bytes) -> None:
+        """The next bytes of the last file."""
+        ...
+
+    def replaced(self) -> None:
+        """An entry that came before is replaced by the next one, and one of the two is not a directory."""
+        ...
+
+    def finish(self, entries: Sequence[Entry]) -> None:
+        """All entries of the layer as they are in the end, sorted."""
+        ...
+
+
+def read_layer(stream: Readable, below: LowerLayers, receiver: Receiver | None = None) -> list[Entry]:
     """Read a whole tar of a layer and return its sorted entries, with the digests of their content.
 
     Parents that the tar does not contain are copied from `below`. If a parent is a symbolic link there, the link is
     followed inside the root. Raises InvalidImage or UnsafePath.
     """
-    return _read(stream, _LayerReader(below))
+    return _read(stream, _LayerReader(below, receiver or _Nobody()))
 
 
 def read_archive(stream: Readable, below: LowerLayers, owner: tuple[int, int] | None) -> list[Entry]:
@@ -79,25 +103,38 @@ def read_archive(stream: Readable, below: LowerLayers, owner: tuple[int, int] | 
 
 
 def _read(stream: Readable, layer: _LayerReader) -> list[Entry]:
-    reader = tar.TarReader(stream)
+    reader, receiver = tar.TarReader(stream), layer.receiver
     for member in reader:
         entry = layer.entry_of(member)
         if entry is None:
             continue
+        layer.add(entry)
         if entry.kind is Kind.FILE and not entry.hardlink:
             hasher = hashlib.sha256()
             for chunk in reader.data():
                 hasher.update(chunk)
-            entry = entry._replace(sha256=hasher.digest())
-        layer.add(entry)
-    return layer.entries()
+                receiver.content(chunk)
+            layer.add_digest(entry, hasher.digest())
+    entries = layer.entries()
+    receiver.finish(entries)
+    return entries
+
+
+class _Nobody:
+    """A receiver that ignores everything."""
+
+    def entry(self, entry: Entry) -> None: ...
+    def content(self, data: bytes) -> None: ...
+    def replaced(self) -> None: ...
+    def finish(self, entries: Sequence[Entry]) -> None: ...
 
 
 class _LayerReader:
     """Collects the entries of one layer, and separately its whiteouts: they never remove an entry of their own layer."""
 
-    def __init__(self, below: LowerLayers) -> None:
+    def __init__(self, below: LowerLayers, receiver: Receiver) -> None:
         self._below = below
+        self.receiver = receiver
         self._found: dict[bytes, Entry] = {}
         self._removed: set[bytes] = set()
         self._opaque: set[bytes] = set()
@@ -160,10 +197,15 @@ class _LayerReader:
                 self._add_child(entry.path)
             return
         before = self._found.get(entry.path)
-        if before is not None and before.kind is Kind.DIRECTORY and entry.kind is not Kind.DIRECTORY:
-            self._drop_content(entry.path)
-        self._found[entry.path] = entry
-        self._add_child(entry.path)
+        if before is not None and not (before.kind is entry.kind is Kind.DIRECTORY):
+            self.receiver.replaced()
+            if before.kind is Kind.DIRECTORY:
+                self._drop_content(entry.path)
+        self._place(entry)
+
+    def add_digest(self, entry: Entry, sha256: bytes) -> None:
+        """Give the file that was added last the digest of its content."""
+        self._found[entry.path] = entry.with_content(sha256, entry.offset)
 
     def entries(self) -> list[Entry]:
         """All entries, sorted."""
@@ -223,6 +265,11 @@ class _LayerReader:
                 self._removed.discard(child)
                 pending.append(child)
 
+    def _place(self, entry: Entry) -> None:
+        self._found[entry.path] = entry
+        self._add_child(entry.path)
+        self.receiver.entry(entry)
+
     def _add_child(self, path: bytes) -> None:
         if self._children is not None:
             self._children.setdefault(parent_of(path), set()).add(path)
@@ -253,8 +300,7 @@ class _LayerReader:
         below = self._from_below(path)
         if below is None or below.kind is not Kind.DIRECTORY:
             below = ROOT
-        self._found[path] = below._replace(path=path, opaque=False)
-        self._add_child(path)
+        self._place(below._replace(path=path, opaque=False))
 
     def _hardlink(self, path: bytes, member: Member) -> Entry:
         target = clean_path(member.linkname)
@@ -274,7 +320,7 @@ class _ArchiveReader(_LayerReader):
     """Collects the entries of an archive that is unpacked into an image, and is not itself a layer."""
 
     def __init__(self, below: LowerLayers, owner: tuple[int, int] | None) -> None:
-        super().__init__(below)
+        super().__init__(below, _Nobody())
         self._owner = owner
         self._undated: set[bytes] = set()  # directories that neither the archive nor the layers below have
 

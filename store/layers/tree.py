@@ -5,32 +5,23 @@ attribute `user.overlay.opaque` (kernel documentation, overlayfs.rst, "whiteouts
 `userxattr` option). A device node is an empty file: only the table of contents has its type and number. An owner that
 does not exist in the namespace is replaced by root (mapped_ids.py).
 
-The names here are safe: a tree is private while it is made, and its entries come from a table of contents, in which
-every parent is a real directory.
+There are two ways to make one: here from a table of contents and the tar, and in fed_tree.py while the tar is read.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage
-from pybuild.store.formats.tar import show
-from pybuild.store.formats.toc import Entry, Kind, parent_of
-from pybuild.store.layers.mapped_ids import MappedIds
-from pybuild.store.layers.tree_files import OPAQUE, DirectoryCache, open_directory
-from pybuild.store.system.holes import MIN_HOLE, SparseFile, buffered
+from pybuild.store.formats.toc import Entry, Kind
+from pybuild.store.layers.tree_maker import TreeMaker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pybuild.store.system.streams import Readable
 
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
-_XATTR_REFUSED = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSPC, errno.E2BIG, errno.ERANGE))
 
 
 def make_tree(entries: Iterable[Entry], tar: Readable, root_fd: int) -> None:
@@ -38,7 +29,7 @@ def make_tree(entries: Iterable[Entry], tar: Readable, root_fd: int) -> None:
 
     Raises InvalidImage if the tar is shorter than the entries say, OSError if writing fails.
     """
-    maker = _TreeMaker(root_fd)
+    maker = TreeMaker(root_fd)
     files, links, directories = [], [], []
     for entry in entries:
         if entry.hardlink:
@@ -54,7 +45,7 @@ def make_tree(entries: Iterable[Entry], tar: Readable, root_fd: int) -> None:
     for entry in sorted(files, key=lambda entry: entry.offset):
         if entry.size:
             position = _skip(tar, entry.offset - position, entry.offset)
-        maker.file(entry, tar)
+        maker.file(entry, _content(tar, entry.size))
         position += entry.size
     for entry in links:
         maker.link(entry)
@@ -77,109 +68,3 @@ def _content(tar: Readable, size: int) -> Iterator[bytes]:
             raise InvalidImage("the layer is shorter than its table of contents")
         size -= len(data)
         yield data
-
-
-class _TreeMaker:
-    """Makes the files of a tree, one call for each entry."""
-
-    def __init__(self, root_fd: int) -> None:
-        self._root = root_fd
-        self._ids = MappedIds.of_this_process()
-        self._parents = DirectoryCache(root_fd)
-
-    def close(self) -> None:
-        self._parents.close()
-
-    def directory(self, entry: Entry) -> None:
-        if entry.path:
-            parent, name = self._parents.locate(entry.path)
-            os.mkdir(name, 0o700, dir_fd=parent)
-
-    def finish_directory(self, entry: Entry) -> None:
-        """Set owner, mode and time last: making the content changes the time, and the final mode could forbid it."""
-        fd = open_directory(self._root, entry.path)
-        try:
-            os.fchown(fd, *self._owner(entry))
-            os.fchmod(fd, entry.mode)
-            if entry.opaque:
-                os.setxattr(fd, OPAQUE, b"y")
-            self._xattrs(fd, entry)
-            os.utime(fd, (entry.mtime, entry.mtime))
-        finally:
-            os.close(fd)
-
-    def file(self, entry: Entry, tar: Readable) -> None:
-        parent, name = self._parents.locate(entry.path)
-        fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
-        try:
-            if entry.size < MIN_HOLE:
-                for data in _content(tar, entry.size):
-                    while data:
-                        data = data[os.write(fd, data) :]
-            else:
-                with buffered(SparseFile(fd, "wb", closefd=False)) as out:
-                    for data in _content(tar, entry.size):
-                        out.write(data)
-            self._attributes(fd, entry)
-        finally:
-            os.close(fd)
-
-    def special(self, entry: Entry) -> None:
-        parent, name = self._parents.locate(entry.path)
-        times = (entry.mtime, entry.mtime)
-        match entry.kind:
-            case Kind.WHITEOUT:
-                os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
-            case Kind.SYMLINK:
-                os.symlink(entry.link, name, dir_fd=parent)
-                os.chown(name, *self._owner(entry), dir_fd=parent, follow_symlinks=False)
-                os.utime(name, times, dir_fd=parent, follow_symlinks=False)
-            case Kind.FIFO:
-                os.mkfifo(name, 0o600, dir_fd=parent)
-                os.chown(name, *self._owner(entry), dir_fd=parent, follow_symlinks=False)
-                os.chmod(name, entry.mode, dir_fd=parent)
-                os.utime(name, times, dir_fd=parent, follow_symlinks=False)
-            case Kind.CHAR | Kind.BLOCK:
-                fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
-                try:
-                    self._attributes(fd, entry)
-                finally:
-                    os.close(fd)
-            case Kind.FILE | Kind.DIRECTORY:
-                raise AssertionError(entry.kind)
-
-    def link(self, entry: Entry) -> None:
-        source_parent = open_directory(self._root, parent_of(entry.hardlink))
-        try:
-            parent, name = self._parents.locate(entry.path)
-            os.link(
-                entry.hardlink.rpartition(b"/")[2],
-                name,
-                src_dir_fd=source_parent,
-                dst_dir_fd=parent,
-                follow_symlinks=False,
-            )
-        finally:
-            os.close(source_parent)
-
-    def _owner(self, entry: Entry) -> tuple[int, int]:
-        return self._ids.on_disk(entry.uid, entry.gid)
-
-    def _attributes(self, fd: int, entry: Entry) -> None:
-        os.fchown(fd, *self._owner(entry))
-        os.fchmod(fd, entry.mode)  # after the owner, because chown(2) clears the setuid bits
-        self._xattrs(fd, entry)
-        os.utime(fd, (entry.mtime, entry.mtime))
-
-    def _xattrs(self, fd: int, entry: Entry) -> None:
-        for key, value in entry.xattrs:
-            try:
-                os.setxattr(fd, key, value)
-            except OSError as error:
-                # An attribute that this namespace or filesystem cannot store is still in the blob, which exports use.
-                # Capabilities are necessary: without them the files of the tree would behave differently.
-                # ENOSPC: the filesystem limits the attributes of a file. If the disk is full, the next file fails.
-                if key == b"security.capability" or error.errno not in _XATTR_REFUSED:
-                    raise OSError(
-                        error.errno, f"{error.strerror}: {show(entry.path)}, attribute {show(key)}"
-                    ) from error

@@ -52,7 +52,10 @@ class DirectoryCache:
         """A descriptor of the parent of `path`, valid until the next call, and the name in it. Raises OSError."""
         parent, _, name = path.rpartition(b"/")
         if parent != self._path:
-            fd = open_directory(self._root, parent)
+            if self._path and parent.startswith(self._path + b"/"):  # a long chain of directories takes linear time
+                fd = open_directory(self._fd, parent[len(self._path) + 1 :])
+            else:
+                fd = open_directory(self._root, parent)
             os.close(self._fd)
             self._fd, self._path = fd, parent
         return self._fd, name
