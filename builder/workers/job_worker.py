@@ -1,6 +1,6 @@
 """The job worker: a process that does one job after the other, inside the namespace of the steps or outside.
 
-messages.py describes what it receives and sends. It ends when the main process closes the connection.
+messages.py describes what it receives and sends. It ends when the main process closes the connection, or dies.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import signal
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -41,6 +42,9 @@ def main(fd: int, namespace: int = -1) -> None:
         os.close(namespace)
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
+    # The main process can be killed while a job waits, for the network or for the worker of another job. Changes of ids
+    # clear this setting. If the main process has died before it, the connection is at its end.
+    linux.set_pdeathsig(signal.SIGTERM)
     os.umask(0o022)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

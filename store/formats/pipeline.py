@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BLOCK = len(ZEROS)
-_TOGETHER = 1 << 18  # bytes of pieces that one step gets at a time: a queue costs more than a small piece
+_TOGETHER = 1 << 20  # bytes of pieces that one step gets at a time: a queue costs more than a small piece
 _QUEUED = 4  # blocks that can wait for one step; if another comes, `write` waits
 
 

@@ -43,7 +43,6 @@ _COUNT = struct.Struct("<I")
 _LENGTH = struct.Struct("<H")
 _OPAQUE = 1
 _SMALL = 1 << 16  # bytes; smaller files are read, which is faster than mapping them
-RECORD_START = 8  # bytes of a record that tell its size
 _FEW = 64  # entries; a table of at most this many is searched with a dict
 MAX_PATH = 32_768  # bytes of one path; eight times the limit of one system call
 
@@ -180,11 +179,6 @@ def decode_record(data: bytes | mmap.mmap, offset: int = 0) -> Entry:
         )
     except (struct.error, KeyError):  # behind the end of the data, or with a kind that none has
         raise ValueError("lengths or a kind that no record has") from None
-
-
-def record_size(start: bytes) -> int:
-    """The number of bytes of a record, told by its first RECORD_START bytes."""
-    return 8 + int.from_bytes(start[4:8], "little")
 
 
 def _encode_links(links: Links) -> bytes:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.tar import show
-from pybuild.store.formats.toc import RECORD_START, Kind, decode_record, parent_of, record_size, sort_key
-from pybuild.store.layers.tree_feed import END, ENTRY, STOPPED
+from pybuild.store.formats.toc import Kind, decode_record, parent_of, sort_key
+from pybuild.store.layers.tree_feed import SIZE, STOPPED
 from pybuild.store.layers.tree_maker import TreeMaker
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _check_place(entry: Entry, directories: Container[bytes]) -> None:
 
     The reader has checked that. Here it takes a moment more, and no path of a wrong stream leads out of the tree.
     """
-    for path in (entry.path, entry.hardlink):
+    for path in (entry.path, entry.hardlink) if entry.hardlink else (entry.path,):
         parent = parent_of(path)
         if parent and parent not in directories:
             raise InvalidImage(f"the description of a tree is damaged: {show(path)} is in no directory of it")
@@ -72,39 +72,35 @@ class _Stream:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._buffer = bytearray(_BUFFER)
+        self._buffer = memoryview(bytearray(_BUFFER))
         self._start = self._end = 0  # where in the buffer the bytes are that nobody has asked for yet
 
     def __iter__(self) -> Iterator[Entry]:
-        while (mark := self._take(1)) == ENTRY:
-            start = self._take(RECORD_START)
+        while (size := int.from_bytes(self._take(SIZE), "little")) > STOPPED:
             try:
-                yield decode_record(start + self._take(record_size(start) - RECORD_START))
+                yield decode_record(self._take(size))
             except ValueError as error:
                 raise InvalidImage(f"the description of a tree is damaged: {error}") from None
-        if mark == STOPPED:
+        if size == STOPPED:
             raise _NotWhole
-        if mark != END:
-            raise InvalidImage("the description of a tree is damaged: an unknown mark")
 
     def content(self, size: int) -> Iterator[memoryview]:
         """The next `size` bytes, in pieces; each is valid until the next one is asked for."""
         while size:
             if self._start == self._end:
                 self._fill()
-            piece = memoryview(self._buffer)[self._start : min(self._end, self._start + size)]
-            self._start += len(piece)
-            size -= len(piece)
-            yield piece
+            start = self._start
+            self._start = min(self._end, start + size)
+            size -= self._start - start
+            yield self._buffer[start : self._start]
 
     def _take(self, size: int) -> bytes:
         """The next `size` bytes."""
-        data = bytes(memoryview(self._buffer)[self._start : min(self._end, self._start + size)])
-        self._start += len(data)
-        if len(data) < size:
-            parts = [data, *(bytes(piece) for piece in self.content(size - len(data)))]
-            data = b"".join(parts)
-        return data
+        start, end = self._start, self._start + size
+        if end <= self._end:
+            self._start = end
+            return bytes(self._buffer[start:end])
+        return b"".join(bytes(piece) for piece in self.content(size))
 
     def _fill(self) -> None:
         self._start, self._end = 0, os.readv(self._fd, [self._buffer])

@@ -1,9 +1,10 @@
 """The stream by which the reader of a layer tells another process what to make a tree of, while it reads.
 
-    stream = (ENTRY, record, content of a file)*, END or STOPPED
+    stream = (size, record, content of a file)*, END or STOPPED
 
-A record is one of a toc file. A file that is not a hard link has its content after it. At the end come the whiteouts,
-and again the directories that are opaque. STOPPED: the tree has to be made from the table of contents, because a path has
+A record is one of a toc file; its size, like the two marks that stand in place of one, has four bytes (little-endian). A
+file that is not a hard link has its content after its record. At the end come the whiteouts, and again the directories that
+are opaque. STOPPED: the tree has to be made from the table of contents, because a path has
 several entries, or because what was read has to be read again.
 
 The stream is a pipe between two processes. Whichever of them dies, the other one finds the end of the stream, or that
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     from pybuild.store.formats.toc import Entry
 
-ENTRY, END, STOPPED = b"e", b".", b"!"
+END, STOPPED = 0, 1
+SIZE = 4  # bytes of the size of a record
 _PORTION = 1 << 18  # bytes that are sent together
 
 
@@ -38,8 +40,9 @@ class TreeFeed:
     def entry(self, entry: Entry) -> None:
         """Send an entry."""
         if self._goes_on:
-            self._waiting += ENTRY
-            self._waiting += encode_record(entry)
+            record = encode_record(entry)
+            self._waiting += len(record).to_bytes(SIZE, "little")
+            self._waiting += record
             self._send_portion()
 
     def content(self, data: bytes) -> None:
@@ -67,9 +70,9 @@ class TreeFeed:
                 self.entry(entry)
         self._end(END)
 
-    def _end(self, mark: bytes) -> None:
+    def _end(self, mark: int) -> None:
         if self._goes_on:
-            self._waiting += mark
+            self._waiting += mark.to_bytes(SIZE, "little")
             self._send_all()
             self._goes_on = False
 

@@ -8,6 +8,7 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pybuild.store.formats.toc import Kind
 from pybuild.store.layers.fed_tree import make_fed_tree
 from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.tree_feed import TreeFeed
@@ -53,6 +54,20 @@ def in_one_pass(data: bytes, below: LowerLayers, root: str) -> tuple[list[Entry]
             assert not make_from(stream, root)
             raise
         return entries, make_from(stream, root)
+
+
+def assert_same(
+    tree: dict[str, tuple[object, ...]], other: dict[str, tuple[object, ...]], entries: list[Entry]
+) -> None:
+    """Two trees of a layer, as `listing` gives them, differ in nothing. What the layer gives no time has any."""
+    timeless = {os.fsdecode(entry.path) for entry in entries if entry.kind is Kind.WHITEOUT}
+    if not any(entry.path == b"" for entry in entries):
+        timeless.add("")
+    first, second = (
+        {path: (*row[:4], None, *row[5:]) if path in timeless else row for path, row in found.items()}
+        for found in (tree, other)
+    )
+    assert first == second
 
 
 def make_from(stream: int, root: str) -> bool:
