@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from pybuild.builder.files.layer_contents import BlobPlace
 from pybuild.builder.jobs.descriptors import given_descriptors
 from pybuild.builder.jobs.job import Done
 from pybuild.builder.jobs.layer import new_tree
-from pybuild.builder.jobs.registry import RegistryAccess, WantedBlob
+from pybuild.builder.jobs.registry import FetchBlob, FetchedBlob
 from pybuild.store.errors import DigestMismatch
 from pybuild.store.formats.compression import Compression, DecompressingReader
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import COMPRESSIONS
-from pybuild.store.formats.oci_manifest import Descriptor
 from pybuild.store.formats.pipeline import Aside
-from pybuild.store.formats.reference import Reference
 from pybuild.store.formats.toc import Toc
 from pybuild.store.layers.errors import layer_errors
 from pybuild.store.layers.fed_tree import make_fed_tree
@@ -31,6 +30,7 @@ from pybuild.store.layers.tree_feed import TreeFeed
 from pybuild.store.layers.view import View
 from pybuild.store.system.directories import opened_directory, remove_tree
 from pybuild.values import frozen
+from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
     from pybuild.store.system.streams import Readable
@@ -63,44 +63,44 @@ class ReadLayer:
 
 
 @frozen
+class FetchedLayer:
+    """A layer was downloaded. `is_read`: it has a table of contents. If not, reading it from the store tells why."""
+
+    blob: FetchedBlob
+    is_read: bool
+
+
+@frozen
 class FetchLayer:
-    """Download a layer to `blob.path`, and read it while it arrives, as `ReadLayer` does."""
+    """Download a layer, and read it while it arrives, as `ReadLayer` does.
+
+    The blob is right if the job succeeds. It is not read if it is not a valid layer, or if the download had to begin again.
+    """
 
     in_namespace: ClassVar[bool] = False
-    access: RegistryAccess
-    reference: str
-    blob: WantedBlob
+    download: FetchBlob
     diff_id: str
     below: tuple[str, ...]
     toc: str
 
-    def run(self) -> Done:
+    def run(self) -> FetchedLayer:
         from pybuild.remote.registry.followed import FollowedDownload, Restarted
 
-        blob, feed = self.blob, _feed()
-        reference = Reference.parse(self.reference)
-        descriptor = Descriptor(blob.media_type, Digest.parse(blob.digest), blob.size)
-        compression = COMPRESSIONS[blob.media_type]
+        wanted, feed = self.download, _feed()
+        is_read = True
         with (
-            self.access.client() as client,
-            open(blob.path, "x+b", buffering=0) as file,
-            FollowedDownload(lambda on_bytes: client.blob(reference, descriptor, file, on_bytes), file) as download,
+            wanted.access.client() as client,
+            open(wanted.path, "x+b", buffering=0) as file,
+            FollowedDownload(partial(wanted.download, client, file), file) as blob,
         ):
             try:
-                with layer_errors(blob.digest):
-                    _read(download, compression, self.diff_id, self.below, self.toc, feed)
-            except Restarted:
+                _read(blob, COMPRESSIONS[wanted.media_type], self.diff_id, self.below, self.toc, feed)
+            except (PybuildError, Restarted):
+                is_read = False
                 if feed is not None:
                     feed.stop()
-                download.finish()
-                file.seek(0)
-                with layer_errors(blob.digest):
-                    _read(file, compression, self.diff_id, self.below, self.toc, None)
-            except Exception:
-                download.finish()  # if other bytes arrived than were wanted, that is the error
-                raise
-            download.finish()
-        return Done()
+            blob.finish()
+            return FetchedLayer(FetchedBlob(client.passed_over, client.notes), is_read)
 
 
 @frozen

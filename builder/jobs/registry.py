@@ -13,7 +13,8 @@ from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import BinaryIO
 
     from pybuild.remote.registry.client import RegistryClient
     from pybuild.remote.registry.config import Config
@@ -128,10 +129,22 @@ class FetchBlob:
     path: str
 
     def run(self) -> FetchedBlob:
-        descriptor = Descriptor(self.media_type, Digest.parse(self.digest), self.size)
         with self.access.client() as client, open(self.path, "xb", buffering=0) as file:
-            client.blob(Reference.parse(self.repository), descriptor, file, counter(self.size))
+            self.download(client, file)
             return FetchedBlob(client.passed_over, client.notes)
+
+    def download(
+        self, client: RegistryClient, file: BinaryIO, on_bytes: Callable[[int], object] = lambda _: None
+    ) -> None:
+        """Download the blob into a file. `on_bytes` is called as `RegistryClient.blob` says."""
+        count = counter(self.size)
+
+        def arrived(size: int) -> None:
+            on_bytes(size)
+            count(size)
+
+        descriptor = Descriptor(self.media_type, Digest.parse(self.digest), self.size)
+        client.blob(Reference.parse(self.repository), descriptor, file, arrived)
 
 
 def _write(path: str, data: bytes) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
 
 from pybuild.builder.errors import LayerUnavailable, NotCached
 from pybuild.builder.events import Note, Transfer
@@ -25,14 +26,19 @@ from pybuild.values.errors import PybuildError
 from pybuild.values.sizes import human_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from pybuild.builder.events import Event
+    from pybuild.builder.jobs.registry import FetchBlob, FetchedBlob
     from pybuild.builder.session import Session
-    from pybuild.builder.workers.pool import Pool
+    from pybuild.builder.workers.pool import OnProgress, Pool
+    from pybuild.builder.workers.tasks import Task
+    from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.reference import Reference
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
+
+Way: TypeAlias = "Callable[[FetchBlob, OnProgress], Task[FetchedBlob]]"
 
 _AT_ONCE = 4  # blobs
 _USUAL_EXPANSION = 3  # of compressed layers
@@ -64,15 +70,12 @@ class LayerFetcher:
         """
         await self.fetch([blob for blob in _blobs(image) if only is None or str(blob.digest) in only], name)
 
-    async def fetch_unread(self, changesets: Iterable[str]) -> None:
-        """Fetch the blobs of those layers that nobody has read yet, so that they can be read."""
-        unread = (self.store.changesets.unread(changeset) for changeset in changesets)
-        await self.fetch([blob for blob in unread if blob is not None])
-
-    async def fetch(self, blobs: Sequence[LayerBlob], name: str = "") -> None:
+    async def fetch(
+        self, blobs: Sequence[LayerBlob], name: str = "", ways: Mapping[Digest, Way] = MappingProxyType({})
+    ) -> None:
         """Fetch those blobs that the store lacks, several at a time, the largest first.
 
-        Raises LayerUnavailable if no known place has one, NotCached or NotFound if the user forbids it, NoSpace, StoreError,
+        `ways`: how to do the download of some of them, if something else is to happen at the same time. Raises LayerUnavailable if no known place has one, NotCached or NotFound if the user forbids it, NoSpace, StoreError,
         RemoteError.
         """
         if all(self.store.blobs.has(blob.digest) for blob in blobs):
@@ -83,7 +86,7 @@ class LayerFetcher:
             if wanted:
                 self._check_allowed(wanted[0])
                 self._check_space(wanted, name)
-                await _Download(self, wanted, name).run()
+                await _Download(self, wanted, name, ways).run()
 
     def check_space(self, image: StoredImage, name: str) -> None:
         """Raise NoSpace if the layers that the store lacks do not fit; warn if they might not when they are unpacked."""
@@ -118,13 +121,16 @@ class LayerFetcher:
 class _Download:
     """The download of some blobs, with its progress."""
 
-    def __init__(self, fetcher: LayerFetcher, wanted: Sequence[LayerBlob], name: str) -> None:
+    def __init__(
+        self, fetcher: LayerFetcher, wanted: Sequence[LayerBlob], name: str, ways: Mapping[Digest, Way]
+    ) -> None:
         # A local import: a build whose layers are all in the store does not need it.
         from pybuild.builder.sources.registry_access import registry_access
 
         self._fetcher = fetcher
         self._wanted = wanted
         self._name = name
+        self._ways = ways
         self._access = registry_access(os.environ, fetcher.store.ingest, tls_verify=fetcher.tls_verify)
         self._total = sum(blob.size for blob in wanted)
         self._done = dict.fromkeys((blob.digest for blob in wanted), 0)
@@ -159,7 +165,8 @@ class _Download:
         name = self._name or place.familiar
         kind = LAYER_TYPES[blob.compression]
         job = FetchBlob(self._access, str(place), kind, str(blob.digest), blob.size, path)
-        fetched = await fetcher.pool.job_without_core(job, partial(self._report, name, blob))
+        way = self._ways.get(blob.digest, fetcher.pool.job_without_core)
+        fetched = await way(job, partial(self._report, name, blob))
         for text in fetched.notes:
             fetcher.observe(Note(text))
         fetcher.store.changesets.adopt_blob(path, blob)

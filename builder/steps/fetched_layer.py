@@ -9,102 +9,108 @@ import contextlib
 import fcntl
 import os
 from io import FileIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pybuild.builder.errors import BuildError, PrivilegeError
-from pybuild.builder.files.layer_contents import BlobPlace
 from pybuild.builder.jobs.one_pass import FetchLayer, MakeFedTree, ReadLayer
-from pybuild.builder.jobs.registry import RegistryAccess, WantedBlob
 from pybuild.builder.workers.tasks import with_background
 from pybuild.values import frozen
+from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from pybuild.builder.jobs.job import Done
-    from pybuild.builder.workers.pool import Pool
+    from pybuild.builder.files.layer_contents import BlobPlace
+    from pybuild.builder.jobs.registry import FetchBlob, FetchedBlob
+    from pybuild.builder.workers.pool import OnProgress, Pool
     from pybuild.builder.workers.tasks import Task
     from pybuild.store.formats.digest import Digest
     from pybuild.store.store import Store
+
+R = TypeVar("R")
 
 _PIPE = 1 << 20  # bytes that one worker can be ahead of the other; the usual limit of an ordinary user
 
 
 @frozen
-class RegistryLayer:
-    """A layer in a registry. It is downloaded to `blob.path`; the size of that file shows the progress."""
-
-    access: RegistryAccess
-    reference: str
-    blob: WantedBlob
-
-
-@frozen
 class LayerFiles:
-    """The files of a layer that was read: its blob is where it was, or at the path of the download.
+    """The files that were made of a layer, in the ingest directory. A tree that is not there is made from the others."""
 
-    Table of contents and tree are in the ingest directory. Without a tree, it has to be made from the other two.
-    """
-
-    blob: str
     toc: str
     tree: str | None
 
 
 async def read_layer_once(
+    store: Store, pool: Pool, blob: BlobPlace, diff_id: Digest, below: Sequence[str], *, want_tree: bool
+) -> LayerFiles:
+    """Read a stored layer and verify its bytes; with `want_tree` also make its tree, if its tar allows that in one pass.
+
+    `below` are the paths of the tables of contents of the layers under it, topmost first. Several layers can be read at
+    the same time. Raises DigestMismatch, InvalidImage or UnsafePath if the layer is wrong, BuildError.
+    """
+    job = ReadLayer(blob, str(diff_id), tuple(below), store.ingest.new_path())
+    _, tree = await _with_tree(store, pool, lambda files: pool.job(job, None, files), want_tree)
+    return LayerFiles(job.toc, tree)
+
+
+async def fetch_layer_once(
     store: Store,
     pool: Pool,
-    source: BlobPlace | RegistryLayer,
+    download: FetchBlob,
     diff_id: Digest,
     below: Sequence[str],
     *,
     want_tree: bool,
-) -> LayerFiles:
-    """Read a layer and verify its bytes; with `want_tree` also make its tree, if its tar allows that in one pass.
+    on_progress: OnProgress,
+) -> tuple[FetchedBlob, LayerFiles | None]:
+    """Download a layer, verify it, and read it while it arrives, as `read_layer_once` does.
 
-    `below` are the paths of the tables of contents of the layers under it, topmost first. Several layers can be read at
-    the same time. Raises DigestMismatch, InvalidImage or UnsafePath if the layer is wrong, BuildError, RemoteError.
+    None in place of the files: the blob is right, and could not be read. Raises BuildError, DigestMismatch, RemoteError.
     """
-    toc = store.ingest.new_path()
+    job = FetchLayer(download, str(diff_id), tuple(below), store.ingest.new_path())
+    fetched, tree = await _with_tree(
+        store, pool, lambda files: pool.job_without_core(job, on_progress, files), want_tree
+    )
+    return fetched.blob, LayerFiles(job.toc, tree) if fetched.is_read else None
+
+
+async def _with_tree(
+    store: Store, pool: Pool, read: Callable[[Sequence[FileIO]], Task[R]], want_tree: bool
+) -> tuple[R, str | None]:
+    """What a job returns that reads a layer, and the tree that is made meanwhile, if it is wanted and can be made."""
     if not want_tree:
-        await _reading(pool, source, diff_id, below, toc, ())
-        return LayerFiles(_path(source), toc, None)
+        return await read(()), None
     directory = store.ingest.new_path()
     reader, writer = _pipe()
-    whole: list[bool] = []
+    whole = False
+    failures: list[PybuildError] = []
 
     async def make() -> None:
-        # The reading job has a core, and waits for this one. If this one waited for a core too, all cores could be
-        # held by reading jobs.
+        nonlocal whole
+        # The job that reads can have a core, and waits for this one. If this one waited for a core too, all cores could
+        # be held by jobs that read.
         try:
-            whole.append((await pool.job_without_core(MakeFedTree(directory), (reader,))).whole)
+            whole = (await pool.job_without_core(MakeFedTree(directory), None, (reader,))).whole
         except PrivilegeError:
             reader.close()  # the RUN that needs the tree says what is missing, if it comes to that
 
+    async def read_to_end() -> R | None:
+        try:
+            return await read((writer,))
+        except PybuildError as error:
+            writer.close()
+            failures.append(error)  # the other job removes what it has made, instead of being killed
+            return None
+
     try:
-        await with_background(_reading(pool, source, diff_id, below, toc, (writer,)), make())
+        result = await with_background(read_to_end(), make())
     finally:
         reader.close()
         writer.close()
-    return LayerFiles(_path(source), toc, directory if whole == [True] else None)
-
-
-def _reading(
-    pool: Pool,
-    source: BlobPlace | RegistryLayer,
-    diff_id: Digest,
-    below: Sequence[str],
-    toc: str,
-    files: Sequence[FileIO],
-) -> Task[Done]:
-    if isinstance(source, BlobPlace):
-        return pool.job(ReadLayer(source, str(diff_id), tuple(below), toc), files=files)
-    job = FetchLayer(source.access, source.reference, source.blob, str(diff_id), tuple(below), toc)
-    return pool.job_without_core(job, files)
-
-
-def _path(source: BlobPlace | RegistryLayer) -> str:
-    return source.path if isinstance(source, BlobPlace) else source.blob.path
+    if failures:
+        raise failures[0]
+    assert result is not None
+    return result, directory if whole else None
 
 
 def _pipe() -> tuple[FileIO, FileIO]:

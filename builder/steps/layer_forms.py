@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     from pybuild.builder.files.layer_contents import LayerPlace
     from pybuild.builder.jobs.job import Written
+    from pybuild.builder.jobs.registry import FetchBlob, FetchedBlob
     from pybuild.builder.sources.layers import LayerFetcher
-    from pybuild.builder.workers.pool import Pool
+    from pybuild.builder.steps.fetched_layer import LayerFiles
+    from pybuild.builder.workers.pool import OnProgress, Pool
     from pybuild.store.store import Store
 
 MAX_LOWERS = 499  # overlayfs takes 500 lower layers; one is the scaffold
@@ -36,40 +38,47 @@ async def ensure_tocs(fetcher: LayerFetcher, snapshot: int | None) -> None:
     the errors of `LayerFetcher.fetch`.
     """
     chain = fetcher.store.snapshots.changesets(snapshot)
-    await fetcher.fetch_unread(chain)
     for number in reversed(range(len(chain))):
-        await ensure_toc(fetcher, chain[number], chain[number + 1 :])
+        await ensure_toc(fetcher, chain, number)
 
 
-async def ensure_toc(
-    fetcher: LayerFetcher, changeset: str, below: Sequence[str], *, want_tree: bool = False
-) -> None:
-    """Make the table of contents of a layer, if it is missing. `below`: the changesets under it, topmost first.
+async def ensure_toc(fetcher: LayerFetcher, chain: Sequence[str], number: int, *, want_tree: bool = False) -> None:
+    """Make the table of contents of a layer, if it is missing. `chain`: the changesets of its snapshot, topmost first.
 
-    The tables of contents of `below` must exist. With `want_tree` the same pass makes the tree, if it can: `ensure_tree`
-    still has to be asked.
+    The layers below it must have theirs. A layer that is elsewhere is fetched, and those above it at the same time. With
+    `want_tree` the same pass makes the tree, if it can: `ensure_tree` still has to be asked.
     """
-    store, pool = fetcher.store, fetcher.pool
+    store, pool, changeset = fetcher.store, fetcher.pool, chain[number]
     if store.changesets.unread(changeset) is None:
         return
-    await fetcher.fetch_unread([changeset])
     async with pool.locks(("toc", changeset)):
         unread = store.changesets.unread(changeset)
         if unread is None:
             return
         from pybuild.builder.files.layer_contents import blob_place
-        from pybuild.builder.steps.fetched_layer import read_layer_once
+        from pybuild.builder.steps.fetched_layer import fetch_layer_once, read_layer_once
 
-        tocs = [store.changesets.toc_path(lower) for lower in below]
-        try:
-            read = await read_layer_once(
-                store, pool, blob_place(store, unread), unread.diff_id, tocs, want_tree=want_tree
+        below = [store.changesets.toc_path(lower) for lower in chain[number + 1 :]]
+        files: LayerFiles | None = None
+
+        async def read_meanwhile(download: FetchBlob, on_progress: OnProgress) -> FetchedBlob:
+            nonlocal files
+            fetched, files = await fetch_layer_once(
+                store, pool, download, unread.diff_id, below, want_tree=want_tree, on_progress=on_progress
             )
-        except DigestMismatch as error:
-            raise LayerUnavailable(str(error), str(unread.digest), hint=error.hint) from error
-        store.changesets.mark_read(changeset, read.toc)
-        if read.tree is not None:
-            store.changesets.adopt_tree(changeset, pool.id_map.name, read.tree)
+            return fetched
+
+        wanted = [store.changesets.unread(each) for each in chain[: number + 1]]
+        await fetcher.fetch([blob for blob in wanted if blob is not None], ways={unread.digest: read_meanwhile})
+        if files is None:
+            place = blob_place(store, unread)
+            try:
+                files = await read_layer_once(store, pool, place, unread.diff_id, below, want_tree=want_tree)
+            except DigestMismatch as error:
+                raise LayerUnavailable(str(error), str(unread.digest), hint=error.hint) from error
+        store.changesets.mark_read(changeset, files.toc)
+        if files.tree is not None:
+            store.changesets.adopt_tree(changeset, pool.id_map.name, files.tree)
 
 
 async def ensure_content(fetcher: LayerFetcher, layer: LayerPlace) -> LayerPlace:

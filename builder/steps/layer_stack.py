@@ -68,11 +68,9 @@ class LayerStacks:
             self._tree_map = self._pool.tree_map
             self._places.clear()
         chain = self._store.snapshots.changesets(parent)
-        await self._fetcher.fetch_unread(name for name in chain if name not in self._places)
         for number in reversed(range(len(chain))):  # reading a layer needs the tables of contents below it
             if chain[number] not in self._places:
-                lower, wanted = chain[number + 1 :], parent in self._bases_of_runs
-                await ensure_toc(self._fetcher, chain[number], lower, want_tree=wanted)
+                await ensure_toc(self._fetcher, chain, number, want_tree=parent in self._bases_of_runs)
                 place = layer_place(self._store, chain[number], self._tree_map)
                 self._remember(await ensure_content(self._fetcher, place))
         return tuple(self._places.get(name) or layer_place(self._store, name, self._tree_map) for name in chain)
