@@ -89,7 +89,7 @@ def read_layer(stream: Readable, below: LowerLayers, receiver: Receiver | None =
     Parents that the tar does not contain are copied from `below`. If a parent is a symbolic link there, the link is
     followed inside the root. Raises InvalidImage or UnsafePath.
     """
-    return _read(stream, _LayerReader(below, receiver or _Nobody()))
+    return _read(stream, _LayerReader(below, receiver or _NoReceiver()))
 
 
 def read_archive(stream: Readable, below: LowerLayers, owner: tuple[int, int] | None) -> list[Entry]:
@@ -120,7 +120,7 @@ def _read(stream: Readable, layer: _LayerReader) -> list[Entry]:
     return entries
 
 
-class _Nobody:
+class _NoReceiver:
     """A receiver that ignores everything."""
 
     def entry(self, entry: Entry) -> None: ...
@@ -320,7 +320,7 @@ class _ArchiveReader(_LayerReader):
     """Collects the entries of an archive that is unpacked into an image, and is not itself a layer."""
 
     def __init__(self, below: LowerLayers, owner: tuple[int, int] | None) -> None:
-        super().__init__(below, _Nobody())
+        super().__init__(below, _NoReceiver())
         self._owner = owner
         self._undated: set[bytes] = set()  # directories that neither the archive nor the layers below have
 
