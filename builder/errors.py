@@ -55,6 +55,10 @@ class CopyError(BuildError):
     """A COPY cannot copy its sources to its destination."""
 
 
+class UnclearPlace(BuildError):
+    """A text does not say which kind of place it names as the source or destination of a copy."""
+
+
 class SandboxError(BuildError):
     """pybuild cannot set up the sandbox of a step."""
 

@@ -77,12 +77,12 @@ class ShellOpened:
 
 @frozen
 class Transfer:
-    """The progress of fetching or pushing an image, and of downloads that take long."""
+    """The progress of fetching, pushing or copying an image, and of downloads that take long."""
 
     name: str  # of the image, or the URL
     done: int  # bytes
     total: int | None  # bytes; None: not known
-    verb: str = "fetched"  # or "pushed"
+    verb: str = "fetched"  # or "pushed", "copied"
 
     @property
     def ended(self) -> bool:
@@ -159,13 +159,24 @@ class Pushed:
 
 
 @frozen
+class Copied:
+    """An image was copied; `sent` and `spared` are the bytes of blobs that the destination lacked and that it had."""
+
+    source: str
+    destination: str
+    manifest: str  # the digest of the manifest or index
+    sent: int
+    spared: int
+
+
+@frozen
 class Tick:
     """Sent at least every 0.1 s while steps run, so that displays can update elapsed times."""
 
 
 Event = (
     StepStarted | StepOutput | LayerProgress | StepFinished | StepBroke | ShellOpened | Transfer | Note | CheckWarning | Built | Exported
-    | Pushed | Tick
+    | Pushed | Copied | Tick
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ VERBS = {
     "pull": "pull",
     "fetch": "fetch",
     "push": "push",
+    "copy": "copy",
     "login": "login",
     "logout": "login",
     "logs": "logs",

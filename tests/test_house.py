@@ -41,6 +41,7 @@ ROOMS = {  # package -> its rooms, from top to bottom; those of one line do not 
         "build",
         "maintenance",
         "doctor",
+        "transfer",
         "output",
         "solve",
         "steps",

@@ -155,6 +155,10 @@ JSON_ITEMS = _limit("json-items", 100_000, Unit.COUNT, "values of a JSON documen
 XZ_MEMORY = _limit("xz-memory-bytes", 256 << 20, Unit.BYTES, "memory to expand xz")
 PASSWD_BYTES = _limit("passwd-bytes", 10 << 20, Unit.BYTES, "/etc/passwd or /etc/group of an image")
 MANIFEST_BYTES = _limit("manifest-bytes", 4 << 20, Unit.BYTES, "a manifest or an index")
+COPIED_MANIFEST_BYTES = _limit(
+    "copied-manifest-bytes", 64 << 20, Unit.BYTES, "all manifests and indexes of an image that is copied"
+)
+COPIED_OBJECTS = _limit("copied-objects", 20_000, Unit.COUNT, "manifests and blobs of an image that is copied")
 CONFIG_BYTES = _limit("config-bytes", 8 << 20, Unit.BYTES, "the config of an image")
 
 # Other machines

@@ -24,7 +24,10 @@ class MissingParts:
 
 @frozen
 class FindMissing:
-    """Ask which parts of an image a repository lacks. If all tags name the manifest, it has all blobs."""
+    """Ask which parts of an image a repository lacks. If all tags name the manifest, it has all blobs.
+
+    `sources` are the repositories from which blobs can be mounted later: one token then serves for all jobs.
+    """
 
     in_namespace: ClassVar[bool] = False
     access: RegistryAccess
@@ -33,10 +36,11 @@ class FindMissing:
     manifest: str
     media_type: str
     blobs: tuple[str, ...]
+    sources: tuple[str, ...]
 
     def run(self) -> MissingParts:
         manifest = Digest.parse(self.manifest)
-        with self.access.writer(self.repository) as writer:
+        with self.access.writer(self.repository, self.sources) as writer:
             tags = tuple(tag for tag in self.tags if not writer.has_manifest(tag, manifest, self.media_type))
             asked = self.blobs if tags else ()
             return MissingParts(tags, tuple(blob for blob in asked if not writer.has_blob(Digest.parse(blob))))
@@ -75,18 +79,22 @@ class PushBlobs:
     access: RegistryAccess
     repository: str
     blobs: tuple[OutgoingBlob, ...]
+    sources: tuple[str, ...]
     progress: str
 
     def run(self) -> PushedBlobs:
-        from pybuild.remote.registry.upload import BlobFile, UploadOutcome
+        from pybuild.remote.registry.blob_content import BlobFile
+        from pybuild.remote.registry.upload import UploadOutcome
 
         sizes = dict.fromkeys(UploadOutcome, 0)
-        sources = sorted({blob.source for blob in self.blobs if blob.source})
-        with open(self.progress, "xb", buffering=0) as file, self.access.writer(self.repository, sources) as writer:
+        with (
+            open(self.progress, "xb", buffering=0) as file,
+            self.access.writer(self.repository, self.sources) as writer,
+        ):
             done = 0
             declined = []
             for blob in self.blobs:
-                progress = _Progress(file.fileno(), done)
+                progress = UploadProgress(file.fileno(), done)
                 digest = Digest.parse(blob.digest)
                 if blob.path:
                     outcome = writer.put_blob(BlobFile(digest, blob.size, blob.path), blob.source, progress.report)
@@ -111,17 +119,18 @@ class PushManifest:
     tags: tuple[str, ...]
     media_type: str
     path: str
+    sources: tuple[str, ...]
 
     def run(self) -> Done:
         with open(self.path, "rb") as file:
             data = file.read()
-        with self.access.writer(self.repository) as writer:
+        with self.access.writer(self.repository, self.sources) as writer:
             for tag in self.tags:
                 writer.put_manifest(tag, data, self.media_type)
         return Done()
 
 
-class _Progress:
+class UploadProgress:
     """Writes the number of bytes into a file, at most once for each MiB. `before` are the bytes of the blobs before."""
 
     def __init__(self, fd: int, before: int) -> None:

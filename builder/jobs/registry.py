@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import TYPE_CHECKING, ClassVar
 
+from pybuild.builder.jobs.open_registries import connected
 from pybuild.builder.jobs.progress import counter
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci_manifest import Descriptor, Manifest
@@ -14,6 +15,7 @@ from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from typing import BinaryIO
 
     from pybuild.remote.registry.client import RegistryClient
@@ -35,24 +37,27 @@ class RegistryAccess:
     origins: str = ""
     passed_over: tuple[str, ...] = ()  # hosts of mirrors that are down
 
-    def client(self) -> RegistryClient:
+    def client(self) -> AbstractContextManager[RegistryClient]:
         """A client with the configuration and the credentials that the environment names. Raises ConfigError."""
         from pybuild.remote.registry.client import RegistryClient
 
-        return RegistryClient(
-            *self._settings(), tls_verify=self.tls_verify, passed_over=self.passed_over, origins=self._origins()
+        return connected(
+            self,
+            lambda: RegistryClient(
+                *self._settings(), tls_verify=self.tls_verify, passed_over=self.passed_over, origins=self._origins()
+            ),
         )
 
-    def writer(self, repository: str, sources: Sequence[str] = ()) -> RepositoryWriter:
+    def writer(self, repository: str, sources: Sequence[str] = ()) -> AbstractContextManager[RepositoryWriter]:
         """Writes to a repository, and can mount blobs from `sources`. Raises ConfigError."""
         from pybuild.remote.registry.push import RepositoryWriter
 
-        return RepositoryWriter(
-            *self._settings(),
-            Reference.parse(repository),
-            sources=sources,
-            tls_verify=self.tls_verify,
-            origins=self._origins(),
+        reference = Reference.parse(repository)
+        return connected(
+            (self, repository, tuple(sources)),
+            lambda: RepositoryWriter(
+                *self._settings(), reference, sources=sources, tls_verify=self.tls_verify, origins=self._origins()
+            ),
         )
 
     def _origins(self) -> KnownOrigins:

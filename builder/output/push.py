@@ -15,7 +15,7 @@ from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Pushed, Transfer
 from pybuild.builder.jobs.push import FindMissing, OutgoingBlob, PushBlobs, PushManifest
 from pybuild.builder.sources.layers import LayerFetcher
-from pybuild.builder.sources.pull import shares
+from pybuild.builder.sources.pull import BLOBS_AT_ONCE, shares
 from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.store.errors import NotFound
 from pybuild.store.formats.digest import Digest
@@ -23,7 +23,7 @@ from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pybuild.builder.events import Event
     from pybuild.builder.jobs.push import MissingParts
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
-_AT_ONCE = 4  # blobs
-
 
 @frozen
 class _Target:
@@ -41,6 +39,7 @@ class _Target:
 
     repository: Reference  # without tag and digest
     tags: tuple[str, ...]
+    sources: tuple[str, ...] = ()  # repositories of the same registry that have, or get before, some of the blobs
 
 
 def push(
@@ -56,7 +55,7 @@ def push(
     Raises BuildError, StoreError, RemoteError.
     """
     sizes = _blob_sizes(store, image)
-    targets = _targets(names)
+    targets = _with_sources(store, _targets(names), sizes)
     missing = [_find_missing(pool, image, target, sizes, access) for target in targets]
     fetcher = LayerFetcher(store, pool, observe, access.tls_verify)
     sent = []
@@ -67,7 +66,7 @@ def push(
         if parts.tags:
             path = store.blobs.path(image.manifest_digest)
             kind = image.manifest.media_type
-            pool.run(PushManifest(access, str(target.repository), parts.tags, kind, path))
+            pool.run(PushManifest(access, str(target.repository), parts.tags, kind, path, target.sources))
         spared = sum(sizes.values()) - size
         for tag in target.tags:
             name = replace(target.repository, tag=tag).familiar
@@ -96,11 +95,22 @@ def _targets(names: Sequence[Reference]) -> list[_Target]:
     return [_Target(repository, tuple(dict.fromkeys(found))) for repository, found in tags.items()]
 
 
+def _with_sources(store: Store, targets: Sequence[_Target], blobs: Iterable[Digest]) -> list[_Target]:
+    seen = {place for blob in blobs for place in store.places.of(blob)} | {target.repository for target in targets}
+    found = []
+    for target in targets:
+        here = target.repository
+        beside = {one.path for one in seen if one.domain == here.domain and one.path != here.path}
+        found.append(replace(target, sources=tuple(sorted(beside))))
+    return found
+
+
 def _find_missing(
     pool: Pool, image: StoredImage, target: _Target, sizes: Mapping[Digest, int], access: RegistryAccess
 ) -> MissingParts:
     digest, kind = str(image.manifest_digest), image.manifest.media_type
-    return pool.run(FindMissing(access, str(target.repository), target.tags, digest, kind, tuple(map(str, sizes))))
+    blobs = tuple(map(str, sizes))
+    return pool.run(FindMissing(access, str(target.repository), target.tags, digest, kind, blobs, target.sources))
 
 
 class _Upload:
@@ -151,17 +161,22 @@ class _Upload:
         repository, total = self._target.repository, sum(blob.size for blob in blobs)
         ordered = sorted(blobs, key=lambda blob: -blob.size)
         new_path = self._store.ingest.new_path
-        jobs = [PushBlobs(self._access, str(repository), share, new_path()) for share in shares(ordered) if share]
+        jobs = [
+            PushBlobs(self._access, str(repository), share, self._target.sources, new_path())
+            for share in shares(ordered)
+            if share
+        ]
 
         def report() -> None:
-            done = sum(_progress(job.progress) for job in jobs)
+            done = sum(upload_progress(job.progress) for job in jobs)
             self._fetcher.observe(Transfer(repository.familiar, min(done, total), total, "pushed"))
 
-        done = self._fetcher.pool.run_many(jobs, _AT_ONCE, report)
+        done = self._fetcher.pool.run_many(jobs, BLOBS_AT_ONCE, report)
         return sum(each.sent for each in done), {digest for each in done for digest in each.declined}
 
 
-def _progress(path: str) -> int:
+def upload_progress(path: str) -> int:
+    """The number of bytes in a file of `UploadProgress`; 0 if it does not exist yet."""
     try:
         with open(path, "rb") as file:
             return int.from_bytes(file.read(), "little")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pybuild.store.formats.reference import Reference
     from pybuild.store.store import Store
 
-_AT_ONCE = 4  # blobs
+BLOBS_AT_ONCE = 4
 _WORTH_A_WORKER = 1 << 20  # bytes of a blob
 
 
@@ -155,7 +155,7 @@ def shares(blobs: Sequence[B]) -> list[tuple[B, ...]]:
     Starting a worker for a config of some kilobytes would cost more than it gains: only large blobs get workers.
     """
     large = sum(blob.size >= _WORTH_A_WORKER for blob in blobs)
-    shares: list[list[B]] = [[] for _ in range(max(1, min(_AT_ONCE, large)))]
+    shares: list[list[B]] = [[] for _ in range(max(1, min(BLOBS_AT_ONCE, large)))]
     loads = [0] * len(shares)
     for blob in blobs:
         least = loads.index(min(loads))

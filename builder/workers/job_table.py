@@ -37,6 +37,7 @@ MODULES = {
         "ReadFile",
         "RemoveTree",
     ),
+    "transfer": ("CompareTags", "FetchGraph", "FindAbsent", "SendBlobs", "SendDocuments"),
 }
 
 

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pybuild.builder.jobs.descriptors import given
+from pybuild.builder.jobs.open_registries import keeping_registries
 from pybuild.builder.jobs.progress import reporting
 from pybuild.builder.sandbox import linux
 from pybuild.builder.sandbox.frames import Channel
@@ -49,7 +50,7 @@ def main(fd: int, namespace: int = -1) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     channel = Channel(socket.socket(fileno=fd))
-    with limits.applied(limits.from_environment(os.environ)):
+    with limits.applied(limits.from_environment(os.environ)), keeping_registries():
         _serve(channel)
 
 

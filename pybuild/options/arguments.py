@@ -18,6 +18,10 @@ _CLICK_SPELLINGS = {
     "--pull=false": "--pull=missing",
     "--tls-verify=true": "--tls-verify",
     "--tls-verify=false": "--no-tls-verify",
+    "--src-tls-verify=true": "--src-tls-verify",
+    "--src-tls-verify=false": "--no-src-tls-verify",
+    "--dest-tls-verify=true": "--dest-tls-verify",
+    "--dest-tls-verify=false": "--no-dest-tls-verify",
     "--rm=false": "--no-rm",
     "--layers=false": "--no-layers",
 }
@@ -52,14 +56,14 @@ def image_platform_option() -> click.Option:
     )
 
 
-def platform_option(help: str) -> click.Option:
+def platform_option(help: str, default: str = "this machine's") -> click.Option:
     """--platform of one command; the command gets a Platform, or None if the option is not given."""
     return click.Option(
         ["--platform"],
         multiple=True,
         callback=_platform,
         metavar="OS/ARCH[/VARIANT]",
-        help=f"{help} [default: this machine's]",
+        help=f"{help} [default: {default}]",
     )
 
 
@@ -70,6 +74,15 @@ def tls_verify_option() -> click.Option:
         default=None,
         callback=lambda ctx, _, value: ctx.meta.get("tls_verify", True) if value is None else value,
         help="Check the certificates of registries and refuse plain HTTP. [default: check]",
+    )
+
+
+def one_side_tls_verify_option(side: str, argument: str) -> click.Option:
+    """--src-tls-verify or --dest-tls-verify of a copy; the command gets a bool, or None if it is not given."""
+    return click.Option(
+        [f"--{side}-tls-verify/--no-{side}-tls-verify"],
+        default=None,
+        help=f"The same for the registry of {argument} only.",
     )
 
 

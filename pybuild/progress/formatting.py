@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from pybuild.builder.events import Built, CheckWarning, Event, Exported, Pushed, StepFinished
+from pybuild.builder.events import Built, CheckWarning, Copied, Event, Exported, Pushed, StepFinished
 from pybuild.report import printable
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.values import frozen
@@ -92,10 +92,13 @@ def exported_line(event: Exported) -> str:
     return f"wrote {where} ({human_size(event.size)})"
 
 
-def pushed_line(event: Pushed) -> str:
-    """The line that reports an image in a registry."""
+def pushed_line(event: Pushed | Copied) -> str:
+    """The line that reports an image in a registry, or one that was copied."""
     spared = f", {human_size(event.spared)} spared" if event.spared else ""
-    return one_line(f"pushed {event.name} ({human_size(event.sent)} sent{spared})")
+    if isinstance(event, Copied) and not event.sent + event.spared:
+        spared = ", it was there"
+    done = f"pushed {event.name}" if isinstance(event, Pushed) else f"copied {event.source} to {event.destination}"
+    return one_line(f"{done} ({human_size(event.sent)} sent{spared})")
 
 
 def warning_line(warning: CheckWarning) -> str:

@@ -16,6 +16,7 @@ from pybuild import report
 from pybuild.builder.events import (
     Built,
     CheckWarning,
+    Copied,
     Event,
     Exported,
     LayerProgress,
@@ -96,7 +97,7 @@ class GithubProgress:
                 pass
             case Exported():
                 self._line(exported_line(event))
-            case Pushed():
+            case Pushed() | Copied():
                 self._line(pushed_line(event))
             case _:
                 assert_never(event)

@@ -12,6 +12,7 @@ from pybuild import report
 from pybuild.builder.events import (
     Built,
     CheckWarning,
+    Copied,
     Event,
     Exported,
     LayerProgress,
@@ -101,6 +102,10 @@ class Encoder:
                 yield self._object("exported", destination=destination, manifest=manifest, size=size)
             case Pushed(name=name, manifest=manifest, sent=sent, spared=spared):
                 yield self._object("pushed", image=name, manifest=manifest, sent=sent, spared=spared)
+            case Copied(source=source_, destination=destination, manifest=manifest, sent=sent, spared=spared):
+                yield self._object(
+                    "copied", source=source_, destination=destination, manifest=manifest, sent=sent, spared=spared
+                )
             case Tick():
                 pass
             case _:

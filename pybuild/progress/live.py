@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 from pybuild.builder.events import (
     Built,
     CheckWarning,
+    Copied,
     Event,
     Exported,
     LayerProgress,
@@ -128,7 +129,7 @@ class LiveView:
                 pass
             case Exported():
                 self._new_lines.append(_Line(exported_line(event)))
-            case Pushed():
+            case Pushed() | Copied():
                 self._new_lines.append(_Line(pushed_line(event)))
             case _:
                 assert_never(event)

@@ -9,6 +9,7 @@ from pybuild import report
 from pybuild.builder.events import (
     Built,
     CheckWarning,
+    Copied,
     Event,
     Exported,
     LayerProgress,
@@ -93,7 +94,7 @@ class PlainProgress:
                 pass
             case Exported():
                 self.line(exported_line(event))
-            case Pushed():
+            case Pushed() | Copied():
                 self.line(pushed_line(event))
             case _:
                 assert_never(event)

@@ -13,26 +13,26 @@ manifest a tag names is only the registry's (or its mirror's) claim; pybuild can
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import time
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from contextlib import closing
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
-from pybuild.remote.errors import RemoteError, TooSlow, Unreachable
+from pybuild.remote.errors import TooSlow, Unreachable
 from pybuild.remote.http.transport import public_error
-from pybuild.remote.http.urls import is_private, printable
+from pybuild.remote.http.urls import is_private
+from pybuild.remote.registry.blob_content import CheckedContent, SourceFailed
+from pybuild.remote.registry.blob_reader import BlobReader
+from pybuild.remote.registry.documents import FetchedManifest, fetch_digest, fetch_document
 from pybuild.remote.registry.download import Download
 from pybuild.remote.registry.endpoints import endpoints
 from pybuild.remote.registry.known_origins import KnownOrigins
 from pybuild.remote.registry.session import RegistrySession
-from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
-from pybuild.store.formats.bounded_json import load_object
-from pybuild.store.formats.digest import Digest
-from pybuild.store.formats.media_types import MediaType
-from pybuild.store.formats.oci_manifest import Descriptor, Index, Manifest
-from pybuild.values import frozen
+from pybuild.store.errors import InvalidImage, NotFound
+from pybuild.store.formats.media_types import INDEXES
+from pybuild.store.formats.oci_manifest import Index, Manifest
 from pybuild.values.errors import PybuildError
-from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
+from pybuild.values.limits import CONFIG_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -40,28 +40,19 @@ if TYPE_CHECKING:
 
     from pybuild.remote.http.site import RemoteLimits
     from pybuild.remote.http.urls import Address
+    from pybuild.remote.registry.blob_content import BlobContent
     from pybuild.remote.registry.config import Config
     from pybuild.remote.registry.credentials import Credentials
     from pybuild.remote.registry.endpoints import Endpoint
+    from pybuild.store.formats.digest import Digest
+    from pybuild.store.formats.oci_manifest import Descriptor
     from pybuild.store.formats.platform import Platform
     from pybuild.store.formats.reference import Reference
 
-_INDEXES = (MediaType.OCI_INDEX, MediaType.DOCKER_INDEX)
-_MANIFESTS = (MediaType.OCI_MANIFEST, MediaType.DOCKER_MANIFEST)
-_ACCEPT = ", ".join(_INDEXES + _MANIFESTS)
-_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
 _MAX_NESTING = 4  # an index in an index
 _MIRROR_TRIES = 2
 
 T = TypeVar("T")
-
-
-@frozen
-class FetchedManifest:
-    """The manifest of an image for one platform: its descriptor, and its bytes as the registry sent them."""
-
-    descriptor: Descriptor
-    data: bytes
 
 
 class RegistryClient:
@@ -133,6 +124,51 @@ class RegistryClient:
         """
         self._try_servers(reference, lambda session: Download(session, descriptor, file, on_bytes).run())
 
+    def document(self, reference: Reference, expected: Descriptor | None = None) -> FetchedManifest:
+        """A manifest or an index of any media type: the one that the name means, or the one with this descriptor.
+
+        Raises NotFound, InvalidImage, DigestMismatch, RemoteError.
+        """
+        name = reference.with_default_tag()
+        digest = name.digest if expected is None else expected.digest
+        target = str(digest or name.tag)
+
+        def fetch(session: RegistrySession) -> FetchedManifest:
+            return session.retry(lambda: fetch_document(session, target, digest, expected, any_type=True))
+
+        return self._try_servers(reference, fetch)
+
+    def digest(self, reference: Reference) -> Digest | None:
+        """The digest of what a name means, by a request that registries do not count as a download.
+
+        None if the registry does not tell it. Raises NotFound, RemoteError.
+        """
+        name = reference.with_default_tag()
+        if name.digest is not None:
+            return name.digest
+        return self._try_servers(name, lambda session: session.retry(lambda: fetch_digest(session, str(name.tag))))
+
+    def pass_on(self, reference: Reference, descriptor: Descriptor, send: Callable[[BlobContent], T]) -> T:
+        """What `send` returns, which sends a blob elsewhere while it is read. `send` is called again for the next server.
+
+        Raises NotFound, DigestMismatch, RemoteError, and the errors of `send`.
+        """
+
+        def attempt(session: RegistrySession) -> tuple[T | None, PybuildError | None]:
+            reader = BlobReader(session, descriptor)
+            with closing(CheckedContent(descriptor.digest, descriptor.size, reader.read, reader.where)) as content:
+                try:
+                    return send(content), None
+                except SourceFailed as failed:
+                    raise failed.error from None
+                except PybuildError as error:  # of the other side: the next server would not help
+                    return None, error
+
+        result, error = self._try_servers(reference, attempt)
+        if error is not None:
+            raise error
+        return cast("T", result)
+
     def close(self) -> None:
         """Close all connections."""
         for session in self._sessions.values():
@@ -191,8 +227,8 @@ def _manifest(session: RegistrySession, reference: Reference, platform: Platform
     target = str(reference.digest or reference.tag)
     digest, expected = reference.digest, None
     for _ in range(_MAX_NESTING):
-        fetched = session.retry(lambda: _fetch(session, target, digest, expected))  # noqa: B023 - called at once
-        if fetched.descriptor.media_type not in _INDEXES:
+        fetched = session.retry(lambda: fetch_document(session, target, digest, expected))  # noqa: B023 - called at once
+        if fetched.descriptor.media_type not in INDEXES:
             Manifest.from_bytes(fetched.data, fetched.descriptor.media_type)
             return fetched
         try:
@@ -201,52 +237,3 @@ def _manifest(session: RegistrySession, reference: Reference, platform: Platform
             raise NotFound(f"{reference}: {error}", hint=error.hint) from None
         target, digest = str(expected.digest), expected.digest
     raise InvalidImage(f"{reference}: indexes nested deeper than the limit of {_MAX_NESTING}")
-
-
-def _fetch(
-    session: RegistrySession, target: str, digest: Digest | None, expected: Descriptor | None
-) -> FetchedManifest:
-    """One manifest or index, checked against the digest or descriptor that names it."""
-    where = f"{session.endpoint.name}: manifest {target}"
-    limit = session.limits.manifest_bytes
-    if expected is not None and expected.size > limit:
-        shown = MANIFEST_BYTES.shown(limit)
-        raise InvalidImage(f"{where}: {expected.size} bytes exceed the limit of {shown}", hint=MANIFEST_BYTES.hint())
-    with session.get(f"manifests/{target}", {"Accept": _ACCEPT}) as response:
-        data = response.read(limit, "a manifest", MANIFEST_BYTES)
-        content_type = response.header("Content-Type").partition(";")[0].strip().lower()
-        announced = response.header("Docker-Content-Digest")
-    if expected is not None and len(data) != expected.size:
-        raise DigestMismatch(f"{where}: {len(data)} bytes, its descriptor says {expected.size}")
-    if digest is not None:
-        _check(data, digest, where)
-    if announced:
-        try:
-            _check(data, Digest.parse(announced), f"{where}, by its Docker-Content-Digest")
-        except InvalidImage:
-            raise RemoteError(f"{where}: Docker-Content-Digest {printable(announced)} is not a digest") from None
-    kind = _media_type(data, content_type, where)
-    if expected is not None and expected.media_type and expected.media_type != kind:
-        raise InvalidImage(f"{where}: it is {kind!r}, its descriptor says {printable(expected.media_type)!r}")
-    return FetchedManifest(Descriptor(kind, digest or Digest.of(data), len(data)), data)
-
-
-def _check(data: bytes, digest: Digest, where: str) -> None:
-    found = hashlib.new(digest.algorithm, data).hexdigest()
-    if found != digest.hex:
-        raise DigestMismatch(f"{where}: expected {digest}, got {digest.algorithm}:{found}")
-
-
-def _media_type(data: bytes, content_type: str, where: str) -> str:
-    """The media type of a document: its Content-Type, or if that is generic, the document's own `mediaType`."""
-    if content_type in _INDEXES + _MANIFESTS:
-        return content_type
-    if content_type.startswith(_SCHEMA_1):
-        raise InvalidImage(f"{where}: schema 1 is not supported", hint="push the image again with a newer tool")
-    if content_type not in ("", "application/json", "application/octet-stream", "text/plain"):
-        raise InvalidImage(f"{where}: unexpected Content-Type {printable(content_type)!r}")
-    document = load_object(data, "manifest", limit=MANIFEST_BYTES)
-    own = document.get("mediaType")
-    if isinstance(own, str) and own in _INDEXES + _MANIFESTS:
-        return own
-    return MediaType.OCI_INDEX if "manifests" in document else MediaType.OCI_MANIFEST

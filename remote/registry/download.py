@@ -93,18 +93,12 @@ class Download:
         with self._session.get(f"blobs/{self._descriptor.digest}", headers, accept=accept) as response:
             if response.status == 200:
                 self._restart()
-            elif response.status == 206 and self._is_missing_part(response):
+            elif response.status == 206 and is_part(response, self._done, self._descriptor.size):
                 self._resumed = True
             else:
                 self._restart()
                 raise Interrupted(f"{self._where}: the registry cannot resume")
             self._read(response)
-
-    def _is_missing_part(self, response: Response) -> bool:
-        """Whether the response is the missing part: `bytes first-last/size` (RFC 9110, 14.4)."""
-        last = self._descriptor.size - 1
-        content_range = " ".join(response.header("Content-Range").split())
-        return content_range in (f"bytes {self._done}-{last}/{last + 1}", f"bytes {self._done}-{last}/*")
 
     def _read(self, response: Response) -> None:
         size = self._descriptor.size
@@ -128,6 +122,12 @@ class Download:
         if self._hasher.hexdigest() != self._descriptor.digest.hex:
             found = f"{self._descriptor.digest.algorithm}:{self._hasher.hexdigest()}"
             raise DigestMismatch(f"{self._where}: the content has the digest {found}")
+
+
+def is_part(response: Response, first: int, size: int) -> bool:
+    """Whether the response is everything from `first` on: `bytes first-last/size` (RFC 9110, 14.4)."""
+    content_range = " ".join(response.header("Content-Range").split())
+    return content_range in (f"bytes {first}-{size - 1}/{size}", f"bytes {first}-{size - 1}/*")
 
 
 def _write(file: BinaryIO, data: bytes) -> None:

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, TypeVar
 from pybuild.remote.errors import RemoteError
 from pybuild.remote.http.transport import RequestRefused, public_error
 from pybuild.remote.http.urls import is_private
+from pybuild.remote.registry.blob_content import BlobFile
 from pybuild.remote.registry.endpoints import endpoints
 from pybuild.remote.registry.known_origins import KnownOrigins
 from pybuild.remote.registry.session import RegistrySession
-from pybuild.remote.registry.upload import CHUNK, BlobFile, Upload, UploadOutcome, check_digest, has_blob
+from pybuild.remote.registry.upload import CHUNK, Upload, UploadOutcome, check_digest, has_blob
 from pybuild.store.errors import NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import MediaType
@@ -33,11 +34,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pybuild.remote.http.urls import Address
+    from pybuild.remote.registry.blob_content import BlobContent
     from pybuild.remote.registry.config import Config
     from pybuild.remote.registry.credentials import Credentials
     from pybuild.store.formats.reference import Reference
 
 T = TypeVar("T")
+_OLD_REGISTRY = "if it is older than OCI: -o type=registry,oci-mediatypes=false writes docker's media types"
 _TYPE_REFUSED = (400, 415)  # what old registries answer to a media type that they do not know
 
 
@@ -78,7 +81,7 @@ class RepositoryWriter:
         )
 
     def has_manifest(self, tag: str, digest: Digest, media_type: str) -> bool:
-        """Whether the tag names this manifest already. Raises RemoteError."""
+        """Whether the tag names this manifest already; `tag` can also be its digest. Raises RemoteError."""
         return self._retry(lambda: self._has_manifest(tag, digest, media_type))
 
     def has_blob(self, digest: Digest) -> bool:
@@ -86,7 +89,7 @@ class RepositoryWriter:
         return self._retry(lambda: has_blob(self._session, digest))
 
     def put_blob(
-        self, blob: BlobFile, source: str = "", on_bytes: Callable[[int], None] = lambda _: None
+        self, blob: BlobContent, source: str = "", on_bytes: Callable[[int], None] = lambda _: None
     ) -> UploadOutcome:
         """Upload a blob that the repository lacks, or have the registry take it from its repository `source`.
 
@@ -104,9 +107,12 @@ class RepositoryWriter:
         except PybuildError as error:
             raise public_error(error) from None
 
-    def put_manifest(self, tag: str, data: bytes, media_type: str) -> None:
-        """Give a manifest a tag; its blobs are in the repository. Raises DigestMismatch, RemoteError."""
-        self._retry(lambda: self._put_manifest(tag, data, media_type))
+    def put_manifest(self, tag: str, data: bytes, media_type: str, *, hint: str = _OLD_REGISTRY) -> None:
+        """Write a manifest under a tag, or under its digest; what it names is in the repository.
+
+        `hint` is for a registry that does not know the media type. Raises DigestMismatch, RemoteError.
+        """
+        self._retry(lambda: self._put_manifest(tag, data, media_type, hint))
 
     def close(self) -> None:
         """Close all connections."""
@@ -124,19 +130,19 @@ class RepositoryWriter:
         url = self._session.url(f"manifests/{tag}")
         try:
             with self._session.send("HEAD", url, f"manifest {tag}", {"Accept": media_type}, accept=(200,)) as response:
-                return response.header("Docker-Content-Digest").strip() == str(digest)
+                # A registry need not name the digest; if it was asked for one, it has that one.
+                return (response.header("Docker-Content-Digest").strip() or tag) == str(digest)
         except (NotFound, RequestRefused):
             return False
 
-    def _put_manifest(self, tag: str, data: bytes, media_type: str) -> None:
+    def _put_manifest(self, tag: str, data: bytes, media_type: str, hint: str) -> None:
         url, item = self._session.url(f"manifests/{tag}"), f"manifest {tag}"
         headers = {"Content-Type": media_type}
         try:
             response = self._session.send("PUT", url, item, headers, accept=(201, 200, 202, 204), body=data)
         except RequestRefused as error:
-            if error.status not in _TYPE_REFUSED or media_type not in (MediaType.OCI_MANIFEST, MediaType.OCI_INDEX):
+            if error.status not in _TYPE_REFUSED or media_type == MediaType.DOCKER_MANIFEST:
                 raise
-            hint = "if it is older than OCI: -o type=registry,oci-mediatypes=false writes docker's media types"
             raise RemoteError(str(error), hint=hint) from None
         with response:
             check_digest(response, Digest.of(data), f"{self._session.endpoint.name}: {item}")

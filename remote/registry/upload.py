@@ -10,8 +10,6 @@ request; if a server refuses the size of a request, the chunks become smaller. S
 
 from __future__ import annotations
 
-import hashlib
-import os
 from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -29,11 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pybuild.remote.http.transport import Response
+    from pybuild.remote.registry.blob_content import BlobContent
     from pybuild.remote.registry.session import RegistrySession
 
 CHUNK = 32 << 20  # bytes; a larger blob is sent in chunks
 _SMALLEST_CHUNK = 1 << 20  # what servers in front of a registry allow if nobody has configured them
-_PIECE = 64 << 10
 _COMMIT_RATE = 1 << 20  # bytes a second: a registry can copy the blob before it answers the last request
 _RANGE = pattern(r"(?:bytes[ =])?0-([0-9]{1,19})(?:/.*)?")
 _TOO_LARGE = 413
@@ -46,15 +44,6 @@ class UploadOutcome(Enum):
     SENT = "sent"
     MOUNTED = "mounted"  # from another repository of the registry
     PRESENT = "present"
-
-
-@frozen
-class BlobFile:
-    """A blob to upload: a file whose content has this digest and this size in bytes."""
-
-    digest: Digest
-    size: int
-    path: str
 
 
 def has_blob(session: RegistrySession, digest: Digest) -> bool:
@@ -85,7 +74,7 @@ class Upload:
     """Uploads one blob that the repository lacks. `on_bytes` gets the number of bytes so far; it can go back."""
 
     def __init__(
-        self, session: RegistrySession, blob: BlobFile, on_bytes: Callable[[int], None], chunk: int = CHUNK
+        self, session: RegistrySession, blob: BlobContent, on_bytes: Callable[[int], None], chunk: int = CHUNK
     ) -> None:
         self._session = session
         self._blob = blob
@@ -105,7 +94,8 @@ class Upload:
     def run(self, source: str = "") -> UploadOutcome:
         """Upload the blob; `source` is a repository of the registry that has it, "" if none is known.
 
-        Raises DigestMismatch if the file or what the registry names is not the blob, and the errors of a request.
+        Raises DigestMismatch if the content or what the registry names is not the blob, SourceFailed if the content cannot
+        be read, and the errors of a request.
         """
         if source and self.mount(source):
             return UploadOutcome.MOUNTED
@@ -218,7 +208,7 @@ class Upload:
         return self._location is not None
 
     def _adapt(self, error: RequestRefused) -> None:
-        """Prepare another way after a refusal. Raises the error if there is none, DigestMismatch if the file is damaged."""
+        """Prepare another way after a refusal. Raises the error if there is none, DigestMismatch if the content is wrong."""
         if error.status == _TOO_LARGE:
             sent = min(self._chunk, self._blob.size)
             smaller = max(sent // 4, _SMALLEST_CHUNK, self._minimum)
@@ -231,16 +221,9 @@ class Upload:
         elif self._done < self._blob.size and self._blob.size > self._chunk and not self._whole:
             self._whole = True
         else:
-            self._check_file()
+            self._blob.check()
             raise error
         self._location = None
-
-    def _check_file(self) -> None:
-        """Raise DigestMismatch if the file is not the blob: then the registry is right to refuse it."""
-        with open(self._blob.path, "rb") as file:
-            found = hashlib.file_digest(file, self._blob.digest.algorithm).hexdigest()
-        if found != self._blob.digest.hex:
-            raise _damaged(self._blob)
 
     def _restart(self) -> None:
         if self._done:
@@ -295,32 +278,16 @@ class Upload:
 
 @frozen
 class _Part:
-    """The body of a request: a part of the file. `on_sent` gets the number of bytes of the file before which all is sent."""
+    """The body of a request: a part of the blob. `on_sent` gets the number of bytes of the blob before which all is sent."""
 
-    blob: BlobFile
+    blob: BlobContent
     offset: int
     size: int
     on_sent: Callable[[int], None]
 
     def pieces(self) -> Iterator[bytes]:
-        position, end = self.offset, self.offset + self.size
-        with open(self.blob.path, "rb", buffering=0) as file:
-            file.seek(position)
-            while position < end:
-                try:
-                    piece = file.read(min(_PIECE, end - position))
-                except OSError as error:
-                    # An OSError would look like one of the connection.
-                    raise RemoteError(f"{self.blob.path}: {os.strerror(error.errno or 0)}") from error
-                if not piece:
-                    raise _damaged(self.blob)
-                yield piece
-                position += len(piece)
-                self.on_sent(position)
-
-
-def _damaged(blob: BlobFile) -> DigestMismatch:
-    return DigestMismatch(
-        f"blob {blob.digest}: the bytes do not match the digest",
-        hint="the file is damaged: pybuild fsck lists what else is damaged; fetch or build it again",
-    )
+        position = self.offset
+        for piece in self.blob.pieces(self.offset, self.size):
+            yield piece
+            position += len(piece)
+            self.on_sent(position)

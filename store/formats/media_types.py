@@ -22,6 +22,9 @@ class MediaType:
     DOCKER_LAYER_ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd"
 
 
+INDEXES = (MediaType.OCI_INDEX, MediaType.DOCKER_INDEX)
+CONFIGS = (MediaType.OCI_CONFIG, MediaType.DOCKER_CONFIG)
+MANIFESTS = (MediaType.OCI_MANIFEST, MediaType.DOCKER_MANIFEST)
 COMPRESSIONS = {
     MediaType.OCI_LAYER: Compression.UNCOMPRESSED,
     MediaType.OCI_LAYER_GZIP: Compression.GZIP,

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pybuild.store.formats.reference import Reference
     from pybuild.store.importing.choice import ArchivedImage
     from pybuild.store.importing.docker_archive import SavedImage
-    from pybuild.store.importing.members import Members
+    from pybuild.store.importing.members import Members, PlacedMembers
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
@@ -125,7 +125,7 @@ def open_archived(
     It must be for `platform`; None: of several that differ in nothing else, it is the one for this machine. Raises
     StoreError, OSError.
     """
-    with _members(place, scratch) as members:
+    with open_members(place, scratch) as members:
         if place.kind is ArchiveKind.DOCKER_ARCHIVE:
             image = _saved(members, _chosen_saved(members, place, platform))
         else:
@@ -141,7 +141,7 @@ def import_archived(
 
     Raises StoreError, OSError.
     """
-    with _members(place, scratch) as members:
+    with open_members(place, scratch) as members:
         if place.kind is ArchiveKind.DOCKER_ARCHIVE:
             saved = _chosen_saved(members, place, platform)
             image, names = import_saved_image(store, members, saved.item), saved.names
@@ -160,7 +160,7 @@ def _require_platform(place: ArchivePlace, config: ImageConfig, platform: Platfo
 
 
 @contextmanager
-def _members(place: ArchivePlace, scratch: Callable[[], str]) -> Iterator[Members]:
+def open_members(place: ArchivePlace, scratch: Callable[[], str]) -> Iterator[PlacedMembers]:
     """The files of a place, after a look at what it is."""
     is_directory = os.path.isdir(place.path)
     if is_directory is not (place.kind is ArchiveKind.OCI_LAYOUT):

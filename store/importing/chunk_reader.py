@@ -20,3 +20,9 @@ class ChunkReader:
         data = self._rest or next(self._chunks, b"")
         data, self._rest = data[:size], data[size:]
         return data
+
+    def close(self) -> None:
+        """Stop reading: the chunks that are left are dropped."""
+        close = getattr(self._chunks, "close", None)
+        if close is not None:
+            close()

@@ -16,6 +16,7 @@ from pybuild.store.errors import InvalidImage, NotFound, UnsafePath
 from pybuild.store.formats import tar
 from pybuild.store.formats.tar import TarReader, show
 from pybuild.store.system.files import open_beneath
+from pybuild.values import frozen
 from pybuild.values.limits import ARCHIVE_MEMBERS
 
 if TYPE_CHECKING:
@@ -25,6 +26,29 @@ if TYPE_CHECKING:
     from pybuild.values.limits import Limit
 
 _CHUNK = 1 << 20
+
+
+@frozen
+class MemberPlace:
+    """Where another process finds the bytes of a file: in the file `path` at `offset`, or in the file `name` below it."""
+
+    path: str
+    name: str = ""  # can hold surrogates
+    offset: int = 0
+
+    def chunks(self, offset: int, size: int) -> Iterator[bytes]:
+        """The bytes from `offset` on, of a file of `size` bytes. Raises NotFound, InvalidImage, OSError."""
+        if self.name:
+            with DirectoryMembers(self.path) as directory:
+                yield from directory.chunks(os.fsencode(self.name), offset)
+            return
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while offset < size and (data := os.pread(fd, min(size - offset, _CHUNK), self.offset + offset)):
+                offset += len(data)
+                yield data
+        finally:
+            os.close(fd)
 
 
 class Members(Protocol):
@@ -38,6 +62,14 @@ class Members(Protocol):
 
     def chunks(self, name: bytes) -> Iterator[bytes]:
         """The bytes of a file, in chunks. Raises NotFound, InvalidImage."""
+        ...
+
+
+class PlacedMembers(Members, Protocol):
+    """Members that another process can read too."""
+
+    def place(self, name: bytes) -> MemberPlace:
+        """Where another process of this user finds a file, as long as this object is open. Raises NotFound."""
         ...
 
 
@@ -94,6 +126,10 @@ class ArchiveMembers:
             offset += len(data)
             yield data
 
+    def place(self, name: bytes) -> MemberPlace:
+        # The path of the archive could name another file by now, or none if it came through a pipe.
+        return MemberPlace(f"/proc/{os.getpid()}/fd/{self._file.fileno()}", offset=self._range(name)[0])
+
     def _range(self, name: bytes) -> tuple[int, int]:
         target = self._links.get(name, name)
         if target not in self._ranges:
@@ -137,15 +173,19 @@ class DirectoryMembers:
         finally:
             os.close(fd)
 
-    def chunks(self, name: bytes) -> Iterator[bytes]:
+    def chunks(self, name: bytes, offset: int = 0) -> Iterator[bytes]:
         fd = self._open(name)
         try:
-            left = os.fstat(fd).st_size
-            while left and (data := os.read(fd, min(left, _CHUNK))):
+            left = os.fstat(fd).st_size - os.lseek(fd, offset, os.SEEK_SET)
+            while left > 0 and (data := os.read(fd, min(left, _CHUNK))):
                 left -= len(data)
                 yield data
         finally:
             os.close(fd)
+
+    def place(self, name: bytes) -> MemberPlace:
+        os.close(self._open(name))
+        return MemberPlace(os.path.abspath(self._path), os.fsdecode(name))
 
     def close(self) -> None:
         os.close(self._root)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.bounded_json import Fields, load_object
-from pybuild.store.formats.media_types import MediaType
+from pybuild.store.formats.media_types import INDEXES
 from pybuild.store.formats.oci_layout import INDEX, LAYOUT, NAME_ANNOTATION, REF_ANNOTATION, blob_name
 from pybuild.store.formats.oci_manifest import Descriptor, Index
 from pybuild.store.formats.reference import Reference
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pybuild.store.formats.platform import Platform
     from pybuild.store.importing.members import Members
 
-_INDEXES = (MediaType.OCI_INDEX, MediaType.DOCKER_INDEX)
 _MAX_NESTING = 8
 
 
@@ -69,7 +68,7 @@ def _archived_image(descriptor: Descriptor) -> ArchivedImage[Descriptor]:
 def manifest_of(blobs: LayoutBlobs, descriptor: Descriptor, platform: Platform) -> Descriptor:
     """The manifest for a platform, found through nested indexes. Raises NotFound, InvalidImage, DigestMismatch."""
     for _ in range(_MAX_NESTING):
-        if descriptor.media_type not in _INDEXES:
+        if descriptor.media_type not in INDEXES:
             return descriptor
         index = Index.from_bytes(read_blob(blobs, descriptor, MANIFEST_BYTES), descriptor.media_type)
         descriptor = index.select(platform)

@@ -112,10 +112,7 @@ class Blobs:
             if copy_file(fd, out, blob.size) < blob.size or file_key(os.fstat(fd)) != file_key(status):
                 raise blob.mismatch()
             return
-        with Pipeline(out.write) as stream:  # large blobs are read and verified while they are written
-            while chunk := blob.read(_CHUNK):
-                stream.write(chunk)
-            stream.finish()
+        copy_verified(blob, out)
         if is_boot_known and is_settled(status, now) and file_key(os.fstat(fd)) == file_key(status):
             with suppress(CannotWrite), self._metadata.transaction() as db:
                 db.execute("UPDATE blobs SET verified = ? WHERE digest = ?", (verified, str(blob.digest)))
@@ -129,6 +126,14 @@ class Blobs:
             while chunk := reader.read(_CHUNK):
                 data += chunk
             return data
+
+
+def copy_verified(blob: VerifyingReader, out: BinaryIO) -> None:
+    """Write all bytes of a blob that was just opened to a file. Raises DigestMismatch, OSError."""
+    with Pipeline(out.write) as stream:  # large blobs are read and verified while they are written
+        while chunk := blob.read(_CHUNK):
+            stream.write(chunk)
+        stream.finish()
 
 
 class VerifyingReader:

@@ -35,9 +35,12 @@ class DockerRegistry:
 
 @contextlib.contextmanager
 def docker_registry(
-    directory: Path, *, tls: bool = False, login: tuple[str, str] | None = None
+    directory: Path, *, tls: bool = False, login: tuple[str, str] | None = None, auth: str = ""
 ) -> Iterator[DockerRegistry]:
-    """Run a registry on a free port, with its files in `directory`. It ends with the context, or with this process."""
+    """Run a registry on a free port, with its files in `directory`. It ends with the context, or with this process.
+
+    `auth` is the line of the configuration for another way to log in than a password.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     authority = make_certificate(directory) if tls else None
     config = [
@@ -53,6 +56,7 @@ def docker_registry(
         line = subprocess.run(["htpasswd", "-Bbn", "-C", "4", *login], check=True, capture_output=True).stdout
         (directory / "htpasswd").write_bytes(line)
         config.append(f"auth: {{htpasswd: {{realm: test, path: {directory}/htpasswd}}}}")
+    config += [auth] if auth else []
     (directory / "config.yml").write_text("\n".join(config) + "\n")
     process = subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", "docker-registry", "serve", directory / "config.yml"],

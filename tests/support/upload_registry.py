@@ -136,10 +136,12 @@ class UploadRegistry(FakeRegistry):
         tags = self.manifests.setdefault(repository, {})
         if seen.method == "PUT":
             document = json.loads(seen.body)
-            for blob in (document["config"], *document["layers"]):
-                if blob["digest"] not in self.blobs.get(repository, {}):
+            blobs = [document["config"], *document["layers"]] if "config" in document else []
+            known = {*self.blobs.get(repository, {}), *tags}
+            for part in (*blobs, *document.get("manifests", ())):
+                if part["digest"] not in known:
                     return reply(b'{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN"}]}', 400)
-            tags[tag] = seen.body
+            tags[tag] = tags[f"sha256:{hashlib.sha256(seen.body).hexdigest()}"] = seen.body
         elif tag not in tags:
             return reply(b"", 404)
         headers = self._digest(f"sha256:{hashlib.sha256(tags[tag]).hexdigest()}")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.remote.errors import RemoteError, Unreachable
-from pybuild.remote.registry.client import FetchedManifest
 from pybuild.remote.registry.config import RegistrySettings
+from pybuild.remote.registry.documents import FetchedManifest
 from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import MediaType

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pybuild.remote.registry.client import FetchedManifest
+    from pybuild.remote.registry.documents import FetchedManifest
     from tests.support.fake_registry import Handler, Route
 
 USER, PASSWORD = "me", "pass: wörd"

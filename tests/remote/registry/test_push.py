@@ -13,9 +13,10 @@ import pytest
 
 from pybuild.remote.errors import RemoteError, TooSlow, Unauthorized, Unreachable
 from pybuild.remote.http.site import RemoteLimits
+from pybuild.remote.registry.blob_content import BlobFile
 from pybuild.remote.registry.config import RegistrySettings
 from pybuild.remote.registry.credentials import Credentials
-from pybuild.remote.registry.upload import BlobFile, UploadOutcome
+from pybuild.remote.registry.upload import UploadOutcome
 from pybuild.store.errors import DigestMismatch
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import MediaType
