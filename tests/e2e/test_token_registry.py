@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,10 +70,10 @@ def test_push_and_what_other_tools_read(
         ["skopeo", "inspect", "--tls-verify=false", creds, f"docker://{name}"], check=True, capture_output=True
     )
     assert json.loads(inspect.stdout)["Digest"] == image
-    podman = ["podman", "--storage-driver=vfs", f"--root={tmp_path}/root", f"--runroot={tmp_path}/run"]
-    pulled = subprocess.run(
-        [*podman, "pull", "-q", "--tls-verify=false", creds, name], check=True, capture_output=True
-    ).stdout.decode()
+    with tempfile.TemporaryDirectory(prefix="pm") as short:  # podman refuses a run directory of more than 50 characters
+        podman = ["podman", "--storage-driver=vfs", f"--root={short}/root", f"--runroot={short}/run"]
+        command = [*podman, "pull", "-q", "--tls-verify=false", creds, name]
+        pulled = subprocess.run(command, check=True, capture_output=True).stdout.decode()
     config = json.loads(pybuild("inspect", "app").out)["manifest"]["config"]["digest"]
     assert f"sha256:{pulled.strip()}" == config
     ci("reset")
