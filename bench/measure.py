@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import subprocess
 import threading
 import time
@@ -49,11 +50,16 @@ def timed(contender: Contender, traffic: Traffic | None = None) -> Sample:
     os.sync()
     if traffic is not None:
         traffic.reset()
-    before, start = os.times(), time.perf_counter()
+    before, start = _cpu_of_children(), time.perf_counter()
     _run(contender)
-    seconds, after = time.perf_counter() - start, os.times()
-    cpu = after.children_user - before.children_user + after.children_system - before.children_system
+    seconds, cpu = time.perf_counter() - start, _cpu_of_children() - before
     return Sample(seconds, cpu) if traffic is None else Sample(seconds, cpu, traffic.bytes, traffic.requests)
+
+
+def _cpu_of_children() -> float:
+    """Seconds, user and system, of the processes that were waited for. times(2) would count in steps of 10 ms."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def peak_memory(contender: Contender) -> int:
