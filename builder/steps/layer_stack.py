@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from pybuild.store.formats.toc import Toc
 
 
+_VIEWS = 32  # that are kept: steps of several stages alternate
+
+
 def bases_of_runs(nodes: Sequence[Node]) -> frozenset[int]:
     """The snapshots of the base images that RUN steps of a plan stand on."""
     found = set()
@@ -55,6 +58,7 @@ class LayerStacks:
         self._tree_map = self._pool.tree_map
         self._places: dict[str, LayerPlace] = {}  # by changeset, each with a blob or a tree
         self._tocs: dict[str, Toc] = {}  # by changeset
+        self._views: dict[tuple[str, ...], View] = {}  # the last ones, by the changesets of their layers
 
     async def layers(self, parent: Parent) -> tuple[LayerPlace, ...]:
         """The layers below a step, the topmost first, each with a table of contents.
@@ -85,12 +89,23 @@ class LayerStacks:
         return found
 
     def view(self, layers: Sequence[LayerPlace]) -> View:
-        """The root filesystem of these layers."""
-        return View([self._toc(layer) for layer in layers])
+        """The root filesystem of these layers. Answers about those below the topmost are kept for the next step."""
+        names = tuple(layer.changeset for layer in layers)
+        view = self._views.get(names)
+        if view is None:
+            below = self._views.get(names[1:]) if names else None
+            tocs = [self._toc(layer) for layer in layers]
+            view = View(tocs) if below is None else below.on_top(tocs[0])
+            self._views[names] = view
+            if len(self._views) > _VIEWS:
+                del self._views[next(iter(self._views))]
+        return view
 
     def forget(self, changeset: str) -> None:
         """Read the table of contents of a changeset again: it has been replaced by one with digests."""
         self._tocs.pop(changeset, None)
+        for names in [names for names in self._views if changeset in names]:
+            del self._views[names]
 
     def _remember(self, layer: LayerPlace) -> None:
         if layer.blob is not None or layer.tree is not None:

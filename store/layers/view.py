@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ROOT = Entry(b"", Kind.DIRECTORY, 0o755)  # the root of an image whose layers have no entry for it
 MAX_LINKS = 40  # the kernel's MAXSYMLINKS
+_MAX_HEIGHT = 64  # views, each of which takes answers from the next; the view above starts anew
 _MAX_STEPS = 16_384  # components in one resolution; the kernel limits the bytes of a path instead
 
 
@@ -59,13 +60,27 @@ def resolve(lookup: Callable[[bytes], Entry | None], path: bytes, *, follow_last
 
 
 class View:
-    """The merged tree of `layers`, the topmost first. Immutable, except for a cache of the layers of each directory."""
+    """The merged tree of `layers`, the topmost first. Immutable, except for caches.
 
-    def __init__(self, layers: Sequence[Toc]) -> None:
+    A stack of many small layers is asked about the same paths after each new layer. `on_top` makes the view of the next
+    layer: it asks the new layer only, and takes all other answers from the view below.
+    """
+
+    def __init__(self, layers: Sequence[Toc], *, _below: View | None = None) -> None:
         self.layers = tuple(layers)
+        self._below = _below
+        self._height: int = 0 if _below is None else _below._height + 1
+        self._located: dict[bytes, tuple[Toc, Entry] | None] | None = None  # if another view stands on this one
         self._numbers = {id(toc): number for number, toc in enumerate(self.layers)}
         self._merged: dict[bytes, tuple[Toc, ...]] = {b"": self._root_layers()}
         self._same: dict[File, File] | None = None  # a file -> the same file in another layer; made if needed
+
+    def on_top(self, layer: Toc) -> View:
+        """The view of these layers and one more on top, which takes answers from this one."""
+        if self._located is None:
+            self._located = {}
+        # Answers are looked for from view to view, by recursion.
+        return View((layer, *self.layers), _below=self if self._height < _MAX_HEIGHT else None)
 
     def lookup(self, path: bytes) -> Entry | None:
         """The entry at `path`, without following links, or None. The root always exists."""
@@ -74,11 +89,20 @@ class View:
 
     def locate(self, path: bytes) -> tuple[Toc, Entry] | None:
         """The entry at `path` and the layer it comes from; None if there is none, or for a root without an entry."""
-        for toc in self._layers_of(parent_of(path)) if path else self.layers:
+        if self._located is None:
+            return self._locate(path)
+        if path not in self._located:
+            self._located[path] = self._locate(path)
+        return self._located[path]
+
+    def _locate(self, path: bytes) -> tuple[Toc, Entry] | None:
+        layers = self._layers_of(parent_of(path)) if path else self.layers
+        own = layers if self._below is None else layers[: layers[:1] == self.layers[:1]]
+        for toc in own:
             entry = toc.find(path)
             if entry is not None:
                 return None if entry.kind is Kind.WHITEOUT else (toc, entry)
-        return None
+        return self._below.locate(path) if self._below is not None and len(layers) > len(own) else None
 
     def readdir(self, path: bytes) -> list[Entry]:
         """The entries in a directory, in order; empty if `path` is not a directory."""
@@ -128,12 +152,12 @@ class View:
 
     def _root_layers(self) -> tuple[Toc, ...]:
         found = []
-        for toc in self.layers:
+        for toc in self.layers if self._below is None else self.layers[:1]:
             found.append(toc)
             root = toc.find(b"")
             if root is not None and root.opaque:
-                break
-        return tuple(found)
+                return tuple(found)
+        return (*found, *(self._below._merged[b""] if self._below is not None else ()))
 
     def _layers_of(self, path: bytes) -> tuple[Toc, ...]:
         """The layers that take part in the directory at `path`, topmost first; none if it is not a directory."""
@@ -145,18 +169,23 @@ class View:
         while (above := parent_of(missing[-1])) not in self._merged:
             missing.append(above)
         for step in reversed(missing):
-            layers = []
-            for toc in self._merged[parent_of(step)]:
-                entry = toc.find(step)
-                if entry is None:
-                    continue
-                if entry.kind is not Kind.DIRECTORY:
-                    break
-                layers.append(toc)
-                if entry.opaque:
-                    break
-            self._merged[step] = tuple(layers)
+            self._merged[step] = self._merge(self._merged[parent_of(step)], step)
         return self._merged[path]
+
+    def _merge(self, above: tuple[Toc, ...], path: bytes) -> tuple[Toc, ...]:
+        """The layers that take part in a directory; `above` are those of its parent."""
+        own = above if self._below is None else above[: above[:1] == self.layers[:1]]
+        layers: list[Toc] = []
+        for toc in own:
+            entry = toc.find(path)
+            if entry is None:
+                continue
+            if entry.kind is not Kind.DIRECTORY:
+                return tuple(layers)
+            layers.append(toc)
+            if entry.opaque:
+                return tuple(layers)
+        return (*layers, *(self._below._layers_of(path) if self._below is not None and len(above) > len(own) else ()))
 
 
 def _last(same: dict[File, File], file: File) -> File:

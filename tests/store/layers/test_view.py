@@ -105,6 +105,47 @@ def test_a_view_equals_the_result_of_unpacking_the_layers_in_order(layers: list[
             assert view.readdir(path) == []
 
 
+    grown = View([])  # the same, each view on top of the one below
+    for toc in reversed(tocs):
+        grown = grown.on_top(toc)
+    assert grown.layers == view.layers
+    assert list(grown.walk(b"")) == walked
+    for path in [b"", *({e.path for toc in tocs for e in toc})]:
+        assert grown.locate(path) == view.locate(path)
+        assert grown.locate(path + b"/x") is None
+        assert grown.readdir(path) == view.readdir(path)
+
+
+def test_a_view_on_top_asks_the_new_layer_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [Toc.of(read_layer(io.BytesIO(tar(entry(b"etc/%d" % number))), View([]))) for number in range(5)]
+    view = View(layers[:1])
+    for layer in layers[1:]:
+        view = view.on_top(layer)
+        view.lookup(b"etc/passwd")
+    view.on_top(Toc.of([])).lookup(b"etc/passwd")
+    asked = []
+    find = Toc.find
+
+    def counted(self: Toc, path: bytes) -> Entry | None:
+        asked.append(self)
+        return find(self, path)
+
+    monkeypatch.setattr(Toc, "find", counted)
+    new = Toc.of([])
+    assert view.on_top(new).lookup(b"etc/passwd") is None
+    assert set(map(id, asked)) == {id(new)}
+
+
+def test_a_stack_can_have_any_height() -> None:
+    view = stack(tar(entry(b"a/b/file")))
+    for number in range(500):
+        view = view.on_top(Toc.of(read_layer(io.BytesIO(tar(entry(b"a/%d" % number))), View([]))))
+        if number % 100 == 99:
+            assert view.lookup(b"a/b/file") is not None
+            assert view.lookup(b"a/none") is None
+    assert len(view.readdir(b"a")) == 501
+
+
 def stack(*layers: bytes) -> View:
     tocs: list[Toc] = []
     for data in layers:
