@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Protocol
 from pybuild.parser.errors import ExpansionError
 from pybuild.parser.globs import Glob
 from pybuild.values.limits import HEREDOC_CHARACTERS, WORD_CHARACTERS
+from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
     from pybuild.values.limits import Limit
 
 MAX_DEPTH = 64  # nesting of ${a:-${b:-…}}
-_PARTS = re.compile(r"\s+|\S+")
+_PARTS = pattern(r"\s+|\S+")
 _SPECIAL = frozenset("@*#?-$!0")
 
 
