@@ -22,6 +22,7 @@ class StepRef:
     number: int  # position among the stage's steps that make a layer, from 1
     total: int  # the number of those steps
     instruction: str  # as in the recipe, on one line
+    of: int = 0  # the number of steps that the whole build reports
 
 
 @frozen

@@ -48,6 +48,7 @@ class Solver:
         self.made: set[int] = set()  # the nodes that this build has made, and did not find in the cache
         self._early: set[int] = set()  # the nodes that may begin on a pending layer
         self._run_slots = Semaphore(session.options.jobs)
+        self._reported = 0  # steps that the display hears of
         self._totals: dict[str, int] = {}  # stage -> how many steps it has
         for node in plan.nodes:
             self._totals[node.stage] = max(node.number, self._totals.get(node.stage, 0))
@@ -58,6 +59,8 @@ class Solver:
         hits = run_until_complete(self.cache.look_up_all())
         needed = self._demand(target)
         to_show = self._nodes_to_show(target)
+        reported = needed | {node for node in hits if node in to_show}
+        self._reported = sum(self._is_reported(self._plan.nodes[node]) for node in reported)
         if needed and self._options.require_cached:
             raise self._not_cached(needed)
         self._require_room(needed)
@@ -224,8 +227,12 @@ class Solver:
         self._pending[node.id] = PendingLayer(changeset, parent.snapshot, written)
 
     def _finished(self, node: Node, *, cached: bool, seconds: float) -> None:
-        if isinstance(node.step, RunStep | CopyStep | WorkdirStep):
+        if self._is_reported(node):
             self._observe(StepFinished(self._ref(node), cached, seconds))
 
+    @staticmethod
+    def _is_reported(node: Node) -> bool:
+        return isinstance(node.step, RunStep | CopyStep | WorkdirStep)
+
     def _ref(self, node: Node) -> StepRef:
-        return StepRef(node.id, node.stage, node.number, self._totals[node.stage], node.text)
+        return StepRef(node.id, node.stage, node.number, self._totals[node.stage], node.text, self._reported)

@@ -98,6 +98,7 @@ class LiveView:
         self._running: dict[int, _Running] = {}
         self._transfers: dict[str, _Transfer] = {}
         self._fetched: set[str] = set()
+        self._steps = 0  # that the build has in all; 0: not known
         self._new_lines: list[_Line] = []
 
     def take(self, event: Event) -> None:
@@ -105,6 +106,7 @@ class LiveView:
         self._totals.take(event)
         match event:
             case StepStarted(step=step):
+                self._steps = max(self._steps, step.of)
                 self._running[step.node] = _Running(step, self._clock())
             case StepOutput(step=step, stream=stream, data=data):
                 if step.node in self._running:
@@ -113,6 +115,7 @@ class LiveView:
                 if step.node in self._running:
                     self._running[step.node].layer = layer_text(event)
             case StepFinished(step=step, cached=cached, seconds=seconds):
+                self._steps = max(self._steps, step.of)
                 self._running.pop(step.node, None)
                 state, style = ("CACHED", _GREEN) if cached else (_seconds(seconds), "")
                 self._new_lines.append(_Line(step.instruction, step_name(step), state, style, whole=False))
@@ -172,8 +175,8 @@ class LiveView:
     def _status(self, columns: int) -> str:
         totals = self._totals
         text = f"{totals.seconds:.1f} s"
-        if any(counts := (totals.run, totals.cached, len(self._running))):
-            text += ": {} run, {} cached, {} running".format(*counts)
+        if self._steps and (totals.run or totals.cached or self._running):
+            text += f": {totals.run + totals.cached} of {self._steps} steps, {totals.cached} cached, {len(self._running)} running"
         return self._styled(clip(text, columns), _CYAN)
 
     def _format(self, line: _Line, columns: int | None) -> str:

@@ -1,4 +1,6 @@
-"""Plain lines: one for each event and each line of output, with the name of the step in front."""
+"""Plain lines: one for each event and each line of output, with the name of the step in front, and for output the seconds
+since the step began.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +36,7 @@ from pybuild.progress.formatting import (
     warning_line,
 )
 from pybuild.progress.lines import OutputLines
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +49,13 @@ _TRANSFER_SECONDS = 5.0  # between two lines about the same transfer
 _REPEATED_LINES = 10  # of the output of a failed step
 
 
+@frozen
+class _Running:
+    step: StepRef
+    since: float
+    last: deque[bytes]  # its last lines, as they were written
+
+
 class PlainProgress:
     """Writes lines to `out`. The output of steps is made harmless if `out` is a terminal, and else unchanged."""
 
@@ -56,7 +66,7 @@ class PlainProgress:
         self._lines = OutputLines()
         self._totals = Totals(clock)
         self._layers = LayerLines(clock)
-        self._running: dict[int, tuple[StepRef, deque[bytes]]] = {}  # node -> the step and its last lines
+        self._running: dict[int, _Running] = {}
         self._recent: deque[int | None] = deque(
             maxlen=_REPEATED_LINES
         )  # the nodes of the last lines written; None for pybuild's own lines
@@ -67,7 +77,7 @@ class PlainProgress:
         self._totals.take(event)
         match event:
             case StepStarted(step=step):
-                self._running[step.node] = (step, deque(maxlen=_REPEATED_LINES))
+                self._running[step.node] = _Running(step, self._clock(), deque(maxlen=_REPEATED_LINES))
                 self.line(f"{step_name(step)} {one_line(step.instruction)}")
             case StepOutput(step=step):
                 self.output(step, self._lines.feed(event))
@@ -111,16 +121,16 @@ class PlainProgress:
         """Repeat the last output of the failed step, once."""
         self.close()
         if self._broken in self._running:
-            step, last = self._running[self._broken]
+            broken = self._running[self._broken]
             # If no other step wrote in between, these lines are right above.
-            if last and set(list(self._recent)[-len(last) :]) != {step.node}:
-                self.line(f"{step_name(step)} failed; its last output:")
-                self.output(step, list(last))
+            if broken.last and set(list(self._recent)[-len(broken.last) :]) != {self._broken}:
+                self.line(f"{step_name(broken.step)} failed; its last output:")
+                self._write(b"".join(broken.last))
             self._broken = None
 
     def close(self) -> None:
-        for step, _ in self._running.values():
-            self.output(step, self._lines.end(step.node))
+        for running in self._running.values():
+            self.output(running.step, self._lines.end(running.step.node))
 
     def line(self, text: str) -> None:
         """Write a line of pybuild itself."""
@@ -135,11 +145,14 @@ class PlainProgress:
             from pybuild.progress.terminal_text import harmless
 
             lines = [harmless(line).encode() for line in lines]
-        if step.node in self._running:
-            self._running[step.node][1].extend(lines)
+        running = self._running.get(step.node)
+        seconds = f" {self._clock() - running.since:.1f} s" if running is not None else ""
+        prefix = f"{step_name(step)}{seconds} | ".encode("utf-8", "backslashreplace")
+        lines = [prefix + line + b"\n" for line in lines]
+        if running is not None:
+            running.last.extend(lines)
         self._recent.extend([step.node] * min(len(lines), _REPEATED_LINES))
-        prefix = f"{step_name(step)} | ".encode("utf-8", "backslashreplace")
-        self._write(b"".join(prefix + line + b"\n" for line in lines))
+        self._write(b"".join(lines))
 
     def _write(self, data: bytes) -> None:
         self._out.write(data)

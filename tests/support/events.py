@@ -5,8 +5,10 @@ from __future__ import annotations
 from pybuild.builder.events import StepOutput, StepRef
 
 
-def step(node: int, stage: str = "web", number: int = 1, total: int = 2, instruction: str = "RUN make") -> StepRef:
-    return StepRef(node, stage, number, total, instruction)
+def step(
+    node: int, stage: str = "web", number: int = 1, total: int = 2, instruction: str = "RUN make", of: int = 0
+) -> StepRef:
+    return StepRef(node, stage, number, total, instruction, of)
 
 
 def wrote(ref: StepRef, text: str | bytes, stream: int = 1) -> StepOutput:

@@ -70,8 +70,8 @@ def test_lines_of_parallel_steps_stay_whole() -> None:
         wrote(A, "err", 2), wrote(B, " b\n"), StepFinished(A, False, 1.25), StepFinished(B, False, 2.0),
     )  # fmt: skip
     assert lines(out) == [
-        "[first 1/2] RUN a", "[other 2/3] RUN b", "[other 2/3] | one b", "[first 1/2] | one again",
-        "[other 2/3] | two b", "[first 1/2] | err", "[first 1/2] done in 1.2 s", "[other 2/3] done in 2.0 s",
+        "[first 1/2] RUN a", "[other 2/3] RUN b", "[other 2/3] 0.0 s | one b", "[first 1/2] 0.0 s | one again",
+        "[other 2/3] 0.0 s | two b", "[first 1/2] 0.0 s | err", "[first 1/2] done in 1.2 s", "[other 2/3] done in 2.0 s",
     ]  # fmt: skip
 
 
@@ -100,12 +100,12 @@ def test_github_says_that_a_layer_is_being_written() -> None:
 def test_output_to_a_pipe_is_unchanged() -> None:
     data = b"\x1b[31mred\x1b[0m \xff\x00 10%\r20%\n"
     _, out = plain(StepStarted(A), wrote(A, data))
-    assert out.getvalue() == b"[first 1/2] RUN a\n[first 1/2] | " + data
+    assert out.getvalue() == b"[first 1/2] RUN a\n[first 1/2] 0.0 s | " + data
 
 
 def test_output_to_a_terminal_is_made_harmless() -> None:
     _, out = plain(StepStarted(A), wrote(A, b"\x1b[2J\x1b[31mred\x1b]0;title\x07 \xff\n"), terminal=True)
-    assert lines(out)[1] == "[first 1/2] | \x1b[31mred �\x1b[0m"
+    assert lines(out)[1] == "[first 1/2] 0.0 s | \x1b[31mred �\x1b[0m"
 
 
 def test_a_failed_step_is_shown_again_if_others_wrote_in_between(capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +115,7 @@ def test_a_failed_step_is_shown_again_if_others_wrote_in_between(capsys: pytest.
     )  # fmt: skip
     display.failed(FAILED)
     assert lines(out)[-11:] == [
-        "[other 2/3] failed; its last output:", *(f"[other 2/3] | {n}" for n in range(2, 12)),
+        "[other 2/3] failed; its last output:", *(f"[other 2/3] 0.0 s | {n}" for n in range(2, 12)),
     ]  # fmt: skip
     assert capsys.readouterr().err == (
         "/checkout/app/Buildfile:2:1: error: RUN exited with status 3\n    2 | RUN b\n      | ^\n"
@@ -125,7 +125,19 @@ def test_a_failed_step_is_shown_again_if_others_wrote_in_between(capsys: pytest.
 def test_a_failed_step_is_not_repeated_right_below(capsys: pytest.CaptureFixture[str]) -> None:
     display, out = plain(StepStarted(A), wrote(A, "x\n"), StepStarted(B), wrote(B, "one\ntwo"), StepBroke(B, 1.0, "", 3))
     display.failed(FAILED)
-    assert lines(out)[-3:] == ["[other 2/3] RUN b", "[other 2/3] | one", "[other 2/3] | two"]
+    assert lines(out)[-3:] == ["[other 2/3] RUN b", "[other 2/3] 0.0 s | one", "[other 2/3] 0.0 s | two"]
+
+
+def test_output_has_the_seconds_since_its_step_began() -> None:
+    clock, out = Clock(), io.BytesIO()
+    display = PlainProgress(out, clock, terminal=False)
+    display(StepStarted(A))
+    clock.now += 75.25
+    display(StepStarted(B))
+    display(wrote(A, "one\n"))
+    clock.now += 2
+    display(wrote(B, "two\n"))
+    assert lines(out)[2:] == ["[first 1/2] 75.2 s | one", "[other 2/3] 2.0 s | two"]
 
 
 def test_transfers_are_shown_at_intervals_and_once_at_the_end() -> None:

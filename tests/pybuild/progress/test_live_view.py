@@ -23,8 +23,8 @@ from pybuild.builder.events import (
 from pybuild.progress.live import LiveView
 from tests.support.events import Clock, step, wrote
 
-A = step(1, "first", 1, 2, "RUN make a")
-B = step(2, "other", 2, 3, "RUN make b")
+A = step(1, "first", 1, 2, "RUN make a", of=5)
+B = step(2, "other", 2, 3, "RUN make b", of=5)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_running_steps_have_their_time_and_their_last_lines(view: LiveView, cloc
         "    | 5",
         "[other 2/3]    0.5 s  RUN make b",
         "    | b",
-        "2.0 s: 0 run, 0 cached, 2 running",
+        "2.0 s: 0 of 5 steps, 0 cached, 2 running",
     ]
 
 
@@ -69,7 +69,7 @@ def test_finished_steps_are_printed_once(view: LiveView) -> None:
     take(view, StepStarted(A), wrote(A, "x\n"), StepFinished(B, True, 0.0), StepFinished(A, False, 71.25))
     assert view.new_lines(80) == ["[other 2/3]   CACHED  RUN make b", "[first 1/2]   71.2 s  RUN make a"]
     assert view.new_lines(80) == []
-    assert view.frame(80, 20) == ["0.0 s: 1 run, 1 cached, 0 running"]
+    assert view.frame(80, 20) == ["0.0 s: 2 of 5 steps, 1 cached, 0 running"]
 
 
 def test_a_failed_step_and_parallel_ones(view: LiveView) -> None:
