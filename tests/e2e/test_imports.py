@@ -50,7 +50,7 @@ pybuild.progress: formatting jsonlines lines quiet
 pybuild.remote: errors
 pybuild.remote.registry: config_files
 pybuild.store: errors store
-pybuild.store.exporting: archive publish
+pybuild.store.exporting: archive layout publish
 pybuild.store.formats: bounded_json capability compression digest docker_archive media_types oci_config oci_layout oci_manifest pipeline platform reference tar tar_header toc whiteout
 pybuild.store.layers: view write
 pybuild.store.objects: blobs build_logs builds cache_mounts changesets condemned context_memo database downloads identity images ingest names parts places records reserve schema sealing snapshots
