@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.workloads import big, ignore, importing, lazy, noop, pull, ready, run50, runtree, small, sparse, stages
+from bench.workloads import big, ignore, importing, lazy, noop, pull, push, ready, run50, runtree, small, sparse, stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +24,9 @@ ROWS: Mapping[str, Callable[[World], Row]] = {
     "stages": stages.eight,
     "beside": stages.beside,
     "pull": pull.row,
+    "push": push.empty,
+    "push-again": push.again,
+    "push-layer": push.layer,
     "ready": ready.row,
     "lazy": lazy.row,
     "import": importing.row,

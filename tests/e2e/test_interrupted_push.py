@@ -94,3 +94,15 @@ def test_all_workers_of_a_push_know_that_the_registry_speaks_http(
     assert len(registry.requests("HEAD")) > 1  # in more than one job
     assert registry.hellos == 1
     assert not list((pybuild.root / "ingest").iterdir())
+
+
+def test_a_push_of_what_is_there_asks_little(registry: UploadRegistry, pybuild: Pybuild, name: str) -> None:
+    pybuild("push", name)
+    registry.seen.clear()
+    pybuild("push", name)
+    assert [seen.method for seen in registry.requests()] == ["HEAD"]
+    assert len(registry.seen) <= 2  # and one to find out whether it speaks https
+    # Another tag: the manifest by its new tag, each blob, and the manifest.
+    registry.seen.clear()
+    pybuild("push", name, name.replace(":1", ":2"))
+    assert [seen.method for seen in registry.requests()] == ["HEAD", "HEAD", "HEAD", "HEAD", "PUT"]
