@@ -33,7 +33,6 @@ boot therefore drops the unsealed rows whose bytes are wrong. A tag names sealed
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import time
@@ -48,18 +47,27 @@ from pybuild.store.objects.blobs import Blobs
 from pybuild.store.objects.builds import Builds
 from pybuild.store.objects.cache_mounts import CacheMounts
 from pybuild.store.objects.changesets import Changesets
-from pybuild.store.objects.database import RESETTING, UNKNOWN_BOOT, Metadata
+from pybuild.store.objects.database import UNKNOWN_BOOT, Metadata
 from pybuild.store.objects.downloads import Downloads
 from pybuild.store.objects.images import Images
 from pybuild.store.objects.ingest import READERS, Ingest, IngestElsewhere, live_leases, sweep
-from pybuild.store.objects.parts import CACHEDIR_TAG, DATABASE, INGEST, LOCK, LOGS, MEMOS, PARTS, RESERVE
+from pybuild.store.objects.parts import (
+    CACHEDIR_SIGNATURE,
+    CACHEDIR_TAG,
+    DATABASE,
+    INGEST,
+    LOCK,
+    LOGS,
+    MEMOS,
+    PARTS,
+    RESERVE,
+)
 from pybuild.store.objects.places import Places
 from pybuild.store.objects.records import Records
 from pybuild.store.objects.reserve import keep_reserve, release_reserve
 from pybuild.store.objects.sealing import Sealer
 from pybuild.store.objects.snapshots import Snapshots
 from pybuild.store.system import process_end
-from pybuild.store.system.directories import remove_tree
 from pybuild.store.system.disk_full import FULL, cannot_write, require_room
 from pybuild.store.system.files import try_lock
 
@@ -67,8 +75,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# This directory is pybuild's store and can be made again.\n"
 _SEAL_INTERVAL = 30.0  # seconds
 _LEAST_ROOM = 128 << 10  # bytes: SQLite's log and its index, the lease, the log of a build
 T = TypeVar("T")
@@ -269,7 +275,7 @@ class Store:
                         os.makedirs(f"{self.root}/{part.directory}", mode=0o700, exist_ok=True)
                 if not os.path.exists(tag_path := f"{self.root}/{CACHEDIR_TAG}"):
                     with open(tag_path, "wb") as file:
-                        file.write(_TAG)
+                        file.write(CACHEDIR_SIGNATURE)
             except BaseException:
                 os.close(lock)
                 raise
@@ -303,65 +309,6 @@ class Store:
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             return -1
-
-
-def _remove(parent: str, name: str) -> None:
-    fd = os.open(parent, _DIRECTORY)
-    try:
-        remove_tree(fd, name)
-    finally:
-        os.close(fd)
-
-
-def reset(root: str, remove: Callable[[str, str], None] = _remove) -> None:
-    """Remove a whole store; do nothing if `root` does not exist.
-
-    `remove(directory, name)` removes one file or tree of it; the files in trees can belong to ids of a user namespace,
-    which this process is not allowed to remove. An interrupted reset leaves an empty store with garbage, which can be
-    used, or reset again. Raises StoreBusy while a process uses the store, StoreError if `root` is not a store.
-    """
-    root = os.path.abspath(root)
-    try:
-        fd = os.open(root, _DIRECTORY)
-    except OSError as error:
-        if error.errno == errno.ENOENT:
-            return
-        raise StoreError(f"cannot open {root}: {error.strerror}") from error
-    try:
-        names = os.listdir(fd)
-        if not _is_store(root, names):
-            raise StoreError(f"{root} is not a store")
-        lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=fd)
-        try:
-            if not try_lock(lock, fcntl.LOCK_EX):
-                raise StoreBusy(f"the store {root} is in use by another process")
-            if DATABASE in names:
-                # One step, which a full disk allows, takes the tables away and leaves the mark that this was on purpose.
-                os.rename(DATABASE, RESETTING, src_dir_fd=fd, dst_dir_fd=fd)
-                names = [RESETTING if name == DATABASE else name for name in names]
-            for name in sorted({*names, LOCK}, key=_place_in_reset):
-                remove(root, name)
-        finally:
-            os.close(lock)
-        os.rmdir(root)
-    except OSError as error:
-        if error.errno != errno.ENOTEMPTY:  # another process has made a new store meanwhile
-            raise StoreError(f"cannot reset {root}: {error.strerror}") from error
-    finally:
-        os.close(fd)
-
-
-def _is_store(root: str, names: list[str]) -> bool:
-    """Whether a directory with these names is a store, perhaps one that an interrupted `reset` has begun to remove."""
-    if CACHEDIR_TAG not in names:
-        return {LOCK}.issuperset(names)
-    with open(f"{root}/{CACHEDIR_TAG}", "rb") as file:
-        return DATABASE in names or file.read(len(_TAG)) == _TAG
-
-
-def _place_in_reset(name: str) -> int:
-    """What says that objects without tables are garbage goes after them. What shows that this is a store goes last."""
-    return {RESETTING: 1, CACHEDIR_TAG: 2, LOCK: 3}.get(name, 0)
 
 
 def _is_in_use(root: str) -> bool:

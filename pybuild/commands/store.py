@@ -16,8 +16,8 @@ from pybuild.builder.workers.pool import Pool
 from pybuild.options.arguments import tls_verify_option
 from pybuild.report import printable
 from pybuild.store.maintenance.fsck import check
+from pybuild.store.maintenance.reset import reset as reset_store
 from pybuild.store.store import Access, Store
-from pybuild.store.store import reset as reset_store
 
 
 @click.command(params=[tls_verify_option()])

@@ -14,6 +14,9 @@ from pybuild.values import frozen
 
 LOCK = "lock"
 DATABASE = "metadata.db"
+CACHEDIR_SIGNATURE = (
+    b"Signature: 8a477f597d28d172789f06886806bc55\n# This directory is pybuild's store and can be made again.\n"
+)
 CACHEDIR_TAG = "CACHEDIR.TAG"  # https://bford.info/cachedir/: makes backup programs skip the directory
 
 

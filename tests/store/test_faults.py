@@ -19,12 +19,13 @@ from pybuild.store.formats.toc import Entry, Kind, Toc
 from pybuild.store.importing.archive import import_archive
 from pybuild.store.maintenance import fsck
 from pybuild.store.maintenance.repair import repair
+from pybuild.store.maintenance.reset import reset
 from pybuild.store.objects.changesets import LayerBlob
 from pybuild.store.objects.database import LOG_LIMIT, Metadata
 from pybuild.store.objects.ingest import Ingest, sweep
 from pybuild.store.objects.records import KeyKind
 from pybuild.store.objects.schema import VERSION
-from pybuild.store.store import Store, reset
+from pybuild.store.store import Store
 from pybuild.store.system.files import file_size
 from tests.support.archives import Archive
 from tests.support.limits import at_most

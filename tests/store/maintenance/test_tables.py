@@ -15,9 +15,10 @@ from pybuild.store.formats.reference import Reference
 from pybuild.store.importing.archive import import_archive
 from pybuild.store.maintenance import fsck
 from pybuild.store.maintenance.repair import repair
+from pybuild.store.maintenance.reset import reset
 from pybuild.store.maintenance.tables import replace_damaged_tables, restore_images
 from pybuild.store.objects import database
-from pybuild.store.store import Store, reset
+from pybuild.store.store import Store
 from tests.support.archives import Archive
 from tests.support.stored import collect_in
 from tests.support.tars import entry, tar
