@@ -98,7 +98,7 @@ class Faults:
             for name in names:
                 setattr(module, name, state.failing(name, getattr(module, name)))
         for role, module, name in (
-            ("keeper", process, "_keeper"), ("init", process, "_init"), ("command", process, "_command"),
+            ("keeper", process, "_keeper"), ("init", process, "_init"), ("command", process, "run_command"),
             ("relay", agents, "_serve"),
         ):  # fmt: skip
             setattr(module, name, state.taking(role, getattr(module, name)))

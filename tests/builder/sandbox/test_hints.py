@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from pybuild.builder.sandbox.process import _hint
+from pybuild.builder.sandbox.report import hint_for
 
 
 @pytest.mark.parametrize(
@@ -21,5 +21,5 @@ from pybuild.builder.sandbox.process import _hint
     ],
 )
 def test_an_error_of_the_machine_says_where_to_look(doing: str, number: int, expected: str | None) -> None:
-    hint = _hint(doing, OSError(number, "x"))
+    hint = hint_for(doing, OSError(number, "x"))
     assert hint is None if expected is None else expected in str(hint)

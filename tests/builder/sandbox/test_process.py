@@ -13,6 +13,7 @@ import pytest
 
 from pybuild.builder.sandbox import linux, process
 from pybuild.builder.sandbox.process import Step
+from pybuild.builder.sandbox.report import report
 from pybuild.builder.sandbox.spec import SandboxSpec
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def test_init_does_not_outlive_a_keeper_that_was_killed_before_init_could_ask_fo
             return real_umask(mask)
 
         linux.set_pdeathsig, os.umask = set_pdeathsig, umask
-        process._close_all_but = lambda *_: None
+        vars(process)["close_all_but"] = lambda *_: None
         step = Step(SPEC, outputs(), b"")
         os.close(writer)
         assert os.read(reader, 100) == b"init was born"
@@ -119,7 +120,7 @@ def test_a_report_never_fills_the_pipe(text: str) -> None:
     os.set_blocking(writer, False)
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)  # the kernel gives no more to users with many pipes
     for _ in range(3):
-        process._report(writer, {"error": text, "hint": text})
+        report(writer, {"error": text, "hint": text})
     os.close(writer)
     step = Step.__new__(Step)
     step.status_fd = reader
