@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from pybuild.builder.errors import LayerUnavailable
 from pybuild.builder.jobs.job import Done
 from pybuild.builder.jobs.registry import RegistryAccess
+from pybuild.store.errors import NotFound
 from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.oci_manifest import Descriptor
+from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pybuild.remote.registry.blob_content import BlobContent
+    from pybuild.remote.registry.upload import UploadOutcome
 
 PROGRESS_BYTES = 8  # of a file with progress: a number, the lowest byte first
 _STEP = 1 << 20  # bytes
@@ -50,25 +60,23 @@ class FindMissing:
 class OutgoingBlob:
     """A blob to upload from `path`; `source` is a repository of the same registry that has it, or "".
 
-    A blob without a path is not in the store: it can only be taken from `source`.
+    A blob that is not in the store has no path. If it is not taken from `source`, its bytes come from the first of the
+    image names `origins` that has it, and pass through the memory of the worker.
     """
 
     digest: str
     size: int
     path: str
     source: str
+    origins: tuple[str, ...] = ()
 
 
 @frozen
 class PushedBlobs:
-    """The bytes of the blobs of a job: those that were sent, and those that the registry had in another repository.
-
-    `declined` are the digests of the blobs without a path that the registry did not take from there.
-    """
+    """The bytes of the blobs of a job: those that were sent, and those that the registry had in another repository."""
 
     sent: int
     mounted: int
-    declined: tuple[str, ...] = ()
 
 
 @frozen
@@ -83,7 +91,6 @@ class PushBlobs:
     progress: str
 
     def run(self) -> PushedBlobs:
-        from pybuild.remote.registry.blob_content import BlobFile
         from pybuild.remote.registry.upload import UploadOutcome
 
         sizes = dict.fromkeys(UploadOutcome, 0)
@@ -92,21 +99,33 @@ class PushBlobs:
             self.access.writer(self.repository, self.sources) as writer,
         ):
             done = 0
-            declined = []
             for blob in self.blobs:
                 progress = UploadProgress(file.fileno(), done)
-                digest = Digest.parse(blob.digest)
-                if blob.path:
-                    outcome = writer.put_blob(BlobFile(digest, blob.size, blob.path), blob.source, progress.report)
-                elif writer.mount_blob(digest, blob.size, blob.source):
-                    outcome = UploadOutcome.MOUNTED
-                else:
-                    declined.append(blob.digest)
-                    continue
+                outcome = self._put(blob, lambda content: writer.put_blob(content, blob.source, progress.report))  # noqa: B023 - called at once
                 done += blob.size
                 progress.write(done)
                 sizes[outcome] += blob.size
-        return PushedBlobs(sizes[UploadOutcome.SENT], sizes[UploadOutcome.MOUNTED], tuple(declined))
+        return PushedBlobs(sizes[UploadOutcome.SENT], sizes[UploadOutcome.MOUNTED])
+
+    def _put(self, blob: OutgoingBlob, put: Callable[[BlobContent], UploadOutcome]) -> UploadOutcome:
+        from pybuild.remote.registry.blob_content import BlobFile
+
+        digest = Digest.parse(blob.digest)
+        if blob.path:
+            return put(BlobFile(digest, blob.size, blob.path))
+        missing: NotFound | None = None
+        with self.access.client() as client:
+            for origin in blob.origins:
+                try:
+                    return client.pass_on(Reference.parse(origin), Descriptor("", digest, blob.size), put)
+                except NotFound as error:
+                    missing = missing or error
+        where = ", ".join(Reference.parse(origin).familiar for origin in blob.origins)
+        raise LayerUnavailable(
+            f"layer {digest} is not in the store and not in {where} any more",
+            str(digest),
+            hint=missing.hint if missing is not None else None,
+        )
 
 
 @frozen

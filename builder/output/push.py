@@ -1,8 +1,8 @@
 """Pushing an image to registries: the blobs that they lack, several at a time, and at the end the manifest.
 
 No name shows the image before every repository has all of it, so a push that ends early publishes nothing. A layer that
-the store knows to be in another repository of the registry is not sent: the registry takes it from there. So a layer of the
-base that was never fetched need not be fetched for a push to the same registry.
+the store knows to be in another repository of the registry is not sent: the registry takes it from there. A layer of the base
+that was never fetched need not be fetched for a push: from another registry its bytes pass through the memory of a worker.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Pushed, Transfer
 from pybuild.builder.jobs.push import FindMissing, OutgoingBlob, PushBlobs, PushManifest
-from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.sources.pull import BLOBS_AT_ONCE, shares
-from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.store.errors import NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.reference import Reference
@@ -57,10 +55,11 @@ def push(
     sizes = _blob_sizes(store, image)
     targets = _with_sources(store, _targets(names), sizes)
     missing = [_find_missing(pool, image, target, sizes, access) for target in targets]
-    fetcher = LayerFetcher(store, pool, observe, access.tls_verify)
     sent = []
     for target, parts in zip(targets, missing, strict=True):
-        sent.append(_Upload(fetcher, image, target, access).run(parts, sizes) if parts.tags else 0)
+        lacking = map(Digest.parse, parts.blobs) if parts.tags else ()
+        blobs = [_outgoing(store, target.repository, digest, sizes[digest]) for digest in lacking]
+        sent.append(_push_blobs(store, pool, target, blobs, access, observe) if blobs else 0)
         store.places.add(sizes, target.repository, int(time.time()))
     for target, parts, size in zip(targets, missing, sent, strict=True):
         if parts.tags:
@@ -113,66 +112,36 @@ def _find_missing(
     return pool.run(FindMissing(access, str(target.repository), target.tags, digest, kind, blobs, target.sources))
 
 
-class _Upload:
-    """The upload of an image's blobs to one repository."""
+def _outgoing(store: Store, target: Reference, digest: Digest, size: int) -> OutgoingBlob:
+    """A blob that the target lacks, and where it can come from: the store, the same registry, or another one."""
+    path = store.blobs.path(digest) if store.blobs.has(digest) else ""
+    places = store.places.of(digest)
+    beside = (place.path for place in places if place.domain == target.domain and place.path != target.path)
+    return OutgoingBlob(str(digest), size, path, next(beside, ""), () if path else tuple(map(str, places)))
 
-    def __init__(self, fetcher: LayerFetcher, image: StoredImage, target: _Target, access: RegistryAccess) -> None:
-        self._fetcher = fetcher
-        self._store = fetcher.store
-        self._image = image
-        self._target = target
-        self._access = access
 
-    def run(self, parts: MissingParts, sizes: Mapping[Digest, int]) -> int:
-        """Upload the blobs that the repository lacks; return how many bytes were sent."""
-        blobs = [self._outgoing(Digest.parse(digest), sizes) for digest in parts.blobs]
-        if any(not blob.path and not blob.source for blob in blobs):
-            blobs = self._fetched(blobs, sizes)
-        sent, declined = self._push(blobs)
-        if declined:
-            fetched = self._fetched([blob for blob in blobs if blob.digest in declined], sizes)
-            more, _ = self._push([replace(blob, source="") for blob in fetched])
-            sent += more
-        return sent
+def _push_blobs(
+    store: Store,
+    pool: Pool,
+    target: _Target,
+    blobs: Sequence[OutgoingBlob],
+    access: RegistryAccess,
+    observe: Callable[[Event], None],
+) -> int:
+    """Upload blobs, the largest first, and report progress; return how many bytes were sent."""
+    repository, total = target.repository, sum(blob.size for blob in blobs)
+    ordered = sorted(blobs, key=lambda blob: -blob.size)
+    jobs = [
+        PushBlobs(access, str(repository), share, target.sources, store.ingest.new_path())
+        for share in shares(ordered)
+        if share
+    ]
 
-    def _outgoing(self, digest: Digest, sizes: Mapping[Digest, int]) -> OutgoingBlob:
-        path = self._store.blobs.path(digest) if self._store.blobs.has(digest) else ""
-        return OutgoingBlob(str(digest), sizes[digest], path, self._source(digest))
+    def report() -> None:
+        done = sum(upload_progress(job.progress) for job in jobs)
+        observe(Transfer(repository.familiar, min(done, total), total, "pushed"))
 
-    def _source(self, digest: Digest) -> str:
-        """Another repository of the same registry that had the blob when it was last seen there, or ""."""
-        target = self._target.repository
-        for found in self._store.places.of(digest):
-            if found.domain == target.domain and found.path != target.path:
-                return found.path
-        return ""
-
-    def _fetched(self, blobs: Sequence[OutgoingBlob], sizes: Mapping[Digest, int]) -> list[OutgoingBlob]:
-        """The same blobs, of which the store has all now."""
-        run_until_complete(self._fetcher.fetch_image(self._image, {blob.digest for blob in blobs}))
-        return [self._outgoing(Digest.parse(blob.digest), sizes) for blob in blobs]
-
-    def _push(self, blobs: Sequence[OutgoingBlob]) -> tuple[int, set[str]]:
-        """Upload blobs, the largest first, and report progress.
-
-        Returns how many bytes were sent, and the digests of those blobs that are not in the store, and that the registry
-        did not take from its other repository.
-        """
-        repository, total = self._target.repository, sum(blob.size for blob in blobs)
-        ordered = sorted(blobs, key=lambda blob: -blob.size)
-        new_path = self._store.ingest.new_path
-        jobs = [
-            PushBlobs(self._access, str(repository), share, self._target.sources, new_path())
-            for share in shares(ordered)
-            if share
-        ]
-
-        def report() -> None:
-            done = sum(upload_progress(job.progress) for job in jobs)
-            self._fetcher.observe(Transfer(repository.familiar, min(done, total), total, "pushed"))
-
-        done = self._fetcher.pool.run_many(jobs, BLOBS_AT_ONCE, report)
-        return sum(each.sent for each in done), {digest for each in done for digest in each.declined}
+    return sum(done.sent for done in pool.run_many(jobs, BLOBS_AT_ONCE, report))
 
 
 def upload_progress(path: str) -> int:

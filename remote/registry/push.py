@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, TypeVar
 from pybuild.remote.errors import RemoteError
 from pybuild.remote.http.transport import RequestRefused, public_error
 from pybuild.remote.http.urls import is_private
-from pybuild.remote.registry.blob_content import BlobFile
 from pybuild.remote.registry.endpoints import endpoints
 from pybuild.remote.registry.known_origins import KnownOrigins
 from pybuild.remote.registry.session import RegistrySession
@@ -97,13 +96,6 @@ class RepositoryWriter:
         """
         try:
             return Upload(self._session, blob, on_bytes, self._chunk).run(source)
-        except PybuildError as error:
-            raise public_error(error) from None
-
-    def mount_blob(self, digest: Digest, size: int, source: str) -> bool:
-        """Have the registry take a blob from its repository `source`; return whether it did. Raises RemoteError."""
-        try:
-            return Upload(self._session, BlobFile(digest, size, ""), lambda _: None).mount(source)
         except PybuildError as error:
             raise public_error(error) from None
 
