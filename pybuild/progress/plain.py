@@ -50,7 +50,7 @@ _REPEATED_LINES = 10  # of the output of a failed step
 
 
 @frozen
-class _Running:
+class _RunningStep:
     step: StepRef
     since: float
     last: deque[bytes]  # its last lines, as they were written
@@ -66,7 +66,7 @@ class PlainProgress:
         self._lines = OutputLines()
         self._totals = Totals(clock)
         self._layers = LayerLines(clock)
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, _RunningStep] = {}
         self._recent: deque[int | None] = deque(
             maxlen=_REPEATED_LINES
         )  # the nodes of the last lines written; None for pybuild's own lines
@@ -77,7 +77,7 @@ class PlainProgress:
         self._totals.take(event)
         match event:
             case StepStarted(step=step):
-                self._running[step.node] = _Running(step, self._clock(), deque(maxlen=_REPEATED_LINES))
+                self._running[step.node] = _RunningStep(step, self._clock(), deque(maxlen=_REPEATED_LINES))
                 self.line(f"{step_name(step)} {one_line(step.instruction)}")
             case StepOutput(step=step):
                 self.output(step, self._lines.feed(event))
