@@ -80,6 +80,9 @@ class CopyWorkshop:
             return
         parent, name = os.path.split(target)
         os.makedirs(parent, exist_ok=True)
+        if not os.access(parent, os.W_OK):  # a layout of this user in a directory of another one
+            yield self.scratch_directory()
+            return
         parent_fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with temporary_directory(parent_fd, f"{name}.blobs") as (temporary, _):
