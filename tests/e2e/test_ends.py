@@ -249,7 +249,7 @@ def test_background_processes_end_with_their_command(tmp_path: Path, pybuild: Py
 
 RECIPE = BASE + "WORKDIR /a\nCOPY file .\nRUN echo made > made\n"
 POINTS = (
-    ("mkdir", 3), ("rename", 1), ("rename", 6), ("rename", 12), ("mkdir", 12), ("fsync", 1), ("fsync", 4), ("pwrite64", 12),
+    ("mkdir", 3), ("rename", 1), ("rename", 6), ("rename", 10), ("renameat2", 1), ("mkdir", 12), ("fsync", 1), ("fsync", 4), ("pwrite64", 12),
     ("pwrite64", 70), ("pwrite64", 110), ("sendto", 3),
 )  # fmt: skip
 
