@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.faults.works import Site, Work
     from tests.support.cli import Done
 
-VERBS = ("build", "build", "build", "pull", "import", "export", "gc")
+VERBS = ("build", "build", "build", "fetch", "fetch", "pull", "import", "export", "gc")
 _FULL = ("ENOSPC", "EDQUOT", "EIO")
 _NEW = ("ENOSPC", "EDQUOT", "EIO", "ENOMEM")
 _DESCRIPTORS = ("EMFILE", "ENOMEM")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.faults.trial import Trial
     from tests.faults.works import Work
 
-VERBS = ("build", "build", "build", "pull", "import", "export", "gc")
+VERBS = ("build", "build", "build", "fetch", "fetch", "pull", "import", "export", "gc")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE = (
     30.0  # seconds until a command that was interrupted counts as hanging; on an idle machine it takes under one

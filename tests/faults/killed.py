@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.faults.trial import Trial
     from tests.faults.works import Work
 
-VERBS = ("build", "build", "build", "pull", "import", "export", "gc")  # half of the rounds are builds
+VERBS = ("build", "build", "build", "fetch", "fetch", "pull", "import", "export", "gc")  # most rounds are builds
 VICTIMS = ("the group", "the group", "the main process", "the main process", "a worker")
 _TRIES = 20
 

@@ -1,4 +1,6 @@
-"""The commands that faults are tried on: builds, pull, import, export and gc, each with a result that is known."""
+"""The commands that faults are tried on, each with a result that is known: builds (one fetches its base), pull, import, export
+and gc.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 Command = tuple[Any, ...]
 SITE_TIME = "1700000000"  # SOURCE_DATE_EPOCH of all builds
 VARIANTS = 3
-OUTPUTS = frozenset({*(f"id{number}" for number in range(VARIANTS)), "app.tar", "three.tar", "flat.tar", "layout"})
+OUTPUTS = frozenset(
+    {*(f"id{number}" for number in range(VARIANTS)), "fetched", "app.tar", "three.tar", "flat.tar", "layout"}
+)
 RECIPE = f"""\
 FROM {BASE} AS made
 ARG number
@@ -113,6 +117,8 @@ class Sources:
     archive: Path  # of an image with three layers
     contexts: tuple[Path, ...]
     pulled: str  # the name of the same image on a registry
+    remote_base: str  # the name of a base with two layers, which only the registry has
+    on_remote_base: Path  # a context with a recipe that begins with that base
 
 
 @contextmanager
@@ -143,7 +149,13 @@ def sources(place: Path, base: Path) -> Iterator[Sources]:
         )
     with ExitStack() as stack:
         registry = stack.enter_context(docker_registry(place / "registry"))
-        yield Sources(base, archive, tuple(contexts), registry.push(archive, "team/three:1"))
+        # No layer stands on the layers of the base of the site, so all of this image has to be fetched.
+        remote = place / "remote.tar"
+        first = tar(entry(b"first", data=noise.randbytes(500_000)))
+        remote.write_bytes(Archive(layers=[first, *read_archive(base).layers]).data())
+        name = registry.push(remote, "team/base:1")
+        context = write_context(place / "on-remote", f"FROM {name}\nCOPY file /\nRUN cat /file > /made\n", file="1\n")
+        yield Sources(base, archive, tuple(contexts), registry.push(archive, "team/three:1"), name, context)
 
 
 def build_work(site: Site, number: int, context: Path, *options: str, cached: bool = False) -> Work:
@@ -190,10 +202,23 @@ def works(site: Site, given: Sources) -> dict[str, list[Work]]:
     def nothing(_: Done) -> Answer:
         return Answer("", "")
 
+    fetched = site.outputs / "fetched"
+
+    def read_fetched(done: Done) -> Answer:
+        return Answer(fetched.read_text(), done.out.strip())
+
     remove = (("rmi", "test/three:1"), ("rmi", given.pulled), ("gc", "--all"))
     have = (("import", given.archive),)
     return {
         "build": builds,
+        "fetch": [
+            Work(
+                "fetch",
+                (("rmi", "fetched"), ("rmi", given.remote_base), ("gc", "--all")),
+                ("build", "--network=none", "-t", "fetched", "--iidfile", fetched, given.on_remote_base),
+                read_fetched,
+            )
+        ],
         "pull": [Work("pull", remove, ("pull", given.pulled), printed)],
         "import": [Work("import", remove, ("import", given.archive), printed)],
         "export": [
