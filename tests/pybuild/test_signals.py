@@ -13,7 +13,9 @@ NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 def ended(number: int, *lines: str) -> tuple[int, str]:
     """Exit status and output of a program; `kill()` in it sends the signal to itself."""
-    program = "\n".join(("import os", "from pybuild import signals", f"def kill(): os.kill(os.getpid(), {number})", *lines))
+    # What the tests inherit (nohup ignores SIGHUP) does not count.
+    start = ("import os, signal", f"signal.signal({int(number)}, signal.SIG_DFL if {int(number)} != 2 else signal.default_int_handler)")
+    program = "\n".join((*start, "from pybuild import signals", f"def kill(): os.kill(os.getpid(), {int(number)})", *lines))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert not done.stderr, done.stderr
     return done.returncode, done.stdout
