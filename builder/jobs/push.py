@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from pybuild.builder.errors import LayerUnavailable
 from pybuild.builder.jobs.job import Done
@@ -15,9 +15,10 @@ from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pybuild.remote.registry.blob_content import BlobContent
+    from pybuild.remote.registry.push import RepositoryWriter
     from pybuild.remote.registry.upload import UploadOutcome
 
 PROGRESS_BYTES = 8  # of a file with progress: a number, the lowest byte first
@@ -91,21 +92,8 @@ class PushBlobs:
     progress: str
 
     def run(self) -> PushedBlobs:
-        from pybuild.remote.registry.upload import UploadOutcome
-
-        sizes = dict.fromkeys(UploadOutcome, 0)
-        with (
-            open(self.progress, "xb", buffering=0) as file,
-            self.access.writer(self.repository, self.sources) as writer,
-        ):
-            done = 0
-            for blob in self.blobs:
-                progress = UploadProgress(file.fileno(), done)
-                outcome = self._put(blob, lambda content: writer.put_blob(content, blob.source, progress.report))  # noqa: B023 - called at once
-                done += blob.size
-                progress.write(done)
-                sizes[outcome] += blob.size
-        return PushedBlobs(sizes[UploadOutcome.SENT], sizes[UploadOutcome.MOUNTED])
+        with self.access.writer(self.repository, self.sources) as writer:
+            return put_blobs(writer, self.blobs, self.progress, self._put)
 
     def _put(self, blob: OutgoingBlob, put: Callable[[BlobContent], UploadOutcome]) -> UploadOutcome:
         from pybuild.remote.registry.blob_content import BlobFile
@@ -126,6 +114,41 @@ class PushBlobs:
             str(digest),
             hint=missing.hint if missing is not None else None,
         )
+
+
+class _BlobToPut(Protocol):
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def source(self) -> str: ...
+
+
+B = TypeVar("B", bound=_BlobToPut)
+
+
+def put_blobs(
+    writer: RepositoryWriter,
+    blobs: Iterable[B],
+    path: str,
+    put: Callable[[B, Callable[[BlobContent], UploadOutcome]], UploadOutcome],
+) -> PushedBlobs:
+    """Put blobs into a repository, one after the other. `path` is a free path for the number of bytes so far.
+
+    `put` gets a blob and the function that sends its content, which it calls at once.
+    """
+    from pybuild.remote.registry.upload import UploadOutcome
+
+    sizes = dict.fromkeys(UploadOutcome, 0)
+    with open(path, "xb", buffering=0) as file:
+        done = 0
+        for blob in blobs:
+            progress = UploadProgress(file.fileno(), done)
+            outcome = put(blob, lambda content: writer.put_blob(content, blob.source, progress.report))  # noqa: B023 - called at once
+            done += blob.size
+            progress.write(done)
+            sizes[outcome] += blob.size
+    return PushedBlobs(sizes[UploadOutcome.SENT], sizes[UploadOutcome.MOUNTED])
 
 
 @frozen

@@ -9,7 +9,7 @@ from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, ClassVar
 
 from pybuild.builder.jobs.job import Done
-from pybuild.builder.jobs.push import PushedBlobs, UploadProgress
+from pybuild.builder.jobs.push import PushedBlobs, put_blobs
 from pybuild.builder.jobs.registry import RegistryAccess
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.image_graph import for_platform, read_graph
@@ -190,28 +190,11 @@ class SendBlobs:
     origin: BlobOrigin | None
 
     def run(self) -> PushedBlobs:
-        from pybuild.remote.registry.upload import UploadOutcome
-
-        sizes = dict.fromkeys(UploadOutcome, 0)
         with (
-            open(self.progress, "xb", buffering=0) as file,
             self.access.writer(self.repository, self.sources) as writer,
             nullcontext() if self.origin is None else self.origin.access.client() as client,
         ):
-            done = 0
-            for blob in self.blobs:
-                progress = UploadProgress(file.fileno(), done)
-
-                def send(
-                    content: BlobContent, blob: SentBlob = blob, progress: UploadProgress = progress
-                ) -> UploadOutcome:
-                    return writer.put_blob(content, blob.source, progress.report)
-
-                outcome = self._send(blob, client, send)
-                done += blob.size
-                progress.write(done)
-                sizes[outcome] += blob.size
-        return PushedBlobs(sizes[UploadOutcome.SENT], sizes[UploadOutcome.MOUNTED])
+            return put_blobs(writer, self.blobs, self.progress, lambda blob, send: self._send(blob, client, send))
 
     def _send(
         self, blob: SentBlob, client: RegistryClient | None, send: Callable[[BlobContent], UploadOutcome]
