@@ -55,7 +55,7 @@ ROOMS = {  # package -> its rooms, from top to bottom; those of one line do not 
         "host",
         "sandbox",
         "options",  # from here on the ground, which everything stands on
-        "events limits on_failure remote_source",
+        "cache_places events limits on_failure remote_source",
         "errors",
         "misses",
     ],

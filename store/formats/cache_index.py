@@ -1,0 +1,284 @@
+"""The index of a build cache that travels: which steps it has the results of, and under which keys they are found.
+
+A travelling cache is an ordinary image. Its layers are the layers of the steps, and a member of its config holds the
+index: base64 of zstd of JSON. So every registry takes it, an OCI layout can hold it, and the config of an image can carry
+the steps of that image itself (an inline cache).
+
+    {"version": 1, "records": [{"keys": {"<key>": "content"}, "canonical": "<key>", "created": 1700000000,
+      "used": 1700000000, "layer": 3, "parent": "base:sha256:...", "clamp": null,
+      "step": {"stage": "...", "number": 2, "instruction": "RUN make", "inputs": "{...}"}}]}
+
+A record names the layers below its own by their chain ID (OCI image-spec, config.md). So records of several machines can
+be put together without ids that the machines agree on. A record without a layer only tells the canonical key of a step.
+
+Nothing of an index is trusted. What it says about a layer is a claim, until the bytes of the layer have been read. Whoever
+can write a cache decides what is built from it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pybuild.store.errors import InvalidImage
+from pybuild.store.formats.bounded_json import Fields, dump, load_object
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.media_types import COMPRESSIONS, LAYER_TYPES
+from pybuild.store.formats.oci_config import chain_id
+from pybuild.values import frozen
+from pybuild.values.limits import CACHE_INDEX_BYTES
+from pybuild.values.pattern import pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pybuild.store.formats.bounded_json import Json
+    from pybuild.store.formats.compression import Compression
+    from pybuild.store.formats.oci_config import ImageConfig
+    from pybuild.store.formats.oci_manifest import Descriptor, Manifest
+
+MEMBER = "pybuild.cache"  # of a config
+BUILDKIT_MEMBER = "moby.buildkit.cache.v0"  # of a config: BuildKit's inline cache
+BUILDKIT_CONFIG = "application/vnd.buildkit.cacheconfig.v0"  # media type of the config of a cache of BuildKit
+_VERSION = 1
+_BASE = "base:"
+_KEY = pattern(r"[0-9a-f]{64}")
+_KINDS = ("definition", "content", "text")
+_TEXT = 4096  # characters of an instruction or the name of a stage
+_LATEST = 1 << 40  # seconds; a time behind the year 36,000
+
+
+@frozen
+class CachedLayer:
+    """The layer of a step: the digest of its tar, and a blob of it. `size` is in bytes."""
+
+    diff_id: Digest
+    digest: Digest
+    size: int
+    compression: Compression
+
+
+@frozen
+class CachedStep:
+    """What a step was, to explain why another one is not served. `inputs` are the fields of its key, as JSON."""
+
+    stage: str
+    number: int
+    instruction: str
+    inputs: str
+
+
+@frozen
+class CacheRecord:
+    """The result of a step.
+
+    `keys` has the kind of each key (store/objects/records.py). `below` is the chain ID of the layers that the step stands
+    on, None for none; `on_base` says whether they are those of a base image. `clamp` is the newest time in the layer,
+    if SOURCE_DATE_EPOCH bounded it. Times are in seconds since the epoch.
+    """
+
+    keys: Mapping[str, str]
+    canonical: str
+    created: int
+    used: int  # when a build made or used it last
+    step: CachedStep
+    layer: CachedLayer | None = None
+    below: Digest | None = None
+    on_base: bool = False
+    clamp: int | None = None
+
+    @property
+    def chain(self) -> Digest | None:
+        """The chain ID of the layers of the result; None for a record without a layer."""
+        if self.layer is None:
+            return None
+        return self.layer.diff_id if self.below is None else chain_id((self.below, self.layer.diff_id))
+
+
+@frozen
+class CacheIndex:
+    """The records of a cache."""
+
+    records: tuple[CacheRecord, ...] = ()
+
+    @property
+    def layers(self) -> tuple[CachedLayer, ...]:
+        """The layers of all records, each once, in the order of the records."""
+        layers = (record.layer for record in self.records if record.layer is not None)
+        return tuple({layer.digest: layer for layer in layers}.values())
+
+    def to_member(self, layers: Sequence[CachedLayer]) -> str:
+        """The member of the config of an image with these layers."""
+        import zstandard  # a local import: a build without a cache that travels does not need it
+
+        positions = {layer.digest: number for number, layer in enumerate(layers)}
+        records = [_record_json(record, positions) for record in self.records]
+        data = zstandard.ZstdCompressor(level=9).compress(dump({"version": _VERSION, "records": records}))
+        return base64.b64encode(data).decode("ascii")
+
+
+def read_index(manifest: Manifest, config: ImageConfig) -> CacheIndex | None:
+    """The index that an image carries; None if it carries none. Raises InvalidImage if it is damaged or too large."""
+    text = config.extra.get(MEMBER)
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise InvalidImage(f"config.{MEMBER}: expected a string")
+    fields = Fields(load_object(_expanded(text), "cache index", limit=CACHE_INDEX_BYTES), "cache index")
+    if (version := fields.integer("version", 1 << 30)) != _VERSION:
+        raise InvalidImage(f"cache index: version {version} is not known", hint="another version of pybuild wrote it")
+    layers = [_layer(layer, diff_id) for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)]
+    return CacheIndex(tuple(_read_record(record, layers) for record in fields.objects("records")))
+
+
+def merged(old: CacheIndex, new: CacheIndex, *, most: int, most_bytes: int | None = None) -> CacheIndex:
+    """The records of both, at most `most` of them, with layers of at most `most_bytes` (None: any).
+
+    Those that were used last are kept. A record is kept only together with those that it stands on. Records of the same
+    step with the same result become one, which keeps the time and the blob of the old one.
+    """
+    together: dict[object, CacheRecord] = {}
+    for record in (*old.records, *new.records):
+        chain = record.chain
+        name = (record.canonical, str(chain), record.clamp)
+        before = together.get(name)
+        if before is not None:
+            keys = {**before.keys, **record.keys}
+            record = replace(before, keys=keys, used=max(before.used, record.used), step=record.step)
+        together[name] = record
+    return _within(list(together.values()), most, most_bytes)
+
+
+def _within(records: Sequence[CacheRecord], most: int, most_bytes: int | None) -> CacheIndex:
+    """The records used last that the budget allows, in the order of `records`."""
+    order = sorted(range(len(records)), key=lambda number: -records[number].used)
+    makers: dict[Digest, int] = {}  # chain ID -> the record used last of those that made these layers
+    for number in order:
+        chain = records[number].chain
+        if chain is not None:
+            makers.setdefault(chain, number)
+    kept: set[int] = set()
+    blobs: dict[Digest, int] = {}  # digest -> size
+    for number in order:
+        stack = _stack(records, makers, number)
+        if stack is None:
+            continue
+        wanted = [one for one in stack if one not in kept]
+        layers = (records[one].layer for one in wanted)
+        together = {**blobs, **{layer.digest: layer.size for layer in layers if layer is not None}}
+        if len(kept) + len(wanted) <= most and (most_bytes is None or sum(together.values()) <= most_bytes):
+            kept.update(wanted)
+            blobs = together
+    return CacheIndex(tuple(record for number, record in enumerate(records) if number in kept))
+
+
+def _stack(records: Sequence[CacheRecord], makers: Mapping[Digest, int], number: int) -> list[int] | None:
+    """A record and those that it stands on, down to a base; None if one of them is missing."""
+    stack = [number]
+    while True:
+        record = records[stack[-1]]
+        if record.layer is None or record.on_base or record.below is None:
+            return stack
+        maker = makers.get(record.below)
+        if maker is None or maker in stack:
+            return None
+        stack.append(maker)
+
+
+def all_layers(*indexes: CacheIndex) -> tuple[CachedLayer, ...]:
+    """The layers of several indexes, each once."""
+    return tuple({layer.digest: layer for index in indexes for layer in index.layers}.values())
+
+
+def descriptor_type(layer: CachedLayer) -> str:
+    """The media type of a layer."""
+    return LAYER_TYPES[layer.compression]
+
+
+def _expanded(text: str) -> bytes:
+    import zstandard
+
+    limit = CACHE_INDEX_BYTES.value
+    try:
+        data = base64.b64decode(text, validate=True)
+        with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data) as reader:
+            found = reader.read(limit + 1)
+    except (binascii.Error, ValueError):
+        raise InvalidImage("cache index: it is not base64") from None
+    except (zstandard.ZstdError, MemoryError):
+        raise InvalidImage("cache index: it is damaged") from None
+    if len(found) > limit:
+        raise CACHE_INDEX_BYTES.exceeded(InvalidImage, "cache index: it exceeds the limit of {}")
+    return found
+
+
+def _layer(descriptor: Descriptor, diff_id: Digest) -> CachedLayer | None:
+    """A layer; None if it is of a type that no step makes."""
+    compression = COMPRESSIONS.get(descriptor.media_type)
+    return None if compression is None else CachedLayer(diff_id, descriptor.digest, descriptor.size, compression)
+
+
+def _record_json(record: CacheRecord, positions: Mapping[Digest, int]) -> dict[str, Json]:
+    step = record.step
+    data: dict[str, Json] = {
+        "keys": dict(sorted(record.keys.items())),
+        "canonical": record.canonical,
+        "created": record.created,
+        "used": record.used,
+        "step": {
+            "stage": step.stage, "number": step.number, "instruction": step.instruction[:_TEXT], "inputs": step.inputs,
+        },
+    }  # fmt: skip
+    if record.layer is not None:
+        below = "" if record.below is None else str(record.below)
+        data |= {"layer": positions[record.layer.digest], "parent": f"{_BASE}{below}" if record.on_base else below}
+        if record.clamp is not None:
+            data["clamp"] = record.clamp
+    return data
+
+
+def _read_record(fields: Fields, layers: Sequence[CachedLayer | None]) -> CacheRecord:
+    keys, canonical = fields.mapping("keys"), fields.text("canonical")
+    if not _KEY.fullmatch(canonical) or not all(map(_KEY.fullmatch, keys)):
+        raise fields.wrong("keys", "SHA-256 in hexadecimal")
+    if not set(keys.values()) <= set(_KINDS):
+        raise fields.wrong("keys", f"the kinds {', '.join(_KINDS)}")
+    step = fields.object("step")
+    found = CacheRecord(
+        keys,
+        canonical,
+        fields.integer("created", _LATEST),
+        fields.integer("used", _LATEST),
+        CachedStep(
+            step.text("stage", "")[:_TEXT],
+            step.integer("number", 1 << 30),
+            step.text("instruction", "")[:_TEXT],
+            step.text("inputs", "{}"),
+        ),
+    )
+    if fields.data.get("layer") is None:
+        return found
+    if (position := fields.integer("layer", 1 << 30)) >= len(layers) or (layer := layers[position]) is None:
+        raise fields.wrong("layer", "the position of a layer")
+    parent = fields.text("parent")
+    below = parent.removeprefix(_BASE)
+    return replace(
+        found,
+        layer=layer,
+        below=Digest.parse(below) if below else None,
+        on_base=parent.startswith(_BASE),
+        clamp=None if fields.data.get("clamp") is None else fields.integer("clamp", _LATEST),
+    )
+
+
+def records_by_key(indexes: Iterable[CacheIndex]) -> dict[str, list[CacheRecord]]:
+    """The records of all indexes, by each of their keys, those of the first index first."""
+    found: dict[str, list[CacheRecord]] = {}
+    for index in indexes:
+        for record in index.records:
+            for key in record.keys:
+                found.setdefault(key, []).append(record)
+    return found

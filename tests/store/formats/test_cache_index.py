@@ -1,0 +1,175 @@
+"""The index of a cache that travels: reading it back, hostile ones, and putting two together within a budget."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pybuild.store.errors import InvalidImage
+from pybuild.store.formats.cache_index import (
+    MEMBER,
+    CachedLayer,
+    CachedStep,
+    CacheIndex,
+    CacheRecord,
+    merged,
+    read_index,
+)
+from pybuild.store.formats.compression import Compression
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.media_types import LAYER_TYPES, MediaType
+from pybuild.store.formats.oci_config import ExecConfig, ImageConfig, chain_id
+from pybuild.store.formats.oci_manifest import Descriptor, Manifest
+from pybuild.values import limits
+
+BASE = Digest.of(b"base")
+
+
+def a_layer(name: str, size: int = 10) -> CachedLayer:
+    return CachedLayer(Digest.of(name.encode()), Digest.of(f"blob of {name}".encode()), size, Compression.GZIP)
+
+
+def a_record(name: str, below: CacheRecord | None = None, *, used: int = 5, size: int = 10) -> CacheRecord:
+    """A record of a step of its own, on the base or on another record."""
+    key = Digest.of(name.encode()).hex
+    step = CachedStep("app", 2, f"RUN {name}", '{"step": "RUN"}')
+    chain = BASE if below is None else below.chain
+    return CacheRecord({key: "definition"}, key, 3, used, step, a_layer(name, size), chain, below is None)
+
+
+def image(index: CacheIndex) -> tuple[Manifest, ImageConfig]:
+    """An image that carries an index."""
+    layers = index.layers
+    diff_ids = tuple(layer.diff_id for layer in layers)
+    config = ImageConfig(
+        "amd64", "linux", "", None, "", ExecConfig(), diff_ids, (), {MEMBER: index.to_member(layers)}
+    )  # fmt: skip
+    blobs = tuple(Descriptor(LAYER_TYPES[layer.compression], layer.digest, layer.size) for layer in layers)
+    return Manifest(Descriptor(MediaType.OCI_CONFIG, Digest.of(b"{}"), 2), blobs), config
+
+
+def read_back(index: CacheIndex) -> CacheIndex | None:
+    manifest, config = image(index)
+    return read_index(Manifest.from_bytes(manifest.to_bytes()), ImageConfig.from_bytes(config.to_bytes()))
+
+
+def carrying(data: object) -> tuple[Manifest, ImageConfig]:
+    """An image with one layer whose member holds this JSON."""
+    manifest, config = image(CacheIndex((a_record("one"),)))
+    text = base64.b64encode(zstandard.compress(json.dumps(data).encode())).decode()
+    return manifest, replace(config, extra={MEMBER: text})
+
+
+def test_an_index_is_read_back_as_it_was_written() -> None:
+    one = a_record("one")
+    two = replace(a_record("two", one), clamp=1, keys={"a" * 64: "content", "b" * 64: "text"})
+    alone = replace(one, layer=None, below=None, on_base=False)
+    scratch = replace(a_record("scratch"), below=None, on_base=False)
+    index = CacheIndex((one, two, alone, scratch))
+    assert read_back(index) == index
+
+
+def test_an_image_without_an_index() -> None:
+    manifest, config = image(CacheIndex())
+    assert read_index(manifest, replace(config, extra={})) is None
+
+
+RECORD = {"keys": {"a" * 64: "content"}, "canonical": "a" * 64, "created": 1, "used": 1, "step": {"number": 0}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"keys": {"../../x": "content"}}, "SHA-256"),
+        ({"keys": {"a" * 64: "magic"}}, "the kinds"),
+        ({"canonical": "b"}, "SHA-256"),
+        ({"created": -1}, "created"),
+        ({"used": 1 << 60}, "used"),
+        ({"layer": 1, "parent": ""}, "position of a layer"),
+        ({"layer": 0, "parent": "sha256:zz"}, "digest"),
+        ({"layer": 0}, "parent"),
+        ({"step": {"number": "x"}}, "number"),
+    ],
+)
+def test_a_record_that_is_not_one(change: dict[str, object], said: str) -> None:
+    with pytest.raises(InvalidImage, match=said):
+        read_index(*carrying({"version": 1, "records": [{**RECORD, **change}]}))
+
+
+@pytest.mark.parametrize("text", ["%", "AAAA", base64.b64encode(zstandard.compress(b"[]")).decode(), 7])
+def test_a_member_that_is_not_an_index(text: object) -> None:
+    manifest, config = image(CacheIndex())
+    with pytest.raises(InvalidImage):
+        read_index(manifest, replace(config, extra={MEMBER: text}))  # type: ignore[dict-item]
+
+
+def test_an_index_of_another_version() -> None:
+    with pytest.raises(InvalidImage, match="version 2 is not known"):
+        read_index(*carrying({"version": 2, "records": []}))
+
+
+def test_an_index_that_expands_without_end_is_not_expanded() -> None:
+    manifest, config = image(CacheIndex())
+    compressor = zstandard.ZstdCompressor().compressobj()
+    bomb = b"".join(compressor.compress(b" " * (1 << 20)) for _ in range(1 << 10)) + compressor.flush()  # 1 GiB
+    with limits.applied({"cache-index-bytes": 1 << 20}), pytest.raises(InvalidImage, match="limit of 1 MiB"):
+        read_index(manifest, replace(config, extra={MEMBER: base64.b64encode(bomb).decode()}))
+
+
+def test_records_of_two_machines_are_put_together() -> None:
+    base = a_record("base step")
+    here, there = a_record("here", base), a_record("there", base)
+    both = merged(CacheIndex((base, here)), CacheIndex((base, there)), most=10)
+    assert both.records == (base, here, there)
+
+
+def test_one_step_with_two_results_keeps_both() -> None:
+    """Two checkouts have other times in the layer of the same COPY, and each has steps that stand on its own."""
+    one = a_record("copy")
+    other = replace(one, layer=a_layer("the same files at other times"))
+    both = merged(CacheIndex((one, a_record("run", one))), CacheIndex((other, a_record("run", other))), most=10)
+    assert len(both.records) == 4
+
+
+def test_the_same_result_gets_the_keys_of_both_and_the_later_use() -> None:
+    one = a_record("one", used=5)
+    other = replace(one, keys={"f" * 64: "content"}, used=9, created=8)
+    (found,) = merged(CacheIndex((one,)), CacheIndex((other,)), most=10).records
+    assert found == replace(one, keys={**one.keys, **other.keys}, used=9)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 100), st.integers(0, 50)), max_size=20),
+    st.integers(0, 12),
+    st.none() | st.integers(0, 200),
+)
+def test_a_budget_keeps_whole_stacks(shape: list[tuple[int, int, int]], most: int, most_bytes: int | None) -> None:
+    records: list[CacheRecord] = []
+    for number, (below, used, size) in enumerate(shape):
+        parent = records[below % len(records)] if records and below else None
+        records.append(a_record(str(number), parent, used=used, size=size))
+    kept = merged(CacheIndex(), CacheIndex(tuple(records)), most=most, most_bytes=most_bytes)
+    assert len(kept.records) <= most
+    assert most_bytes is None or sum(layer.size for layer in kept.layers) <= most_bytes
+    chains = {record.chain for record in kept.records} | {BASE}
+    assert all(record.below in chains for record in kept.records)
+    newest = max(records, key=lambda record: record.used, default=None)
+    if newest is not None and newest.on_base and most >= 1 and most_bytes is None:
+        assert newest in kept.records
+
+
+def test_what_stands_on_a_record_that_is_gone_goes_too() -> None:
+    lost = a_record("lost")
+    assert merged(CacheIndex(), CacheIndex((a_record("child", lost),)), most=10).records == ()
+
+
+def test_the_chain_of_a_record_is_that_of_the_image() -> None:
+    one = a_record("one")
+    assert one.layer is not None
+    assert one.chain == chain_id((BASE, one.layer.diff_id))
