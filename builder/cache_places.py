@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pybuild.store.formats.reference import Reference
 
 DEFAULT_RECORDS = 1000
+ALL_MOUNTS = "all"  # in place of ids of cache mounts
 
 
 @frozen
@@ -66,5 +67,5 @@ class CacheExport:
     max_records: int = DEFAULT_RECORDS
     max_size: int | None = None  # bytes of layers; None: any
     compression: Compression | None = None  # of layers that this build made; None: as the image has them
-    mounts: tuple[str, ...] = ()  # ids of cache mounts that travel too; ("all",) for all
+    mounts: tuple[str, ...] = ()  # ids of cache mounts that travel too; (ALL_MOUNTS,) for all
     ignore_error: bool = True  # a cache that cannot be written is a warning, and does not fail the build

@@ -17,6 +17,7 @@ import click
 from pybuild.builder.options import HOSTNAME
 
 _FALSE = frozenset(("", "0", "f", "false"))  # as Go's strconv.ParseBool, in any case
+_TRUE = frozenset(("1", "t", "true"))
 _REFUSED = {
     "BUILDKIT_INLINE_CACHE": "pybuild writes no cache into images; every build uses the store",
     "BUILDKIT_MULTI_PLATFORM": "a build makes one image for one platform, not an index of images",
@@ -47,6 +48,14 @@ def step_hostname(args: Mapping[str, str]) -> str:
             f"--build-arg BUILDKIT_SANDBOX_HOSTNAME={name}: expected up to 64 letters, digits, dots and hyphens"
         )
     return name
+
+
+def inline_cache(args: Mapping[str, str]) -> bool:
+    """Whether the image gets an inline cache, as with --cache-to type=inline. Raises click.UsageError."""
+    value = args.get("BUILDKIT_INLINE_CACHE", "")
+    if value.lower() not in _TRUE | _FALSE:
+        raise click.UsageError(f"--build-arg BUILDKIT_INLINE_CACHE={value}: it can be 1 or 0")
+    return value.lower() in _TRUE
 
 
 def build_name(args: Mapping[str, str]) -> str | None:

@@ -9,13 +9,14 @@ import click
 
 from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, Output, RegistryOutput, TarOutput
 from pybuild.options.arguments import csv_fields
-from pybuild.store.errors import InvalidImage
+from pybuild.options.key_values import KeyValues, usage_error
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.store.formats.compression import Compression
-from pybuild.store.formats.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from pybuild.store.formats.reference import Reference
 
 _LAYERS = ("name", "compression", "force-compression")
 _KEYS = {  # type -> its keys, besides `type` and `dest`
@@ -27,7 +28,7 @@ _KEYS = {  # type -> its keys, besides `type` and `dest`
     "image": (*_LAYERS, "oci-mediatypes", "push"),
 }
 _IN_REGISTRY = ("registry", "image")
-_COMPRESSIONS = {kind.value: kind for kind in Compression}
+_OPTION = "--output"
 
 _HELP = (
     "Write the image: type=oci, docker, tar or local with dest=PATH, or type=registry, which pushes it to its names. PATH"
@@ -60,117 +61,74 @@ def parse_output(text: str, *, push: bool = False) -> Output:
 
     `push`: an output of type=image goes to registries.
     """
-    fields = csv_fields("--output", text)
+    fields = csv_fields(_OPTION, text)
     if not any(fields):
         raise click.UsageError("--output: empty value")
     if len(fields) == 1 and not fields[0].startswith("type="):
         return _path_only(text, fields[0])
-    options = _options(text, fields)
-    kind = options.pop("type", "")
-    if kind not in _KEYS:
-        raise _usage_error(
-            text, f"{f'unknown type {kind!r}' if kind else 'type= is missing'}; it can be {', '.join(_KEYS)}"
-        )
-    own = _KEYS[kind] if kind in _IN_REGISTRY else ("dest", *_KEYS[kind])
-    for key in options:
-        if key not in own:
-            allowed = ", ".join(("type", *own))
-            raise _usage_error(text, f"unknown key {key!r}; type={kind} takes {allowed}")
+    given = KeyValues.read(_OPTION, text, fields)
+    kind = given.type_of(_KEYS)
+    given.refuse_other_keys(_KEYS[kind] if kind in _IN_REGISTRY else ("dest", *_KEYS[kind]))
     if kind in _IN_REGISTRY:
-        return _registry(text, options, push=push or kind == "registry")
-    destination = options.pop("dest", STDOUT if kind == "tar" else "")
+        return _registry(given, push=push or kind == "registry")
     match kind:
         case "local":
-            return LocalOutput(_directory(text, destination))
+            return LocalOutput(_directory(given))
         case "tar":
-            return TarOutput(_file(text, destination))
+            return TarOutput(_file(given, STDOUT))
         case _:
-            return _image(text, Format(kind), destination, options)
+            return _image(given, Format(kind))
 
 
 def _path_only(text: str, path: str) -> Output:
     key = path.partition("=")[0]
     if "=" in path and key in ("dest", *_KEYS["oci"]):
-        raise _usage_error(text, f"type= is missing; it can be {', '.join(_KEYS)}")
-    return TarOutput(STDOUT) if path == STDOUT else LocalOutput(_directory(text, path))
+        raise usage_error(_OPTION, text, f"type= is missing; it can be {', '.join(_KEYS)}")
+    return TarOutput(STDOUT) if path == STDOUT else LocalOutput(path)
 
 
-def _registry(text: str, options: dict[str, str], *, push: bool) -> RegistryOutput:
-    if not _flag(text, options, "push", push):
-        raise _usage_error(text, "expected push=true: the store has the image in any case, under its --tag")
-    compression, force = _compression(text, options)
-    docker_types = not _flag(text, options, "oci-mediatypes", True)
+def _registry(given: KeyValues, *, push: bool) -> RegistryOutput:
+    if not given.truth("push", push):
+        raise given.error("expected push=true: the store has the image in any case, under its --tag")
+    compression, force = _compression(given)
+    docker_types = not given.truth("oci-mediatypes", True)
     if docker_types and compression is Compression.ZSTD:
-        raise _usage_error(text, "compression=zstd needs OCI's media types: leave out oci-mediatypes=false")
-    names = _names(text, options["name"]) if "name" in options else None
-    return RegistryOutput(names, compression, force, docker_types)
+        raise given.error("compression=zstd needs OCI's media types: leave out oci-mediatypes=false")
+    return RegistryOutput(_names(given), compression, force, docker_types)
 
 
-def _compression(text: str, options: dict[str, str]) -> tuple[Compression | None, bool]:
+def _compression(given: KeyValues) -> tuple[Compression | None, bool]:
     """The compression of the layers, and whether it is forced on those of the base."""
-    name = options.get("compression")
-    if name is not None and name not in _COMPRESSIONS:
-        raise _usage_error(text, f"compression={name}: it can be {', '.join(_COMPRESSIONS)}")
-    force = _flag(text, options, "force-compression", False)
-    return _COMPRESSIONS[name] if name is not None else Compression.GZIP if force else None, force
+    compression = given.compression()
+    force = given.truth("force-compression", False)
+    return Compression.GZIP if force and compression is None else compression, force
 
 
-def _image(text: str, format_: Format, destination: str, options: dict[str, str]) -> ImageOutput:
-    directory = not _flag(text, options, "tar", True)
-    compression, force = _compression(text, options)
-    return ImageOutput(
-        format_,
-        _directory(text, destination) if directory else _file(text, destination),
-        directory,
-        compression,
-        force,
-        _names(text, options["name"]) if "name" in options else None,
-    )
+def _image(given: KeyValues, format_: Format) -> ImageOutput:
+    directory = not given.truth("tar", True)
+    compression, force = _compression(given)
+    destination = _directory(given) if directory else _file(given, "")
+    return ImageOutput(format_, destination, directory, compression, force, _names(given))
 
 
-def _options(text: str, fields: list[str]) -> dict[str, str]:
-    options: dict[str, str] = {}
-    for field in fields:
-        key, equals, value = field.partition("=")
-        key = key.strip().lower()
-        if not equals or not key:
-            raise _usage_error(text, f"expected KEY=VALUE, not {field!r}")
-        if key in options:
-            raise _usage_error(text, f"{key}= is given twice")
-        options[key] = value
-    return options
-
-
-def _flag(text: str, options: dict[str, str], key: str, default: bool) -> bool:
-    value = options.get(key)
-    if value is None:
-        return default
-    if value.lower() not in ("true", "1", "false", "0"):
-        raise _usage_error(text, f"{key}={value}: it can be true or false")
-    return value.lower() in ("true", "1")
-
-
-def _names(text: str, value: str) -> tuple[Reference, ...]:
-    try:
-        names = tuple(Reference.parse(name.strip()).with_default_tag() for name in value.split(","))
-    except InvalidImage as error:
-        raise _usage_error(text, str(error)) from None
+def _names(given: KeyValues) -> tuple[Reference, ...] | None:
+    if "name" not in given.values:
+        return None
+    names = tuple(map(given.reference, given.values["name"].split(",")))
     if any(name.digest is not None for name in names):
-        raise _usage_error(text, "name=: a digest cannot be chosen")
+        raise given.error("name=: a digest cannot be chosen")
     return names
 
 
-def _file(text: str, destination: str) -> str:
+def _file(given: KeyValues, default: str) -> str:
+    destination = given.values.get("dest", default)
     if not destination:
-        raise _usage_error(text, "expected dest=FILE, or dest=- for standard output")
+        raise given.error("expected dest=FILE, or dest=- for standard output")
     return STDOUT if destination == "/dev/stdout" else destination
 
 
-def _directory(text: str, destination: str) -> str:
-    if not destination or destination == STDOUT:
-        raise _usage_error(text, "expected dest=DIRECTORY")
+def _directory(given: KeyValues) -> str:
+    destination = given.values.get("dest", "")
+    if destination in ("", STDOUT):
+        raise given.error("expected dest=DIRECTORY")
     return destination
-
-
-def _usage_error(text: str, message: str) -> click.UsageError:
-    return click.UsageError(f"--output {text}: {message}")
