@@ -171,13 +171,28 @@ class Copied:
 
 
 @frozen
+class CacheExported:
+    """A cache for other machines was written. `records` and `layers` are their numbers in the whole cache.
+
+    `sent` and `spared` are the bytes of layers that the place lacked and that it had.
+    """
+
+    place: str  # a name in a registry, or the path of a directory
+    manifest: str
+    records: int
+    layers: int
+    sent: int
+    spared: int
+
+
+@frozen
 class Tick:
     """Sent at least every 0.1 s while steps run, so that displays can update elapsed times."""
 
 
 Event = (
     StepStarted | StepOutput | LayerProgress | StepFinished | StepBroke | ShellOpened | Transfer | Note | CheckWarning | Built | Exported
-    | Pushed | Copied | Tick
+    | Pushed | Copied | CacheExported | Tick
 )  # fmt: skip
 
 

@@ -25,6 +25,10 @@ class InvalidImage(StoreError):
     """A manifest, config, layer or archive violates its format or exceeds a limit."""
 
 
+class NotACache(InvalidImage):
+    """What a name means is not a cache of pybuild: another image, a cache of another tool or of another version."""
+
+
 class NameNeeded(InvalidImage):
     """The archive being imported contains no image name, and the caller gave none."""
 

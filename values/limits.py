@@ -168,6 +168,7 @@ HEADER_SECONDS = _limit(
     "header-seconds", 30, Unit.SECONDS, "time from the request to the end of the response's headers"
 )
 RATE_SECONDS = _limit("rate-seconds", 60, Unit.SECONDS, "the time over which `lowest-rate` is measured")
+CACHE_SECONDS = _limit("cache-seconds", 30, Unit.SECONDS, "time to read the index of a cache in a registry")
 LOWEST_RATE = _limit("lowest-rate", 1024, Unit.RATE, "a slower download is given up")
 BLOB_SECONDS = _limit(
     "blob-seconds", 600, Unit.SECONDS, "time for one blob or repository, plus its bytes by `blob-rate`"

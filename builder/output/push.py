@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Pushed, Transfer
 from pybuild.builder.jobs.push import FindMissing, OutgoingBlob, PushBlobs, PushManifest
+from pybuild.builder.jobs.transfer import FindAbsent
 from pybuild.builder.sources.pull import BLOBS_AT_ONCE, shares
 from pybuild.store.errors import NotFound
 from pybuild.store.formats.digest import Digest
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
+
+_MANY = 8  # blobs that one worker asks for
 
 
 @frozen
@@ -58,7 +61,8 @@ def push(
     sent = []
     for target, parts in zip(targets, missing, strict=True):
         lacking = map(Digest.parse, parts.blobs) if parts.tags else ()
-        blobs = [_outgoing(store, target.repository, digest, sizes[digest]) for digest in lacking]
+        paths = {digest: store.blobs.path(digest) if store.blobs.has(digest) else "" for digest in lacking}
+        blobs = [outgoing_blob(store, target.repository, one, sizes[one], path) for one, path in paths.items()]
         sent.append(_push_blobs(store, pool, target, blobs, access, observe) if blobs else 0)
         store.places.add(sizes, target.repository, int(time.time()))
     for target, parts, size in zip(targets, missing, sent, strict=True):
@@ -112,9 +116,8 @@ def _find_missing(
     return pool.run(FindMissing(access, str(target.repository), target.tags, digest, kind, blobs, target.sources))
 
 
-def _outgoing(store: Store, target: Reference, digest: Digest, size: int) -> OutgoingBlob:
-    """A blob that the target lacks, and where it can come from: the store, the same registry, or another one."""
-    path = store.blobs.path(digest) if store.blobs.has(digest) else ""
+def outgoing_blob(store: Store, target: Reference, digest: Digest, size: int, path: str) -> OutgoingBlob:
+    """A blob that the target lacks, and where it can come from: the file `path` ("": none), or the known registries."""
     places = store.places.of(digest)
     beside = (place.path for place in places if place.domain == target.domain and place.path != target.path)
     return OutgoingBlob(str(digest), size, path, next(beside, ""), () if path else tuple(map(str, places)))
@@ -142,6 +145,16 @@ def _push_blobs(
         observe(Transfer(repository.familiar, min(done, total), total, "pushed"))
 
     return sum(done.sent for done in pool.run_many(jobs, BLOBS_AT_ONCE, report))
+
+
+def absent_blobs(
+    pool: Pool, access: RegistryAccess, repository: Reference, sources: Sequence[str], blobs: Sequence[Digest]
+) -> list[Digest]:
+    """Those of the blobs that a repository lacks. Many are asked for side by side. Raises RemoteError."""
+    workers = min(BLOBS_AT_ONCE, -(-len(blobs) // _MANY))
+    parts = [tuple(map(str, blobs[number::workers])) for number in range(workers)]
+    jobs = [FindAbsent(access, str(repository), tuple(sources), None, (), part) for part in parts]
+    return [Digest.parse(digest) for part in pool.run_many(jobs, BLOBS_AT_ONCE) for digest in part.digests]
 
 
 def upload_progress(path: str) -> int:

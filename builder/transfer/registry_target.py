@@ -20,7 +20,7 @@ from pybuild.builder.jobs.transfer import (
     SentBlob,
     SentDocument,
 )
-from pybuild.builder.output.push import upload_progress
+from pybuild.builder.output.push import absent_blobs, upload_progress
 from pybuild.builder.sources.pull import BLOBS_AT_ONCE, shares
 from pybuild.builder.transfer.source import LocalBlobs, MovedBytes, RemoteBlobs
 from pybuild.store.formats.digest import Digest
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from pybuild.builder.transfer.workshop import CopyWorkshop
     from pybuild.store.formats.image_graph import ImageDocument
     from pybuild.store.formats.reference import Reference
-
-_MANY = 8  # blobs that one worker asks for
 
 
 @frozen
@@ -78,12 +76,8 @@ class RegistryTarget:
         self, documents: Sequence[ImageDocument], sources: tuple[str, ...], work: CopyWorkshop
     ) -> list[Digest]:
         """The blobs of these documents that the repository lacks. If it has a document, it has the blobs of that too."""
-        blobs = list(dict.fromkeys(str(blob.digest) for document in documents for blob in document.blobs))
-        workers = min(BLOBS_AT_ONCE, -(-len(blobs) // _MANY))
-        parts = [tuple(blobs[number::workers]) for number in range(workers)]
-        jobs = [FindAbsent(self.access, str(self.repository), sources, None, (), part) for part in parts]
-        found = work.pool.run_many(jobs, BLOBS_AT_ONCE)
-        return [Digest.parse(digest) for part in found for digest in part.digests]
+        blobs = list(dict.fromkeys(blob.digest for document in documents for blob in document.blobs))
+        return absent_blobs(work.pool, self.access, self.repository, sources, blobs)
 
     def _send_blobs(self, source: CopySource, wanted: Sequence[Digest], work: CopyWorkshop) -> int:
         blobs, origin = source.blobs, None

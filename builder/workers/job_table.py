@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pybuild.builder.jobs.job import Job
 
 MODULES = {
+    "cache": ("FetchCache",),
     "context": ("ListContext",),
     "copy": ("CopyFiles",),
     "export_failed": ("ExportFailedStep",),

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from pybuild.builder.events import Built, CheckWarning, Copied, Event, Exported, Pushed, StepFinished
+from pybuild.builder.events import Built, CacheExported, CheckWarning, Copied, Event, Exported, Pushed, StepFinished
 from pybuild.report import printable
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.values import frozen
@@ -99,6 +99,14 @@ def pushed_line(event: Pushed | Copied) -> str:
         spared = ", it was there"
     done = f"pushed {event.name}" if isinstance(event, Pushed) else f"copied {event.source} to {event.destination}"
     return one_line(f"{done} ({human_size(event.sent)} sent{spared})")
+
+
+def cache_line(event: CacheExported) -> str:
+    """The line that reports a written cache."""
+    records = "1 record" if event.records == 1 else f"{event.records} records"
+    layers = "1 layer" if event.layers == 1 else f"{event.layers} layers"
+    spared = f", {human_size(event.spared)} spared" if event.spared else ""
+    return one_line(f"cached to {event.place}: {records}, {layers} ({human_size(event.sent)} sent{spared})")
 
 
 def warning_line(warning: CheckWarning) -> str:

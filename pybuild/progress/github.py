@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, assert_never
 from pybuild import report
 from pybuild.builder.events import (
     Built,
+    CacheExported,
     CheckWarning,
     Copied,
     Event,
@@ -30,7 +31,7 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.formatting import LayerLines, Totals, exported_line, one_line, pushed_line, step_name
+from pybuild.progress.formatting import LayerLines, Totals, cache_line, exported_line, one_line, pushed_line, step_name
 from pybuild.progress.lines import BufferedOutput, OutputLines
 from pybuild.values.sizes import human_size
 
@@ -99,6 +100,8 @@ class GithubProgress:
                 self._line(exported_line(event))
             case Pushed() | Copied():
                 self._line(pushed_line(event))
+            case CacheExported():
+                self._line(cache_line(event))
             case _:
                 assert_never(event)
 

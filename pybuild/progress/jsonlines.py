@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, assert_never
 from pybuild import report
 from pybuild.builder.events import (
     Built,
+    CacheExported,
     CheckWarning,
     Copied,
     Event,
@@ -105,6 +106,16 @@ class Encoder:
             case Copied(source=source_, destination=destination, manifest=manifest, sent=sent, spared=spared):
                 yield self._object(
                     "copied", source=source_, destination=destination, manifest=manifest, sent=sent, spared=spared
+                )
+            case CacheExported(place=place, manifest=manifest, records=records, layers=count, sent=sent, spared=spared):
+                yield self._object(
+                    "cache_exported",
+                    place=place,
+                    manifest=manifest,
+                    records=records,
+                    layers=count,
+                    sent=sent,
+                    spared=spared,
                 )
             case Tick():
                 pass

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from pybuild.builder.events import (
     Built,
+    CacheExported,
     CheckWarning,
     Copied,
     Event,
@@ -28,7 +29,15 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.formatting import Totals, exported_line, layer_text, pushed_line, step_name, warning_line
+from pybuild.progress.formatting import (
+    Totals,
+    cache_line,
+    exported_line,
+    layer_text,
+    pushed_line,
+    step_name,
+    warning_line,
+)
 from pybuild.progress.terminal_text import clip, harmless
 from pybuild.values import frozen
 from pybuild.values.sizes import human_size
@@ -134,6 +143,8 @@ class LiveView:
                 self._new_lines.append(_Line(exported_line(event)))
             case Pushed() | Copied():
                 self._new_lines.append(_Line(pushed_line(event)))
+            case CacheExported():
+                self._new_lines.append(_Line(cache_line(event)))
             case _:
                 assert_never(event)
 

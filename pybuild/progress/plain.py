@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 from pybuild import report
 from pybuild.builder.events import (
     Built,
+    CacheExported,
     CheckWarning,
     Copied,
     Event,
@@ -28,6 +29,7 @@ from pybuild.builder.events import (
 from pybuild.progress.formatting import (
     LayerLines,
     Totals,
+    cache_line,
     exported_line,
     one_line,
     pushed_line,
@@ -106,6 +108,8 @@ class PlainProgress:
                 self.line(exported_line(event))
             case Pushed() | Copied():
                 self.line(pushed_line(event))
+            case CacheExported():
+                self.line(cache_line(event))
             case _:
                 assert_never(event)
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage, StoreError
+from pybuild.store.exporting.layout_blobs import has_file, remove_unneeded
 from pybuild.store.exporting.publish import nothing, temporary_directory, temporary_name, unnamed_file
 from pybuild.store.formats import tar
 from pybuild.store.formats.bounded_json import dump
@@ -94,13 +95,15 @@ def publish_layout(
     there: frozenset[Digest] = frozenset(),
     *,
     ready: Callable[[], None] = nothing,
+    tidy: bool = False,
 ) -> None:
     """Write into a new or an existing layout directory. The blobs `there` are in it and not written again.
 
     In an existing layout the images with other names stay. Its index.json is replaced last and atomically, so a failure
     leaves the old images. Several processes can write into one layout, new or existing, and each image stays. Raises
     StoreError if the directory contains anything else; DigestMismatch, OSError. `ready` is called when only index.json, or
-    the name of the directory, is missing; if it raises an error, the layout has the images as before.
+    the name of the directory, is missing; if it raises an error, the layout has the images as before. With `tidy` the blobs
+    are removed that only the images needed whose names these take.
     """
     target = os.path.realpath(destination)
     try:
@@ -111,7 +114,7 @@ def publish_layout(
             ready = nothing
         fd = os.open(target, _DIRECTORY)
         try:
-            _write_layout(content, fd, destination, there, ready)
+            _write_layout(content, fd, destination, there, ready, tidy=tidy)
         finally:
             os.close(fd)
     except OSError as error:
@@ -119,7 +122,13 @@ def publish_layout(
 
 
 def _write_layout(
-    content: LayoutContent, fd: int, shown: str, there: frozenset[Digest], ready: Callable[[], None]
+    content: LayoutContent,
+    fd: int,
+    shown: str,
+    there: frozenset[Digest],
+    ready: Callable[[], None],
+    *,
+    tidy: bool = False,
 ) -> None:
     """Add an image to the layout in a directory, which can be empty."""
     for digest in content.digests:
@@ -129,12 +138,19 @@ def _write_layout(
     ready()  # before the lock: another output of the same build can go to this layout
     with suppress(OSError):  # a filesystem without locks: the last of two writers wins there
         fcntl.flock(fd, fcntl.LOCK_EX)
+    for digest in content.digests:
+        if not has_file(fd, digest):  # another writer has removed what only its old image needed
+            if digest in there:
+                raise StoreError(f"{shown}: another process has removed blob {digest}", hint="try again")
+            _put_blob(content, digest, fd)
     before = _read_index(fd, shown)
     entries = list(content.entries)
     if before is not None:
         entries = [*_others(before, entries), *entries]
     _put_bytes(fd, INDEX, index_json(entries, dict(before.annotations) if before else None))
     os.fsync(fd)
+    if tidy and before is not None:
+        remove_unneeded(fd, [entry for entry in before.manifests if entry not in entries], entries)
 
 
 def is_layout(target: str, shown: str) -> bool:

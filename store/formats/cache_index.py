@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pybuild.store.errors import InvalidImage
+from pybuild.store.errors import InvalidImage, NotACache
 from pybuild.store.formats.bounded_json import Fields, dump, load_object
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import COMPRESSIONS, LAYER_TYPES
@@ -121,7 +121,9 @@ class CacheIndex:
 
 
 def read_index(manifest: Manifest, config: ImageConfig) -> CacheIndex | None:
-    """The index that an image carries; None if it carries none. Raises InvalidImage if it is damaged or too large."""
+    """The index that an image carries; None if it carries none. Raises InvalidImage if it is damaged or too large,
+    NotACache if another version wrote it.
+    """
     text = config.extra.get(MEMBER)
     if text is None:
         return None
@@ -129,7 +131,7 @@ def read_index(manifest: Manifest, config: ImageConfig) -> CacheIndex | None:
         raise InvalidImage(f"config.{MEMBER}: expected a string")
     fields = Fields(load_object(_expanded(text), "cache index", limit=CACHE_INDEX_BYTES), "cache index")
     if (version := fields.integer("version", 1 << 30)) != _VERSION:
-        raise InvalidImage(f"cache index: version {version} is not known", hint="another version of pybuild wrote it")
+        raise NotACache(f"cache index: version {version} is not known", hint="another version of pybuild wrote it")
     layers = [_layer(layer, diff_id) for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)]
     return CacheIndex(tuple(_read_record(record, layers) for record in fields.objects("records")))
 

@@ -1,0 +1,43 @@
+"""What the two kinds of places share: the result of a write, and layers that cannot be had any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pybuild.builder.errors import BuildError
+from pybuild.store.formats.cache_index import CacheIndex, merged
+from pybuild.values import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+    from pybuild.store.formats.digest import Digest
+
+
+@frozen
+class WrittenCache:
+    """What a place has now: the digest of the manifest, and numbers of records and layers.
+
+    `sent` and `spared` are the bytes of layers that the place lacked and that it had. Without records nothing was
+    written, and the digest is None.
+    """
+
+    digest: Digest | None
+    records: int
+    layers: int
+    sent: int
+    spared: int
+
+
+class LayersGone(BuildError):
+    """The place lacks layers, and no other place has them: their records have to be left out."""
+
+    def __init__(self, digests: AbstractSet[Digest]) -> None:
+        super().__init__(f"{len(digests)} layers of the cache cannot be had any more")
+        self.digests = digests
+
+
+def without(index: CacheIndex, gone: AbstractSet[Digest]) -> CacheIndex:
+    """The records that need none of these layers (digests of blobs), neither themselves nor below."""
+    left = tuple(record for record in index.records if record.layer is None or record.layer.digest not in gone)
+    return merged(CacheIndex(), CacheIndex(left), most=len(left))

@@ -1,0 +1,172 @@
+"""Writing a cache to a repository of a registry: the layers that it lacks, the config, and at the end the manifest.
+
+The repository has the layers of the manifest that it shows now, so these are not asked for: a cache has a thousand. If
+the registry then refuses the manifest, its garbage collection may have removed some; then all are asked for, once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pybuild.builder.cache_export.gone import LayersGone
+from pybuild.builder.errors import LayerUnavailable
+from pybuild.builder.events import Transfer
+from pybuild.builder.jobs.push import OutgoingBlob, PushBlobs, PushManifest
+from pybuild.builder.output.push import absent_blobs, outgoing_blob, upload_progress
+from pybuild.builder.sources.pull import BLOBS_AT_ONCE, shares
+from pybuild.builder.workers.tasks import Semaphore, Tasks
+from pybuild.remote.errors import ConfigError, RemoteError, TooSlow, Unauthorized, Unreachable
+from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.media_types import MediaType
+from pybuild.store.formats.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pybuild.builder.caches.find import ReadCache
+    from pybuild.builder.events import Event
+    from pybuild.builder.jobs.registry import RegistryAccess
+    from pybuild.builder.workers.pool import Pool
+    from pybuild.store.formats.cache_image import CacheImage
+    from pybuild.store.store import Store
+
+_OTHER_REASONS = (ConfigError, TooSlow, Unauthorized, Unreachable)  # why a manifest is not taken, besides its blobs
+
+
+class RegistryExport:
+    """One write to a name; `path_of` gives the file of a blob of the store, or None."""
+
+    def __init__(
+        self,
+        name: Reference,
+        old: ReadCache | None,
+        path_of: Callable[[Digest], str | None],
+        store: Store,
+        pool: Pool,
+        observe: Callable[[Event], None],
+        access: RegistryAccess,
+    ) -> None:
+        self._name = name
+        self._repository = replace(name, tag=None, digest=None)
+        self._path_of = path_of
+        self._store = store
+        self._pool = pool
+        self._observe = observe
+        self._access = access
+        self._old = old
+        listed = () if old is None else (old.manifest.config, *old.manifest.layers)
+        self._there = {blob.digest for blob in listed}  # what the repository has, as far as it is known
+        self._asked_for_all = old is None
+        self._sources: tuple[str, ...] = ()
+        self.sent = 0  # bytes of layers
+
+    def write(self, image: CacheImage) -> None:
+        """Make the name mean this cache. Raises LayersGone, BuildError, StoreError, RemoteError.
+
+        It can be called again with another cache, after LayersGone.
+        """
+        if self._old is not None and self._old.digest == image.digest:
+            return
+        sizes = {layer.digest: layer.size for layer in image.index.layers}
+        self._sources = self._sources or self._mountable(sizes)
+        blobs = [*sizes, image.config_digest]
+        self._send(image, self._absent([digest for digest in blobs if digest not in self._there]))
+        self._there.update(blobs)
+        try:
+            self._put_manifest(image)
+        except RemoteError as error:
+            if self._asked_for_all or isinstance(error, _OTHER_REASONS):
+                raise
+            self._asked_for_all = True
+            absent = self._absent(blobs)
+            self._there.difference_update(absent)
+            if not absent:
+                raise
+            self._send(image, absent)
+            self._there.update(blobs)
+            self._put_manifest(image)
+
+    def _absent(self, blobs: Sequence[Digest]) -> list[Digest]:
+        return absent_blobs(self._pool, self._access, self._repository, self._sources, blobs)
+
+    def _mountable(self, digests: dict[Digest, int]) -> tuple[str, ...]:
+        """The other repositories of this registry that have some of the layers."""
+        here = self._repository
+        places = (place for digest in digests for place in self._store.places.of(digest))
+        return tuple(
+            sorted({place.path for place in places if place.domain == here.domain and place.path != here.path})
+        )
+
+    def _send(self, image: CacheImage, wanted: Sequence[Digest]) -> None:
+        """Send blobs that the repository lacks. Raises LayersGone after all that can be had are there."""
+        sizes = {layer.digest: layer.size for layer in image.index.layers}
+        here: list[OutgoingBlob] = []
+        elsewhere: list[OutgoingBlob] = []
+        gone: set[Digest] = set()
+        for digest in wanted:
+            if digest == image.config_digest:
+                config = self._file(image.config)
+                here.append(OutgoingBlob(str(digest), len(image.config), config, ""))
+                continue
+            blob = outgoing_blob(self._store, self._repository, digest, sizes[digest], self._path_of(digest) or "")
+            others = tuple(origin for origin in blob.origins if not self._is_here(origin))
+            if blob.path:
+                here.append(blob)
+            elif others:
+                elsewhere.append(replace(blob, origins=others))
+            else:
+                gone.add(digest)
+        here.sort(key=lambda blob: -blob.size)
+        jobs = [self._job(share) for share in shares(here) if share] + [self._job((blob,)) for blob in elsewhere]
+        done, unavailable = self._run(jobs, sum(blob.size for blob in (*here, *elsewhere)))
+        self._there.update(done)
+        self.sent += sum(sizes.get(digest, 0) for digest in done)
+        gone |= unavailable
+        if gone:
+            raise LayersGone(gone)
+
+    def _is_here(self, origin: str) -> bool:
+        """Whether a name is one of this repository, which lacks the blob."""
+        return replace(Reference.parse(origin), tag=None, digest=None) == self._repository
+
+    def _job(self, blobs: tuple[OutgoingBlob, ...]) -> PushBlobs:
+        return PushBlobs(self._access, str(self._repository), blobs, self._sources, self._store.ingest.new_path())
+
+    def _run(self, jobs: Sequence[PushBlobs], total: int) -> tuple[set[Digest], set[Digest]]:
+        """Do the jobs, some side by side: the digests of what was sent, and of what no place has any more."""
+        semaphore = Semaphore(BLOBS_AT_ONCE)
+        sent: set[Digest] = set()
+        gone: set[Digest] = set()
+
+        async def one(job: PushBlobs) -> None:
+            digests = {Digest.parse(blob.digest) for blob in job.blobs}
+            async with semaphore:
+                try:
+                    await self._pool.job_without_core(job)
+                    sent.update(digests)
+                except LayerUnavailable:  # of a job with one blob, which is elsewhere
+                    gone.update(digests)
+
+        def report() -> None:
+            done = sum(upload_progress(job.progress) for job in jobs)
+            self._observe(Transfer(self._name.familiar, min(done, total), total, "pushed"))
+
+        with Tasks[int, None](report) as tasks:
+            for number, job in enumerate(jobs):
+                tasks.start(number, one(job))
+            while tasks:
+                tasks.next_ended()
+        return sent, gone
+
+    def _put_manifest(self, image: CacheImage) -> None:
+        tag = self._name.tag
+        assert tag is not None
+        path, kind = self._file(image.manifest), MediaType.OCI_MANIFEST
+        self._pool.run(PushManifest(self._access, str(self._repository), (tag,), kind, path, self._sources))
+
+    def _file(self, data: bytes) -> str:
+        path = self._store.ingest.new_path()
+        with open(path, "xb") as file:
+            file.write(data)
+        return path
