@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pybuild.builder.errors import BuildError
 from pybuild.store.formats.cache_index import CacheIndex, merged
 from pybuild.values import frozen
 
@@ -29,8 +28,8 @@ class WrittenCache:
     spared: int
 
 
-class LayersGone(BuildError):
-    """The place lacks layers, and no other place has them: their records have to be left out."""
+class LayersGone(Exception):
+    """Not for users: the place lacks layers, and no other place has them: their records have to be left out."""
 
     def __init__(self, digests: AbstractSet[Digest]) -> None:
         super().__init__(f"{len(digests)} layers of the cache cannot be had any more")
