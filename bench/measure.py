@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.row import Contender
-    from bench.traffic import Traffic
+    from bench.exchanges import Moved
+    from bench.row import Contender, Meter
 
 _INTERVAL = 0.01  # seconds between two samples of memory
 _PR_SET_CHILD_SUBREAPER = 36
@@ -35,8 +35,7 @@ class Sample:
 
     seconds: float
     cpu: float  # seconds, user and system, of all processes that were waited for
-    bytes: int | None = None  # sent and received; None if they are not counted
-    requests: int | None = None
+    moved: Moved | None = None  # over the network; None if that is not counted
 
 
 def adopt_orphans() -> None:
@@ -44,7 +43,7 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def timed(contender: Contender, traffic: Traffic | None = None) -> Sample:
+def timed(contender: Contender, traffic: Meter | None = None) -> Sample:
     """Run a contender once and time it. Dirty pages of earlier runs are written before it starts."""
     contender.before()
     os.sync()
@@ -53,7 +52,7 @@ def timed(contender: Contender, traffic: Traffic | None = None) -> Sample:
     before, start = _cpu_of_children(), time.perf_counter()
     _run(contender)
     seconds, cpu = time.perf_counter() - start, _cpu_of_children() - before
-    return Sample(seconds, cpu) if traffic is None else Sample(seconds, cpu, traffic.bytes, traffic.requests)
+    return Sample(seconds, cpu, None if traffic is None else traffic.read())
 
 
 def _cpu_of_children() -> float:

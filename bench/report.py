@@ -8,13 +8,14 @@ import os
 import platform
 import statistics
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from bench.exchanges import Moved
     from bench.measure import Sample
     from bench.row import Row
 
@@ -30,10 +31,10 @@ class Result:
     samples: tuple[Sample, ...]
     peak: int | None  # bytes; None if it was not measured
 
-    def median(self, field: str) -> float | None:
-        """The median of a field of all samples; None if it was not measured."""
-        values = [getattr(sample, field) for sample in self.samples]
-        return None if None in values else statistics.median(values)
+    @property
+    def moved(self) -> list[Moved]:
+        """What each run has sent and received; nothing if that was not counted."""
+        return [sample.moved for sample in self.samples if sample.moved is not None]
 
     @property
     def seconds(self) -> float:
@@ -57,10 +58,22 @@ def table(results: Sequence[Result]) -> Iterator[str]:
         ratio, notes = _ratio(result, results), []
         if result.contender == "pybuild":
             notes = [first.what, *_aims(first, _ratio(result, results, "buildkit"))]
-        if (size := result.median("bytes")) is not None:
-            notes.append(f"{size:,.0f} bytes in {result.median('requests'):,.0f} requests")
+        notes += _traffic(result.moved)
         figures = (f"{result.seconds:.3f}", f"{result.cpu:.3f}", "" if ratio is None else f"{ratio:.2f}", peak)
         yield _LINE.format(first.name, result.contender, *figures, "; ".join(notes)).rstrip()
+
+
+def _traffic(moved: Sequence[Moved]) -> Iterator[str]:
+    """The medians of bytes and requests, and the worst of the rest."""
+    if not moved:
+        return
+    size, requests = (statistics.median(getattr(one, field) for one in moved) for field in ("bytes", "requests"))
+    yield f"{size:,.0f} bytes in {requests:,.0f} requests"
+    if (chain := max((one.chain for one in moved if one.chain is not None), default=None)) is not None:
+        yield f"longest chain {chain}"
+    if worst := [(one.layers, one.layer_bytes) for one in moved if one.layers is not None]:
+        layers, size_of_layers = max(worst)
+        yield "no byte of a layer" if not layers else f"{layers} layers with {size_of_layers:,} bytes"
 
 
 def _aims(row: Row, to_buildkit: float | None) -> Iterator[str]:
@@ -74,6 +87,8 @@ def _aims(row: Row, to_buildkit: float | None) -> Iterator[str]:
         yield f"aim: {row.limit} s"
     if row.bytes_aim is not None:
         yield f"aim: {row.bytes_aim:,} bytes"
+    if row.chain_aim is not None:
+        yield f"aim: a chain of {row.chain_aim}"
 
 
 def write(path: Path, results: Sequence[Result], *, own_disk: bool) -> None:
@@ -90,8 +105,7 @@ def write(path: Path, results: Sequence[Result], *, own_disk: bool) -> None:
                 "median": round(result.seconds, 4),
                 "ratio": _ratio(result, of_row),
                 "to_buildkit": _ratio(result, of_row, "buildkit"),
-                "bytes": [sample.bytes for sample in result.samples],
-                "requests": [sample.requests for sample in result.samples],
+                "moved": [asdict(one) for one in result.moved],
                 "peak": result.peak,
             }
         )

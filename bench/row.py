@@ -7,10 +7,20 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from bench.traffic import Traffic
+    from bench.exchanges import Moved
+
+
+class Meter(Protocol):
+    """Counts what the contenders of a row send and receive."""
+
+    def reset(self) -> None:
+        """Begin to count."""
+
+    def read(self) -> Moved:
+        """What was sent and received since `reset`."""
 
 
 def nothing() -> None:
@@ -42,8 +52,9 @@ class Row:
     aim: float | None = None  # the ratio of pybuild to the floor should stay below this
     limit: float | None = None  # the same in seconds, if the workload mainly waits
     buildkit_aim: float | None = None  # the ratio of pybuild to BuildKit should stay below this
-    traffic: Traffic | None = None  # counts what the contenders send and receive, if that is what the row is about
+    traffic: Meter | None = None  # if the row is about what crosses the network
     bytes_aim: int | None = None  # pybuild should send and receive fewer bytes
+    chain_aim: int | None = None  # at most so many of its requests should wait for each other
 
 
 def shell(name: str, script: str, before: Callable[[], object] = nothing) -> Contender:

@@ -7,6 +7,8 @@ import re
 import socket
 import threading
 
+from bench.exchanges import Moved
+
 _REQUEST = re.compile(rb"^(?:GET|HEAD|POST|PUT|PATCH|DELETE) [^\r\n]+ HTTP/1\.1\r\n", re.MULTILINE)
 _LINE = 4096  # bytes; a longer request line is not seen as one
 _PIECE = 1 << 18
@@ -22,13 +24,18 @@ class Traffic:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock = threading.Lock()
         self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self.bytes = self.requests = 0  # since `reset`; bytes in both directions, headers included
+        self._bytes = self._requests = 0  # since `reset`
         threading.Thread(target=self._accept, daemon=True).start()
 
     def reset(self) -> None:
         """Begin to count."""
         with self._lock:
-            self.bytes = self.requests = 0
+            self._bytes = self._requests = 0
+
+    def read(self) -> Moved:
+        """What was sent and received since `reset`."""
+        with self._lock:
+            return Moved(self._bytes, self._requests)
 
     def __enter__(self) -> Traffic:
         return self
@@ -59,8 +66,8 @@ class Traffic:
                     requests = len(found)
                     seen = seen[found[-1].end() if found else 0 :][-_LINE:]
                 with self._lock:
-                    self.bytes += len(piece)
-                    self.requests += requests
+                    self._bytes += len(piece)
+                    self._requests += requests
                 sink.sendall(piece)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.workloads import big, ignore, importing, lazy, noop, pull, push, ready, run50, runtree, small, sparse, stages
+from bench.workloads import (
+    big,
+    fresh,
+    ignore,
+    importing,
+    lazy,
+    noop,
+    pull,
+    push,
+    ready,
+    run50,
+    runtree,
+    small,
+    sparse,
+    stages,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +44,8 @@ ROWS: Mapping[str, Callable[[World], Row]] = {
     "push-layer": push.layer,
     "ready": ready.row,
     "lazy": lazy.row,
+    "fresh": fresh.unchanged,
+    "fresh-run": fresh.changed,
     "import": importing.row,
     "ignore": ignore.row,
 }

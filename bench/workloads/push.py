@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 from bench.row import Contender, Row
+from bench.slow_registry import SlowRegistry
 from bench.world import PYBUILD, remove
-from tests.support.registry import docker_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from bench.world import World
 
@@ -24,7 +21,7 @@ _LAYER_SIZE = 50 << 20  # bytes, incompressible
 def empty(world: World) -> Row:
     """All blobs are sent. The floor is skopeo, which does the same work from a layout."""
     bench = _Bench(world, "push")
-    return bench.row("push", "push 200 MB into an empty registry", lambda: remove(bench.data), aim=1.2)
+    return bench.row("push", "push 200 MB into an empty registry", lambda: remove(bench.registry.data), aim=1.2)
 
 
 def again(world: World) -> Row:
@@ -39,7 +36,7 @@ def layer(world: World) -> Row:
     bench = _Bench(world, "push-layer")
 
     def before() -> None:
-        remove(bench.data)
+        remove(bench.registry.data)
         bench.push("bench.test/base:1")
 
     return bench.row("push-layer", "the same, it lacks a layer of 1 MB", before)
@@ -49,15 +46,7 @@ class _Bench:
     def __init__(self, world: World, name: str) -> None:
         self._world = world
         self.store, self.layout = world.fresh(f"{name}-store"), world.directory / f"{name}-layout"
-        directory = world.fresh(f"{name}-registry")
-        self.data: Path = directory / "data"
-        registry = world.stack.enter_context(docker_registry(directory))
-        proxy = subprocess.Popen(
-            [sys.executable, "-m", "bench.slow_proxy", registry.host], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        world.stack.callback(proxy.communicate)
-        assert proxy.stdout is not None
-        self._direct, self._slow = registry.host, proxy.stdout.readline().strip()
+        self.registry = SlowRegistry(world, name)
         context = world.context(name, "FROM scratch\n" + "".join(f"COPY {number} /\n" for number in range(_LAYERS)))
         numbers = random.Random(200)
         for number in range(_LAYERS):
@@ -74,10 +63,10 @@ class _Bench:
 
     def push(self, name: str) -> None:
         """Push an image past the proxy."""
-        self._world.setup(PYBUILD, "push", "-q", name, f"{self._direct}/app:1", PYBUILD_ROOT=str(self.store))
+        self._world.setup(PYBUILD, "push", "-q", name, f"{self.registry.registry.host}/app:1", PYBUILD_ROOT=str(self.store))
 
     def row(self, name: str, what: str, before: Callable[[], None], aim: float | None = None) -> Row:
-        target = f"{self._slow}/app:1"
+        target = f"{self.registry.host}/app:1"
         skopeo = ("skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false", f"oci:{self.layout}", f"docker://{target}")
         return Row(
             name,
@@ -87,4 +76,5 @@ class _Bench:
                 Contender("floor", skopeo, before),
             ),
             aim=aim,
+            traffic=self.registry,
         )
