@@ -38,6 +38,7 @@ class Kind(Enum):
     LAYER = "layer"  # read one: everything that no manifest names as a config
     QUESTION = "question"  # is this blob there?
     MOUNT = "mount"  # take a blob from another repository; the registry may answer that it has to be sent
+    BEGIN = "begin upload"  # get a place to send a blob to
     UPLOAD_CONFIG = "upload config"
     UPLOAD_LAYER = "upload layer"
     OTHER = "other"
@@ -92,8 +93,8 @@ def lines(exchanges: Sequence[Exchange], configs: Set[str]) -> list[str]:
     found = sorted(zip(exchanges, kinds(exchanges, configs), strict=True), key=lambda pair: pair[0].start)
     return [
         f"{(one.start - first) * 1000:7.1f} {(one.end - first) * 1000:7.1f} {one.sent + one.received:>9} "
-        f"{kind.value:<13} {one.status} {one.method} {one.target}"
-        for one, (kind, _) in found
+        f"{kind.value:<13} {one.status} {one.method} {urlsplit(one.target).path} {digest}".rstrip()
+        for one, (kind, digest) in found
     ]
 
 
@@ -107,6 +108,8 @@ def _kind(one: Exchange, configs: Set[str], digests: Mapping[str, str]) -> tuple
     if "/blobs/uploads" in path:
         if one.method == "POST" and "mount" in _query(one):
             return Kind.MOUNT, _query(one)["mount"]
+        if one.method == "POST" and not digest:
+            return Kind.BEGIN, ""
         if one.method in ("GET", "DELETE"):
             return Kind.OTHER, ""
         return (Kind.UPLOAD_CONFIG if digest in configs else Kind.UPLOAD_LAYER), digest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.exchanges import Exchange, Kind, Moved, kinds, longest_chain, summary
+from bench.exchanges import Exchange, Kind, Moved, kinds, lines, longest_chain, summary
 
 _CONFIG, _LAYER = "sha256:" + "c" * 64, "sha256:" + "1" * 64
 _REPOSITORY = "/v2/bench/fresh"
@@ -28,6 +28,7 @@ def _exchange(method: str, target: str, start: float = 0, end: float = 1, sent: 
         ("POST", f"{_REPOSITORY}/blobs/uploads/?mount={_LAYER}&from=bench%2Fbase", Kind.MOUNT, _LAYER),
         ("POST", f"{_REPOSITORY}/blobs/uploads/?digest={_LAYER}", Kind.UPLOAD_LAYER, _LAYER),
         ("POST", f"{_REPOSITORY}/blobs/uploads/?digest={_CONFIG}", Kind.UPLOAD_CONFIG, _CONFIG),
+        ("POST", f"{_REPOSITORY}/blobs/uploads/", Kind.BEGIN, ""),
         ("PATCH", f"{_REPOSITORY}/blobs/uploads/some-id?_state=x", Kind.UPLOAD_LAYER, ""),
         ("GET", f"{_REPOSITORY}/tags/list", Kind.OTHER, ""),
     ],
@@ -74,3 +75,14 @@ def test_the_longest_chain(times: list[tuple[float, float]], length: int) -> Non
     exchanges = [_exchange("GET", "/v2/", start, end) for start, end in times]
     assert longest_chain(exchanges) == length
     assert longest_chain(reversed(exchanges)) == length
+
+
+def test_the_log_for_readers() -> None:
+    exchanges = [
+        _exchange("PUT", f"{_REPOSITORY}/blobs/uploads/id?_state=long&digest={_LAYER}", 7.25, 7.5),
+        _exchange("", "", 7, 7.25),
+    ]
+    assert lines(exchanges, set()) == [
+        "    0.0   250.0       300 probe         400",
+        f"  250.0   500.0       300 upload layer  200 PUT {_REPOSITORY}/blobs/uploads/id {_LAYER}",
+    ]
