@@ -15,6 +15,7 @@ _SWITCHES = {
     "--pull-never": "write --pull=never",
 }
 _VALUES = {
+    "--cache-ttl": "a key says whether a record is right, however old it is; --no-cache uses none",
     "--authfile": "set REGISTRY_AUTH_FILE",
     "--creds": "log in with docker login or podman login; pybuild reads their files",
     "--cert-dir": "name the certificates with ca-files in the configuration file",

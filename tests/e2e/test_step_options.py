@@ -75,6 +75,7 @@ def test_a_limit_above_that_of_this_process_is_refused_first(tmp_path: Path, pyb
         ("--sbom=true", "only --sbom=false is accepted"),
         ("--cache-from=type=gha", "every build uses the store"),
         ("--cache-to=x", "every build uses the store"),
+        ("--cache-ttl=1h", "a key says whether a record is right, however old it is"),
         (f"{CONTROL}_SYNTAX=docker/dockerfile:1", "does not fetch and run other frontends"),
         (f"{CONTROL}_INLINE_CACHE=1", "pybuild writes no cache into images"),
         (f"{CONTROL}_MULTI_PLATFORM=true", "a build makes one image for one platform"),
