@@ -13,10 +13,10 @@ from pybuild.builder.cache_export.gone import LayersGone
 from pybuild.builder.errors import LayerUnavailable
 from pybuild.builder.events import Transfer
 from pybuild.builder.jobs.push import OutgoingBlob, PushBlobs, PushManifest
-from pybuild.builder.output.push import absent_blobs, outgoing_blob, upload_progress
+from pybuild.builder.output.push import NOT_ABOUT_BLOBS, absent_blobs, outgoing_blob, upload_progress
 from pybuild.builder.sources.pull import BLOBS_AT_ONCE, shares
 from pybuild.builder.workers.tasks import Semaphore, Tasks
-from pybuild.remote.errors import ConfigError, RemoteError, TooSlow, Unauthorized, Unreachable
+from pybuild.remote.errors import RemoteError
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import MediaType
 from pybuild.store.formats.reference import Reference
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.formats.cache_image import CacheImage
     from pybuild.store.store import Store
-
-_OTHER_REASONS = (ConfigError, TooSlow, Unauthorized, Unreachable)  # why a manifest is not taken, besides its blobs
 
 
 class RegistryExport:
@@ -76,7 +74,7 @@ class RegistryExport:
         try:
             self._put_manifest(image)
         except RemoteError as error:
-            if self._asked_for_all or isinstance(error, _OTHER_REASONS):
+            if self._asked_for_all or isinstance(error, NOT_ABOUT_BLOBS):
                 raise
             self._asked_for_all = True
             absent = self._absent(blobs)

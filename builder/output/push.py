@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Pushed, Transfer
-from pybuild.builder.jobs.push import FindMissing, OutgoingBlob, PushBlobs, PushManifest
+from pybuild.builder.jobs.push import FindMissing, MissingParts, OutgoingBlob, PushBlobs, PushManifest
 from pybuild.builder.jobs.transfer import FindAbsent
 from pybuild.builder.sources.pull import BLOBS_AT_ONCE, shares
+from pybuild.remote.errors import ConfigError, RemoteError, TooSlow, Unauthorized, Unreachable
 from pybuild.store.errors import NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.reference import Reference
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pybuild.builder.events import Event
-    from pybuild.builder.jobs.push import MissingParts
     from pybuild.builder.jobs.registry import RegistryAccess
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
 
 _MANY = 8  # blobs that one worker asks for
+NOT_ABOUT_BLOBS = (ConfigError, TooSlow, Unauthorized, Unreachable)  # why a manifest is not taken, besides its blobs
 
 
 @frozen
@@ -56,24 +57,93 @@ def push(
     Raises BuildError, StoreError, RemoteError.
     """
     sizes = _blob_sizes(store, image)
-    targets = _with_sources(store, _targets(names), sizes)
-    missing = [_find_missing(pool, image, target, sizes, access) for target in targets]
-    sent = []
-    for target, parts in zip(targets, missing, strict=True):
-        lacking = map(Digest.parse, parts.blobs) if parts.tags else ()
+    pushes = [
+        _Push(store, pool, image, target, sizes, access, observe)
+        for target in _with_sources(store, _targets(names), sizes)
+    ]
+    for one in pushes:
+        one.find_missing()
+    for one in pushes:
+        one.send_blobs()
+    for one in pushes:
+        one.put_manifest()
+
+
+class _Push:
+    """A push to one repository.
+
+    Blobs that a manifest of the repository named a moment ago are not asked for: it has them. If the registry refuses the
+    new manifest, it may have removed some since; then it is asked for all.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        pool: Pool,
+        image: StoredImage,
+        target: _Target,
+        sizes: Mapping[Digest, int],
+        access: RegistryAccess,
+        observe: Callable[[Event], None],
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._image = image
+        self._target = target
+        self._sizes = sizes
+        self._access = access
+        self._observe = observe
+        self._missing = MissingParts((), ())
+        self._all_asked = False
+        self._sent = 0  # bytes
+
+    def find_missing(self) -> None:
+        """Ask which tags and blobs the repository lacks."""
+        seen = self._store.places.seen_in(self._target.repository)
+        asked = [digest for digest in self._sizes if digest not in seen]
+        self._all_asked = len(asked) == len(self._sizes)
+        self._find_missing(asked)
+
+    def send_blobs(self) -> None:
+        """Send the blobs that the repository lacks."""
+        store, target, sizes = self._store, self._target, self._sizes
+        lacking = map(Digest.parse, self._missing.blobs) if self._missing.tags else ()
         paths = {digest: store.blobs.path(digest) if store.blobs.has(digest) else "" for digest in lacking}
         blobs = [outgoing_blob(store, target.repository, one, sizes[one], path) for one, path in paths.items()]
-        sent.append(_push_blobs(store, pool, target, blobs, access, observe) if blobs else 0)
+        if blobs:
+            self._sent += _push_blobs(store, self._pool, target, blobs, self._access, self._observe)
         store.places.add(sizes, target.repository, int(time.time()))
-    for target, parts, size in zip(targets, missing, sent, strict=True):
-        if parts.tags:
-            path = store.blobs.path(image.manifest_digest)
-            kind = image.manifest.media_type
-            pool.run(PushManifest(access, str(target.repository), parts.tags, kind, path, target.sources))
-        spared = sum(sizes.values()) - size
-        for tag in target.tags:
-            name = replace(target.repository, tag=tag).familiar
-            observe(Pushed(name, str(image.manifest_digest), size, spared))
+
+    def put_manifest(self) -> None:
+        """Write the manifest under the tags that do not name it yet."""
+        try:
+            self._put_manifest()
+        except RemoteError as error:
+            if self._all_asked or isinstance(error, NOT_ABOUT_BLOBS):
+                raise
+            self._find_missing(list(self._sizes))
+            if not self._missing.blobs:
+                raise
+            self.send_blobs()
+            self._put_manifest()
+        digest, spared = str(self._image.manifest_digest), sum(self._sizes.values()) - self._sent
+        for tag in self._target.tags:
+            self._observe(Pushed(replace(self._target.repository, tag=tag).familiar, digest, self._sent, spared))
+
+    def _find_missing(self, blobs: Sequence[Digest]) -> None:
+        target, manifest = self._target, self._image.manifest
+        self._missing = self._pool.run(
+            FindMissing(
+                self._access, str(target.repository), target.tags, str(self._image.manifest_digest),
+                manifest.media_type, tuple(map(str, blobs)), target.sources,
+            )
+        )  # fmt: skip
+
+    def _put_manifest(self) -> None:
+        if self._missing.tags:
+            path, kind = self._store.blobs.path(self._image.manifest_digest), self._image.manifest.media_type
+            repository, sources = str(self._target.repository), self._target.sources
+            self._pool.run(PushManifest(self._access, repository, self._missing.tags, kind, path, sources))
 
 
 def _blob_sizes(store: Store, image: StoredImage) -> dict[Digest, int]:
@@ -106,14 +176,6 @@ def _with_sources(store: Store, targets: Sequence[_Target], blobs: Iterable[Dige
         beside = {one.path for one in seen if one.domain == here.domain and one.path != here.path}
         found.append(replace(target, sources=tuple(sorted(beside))))
     return found
-
-
-def _find_missing(
-    pool: Pool, image: StoredImage, target: _Target, sizes: Mapping[Digest, int], access: RegistryAccess
-) -> MissingParts:
-    digest, kind = str(image.manifest_digest), image.manifest.media_type
-    blobs = tuple(map(str, sizes))
-    return pool.run(FindMissing(access, str(target.repository), target.tags, digest, kind, blobs, target.sources))
 
 
 def outgoing_blob(store: Store, target: Reference, digest: Digest, size: int, path: str) -> OutgoingBlob:

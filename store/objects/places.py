@@ -14,6 +14,7 @@ from pybuild.store.formats.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
 
     from pybuild.store.formats.digest import Digest
     from pybuild.store.objects.database import Metadata
@@ -27,12 +28,15 @@ class Places:
 
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
+        self._seen: dict[str, set[Digest]] = {}  # repository -> what `add` was told
 
     def add(self, digests: Iterable[Digest], name: Reference, now: int) -> None:
         """Remember that the repository of an image's name had these blobs at `now` (seconds since the epoch).
 
         The tag, if the name has one, is only for messages. Nothing happens in a store in which nothing can be written.
         """
+        digests = list(digests)
+        self._seen.setdefault(f"{name.domain}/{name.path}", set()).update(digests)
         if self._metadata.obstacle is not None:
             return
         with self._metadata.transaction() as db:
@@ -40,6 +44,10 @@ class Places:
                 "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)",
                 [(str(digest), f"{name.domain}/{name.path}", name.tag or "", now) for digest in digests],
             )
+
+    def seen_in(self, name: Reference) -> AbstractSet[Digest]:
+        """The blobs that the repository of this name had since this process has opened the store."""
+        return self._seen.get(f"{name.domain}/{name.path}", set())
 
     def of(self, digest: Digest) -> tuple[Reference, ...]:
         """The repositories that had a blob, as names: of images that were pulled first, and of these the one seen last."""

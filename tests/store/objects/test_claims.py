@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,14 @@ def test_the_place_that_was_seen_last_comes_first(store: Store) -> None:
         str(DEBIAN), "docker.io/a/b:c", "docker.io/library/debian",
     ]  # fmt: skip
     assert store.places.of(Digest.of(b"other")) == ()
+
+
+def test_only_what_this_process_was_told_counts_as_seen(store: Store) -> None:
+    store.places.add([BLOB.digest], DEBIAN, 1)
+    store.places.add([BLOB.diff_id], DEBIAN, 2)
+    assert store.places.seen_in(replace(DEBIAN, tag="other")) == {BLOB.digest, BLOB.diff_id}
+    with Store(str(store.root)) as other:
+        assert other.places.of(BLOB.digest) and other.places.seen_in(DEBIAN) == set()
 
 
 def test_a_claim_is_trusted_only_after_it_was_read(store: Store) -> None:
