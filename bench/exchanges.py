@@ -93,7 +93,8 @@ def lines(exchanges: Sequence[Exchange], configs: Set[str]) -> list[str]:
     found = sorted(zip(exchanges, kinds(exchanges, configs), strict=True), key=lambda pair: pair[0].start)
     return [
         f"{(one.start - first) * 1000:7.1f} {(one.end - first) * 1000:7.1f} {one.sent + one.received:>9} "
-        f"{kind.value:<13} {one.status} {one.method} {urlsplit(one.target).path} {digest}".rstrip()
+        f"{kind.value:<13} {one.status} {one.method} {(path := urlsplit(one.target).path)}"
+        f"{'' if digest in path else f' {digest}'}".rstrip()
         for one, (kind, digest) in found
     ]
 
