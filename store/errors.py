@@ -41,6 +41,10 @@ class StoreBusy(StoreError):
     """Another process holds a lock that this operation needs."""
 
 
+class BlobVanished(StoreError):
+    """Another process has removed a blob from a layout directory while an image that needs it was written there."""
+
+
 class CannotWrite(StoreError):
     """Nothing can be written at the moment. What is stored can still be read."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pybuild.builder.cache_export.gone import LayersGone
 from pybuild.builder.errors import LayerUnavailable
 from pybuild.builder.workers.tasks import run_until_complete
+from pybuild.store.errors import BlobVanished
 from pybuild.store.exporting.layout import LayoutContent, layout_has, publish_layout
 from pybuild.store.exporting.layout_blobs import has_file
 from pybuild.store.formats.digest import Digest
@@ -53,6 +54,15 @@ class DirectoryExport:
         """Make the tag mean this cache. Raises LayersGone, BuildError, StoreError, RemoteError, OSError."""
         if self._old is not None and self._old.digest == image.digest:
             return
+        for last in (False, False, True):
+            try:
+                self._publish(image)
+                return
+            except BlobVanished:  # another writer of this directory needs it no more
+                if last:
+                    raise
+
+    def _publish(self, image: CacheImage) -> None:
         layers = {layer.digest: layer for layer in image.index.layers}
         there = self._there(layers)
         missing = [layer for digest, layer in layers.items() if digest not in there]

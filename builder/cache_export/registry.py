@@ -67,7 +67,7 @@ class RegistryExport:
         if self._old is not None and self._old.digest == image.digest:
             return
         sizes = {layer.digest: layer.size for layer in image.index.layers}
-        self._sources = self._sources or self._mountable(sizes)
+        self._sources = self._sources or self._mountable([digest for digest in sizes if digest not in self._there])
         blobs = [*sizes, image.config_digest]
         self._send(image, self._absent([digest for digest in blobs if digest not in self._there]))
         self._there.update(blobs)
@@ -82,13 +82,12 @@ class RegistryExport:
             if not absent:
                 raise
             self._send(image, absent)
-            self._there.update(blobs)
             self._put_manifest(image)
 
     def _absent(self, blobs: Sequence[Digest]) -> list[Digest]:
         return absent_blobs(self._pool, self._access, self._repository, self._sources, blobs)
 
-    def _mountable(self, digests: dict[Digest, int]) -> tuple[str, ...]:
+    def _mountable(self, digests: Sequence[Digest]) -> tuple[str, ...]:
         """The other repositories of this registry that have some of the layers."""
         here = self._repository
         places = (place for digest in digests for place in self._store.places.of(digest))
@@ -97,15 +96,13 @@ class RegistryExport:
         )
 
     def _send(self, image: CacheImage, wanted: Sequence[Digest]) -> None:
-        """Send blobs that the repository lacks. Raises LayersGone after all that can be had are there."""
+        """Send blobs that the repository lacks, the config last. Raises LayersGone after all layers that can be had are there."""
         sizes = {layer.digest: layer.size for layer in image.index.layers}
         here: list[OutgoingBlob] = []
         elsewhere: list[OutgoingBlob] = []
         gone: set[Digest] = set()
         for digest in wanted:
             if digest == image.config_digest:
-                config = self._file(image.config)
-                here.append(OutgoingBlob(str(digest), len(image.config), config, ""))
                 continue
             blob = outgoing_blob(self._store, self._repository, digest, sizes[digest], self._path_of(digest) or "")
             others = tuple(origin for origin in blob.origins if not self._is_here(origin))
@@ -118,11 +115,15 @@ class RegistryExport:
         here.sort(key=lambda blob: -blob.size)
         jobs = [self._job(share) for share in shares(here) if share] + [self._job((blob,)) for blob in elsewhere]
         done, unavailable = self._run(jobs, sum(blob.size for blob in (*here, *elsewhere)))
-        self._there.update(done)
-        self.sent += sum(sizes.get(digest, 0) for digest in done)
+        self.sent += done
         gone |= unavailable
+        self._there.update({digest for digest in wanted if digest in sizes} - gone)
         if gone:
             raise LayersGone(gone)
+        if image.config_digest in wanted:
+            config = OutgoingBlob(str(image.config_digest), len(image.config), self._file(image.config), "")
+            self._pool.run(self._job((config,)))
+            self._there.add(image.config_digest)
 
     def _is_here(self, origin: str) -> bool:
         """Whether a name is one of this repository, which lacks the blob."""
@@ -131,20 +132,20 @@ class RegistryExport:
     def _job(self, blobs: tuple[OutgoingBlob, ...]) -> PushBlobs:
         return PushBlobs(self._access, str(self._repository), blobs, self._sources, self._store.ingest.new_path())
 
-    def _run(self, jobs: Sequence[PushBlobs], total: int) -> tuple[set[Digest], set[Digest]]:
-        """Do the jobs, some side by side: the digests of what was sent, and of what no place has any more."""
+    def _run(self, jobs: Sequence[PushBlobs], total: int) -> tuple[int, set[Digest]]:
+        """Do the jobs, some side by side: the bytes that were sent, and the digests of what no place has any more."""
         semaphore = Semaphore(BLOBS_AT_ONCE)
-        sent: set[Digest] = set()
+        sent = 0
         gone: set[Digest] = set()
 
         async def one(job: PushBlobs) -> None:
-            digests = {Digest.parse(blob.digest) for blob in job.blobs}
+            nonlocal sent
             async with semaphore:
                 try:
-                    await self._pool.job_without_core(job)
-                    sent.update(digests)
+                    done = await self._pool.job_without_core(job)
+                    sent += done.sent
                 except LayerUnavailable:  # of a job with one blob, which is elsewhere
-                    gone.update(digests)
+                    gone.update(Digest.parse(blob.digest) for blob in job.blobs)
 
         def report() -> None:
             done = sum(upload_progress(job.progress) for job in jobs)

@@ -13,7 +13,7 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from pybuild.store.errors import InvalidImage, StoreError
+from pybuild.store.errors import BlobVanished, InvalidImage, StoreError
 from pybuild.store.exporting.layout_blobs import has_file, remove_unneeded
 from pybuild.store.exporting.publish import nothing, temporary_directory, temporary_name, unnamed_file
 from pybuild.store.formats import tar
@@ -141,7 +141,7 @@ def _write_layout(
     for digest in content.digests:
         if not has_file(fd, digest):  # another writer has removed what only its old image needed
             if digest in there:
-                raise StoreError(f"{shown}: another process has removed blob {digest}", hint="try again")
+                raise BlobVanished(f"{shown}: another process has removed blob {digest}", hint="try again")
             _put_blob(content, digest, fd)
     before = _read_index(fd, shown)
     entries = list(content.entries)

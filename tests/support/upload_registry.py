@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+from pybuild.store.formats.media_types import MediaType
 from tests.support.fake_registry import FakeRegistry, reply, running
 
 if TYPE_CHECKING:
@@ -145,6 +146,9 @@ class UploadRegistry(FakeRegistry):
         elif tag not in tags:
             return reply(b"", 404)
         headers = self._digest(f"sha256:{hashlib.sha256(tags[tag]).hexdigest()}")
+        if seen.method == "GET":
+            headers["Content-Type"] = json.loads(tags[tag]).get("mediaType", MediaType.OCI_MANIFEST)
+            return reply(tags[tag], headers=headers)
         return reply(b"", 201 if seen.method == "PUT" else 200, headers)
 
     def requests(self, *methods: str) -> list[Seen]:
