@@ -31,6 +31,7 @@ VERBS = {
     "reset": "store",
     "doctor": "doctor",
     "why": "why",
+    "cache": "cache",
     "context": "context",
     "help": "help",
     "version": "help",

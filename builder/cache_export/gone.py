@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class WrittenCache:
     """What a place has now: the digest of the manifest, and numbers of records and layers.
 
-    `sent` and `spared` are the bytes of layers that the place lacked and that it had. Without records nothing was
-    written, and the digest is None.
+    `sent` and `spared` are the bytes of layers that the place lacked and that it had, `earlier` is the number of records
+    that it had. Without any records nothing was written, and the digest is None.
     """
 
     digest: Digest | None
@@ -26,6 +26,7 @@ class WrittenCache:
     layers: int
     sent: int
     spared: int
+    earlier: int = 0
 
 
 class LayersGone(Exception):

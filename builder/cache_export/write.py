@@ -92,8 +92,13 @@ def write_cache(
         ours = {layer.digest for layer in index.layers} & {layer.digest for layer in layers}
         store.places.add(sorted(ours, key=str), replace(place.name, tag=None), int(time.time()))
     written = WrittenCache(
-        image.digest, len(image.index.records), len(layers), writer.sent, image.size - writer.sent
-    )  # fmt: skip
+        image.digest,
+        len(image.index.records),
+        len(layers),
+        writer.sent,
+        image.size - writer.sent,
+        0 if old is None else len(old.index.records),
+    )
     observe(CacheExported(str(place), str(image.digest), written.records, written.layers, written.sent, written.spared))
     return written
 
