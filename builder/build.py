@@ -15,6 +15,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from pybuild.builder.caches.caches import Caches
 from pybuild.builder.errors import LayerUnavailable
 from pybuild.builder.events import Built, BuiltLayer, Note
 from pybuild.builder.limits import check_limits
@@ -32,7 +33,8 @@ from pybuild.builder.solve.outcomes import OutcomeRecorder
 from pybuild.builder.solve.solver import Solver
 from pybuild.builder.sources.contexts import Contexts
 from pybuild.builder.sources.images import BaseImages
-from pybuild.builder.steps.layer_forms import ensure_tar
+from pybuild.builder.sources.layers import LayerFetcher
+from pybuild.builder.steps.layer_forms import ensure_layer
 from pybuild.builder.workers.pool import Pool
 from pybuild.builder.workers.tasks import gather, run_until_complete
 from pybuild.parser import parse, parse_trigger
@@ -48,12 +50,14 @@ from pybuild.values.errors import PybuildError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from pybuild.builder.cache_export.travelling import TravellingCaches
     from pybuild.builder.events import AddedContent, Event
     from pybuild.builder.host.step_cgroups import Cgroups
     from pybuild.builder.limits import StepLimits
     from pybuild.builder.options import BuildOptions
     from pybuild.builder.plan.graph import Plan, PlannedStage
-    from pybuild.builder.solve.cache import NodeResult
+    from pybuild.builder.solve.cache import BuildCache
+    from pybuild.builder.solve.node_keys import NodeResult
     from pybuild.builder.steps.make import StepMaker
     from pybuild.parser import Buildfile
     from pybuild.store.formats.reference import Reference
@@ -110,7 +114,7 @@ def build(
             from pybuild.builder.steps.removal import sweep_all
 
             sweep_all(store, pool)
-        images = BaseImages(session)
+        images, caches = BaseImages(session), Caches(session)
         contexts = Contexts(session, images, request.context, request.contexts)
         recipe = contexts.open_main(request.recipe)
         buildfile = parse(recipe.data, recipe.path, cache=StoredParses(store))
@@ -120,8 +124,10 @@ def build(
             while True:
                 planned = _plan(session, buildfile, contexts, images)
                 try:
-                    return _make_image(request, session, buildfile, planned, contexts, complete)
+                    return _make_image(request, session, buildfile, planned, contexts, caches, complete)
                 except LayerUnavailable as error:
+                    if caches.give_up(error.digest, str(error)):
+                        continue  # each time at least one record goes, so this ends
                     if not images.give_up(error.digest):
                         raise
                     observe(Note(f"{error}; the base images are looked up again"))
@@ -157,6 +163,7 @@ def _make_image(
     buildfile: Buildfile,
     planned: Plan,
     contexts: Contexts,
+    caches: Caches,
     complete: Callable[[], None],
 ) -> StoredImage:
     """Make what the cache does not have, then the image, its tags and its outputs."""
@@ -172,9 +179,11 @@ def _make_image(
         return StepMaker(session, planned, contexts, compression)
 
     recorder = OutcomeRecorder(session, request.id, buildfile.source.filename)
-    solver = Solver(session, planned, step_maker, recorder)
+    solver = Solver(session, planned, step_maker, recorder, caches)
     try:
-        writer = _ImageWriter(request, session, planned.image, solver.solve())
+        results = solver.solve()
+        travelling = _travelling_caches(session, planned, solver.cache)
+        writer = _ImageWriter(request, session, planned.image, results, travelling)
         image = writer.store(compression)
         recorder.manifest = str(image.manifest_digest)
     finally:
@@ -189,6 +198,8 @@ def _make_image(
             writer.largest(planned, solver.made) if solver.made else (),
         )
     )
+    if travelling is not None:
+        travelling.export(compression)
     if not request.outputs:
         complete()
     if request.tags:
@@ -209,6 +220,15 @@ def _make_image(
     return exporter.export(wanted) or image
 
 
+def _travelling_caches(session: Session, planned: Plan, cache: BuildCache) -> TravellingCaches | None:
+    """The caches that this build writes for other machines; None if there are none."""
+    if not session.options.cache_to:
+        return None
+    from pybuild.builder.cache_export.travelling import TravellingCaches
+
+    return TravellingCaches(session, planned, cache)
+
+
 def _compression(outputs: Sequence[Output]) -> Compression:
     """The compression of new layers: that of the first image output, else gzip."""
     return next(
@@ -220,11 +240,17 @@ class _ImageWriter:
     """Turns the solved plan into images, one for each compression that an output asks for."""
 
     def __init__(
-        self, request: BuildRequest, session: Session, stage: PlannedStage, results: Mapping[int, NodeResult]
+        self,
+        request: BuildRequest,
+        session: Session,
+        stage: PlannedStage,
+        results: Mapping[int, NodeResult],
+        caches: TravellingCaches | None,
     ) -> None:
         self._request = request
+        self._caches = caches
         self._store = session.store
-        self._pool = session.pool
+        self._fetcher = LayerFetcher.of(session)
         self._stage = stage
         self._results = results
         self._snapshot = None if stage.node is None else results[stage.node].snapshot
@@ -233,7 +259,9 @@ class _ImageWriter:
         """Make the missing layers, write config and manifest, and store them. Idempotent."""
         options = self._request.options
         created = {node: result.created for node, result in self._results.items()}
-        built = assemble(self._stage, self._layers(compression), created, options)
+        layers = self._layers(compression)
+        extra = {} if self._caches is None else self._caches.inline(layers, compression)
+        built = assemble(self._stage, layers, created, options, extra)
         scratch = (self._store.ingest.new_path(), self._store.ingest.new_path())
         return self._store.images.add(built.manifest, built.config, self._snapshot, scratch)
 
@@ -261,9 +289,10 @@ class _ImageWriter:
         layers = [] if base is None else _base_layers(self._store, base)
         changesets = self._store.snapshots.changesets(self._snapshot)[::-1]
         epoch = self._request.options.epoch
-        new = changesets[len(layers) :]
+        chain = changesets[::-1]
+        new = range(len(chain) - len(layers))
         return layers + run_until_complete(
-            gather(ensure_tar(self._store, self._pool, c, epoch, compression) for c in new)
+            gather(ensure_layer(self._fetcher, chain, number, epoch, compression) for number in reversed(new))
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from enum import Enum
 
+from pybuild.builder.cache_places import CacheExport, CacheImport
 from pybuild.builder.limits import StepLimits
 from pybuild.builder.on_failure import OnFail
 from pybuild.store.formats.platform import Platform
@@ -88,6 +89,13 @@ class BuildOptions:
     epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds; None: that of an ARG before the first FROM, if it has one
     platform: Platform = field(default_factory=Platform.host)  # of the image
     build_platform: Platform = field(default_factory=Platform.host)  # of this machine
+    cache_from: tuple[CacheImport, ...] = ()  # caches of other machines, asked in this order
+    cache_to: tuple[CacheExport, ...] = ()
+
+    @property
+    def travels(self) -> bool:
+        """Whether records of the build cache come from other machines, or go there."""
+        return bool(self.cache_from or self.cache_to)
 
     @property
     def is_foreign(self) -> bool:

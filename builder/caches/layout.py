@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, BinaryIO, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from pybuild.store.errors import DigestMismatch, NotACache, NotFound, StoreError
+from pybuild.store.errors import NotACache, NotFound
 from pybuild.store.formats.bounded_json import Fields, load_object
-from pybuild.store.formats.oci_layout import INDEX, LAYOUT, NAME_ANNOTATION, REF_ANNOTATION, blob_name
+from pybuild.store.formats.oci_layout import INDEX, LAYOUT, NAME_ANNOTATION, REF_ANNOTATION
 from pybuild.store.formats.oci_manifest import Index
-from pybuild.store.importing.chunk_reader import ChunkReader
 from pybuild.store.importing.members import DirectoryMembers, read_member
-from pybuild.store.objects.blobs import VerifyingReader, copy_verified
-from pybuild.store.system.disk_full import no_space
 from pybuild.values.limits import MANIFEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pybuild.builder.cache_places import LocalCache
-    from pybuild.store.formats.cache_index import CachedLayer
     from pybuild.store.formats.oci_manifest import Descriptor
     from pybuild.store.importing.members import Members
 
@@ -66,38 +62,3 @@ def tagged_manifest(members: Members, place: LocalCache) -> Descriptor | None:
         return tagged[0]
     alone = index.manifests[0] if len(index.manifests) == 1 else None
     return alone if alone is not None and not {NAME_ANNOTATION, REF_ANNOTATION} & set(alone.annotations) else None
-
-
-def copy_layer(place: LocalCache, layer: CachedLayer, path: str) -> None:
-    """Copy the blob of a layer to a new file, which is removed again if that fails.
-
-    Raises NotFound, InvalidImage if it is not a regular file, DigestMismatch, NoSpace, StoreError.
-    """
-    try:
-        with DirectoryMembers(place.path) as members:
-            _copy(members, layer, path)
-    except DigestMismatch:
-        raise DigestMismatch(f"{place}: the bytes of layer {layer.digest} do not match its digest") from None
-    except FileNotFoundError:
-        raise NotFound(f"{place}: there is no such directory any more") from None
-    except OSError as error:
-        translated = no_space(error, "the store", path=os.path.dirname(path))
-        if translated is not error:
-            raise translated from error
-        raise StoreError(f"{place}: cannot copy layer {layer.digest}: {error.strerror}") from error
-
-
-def _copy(members: DirectoryMembers, layer: CachedLayer, path: str) -> None:
-    name = blob_name(layer.digest)
-    if members.size(name) != layer.size:
-        raise DigestMismatch("its size is another one")
-    chunks = ChunkReader(members.chunks(name))
-    with open(path, "xb") as out:
-        try:
-            copy_verified(VerifyingReader(cast("BinaryIO", chunks), layer.digest, layer.size), out)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-            raise
-        finally:
-            chunks.close()

@@ -6,8 +6,10 @@ import gc
 import hashlib
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pybuild.builder.errors import CopyError
 from pybuild.builder.files.context_source import ContextSource, TarTree
 from pybuild.builder.files.copy import CopyRequest, PlannedEntry, plan_entries
 from pybuild.builder.files.copy_layer import changed, content_lines, digests_of, links_across, with_digests
@@ -17,6 +19,7 @@ from pybuild.builder.files.tree import FetchedFile, FetchedSource, ViewTree
 from pybuild.builder.jobs.job import Output, Written, write_files, written_layer
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.toc import Kind
+from pybuild.store.layers.view import View
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ class CopyFiles:
     spool: str
     output: Output
     fetched: tuple[FetchedSource, ...] = ()
+    with_sources: bool = False  # whether `run` also returns what `sources` would
 
     @property
     def in_namespace(self) -> bool:
@@ -47,6 +51,39 @@ class CopyFiles:
     def content(self) -> str:
         """The digest of the files to copy. This reads the changed files of a context, and writes nothing."""
         return _content_digest(*self._plan())
+
+    def sources(self) -> str:
+        """The digest of the sources alone, wherever they are copied to. The layers below do not matter.
+
+        Reads the changed files of a context, and writes nothing. Raises CopyError as `content` does.
+        """
+        with _without_gc(), _Source(self) as source:
+            planned = self._plan_alone(source)
+            digests = digests_of(planned)
+            source.learn(planned, digests)
+            return _sources_digest(planned, digests)
+
+    def _plan_alone(self, source: _Source) -> list[PlannedEntry]:
+        """The entries to copy, as if they were copied to an empty root filesystem, with their own owners."""
+        return plan_entries(replace(self.request, owner=None), source.tree, View([]), None, source.fetched)
+
+    def _written_sources(self, source: _Source, planned: list[PlannedEntry], digests: dict[bytes, bytes]) -> str:
+        """`sources` of the files that were copied; "" if nothing can be said."""
+        if not self.with_sources:
+            return ""
+        found = {
+            (id(item.tree), item.source.path): digests[item.entry.path]
+            for item in planned
+            if item.source is not None and item.entry.path in digests
+        }
+        try:
+            alone = self._plan_alone(source)
+        except CopyError:
+            return ""  # the files fit what lies below, and would not fit an empty root filesystem
+        places = {item.entry.path: (id(item.tree), item.source.path) for item in alone if item.source is not None}
+        return _sources_digest(
+            alone, digests_of(alone, {path: found[place] for path, place in places.items() if place in found})
+        )
 
     def entries_to_copy(self) -> list[Entry]:
         """The entries that the digest of `content` is made of."""
@@ -78,7 +115,8 @@ class CopyFiles:
                 check_content(entries, layer.entries, "the other stage")
             digests = digests_of(planned, {entry.path: entry.sha256 for entry in layer.entries})
             source.learn(planned, digests)
-            return written_layer(layer, _content_digest(planned, digests), source.sockets(planned))
+            content, sources = _content_digest(planned, digests), self._written_sources(source, planned, digests)
+            return written_layer(layer, content, source.sockets(planned), sources)
 
 
 @contextmanager
@@ -97,6 +135,15 @@ def _content_digest(planned: list[PlannedEntry], digests: dict[bytes, bytes]) ->
     hasher = hashlib.sha256()
     for line in content_lines(planned, digests):
         hasher.update(line)
+    return hasher.hexdigest()
+
+
+def _sources_digest(planned: list[PlannedEntry], digests: dict[bytes, bytes]) -> str:
+    """The digest of entries and of the paths that they have in their sources."""
+    hasher = hashlib.sha256()
+    for line, item in zip(content_lines(planned, digests), planned, strict=True):
+        hasher.update(line)
+        hasher.update(b"" if item.source is None else item.source.path + b"\0")
     return hasher.hexdigest()
 
 

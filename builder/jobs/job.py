@@ -55,6 +55,7 @@ class Written:
     size: int  # bytes of the blob
     content: str = ""  # COPY only: digest of the copied files
     sockets: int = 0  # COPY only: the number of sockets, which became empty files
+    sources: str = ""  # COPY only: digest of the sources alone, if it was asked for and they give one
 
 
 @frozen
@@ -87,9 +88,9 @@ def write_files(entries: Iterable[Entry], content: FileContent, output: Output, 
     return layer
 
 
-def written_layer(layer: WrittenLayer, content: str = "", sockets: int = 0) -> Written:
+def written_layer(layer: WrittenLayer, content: str = "", sockets: int = 0, sources: str = "") -> Written:
     """A layer that was written, without its entries."""
-    return Written(str(layer.diff_id), str(layer.digest), layer.size, content, sockets)
+    return Written(str(layer.diff_id), str(layer.digest), layer.size, content, sockets, sources)
 
 
 def write_entries(entries: list[Entry], output: Output) -> Written:

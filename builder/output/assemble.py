@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pybuild.builder.plan.history import COMMENT
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import LAYER_TYPES, MediaType
-from pybuild.store.formats.oci_config import History, ImageConfig, format_time, normalise_history
+from pybuild.store.formats.oci_config import CACHE_MEMBER, History, ImageConfig, format_time, normalise_history
 from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from pybuild.builder.options import BuildOptions
     from pybuild.builder.plan.graph import PlannedStage
+    from pybuild.store.formats.bounded_json import Json
     from pybuild.store.objects.changesets import LayerBlob
 
 
@@ -37,10 +39,20 @@ class BuiltImage:
 
 
 def assemble(
-    stage: PlannedStage, layers: Sequence[LayerBlob], created: Mapping[int, int], options: BuildOptions
+    stage: PlannedStage,
+    layers: Sequence[LayerBlob],
+    created: Mapping[int, int],
+    options: BuildOptions,
+    extra: Mapping[str, Json] = MappingProxyType({}),
 ) -> BuiltImage:
-    """Write config and manifest. `layers`: all layers, the lowest first; `created`: node -> when its step ran."""
+    """Write config and manifest. `layers`: all layers, the lowest first; `created`: node -> when its step ran.
+
+    `extra` are more members of the config.
+    """
     config = image_config(stage, [layer.diff_id for layer in layers], created, options)
+    if extra or CACHE_MEMBER in config.extra:  # the cache that a base carries is about the base
+        others = {name: value for name, value in config.extra.items() if name != CACHE_MEMBER}
+        config = replace(config, extra={**others, **extra})
     config_bytes = config.to_bytes()
     manifest = Manifest(
         config=Descriptor(MediaType.OCI_CONFIG, Digest.of(config_bytes), len(config_bytes)),

@@ -3,103 +3,100 @@
 BuildCache can look up a node as soon as the results that the node reads are known; nothing runs for that. Each kind of
 step has its own way (`look_up` lists them). The key of a RUN or WORKDIR is known even if its record is gone, so that
 steps that copy from it can still be found.
+
+Records of other machines are asked for only if those of the store do not serve everything.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
+from pybuild.builder.caches.offers import NO_OFFERS, Offer, adopt
 from pybuild.builder.plan.graph import BaseStep, CopyStep, RunStep, WorkdirStep, source_mounts
 from pybuild.builder.solve import cache_keys
+from pybuild.builder.solve.candidates import Candidates
+from pybuild.builder.solve.node_keys import NodeKeys, NodeResult, errors_at
 from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.store.formats.oci_config import chain_id
 from pybuild.store.objects.records import KeyKind
-from pybuild.store.system.disk_full import no_space
-from pybuild.values import frozen
-from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
 
+    from pybuild.builder.caches.offers import Offers
     from pybuild.builder.plan.graph import Node, Plan
+    from pybuild.builder.session import Session
     from pybuild.builder.solve.cache_keys import Key
     from pybuild.builder.steps.copied_trees import CopiedTrees
     from pybuild.builder.steps.make import MadeLayer, StepMaker
     from pybuild.store.formats.toc import Entry
     from pybuild.store.objects.records import Record
-    from pybuild.store.store import Store
-
-
-@frozen
-class NodeResult:
-    """The result of a node, from the cache or made by this build."""
-
-    canonical: str  # the key from which later steps build theirs
-    snapshot: int | None
-    created: int  # when the step ran, seconds since the epoch
-
-
-_NOTHING = NodeResult(cache_keys.SCRATCH, None, 0)
-
-
-@contextmanager
-def errors_at(node: Node, store: Store) -> Iterator[None]:
-    """Add the place of a step in the recipe to every error that it raises, even to that of a full disk."""
-    try:
-        yield
-    except PybuildError as error:
-        raise error.at(node.span) from error
-    except OSError as error:
-        if isinstance(full := no_space(error, f"the store {store.root}", path=store.root), PybuildError):
-            raise full.at(node.span) from error
-        raise
 
 
 class BuildCache:
-    """The records of one store that matter to one plan."""
+    """The records that matter to one plan."""
 
-    def __init__(self, plan: Plan, store: Store, steps: Callable[[], StepMaker], trees: CopiedTrees) -> None:
+    def __init__(self, plan: Plan, session: Session, steps: Callable[[], StepMaker], trees: CopiedTrees) -> None:
         """`steps` is called when a key needs the content of files."""
         self._plan = plan
-        self._store = store
-        self._new_steps = steps
+        self._store = session.store
+        self._pool = session.pool
+        self._epoch = session.options.epoch
+        self._steps = steps
         self._trees = trees
-        self.results: dict[int, NodeResult] = {}  # the known results, by node
-        self._canonical: dict[int, str] = {}  # the known keys from which later steps build theirs, by node
+        self.travels = session.options.travels  # whether records come from other machines, or go there
         self._renewed: set[int] = set()  # nodes that were made again: their key can stand for two results
-        self._mounted: dict[int, list[str]] = {}  # of a RUN: digests of the files that it mounts
-        self._contents: dict[int, str] = {}  # of a COPY: the digest of what it would copy, if that was read
         self._used: list[Record] = []
+        self._fetches = True  # whether a look-up may fetch layers, to see what lies below a step
+        self._start(NO_OFFERS)
+
+    def _start(self, offers: Offers) -> None:
+        """Forget what was looked up."""
+        self.keys = NodeKeys(self._store, self._steps)
+        self.records: dict[int, Record] = {}  # of the nodes with a result, by node
+        self._offers = offers
+        self._candidates = Candidates(
+            self._plan, self._store, self.keys, offers, self._epoch, self._readable, self._keys_ahead
+        )
 
     @property
-    def _steps(self) -> StepMaker:
-        return self._new_steps()
+    def results(self) -> dict[int, NodeResult]:
+        """The known results, by node."""
+        return self.keys.results
+
+    def result(self, node: int | None) -> NodeResult | None:
+        """The result of a node, if it is known. None stands for scratch, whose result is empty."""
+        return self.keys.result(node)
+
+    def know(self, node: Node, result: NodeResult) -> None:
+        """Remember the result of a node."""
+        self.keys.know(node, result)
+
+    def definition(self, node: Node) -> Key | None:
+        """The definition key of a node; None if the key of an input is not known."""
+        return self.keys.definition(node)
 
     def touch(self) -> None:
         """Mark the records that served this build as used now; gc removes the least recently used first."""
         self._store.records.mark_used(self._used, int(time.time()))
 
-    async def look_up_all(self) -> set[int]:
-        """Look up all nodes, inputs first; return those that a record serves."""
+    async def look_up_all(self, offers: Offers = NO_OFFERS) -> set[int]:
+        """Look up all nodes, inputs first, in the store and among `offers`; return those that a record serves.
+
+        If records can come from elsewhere, no layer is fetched for it.
+        """
+        self._start(offers)
+        self._fetches = not self.travels
         hits = set()
         for node in self._plan.nodes:
             found = await self.look_up(node)
             if found is not None:
                 self.know(node, found)
                 hits.add(node.id)
+        self._fetches = True
         return hits
-
-    def know(self, node: Node, result: NodeResult) -> None:
-        """Remember the result of a node."""
-        self.results[node.id] = result
-        self._canonical[node.id] = result.canonical
-
-    def result(self, node: int | None) -> NodeResult | None:
-        """The result of a node, if it is known. None stands for scratch, whose result is empty."""
-        return _NOTHING if node is None else self.results.get(node)
 
     # --- looking up, a way for each kind of step
 
@@ -112,150 +109,199 @@ class BuildCache:
                 return await self._look_up_copy(node, step)
             case RunStep() as step:
                 return (
-                    await self._look_up_mounting_run(node, step) if source_mounts(step) else self._look_up_plain(node)
+                    await self._look_up_mounting_run(node, step)
+                    if source_mounts(step)
+                    else await self._look_up_plain(node)
                 )
             case WorkdirStep():
-                return self._look_up_plain(node)
+                return await self._look_up_plain(node)
             case _:
                 assert_never(node.step)
 
-    def _look_up_plain(self, node: Node) -> NodeResult | None:
+    async def _look_up_plain(self, node: Node) -> NodeResult | None:
         """A step that depends on its text and inputs only: by its definition key."""
         key = self.definition(node)
         if key is None or node.fresh:
             return None
-        self._canonical[node.id] = key.digest
-        parent = self.result(node.parent)
-        return None if parent is None else self._find_by_definition(node, key, parent)
+        self.keys.canonical[node.id] = key.digest
+        return await self._serve_by_definition(node, key)
 
     async def _look_up_mounting_run(self, node: Node, step: RunStep) -> NodeResult | None:
         """A RUN that mounts files: by its definition key, else by a key of the content of the files."""
         key = self.definition(node)
-        parent = self.result(node.parent)
-        if key is None or node.fresh or parent is None:
+        if key is None or node.fresh:
             return None
-        found = self._find_by_definition(node, key, parent)
+        self._learn(node, key)
+        found = await self._serve_by_definition(node, key)
         if found is not None:
             return found
-        content_key = await self._mounted_key(node, step)
+        if not all(self._is_read(self.result(source)) for source in node.sources):
+            return None
+        content_key = await self.keys.mounted_key(node, step)
         if content_key is None:
             return None
-        self._canonical[node.id] = content_key.digest
-        record = self._find(content_key.digest, parent.snapshot)
-        if record is None:
-            return None
-        self._store.records.add_key(key.digest, KeyKind.DEFINITION, record)
-        return self._served(record)
+        self.keys.canonical[node.id] = content_key.digest
+        return await self._serve(node, {content_key: KeyKind.CONTENT}, {key: KeyKind.DEFINITION})
 
     async def _look_up_copy(self, node: Node, step: CopyStep) -> NodeResult | None:
-        """A COPY or ADD: by its definition key if all of its sources are immutable, else by their content."""
+        """A COPY or ADD: by its definition key if all of its sources are immutable, else by their content.
+
+        A record that can come from elsewhere is found by its sources: its layers need not be here.
+        """
         if step.remote:
             with errors_at(node, self._store):
-                await self._steps.identify(step)
+                await self._steps().identify(step)
         key = self.definition(node)
-        parent = self.result(node.parent)
-        if key is None or node.fresh or parent is None:
+        if key is None or node.fresh:
             return None
         if step.link:
-            return await self._look_up_link(node, step, key, parent)
+            return await self._look_up_link(node, step, key)
         if step.reads_context:
             # The definition key says nothing about the content of the context's files. Reading them for a content key
             # is worth it only if this text was built before; else they are read once, while they are copied.
-            if not self._was_built(node, key, parent):
+            if not self._was_built(node, key):
                 return None
-        elif (found := self._find_by_definition(node, key, parent)) is not None:
-            return found
+        else:
+            self._learn(node, key)
+            if (found := await self._serve_by_definition(node, key)) is not None:
+                return found
         if step.remote and not step.reads_context:
             return None
         source = self.result(node.sources[0]) if step.from_stage else None
-        if step.from_stage and source is None:
+        if step.from_stage and not self._is_read(source):
             return None
-        content_key = self._content_key(node, step, await self._content(node, parent.snapshot, source))
-        self._canonical[node.id] = content_key.digest  # known even if the record is gone, like that of a RUN
-        record = self._find(content_key.digest, parent.snapshot)
-        if record is None:
+        also = {} if step.reads_context else {key: KeyKind.DEFINITION}
+        if self.travels and (source_key := await self.keys.source_key(node, step, source)) is not None:
+            self._learn(node, source_key)
+            text = {key: KeyKind.TEXT} if step.reads_context else also
+            found = await self._serve(node, {source_key: KeyKind.CONTENT}, text)
+            if found is not None:
+                return found
+            also = {**also, source_key: KeyKind.CONTENT}
+        parent = self.result(node.parent)
+        if parent is None or not self._is_read(parent):
             return None
-        if not step.reads_context:
-            self._store.records.add_key(key.digest, KeyKind.DEFINITION, record)
-        return self._served(record)
+        content = await self.keys.content(node, parent.snapshot, source)
+        content_key = self.keys.content_key(node, step, content)
+        self.keys.canonical[node.id] = content_key.digest  # known even if the record is gone, like that of a RUN
+        return await self._serve(node, {content_key: KeyKind.CONTENT}, also)
 
-    async def _look_up_link(self, node: Node, step: CopyStep, key: Key, parent: NodeResult) -> NodeResult | None:
+    async def _look_up_link(self, node: Node, step: CopyStep, key: Key) -> NodeResult | None:
         """A COPY --link: its layer does not depend on what lies below, so a record on any snapshot serves."""
-        records = self._store.records
-        if step.reads_context and not records.has_key(key.digest):
+        records, parent = self._store.records, self.result(node.parent)
+        if parent is None or (step.reads_context and not self._has_key(key)):
             return None
-        by_definition = not step.reads_context and not self._reads_renewed(node)
-        record = records.find_anywhere(key.digest) if by_definition else None
-        if record is None and (step.reads_context or not step.remote):
+        keys = [] if step.reads_context or self._reads_renewed(node) else [key.digest]
+        found = self._anywhere(keys)
+        if found is None and (step.reads_context or not step.remote):
             source = self.result(node.sources[0]) if step.from_stage else None
-            if step.from_stage and source is None:
+            if step.from_stage and not self._is_read(source):
                 return None
-            content = await self._content(node, None, source)
-            record = records.find_anywhere(cache_keys.link_key(step, node.platform, content).digest)
-        if record is None:
+            content = await self.keys.content(node, None, source)
+            keys = [cache_keys.link_key(step, node.platform, content).digest]
+            found = self._anywhere(keys)
+        if found is None:
             return None
-        stacked = cache_keys.stacked_key(parent.canonical, record.canonical)
-        on_parent = self._find(stacked, parent.snapshot)
+        canonical = found.record.canonical if isinstance(found, Offer) else found.canonical
+        stacked = cache_keys.stacked_key(parent.canonical, canonical)
+        on_parent = next(filter(self._readable, records.find_all(stacked, parent.snapshot)), None)
         if on_parent is None:
-            (changeset, *_) = self._store.snapshots.changesets(record.snapshot)
             kind = KeyKind.TEXT if step.reads_context else KeyKind.DEFINITION
-            keys = {stacked: KeyKind.CONTENT, record.canonical: KeyKind.CONTENT, key.digest: kind}
-            inputs = records.inputs(record)
-            with self._store.metadata.transaction():
-                snapshot = self._store.snapshots.add(parent.snapshot, changeset)
-                on_parent = records.add(keys, snapshot, parent.snapshot, record.canonical, inputs, record.created)
-        return replace(self._served(on_parent), canonical=stacked)
+            all_keys = {stacked: KeyKind.CONTENT, canonical: KeyKind.CONTENT, key.digest: kind}
+            if isinstance(found, Offer):
+                below = self._candidates.below(parent.snapshot).chain
+                diff_id = found.layer.diff_id
+                chain = diff_id if below is None else chain_id((below, diff_id))
+                offer = replace(found, chain=chain)
+                on_parent = adopt(self._store, offer, parent.snapshot, all_keys, key.inputs, int(time.time()))
+            else:
+                (changeset, *_) = self._store.snapshots.changesets(found.snapshot)
+                inputs = records.inputs(found)
+                with self._store.metadata.transaction():
+                    snapshot = self._store.snapshots.add(parent.snapshot, changeset)
+                    on_parent = records.add(all_keys, snapshot, parent.snapshot, canonical, inputs, found.created)
+        return replace(self._served(node, on_parent), canonical=stacked)
 
-    def _find_by_definition(self, node: Node, key: Key, parent: NodeResult) -> NodeResult | None:
-        record = None if self._reads_renewed(node) else self._find(key.digest, parent.snapshot)
-        return None if record is None else self._served(record)
+    def _anywhere(self, keys: Sequence[str]) -> Record | Offer | None:
+        """A record with one of these keys on any snapshot, first of the store."""
+        for key in keys:
+            if (record := self._store.records.find_anywhere(key)) is not None:
+                return record
+        return next(self._offers.find_anywhere(keys), None)
 
-    def _was_built(self, node: Node, key: Key, parent: NodeResult) -> bool:
+    async def _serve_by_definition(self, node: Node, key: Key) -> NodeResult | None:
+        return None if self._reads_renewed(node) else await self._serve(node, {key: KeyKind.DEFINITION}, {})
+
+    async def _serve(self, node: Node, keys: dict[Key, KeyKind], also: dict[Key, KeyKind]) -> NodeResult | None:
+        """The result of a node from the best record with one of `keys`, which gets the keys `also` too."""
+        parent = self.result(node.parent)
+        if parent is None:
+            return None
+        found = await self._candidates.best(node, list(keys), self._candidates.below(parent.snapshot))
+        match found:
+            case None:
+                return None
+            case Offer():
+                known = {key.digest: kind for key, kind in {**also, **keys}.items()}
+                inputs = next(iter(keys)).inputs
+                record = adopt(self._store, found, parent.snapshot, known, inputs, int(time.time()))
+            case record:
+                for key, kind in also.items():
+                    if kind is not KeyKind.TEXT:
+                        self._store.records.add_key(key.digest, kind, record)
+        return self._served(node, record)
+
+    def _was_built(self, node: Node, key: Key) -> bool:
         """Whether this text was built on this parent before, even if its record is gone."""
-        return self._store.records.has_key(key.digest) or self._store.builds.has_succeeded(parent.canonical, node.text)
+        parent = self.keys.canonical_of(node.parent)
+        return self._has_key(key) or (parent is not None and self._store.builds.has_succeeded(parent, node.text))
+
+    def _has_key(self, key: Key) -> bool:
+        return self._store.records.has_key(key.digest) or self._offers.has_key(key.digest)
+
+    def _learn(self, node: Node, key: Key) -> None:
+        """Learn the canonical key of a node from elsewhere: it is known even if the record cannot serve."""
+        canonical = self._offers.canonical(key.digest)
+        if canonical is not None and not self._reads_renewed(node):
+            self.keys.canonical[node.id] = canonical
+
+    def _is_read(self, result: NodeResult | None) -> bool:
+        """Whether the tables of contents of a result can be read: they are here, or can be fetched now."""
+        if result is None:
+            return False
+        unread = self._store.changesets.unread
+        return self._fetches or all(unread(one) is None for one in self._store.snapshots.changesets(result.snapshot))
+
+    async def _keys_ahead(self, node: Node) -> list[Key]:
+        """The keys of a node that can be computed before the steps below it have run."""
+        key = self.definition(node)
+        if key is None:
+            return []
+        if not isinstance(node.step, CopyStep):
+            return [key]
+        if not node.step.reads_context:
+            return [] if node.step.link else [key]
+        source_key = await self.keys.source_key(node, node.step, None)
+        return [] if source_key is None or node.step.link else [source_key]
 
     def _reads_renewed(self, node: Node) -> bool:
         """Whether a source of the node was made again, so that the source's key does not identify its result."""
         return not self._renewed.isdisjoint(node.sources)
 
-    def _find(self, key: str, parent: int | None) -> Record | None:
-        """The record of a key, if its snapshot stands on `parent` and its files can be read here."""
-        record = self._store.records.find(key, parent)
-        return record if record is not None and self._readable(record) else None
-
     def _readable(self, record: Record) -> bool:
         """Whether the files of a record's own layer can be read here. Layers below it are the parent's concern."""
         return self._trees.has_readable(record.snapshot)
 
-    def _served(self, record: Record) -> NodeResult:
+    def _served(self, node: Node, record: Record) -> NodeResult:
         self._used.append(record)
+        self.records[node.id] = record
         return NodeResult(record.canonical, record.snapshot, record.created)
 
-    # --- keys
-
-    def definition(self, node: Node) -> Key | None:
-        """The definition key of a node; None if the key of an input is not known."""
-        parents = () if isinstance(node.step, CopyStep) and node.step.link else (node.parent,)
-        keys = [
-            cache_keys.SCRATCH if below is None else self._canonical.get(below) for below in (*parents, *node.sources)
-        ]
-        if isinstance(node.step, CopyStep) and node.step.remote:
-            keys += self._steps.identities(node.step)
-        inputs = [key for key in keys if key is not None]
-        if len(inputs) < len(keys):
-            return None
-        return cache_keys.definition_key(node.step, node.platform, inputs)
+    # --- explaining
 
     def key_of(self, node: Node) -> Key | None:
-        """The most exact key of a node without a result, as far as its inputs are known. For explanations."""
-        content, parent = self._contents.get(node.id), self.result(node.parent)
-        if isinstance(node.step, CopyStep) and content is not None and parent is not None:
-            if node.step.link:
-                return cache_keys.link_key(node.step, node.platform, content)
-            return self._content_key(node, node.step, content)
-        if isinstance(node.step, RunStep) and node.id in self._mounted and parent is not None:
-            return cache_keys.mounting_key(node.step, node.platform, parent.canonical, self._mounted[node.id])
-        return None if isinstance(node.step, BaseStep) else self.definition(node)
+        """The most exact key of a node without a result, as far as its inputs are known."""
+        return self.keys.most_exact(node)
 
     def entries_to_copy(self, node: Node) -> list[Entry]:
         """The entries that a COPY with known inputs would copy. Nothing is written."""
@@ -263,34 +309,8 @@ class BuildCache:
         assert parent is not None
         source = sources[0] if sources else None
         return run_until_complete(
-            self._steps.entries_to_copy(node, parent.snapshot, source.snapshot if source else None)
+            self._steps().entries_to_copy(node, parent.snapshot, source.snapshot if source else None)
         )
-
-    async def _content(self, node: Node, parent: int | None, source: NodeResult | None) -> str:
-        """The digest of what a COPY would copy. Computed once, because known inputs of a node do not change."""
-        if node.id not in self._contents:
-            with errors_at(node, self._store):
-                content = await self._steps.content(node, parent, source.snapshot if source else None)
-            self._contents[node.id] = content
-        return self._contents[node.id]
-
-    def _content_key(self, node: Node, step: CopyStep, content: str) -> Key:
-        parent = self.result(node.parent)
-        assert parent is not None
-        return cache_keys.content_key(step, node.platform, parent.canonical, content)
-
-    async def _mounted_key(self, node: Node, step: RunStep) -> Key | None:
-        """The content key of a RUN that mounts files; None if they are not known yet."""
-        parent = self.result(node.parent)
-        sources = [self.result(source) for source in node.sources]
-        if parent is None or None in sources:
-            return None
-        if node.id not in self._mounted:
-            with errors_at(node, self._store):
-                self._mounted[node.id] = await self._steps.mounted(
-                    step, [source.snapshot for source in sources if source]
-                )
-        return cache_keys.mounting_key(step, node.platform, parent.canonical, self._mounted[node.id])
 
     # --- recording
 
@@ -302,12 +322,12 @@ class BuildCache:
         identity = definition  # the most exact of the keys
         stacked = None
         if isinstance(node.step, RunStep) and source_mounts(node.step):
-            mounted = await self._mounted_key(node, node.step)
+            mounted = await self.keys.mounted_key(node, node.step)
             assert mounted is not None
             keys[mounted.digest] = KeyKind.CONTENT
             identity = mounted
         if isinstance(node.step, CopyStep):
-            identity = self._content_key(node, node.step, made.content)
+            identity = self.keys.content_key(node, node.step, made.content)
             if node.step.link:
                 identity = cache_keys.link_key(node.step, node.platform, made.content)
                 stacked = cache_keys.stacked_key(parent.canonical, identity.digest)
@@ -315,6 +335,9 @@ class BuildCache:
             if node.step.reads_context:
                 keys[definition.digest] = KeyKind.TEXT
             keys[identity.digest] = KeyKind.CONTENT
+            source_key = self.keys.source_key_of(node.step, node, made.sources)
+            if source_key is not None:
+                keys[source_key.digest] = KeyKind.CONTENT
         anew = node.fresh or self._reads_renewed(node)
         if node.parent in self._renewed or (anew and not isinstance(node.step, CopyStep)):
             self._renewed.add(node.id)
@@ -322,6 +345,7 @@ class BuildCache:
             snapshot = self._store.snapshots.add(parent.snapshot, made.changeset)
             record = self._store.records.add(
                 keys, snapshot, parent.snapshot, identity.digest, identity.inputs, int(time.time()), replace=anew,
-                serves=self._readable,
+                serves=self._readable, id_map=self._pool.id_map.kind.value if isinstance(node.step, RunStep) else "",
             )  # fmt: skip
+        self.records[node.id] = record
         return NodeResult(stacked or record.canonical, record.snapshot, record.created)

@@ -1,7 +1,8 @@
 """The keys of the build cache: pure functions of values.
 
 A definition key is made of the expanded step and the canonical keys of its inputs. A content key is made of the files
-that a step reads, in place of the keys of their sources. Anything that does not affect the result stays out of a key:
+that a step reads, in place of the keys of their sources. A source key of a COPY is made of the files as they are in their
+source, before it is known where they go. Anything that does not affect the result stays out of a key:
 times of files, names of stages, the path of the context. The fields of a key are stored with it, so that a miss can be
 explained.
 """
@@ -59,6 +60,16 @@ def content_key(step: CopyStep, platform: Platform, parent: str, content: str) -
     The digest covers sources, destination, mode and owner.
     """
     return _key("content", step, platform, [parent], content)
+
+
+def source_key(step: CopyStep, platform: Platform, parent: str, sources: str) -> Key:
+    """The key of a COPY from the digest of its sources and the canonical key of its parent.
+
+    Destination and owner follow from the text of the step and from the parent. So this key can be computed on a machine
+    that has none of the layers below the step.
+    """
+    fields = {**_common("source", platform, [parent]), **_step_fields(step), "content": sources}
+    return _hashed(fields)
 
 
 def mounting_key(step: RunStep, platform: Platform, parent: str, contents: Sequence[str]) -> Key:

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from pybuild.builder.caches.offers import NO_OFFERS
 from pybuild.builder.errors import BuildError, NotCached
 from pybuild.builder.events import StepFinished, StepRef, StepStarted, Tick, step_broke
 from pybuild.builder.plan.graph import CopyStep, RunStep, WorkdirStep, source_mounts
-from pybuild.builder.solve.cache import BuildCache, NodeResult, errors_at
+from pybuild.builder.solve.cache import BuildCache
+from pybuild.builder.solve.node_keys import NodeResult, errors_at
 from pybuild.builder.steps.copied_trees import CopiedTrees
 from pybuild.builder.steps.pending_layer import PendingLayer
 from pybuild.builder.workers.tasks import Semaphore, Tasks, run_until_complete, wait_until
@@ -24,6 +26,7 @@ from pybuild.builder.workers.tasks import Semaphore, Tasks, run_until_complete, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pybuild.builder.caches.caches import Caches
     from pybuild.builder.plan.graph import Node, Plan
     from pybuild.builder.session import Session
     from pybuild.builder.solve.cache_keys import Key
@@ -35,14 +38,20 @@ if TYPE_CHECKING:
 class Solver:
     """Solves one plan against one store."""
 
-    def __init__(self, session: Session, plan: Plan, steps: Callable[[], StepMaker], recorder: OutcomeRecorder) -> None:
-        """`steps` is called at most once, and not at all if the cache serves everything without reading any file."""
+    def __init__(
+        self, session: Session, plan: Plan, steps: Callable[[], StepMaker], recorder: OutcomeRecorder, caches: Caches
+    ) -> None:
+        """`steps` is called at most once, and not at all if the cache serves everything without reading any file.
+
+        `caches` are those of other machines.
+        """
         self._plan = plan
+        self._caches = caches
         self._options = session.options
         self._store = session.store
         self._new_steps = steps
         self._observe = self._recorder = recorder
-        self.cache = BuildCache(plan, session.store, lambda: self._steps, CopiedTrees(session))
+        self.cache = BuildCache(plan, session, lambda: self._steps, CopiedTrees(session))
         self._running: dict[int, Key | None] = {}  # the nodes that are being made, with their definition keys
         self._pending: dict[int, PendingLayer] = {}  # the RUN nodes whose layers are being written
         self.made: set[int] = set()  # the nodes that this build has made, and did not find in the cache
@@ -58,6 +67,9 @@ class Solver:
         target = self._plan.image.node
         hits = run_until_complete(self.cache.look_up_all())
         needed = self._demand(target)
+        if needed and (offers := self._caches.offers()) is not NO_OFFERS:
+            hits = run_until_complete(self.cache.look_up_all(offers))
+            needed = self._demand(target)
         to_show = self._nodes_to_show(target)
         reported = needed | {node for node in hits if node in to_show}
         self._reported = sum(self._is_reported(self._plan.nodes[node]) for node in reported)

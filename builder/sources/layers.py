@@ -12,11 +12,11 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
-from pybuild.builder.errors import LayerUnavailable, NotCached
+from pybuild.builder.errors import BuildError, LayerUnavailable, NotCached
 from pybuild.builder.events import Note, Transfer
 from pybuild.builder.options import Pull
 from pybuild.builder.workers.tasks import Semaphore, gather
-from pybuild.store.errors import NotFound
+from pybuild.store.errors import CannotWrite, NotFound, StoreError
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.media_types import COMPRESSIONS, LAYER_TYPES
 from pybuild.store.objects.changesets import LayerBlob
@@ -96,6 +96,9 @@ class LayerFetcher:
 
     def _check_allowed(self, blob: LayerBlob) -> None:
         text = f"layer {blob.digest} is not in the store"
+        if self.store.records.claims(str(blob.digest)):
+            self.store.require_writable(f"{text} and cannot be fetched")
+            return  # of a step that another machine has made: the options are about images
         if self.require_cached:
             raise NotCached(f"{text} and would have to be fetched")
         if self.pull is Pull.NEVER:
@@ -141,9 +144,15 @@ class _Download:
 
     async def _fetch(self, blob: LayerBlob) -> None:
         """Fetch one blob from the first of its places that has it."""
-        places = self._fetcher.store.places.of(blob.digest)
+        store = self._fetcher.store
+        places = store.places.of(blob.digest)
         failure: PybuildError | None = None
         async with self._places:
+            for directory in store.places.directories(blob.digest):
+                try:
+                    return self._copy_from(directory, blob)
+                except StoreError as error:
+                    failure = error
             for place in places:
                 try:
                     return await self._fetch_from(place, blob)
@@ -152,10 +161,21 @@ class _Download:
         text = f"layer {blob.digest} ({human_size(blob.size)}) is not in the store and"
         if failure is None:
             raise LayerUnavailable(f"{text} no registry is known to have it", str(blob.digest))
-        where = ", ".join(place.familiar for place in places)
+        where = ", ".join([*store.places.directories(blob.digest), *(place.familiar for place in places)])
         if isinstance(failure, NotFound):
             raise LayerUnavailable(f"{text} not in {where} any more", str(blob.digest), hint=failure.hint)
+        if not isinstance(failure, BuildError | CannotWrite) and store.records.claims(str(blob.digest)):
+            raise LayerUnavailable(f"{text} cannot be had from {where}: {failure}", str(blob.digest), hint=failure.hint)
         raise type(failure)(f"{text} cannot be fetched from {where}: {failure}", hint=failure.hint)
+
+    def _copy_from(self, directory: str, blob: LayerBlob) -> None:
+        """Copy a blob from an OCI layout. Raises StoreError."""
+        from pybuild.store.importing.layout_blob import copy_blob
+
+        path = self._fetcher.store.ingest.new_path()
+        copy_blob(directory, blob.digest, blob.size, path)
+        self._fetcher.store.changesets.adopt_blob(path, blob)
+        self._report(self._name or directory, blob, blob.size, blob.size)
 
     async def _fetch_from(self, place: Reference, blob: LayerBlob) -> None:
         from pybuild.builder.jobs.registry import FetchBlob

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import LayerUnavailable, SandboxError
 from pybuild.builder.workers.tasks import gather
-from pybuild.store.errors import DigestMismatch, NotFound
+from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.changesets import LayerBlob
@@ -74,8 +74,10 @@ async def ensure_toc(fetcher: LayerFetcher, chain: Sequence[str], number: int, *
             place = blob_place(store, unread)
             try:
                 files = await read_layer_once(store, pool, place, unread.diff_id, below, want_tree=want_tree)
-            except DigestMismatch as error:
-                raise LayerUnavailable(str(error), str(unread.digest), hint=error.hint) from error
+            except (DigestMismatch, InvalidImage) as error:
+                if isinstance(error, DigestMismatch) or store.records.claims(str(unread.digest)):
+                    raise LayerUnavailable(str(error), str(unread.digest), hint=error.hint) from error
+                raise
         store.changesets.mark_read(changeset, files.toc)
         if files.tree is not None:
             store.changesets.adopt_tree(changeset, pool.id_map.name, files.tree)
@@ -121,6 +123,25 @@ async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace) -> LayerPlace
             await pool.job(MakeTree(layer.toc, layer.blob, directory))
             name = store.changesets.adopt_tree(layer.changeset, pool.id_map.name, directory)
     return replace(layer, tree=store.changesets.tree_path(name))
+
+
+async def ensure_layer(
+    fetcher: LayerFetcher, chain: Sequence[str], number: int, clamp: int | None, compression: Compression
+) -> LayerBlob:
+    """The layer of a changeset as an image gets it. `chain`: the changesets of its snapshot, topmost first.
+
+    A layer that comes from another machine is taken as it is, wherever it lies, unless its times would have to be bounded.
+    All others are made by `ensure_tar`.
+    """
+    store, changeset = fetcher.store, chain[number]
+    claimed = store.changesets.claimed(changeset, clamp)
+    if claimed is not None:
+        return claimed
+    if (absent := store.changesets.absent_blob(changeset)) is not None:
+        for lower in reversed(range(number, len(chain))):
+            await ensure_toc(fetcher, chain, lower)
+        await fetcher.fetch([absent])
+    return await ensure_tar(store, fetcher.pool, changeset, clamp, compression)
 
 
 async def ensure_tar(

@@ -17,7 +17,7 @@ from pybuild.builder.plan.graph import BaseStep, CopyStep, RunStep, WorkdirStep
 from pybuild.builder.plan.platforms import check_runnable
 from pybuild.builder.steps.image_users import ImageUsers
 from pybuild.builder.steps.layer_stack import LayerStacks, bases_of_runs
-from pybuild.builder.steps.new_layers import NewLayers, nodes_of_image
+from pybuild.builder.steps.new_layers import NewLayers, nodes_with_layers
 from pybuild.builder.steps.pending_layer import PendingLayer
 from pybuild.builder.steps.workdir import missing_directories
 from pybuild.store.layers.view import LinkLoop
@@ -46,6 +46,7 @@ class MadeLayer:
 
     changeset: str
     content: str = ""  # of a COPY: the digest of what it copied
+    sources: str = ""  # of a COPY: the digest of its sources alone, if records travel
 
 
 class ContextFinder(Protocol):
@@ -87,7 +88,7 @@ class StepMaker:
         self._contexts = contexts
         self._stacks = LayerStacks(session, bases_of_runs(plan.nodes))
         self._users = ImageUsers(session)
-        self._layers = NewLayers(session, compression, nodes_of_image(plan))
+        self._layers = NewLayers(session, compression, nodes_with_layers(plan, session.options))
 
     @cached_property
     def _runs(self) -> RunMaker:
@@ -99,6 +100,11 @@ class StepMaker:
         """The digest of what a COPY would copy. Nothing is written."""
         assert isinstance(node.step, CopyStep)
         return (await self._copy_job(node, node.step, parent, source)).content()
+
+    async def sources(self, node: Node, source: int | None) -> str:
+        """The digest of the sources of a COPY alone. Nothing is written, and the layers below the step are not needed."""
+        assert isinstance(node.step, CopyStep)
+        return (await self._copy_job(node, node.step, None, source, alone=True)).sources()
 
     async def entries_to_copy(self, node: Node, parent: int | None, source: int | None) -> list[Entry]:
         """The entries that a COPY would copy, with content digests. Nothing is written."""
@@ -172,21 +178,24 @@ class StepMaker:
         if written.sockets:
             count = "a socket" if written.sockets == 1 else f"{written.sockets} sockets"
             self._session.observe(Note(f"{count} of the context copied as empty files"))
-        return MadeLayer(self._layers.adopt(written, job.output), written.content)
+        return MadeLayer(self._layers.adopt(written, job.output), written.content, written.sources)
 
-    async def _copy_job(self, node: Node, step: CopyStep, parent: int | None, source: int | None) -> CopyFiles:
+    async def _copy_job(
+        self, node: Node, step: CopyStep, parent: int | None, source: int | None, *, alone: bool = False
+    ) -> CopyFiles:
+        """The job of a COPY; with `alone`, one that knows nothing of the layers below."""
         from pybuild.builder.jobs.copy import CopyFiles  # a local import: without a COPY nobody needs it
 
-        below = () if step.link else await self._stacks.layers(parent)
+        below = () if step.link or alone else await self._stacks.layers(parent)
         owner = None
-        if step.chown is not None:
+        if step.chown is not None and not alone:
             owner = (await self._users.of(self._stacks.view(below), below)).owner(step.chown)
         request = copy_request(step, owner, int(time.time()))
         context = self._contexts.source(step.context) if step.has_context else None
         fetched = tuple([await self._contexts.remotes.fetched(source, position) for position, source in step.remote])
         layers = await self._stacks.layers(source) if step.from_stage else ()
         spool, output = self._session.store.ingest.new_path(), self._layers.output(node.id)
-        return CopyFiles(request, context, layers, below, spool, output, fetched)
+        return CopyFiles(request, context, layers, below, spool, output, fetched, self._session.options.travels)
 
     async def _workdir(self, node: Node, step: WorkdirStep, parent: int | None) -> MadeLayer:
         from pybuild.builder.jobs.job import write_entries

@@ -1,7 +1,8 @@
 """New layers: where a job writes one, and how it becomes part of the store.
 
 The layers of a stage that is only copied from are never part of an image. So its RUN steps leave trees only, and its
-COPY steps write uncompressed layers. If such a stage becomes an image after all (--target), its layers are made then.
+COPY steps write uncompressed layers. If such a stage becomes an image after all (--target), its layers are made then. A
+cache that gets all layers (--cache-to with mode=max) counts like an image.
 """
 
 from __future__ import annotations
@@ -9,14 +10,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pybuild.builder.cache_places import CacheMode
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.changesets import LayerBlob
 
 if TYPE_CHECKING:
     from pybuild.builder.jobs.job import Output, Written
+    from pybuild.builder.options import BuildOptions
     from pybuild.builder.plan.graph import Plan
     from pybuild.builder.session import Session
+
+
+def nodes_with_layers(plan: Plan, options: BuildOptions) -> frozenset[int]:
+    """The nodes whose layers somebody wants: the image, or a cache that gets the layers of all steps."""
+    if any(export.mode is CacheMode.MAX for export in options.cache_to):
+        return frozenset(range(len(plan.nodes)))
+    return nodes_of_image(plan)
 
 
 def nodes_of_image(plan: Plan) -> frozenset[int]:
@@ -32,25 +42,25 @@ def nodes_of_image(plan: Plan) -> frozenset[int]:
 class NewLayers:
     """The layers that one build makes."""
 
-    def __init__(self, session: Session, compression: Compression, nodes_of_image: frozenset[int]) -> None:
-        """`compression` is used for the layers of the image only."""
+    def __init__(self, session: Session, compression: Compression, wanted: frozenset[int]) -> None:
+        """`wanted` are the nodes whose layers get this compression, and are written even if a tree would do."""
         self._store = session.store
         self._clamp = session.options.epoch  # the newest time that a file in a layer can have
         self._compression = compression
-        self._nodes_of_image = nodes_of_image
+        self._wanted = wanted
 
     def output(self, node: int) -> Output:
         """Where a job writes the layer of a node."""
         from pybuild.builder.jobs.job import Output  # a local import: a cached build makes no layer
 
         ingest = self._store.ingest
-        compression = self._compression if node in self._nodes_of_image else Compression.UNCOMPRESSED
+        compression = self._compression if node in self._wanted else Compression.UNCOMPRESSED
         return Output(ingest.new_path(), ingest.new_path(), compression.value, self._clamp)
 
     def output_beside_tree(self, node: int) -> Output:
         """The same for a node that also leaves a tree. There is no blob if the image does not need the layer."""
         output = self.output(node)
-        return output if node in self._nodes_of_image else replace(output, blob="")
+        return output if node in self._wanted else replace(output, blob="")
 
     def adopt(self, written: Written, output: Output) -> str:
         """Make a written layer part of the store; return its changeset."""

@@ -17,6 +17,7 @@ from pybuild.builder.options import BuildOptions, Pull
 from pybuild.options.arguments import size_option
 from pybuild.options.buildkit_arguments import build_name, step_hostname
 from pybuild.options.cache import CACHE
+from pybuild.options.caches import refuse_overwriting, with_inline_cache
 from pybuild.options.display import DISPLAY
 from pybuild.options.groups import GroupedCommand
 from pybuild.options.results import RESULTS
@@ -112,6 +113,8 @@ def _refuse_conflicts(context: str, sources: SourceOptions, cache: CacheOptions)
 def _request(
     id: str, context: str, sources: SourceOptions, results: ResultOptions, cache: CacheOptions, steps: StepOptions
 ) -> BuildRequest:
+    cache_to = with_inline_cache(cache.cache_to, sources.build_args)
+    refuse_overwriting(cache_to, results.outputs, results.tags)
     return BuildRequest(
         id=id,
         context=context,
@@ -132,6 +135,8 @@ def _request(
             no_cache_stages=cache.no_cache_stages,
             require_cached=cache.require_cached,
             require_space=cache.require_space,
+            cache_from=cache.cache_from,
+            cache_to=cache_to,
             jobs=steps.jobs,
             network=steps.network,
             allow=steps.allow,

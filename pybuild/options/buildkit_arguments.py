@@ -19,7 +19,6 @@ from pybuild.builder.options import HOSTNAME
 _FALSE = frozenset(("", "0", "f", "false"))  # as Go's strconv.ParseBool, in any case
 _TRUE = frozenset(("1", "t", "true"))
 _REFUSED = {
-    "BUILDKIT_INLINE_CACHE": "pybuild writes no cache into images; every build uses the store",
     "BUILDKIT_MULTI_PLATFORM": "a build makes one image for one platform, not an index of images",
 }
 _HOSTNAME = r"[A-Za-z0-9._-]{1,64}"  # 64 is the kernel's limit: sethostname(2)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from pybuild.options.arguments import refused_option, size_option
+from pybuild.builder.cache_places import CacheExport, CacheImport
+from pybuild.options.arguments import size_option
+from pybuild.options.caches import CACHE_FROM, CACHE_TO, parse_cache_exports, parse_cache_imports
 from pybuild.options.groups import OptionGroup
 from pybuild.values import frozen
-
-_NO_REMOTE_CACHE = "not supported: every build uses the store, so keep the store (--root) between builds instead"
 
 
 @frozen
@@ -20,6 +20,8 @@ class CacheOptions:
     require_cached: bool
     explain: bool
     require_space: int  # bytes
+    cache_from: tuple[CacheImport, ...]
+    cache_to: tuple[CacheExport, ...]
 
 
 def _cache_options(
@@ -29,6 +31,8 @@ def _cache_options(
     require_cached: bool,
     explain: bool,
     require_space: str | None,
+    cache_from: tuple[str, ...],
+    cache_to: tuple[str, ...],
 ) -> CacheOptions:
     if no_cache and no_cache_filter:
         raise click.UsageError("--no-cache covers all stages: leave out --no-cache-filter")
@@ -36,7 +40,8 @@ def _cache_options(
     if not all(stages):
         raise click.UsageError(f"--no-cache-filter {','.join(no_cache_filter)}: a stage name is empty")
     space = size_option("--require-space", require_space) or 0
-    return CacheOptions(no_cache, stages, require_cached, explain, space)
+    imports, exports = parse_cache_imports(cache_from), parse_cache_exports(cache_to)
+    return CacheOptions(no_cache, stages, require_cached, explain, space, imports, exports)
 
 
 CACHE = OptionGroup(
@@ -64,7 +69,7 @@ CACHE = OptionGroup(
             metavar="SIZE",
             help="Fail at once unless SIZE (10g, 500m) is free on the disk of the store.",
         ),
-        refused_option("--cache-from", _NO_REMOTE_CACHE, multiple=True),
-        refused_option("--cache-to", _NO_REMOTE_CACHE, multiple=True),
+        CACHE_FROM,
+        CACHE_TO,
     ),
 )

@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import BlobVanished, InvalidImage, StoreError
-from pybuild.store.exporting.layout_blobs import has_file, remove_unneeded
 from pybuild.store.exporting.publish import nothing, temporary_directory, temporary_name, unnamed_file
 from pybuild.store.formats import tar
 from pybuild.store.formats.bounded_json import dump
@@ -131,6 +130,8 @@ def _write_layout(
     tidy: bool = False,
 ) -> None:
     """Add an image to the layout in a directory, which can be empty."""
+    from pybuild.store.exporting.layout_blobs import has_file, remove_unneeded  # a local import: not for archives
+
     for digest in content.digests:
         if digest not in there:
             _put_blob(content, digest, fd)

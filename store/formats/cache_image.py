@@ -17,7 +17,6 @@ from pybuild.store.errors import InvalidImage, NotACache, NotFound
 from pybuild.store.formats.cache_index import (
     BUILDKIT_CONFIG,
     BUILDKIT_MEMBER,
-    MEMBER,
     CacheIndex,
     descriptor_type,
     merged,
@@ -25,7 +24,7 @@ from pybuild.store.formats.cache_index import (
 )
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import COMPRESSIONS, CONFIGS, INDEXES, MANIFESTS, MediaType
-from pybuild.store.formats.oci_config import ExecConfig, ImageConfig, check_image
+from pybuild.store.formats.oci_config import CACHE_MEMBER, ExecConfig, ImageConfig, check_image
 from pybuild.store.formats.oci_manifest import Descriptor, Index, Manifest
 from pybuild.values import frozen
 from pybuild.values.limits import MANIFEST_BYTES
@@ -69,7 +68,7 @@ def cache_image(index: CacheIndex, platform: Platform) -> CacheImage:
     layers = index.layers
     config = ImageConfig(
         platform.architecture, platform.os, platform.variant, None, "", ExecConfig(),
-        tuple(layer.diff_id for layer in layers), (), {MEMBER: index.to_member(layers)},
+        tuple(layer.diff_id for layer in layers), (), {CACHE_MEMBER: index.to_member(layers)},
     ).to_bytes()  # fmt: skip
     manifest = Manifest(
         Descriptor(MediaType.OCI_CONFIG, Digest.of(config), len(config)),

@@ -27,7 +27,7 @@ from pybuild.store.errors import InvalidImage, NotACache
 from pybuild.store.formats.bounded_json import Fields, dump, load_object
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import COMPRESSIONS, LAYER_TYPES
-from pybuild.store.formats.oci_config import chain_id
+from pybuild.store.formats.oci_config import CACHE_MEMBER, chain_id
 from pybuild.values import frozen
 from pybuild.values.limits import CACHE_INDEX_BYTES
 from pybuild.values.pattern import pattern
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from pybuild.store.formats.oci_config import ImageConfig
     from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 
-MEMBER = "pybuild.cache"  # of a config
 BUILDKIT_MEMBER = "moby.buildkit.cache.v0"  # of a config: BuildKit's inline cache
 BUILDKIT_CONFIG = "application/vnd.buildkit.cacheconfig.v0"  # media type of the config of a cache of BuildKit
 _VERSION = 1
@@ -124,11 +123,11 @@ def read_index(manifest: Manifest, config: ImageConfig) -> CacheIndex | None:
     """The index that an image carries; None if it carries none. Raises InvalidImage if it is damaged or too large,
     NotACache if another version wrote it.
     """
-    text = config.extra.get(MEMBER)
+    text = config.extra.get(CACHE_MEMBER)
     if text is None:
         return None
     if not isinstance(text, str):
-        raise InvalidImage(f"config.{MEMBER}: expected a string")
+        raise InvalidImage(f"config.{CACHE_MEMBER}: expected a string")
     fields = Fields(load_object(_expanded(text), "cache index", limit=CACHE_INDEX_BYTES), "cache index")
     if (version := fields.integer("version", 1 << 30)) != _VERSION:
         raise NotACache(f"cache index: version {version} is not known", hint="another version of pybuild wrote it")
@@ -188,6 +187,11 @@ def _stack(records: Sequence[CacheRecord], makers: Mapping[Digest, int], number:
         if maker is None or maker in stack:
             return None
         stack.append(maker)
+
+
+def without_times(index: CacheIndex) -> CacheIndex:
+    """The same index, in which a record was used last when it was made: a cached build gives the same image again."""
+    return CacheIndex(tuple(replace(record, used=record.created) for record in index.records))
 
 
 def all_layers(*indexes: CacheIndex) -> tuple[CachedLayer, ...]:

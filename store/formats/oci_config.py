@@ -21,6 +21,8 @@ from pybuild.values.limits import CONFIG_BYTES
 if TYPE_CHECKING:
     from pybuild.store.formats.oci_manifest import Manifest
 
+CACHE_MEMBER = "pybuild.cache"  # of a config: a build cache, cache_index.py
+
 
 @frozen
 class History:

@@ -101,14 +101,17 @@ class Changesets:
             for table in ("changesets", "tocs"):  # another process might have sealed the old file
                 db.execute(f"UPDATE {table} SET boot = ? WHERE id = ?", (self._metadata.boot, changeset))
 
-    def add_claimed(self, blob: LayerBlob) -> str:
-        """Store a new unread changeset: what its image claims of it. The blob can be elsewhere. Returns its id."""
+    def add_claimed(self, blob: LayerBlob, clamp: int | None = None) -> str:
+        """Store a new unread changeset: what its image claims of it. The blob can be elsewhere. Returns its id.
+
+        `clamp` is the newest time of its files; None: not known.
+        """
         changeset = os.urandom(8).hex()
         with self._metadata.transaction() as db:
             db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, self._metadata.boot))
             db.execute(
-                "INSERT INTO claims VALUES (?, ?, ?, ?, ?)",
-                (changeset, str(blob.diff_id), str(blob.digest), blob.size, blob.compression.value),
+                "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?)",
+                (changeset, str(blob.diff_id), str(blob.digest), blob.size, blob.compression.value, clamp),
             )
         return changeset
 
@@ -131,6 +134,17 @@ class Changesets:
         )
         return [_layer_blob(*row) for row in rows]
 
+    def claimed(self, changeset: str, clamp: int | None) -> LayerBlob | None:
+        """The layer as the image or cache has it that it came from, if no file in it is newer than `clamp`.
+
+        Its blob can be here or elsewhere. None if the layer was made here, or its times are not known.
+        """
+        if clamp is not None:
+            row = self._metadata.one("SELECT clamp FROM claims WHERE changeset = ?", changeset)
+            if row is None or row[0] is None or number(row[0]) > clamp:
+                return None
+        return self._claim(changeset)
+
     def _claim(self, changeset: str) -> LayerBlob | None:
         row = self._metadata.one("SELECT diff_id, digest, size, compression FROM claims WHERE changeset = ?", changeset)
         return None if row is None else _layer_blob(*row)
@@ -149,7 +163,7 @@ class Changesets:
                 os.rename(toc_path, self.toc_path(changeset))
             db.execute("INSERT OR IGNORE INTO tocs VALUES (?, ?)", (changeset, self._metadata.boot))
             db.execute(
-                "INSERT OR IGNORE INTO tars SELECT changeset, ?, diff_id FROM claims WHERE changeset = ?",
+                "INSERT OR IGNORE INTO tars SELECT changeset, coalesce(clamp, ?), diff_id FROM claims WHERE changeset = ?",
                 (_NO_CLAMP, changeset),
             )
             db.execute(_TRUST_CLAIMS + " AND changeset = ?", (changeset,))

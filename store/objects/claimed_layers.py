@@ -42,6 +42,26 @@ def stack_layers(
     return snapshot
 
 
+def stack_claimed(
+    changesets: Changesets,
+    snapshots: Snapshots,
+    below: int | None,
+    chain: Digest,
+    blob: LayerBlob,
+    clamp: int | None,
+) -> int:
+    """A layer on a snapshot, as a cache claims it to be: the one that the store has if it knows the layer there.
+
+    `chain` is the chain ID of the result, `clamp` the newest time in the layer if that is known. The caller has begun a
+    transaction, in which the layer gets a place.
+    """
+    verified = snapshots.by_chain(chain)
+    if verified is not None and snapshots.parent(verified) == below:
+        return verified
+    known = snapshots.with_layer(below, blob.diff_id, blob.digest)
+    return snapshots.add(below, changesets.add_claimed(blob, clamp)) if known is None else known
+
+
 def _claim(below: str, digest: Digest, diff_id: Digest) -> str:
     """A name for layers known only by their blobs and by what an image claims about them."""
     text = json.dumps([below, str(digest), str(diff_id)])

@@ -1,4 +1,4 @@
-"""Where blobs of layers can be fetched: the repositories of registries that had them.
+"""Where blobs of layers can be had: the repositories of registries that had them, and directories with a cache.
 
 A layer of a pulled image can be *elsewhere*: the store knows its digest, size and diff_id from the image (the table
 `claims`), and fetches the blob when a step or an output needs its bytes. A place is a hint and proves nothing: whoever
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from pybuild.store.formats.digest import Digest
     from pybuild.store.objects.database import Metadata
+
+_DIRECTORY = "oci:"  # before the path of an OCI layout, in the column of the repository
 
 # SQL: of a row with a digest, whether the store can have the blob.
 OBTAINABLE = "(digest IN (SELECT digest FROM blobs) OR digest IN (SELECT digest FROM places))"
@@ -49,10 +51,29 @@ class Places:
         """The blobs that the repository of this name had since this process has opened the store."""
         return self._seen.get(f"{name.domain}/{name.path}", set())
 
+    def add_directory(self, digests: Iterable[Digest], path: str, now: int) -> None:
+        """Remember that the OCI layout in a directory had these blobs at `now`. `path` is absolute."""
+        if self._metadata.obstacle is not None:
+            return
+        with self._metadata.transaction() as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)",
+                [(str(digest), _DIRECTORY + path, "", now) for digest in digests],
+            )
+
+    def directories(self, digest: Digest) -> tuple[str, ...]:
+        """The directories whose OCI layouts had a blob, the one seen last first."""
+        rows = self._metadata.all(
+            "SELECT repository FROM places WHERE digest = ? AND repository LIKE 'oci:%' ORDER BY seen DESC, repository",
+            str(digest),
+        )
+        return tuple(str(row[0]).removeprefix(_DIRECTORY) for row in rows)
+
     def of(self, digest: Digest) -> tuple[Reference, ...]:
         """The repositories that had a blob, as names: of images that were pulled first, and of these the one seen last."""
         rows = self._metadata.all(
-            "SELECT repository, tag FROM places WHERE digest = ? ORDER BY tag = '', seen DESC, repository",
+            "SELECT repository, tag FROM places WHERE digest = ? AND repository NOT LIKE 'oci:%'"
+            " ORDER BY tag = '', seen DESC, repository",
             str(digest),
         )
         return tuple(replace(Reference.parse(str(repository)), tag=str(tag) or None) for repository, tag in rows)

@@ -3,7 +3,9 @@
 A record serves only on the parent snapshot it was made on, so the layers of an image are always one chain. A changeset
 that does not depend on its parent (COPY --link) can be put on other snapshots, and has a record for each.
 
-The first writer of a key wins. A build that comes second continues with the winner's snapshot.
+On one parent the first writer of a key wins. A build that comes second continues with the winner's snapshot. But a
+record that comes from another machine keeps its own snapshot, because others can stand on it: then a key has several
+records on one parent.
 """
 
 from __future__ import annotations
@@ -52,24 +54,40 @@ class Records:
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
 
-    def find(self, key: str, parent: int | None) -> Record | None:
-        """The record with this key, if its snapshot stands on the snapshot `parent`."""
-        row = self._metadata.one(
+    def find_all(self, key: str, parent: int | None) -> list[Record]:
+        """The records with this key whose snapshots stand on the snapshot `parent`, the oldest first."""
+        rows = self._metadata.all(
             "SELECT r.id, r.snapshot, r.canonical, r.created FROM record_keys k JOIN records r ON r.id = k.record"
-            " JOIN snapshots s ON s.id = r.snapshot WHERE k.key = ? AND k.kind != ? AND s.parent IS ?",
+            " JOIN snapshots s ON s.id = r.snapshot WHERE k.key = ? AND k.kind != ? AND s.parent IS ? ORDER BY r.id",
             key,
             KeyKind.TEXT.value,
             parent,
         )
-        return _record(row) if row else None
+        return [_record(row) for row in rows]
+
+    def find(self, key: str, parent: int | None) -> Record | None:
+        """The oldest of `find_all`."""
+        return next(iter(self.find_all(key, parent)), None)
 
     def find_anywhere(self, key: str) -> Record | None:
-        """The record with this key, whatever its parent is."""
+        """The newest record with this key, whatever its parent is."""
         row = self._metadata.one(
             "SELECT r.id, r.snapshot, r.canonical, r.created FROM record_keys k JOIN records r ON r.id = k.record"
-            " WHERE k.key = ? AND k.kind != ?",
+            " WHERE k.key = ? AND k.kind != ? ORDER BY r.id DESC",
             key,
             KeyKind.TEXT.value,
+        )
+        return _record(row) if row else None
+
+    def keys(self, record: Record) -> dict[str, KeyKind]:
+        """All keys of a record."""
+        rows = self._metadata.all("SELECT key, kind FROM record_keys WHERE record = ? ORDER BY key", record.id)
+        return {str(key): KeyKind(kind) for key, kind in rows}
+
+    def of_snapshot(self, snapshot: int) -> Record | None:
+        """The newest record of a snapshot."""
+        row = self._metadata.one(
+            "SELECT id, snapshot, canonical, created FROM records WHERE snapshot = ? ORDER BY id DESC", snapshot
         )
         return _record(row) if row else None
 
@@ -77,6 +95,11 @@ class Records:
         """The fields that the keys of a record were made from, as JSON."""
         row = self._metadata.one("SELECT inputs FROM records WHERE id = ?", record.id)
         return "{}" if row is None else str(row[0])
+
+    def id_map(self, record: Record) -> str:
+        """The kind of the id map under which the command of a record ran; "" if it had none."""
+        row = self._metadata.one("SELECT id_map FROM records WHERE id = ?", record.id)
+        return "" if row is None else str(row[0])
 
     def inputs_of(self, key: str) -> str | None:
         """The fields that a key was made from, as JSON; None if no record has the key."""
@@ -100,27 +123,79 @@ class Records:
         *,
         replace: bool = False,
         serves: Callable[[Record], bool] = lambda _: True,
+        id_map: str = "",
     ) -> Record:
         """Record the result of a step under all its keys; return the record that counts.
 
         If one of the keys has a record on the same parent already, and `serves` accepts it, that record wins and gets
         the other keys too. With `replace` (the build was told not to use the cache) the new record takes the keys.
+        `adopt` is the way in for a record that was made elsewhere. `id_map` is the kind of the id map under which a command ran.
         `inputs` are the fields that the keys were made from, as JSON.
         """
         with self._metadata.transaction() as db:
-            for key in () if replace else keys:
-                winner = self.find(key, parent)
-                if winner is not None and serves(winner):
+            for winner in (record for key in keys for record in self.find_all(key, parent)):
+                if replace:
+                    db.executemany(
+                        "DELETE FROM record_keys WHERE record = ? AND key = ?", [(winner.id, k) for k in keys]
+                    )
+                elif serves(winner):
                     self._add_keys(db, keys, winner.id)
                     return winner
             cursor = db.execute(
-                "INSERT INTO records (snapshot, canonical, inputs, created, last_used) VALUES (?, ?, ?, ?, ?)",
-                (snapshot, canonical, inputs, now, now),
+                "INSERT INTO records (snapshot, canonical, inputs, created, last_used, id_map) VALUES (?, ?, ?, ?, ?, ?)",
+                (snapshot, canonical, inputs, now, now, id_map),
             )
             assert cursor.lastrowid is not None
             spare_stack(db, snapshot)
             self._add_keys(db, keys, cursor.lastrowid)
             return Record(cursor.lastrowid, snapshot, canonical, now)
+
+    def adopt(
+        self, keys: Mapping[str, KeyKind], snapshot: int, canonical: str, inputs: str, created: int, now: int
+    ) -> Record:
+        """Record what another machine made, beside other records of the same keys. Idempotent for a snapshot.
+
+        `created` is when the step ran there.
+        """
+        with self._metadata.transaction() as db:
+            row = self._metadata.one(
+                "SELECT id, snapshot, canonical, created FROM records WHERE snapshot = ? AND canonical = ?",
+                snapshot,
+                canonical,
+            )
+            if row is None:
+                cursor = db.execute(
+                    "INSERT INTO records (snapshot, canonical, inputs, created, last_used) VALUES (?, ?, ?, ?, ?)",
+                    (snapshot, canonical, inputs, created, now),
+                )
+                row = (cursor.lastrowid, snapshot, canonical, created)
+            record = _record(row)
+            spare_stack(db, snapshot)
+            self._add_keys(db, keys, record.id)
+            return record
+
+    def strike(self, digest: str) -> int:
+        """Remove the records of steps whose layer is claimed to be this blob, and those that stand on them.
+
+        Returns how many there were.
+        """
+        with self._metadata.transaction() as db:
+            return db.execute(
+                "WITH RECURSIVE gone (id) AS ("
+                " SELECT s.id FROM snapshots s JOIN claims c USING (changeset) JOIN records r ON r.snapshot = s.id"
+                " WHERE c.digest = ? UNION SELECT s.id FROM snapshots s JOIN gone ON s.parent = gone.id"
+                ") DELETE FROM records WHERE snapshot IN (SELECT id FROM gone)",
+                (digest,),
+            ).rowcount
+
+    def claims(self, digest: str) -> bool:
+        """Whether a record of a step is claimed to have this blob as its layer: another machine made the step."""
+        row = self._metadata.one(
+            "SELECT 1 FROM claims JOIN snapshots USING (changeset) JOIN records ON records.snapshot = snapshots.id"
+            " WHERE digest = ?",
+            digest,
+        )
+        return row is not None
 
     def add_key(self, key: str, kind: KeyKind, record: Record) -> None:
         """Give a record another key: the next build finds it without reading files. A removed record gets none.
@@ -146,7 +221,7 @@ class Records:
     def _add_keys(db: sqlite3.Connection, keys: Mapping[str, KeyKind], record: int) -> None:
         db.executemany(
             "INSERT OR REPLACE INTO record_keys VALUES (?, ?, ?)",
-            [(key, kind.value, record) for key, kind in keys.items()],
+            [(key, record, kind.value) for key, kind in keys.items()],
         )
 
 

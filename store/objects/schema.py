@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 10
+VERSION = 11
 
 FIRST_TABLES = """
 CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, boot TEXT) WITHOUT ROWID;
@@ -96,6 +96,17 @@ CREATE TABLE places (
     digest TEXT NOT NULL, repository TEXT NOT NULL, tag TEXT NOT NULL, seen INTEGER NOT NULL,
     PRIMARY KEY (digest, repository)) WITHOUT ROWID;
 CREATE INDEX claims_of_digest ON claims (digest);
+""",
+    11: """
+CREATE TABLE keys (
+    key TEXT NOT NULL, record INTEGER NOT NULL REFERENCES records ON DELETE CASCADE, kind TEXT NOT NULL,
+    PRIMARY KEY (key, record)) WITHOUT ROWID;
+INSERT INTO keys SELECT key, record, kind FROM record_keys;
+DROP TABLE record_keys;
+ALTER TABLE keys RENAME TO record_keys;
+CREATE INDEX keys_of_record ON record_keys (record);
+ALTER TABLE claims ADD COLUMN clamp INTEGER;
+ALTER TABLE records ADD COLUMN id_map TEXT NOT NULL DEFAULT '';
 """,
 }
 

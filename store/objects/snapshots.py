@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import NotFound
+from pybuild.store.formats.oci_config import chain_id
 from pybuild.store.layers.view import View
 from pybuild.store.objects.changesets import HAS_BLOB
 from pybuild.store.objects.condemned import Condemnable, spare
@@ -67,6 +68,30 @@ class Snapshots:
             snapshot,
         )
         return frozenset(str(row[0]) for row in rows if row[0] is not None) if rows else None
+
+    def with_layer(self, parent: int | None, diff_id: Digest, digest: Digest) -> int | None:
+        """The snapshot on `parent` whose layer has this diff_id, or is claimed to have it and this blob."""
+        row = self._metadata.one(
+            "SELECT s.id FROM snapshots s LEFT JOIN tars t USING (changeset) LEFT JOIN claims c USING (changeset)"
+            " WHERE s.parent IS ? AND (t.diff_id = ? OR (c.diff_id = ? AND c.digest = ?)) ORDER BY s.id",
+            parent,
+            str(diff_id),
+            str(diff_id),
+            str(digest),
+        )
+        return None if row is None else number(row[0])
+
+    def chain(self, snapshot: int, clamp: int | None) -> Digest | None:
+        """The chain ID of a snapshot's layers, whose tars have this clamp; None if a layer has no such tar."""
+        chain: Digest | None = None
+        for changeset in reversed(self.changesets(snapshot)):
+            claimed = self._changesets.claimed(changeset, clamp) or self._changesets.claimed(changeset, None)
+            diff_id = self._changesets.diff_id(changeset, clamp) if claimed is None else claimed.diff_id
+            diff_id = self._changesets.diff_id(changeset, None) if diff_id is None else diff_id
+            if diff_id is None:
+                return None
+            chain = diff_id if chain is None else chain_id((chain, diff_id))
+        return chain
 
     def top_toc(self, snapshot: int) -> Toc:
         """The table of contents of a snapshot's own changeset. Raises NotFound."""

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pybuild.builder.caches.caches import Caches
 from pybuild.builder.errors import BuildError, StepFailed
 from pybuild.builder.events import StepFinished, StepStarted
+from pybuild.builder.host.id_map import IdMap, MapKind
 from pybuild.builder.session import Session
 from pybuild.builder.solve.outcomes import OutcomeRecorder
 from pybuild.builder.solve.solver import Solver
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.events import Event, StepRef
     from pybuild.builder.plan.graph import Node, Plan
-    from pybuild.builder.solve.cache import NodeResult
+    from pybuild.builder.solve.node_keys import NodeResult
     from pybuild.builder.steps.pending_layer import OnListed, Parent
 
 
@@ -36,6 +38,7 @@ class FakePool:
     """Workers that make every tree under one id map."""
 
     tree_map = "map"
+    id_map = IdMap(MapKind.IDENTITY, (), ())
 
 
 @dataclass
@@ -126,7 +129,7 @@ class Bench:
 
     def _solver(self, plan: Plan, steps: FakeSteps, fields: dict[str, Any]) -> Solver:
         session = Session(self.store, FakePool(), options(**fields), self.events.append)  # type: ignore[arg-type]
-        return Solver(session, plan, lambda: steps, OutcomeRecorder(session, "", "Buildfile"))  # type: ignore[arg-type, return-value]
+        return Solver(session, plan, lambda: steps, OutcomeRecorder(session, "", "Buildfile"), Caches(session))  # type: ignore[arg-type, return-value]
 
     def evict(self, text: str) -> None:
         """Forget the records of the RUN with this command."""

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.cache_index import (
-    MEMBER,
     CachedLayer,
     CachedStep,
     CacheIndex,
@@ -24,7 +23,7 @@ from pybuild.store.formats.cache_index import (
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import LAYER_TYPES, MediaType
-from pybuild.store.formats.oci_config import ExecConfig, ImageConfig, chain_id
+from pybuild.store.formats.oci_config import CACHE_MEMBER, ExecConfig, ImageConfig, chain_id
 from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.values import limits
 
@@ -48,7 +47,7 @@ def image(index: CacheIndex) -> tuple[Manifest, ImageConfig]:
     layers = index.layers
     diff_ids = tuple(layer.diff_id for layer in layers)
     config = ImageConfig(
-        "amd64", "linux", "", None, "", ExecConfig(), diff_ids, (), {MEMBER: index.to_member(layers)}
+        "amd64", "linux", "", None, "", ExecConfig(), diff_ids, (), {CACHE_MEMBER: index.to_member(layers)}
     )  # fmt: skip
     blobs = tuple(Descriptor(LAYER_TYPES[layer.compression], layer.digest, layer.size) for layer in layers)
     return Manifest(Descriptor(MediaType.OCI_CONFIG, Digest.of(b"{}"), 2), blobs), config
@@ -63,7 +62,7 @@ def carrying(data: object) -> tuple[Manifest, ImageConfig]:
     """An image with one layer whose member holds this JSON."""
     manifest, config = image(CacheIndex((a_record("one"),)))
     text = base64.b64encode(zstandard.compress(json.dumps(data).encode())).decode()
-    return manifest, replace(config, extra={MEMBER: text})
+    return manifest, replace(config, extra={CACHE_MEMBER: text})
 
 
 def test_an_index_is_read_back_as_it_was_written() -> None:
@@ -106,7 +105,7 @@ def test_a_record_that_is_not_one(change: dict[str, object], said: str) -> None:
 def test_a_member_that_is_not_an_index(text: object) -> None:
     manifest, config = image(CacheIndex())
     with pytest.raises(InvalidImage):
-        read_index(manifest, replace(config, extra={MEMBER: text}))  # type: ignore[dict-item]
+        read_index(manifest, replace(config, extra={CACHE_MEMBER: text}))  # type: ignore[dict-item]
 
 
 def test_an_index_of_another_version() -> None:
@@ -119,7 +118,7 @@ def test_an_index_that_expands_without_end_is_not_expanded() -> None:
     compressor = zstandard.ZstdCompressor().compressobj()
     bomb = b"".join(compressor.compress(b" " * (1 << 20)) for _ in range(1 << 10)) + compressor.flush()  # 1 GiB
     with limits.applied({"cache-index-bytes": 1 << 20}), pytest.raises(InvalidImage, match="limit of 1 MiB"):
-        read_index(manifest, replace(config, extra={MEMBER: base64.b64encode(bomb).decode()}))
+        read_index(manifest, replace(config, extra={CACHE_MEMBER: base64.b64encode(bomb).decode()}))
 
 
 def test_records_of_two_machines_are_put_together() -> None:

@@ -1,0 +1,85 @@
+"""What a build does for --cache-to: the cache inside its image, and caches in registries and directories."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from pybuild.builder.cache_places import CacheMode, InlineCache
+from pybuild.builder.errors import BuildError, LayerUnavailable
+from pybuild.builder.events import Note
+from pybuild.values.errors import PybuildError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pybuild.builder.cache_places import LocalCache, RegistryCache
+    from pybuild.builder.plan.graph import Plan
+    from pybuild.builder.session import Session
+    from pybuild.builder.solve.cache import BuildCache
+    from pybuild.store.formats.bounded_json import Json
+    from pybuild.store.formats.compression import Compression
+    from pybuild.store.formats.digest import Digest
+    from pybuild.store.objects.changesets import LayerBlob
+
+
+@contextmanager
+def _errors_of(place: RegistryCache | LocalCache) -> Iterator[None]:
+    try:
+        yield
+    except LayerUnavailable:
+        raise  # the plan is solved again
+    except PybuildError as error:
+        raise BuildError(f"cannot write the cache {place}: {error}", hint=error.hint) from error
+
+
+class TravellingCaches:
+    """The caches that one build writes. The steps of its plan are made."""
+
+    def __init__(self, session: Session, plan: Plan, cache: BuildCache) -> None:
+        self._session = session
+        self._plan = plan
+        self._cache = cache
+
+    def inline(self, layers: Sequence[LayerBlob], compression: Compression) -> Mapping[str, Json]:
+        """The member of the image's config, if an inline cache is wanted: the records of the image's own steps.
+
+        `layers` are all layers of the image, which its steps have in this `compression`.
+        """
+        if not any(isinstance(export.place, InlineCache) for export in self._session.options.cache_to):
+            return MappingProxyType({})
+        from pybuild.builder.cache_export.collect import collect
+        from pybuild.store.formats.cache_index import CachedLayer, without_times
+        from pybuild.store.formats.oci_config import CACHE_MEMBER
+
+        index = collect(self._session, self._plan, self._cache, CacheMode.MIN, compression)
+        held = [CachedLayer(layer.diff_id, layer.digest, layer.size, layer.compression) for layer in layers]
+        return {CACHE_MEMBER: without_times(index).to_member(held)}
+
+    def export(self, compression: Compression) -> None:
+        """Write all other caches. A failure is a note, unless the user wants it to fail the build."""
+        for export in self._session.options.cache_to:
+            if isinstance(export.place, InlineCache):
+                continue
+            from pybuild.builder.cache_export.collect import collect
+            from pybuild.builder.cache_export.write import write_cache
+
+            session = self._session
+            try:
+                with _errors_of(export.place):
+                    index = collect(session, self._plan, self._cache, export.mode, export.compression or compression)
+                write_cache(
+                    export, index, self._path_of, session.store, session.pool, session.observe,
+                    tls_verify=session.options.tls_verify, platform=session.options.platform,
+                )  # fmt: skip
+            except LayerUnavailable:
+                raise
+            except PybuildError as error:
+                if not export.ignore_error:
+                    raise
+                session.observe(Note(str(error)))
+
+    def _path_of(self, digest: Digest) -> str | None:
+        store = self._session.store
+        return store.blobs.path(digest) if store.blobs.has(digest) else None

@@ -1,0 +1,56 @@
+"""The caches of other machines that one build uses: read when the store alone does not serve everything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pybuild.builder.caches.offers import NO_OFFERS, Offers
+from pybuild.builder.events import Note
+
+if TYPE_CHECKING:
+    from pybuild.builder.cache_places import LocalCache, RegistryCache
+    from pybuild.builder.session import Session
+    from pybuild.store.formats.cache_index import CacheIndex
+
+
+class Caches:
+    """The caches of --cache-from, in their order. A cache that cannot be read is a note, and the build goes on."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._indexes: list[tuple[RegistryCache | LocalCache, CacheIndex]] | None = None
+        self._unusable: set[str] = set()  # digests of layers that cannot be had, or are not what was said of them
+
+    def offers(self) -> Offers:
+        """What the caches offer. They are read once."""
+        if not self._session.options.cache_from or self._session.store.obstacle is not None:
+            return NO_OFFERS
+        if self._indexes is None:
+            self._indexes = self._read()
+        return Offers(self._indexes, self._unusable)
+
+    def give_up(self, layer: str, reason: str) -> bool:
+        """Do without the records whose layer is this blob (its digest), in the caches and in the store.
+
+        Returns False if no record came from elsewhere with this layer: something else needs it.
+        """
+        struck = self._session.store.records.strike(layer)
+        if struck:
+            self._unusable.add(layer)
+            self._session.observe(Note(f"a cached step is not used, and is made again: {reason}"))
+        return bool(struck)
+
+    def _read(self) -> list[tuple[RegistryCache | LocalCache, CacheIndex]]:
+        # A local import: a build that the store serves whole reads no cache.
+        from pybuild.builder.caches.read import read_cache
+
+        session, options = self._session, self._session.options
+        found = []
+        for one in options.cache_from:
+            cache = read_cache(
+                session.store, session.pool, session.observe, one.place,
+                tls_verify=options.tls_verify, platform=options.platform,
+            )  # fmt: skip
+            if cache is not None:
+                found.append((one.place, cache.index))
+        return found
