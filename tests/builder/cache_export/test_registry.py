@@ -10,9 +10,10 @@ import pytest
 
 from pybuild.builder.errors import BuildError
 from pybuild.store.formats.cache_image import cache_image
-from pybuild.store.formats.cache_index import BUILDKIT_CONFIG, MEMBER, CacheIndex
+from pybuild.store.formats.cache_index import BUILDKIT_CONFIG, CacheIndex
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import MediaType
+from pybuild.store.formats.oci_config import CACHE_MEMBER
 from pybuild.store.formats.oci_manifest import Descriptor
 from pybuild.store.formats.reference import Reference
 from pybuild.values import limits
@@ -240,7 +241,7 @@ def test_what_is_not_a_cache_is_never_replaced(
 
 
 def test_a_damaged_cache_is_made_anew(machine: CacheMachine, remote: UploadRegistry, place: RegistryCache) -> None:
-    damaged = json.dumps({**json.loads(INLINE), MEMBER: "!"}).encode()
+    damaged = json.dumps({**json.loads(INLINE), CACHE_MEMBER: "!"}).encode()
     put(remote, damaged, annotations={"pybuild.artifact-type": "application/vnd.pybuild.cache.v1"})
     one = machine.record("one")
     machine.write(place, one)
@@ -257,7 +258,7 @@ def test_a_cache_of_another_version_is_not_replaced(
     config = json.loads(remote.blobs[REPOSITORY][newer["config"]["digest"]])
     from tests.builder.caches.test_read import packed
 
-    config[MEMBER] = packed({"version": 2})
+    config[CACHE_MEMBER] = packed({"version": 2})
     put(remote, json.dumps(config).encode(), layers=newer["layers"], annotations=newer["annotations"])
     with pytest.raises(BuildError, match="version 2 is not known"):
         machine.write(place, machine.record("two"))

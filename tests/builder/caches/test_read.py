@@ -15,9 +15,10 @@ import zstandard
 
 from pybuild.builder.cache_places import LocalCache
 from pybuild.store.formats.cache_image import KIND_ANNOTATION, CacheImage, cache_image
-from pybuild.store.formats.cache_index import BUILDKIT_CONFIG, BUILDKIT_MEMBER, MEMBER, CacheIndex
+from pybuild.store.formats.cache_index import BUILDKIT_CONFIG, BUILDKIT_MEMBER, CacheIndex
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import MediaType
+from pybuild.store.formats.oci_config import CACHE_MEMBER
 from pybuild.store.formats.oci_manifest import Descriptor
 from pybuild.store.formats.platform import Platform
 from pybuild.values import limits
@@ -102,7 +103,7 @@ BUILDKIT = "is not used as a cache: it is a cache of BuildKit, which has another
 DAMAGED = "the cache PLACE is damaged and not used: "
 
 FORMS: list[tuple[str, Callable[[Content], Content], str]] = [
-    ("an image", lambda it: it.with_config(**{MEMBER: None}), "PLACE is not used as a cache: it is an image without a cache"),
+    ("an image", lambda it: it.with_config(**{CACHE_MEMBER: None}), "PLACE is not used as a cache: it is an image without a cache"),
     ("BuildKit's manifest", lambda it: it.with_documents(b"{}", BUILDKIT_CONFIG), f"PLACE {BUILDKIT}"),
     (
         "BuildKit's index",
@@ -118,7 +119,7 @@ FORMS: list[tuple[str, Callable[[Content], Content], str]] = [
     ),
     (
         "BuildKit's inline cache",
-        lambda it: it.with_config(**{MEMBER: None, BUILDKIT_MEMBER: "bGF5ZXJz"}),
+        lambda it: it.with_config(**{CACHE_MEMBER: None, BUILDKIT_MEMBER: "bGF5ZXJz"}),
         "PLACE is not used as a cache: it is an image with an inline cache of BuildKit, which has another form",
     ),
     (
@@ -133,14 +134,14 @@ FORMS: list[tuple[str, Callable[[Content], Content], str]] = [
     ),
     (
         "another version",
-        lambda it: it.with_config(**{MEMBER: packed({"version": 2})}),
+        lambda it: it.with_config(**{CACHE_MEMBER: packed({"version": 2})}),
         "PLACE is not used as a cache: cache index: version 2 is not known; another version of pybuild wrote it",
     ),
-    ("no base64", lambda it: it.with_config(**{MEMBER: "!"}), DAMAGED + "cache index: it is not base64"),
-    ("no text", lambda it: it.with_config(**{MEMBER: 1}), DAMAGED + "config.pybuild.cache: expected a string"),
+    ("no base64", lambda it: it.with_config(**{CACHE_MEMBER: "!"}), DAMAGED + "cache index: it is not base64"),
+    ("no text", lambda it: it.with_config(**{CACHE_MEMBER: 1}), DAMAGED + "config.pybuild.cache: expected a string"),
     (
         "a truncated index",
-        lambda it: it.with_config(**{MEMBER: json.loads(it.documents[0][1])[MEMBER][:-24]}),
+        lambda it: it.with_config(**{CACHE_MEMBER: json.loads(it.documents[0][1])[CACHE_MEMBER][:-24]}),
         DAMAGED + "cache index is not JSON: .*",
     ),
     ("no JSON", lambda it: it.with_documents(b"{"), DAMAGED + "config is not JSON: .*"),
@@ -166,7 +167,7 @@ FORMS: list[tuple[str, Callable[[Content], Content], str]] = [
     (
         "a bomb",
         lambda it: it.with_config(
-            **{MEMBER: base64.b64encode(zstandard.compress(bytes((32 << 20) + 1))).decode()}
+            **{CACHE_MEMBER: base64.b64encode(zstandard.compress(bytes((32 << 20) + 1))).decode()}
         ),
         DAMAGED + "cache index: it exceeds the limit of 32 MiB.*",
     ),

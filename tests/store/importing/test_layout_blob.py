@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pybuild.builder.cache_places import LocalCache
-from pybuild.builder.caches.layout import copy_layer
 from pybuild.store.errors import DigestMismatch, InvalidImage, NoSpace, NotFound, StoreError, UnsafePath
 from pybuild.store.formats.cache_index import CachedLayer
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
+from pybuild.store.importing.layout_blob import copy_blob
 from pybuild.store.importing.members import DirectoryMembers
 from tests.support.disks import small_disk
 
@@ -34,7 +33,7 @@ def blob(tmp_path: Path) -> Path:
 
 
 def copy(tmp_path: Path) -> bytes:
-    copy_layer(LocalCache(str(tmp_path / "cache")), LAYER, str(tmp_path / "copy"))
+    copy_blob(str(tmp_path / "cache"), LAYER.digest, LAYER.size, str(tmp_path / "copy"))
     return (tmp_path / "copy").read_bytes()
 
 
@@ -108,4 +107,4 @@ def test_a_directory_that_is_gone(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_told_as_such(tmp_path: Path, blob: Path) -> None:
     with small_disk(tmp_path / "full", "size=1m") as full, pytest.raises(NoSpace, match="No space left on device"):
-        copy_layer(LocalCache(str(tmp_path / "cache")), LAYER, str(full / "copy"))
+        copy_blob(str(tmp_path / "cache"), LAYER.digest, LAYER.size, str(full / "copy"))
