@@ -91,6 +91,7 @@ def test_an_output_is_read_as_buildx_reads_it(text: str, output: Output) -> None
         ("type=oci,dest=x,tar=maybe", "tar=maybe: it can be true or false"),
         ("type=oci,dest=x,force-compression=", "force-compression=: it can be true or false"),
         ("type=oci,dest=x,name=", "invalid image name ''"),
+        ("type=oci,dest=x,name=a,b", 'a value with commas is quoted together with its key: "name=a,b"'),
         ("type=oci,dest=x,name=A", "invalid image name 'A'"),
         ("type=oci,dest=x,name=a@sha256:" + "0" * 64, "a digest cannot be chosen"),
         ('type=oci,"dest=x', "unexpected end of data"),
