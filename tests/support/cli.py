@@ -24,7 +24,7 @@ FIXTURES = CHECKOUT / "fixtures"
 SCRIPT = str(Path(sys.executable).parent / "pybuild")
 BASE = "pybuild.test/base"
 # What `make coverage` needs in every process: fixtures/measured/sitecustomize.py.
-_MEASURING = {name: os.environ[name] for name in ("PYTHONPATH", "PYBUILD_LINES") if "PYBUILD_LINES" in os.environ}
+MEASURING = {name: os.environ[name] for name in ("PYTHONPATH", "PYBUILD_LINES") if "PYBUILD_LINES" in os.environ}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Pybuild:
 
     def env(self) -> dict[str, str]:
         clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LC_ALL": "C.UTF-8"}
-        return {**clean, **_MEASURING, "PYBUILD_ROOT": str(self.root), **self.environment}
+        return {**clean, **MEASURING, "PYBUILD_ROOT": str(self.root), **self.environment}
 
     def with_environment(self, more: Mapping[str, str]) -> Pybuild:
         """The same command with more variables in its environment."""
