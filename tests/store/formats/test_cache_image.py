@@ -9,7 +9,8 @@ import pytest
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats import cache_image as module
 from pybuild.store.formats.cache_image import cache_image, carried_index, fitting_image, is_only_cache
-from pybuild.store.formats.cache_index import MEMBER, CacheIndex
+from pybuild.store.formats.cache_index import CacheIndex
+from pybuild.store.formats.oci_config import CACHE_MEMBER
 from pybuild.store.formats.oci_manifest import Manifest
 from pybuild.store.formats.platform import Platform
 from pybuild.values import limits
@@ -24,7 +25,7 @@ def test_the_image_is_ordinary_and_a_function_of_the_index() -> None:
     image = cache_image(index, ARM)
     assert cache_image(index, ARM) == image
     manifest, config = json.loads(image.manifest), json.loads(image.config)
-    assert config.keys() == {"architecture", "config", "os", "rootfs", "variant", MEMBER}
+    assert config.keys() == {"architecture", "config", "os", "rootfs", "variant", CACHE_MEMBER}
     assert (config["architecture"], config["os"], config["variant"]) == ("arm", "linux", "v7")
     assert manifest.keys() == {"schemaVersion", "mediaType", "config", "layers", "annotations"}
     assert {layer["mediaType"] for layer in manifest["layers"]} == {"application/vnd.oci.image.layer.v1.tar+gzip"}
