@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.ci_recipes import Machine, github, gitlab, jenkins, kubernetes, recipes, tekton
-from tests.support.cli import write_context
+from tests.support.cli import CHECKOUT, write_context
 from tests.support.gits import git_server, make_repository
 from tests.support.registry import DockerRegistry, docker_registry
 from tests.support.tools import run
@@ -181,6 +182,20 @@ def test_a_pull_request_reads_the_cache_of_main_and_writes_nothing(project: Proj
     run_job(PULL_REQUEST, request, project)
     assert request.not_cached() == f"0 of {STEPS} steps not cached"
     assert {tag: project.digest(tag) for tag in project.tags()} == before
+
+
+def test_a_container_without_namespaces_builds_what_the_cache_has(project: Project, tmp_path: Path) -> None:
+    name = "job.yaml, for kubectl create -f"
+    filtered = (sys.executable, str(CHECKOUT / "tests/support/no_namespaces.py"), "filter")
+    empty = Machine(tmp_path / "empty", project.checkout, prefix=filtered)
+    with pytest.raises(AssertionError, match="seccomp filter of this process denies namespaces"):
+        run_job(name, empty, project)
+    run_job(name, Machine(tmp_path / "first", project.checkout), project)
+    built = project.digest(project.commit)
+    pod = Machine(tmp_path / "pod", project.checkout, prefix=filtered)
+    run_job(name, pod, project)
+    assert pod.not_cached() == f"0 of {STEPS} steps not cached"
+    assert project.digest(project.commit) == built
 
 
 def test_a_cache_in_a_directory_is_carried_to_an_empty_machine(project: Project, tmp_path: Path) -> None:

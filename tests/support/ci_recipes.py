@@ -133,7 +133,9 @@ class Machine:
     So a recipe that does not install pybuild finds none.
     """
 
-    def __init__(self, directory: Path, checkout: Path) -> None:
+    def __init__(self, directory: Path, checkout: Path, *, prefix: tuple[str, ...] = ()) -> None:
+        """`prefix` is a command that runs the scripts."""
+        self._prefix = prefix
         self.home, self.checkout = directory / "home", directory / "checkout"
         self.store = directory / "checkout.pybuild"  # where the recipe for GitLab puts it
         self.programs, self._calls = directory / "bin", directory / "calls"
@@ -159,7 +161,7 @@ class Machine:
         output = ""
         for script in job:
             done = subprocess.run(
-                [self.programs / script.shell[0], *script.shell[1:], "-c", script.text],
+                [*self._prefix, self.programs / script.shell[0], *script.shell[1:], "-c", script.text],
                 cwd=self.checkout,
                 env={**self.environment(), **script.environment},
                 stdin=subprocess.DEVNULL,
