@@ -14,6 +14,7 @@ from pybuild.builder.events import (
     AddedContent,
     Built,
     BuiltLayer,
+    CacheExported,
     CheckWarning,
     Event,
     Exported,
@@ -166,6 +167,16 @@ def test_a_push_is_shown_with_what_was_spared() -> None:
     shown = ["[h/a] 20 B pushed", "pushed h/a:1 (20 B sent, 2.0 MB spared)", "pushed h/a:2 (20 B sent)"]
     assert lines(plain(*events)[1])[-3:] == ["[h/a] 20 B of 20 B pushed", *shown[1:]]
     assert lines(github(*events)[1])[-3:] == shown
+
+
+def test_a_written_cache_is_shown() -> None:
+    events = CacheExported("h/a:cache", "m", 12, 1, 20, 2_000_000), CacheExported("/tmp/c\x1b", "m", 1, 0, 0, 0)
+    shown = [
+        "cached to h/a:cache: 12 records, 1 layer (20 B sent, 2.0 MB spared)",
+        "cached to /tmp/c : 1 record, 0 layers (0 B sent)",
+    ]
+    assert lines(plain(*events)[1]) == shown
+    assert lines(github(*events)[1]) == shown
 
 
 def test_the_summary_has_the_size_of_each_layer() -> None:

@@ -10,6 +10,7 @@ from pybuild.builder.events import (
     AddedContent,
     Built,
     BuiltLayer,
+    CacheExported,
     Exported,
     LayerProgress,
     Note,
@@ -105,6 +106,11 @@ def test_transfers_have_bytes_and_a_rate(view: LiveView, clock: Clock) -> None:
     assert view.new_lines(80) == ["[h/a] 10 B pushed", "pushed h/a:1 (10 B sent, 2.0 MB spared)"]
     take(view, *[Transfer("python:3", 10_000_000, 10_000_000)] * 2)
     assert (view.new_lines(80), view.frame(80, 20)) == (["[python:3] 10.0 MB fetched"], ["2.0 s"])
+
+
+def test_a_written_cache_is_a_line(view: LiveView) -> None:
+    take(view, CacheExported("h/a:cache", "m", 2, 3, 20, 0))
+    assert view.new_lines(80) == ["cached to h/a:cache: 2 records, 3 layers (20 B sent)"]
 
 
 def test_a_transfer_of_unknown_size(view: LiveView, clock: Clock) -> None:
