@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pybuild.api import build, check, open_image
     from pybuild.builder.errors import BuildError, CopyError, PlanError, PrivilegeError, SandboxError, StepFailed
     from pybuild.builder.events import (
+        CacheExported,
         CheckWarning,
         Event,
         Exported,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BuildError",
     "BuildOptions",
+    "CacheExported",
     "Change",
     "CheckWarning",
     "CopyError",
@@ -80,8 +82,8 @@ __all__ = [
 _MODULES = {
     "pybuild.builder.errors": ("BuildError", "CopyError", "PlanError", "PrivilegeError", "SandboxError", "StepFailed"),
     "pybuild.builder.events": (
-        "CheckWarning", "Event", "Exported", "Note", "Pushed", "StepBroke", "StepFinished", "StepOutput", "StepRef",
-        "StepStarted", "Tick", "Transfer",
+        "CacheExported", "CheckWarning", "Event", "Exported", "Note", "Pushed", "StepBroke", "StepFinished", "StepOutput",
+        "StepRef", "StepStarted", "Tick", "Transfer",
     ),
     "pybuild.builder.options": ("BuildOptions", "Network", "Pull"),
     "pybuild.builder.output.export": ("Format", "ImageOutput", "LocalOutput", "RegistryOutput", "TarOutput"),

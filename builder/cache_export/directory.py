@@ -10,9 +10,7 @@ import io
 import os
 from typing import TYPE_CHECKING
 
-from pybuild.builder.cache_export.gone import LayersGone
-from pybuild.builder.errors import LayerUnavailable
-from pybuild.builder.workers.tasks import run_until_complete
+from pybuild.builder.cache_export.fetch import fetched
 from pybuild.store.errors import BlobVanished
 from pybuild.store.exporting.layout import LayoutContent, layout_has, publish_layout
 from pybuild.store.exporting.layout_blobs import has_file
@@ -21,7 +19,6 @@ from pybuild.store.formats.media_types import MediaType
 from pybuild.store.formats.oci_layout import named_entries
 from pybuild.store.formats.oci_manifest import Descriptor
 from pybuild.store.objects.blobs import VerifyingReader
-from pybuild.store.objects.changesets import LayerBlob
 from pybuild.store.system.holes import open_sparse
 
 if TYPE_CHECKING:
@@ -98,7 +95,6 @@ class DirectoryExport:
 
     def _fetched(self, layers: Sequence[CachedLayer]) -> dict[Digest, str]:
         """The files of layers; those that are elsewhere are fetched into the store first. Raises LayersGone."""
-        store = self._fetcher.store
         paths, wanted = {}, []
         for layer in layers:
             path = self._path_of(layer.digest)
@@ -106,11 +102,4 @@ class DirectoryExport:
                 wanted.append(layer)
             else:
                 paths[layer.digest] = path
-        if gone := {layer.digest for layer in wanted if not store.places.of(layer.digest)}:
-            raise LayersGone(gone)
-        blobs = [LayerBlob(layer.diff_id, layer.digest, layer.size, layer.compression) for layer in wanted]
-        try:
-            run_until_complete(self._fetcher.fetch(blobs))
-        except LayerUnavailable as error:
-            raise LayersGone({Digest.parse(error.digest)}) from error
-        return {**paths, **{layer.digest: store.blobs.path(layer.digest) for layer in wanted}}
+        return {**paths, **fetched(self._fetcher, wanted)}

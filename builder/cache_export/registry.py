@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pybuild.builder.cache_export.fetch import fetched
 from pybuild.builder.cache_export.gone import LayersGone
 from pybuild.builder.errors import LayerUnavailable
 from pybuild.builder.events import Transfer
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pybuild.builder.caches.find import ReadCache
-    from pybuild.builder.events import Event
     from pybuild.builder.jobs.registry import RegistryAccess
-    from pybuild.builder.workers.pool import Pool
+    from pybuild.builder.sources.layers import LayerFetcher
     from pybuild.store.formats.cache_image import CacheImage
-    from pybuild.store.store import Store
+
+_MANY = 16  # layers that are worth a worker, however small they are
 
 
 class RegistryExport:
@@ -40,17 +41,15 @@ class RegistryExport:
         name: Reference,
         old: ReadCache | None,
         path_of: Callable[[Digest], str | None],
-        store: Store,
-        pool: Pool,
-        observe: Callable[[Event], None],
+        fetcher: LayerFetcher,
         access: RegistryAccess,
     ) -> None:
         self._name = name
         self._repository = replace(name, tag=None, digest=None)
         self._path_of = path_of
-        self._store = store
-        self._pool = pool
-        self._observe = observe
+        self._fetcher = fetcher
+        self._store = fetcher.store
+        self._pool = fetcher.pool
         self._access = access
         self._old = old
         listed = () if old is None else (old.manifest.config, *old.manifest.layers)
@@ -97,15 +96,23 @@ class RegistryExport:
 
     def _send(self, image: CacheImage, wanted: Sequence[Digest]) -> None:
         """Send blobs that the repository lacks, the config last. Raises LayersGone after all layers that can be had are there."""
-        sizes = {layer.digest: layer.size for layer in image.index.layers}
+        layers = {layer.digest: layer for layer in image.index.layers}
         here: list[OutgoingBlob] = []
         elsewhere: list[OutgoingBlob] = []
         gone: set[Digest] = set()
         for digest in wanted:
             if digest == image.config_digest:
                 continue
-            blob = outgoing_blob(self._store, self._repository, digest, sizes[digest], self._path_of(digest) or "")
+            blob = outgoing_blob(
+                self._store, self._repository, digest, layers[digest].size, self._path_of(digest) or ""
+            )
             others = tuple(origin for origin in blob.origins if not self._is_here(origin))
+            if not blob.path and not others and self._store.places.directories(digest):
+                try:
+                    blob = replace(blob, path=fetched(self._fetcher, [layers[digest]])[digest])
+                except LayersGone:
+                    gone.add(digest)
+                    continue
             if blob.path:
                 here.append(blob)
             elif others:
@@ -113,11 +120,11 @@ class RegistryExport:
             else:
                 gone.add(digest)
         here.sort(key=lambda blob: -blob.size)
-        jobs = [self._job(share) for share in shares(here) if share] + [self._job((blob,)) for blob in elsewhere]
+        jobs = [self._job(share) for share in _divided(here)] + [self._job((blob,)) for blob in elsewhere]
         done, unavailable = self._run(jobs, sum(blob.size for blob in (*here, *elsewhere)))
         self.sent += done
         gone |= unavailable
-        self._there.update({digest for digest in wanted if digest in sizes} - gone)
+        self._there.update({digest for digest in wanted if digest in layers} - gone)
         if gone:
             raise LayersGone(gone)
         if image.config_digest in wanted:
@@ -149,7 +156,7 @@ class RegistryExport:
 
         def report() -> None:
             done = sum(upload_progress(job.progress) for job in jobs)
-            self._observe(Transfer(self._name.familiar, min(done, total), total, "pushed"))
+            self._fetcher.observe(Transfer(self._name.familiar, min(done, total), total, "pushed"))
 
         with Tasks[int, None](report) as tasks:
             for number, job in enumerate(jobs):
@@ -169,3 +176,10 @@ class RegistryExport:
         with open(path, "xb") as file:
             file.write(data)
         return path
+
+
+def _divided(blobs: Sequence[OutgoingBlob]) -> list[tuple[OutgoingBlob, ...]]:
+    """Blobs, the largest first, divided among workers. Many small ones are: each takes a few round trips."""
+    by_size = [share for share in shares(blobs) if share]
+    workers = min(BLOBS_AT_ONCE, len(blobs) // _MANY)
+    return by_size if workers <= len(by_size) else [tuple(blobs[number::workers]) for number in range(workers)]

@@ -61,11 +61,12 @@ def write_cache(
         if old is None and not together.records:
             return WrittenCache(None, 0, 0, 0, 0)
         writer: RegistryExport | DirectoryExport
+        fetcher = LayerFetcher(store, pool, observe, tls_verify)
         if isinstance(place, LocalCache):
-            writer = DirectoryExport(place, old, path_of, LayerFetcher(store, pool, observe, tls_verify))
+            writer = DirectoryExport(place, old, path_of, fetcher)
         else:
             access = registry_access(os.environ, store.ingest, tls_verify=tls_verify)
-            writer = RegistryExport(place.name, old, path_of, store, pool, observe, access)
+            writer = RegistryExport(place.name, old, path_of, fetcher, access)
         while True:
             image = fitting_image(together, platform)
             if left_out := len(together.records) - len(image.index.records):

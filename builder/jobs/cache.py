@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pybuild.builder.jobs.registry import RegistryAccess
+from pybuild.builder.jobs.registry import RegistryAccess, write_new
 from pybuild.store.errors import NotFound
 from pybuild.store.formats.cache_image import cache_manifest
 from pybuild.store.formats.oci_manifest import Manifest
@@ -53,12 +53,7 @@ class FetchCache:
                 return client.document(name, descriptor).data
 
             found, data = cache_manifest(root.descriptor, root.data, platform, read)
-            _write(self.manifest_path, data)
+            write_new(self.manifest_path, data)
             manifest = Manifest.from_bytes(data, found.media_type)
-            _write(self.config_path, client.config(name, manifest.config))
+            write_new(self.config_path, client.config(name, manifest.config))
             return FetchedCache(found.media_type, str(found.digest), client.notes)
-
-
-def _write(path: str, data: bytes) -> None:
-    with open(path, "xb") as file:
-        file.write(data)

@@ -114,10 +114,10 @@ class FetchImage:
         with self.access.client() as client:
             fetched = client.manifest(reference, platform)
             found = fetched.descriptor
-            _write(self.manifest_path, fetched.data)
+            write_new(self.manifest_path, fetched.data)
             if str(found.digest) != self.known:
                 manifest = Manifest.from_bytes(fetched.data, found.media_type)
-                _write(self.config_path, client.config(reference, manifest.config))
+                write_new(self.config_path, client.config(reference, manifest.config))
             return FoundManifest(found.media_type, str(found.digest), found.size, client.passed_over, client.notes)
 
 
@@ -152,6 +152,7 @@ class FetchBlob:
         client.blob(Reference.parse(self.repository), descriptor, file, arrived)
 
 
-def _write(path: str, data: bytes) -> None:
+def write_new(path: str, data: bytes) -> None:
+    """Write a file that does not exist yet."""
     with open(path, "xb") as file:
         file.write(data)

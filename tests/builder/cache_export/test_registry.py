@@ -287,3 +287,12 @@ def test_an_unreachable_registry_is_one_error(machine: CacheMachine) -> None:
         place = in_registry(fake.host)
     with pytest.raises(BuildError, match=f"^cannot write the cache {place}: .*refused"):
         machine.write(place, machine.record("one"))
+
+
+def test_many_small_layers_are_sent_side_by_side(
+    machine: CacheMachine, remote: UploadRegistry, place: RegistryCache
+) -> None:
+    many = tuple(machine.record(f"r{number}") for number in range(70))
+    assert machine.write(place, *many).sent == 7000
+    assert records(machine, place) == many and is_whole(remote)
+    assert len(remote.requests("POST")) == 71  # each once

@@ -92,6 +92,21 @@ def test_a_layer_that_no_place_has_is_left_out_with_all_that_stands_on_it(machin
     assert found is not None and found.index.records == (other,)
 
 
+def test_a_layer_in_the_directory_of_another_cache_is_copied(
+    machines: Machines, place: Place, tmp_path: Path
+) -> None:
+    one, two = machines(), machines()
+    other = LocalCache(str(tmp_path / "other"))
+    there, lost = one.record("there"), one.record("lost")
+    one.write(other, there, lost)
+    assert there.layer is not None and lost.layer is not None
+    two.store.places.add_directory([there.layer.digest, lost.layer.digest], other.path, 1)
+    (tmp_path / "other" / "blobs" / "sha256" / lost.layer.digest.hex).unlink()
+    assert two.write(place, there, lost).records == 1
+    found = one.read(place)
+    assert found is not None and found.index.records == (there,)
+
+
 def test_skopeo_reads_and_copies_a_cache(machine: CacheMachine, place: Place, tmp_path: Path) -> None:
     written = machine.write(place, machine.record("one"), machine.record("two"))
     if isinstance(place, LocalCache):

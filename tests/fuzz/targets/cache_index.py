@@ -9,10 +9,10 @@ import zstandard
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.bounded_json import dump
 from pybuild.store.formats.cache_image import KIND, KIND_ANNOTATION, cache_image, carried_index
-from pybuild.store.formats.cache_index import MEMBER, CacheIndex, merged
+from pybuild.store.formats.cache_index import CacheIndex, merged
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import MediaType
-from pybuild.store.formats.oci_config import ExecConfig, ImageConfig
+from pybuild.store.formats.oci_config import CACHE_MEMBER, ExecConfig, ImageConfig
 from pybuild.store.formats.oci_manifest import Descriptor, Manifest
 from pybuild.store.formats.platform import Platform
 from tests.fuzz.target import FuzzTarget, check_refusal
@@ -26,7 +26,7 @@ MANIFEST = Manifest(Descriptor(MediaType.OCI_CONFIG, Digest.of(b"{}"), 2), LAYER
 def read(data: bytes) -> bool:
     """What is read is written, and read again as the same value; a merge keeps no record without those below it."""
     member = base64.b64encode(zstandard.compress(data)).decode()
-    config = ImageConfig("amd64", "linux", "", None, "", ExecConfig(), DIFF_IDS, (), {MEMBER: member})
+    config = ImageConfig("amd64", "linux", "", None, "", ExecConfig(), DIFF_IDS, (), {CACHE_MEMBER: member})
     try:
         index = carried_index(MANIFEST, dump({**_fields(config)}))
     except StoreError as error:
