@@ -72,7 +72,7 @@ class BuildOptions:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)  # of the manifest
     no_cache: bool = False
-    require_cached: bool = False  # raise NotCached instead of running a step
+    require_cached: bool = False  # raise NotCached instead of running a step; without cache_from fetch nothing either
     require_space: int = 0  # bytes: raise NoSpace at once if less is free on the disk of the store
     no_cache_stages: tuple[str, ...] = ()  # names or numbers of stages whose steps run again
     jobs: int = 16  # the most RUN steps at a time
@@ -91,6 +91,11 @@ class BuildOptions:
     build_platform: Platform = field(default_factory=Platform.host)  # of this machine
     cache_from: tuple[CacheImport, ...] = ()  # caches of other machines, asked in this order
     cache_to: tuple[CacheExport, ...] = ()
+
+    @property
+    def fetches_nothing(self) -> bool:
+        """Whether the user forbids to fetch anything. With caches of other machines only steps must not run."""
+        return self.require_cached and not self.cache_from
 
     @property
     def travels(self) -> bool:

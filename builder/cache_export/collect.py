@@ -1,19 +1,14 @@
-"""Which records of a finished build a cache gets: those of its steps, each with its layer if the cache wants that.
-
-What steps were made of travels in part: of the environment only names and hashes of values, because a build argument of
-another stage might be a token; the command only if the history of the image shows it anyway.
-"""
+"""Which records of a finished build a cache gets: those of its steps, each with its layer if the cache wants that."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from typing import TYPE_CHECKING
 
 from pybuild.builder.cache_places import CacheMode
 from pybuild.builder.host.id_map import MapKind
 from pybuild.builder.plan.graph import BaseStep, CopyStep
+from pybuild.builder.solve.travelling_inputs import travelling
 from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.steps.layer_forms import ensure_layer
 from pybuild.builder.steps.new_layers import nodes_of_image
@@ -23,25 +18,46 @@ from pybuild.store.formats.oci_config import chain_id
 from pybuild.store.objects.records import KeyKind
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from pybuild.builder.plan.graph import Node, Plan
     from pybuild.builder.session import Session
     from pybuild.builder.solve.cache import BuildCache
     from pybuild.store.formats.compression import Compression
     from pybuild.store.formats.digest import Digest
     from pybuild.store.objects.changesets import LayerBlob
+    from pybuild.store.objects.records import Record
 
-HASHED = "sha256:"  # before the hash of a text that does not travel
 
+def collect(
+    session: Session,
+    plan: Plan,
+    cache: BuildCache,
+    mode: CacheMode,
+    compression: Compression,
+    *,
+    reproducible: bool = False,
+) -> CacheIndex:
+    """The records of a build whose steps are all made. Missing tars are made.
 
-def collect(session: Session, plan: Plan, cache: BuildCache, mode: CacheMode, compression: Compression) -> CacheIndex:
-    """The records of a build whose steps are all made. Missing tars are made. Raises BuildError, StoreError."""
-    return run_until_complete(_Collector(session, plan, cache, mode, compression).collect())
+    A `reproducible` index has nothing that depends on when and where the same image was built before: only those keys that
+    every build of it can compute, and no inputs. Raises BuildError, StoreError.
+    """
+    return run_until_complete(_Collector(session, plan, cache, mode, compression, reproducible=reproducible).collect())
 
 
 class _Collector:
     def __init__(
-        self, session: Session, plan: Plan, cache: BuildCache, mode: CacheMode, compression: Compression
+        self,
+        session: Session,
+        plan: Plan,
+        cache: BuildCache,
+        mode: CacheMode,
+        compression: Compression,
+        *,
+        reproducible: bool,
     ) -> None:
+        self._reproducible = reproducible
         self._session = session
         self._store = session.store
         self._fetcher = LayerFetcher.of(session)
@@ -51,23 +67,24 @@ class _Collector:
         self._now = int(time.time())
         self._shown = nodes_of_image(plan)  # the nodes whose text the history of the image has
         nodes = range(len(plan.nodes)) if mode is CacheMode.MAX else self._shown
-        self._with_layer = {node for node in nodes if self._has_layer(plan.nodes[node])}
+        self._with_layer = self._nodes_with_layers(nodes)
 
-    def _has_layer(self, node: Node) -> bool:
-        """Whether the record of a node and those below it can travel with their layers.
+    def _nodes_with_layers(self, wanted: Container[int]) -> set[int]:
+        """Those of the wanted nodes whose layers can travel: with all below them, and made from nothing doubtful.
 
-        A command that ran with a single id might have gone on after a chown that failed.
+        A command that ran with a single id is doubtful: it might have gone on after a chown that failed.
         """
-        below: int | None = node.id
-        while below is not None:
-            node = self._plan.nodes[below]
-            if isinstance(node.step, BaseStep):
-                return True
+        found: set[int] = set()
+        doubtful: set[int] = set()
+        for node in self._plan.nodes:
             record = self._cache.records.get(node.id)
-            if record is None or self._store.records.id_map(record) == MapKind.SINGLE.value:
-                return False
-            below = node.parent
-        return True
+            ran_with_one_id = record is not None and self._store.records.id_map(record) == MapKind.SINGLE.value
+            if ran_with_one_id or not doubtful.isdisjoint((node.parent, *node.sources)):
+                doubtful.add(node.id)
+            elif node.id in wanted and (node.parent is None or node.parent in found):
+                if record is not None or isinstance(node.step, BaseStep):
+                    found.add(node.id)
+        return found
 
     async def collect(self) -> CacheIndex:
         nodes = [self._plan.nodes[node] for node in sorted(self._with_layer)]
@@ -98,7 +115,7 @@ class _Collector:
         parent = None if node.parent is None else self._plan.nodes[node.parent]
         changeset = self._store.snapshots.changesets(record.snapshot)[0]
         return CacheRecord(
-            {key: kind.value for key, kind in self._store.records.keys(record).items()},
+            self._keys(node, record),
             record.canonical,
             record.created,
             self._now,
@@ -111,37 +128,31 @@ class _Collector:
 
     def _bare_record(self, node: Node) -> CacheRecord | None:
         """A record without a layer: steps that copy from this one can be found by it."""
-        canonical, key = self._cache.keys.canonical.get(node.id), self._cache.definition(node)
-        if canonical is None or key is None:
+        record, canonical = self._cache.records.get(node.id), self._cache.keys.canonical.get(node.id)
+        keys = self._keys(node, record)
+        if canonical is None or not keys:
             return None
-        record = self._cache.records.get(node.id)
-        by_text = isinstance(node.step, CopyStep) and node.step.reads_context
-        keys = {key.digest: KeyKind.TEXT if by_text else KeyKind.DEFINITION}
-        if isinstance(node.step, CopyStep) and (source_key := self._cache.keys.known_source_key(node)) is not None:
+        inputs = "{}" if record is None else self._store.records.inputs(record)
+        created = 0 if record is None or self._reproducible else record.created
+        return CacheRecord(keys, canonical, created, self._now, self._step(node, inputs))
+
+    def _keys(self, node: Node, record: Record | None) -> dict[str, str]:
+        """The keys of a node: those that follow from the plan and the context, and those that its record has besides."""
+        keys: dict[str, KeyKind] = {}
+        if record is not None and not self._reproducible:
+            keys = self._store.records.keys(record)
+        step, key = node.step, self._cache.definition(node)
+        from_context = isinstance(step, CopyStep) and step.reads_context
+        if key is not None:
+            keys[key.digest] = KeyKind.TEXT if from_context else KeyKind.DEFINITION
+        if isinstance(step, CopyStep) and step.link and record is not None:
+            keys[record.canonical] = KeyKind.CONTENT
+        elif from_context and (source_key := self._cache.keys.known_source_key(node)) is not None:
             keys[source_key.digest] = KeyKind.CONTENT
-        inputs = key.inputs
-        if record is not None:
-            keys = {**self._store.records.keys(record), **keys}
-            inputs = self._store.records.inputs(record)
-        created = 0 if record is None else record.created
-        found = {key: kind.value for key, kind in keys.items()}
-        return CacheRecord(found, canonical, created, self._now, self._step(node, inputs))
+        return {name: kind.value for name, kind in keys.items()}
 
     def _step(self, node: Node, inputs: str) -> CachedStep:
-        return CachedStep(node.stage, node.number, node.text, travelling(inputs, clear=node.id in self._shown))
-
-
-def travelling(inputs: str, *, clear: bool) -> str:
-    """The fields of a key as they travel. With `clear` the command is readable."""
-    fields = json.loads(inputs)
-    if "env" in fields:
-        pairs = (str(pair).partition("=") for pair in fields["env"])
-        fields["env"] = [f"{name}={hashed(value)}" for name, _, value in pairs]
-    if "argv" in fields and not clear:
-        fields["argv"] = [hashed(str(word)) for word in fields["argv"]]
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"))
-
-
-def hashed(text: str) -> str:
-    """A text as it travels: its hash, with which it can be compared."""
-    return HASHED + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        if self._reproducible:
+            return CachedStep(node.stage, node.number, node.text, "{}")
+        sources = self._cache.keys.sources_of(node)
+        return CachedStep(node.stage, node.number, node.text, travelling(inputs, sources, clear=node.id in self._shown))

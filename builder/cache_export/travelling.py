@@ -53,7 +53,7 @@ class TravellingCaches:
         from pybuild.store.formats.cache_index import CachedLayer, without_times
         from pybuild.store.formats.oci_config import CACHE_MEMBER
 
-        index = collect(self._session, self._plan, self._cache, CacheMode.MIN, compression)
+        index = collect(self._session, self._plan, self._cache, CacheMode.MIN, compression, reproducible=True)
         held = [CachedLayer(layer.diff_id, layer.digest, layer.size, layer.compression) for layer in layers]
         return {CACHE_MEMBER: without_times(index).to_member(held)}
 

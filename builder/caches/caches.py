@@ -8,6 +8,8 @@ from pybuild.builder.caches.offers import NO_OFFERS, Offers
 from pybuild.builder.events import Note
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pybuild.builder.cache_places import LocalCache, RegistryCache
     from pybuild.builder.session import Session
     from pybuild.store.formats.cache_index import CacheIndex
@@ -21,12 +23,14 @@ class Caches:
         self._indexes: list[tuple[RegistryCache | LocalCache, CacheIndex]] | None = None
         self._unusable: set[str] = set()  # digests of layers that cannot be had, or are not what was said of them
 
-    def offers(self) -> Offers:
-        """What the caches offer. They are read once."""
+    def offers(self, know: Callable[[str, CacheIndex], None]) -> Offers:
+        """What the caches offer. They are read once; `know` gets each with its name."""
         if not self._session.options.cache_from or self._session.store.obstacle is not None:
             return NO_OFFERS
         if self._indexes is None:
             self._indexes = self._read()
+            for place, index in self._indexes:
+                know(str(place), index)
         return Offers(self._indexes, self._unusable)
 
     def give_up(self, layer: str, reason: str) -> bool:

@@ -171,7 +171,8 @@ class BuildCache:
         if step.from_stage and not self._is_read(source):
             return None
         also = {} if step.reads_context else {key: KeyKind.DEFINITION}
-        if self.travels and (source_key := await self.keys.source_key(node, step, source)) is not None:
+        by_sources = self.travels or not self._is_here(self.result(node.parent))
+        if by_sources and (source_key := await self.keys.source_key(node, step, source)) is not None:
             self._learn(node, source_key)
             text = {key: KeyKind.TEXT} if step.reads_context else also
             found = await self._serve(node, {source_key: KeyKind.CONTENT}, text)
@@ -267,10 +268,14 @@ class BuildCache:
 
     def _is_read(self, result: NodeResult | None) -> bool:
         """Whether the tables of contents of a result can be read: they are here, or can be fetched now."""
-        if result is None:
-            return False
+        return result is not None and (self._fetches or self._is_here(result))
+
+    def _is_here(self, result: NodeResult | None) -> bool:
+        """Whether the store has the tables of contents of a result."""
         unread = self._store.changesets.unread
-        return self._fetches or all(unread(one) is None for one in self._store.snapshots.changesets(result.snapshot))
+        return result is not None and all(
+            unread(changeset) is None for changeset in self._store.snapshots.changesets(result.snapshot)
+        )
 
     async def _keys_ahead(self, node: Node) -> list[Key]:
         """The keys of a node that can be computed before the steps below it have run."""
@@ -335,6 +340,7 @@ class BuildCache:
             if node.step.reads_context:
                 keys[definition.digest] = KeyKind.TEXT
             keys[identity.digest] = KeyKind.CONTENT
+            self.keys.know_sources(node, made.sources)
             source_key = self.keys.source_key_of(node.step, node, made.sources)
             if source_key is not None:
                 keys[source_key.digest] = KeyKind.CONTENT

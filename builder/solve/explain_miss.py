@@ -13,8 +13,9 @@ from itertools import repeat
 from typing import TYPE_CHECKING
 
 from pybuild.builder.misses import Earlier, FileChange, Miss
+from pybuild.builder.solve.travelling_inputs import comparable, is_hashed, placed_alike
 from pybuild.store.formats.toc import Kind, parent_of
-from pybuild.store.objects.builds import Outcome
+from pybuild.store.objects.builds import Outcome, same_key
 from pybuild.values.pattern import pattern
 from pybuild.values.redact import redact
 
@@ -62,9 +63,11 @@ def _explain_step(before: Sequence[StoredBuild], build: StoredBuild, step: Built
         reason = "no earlier build had this step" if recipe_known else "no earlier build of this recipe is remembered"
         return Miss(step, None, (*_stands_on(missed_parent), reason))
     old, new = _fields(earlier.step), _fields(step)
+    if earlier.build.cache:
+        old, new = placed_alike(old, new), comparable(old, new)
     causes = [*_parent_causes(build, step, earlier, missed_parent), *_instruction_causes(step, earlier.step)]
     if step.instruction == earlier.step.instruction and old.get("argv") != new.get("argv"):
-        causes.append(f"the command is {_words(new.get('argv'))}, was {_words(old.get('argv'))}")
+        causes.append(_command_cause(_strings(old.get("argv")), _strings(_fields(step).get("argv"))))
     causes += _field_causes(old, new, {*earlier.step.args, *step.args})
     other_files = old.get("content") != new.get("content") and "content" in old and "content" in new
     other_mounts = tuple(_other_mounts(build, step, earlier.step))
@@ -73,7 +76,10 @@ def _explain_step(before: Sequence[StoredBuild], build: StoredBuild, step: Built
     if not causes and old.get("kind") != new.get("kind"):
         causes = [*_reads(build, step)] or ["the content of its sources is not known"]
     if not causes and not other_files and not other_mounts:
-        causes.append(f"its record is gone: evicted since build {earlier.build.id}")
+        if earlier.build.cache:
+            causes.append("the cache has it on other layers, or without a layer")
+        else:
+            causes.append(f"its record is gone: evicted since build {earlier.build.id}")
     return Miss(step, earlier, tuple(causes), other_files, other_mounts)
 
 
@@ -115,12 +121,18 @@ def _nearest(before: Sequence[StoredBuild], build: StoredBuild, step: BuiltStep)
             old = _fields(candidate)
             if old.get("step") != new.get("step"):
                 continue
-            differing = sum(old.get(name) != new.get(name) for name in {*old, *new})
+            differing = (
+                _differing(placed_alike(old, new), comparable(old, new)) if other.cache else _differing(old, new)
+            )
             distance = abs(candidate.number - step.number)
-            rank = (not same_place, not same_text, candidate.key != step.key, differing, distance, age)
+            rank = (not same_place, not same_text, not same_key(candidate, step), differing, distance, age)
             if best is None or rank < best[0]:
                 best = rank, Earlier(other, candidate)
     return best[1] if best is not None else None
+
+
+def _differing(old: Mapping[str, object], new: Mapping[str, object]) -> int:
+    return sum(old.get(name) != new.get(name) for name in {*old, *new})
 
 
 def _has_result(step: BuiltStep) -> bool:
@@ -159,7 +171,7 @@ def _parent_causes(
     if new.get("kind") == "link":
         return
     inputs, before = _strings(new.get("inputs")), _strings(old.get("inputs"))
-    if missed_parent is not None and (inputs[:1] != before[:1] or step.key == earlier.step.key):
+    if missed_parent is not None and (inputs[:1] != before[:1] or same_key(step, earlier.step)):
         yield from _stands_on(missed_parent)
     elif inputs[:1] != before[:1]:
         below, was = _node(build, step.parent), _node(earlier.build, earlier.step.parent)
@@ -172,6 +184,12 @@ def _parent_causes(
     if old.get("kind") == new.get("kind") and inputs[1:] != before[1:]:
         names = [_name(source) for node in step.sources if (source := _node(build, node)) is not None]
         yield f"reads {', '.join(names)}, which changed" if names else "its remote source changed"
+
+
+def _command_cause(old: Sequence[str], new: Sequence[str]) -> str:
+    if any(map(is_hashed, old)):
+        return f"the command is {_words(list(new))}, was another one"
+    return f"the command is {_words(list(new))}, was {_words(list(old))}"
 
 
 def _instruction_causes(step: BuiltStep, was: BuiltStep) -> Iterator[str]:
@@ -198,8 +216,10 @@ def _env_causes(old: Sequence[str], new: Sequence[str], args: Set[str]) -> Itera
         if name not in before:
             yield f"{what} is new" + ("" if _is_secret(name) else f": {_value(after[name])}")
         elif name not in after:
-            yield f"{what} is gone" + ("" if _is_secret(name) else f": was {_value(before[name])}")
-        elif _is_secret(name):
+            yield f"{what} is gone" + (
+                "" if _is_secret(name) or is_hashed(before[name]) else f": was {_value(before[name])}"
+            )
+        elif _is_secret(name) or is_hashed(before[name]):
             yield f"{what} has another value"
         else:
             yield f"{what} was {_value(before[name])}, is {_value(after[name])}"

@@ -98,6 +98,8 @@ class NodeKeys:
             if node.step.link:
                 return cache_keys.link_key(node.step, node.platform, content)
             return self.content_key(node, node.step, content)
+        if isinstance(node.step, CopyStep) and (source_key := self.known_source_key(node)) is not None:
+            return source_key
         if isinstance(node.step, RunStep) and node.id in self._mounted and parent is not None:
             return cache_keys.mounting_key(node.step, node.platform, parent.canonical, self._mounted[node.id])
         return None if isinstance(node.step, BaseStep) else self.definition(node)
@@ -128,6 +130,15 @@ class NodeKeys:
             except CopyError:
                 self._sources[node.id] = ""  # the look-up by content tells it, or the step itself
         return self.source_key_of(step, node, self._sources[node.id])
+
+    def sources_of(self, node: Node) -> str:
+        """The digest of the sources of a COPY; "" if they were not read, or for another step."""
+        return self._sources.get(node.id, "")
+
+    def know_sources(self, node: Node, sources: str) -> None:
+        """Remember the digest of the sources of a COPY that has just run."""
+        if sources:
+            self._sources[node.id] = sources
 
     def known_source_key(self, node: Node) -> Key | None:
         """The source key of a COPY, if its sources were read."""

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 from pybuild.builder.events import Note, StepFinished, StepStarted
 from pybuild.builder.plan.graph import BaseStep, RunStep, source_mounts
 from pybuild.store.errors import StoreError
-from pybuild.store.objects.builds import TEXT_LIMIT, BuiltStep, MountedFiles, Outcome, StoredBuild
+from pybuild.store.objects.builds import (
+    TEXT_LIMIT,
+    BuiltStep,
+    MountedFiles,
+    Outcome,
+    StoredBuild,
+    id_of_cache,
+    key_in_cache,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +26,7 @@ if TYPE_CHECKING:
     from pybuild.builder.plan.graph import Node, Plan
     from pybuild.builder.session import Session
     from pybuild.builder.solve.cache import BuildCache
+    from pybuild.store.formats.cache_index import CacheIndex
 
 
 class OutcomeRecorder:
@@ -55,6 +64,20 @@ class OutcomeRecorder:
             self._store.builds.add(self.build_so_far(plan, cache))
         except StoreError as error:
             self._observe(Note(f"the store will not remember this build: {error}"))
+
+    def know_cache(self, place: str, index: CacheIndex) -> None:
+        """Keep the steps of a cache of other machines, to explain the misses of this build by them."""
+        if not self._build or self._store.obstacle is not None:
+            return
+        steps = [
+            BuiltStep(
+                node, None, (), step.stage, step.number, 0, step.instruction[:TEXT_LIMIT], Outcome.RAN,
+                False, key_in_cache(record.canonical), None, (), step.inputs,
+            )
+            for node, record in enumerate(index.records)
+            for step in (record.step,)
+        ]  # fmt: skip
+        self._store.builds.add(StoredBuild(id_of_cache(place), self._recipe, self._target, "", tuple(steps)))
 
     def _steps(self, plan: Plan, cache: BuildCache) -> Iterator[BuiltStep]:
         for node in plan.nodes:

@@ -67,7 +67,7 @@ class Solver:
         target = self._plan.image.node
         hits = run_until_complete(self.cache.look_up_all())
         needed = self._demand(target)
-        if needed and (offers := self._caches.offers()) is not NO_OFFERS:
+        if needed and (offers := self._caches.offers(self._recorder.know_cache)) is not NO_OFFERS:
             hits = run_until_complete(self.cache.look_up_all(offers))
             needed = self._demand(target)
         to_show = self._nodes_to_show(target)

@@ -56,7 +56,7 @@ class BaseImages:
 
         Returns False if that was done before: the layer is still missing, so the build has to fail.
         """
-        if layer in self._useless or self._options.pull is Pull.NEVER or self._options.require_cached:
+        if layer in self._useless or self._options.pull is Pull.NEVER or self._options.fetches_nothing:
             return False
         self._useless.add(layer)
         self._found.clear()
@@ -75,7 +75,7 @@ class BaseImages:
                 raise NotFound(
                     f"{where}, and --pull=never", hint="pybuild import ARCHIVE NAME adds an image to the store"
                 )
-        if options.require_cached:
+        if options.fetches_nothing:
             raise NotCached(f"{reference.familiar} is not in the store and would have to be fetched")
         self._store.require_writable(f"{reference.familiar} is not in the store and cannot be fetched")
         # Imported here: a build whose images are all in the store does not need it.

@@ -46,21 +46,21 @@ _USUAL_EXPANSION = 3  # of compressed layers
 
 @frozen
 class LayerFetcher:
-    """Fetches layers into a store. `pull` and `require_cached` are the user's options, which can forbid it."""
+    """Fetches layers into a store. `pull` and `fetches_nothing` are the user's options, which can forbid it."""
 
     store: Store
     pool: Pool
     observe: Callable[[Event], None]
     tls_verify: bool = True
     pull: Pull = Pull.MISSING
-    require_cached: bool = False
+    fetches_nothing: bool = False
 
     @staticmethod
     def of(session: Session) -> LayerFetcher:
         """The fetcher of a build."""
         options = session.options
         return LayerFetcher(
-            session.store, session.pool, session.observe, options.tls_verify, options.pull, options.require_cached
+            session.store, session.pool, session.observe, options.tls_verify, options.pull, options.fetches_nothing
         )
 
     async def fetch_image(self, image: StoredImage, only: Container[str] | None = None, *, name: str = "") -> None:
@@ -99,7 +99,7 @@ class LayerFetcher:
         if self.store.records.claims(str(blob.digest)):
             self.store.require_writable(f"{text} and cannot be fetched")
             return  # of a step that another machine has made: the options are about images
-        if self.require_cached:
+        if self.fetches_nothing:
             raise NotCached(f"{text} and would have to be fetched")
         if self.pull is Pull.NEVER:
             raise NotFound(f"{text}, and --pull=never", hint="pybuild fetch NAME brings all layers of an image")

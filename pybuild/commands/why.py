@@ -35,14 +35,15 @@ def why(root: str, build: str | None, as_list: bool, as_json: bool) -> int:
 
     BUILD is the id of a build, the beginning or end of one, or the name or digest of an image; without it, or with
     `last`, it is the last build. Each step is compared with
-    the most similar step of an earlier build; the first difference decides. Values of variables whose names look like
+    the most similar step of an earlier build or of a cache that the build was given; the first difference decides. Values of variables whose names look like
     secrets are not shown. The store remembers the last 100 builds.
     """
     with Store(root, Access.READ) as store:
         builds = store.builds.all()
         if as_list:
             for known in reversed(builds):
-                click.echo(_build_line(known))
+                if not known.cache:
+                    click.echo(_build_line(known))
             return 0
         name = chosen_build(store, store.builds.ids(), build, "why")
         chosen = next(known for known in builds if known.id == name)
@@ -82,7 +83,8 @@ def report_lines(build: StoredBuild, found: Sequence[ExplainedMiss]) -> Iterator
             yield f"    {printable(cause)}"
         yield from (f"    {line}" for line in _file_lines(step))
         if miss.earlier is not None:
-            yield f"    compared with build {miss.earlier.build.id}"
+            earlier = miss.earlier.build
+            yield f"    compared with {printable(f'the cache {earlier.cache}') if earlier.cache else f'build {earlier.id}'}"
 
 
 def one_line(recipe: str, step: ExplainedMiss) -> str:

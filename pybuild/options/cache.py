@@ -59,7 +59,7 @@ CACHE = OptionGroup(
         click.Option(
             ["--require-cached"],
             is_flag=True,
-            help="Run no step and fetch no image: if a step is not cached, say which and why, and exit with 3.",
+            help="Run no step, and without --cache-from fetch no image: if a step is not cached, say which and why, and exit with 3.",
         ),
         click.Option(
             ["--explain"], is_flag=True, help="At the end, say why steps were not cached, as pybuild why does."

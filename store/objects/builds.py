@@ -24,6 +24,9 @@ _SHOWN = 5  # ids in a message
 _SLACK = 10  # builds beyond KEPT_BUILDS, before the oldest are removed
 
 
+_CACHE = "(cache) "  # before the name of a cache, in place of the id of a build; sorts before all ids
+
+
 class Outcome(Enum):
     """The outcome of a step."""
 
@@ -71,6 +74,26 @@ class StoredBuild:
     manifest: str
     steps: tuple[BuiltStep, ...]
 
+    @property
+    def cache(self) -> str:
+        """The name of the cache of other machines whose steps these are; "" for a build of this store."""
+        return self.id.removeprefix(_CACHE) if self.id.startswith(_CACHE) else ""
+
+
+def id_of_cache(place: str) -> str:
+    """The id under which the steps of a cache are kept, to explain misses by them."""
+    return _CACHE + place
+
+
+def key_in_cache(key: str) -> str:
+    """The key of a step of a cache, which says less of its inputs than a step of this store with the same key."""
+    return _CACHE + key
+
+
+def same_key(one: BuiltStep, other: BuiltStep) -> bool:
+    """Whether two steps have the same key, here or in a cache."""
+    return one.key.removeprefix(_CACHE) == other.key.removeprefix(_CACHE)
+
 
 class Builds:
     """The last builds of a store."""
@@ -79,8 +102,10 @@ class Builds:
         self._metadata = metadata
 
     def add(self, build: StoredBuild) -> None:
-        """Store a build, and remove the oldest ones if there are too many."""
+        """Store a build, and remove the oldest ones if there are too many. A cache is stored as it was seen last."""
         with self._metadata.transaction() as db:
+            if build.cache:
+                db.execute("DELETE FROM builds WHERE id = ?", (build.id,))
             db.execute("INSERT INTO builds VALUES (?, ?, ?, ?)", (build.id, build.recipe, build.target, build.manifest))
             db.executemany(
                 "INSERT INTO build_steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -98,7 +123,7 @@ class Builds:
                 db.execute("DELETE FROM step_inputs WHERE key NOT IN (SELECT key FROM build_steps)")
 
     def all(self) -> list[StoredBuild]:
-        """All stored builds, the oldest first."""
+        """All stored builds, the oldest first; before them the steps of caches of other machines."""
         steps: dict[str, list[BuiltStep]] = {}
         for build, *row in self._metadata.all(
             "SELECT build, node, parent, sources, stage, number, line, instruction, outcome, fresh, key, snapshot, args,"
@@ -112,7 +137,7 @@ class Builds:
 
     def oldest(self) -> str:
         """The id of the oldest stored build if older ones might have been removed, else ""."""
-        ids = self._metadata.all("SELECT id FROM builds ORDER BY id")
+        ids = self._metadata.all("SELECT id FROM builds WHERE id NOT LIKE '(%' ORDER BY id")
         return str(ids[0][0]) if len(ids) >= KEPT_BUILDS else ""
 
     def has_succeeded(self, parent_key: str, instruction: str) -> bool:
@@ -129,7 +154,7 @@ class Builds:
 
     def ids(self) -> list[str]:
         """The ids of all stored builds, the oldest first."""
-        return [str(row[0]) for row in self._metadata.all("SELECT id FROM builds ORDER BY id")]
+        return [str(row[0]) for row in self._metadata.all("SELECT id FROM builds WHERE id NOT LIKE '(%' ORDER BY id")]
 
     def that_made(self, manifest: str) -> list[str]:
         """The ids of the builds whose image has this digest, the oldest first."""
