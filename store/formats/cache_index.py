@@ -155,7 +155,8 @@ def merged(old: CacheIndex, new: CacheIndex, *, most: int, most_bytes: int | Non
 
 def _within(records: Sequence[CacheRecord], most: int, most_bytes: int | None) -> CacheIndex:
     """The records used last that the budget allows, in the order of `records`."""
-    order = sorted(range(len(records)), key=lambda number: -records[number].used)
+    # Of one build the last steps come first: they bring those that they stand on.
+    order = sorted(range(len(records)), key=lambda number: (-records[number].used, -number))
     makers: dict[Digest, int] = {}  # chain ID -> the record used last of those that made these layers
     for number in order:
         chain = records[number].chain
