@@ -40,4 +40,5 @@ class LayersGone(Exception):
 def without(index: CacheIndex, gone: AbstractSet[Digest]) -> CacheIndex:
     """The records that need none of these layers (digests of blobs), neither themselves nor below."""
     left = tuple(record for record in index.records if record.layer is None or record.layer.digest not in gone)
-    return merged(CacheIndex(), CacheIndex(left), most=len(left))
+    tables = tuple(table for table in index.tables if table.pack.digest not in gone)
+    return merged(CacheIndex(), CacheIndex(left, tables), most=len(left))

@@ -8,6 +8,8 @@ the steps of that image itself (an inline cache).
       "used": 1700000000, "layer": 3, "parent": "base:sha256:...", "clamp": null,
       "step": {"stage": "...", "number": 2, "instruction": "RUN make", "inputs": "{...}"}}]}
 
+The member `tables` tells where tables of contents of layers are: {"chain": "sha256:...", "parent": "sha256:...", "layer": 4}.
+
 A record names the layers below its own by their chain ID (OCI image-spec, config.md). So records of several machines can
 be put together without ids that the machines agree on. A record without a layer only tells the canonical key of a step.
 
@@ -98,15 +100,35 @@ class CacheRecord:
 
 
 @frozen
+class CachedTable:
+    """Where the table of contents of a layer is, so that files can be placed on layers that stay where they are.
+
+    What a table says depends on the layers below, so its name is their chain ID with the layer (`chain`). `pack` is a layer
+    whose tar has the table as a file of that name (`table_name`).
+    """
+
+    chain: Digest
+    below: Digest | None
+    pack: CachedLayer
+
+
+def table_name(chain: Digest) -> bytes:
+    """The name of the table of contents in the tar of its pack."""
+    return chain.hex.encode()
+
+
+@frozen
 class CacheIndex:
-    """The records of a cache."""
+    """The records of a cache, and tables of contents of layers that they have or stand on."""
 
     records: tuple[CacheRecord, ...] = ()
+    tables: tuple[CachedTable, ...] = ()
 
     @property
     def layers(self) -> tuple[CachedLayer, ...]:
-        """The layers of all records, each once, in the order of the records."""
-        layers = (record.layer for record in self.records if record.layer is not None)
+        """The layers of all records and the packs of all tables, each once, in this order."""
+        layers = [record.layer for record in self.records if record.layer is not None]
+        layers += [table.pack for table in self.tables]
         return tuple({layer.digest: layer for layer in layers}.values())
 
     def to_member(self, layers: Sequence[CachedLayer]) -> str:
@@ -115,7 +137,10 @@ class CacheIndex:
 
         positions = {layer.digest: number for number, layer in enumerate(layers)}
         records = [_record_json(record, positions) for record in self.records]
-        data = zstandard.ZstdCompressor(level=9).compress(dump({"version": _VERSION, "records": records}))
+        content: dict[str, Json] = {"version": _VERSION, "records": [*records]}
+        if self.tables:
+            content["tables"] = [_table_json(table, positions) for table in self.tables]
+        data = zstandard.ZstdCompressor(level=9).compress(dump(content))
         return base64.b64encode(data).decode("ascii")
 
 
@@ -132,7 +157,10 @@ def read_index(manifest: Manifest, config: ImageConfig) -> CacheIndex | None:
     if (version := fields.integer("version", 1 << 30)) != _VERSION:
         raise NotACache(f"cache index: version {version} is not known", hint="another version of pybuild wrote it")
     layers = [_layer(layer, diff_id) for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)]
-    return CacheIndex(tuple(_read_record(record, layers) for record in fields.objects("records")))
+    return CacheIndex(
+        tuple(_read_record(record, layers) for record in fields.objects("records")),
+        tuple(_read_table(table, layers) for table in fields.objects("tables")),
+    )
 
 
 def merged(old: CacheIndex, new: CacheIndex, *, most: int, most_bytes: int | None = None) -> CacheIndex:
@@ -150,10 +178,11 @@ def merged(old: CacheIndex, new: CacheIndex, *, most: int, most_bytes: int | Non
             keys = {**before.keys, **record.keys}
             record = replace(before, keys=keys, used=max(before.used, record.used), step=record.step)
         together[name] = record
-    return _within(list(together.values()), most, most_bytes)
+    records = _within(list(together.values()), most, most_bytes)
+    return CacheIndex(records, _needed_tables((*old.tables, *new.tables), records))
 
 
-def _within(records: Sequence[CacheRecord], most: int, most_bytes: int | None) -> CacheIndex:
+def _within(records: Sequence[CacheRecord], most: int, most_bytes: int | None) -> tuple[CacheRecord, ...]:
     """The records used last that the budget allows, in the order of `records`."""
     # Of one build the last steps come first: they bring those that they stand on.
     order = sorted(range(len(records)), key=lambda number: (-records[number].used, -number))
@@ -174,7 +203,23 @@ def _within(records: Sequence[CacheRecord], most: int, most_bytes: int | None) -
         if len(kept) + len(wanted) <= most and (most_bytes is None or sum(together.values()) <= most_bytes):
             kept.update(wanted)
             blobs = together
-    return CacheIndex(tuple(record for number, record in enumerate(records) if number in kept))
+    return tuple(record for number, record in enumerate(records) if number in kept)
+
+
+def _needed_tables(tables: Iterable[CachedTable], records: Sequence[CacheRecord]) -> tuple[CachedTable, ...]:
+    """The first table of each stack of layers that a record has or stands on, and those of the layers below."""
+    known: dict[Digest, CachedTable] = {}
+    for table in tables:
+        known.setdefault(table.chain, table)
+    needed: set[Digest] = set()
+    pending = [chain for record in records for chain in (record.chain, record.below) if chain is not None]
+    while pending:
+        chain = pending.pop()
+        if chain in known and chain not in needed:
+            needed.add(chain)
+            below = known[chain].below
+            pending += [] if below is None else [below]
+    return tuple(table for table in known.values() if table.chain in needed)
 
 
 def _stack(records: Sequence[CacheRecord], makers: Mapping[Digest, int], number: int) -> list[int] | None:
@@ -192,7 +237,7 @@ def _stack(records: Sequence[CacheRecord], makers: Mapping[Digest, int], number:
 
 def without_times(index: CacheIndex) -> CacheIndex:
     """The same index, in which a record was used last when it was made: a cached build gives the same image again."""
-    return CacheIndex(tuple(replace(record, used=record.created) for record in index.records))
+    return replace(index, records=tuple(replace(record, used=record.created) for record in index.records))
 
 
 def all_layers(*indexes: CacheIndex) -> tuple[CachedLayer, ...]:
@@ -247,6 +292,24 @@ def _record_json(record: CacheRecord, positions: Mapping[Digest, int]) -> dict[s
     return data
 
 
+def _table_json(table: CachedTable, positions: Mapping[Digest, int]) -> dict[str, Json]:
+    below = "" if table.below is None else str(table.below)
+    return {"chain": str(table.chain), "parent": below, "layer": positions[table.pack.digest]}
+
+
+def _read_table(fields: Fields, layers: Sequence[CachedLayer | None]) -> CachedTable:
+    below = fields.text("parent")
+    return CachedTable(
+        Digest.parse(fields.text("chain")), Digest.parse(below) if below else None, _layer_at(fields, layers)
+    )
+
+
+def _layer_at(fields: Fields, layers: Sequence[CachedLayer | None]) -> CachedLayer:
+    if (position := fields.integer("layer", 1 << 30)) >= len(layers) or (layer := layers[position]) is None:
+        raise fields.wrong("layer", "the position of a layer")
+    return layer
+
+
 def _read_record(fields: Fields, layers: Sequence[CachedLayer | None]) -> CacheRecord:
     keys, canonical = fields.mapping("keys"), fields.text("canonical")
     if not _KEY.fullmatch(canonical) or not all(map(_KEY.fullmatch, keys)):
@@ -268,8 +331,7 @@ def _read_record(fields: Fields, layers: Sequence[CachedLayer | None]) -> CacheR
     )
     if fields.data.get("layer") is None:
         return found
-    if (position := fields.integer("layer", 1 << 30)) >= len(layers) or (layer := layers[position]) is None:
-        raise fields.wrong("layer", "the position of a layer")
+    layer = _layer_at(fields, layers)
     parent = fields.text("parent")
     below = parent.removeprefix(_BASE)
     return replace(
