@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pybuild.builder.cache_export.fetch import fetched
+from pybuild.builder.cache_export.gone import LayersGone
 from pybuild.store.errors import BlobVanished
 from pybuild.store.exporting.layout import LayoutContent, layout_has, publish_layout
 from pybuild.store.exporting.layout_blobs import has_file
@@ -102,4 +103,7 @@ class DirectoryExport:
                 wanted.append(layer)
             else:
                 paths[layer.digest] = path
-        return {**paths, **fetched(self._fetcher, wanted)}
+        more, gone = fetched(self._fetcher, wanted)
+        if gone:
+            raise LayersGone(gone)
+        return {**paths, **more}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pybuild.builder.cache_export.gone import LayersGone
 from pybuild.builder.errors import LayerUnavailable
 from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.store.formats.digest import Digest
@@ -17,20 +16,23 @@ if TYPE_CHECKING:
     from pybuild.store.formats.cache_index import CachedLayer
 
 
-def fetched(fetcher: LayerFetcher, layers: Sequence[CachedLayer]) -> dict[Digest, str]:
-    """The files of layers, which are fetched into the store from the places that it knows.
+def fetched(fetcher: LayerFetcher, layers: Sequence[CachedLayer]) -> tuple[dict[Digest, str], set[Digest]]:
+    """The files of layers, which are fetched into the store from the places that it knows; and those that no place has.
 
-    Raises LayersGone for those that no place has, BuildError, StoreError, RemoteError.
+    Raises BuildError, StoreError, RemoteError.
     """
     store = fetcher.store
-    places = {
-        layer.digest: (*store.places.of(layer.digest), *store.places.directories(layer.digest)) for layer in layers
+    wanted = {
+        layer.digest: LayerBlob(layer.diff_id, layer.digest, layer.size, layer.compression)
+        for layer in layers
+        if store.places.of(layer.digest) or store.places.directories(layer.digest)
     }
-    if gone := {digest for digest, known in places.items() if not known}:
-        raise LayersGone(gone)
-    blobs = [LayerBlob(layer.diff_id, layer.digest, layer.size, layer.compression) for layer in layers]
-    try:
-        run_until_complete(fetcher.fetch(blobs))
-    except LayerUnavailable as error:
-        raise LayersGone({Digest.parse(error.digest)}) from error
-    return {layer.digest: store.blobs.path(layer.digest) for layer in layers}
+    gone = {layer.digest for layer in layers} - set(wanted)
+    while True:
+        try:
+            run_until_complete(fetcher.fetch(list(wanted.values())))
+            return {digest: store.blobs.path(digest) for digest in wanted}, gone
+        except LayerUnavailable as error:
+            lost = Digest.parse(error.digest)
+            del wanted[lost]
+            gone.add(lost)

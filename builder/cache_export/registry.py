@@ -1,7 +1,7 @@
 """Writing a cache to a repository of a registry: the layers that it lacks, the config, and at the end the manifest.
 
-The repository has the layers of the manifest that it shows now, so these are not asked for: a cache has a thousand. If
-the registry then refuses the manifest, its garbage collection may have removed some; then all are asked for, once.
+The repository has the layers of the manifest that it shows now and those of an image that was just pushed there, so these
+are not asked for: a cache has a thousand. If the registry then refuses the manifest, its garbage collection may have removed some; then all are asked for, once.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pybuild.builder.jobs.registry import RegistryAccess
     from pybuild.builder.sources.layers import LayerFetcher
     from pybuild.store.formats.cache_image import CacheImage
+    from pybuild.store.formats.cache_index import CachedLayer
 
 _MANY = 16  # layers that are worth a worker, however small they are
 
@@ -53,8 +54,9 @@ class RegistryExport:
         self._access = access
         self._old = old
         listed = () if old is None else (old.manifest.config, *old.manifest.layers)
-        self._there = {blob.digest for blob in listed}  # what the repository has, as far as it is known
-        self._asked_for_all = old is None
+        seen = self._store.places.seen_in(self._repository)
+        self._there = {*seen, *(blob.digest for blob in listed)}  # what the repository has, as far as it is known
+        self._asked_for_all = not self._there
         self._sources: tuple[str, ...] = ()
         self.sent = 0  # bytes of layers
 
@@ -68,7 +70,10 @@ class RegistryExport:
         sizes = {layer.digest: layer.size for layer in image.index.layers}
         self._sources = self._sources or self._mountable([digest for digest in sizes if digest not in self._there])
         blobs = [*sizes, image.config_digest]
-        self._send(image, self._absent([digest for digest in blobs if digest not in self._there]))
+        absent = self._absent([digest for digest in sizes if digest not in self._there])
+        if image.config_digest not in self._there:
+            absent.append(image.config_digest)  # another write of the same records is rare
+        self._send(image, absent)
         self._there.update(blobs)
         try:
             self._put_manifest(image)
@@ -80,6 +85,7 @@ class RegistryExport:
             self._there.difference_update(absent)
             if not absent:
                 raise
+            self._sources = self._mountable(absent)
             self._send(image, absent)
             self._put_manifest(image)
 
@@ -99,26 +105,17 @@ class RegistryExport:
         layers = {layer.digest: layer for layer in image.index.layers}
         here: list[OutgoingBlob] = []
         elsewhere: list[OutgoingBlob] = []
-        gone: set[Digest] = set()
-        for digest in wanted:
-            if digest == image.config_digest:
-                continue
-            blob = outgoing_blob(
-                self._store, self._repository, digest, layers[digest].size, self._path_of(digest) or ""
-            )
-            others = tuple(origin for origin in blob.origins if not self._is_here(origin))
-            if not blob.path and not others and self._store.places.directories(digest):
-                try:
-                    blob = replace(blob, path=fetched(self._fetcher, [layers[digest]])[digest])
-                except LayersGone:
-                    gone.add(digest)
-                    continue
+        others = []
+        for layer in (layers[digest] for digest in wanted if digest in layers):
+            blob = self._outgoing(layer, self._path_of(layer.digest) or "")
             if blob.path:
                 here.append(blob)
-            elif others:
-                elsewhere.append(replace(blob, origins=others))
+            elif blob.origins:
+                elsewhere.append(blob)
             else:
-                gone.add(digest)
+                others.append(layer)
+        paths, gone = fetched(self._fetcher, others) if others else ({}, set())  # from the directories of other caches
+        here += [self._outgoing(layers[digest], path) for digest, path in paths.items()]
         here.sort(key=lambda blob: -blob.size)
         jobs = [self._job(share) for share in _divided(here)] + [self._job((blob,)) for blob in elsewhere]
         done, unavailable = self._run(jobs, sum(blob.size for blob in (*here, *elsewhere)))
@@ -131,6 +128,10 @@ class RegistryExport:
             config = OutgoingBlob(str(image.config_digest), len(image.config), self._file(image.config), "")
             self._pool.run(self._job((config,)))
             self._there.add(image.config_digest)
+
+    def _outgoing(self, layer: CachedLayer, path: str) -> OutgoingBlob:
+        blob = outgoing_blob(self._store, self._repository, layer.digest, layer.size, path)
+        return replace(blob, origins=tuple(origin for origin in blob.origins if not self._is_here(origin)))
 
     def _is_here(self, origin: str) -> bool:
         """Whether a name is one of this repository, which lacks the blob."""

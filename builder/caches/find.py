@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pybuild.store.formats.cache_index import CacheIndex
     from pybuild.store.formats.oci_manifest import Descriptor
     from pybuild.store.formats.platform import Platform
+    from pybuild.store.importing.members import DirectoryMembers
     from pybuild.store.objects.ingest import Ingest
 
 R = TypeVar("R")
@@ -142,17 +143,26 @@ class CacheReader:
     def _read_layout(self, place: LocalCache, documents: _Documents) -> None:
         with open_layout(place) as members:
             entry = None if members is None else tagged_manifest(members, place)
-            if members is None or entry is None:
-                return
-            blobs = LayoutBlobs(members)
+            while members is not None and entry is not None:
+                try:
+                    self._read_image(members, entry, documents)
+                    return
+                except NotFound:
+                    before, entry = entry, tagged_manifest(members, place)
+                    if entry == before:
+                        raise
+                    # Else another process has replaced this cache meanwhile, and removed its blobs.
 
-            def read(descriptor: Descriptor) -> bytes:
-                return read_blob(blobs, descriptor, MANIFEST_BYTES)
+    def _read_image(self, members: DirectoryMembers, entry: Descriptor, documents: _Documents) -> None:
+        blobs = LayoutBlobs(members)
 
-            found, data = cache_manifest(entry, read(entry), self.platform, read)
-            documents.digest = found.digest
-            documents.manifest = Manifest.from_bytes(data, found.media_type)
-            documents.config = read_blob(blobs, documents.manifest.config, CONFIG_BYTES)
+        def read(descriptor: Descriptor) -> bytes:
+            return read_blob(blobs, descriptor, MANIFEST_BYTES)
+
+        found, data = cache_manifest(entry, read(entry), self.platform, read)
+        documents.digest = found.digest
+        documents.manifest = Manifest.from_bytes(data, found.media_type)
+        documents.config = read_blob(blobs, documents.manifest.config, CONFIG_BYTES)
 
 
 class _Documents:

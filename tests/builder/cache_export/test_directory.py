@@ -189,6 +189,27 @@ def test_another_writer_removes_a_layer_meanwhile(
     assert blobs(place) == needed(one, place)
 
 
+def test_writers_side_by_side_never_leave_a_broken_cache(machines: Machines, place: LocalCache) -> None:
+    reader, writers = machines(), [machines(), machines(), machines()]
+    children = []
+    for number, machine in enumerate(writers):
+        steps = [machine.record(f"{number}-{step}", used=step) for step in range(12)]
+        child = os.fork()
+        if not child:
+            try:
+                for step in steps:
+                    machine.write(place, step, most=2)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert needed(reader, place) <= blobs(place)
+    reader.write(place, reader.record("last", used=99), most=1)
+    cache = reader.read(place)
+    assert cache is not None and len(cache.index.records) == 1
+
+
 def test_umoci_reads_a_cache(machine: CacheMachine, place: LocalCache) -> None:
     machine.write(place, machine.record("one"))
     command = ["umoci", "stat", "--json", "--image", f"{place.path}:latest"]

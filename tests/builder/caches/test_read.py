@@ -14,6 +14,8 @@ import pytest
 import zstandard
 
 from pybuild.builder.cache_places import LocalCache
+from pybuild.builder.caches import find
+from pybuild.builder.caches.layout import tagged_manifest
 from pybuild.store.formats.cache_image import KIND_ANNOTATION, CacheImage, cache_image
 from pybuild.store.formats.cache_index import BUILDKIT_CONFIG, BUILDKIT_MEMBER, CacheIndex
 from pybuild.store.formats.digest import Digest
@@ -28,6 +30,8 @@ from tests.support.fake_registry import FakeRegistry, fake_registry, redirect, r
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from pybuild.store.importing.members import DirectoryMembers
 
 ARM = Platform("linux", "arm64")
 TAG = {"org.opencontainers.image.ref.name": "latest"}
@@ -390,3 +394,20 @@ def test_a_tag_alone_is_preferred_and_a_single_image_needs_none(
 
 def test_an_annotation_marks_what_is_nothing_but_a_cache(content: Content) -> None:
     assert json.loads(content.documents[1][1])["annotations"] == {KIND_ANNOTATION: "application/vnd.pybuild.cache.v1"}
+
+
+def test_a_cache_that_is_replaced_while_it_is_read(
+    machine: CacheMachine, content: Content, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content.write(tmp_path / "cache")
+    newer = cache_image(CacheIndex((machine.record("newer"),)), LINUX)
+    def replaced(members: DirectoryMembers, place: LocalCache) -> Descriptor | None:
+        found = tagged_manifest(members, place)
+        if (tmp_path / "cache" / "blobs" / "sha256" / content.root.digest.hex).exists():
+            _empty(tmp_path / "cache")
+            Content.of(newer).write(tmp_path / "cache")
+        return found
+
+    monkeypatch.setattr(find, "tagged_manifest", replaced)
+    cache = machine.read(LocalCache(str(tmp_path / "cache")))
+    assert cache is not None and cache.digest == newer.digest and machine.notes() == []
