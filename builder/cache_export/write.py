@@ -78,10 +78,9 @@ def write_cache(
                 break
             except LayersGone as gone:
                 together = without(image.index, gone.digests)
-                left_out = len(image.index.records) - len(together.records)
-                observe(
-                    Note(f"{_records(left_out)} of the cache {place} left out: their layers cannot be had any more")
-                )
+                if left_out := len(image.index.records) - len(together.records):  # else only tables of contents
+                    text = f"{_records(left_out)} of the cache {place} left out: their layers cannot be had any more"
+                    observe(Note(text))
     except PybuildError as error:
         raise BuildError(f"cannot write the cache {place}: {error}", hint=error.hint) from error
     except OSError as error:

@@ -10,7 +10,7 @@ from pybuild.builder.cache_places import CacheExport, LocalCache, RegistryCache
 from pybuild.builder.caches.read import read_cache
 from pybuild.builder.events import CacheExported, Note
 from pybuild.builder.workers.pool import Pool
-from pybuild.store.formats.cache_index import CachedLayer, CachedStep, CacheIndex, CacheRecord
+from pybuild.store.formats.cache_index import CachedLayer, CachedStep, CachedTable, CacheIndex, CacheRecord
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.platform import Platform
@@ -55,10 +55,15 @@ class CacheMachine:
         return CacheRecord({key: "definition"}, key, 3, used, step, layer, chain, below is None)
 
     def write(
-        self, place: RegistryCache | LocalCache, *records: CacheRecord, most: int = 1000, size: int | None = None
+        self,
+        place: RegistryCache | LocalCache,
+        *records: CacheRecord,
+        most: int = 1000,
+        size: int | None = None,
+        tables: tuple[CachedTable, ...] = (),
     ) -> WrittenCache:
         return write_cache(
-            CacheExport(place, max_records=most, max_size=size), CacheIndex(records), self._path,
+            CacheExport(place, max_records=most, max_size=size), CacheIndex(records, tables), self._path,
             self.store, self.pool, self.events.append, tls_verify=True, platform=LINUX,
         )  # fmt: skip
 

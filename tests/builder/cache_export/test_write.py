@@ -10,6 +10,7 @@ import pytest
 
 from pybuild.builder.cache_places import LocalCache, RegistryCache
 from pybuild.builder.errors import BuildError
+from pybuild.store.formats.cache_index import CachedTable
 from tests.support.caches import CacheMachine, in_registry
 
 if TYPE_CHECKING:
@@ -90,6 +91,18 @@ def test_a_layer_that_no_place_has_is_left_out_with_all_that_stands_on_it(machin
     assert machine.notes() == [f"2 records of the cache {place} left out: their layers cannot be had any more"]
     found = machine.read(place)
     assert found is not None and found.index.records == (other,)
+
+
+def test_tables_of_contents_travel_and_a_lost_one_takes_no_record_along(machine: CacheMachine, place: Place) -> None:
+    one, two = machine.record("one"), machine.record("two")
+    there, lost = machine.layer(b"pack"), machine.layer(b"lost pack")
+    tables = [CachedTable(record.chain, None, pack) for record, pack in ((one, there), (two, lost)) if record.chain]
+    del machine.blobs[lost.digest]
+    written = machine.write(place, one, two, tables=tuple(tables))
+    assert (written.records, written.layers) == (2, 3)
+    assert machine.notes() == []
+    found = machine.read(place)
+    assert found is not None and found.index.records == (one, two) and found.index.tables == (tables[0],)
 
 
 def test_a_layer_in_the_directory_of_another_cache_is_copied(
