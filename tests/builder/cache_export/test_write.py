@@ -12,6 +12,7 @@ from pybuild.builder.cache_places import LocalCache, RegistryCache
 from pybuild.builder.errors import BuildError
 from pybuild.store.formats.cache_index import CachedTable
 from tests.support.caches import CacheMachine, in_registry
+from tests.support.registry import docker_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,3 +139,14 @@ def test_a_digest_cannot_be_written(machine: CacheMachine, registry: DockerRegis
     name = in_registry(registry.host, f"a/b@sha256:{'0' * 64}")
     with pytest.raises(BuildError, match=r"cannot write the cache .*: the cache itself determines its digest"):
         machine.write(name, machine.record("one"))
+
+
+def test_a_registry_with_a_password_and_a_user_without_one(machine: CacheMachine, tmp_path: Path) -> None:
+    with docker_registry(tmp_path / "closed", login=("user", "secret")) as closed:
+        place = in_registry(closed.host)
+        assert machine.read(place) is None
+        (note,) = machine.notes()
+        assert note.startswith(f"the cache {place} is not used: ")
+        with pytest.raises(BuildError, match=f"^cannot write the cache {place}: ") as caught:
+            machine.write(place, machine.record("one"))
+    assert "\n" not in str(caught.value) and "login" in (caught.value.hint or "")
