@@ -104,7 +104,7 @@ def build(
         require_space(store.root, options.require_space, "--require-space")
     with (
         _step_cgroups(options.limits) as cgroups,
-        Pool(lambda text: observe(Note(text))) as pool,
+        Pool(lambda text: observe(Note(text)), options.isolation) as pool,
         BuildSecrets(options.secrets, options.agents, os.environ) as secrets,
     ):
         session = Session(store, pool, options, observe, secrets, cgroups)

@@ -24,6 +24,14 @@ class Network(Enum):
     HOST = "host"
 
 
+class Isolation(Enum):
+    """What RUN steps are kept apart with: docs/user/security.md says what each protects."""
+
+    FULL = "full"  # everything, or the step fails
+    CONTAINER = "container"  # what a container that denies some of it leaves
+    AUTO = "auto"  # the best of these that works here
+
+
 class Entitlement(Enum):
     """Something that a recipe gets only if the user allows it."""
 
@@ -77,6 +85,7 @@ class BuildOptions:
     no_cache_stages: tuple[str, ...] = ()  # names or numbers of stages whose steps run again
     jobs: int = 16  # the most RUN steps at a time
     network: Network = Network.DEFAULT
+    isolation: Isolation = Isolation.FULL
     hosts: tuple[tuple[str, str], ...] = ()  # (name, address) for /etc/hosts of RUN steps
     hostname: str = HOSTNAME  # of RUN steps
     limits: StepLimits = field(default_factory=StepLimits)

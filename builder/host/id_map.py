@@ -2,7 +2,7 @@
 
 An effective uid of 0 does not tell which ids can be mapped: in a container root can have all ids, 65,536 of them, or
 one. So the map depends on the capabilities of this process (CAP_SETUID, CAP_SETGID) and on the ids that exist in its
-own namespace (/proc/self/uid_map). All three kinds of maps give the same images, unless a RUN uses an id that the map
+own namespace (/proc/self/uid_map). All kinds of maps give the same images, unless a RUN uses an id that the map
 lacks: a chown to it fails with EINVAL.
 """
 
@@ -36,6 +36,7 @@ class MapKind(Enum):
     IDENTITY = "identity"  # all ids that exist here, each as itself
     RANGE = "range"  # the user as root, and the user's subordinate ids
     SINGLE = "single"  # the user as root, and no other ids
+    SHIFTED = "shifted"  # all ids that exist here, rotated: those of the steps are not those of pybuild
 
 
 @frozen
@@ -51,7 +52,8 @@ class Extent:
 class IdMap:
     """A map for users and one for groups. `helpers` are the paths of newuidmap and newgidmap if they have to write it.
 
-    `missing` says why there is only a single id.
+    `missing` says why there is only a single id. `withheld` is how many users and groups at the end of the maps are for
+    pybuild's workers only, and not for steps; the maps then count from 0 without gaps.
     """
 
     kind: MapKind
@@ -59,6 +61,7 @@ class IdMap:
     gids: tuple[Extent, ...]
     helpers: tuple[str, str] | None = None
     missing: str = ""
+    withheld: tuple[int, int] = (0, 0)
 
     @property
     def name(self) -> str:
@@ -70,11 +73,24 @@ class IdMap:
 
     def has_uid(self, uid: int) -> bool:
         """Whether a step can run as this user and own files as it."""
-        return _covers(self.uids, uid)
+        return _covers(self._for_steps(0), uid)
 
     def has_gid(self, gid: int) -> bool:
         """The same for a group."""
-        return _covers(self.gids, gid)
+        return _covers(self._for_steps(1), gid)
+
+    def step_maps(self) -> tuple[str, str]:
+        """The maps of a user namespace for one step, below the one with this map: its ids, each as itself."""
+        users, groups = (
+            "".join(f"{extent.inside} {extent.inside} {extent.count}\n" for extent in self._for_steps(kind))
+            for kind in (0, 1)
+        )
+        return users, groups
+
+    def _for_steps(self, kind: int) -> tuple[Extent, ...]:
+        """The extents of the users (0) or groups (1) that steps have."""
+        extents, withheld = (self.uids, self.gids)[kind], self.withheld[kind]
+        return (Extent(0, 0, _count(extents) - withheld),) if withheld else extents
 
     @property
     def missing_hint(self) -> str:
@@ -97,7 +113,7 @@ class IdMap:
 
 def choose_id_map() -> IdMap:
     """The best map that this process can write. A map of a single id is always possible."""
-    capabilities = _effective_capabilities()
+    capabilities = effective_capabilities()
     may_map = bool(capabilities >> _CAP_SETUID & 1 and capabilities >> _CAP_SETGID & 1)
     uids, gids = _existing_ids("uid"), _existing_ids("gid")
     if may_map and _covers(uids, 0) and _covers(gids, 0) and _count(uids) > 1 and _count(gids) > 1:
@@ -250,7 +266,8 @@ def _existing_ids(kind: str) -> tuple[Extent, ...]:
     return tuple(Extent(inside, inside, count) for inside, _, count in lines)
 
 
-def _effective_capabilities() -> int:
+def effective_capabilities() -> int:
+    """The effective capabilities of this process; bit n is capability number n."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         for line in file:
             if line.startswith("CapEff:"):

@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from pybuild.builder.sandbox.own_ids import OwnIds
     from pybuild.builder.sandbox.spec import SandboxSpec
 
 _SHOWN_PROGRAM = 200  # characters of a program's name in messages
@@ -21,7 +22,9 @@ _OPEN_FILES = 1 << 20
 _STACK_BYTES = 8 << 20
 
 
-def run_command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, seccomp: bytes, vault: int) -> NoReturn:
+def run_command(
+    spec: SandboxSpec, streams: tuple[int, int, int], status: int, seccomp: bytes, vault: int, own_ids: OwnIds | None
+) -> NoReturn:
     """The last steps before exec. Each one in this order still allows the next."""
     doing = "read the secrets"
     try:
@@ -42,6 +45,9 @@ def run_command(spec: SandboxSpec, streams: tuple[int, int, int], status: int, s
         _set_limits()
         for number, soft, hard in spec.rlimits:
             resource.setrlimit(number, (soft, hard))
+        if own_ids is not None:
+            doing = "make a user namespace for the step"
+            own_ids.enter(spec)
         doing = "make a session keyring"
         try:
             linux.join_session_keyring()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pybuild.builder.sandbox import linux
 from pybuild.builder.sandbox.mounts import File
 from pybuild.builder.sandbox.overlay import mount_overlay
+from pybuild.builder.sandbox.report import LESS
 from pybuild.builder.sandbox.root import OperationRefused, Root, new_mount
 
 TYPE_CHECKING = False
@@ -49,8 +50,8 @@ def operations_for(spec: SandboxSpec) -> list[Operation]:
     """The operations that build a step's root filesystem, in order."""
     return [
         Overlay(spec.lowers, spec.upper, spec.work, spec.mountpoint),
-        Proc(open=spec.insecure),
-        Sys(new_network=spec.new_network),
+        Proc(open=spec.insecure) if spec.own_proc else HostProc(open=spec.insecure),
+        Sys(new_network=spec.new_network and spec.own_sys),
         Dev(spec.shm_size),
         Scratch(spec.files),
         File(spec.resolv_conf_target, spec.resolv_conf),
@@ -98,13 +99,40 @@ class Proc:
             if error.errno == errno.EPERM:
                 raise OperationRefused(
                     "this container forbids a new /proc, because its own /proc is partly hidden",
-                    hint="start it with --security-opt systempaths=unconfined (Docker, podman) or procMount: Unmasked (Kubernetes)",
+                    hint="start it with --security-opt systempaths=unconfined (Docker), --security-opt unmask=ALL (podman) or"
+                    f" procMount: Unmasked (Kubernetes); or {LESS}",
                 ) from error
             raise
         linux.move_mount(proc, place)
         os.close(place)
         for name in () if self.open else _READ_ONLY:
             _remount_read_only(proc, name)
+        for name in () if self.open else _MASKED:
+            _mask(proc, name)
+        os.close(proc)
+
+
+@dataclass(frozen=True, slots=True)
+class HostProc:
+    """The procfs of the machine or container, where the kernel refuses a new one: all of it read-only.
+
+    It shows every process there by its number there, and of those outside the step what any user may read: names and
+    command lines. What it hides stays hidden, because what covers parts of it comes along. Unless `open`, more is masked.
+    """
+
+    open: bool
+
+    def describe(self) -> str:
+        return "the proc of the host on /proc, read-only"
+
+    def execute(self, root: Root) -> None:
+        place = root.open_directory("proc")
+        proc = linux.open_tree(
+            linux.AT_FDCWD, b"/proc", linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC | linux.AT_RECURSIVE
+        )
+        linux.mount_setattr(proc, _NOSUID_NODEV_NOEXEC | linux.MOUNT_ATTR_RDONLY, 0, recursive=True)
+        linux.move_mount(proc, place)
+        os.close(place)
         for name in () if self.open else _MASKED:
             _mask(proc, name)
         os.close(proc)

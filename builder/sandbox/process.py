@@ -14,20 +14,20 @@ The status pipe carries JSON objects, one a line: {"exit": n}, {"signal": n} or 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import select
 import signal
 import socket
-import struct
 from contextlib import suppress
 
 from pybuild.builder.sandbox import agents, linux, terminal
 from pybuild.builder.sandbox.command import close_all_but, run_command
+from pybuild.builder.sandbox.loopback import loopback_up
 from pybuild.builder.sandbox.mounts import AgentSocket
 from pybuild.builder.sandbox.operations import operations_for
-from pybuild.builder.sandbox.report import MAKE_NAMESPACES, hint_for, reason, report
+from pybuild.builder.sandbox.own_ids import OwnIds
+from pybuild.builder.sandbox.report import HOST_NAME, MAKE_NAMESPACES, hint_for, reason, report
 from pybuild.builder.sandbox.root import OperationRefused, Root
 from pybuild.store.system import syscalls
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from pybuild.builder.sandbox.spec import SandboxSpec
 
 _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
-_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 
 
 class Step:
@@ -165,13 +164,16 @@ def _init(
         os.umask(0o022)
         stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         linux.mount(None, b"/", None, linux.MS_REC | linux.MS_PRIVATE)
-        doing = f"set the host name {spec.hostname}"
-        socket.sethostname(spec.hostname)
+        if spec.hostname:
+            doing = f"{HOST_NAME} {spec.hostname}"
+            socket.sethostname(spec.hostname)
         if spec.new_network:
             doing = "set up the loopback device"
-            _loopback_up()
+            loopback_up()
         stdout, stderr, *vaults = fds
         vault = vaults[0] if vaults else -1
+        doing = "prepare the step's own ids"
+        own_ids = OwnIds(spec.own_ids) if spec.own_ids else None
         root = Root(vault, agents_fd)
         for operation in operations_for(spec):
             doing = f"mount {operation.describe()}"
@@ -190,7 +192,10 @@ def _init(
         doing = "start the command"
         command = os.fork()
         if command == 0:
-            run_command(spec, streams, status, seccomp, vault)
+            run_command(spec, streams, status, seccomp, vault, own_ids)
+        if own_ids is not None:
+            doing = "write the step's own ids"
+            own_ids.write_maps()
         doing = "give up what only the start of the command needs"
         for fd in (stdin, *fds):
             os.close(fd)
@@ -242,11 +247,3 @@ def _enter_directory(cwd: str) -> None:
     # The kernel marks a directory outside the root with "(unreachable)", see getcwd(2).
     if not os.getcwd().startswith("/"):
         raise OperationRefused(f"the working directory {cwd} is outside the image")
-
-
-def _loopback_up() -> None:
-    """Set IFF_UP on lo, see netdevice(7)."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        request = struct.pack("16sH14x", b"lo", 0)
-        flags = struct.unpack("16sH14x", fcntl.ioctl(sock, _SIOCGIFFLAGS, request))[1]
-        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))

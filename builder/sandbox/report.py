@@ -7,6 +7,10 @@ import json
 import os
 
 MAKE_NAMESPACES = "make the step's namespaces"
+LESS = "build with --isolation=container, or auto, which do with what this machine allows"
+UNFILTERED = "--security-opt seccomp=unconfined (podman, Docker) or seccompProfile: Unconfined (Kubernetes)"
+UNMASKED = "--security-opt unmask=ALL (podman), --security-opt systempaths=unconfined (Docker) or procMount: Unmasked (Kubernetes)"
+HOST_NAME = "set the host name"
 _SETTING_UP = ("prepare the sandbox", "mount ", "set ")  # what can fail because of the machine, not of the recipe
 _REFUSALS = frozenset((errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENODEV, errno.EOPNOTSUPP))
 _REPORT_TEXT = 500  # characters of a text in a report
@@ -46,9 +50,12 @@ def hint_for(doing: str, error: BaseException) -> str | None:
         return "pybuild needs them for RUN only; pybuild doctor says what this machine lacks"
     if not isinstance(error, OSError) or error.errno not in _REFUSALS:
         return None
+    if doing.startswith(HOST_NAME):
+        return f"{LESS}; or start the container with {UNFILTERED}, and with {UNMASKED}"
     if doing.startswith("mount overlay"):
         return (
             "the filesystem of the store might be one that overlayfs cannot use, such as an overlay itself (the root of a"
-            " container) or NFS: choose another place with --root, for example a volume; pybuild doctor tries it"
+            " container) or NFS: choose another place with --root, for example a volume (-v NAME:/var/lib/pybuild, or"
+            " --tmpfs /var/lib/pybuild:mode=700 in memory); pybuild doctor tries it"
         )
     return "pybuild doctor says what this machine lacks" if doing.startswith(_SETTING_UP) else None

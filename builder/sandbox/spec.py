@@ -28,7 +28,7 @@ class SandboxSpec:
     files: str  # an empty directory: the mount point for generated files such as resolv.conf
     resolv_conf: str  # content
     hosts: str  # content
-    hostname: str
+    hostname: str  # "" keeps that of the machine
     resolv_conf_target: str  # the image's path for resolv.conf, links resolved
     hosts_target: str  # the image's path for hosts, links resolved
     new_network: bool  # a new network with only a loopback device; else the host's network
@@ -38,6 +38,9 @@ class SandboxSpec:
     shm_size: int = 64 << 20  # bytes
     rlimits: tuple[tuple[int, int, int], ...] = ()  # setrlimit(2): number, soft, hard; -1 is unlimited
     cgroups: tuple[str, ...] = ()  # directories of the cgroups to enter
+    own_proc: bool = True  # a new /proc; else the machine's, read-only
+    own_sys: bool = True  # a new /sys with a new network; else the machine's
+    own_ids: tuple[str, str] | None = None  # uid_map and gid_map of a user namespace for this step alone
     terminal: bool = False  # the streams are a terminal; its master is sent over the descriptor for standard output
 
     def to_json(self) -> dict[str, object]:
@@ -53,6 +56,7 @@ class SandboxSpec:
 
         for key in ("argv", "env", "groups", "lowers", "cgroups"):
             data[key] = tuple(data[key])
+        data["own_ids"] = data["own_ids"] and tuple(data["own_ids"])
         data["secrets"] = tuple(tuple(item) for item in data["secrets"])
         data["rlimits"] = tuple(tuple(limit) for limit in data["rlimits"])
         data["mounts"] = tuple(from_json(mount) for mount in data["mounts"])

@@ -5,8 +5,9 @@ costs a fork instead of an interpreter. It owns nothing: when the connection to 
 it kills every step and exits.
 
     worker -> main   {"unshared": pid} | {"refused": text, "errno": n}                    a namespace was made, or not
-    main -> worker   {"mapped": true}                                                     its id map is written
-    worker -> main   {"entered": pid} | {"refused": text, "errno": n}                     other processes can enter it now
+    main -> worker   {"mapped": true, "try": bool}                                        its id map is written
+    worker -> main   {"entered": pid} | {"refused": text, "errno": n}                     other processes can enter it now;
+                     with "pieces": {name: text} if it had to try what steps are refused here (trial.py)
     main -> worker   {"spec": {...}} with descriptors for stdout, stderr and the end,     start a step
                      and a fourth one, the vault, if there are secrets
     end of the step  {"exit": n} | {"signal": n} | {"error": text, "hint": text}          on its own descriptor, then EOF
@@ -27,6 +28,7 @@ from pybuild.builder.sandbox import linux, seccomp
 from pybuild.builder.sandbox.frames import Channel
 from pybuild.builder.sandbox.process import Step
 from pybuild.builder.sandbox.spec import SandboxSpec
+from pybuild.builder.sandbox.trial import refused_pieces
 
 
 def main(fd: int) -> None:
@@ -48,12 +50,15 @@ def enter_namespaces(channel: Channel) -> None:
     """Make a user and a mount namespace. The main process writes the id maps, because that can take newuidmap."""
     linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
     channel.send({"unshared": os.getpid()})
-    channel.receive()  # "mapped"
+    message, _ = channel.receive()  # "mapped"
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
+    # A change of ids clears this, and job workers could not enter the namespaces. Steps never see this process: they have
+    # a namespace of processes or, where they have the machine's /proc, of users.
+    linux.set_dumpable(True)
     linux.mount(None, b"/", None, linux.MS_REC | linux.MS_PRIVATE)
     linux.set_child_subreaper(True)
-    channel.send({"entered": os.getpid()})
+    channel.send({"entered": os.getpid(), "pieces": refused_pieces() if message["try"] else {}})
 
 
 class Worker:

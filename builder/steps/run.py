@@ -18,6 +18,7 @@ from pybuild.builder.options import Network
 from pybuild.builder.plan.graph import source_mounts
 from pybuild.builder.sandbox.mounts import AgentSocket
 from pybuild.builder.sandbox.spec import SandboxSpec
+from pybuild.builder.sandbox.trial import HOST_NAME, PROC, SYS
 from pybuild.builder.steps.full_disk import full_disk_hint
 from pybuild.builder.steps.mount_points import scaffold_for
 from pybuild.builder.steps.mount_sources import MountSources
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pybuild.builder.events import StepRef
     from pybuild.builder.files.layer_contents import LayerPlace
     from pybuild.builder.files.passwd import Identity
+    from pybuild.builder.host.rung import Rung
     from pybuild.builder.plan.graph import Node, RunStep
     from pybuild.builder.session import Session
     from pybuild.builder.steps.image_users import ImageUsers
@@ -67,7 +69,7 @@ class RunMaker:
         self._stacks = stacks
         self._users = users
         self._layers = layers
-        self._network_noted = False
+        self._noted: set[str] = set()
         self._workspace = Workspace(session)
         self._mount_sources = MountSources(session, stacks)
 
@@ -119,7 +121,7 @@ class RunMaker:
         self._check_mapped(step.user, identity)
         secrets, options = self._session.secrets, self._session.options
         mounts = secrets.available(step.mounts)
-        self._note_network(step)
+        rung = self._note_surroundings(step)
         layers = await self._stacks.with_trees(layers)
         paths = await self._mount_sources.find(step, sources, directory, cache_mounts)
         scaffold = scaffold_for(view, mount_points(mounts, paths))
@@ -141,8 +143,8 @@ class RunMaker:
             mountpoint=self._workspace.mountpoint,
             files=self._workspace.files,
             resolv_conf=_resolv_conf(),
-            hostname=step.hostname,
-            hosts=_hosts(step.hostname, options.hosts),
+            hostname=step.hostname if rung.has_own(HOST_NAME) else "",
+            hosts=_hosts(step.hostname if rung.has_own(HOST_NAME) else os.uname().nodename, options.hosts),
             resolv_conf_target=scaffold.resolv_conf,
             hosts_target=scaffold.hosts,
             new_network=step.network is Network.NONE,
@@ -150,6 +152,9 @@ class RunMaker:
             secrets=secrets.variables(step.mounts),
             insecure=step.insecure,
             shm_size=options.limits.shm_size,
+            own_proc=rung.has_own(PROC),
+            own_sys=rung.has_own(SYS),
+            own_ids=rung.own_ids,
             rlimits=tuple((ulimit.number, ulimit.soft, ulimit.hard) for ulimit in options.limits.ulimits),
         )
         return _PreparedRun(spec, layers, scaffold_tree.toc)
@@ -256,10 +261,20 @@ class RunMaker:
             return None
         return f"a RUN has one user and one group here, and chown to another one fails: {ids.missing}; {SEE_DOCTOR}"
 
-    def _note_network(self, step: RunStep) -> None:
-        if step.network is Network.DEFAULT and not self._network_noted:
-            self._network_noted = True
-            self._session.observe(Note("RUN steps use the network of this machine; --network=none gives them none"))
+    def _note_surroundings(self, step: RunStep) -> Rung:
+        """Find what keeps steps apart here, and tell once what they can reach. Raises PrivilegeError."""
+        rung = self._pool.rung
+        if not rung.is_full:
+            self._note(rung.note())
+        if step.network is Network.DEFAULT:
+            self._note("RUN steps use the network of this machine; --network=none gives them none")
+        return rung
+
+    def _note(self, text: str) -> None:
+        """Tell the user something, once a build."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self._session.observe(Note(text))
 
 
 @asynccontextmanager

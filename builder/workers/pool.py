@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from pybuild.builder.errors import BuildError, PrivilegeError
+from pybuild.builder.options import Isolation
 from pybuild.builder.workers.tasks import Locks, Semaphore, Tasks, run_until_complete, wait_readable
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pybuild.builder.host.id_map import IdMap
+    from pybuild.builder.host.rung import Rung
     from pybuild.builder.jobs.job import Job
     from pybuild.builder.sandbox.frames import Message
     from pybuild.builder.sandbox.spec import SandboxSpec
@@ -35,11 +37,15 @@ R = TypeVar("R")
 class Pool:
     """A context manager: leaving it ends every worker and every process of every step.
 
-    `on_note` takes what workers tell the user: why they wait.
+    `on_note` takes what workers tell the user: why they wait. `isolation` is that of the steps.
     """
 
-    def __init__(self, on_note: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self, on_note: Callable[[str], None] = lambda text: None, isolation: Isolation = Isolation.FULL
+    ) -> None:
         self.on_note = on_note
+        self._isolation = isolation
+        self._rung: Rung | None = None
         self._id_map: IdMap | None = None
         self._sandbox: SandboxWorker | None = None
         self._workers: set[WorkerProcess] = set()
@@ -55,12 +61,28 @@ class Pool:
             from pybuild.builder.host.id_map import choose_id_map
 
             self._id_map = choose_id_map()
+            if self._isolation is not Isolation.FULL:
+                from pybuild.builder.host.shifted_ids import shifted
+
+                self._id_map = shifted(self._id_map)
         return self._id_map
 
     @property
     def tree_map(self) -> str:
         """The name of the id map of the trees that can be used here; "" after the machine has refused a namespace."""
         return "" if self._namespace_refused else self.id_map.name
+
+    @property
+    def rung(self) -> Rung:
+        """What keeps steps apart here. Found out once, before the first step. Raises PrivilegeError."""
+        from pybuild.builder.host.rung import FULL, Rung
+
+        if self._isolation is Isolation.FULL:
+            return FULL
+        if self._rung is None:
+            refused = self._sandbox_worker().refused
+            self._rung = Rung(tuple(refused.items()), self.id_map.step_maps())
+        return self._rung
 
     async def run_step(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None], vault: int = -1) -> Status:
         """Run a command in the sandbox; `vault` is the secrets' descriptor. Raises SandboxError, PrivilegeError."""
@@ -134,7 +156,8 @@ class Pool:
             from pybuild.builder.workers.sandbox_client import SandboxWorker
 
             try:
-                self._sandbox = SandboxWorker(self.id_map)
+                attempt = self._isolation is not Isolation.FULL and self._rung is None
+                self._sandbox = SandboxWorker(self.id_map, attempt=attempt)
             except PrivilegeError:
                 self._namespace_refused = True
                 raise

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pybuild.builder.host.id_map import IdMap
+    from pybuild.builder.sandbox.frames import Message
     from pybuild.builder.sandbox.spec import SandboxSpec
 
 _PIPE = 1 << 16
@@ -35,10 +36,16 @@ class Status:
 
 
 class SandboxWorker:
-    """A worker in a fresh user and mount namespace with the given id map."""
+    """A worker in a fresh user and mount namespace with the given id map.
 
-    def __init__(self, id_map: IdMap) -> None:
+    `refused` are the pieces of a step's isolation that the kernel refuses here, each with what it says, if the worker was
+    to try them (sandbox/trial.py).
+    """
+
+    def __init__(self, id_map: IdMap, *, attempt: bool = False) -> None:
         """Start it. Raises PrivilegeError if this machine does not allow a user namespace, or not this map."""
+        self.refused: dict[str, str] = {}
+        self._attempt = attempt
         self._process = WorkerProcess("pybuild.builder.sandbox.worker", paths=[packages_directory()])
         try:
             self._enter(id_map)
@@ -141,19 +148,22 @@ class SandboxWorker:
             ) from error
         try:
             id_map.write(self._process.pid)
-            self._process.channel.send({"mapped": True})
-            self._expect("entered")
+            self._process.channel.send({"mapped": True, "try": self._attempt})
+            pieces = self._expect("entered")["pieces"]
+            assert isinstance(pieces, dict)
+            self.refused = pieces
         except (EOFError, OSError) as error:
             raise PrivilegeError(
                 f"RUN needs a user namespace, and the kernel refuses its id map {id_map.name}: {error}", hint=SEE_DOCTOR
             ) from error
 
-    def _expect(self, word: str) -> None:
+    def _expect(self, word: str) -> Message:
         """Wait until the worker sends `word`. Raises OSError if it sends an error of the kernel instead."""
         message, _ = self._process.channel.receive()
         if word not in message:
             number = message.get("errno")
             raise OSError(number if isinstance(number, int) else errno.EIO, str(message.get("refused")))
+        return message
 
 
 async def _watch(readers: dict[int, int], on_output: Callable[[int, bytes], None]) -> bytes:

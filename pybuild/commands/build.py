@@ -142,6 +142,7 @@ def _request(
             allow=steps.allow,
             secrets=steps.secrets,
             agents=steps.agents,
+            isolation=steps.isolation,
             hostname=step_hostname(sources.build_args),
             hosts=steps.hosts,
             limits=steps.limits,

@@ -24,7 +24,6 @@ _VALUES = {
     "--os": "write --platform OS/ARCH",
     "--variant": "write --platform OS/ARCH/VARIANT",
     "--builder": "pybuild has no builders: it builds in its own process",
-    "--isolation": "each RUN has namespaces of its own; there is nothing to choose",
     "--security-opt": "the sandbox of a RUN cannot be changed; --allow security.insecure permits RUN --security=insecure",
     "--cap-add": "the capabilities of a RUN are docker's; --allow security.insecure permits RUN --security=insecure",
     "--cgroup-parent": "the cgroups of steps are below that of pybuild; start pybuild in the cgroup that you want",

@@ -8,7 +8,7 @@ import click
 
 from pybuild.builder.limits import ULIMITS, UNLIMITED, StepLimits, Ulimit
 from pybuild.builder.on_failure import OnFail
-from pybuild.builder.options import AgentSource, Entitlement, Network, SecretSource
+from pybuild.builder.options import AgentSource, Entitlement, Isolation, Network, SecretSource
 from pybuild.options.arguments import size_option
 from pybuild.options.groups import OptionGroup
 from pybuild.options.on_failure import HELP as ON_FAIL_HELP
@@ -27,6 +27,7 @@ class StepOptions:
 
     jobs: int  # steps that run at once
     network: Network
+    isolation: Isolation
     allow: frozenset[Entitlement]
     secrets: tuple[SecretSource, ...]
     agents: tuple[AgentSource, ...]
@@ -39,6 +40,7 @@ def _step_options(
     *,
     jobs: int,
     network: str,
+    isolation: str,
     allow: tuple[str, ...],
     secret: tuple[str, ...],
     ssh: tuple[str, ...],
@@ -53,6 +55,7 @@ def _step_options(
     return StepOptions(
         jobs=jobs,
         network=Network(network),
+        isolation=parse_isolation(isolation),
         allow=frozenset(map(Entitlement, allow)),
         secrets=parse_secrets(secret),
         agents=parse_agents(ssh),
@@ -60,6 +63,17 @@ def _step_options(
         limits=StepLimits(_shm_size(shm_size), _ulimits(ulimit), _memory(memory), _cpus(cpus), pids_limit),
         on_fail=parse_on_fail(on_fail),
     )
+
+
+def parse_isolation(value: str) -> Isolation:
+    """Raises click.UsageError."""
+    if value == "in-place":
+        raise click.UsageError("--isolation in-place: in-place is not available in this version")
+    try:
+        return Isolation(value)
+    except ValueError:
+        names = ", ".join(kind.value for kind in Isolation)
+        raise click.UsageError(f"--isolation {value}: expected one of {names}") from None
 
 
 def _host(value: str) -> tuple[str, str]:
@@ -143,6 +157,15 @@ STEPS = OptionGroup(
             default="default",
             show_default=True,
             help="What RUN steps can reach.",
+        ),
+        click.Option(
+            ["--isolation"],
+            default="full",
+            show_default=True,
+            envvar="PYBUILD_ISOLATION",
+            metavar="[auto|full|container]",
+            help="What keeps RUN steps apart from this machine. container is for containers that refuse a part of full; "
+            "auto takes the best that works. [PYBUILD_ISOLATION]",
         ),
         click.Option(
             ["--allow"],

@@ -109,7 +109,7 @@ def test_different_maps_have_different_ids_and_names() -> None:
 
 
 def choose_with(monkeypatch: pytest.MonkeyPatch, capabilities: int, existing: tuple[Extent, ...]) -> IdMap:
-    monkeypatch.setattr(id_map, "_effective_capabilities", lambda: capabilities)
+    monkeypatch.setattr(id_map, "effective_capabilities", lambda: capabilities)
     monkeypatch.setattr(id_map, "_existing_ids", lambda kind: existing)
     monkeypatch.setattr(id_map, "subordinate_ids", lambda path, user, uid: [])
     return id_map.choose_id_map()

@@ -1,0 +1,52 @@
+"""Containers in which tests run pybuild, by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from tests.support.cli import SCRIPT
+from tests.support.container_config import (
+    DOCKER_CAPABILITIES,
+    DOCKER_PROFILE,
+    Surroundings,
+)
+from tests.support.people import Person
+
+_IN_CONTAINER = str(Path(__file__).with_name("in_container.py"))
+_FIRST_ID = 600_000
+PODMAN = Surroundings()
+DOCKER = Surroundings(DOCKER_PROFILE, DOCKER_CAPABILITIES)
+CONTAINERS = {
+    "podman": PODMAN,
+    "docker": DOCKER,
+    "seccomp-off": replace(DOCKER, profile=None),
+    "unmasked": replace(PODMAN, masked=False),
+    "unconfined": replace(DOCKER, profile=None, masked=False),
+    "65536-ids": replace(PODMAN, first_id=_FIRST_ID),
+    "read-only": replace(PODMAN, read_only=True),
+    "user-1000": replace(PODMAN, user=1000),
+    "docker-user-1000": replace(DOCKER, user=1000),
+}
+
+
+def make_container(name: str, **changes: object) -> Person:
+    """Somebody who runs pybuild in a container. The home is its volume, with the store. Remove it with `people.forget`."""
+    surroundings = replace(CONTAINERS[name], **changes)  # type: ignore[arg-type]
+    outside = surroundings.user + (surroundings.first_id or 0)
+    home = Path(tempfile.mkdtemp(prefix="pybuild-test-", dir="/var/tmp"))
+    os.chown(home, outside, outside)
+    home.chmod(0o755)
+    fields = {**asdict(surroundings), "profile": surroundings.profile and str(surroundings.profile)}
+    prefix = (sys.executable, _IN_CONTAINER, json.dumps(fields), str(home))
+    return Person(name, outside, prefix, home)
+
+
+def in_shell(person: Person, text: str) -> tuple[str, ...]:
+    """A command for a shell in the container; `pybuild` is the command."""
+    return (*person.prefix, "/bin/sh", "-c", f'pybuild() {{ {SCRIPT} "$@"; }}\n{text}')
+

@@ -1,0 +1,78 @@
+"""Run a command in a container of runc, whose root is that of this machine with an overlay above it.
+
+    in_container.py SURROUNDINGS VOLUME COMMAND...
+
+SURROUNDINGS are the fields of container_config.Surroundings as JSON. VOLUME is a directory of this machine that the container
+can write to; everything else that it writes is gone afterwards. The network is this machine's.
+
+The mounts are made in a mount namespace of this process: they end with it, however it ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+from tests.support.as_user import closed_above
+from tests.support.container_config import Surroundings, runc_config
+
+_CLONE_NEWNS = 0x20000
+
+
+def mount(*arguments: object) -> None:
+    subprocess.run(["mount", *map(str, arguments)], check=True)
+
+
+def make_root(place: Path, surroundings: Surroundings) -> Path:
+    """The root of the container: an overlay, as engines make it, with the checkout and the interpreter in it."""
+    mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", place)
+    root = place / "root"
+    for name in ("root", "upper", "work"):
+        (place / name).mkdir(mode=0o755)
+    mount("-t", "overlay", "-o", f"lowerdir=/,upperdir={place}/upper,workdir={place}/work", "overlay", root)
+    checkout = Path(__file__).resolve().parent.parent.parent
+    for path in dict.fromkeys([checkout, Path(sys.base_prefix).resolve(), Path(sys.prefix)]):
+        inside = root / str(path)[1:]
+        inside.mkdir(parents=True, exist_ok=True)
+        while (closed := closed_above(inside)) is not None and root in closed.parents:
+            closed.chmod(0o755)
+        mount("--rbind", path, inside)
+    return root
+
+
+def main() -> int:
+    fields, volume, *command = sys.argv[1:]
+    found = json.loads(fields)
+    profile = found.pop("profile")
+    found = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    surroundings = Surroundings(profile=None if profile is None else Path(profile), **found)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
+    mount("--make-rprivate", "/")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        os.chmod(directory, 0o755)  # root of a user namespace enters it as somebody else
+        place, bundle = Path(directory, "place"), Path(directory, "bundle")
+        for path in (place, bundle):
+            path.mkdir()
+        root = make_root(place, surroundings)
+        (root / volume[1:]).mkdir(parents=True, exist_ok=True)
+        for extra in surroundings.tmpfs:
+            (root / extra[1:]).mkdir(parents=True, exist_ok=True)
+        config = runc_config(surroundings, str(root), command, os.environ, [volume])
+        (bundle / "config.json").write_text(json.dumps(config))
+        name = f"pybuild-test-{os.getpid()}-{os.urandom(4).hex()}"
+        done = subprocess.run(["runc", "--root", f"{directory}/state", "run", "--bundle", str(bundle), name], check=False)
+        subprocess.run(["umount", "--lazy", "--recursive", str(place)], check=False)
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
