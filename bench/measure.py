@@ -48,7 +48,7 @@ def timed(contender: Contender, traffic: Meter | None = None) -> Sample:
     contender.before()
     os.sync()
     if traffic is not None:
-        traffic.reset()
+        traffic.reset(contender.name)
     before, start = _cpu_of_children(), time.perf_counter()
     _run(contender)
     seconds, cpu = time.perf_counter() - start, _cpu_of_children() - before

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Meter(Protocol):
     """Counts what the contenders of a row send and receive."""
 
-    def reset(self) -> None:
-        """Begin to count."""
+    def reset(self, contender: str) -> None:
+        """Begin to count what this contender does."""
 
     def read(self) -> Moved:
         """What was sent and received since `reset`."""

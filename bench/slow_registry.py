@@ -25,7 +25,7 @@ class SlowRegistry:
         self.registry = world.stack.enter_context(docker_registry(directory))
         self._proxy = world.stack.enter_context(SlowProxy(self.registry.host))
         self.host = self._proxy.host
-        self._log = world.directory.parent / f"{name}.log"  # of the last run, for readers
+        self._name, self._logs = name, world.directory.parent
         self._kept: set[Path] = set()
 
     def keep(self) -> None:
@@ -41,9 +41,10 @@ class SlowRegistry:
                     break
                 parent.rmdir()
 
-    def reset(self) -> None:
-        """Begin to count."""
+    def reset(self, contender: str) -> None:
+        """Begin to count what this contender does."""
         self._proxy.exchanges()
+        self._log = self._logs / f"{self._name}-{contender}.log"  # for readers
 
     def read(self) -> Moved:
         """What was sent and received since `reset`."""

@@ -27,7 +27,7 @@ class Traffic:
         self._bytes = self._requests = 0  # since `reset`
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def reset(self) -> None:
+    def reset(self, contender: str) -> None:
         """Begin to count."""
         with self._lock:
             self._bytes = self._requests = 0

@@ -24,7 +24,7 @@ from pybuild.builder.steps.pending_layer import PendingLayer
 from pybuild.builder.workers.tasks import Semaphore, Tasks, run_until_complete, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pybuild.builder.caches.caches import Caches
     from pybuild.builder.plan.graph import Node, Plan
@@ -107,6 +107,7 @@ class Solver:
     def _make_all(self, waiting: list[Node]) -> None:
         if not waiting:
             return
+        self._steps.expect_runs_on(self._snapshots_below_runs(waiting))
         with Tasks[int, NodeResult](lambda: self._observe(Tick())) as tasks:
             try:
                 if self._options.jobs > 1:
@@ -127,6 +128,17 @@ class Solver:
                 self._steps.stop()  # the results of the other steps are not needed any more
                 raise
         self._steps.tidy()
+
+    def _snapshots_below_runs(self, waiting: Sequence[Node]) -> set[int]:
+        """The known snapshots that the RUN steps of these nodes stand on, perhaps with steps in between that are waiting."""
+        found = set()
+        for node in waiting:
+            below = node.parent if isinstance(node.step, RunStep) else None
+            while below is not None and below not in self.cache.results:
+                below = self._plan.nodes[below].parent
+            if below is not None and (snapshot := self.cache.results[below].snapshot) is not None:
+                found.add(snapshot)
+        return found
 
     def _can_begin(self, node: Node) -> bool:
         """Whether the inputs of a node exist and no running node has its key: that node's result will serve it."""

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 Way: TypeAlias = "Callable[[FetchBlob, OnProgress], Task[FetchedBlob]]"
 
 _AT_ONCE = 4  # blobs
+_SMALL = 1 << 20  # bytes: the start of a worker, 0.1 s of a processor, takes longer than to fetch some of these in turn
+_SMALL_IN_TURN = 8  # small blobs that one worker fetches
 _USUAL_EXPANSION = 3  # of compressed layers
 
 
@@ -137,7 +139,9 @@ class _Download:
         self._access = registry_access(os.environ, fetcher.store.ingest, tls_verify=fetcher.tls_verify)
         self._total = sum(blob.size for blob in wanted)
         self._done = dict.fromkeys((blob.digest for blob in wanted), 0)
-        self._places = Semaphore(_AT_ONCE)
+        small = sum(blob.size < _SMALL for blob in wanted)
+        self._large_at_once = Semaphore(_AT_ONCE)
+        self._small_at_once = Semaphore(min(_AT_ONCE, -(-small // _SMALL_IN_TURN)))
 
     async def run(self) -> None:
         await gather(self._fetch(blob) for blob in self._wanted)
@@ -147,7 +151,7 @@ class _Download:
         store = self._fetcher.store
         places = store.places.of(blob.digest)
         failure: PybuildError | None = None
-        async with self._places:
+        async with self._small_at_once if blob.size < _SMALL else self._large_at_once:
             for directory in store.places.directories(blob.digest):
                 try:
                     return self._copy_from(directory, blob)

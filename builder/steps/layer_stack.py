@@ -19,7 +19,7 @@ from pybuild.builder.steps.pending_layer import PendingLayer
 from pybuild.store.layers.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pybuild.builder.files.layer_contents import LayerPlace
     from pybuild.builder.plan.graph import Node
@@ -54,11 +54,15 @@ class LayerStacks:
         self._fetcher = LayerFetcher.of(session)
         self._pool = session.pool
         self._copied_trees = CopiedTrees(session)
-        self._bases_of_runs = bases_of_runs
+        self._below_runs = set(bases_of_runs)
         self._tree_map = self._pool.tree_map
         self._places: dict[str, LayerPlace] = {}  # by changeset, each with a blob or a tree
         self._tocs: dict[str, Toc] = {}  # by changeset
         self._views: dict[tuple[str, ...], View] = {}  # the last ones, by the changesets of their layers
+
+    def expect_runs_on(self, snapshots: Iterable[int]) -> None:
+        """The layers of these snapshots will be mounted: they get their trees while they are read."""
+        self._below_runs.update(snapshots)
 
     async def layers(self, parent: Parent) -> tuple[LayerPlace, ...]:
         """The layers below a step, the topmost first, each with a table of contents.
@@ -74,7 +78,7 @@ class LayerStacks:
         chain = self._store.snapshots.changesets(parent)
         for number in reversed(range(len(chain))):  # reading a layer needs the tables of contents below it
             if chain[number] not in self._places:
-                await ensure_toc(self._fetcher, chain, number, want_tree=parent in self._bases_of_runs)
+                await ensure_toc(self._fetcher, chain, number, want_tree=parent in self._below_runs)
                 place = layer_place(self._store, chain[number], self._tree_map)
                 self._remember(await ensure_content(self._fetcher, place))
         return tuple(self._places.get(name) or layer_place(self._store, name, self._tree_map) for name in chain)

@@ -24,7 +24,7 @@ from pybuild.store.layers.view import LinkLoop
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pybuild.builder.events import StepRef
     from pybuild.builder.files.context_source import ContextSource
@@ -119,6 +119,10 @@ class StepMaker:
     def identities(self, step: CopyStep) -> list[str | None]:
         """What `identify` found for each remote source; None before that."""
         return [self._contexts.remotes.identity(source) for _, source in step.remote]
+
+    def expect_runs_on(self, snapshots: Iterable[int]) -> None:
+        """RUN steps will be made that stand on these snapshots, directly or on other steps that have to be made."""
+        self._stacks.expect_runs_on(snapshots)
 
     def stop(self) -> None:
         """End all workers and steps of this build."""

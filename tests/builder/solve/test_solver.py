@@ -25,7 +25,7 @@ from tests.support.recipes import Images, image, options, planned
 from tests.support.stored import new_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pybuild.builder.events import Event, StepRef
@@ -54,7 +54,11 @@ class FakeSteps:
     closed: list[str] = field(default_factory=list)
     slow: frozenset[str] = frozenset()  # steps whose layers are written only after the next step has had a chance to begin
     parents: dict[str, object] = field(default_factory=dict)  # step -> what it stood on
+    below_runs: set[int] = field(default_factory=set)
     stopped: bool = False
+
+    def expect_runs_on(self, snapshots: Iterable[int]) -> None:
+        self.below_runs.update(snapshots)
 
     def stop(self) -> None:
         self.stopped = True
@@ -273,6 +277,17 @@ def test_an_image_s_layers_are_one_chain_after_an_eviction(bench: Bench) -> None
 # Content
 
 CONTEXT = "FROM base\nCOPY src /src\nRUN make"
+
+
+def test_steps_are_told_what_runs_will_mount(bench: Bench) -> None:
+    """Layers of other machines then get their trees while they arrive."""
+    lower = "FROM base\nRUN first\n"
+    assert bench.build(lower).below_runs == {bench.base}
+    _, first = bench.solve(lower)
+    assert first is not None and first.snapshot is not None
+    assert bench.build(lower + "COPY a /\nRUN second\nRUN third\n").below_runs == {first.snapshot}
+    assert bench.build(lower + "COPY b /\nCOPY c /\n").below_runs == set()
+    assert bench.build("FROM scratch\nRUN on nothing\n").below_runs == set()
 
 
 def test_a_context_is_read_for_its_key_only_where_this_text_was_built_before(bench: Bench) -> None:
