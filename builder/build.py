@@ -15,6 +15,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from pybuild.builder.cache_places import RegistryCache
 from pybuild.builder.caches.caches import Caches
 from pybuild.builder.errors import LayerUnavailable
 from pybuild.builder.events import Built, BuiltLayer, Note
@@ -110,6 +111,8 @@ def build(
         session = Session(store, pool, options, observe, secrets, cgroups)
         if store.obstacle is not None:
             observe(Note(f"nothing can be written to the store, only cached steps work: {store.obstacle}"))
+        if _will_ask_registries(request, store):
+            pool.start_ahead()
         if store.unswept:
             from pybuild.builder.steps.removal import sweep_all
 
@@ -133,6 +136,13 @@ def build(
                     observe(Note(f"{error}; the base images are looked up again"))
         except PybuildError as error:
             raise error.at(source=buildfile.source) from error
+
+
+def _will_ask_registries(request: BuildRequest, store: Store) -> bool:
+    """Whether the build pushes, or can find steps in a cache of a registry and in no record of the store."""
+    reads = any(isinstance(one.place, RegistryCache) for one in request.options.cache_from)
+    pushes = any(isinstance(output, RegistryOutput) for output in request.outputs)
+    return pushes or (reads and store.records.are_empty())
 
 
 def _step_cgroups(limits: StepLimits) -> AbstractContextManager[Cgroups | None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from pybuild.builder.errors import BuildError, PrivilegeError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pybuild.builder.workers.sandbox_client import SandboxWorker, Status
 
 _MODULE = "pybuild.builder.workers.job_worker"
+_REGISTRY_MODULE = "pybuild.builder.workers.registry_worker"
 
 OnProgress: TypeAlias = "Callable[[int, int | None], None]"  # bytes done, bytes in total
 R = TypeVar("R")
@@ -83,6 +85,15 @@ class Pool:
             refused = self._sandbox_worker().refused
             self._rung = Rung(tuple(refused.items()), self.id_map.step_maps())
         return self._rung
+
+    def start_ahead(self) -> None:
+        """Start the worker that will talk to a registry. It gets ready while this process does other things, such as parsing."""
+        from pybuild.builder.workers.process import WorkerProcess
+
+        with suppress(BuildError):  # the first job says what is wrong
+            worker = WorkerProcess(_REGISTRY_MODULE, paths=_paths())
+            self._workers.add(worker)
+            self._idle[False].append(worker)
 
     async def run_step(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None], vault: int = -1) -> Status:
         """Run a command in the sandbox; `vault` is the secrets' descriptor. Raises SandboxError, PrivilegeError."""

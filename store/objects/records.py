@@ -54,6 +54,10 @@ class Records:
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
 
+    def are_empty(self) -> bool:
+        """Whether the store has no record."""
+        return self._metadata.one("SELECT 1 FROM records LIMIT 1") is None
+
     def find_all(self, key: str, parent: int | None) -> list[Record]:
         """The records with this key whose snapshots stand on the snapshot `parent`, the oldest first."""
         rows = self._metadata.all(
