@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.cache_places import RegistryCache
 from pybuild.builder.caches.caches import Caches
-from pybuild.builder.errors import LayerUnavailable
+from pybuild.builder.errors import LayerUnavailable, OutlineWrong
 from pybuild.builder.events import Built, BuiltLayer, Note
 from pybuild.builder.limits import check_limits
 from pybuild.builder.output.assemble import assemble
@@ -128,6 +128,8 @@ def build(
                 planned = _plan(session, buildfile, contexts, images)
                 try:
                     return _make_image(request, session, buildfile, planned, contexts, caches, complete)
+                except OutlineWrong as error:
+                    caches.give_up_outlines(str(error))
                 except LayerUnavailable as error:
                     if caches.give_up(error.digest, str(error)):
                         continue  # each time at least one record goes, so this ends
@@ -186,13 +188,13 @@ def _make_image(
             from pybuild.builder.host.cgroupfs import own_cgroups, remove_abandoned
 
             remove_abandoned(own_cgroups())
-        return StepMaker(session, planned, contexts, compression)
+        return StepMaker(session, planned, contexts, compression, caches.outlines)
 
     recorder = OutcomeRecorder(session, request.id, buildfile.source.filename)
     solver = Solver(session, planned, step_maker, recorder, caches)
     try:
         results = solver.solve()
-        travelling = _travelling_caches(session, planned, solver.cache)
+        travelling = _travelling_caches(session, planned, solver.cache, caches)
         writer = _ImageWriter(request, session, planned.image, results, travelling)
         image = writer.store(compression)
         recorder.manifest = str(image.manifest_digest)
@@ -230,13 +232,13 @@ def _make_image(
     return exporter.export(wanted) or image
 
 
-def _travelling_caches(session: Session, planned: Plan, cache: BuildCache) -> TravellingCaches | None:
+def _travelling_caches(session: Session, planned: Plan, cache: BuildCache, caches: Caches) -> TravellingCaches | None:
     """The caches that this build writes for other machines; None if there are none."""
     if not session.options.cache_to:
         return None
     from pybuild.builder.cache_export.travelling import TravellingCaches
 
-    return TravellingCaches(session, planned, cache)
+    return TravellingCaches(session, planned, cache, caches)
 
 
 def _compression(outputs: Sequence[Output]) -> Compression:

@@ -43,6 +43,10 @@ class LayerUnavailable(BuildError):
         self.digest = digest
 
 
+class OutlineWrong(BuildError):
+    """A layer is not what a cache says it holds, and steps were made by that. They have been forgotten."""
+
+
 class NotCached(BuildError):
     """A build that may only use the cache would have to make or fetch something. `steps` are the explained misses."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from pybuild.builder.cache_export.tables import StackedLayer
 from pybuild.builder.cache_places import CacheMode
 from pybuild.builder.host.id_map import MapKind
 from pybuild.builder.plan.graph import BaseStep, CopyStep
@@ -16,6 +17,7 @@ from pybuild.builder.workers.tasks import gather, run_until_complete
 from pybuild.store.formats.cache_index import CachedLayer, CachedStep, CacheIndex, CacheRecord
 from pybuild.store.formats.oci_config import chain_id
 from pybuild.store.objects.records import KeyKind
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -26,7 +28,16 @@ if TYPE_CHECKING:
     from pybuild.store.formats.compression import Compression
     from pybuild.store.formats.digest import Digest
     from pybuild.store.objects.changesets import LayerBlob
+    from pybuild.store.objects.images import StoredImage
     from pybuild.store.objects.records import Record
+
+
+@frozen
+class Collected:
+    """The records of a build, and the stacks of layers that they have and stand on: a stack for each base, one of steps."""
+
+    index: CacheIndex
+    stacks: tuple[tuple[StackedLayer, ...], ...]
 
 
 def collect(
@@ -37,7 +48,7 @@ def collect(
     compression: Compression,
     *,
     reproducible: bool = False,
-) -> CacheIndex:
+) -> Collected:
     """The records of a build whose steps are all made. Missing tars are made.
 
     A `reproducible` index has nothing that depends on when and where the same image was built before: only those keys that
@@ -86,25 +97,39 @@ class _Collector:
                     found.add(node.id)
         return found
 
-    async def collect(self) -> CacheIndex:
+    async def collect(self) -> Collected:
         nodes = [self._plan.nodes[node] for node in sorted(self._with_layer)]
         steps = [node for node in nodes if not isinstance(node.step, BaseStep)]
         blobs = await gather(self._layer(node) for node in steps)
         layers = {node.id: blob for node, blob in zip(steps, blobs, strict=True)}
         chains: dict[int | None, Digest | None] = {None: None}
         records = []
+        bases, made = [], []
         for node in self._plan.nodes:
             if isinstance(node.step, BaseStep):
-                diff_ids = node.step.image.config.diff_ids
-                chains[node.id] = chain_id(diff_ids) if diff_ids else None
+                bases.append(self._base(node.step.image))
+                chains[node.id] = bases[-1][-1].chain if bases[-1] else None
                 continue
             if node.id in layers:
                 below, layer = chains[node.parent], layers[node.id]
-                chains[node.id] = chain_id((layer.diff_id,) if below is None else (below, layer.diff_id))
+                chain = chain_id((layer.diff_id,) if below is None else (below, layer.diff_id))
+                chains[node.id] = chain
+                changeset = self._store.snapshots.changesets(self._cache.results[node.id].snapshot)[0]
+                made.append(StackedLayer(changeset, chain, below))
                 records.append(self._whole_record(node, layer, below))
             elif (record := self._bare_record(node)) is not None:
                 records.append(record)
-        return CacheIndex(tuple(records))
+        return Collected(CacheIndex(tuple(records)), (*bases, tuple(made)))
+
+    def _base(self, image: StoredImage) -> tuple[StackedLayer, ...]:
+        """The layers of a base image, the lowest first."""
+        found: list[StackedLayer] = []
+        changesets = self._store.snapshots.changesets(image.snapshot)[::-1]
+        for changeset, diff_id in zip(changesets, image.config.diff_ids, strict=True):
+            below = found[-1].chain if found else None
+            chain = chain_id((diff_id,) if below is None else (below, diff_id))
+            found.append(StackedLayer(changeset, chain, below))
+        return tuple(found)
 
     async def _layer(self, node: Node) -> LayerBlob:
         chain = self._store.snapshots.changesets(self._cache.results[node.id].snapshot)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pybuild.builder.cache_places import LocalCache, RegistryCache
+    from pybuild.builder.caches.caches import Caches
     from pybuild.builder.plan.graph import Plan
     from pybuild.builder.session import Session
     from pybuild.builder.solve.cache import BuildCache
@@ -37,8 +40,10 @@ def _errors_of(place: RegistryCache | LocalCache) -> Iterator[None]:
 class TravellingCaches:
     """The caches that one build writes. The steps of its plan are made."""
 
-    def __init__(self, session: Session, plan: Plan, cache: BuildCache) -> None:
+    def __init__(self, session: Session, plan: Plan, cache: BuildCache, caches: Caches) -> None:
+        """`caches` are those that the build reads."""
         self._session = session
+        self._caches = caches
         self._plan = plan
         self._cache = cache
 
@@ -53,7 +58,7 @@ class TravellingCaches:
         from pybuild.store.formats.cache_index import CachedLayer, without_times
         from pybuild.store.formats.oci_config import CACHE_MEMBER
 
-        index = collect(self._session, self._plan, self._cache, CacheMode.MIN, compression, reproducible=True)
+        index = collect(self._session, self._plan, self._cache, CacheMode.MIN, compression, reproducible=True).index
         held = [CachedLayer(layer.diff_id, layer.digest, layer.size, layer.compression) for layer in layers]
         return {CACHE_MEMBER: without_times(index).to_member(held)}
 
@@ -63,14 +68,17 @@ class TravellingCaches:
             if isinstance(export.place, InlineCache):
                 continue
             from pybuild.builder.cache_export.collect import collect
+            from pybuild.builder.cache_export.tables import pack_tables
             from pybuild.builder.cache_export.write import write_cache
 
             session = self._session
             try:
                 with _errors_of(export.place):
-                    index = collect(session, self._plan, self._cache, export.mode, export.compression or compression)
+                    found = collect(session, self._plan, self._cache, export.mode, export.compression or compression)
+                    packed = pack_tables(session, found.stacks, partial(self._caches.has_table, export.place))
+                index, path_of = replace(found.index, tables=packed.tables), partial(self._path_of, packed.paths)
                 write_cache(
-                    export, index, self._path_of, session.store, session.pool, session.observe,
+                    export, index, path_of, session.store, session.pool, session.observe,
                     tls_verify=session.options.tls_verify, platform=session.options.platform,
                 )  # fmt: skip
             except LayerUnavailable:
@@ -80,6 +88,6 @@ class TravellingCaches:
                     raise
                 session.observe(Note(str(error)))
 
-    def _path_of(self, digest: Digest) -> str | None:
+    def _path_of(self, packs: Mapping[Digest, str], digest: Digest) -> str | None:
         store = self._session.store
-        return store.blobs.path(digest) if store.blobs.has(digest) else None
+        return store.blobs.path(digest) if store.blobs.has(digest) else packs.get(digest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pybuild.builder.caches.offers import NO_OFFERS, Offers
@@ -11,8 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pybuild.builder.cache_places import LocalCache, RegistryCache
+    from pybuild.builder.caches.outlines import Outlines
     from pybuild.builder.session import Session
-    from pybuild.store.formats.cache_index import CacheIndex
+    from pybuild.store.formats.cache_index import CachedTable, CacheIndex
+    from pybuild.store.formats.digest import Digest
 
 
 class Caches:
@@ -21,7 +24,23 @@ class Caches:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._indexes: list[tuple[RegistryCache | LocalCache, CacheIndex]] | None = None
+        self._tables: list[tuple[RegistryCache | LocalCache, dict[Digest, CachedTable]]] = []  # by chain ID
         self._unusable: set[str] = set()  # digests of layers that cannot be had, or are not what was said of them
+
+    @cached_property
+    def outlines(self) -> Outlines | None:
+        """What the caches say of layers that are elsewhere; None if there are no caches."""
+        if not self._session.options.cache_from:
+            return None
+        from pybuild.builder.caches.outlines import Outlines
+
+        return Outlines(self._session, self)
+
+    def give_up_outlines(self, reason: str) -> None:
+        """Fetch layers from now on to see what they hold."""
+        if self.outlines is not None:
+            self.outlines.give_up()
+        self._session.observe(Note(f"steps that stand on it are made again: {reason}"))
 
     def offers(self, know: Callable[[str, CacheIndex], None]) -> Offers:
         """What the caches offer. They are read once; `know` gets each with its name."""
@@ -30,8 +49,17 @@ class Caches:
         if self._indexes is None:
             self._indexes = self._read()
             for place, index in self._indexes:
+                self._tables.append((place, {table.chain: table for table in index.tables}))
                 know(str(place), index)
         return Offers(self._indexes, self._unusable)
+
+    def table(self, chain: Digest) -> tuple[RegistryCache | LocalCache, CachedTable] | None:
+        """Where the table of contents of a layer is, and the cache that has it. None: no cache that was read has it."""
+        return next(((place, tables[chain]) for place, tables in self._tables if chain in tables), None)
+
+    def has_table(self, place: RegistryCache | LocalCache, chain: Digest) -> bool:
+        """Whether the cache at a place was read and has the table of contents of a layer."""
+        return any(chain in tables for known, tables in self._tables if known == place)
 
     def give_up(self, layer: str, reason: str) -> bool:
         """Do without the records whose layer is this blob (its digest), in the caches and in the store.

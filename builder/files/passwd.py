@@ -38,6 +38,12 @@ class _Group:
     members: tuple[str, ...]
 
 
+def is_numeric(text: str) -> bool:
+    """Whether an owner (`user`, `user:group`) has no names: then the files of the image do not matter."""
+    return all(_NUMBER.fullmatch(part) for part in text.split(":") if part)
+
+
+
 class UserDatabase:
     """The contents of passwd and group; either can be empty."""
 

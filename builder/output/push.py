@@ -15,7 +15,9 @@ from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Pushed, Transfer
 from pybuild.builder.jobs.push import FindMissing, MissingParts, OutgoingBlob, PushBlobs, PushManifest
 from pybuild.builder.jobs.transfer import FindAbsent
+from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.sources.pull import BLOBS_AT_ONCE, shares
+from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.remote.errors import ConfigError, RemoteError, TooSlow, Unauthorized, Unreachable
 from pybuild.store.errors import NotFound
 from pybuild.store.formats.digest import Digest
@@ -56,6 +58,7 @@ def push(
 
     Raises BuildError, StoreError, RemoteError.
     """
+    _fetch_from_directories(store, pool, image, access, observe)
     sizes = _blob_sizes(store, image)
     pushes = [
         _Push(store, pool, image, target, sizes, access, observe)
@@ -144,6 +147,17 @@ class _Push:
             path, kind = self._store.blobs.path(self._image.manifest_digest), self._image.manifest.media_type
             repository, sources = str(self._target.repository), self._target.sources
             self._pool.run(PushManifest(self._access, repository, self._missing.tags, kind, path, sources))
+
+
+def _fetch_from_directories(
+    store: Store, pool: Pool, image: StoredImage, access: RegistryAccess, observe: Callable[[Event], None]
+) -> None:
+    """Fetch the layers that only a cache in a directory has: a registry cannot take them from there."""
+    digests = {layer.digest for layer in image.manifest.layers if not store.blobs.has(layer.digest)}
+    only = {str(digest) for digest in digests if not store.places.of(digest) and store.places.directories(digest)}
+    if only:
+        fetcher = LayerFetcher(store, pool, observe, access.tls_verify)
+        run_until_complete(fetcher.fetch_image(image, only))
 
 
 def _blob_sizes(store: Store, image: StoredImage) -> dict[Digest, int]:

@@ -8,24 +8,47 @@ gc. One exception: a table of contents can be replaced once by one with digests 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from pybuild.builder.files.layer_contents import layer_place
+from pybuild.builder.files.layer_contents import LayerPlace, layer_place
 from pybuild.builder.plan.graph import BaseStep, RunStep
 from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.steps.copied_trees import CopiedTrees
 from pybuild.builder.steps.layer_forms import ensure_content, ensure_toc, ensure_trees
 from pybuild.builder.steps.pending_layer import PendingLayer
+from pybuild.store.formats.oci_config import chain_id
+from pybuild.store.formats.toc import Toc
 from pybuild.store.layers.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pybuild.builder.files.layer_contents import LayerPlace
     from pybuild.builder.plan.graph import Node
     from pybuild.builder.session import Session
     from pybuild.builder.steps.pending_layer import Parent
-    from pybuild.store.formats.toc import Toc
+    from pybuild.store.formats.digest import Digest
+
+
+class OutlineFinder(Protocol):
+    """Knows what layers hold that are elsewhere, as caches of other machines say it."""
+
+    def has(self, chain: Digest) -> bool:
+        """Whether something is said of the layer with this chain ID."""
+        ...
+
+    async def of(self, chain: Digest, below: Sequence[str]) -> FoundOutline | None:
+        """What a layer holds. `below` are the paths of the tables of the layers under it, topmost first."""
+        ...
+
+
+class FoundOutline(Protocol):
+    """A table of contents that was made elsewhere, in the file `path`, and the digest of what it says."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def digest(self) -> str: ...
 
 
 _VIEWS = 32  # that are kept: steps of several stages alternate
@@ -48,8 +71,10 @@ def bases_of_runs(nodes: Sequence[Node]) -> frozenset[int]:
 class LayerStacks:
     """The layers of all snapshots that one build asks about."""
 
-    def __init__(self, session: Session, bases_of_runs: frozenset[int]) -> None:
+    def __init__(self, session: Session, bases_of_runs: frozenset[int], outlines: OutlineFinder | None = None) -> None:
         """`bases_of_runs`: snapshots whose layers a RUN will mount: they get their trees while they are read."""
+        self._outlines = outlines
+        self._outlined: set[str] = set()  # changesets whose tables of contents are those of a cache, so far
         self._store = session.store
         self._fetcher = LayerFetcher.of(session)
         self._pool = session.pool
@@ -79,9 +104,40 @@ class LayerStacks:
         for number in reversed(range(len(chain))):  # reading a layer needs the tables of contents below it
             if chain[number] not in self._places:
                 await ensure_toc(self._fetcher, chain, number, want_tree=parent in self._below_runs)
+                if chain[number] in self._outlined:
+                    self._outlined.remove(chain[number])
+                    self.forget(chain[number])
                 place = layer_place(self._store, chain[number], self._tree_map)
                 self._remember(await ensure_content(self._fetcher, place))
         return tuple(self._places.get(name) or layer_place(self._store, name, self._tree_map) for name in chain)
+
+    async def outlined(self, parent: Parent) -> tuple[LayerPlace, ...]:
+        """The layers below a step that only has to know what they hold, perhaps without content, tree and blob.
+
+        What caches say of layers that are elsewhere serves, if they say it of all of them. Raises as `layers` does.
+        """
+        if self._outlines is None or parent is None or isinstance(parent, PendingLayer):
+            return await self.layers(parent)
+        places: list[LayerPlace] = []  # topmost first
+        chain: Digest | None = None
+        for changeset in reversed(self._store.snapshots.changesets(parent)):
+            unread = self._store.changesets.unread(changeset)
+            diff_id = self._store.changesets.any_diff_id(changeset) if unread is None else unread.diff_id
+            if diff_id is None:
+                return await self.layers(parent)
+            chain = diff_id if chain is None else chain_id((chain, diff_id))
+            if unread is None:
+                places.insert(0, layer_place(self._store, changeset, self._tree_map))
+                continue
+            found = (
+                await self._outlines.of(chain, [place.toc for place in places]) if self._outlines.has(chain) else None
+            )
+            if found is None:
+                return await self.layers(parent)
+            self._outlined.add(changeset)
+            self._store.changesets.set_outline(changeset, found.digest)
+            places.insert(0, LayerPlace(changeset, found.path, None, None))
+        return tuple(places)
 
     async def with_trees(self, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:
         """The same layers, each with a tree, without those that change nothing. Raises SandboxError, StoreError."""
@@ -118,5 +174,7 @@ class LayerStacks:
     def _toc(self, layer: LayerPlace) -> Toc:
         toc = self._tocs.get(layer.changeset)
         if toc is None:
-            toc = self._tocs[layer.changeset] = self._store.changesets.toc(layer.changeset)
+            outlined = layer.changeset in self._outlined
+            toc = Toc.open(layer.toc) if outlined else self._store.changesets.toc(layer.changeset)
+            self._tocs[layer.changeset] = toc
         return toc

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 from pybuild.builder.errors import BuildError, PrivilegeError
 from pybuild.builder.events import Note, layer_progress
 from pybuild.builder.files.copy import CopyRequest
+from pybuild.builder.files.passwd import UserDatabase, is_numeric
 from pybuild.builder.plan.graph import BaseStep, CopyStep, RunStep, WorkdirStep
 from pybuild.builder.plan.platforms import check_runnable
 from pybuild.builder.steps.image_users import ImageUsers
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pybuild.builder.plan.graph import Node, Plan
     from pybuild.builder.session import Session
     from pybuild.builder.sources.downloads import RemoteSources
+    from pybuild.builder.steps.layer_stack import OutlineFinder
     from pybuild.builder.steps.pending_layer import OnListed, Parent
     from pybuild.builder.steps.run import RunMaker
     from pybuild.store.formats.compression import Compression
@@ -81,12 +83,19 @@ def copy_request(step: CopyStep, owner: tuple[int, int] | None, now: int) -> Cop
 class StepMaker:
     """Makes the steps of one build."""
 
-    def __init__(self, session: Session, plan: Plan, contexts: ContextFinder, compression: Compression) -> None:
-        """`compression` is that of the image's new layers."""
+    def __init__(
+        self,
+        session: Session,
+        plan: Plan,
+        contexts: ContextFinder,
+        compression: Compression,
+        outlines: OutlineFinder | None = None,
+    ) -> None:
+        """`compression` is that of the image's new layers; `outlines` knows what layers hold that are elsewhere."""
         self._session = session
         self._pool = session.pool
         self._contexts = contexts
-        self._stacks = LayerStacks(session, bases_of_runs(plan.nodes))
+        self._stacks = LayerStacks(session, bases_of_runs(plan.nodes), outlines)
         self._users = ImageUsers(session)
         self._layers = NewLayers(session, compression, nodes_with_layers(plan, session.options))
 
@@ -190,9 +199,14 @@ class StepMaker:
         """The job of a COPY; with `alone`, one that knows nothing of the layers below."""
         from pybuild.builder.jobs.copy import CopyFiles  # a local import: without a COPY nobody needs it
 
-        below = () if step.link or alone else await self._stacks.layers(parent)
+        below: tuple[LayerPlace, ...] = ()
+        if not step.link and not alone:
+            reads_users = step.chown is not None and not is_numeric(step.chown)
+            below = await (self._stacks.layers(parent) if reads_users else self._stacks.outlined(parent))
         owner = None
-        if step.chown is not None and not alone:
+        if step.chown is not None and is_numeric(step.chown):
+            owner = UserDatabase(b"", b"").owner(step.chown)
+        elif step.chown is not None and not alone:
             owner = (await self._users.of(self._stacks.view(below), below)).owner(step.chown)
         request = copy_request(step, owner, int(time.time()))
         context = self._contexts.source(step.context) if step.has_context else None
@@ -204,7 +218,7 @@ class StepMaker:
     async def _workdir(self, node: Node, step: WorkdirStep, parent: int | None) -> MadeLayer:
         from pybuild.builder.jobs.job import write_entries
 
-        layers = await self._stacks.layers(parent)
+        layers = await (self._stacks.layers(parent) if step.user else self._stacks.outlined(parent))
         view = self._stacks.view(layers)
         uid, gid = await self._workdir_owner(step, view, layers) if step.user else (0, 0)
         try:

@@ -38,6 +38,7 @@ MODULES = {
         "ReadFile",
         "RemoveTree",
     ),
+    "tables": ("PackTables", "ReadTable"),
     "transfer": ("CompareTags", "FetchGraph", "FindAbsent", "SendBlobs", "SendDocuments"),
 }
 

@@ -89,7 +89,7 @@ def read_layer(stream: Readable, below: LowerLayers, receiver: Receiver | None =
     Parents that the tar does not contain are copied from `below`. If a parent is a symbolic link there, the link is
     followed inside the root. Raises InvalidImage or UnsafePath.
     """
-    return _read(stream, _LayerReader(below, receiver or _NoReceiver()))
+    return _read(stream, LayerEntries(below, receiver))
 
 
 def read_archive(stream: Readable, below: LowerLayers, owner: tuple[int, int] | None) -> list[Entry]:
@@ -102,7 +102,7 @@ def read_archive(stream: Readable, below: LowerLayers, owner: tuple[int, int] | 
     return _read(stream, _ArchiveReader(below, owner))
 
 
-def _read(stream: Readable, layer: _LayerReader) -> list[Entry]:
+def _read(stream: Readable, layer: LayerEntries) -> list[Entry]:
     reader, receiver = tar.TarReader(stream), layer.receiver
     for member in reader:
         entry = layer.entry_of(member)
@@ -129,12 +129,12 @@ class _NoReceiver:
     def finish(self, entries: Sequence[Entry]) -> None: ...
 
 
-class _LayerReader:
+class LayerEntries:
     """Collects the entries of one layer, and separately its whiteouts: they never remove an entry of their own layer."""
 
-    def __init__(self, below: LowerLayers, receiver: Receiver) -> None:
+    def __init__(self, below: LowerLayers, receiver: Receiver | None = None) -> None:
         self._below = below
-        self.receiver = receiver
+        self.receiver = receiver or _NoReceiver()
         self._found: dict[bytes, Entry] = {}
         self._removed: set[bytes] = set()
         self._opaque: set[bytes] = set()
@@ -316,11 +316,11 @@ class _LayerReader:
         return source._replace(path=path, hardlink=source.hardlink or target)
 
 
-class _ArchiveReader(_LayerReader):
+class _ArchiveReader(LayerEntries):
     """Collects the entries of an archive that is unpacked into an image, and is not itself a layer."""
 
     def __init__(self, below: LowerLayers, owner: tuple[int, int] | None) -> None:
-        super().__init__(below, _NoReceiver())
+        super().__init__(below)
         self._owner = owner
         self._undated: set[bytes] = set()  # directories that neither the archive nor the layers below have
 

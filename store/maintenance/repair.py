@@ -191,7 +191,8 @@ class _Repairs:
         with self._store.metadata.transaction() as db:
             if places:
                 db.execute(
-                    "INSERT OR IGNORE INTO claims SELECT changeset, diff_id, digest, size, compression, NULL"
+                    "INSERT OR IGNORE INTO claims (changeset, diff_id, digest, size, compression)"
+                    " SELECT changeset, diff_id, digest, size, compression"
                     " FROM layer_blobs JOIN tars USING (diff_id) JOIN blobs USING (digest) WHERE digest = ?",
                     (str(digest),),
                 )
@@ -218,8 +219,8 @@ class _Repairs:
             db.execute("DELETE FROM tocs WHERE id = ?", (changeset,))
             if blob is not None:
                 db.execute(
-                    "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?)",
-                    (changeset, str(blob.diff_id), str(blob.digest), blob.size, blob.compression.value, None),
+                    "INSERT OR REPLACE INTO claims (changeset, diff_id, digest, size, compression) VALUES (?, ?, ?, ?, ?)",
+                    (changeset, str(blob.diff_id), str(blob.digest), blob.size, blob.compression.value),
                 )
                 # A chain ID stands for layers that have been read. An import of the same layers reads them anew.
                 db.execute(

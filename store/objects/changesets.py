@@ -110,7 +110,7 @@ class Changesets:
         with self._metadata.transaction() as db:
             db.execute("INSERT INTO changesets VALUES (?, ?)", (changeset, self._metadata.boot))
             db.execute(
-                "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO claims (changeset, diff_id, digest, size, compression, clamp) VALUES (?, ?, ?, ?, ?, ?)",
                 (changeset, str(blob.diff_id), str(blob.digest), blob.size, blob.compression.value, clamp),
             )
         return changeset
@@ -144,6 +144,16 @@ class Changesets:
             if row is None or row[0] is None or number(row[0]) > clamp:
                 return None
         return self._claim(changeset)
+
+    def outline(self, changeset: str) -> str:
+        """The digest of what was said of an unread layer and used, store/layers/outline.py; "" if nothing was."""
+        row = self._metadata.one("SELECT outline FROM claims WHERE changeset = ?", changeset)
+        return "" if row is None else str(row[0])
+
+    def set_outline(self, changeset: str, digest: str) -> None:
+        """Remember what was said of an unread layer, and that files were placed by it."""
+        with self._metadata.transaction() as db:
+            db.execute("UPDATE claims SET outline = ? WHERE changeset = ?", (digest, changeset))
 
     def _claim(self, changeset: str) -> LayerBlob | None:
         row = self._metadata.one("SELECT diff_id, digest, size, compression FROM claims WHERE changeset = ?", changeset)
@@ -245,6 +255,11 @@ class Changesets:
             _NO_CLAMP if clamp is None else clamp,
         )
         return Digest.parse(str(row[0])) if row else None
+
+    def any_diff_id(self, changeset: str) -> Digest | None:
+        """The diff_id of any tar of the changeset, for a question that does not depend on times; None: it has none."""
+        row = self._metadata.one("SELECT diff_id FROM tars WHERE changeset = ? ORDER BY clamp", changeset)
+        return None if row is None else Digest.parse(str(row[0]))
 
     def clamp_of(self, changeset: str, diff_id: Digest) -> int | None:
         """The clamp of the changeset's tar with this diff_id: the newest time of its files. None: it has no clamp."""

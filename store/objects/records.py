@@ -192,6 +192,17 @@ class Records:
                 (digest,),
             ).rowcount
 
+    def strike_above(self, changeset: str) -> None:
+        """Remove the records of steps that stand on a layer: what was said of it when they were made is wrong."""
+        with self._metadata.transaction() as db:
+            db.execute(
+                "WITH RECURSIVE gone (id) AS ("
+                " SELECT s.id FROM snapshots s JOIN snapshots below ON s.parent = below.id WHERE below.changeset = ?"
+                " UNION SELECT s.id FROM snapshots s JOIN gone ON s.parent = gone.id"
+                ") DELETE FROM records WHERE snapshot IN (SELECT id FROM gone)",
+                (changeset,),
+            )
+
     def claims(self, digest: str) -> bool:
         """Whether a record of a step is claimed to have this blob as its layer: another machine made the step."""
         row = self._metadata.one(

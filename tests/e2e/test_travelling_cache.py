@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import no_namespaces
-from tests.support.cli import SCRIPT, Pybuild
-from tests.support.machines import RECIPE, Machine, checkout, fetched_layers
+from tests.support.cli import SCRIPT, Pybuild, write_context
+from tests.support.machines import RECIPE, Machine, checkout, fetched_layers, swap_tables
 from tests.support.people import forget, make_person
 from tests.support.registry import DockerRegistry, docker_registry
 
@@ -240,3 +240,67 @@ def test_a_changed_last_step_fetches_what_it_stands_on(
     here = [path for path in (b.pybuild.root / "blobs/sha256").iterdir() if not path.read_bytes().startswith(b"{")]
     assert len(here) == 5
     b.pybuild.assert_whole()
+
+
+PLACED = """\
+FROM {base}
+RUN mkdir -p /srv/site /opt && ln -s /srv/site /www && echo heavy > /heavy && chmod 700 /srv
+WORKDIR /opt/app
+COPY --chown=7:8 settings /www/
+COPY src/ ./
+"""
+
+
+@pytest.mark.parametrize("through", ["registry", "directory"])
+def test_files_are_placed_on_layers_that_stay_where_they_are(
+    registry: DockerRegistry, machine: Callable[..., Machine], tmp_path: Path, through: str
+) -> None:
+    """The layers are those that a machine with all files makes: links, owners and modes below are known."""
+    there = {"registry": [to(registry), from_(registry)], "directory": [
+        f"--cache-to=type=local,dest={tmp_path}/cache,mode=max", f"--cache-from=type=local,src={tmp_path}/cache",
+    ]}[through]  # fmt: skip
+    a, b = machine("a", PLACED), machine("b", PLACED, settings="other\n")
+    name = f"{registry.host}/team/app"
+    a.build(there[0], "-t", f"{name}:1", "--push")
+    done = b.build(there[1], "-t", f"{name}:2", "--push")
+    assert b.ran(done) == ["COPY --chown=7:8 settings /www/", "COPY src/ ./"]
+    assert len(fetched_layers(done)) == 0 or through == "directory"  # a registry cannot take layers from a directory
+    whole = Machine(a.pybuild, b.context)
+    expected = whole.build("-t", f"{name}:2")
+    layers = [json.loads(m.pybuild("inspect", f"{name}:2").out)["manifest"]["layers"] for m in (b, whole)]
+    assert layers[0] == layers[1] and expected.out
+    b.pybuild.assert_whole()
+    b.pybuild("fetch", f"{name}:2")
+    b.pybuild("-q", "--network=none", write_context(tmp_path / "c", f"FROM {name}:2\nRUN cat /srv/site/settings\n"))
+    b.pybuild.assert_whole()
+    # What was made by the tables serves the next machine.
+    b.build(there[1], there[0])
+    c = machine("c", PLACED, settings="other\n")
+    assert c.build(there[1], "--require-cached").finished().keys()
+
+
+def test_a_table_that_was_wrong_costs_the_steps_made_by_it(
+    registry: DockerRegistry, machine: Callable[..., Machine], tmp_path: Path
+) -> None:
+    """A writes the table of another layer for the layer of its RUN: what B makes by it does not stay."""
+    cache = tmp_path / "cache"
+    a, b = machine("a", PLACED), machine("b", PLACED, settings="other\n")
+    a.build(f"--cache-to=type=local,dest={cache},mode=max")
+    swap_tables(cache, "RUN mkdir", "WORKDIR")
+    name = f"{registry.host}/team/app:2"
+    done = b.build(f"--cache-from=type=local,src={cache}", "-t", name)
+    assert fetched_layers(done) == []
+    wrong = layers_of(b, name)
+    # Now a RUN reads the layers.
+    with_run = machine("r", PLACED + "RUN ls -l /srv/site\n", settings="other\n")
+    again = Machine(b.pybuild, with_run.context).build(f"--cache-from=type=local,src={cache}", "-t", name)
+    assert any("made again" in str(event.get("text", "")) for event in again.events)
+    whole = Machine(a.pybuild, with_run.context)
+    whole.build("-t", name)
+    assert layers_of(b, name)[:-1] == layers_of(whole, name)[:-1] != wrong[:-1]
+    b.pybuild.assert_whole()
+
+
+def layers_of(machine: Machine, name: str) -> list[str]:
+    """The digests of an image's layers."""
+    return [layer["digest"] for layer in json.loads(machine.pybuild("inspect", name).out)["manifest"]["layers"]]

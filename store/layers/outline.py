@@ -1,0 +1,90 @@
+"""What somebody else says a layer holds: a table of contents that was not made here from the layer's bytes.
+
+Such a table can answer questions, for instance where a COPY puts its files. It never becomes a tree, and none of its
+digests is trusted. It has to pass the rules that the members of a tar have to pass: `read_outline` turns its rows into
+members and reads these, so a row outside of the root, below a link, or with an attribute of overlayfs is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING
+
+from pybuild.store.errors import InvalidImage
+from pybuild.store.formats import tar, whiteout
+from pybuild.store.formats.tar import Member
+from pybuild.store.formats.toc import Kind, sort_key
+from pybuild.store.layers.read import LayerEntries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pybuild.store.formats.toc import Entry, Toc
+    from pybuild.store.layers.read import LowerLayers
+
+_TYPES = {
+    Kind.FILE: tar.REGULAR,
+    Kind.DIRECTORY: tar.DIRECTORY,
+    Kind.SYMLINK: tar.SYMLINK,
+    Kind.CHAR: tar.CHAR,
+    Kind.BLOCK: tar.BLOCK_DEVICE,
+    Kind.FIFO: tar.FIFO,
+}
+_MODES = 0o7777
+_DIGEST = 32  # bytes
+
+
+def read_outline(table: Toc, below: LowerLayers) -> list[Entry]:
+    """The sorted entries of a table that somebody else made, as a tar with these members would give them.
+
+    Raises InvalidImage or UnsafePath.
+    """
+    layer = LayerEntries(below)
+    for row in table:
+        for member in _members(row):
+            entry = layer.entry_of(member)
+            if entry is None or entry.path != row.path:
+                raise InvalidImage(f"the row {tar.show(row.path)} would be at another place")
+            layer.add(entry)
+            if entry.kind is Kind.FILE and not entry.hardlink:
+                if len(row.sha256) != _DIGEST:
+                    raise InvalidImage(f"the row {tar.show(row.path)} has no digest")
+                layer.add_digest(entry, row.sha256)
+    return layer.entries()
+
+
+def outline_digest(entries: Iterable[Entry]) -> str:
+    """The digest of what entries say that matters to steps above: all but times, and where content is in a tar."""
+    hasher = hashlib.sha256()
+    for entry in sorted(entries, key=lambda entry: sort_key(entry.path)):
+        fields = [
+            entry.path.hex(), int(entry.kind), entry.mode, entry.uid, entry.gid, entry.size, entry.link.hex(),
+            entry.hardlink.hex(), entry.rdev, [[key.hex(), value.hex()] for key, value in entry.xattrs],
+            entry.sha256.hex(), entry.opaque,
+        ]  # fmt: skip
+        hasher.update(json.dumps(fields).encode("ascii") + b"\n")
+    return hasher.hexdigest()
+
+
+def _members(row: Entry) -> Iterator[Member]:
+    """The members of a tar that a row stands for."""
+    if not 0 <= row.mode <= _MODES or not 0 <= row.size < 1 << 62:
+        raise InvalidImage(f"the row {tar.show(row.path)} has a mode or a size that none can have")
+    if row.kind is Kind.WHITEOUT:
+        yield _member(row, whiteout.marker(row.path), tar.REGULAR, b"")
+        return
+    if row.hardlink:
+        yield _member(row, row.path, tar.HARDLINK, row.hardlink)
+        return
+    yield _member(row, row.path, _TYPES[row.kind], row.link)
+    if row.opaque:
+        yield _member(row, (row.path + b"/" if row.path else b"") + whiteout.OPAQUE, tar.REGULAR, b"")
+
+
+def _member(row: Entry, name: bytes, kind: bytes, link: bytes) -> Member:
+    major, minor = os.major(row.rdev), os.minor(row.rdev)
+    return Member(
+        name, kind, row.mode, row.uid, row.gid, row.size, row.mtime, link, major, minor, row.xattrs, -1,
+    )  # fmt: skip
