@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.cache_places import RegistryCache
 from pybuild.builder.caches.caches import Caches
-from pybuild.builder.errors import LayerUnavailable, OutlineWrong
+from pybuild.builder.errors import ClaimedTableWrong, LayerUnavailable
 from pybuild.builder.events import Built, BuiltLayer, Note
 from pybuild.builder.limits import check_limits
 from pybuild.builder.output.assemble import assemble
@@ -128,8 +128,8 @@ def build(
                 planned = _plan(session, buildfile, contexts, images)
                 try:
                     return _make_image(request, session, buildfile, planned, contexts, caches, complete)
-                except OutlineWrong as error:
-                    caches.give_up_outlines(str(error))
+                except ClaimedTableWrong as error:
+                    caches.give_up_tables(str(error))
                 except LayerUnavailable as error:
                     if caches.give_up(error.digest, str(error)):
                         continue  # each time at least one record goes, so this ends
@@ -188,7 +188,7 @@ def _make_image(
             from pybuild.builder.host.cgroupfs import own_cgroups, remove_abandoned
 
             remove_abandoned(own_cgroups())
-        return StepMaker(session, planned, contexts, compression, caches.outlines)
+        return StepMaker(session, planned, contexts, compression, caches.claimed_tables)
 
     recorder = OutcomeRecorder(session, request.id, buildfile.source.filename)
     solver = Solver(session, planned, step_maker, recorder, caches)

@@ -43,7 +43,7 @@ class LayerUnavailable(BuildError):
         self.digest = digest
 
 
-class OutlineWrong(BuildError):
+class ClaimedTableWrong(BuildError):
     """A layer is not what a cache says it holds, and steps were made by that. They have been forgotten."""
 
 

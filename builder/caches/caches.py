@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pybuild.builder.cache_places import LocalCache, RegistryCache
-    from pybuild.builder.caches.outlines import Outlines
+    from pybuild.builder.caches.claimed_tables import ClaimedTables
     from pybuild.builder.session import Session
     from pybuild.store.formats.cache_index import CachedTable, CacheIndex
     from pybuild.store.formats.digest import Digest
@@ -28,18 +28,18 @@ class Caches:
         self._unusable: set[str] = set()  # digests of layers that cannot be had, or are not what was said of them
 
     @cached_property
-    def outlines(self) -> Outlines | None:
+    def claimed_tables(self) -> ClaimedTables | None:
         """What the caches say of layers that are elsewhere; None if there are no caches."""
         if not self._session.options.cache_from:
             return None
-        from pybuild.builder.caches.outlines import Outlines
+        from pybuild.builder.caches.claimed_tables import ClaimedTables
 
-        return Outlines(self._session, self)
+        return ClaimedTables(self._session, self.table)
 
-    def give_up_outlines(self, reason: str) -> None:
+    def give_up_tables(self, reason: str) -> None:
         """Fetch layers from now on to see what they hold."""
-        if self.outlines is not None:
-            self.outlines.give_up()
+        if self.claimed_tables is not None:
+            self.claimed_tables.give_up()
         self._session.observe(Note(f"steps that stand on it are made again: {reason}"))
 
     def offers(self, know: Callable[[str, CacheIndex], None]) -> Offers:

@@ -43,7 +43,6 @@ def is_numeric(text: str) -> bool:
     return all(_NUMBER.fullmatch(part) for part in text.split(":") if part)
 
 
-
 class UserDatabase:
     """The contents of passwd and group; either can be empty."""
 

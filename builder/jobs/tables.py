@@ -9,7 +9,7 @@ from pybuild.builder.jobs.job import Output, Written, write_files, written_layer
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats import tar
 from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
-from pybuild.store.layers.outline import outline_digest, read_outline
+from pybuild.store.layers.claimed_table import claimed_digest, read_claimed_table
 from pybuild.store.layers.view import View
 from pybuild.store.system.files import chunks_of, file_size
 from pybuild.values import frozen
@@ -54,8 +54,8 @@ class _Files:
 
 
 @frozen
-class ReadOutline:
-    """What was said of a layer: the digest of it (store/layers/outline.py)."""
+class ReadClaimedTable:
+    """What was said of a layer: the digest of it (store/layers/claimed_table.py)."""
 
     digest: str
 
@@ -74,11 +74,13 @@ class ReadTable:
     below: tuple[str, ...]
     path: str
 
-    def run(self) -> ReadOutline:
+    def run(self) -> ReadClaimedTable:
         data = self._packed()
-        entries = read_outline(Toc(data, "table of contents of a cache"), View([Toc.open(path) for path in self.below]))
+        entries = read_claimed_table(
+            Toc(data, "table of contents of a cache"), View([Toc.open(path) for path in self.below])
+        )
         Toc.write(self.path, entries)
-        return ReadOutline(outline_digest(entries))
+        return ReadClaimedTable(claimed_digest(entries))
 
     def _packed(self) -> bytes:
         found: bytes | None = None

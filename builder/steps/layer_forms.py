@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pybuild.builder.errors import LayerUnavailable, OutlineWrong, SandboxError
+from pybuild.builder.errors import ClaimedTableWrong, LayerUnavailable, SandboxError
 from pybuild.builder.workers.tasks import gather
 from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
 from pybuild.store.formats.compression import Compression
@@ -58,7 +58,7 @@ async def ensure_toc(fetcher: LayerFetcher, chain: Sequence[str], number: int, *
         from pybuild.builder.files.layer_contents import blob_place
         from pybuild.builder.steps.fetched_layer import fetch_layer_once, read_layer_once
         from pybuild.store.formats.toc import Toc
-        from pybuild.store.layers.outline import outline_digest
+        from pybuild.store.layers.claimed_table import claimed_digest
 
         below = [store.changesets.toc_path(lower) for lower in chain[number + 1 :]]
         files: LayerFiles | None = None
@@ -80,14 +80,14 @@ async def ensure_toc(fetcher: LayerFetcher, chain: Sequence[str], number: int, *
                 if isinstance(error, DigestMismatch) or store.records.claims(str(unread.digest)):
                     raise LayerUnavailable(str(error), str(unread.digest), hint=error.hint) from error
                 raise
-        outline = store.changesets.outline(changeset)
-        wrong = bool(outline) and outline != outline_digest(Toc.open(files.toc))
+        claimed = store.changesets.claimed_table(changeset)
+        wrong = bool(claimed) and claimed != claimed_digest(Toc.open(files.toc))
         with store.metadata.transaction():
             store.changesets.mark_read(changeset, files.toc)
             if wrong:
                 store.records.strike_above(changeset)
         if wrong:
-            raise OutlineWrong(f"layer {unread.digest} does not hold what a cache says it holds")
+            raise ClaimedTableWrong(f"layer {unread.digest} does not hold what a cache says it holds")
         if files.tree is not None:
             store.changesets.adopt_tree(changeset, pool.id_map.name, files.tree)
 

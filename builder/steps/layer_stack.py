@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from pybuild.store.formats.digest import Digest
 
 
-class OutlineFinder(Protocol):
+class TableFinder(Protocol):
     """Knows what layers hold that are elsewhere, as caches of other machines say it."""
 
     def has(self, chain: Digest) -> bool:
         """Whether something is said of the layer with this chain ID."""
         ...
 
-    async def of(self, chain: Digest, below: Sequence[str]) -> FoundOutline | None:
+    async def of(self, chain: Digest, below: Sequence[str]) -> FoundTable | None:
         """What a layer holds. `below` are the paths of the tables of the layers under it, topmost first."""
         ...
 
 
-class FoundOutline(Protocol):
+class FoundTable(Protocol):
     """A table of contents that was made elsewhere, in the file `path`, and the digest of what it says."""
 
     @property
@@ -71,10 +71,10 @@ def bases_of_runs(nodes: Sequence[Node]) -> frozenset[int]:
 class LayerStacks:
     """The layers of all snapshots that one build asks about."""
 
-    def __init__(self, session: Session, bases_of_runs: frozenset[int], outlines: OutlineFinder | None = None) -> None:
+    def __init__(self, session: Session, bases_of_runs: frozenset[int], tables: TableFinder | None = None) -> None:
         """`bases_of_runs`: snapshots whose layers a RUN will mount: they get their trees while they are read."""
-        self._outlines = outlines
-        self._outlined: set[str] = set()  # changesets whose tables of contents are those of a cache, so far
+        self._claimed_tables = tables
+        self._claimed: set[str] = set()  # changesets whose tables of contents are those of a cache, so far
         self._store = session.store
         self._fetcher = LayerFetcher.of(session)
         self._pool = session.pool
@@ -104,19 +104,19 @@ class LayerStacks:
         for number in reversed(range(len(chain))):  # reading a layer needs the tables of contents below it
             if chain[number] not in self._places:
                 await ensure_toc(self._fetcher, chain, number, want_tree=parent in self._below_runs)
-                if chain[number] in self._outlined:
-                    self._outlined.remove(chain[number])
+                if chain[number] in self._claimed:
+                    self._claimed.remove(chain[number])
                     self.forget(chain[number])
                 place = layer_place(self._store, chain[number], self._tree_map)
                 self._remember(await ensure_content(self._fetcher, place))
         return tuple(self._places.get(name) or layer_place(self._store, name, self._tree_map) for name in chain)
 
-    async def outlined(self, parent: Parent) -> tuple[LayerPlace, ...]:
+    async def claimed(self, parent: Parent) -> tuple[LayerPlace, ...]:
         """The layers below a step that only has to know what they hold, perhaps without content, tree and blob.
 
         What caches say of layers that are elsewhere serves, if they say it of all of them. Raises as `layers` does.
         """
-        if self._outlines is None or parent is None or isinstance(parent, PendingLayer):
+        if self._claimed_tables is None or parent is None or isinstance(parent, PendingLayer):
             return await self.layers(parent)
         places: list[LayerPlace] = []  # topmost first
         chain: Digest | None = None
@@ -130,12 +130,14 @@ class LayerStacks:
                 places.insert(0, layer_place(self._store, changeset, self._tree_map))
                 continue
             found = (
-                await self._outlines.of(chain, [place.toc for place in places]) if self._outlines.has(chain) else None
+                await self._claimed_tables.of(chain, [place.toc for place in places])
+                if self._claimed_tables.has(chain)
+                else None
             )
             if found is None:
                 return await self.layers(parent)
-            self._outlined.add(changeset)
-            self._store.changesets.set_outline(changeset, found.digest)
+            self._claimed.add(changeset)
+            self._store.changesets.set_claimed_table(changeset, found.digest)
             places.insert(0, LayerPlace(changeset, found.path, None, None))
         return tuple(places)
 
@@ -174,7 +176,7 @@ class LayerStacks:
     def _toc(self, layer: LayerPlace) -> Toc:
         toc = self._tocs.get(layer.changeset)
         if toc is None:
-            outlined = layer.changeset in self._outlined
-            toc = Toc.open(layer.toc) if outlined else self._store.changesets.toc(layer.changeset)
+            claimed = layer.changeset in self._claimed
+            toc = Toc.open(layer.toc) if claimed else self._store.changesets.toc(layer.changeset)
             self._tocs[layer.changeset] = toc
         return toc

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pybuild.builder.plan.graph import Node, Plan
     from pybuild.builder.session import Session
     from pybuild.builder.sources.downloads import RemoteSources
-    from pybuild.builder.steps.layer_stack import OutlineFinder
+    from pybuild.builder.steps.layer_stack import TableFinder
     from pybuild.builder.steps.pending_layer import OnListed, Parent
     from pybuild.builder.steps.run import RunMaker
     from pybuild.store.formats.compression import Compression
@@ -89,13 +89,13 @@ class StepMaker:
         plan: Plan,
         contexts: ContextFinder,
         compression: Compression,
-        outlines: OutlineFinder | None = None,
+        tables: TableFinder | None = None,
     ) -> None:
-        """`compression` is that of the image's new layers; `outlines` knows what layers hold that are elsewhere."""
+        """`compression` is that of the image's new layers; `tables` knows what layers hold that are elsewhere."""
         self._session = session
         self._pool = session.pool
         self._contexts = contexts
-        self._stacks = LayerStacks(session, bases_of_runs(plan.nodes), outlines)
+        self._stacks = LayerStacks(session, bases_of_runs(plan.nodes), tables)
         self._users = ImageUsers(session)
         self._layers = NewLayers(session, compression, nodes_with_layers(plan, session.options))
 
@@ -202,7 +202,7 @@ class StepMaker:
         below: tuple[LayerPlace, ...] = ()
         if not step.link and not alone:
             reads_users = step.chown is not None and not is_numeric(step.chown)
-            below = await (self._stacks.layers(parent) if reads_users else self._stacks.outlined(parent))
+            below = await (self._stacks.layers(parent) if reads_users else self._stacks.claimed(parent))
         owner = None
         if step.chown is not None and is_numeric(step.chown):
             owner = UserDatabase(b"", b"").owner(step.chown)
@@ -218,7 +218,7 @@ class StepMaker:
     async def _workdir(self, node: Node, step: WorkdirStep, parent: int | None) -> MadeLayer:
         from pybuild.builder.jobs.job import write_entries
 
-        layers = await (self._stacks.layers(parent) if step.user else self._stacks.outlined(parent))
+        layers = await (self._stacks.layers(parent) if step.user else self._stacks.claimed(parent))
         view = self._stacks.view(layers)
         uid, gid = await self._workdir_owner(step, view, layers) if step.user else (0, 0)
         try:

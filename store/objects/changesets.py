@@ -145,15 +145,15 @@ class Changesets:
                 return None
         return self._claim(changeset)
 
-    def outline(self, changeset: str) -> str:
-        """The digest of what was said of an unread layer and used, store/layers/outline.py; "" if nothing was."""
-        row = self._metadata.one("SELECT outline FROM claims WHERE changeset = ?", changeset)
+    def claimed_table(self, changeset: str) -> str:
+        """The digest of what was said of an unread layer and used, store/layers/claimed_table.py; "" if nothing was."""
+        row = self._metadata.one("SELECT claimed_table FROM claims WHERE changeset = ?", changeset)
         return "" if row is None else str(row[0])
 
-    def set_outline(self, changeset: str, digest: str) -> None:
+    def set_claimed_table(self, changeset: str, digest: str) -> None:
         """Remember what was said of an unread layer, and that files were placed by it."""
         with self._metadata.transaction() as db:
-            db.execute("UPDATE claims SET outline = ? WHERE changeset = ?", (digest, changeset))
+            db.execute("UPDATE claims SET claimed_table = ? WHERE changeset = ?", (digest, changeset))
 
     def _claim(self, changeset: str) -> LayerBlob | None:
         row = self._metadata.one("SELECT diff_id, digest, size, compression FROM claims WHERE changeset = ?", changeset)

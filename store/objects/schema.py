@@ -106,7 +106,7 @@ DROP TABLE record_keys;
 ALTER TABLE keys RENAME TO record_keys;
 CREATE INDEX keys_of_record ON record_keys (record);
 ALTER TABLE claims ADD COLUMN clamp INTEGER;
-ALTER TABLE claims ADD COLUMN outline TEXT NOT NULL DEFAULT '';
+ALTER TABLE claims ADD COLUMN claimed_table TEXT NOT NULL DEFAULT '';
 ALTER TABLE records ADD COLUMN id_map TEXT NOT NULL DEFAULT '';
 """,
 }

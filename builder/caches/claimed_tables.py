@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from pybuild.builder.cache_places import LocalCache, RegistryCache
 from pybuild.builder.events import Note
@@ -13,30 +13,32 @@ from pybuild.values import frozen
 from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from pybuild.builder.caches.caches import Caches
     from pybuild.builder.session import Session
-    from pybuild.store.formats.cache_index import CachedLayer
+    from pybuild.store.formats.cache_index import CachedLayer, CachedTable
     from pybuild.store.formats.digest import Digest
+
+    FindTable: TypeAlias = Callable[[Digest], tuple[RegistryCache | LocalCache, CachedTable] | None]
 
 
 @frozen
-class Outline:
+class ClaimedTable:
     """What a cache says a layer holds: a file with a table of contents that was checked, and its digest."""
 
     path: str
     digest: str
 
 
-class Outlines:
+class ClaimedTables:
     """The tables that the caches of one build have. A cache that gives none is a note, once, and nothing more is asked."""
 
-    def __init__(self, session: Session, caches: Caches) -> None:
+    def __init__(self, session: Session, find: FindTable) -> None:
+        """`find` tells where the table of a layer is, by the chain ID with it."""
         self._session = session
-        self._caches = caches
+        self._find = find
         self._packs: dict[Digest, BlobPlace] = {}
-        self._found: dict[Digest, Outline | None] = {}  # by chain ID
+        self._found: dict[Digest, ClaimedTable | None] = {}  # by chain ID
         self._given_up = False
 
     def give_up(self) -> None:
@@ -45,11 +47,11 @@ class Outlines:
 
     def has(self, chain: Digest) -> bool:
         """Whether a cache that was read names a table for this layer."""
-        return not self._given_up and self._caches.table(chain) is not None
+        return not self._given_up and self._find(chain) is not None
 
-    async def of(self, chain: Digest, below: Sequence[str]) -> Outline | None:
+    async def of(self, chain: Digest, below: Sequence[str]) -> ClaimedTable | None:
         """What a layer holds; `below` are the tables of the layers under it, topmost first. None: it is not known."""
-        async with self._session.pool.locks(("outline", chain)):
+        async with self._session.pool.locks(("claimed table", chain)):
             if chain not in self._found and not self._given_up:
                 try:
                     self._found[chain] = await self._read(chain, below)
@@ -58,17 +60,17 @@ class Outlines:
                     self._session.observe(Note(f"layers are fetched to see what they hold: {error}"))
         return None if self._given_up else self._found[chain]
 
-    async def _read(self, chain: Digest, below: Sequence[str]) -> Outline | None:
+    async def _read(self, chain: Digest, below: Sequence[str]) -> ClaimedTable | None:
         from pybuild.builder.jobs.tables import ReadTable
 
-        known = self._caches.table(chain)
+        known = self._find(chain)
         if known is None:
             return None
         place, table = known
         pack = await self._pack(place, table.pack)
         path = self._session.store.ingest.new_path()
         job = ReadTable(pack, table_name(chain).decode(), tuple(below), path)
-        return Outline(path, (await self._session.pool.job(job)).digest)
+        return ClaimedTable(path, (await self._session.pool.job(job)).digest)
 
     async def _pack(self, place: RegistryCache | LocalCache, layer: CachedLayer) -> BlobPlace:
         async with self._session.pool.locks(("pack", layer.digest)):

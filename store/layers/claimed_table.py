@@ -1,7 +1,7 @@
 """What somebody else says a layer holds: a table of contents that was not made here from the layer's bytes.
 
 Such a table can answer questions, for instance where a COPY puts its files. It never becomes a tree, and none of its
-digests is trusted. It has to pass the rules that the members of a tar have to pass: `read_outline` turns its rows into
+digests is trusted. It has to pass the rules that the members of a tar have to pass: `read_claimed_table` turns its rows into
 members and reads these, so a row outside of the root, below a link, or with an attribute of overlayfs is refused.
 """
 
@@ -36,7 +36,7 @@ _MODES = 0o7777
 _DIGEST = 32  # bytes
 
 
-def read_outline(table: Toc, below: LowerLayers) -> list[Entry]:
+def read_claimed_table(table: Toc, below: LowerLayers) -> list[Entry]:
     """The sorted entries of a table that somebody else made, as a tar with these members would give them.
 
     Raises InvalidImage or UnsafePath.
@@ -55,7 +55,7 @@ def read_outline(table: Toc, below: LowerLayers) -> list[Entry]:
     return layer.entries()
 
 
-def outline_digest(entries: Iterable[Entry]) -> str:
+def claimed_digest(entries: Iterable[Entry]) -> str:
     """The digest of what entries say that matters to steps above: all but times, and where content is in a tar."""
     hasher = hashlib.sha256()
     for entry in sorted(entries, key=lambda entry: sort_key(entry.path)):

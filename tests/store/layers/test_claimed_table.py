@@ -8,7 +8,7 @@ import pytest
 
 from pybuild.store.errors import InvalidImage, UnsafePath
 from pybuild.store.formats.toc import Entry, Kind, Toc
-from pybuild.store.layers.outline import outline_digest, read_outline
+from pybuild.store.layers.claimed_table import claimed_digest, read_claimed_table
 from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.view import View
 from tests.support.tars import directory, entry, hardlink, symlink, tar
@@ -67,17 +67,17 @@ def test_a_forged_table_is_refused(name: str) -> None:
     rows, said = FORGED[name]
     rows.sort(key=lambda row: row.path)
     with pytest.raises(InvalidImage, match=said):
-        read_outline(Toc.of(rows), BELOW)
+        read_claimed_table(Toc.of(rows), BELOW)
 
 
 def test_a_path_outside_is_unsafe() -> None:
     with pytest.raises(UnsafePath):
-        read_outline(Toc.of(FORGED["outside of the root"][0]), BELOW)
+        read_claimed_table(Toc.of(FORGED["outside of the root"][0]), BELOW)
 
 
 def test_a_table_twice_the_same_root() -> None:
     """A second row of the root cannot be in a table: the order of its rows is checked where it is written here."""
-    rows = read_outline(Toc.of([Entry(b"", Kind.DIRECTORY, 0o700)]), EMPTY)
+    rows = read_claimed_table(Toc.of([Entry(b"", Kind.DIRECTORY, 0o700)]), EMPTY)
     assert rows == [Entry(b"", Kind.DIRECTORY, 0o700)]
 
 
@@ -94,14 +94,14 @@ def test_a_true_table_says_what_its_tar_says() -> None:
         symlink(b"link", b"bin"),
     )
     read = read_layer(io.BytesIO(layer), BELOW)
-    outline = read_outline(Toc.of(read), BELOW)
-    assert [row._replace(offset=-1) for row in read] == outline
-    assert outline_digest(read) == outline_digest(outline)
+    claimed = read_claimed_table(Toc.of(read), BELOW)
+    assert [row._replace(offset=-1) for row in read] == claimed
+    assert claimed_digest(read) == claimed_digest(claimed)
 
 
 def test_the_digest_tells_what_matters_to_steps_above() -> None:
     row = Entry(b"a", Kind.FILE, 0o644, 1, 2, 3, 4, sha256=SHA, offset=512)
-    digest = outline_digest([row])
-    assert digest == outline_digest([row._replace(mtime=9, offset=1024)])
+    digest = claimed_digest([row])
+    assert digest == claimed_digest([row._replace(mtime=9, offset=1024)])
     for other in (row._replace(mode=0o755), row._replace(uid=0), row._replace(sha256=b"t" * 32), row._replace(size=5)):
-        assert digest != outline_digest([other])
+        assert digest != claimed_digest([other])
