@@ -161,7 +161,6 @@ COPIED_MANIFEST_BYTES = _limit(
 COPIED_OBJECTS = _limit("copied-objects", 20_000, Unit.COUNT, "manifests and blobs of an image that is copied")
 CONFIG_BYTES = _limit("config-bytes", 8 << 20, Unit.BYTES, "the config of an image")
 CACHE_INDEX_BYTES = _limit("cache-index-bytes", 32 << 20, Unit.BYTES, "the index of a cache of another machine")
-
 TABLE_BYTES = _limit("table-bytes", 1 << 30, Unit.BYTES, "a table of contents in a cache of another machine")
 
 # Other machines
