@@ -49,6 +49,7 @@ _BASE = "base:"
 _KEY = pattern(r"[0-9a-f]{64}")
 _KINDS = ("definition", "content", "text")
 _TEXT = 4096  # characters of an instruction or the name of a stage
+_DAY = 86_400  # seconds
 _LATEST = 1 << 40  # seconds; a time behind the year 36,000
 
 
@@ -176,7 +177,9 @@ def merged(old: CacheIndex, new: CacheIndex, *, most: int, most_bytes: int | Non
         before = together.get(name)
         if before is not None:
             keys = {**before.keys, **record.keys}
-            record = replace(before, keys=keys, used=max(before.used, record.used), step=record.step)
+            # Within a day the time stays, so that the job of every commit does not write the same index anew.
+            used = record.used if record.used - before.used >= _DAY else before.used
+            record = replace(before, keys=keys, used=used)
         together[name] = record
     records = _within(list(together.values()), most, most_bytes)
     return CacheIndex(records, _needed_tables((*old.tables, *new.tables), records))

@@ -304,3 +304,15 @@ def test_a_table_that_was_wrong_costs_the_steps_made_by_it(
 def layers_of(machine: Machine, name: str) -> list[str]:
     """The digests of an image's layers."""
     return [layer["digest"] for layer in json.loads(machine.pybuild("inspect", name).out)["manifest"]["layers"]]
+
+
+def test_a_cached_build_leaves_the_cache_as_it_is(registry: DockerRegistry, machine: Callable[..., Machine]) -> None:
+    a, b = machine("a"), machine("b")
+    written = [
+        event
+        for done in (a.build(to(registry)), a.build(to(registry)), b.build(from_(registry), to(registry)))
+        for event in done.events
+        if event["event"] == "cache_exported"
+    ]
+    assert len({str(event["manifest"]) for event in written}) == 1
+    assert [event["sent"] for event in written[1:]] == [0, 0]

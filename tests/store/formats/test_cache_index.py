@@ -138,9 +138,10 @@ def test_one_step_with_two_results_keeps_both() -> None:
 
 def test_the_same_result_gets_the_keys_of_both_and_the_later_use() -> None:
     one = a_record("one", used=5)
-    other = replace(one, keys={"f" * 64: "content"}, used=9, created=8)
-    (found,) = merged(CacheIndex((one,)), CacheIndex((other,)), most=10).records
-    assert found == replace(one, keys={**one.keys, **other.keys}, used=9)
+    for used, expected in ((9, 5), (90_000, 90_000)):  # the same day, a day later
+        other = replace(one, keys={"f" * 64: "content"}, used=used, created=8)
+        (found,) = merged(CacheIndex((one,)), CacheIndex((other,)), most=10).records
+        assert found == replace(one, keys={**one.keys, **other.keys}, used=expected)
 
 
 @given(
