@@ -21,6 +21,13 @@ class RegistryCache:
 
     name: Reference
 
+    @staticmethod
+    def named(text: str) -> RegistryCache:
+        """The cache with this name, which has the tag `latest` if it has none. Raises InvalidImage."""
+        from pybuild.store.formats.reference import Reference
+
+        return RegistryCache(Reference.parse(text).with_default_tag())
+
     def __str__(self) -> str:
         return self.name.familiar
 

@@ -9,6 +9,14 @@ from pybuild.version import __version__ as __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybuild.api import build, check, open_image
+    from pybuild.builder.cache_places import (
+        CacheExport,
+        CacheImport,
+        CacheMode,
+        InlineCache,
+        LocalCache,
+        RegistryCache,
+    )
     from pybuild.builder.errors import BuildError, CopyError, PlanError, PrivilegeError, SandboxError, StepFailed
     from pybuild.builder.events import (
         CacheExported,
@@ -38,7 +46,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BuildError",
     "BuildOptions",
+    "CacheExport",
     "CacheExported",
+    "CacheImport",
+    "CacheMode",
     "Change",
     "CheckWarning",
     "CopyError",
@@ -49,7 +60,9 @@ __all__ = [
     "HistoryLine",
     "Image",
     "ImageOutput",
+    "InlineCache",
     "Layer",
+    "LocalCache",
     "LocalOutput",
     "Network",
     "NotFound",
@@ -61,6 +74,7 @@ __all__ = [
     "Pull",
     "Pushed",
     "PybuildError",
+    "RegistryCache",
     "RegistryOutput",
     "RemoteError",
     "SandboxError",
@@ -80,6 +94,9 @@ __all__ = [
 ]
 
 _MODULES = {
+    "pybuild.builder.cache_places": (
+        "CacheExport", "CacheImport", "CacheMode", "InlineCache", "LocalCache", "RegistryCache",
+    ),
     "pybuild.builder.errors": ("BuildError", "CopyError", "PlanError", "PrivilegeError", "SandboxError", "StepFailed"),
     "pybuild.builder.events": (
         "CacheExported", "CheckWarning", "Event", "Exported", "Note", "Pushed", "StepBroke", "StepFinished", "StepOutput",
