@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
 from pybuild.builder.host.id_map import MapKind, free_range
+from pybuild.builder.host.mountinfo import filesystem_of
 from pybuild.builder.host.obstacles import SEE_DOCTOR, sysctl, user_namespace_obstacle
 from pybuild.builder.host.step_cgroups import Cgroups
 from pybuild.builder.jobs.probe import Probe, Probed
 from pybuild.builder.limits import StepLimits
+from pybuild.builder.options import Isolation
+from pybuild.builder.sandbox.report import LESS, UNMASKED
+from pybuild.builder.workers.pool import Pool
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pybuild.builder.host.id_map import IdMap
-    from pybuild.builder.workers.pool import Pool
+    from pybuild.builder.host.rung import Rung
     from pybuild.store.store import Store
 
 _OLDEST_KERNEL = (5, 12)  # mount_setattr(2)
@@ -45,8 +49,11 @@ class Check:
     fix: str = ""
 
 
-def examine(store: Store, pool: Pool) -> list[Check]:
-    """Check everything that a build can need. A missing feature is part of the result, not an error."""
+def examine(store: Store, pool: Pool, isolation: Isolation = Isolation.FULL) -> list[Check]:
+    """Check everything that a build can need. A missing feature is part of the result, not an error.
+
+    `isolation` is what builds ask for: it decides whether a RUN fails without the rest.
+    """
     limits = _limits()  # first: Cgroups must be entered before the pool starts a process
     checks = [_kernel(os.uname().release)]
     probed: Probed | None = None
@@ -58,7 +65,8 @@ def examine(store: Store, pool: Pool) -> list[Check]:
         checks.append(Check("user namespaces", State.FAIL, str(error), obstacle.fix))
     checks.append(_ids(pool.id_map))
     if probed is not None:
-        checks += [_overlay(probed.overlay, store.root), _proc(probed.proc)]
+        checks += [_overlay(probed.overlay, store.root), _proc(probed.proc, isolation)]
+    checks += _isolation(_rung(), isolation)
     checks += [*_network(), _cgroups(probed), limits, _space(store.root), _binfmt(), _git()]
     return checks
 
@@ -91,18 +99,41 @@ def _overlay(problem: str, root: str) -> Check:
     if problem:
         return Check(
             "overlay", State.FAIL, f"does not mount on the filesystem of {root}: {problem}",
-            "a store on ext4, xfs or btrfs: --root DIR or PYBUILD_ROOT (in a container, a volume)",
+            "a store on ext4, xfs, btrfs or tmpfs: --root DIR or PYBUILD_ROOT; in a container a volume, as with"
+            " -v NAME:/var/lib/pybuild, or memory, with --tmpfs /var/lib/pybuild:mode=700",
         )  # fmt: skip
-    return Check("overlay", State.OK, f"mounts on the filesystem of {root}")
+    memory = ", which is memory" if filesystem_of(root) == "tmpfs" else ""
+    return Check("overlay", State.OK, f"mounts on the filesystem of {root}{memory}")
 
 
-def _proc(problem: str) -> Check:
+def _proc(problem: str, isolation: Isolation = Isolation.FULL) -> Check:
     if problem:
-        return Check(
-            "/proc", State.FAIL, f"the kernel refuses to mount a new one: {problem}",
-            "docker run --security-opt systempaths=unconfined, procMount: Unmasked in Kubernetes",
-        )  # fmt: skip
+        state = State.FAIL if isolation is Isolation.FULL else State.NOTE
+        return Check("/proc", state, f"the kernel refuses to mount a new one: {problem}", UNMASKED)
     return Check("/proc", State.OK, "a new one mounts")
+
+
+def _rung() -> Rung | None:
+    """What can keep steps apart here; None if not even namespaces can."""
+    with Pool(isolation=Isolation.AUTO) as pool:
+        try:
+            return pool.rung
+        except BuildError:
+            return None
+
+
+def _isolation(rung: Rung | None, wanted: Isolation) -> Iterator[Check]:
+    """A row for each value of --isolation: whether it works here, what it gives up, and what gives more."""
+    if rung is None:
+        for name in ("full", "container"):
+            yield Check(f"isolation {name}", State.FAIL, "needs user namespaces")
+    elif rung.is_full:
+        yield Check("isolation full", State.OK, "works")
+        yield Check("isolation container", State.OK, "works, and gives up nothing here")
+    else:
+        state = State.FAIL if wanted is Isolation.FULL else State.NOTE
+        yield Check("isolation full", state, f"refused: {rung.listed()}", f"{rung.more()}; or {LESS}")
+        yield Check("isolation container", State.OK, f"works: {rung.gives_up()}")
 
 
 def _network() -> Iterator[Check]:

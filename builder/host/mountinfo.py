@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from pybuild.values import frozen
 from pybuild.values.pattern import pattern
 
@@ -23,6 +25,18 @@ def own_mounts() -> list[VisibleMount]:
     # The kernel escapes blanks and newlines in names, and nothing else: other line breaks do not end a line.
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         return parse_mounts(file.read())
+
+
+def filesystem_of(path: str) -> str:
+    """The type of the filesystem that holds a path that exists, such as "ext4"; "" if it is not known."""
+    path = os.path.realpath(path)
+    try:
+        mounts = own_mounts()
+    except OSError:
+        return ""
+    above = [mount for mount in mounts if f"{path}/".startswith(mount.mount_point.rstrip("/") + "/")]
+    # Of two mounts at one place the later one hides the other.
+    return max(enumerate(above), key=lambda pair: (len(pair[1].mount_point), pair[0]))[1].kind if above else ""
 
 
 def parse_mounts(text: str) -> list[VisibleMount]:

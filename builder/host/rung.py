@@ -9,7 +9,7 @@ from pybuild.values import frozen
 
 _GIVES_UP = {
     HOST_NAME: "steps have the host name of the container",
-    PROC: "steps see its /proc: the numbers, names and command lines of all its processes, and nothing to write",
+    PROC: "steps see its /proc, read-only: numbers, command lines and mounts of all its processes",
     SYS: "steps with --network=none see the devices of its network in /sys",
 }
 
@@ -33,9 +33,12 @@ class Rung:
 
     def note(self) -> str:
         """One line about what is missing, for a rung that is not full."""
+        return f"the isolation of RUN steps is `container`, not `full`: this container refuses {self.listed()}; {SEE_DOCTOR}"
+
+    def listed(self) -> str:
+        """The pieces that are refused."""
         pieces = [f"a new {piece}" for piece, _ in self.refused]
-        listed = " and ".join(filter(None, (", ".join(pieces[:-1]), pieces[-1])))
-        return f"the isolation of RUN steps is `container`, not `full`: this container refuses {listed}; {SEE_DOCTOR}"
+        return " and ".join(filter(None, (", ".join(pieces[:-1]), pieces[-1])))
 
     def gives_up(self) -> str:
         """What follows from the pieces that are refused."""

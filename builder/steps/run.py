@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pybuild.builder.errors import PrivilegeError, SandboxError, StepFailed
 from pybuild.builder.events import Note, StepOutput, layer_progress, step_broke
 from pybuild.builder.files.layer_contents import layer_place
 from pybuild.builder.host.id_map import MapKind
+from pybuild.builder.host.mountinfo import filesystem_of
 from pybuild.builder.host.obstacles import SEE_DOCTOR
 from pybuild.builder.jobs.step import CommitStep, FinishStep, PrepareStep
 from pybuild.builder.options import Network
@@ -264,6 +266,9 @@ class RunMaker:
     def _note_surroundings(self, step: RunStep) -> Rung:
         """Find what keeps steps apart here, and tell once what they can reach. Raises PrivilegeError."""
         rung = self._pool.rung
+        if rung.own_ids is not None and not self._noted and filesystem_of(self._store.root) == "tmpfs":
+            usage = shutil.disk_usage(self._store.root)
+            self._note(f"the store {self._store.root} is in memory, where it can take {usage.total >> 20} MiB")
         if not rung.is_full:
             self._note(rung.note())
         if step.network is Network.DEFAULT:

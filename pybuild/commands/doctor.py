@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import click
 
 from pybuild.builder.doctor import State, examine
 from pybuild.builder.workers.pool import Pool
+from pybuild.options.steps import parse_isolation
 from pybuild.store.store import Access, Store
 from pybuild.values.limits import LIMITS
 
@@ -24,16 +26,17 @@ def doctor(root: str, as_json: bool, only_limits: bool) -> int:
     if only_limits:
         _show_limits(as_json=as_json)
         return 0
+    isolation = parse_isolation(os.environ.get("PYBUILD_ISOLATION") or "full")
     with Store(root, Access.READ) as store, Pool() as pool:
-        checks = examine(store, pool)
+        checks = examine(store, pool, isolation)
     for check in checks:
         if as_json:
             fields = {"name": check.name, "state": check.state.value, "found": check.found, "fix": check.fix}
             click.echo(json.dumps(fields))
         else:
-            click.echo(f"{check.state.value:<4}  {check.name:<15}  {check.found}")
+            click.echo(f"{check.state.value:<4}  {check.name:<19}  {check.found}")
             if check.fix:
-                click.echo(f"{'':<4}  {'':<15}  fix: {check.fix}")
+                click.echo(f"{'':<4}  {'':<19}  fix: {check.fix}")
     return 1 if any(check.state is State.FAIL for check in checks) else 0
 
 

@@ -76,6 +76,7 @@ class Bench:
         self._steps = 0
         self.pid = pid
         self.terminal = False
+        self.in_container = False
 
     def _spec(self) -> SandboxSpec:
         self._steps += 1
@@ -101,6 +102,8 @@ class Bench:
                 mounts.CacheDirectory("/cache", cache, "/", False),
             ),
             terminal=self.terminal,
+            own_proc=not self.in_container, own_sys=not self.in_container,
+            own_ids=("0 0 1\n", "0 0 1\n") if self.in_container else None,
         )  # fmt: skip
 
     def step(self, role: str = "", call: str = "", count: int = 0, code: int = 0) -> dict[str, object]:
@@ -168,12 +171,13 @@ def is_right(role: str, call: str, code: int, report: dict[str, object]) -> bool
 
 
 def failures(
-    place: Path, enter_namespaces: EnterNamespaces, role: str, terminal: bool, all_codes: bool
+    place: Path, enter_namespaces: EnterNamespaces, role: str, terminal: bool, all_codes: bool, in_container: bool
 ) -> tuple[int, list[str]]:
     """The number of calls of the process, and what is wrong after one of them has failed."""
     wrong = []
     with bench(place, enter_namespaces) as (worker, faults):
         worker.terminal = terminal
+        worker.in_container = in_container
         assert worker.step() == {"exit": 0}
         calls = [one for one in faults.calls(role) if role != "worker" or one[0] in CAN_FAIL_IN_WORKER]
         before = worker.resources()
@@ -198,7 +202,17 @@ def test_a_call_that_fails_ends_its_step_alone(
 ) -> None:
     """Each call fails with one of the errors; with PYBUILD_EVERY_ERROR=1 with each of them."""
     all_codes = bool(os.environ.get("PYBUILD_EVERY_ERROR"))
-    calls, wrong = in_child(lambda: failures(tmp_path, enter_namespaces, role, terminal, all_codes))
+    calls, wrong = in_child(lambda: failures(tmp_path, enter_namespaces, role, terminal, all_codes, False))
+    assert wrong == []
+    assert calls >= least
+
+
+@pytest.mark.parametrize(("role", "least"), [("init", 150), ("command", 29)])
+def test_it_does_so_with_the_proc_of_a_container_and_ids_of_its_own(
+    tmp_path: Path, in_child: InChild, enter_namespaces: EnterNamespaces, role: str, least: int
+) -> None:
+    all_codes = bool(os.environ.get("PYBUILD_EVERY_ERROR"))
+    calls, wrong = in_child(lambda: failures(tmp_path, enter_namespaces, role, True, all_codes, True))
     assert wrong == []
     assert calls >= least
 
