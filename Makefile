@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test lint coverage conformance users attack fuzz faults bench tools clean
+.PHONY: help demo test lint coverage conformance containers users attack fuzz faults bench tools clean
 
 help:
 	@echo "make demo         build, export and show a small image on a base image made on the spot"
@@ -17,6 +17,7 @@ help:
 	@echo "make faults       kill, starve and damage builds and stores for up to an hour, as root; MINUTES=N [60], ROUNDS=N,"
 	@echo "                  KINDS=\"killed crowd\" for some kinds only, PYBUILD_SEED=N for the same faults again"
 	@echo "make conformance  only the recipes with results recorded from BuildKit"
+	@echo "make containers   build a real recipe in containers of every kind: the same layers, or a clear word; a few minutes"
 	@echo "make users        only what people bring from elsewhere: tests/users/cases is the list"
 	@echo "make bench        compare the speed with other tools; ROWS=\"pull ready\" for some rows only, RUNS=N [5]"
 
@@ -46,6 +47,9 @@ coverage: tools $(VENV)/ready
 
 conformance: tools $(VENV)/ready
 	$(SUDO) $(BIN)/python -m pytest tests/conformance
+
+containers: tools $(VENV)/ready
+	$(SUDO) env PYBUILD_CONTAINERS=all $(BIN)/python -m pytest tests/containers/test_matrix.py
 
 users: tools $(VENV)/ready
 	$(SUDO) env PYBUILD_EVERYBODY=1 $(BIN)/python -m pytest -n auto tests/users

@@ -27,7 +27,7 @@ DOCUMENTS = [README, *sorted((CHECKOUT / "docs").rglob("*.md"))]
 PACKAGES = ("parser", "store", "remote", "builder", "values", "pybuild")
 DIRECTORIES = (*PACKAGES, "docs", "fixtures", "tests", "bench")
 # Options of other programs, and those of docker that pybuild refuses.
-FOREIGN = {"--no-deps", "--push", "--docker-server", "--security-opt", "--user", "--scope", "--variant"}
+FOREIGN = {"--tmpfs", "--no-deps", "--push", "--docker-server", "--security-opt", "--user", "--scope", "--variant"}
 
 
 def name_of(path: Path) -> str:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from pybuild.builder.sandbox.spec import SandboxSpec
 
 _PIPE = 1 << 16
+_UNCONFINED = (
+    "start the container with --security-opt apparmor=unconfined or, with SELinux, label=disable; in Kubernetes with the"
+    " appArmorProfile Unconfined"
+)
 _OPEN_FILES_HINT = "this process or the machine has its limit of open files"
 
 
@@ -149,13 +153,22 @@ class SandboxWorker:
         try:
             id_map.write(self._process.pid)
             self._process.channel.send({"mapped": True, "try": self._attempt})
-            pieces = self._expect("entered")["pieces"]
-            assert isinstance(pieces, dict)
-            self.refused = pieces
         except (EOFError, OSError) as error:
             raise PrivilegeError(
                 f"RUN needs a user namespace, and the kernel refuses its id map {id_map.name}: {error}", hint=SEE_DOCTOR
             ) from error
+        try:
+            pieces = self._expect("entered")["pieces"]
+        except (EOFError, OSError) as error:
+            # Seccomp filters and namespaces answer EPERM; AppArmor and SELinux answer EACCES.
+            module = isinstance(error, OSError) and error.errno == errno.EACCES
+            raise PrivilegeError(
+                f"RUN needs a mount namespace, and {'a security module' if module else 'the kernel'} refuses to change its"
+                f" mounts: {error}",
+                hint=_UNCONFINED if module else SEE_DOCTOR,
+            ) from error
+        assert isinstance(pieces, dict)
+        self.refused = pieces
 
     def _expect(self, word: str) -> Message:
         """Wait until the worker sends `word`. Raises OSError if it sends an error of the kernel instead."""

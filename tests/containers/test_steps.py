@@ -5,12 +5,14 @@ runc runs the containers: tests/support/container_config.py has what the two giv
 
 from __future__ import annotations
 
+import errno
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.cli import BASE, Done
-from tests.support.container_config import HOST_NAME
+from tests.support.container_config import HOST_NAME, PODMAN_PROFILE
 from tests.support.containers import CONTAINERS, in_shell, make_container
 from tests.support.people import Person, forget
 
@@ -129,6 +131,19 @@ def test_a_store_on_the_root_of_the_container_is_refused_in_words(container: Cal
     assert "-v NAME:/var/lib/pybuild" in hint
     assert "--tmpfs /var/lib/pybuild:mode=700" in hint
     assert "--root" in hint
+
+
+def test_a_security_module_that_refuses_mounts_is_named(container: Callable[..., Person], tmp_path: Path) -> None:
+    """AppArmor's profiles for containers say `deny mount`: mount(2) is EACCES. Here a filter answers so."""
+    profile = json.loads(PODMAN_PROFILE.read_text())
+    for rule in profile["rules"]:
+        rule["names"] = [name for name in rule["names"] if name != "mount"]
+    profile["rules"].append({"names": ["mount"], "errno": errno.EACCES})
+    (tmp_path / "profile.json").write_text(json.dumps(profile))
+    done = build(container("podman", profile=tmp_path / "profile.json"), RECIPE, "--isolation=auto")
+    assert done.status == 1
+    assert "error: RUN needs a mount namespace, and a security module refuses to change its mounts" in done.err
+    assert "hint: start the container with --security-opt apparmor=unconfined" in done.err
 
 
 def test_every_container_is_tested() -> None:
