@@ -188,7 +188,7 @@ def _make_image(
             from pybuild.builder.host.cgroupfs import own_cgroups, remove_abandoned
 
             remove_abandoned(own_cgroups())
-        return StepMaker(session, planned, contexts, compression, caches.claimed_tables)
+        return StepMaker(session, planned, contexts, compression, caches, caches.claimed_tables)
 
     recorder = OutcomeRecorder(session, request.id, buildfile.source.filename)
     solver = Solver(session, planned, step_maker, recorder, caches)

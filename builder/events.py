@@ -172,7 +172,7 @@ class Copied:
 
 @frozen
 class CacheExported:
-    """A cache for other machines was written. `records` and `layers` are their numbers in the whole cache.
+    """A cache for other machines was written. `records`, `layers` and `mounts` are their numbers in the whole cache.
 
     `sent` and `spared` are the bytes of layers that the place lacked and that it had.
     """
@@ -183,6 +183,7 @@ class CacheExported:
     layers: int
     sent: int
     spared: int
+    mounts: int = 0  # cache mounts
 
 
 @frozen

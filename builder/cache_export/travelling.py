@@ -16,6 +16,7 @@ from pybuild.values.errors import PybuildError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from pybuild.builder.cache_export.mounts import MountSaver
     from pybuild.builder.cache_places import LocalCache, RegistryCache
     from pybuild.builder.caches.caches import Caches
     from pybuild.builder.plan.graph import Plan
@@ -64,30 +65,40 @@ class TravellingCaches:
 
     def export(self, compression: Compression) -> None:
         """Write all other caches. A failure is a note, unless the user wants it to fail the build."""
-        for export in self._session.options.cache_to:
-            if isinstance(export.place, InlineCache):
-                continue
-            from pybuild.builder.cache_export.collect import collect
-            from pybuild.builder.cache_export.tables import pack_tables
-            from pybuild.builder.cache_export.write import write_cache
+        session = self._session
+        exports = [export for export in session.options.cache_to if not isinstance(export.place, InlineCache)]
+        if not exports:
+            return
+        from pybuild.builder.cache_export.collect import collect
+        from pybuild.builder.cache_export.mounts import MountSaver
+        from pybuild.builder.cache_export.tables import pack_tables
+        from pybuild.builder.cache_export.write import write_cache
 
-            session = self._session
+        saver = MountSaver(session, self._plan, self._caches.seeded_mounts)
+        for export in exports:
+            assert not isinstance(export.place, InlineCache)
             try:
                 with _errors_of(export.place):
                     found = collect(session, self._plan, self._cache, export.mode, export.compression or compression)
                     packed = pack_tables(session, found.stacks, partial(self._caches.has_table, export.place))
-                index, path_of = replace(found.index, tables=packed.tables), partial(self._path_of, packed.paths)
-                write_cache(
+                index = replace(found.index, tables=packed.tables)
+                path_of = partial(self._path_of, packed.paths, saver)
+                written = write_cache(
                     export, index, path_of, session.store, session.pool, session.observe,
                     tls_verify=session.options.tls_verify, platform=session.options.platform,
+                    mounts=saver.to_add(export),
                 )  # fmt: skip
+                saver.remember(written.mounts)
             except LayerUnavailable:
                 raise
             except PybuildError as error:
                 if not export.ignore_error:
                     raise
                 session.observe(Note(str(error)))
+        saver.close()
 
-    def _path_of(self, packs: Mapping[Digest, str], digest: Digest) -> str | None:
+    def _path_of(self, packs: Mapping[Digest, str], saver: MountSaver, digest: Digest) -> str | None:
         store = self._session.store
-        return store.blobs.path(digest) if store.blobs.has(digest) else packs.get(digest)
+        if store.blobs.has(digest):
+            return store.blobs.path(digest)
+        return packs.get(digest) or saver.path_of(digest)

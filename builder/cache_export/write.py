@@ -1,5 +1,7 @@
 """Writing a cache for other machines: the records of this build and those that the place has already, within a budget.
 
+Cache mounts come in when the old cache was read: whether one is saved depends on what the place has of it.
+
 Only a cache of pybuild is ever replaced. The name changes last, so a write that ends early leaves the old cache. Of two
 writers at once the last one wins; it may lose records of the other one.
 """
@@ -21,16 +23,18 @@ from pybuild.builder.events import CacheExported, Note
 from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.sources.registry_access import registry_access
 from pybuild.store.formats.cache_image import fitting_image
-from pybuild.store.formats.cache_index import CacheIndex, merged
+from pybuild.store.formats.cache_index import CacheIndex
+from pybuild.store.formats.cache_merge import merged
 from pybuild.store.system.disk_full import OUTPUT_HINT, no_space
 from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pybuild.builder.cache_places import CacheExport
     from pybuild.builder.events import Event
     from pybuild.builder.workers.pool import Pool
+    from pybuild.store.formats.cache_index import CachedMount
     from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.platform import Platform
     from pybuild.store.store import Store
@@ -46,19 +50,27 @@ def write_cache(
     *,
     tls_verify: bool,
     platform: Platform,
+    mounts: Callable[[Sequence[CachedMount]], tuple[CachedMount, ...]] = lambda _: (),
 ) -> WrittenCache:
     """Add the records of an index to the cache at a place, and report it. The place is not inline.
 
-    `path_of` gives the file of a blob of the store; None: the layer is where `store.places` says. Raises BuildError.
+    `path_of` gives the file of a blob of the store; None: the layer is where `store.places` says. `mounts` gives the cache
+    mounts to add; its argument are those that the place has. Raises BuildError.
     """
     place = export.place
     assert not isinstance(place, InlineCache)
     try:
         old = _old_cache(place, store, pool, observe, tls_verify=tls_verify, platform=platform)
-        together = merged(
-            old.index if old is not None else CacheIndex(), index, most=export.max_records, most_bytes=export.max_size
-        )
-        if old is None and not together.records:
+        before = old.index if old is not None else CacheIndex()
+        new = replace(index, mounts=mounts(before.mounts))
+        together = merged(before, new, most=export.max_records, most_bytes=export.max_size)
+        kept = {mount.key for mount in together.mounts}
+        for mount in new.mounts:
+            if mount.key not in kept:
+                observe(
+                    Note(f"the cache mount {mount.name} does not fit into the cache {place}, and is not saved there")
+                )
+        if old is None and not together.records and not together.mounts:
             return WrittenCache(None, 0, 0, 0, 0)
         writer: RegistryExport | DirectoryExport
         fetcher = LayerFetcher(store, pool, observe, tls_verify)
@@ -78,8 +90,12 @@ def write_cache(
                 break
             except LayersGone as gone:
                 together = without(image.index, gone.digests)
-                if left_out := len(image.index.records) - len(together.records):  # else only tables of contents
-                    text = f"{_records(left_out)} of the cache {place} left out: their layers cannot be had any more"
+                left_out = len(image.index.records) - len(together.records)
+                lost = len(image.index.mounts) - len(together.mounts)
+                if left_out or lost:  # else only tables of contents
+                    names = [_records(left_out)] if left_out else []
+                    names += ["1 cache mount" if lost == 1 else f"{lost} cache mounts"] if lost else []
+                    text = f"{' and '.join(names)} of the cache {place} left out: their layers cannot be had any more"
                     observe(Note(text))
     except PybuildError as error:
         raise BuildError(f"cannot write the cache {place}: {error}", hint=error.hint) from error
@@ -97,9 +113,16 @@ def write_cache(
         len(layers),
         writer.sent,
         image.size - writer.sent,
-        0 if old is None else len(old.index.records),
+        len(before.records),
+        image.index.mounts,
+        len(before.mounts),
     )
-    observe(CacheExported(str(place), str(image.digest), written.records, written.layers, written.sent, written.spared))
+    observe(
+        CacheExported(
+            str(place), str(image.digest), written.records, written.layers, written.sent, written.spared,
+            len(written.mounts),
+        )
+    )  # fmt: skip
     return written
 
 

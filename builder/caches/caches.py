@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
     from pybuild.builder.cache_places import LocalCache, RegistryCache
     from pybuild.builder.caches.claimed_tables import ClaimedTables
+    from pybuild.builder.plan.graph import PlannedCacheMount
     from pybuild.builder.session import Session
+    from pybuild.builder.steps.mount_keys import MountKeys
+    from pybuild.builder.steps.mount_sources import RestoredMount
     from pybuild.store.formats.cache_index import CachedTable, CacheIndex
     from pybuild.store.formats.digest import Digest
 
@@ -25,6 +28,7 @@ class Caches:
         self._session = session
         self._indexes: list[tuple[RegistryCache | LocalCache, CacheIndex]] | None = None
         self._tables: list[tuple[RegistryCache | LocalCache, dict[Digest, CachedTable]]] = []  # by chain ID
+        self.seeded_mounts: set[tuple[str, MountKeys]] = set()  # see `MountRestorer.note_seeded`
         self._unusable: set[str] = set()  # digests of layers that cannot be had, or are not what was said of them
 
     @cached_property
@@ -60,6 +64,20 @@ class Caches:
     def has_table(self, place: RegistryCache | LocalCache, chain: Digest) -> bool:
         """Whether the cache at a place was read and has the table of contents of a layer."""
         return any(chain in tables for known, tables in self._tables if known == place)
+
+    async def restore(self, keys: MountKeys, mount: PlannedCacheMount) -> RestoredMount | None:
+        """A new directory with the files that the first cache with this mount has; None if there is none, or it fails."""
+        for place, index in self._indexes or ():
+            for cached in index.mounts:
+                if cached.key == keys.anywhere:
+                    from pybuild.builder.caches.mounts import restore_mount  # a local import: most builds restore none
+
+                    return await restore_mount(self._session, place, cached, mount)
+        return None
+
+    def note_seeded(self, name: str, keys: MountKeys) -> None:
+        """As `MountRestorer` says."""
+        self.seeded_mounts.add((name, keys))
 
     def give_up(self, layer: str, reason: str) -> bool:
         """Do without the records whose layer is this blob (its digest), in the caches and in the store.

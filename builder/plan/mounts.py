@@ -13,7 +13,7 @@ from pybuild.parser import BindMount, CacheMount, ParseError, SecretMount, SshMo
 from pybuild.store.objects.cache_mounts import Sharing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pybuild.builder.plan.graph import StepMount
     from pybuild.builder.plan.scope import Scope
@@ -60,9 +60,8 @@ def _plan_mount(mount: Mount, scope: Scope, nodes: list[int | None]) -> StepMoun
             nodes.append(files.node)
             return FilesMount(_target(mount, scope, value.target), len(nodes) - 1, files.path, value.read_only)
         case CacheMount():
-            name = posixpath.normpath(value.target) if value.id is None else value.id
-            if namespace := scope.options.build_args.get(_NAMESPACE):
-                name = f"{namespace}/{name}"
+            id = posixpath.normpath(value.target) if value.id is None else value.id
+            name = cache_mount_name(id, scope.options.build_args)
             source, path = None, _from_root(value.source)
             if value.from_ is not None:
                 files = _files(mount, scope, value.from_, value.source)
@@ -75,6 +74,12 @@ def _plan_mount(mount: Mount, scope: Scope, nodes: list[int | None]) -> StepMoun
             )
         case _:
             assert_never(value)
+
+
+def cache_mount_name(id: str, build_args: Mapping[str, str]) -> str:
+    """The name of the cache mount that a recipe calls `id`, in the namespace that the build arguments give."""
+    namespace = build_args.get(_NAMESPACE)
+    return f"{namespace}/{id}" if namespace else id
 
 
 def _files(mount: Mount, scope: Scope, from_: str | None, source: str) -> NodePath:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pybuild.builder.session import Session
     from pybuild.builder.sources.downloads import RemoteSources
     from pybuild.builder.steps.layer_stack import TableFinder
+    from pybuild.builder.steps.mount_sources import MountRestorer
     from pybuild.builder.steps.pending_layer import OnListed, Parent
     from pybuild.builder.steps.run import RunMaker
     from pybuild.store.formats.compression import Compression
@@ -89,9 +90,13 @@ class StepMaker:
         plan: Plan,
         contexts: ContextFinder,
         compression: Compression,
+        restorer: MountRestorer,
         tables: TableFinder | None = None,
     ) -> None:
-        """`compression` is that of the image's new layers; `tables` knows what layers hold that are elsewhere."""
+        """`compression` is that of the image's new layers; `restorer` knows the cache mounts of other machines, `tables` what
+        layers hold that are elsewhere.
+        """
+        self._restorer = restorer
         self._session = session
         self._pool = session.pool
         self._contexts = contexts
@@ -103,7 +108,7 @@ class StepMaker:
     def _runs(self) -> RunMaker:
         from pybuild.builder.steps.run import RunMaker
 
-        return RunMaker(self._session, self._stacks, self._users, self._layers)
+        return RunMaker(self._session, self._stacks, self._users, self._layers, self._restorer)
 
     async def content(self, node: Node, parent: int | None, source: int | None) -> str:
         """The digest of what a COPY would copy. Nothing is written."""

@@ -6,11 +6,9 @@ links lead. Files of a context are first copied into a layer, as a COPY would do
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pybuild.builder.errors import CopyError, PrivilegeError
 from pybuild.builder.events import Note
@@ -20,11 +18,13 @@ from pybuild.builder.jobs.job import Output
 from pybuild.builder.jobs.mount import AwaitCacheMount, MakeCacheMount, PrepareBindMount
 from pybuild.builder.plan.graph import FilesMount, PlannedCacheMount, literal_pattern
 from pybuild.builder.sandbox.mounts import BoundFiles
+from pybuild.builder.steps.mount_keys import mount_keys
 from pybuild.builder.steps.mounts import MountedPaths
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.toc import Kind, Toc
 from pybuild.store.layers.view import ROOT, LinkLoop
-from pybuild.store.objects.cache_mounts import OpenCacheMount
+from pybuild.store.objects.cache_mounts import OpenCacheMount, TravelState
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,12 +34,35 @@ if TYPE_CHECKING:
     from pybuild.builder.plan.graph import RunStep
     from pybuild.builder.session import Session
     from pybuild.builder.steps.layer_stack import LayerStacks
+    from pybuild.builder.steps.mount_keys import MountKeys
+    from pybuild.store.objects.cache_mounts import CacheMountInUse
+
+
+@frozen
+class RestoredMount:
+    """A directory for a cache mount, with files that another machine has saved."""
+
+    directory: str
+    travel: TravelState
+
+
+class MountRestorer(Protocol):
+    """Restores cache mounts from other machines."""
+
+    async def restore(self, keys: MountKeys, mount: PlannedCacheMount) -> RestoredMount | None:
+        """A new directory for a cache mount that the store does not have. None: it starts as without other machines."""
+        ...
+
+    def note_seeded(self, name: str, keys: MountKeys) -> None:
+        """A step has taken a cache mount with `from=`, to write to it: the keys tell what it began with."""
+        ...
 
 
 class MountSources:
     """Finds and makes the sources of mounts, for one build."""
 
-    def __init__(self, session: Session, stacks: LayerStacks) -> None:
+    def __init__(self, session: Session, stacks: LayerStacks, restorer: MountRestorer) -> None:
+        self._restorer = restorer
         self._store = session.store
         self._pool = session.pool
         self._stacks = stacks
@@ -52,30 +75,35 @@ class MountSources:
         return self._copy(mount, layers, Output("", "", Compression.UNCOMPRESSED.value, None)).content()
 
     async def find(
-        self, step: RunStep, sources: Sequence[int | None], directory: str, cache_mounts: ExitStack
+        self, step: RunStep, sources: Sequence[int | None], directory: str, cache_mounts: ExitStack, *, secret: bool
     ) -> MountedPaths:
-        """Prepare everything that a step mounts, in its own `directory`.
+        """Prepare everything that a step mounts, in its own `directory`. `secret`: whether it has a secret or an SSH agent.
 
         The cache mounts that the step takes are entered into `cache_mounts`, which releases them. Raises BuildError,
         StoreError.
         """
         files: dict[FilesMount, BoundFiles] = {}
-        keyed_mounts: list[tuple[str, PlannedCacheMount]] = []
+        keyed_mounts: list[tuple[MountKeys, PlannedCacheMount]] = []
         for number, mount in enumerate(step.mounts):
             match mount:
                 case FilesMount():
                     files[mount] = await self._bind(mount, sources, f"{directory}/bound{number}")
                 case PlannedCacheMount():
-                    keyed_mounts.append((await self._key(mount, sources), mount))
+                    keyed_mounts.append((await self._keys(mount, sources), mount))
                 case _:
                     pass
-        taken: dict[str, str] = {}  # key -> path: a cache that a step mounts twice is taken once
+        taken: dict[str, OpenCacheMount] = {}  # by key: a cache that a step mounts twice is taken once
         caches: dict[PlannedCacheMount, str] = {}
         # All steps take them in one order: two steps that lock the same two caches must not wait for each other.
-        for key, mount in sorted(keyed_mounts, key=lambda pair: pair[0]):
-            if key not in taken:
-                taken[key] = cache_mounts.enter_context(await self._take(key, mount, sources)).path
-            caches[mount] = taken[key]
+        for keys, mount in sorted(keyed_mounts, key=lambda pair: pair[0].here):
+            if keys.here not in taken:
+                taken[keys.here] = cache_mounts.enter_context(await self._take(keys, mount, sources))
+            caches[mount] = taken[keys.here].path
+            if not mount.read_only:
+                if mount.source is not None:
+                    self._restorer.note_seeded(mount.name, keys)
+                if secret:
+                    self._store.cache_mounts.mark_secret(taken[keys.here].id)
         return MountedPaths(files, caches)
 
     async def _bind(self, mount: FilesMount, sources: Sequence[int | None], directory: str) -> BoundFiles:
@@ -95,25 +123,41 @@ class MountSources:
             mount.read_only,
         )
 
-    async def _take(self, key: str, mount: PlannedCacheMount, sources: Sequence[int | None]) -> OpenCacheMount:
+    async def _take(self, keys: MountKeys, mount: PlannedCacheMount, sources: Sequence[int | None]) -> OpenCacheMount:
         """A free directory of this key, or a new one; waits for a locked one that other builds hold."""
         mounts = self._store.cache_mounts
         while True:
-            found = mounts.find(key, mount.sharing, int(time.time()))
+            found = mounts.find(keys.here, mount.sharing, int(time.time()))
             while mounts.copies:
                 name = mounts.copies.pop()
                 self._observe(
                     Note(f"the store was copied: the cache mount {name} starts empty, because its owners may be wrong")
                 )
             if found is None:
-                made = await self._make(mount, sources)
-                found = mounts.adopt(key, mount.name, made, mount.sharing, int(time.time()))
+                found = await self._add(keys, mount, sources)
             if isinstance(found, OpenCacheMount):
                 return found
             await self._pool.job_without_core(AwaitCacheMount(mounts.directory, found.id))
 
-    async def _make(self, mount: PlannedCacheMount, sources: Sequence[int | None]) -> str:
-        """A new directory for a cache mount, with its initial content."""
+    async def _add(
+        self, keys: MountKeys, mount: PlannedCacheMount, sources: Sequence[int | None]
+    ) -> OpenCacheMount | CacheMountInUse:
+        """A new directory of this key: restored from another machine if it is the first one."""
+        self._check_owner(mount)
+        mounts = self._store.cache_mounts
+        async with self._pool.locks(("cache mount", keys.here)):  # several steps can need it: it is restored once
+            found = mounts.find(keys.here, mount.sharing, int(time.time()))
+            if found is not None:
+                return found
+            restored = None if mounts.has(keys.here) else await self._restorer.restore(keys, mount)
+            if restored is not None:
+                return mounts.adopt(
+                    keys.here, mount.name, restored.directory, mount.sharing, int(time.time()), restored.travel
+                )
+        made = await self._make(mount, sources)
+        return mounts.adopt(keys.here, mount.name, made, mount.sharing, int(time.time()))
+
+    def _check_owner(self, mount: PlannedCacheMount) -> None:
         ids = self._pool.id_map
         if not ids.has_uid(mount.uid) or not ids.has_gid(mount.gid):
             raise PrivilegeError(
@@ -121,6 +165,9 @@ class MountSources:
                 "ids that this user may not use on this machine",
                 hint=ids.missing_hint,
             )
+
+    async def _make(self, mount: PlannedCacheMount, sources: Sequence[int | None]) -> str:
+        """A new directory for a cache mount, with its initial content."""
         ingest = self._store.ingest
         directory, seed = ingest.new_path(), None
         if mount.source is not None:
@@ -132,11 +179,9 @@ class MountSources:
         await self._pool.job(MakeCacheMount(directory, mount.mode, mount.uid, mount.gid, seed))
         return directory
 
-    async def _key(self, mount: PlannedCacheMount, sources: Sequence[int | None]) -> str:
-        """The key of a cache: a digest of its name, owner, mode, initial content, and the id map of its files."""
+    async def _keys(self, mount: PlannedCacheMount, sources: Sequence[int | None]) -> MountKeys:
         seed = "" if mount.source is None else await self.content(mount, sources)
-        fields = (mount.name, mount.mode, mount.uid, mount.gid, seed, self._pool.id_map.name)
-        return hashlib.sha256(json.dumps(fields).encode("ascii")).hexdigest()
+        return mount_keys(mount, seed, self._pool.id_map.name)
 
     async def _layers(
         self, mount: FilesMount | PlannedCacheMount, sources: Sequence[int | None]

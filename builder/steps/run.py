@@ -28,6 +28,7 @@ from pybuild.builder.steps.mounts import mount_points, sandbox_mounts
 from pybuild.builder.steps.pending_layer import PendingLayer
 from pybuild.builder.steps.workspace import Workspace
 from pybuild.builder.workers.tasks import with_background
+from pybuild.parser import SecretMount, SshMount
 from pybuild.store.formats.toc import Toc
 from pybuild.store.layers.view import ROOT
 from pybuild.store.objects.changesets import TREE
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from pybuild.builder.session import Session
     from pybuild.builder.steps.image_users import ImageUsers
     from pybuild.builder.steps.layer_stack import LayerStacks
+    from pybuild.builder.steps.mount_sources import MountRestorer
     from pybuild.builder.steps.new_layers import NewLayers
     from pybuild.builder.steps.pending_layer import OnListed, Parent
 
@@ -64,7 +66,9 @@ class _PreparedRun:
 class RunMaker:
     """Makes the RUN steps of one build."""
 
-    def __init__(self, session: Session, stacks: LayerStacks, users: ImageUsers, layers: NewLayers) -> None:
+    def __init__(
+        self, session: Session, stacks: LayerStacks, users: ImageUsers, layers: NewLayers, restorer: MountRestorer
+    ) -> None:
         self._session = session
         self._store = session.store
         self._pool = session.pool
@@ -73,7 +77,7 @@ class RunMaker:
         self._layers = layers
         self._noted: set[str] = set()
         self._workspace = Workspace(session)
-        self._mount_sources = MountSources(session, stacks)
+        self._mount_sources = MountSources(session, stacks, restorer)
 
     def tidy(self) -> None:
         """Remove the directories of steps that have ended. No step may be running."""
@@ -125,7 +129,8 @@ class RunMaker:
         mounts = secrets.available(step.mounts)
         rung = self._note_surroundings(step)
         layers = await self._stacks.with_trees(layers)
-        paths = await self._mount_sources.find(step, sources, directory, cache_mounts)
+        secret = any(isinstance(mount, SecretMount | SshMount) for mount in mounts)
+        paths = await self._mount_sources.find(step, sources, directory, cache_mounts, secret=secret)
         scaffold = scaffold_for(view, mount_points(mounts, paths))
         scaffold_tree = await self._workspace.scaffold(scaffold.entries)
         upper, work = f"{directory}/tree/{TREE}", f"{directory}/work"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MODULES = {
     "cache": ("FetchCache",),
+    "cache_mount": ("PackCacheMount", "UnpackCacheMount"),
     "context": ("ListContext",),
     "copy": ("CopyFiles",),
     "export_failed": ("ExportFailedStep",),

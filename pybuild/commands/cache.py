@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.caches.find import ReadCache
     from pybuild.builder.events import Event
-    from pybuild.store.formats.cache_index import CacheRecord
+    from pybuild.store.formats.cache_index import CachedMount, CacheRecord
 
 _REGISTRY = "docker://"
 _SHORT_KEY = 12
@@ -53,7 +53,7 @@ def cache() -> None:
 @click.argument("place")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def ls(place: str, platform: Platform | None, tls_verify: bool, as_json: bool) -> int:
-    """List the steps whose results are in the cache at PLACE, those first that were used last.
+    """List the steps whose results are in the cache at PLACE, and its cache mounts, those first that were used last.
 
     SIZE is that of the layer, which can be shared by several steps. An image with an inline cache can be listed too.
     """
@@ -95,6 +95,8 @@ def prune(
 ) -> int:
     """Remove from the cache at PLACE what was used longest ago, with all that stands on it.
 
+    --max-size covers cache mounts too, --max-records steps alone.
+
     A directory gets smaller at once. A registry frees layers when it collects its garbage. An image is never changed, not
     even if it carries a cache.
     """
@@ -121,8 +123,12 @@ def prune(
     if written.digest is None:
         raise BuildError(f"there is no cache at {where} that can be read")
     if not quiet:
+        removed, mounts = counted(written.earlier - written.records, "record"), ""
+        if written.earlier_mounts:
+            removed += f" and {counted(written.earlier_mounts - len(written.mounts), 'cache mount')}"
+            mounts = f" and {len(written.mounts)}"
         click.echo(
-            f"{counted(written.earlier - written.records, 'record')} removed, {written.records} left:"
+            f"{removed} removed, {written.records}{mounts} left:"
             f" {counted(written.layers, 'layer')}, {human_size(written.sent + written.spared)}"
         )
     return 0
@@ -157,8 +163,16 @@ def _lines(found: ReadCache) -> Iterator[str]:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.used))
         text = step if len(step) <= _MOST_TEXT else step[: _MOST_TEXT - 1] + "…"
         yield f"{stage:<16} {size:>9}  {used}  {record.canonical[:_SHORT_KEY]}  {text}"
+    mounts = _mounts_newest_first(found)
+    if mounts:
+        yield f"{'CACHE MOUNT':<16} {'SIZE':>9}  {'LAST USED':<16}  {'KEY':<{_SHORT_KEY}}  NAME"
+    for mount in mounts:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(mount.used))
+        kind, size = "secret" if mount.secret else "", human_size(mount.layer.size)
+        yield f"{kind:<16} {size:>9}  {used}  {mount.key[:_SHORT_KEY]}  {printable(mount.name)}"
     total = human_size(sum(layer.size for layer in layers))
-    yield f"{counted(len(records), 'record')}, {counted(len(layers), 'layer')}: {total}"
+    more = f", {counted(len(mounts), 'cache mount')}" if mounts else ""
+    yield f"{counted(len(records), 'record')}, {counted(len(layers), 'layer')}{more}: {total}"
 
 
 def _fields(found: ReadCache) -> dict[str, object]:
@@ -181,11 +195,27 @@ def _fields(found: ReadCache) -> dict[str, object]:
             }
             for record in _newest_first(found.index.records)
         ],
+        "mounts": [
+            {
+                "name": mount.name,
+                "key": mount.key,
+                "saved": mount.saved,
+                "last_used": mount.used,
+                "secret": mount.secret,
+                "layer": str(mount.layer.digest),
+                "size": mount.layer.size,
+            }
+            for mount in _mounts_newest_first(found)
+        ],
     }
 
 
 def _newest_first(records: tuple[CacheRecord, ...]) -> list[CacheRecord]:
     return sorted(records, key=lambda record: -record.used)
+
+
+def _mounts_newest_first(found: ReadCache) -> list[CachedMount]:
+    return sorted(found.index.mounts, key=lambda mount: (-mount.used, mount.name))
 
 
 def _show(event: Event) -> None:

@@ -1,6 +1,7 @@
 """The values of --cache-from and --cache-to, read as docker's buildx reads them.
 
-A value is comma-separated KEY=VALUE, quoted as in CSV; names alone, without `=`, are caches in registries. Source:
+A value is comma-separated KEY=VALUE, quoted as in CSV; names alone, without `=`, are caches in registries. A value of a key
+that has commas itself is quoted with its key: `type=registry,ref=NAME,"mounts=pip,npm"`. Source:
 https://docs.docker.com/build/cache/backends/
 """
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pybuild.builder.cache_places import (
+    ALL_MOUNTS,
     DEFAULT_RECORDS,
     CacheExport,
     CacheImport,
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 _FROM, _TO = "--cache-from", "--cache-to"
 _TYPES = ("registry", "local", "inline")
 _WHERE = {"registry": ("ref",), "local": ("src", "dest", "tag"), "inline": ()}
-_CONTENTS = ("mode", "compression", "max-size", "max-records", "ignore-error")
+_CONTENTS = ("mode", "compression", "max-size", "max-records", "mounts", "ignore-error")
 _DOCKERS = {  # keys of docker's -> the value that they can have, and why no other
     "oci-mediatypes": (True, "a cache has OCI's media types"),
     "image-manifest": (True, "a cache is an image manifest, because every registry takes one"),
@@ -44,7 +46,6 @@ _DOCKERS = {  # keys of docker's -> the value that they can have, and why no oth
 }
 _SERVICES = {"gha": "GitHub's cache service", "s3": "S3", "azblob": "Azure's blob storage"}
 _REFUSED = {
-    "mounts": "cache mounts do not travel",
     "compression-level": "each compression has one level; leave it out",
     "digest": "a cache in a directory is found by its tag; write tag=NAME",
     "registry.insecure": "write --tls-verify=false",
@@ -68,7 +69,8 @@ CACHE_TO = click.Option(
         "Add what this build used and made to a cache for other machines: type=registry,ref=NAME;"
         " type=local,dest=DIRECTORY, perhaps with tag=NAME; or type=inline, in the image itself. registry and local take"
         " mode=min|max (the layers of the image, or those of all steps), max-size=SIZE, max-records=N,"
-        " compression=gzip|zstd|uncompressed and ignore-error=false (fail if the cache cannot be written). Can be repeated."
+        " compression=gzip|zstd|uncompressed, mounts=ID (all, or ids of cache mounts that travel too) and"
+        " ignore-error=false (fail if the cache cannot be written). Can be repeated."
     ),
 )
 
@@ -138,7 +140,8 @@ def parse_cache_export(text: str) -> tuple[CacheExport, ...]:
             _max_records(given),
             _max_size(given),
             given.compression(),
-            ignore_error=given.truth("ignore-error", True),
+            _mounts(given),
+            given.truth("ignore-error", True),
         ),
     )
 
@@ -240,3 +243,15 @@ def _max_size(given: KeyValues) -> int | None:
     if size == 0:
         raise given.error(f"max-size={text}: expected a size above 0")
     return size
+
+
+def _mounts(given: KeyValues) -> tuple[str, ...]:
+    text = given.values.get("mounts")
+    if text is None:
+        return ()
+    ids = tuple(dict.fromkeys(id.strip() for id in text.split(",")))
+    if not all(ids):
+        raise given.error("mounts=: an id is empty; it can be all, or ids of cache mounts")
+    if ALL_MOUNTS in ids and len(ids) > 1:
+        raise given.error("mounts=all covers all cache mounts: leave out the ids")
+    return ids

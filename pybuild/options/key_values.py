@@ -14,7 +14,7 @@ from pybuild.values import frozen
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-_LISTS = ("name",)  # keys whose values can have commas
+_LISTS = ("mounts", "name")  # keys whose values can have commas
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 _COMPRESSIONS = {kind.value: kind for kind in Compression}
 

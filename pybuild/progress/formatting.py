@@ -105,6 +105,8 @@ def cache_line(event: CacheExported) -> str:
     """The line that reports a written cache."""
     records = "1 record" if event.records == 1 else f"{event.records} records"
     layers = "1 layer" if event.layers == 1 else f"{event.layers} layers"
+    if event.mounts:
+        layers += ", 1 cache mount" if event.mounts == 1 else f", {event.mounts} cache mounts"
     spared = f", {human_size(event.spared)} spared" if event.spared else ""
     return one_line(f"cached to {event.place}: {records}, {layers} ({human_size(event.sent)} sent{spared})")
 

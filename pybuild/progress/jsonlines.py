@@ -107,13 +107,16 @@ class Encoder:
                 yield self._object(
                     "copied", source=source_, destination=destination, manifest=manifest, sent=sent, spared=spared
                 )
-            case CacheExported(place=place, manifest=manifest, records=records, layers=count, sent=sent, spared=spared):
+            case CacheExported(
+                place=place, manifest=manifest, records=records, layers=count, mounts=mounts, sent=sent, spared=spared
+            ):
                 yield self._object(
                     "cache_exported",
                     place=place,
                     manifest=manifest,
                     records=records,
                     layers=count,
+                    mounts=mounts,
                     sent=sent,
                     spared=spared,
                 )

@@ -19,9 +19,9 @@ from pybuild.store.formats.cache_index import (
     BUILDKIT_MEMBER,
     CacheIndex,
     descriptor_type,
-    merged,
     read_index,
 )
+from pybuild.store.formats.cache_merge import merged
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import COMPRESSIONS, CONFIGS, INDEXES, MANIFESTS, MediaType
 from pybuild.store.formats.oci_config import CACHE_MEMBER, ExecConfig, ImageConfig, check_image

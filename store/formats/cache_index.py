@@ -6,12 +6,15 @@ the steps of that image itself (an inline cache).
 
     {"version": 1, "records": [{"keys": {"<key>": "content"}, "canonical": "<key>", "created": 1700000000,
       "used": 1700000000, "layer": 3, "parent": "base:sha256:...", "clamp": null,
-      "step": {"stage": "...", "number": 2, "instruction": "RUN make", "inputs": "{...}"}}]}
+      "step": {"stage": "...", "number": 2, "instruction": "RUN make", "inputs": "{...}"}}],
+     "mounts": [{"key": "<key>", "name": "pip", "layer": 4, "saved": 1700000000, "used": 1700000000, "secret": false}]}
 
 The member `tables` tells where tables of contents of layers are: {"chain": "sha256:...", "parent": "sha256:...", "layer": 4}.
 
 A record names the layers below its own by their chain ID (OCI image-spec, config.md). So records of several machines can
 be put together without ids that the machines agree on. A record without a layer only tells the canonical key of a step.
+
+The member `mounts` is there if the cache has cache mounts: the directory of each is one more layer of the image.
 
 Nothing of an index is trusted. What it says about a layer is a claim, until the bytes of the layer have been read. Whoever
 can write a cache decides what is built from it.
@@ -48,8 +51,7 @@ _VERSION = 1
 _BASE = "base:"
 _KEY = pattern(r"[0-9a-f]{64}")
 _KINDS = ("definition", "content", "text")
-_TEXT = 4096  # characters of an instruction or the name of a stage
-_DAY = 86_400  # seconds
+_TEXT = 4096  # characters of an instruction, or the name of a stage or of a cache mount
 _LATEST = 1 << 40  # seconds; a time behind the year 36,000
 
 
@@ -119,17 +121,34 @@ def table_name(chain: Digest) -> bytes:
 
 
 @frozen
+class CachedMount:
+    """A cache mount. `key` is the same on all machines, `name` is its id with the namespace of the build.
+
+    Times are in seconds since the epoch. `secret`: a step that had a secret could write to it.
+    """
+
+    key: str
+    name: str
+    layer: CachedLayer  # its directory
+    saved: int
+    used: int  # when a build that mounts it wrote the cache last
+    secret: bool = False
+
+
+@frozen
 class CacheIndex:
-    """The records of a cache, and tables of contents of layers that they have or stand on."""
+    """The records of a cache, tables of contents of layers that they have or stand on, and cache mounts."""
 
     records: tuple[CacheRecord, ...] = ()
     tables: tuple[CachedTable, ...] = ()
+    mounts: tuple[CachedMount, ...] = ()
 
     @property
     def layers(self) -> tuple[CachedLayer, ...]:
-        """The layers of all records and the packs of all tables, each once, in this order."""
+        """The layers of all records, the packs of all tables and the cache mounts, each once, in this order."""
         layers = [record.layer for record in self.records if record.layer is not None]
         layers += [table.pack for table in self.tables]
+        layers += [mount.layer for mount in self.mounts]
         return tuple({layer.digest: layer for layer in layers}.values())
 
     def to_member(self, layers: Sequence[CachedLayer]) -> str:
@@ -141,6 +160,8 @@ class CacheIndex:
         content: dict[str, Json] = {"version": _VERSION, "records": [*records]}
         if self.tables:
             content["tables"] = [_table_json(table, positions) for table in self.tables]
+        if self.mounts:
+            content["mounts"] = [_mount_json(mount, positions) for mount in self.mounts]
         data = zstandard.ZstdCompressor(level=9).compress(dump(content))
         return base64.b64encode(data).decode("ascii")
 
@@ -161,81 +182,8 @@ def read_index(manifest: Manifest, config: ImageConfig) -> CacheIndex | None:
     return CacheIndex(
         tuple(_read_record(record, layers) for record in fields.objects("records")),
         tuple(_read_table(table, layers) for table in fields.objects("tables")),
+        tuple(_read_mount(mount, layers) for mount in fields.objects("mounts")),
     )
-
-
-def merged(old: CacheIndex, new: CacheIndex, *, most: int, most_bytes: int | None = None) -> CacheIndex:
-    """The records of both, at most `most` of them, with layers of at most `most_bytes` (None: any).
-
-    Those that were used last are kept. A record is kept only together with those that it stands on. Records of the same
-    step with the same result become one, which keeps the time and the blob of the old one.
-    """
-    together: dict[object, CacheRecord] = {}
-    for record in (*old.records, *new.records):
-        chain = record.chain
-        name = (record.canonical, str(chain), record.clamp)
-        before = together.get(name)
-        if before is not None:
-            keys = {**before.keys, **record.keys}
-            # Within a day the time stays, so that the job of every commit does not write the same index anew.
-            used = record.used if record.used - before.used >= _DAY else before.used
-            record = replace(before, keys=keys, used=used)
-        together[name] = record
-    records = _within(list(together.values()), most, most_bytes)
-    return CacheIndex(records, _needed_tables((*old.tables, *new.tables), records))
-
-
-def _within(records: Sequence[CacheRecord], most: int, most_bytes: int | None) -> tuple[CacheRecord, ...]:
-    """The records used last that the budget allows, in the order of `records`."""
-    # Of one build the last steps come first: they bring those that they stand on.
-    order = sorted(range(len(records)), key=lambda number: (-records[number].used, -number))
-    makers: dict[Digest, int] = {}  # chain ID -> the record used last of those that made these layers
-    for number in order:
-        chain = records[number].chain
-        if chain is not None:
-            makers.setdefault(chain, number)
-    kept: set[int] = set()
-    blobs: dict[Digest, int] = {}  # digest -> size
-    for number in order:
-        stack = _stack(records, makers, number)
-        if stack is None:
-            continue
-        wanted = [one for one in stack if one not in kept]
-        layers = (records[one].layer for one in wanted)
-        together = {**blobs, **{layer.digest: layer.size for layer in layers if layer is not None}}
-        if len(kept) + len(wanted) <= most and (most_bytes is None or sum(together.values()) <= most_bytes):
-            kept.update(wanted)
-            blobs = together
-    return tuple(record for number, record in enumerate(records) if number in kept)
-
-
-def _needed_tables(tables: Iterable[CachedTable], records: Sequence[CacheRecord]) -> tuple[CachedTable, ...]:
-    """The first table of each stack of layers that a record has or stands on, and those of the layers below."""
-    known: dict[Digest, CachedTable] = {}
-    for table in tables:
-        known.setdefault(table.chain, table)
-    needed: set[Digest] = set()
-    pending = [chain for record in records for chain in (record.chain, record.below) if chain is not None]
-    while pending:
-        chain = pending.pop()
-        if chain in known and chain not in needed:
-            needed.add(chain)
-            below = known[chain].below
-            pending += [] if below is None else [below]
-    return tuple(table for table in known.values() if table.chain in needed)
-
-
-def _stack(records: Sequence[CacheRecord], makers: Mapping[Digest, int], number: int) -> list[int] | None:
-    """A record and those that it stands on, down to a base; None if one of them is missing."""
-    stack = [number]
-    while True:
-        record = records[stack[-1]]
-        if record.layer is None or record.on_base or record.below is None:
-            return stack
-        maker = makers.get(record.below)
-        if maker is None or maker in stack:
-            return None
-        stack.append(maker)
 
 
 def without_times(index: CacheIndex) -> CacheIndex:
@@ -343,6 +291,30 @@ def _read_record(fields: Fields, layers: Sequence[CachedLayer | None]) -> CacheR
         below=Digest.parse(below) if below else None,
         on_base=parent.startswith(_BASE),
         clamp=None if fields.data.get("clamp") is None else fields.integer("clamp", _LATEST),
+    )
+
+
+def _mount_json(mount: CachedMount, positions: Mapping[Digest, int]) -> dict[str, Json]:
+    return {
+        "key": mount.key,
+        "name": mount.name.encode("utf-8", "replace").decode()[:_TEXT],
+        "layer": positions[mount.layer.digest],
+        "saved": mount.saved,
+        "used": mount.used,
+        "secret": mount.secret,
+    }
+
+
+def _read_mount(fields: Fields, layers: Sequence[CachedLayer | None]) -> CachedMount:
+    if not _KEY.fullmatch(key := fields.text("key")):
+        raise fields.wrong("key", "SHA-256 in hexadecimal")
+    return CachedMount(
+        key,
+        fields.text("name", "")[:_TEXT],
+        _layer_at(fields, layers),
+        fields.integer("saved", _LATEST),
+        fields.integer("used", _LATEST),
+        fields.data.get("secret") is not False,
     )
 
 

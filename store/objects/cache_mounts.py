@@ -6,6 +6,9 @@
 A key can have several directories: a step that needs one to itself gets a new one if all others are in use. The
 contents are never part of an image and nothing depends on them: gc can remove a cache mount that is not in use.
 
+A cache mount can travel to other machines. So the row remembers whether a step that had a secret could write to it, and which
+layer of a cache of another machine has its files (`TravelState`).
+
 If the directory of a cache mount is a copy (identity.py), the owners of its files might be wrong, and no table of
 contents tells the right ones. `find` therefore drops it, and the step gets a new directory.
 """
@@ -50,10 +53,26 @@ class StoredCacheMount:
     size: int | None  # bytes; None: not measured since the last use
 
 
+@frozen
+class TravelState:
+    """What a cache mount has to do with caches of other machines.
+
+    The files were last restored from, or saved to, a layer with this diff_id, at `saved` (seconds since the epoch) by the
+    cache, when the directory had the fingerprint `state`. Without such a layer these are "", 0 and "".
+    """
+
+    secret: bool = False  # a step that had a secret or an SSH agent could write to it
+    owners_lost: bool = False  # it was restored where some owners of its files do not exist
+    state: str = ""
+    saved: int = 0
+    layer: str = ""
+
+
 class OpenCacheMount:
     """A cache mount in use, locked until `close`; `path` is the directory to mount. A context manager."""
 
-    def __init__(self, path: str, fd: int) -> None:
+    def __init__(self, id: str, path: str, fd: int) -> None:
+        self.id = id
         self.path = path
         self._fd = fd
 
@@ -77,6 +96,9 @@ class CacheMountInUse:
     id: str
 
 
+_NEW = TravelState()
+
+
 class CacheMounts:
     """The cache mounts of a store."""
 
@@ -90,7 +112,13 @@ class CacheMounts:
         with self._metadata.transaction() as db:
             return self._find(db, key, sharing, now)
 
-    def adopt(self, key: str, name: str, path: str, sharing: Sharing, now: int) -> OpenCacheMount | CacheMountInUse:
+    def has(self, key: str) -> bool:
+        """Whether any directory of a key is there, in use or not."""
+        return self._metadata.one("SELECT 1 FROM cachemounts WHERE key = ?", key) is not None
+
+    def adopt(
+        self, key: str, name: str, path: str, sharing: Sharing, now: int, travel: TravelState = _NEW
+    ) -> OpenCacheMount | CacheMountInUse:
         """Store a new directory, whose contents are in its subdirectory TREE, and open it.
 
         If another process has added one meanwhile, this is `find`, and the directory stays in the ingest directory.
@@ -105,13 +133,17 @@ class CacheMounts:
                 try_lock(fd, _operation(sharing))
                 os.rename(path, f"{self.directory}/{identity}")
                 db.execute(
-                    "INSERT INTO cachemounts (id, key, name, created, last_used, boot, identity) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (identity, key, name, now, now, self._metadata.boot, identity_of(f"{self.directory}/{identity}")),
-                )
+                    "INSERT INTO cachemounts (id, key, name, created, last_used, boot, identity, secret, owners_lost, state,"
+                    " saved, layer) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        identity, key, name, now, now, self._metadata.boot, identity_of(f"{self.directory}/{identity}"),
+                        travel.secret, travel.owners_lost, travel.state, travel.saved, travel.layer,
+                    ),
+                )  # fmt: skip
             except BaseException:
                 os.close(fd)
                 raise
-            return OpenCacheMount(self.tree_path(identity), fd)
+            return OpenCacheMount(identity, self.tree_path(identity), fd)
 
     def all(self) -> list[StoredCacheMount]:
         """All cache mounts, the most recently used first."""
@@ -142,6 +174,40 @@ class CacheMounts:
         with self._metadata.transaction() as db:
             db.execute("UPDATE cachemounts SET size = ? WHERE id = ?", (size, identity))
 
+    def mark_secret(self, identity: str) -> None:
+        """Remember, before it begins, that a step with a secret can write to a cache mount."""
+        with self._metadata.transaction() as db:
+            db.execute("UPDATE cachemounts SET secret = 1 WHERE id = ?", (identity,))
+
+    def travel_state(self, identity: str) -> TravelState:
+        """What is known of a cache mount. One that is not there any more counts as one that a secret was written to."""
+        row = self._metadata.one(
+            "SELECT secret, owners_lost, state, saved, layer FROM cachemounts WHERE id = ?", identity
+        )
+        if row is None:
+            return TravelState(secret=True)
+        secret, owners_lost, state, saved, layer = row
+        return TravelState(bool(secret), bool(owners_lost), str(state), number(saved), str(layer))
+
+    def set_saved(self, identity: str, state: str, saved: int, layer: str) -> None:
+        """Remember which layer has the files of a cache mount, as `TravelState` says."""
+        with self._metadata.transaction() as db:
+            db.execute(
+                "UPDATE cachemounts SET state = ?, saved = ?, layer = ? WHERE id = ?", (state, saved, layer, identity)
+            )
+
+    def of_key(self, key: str) -> list[str]:
+        """The ids of the directories of a key that were made here, the most recently used first."""
+        rows = self._metadata.all("SELECT id, identity FROM cachemounts WHERE key = ? ORDER BY last_used DESC, id", key)
+        return [
+            str(identity) for identity, made in rows if not made or identity_of(f"{self.directory}/{identity}") == made
+        ]
+
+    def open_to_read(self, identity: str) -> OpenCacheMount | None:
+        """Open a cache mount as a step with SHARED does. None if a step has it to itself, or it was removed."""
+        fd = lock_cache_mount(self.directory, identity, fcntl.LOCK_SH)
+        return None if fd is None else OpenCacheMount(identity, self.tree_path(identity), fd)
+
     def _find(
         self, db: sqlite3.Connection, key: str, sharing: Sharing, now: int
     ) -> OpenCacheMount | CacheMountInUse | None:
@@ -161,7 +227,7 @@ class CacheMounts:
                     "UPDATE cachemounts SET last_used = ?, size = NULL, identity = ? WHERE id = ?",
                     (now, found, identity),
                 )
-                return OpenCacheMount(self.tree_path(str(identity)), fd)
+                return OpenCacheMount(str(identity), self.tree_path(str(identity)), fd)
             if os.path.isdir(f"{self.directory}/{identity}"):
                 in_use = CacheMountInUse(str(identity))
             else:

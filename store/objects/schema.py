@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 11
+VERSION = 12
 
 FIRST_TABLES = """
 CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, boot TEXT) WITHOUT ROWID;
@@ -108,6 +108,14 @@ CREATE INDEX keys_of_record ON record_keys (record);
 ALTER TABLE claims ADD COLUMN clamp INTEGER;
 ALTER TABLE claims ADD COLUMN claimed_table TEXT NOT NULL DEFAULT '';
 ALTER TABLE records ADD COLUMN id_map TEXT NOT NULL DEFAULT '';
+""",
+    # Nobody remembers whether a step with a secret wrote to the cache mounts that are there: they count as if one did.
+    12: """
+ALTER TABLE cachemounts ADD COLUMN secret INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE cachemounts ADD COLUMN owners_lost INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE cachemounts ADD COLUMN state TEXT NOT NULL DEFAULT '';
+ALTER TABLE cachemounts ADD COLUMN saved INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE cachemounts ADD COLUMN layer TEXT NOT NULL DEFAULT '';
 """,
 }
 

@@ -99,6 +99,20 @@ def test_a_build_with_cache_mounts(pybuild: Pybuild, tmp_path: Path, when: str) 
     assert len({run.out for run in runs}) == 1
 
 
+@WHEN
+def test_a_build_that_restores_and_saves_cache_mounts(pybuild: Pybuild, tmp_path: Path, when: str) -> None:
+    """A mount is restored whole or not at all: the RUN finds both files, or none."""
+    files = "if [ -e /a/1 ]; then cat /a/2; else [ ! -e /a/2 ]; fi && touch /a/1 && echo $V > /a/2"
+    context = write_context(tmp_path / "c", f"FROM {BASE}\nARG V=1\nRUN --mount=type=cache,target=/a {files}\n")
+    cache = f"{tmp_path}/cache"
+    first = tmp_path / "first"
+    copy_store(pybuild.root, first)
+    Pybuild(first, EPOCH)("build", "--network=none", f"--cache-to=type=local,dest={cache},mounts=all", context)
+    options = ("--build-arg=V=2", f"--cache-from=type=local,src={cache}", f"--cache-to=type=local,dest={cache}2,mounts=all")
+    runs = kill_everywhere(Pybuild(pybuild.root, EPOCH), tmp_path, when, "build", "--network=none", *options, context)
+    assert len({run.out for run in runs}) == 1
+
+
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory, base_archive: Path) -> Iterator[DockerRegistry]:
     with docker_registry(tmp_path_factory.mktemp("registry")) as found:

@@ -9,7 +9,8 @@ import zstandard
 from pybuild.store.errors import StoreError
 from pybuild.store.formats.bounded_json import dump
 from pybuild.store.formats.cache_image import KIND, KIND_ANNOTATION, cache_image, carried_index
-from pybuild.store.formats.cache_index import CacheIndex, merged
+from pybuild.store.formats.cache_index import CacheIndex
+from pybuild.store.formats.cache_merge import merged
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import MediaType
 from pybuild.store.formats.oci_config import CACHE_MEMBER, ExecConfig, ImageConfig
@@ -39,7 +40,7 @@ def read(data: bytes) -> bool:
     for most in (0, 1, 2):
         few = merged(index, CacheIndex(), most=most, most_bytes=7)
         chains = {record.chain for record in few.records}
-        layers = CacheIndex(few.records).layers  # tables of contents do not count
+        layers = CacheIndex(few.records, mounts=few.mounts).layers  # tables of contents do not count
         assert len(few.records) <= most and sum(layer.size for layer in layers) <= 7
         assert all(one.layer is None or one.on_base or one.below is None or one.below in chains for one in few.records)
     return True
@@ -64,9 +65,11 @@ TARGET = FuzzTarget(
         + b'","clamp":null,' + STEP + b"}]}",
         b'{"version":1,"records":[{"keys":{},"canonical":"' + KEY + b'",' + TIMES + b',"layer":0,"parent":"",' + STEP
         + b'}],"tables":[{"chain":"' + BELOW + b'","parent":"","layer":1}]}',
+        b'{"version":1,"records":[],"mounts":[{"key":"' + KEY + b'","name":"pip","layer":0,"saved":1,"used":2,"secret":false},{"key":"'
+        + BELOW[7:] + b'","name":"npm","layer":1,"saved":1,"used":1700000001,"secret":true}]}',
     ),
     words=(
-        b'"version":1', b'"records":', b'"keys":', b'"canonical":', b'"layer":1', b'"parent":"base:', b'"parent":""', BELOW, KEY,
+        b'"version":1', b'"records":', b'"mounts":', b'"saved":', b'"secret":', b'"keys":', b'"canonical":', b'"layer":1', b'"parent":"base:', b'"parent":""', BELOW, KEY,
         b'"clamp":', b'"tables":', b'"chain":', b'"definition"', b'"content"', b'"text"', b'"inputs":', b'"instruction":', b"null", b"1e9", b"-1", b"\\ud800",
     ),
 )  # fmt: skip

@@ -74,6 +74,9 @@ def test_a_cache_to_read_is_named_as_with_buildx(text: str, places: list[Registr
         (f"{REF},compression=zstd", CacheExport(CACHE, compression=Compression.ZSTD)),
         (f"{REF},compression=gzip", CacheExport(CACHE, compression=Compression.GZIP)),
         (f"{REF},compression=uncompressed", CacheExport(CACHE, compression=Compression.UNCOMPRESSED)),
+        (f"{REF},mounts=all", CacheExport(CACHE, mounts=("all",))),
+        (f"{REF},mounts=/root/.cache/pip", CacheExport(CACHE, mounts=("/root/.cache/pip",))),
+        (f'{REF},"mounts=pip, npm,pip"', CacheExport(CACHE, mounts=("pip", "npm"))),
         (f"{REF},ignore-error=true", CacheExport(CACHE)),
         (f"{REF},ignore-error=false", CacheExport(CACHE, ignore_error=False)),
         (f"{REF},oci-mediatypes=true,image-manifest=true,force-compression=false,oci-artifact=0", CacheExport(CACHE)),
@@ -102,7 +105,7 @@ def test_caches_are_written_to_several_places() -> None:
 TYPES = "it can be registry, local, inline"
 SERVICE = "is not supported: use type=registry, or type=local and copy the directory"
 TO = "is a key of --cache-to"
-TO_KEYS = "mode, compression, max-size, max-records, ignore-error"
+TO_KEYS = "mode, compression, max-size, max-records, mounts, ignore-error"
 TAG = "expected up to 128 letters, digits, dots, dashes and underscores"
 TAKE_TAG = "a digest cannot be chosen: name a tag"
 NO_REF = "expected ref=NAME, for instance ref=registry.example/team/app:cache"
@@ -128,6 +131,7 @@ IMPORTS_REFUSED = [
     ("type=registry,ref=a,scope=x", "unknown key 'scope'; type=registry takes type, ref"),
     (f"{REF},mode=max", f"mode= {TO}"),
     (f"{REF},max-size=1g", f"max-size= {TO}"),
+    (f"{REF},mounts=all", f"mounts= {TO}"),
     (f"{REF},ignore-error=true", f"ignore-error= {TO}"),
     (f"{REF},image-manifest=true", f"image-manifest= {TO}"),
     (f"{REF},registry.insecure=true", "registry.insecure=: write --tls-verify=false"),
@@ -173,7 +177,11 @@ EXPORTS_REFUSED = [
     (f"{REF},oci-artifact=x", "oci-artifact=x: it can be true or false"),
     (f"{REF},registry.insecure=true", "registry.insecure=: write --tls-verify=false"),
     (f"{REF},ignore-error=maybe", "ignore-error=maybe: it can be true or false"),
-    (f"{REF},mounts=all", "mounts=: cache mounts do not travel"),
+    (f"{REF},mounts=", "mounts=: an id is empty; it can be all, or ids of cache mounts"),
+    (f'{REF},"mounts=pip,"', "mounts=: an id is empty; it can be all, or ids of cache mounts"),
+    (f'{REF},"mounts=pip,all"', "mounts=all covers all cache mounts: leave out the ids"),
+    (f"{REF},mounts=pip,npm", 'a value with commas is quoted together with its key: "mounts=pip,npm"'),
+    (f"{REF},mounts=pip,mounts=npm", "mounts= is given twice"),
     (f"{REF},dest=d", f"unknown key 'dest'; type=registry takes type, ref, {TO_KEYS}"),
     (f"{REF},tag=x", f"unknown key 'tag'; type=registry takes type, ref, {TO_KEYS}"),
     ("type=local", "expected dest=DIRECTORY"),

@@ -17,9 +17,9 @@ from pybuild.store.formats.cache_index import (
     CachedStep,
     CacheIndex,
     CacheRecord,
-    merged,
     read_index,
 )
+from pybuild.store.formats.cache_merge import merged
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import LAYER_TYPES, MediaType
