@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.cache_index import (
     CachedLayer,
+    CachedMount,
     CachedStep,
     CacheIndex,
     CacheRecord,
@@ -72,6 +73,65 @@ def test_an_index_is_read_back_as_it_was_written() -> None:
     scratch = replace(a_record("scratch"), below=None, on_base=False)
     index = CacheIndex((one, two, alone, scratch))
     assert read_back(index) == index
+
+
+def a_mount(name: str, *, used: int = 5, size: int = 10) -> CachedMount:
+    return CachedMount(Digest.of(name.encode()).hex, name, a_layer(f"mount {name}", size), 4, used, name == "secret")
+
+
+def test_cache_mounts_are_read_back_as_they_were_written() -> None:
+    index = CacheIndex((a_record("one"),), mounts=(a_mount("pip"), a_mount("secret")))
+    assert read_back(index) == index
+    odd = read_back(CacheIndex(mounts=(replace(a_mount("pip"), name="a\udc80" + "b" * 5000),)))
+    assert odd is not None and odd.mounts[0].name == "a?" + "b" * 4094
+
+
+MOUNT = {"key": "a" * 64, "name": "pip", "layer": 0, "saved": 1, "used": 1}
+
+
+def test_a_mount_that_does_not_say_so_counts_as_one_with_secrets() -> None:
+    found = read_index(*carrying({"version": 1, "records": [], "mounts": [MOUNT]}))
+    assert found is not None and found.mounts[0].secret
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"key": "../../x"}, "SHA-256"),
+        ({"name": 7}, "name"),
+        ({"layer": 1}, "position of a layer"),
+        ({"layer": None}, "layer"),
+        ({"saved": -1}, "saved"),
+        ({"used": 1 << 60}, "used"),
+    ],
+)
+def test_a_mount_that_is_not_one(change: dict[str, object], said: str) -> None:
+    with pytest.raises(InvalidImage, match=said):
+        read_index(*carrying({"version": 1, "records": [], "mounts": [{**MOUNT, **change}]}))
+
+
+def test_a_mount_replaces_the_one_with_its_key() -> None:
+    old, new = a_mount("pip"), replace(a_mount("pip", used=7), layer=a_layer("new"))
+    other = a_mount("npm")
+    assert merged(CacheIndex(mounts=(old, other)), CacheIndex(mounts=(new,)), most=9).mounts == (new, other)
+
+
+def test_a_budget_keeps_what_was_used_last_and_records_before_mounts() -> None:
+    early, late = a_record("early", used=5), a_record("late", used=7)
+    same, newer = a_mount("same", used=5), a_mount("newer", used=6)
+    index = CacheIndex((early, late), mounts=(same, newer))
+
+    def kept(size: int, most: int = 9) -> tuple[list[str], list[str]]:
+        found = merged(CacheIndex(), index, most=most, most_bytes=size)
+        return [record.step.instruction for record in found.records], [mount.name for mount in found.mounts]
+
+    assert kept(40) == (["RUN early", "RUN late"], ["same", "newer"])
+    assert kept(30) == (["RUN early", "RUN late"], ["newer"])
+    assert kept(20) == (["RUN late"], ["newer"])
+    assert kept(10) == (["RUN late"], [])
+    assert kept(40, most=0) == ([], ["same", "newer"]), "the number of records does not count mounts"
+    many = CacheIndex(mounts=tuple(a_mount(f"m{number}", used=number) for number in range(150)))
+    assert [mount.used for mount in merged(CacheIndex(), many, most=0).mounts] == list(range(50, 150))
 
 
 def test_an_image_without_an_index() -> None:
