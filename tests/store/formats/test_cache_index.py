@@ -75,6 +75,9 @@ def test_an_index_is_read_back_as_it_was_written() -> None:
     assert read_back(index) == index
 
 
+DAY = 86_400
+
+
 def a_mount(name: str, *, used: int = 5, size: int = 10) -> CachedMount:
     return CachedMount(Digest.of(name.encode()).hex, name, a_layer(f"mount {name}", size), 4, used, name == "secret")
 
@@ -116,9 +119,16 @@ def test_a_mount_replaces_the_one_with_its_key() -> None:
     assert merged(CacheIndex(mounts=(old, other)), CacheIndex(mounts=(new,)), most=9).mounts == (new, other)
 
 
+def test_times_of_use_of_mounts_count_in_days() -> None:
+    old = CacheIndex(mounts=(a_mount("pip"),))
+    assert merged(old, CacheIndex(mounts=(a_mount("pip", used=4 + DAY),)), most=9) == old
+    later = CacheIndex(mounts=(a_mount("pip", used=5 + DAY),))
+    assert merged(old, later, most=9) == later
+
+
 def test_a_budget_keeps_what_was_used_last_and_records_before_mounts() -> None:
-    early, late = a_record("early", used=5), a_record("late", used=7)
-    same, newer = a_mount("same", used=5), a_mount("newer", used=6)
+    early, late = a_record("early", used=5), a_record("late", used=5 + 2 * DAY)
+    same, newer = a_mount("same", used=4 + DAY), a_mount("newer", used=5 + DAY)
     index = CacheIndex((early, late), mounts=(same, newer))
 
     def kept(size: int, most: int = 9) -> tuple[list[str], list[str]]:
