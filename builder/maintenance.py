@@ -60,10 +60,13 @@ class StoreDirectories:
 
 
 class StoreTrees:
-    """Reads the trees of a store for fsck: those of the id map that this user has here, inside the namespace."""
+    """Reads the trees of a store for fsck: those of the id maps that this user has here, inside the namespace.
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    `pools` are for builds of every isolation: their id maps can differ.
+    """
+
+    def __init__(self, *pools: Pool) -> None:
+        self._pools = pools
 
     def compare(self, wanted: TreeToCompare) -> str | None:
         """See `store.maintenance.trees.Trees`."""
@@ -77,12 +80,13 @@ class StoreTrees:
         return None if found is None else found.digest
 
     def _run(self, id_map: str, job: Job[R]) -> R | None:
-        if id_map != self._pool.tree_map:
-            return None
-        try:
-            return self._pool.run(job)
-        except PrivilegeError:
-            return None
+        for pool in self._pools:
+            if id_map == pool.tree_map:
+                try:
+                    return pool.run(job)
+                except PrivilegeError:
+                    return None
+        return None
 
 
 def fetch_again(fetcher: LayerFetcher, had: Iterable[LayerBlob]) -> Iterator[str]:

@@ -10,6 +10,7 @@ import click
 
 from pybuild.builder.events import ignore
 from pybuild.builder.maintenance import StoreTrees, fetch_again
+from pybuild.builder.options import Isolation
 from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.steps.removal import remove, sweep_all
 from pybuild.builder.workers.pool import Pool
@@ -37,10 +38,14 @@ def fsck(root: str, repair: bool, deep: bool, tls_verify: bool) -> int:
         from pybuild.store.maintenance.tables import replace_damaged_tables
 
         old = replace_damaged_tables(root)
-    with Store(root, Access.FREE if repair else Access.READ) as store, Pool() as pool:
+    with (
+        Store(root, Access.FREE if repair else Access.READ) as store,
+        Pool() as pool,
+        Pool(isolation=Isolation.AUTO) as isolated,
+    ):
         if store.unswept:
             sweep_all(store, pool)
-        trees = StoreTrees(pool)
+        trees = StoreTrees(pool, isolated)
         if repair:
             from pybuild.store.maintenance.repair import repair as repair_store
             from pybuild.store.maintenance.tables import restore_images
