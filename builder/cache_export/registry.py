@@ -15,7 +15,7 @@ from pybuild.builder.errors import LayerUnavailable
 from pybuild.builder.events import Transfer
 from pybuild.builder.jobs.push import OutgoingBlob, PushBlobs, PushManifest
 from pybuild.builder.output.push import NOT_ABOUT_BLOBS, absent_blobs, outgoing_blob, upload_progress
-from pybuild.builder.sources.pull import BLOBS_AT_ONCE, shares
+from pybuild.builder.workers.shares import BLOBS_AT_ONCE, shares
 from pybuild.builder.workers.tasks import Semaphore, Tasks
 from pybuild.remote.errors import RemoteError
 from pybuild.store.formats.digest import Digest

@@ -16,7 +16,7 @@ from pybuild.builder.events import Pushed, Transfer
 from pybuild.builder.jobs.push import FindMissing, MissingParts, OutgoingBlob, PushBlobs, PushManifest
 from pybuild.builder.jobs.transfer import FindAbsent
 from pybuild.builder.sources.layers import LayerFetcher
-from pybuild.builder.sources.pull import BLOBS_AT_ONCE, shares
+from pybuild.builder.workers.shares import BLOBS_AT_ONCE, shares
 from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.remote.errors import ConfigError, RemoteError, TooSlow, Unauthorized, Unreachable
 from pybuild.store.errors import NotFound

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from pybuild.builder.events import Note
 from pybuild.builder.jobs.registry import FetchImage
@@ -25,7 +25,7 @@ from pybuild.values import frozen
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from pybuild.builder.events import Event
     from pybuild.builder.jobs.registry import RegistryAccess
@@ -33,17 +33,6 @@ if TYPE_CHECKING:
     from pybuild.store.formats.platform import Platform
     from pybuild.store.formats.reference import Reference
     from pybuild.store.store import Store
-
-BLOBS_AT_ONCE = 4
-_WORTH_A_WORKER = 1 << 20  # bytes of a blob
-
-
-class _Sized(Protocol):
-    @property
-    def size(self) -> int: ...
-
-
-B = TypeVar("B", bound=_Sized)
 
 
 def pull(
@@ -147,18 +136,3 @@ def _fetch(
 def _read(path: str, limit: int) -> bytes:
     with open(path, "rb") as file:
         return file.read(limit + 1)
-
-
-def shares(blobs: Sequence[B]) -> list[tuple[B, ...]]:
-    """Divide blobs (the largest first) among workers, each with about the same number of bytes.
-
-    Starting a worker for a config of some kilobytes would cost more than it gains: only large blobs get workers.
-    """
-    large = sum(blob.size >= _WORTH_A_WORKER for blob in blobs)
-    shares: list[list[B]] = [[] for _ in range(max(1, min(BLOBS_AT_ONCE, large)))]
-    loads = [0] * len(shares)
-    for blob in blobs:
-        least = loads.index(min(loads))
-        shares[least].append(blob)
-        loads[least] += blob.size
-    return [tuple(share) for share in shares if share]

@@ -21,8 +21,8 @@ from pybuild.builder.jobs.transfer import (
     SentDocument,
 )
 from pybuild.builder.output.push import absent_blobs, upload_progress
-from pybuild.builder.sources.pull import BLOBS_AT_ONCE, shares
 from pybuild.builder.transfer.source import LocalBlobs, MovedBytes, RemoteBlobs
+from pybuild.builder.workers.shares import BLOBS_AT_ONCE, shares
 from pybuild.store.formats.digest import Digest
 from pybuild.values import frozen
 

@@ -11,8 +11,8 @@ from pybuild.builder.events import Note, Transfer
 from pybuild.builder.jobs.registry import FetchBlob
 from pybuild.builder.jobs.transfer import FetchGraph
 from pybuild.builder.sources.layers import LayerFetcher
-from pybuild.builder.sources.pull import shares
 from pybuild.builder.transfer.places import RegistryPlace, StorePlace
+from pybuild.builder.workers.shares import shares
 from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.image_graph import ImageGraph, read_graph

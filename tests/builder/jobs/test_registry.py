@@ -8,8 +8,8 @@ import pytest
 
 from pybuild.builder.jobs.push import OutgoingBlob
 from pybuild.builder.jobs.registry import FetchImage, RegistryAccess
-from pybuild.builder.sources.pull import shares
 from pybuild.builder.sources.registry_access import registry_access
+from pybuild.builder.workers.shares import shares
 from pybuild.store.objects.ingest import Ingest
 
 
