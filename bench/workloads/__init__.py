@@ -15,6 +15,7 @@ from bench.workloads import (
     push,
     ready,
     run50,
+    rungs,
     runtree,
     small,
     sparse,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 ROWS: Mapping[str, Callable[[World], Row]] = {
     "noop": noop.row,
     "run50": run50.row,
+    "rungs": rungs.row,
     "small": small.cold,
     "incr": small.changed,
     "big": big.zstd,

@@ -101,6 +101,8 @@ ROWS: dict[str, tuple[str, set[str]]] = {
     "unmasked": ("container", EVERYTHING),
     "unconfined": ("full", EVERYTHING),
     "65536-ids": ("container", EVERYTHING),
+    "pod-with-ids": ("container", EVERYTHING),
+    "unmasked-pod-with-ids": ("full", EVERYTHING),
     "read-only": ("container", EVERYTHING),
     "user-1000": ("container", {"copying", "one id"}),
     "docker": ("none", {"copying"}),

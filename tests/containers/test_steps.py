@@ -27,7 +27,7 @@ RUN mkdir /d && mv /d /e && stat -c %u /name
 """
 RUNGS = {
     "podman": "container", "seccomp-off": "container", "unmasked": "container", "65536-ids": "container",
-    "read-only": "container", "unconfined": "full",
+    "read-only": "container", "pod-with-ids": "container", "unmasked-pod-with-ids": "full", "unconfined": "full",
 }  # fmt: skip
 NOTE = "note: the isolation of RUN steps is `container`, not `full`: this container refuses a new "
 
@@ -109,6 +109,14 @@ def test_a_user_with_nothing_has_one_id(container: Callable[..., Person]) -> Non
     assert done.status == 1
     assert "| 0\n" in done.err
     assert "hint: a RUN has one user and one group here, and chown to another one fails" in done.err
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_no_new_privileges_are_no_obstacle(container: Callable[..., Person], user: int) -> None:
+    recipe = f"FROM {BASE}\nRUN grep NoNewPrivs /proc/self/status\n"
+    done = build(container("seccomp-off", user=user, no_new_privileges=True), recipe, "--isolation=auto")
+    assert done.status == 0, done.err
+    assert "| NoNewPrivs:\t1" in done.err
 
 
 def test_a_store_in_memory_works(container: Callable[..., Person]) -> None:

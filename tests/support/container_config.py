@@ -47,6 +47,7 @@ class Surroundings:
     read_only: bool = False  # the root
     first_id: int | None = None  # a user namespace whose 65,536 ids begin here
     user: int = 0
+    no_new_privileges: bool = False  # allowPrivilegeEscalation: false in Kubernetes
     tmpfs: tuple[str, ...] = ()
 
 
@@ -74,6 +75,7 @@ def runc_config(
             "args": list(command),
             "env": [f"{name}={value}" for name, value in environment.items()],
             "cwd": "/",
+            "noNewPrivileges": surroundings.no_new_privileges,
             "capabilities": {"bounding": capabilities, "effective": effective, "permitted": effective},
         },
         "mounts": [

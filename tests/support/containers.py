@@ -28,6 +28,8 @@ CONTAINERS = {
     "unmasked": replace(PODMAN, masked=False),
     "unconfined": replace(DOCKER, profile=None, masked=False),
     "65536-ids": replace(PODMAN, first_id=_FIRST_ID),
+    "pod-with-ids": replace(DOCKER, profile=None, first_id=_FIRST_ID),  # hostUsers: false
+    "unmasked-pod-with-ids": replace(DOCKER, profile=None, masked=False, first_id=_FIRST_ID),
     "read-only": replace(PODMAN, read_only=True),
     "user-1000": replace(PODMAN, user=1000),
     "docker-user-1000": replace(DOCKER, user=1000),
