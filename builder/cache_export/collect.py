@@ -174,7 +174,8 @@ class _Collector:
             keys[record.canonical] = KeyKind.CONTENT
         elif from_context and (source_key := self._cache.keys.known_source_key(node)) is not None:
             keys[source_key.digest] = KeyKind.CONTENT
-        return {name: kind.value for name, kind in keys.items()}
+        # A key that is claimed here is one like others there.
+        return {name: (KeyKind.CONTENT if kind is KeyKind.CLAIMED else kind).value for name, kind in keys.items()}
 
     def _step(self, node: Node, inputs: str) -> CachedStep:
         if self._reproducible:

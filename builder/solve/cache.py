@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, assert_never
 from pybuild.builder.caches.offers import NO_OFFERS, Offer, adopt
 from pybuild.builder.plan.graph import BaseStep, CopyStep, RunStep, WorkdirStep, source_mounts
 from pybuild.builder.solve import cache_keys
+from pybuild.builder.solve.cache_keys import Key
 from pybuild.builder.solve.candidates import Candidates
 from pybuild.builder.solve.node_keys import NodeKeys, NodeResult, errors_at
 from pybuild.builder.workers.tasks import run_until_complete
@@ -23,12 +24,11 @@ from pybuild.store.formats.oci_config import chain_id
 from pybuild.store.objects.records import KeyKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pybuild.builder.caches.offers import Offers
     from pybuild.builder.plan.graph import Node, Plan
     from pybuild.builder.session import Session
-    from pybuild.builder.solve.cache_keys import Key
     from pybuild.builder.steps.copied_trees import CopiedTrees
     from pybuild.builder.steps.make import MadeLayer, StepMaker
     from pybuild.store.formats.toc import Entry
@@ -123,7 +123,7 @@ class BuildCache:
         key = self.definition(node)
         if key is None or node.fresh:
             return None
-        self.keys.canonical[node.id] = key.digest
+        self.keys.learn(node, key.digest, claimed=key.claimed)
         return await self._serve_by_definition(node, key)
 
     async def _look_up_mounting_run(self, node: Node, step: RunStep) -> NodeResult | None:
@@ -140,7 +140,7 @@ class BuildCache:
         content_key = await self.keys.mounted_key(node, step)
         if content_key is None:
             return None
-        self.keys.canonical[node.id] = content_key.digest
+        self.keys.learn(node, content_key.digest, claimed=content_key.claimed)
         return await self._serve(node, {content_key: KeyKind.CONTENT}, {key: KeyKind.DEFINITION})
 
     async def _look_up_copy(self, node: Node, step: CopyStep) -> NodeResult | None:
@@ -184,7 +184,8 @@ class BuildCache:
             return None
         content = await self.keys.content(node, parent.snapshot, source)
         content_key = self.keys.content_key(node, step, content)
-        self.keys.canonical[node.id] = content_key.digest  # known even if the record is gone, like that of a RUN
+        # It is known even if the record is gone, like that of a RUN.
+        self.keys.learn(node, content_key.digest, claimed=content_key.claimed)
         return await self._serve(node, {content_key: KeyKind.CONTENT}, also)
 
     async def _look_up_link(self, node: Node, step: CopyStep, key: Key) -> NodeResult | None:
@@ -192,23 +193,30 @@ class BuildCache:
         records, parent = self._store.records, self.result(node.parent)
         if parent is None or (step.reads_context and not self._has_key(key)):
             return None
-        keys = [] if step.reads_context or self._reads_renewed(node) else [key.digest]
+        keys = [] if step.reads_context or self._reads_renewed(node) else [key]
         found = self._anywhere(keys)
         if found is None and (step.reads_context or not step.remote):
             source = self.result(node.sources[0]) if step.from_stage else None
             if step.from_stage and not self._is_read(source):
                 return None
             content = await self.keys.content(node, None, source)
-            keys = [cache_keys.link_key(step, node.platform, content).digest]
+            keys = [cache_keys.link_key(step, node.platform, content)]
             found = self._anywhere(keys)
         if found is None:
             return None
-        canonical = found.record.canonical if isinstance(found, Offer) else found.canonical
-        stacked = cache_keys.stacked_key(parent.canonical, canonical)
-        on_parent = next(filter(self._readable, records.find_all(stacked, parent.snapshot)), None)
+        if isinstance(found, Offer):
+            canonical = found.record.canonical
+            claimed = canonical not in {asked.digest for asked in keys if not asked.claimed}
+        else:
+            canonical, claimed = found.canonical, records.is_claimed(found)
+        stacked = Key(cache_keys.stacked_key(parent.canonical, canonical), "", claimed or parent.claimed)
+        on_stacked = records.find_all(stacked.digest, parent.snapshot, claimed=stacked.claimed)
+        on_parent = next(filter(self._readable, on_stacked), None)
         if on_parent is None:
             kind = KeyKind.TEXT if step.reads_context else KeyKind.DEFINITION
-            all_keys = {stacked: KeyKind.CONTENT, canonical: KeyKind.CONTENT, key.digest: kind}
+            found_by = dict.fromkeys(keys, KeyKind.CONTENT)
+            own = Key(canonical, "", claimed)
+            all_keys = _kinds({stacked: KeyKind.CONTENT, own: KeyKind.CONTENT, **found_by, key: kind})
             if isinstance(found, Offer):
                 below = self._candidates.below(parent.snapshot).chain
                 diff_id = found.layer.diff_id
@@ -221,14 +229,14 @@ class BuildCache:
                 with self._store.metadata.transaction():
                     snapshot = self._store.snapshots.add(parent.snapshot, changeset)
                     on_parent = records.add(all_keys, snapshot, parent.snapshot, canonical, inputs, found.created)
-        return replace(self._served(node, on_parent), canonical=stacked)
+        return replace(self._served(node, on_parent), canonical=stacked.digest, claimed=stacked.claimed)
 
-    def _anywhere(self, keys: Sequence[str]) -> Record | Offer | None:
+    def _anywhere(self, keys: Sequence[Key]) -> Record | Offer | None:
         """A record with one of these keys on any snapshot, first of the store."""
         for key in keys:
-            if (record := self._store.records.find_anywhere(key)) is not None:
+            if (record := self._store.records.find_anywhere(key.digest, claimed=key.claimed)) is not None:
                 return record
-        return next(self._offers.find_anywhere(keys), None)
+        return next(self._offers.find_anywhere([key.digest for key in keys]), None)
 
     async def _serve_by_definition(self, node: Node, key: Key) -> NodeResult | None:
         return None if self._reads_renewed(node) else await self._serve(node, {key: KeyKind.DEFINITION}, {})
@@ -243,13 +251,13 @@ class BuildCache:
             case None:
                 return None
             case Offer():
-                known = {key.digest: kind for key, kind in {**also, **keys}.items()}
+                known = _kinds({**also, **keys})
                 inputs = next(iter(keys)).inputs
                 record = adopt(self._store, found, parent.snapshot, known, inputs, int(time.time()))
             case record:
                 for key, kind in also.items():
                     if kind is not KeyKind.TEXT:
-                        self._store.records.add_key(key.digest, kind, record)
+                        self._store.records.add_key(key.digest, _kind(key, kind), record)
         return self._served(node, record)
 
     def _was_built(self, node: Node, key: Key) -> bool:
@@ -264,7 +272,7 @@ class BuildCache:
         """Learn the canonical key of a node from elsewhere: it is known even if the record cannot serve."""
         canonical = self._offers.canonical(key.digest)
         if canonical is not None and not self._reads_renewed(node):
-            self.keys.canonical[node.id] = canonical
+            self.keys.learn(node, canonical, claimed=key.claimed or canonical != key.digest)
 
     def _is_read(self, result: NodeResult | None) -> bool:
         """Whether the tables of contents of a result can be read: they are here, or can be fetched now."""
@@ -300,7 +308,7 @@ class BuildCache:
     def _served(self, node: Node, record: Record) -> NodeResult:
         self._used.append(record)
         self.records[node.id] = record
-        return NodeResult(record.canonical, record.snapshot, record.created)
+        return NodeResult(record.canonical, record.snapshot, record.created, self._store.records.is_claimed(record))
 
     # --- explaining
 
@@ -323,35 +331,47 @@ class BuildCache:
         """Record what a node made, for this build and for others; return the result, perhaps another build's."""
         definition, parent = self.definition(node), self.result(node.parent)
         assert definition is not None and parent is not None
-        keys = {definition.digest: KeyKind.DEFINITION}
+        keys = {definition: KeyKind.DEFINITION}
         identity = definition  # the most exact of the keys
         stacked = None
         if isinstance(node.step, RunStep) and source_mounts(node.step):
             mounted = await self.keys.mounted_key(node, node.step)
             assert mounted is not None
-            keys[mounted.digest] = KeyKind.CONTENT
+            keys[mounted] = KeyKind.CONTENT
             identity = mounted
         if isinstance(node.step, CopyStep):
             identity = self.keys.content_key(node, node.step, made.content)
             if node.step.link:
                 identity = cache_keys.link_key(node.step, node.platform, made.content)
-                stacked = cache_keys.stacked_key(parent.canonical, identity.digest)
+                stacked = Key(cache_keys.stacked_key(parent.canonical, identity.digest), "", parent.claimed)
                 keys[stacked] = KeyKind.CONTENT
             if node.step.reads_context:
-                keys[definition.digest] = KeyKind.TEXT
-            keys[identity.digest] = KeyKind.CONTENT
+                keys[definition] = KeyKind.TEXT
+            keys[identity] = KeyKind.CONTENT
             self.keys.know_sources(node, made.sources)
             source_key = self.keys.source_key_of(node.step, node, made.sources)
             if source_key is not None:
-                keys[source_key.digest] = KeyKind.CONTENT
+                keys[source_key] = KeyKind.CONTENT
         anew = node.fresh or self._reads_renewed(node)
         if node.parent in self._renewed or (anew and not isinstance(node.step, CopyStep)):
             self._renewed.add(node.id)
         with self._store.metadata.transaction():
             snapshot = self._store.snapshots.add(parent.snapshot, made.changeset)
             record = self._store.records.add(
-                keys, snapshot, parent.snapshot, identity.digest, identity.inputs, int(time.time()), replace=anew,
+                _kinds(keys), snapshot, parent.snapshot, identity.digest, identity.inputs, int(time.time()), replace=anew,
                 serves=self._readable, id_map=self._pool.id_map.kind.value if isinstance(node.step, RunStep) else "",
             )  # fmt: skip
         self.records[node.id] = record
-        return NodeResult(stacked or record.canonical, record.snapshot, record.created)
+        claimed = self._store.records.is_claimed(record)
+        if stacked is None:
+            return NodeResult(record.canonical, record.snapshot, record.created, claimed)
+        return NodeResult(stacked.digest, record.snapshot, record.created, claimed or stacked.claimed)
+
+
+def _kinds(keys: Mapping[Key, KeyKind]) -> dict[str, KeyKind]:
+    """The keys of a record as the store has them."""
+    return {key.digest: _kind(key, kind) for key, kind in keys.items()}
+
+
+def _kind(key: Key, kind: KeyKind) -> KeyKind:
+    return KeyKind.CLAIMED if key.claimed and kind is not KeyKind.TEXT else kind

@@ -44,6 +44,7 @@ class Key:
 
     digest: str  # SHA-256 of `inputs`, in hexadecimal
     inputs: str  # the fields of the key, as canonical JSON
+    claimed: bool = False  # whether a canonical key in it is only what a cache of another machine says
 
 
 def definition_key(step: Step, platform: Platform, inputs: Sequence[str]) -> Key:

@@ -86,7 +86,7 @@ class Candidates:
     def _find(self, node: Node, keys: Sequence[Key], below: Below) -> list[Record | Offer]:
         found: list[Record | Offer] = []
         if below.stored:
-            stored = (one for key in keys for one in self._store.records.find_all(key.digest, below.snapshot))
+            stored = (one for key in keys for one in _stored(self._store, key, below.snapshot))
             found += {one.id: one for one in stored if self._readable(one)}.values()
         if below.known:
             chains = {self.below(one.snapshot).chain for one in found if isinstance(one, Record)}
@@ -101,22 +101,24 @@ class Candidates:
     async def _later_hits(self, node: Node, found: Record | Offer, far: int) -> int:
         """How many of the steps that stand on a node have records, if this one is taken."""
         if isinstance(found, Offer):
-            below, canonical = Below(None, found.chain, stored=False), found.record.canonical
+            below, canonical, claimed = Below(None, found.chain, stored=False), found.record.canonical, True
         else:
-            below, canonical = self.below(found.snapshot), found.canonical
+            below, canonical, claimed = (
+                self.below(found.snapshot),
+                found.canonical,
+                self._store.records.is_claimed(found),
+            )
         hits = 0
-        before = self._keys.canonical.get(node.id)
-        self._keys.canonical[node.id] = canonical
-        try:
+        with self._keys.supposing(node, canonical, claimed=claimed):
             for child in self._above.get(node.id, ()) if far else ():
                 candidates = self._find(child, await self._keys_ahead(child), below)
                 if candidates:
                     hits += 1 + max([await self._later_hits(child, one, far - 1) for one in candidates])
-        finally:
-            del self._keys.canonical[node.id]
-            if before is not None:
-                self._keys.canonical[node.id] = before
         return hits
+
+
+def _stored(store: Store, key: Key, parent: int | None) -> list[Record]:
+    return store.records.find_all(key.digest, parent, claimed=key.claimed)
 
 
 def _may_serve(node: Node, offer: Offer, keys: Sequence[str]) -> bool:

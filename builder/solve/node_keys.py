@@ -7,6 +7,7 @@ COPY is made of the files at their destination, so it needs the layers below the
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import CopyError
@@ -32,6 +33,9 @@ class NodeResult:
     canonical: str  # the key from which later steps build theirs
     snapshot: int | None
     created: int  # when the step ran, seconds since the epoch
+    claimed: bool = (
+        False  # whether `canonical` is only what a cache of another machine says, or was made from such a key
+    )
 
 
 _NOTHING = NodeResult(cache_keys.SCRATCH, None, 0)
@@ -59,6 +63,7 @@ class NodeKeys:
         self._new_steps = steps
         self.results: dict[int, NodeResult] = {}  # by node
         self.canonical: dict[int, str] = {}  # the known canonical keys, by node, also of nodes without a result
+        self._claimed: set[int] = set()  # those nodes whose canonical keys are claimed
         self._mounted: dict[int, list[str]] = {}  # of a RUN: digests of the files that it mounts
         self._contents: dict[int, str] = {}  # of a COPY: the digest of what it would copy, if that was read
         self._sources: dict[int, str] = {}  # of a COPY: the digest of its sources; "" if they do not give one
@@ -70,7 +75,30 @@ class NodeKeys:
     def know(self, node: Node, result: NodeResult) -> None:
         """Remember the result of a node."""
         self.results[node.id] = result
-        self.canonical[node.id] = result.canonical
+        self.learn(node, result.canonical, claimed=result.claimed)
+
+    def learn(self, node: Node, canonical: str, *, claimed: bool) -> None:
+        """Remember the canonical key of a node, whose result need not be known."""
+        self.canonical[node.id] = canonical
+        (self._claimed.add if claimed else self._claimed.discard)(node.id)
+
+    @contextmanager
+    def supposing(self, node: Node, canonical: str, *, claimed: bool) -> Iterator[None]:
+        """Inside the `with`, a node has this canonical key."""
+        before, was_claimed = self.canonical.get(node.id), node.id in self._claimed
+        self.learn(node, canonical, claimed=claimed)
+        try:
+            yield
+        finally:
+            if before is None:
+                del self.canonical[node.id]
+                self._claimed.discard(node.id)
+            else:
+                self.learn(node, before, claimed=was_claimed)
+
+    def _made_from(self, key: Key, *nodes: int | None) -> Key:
+        """The key, which was made from the canonical keys of these nodes: it is claimed if one of them is."""
+        return key if self._claimed.isdisjoint(nodes) else replace(key, claimed=True)
 
     def result(self, node: int | None) -> NodeResult | None:
         """The result of a node, if it is known. None stands for scratch, whose result is empty."""
@@ -89,7 +117,8 @@ class NodeKeys:
         inputs = [key for key in keys if key is not None]
         if len(inputs) < len(keys):
             return None
-        return cache_keys.definition_key(node.step, node.platform, inputs)
+        key = cache_keys.definition_key(node.step, node.platform, inputs)
+        return self._made_from(key, *parents, *node.sources)
 
     def most_exact(self, node: Node) -> Key | None:
         """The most exact key of a node without a result, as far as its inputs are known. For explanations."""
@@ -116,7 +145,7 @@ class NodeKeys:
         """The key of a COPY from `content`. The result of the parent is known."""
         parent = self.result(node.parent)
         assert parent is not None
-        return cache_keys.content_key(step, node.platform, parent.canonical, content)
+        return self._made_from(cache_keys.content_key(step, node.platform, parent.canonical, content), node.parent)
 
     async def source_key(self, node: Node, step: CopyStep, source: NodeResult | None) -> Key | None:
         """The key of a COPY from its sources alone; None if the parent has no known key, or the sources give none."""
@@ -150,7 +179,7 @@ class NodeKeys:
         parent = self.canonical_of(node.parent)
         if not sources or parent is None:
             return None
-        return cache_keys.source_key(step, node.platform, parent, sources)
+        return self._made_from(cache_keys.source_key(step, node.platform, parent, sources), node.parent)
 
     async def mounted_key(self, node: Node, step: RunStep) -> Key | None:
         """The content key of a RUN that mounts files; None if they are not known yet."""
@@ -163,4 +192,5 @@ class NodeKeys:
                 self._mounted[node.id] = await self.steps.mounted(
                     step, [source.snapshot for source in sources if source]
                 )
-        return cache_keys.mounting_key(step, node.platform, parent.canonical, self._mounted[node.id])
+        key = cache_keys.mounting_key(step, node.platform, parent.canonical, self._mounted[node.id])
+        return self._made_from(key, node.parent)

@@ -52,7 +52,7 @@ _BASE = "base:"
 _KEY = pattern(r"[0-9a-f]{64}")
 _KINDS = ("definition", "content", "text")
 _TEXT = 4096  # characters of an instruction, or the name of a stage or of a cache mount
-_LATEST = 1 << 40  # seconds; a time behind the year 36,000
+_LATEST = 253_402_300_799  # seconds; the end of the year 9999, the last one that a config of an image can name
 
 
 @frozen

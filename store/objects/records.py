@@ -31,11 +31,15 @@ class KeyKind(Enum):
 
     The definition of a step that reads a context gives only a TEXT key, because the files can change. A TEXT key serves
     nothing. But if no record has it, no record of the step exists, and its files need not be read to find one.
+
+    A CLAIMED key was made from a canonical key that only a cache of another machine tells. What is true of it here is not
+    known: it could be that of another step. So it finds nothing but for a step whose key is claimed too.
     """
 
     DEFINITION = "definition"
     CONTENT = "content"
     TEXT = "text"
+    CLAIMED = "claimed"
 
 
 @frozen
@@ -58,13 +62,15 @@ class Records:
         """Whether the store has no record."""
         return self._metadata.one("SELECT 1 FROM records LIMIT 1") is None
 
-    def find_all(self, key: str, parent: int | None) -> list[Record]:
-        """The records with this key whose snapshots stand on the snapshot `parent`, the oldest first."""
+    def find_all(self, key: str, parent: int | None, *, claimed: bool = False) -> list[Record]:
+        """The records with this key whose snapshots stand on the snapshot `parent`, the oldest first.
+
+        With `claimed` those that have it as a CLAIMED key, else those that have it as another one.
+        """
         rows = self._metadata.all(
             "SELECT r.id, r.snapshot, r.canonical, r.created FROM record_keys k JOIN records r ON r.id = k.record"
-            " JOIN snapshots s ON s.id = r.snapshot WHERE k.key = ? AND k.kind != ? AND s.parent IS ? ORDER BY r.id",
+            f" JOIN snapshots s ON s.id = r.snapshot WHERE k.key = ? AND {_serving(claimed)} AND s.parent IS ? ORDER BY r.id",
             key,
-            KeyKind.TEXT.value,
             parent,
         )
         return [_record(row) for row in rows]
@@ -73,13 +79,12 @@ class Records:
         """The oldest of `find_all`."""
         return next(iter(self.find_all(key, parent)), None)
 
-    def find_anywhere(self, key: str) -> Record | None:
-        """The newest record with this key, whatever its parent is."""
+    def find_anywhere(self, key: str, *, claimed: bool = False) -> Record | None:
+        """The newest record with this key, whatever its parent is. `claimed` as for `find_all`."""
         row = self._metadata.one(
             "SELECT r.id, r.snapshot, r.canonical, r.created FROM record_keys k JOIN records r ON r.id = k.record"
-            " WHERE k.key = ? AND k.kind != ? ORDER BY r.id DESC",
+            f" WHERE k.key = ? AND {_serving(claimed)} ORDER BY r.id DESC",
             key,
-            KeyKind.TEXT.value,
         )
         return _record(row) if row else None
 
@@ -87,6 +92,15 @@ class Records:
         """All keys of a record."""
         rows = self._metadata.all("SELECT key, kind FROM record_keys WHERE record = ? ORDER BY key", record.id)
         return {str(key): KeyKind(kind) for key, kind in rows}
+
+    def is_claimed(self, record: Record) -> bool:
+        """Whether the canonical key of a record is only what a cache of another machine says, or was made from such a key."""
+        row = self._metadata.one(
+            f"SELECT 1 FROM record_keys k WHERE record = ? AND key = ? AND {_serving(False)}",
+            record.id,
+            record.canonical,
+        )
+        return row is None
 
     def of_snapshot(self, snapshot: int) -> Record | None:
         """The newest record of a snapshot."""
@@ -137,7 +151,8 @@ class Records:
         `inputs` are the fields that the keys were made from, as JSON.
         """
         with self._metadata.transaction() as db:
-            for winner in (record for key in keys for record in self.find_all(key, parent)):
+            found = (self.find_all(key, parent, claimed=kind is KeyKind.CLAIMED) for key, kind in keys.items())
+            for winner in (record for records in found for record in records):
                 if replace:
                     db.executemany(
                         "DELETE FROM record_keys WHERE record = ? AND key = ?", [(winner.id, k) for k in keys]
@@ -185,10 +200,11 @@ class Records:
         """
         with self._metadata.transaction() as db:
             return db.execute(
-                "WITH RECURSIVE gone (id) AS ("
+                # Python counts no rows of a statement that begins with WITH.
+                "DELETE FROM records WHERE snapshot IN (WITH RECURSIVE gone (id) AS ("
                 " SELECT s.id FROM snapshots s JOIN claims c USING (changeset) JOIN records r ON r.snapshot = s.id"
                 " WHERE c.digest = ? UNION SELECT s.id FROM snapshots s JOIN gone ON s.parent = gone.id"
-                ") DELETE FROM records WHERE snapshot IN (SELECT id FROM gone)",
+                ") SELECT id FROM gone)",
                 (digest,),
             ).rowcount
 
@@ -235,9 +251,15 @@ class Records:
     @staticmethod
     def _add_keys(db: sqlite3.Connection, keys: Mapping[str, KeyKind], record: int) -> None:
         db.executemany(
-            "INSERT OR REPLACE INTO record_keys VALUES (?, ?, ?)",
+            "INSERT INTO record_keys VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET kind = excluded.kind WHERE excluded.kind != 'claimed'",
             [(key, record, kind.value) for key, kind in keys.items()],
         )
+
+
+def _serving(claimed: bool) -> str:
+    """SQL: of a key `k` of a record, whether it serves steps whose keys are claimed, or the others."""
+    return "k.kind = 'claimed'" if claimed else "k.kind NOT IN ('text', 'claimed')"
 
 
 def _record(row: tuple[object, ...]) -> Record:
