@@ -36,11 +36,23 @@ class StepFailed(BuildError):
 
 
 class LayerUnavailable(BuildError):
-    """A layer that is not in the store cannot be fetched, or is not what its image says. `digest` is that of its blob."""
+    """A layer that is not in the store cannot be fetched, or is not what its image says. `digest` is that of its blob.
 
-    def __init__(self, message: str, digest: str = "", *, span: Span | None = None, hint: str | None = None) -> None:
+    It is `lost` if no known place has it or its bytes are wrong: asking again later would not help.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        digest: str = "",
+        *,
+        lost: bool = False,
+        span: Span | None = None,
+        hint: str | None = None,
+    ) -> None:
         super().__init__(message, span=span, hint=hint)
         self.digest = digest
+        self.lost = lost
 
 
 class ClaimedTableWrong(BuildError):

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @frozen
 class Offer:
-    """A record of a cache, which has a layer, and where the cache is."""
+    """A record of a cache, which has a layer, and all caches that have the blob of this layer."""
 
     record: CacheRecord
     layer: CachedLayer
     chain: Digest  # the chain ID of the result
-    place: RegistryCache | LocalCache
+    places: tuple[RegistryCache | LocalCache, ...]
 
 
 class Offers:
@@ -40,17 +40,24 @@ class Offers:
         self, caches: Iterable[tuple[RegistryCache | LocalCache, CacheIndex]], unusable: Iterable[str] = ()
     ) -> None:
         """`unusable` are the digests of layers that cannot be had or are not what was said of them."""
-        struck = set(unusable)
+        struck, caches = set(unusable), list(caches)
+        places: dict[Digest, dict[RegistryCache | LocalCache, None]] = {}
+        for place, index in caches:
+            for held in index.layers:
+                places.setdefault(held.digest, {})[place] = None
         self._records: dict[str, list[CacheRecord]] = {}  # by key, also those without a layer
         self._offers: dict[str, list[Offer]] = {}  # by key
-        for place, index in caches:
+        self._on_layers: dict[tuple[str, Digest | None], list[Offer]] = {}  # by key and by what they stand on
+        for _, index in caches:
             for record in index.records:
                 layer, chain = record.layer, record.chain
                 for key, kind in record.keys.items():
                     self._records.setdefault(key, []).append(record)
                     if layer is None or chain is None or str(layer.digest) in struck or kind == KeyKind.TEXT.value:
                         continue
-                    self._offers.setdefault(key, []).append(Offer(record, layer, chain, place))
+                    offer = Offer(record, layer, chain, tuple(places[layer.digest]))
+                    self._offers.setdefault(key, []).append(offer)
+                    self._on_layers.setdefault((key, record.below), []).append(offer)
 
     def has_key(self, key: str) -> bool:
         """Whether any record has this key, even a TEXT key."""
@@ -66,8 +73,8 @@ class Offers:
     def find(self, keys: Sequence[str], below: Digest | None) -> Iterator[Offer]:
         """The offers with one of these keys that stand on the layers with the chain ID `below` (None: on no layer)."""
         seen = set()
-        for offer in self.find_anywhere(keys):
-            if offer.record.below == below and offer.chain not in seen:
+        for offer in (offer for key in keys for offer in self._on_layers.get((key, below), ())):
+            if offer.chain not in seen:
                 seen.add(offer.chain)
                 yield offer
 
@@ -95,12 +102,13 @@ def adopt(
     layer, record = offer.layer, offer.record
     blob = LayerBlob(layer.diff_id, layer.digest, layer.size, layer.compression)
     with store.metadata.transaction():
-        match offer.place:
-            case RegistryCache(name=name):
-                store.places.add([layer.digest], name, now)
-            case LocalCache(path=path):
-                store.places.add_directory([layer.digest], path, now)
-            case _:
-                assert_never(offer.place)
+        for place in offer.places:
+            match place:
+                case RegistryCache(name=name):
+                    store.places.add([layer.digest], name, now)
+                case LocalCache(path=path):
+                    store.places.add_directory([layer.digest], path, now)
+                case _:
+                    assert_never(place)
         snapshot = stack_claimed(store.changesets, store.snapshots, below, offer.chain, blob, record.clamp)
         return store.records.adopt(keys, snapshot, record.canonical, inputs, record.created, now)

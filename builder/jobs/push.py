@@ -13,6 +13,7 @@ from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci_manifest import Descriptor
 from pybuild.store.formats.reference import Reference
 from pybuild.values import frozen
+from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -101,19 +102,30 @@ class PushBlobs:
         digest = Digest.parse(blob.digest)
         if blob.path:
             return put(BlobFile(digest, blob.size, blob.path))
-        missing: NotFound | None = None
+        failure: PybuildError | None = None
+        refused = False  # whether it is the registry of the push that failed
+
+        def put_here(content: BlobContent) -> UploadOutcome:
+            nonlocal refused
+            try:
+                return put(content)
+            except PybuildError:
+                refused = True
+                raise
+
         with self.access.client() as client:
             for origin in blob.origins:
                 try:
-                    return client.pass_on(Reference.parse(origin), Descriptor("", digest, blob.size), put)
-                except NotFound as error:
-                    missing = missing or error
+                    return client.pass_on(Reference.parse(origin), Descriptor("", digest, blob.size), put_here)
+                except PybuildError as error:
+                    if refused:
+                        raise
+                    failure = failure if failure and not isinstance(failure, NotFound) else error
         where = ", ".join(Reference.parse(origin).familiar for origin in blob.origins)
-        raise LayerUnavailable(
-            f"layer {digest} is not in the store and not in {where} any more",
-            str(digest),
-            hint=missing.hint if missing is not None else None,
-        )
+        text, hint = f"layer {digest} is not in the store and", None if failure is None else failure.hint
+        if failure is None or isinstance(failure, NotFound):
+            raise LayerUnavailable(f"{text} not in {where} any more", str(digest), hint=hint)
+        raise LayerUnavailable(f"{text} cannot be had from {where}: {failure}", str(digest), hint=hint)
 
 
 class _BlobToPut(Protocol):

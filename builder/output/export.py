@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, assert_never
 from pybuild.builder.errors import BuildError
 from pybuild.builder.events import Exported, Note
 from pybuild.builder.sources.layers import LayerFetcher
-from pybuild.builder.steps.layer_forms import ensure_compression, ensure_tocs
+from pybuild.builder.steps.layer_forms import ensure_compression, ensure_steps_are_read, ensure_tocs
 from pybuild.builder.workers.tasks import gather, run_until_complete
 from pybuild.store.exporting.publish import STDOUT, nothing
 from pybuild.store.formats.compression import Compression
@@ -261,7 +261,11 @@ def _prepare(output: Output, image: StoredImage, fetcher: LayerFetcher, *, all_l
     """
     store = fetcher.store
     if not isinstance(output, RegistryOutput):
+        run_until_complete(ensure_steps_are_read(fetcher, image.snapshot))
         run_until_complete(fetcher.fetch_image(image))
+    else:
+        from_directories = fetcher.store.places.only_in_directories(layer.digest for layer in image.manifest.layers)
+        run_until_complete(fetcher.fetch_image(image, from_directories))
     if isinstance(output, TarOutput | LocalOutput):
         run_until_complete(ensure_tocs(fetcher, image.snapshot))
         return image

@@ -16,7 +16,7 @@ from pybuild.builder.errors import BuildError, LayerUnavailable, NotCached
 from pybuild.builder.events import Note, Transfer
 from pybuild.builder.options import Pull
 from pybuild.builder.workers.tasks import Semaphore, gather
-from pybuild.store.errors import CannotWrite, NotFound, StoreError
+from pybuild.store.errors import CannotWrite, DigestMismatch, InvalidImage, NoSpace, NotFound, StoreError
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.media_types import COMPRESSIONS, LAYER_TYPES
 from pybuild.store.objects.changesets import LayerBlob
@@ -116,7 +116,14 @@ class LayerFetcher:
         places = self.store.places.of(wanted[0].digest)
         shown = name or (places[0].familiar if places else "the base image")
         total = sum(blob.size for blob in wanted)
-        require_space(root, total, f"{shown}: what has to be fetched")
+        try:
+            require_space(root, total, f"{shown}: what has to be fetched")
+        except NoSpace as error:
+            digests = (str(blob.digest) for blob in wanted)  # of the largest first
+            if (claimed := next(filter(self.store.records.claims, digests), None)) is not None:
+                text = f"layer {claimed} does not fit: {error}"
+                raise LayerUnavailable(text, claimed, hint=error.hint) from error  # the step can be made here
+            raise
         unpacked = sum(blob.size * _expansion(blob) for blob in wanted)
         if free_size(root) < total + unpacked:
             text = f"{shown}: {human_size(total)} to fetch; unpacked, it might not fit: {room_for(root)}"
@@ -164,12 +171,16 @@ class _Download:
                     failure = failure if failure and not isinstance(failure, NotFound) else error
         text = f"layer {blob.digest} ({human_size(blob.size)}) is not in the store and"
         if failure is None:
-            raise LayerUnavailable(f"{text} no registry is known to have it", str(blob.digest))
+            raise LayerUnavailable(f"{text} no registry is known to have it", str(blob.digest), lost=True)
         where = ", ".join([*store.places.directories(blob.digest), *(place.familiar for place in places)])
         if isinstance(failure, NotFound):
-            raise LayerUnavailable(f"{text} not in {where} any more", str(blob.digest), hint=failure.hint)
+            raise LayerUnavailable(f"{text} not in {where} any more", str(blob.digest), lost=True, hint=failure.hint)
         if not isinstance(failure, BuildError | CannotWrite) and store.records.claims(str(blob.digest)):
-            raise LayerUnavailable(f"{text} cannot be had from {where}: {failure}", str(blob.digest), hint=failure.hint)
+            text, lost = (
+                f"{text} cannot be had from {where}: {failure}",
+                isinstance(failure, DigestMismatch | InvalidImage),
+            )
+            raise LayerUnavailable(text, str(blob.digest), lost=lost, hint=failure.hint)
         raise type(failure)(f"{text} cannot be fetched from {where}: {failure}", hint=failure.hint)
 
     def _copy_from(self, directory: str, blob: LayerBlob) -> None:

@@ -10,9 +10,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pybuild.builder.errors import ClaimedTableWrong, LayerUnavailable, SandboxError
+from pybuild.builder.errors import (
+    BuildError,
+    ClaimedTableWrong,
+    LayerUnavailable,
+    NotCached,
+    PrivilegeError,
+    SandboxError,
+)
 from pybuild.builder.workers.tasks import gather
-from pybuild.store.errors import DigestMismatch, InvalidImage, NotFound
+from pybuild.store.errors import CannotWrite, DigestMismatch, InvalidImage, NotFound, StoreError
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.objects.changesets import LayerBlob
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
     from pybuild.builder.steps.fetched_layer import LayerFiles
     from pybuild.builder.workers.pool import OnProgress, Pool
     from pybuild.store.store import Store
+    from pybuild.values.errors import PybuildError
 
 MAX_LOWERS = 499  # overlayfs takes 500 lower layers; one is the scaffold
 
@@ -40,6 +48,18 @@ async def ensure_tocs(fetcher: LayerFetcher, snapshot: int | None) -> None:
     chain = fetcher.store.snapshots.changesets(snapshot)
     for number in reversed(range(len(chain))):
         await ensure_toc(fetcher, chain, number)
+
+
+async def ensure_steps_are_read(fetcher: LayerFetcher, snapshot: int | None) -> None:
+    """Read the layers of a snapshot if one of them is that of a step that another machine made, and was not read yet.
+
+    An image with such a layer can leave this machine as an archive only if the layer is what the cache said of it. Raises
+    what `ensure_tocs` raises.
+    """
+    store = fetcher.store
+    unread = map(store.changesets.unread, store.snapshots.changesets(snapshot))
+    if any(blob is not None and store.records.claims(str(blob.digest)) for blob in unread):
+        await ensure_tocs(fetcher, snapshot)
 
 
 async def ensure_toc(fetcher: LayerFetcher, chain: Sequence[str], number: int, *, want_tree: bool = False) -> None:
@@ -71,15 +91,19 @@ async def ensure_toc(fetcher: LayerFetcher, chain: Sequence[str], number: int, *
             return fetched
 
         wanted = [store.changesets.unread(each) for each in chain[: number + 1]]
-        await fetcher.fetch([blob for blob in wanted if blob is not None], ways={unread.digest: read_meanwhile})
-        if files is None:
-            place = blob_place(store, unread)
-            try:
+        try:
+            await fetcher.fetch([blob for blob in wanted if blob is not None], ways={unread.digest: read_meanwhile})
+            if files is None:
+                place = blob_place(store, unread)
                 files = await read_layer_once(store, pool, place, unread.diff_id, below, want_tree=want_tree)
-            except (DigestMismatch, InvalidImage) as error:
-                if isinstance(error, DigestMismatch) or store.records.claims(str(unread.digest)):
-                    raise LayerUnavailable(str(error), str(unread.digest), hint=error.hint) from error
-                raise
+        except (DigestMismatch, InvalidImage) as error:
+            if isinstance(error, DigestMismatch) or store.records.claims(str(unread.digest)):
+                raise LayerUnavailable(str(error), str(unread.digest), lost=True, hint=error.hint) from error
+            raise
+        except BuildError as error:
+            if want_tree:
+                _check_own(store, changeset, error)
+            raise
         claimed = store.changesets.claimed_table(changeset)
         wrong = bool(claimed) and claimed != claimed_digest(Toc.open(files.toc))
         with store.metadata.transaction():
@@ -129,9 +153,26 @@ async def ensure_tree(store: Store, pool: Pool, layer: LayerPlace) -> LayerPlace
 
             assert layer.blob is not None, layer.changeset
             directory = store.ingest.new_path()
-            await pool.job(MakeTree(layer.toc, layer.blob, directory))
+            try:
+                await pool.job(MakeTree(layer.toc, layer.blob, directory))
+            except (BuildError, StoreError) as error:
+                _check_own(store, layer.changeset, error)
+                raise
             name = store.changesets.adopt_tree(layer.changeset, pool.id_map.name, directory)
     return replace(layer, tree=store.changesets.tree_path(name))
+
+
+def _check_own(store: Store, changeset: str, error: PybuildError) -> None:
+    """Raise LayerUnavailable for a layer that cannot be unpacked here, if another machine made it: the step can be made here.
+
+    An attribute that this kernel or file system does not take is such a reason.
+    """
+    claimed = store.changesets.claimed(changeset, None)
+    if claimed is None or isinstance(error, CannotWrite | LayerUnavailable | NotCached | PrivilegeError):
+        return
+    digest = str(claimed.digest)
+    if store.records.claims(digest):
+        raise LayerUnavailable(f"layer {digest} cannot be unpacked here: {error}", digest, hint=error.hint) from error
 
 
 async def ensure_layer(

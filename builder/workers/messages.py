@@ -78,6 +78,7 @@ class JobFailure:
     message: str
     hint: str | None
     traceback: str  # "", except for a bug of pybuild
+    layer: str = ""  # of a LayerUnavailable: the digest of the blob
 
 
 class WorkerBug(Exception):
@@ -125,7 +126,8 @@ def failure_message(error: Exception, job: Job[Any] | None = None) -> Message:
         error = _translated(error, job)
     for kind in type(error).__mro__:
         if _error_classes().get(kind.__name__) is kind:
-            return encode(JobFailure(kind.__name__, str(error), getattr(error, "hint", None), ""))
+            layer = getattr(error, "digest", "")  # of a LayerUnavailable
+            return encode(JobFailure(kind.__name__, str(error), getattr(error, "hint", None), "", layer))
     message = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError | PybuildError):
         return encode(JobFailure(BuildError.__name__, message, getattr(error, "hint", None), ""))
@@ -171,6 +173,8 @@ def read_answer(message: Message, job: Job[R]) -> R:
                 f"In the worker:\n{failure.traceback}This is a bug of pybuild: please report it with this text."
             )
             raise bug
+        if failure.layer:
+            raise builder_errors.LayerUnavailable(failure.message, failure.layer, hint=failure.hint)
         raise _error_classes().get(failure.error, BuildError)(failure.message, hint=failure.hint)
     kind: type[R] = _result_class(type(job))
     return decode(kind, decode(JobResult, message).result)

@@ -102,10 +102,12 @@ class Builds:
         self._metadata = metadata
 
     def add(self, build: StoredBuild) -> None:
-        """Store a build, and remove the oldest ones if there are too many. A cache is stored as it was seen last."""
+        """Store a build, and remove the oldest ones if there are too many.
+
+        A cache is stored as it was seen last, and a build whose plan was solved twice as it ended.
+        """
         with self._metadata.transaction() as db:
-            if build.cache:
-                db.execute("DELETE FROM builds WHERE id = ?", (build.id,))
+            db.execute("DELETE FROM builds WHERE id = ?", (build.id,))
             db.execute("INSERT INTO builds VALUES (?, ?, ?, ?)", (build.id, build.recipe, build.target, build.manifest))
             db.executemany(
                 "INSERT INTO build_steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

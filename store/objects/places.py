@@ -69,6 +69,10 @@ class Places:
         )
         return tuple(str(row[0]).removeprefix(_DIRECTORY) for row in rows)
 
+    def only_in_directories(self, digests: Iterable[Digest]) -> set[str]:
+        """Those of the blobs that no repository of a registry is known to have, but a directory."""
+        return {str(digest) for digest in digests if not self.of(digest) and self.directories(digest)}
+
     def of(self, digest: Digest) -> tuple[Reference, ...]:
         """The repositories that had a blob, as names: of images that were pulled first, and of these the one seen last."""
         rows = self._metadata.all(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pybuild
-from pybuild.builder.errors import BuildError, NotCached, StepFailed
+from pybuild.builder.errors import BuildError, LayerUnavailable, NotCached, StepFailed
 from pybuild.builder.files.layer_contents import BlobPlace, LayerPlace
 from pybuild.builder.jobs.copy import CopyFiles
 from pybuild.builder.jobs.job import Done, Output, Written
@@ -169,6 +169,13 @@ def test_every_error_arrives_as_its_own_class(kind: type[PybuildError]) -> None:
     assert type(caught.value) is ARRIVE_AS_ANOTHER.get(kind, kind)
     assert caught.value.hint == "what to do"
     assert str(caught.value) == "what happened"
+
+
+def test_a_layer_that_cannot_be_had_arrives_with_its_digest() -> None:
+    message = json.loads(json.dumps(failure_message(LayerUnavailable("gone", "sha256:1", hint="h"))))
+    with pytest.raises(LayerUnavailable, match="gone") as raised:
+        read_answer(message, MAKE_TREE)
+    assert (raised.value.digest, raised.value.hint) == ("sha256:1", "h")
 
 
 def test_a_full_disk_arrives_as_no_space() -> None:
