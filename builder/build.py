@@ -131,7 +131,7 @@ def build(
                 except ClaimedTableWrong as error:
                     caches.give_up_tables(str(error))
                 except LayerUnavailable as error:
-                    if caches.give_up(error.digest, str(error)):
+                    if caches.give_up(error):
                         continue  # each time at least one record goes, so this ends
                     if not images.give_up(error.digest):
                         raise

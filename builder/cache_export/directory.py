@@ -24,6 +24,7 @@ from pybuild.store.system.holes import open_sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from pybuild.builder.cache_places import LocalCache
     from pybuild.builder.caches.find import ReadCache
@@ -41,7 +42,10 @@ class DirectoryExport:
         old: ReadCache | None,
         path_of: Callable[[Digest], str | None],
         fetcher: LayerFetcher,
+        lost: AbstractSet[Digest] = frozenset(),
     ) -> None:
+        """`lost` are blobs that the directory might not have, whatever its cache says."""
+        self._lost = lost
         self._place = place
         self._old = old
         self._path_of = path_of
@@ -50,7 +54,8 @@ class DirectoryExport:
 
     def write(self, image: CacheImage) -> None:
         """Make the tag mean this cache. Raises LayersGone, BuildError, StoreError, RemoteError, OSError."""
-        if self._old is not None and self._old.digest == image.digest:
+        layers = {layer.digest for layer in image.index.layers}
+        if self._old is not None and self._old.digest == image.digest and self._lost.isdisjoint(layers):
             return
         for last in (False, False, True):
             try:
@@ -88,7 +93,7 @@ class DirectoryExport:
         except FileNotFoundError:
             return frozenset()
         try:
-            known = {digest for digest in listed & set(sizes) if has_file(fd, digest, sizes[digest])}
+            known = {digest for digest in (listed & set(sizes)) - self._lost if has_file(fd, digest, sizes[digest])}
         finally:
             os.close(fd)
         others = {digest: size for digest, size in sizes.items() if digest not in known}

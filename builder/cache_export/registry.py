@@ -24,6 +24,7 @@ from pybuild.store.formats.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from pybuild.builder.caches.find import ReadCache
     from pybuild.builder.jobs.registry import RegistryAccess
@@ -44,7 +45,9 @@ class RegistryExport:
         path_of: Callable[[Digest], str | None],
         fetcher: LayerFetcher,
         access: RegistryAccess,
+        lost: AbstractSet[Digest] = frozenset(),
     ) -> None:
+        """`lost` are blobs that the repository might not have, whatever its cache says."""
         self._name = name
         self._repository = replace(name, tag=None, digest=None)
         self._path_of = path_of
@@ -54,8 +57,10 @@ class RegistryExport:
         self._access = access
         self._old = old
         listed = () if old is None else (old.manifest.config, *old.manifest.layers)
+        self._lost = lost
         seen = self._store.places.seen_in(self._repository)
-        self._there = {*seen, *(blob.digest for blob in listed)}  # what the repository has, as far as it is known
+        # What the repository has, as far as it is known.
+        self._there = {*seen, *(blob.digest for blob in listed)} - lost
         self._asked_for_all = not self._there
         self._sources: tuple[str, ...] = ()
         self.sent = 0  # bytes of layers
@@ -65,9 +70,9 @@ class RegistryExport:
 
         It can be called again with another cache, after LayersGone.
         """
-        if self._old is not None and self._old.digest == image.digest:
-            return
         sizes = {layer.digest: layer.size for layer in image.index.layers}
+        if self._old is not None and self._old.digest == image.digest and self._lost.isdisjoint(sizes):
+            return
         self._sources = self._sources or self._mountable([digest for digest in sizes if digest not in self._there])
         blobs = [*sizes, image.config_digest]
         absent = self._absent([digest for digest in sizes if digest not in self._there])

@@ -86,7 +86,7 @@ class TravellingCaches:
                 written = write_cache(
                     export, index, path_of, session.store, session.pool, session.observe,
                     tls_verify=session.options.tls_verify, platform=session.options.platform,
-                    mounts=saver.to_add(export),
+                    mounts=saver.to_add(export), lost=self._caches.lost,
                 )  # fmt: skip
                 saver.remember(written.mounts)
             except LayerUnavailable:

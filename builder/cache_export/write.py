@@ -30,6 +30,7 @@ from pybuild.values.errors import PybuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from pybuild.builder.cache_places import CacheExport
     from pybuild.builder.events import Event
@@ -51,17 +52,19 @@ def write_cache(
     tls_verify: bool,
     platform: Platform,
     mounts: Callable[[Sequence[CachedMount]], tuple[CachedMount, ...]] = lambda _: (),
+    lost: AbstractSet[Digest] = frozenset(),
 ) -> WrittenCache:
     """Add the records of an index to the cache at a place, and report it. The place is not inline.
 
     `path_of` gives the file of a blob of the store; None: the layer is where `store.places` says. `mounts` gives the cache
-    mounts to add; its argument are those that the place has. Raises BuildError.
+    mounts to add; its argument are those that the place has. `lost` are blobs that the place does not have, or has with other
+    bytes, whatever its cache says. Raises BuildError.
     """
     place = export.place
     assert not isinstance(place, InlineCache)
     try:
         old = _old_cache(place, store, pool, observe, tls_verify=tls_verify, platform=platform)
-        before = old.index if old is not None else CacheIndex()
+        before = CacheIndex() if old is None else without(old.index, lost) if lost else old.index
         new = replace(index, mounts=mounts(before.mounts))
         together = merged(before, new, most=export.max_records, most_bytes=export.max_size)
         kept = {mount.key for mount in together.mounts}
@@ -75,10 +78,10 @@ def write_cache(
         writer: RegistryExport | DirectoryExport
         fetcher = LayerFetcher(store, pool, observe, tls_verify)
         if isinstance(place, LocalCache):
-            writer = DirectoryExport(place, old, path_of, fetcher)
+            writer = DirectoryExport(place, old, path_of, fetcher, lost)
         else:
             access = registry_access(os.environ, store.ingest, tls_verify=tls_verify)
-            writer = RegistryExport(place.name, old, path_of, fetcher, access)
+            writer = RegistryExport(place.name, old, path_of, fetcher, access, lost)
         while True:
             image = fitting_image(together, platform)
             if left_out := len(together.records) - len(image.index.records):

@@ -7,22 +7,30 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.caches.offers import NO_OFFERS, Offers
 from pybuild.builder.events import Note
+from pybuild.store.formats.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pybuild.builder.cache_places import LocalCache, RegistryCache
     from pybuild.builder.caches.claimed_tables import ClaimedTables
+    from pybuild.builder.errors import LayerUnavailable
     from pybuild.builder.plan.graph import PlannedCacheMount
     from pybuild.builder.session import Session
     from pybuild.builder.steps.mount_keys import MountKeys
     from pybuild.builder.steps.mount_sources import RestoredMount
     from pybuild.store.formats.cache_index import CachedTable, CacheIndex
-    from pybuild.store.formats.digest import Digest
+
+
+_MOST_LOST = 10  # layers that a cache names, and that nobody has
+_MOST_FAILURES = 3  # layers that cannot be fetched at the moment: each can have cost a minute
 
 
 class Caches:
-    """The caches of --cache-from, in their order. A cache that cannot be read is a note, and the build goes on."""
+    """The caches of --cache-from, in their order. A cache that cannot be read is a note, and the build goes on.
+
+    Each layer that cannot be had costs another pass over the plan. So a cache that has many of them is not used any more.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -30,6 +38,9 @@ class Caches:
         self._tables: list[tuple[RegistryCache | LocalCache, dict[Digest, CachedTable]]] = []  # by chain ID
         self.seeded_mounts: set[tuple[str, MountKeys]] = set()  # see `MountRestorer.note_seeded`
         self._unusable: set[str] = set()  # digests of layers that cannot be had, or are not what was said of them
+        self._failures: dict[RegistryCache | LocalCache, int] = {}  # of layers that were given up, not for ever
+        self._losses: dict[RegistryCache | LocalCache, int] = {}  # of layers that were lost
+        self._lost: set[Digest] = set()  # those of them that nobody will have later: a cache can forget them
 
     @cached_property
     def claimed_tables(self) -> ClaimedTables | None:
@@ -79,16 +90,36 @@ class Caches:
         """As `MountRestorer` says."""
         self.seeded_mounts.add((name, keys))
 
-    def give_up(self, layer: str, reason: str) -> bool:
-        """Do without the records whose layer is this blob (its digest), in the caches and in the store.
+    @property
+    def lost(self) -> frozenset[Digest]:
+        """The layers that were given up for ever: their places have them no more, or have something else."""
+        return frozenset(self._lost)
+
+    def give_up(self, error: LayerUnavailable) -> bool:
+        """Do without the records whose layer is the blob that the error is about, in the caches and in the store.
 
         Returns False if no record came from elsewhere with this layer: something else needs it.
         """
-        struck = self._session.store.records.strike(layer)
+        struck = self._session.store.records.strike(error.digest)
         if struck:
-            self._unusable.add(layer)
-            self._session.observe(Note(f"a cached step is not used, and is made again: {reason}"))
+            self._unusable.add(error.digest)
+            if error.lost:
+                self._lost.add(Digest.parse(error.digest))
+            self._session.observe(Note(f"a cached step is not used, and is made again: {error}"))
+            self._count(error)
         return bool(struck)
+
+    def _count(self, error: LayerUnavailable) -> None:
+        """Give up the caches that name this layer, if they have named too many that cannot be had."""
+        counts, most = (self._losses, _MOST_LOST) if error.lost else (self._failures, _MOST_FAILURES)
+        for place, index in self._indexes or []:
+            if error.digest in {str(layer.digest) for layer in index.layers}:
+                counts[place] = counts.get(place, 0) + 1
+        useless = [place for place, _ in self._indexes or [] if counts.get(place, 0) >= most]
+        for place in useless:
+            counts[place] = 0
+            self._session.observe(Note(f"the cache {place} is not used any more: {most} of its layers cannot be had"))
+        self._indexes = [one for one in self._indexes or [] if one[0] not in useless]
 
     def _read(self) -> list[tuple[RegistryCache | LocalCache, CacheIndex]]:
         # A local import: a build that the store serves whole reads no cache.

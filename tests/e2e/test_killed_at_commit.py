@@ -93,6 +93,20 @@ def test_a_build(pybuild: Pybuild, tmp_path: Path, when: str, output: str) -> No
 
 
 @WHEN
+def test_a_build_that_takes_a_cache_and_writes_one(pybuild: Pybuild, tmp_path: Path, when: str) -> None:
+    """The records of the cache become records of the store, and its layers are fetched and read."""
+    context = write_context(tmp_path / "c", RECIPE, file="x")
+    copy_store(pybuild.root, tmp_path / "other store")
+    first, second = (f"type=local,{word}={tmp_path}/cache" for word in ("dest", "src"))
+    Pybuild(tmp_path / "other store", EPOCH)("build", "--network=none", f"--cache-to={first},mode=max", context)
+    results = ("-o", f"type=oci,dest={tmp_path}/out.tar", f"--cache-to=type=local,dest={tmp_path}/again,mode=max")
+    runs = kill_everywhere(
+        Pybuild(pybuild.root, EPOCH), tmp_path, when, "build", "--network=none", f"--cache-from={second}", *results, context
+    )
+    assert len({run.out for run in runs}) == 1
+
+
+@WHEN
 def test_a_build_with_cache_mounts(pybuild: Pybuild, tmp_path: Path, when: str) -> None:
     context = write_context(tmp_path / "c", CACHING)
     runs = kill_everywhere(Pybuild(pybuild.root, EPOCH), tmp_path, when, "build", "--network=none", context)
