@@ -94,10 +94,14 @@ def write_cache(
             except LayersGone as gone:
                 together = without(image.index, gone.digests)
                 left_out = len(image.index.records) - len(together.records)
-                lost = len(image.index.mounts) - len(together.mounts)
-                if left_out or lost:  # else only tables of contents
+                mounts_left_out = len(image.index.mounts) - len(together.mounts)
+                if left_out or mounts_left_out:  # else only tables of contents
                     names = [_records(left_out)] if left_out else []
-                    names += ["1 cache mount" if lost == 1 else f"{lost} cache mounts"] if lost else []
+                    names += (
+                        ["1 cache mount" if mounts_left_out == 1 else f"{mounts_left_out} cache mounts"]
+                        if mounts_left_out
+                        else []
+                    )
                     text = f"{' and '.join(names)} of the cache {place} left out: their layers cannot be had any more"
                     observe(Note(text))
     except PybuildError as error:
