@@ -7,6 +7,7 @@ connection also reports its peer's address before it sends a request.
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - urllib3 encodes names with it; if it cannot be imported, it is to fail here
 import functools
 import http.client
 import io

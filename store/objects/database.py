@@ -275,8 +275,6 @@ def _translate(
             return StoreBusy(f"{where}: in use by another process for more than {_WAIT_SECONDS:.0f} seconds")
         case sqlite3.SQLITE_FULL:
             obstacle = OSError(errno.ENOSPC, "")
-        case sqlite3.SQLITE_IOERR if code == sqlite3.SQLITE_IOERR_SHMSIZE:  # it could not enlarge metadata.db-shm
-            obstacle = obstacle_to_writing(directory) or OSError(errno.ENOSPC, "")
         case sqlite3.SQLITE_READONLY:
             obstacle = obstacle_to_writing(directory) or OSError(errno.EACCES, "")
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_IOERR if code not in _NOT_WRITING:

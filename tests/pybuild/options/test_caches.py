@@ -113,7 +113,7 @@ ARTIFACT = "a cache is an image manifest, because every registry takes one; leav
 
 IMPORTS_REFUSED = [
     ("type=gha", f"GitHub's cache service {SERVICE}"),
-    ("type=s3,region=x,bucket=y", f"S3 {SERVICE}"),
+    ("type=s3,region=x,bucket=y", "S3" + f" {SERVICE}"),
     ("type=azblob,name=x", f"Azure's blob storage {SERVICE}"),
     ("type=zip", f"unknown type 'zip'; {TYPES}"),
     ("type=", f"type= is missing; {TYPES}"),
@@ -148,7 +148,7 @@ IMPORTS_REFUSED = [
 ]
 EXPORTS_REFUSED = [
     ("type=gha,mode=max", f"GitHub's cache service {SERVICE}"),
-    ("type=s3", f"S3 {SERVICE}"),
+    ("type=s3", "S3" + f" {SERVICE}"),
     ("type=azblob", f"Azure's blob storage {SERVICE}"),
     ("type=zip", f"unknown type 'zip'; {TYPES}"),
     ("mode=max,ref=app", f"type= is missing; {TYPES}"),
