@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, assert_never
 
 from pybuild.builder.caches.offers import NO_OFFERS, Offer, adopt
@@ -60,6 +61,11 @@ class BuildCache:
         self._candidates = Candidates(
             self._plan, self._store, self.keys, offers, self._epoch, self._readable, self._keys_ahead
         )
+
+    @cached_property
+    def _has_adopted(self) -> bool:
+        """Whether the store has records of other machines, which have no content keys."""
+        return self._store.records.came_from_elsewhere()
 
     @property
     def results(self) -> dict[int, NodeResult]:
@@ -171,7 +177,7 @@ class BuildCache:
         if step.from_stage and not self._is_read(source):
             return None
         also = {} if step.reads_context else {key: KeyKind.DEFINITION}
-        by_sources = self.travels or not self._is_here(self.result(node.parent))
+        by_sources = self.travels or self._has_adopted or not self._is_here(self.result(node.parent))
         if by_sources and (source_key := await self.keys.source_key(node, step, source)) is not None:
             self._learn(node, source_key)
             text = {key: KeyKind.TEXT} if step.reads_context else also

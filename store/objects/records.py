@@ -219,6 +219,13 @@ class Records:
                 (changeset,),
             )
 
+    def came_from_elsewhere(self) -> bool:
+        """Whether any record was made by another machine."""
+        row = self._metadata.one(
+            "SELECT 1 FROM records JOIN snapshots ON snapshots.id = records.snapshot JOIN claims USING (changeset) LIMIT 1"
+        )
+        return row is not None
+
     def claims(self, digest: str) -> bool:
         """Whether a record of a step is claimed to have this blob as its layer: another machine made the step."""
         row = self._metadata.one(

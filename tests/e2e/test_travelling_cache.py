@@ -66,6 +66,9 @@ def test_another_machine_runs_nothing_and_fetches_no_layer(
     assert again.out == first.out and blobs(b) == 0
     b.pybuild("fetch", "app")
     assert b.pybuild("fsck", "--deep").out.endswith("0 damaged, 0 left over\n")
+    write_context(b.context.parent / "c", f"FROM {registry.host}/team/base:1\nRUN true\n")
+    b.pybuild("-q", "--network=none", b.context.parent / "c")  # now the base is here, and what lies below can be seen
+    assert b.build("--require-cached").out == first.out
 
 
 def test_one_changed_source_runs_what_depends_on_it(registry: DockerRegistry, machine: Callable[..., Machine]) -> None:
