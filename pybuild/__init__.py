@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         Tick,
         Transfer,
     )
-    from pybuild.builder.options import BuildOptions, Network, Pull
+    from pybuild.builder.options import BuildOptions, Isolation, Network, Pull
     from pybuild.builder.output.export import Format, ImageOutput, LocalOutput, RegistryOutput, TarOutput
     from pybuild.image import HistoryLine, Image, Layer
     from pybuild.parser import ParseError
@@ -61,6 +61,7 @@ __all__ = [
     "Image",
     "ImageOutput",
     "InlineCache",
+    "Isolation",
     "Layer",
     "LocalCache",
     "LocalOutput",
@@ -102,7 +103,7 @@ _MODULES = {
         "CacheExported", "CheckWarning", "Event", "Exported", "Note", "Pushed", "StepBroke", "StepFinished", "StepOutput",
         "StepRef", "StepStarted", "Tick", "Transfer",
     ),
-    "pybuild.builder.options": ("BuildOptions", "Network", "Pull"),
+    "pybuild.builder.options": ("BuildOptions", "Isolation", "Network", "Pull"),
     "pybuild.builder.output.export": ("Format", "ImageOutput", "LocalOutput", "RegistryOutput", "TarOutput"),
     "pybuild.parser": ("ParseError",),
     "pybuild.remote.errors": ("RemoteError",),
