@@ -24,7 +24,7 @@ from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.sources.registry_access import registry_access
 from pybuild.store.formats.cache_image import fitting_image
 from pybuild.store.formats.cache_index import CacheIndex
-from pybuild.store.formats.cache_merge import merged
+from pybuild.store.formats.cache_merge import merged, not_after
 from pybuild.store.system.disk_full import OUTPUT_HINT, no_space
 from pybuild.values.errors import PybuildError
 
@@ -65,6 +65,7 @@ def write_cache(
     try:
         old = _old_cache(place, store, pool, observe, tls_verify=tls_verify, platform=platform)
         before = CacheIndex() if old is None else without(old.index, lost) if lost else old.index
+        before = not_after(before, int(time.time()))
         new = replace(index, mounts=mounts(before.mounts))
         together = merged(before, new, most=export.max_records, most_bytes=export.max_size)
         kept = {mount.key for mount in together.mounts}

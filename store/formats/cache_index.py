@@ -38,7 +38,7 @@ from pybuild.values.limits import CACHE_INDEX_BYTES
 from pybuild.values.pattern import pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from pybuild.store.formats.bounded_json import Json
     from pybuild.store.formats.compression import Compression
@@ -191,11 +191,6 @@ def without_times(index: CacheIndex) -> CacheIndex:
     return replace(index, records=tuple(replace(record, used=record.created) for record in index.records))
 
 
-def all_layers(*indexes: CacheIndex) -> tuple[CachedLayer, ...]:
-    """The layers of several indexes, each once."""
-    return tuple({layer.digest: layer for index in indexes for layer in index.layers}.values())
-
-
 def descriptor_type(layer: CachedLayer) -> str:
     """The media type of a layer."""
     return LAYER_TYPES[layer.compression]
@@ -316,13 +311,3 @@ def _read_mount(fields: Fields, layers: Sequence[CachedLayer | None]) -> CachedM
         fields.integer("used", _LATEST),
         fields.data.get("secret") is not False,
     )
-
-
-def records_by_key(indexes: Iterable[CacheIndex]) -> dict[str, list[CacheRecord]]:
-    """The records of all indexes, by each of their keys, those of the first index first."""
-    found: dict[str, list[CacheRecord]] = {}
-    for index in indexes:
-        for record in index.records:
-            for key in record.keys:
-                found.setdefault(key, []).append(record)
-    return found

@@ -44,6 +44,18 @@ def merged(old: CacheIndex, new: CacheIndex, *, most: int, most_bytes: int | Non
     return replace(chosen, tables=_needed_tables((*old.tables, *new.tables), chosen.records))
 
 
+def not_after(index: CacheIndex, now: int) -> CacheIndex:
+    """The same index, in which nothing was used later than `now` (seconds since the epoch).
+
+    Otherwise a record that claims a later time would outlast all others.
+    """
+    return replace(
+        index,
+        records=tuple(replace(record, used=min(record.used, now)) for record in index.records),
+        mounts=tuple(replace(mount, used=min(mount.used, now)) for mount in index.mounts),
+    )
+
+
 def _used(before: int, now: int) -> int:
     """When something was used last. Within a day the time stays, so that the job of every commit does not write the same
     index anew.

@@ -20,7 +20,7 @@ from pybuild.store.formats.cache_index import (
     CacheRecord,
     read_index,
 )
-from pybuild.store.formats.cache_merge import merged
+from pybuild.store.formats.cache_merge import merged, not_after
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import LAYER_TYPES, MediaType
@@ -232,6 +232,12 @@ def test_a_budget_keeps_whole_stacks(shape: list[tuple[int, int, int]], most: in
     newest = max(records, key=lambda record: record.used, default=None)
     if newest is not None and newest.on_base and most >= 1 and most_bytes is None:
         assert newest in kept.records
+
+
+def test_a_time_in_the_future_does_not_keep_a_record() -> None:
+    liar, honest = a_record("liar", used=1 << 39), a_record("honest", used=50)
+    old = not_after(CacheIndex((liar,)), 40)
+    assert merged(old, CacheIndex((honest,)), most=1).records == (honest,)
 
 
 def test_what_stands_on_a_record_that_is_gone_goes_too() -> None:
