@@ -253,6 +253,17 @@ class Toc:
                     raise self._damaged()
                 yield data[offset + _RECORD.size : offset + _RECORD.size + path_length], size
 
+    def check_layout(self) -> None:
+        """Raise InvalidImage if the records do not lie one after the other, as they do in every table that was made here.
+
+        An index could name one large record a million times, and each time it would be decoded.
+        """
+        expected = len(_MAGIC)
+        for offset in self._offsets:
+            if offset != expected:
+                raise self._damaged()
+            expected += 8 + int.from_bytes(self._data[offset + 4 : offset + 8], "little")
+
     @property
     def links(self) -> Links:
         """Groups of paths that are one file, although the layer does not hold all of them. Raises InvalidImage."""

@@ -12,7 +12,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from pybuild.store.errors import InvalidImage
+from pybuild.store.errors import InvalidImage, UnsafePath
 from pybuild.store.formats import tar, whiteout
 from pybuild.store.formats.tar import Member
 from pybuild.store.formats.toc import Kind, sort_key
@@ -34,6 +34,9 @@ _TYPES = {
 }
 _MODES = 0o7777
 _DIGEST = 32  # bytes
+_NO_ID = 0xFFFFFFFF  # (uid_t)-1 means "unchanged" to chown(2)
+_NO_TIME = 10**18  # seconds: a PAX time has at most 18 digits
+_DEVICE_BITS = 32  # of a device number: 12 and 20, the widths of Linux's dev_t
 
 
 def read_claimed_table(table: Toc, below: LowerLayers) -> list[Entry]:
@@ -41,6 +44,7 @@ def read_claimed_table(table: Toc, below: LowerLayers) -> list[Entry]:
 
     Raises InvalidImage or UnsafePath.
     """
+    table.check_layout()
     layer = LayerEntries(below)
     for row in table:
         for member in _members(row):
@@ -72,6 +76,10 @@ def _members(row: Entry) -> Iterator[Member]:
     """The members of a tar that a row stands for."""
     if not 0 <= row.mode <= _MODES or not 0 <= row.size < 1 << 62:
         raise InvalidImage(f"the row {tar.show(row.path)} has a mode or a size that none can have")
+    if max(row.uid, row.gid) >= _NO_ID or abs(row.mtime) >= _NO_TIME or row.rdev >> _DEVICE_BITS:
+        raise InvalidImage(f"the row {tar.show(row.path)} has an owner, a time or a device number that none can have")
+    if any(b"\0" in name for name in (row.path, row.link, row.hardlink)) or any(b"=" in key for key, _ in row.xattrs):
+        raise UnsafePath(f"the row {tar.show(row.path)} has a name that no tar can hold")
     if row.kind is Kind.WHITEOUT:
         yield _member(row, whiteout.marker(row.path), tar.REGULAR, b"")
         return

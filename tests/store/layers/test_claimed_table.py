@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import pytest
 
 from pybuild.store.errors import InvalidImage, UnsafePath
-from pybuild.store.formats.toc import Entry, Kind, Toc
+from pybuild.store.formats.toc import Entry, Kind, Toc, encode, encode_record
 from pybuild.store.layers.claimed_table import claimed_digest, read_claimed_table
 from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.view import View
@@ -59,6 +61,17 @@ FORGED: dict[str, tuple[list[Entry], str]] = {
         "another place",
     ),
     "a component that is too long": ([Entry(b"a" * 256, Kind.FILE, 0o644, sha256=SHA)], "component"),
+    "an owner that none has": ([Entry(b"a", Kind.DIRECTORY, 0o755, uid=0xFFFFFFFF)], "an owner"),
+    "a group that none has": ([Entry(b"a", Kind.DIRECTORY, 0o755, gid=0xFFFFFFFF)], "an owner"),
+    "a time that no tar has": ([Entry(b"a", Kind.DIRECTORY, 0o755, mtime=(1 << 63) - 1)], "a time"),
+    "a time before all times": ([Entry(b"a", Kind.DIRECTORY, 0o755, mtime=-(1 << 63))], "a time"),
+    "a device that none has": ([Entry(b"a", Kind.CHAR, 0o644, rdev=(1 << 64) - 1)], "device number"),
+    "a NUL in a path": ([Entry(b"a\0b", Kind.FILE, 0o644, sha256=SHA)], "no tar can hold"),
+    "a NUL in a link": ([Entry(b"a", Kind.SYMLINK, 0o777, link=b"b\0c")], "no tar can hold"),
+    "an attribute whose name a tar would split": (
+        [Entry(b"a", Kind.DIRECTORY, 0o755, xattrs=((b"user.a=b", b"c"),))],
+        "no tar can hold",
+    ),
 }
 
 
@@ -79,6 +92,19 @@ def test_a_table_twice_the_same_root() -> None:
     """A second row of the root cannot be in a table: the order of its rows is checked where it is written here."""
     rows = read_claimed_table(Toc.of([Entry(b"", Kind.DIRECTORY, 0o700)]), EMPTY)
     assert rows == [Entry(b"", Kind.DIRECTORY, 0o700)]
+
+
+def test_an_index_that_names_a_record_twice() -> None:
+    """Else a small file could name one large record a million times: days of work."""
+    rows = [Entry(b"a", Kind.DIRECTORY, 0o755), Entry(b"b", Kind.DIRECTORY, 0o755)]
+    first = encode_record(rows[0])
+    start = len(b"pbtoc-1\n")
+    for offsets in ((start, start), (start + len(first), start), (start + len(first),)):
+        index = struct.pack(f"<{len(offsets)}Q", *offsets)
+        records = encode(rows)[: start + 2 * len(first)]
+        data = records + index + struct.pack("<QQI8s", len(offsets), len(records), zlib.crc32(index), b"pbtoc-1\n")
+        with pytest.raises(InvalidImage, match="damaged"):
+            read_claimed_table(Toc(data), EMPTY)
 
 
 def test_a_true_table_says_what_its_tar_says() -> None:
