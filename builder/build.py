@@ -129,6 +129,8 @@ def build(
                 try:
                     return _make_image(request, session, buildfile, planned, contexts, caches, complete)
                 except ClaimedTableWrong as error:
+                    if store.obstacle is not None:
+                        raise  # the steps that were made by it could not be forgotten
                     caches.give_up_tables(str(error))
                 except LayerUnavailable as error:
                     if caches.give_up(error):

@@ -362,6 +362,7 @@ class BuildCache:
         if node.parent in self._renewed or (anew and not isinstance(node.step, CopyStep)):
             self._renewed.add(node.id)
         with self._store.metadata.transaction():
+            self._steps().check_claimed()
             snapshot = self._store.snapshots.add(parent.snapshot, made.changeset)
             record = self._store.records.add(
                 _kinds(keys), snapshot, parent.snapshot, identity.digest, identity.inputs, int(time.time()), replace=anew,

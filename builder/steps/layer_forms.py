@@ -77,8 +77,6 @@ async def ensure_toc(fetcher: LayerFetcher, chain: Sequence[str], number: int, *
             return
         from pybuild.builder.files.layer_contents import blob_place
         from pybuild.builder.steps.fetched_layer import fetch_layer_once, read_layer_once
-        from pybuild.store.formats.toc import Toc
-        from pybuild.store.layers.claimed_table import claimed_digest
 
         below = [store.changesets.toc_path(lower) for lower in chain[number + 1 :]]
         files: LayerFiles | None = None
@@ -104,16 +102,35 @@ async def ensure_toc(fetcher: LayerFetcher, chain: Sequence[str], number: int, *
             if want_tree:
                 _check_own(store, changeset, error)
             raise
-        claimed = store.changesets.claimed_table(changeset)
-        wrong = bool(claimed) and claimed != claimed_digest(Toc.open(files.toc))
-        with store.metadata.transaction():
-            store.changesets.mark_read(changeset, files.toc)
-            if wrong:
-                store.records.strike_above(changeset)
-        if wrong:
-            raise ClaimedTableWrong(f"layer {unread.digest} does not hold what a cache says it holds")
+        if not _know_read(store, changeset, files.toc):
+            raise ClaimedTableWrong(
+                f"layer {unread.digest} does not hold what a cache says it holds", hint="build the image again"
+            )
         if files.tree is not None:
             store.changesets.adopt_tree(changeset, pool.id_map.name, files.tree)
+
+
+def _know_read(store: Store, changeset: str, toc: str) -> bool:
+    """Mark a layer as read. False: it does not hold what was said of it, and the records above it have been removed."""
+    from pybuild.store.formats.toc import Toc
+    from pybuild.store.layers.claimed_table import claimed_digest
+
+    changesets = store.changesets
+    said = changesets.claimed_table(changeset)
+    wrong = bool(said) and said != claimed_digest(Toc.open(toc))
+    if store.obstacle is not None:
+        changesets.mark_read(changeset, toc)
+        return not wrong
+    with store.metadata.transaction():
+        if not said and (
+            said := changesets.claimed_table(changeset)
+        ):  # another build places files by it since a moment
+            wrong = said != claimed_digest(Toc.open(toc))
+        changesets.mark_read(changeset, toc)
+        if wrong:
+            changesets.belie_table(changeset)
+            store.records.strike_above(changeset)
+    return not wrong
 
 
 async def ensure_content(fetcher: LayerFetcher, layer: LayerPlace) -> LayerPlace:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from pybuild.builder.errors import ClaimedTableWrong
 from pybuild.builder.files.layer_contents import LayerPlace, layer_place
 from pybuild.builder.plan.graph import BaseStep, RunStep
 from pybuild.builder.sources.layers import LayerFetcher
@@ -74,7 +75,8 @@ class LayerStacks:
     def __init__(self, session: Session, bases_of_runs: frozenset[int], tables: TableFinder | None = None) -> None:
         """`bases_of_runs`: snapshots whose layers a RUN will mount: they get their trees while they are read."""
         self._claimed_tables = tables
-        self._claimed: set[str] = set()  # changesets whose tables of contents are those of a cache, so far
+        # Changesets whose tables of contents are those of a cache, so far, with the digests of these.
+        self._claimed: dict[str, str] = {}
         self._store = session.store
         self._fetcher = LayerFetcher.of(session)
         self._pool = session.pool
@@ -105,7 +107,8 @@ class LayerStacks:
             if chain[number] not in self._places:
                 await ensure_toc(self._fetcher, chain, number, want_tree=parent in self._below_runs)
                 if chain[number] in self._claimed:
-                    self._claimed.remove(chain[number])
+                    self.check_claimed(chain[number])
+                    del self._claimed[chain[number]]
                     self.forget(chain[number])
                 place = layer_place(self._store, chain[number], self._tree_map)
                 self._remember(await ensure_content(self._fetcher, place))
@@ -136,10 +139,20 @@ class LayerStacks:
             )
             if found is None:
                 return await self.layers(parent)
-            self._claimed.add(changeset)
-            self._store.changesets.set_claimed_table(changeset, found.digest)
+            if not self._store.changesets.claim_table(changeset, found.digest):
+                return await self.layers(parent)
+            self._claimed[changeset] = found.digest
             places.insert(0, LayerPlace(changeset, found.path, None, None))
         return tuple(places)
+
+    def check_claimed(self, *changesets: str) -> None:
+        """Raise ClaimedTableWrong if another build has read one of these layers, and it does not hold what a cache says.
+
+        Without changesets: one of all layers on which files were placed by what a cache says.
+        """
+        for changeset in changesets or self._claimed:
+            if self._store.changesets.claimed_table(changeset) != self._claimed[changeset]:
+                raise ClaimedTableWrong("a layer does not hold what a cache says it holds")
 
     async def with_trees(self, layers: Sequence[LayerPlace]) -> tuple[LayerPlace, ...]:
         """The same layers, each with a tree, without those that change nothing. Raises SandboxError, StoreError."""

@@ -138,6 +138,13 @@ class StepMaker:
         """RUN steps will be made that stand on these snapshots, directly or on other steps that have to be made."""
         self._stacks.expect_runs_on(snapshots)
 
+    def check_claimed(self) -> None:
+        """Raise ClaimedTableWrong if files were placed by what a cache says of a layer, and another build has found it wrong.
+
+        Called within the transaction that records a step.
+        """
+        self._stacks.check_claimed()
+
     def stop(self) -> None:
         """End all workers and steps of this build."""
         self._pool.stop()

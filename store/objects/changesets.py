@@ -150,10 +150,21 @@ class Changesets:
         row = self._metadata.one("SELECT claimed_table FROM claims WHERE changeset = ?", changeset)
         return "" if row is None else str(row[0])
 
-    def set_claimed_table(self, changeset: str, digest: str) -> None:
-        """Remember what was said of an unread layer, and that files were placed by it."""
+    def claim_table(self, changeset: str, digest: str) -> bool:
+        """Remember what is said of an unread layer, before files are placed by it.
+
+        False: it was read meanwhile, or something else was said of it before, which still has to be compared with the layer.
+        """
         with self._metadata.transaction() as db:
+            if self.unread(changeset) is None or self.claimed_table(changeset) not in ("", digest):
+                return False
             db.execute("UPDATE claims SET claimed_table = ? WHERE changeset = ?", (digest, changeset))
+        return True
+
+    def belie_table(self, changeset: str) -> None:
+        """Forget what was said of a layer: it holds something else. Whoever places files by it sees that."""
+        with self._metadata.transaction() as db:
+            db.execute("UPDATE claims SET claimed_table = '' WHERE changeset = ?", (changeset,))
 
     def _claim(self, changeset: str) -> LayerBlob | None:
         row = self._metadata.one("SELECT diff_id, digest, size, compression FROM claims WHERE changeset = ?", changeset)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pybuild.builder.caches.caches import Caches
-from pybuild.builder.errors import BuildError, StepFailed
+from pybuild.builder.errors import BuildError, ClaimedTableWrong, StepFailed
 from pybuild.builder.events import StepFinished, StepStarted
 from pybuild.builder.host.id_map import IdMap, MapKind
 from pybuild.builder.session import Session
@@ -52,13 +52,18 @@ class FakeSteps:
     ran: list[str] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
-    slow: frozenset[str] = frozenset()  # steps whose layers are written only after the next step has had a chance to begin
+    slow: frozenset[str] = (
+        frozenset()
+    )  # steps whose layers are written only after the next step has had a chance to begin
     parents: dict[str, object] = field(default_factory=dict)  # step -> what it stood on
     below_runs: set[int] = field(default_factory=set)
     stopped: bool = False
 
     def expect_runs_on(self, snapshots: Iterable[int]) -> None:
         self.below_runs.update(snapshots)
+
+    def check_claimed(self) -> None:
+        pass
 
     def stop(self) -> None:
         self.stopped = True
@@ -583,3 +588,15 @@ def test_a_failure_leaves_the_store_intact_with_the_steps_before_it(pybuild: Pyb
     (context / "missing").write_text("found")
     done = pybuild("--network=none", "--progress=json", context).finished()
     assert done == {"RUN echo done > /done": True, "COPY missing /": False}
+
+
+def test_a_step_that_was_placed_by_a_wrong_table_is_not_recorded(bench: Bench) -> None:
+    """Another build has found the table wrong, and has removed the records above its layer, while the step ran."""
+
+    class Belied(FakeSteps):
+        def check_claimed(self) -> None:
+            raise ClaimedTableWrong("wrong")
+
+    with pytest.raises(ClaimedTableWrong):
+        bench.solve_with(Belied(bench.store), "FROM base\nRUN compile\n")
+    assert bench.store.records.are_empty()
