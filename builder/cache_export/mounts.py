@@ -191,15 +191,14 @@ class MountSaver:
             return None
         ingest = self._session.store.ingest
         output = Output(ingest.new_path(), ingest.new_path(), compression.value, None)
-        with opened:
-            packed = self._session.pool.run(PackCacheMount(opened.path, known, output))
-        with suppress(FileNotFoundError):
-            os.unlink(output.toc)
-        if packed.diff_id and not packed.changed:
-            self._paths[Digest.parse(packed.digest)] = output.blob
-        else:
+        try:
+            with opened:
+                packed = self._session.pool.run(PackCacheMount(opened.path, known, output))
+        finally:
             with suppress(FileNotFoundError):
-                os.unlink(output.blob)
+                os.unlink(output.toc)
+        if packed.diff_id:
+            self._paths[Digest.parse(packed.digest)] = output.blob
         return None if packed.changed else packed
 
     def _note(self, text: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import suppress
 from typing import ClassVar
 
 from pybuild.builder.files.layer_contents import BlobPlace
@@ -20,6 +22,8 @@ from pybuild.store.layers.view import View
 from pybuild.store.system.directories import opened_directory
 from pybuild.values import frozen
 
+_GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))  # of a name that was something else a moment ago
+
 
 @frozen
 class PackedMount:
@@ -36,7 +40,7 @@ class PackedMount:
 class PackCacheMount:
     """Write the files of a cache mount as a layer, unless the directory has the fingerprint `known`.
 
-    Raises UnsafePath, InvalidImage for what a layer cannot hold.
+    Raises UnsafePath, InvalidImage for what a layer cannot hold. What is not a layer in the end leaves no blob.
     """
 
     in_namespace: ClassVar[bool] = True
@@ -46,7 +50,9 @@ class PackCacheMount:
 
     def run(self) -> PackedMount:
         with opened_directory(self.directory) as fd:
-            state = fingerprint(fd)
+            state = _state(fd)
+            if not state:
+                return PackedMount("", changed=True)
             if state == self.known:
                 return PackedMount(state)
             try:
@@ -54,11 +60,28 @@ class PackCacheMount:
                 with TreeContent(fd) as content:
                     layer = write_files(entries, content, self.output)
             except (OSError, InvalidImage):
-                if fingerprint(fd) != state:
+                self._remove_blob()  # a full disk has room again for the rest of the build
+                if _state(fd) != state:
                     return PackedMount(state, changed=True)
                 raise
-            changed = fingerprint(fd) != state
-            return PackedMount(state, str(layer.diff_id), str(layer.digest), layer.size, changed)
+            if _state(fd) != state:
+                self._remove_blob()
+                return PackedMount(state, changed=True)
+            return PackedMount(state, str(layer.diff_id), str(layer.digest), layer.size)
+
+    def _remove_blob(self) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self.output.blob)
+
+
+def _state(fd: int) -> str:
+    """The fingerprint of a directory; "" if a process removes or renames files in it at the moment."""
+    try:
+        return fingerprint(fd)
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+        return ""
 
 
 @frozen

@@ -99,10 +99,12 @@ class MountSources:
             if keys.here not in taken:
                 taken[keys.here] = cache_mounts.enter_context(await self._take(keys, mount, sources))
             caches[mount] = taken[keys.here].path
-            if not mount.read_only:
-                if mount.source is not None:
-                    self._restorer.note_seeded(mount.name, keys)
-                if secret:
+            if not mount.read_only and mount.source is not None:
+                self._restorer.note_seeded(mount.name, keys)
+        # A step can also copy a secret from one cache mount to another.
+        if secret or any(self._store.cache_mounts.travel_state(one.id).secret for one in taken.values()):
+            for keys, mount in keyed_mounts:
+                if not mount.read_only:
                     self._store.cache_mounts.mark_secret(taken[keys.here].id)
         return MountedPaths(files, caches)
 

@@ -175,7 +175,7 @@ class CacheMounts:
             db.execute("UPDATE cachemounts SET size = ? WHERE id = ?", (size, identity))
 
     def mark_secret(self, identity: str) -> None:
-        """Remember, before it begins, that a step with a secret can write to a cache mount."""
+        """Remember, before it begins, that a step can write secrets to a cache mount: its own, or those of another mount."""
         with self._metadata.transaction() as db:
             db.execute("UPDATE cachemounts SET secret = 1 WHERE id = ?", (identity,))
 

@@ -139,6 +139,24 @@ def test_a_mount_that_a_step_with_a_secret_could_write_to_travels_only_by_its_na
     assert set(mounts_in(b, other)) == {"ro"}
 
 
+CARRIES = """\
+FROM {base}
+RUN --mount=type=secret,id=token --mount=type=cache,target=/one cp /run/secrets/token /one/token
+RUN --mount=type=cache,target=/one,ro --mount=type=cache,target=/two cp /one/token /two/token; echo made > /made
+RUN --mount=type=cache,target=/two --mount=type=cache,target=/three --mount=type=cache,target=/four,ro cp /two/token /three/token
+RUN --mount=type=cache,target=/four echo four > /four/file
+"""
+
+
+def test_a_secret_that_steps_without_it_carry_on(
+    tmp_path: Path, machine: Callable[..., Machine], cache: Path
+) -> None:
+    """From the mount that a step with the secret has written to, into others."""
+    (tmp_path / "token").write_text("hunter2\n")
+    machine("a", CARRIES).build(f"--secret=id=token,src={tmp_path}/token", to(cache))
+    assert set(mounts_in(machine("b"), cache)) == {"/four"}
+
+
 def test_a_secret_that_was_not_given_keeps_nothing_back(machine: Callable[..., Machine], cache: Path) -> None:
     a = machine("a", SECRET)
     a.build(to(cache))
