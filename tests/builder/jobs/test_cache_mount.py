@@ -35,9 +35,7 @@ def packing(mount: Path) -> PackCacheMount:
 def test_a_mount_is_packed(mount: Path) -> None:
     packed = packing(mount).run()
     assert not packed.changed and mount.with_suffix(".blob").stat().st_size == packed.size
-    assert PackCacheMount(str(mount), packed.state, packing(mount).output).run() == cache_mount.PackedMount(
-        packed.state
-    )
+    assert PackCacheMount(str(mount), packed.state, packing(mount).output).run() == PackedMount(packed.state)
 
 
 @pytest.mark.parametrize("becomes", ["nothing", "a link", "a file"])
