@@ -9,8 +9,10 @@ from pybuild.builder.cache_places import LocalCache, RegistryCache
 from pybuild.builder.events import Note
 from pybuild.builder.files.layer_contents import BlobPlace
 from pybuild.store.formats.cache_index import table_name
+from pybuild.store.system.disk_full import require_space
 from pybuild.values import frozen
 from pybuild.values.errors import PybuildError
+from pybuild.values.sizes import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,6 +84,7 @@ class ClaimedTables:
 
     async def _fetch(self, place: RegistryCache | LocalCache, layer: CachedLayer, path: str) -> None:
         session = self._session
+        require_space(session.store.root, layer.size, f"what a cache says of layers, {human_size(layer.size)}")
         match place:
             case LocalCache(path=directory):
                 from pybuild.store.importing.layout_blob import copy_blob

@@ -7,6 +7,7 @@ empty files. Whatever goes wrong, the step gets the cache mount that it would ge
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, assert_never
 
@@ -68,7 +69,8 @@ async def _restored(
         for scratch in (path, toc):
             with suppress(FileNotFoundError):
                 os.unlink(scratch)
-    travel = TravelState(cached.secret, made.owners_lost, made.state, cached.saved, str(layer.diff_id))
+    saved = min(cached.saved, int(time.time()))  # a clock can be ahead: what is saved after this has to count as later
+    travel = TravelState(cached.secret, made.owners_lost, made.state, saved, str(layer.diff_id))
     return RestoredMount(directory, travel)
 
 

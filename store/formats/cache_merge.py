@@ -45,14 +45,14 @@ def merged(old: CacheIndex, new: CacheIndex, *, most: int, most_bytes: int | Non
 
 
 def not_after(index: CacheIndex, now: int) -> CacheIndex:
-    """The same index, in which nothing was used later than `now` (seconds since the epoch).
+    """The same index, in which nothing was used or saved later than `now` (seconds since the epoch).
 
-    Otherwise a record that claims a later time would outlast all others.
+    Otherwise a record that claims a later time would outlast all others, and a cache mount those that are saved after it.
     """
     return replace(
         index,
         records=tuple(replace(record, used=min(record.used, now)) for record in index.records),
-        mounts=tuple(replace(mount, used=min(mount.used, now)) for mount in index.mounts),
+        mounts=tuple(replace(mount, used=min(mount.used, now), saved=min(mount.saved, now)) for mount in index.mounts),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from pybuild.store.formats import tar as tarformat
 from pybuild.store.formats.cache_index import CachedLayer, CachedMount, CacheIndex
 from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.digest import Digest
+from pybuild.store.store import Store
 from tests.support.caches import LINUX, cache_machine
 from tests.support.cli import BASE, Pybuild, prepare_store
 from tests.support.machines import Machine, checkout
@@ -48,7 +50,9 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def forge(tmp_path: Path, cache: Path, key: str, content: bytes, blob: bytes | None = None) -> Path:
+def forge(
+    tmp_path: Path, cache: Path, key: str, content: bytes, blob: bytes | None = None, saved: int = 1
+) -> Path:
     """Give the cache a mount of this key, whose layer is this tar; `blob` are the bytes that it has instead. Returns its file."""
     packed = zstandard.compress(content)
     (tmp_path / "layer").write_bytes(packed)
@@ -58,7 +62,7 @@ def forge(tmp_path: Path, cache: Path, key: str, content: bytes, blob: bytes | N
         write_cache(
             CacheExport(LocalCache(str(cache))), CacheIndex(), lambda _: str(tmp_path / "layer"),
             forger.store, forger.pool, forger.events.append, tls_verify=True, platform=LINUX,
-            mounts=lambda _: (CachedMount(key, "pip", layer, 1, 2),),
+            mounts=lambda _: (CachedMount(key, "pip", layer, saved, 2),),
         )  # fmt: skip
     path = cache / "blobs" / "sha256" / layer.digest.hex
     if blob is not None:
@@ -91,6 +95,19 @@ def test_a_forged_layer_leaves_an_empty_mount_and_a_note(
     (note,) = notes(done)
     assert note.startswith(f"the cache mount pip is not restored from {cache}: ") and reason in note
     b.pybuild.assert_whole()
+
+
+def test_a_mount_from_the_future_is_as_old_as_its_arrival(
+    tmp_path: Path, machine: Callable[..., Machine], cache: Path
+) -> None:
+    """Else a machine that has not changed it would replace what others save from now on."""
+    a, b = machine("a", SHOWS), machine("b", SHOWS)
+    a.build(to(cache))
+    forge(tmp_path, cache, str(mounts_in(a, cache)["pip"]["key"]), tar(FILE), saved=1 << 37)
+    assert "/t/file 644 regular file" in had(b.build(from_(cache), "--build-arg=V=2"))
+    with Store(str(b.pybuild.root)) as store:
+        (mount,) = store.cache_mounts.all()
+        assert 1 < store.cache_mounts.travel_state(mount.id).saved <= time.time()
 
 
 def test_links_and_devices_of_a_layer_stay_inside(tmp_path: Path, machine: Callable[..., Machine], cache: Path) -> None:

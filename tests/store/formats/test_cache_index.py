@@ -240,6 +240,13 @@ def test_a_time_in_the_future_does_not_keep_a_record() -> None:
     assert merged(old, CacheIndex((honest,)), most=1).records == (honest,)
 
 
+def test_a_mount_that_was_saved_in_the_future_was_saved_now() -> None:
+    layer = a_record("r").layer
+    assert layer is not None
+    (mount,) = not_after(CacheIndex(mounts=(CachedMount("a" * 64, "pip", layer, 1 << 37, 3),)), 40).mounts
+    assert (mount.saved, mount.used) == (40, 3)
+
+
 def test_what_stands_on_a_record_that_is_gone_goes_too() -> None:
     lost = a_record("lost")
     assert merged(CacheIndex(), CacheIndex((a_record("child", lost),)), most=10).records == ()
