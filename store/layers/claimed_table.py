@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import InvalidImage, UnsafePath
@@ -80,6 +81,8 @@ def _members(row: Entry) -> Iterator[Member]:
         raise InvalidImage(f"the row {tar.show(row.path)} has an owner, a time or a device number that none can have")
     if any(b"\0" in name for name in (row.path, row.link, row.hardlink)) or any(b"=" in key for key, _ in row.xattrs):
         raise UnsafePath(f"the row {tar.show(row.path)} has a name that no tar can hold")
+    if any(one[0] >= other[0] for one, other in pairwise(row.xattrs)):
+        raise InvalidImage(f"the row {tar.show(row.path)} has attributes twice, or out of order")
     if row.kind is Kind.WHITEOUT:
         yield _member(row, whiteout.marker(row.path), tar.REGULAR, b"")
         return

@@ -68,6 +68,10 @@ FORGED: dict[str, tuple[list[Entry], str]] = {
     "a device that none has": ([Entry(b"a", Kind.CHAR, 0o644, rdev=(1 << 64) - 1)], "device number"),
     "a NUL in a path": ([Entry(b"a\0b", Kind.FILE, 0o644, sha256=SHA)], "no tar can hold"),
     "a NUL in a link": ([Entry(b"a", Kind.SYMLINK, 0o777, link=b"b\0c")], "no tar can hold"),
+    "an attribute twice": (
+        [Entry(b"a", Kind.DIRECTORY, 0o755, xattrs=((b"user.a", b"b"), (b"user.a", b"c")))],
+        "twice",
+    ),
     "an attribute whose name a tar would split": (
         [Entry(b"a", Kind.DIRECTORY, 0o755, xattrs=((b"user.a=b", b"c"),))],
         "no tar can hold",
