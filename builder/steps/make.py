@@ -105,6 +105,11 @@ class StepMaker:
         self._layers = NewLayers(session, compression, nodes_with_layers(plan, session.options))
 
     @cached_property
+    def _wants_sources(self) -> bool:
+        """Whether a record needs a source key: it travels, or replaces one from elsewhere that is found by such a key."""
+        return self._session.options.travels or self._session.store.records.came_from_elsewhere()
+
+    @cached_property
     def _runs(self) -> RunMaker:
         from pybuild.builder.steps.run import RunMaker
 
@@ -225,7 +230,7 @@ class StepMaker:
         fetched = tuple([await self._contexts.remotes.fetched(source, position) for position, source in step.remote])
         layers = await self._stacks.layers(source) if step.from_stage else ()
         spool, output = self._session.store.ingest.new_path(), self._layers.output(node.id)
-        return CopyFiles(request, context, layers, below, spool, output, fetched, self._session.options.travels)
+        return CopyFiles(request, context, layers, below, spool, output, fetched, self._wants_sources)
 
     async def _workdir(self, node: Node, step: WorkdirStep, parent: int | None) -> MadeLayer:
         from pybuild.builder.jobs.job import write_entries

@@ -19,7 +19,7 @@ from pybuild.builder.workers.pool import Pool
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.reference import Reference
 from pybuild.store.store import Store
-from tests.support.processes import descendants
+from tests.support.processes import descendants, descendants_with
 from tests.support.stored import add_record
 from tests.support.upload_registry import UploadRegistry, upload_registry
 
@@ -51,7 +51,7 @@ def test_it_does_the_first_job(registry: UploadRegistry) -> None:
 def test_if_it_was_killed_another_one_does(registry: UploadRegistry) -> None:
     with Pool() as pool:
         pool.start_ahead()
-        (worker,) = (one for one in descendants(os.getpid()) if "registry_worker" in one.command)
+        (worker,) = (one for one in descendants_with(os.getpid(), "registry_worker") if "registry_worker" in one.command)
         signal.pidfd_send_signal(worker.fd, signal.SIGKILL)
         select.select([worker.fd], [], [])
         assert _ask(pool, registry) == MissingParts(("1",), ())
