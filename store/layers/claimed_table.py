@@ -18,6 +18,7 @@ from pybuild.store.formats import tar, whiteout
 from pybuild.store.formats.tar import Member
 from pybuild.store.formats.toc import Kind, sort_key
 from pybuild.store.layers.read import LayerEntries
+from pybuild.store.layers.write import stored_xattrs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -61,12 +62,15 @@ def read_claimed_table(table: Toc, below: LowerLayers) -> list[Entry]:
 
 
 def claimed_digest(entries: Iterable[Entry]) -> str:
-    """The digest of what entries say that matters to steps above: all but times, and where content is in a tar."""
+    """The digest of what entries say that matters to steps above: all but times, and where content is in a tar.
+
+    Of attributes only what a layer stores: the table of a COPY also has others, of the directories below.
+    """
     hasher = hashlib.sha256()
     for entry in sorted(entries, key=lambda entry: sort_key(entry.path)):
         fields = [
             entry.path.hex(), int(entry.kind), entry.mode, entry.uid, entry.gid, entry.size, entry.link.hex(),
-            entry.hardlink.hex(), entry.rdev, [[key.hex(), value.hex()] for key, value in entry.xattrs],
+            entry.hardlink.hex(), entry.rdev, [[key.hex(), value.hex()] for key, value in stored_xattrs(entry)],
             entry.sha256.hex(), entry.opaque,
         ]  # fmt: skip
         hasher.update(json.dumps(fields).encode("ascii") + b"\n")

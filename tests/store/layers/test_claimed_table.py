@@ -9,10 +9,14 @@ import zlib
 import pytest
 
 from pybuild.store.errors import InvalidImage, UnsafePath
+from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.toc import Entry, Kind, Toc, encode, encode_record
 from pybuild.store.layers.claimed_table import claimed_digest, read_claimed_table
 from pybuild.store.layers.read import read_layer
+from pybuild.store.layers.tree_files import TreeContent
 from pybuild.store.layers.view import View
+from pybuild.store.layers.write import write_layer
+from pybuild.store.system.directories import opened_directory
 from tests.support.tars import directory, entry, hardlink, symlink, tar
 
 SHA = b"s" * 32
@@ -127,6 +131,18 @@ def test_a_true_table_says_what_its_tar_says() -> None:
     claimed = read_claimed_table(Toc.of(read), BELOW)
     assert [row._replace(offset=-1) for row in read] == claimed
     assert claimed_digest(read) == claimed_digest(claimed)
+
+
+def test_a_table_says_the_same_as_the_tar_that_was_written_from_it() -> None:
+    """A COPY takes over the directories below with all of their attributes, and a layer stores only one of them."""
+    capability = (b"security.capability", b"\1")
+    rows = [Entry(b"d", Kind.DIRECTORY, 0o755, xattrs=(capability, (b"user.x", b"1"))), Entry(b"d/f", Kind.FIFO, 0o644)]
+    out = io.BytesIO()
+    with opened_directory("/") as root, TreeContent(root) as nothing:
+        write_layer(rows, nothing, out, Compression.UNCOMPRESSED)
+    read = read_layer(io.BytesIO(out.getvalue()), EMPTY)
+    assert claimed_digest(read) == claimed_digest(read_claimed_table(Toc.of(rows), EMPTY))
+    assert claimed_digest(read) != claimed_digest([rows[0]._replace(xattrs=()), rows[1]])
 
 
 def test_the_digest_tells_what_matters_to_steps_above() -> None:
