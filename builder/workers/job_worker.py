@@ -39,7 +39,10 @@ _SECONDS = 1.0  # between two reports of a download
 def main(fd: int, namespace: int = -1) -> None:
     """Serve the main process over the socket `fd`. `namespace` is a pidfd of a process whose namespaces to enter."""
     if namespace >= 0:
-        linux.setns(namespace, linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+        try:
+            linux.setns(namespace, linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+        except ProcessLookupError:
+            return  # the sandbox worker, whose namespaces these are, has been killed: the main process tells it
         os.close(namespace)
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
