@@ -11,11 +11,12 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, parent_of
 from pybuild.store.layers.mapped_ids import MappedIds
 from pybuild.store.layers.tree_files import OPAQUE, DirectoryCache, open_directory
-from pybuild.store.system.holes import MIN_HOLE, SparseFile, buffered
+from pybuild.store.system.holes import MIN_HOLE, SparseFile, buffered, copy_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,6 +69,16 @@ class TreeMaker:
                 with buffered(SparseFile(fd, "wb", closefd=False)) as out:
                     for data in content:
                         out.write(data)
+            self._attributes(fd, entry)
+        finally:
+            os.close(fd)
+
+    def copy(self, entry: Entry, source: int) -> None:
+        """Make a file with the content of another one, an open one. Raises InvalidImage if that has another size."""
+        parent, name = self._parents.locate(entry.path)
+        fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+        try:
+            copy_content(entry, source, fd)
             self._attributes(fd, entry)
         finally:
             os.close(fd)
@@ -133,3 +144,11 @@ class TreeMaker:
                     raise OSError(
                         error.errno, f"{error.strerror}: {show(entry.path)}, attribute {show(key)}"
                     ) from error
+
+
+def copy_content(entry: Entry, source: int, fd: int) -> None:
+    """Copy the content of a file to an empty one. Raises InvalidImage if its size is not that of the entry, OSError."""
+    with buffered(SparseFile(fd, "wb", closefd=False)) as out:
+        copied = copy_file(source, out, entry.size)
+    if copied != entry.size or os.fstat(source).st_size != entry.size:
+        raise InvalidImage(f"entry {show(entry.path)}: the file on the disk has another size", hint="run pybuild fsck")

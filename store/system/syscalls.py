@@ -44,6 +44,7 @@ _NUMBERS: Final[dict[str, tuple[int, int]]] = {
     "setns": (308, 268),
     "renameat2": (316, 276),
     "seccomp": (317, 277),
+    "statx": (332, 291),
     "open_tree": (428, 428),
     "move_mount": (429, 429),
     "fsopen": (430, 430),
@@ -64,6 +65,11 @@ _OPENAT2: Final = 437
 _OPEN_HOW: Final = struct.Struct("=QQQ")  # struct open_how: flags, mode, resolve
 _ATTEMPTS: Final = 128
 _WRITE: Final = 0x02  # SYNC_FILE_RANGE_WRITE
+_AT_SYMLINK_NOFOLLOW: Final = 0x100
+_STATX_BTIME: Final = 0x800
+_STATX_SIZE: Final = 256  # bytes of struct statx
+_STATX_MASK: Final = struct.Struct("=I")  # its first field
+_STATX_BIRTH: Final = struct.Struct("=qI")  # seconds and nanoseconds, at byte 80
 
 
 def machine() -> str:
@@ -142,6 +148,16 @@ def exchange(first: bytes, second: bytes, directory: int | None = None) -> None:
     """
     start = _AT_FDCWD if directory is None else directory
     call("renameat2", start, first, start, second, _RENAME_EXCHANGE, about=second)
+
+
+def birth_time(directory: int, name: bytes) -> int:
+    """When a file was made, in ns since the epoch; 0 if the filesystem does not know. Links are not followed. statx(2)."""
+    found = ctypes.create_string_buffer(_STATX_SIZE)
+    call("statx", directory, name, _AT_SYMLINK_NOFOLLOW, _STATX_BTIME, found, about=name)
+    if not _STATX_MASK.unpack_from(found)[0] & _STATX_BTIME:
+        return 0
+    seconds, nanoseconds = _STATX_BIRTH.unpack_from(found, 80)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
 def syncfs(fd: int) -> None:
