@@ -59,6 +59,10 @@ class Offers:
                     self._offers.setdefault(key, []).append(offer)
                     self._on_layers.setdefault((key, record.below), []).append(offer)
 
+    def __bool__(self) -> bool:
+        """Whether there is any offer."""
+        return bool(self._offers)
+
     def has_key(self, key: str) -> bool:
         """Whether any record has this key, even a TEXT key."""
         return key in self._records

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builder.caches.offers import Offer
 from pybuild.builder.plan.graph import CopyStep, RunStep, source_mounts
+from pybuild.store.formats.oci_config import chain_id
 from pybuild.store.objects.records import Record
 from pybuild.values import frozen
 
@@ -31,7 +32,7 @@ _FAR = 100  # steps; those behind do not decide which record is taken
 class Below:
     """What a step stands on: a snapshot of the store, if the layers are in its tables, and their chain ID, if known.
 
-    Both are None for an empty root filesystem.
+    Both are None for an empty root filesystem. Only offers are found by chain ID: without any, none is computed.
     """
 
     snapshot: int | None
@@ -60,7 +61,7 @@ class Candidates:
         self._epoch = epoch
         self._readable = readable
         self._keys_ahead = keys_ahead
-        self._chains: dict[int, Digest | None] = {}  # by snapshot
+        self._chains: dict[int | None, Digest | None] = {}  # by snapshot
         self._above: dict[int, list[Node]] = {}  # the nodes that stand on a node
         for node in plan.nodes:
             if node.parent is not None and not node.fresh:
@@ -70,10 +71,22 @@ class Candidates:
         """A snapshot of the store."""
         if snapshot is None:
             return Below(None, None)
-        if snapshot not in self._chains:
-            self._chains[snapshot] = self._store.snapshots.chain(snapshot, self._epoch)
-        chain = self._chains[snapshot]
+        chain = self._chain(snapshot) if self._offers else None
         return Below(snapshot, chain, known=chain is not None)
+
+    def _chain(self, snapshot: int) -> Digest | None:
+        """The chain ID of a snapshot's layers; None if a layer has no tar yet. Each layer is asked for once."""
+        unknown: list[int] = []
+        below: int | None = snapshot
+        while below is not None and below not in self._chains:
+            unknown.append(below)
+            below = self._store.snapshots.parent(below)
+        for one in reversed(unknown):
+            chain, diff_id = self._chains.get(below), self._store.snapshots.diff_id(one, self._epoch)
+            if diff_id is not None and below is not None:
+                diff_id = None if chain is None else chain_id((chain, diff_id))
+            self._chains[one], below = diff_id, one
+        return self._chains[snapshot]
 
     async def best(self, node: Node, keys: Sequence[Key], below: Below) -> Record | Offer | None:
         """The best record for a node, by any of its keys; None if there is none. Of equals the first one of the store."""
@@ -88,7 +101,7 @@ class Candidates:
         if below.stored:
             stored = (one for key in keys for one in _stored(self._store, key, below.snapshot))
             found += {one.id: one for one in stored if self._readable(one)}.values()
-        if below.known:
+        if below.known and self._offers:
             chains = {self.below(one.snapshot).chain for one in found if isinstance(one, Record)}
             digests = [key.digest for key in keys]
             found += [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pybuild.store.errors import NotFound
-from pybuild.store.formats.oci_config import chain_id
 from pybuild.store.layers.view import View
 from pybuild.store.objects.changesets import HAS_BLOB
 from pybuild.store.objects.condemned import Condemnable, spare
@@ -81,17 +80,18 @@ class Snapshots:
         )
         return None if row is None else number(row[0])
 
-    def chain(self, snapshot: int, clamp: int | None) -> Digest | None:
-        """The chain ID of a snapshot's layers, whose tars have this clamp; None if a layer has no such tar."""
-        chain: Digest | None = None
-        for changeset in reversed(self.changesets(snapshot)):
-            claimed = self._changesets.claimed(changeset, clamp) or self._changesets.claimed(changeset, None)
-            diff_id = self._changesets.diff_id(changeset, clamp) if claimed is None else claimed.diff_id
-            diff_id = self._changesets.diff_id(changeset, None) if diff_id is None else diff_id
-            if diff_id is None:
-                return None
-            chain = diff_id if chain is None else chain_id((chain, diff_id))
-        return chain
+    def diff_id(self, snapshot: int, clamp: int | None) -> Digest | None:
+        """The diff_id of a snapshot's own layer, whose tar has this clamp; None if it has no such tar. Raises NotFound.
+
+        A tar that no clamp has changed will do, and so will what another machine claims of the layer.
+        """
+        row = self._metadata.one("SELECT changeset FROM snapshots WHERE id = ?", snapshot)
+        if row is None:
+            raise NotFound(f"snapshot {snapshot} was removed")
+        changeset = str(row[0])
+        claimed = self._changesets.claimed(changeset, clamp) or self._changesets.claimed(changeset, None)
+        own = self._changesets.diff_id(changeset, clamp) if claimed is None else claimed.diff_id
+        return self._changesets.diff_id(changeset, None) if own is None else own
 
     def top_toc(self, snapshot: int) -> Toc:
         """The table of contents of a snapshot's own changeset. Raises NotFound."""
