@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.cli import BASE, SCRIPT, Pybuild
 from tests.support.disks import Mounts, fill_bytes, fill_inodes, mount_disk, own_mounts
+from tests.support.people import as_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,8 +179,6 @@ def test_reading_works_without_permission_to_write(disk: Disk) -> None:
 @pytest.mark.parametrize("person", ["root"], indirect=True)
 def test_others_can_read_a_store_of_root_that_root_opened_to_them(disk: Disk) -> None:
     disk.mounts.run("chmod", "-R", "a+rX", disk.place / "store")
-    user = Pybuild(
-        disk.pybuild.root, {}, (*disk.mounts.prefix, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", SCRIPT)
-    )
+    user = Pybuild(disk.pybuild.root, {}, (*disk.mounts.prefix, *as_user("nobody"), SCRIPT))
     assert "app:1" in user("images").out
     assert "belongs to user 0" in user.refused("tag", "app:1", "app:2")

@@ -30,20 +30,24 @@ def mount(*arguments: object) -> None:
     subprocess.run(["mount", *map(str, arguments)], check=True)
 
 
-def make_root(place: Path, surroundings: Surroundings) -> Path:
-    """The root of the container: an overlay, as engines make it, with the checkout and the interpreter in it."""
+def needed() -> list[Path]:
+    """The checkout and the interpreter, which the container has at the same paths."""
+    checkout = Path(__file__).resolve().parent.parent.parent
+    return list(dict.fromkeys([checkout, Path(sys.base_prefix).resolve(), Path(sys.prefix)]))
+
+
+def make_root(place: Path) -> Path:
+    """The root of the container: an overlay, as engines make it. All users can reach what is needed in it."""
     mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", place)
     root = place / "root"
     for name in ("root", "upper", "work"):
         (place / name).mkdir(mode=0o755)
     mount("-t", "overlay", "-o", f"lowerdir=/,upperdir={place}/upper,workdir={place}/work", "overlay", root)
-    checkout = Path(__file__).resolve().parent.parent.parent
-    for path in dict.fromkeys([checkout, Path(sys.base_prefix).resolve(), Path(sys.prefix)]):
+    for path in needed():
         inside = root / str(path)[1:]
         inside.mkdir(parents=True, exist_ok=True)
         while (closed := closed_above(inside)) is not None and root in closed.parents:
             closed.chmod(0o755)
-        mount("--rbind", path, inside)
     return root
 
 
@@ -62,11 +66,12 @@ def main() -> int:
         place, bundle = Path(directory, "place"), Path(directory, "bundle")
         for path in (place, bundle):
             path.mkdir()
-        root = make_root(place, surroundings)
+        root = make_root(place)
         (root / volume[1:]).mkdir(parents=True, exist_ok=True)
         for extra in surroundings.tmpfs:
             (root / extra[1:]).mkdir(parents=True, exist_ok=True)
-        config = runc_config(surroundings, str(root), command, os.environ, [volume])
+        # runc binds the volumes after it has mounted /tmp, where the checkout can be.
+        config = runc_config(surroundings, str(root), command, os.environ, [*map(str, needed()), volume])
         (bundle / "config.json").write_text(json.dumps(config))
         name = f"pybuild-test-{os.getpid()}-{os.urandom(4).hex()}"
         done = subprocess.run(["runc", "--root", f"{directory}/state", "run", "--bundle", str(bundle), name], check=False)

@@ -81,24 +81,28 @@ def _replace(path: Path, text: str) -> None:
     os.rename(new, path)
 
 
+def as_user(name: str) -> tuple[str, ...]:
+    """What makes a command run as another user, wherever interpreter and checkout are."""
+    return (sys.executable, str(_SUPPORT / "as_user.py"), name)
+
+
 def make_person(kind: str) -> Person:
     """`root`, `range` (an ordinary user with subordinate ids), `single` (one without), `container` (root of 65,536 ids)
     or `nested` (root of one id). Remove the home with `forget`.
     """
-    as_user = (sys.executable, str(_SUPPORT / "as_user.py"))
     prefix: tuple[str, ...]
     match kind:
         case "root":
             name, uid, prefix = "root", 0, ()
         case "range":
             name = "pybuild-range"
-            uid, prefix = add_user(name, subordinate=True), (*as_user, name)
+            uid, prefix = add_user(name, subordinate=True), as_user(name)
         case "single":
             name = "pybuild-single"
-            uid, prefix = add_user(name, subordinate=False), (*as_user, name)
+            uid, prefix = add_user(name, subordinate=False), as_user(name)
         case "container":
             inside = (sys.executable, str(_SUPPORT / "as_container_root.py"), str(_FIRST))
-            name, uid, prefix = "root", _FIRST, (*as_user, "root", *inside)
+            name, uid, prefix = "root", _FIRST, (*as_user("root"), *inside)
         case "nested":
             name, uid, prefix = "root", 0, ("unshare", "--user", "--map-root-user")
         case _:
