@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import field, replace
 from functools import partial
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pybuild.builder.cache_places import RegistryCache
 from pybuild.builder.caches.caches import Caches
 from pybuild.builder.errors import ClaimedTableWrong, LayerUnavailable
-from pybuild.builder.events import Built, BuiltLayer, Note
+from pybuild.builder.events import Built, Note
 from pybuild.builder.limits import check_limits
-from pybuild.builder.output.assemble import assemble
 from pybuild.builder.output.export import Exporter, ImageOutput, Output, RegistryOutput, check_outputs
+from pybuild.builder.output.image_writer import ImageWriter
 from pybuild.builder.plan.epoch import with_epoch
 from pybuild.builder.plan.lint import Inspector, report_warnings
+from pybuild.builder.plan.merge import merged
 from pybuild.builder.plan.no_cache_filter import unknown_stages
 from pybuild.builder.plan.parse_cache import StoredParses
 from pybuild.builder.plan.planner import plan
@@ -33,17 +35,12 @@ from pybuild.builder.session import Session
 from pybuild.builder.solve.outcomes import OutcomeRecorder
 from pybuild.builder.solve.solver import Solver
 from pybuild.builder.sources.contexts import Contexts
-from pybuild.builder.sources.images import BaseImages
-from pybuild.builder.sources.layers import LayerFetcher
-from pybuild.builder.steps.layer_forms import ensure_layer
+from pybuild.builder.sources.images import BaseImages, PlatformImages
 from pybuild.builder.workers.pool import Pool
-from pybuild.builder.workers.tasks import gather, run_until_complete
 from pybuild.parser import parse, parse_trigger
-from pybuild.store.errors import NotFound
 from pybuild.store.exporting.publish import nothing
 from pybuild.store.formats.compression import Compression
-from pybuild.store.formats.media_types import COMPRESSIONS
-from pybuild.store.objects.changesets import LayerBlob
+from pybuild.store.objects.indexes import digest_of
 from pybuild.store.system.disk_full import require_space
 from pybuild.values import frozen
 from pybuild.values.errors import PybuildError
@@ -52,17 +49,19 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from pybuild.builder.cache_export.travelling import TravellingCaches
-    from pybuild.builder.events import AddedContent, Event
+    from pybuild.builder.events import Event
     from pybuild.builder.host.step_cgroups import Cgroups
     from pybuild.builder.limits import StepLimits
     from pybuild.builder.options import BuildOptions
     from pybuild.builder.plan.graph import Plan, PlannedStage
+    from pybuild.builder.plan.resolve import ImageSource
     from pybuild.builder.solve.cache import BuildCache
-    from pybuild.builder.solve.node_keys import NodeResult
     from pybuild.builder.steps.make import StepMaker
     from pybuild.parser import Buildfile
+    from pybuild.store.formats.bounded_json import Json
     from pybuild.store.formats.reference import Reference
-    from pybuild.store.objects.images import StoredImage
+    from pybuild.store.objects.changesets import LayerBlob
+    from pybuild.store.objects.indexes import Stored
     from pybuild.store.store import Store
 
 
@@ -90,8 +89,8 @@ def build(
     store: Store,
     observe: Callable[[Event], None],
     complete: Callable[[], None] = nothing,
-) -> StoredImage:
-    """Build an image; return it as it was pushed first, or as it is in the store.
+) -> Stored:
+    """Build an image, or an index for several platforms; return it as it was pushed first, or as it is in the store.
 
     `complete` is called when nothing is missing but the names of the results: from then on the build is not stopped any more.
 
@@ -99,7 +98,7 @@ def build(
     the store is intact.
     """
     options = request.options
-    check_outputs(request.outputs, request.tags)
+    check_outputs(request.outputs, request.tags, several=bool(options.platforms))
     check_limits(options.limits)
     if options.require_space:
         require_space(store.root, options.require_space, "--require-space")
@@ -159,15 +158,51 @@ def _step_cgroups(limits: StepLimits) -> AbstractContextManager[Cgroups | None]:
 
 
 def _plan(session: Session, buildfile: Buildfile, contexts: Contexts, images: BaseImages) -> Plan:
-    """Resolve and plan the recipe, and report warnings about it."""
+    """Resolve and plan the recipe, for each platform, and report warnings about it, each once."""
+    options = session.options
+    if not options.platforms:
+        planned = _plan_one(session, buildfile, contexts, images, session.observe)
+    else:
+        reported: list[Event] = []
+
+        def observe(event: Event) -> None:
+            if event not in reported:
+                reported.append(event)
+                session.observe(event)
+
+        plans = []
+        for platform in options.platforms:
+            of_platform = PlatformImages(images, platform)
+            one = replace(session, options=replace(options, platform=platform))
+            try:
+                plans.append(
+                    (
+                        platform,
+                        _plan_one(one, buildfile, contexts.with_images(of_platform, platform), of_platform, observe),
+                    )
+                )
+            except PybuildError as error:
+                raise error.at(platform=str(platform)) from error
+        planned = merged(plans)
+    for text in unknown_stages(buildfile, options):
+        session.observe(Note(text))
+    return planned
+
+
+def _plan_one(
+    session: Session,
+    buildfile: Buildfile,
+    contexts: Contexts,
+    images: ImageSource,
+    observe: Callable[[Event], None],
+) -> Plan:
+    """The plan for one platform."""
     options = session.options
     read_trigger = partial(parse_trigger, cache=StoredParses(session.store))
     resolved = resolve(buildfile, options, images, read_trigger, contexts)
     inspector = Inspector(resolved, options, contexts.source)
     planned = plan(resolved, options, inspector)
-    report_warnings(inspector, resolved, options, session.observe)
-    for text in unknown_stages(buildfile, options):
-        session.observe(Note(text))
+    report_warnings(inspector, resolved, options, observe)
     return planned
 
 
@@ -179,7 +214,7 @@ def _make_image(
     contexts: Contexts,
     caches: Caches,
     complete: Callable[[], None],
-) -> StoredImage:
+) -> Stored:
     """Make what the cache does not have, then the image, its tags and its outputs."""
     store, compression = session.store, _compression(request.outputs)
 
@@ -197,19 +232,19 @@ def _make_image(
     try:
         results = solver.solve()
         travelling = _travelling_caches(session, planned, solver.cache, caches)
-        writer = _ImageWriter(request, session, planned.image, results, travelling)
+        writer = ImageWriter(session, planned, results, _no_more if travelling is None else travelling.inline)
         image = writer.store(compression)
-        recorder.manifest = str(image.manifest_digest)
+        recorder.manifest = str(digest_of(image))
     finally:
         recorder.save(planned, solver.cache)
     if request.tags or not request.outputs:
         store.seal()
     session.observe(
         Built(
-            str(image.manifest_digest),
-            writer.layers(image, planned),
+            str(digest_of(image)),
+            writer.layers(image),
             tuple(tag.familiar for tag in request.tags),
-            writer.largest(planned, solver.made) if solver.made else (),
+            writer.largest(solver.made) if solver.made else (),
         )
     )
     if travelling is not None:
@@ -217,7 +252,7 @@ def _make_image(
     if not request.outputs:
         complete()
     if request.tags:
-        store.images.tag(list(request.tags), image, int(time.time()), recipe=buildfile.source.filename)
+        store.indexes.give_names(list(request.tags), image, int(time.time()), recipe=buildfile.source.filename)
     if not request.outputs:
         return image
     exporter = Exporter(
@@ -234,6 +269,10 @@ def _make_image(
     return exporter.export(wanted) or image
 
 
+def _no_more(stage: PlannedStage, layers: Sequence[LayerBlob], compression: Compression) -> Mapping[str, Json]:
+    return MappingProxyType({})
+
+
 def _travelling_caches(session: Session, planned: Plan, cache: BuildCache, caches: Caches) -> TravellingCaches | None:
     """The caches that this build writes for other machines; None if there are none."""
     if not session.options.cache_to:
@@ -248,75 +287,3 @@ def _compression(outputs: Sequence[Output]) -> Compression:
     return next(
         (output.wanted for output in outputs if isinstance(output, ImageOutput | RegistryOutput)), Compression.GZIP
     )
-
-
-class _ImageWriter:
-    """Turns the solved plan into images, one for each compression that an output asks for."""
-
-    def __init__(
-        self,
-        request: BuildRequest,
-        session: Session,
-        stage: PlannedStage,
-        results: Mapping[int, NodeResult],
-        caches: TravellingCaches | None,
-    ) -> None:
-        self._request = request
-        self._caches = caches
-        self._store = session.store
-        self._fetcher = LayerFetcher.of(session)
-        self._stage = stage
-        self._results = results
-        self._snapshot = None if stage.node is None else results[stage.node].snapshot
-
-    def store(self, compression: Compression) -> StoredImage:
-        """Make the missing layers, write config and manifest, and store them. Idempotent."""
-        options = self._request.options
-        created = {node: result.created for node, result in self._results.items()}
-        layers = self._layers(compression)
-        extra = {} if self._caches is None else self._caches.inline(layers, compression)
-        built = assemble(self._stage, layers, created, options, extra)
-        scratch = (self._store.ingest.new_path(), self._store.ingest.new_path())
-        return self._store.images.add(built.manifest, built.config, self._snapshot, scratch)
-
-    def layers(self, image: StoredImage, planned: Plan) -> tuple[BuiltLayer, ...]:
-        """All layers of an image that `store` made, each with the instruction that made it."""
-        layers = image.manifest.layers
-        made = [planned.nodes[line.node].text for line in self._stage.history if line.node is not None]
-        texts = [""] * (len(layers) - len(made)) + made
-        return tuple(BuiltLayer(str(layer.digest), layer.size, text) for layer, text in zip(layers, texts, strict=True))
-
-    def largest(self, planned: Plan, made: Set[int]) -> tuple[AddedContent, ...]:
-        """The largest things in those layers of the image that this build made. `made`: the nodes that it made."""
-        from pybuild.builder.output.added import largest_added  # a local import: a cached build added nothing
-
-        nodes = [line.node for line in self._stage.history if line.node is not None]
-        changesets = self._store.snapshots.changesets(self._snapshot)[::-1]
-        new = zip(nodes, changesets[len(changesets) - len(nodes) :], strict=True)
-        return largest_added(
-            self._store, [(changeset, planned.nodes[node].text) for node, changeset in new if node in made]
-        )
-
-    def _layers(self, compression: Compression) -> list[LayerBlob]:
-        """All layers, the lowest first. Those of the base are the very blobs that were pulled or imported."""
-        base = self._stage.base
-        layers = [] if base is None else _base_layers(self._store, base)
-        changesets = self._store.snapshots.changesets(self._snapshot)[::-1]
-        epoch = self._request.options.epoch
-        chain = changesets[::-1]
-        new = range(len(chain) - len(layers))
-        return layers + run_until_complete(
-            gather(ensure_layer(self._fetcher, chain, number, epoch, compression) for number in reversed(new))
-        )
-
-
-def _base_layers(store: Store, base: StoredImage) -> list[LayerBlob]:
-    layers = []
-    for descriptor, diff_id in zip(base.manifest.layers, base.config.diff_ids, strict=True):
-        if not store.blobs.has(descriptor.digest) and not store.places.of(descriptor.digest):
-            raise NotFound(
-                f"layer {descriptor.digest} of the base image is missing",
-                hint="pybuild fsck lists everything that is damaged",
-            )
-        layers.append(LayerBlob(diff_id, descriptor.digest, descriptor.size, COMPRESSIONS[descriptor.media_type]))
-    return layers

@@ -23,6 +23,12 @@ class StepRef:
     total: int  # the number of those steps
     instruction: str  # as in the recipe, on one line
     of: int = 0  # the number of steps that the whole build reports
+    platform: str = ""  # of a build for several platforms: linux/arm64, or linux/amd64->arm64
+
+    @property
+    def shown_stage(self) -> str:
+        """The stage as messages name it."""
+        return f"{self.platform} {self.stage}" if self.platform else self.stage
 
 
 @frozen
@@ -115,6 +121,7 @@ class BuiltLayer:
     digest: str
     size: int  # bytes of the blob
     instruction: str  # "" for layers of the base
+    platforms: tuple[str, ...] = ()  # of the images that have it, in a build for several
 
 
 @frozen
@@ -128,9 +135,9 @@ class AddedContent:
 
 @frozen
 class Built:
-    """The image is complete and in the store.
+    """The image, or the index of all its platforms, is complete and in the store.
 
-    `layers` are all its layers, lowest first; `names` those that it gets; `largest` the three largest things that this
+    `layers` are all its layers, lowest first, those of an index image by image and each once; `names` those that it gets; `largest` the three largest things that this
     build added, none of them if all steps were cached.
     """
 

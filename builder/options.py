@@ -96,7 +96,8 @@ class BuildOptions:
     pull: Pull = Pull.MISSING
     tls_verify: bool = True  # of registries
     epoch: int | None = None  # SOURCE_DATE_EPOCH, seconds; None: that of an ARG before the first FROM, if it has one
-    platform: Platform = field(default_factory=Platform.host)  # of the image
+    platform: Platform = field(default_factory=Platform.host)  # of the image; of several that which is being planned
+    platforms: tuple[Platform, ...] = ()  # of the images of a build for several platforms, else empty
     build_platform: Platform = field(default_factory=Platform.host)  # of this machine
     cache_from: tuple[CacheImport, ...] = ()  # caches of other machines, asked in this order
     cache_to: tuple[CacheExport, ...] = ()
@@ -110,6 +111,11 @@ class BuildOptions:
     def travels(self) -> bool:
         """Whether records of the build cache come from other machines, or go there."""
         return bool(self.cache_from or self.cache_to)
+
+    @property
+    def all_platforms(self) -> tuple[Platform, ...]:
+        """The platforms of the images, in the order of the index."""
+        return self.platforms or (self.platform,)
 
     @property
     def is_foreign(self) -> bool:

@@ -91,20 +91,20 @@ def run(
     complete: Callable[[], None] = nothing,
 ) -> Image:
     """Build in a store that is open. With `keep_storage` None the store can have any size. `complete` as for `build`."""
-    image = Image(store.root, _build(request, store, on_event, complete), request.tags)
+    image = Image.of(store.root, _build(request, store, on_event, complete), request.tags)
     if keep_storage is not None and store.obstacle is None:
         _keep_within(keep_storage, store, on_event)
     return image
 
 
 def open_image(name: str, root: str | os.PathLike[str] | None = None, platform: Platform | None = None) -> Image:
-    """The image with this name or digest in the store, of several the one for `platform` (None: the newest).
+    """The image with this name or digest in the store; of several the one for `platform`.
 
-    Raises NotFound, StoreError.
+    Without a platform it is what the name was given last, which can be an index. Raises NotFound, StoreError.
     """
     with user_limits(os.environ), _store(root) as store:
-        stored, reference = store.images.find_named(name, platform)
-        return Image(store.root, stored, (reference,) if reference else ())
+        stored, reference = store.indexes.find(name, platform)
+        return Image.of(store.root, stored, (reference,) if reference else ())
 
 
 def _store(root: str | os.PathLike[str] | None) -> Store:

@@ -12,7 +12,7 @@ from pybuild.store.formats.oci_config import normalise_history
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pybuild.builder.events import Event
     from pybuild.builder.output.export import Output
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pybuild.store.formats.toc import Entry
     from pybuild.store.layers.difference import Difference
     from pybuild.store.objects.images import StoredImage
+    from pybuild.store.objects.indexes import Stored, StoredIndex
 
 
 @frozen
@@ -50,11 +51,29 @@ class Image:
     root: str
     stored: StoredImage
     names: tuple[Reference, ...] = field(default=(), compare=False)  # under which it was built or opened
+    index: StoredIndex | None = (
+        None  # if it is an image for several platforms; `stored` is then the one for this machine
+    )
+
+    @staticmethod
+    def of(root: str, stored: Stored, names: tuple[Reference, ...] = ()) -> Image:
+        """An image, or an index, of the store at `root`."""
+        from pybuild.store.objects.indexes import StoredIndex
+
+        if isinstance(stored, StoredIndex):
+            return Image(root, stored.preferred, names, stored)
+        return Image(root, stored, names)
 
     @property
     def digest(self) -> Digest:
-        """The digest of the manifest."""
-        return self.stored.manifest_digest
+        """The digest of the manifest, or of the index of an image for several platforms."""
+        return self.stored.manifest_digest if self.index is None else self.index.digest
+
+    @property
+    def platforms(self) -> Mapping[str, Image]:
+        """The image for each platform, such as `linux/arm64`, in the order of the index."""
+        images = (self.stored,) if self.index is None else self.index.images
+        return {str(image.exact_platform): Image(self.root, image, self.names) for image in images}
 
     @property
     def config(self) -> ImageConfig:
@@ -123,9 +142,9 @@ class Image:
         from pybuild.builder.workers.pool import Pool
         from pybuild.store.store import Access, Store
 
-        check_outputs(outputs, self.names)
+        check_outputs(outputs, self.names, several=self.index is not None)
         with Store(self.root, Access.READ) as store, Pool(lambda text: on_event(Note(text))) as pool:
             exporter = Exporter(
                 self.names, store, pool, on_event, all_layers=True, tls_verify=tls_verify, complete=complete
             )
-            exporter.export([(output, self.stored) for output in outputs])
+            exporter.export([(output, self.index or self.stored) for output in outputs])

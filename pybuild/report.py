@@ -38,17 +38,24 @@ def json_fields(error: Exception) -> dict[str, object]:
         "line": found[1].line if found else None,
         "column": found[1].column if found else None,
         "status": error.status if isinstance(error, StepFailed) else None,
+        **({"platform": platform} if (platform := _platform(error)) else {}),
     }
 
 
 def full_text(error: Exception) -> str:
     """Location, message, excerpt of the recipe, and hint."""
-    message = printable(f"error: {message_of(error)}")
+    platform = f"{_platform(error)}: " if _platform(error) else ""
+    message = printable(f"error: {platform}{message_of(error)}")
     if found := location(error):
         source, span = found
         message = f"{printable(source.filename)}:{span.line}:{span.column}: {message}\n{source.excerpt(span)}"
     hint = getattr(error, "hint", None)
     return redact(message + (f"\nhint: {printable(hint)}" if hint else ""))
+
+
+def _platform(error: Exception) -> str:
+    """The platform that failed of a build for several."""
+    return error.platform if isinstance(error, PybuildError) else ""
 
 
 def printable(text: str) -> str:

@@ -11,6 +11,7 @@ from pybuild import report
 from pybuild.builder.errors import BuildError
 from pybuild.store.exporting.publish import open_descriptor, replacing
 from pybuild.store.formats.oci_manifest import Descriptor
+from pybuild.store.objects.indexes import StoredIndex, digest_of, images_of
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from pybuild.progress.formatting import BuildInfo
     from pybuild.store.formats.reference import Reference
-    from pybuild.store.objects.images import StoredImage
+    from pybuild.store.objects.indexes import Stored
     from pybuild.store.store import Store
 
 
@@ -46,20 +47,32 @@ class ResultFiles:
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.realpath(path))
 
-    def finished(self, build: BuildInfo, store: Store, image: StoredImage, tags: Sequence[Reference]) -> None:
-        """Write the files of a build that succeeded. Raises OSError, StoreError."""
-        digest, config = image.manifest_digest, image.manifest.config
+    def finished(self, build: BuildInfo, store: Store, stored: Stored, tags: Sequence[Reference]) -> None:
+        """Write the files of a build that succeeded. An image ID is that of the config, or of the index of several images.
+
+        Raises OSError, StoreError.
+        """
+        digest = digest_of(stored)
+        several = isinstance(stored, StoredIndex)
+        kind = stored.index.media_type if isinstance(stored, StoredIndex) else stored.manifest.media_type
         if self.iidfile is not None:
-            _write(self.iidfile, str(config.digest))
+            _write(self.iidfile, str(digest if several else images_of(stored)[0].manifest.config.digest))
         if self.metadata is not None:
             fields: dict[str, object] = {
-                "containerimage.config.digest": str(config.digest),
-                "containerimage.descriptor": Descriptor(
-                    image.manifest.media_type, digest, store.blobs.size(digest) or 0
-                ).to_json(),
+                "containerimage.descriptor": Descriptor(kind, digest, store.blobs.size(digest) or 0).to_json(),
                 "containerimage.digest": str(digest),
                 "pybuild.build": build.id,
             }
+            if several:
+                fields["pybuild.platforms"] = {
+                    str(image.exact_platform): {
+                        "containerimage.config.digest": str(image.manifest.config.digest),
+                        "containerimage.digest": str(image.manifest_digest),
+                    }
+                    for image in images_of(stored)
+                }
+            else:
+                fields["containerimage.config.digest"] = str(images_of(stored)[0].manifest.config.digest)
             if tags:
                 fields["image.name"] = ",".join(map(str, tags))
             _write(self.metadata, json.dumps(fields, indent=2, sort_keys=True) + "\n")

@@ -50,6 +50,7 @@ from pybuild.store.objects.changesets import Changesets
 from pybuild.store.objects.database import UNKNOWN_BOOT, Metadata
 from pybuild.store.objects.downloads import Downloads
 from pybuild.store.objects.images import Images
+from pybuild.store.objects.indexes import Indexes
 from pybuild.store.objects.ingest import READERS, Ingest, IngestElsewhere, live_leases, sweep
 from pybuild.store.objects.parts import (
     CACHEDIR_SIGNATURE,
@@ -178,6 +179,7 @@ class Store:
         self.downloads = Downloads(self.metadata, self.blobs)
         self.places = Places(self.metadata)
         self.images = Images(self.metadata, self.blobs)
+        self.indexes = Indexes(self.metadata, self.blobs, self.images)
         self.cache_mounts = CacheMounts(self.root, self.metadata)
         self._sealer = Sealer(self.root, self.metadata, self.blobs, self.changesets)
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class PybuildError(Exception):
     """A failure that the user can do something about, so it is printed without a traceback.
 
-    `hint` is one line of advice, `span` the place in the recipe `source`; each can be None.
+    `hint` is one line of advice, `span` the place in the recipe `source`; each can be None. `platform` is the one that
+    failed of a build for several, else "".
     """
 
     def __init__(
@@ -33,10 +34,11 @@ class PybuildError(Exception):
         self.hint = hint
         self.span = span
         self.source = source
+        self.platform = ""
 
-    def at(self, span: Span | None = None, *, source: Source | None = None) -> Self:
+    def at(self, span: Span | None = None, *, source: Source | None = None, platform: str = "") -> Self:
         """The same error with a place in a recipe. An existing place stays, because it is more exact."""
-        return self._changed(span=self.span or span, source=self.source or source)
+        return self._changed(span=self.span or span, source=self.source or source, platform=self.platform or platform)
 
     def hinting(self, hint: str | None) -> Self:
         """The same error with another hint."""

@@ -48,13 +48,15 @@ def collect(
     compression: Compression,
     *,
     reproducible: bool = False,
+    only: Container[int] | None = None,
 ) -> Collected:
-    """The records of a build whose steps are all made. Missing tars are made.
+    """The records of a build whose steps are all made, or of those in `only`. Missing tars are made.
 
     A `reproducible` index has nothing that depends on when and where the same image was built before: only those keys that
     every build of it can compute, and no inputs. Raises BuildError, StoreError.
     """
-    return run_until_complete(_Collector(session, plan, cache, mode, compression, reproducible=reproducible).collect())
+    collector = _Collector(session, plan, cache, mode, compression, reproducible=reproducible, only=only)
+    return run_until_complete(collector.collect())
 
 
 class _Collector:
@@ -67,8 +69,10 @@ class _Collector:
         compression: Compression,
         *,
         reproducible: bool,
+        only: Container[int] | None,
     ) -> None:
         self._reproducible = reproducible
+        self._nodes = [node for node in plan.nodes if only is None or node.id in only]
         self._session = session
         self._store = session.store
         self._fetcher = LayerFetcher.of(session)
@@ -87,7 +91,7 @@ class _Collector:
         """
         found: set[int] = set()
         doubtful: set[int] = set()
-        for node in self._plan.nodes:
+        for node in self._nodes:
             record = self._cache.records.get(node.id)
             ran_with_one_id = record is not None and self._store.records.id_map(record) == MapKind.SINGLE.value
             if ran_with_one_id or not doubtful.isdisjoint((node.parent, *node.sources)):
@@ -105,7 +109,7 @@ class _Collector:
         chains: dict[int | None, Digest | None] = {None: None}
         records = []
         bases, made = [], []
-        for node in self._plan.nodes:
+        for node in self._nodes:
             if isinstance(node.step, BaseStep):
                 bases.append(self._base(node.step.image))
                 chains[node.id] = bases[-1][-1].chain if bases[-1] else None
@@ -181,4 +185,6 @@ class _Collector:
         if self._reproducible:
             return CachedStep(node.stage, node.number, node.text, "{}")
         sources = self._cache.keys.sources_of(node)
-        return CachedStep(node.stage, node.number, node.text, travelling(inputs, sources, clear=node.id in self._shown))
+        return CachedStep(
+            node.shown_stage, node.number, node.text, travelling(inputs, sources, clear=node.id in self._shown)
+        )

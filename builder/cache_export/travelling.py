@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pybuild.builder.cache_export.mounts import MountSaver
     from pybuild.builder.cache_places import LocalCache, RegistryCache
     from pybuild.builder.caches.caches import Caches
-    from pybuild.builder.plan.graph import Plan
+    from pybuild.builder.plan.graph import Plan, PlannedStage
     from pybuild.builder.session import Session
     from pybuild.builder.solve.cache import BuildCache
     from pybuild.store.formats.bounded_json import Json
@@ -48,18 +48,28 @@ class TravellingCaches:
         self._plan = plan
         self._cache = cache
 
-    def inline(self, layers: Sequence[LayerBlob], compression: Compression) -> Mapping[str, Json]:
-        """The member of the image's config, if an inline cache is wanted: the records of the image's own steps.
+    def inline(self, image: PlannedStage, layers: Sequence[LayerBlob], compression: Compression) -> Mapping[str, Json]:
+        """The member of an image's config, if an inline cache is wanted: the records of the image's own steps.
 
         `layers` are all layers of the image, which its steps have in this `compression`.
         """
         if not any(isinstance(export.place, InlineCache) for export in self._session.options.cache_to):
             return MappingProxyType({})
         from pybuild.builder.cache_export.collect import collect
+        from pybuild.builder.steps.new_layers import nodes_below
         from pybuild.store.formats.cache_index import CachedLayer, without_times
         from pybuild.store.formats.oci_config import CACHE_MEMBER
 
-        index = collect(self._session, self._plan, self._cache, CacheMode.MIN, compression, reproducible=True).index
+        plan = self._plan
+        index = collect(
+            self._session,
+            plan,
+            self._cache,
+            CacheMode.MIN,
+            compression,
+            reproducible=True,
+            only=nodes_below(plan, image),
+        ).index
         held = [CachedLayer(layer.diff_id, layer.digest, layer.size, layer.compression) for layer in layers]
         return {CACHE_MEMBER: without_times(index).to_member(held)}
 

@@ -128,10 +128,14 @@ class Caches:
         session, options = self._session, self._session.options
         found = []
         for one in options.cache_from:
-            cache = read_cache(
-                session.store, session.pool, session.observe, one.place,
-                tls_verify=options.tls_verify, platform=options.platform,
-            )  # fmt: skip
-            if cache is not None:
+            read: list[Digest] = []
+            for platform in options.all_platforms:  # an inline cache of an index is in the image of each platform
+                cache = read_cache(
+                    session.store, session.pool, session.observe, one.place,
+                    tls_verify=options.tls_verify, platform=platform,
+                )  # fmt: skip
+                if cache is None or cache.digest in read:
+                    break  # as one platform, so the others
+                read.append(cache.digest)
                 found.append((one.place, cache.index))
         return found

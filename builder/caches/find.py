@@ -121,9 +121,9 @@ class CacheReader:
 
     def _fetch(self, place: RegistryCache, documents: _Documents) -> None:
         access = registry_access(self.environ, self.ingest, tls_verify=self.tls_verify)
-        platform, ingest = self.platform, self.ingest
+        ingest = self.ingest
         job = FetchCache(
-            access, str(place.name), platform.os, platform.architecture, platform.variant,
+            access, str(place.name), str(self.platform),
             ingest.new_path(), ingest.new_path(),
         )  # fmt: skip
         try:

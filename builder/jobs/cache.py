@@ -35,14 +35,12 @@ class FetchCache:
     in_namespace: ClassVar[bool] = False
     access: RegistryAccess
     reference: str
-    os: str
-    architecture: str
-    variant: str
+    platform: str
     manifest_path: str
     config_path: str
 
     def run(self) -> FetchedCache:
-        platform, name = Platform(self.os, self.architecture, self.variant), Reference.parse(self.reference)
+        platform, name = Platform.parse(self.platform), Reference.parse(self.reference)
         with self.access.client() as client:
             try:
                 root = client.document(name)

@@ -102,15 +102,13 @@ class FetchImage:
     in_namespace: ClassVar[bool] = False
     access: RegistryAccess
     reference: str
-    os: str
-    architecture: str
-    variant: str
+    platform: str
     known: str  # or ""
     manifest_path: str
     config_path: str
 
     def run(self) -> FoundManifest:
-        platform, reference = Platform(self.os, self.architecture, self.variant), Reference.parse(self.reference)
+        platform, reference = Platform.parse(self.platform), Reference.parse(self.reference)
         with self.access.client() as client:
             fetched = client.manifest(reference, platform)
             found = fetched.descriptor

@@ -18,6 +18,7 @@ from pybuild.store.formats.compression import Compression
 from pybuild.store.formats.media_types import COMPRESSIONS, DOCKER_LAYER_TYPES, LAYER_TYPES, MediaType
 from pybuild.store.formats.oci_manifest import Descriptor
 from pybuild.store.formats.tar import show
+from pybuild.store.objects.indexes import StoredIndex, digest_of, images_of, with_images
 from pybuild.values import frozen
 from pybuild.values.errors import PybuildError
 from pybuild.values.limits import CONFIG_BYTES
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.reference import Reference
     from pybuild.store.objects.images import StoredImage
+    from pybuild.store.objects.indexes import Stored
     from pybuild.store.store import Store
 
 _SHOWN_DEVICES = 5
@@ -92,9 +94,17 @@ class RegistryOutput:
 Output = ImageOutput | TarOutput | LocalOutput | RegistryOutput
 
 
-def check_outputs(outputs: Sequence[Output], names: Sequence[Reference]) -> None:
-    """Check all destinations before the build begins; `names` are those of the image. Raises BuildError."""
+def check_outputs(outputs: Sequence[Output], names: Sequence[Reference], *, several: bool = False) -> None:
+    """Check all destinations before the build begins; `names` are those of the image. Raises BuildError.
+
+    `several` says whether the image is an index of several platforms.
+    """
     for output in outputs:
+        if several and isinstance(output, ImageOutput) and output.format is Format.DOCKER:
+            raise BuildError(
+                f"cannot write {output.destination}: a docker archive holds the image of one platform",
+                hint="type=oci holds all of them; docker load reads it with the containerd image store",
+            )
         if isinstance(output, RegistryOutput):
             if not (names if output.names is None else output.names):
                 raise BuildError(
@@ -150,18 +160,18 @@ class Exporter:
         self._fetcher = LayerFetcher(store, pool, observe, tls_verify)
         self._complete = complete
 
-    def export(self, wanted: Sequence[tuple[Output, StoredImage]]) -> StoredImage | None:
+    def export(self, wanted: Sequence[tuple[Output, Stored]]) -> Stored | None:
         """Write all outputs or, if one of them fails, none; report them; return the image as it was pushed first.
 
         Each output comes with the image in the form that it starts from. Files get their names last, together, after the
         pushes. What goes to pipes, to devices and into directories that existed before cannot be taken back. Raises
         BuildError, StoreError, RemoteError, OSError.
         """
-        files: list[tuple[ImageOutput | TarOutput | LocalOutput, StoredImage]] = []
-        pushes: list[tuple[RegistryOutput, StoredImage]] = []
+        files: list[tuple[ImageOutput | TarOutput | LocalOutput, Stored]] = []
+        pushes: list[tuple[RegistryOutput, Stored]] = []
         for output, image in wanted:
             if isinstance(output, RegistryOutput):
-                if output.docker_types and image.manifest.annotations:
+                if output.docker_types and any(one.manifest.annotations for one in images_of(image)):
                     text = "a manifest of docker's media type has no annotations: the image keeps OCI's types"
                     self._observe(Note(text))
                     output = replace(output, docker_types=False)
@@ -173,14 +183,19 @@ class Exporter:
             self._observe(event)
         return pushes[0][1] if pushes else None
 
-    def _prepared(self, output: Output, image: StoredImage) -> StoredImage:
-        return _prepare(output, image, self._fetcher, all_layers=self._all_layers)
+    def _prepared(self, output: Output, stored: Stored) -> Stored:
+        images = [_prepare(output, image, self._fetcher, all_layers=self._all_layers) for image in images_of(stored)]
+        if not isinstance(stored, StoredIndex):
+            return images[0]
+        docker_types = isinstance(output, RegistryOutput) and output.docker_types and not stored.index.annotations
+        changed = with_images(stored, images, self._store.blobs, docker_types=docker_types)
+        return stored if changed == stored.index else self._store.indexes.add(changed, self._store.ingest.new_path())
 
     def _write_from(
         self,
         number: int,
-        files: Sequence[tuple[ImageOutput | TarOutput | LocalOutput, StoredImage]],
-        pushes: Sequence[tuple[RegistryOutput, StoredImage]],
+        files: Sequence[tuple[ImageOutput | TarOutput | LocalOutput, Stored]],
+        pushes: Sequence[tuple[RegistryOutput, Stored]],
     ) -> list[Exported]:
         """Write the outputs from this one on. While it lacks its final name the others are written, so all or none get one."""
         if number < len(files):
@@ -194,13 +209,13 @@ class Exporter:
                 self._observe,
                 lambda: rest.extend(self._write_from(number + 1, files, pushes)),
             )
-            return [Exported(output.destination, str(image.manifest_digest), size), *rest]
+            return [Exported(output.destination, str(digest_of(image)), size), *rest]
         for pushed, image in pushes:
             self._push(pushed, image)
         self._complete()
         return []
 
-    def _push(self, output: RegistryOutput, image: StoredImage) -> None:
+    def _push(self, output: RegistryOutput, image: Stored) -> None:
         from pybuild.builder.output.push import push
         from pybuild.builder.sources.registry_access import registry_access
 
@@ -216,7 +231,7 @@ class Exporter:
 
 def _write(
     output: ImageOutput | TarOutput | LocalOutput,
-    image: StoredImage,
+    image: Stored,
     names: Sequence[Reference],
     store: Store,
     observe: Callable[[Event], None],
@@ -233,7 +248,8 @@ def _write(
             else:
                 docker = output.format is Format.DOCKER
                 publish_archive(store.blobs, image, references, output.destination, docker=docker, ready=ready)
-            return sum(layer.size for layer in image.manifest.layers)
+            layers = {layer.digest: layer.size for one in images_of(image) for layer in one.manifest.layers}
+            return sum(layers.values())
         case TarOutput():
             from pybuild.store.exporting.rootfs_tar import publish_rootfs
 

@@ -22,6 +22,7 @@ from pybuild.remote.errors import ConfigError, RemoteError, TooSlow, Unauthorize
 from pybuild.store.errors import NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.reference import Reference
+from pybuild.store.objects.indexes import StoredIndex, digest_of, images_of
 from pybuild.values import frozen
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pybuild.builder.jobs.registry import RegistryAccess
     from pybuild.builder.workers.pool import Pool
     from pybuild.store.objects.images import StoredImage
+    from pybuild.store.objects.indexes import Stored
     from pybuild.store.store import Store
 
 _MANY = 8  # blobs that one worker asks for
@@ -49,17 +51,18 @@ class _Target:
 def push(
     store: Store,
     pool: Pool,
-    image: StoredImage,
+    image: Stored,
     names: Sequence[Reference],
     access: RegistryAccess,
     observe: Callable[[Event], None],
 ) -> None:
     """Make the image of these names in their registries the same as in the store. The names change last, all together.
 
-    Raises BuildError, StoreError, RemoteError.
+    An index is sent with all its images, which come first. Raises BuildError, StoreError, RemoteError.
     """
-    _fetch_from_directories(store, pool, image, access, observe)
-    sizes = _blob_sizes(store, image)
+    for each in images_of(image):
+        _fetch_from_directories(store, pool, each, access, observe)
+    sizes = _blob_sizes(store, images_of(image))
     pushes = [
         _Push(store, pool, image, target, sizes, access, observe)
         for target in _with_sources(store, _targets(names), sizes)
@@ -83,7 +86,7 @@ class _Push:
         self,
         store: Store,
         pool: Pool,
-        image: StoredImage,
+        image: Stored,
         target: _Target,
         sizes: Mapping[Digest, int],
         access: RegistryAccess,
@@ -129,24 +132,35 @@ class _Push:
                 raise
             self.send_blobs()
             self._put_manifest()
-        digest, spared = str(self._image.manifest_digest), sum(self._sizes.values()) - self._sent
+        digest, spared = str(digest_of(self._image)), sum(self._sizes.values()) - self._sent
         for tag in self._target.tags:
             self._observe(Pushed(replace(self._target.repository, tag=tag).familiar, digest, self._sent, spared))
 
     def _find_missing(self, blobs: Sequence[Digest]) -> None:
-        target, manifest = self._target, self._image.manifest
+        target = self._target
         self._missing = self._pool.run(
             FindMissing(
-                self._access, str(target.repository), target.tags, str(self._image.manifest_digest),
-                manifest.media_type, tuple(map(str, blobs)), target.sources,
+                self._access, str(target.repository), target.tags, str(digest_of(self._image)), self._media_type,
+                tuple(map(str, blobs)), target.sources,
             )
         )  # fmt: skip
 
+    @property
+    def _media_type(self) -> str:
+        image = self._image
+        return image.index.media_type if isinstance(image, StoredIndex) else image.manifest.media_type
+
     def _put_manifest(self) -> None:
-        if self._missing.tags:
-            path, kind = self._store.blobs.path(self._image.manifest_digest), self._image.manifest.media_type
-            repository, sources = str(self._target.repository), self._target.sources
-            self._pool.run(PushManifest(self._access, repository, self._missing.tags, kind, path, sources))
+        if not self._missing.tags:
+            return
+        repository, sources = str(self._target.repository), self._target.sources
+        if isinstance(self._image, StoredIndex):
+            for one in self._image.images:
+                path, kind = self._store.blobs.path(one.manifest_digest), one.manifest.media_type
+                by_digest = (str(one.manifest_digest),)
+                self._pool.run(PushManifest(self._access, repository, by_digest, kind, path, sources))
+        path = self._store.blobs.path(digest_of(self._image))
+        self._pool.run(PushManifest(self._access, repository, self._missing.tags, self._media_type, path, sources))
 
 
 def _fetch_from_directories(
@@ -160,9 +174,9 @@ def _fetch_from_directories(
         run_until_complete(fetcher.fetch_image(image, only))
 
 
-def _blob_sizes(store: Store, image: StoredImage) -> dict[Digest, int]:
-    """The blobs of an image and their sizes in bytes. Raises NotFound if the store lacks one and knows no place of it."""
-    blobs = {blob.digest: blob.size for blob in (image.manifest.config, *image.manifest.layers)}
+def _blob_sizes(store: Store, images: Sequence[StoredImage]) -> dict[Digest, int]:
+    """The blobs of images and their sizes in bytes. Raises NotFound if the store lacks one and knows no place of it."""
+    blobs = {blob.digest: blob.size for one in images for blob in (one.manifest.config, *one.manifest.layers)}
     for digest in blobs:
         if not store.blobs.has(digest) and not store.places.of(digest):
             raise NotFound(

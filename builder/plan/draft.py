@@ -93,7 +93,8 @@ class StageNodes:
             sources = (literal_pattern(path),)
             step = CopyStep(sources, dest, None, None, False, context=files.name, identity=files.identity)
             text = f"FROM {files.name or 'the context'}" + (f" {path}" if path != "." else "")
-            known = self.add(step, None, (), span, text, self._options.platform)
+            # Files have no platform: builds for several of them share this node.
+            known = self.add(step, None, (), span, text, self._options.build_platform)
             self._draft.contexts[(files.name, path)] = known
         return known
 

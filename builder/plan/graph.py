@@ -156,7 +156,7 @@ class Node:
     """One step, the node below it (`parent`; None for an empty root filesystem), and the nodes that it reads.
 
     `number` counts the steps of the stage from 1; images and contexts have 0. A `fresh` node always runs: the
-    solver does not look it up in the cache.
+    solver does not look it up in the cache. `label` tells the platforms of a build for several apart.
     """
 
     id: int
@@ -169,6 +169,12 @@ class Node:
     text: str
     platform: Platform
     fresh: bool = False
+    label: str = ""  # the platform, in a plan for several
+
+    @property
+    def shown_stage(self) -> str:
+        """The stage as messages name it."""
+        return f"{self.label} {self.stage}" if self.label else self.stage
 
 
 @frozen
@@ -184,16 +190,31 @@ class PlannedStage:
 
 @frozen
 class Plan:
-    """All nodes, each after the nodes that it needs, and the stages, by index."""
+    """All nodes, each after the nodes that it needs, and the stages, by index.
+
+    A plan for several platforms (merge.py) has only the target among its stages, for the first platform; `others` are the
+    same for the other platforms.
+    """
 
     nodes: tuple[Node, ...]
     stages: Mapping[int, PlannedStage]
     target: int
+    others: tuple[PlannedStage, ...] = ()
 
     @property
     def image(self) -> PlannedStage:
-        """The stage that becomes the image."""
+        """The stage that becomes the image, for the first platform."""
         return self.stages[self.target]
+
+    @property
+    def images(self) -> tuple[PlannedStage, ...]:
+        """The stages that become images, one for each platform."""
+        return (self.image, *self.others)
+
+    @property
+    def targets(self) -> frozenset[int]:
+        """The nodes that the images are made of: the last one of each."""
+        return frozenset(image.node for image in self.images if image.node is not None)
 
 
 def source_mounts(step: RunStep) -> tuple[FilesMount | PlannedCacheMount, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PlanError, PrivilegeError
@@ -35,7 +36,7 @@ def platform_args(options: BuildOptions) -> dict[str, str]:
         values |= {
             f"{prefix}PLATFORM": str(platform),
             f"{prefix}OS": platform.os,
-            f"{prefix}OSVERSION": "",
+            f"{prefix}OSVERSION": platform.os_version,
             f"{prefix}ARCH": platform.architecture,
             f"{prefix}VARIANT": platform.variant,
         }
@@ -56,7 +57,7 @@ def platform_of(image: StoredImage | None, wanted: Platform) -> Platform:
     if image is None or not image.config.architecture:
         return wanted
     config = image.config
-    return Platform(config.os or wanted.os, config.architecture, config.variant)
+    return replace(config.platform, os=config.os or wanted.os, architecture=config.architecture, variant=config.variant)
 
 
 def check_runnable(platform: Platform, binfmt: str = BINFMT) -> None:

@@ -266,7 +266,8 @@ def _node(build: StoredBuild, node: int | None) -> BuiltStep | None:
 
 
 def _name(step: BuiltStep) -> str:
-    return f"[{step.stage} {step.number}] {_cut(step.instruction)}" if step.number else _cut(step.instruction)
+    stage = f"{step.platform} {step.stage}" if step.platform else step.stage
+    return f"[{stage} {step.number}] {_cut(step.instruction)}" if step.number else _cut(step.instruction)
 
 
 def _base(step: BuiltStep) -> str:

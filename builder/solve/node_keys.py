@@ -47,10 +47,10 @@ def errors_at(node: Node, store: Store) -> Iterator[None]:
     try:
         yield
     except PybuildError as error:
-        raise error.at(node.span) from error
+        raise error.at(node.span, platform=node.label) from error
     except OSError as error:
         if isinstance(full := no_space(error, f"the store {store.root}", path=store.root), PybuildError):
-            raise full.at(node.span) from error
+            raise full.at(node.span, platform=node.label) from error
         raise
 
 

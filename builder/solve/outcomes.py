@@ -94,7 +94,7 @@ class OutcomeRecorder:
                 node.id, node.parent, tuple(source for source in node.sources if source is not None), node.stage,
                 node.number, node.span.line, node.text[:TEXT_LIMIT], outcome,
                 node.fresh, key, None if result is None else result.snapshot,
-                node.step.args if isinstance(node.step, RunStep) else (), inputs, _mounted(node),
+                node.step.args if isinstance(node.step, RunStep) else (), inputs, _mounted(node), node.label,
             )  # fmt: skip
 
     def _inputs(self, node: Node, key: str) -> str:

@@ -24,7 +24,7 @@ from pybuild.builder.steps.pending_layer import PendingLayer
 from pybuild.builder.workers.tasks import Semaphore, Tasks, run_until_complete, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pybuild.builder.caches.caches import Caches
     from pybuild.builder.plan.graph import Node, Plan
@@ -58,19 +58,20 @@ class Solver:
         self._early: set[int] = set()  # the nodes that may begin on a pending layer
         self._run_slots = Semaphore(session.options.jobs)
         self._reported = 0  # steps that the display hears of
-        self._totals: dict[str, int] = {}  # stage -> how many steps it has
+        self._totals: dict[str, int] = {}  # stage, as it is shown -> how many steps it has
         for node in plan.nodes:
-            self._totals[node.stage] = max(node.number, self._totals.get(node.stage, 0))
+            stage = node.shown_stage
+            self._totals[stage] = max(node.number, self._totals.get(stage, 0))
 
     def solve(self) -> Mapping[int, NodeResult]:
         """Return the results of the needed nodes, by node id. Raises NotCached and whatever a step raises."""
-        target = self._plan.image.node
+        targets = self._plan.targets
         hits = run_until_complete(self.cache.look_up_all())
-        needed = self._demand(target)
+        needed = self._demand(targets)
         if needed and (offers := self._caches.offers(self._recorder.know_cache)) is not NO_OFFERS:
             hits = run_until_complete(self.cache.look_up_all(offers))
-            needed = self._demand(target)
-        to_show = self._nodes_to_show(target)
+            needed = self._demand(targets)
+        to_show = self._nodes_to_show(targets)
         reported = needed | {node for node in hits if node in to_show}
         self._reported = sum(self._is_reported(self._plan.nodes[node]) for node in reported)
         if needed and self._options.require_cached:
@@ -164,10 +165,10 @@ class Solver:
             return False
         return self._plan.nodes[below].parent is None or self._plan.nodes[below].parent in self.cache.results
 
-    def _demand(self, target: int | None) -> set[int]:
+    def _demand(self, targets: Iterable[int]) -> set[int]:
         """The nodes that have to run."""
         needed: set[int] = set()
-        pending = [] if target is None else [target]
+        pending = list(targets)
         while pending:
             node = self._plan.nodes[pending.pop()]
             if node.id in self.cache.results or node.id in needed:
@@ -176,10 +177,10 @@ class Solver:
             pending += [below for below in (node.parent, *node.sources) if below is not None]
         return needed
 
-    def _nodes_to_show(self, target: int | None) -> set[int]:
+    def _nodes_to_show(self, targets: Iterable[int]) -> set[int]:
         """The nodes whose results the needed nodes and the output read. Displays show only these."""
         found: set[int] = set()
-        pending = [] if target is None else [target]
+        pending = list(targets)
         while pending:
             node = self._plan.nodes[pending.pop()]
             if node.id in found:
@@ -259,4 +260,5 @@ class Solver:
         return isinstance(node.step, RunStep | CopyStep | WorkdirStep)
 
     def _ref(self, node: Node) -> StepRef:
-        return StepRef(node.id, node.stage, node.number, self._totals[node.stage], node.text, self._reported)
+        total = self._totals[node.shown_stage]
+        return StepRef(node.id, node.stage, node.number, total, node.text, self._reported, node.label)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pybuild.builder.session import Session
     from pybuild.builder.sources.downloads import RemoteSources
     from pybuild.remote.git.url import RepositorySource
+    from pybuild.store.formats.platform import Platform
     from pybuild.store.objects.images import StoredImage
 
 _IMAGE, _LAYOUT = "docker-image://", "oci-layout://"
@@ -85,7 +86,9 @@ class Contexts:
         self._images = images
         self._identities: dict[str, str] = {}  # of contexts whose files cannot change, by name
         self._sources: dict[str, ContextSource] = {}  # by name; the main one is ""
-        self._found: dict[str, StoredImage | ContextFiles] = {}
+        self._platform = session.options.platform
+        self._found: dict[str, ContextFiles] = {}
+        self._found_images: dict[str, StoredImage] = {}
         for name, place in named.items():
             if place.startswith((_IMAGE, _LAYOUT)) or is_remote(place) or os.path.isdir(place):
                 continue
@@ -106,11 +109,15 @@ class Contexts:
 
         return RemoteSources(self._session, os.environ)
 
-    def with_images(self, images: ImageSource) -> Contexts:
-        """The same contexts, whose names of images are looked up elsewhere. The main context must have been opened."""
+    def with_images(self, images: ImageSource, platform: Platform | None = None) -> Contexts:
+        """The same contexts, whose names of images are looked up elsewhere, for a platform (None: that of the build).
+
+        The main context must have been opened.
+        """
         other = copy(self)
         other._images = images
-        other._found = {name: found for name, found in self._found.items() if isinstance(found, ContextFiles)}
+        other._platform = platform or self._platform
+        other._found_images = {}
         return other
 
     def open_main(self, recipe: str | None) -> Recipe:
@@ -164,9 +171,14 @@ class Contexts:
         place = self._named.get(name)
         if place is None:
             return None
-        if name not in self._found:
-            self._found[name] = self._open_named(name, place)
-        return self._found[name]
+        if (known := self._found.get(name) or self._found_images.get(name)) is not None:
+            return known
+        found = self._open_named(name, place)
+        if isinstance(found, ContextFiles):
+            self._found[name] = found
+        else:
+            self._found_images[name] = found
+        return found
 
     def source(self, name: str) -> ContextSource:
         """The files of a context that `main` or `find` returned."""
@@ -179,7 +191,7 @@ class Contexts:
             from pybuild.store.importing.archive import import_from_layout
 
             directory, tag, digest = _split_layout(place.removeprefix(_LAYOUT))
-            return import_from_layout(self._store, directory, tag, digest)
+            return import_from_layout(self._store, directory, tag, digest, self._platform)
         if is_remote(place) and not os.path.isdir(place):
             remote = read_remote(place, None)
             if not isinstance(remote, UrlSource):

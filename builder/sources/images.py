@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from pybuild.builder.errors import NotCached
 from pybuild.builder.options import Pull
 from pybuild.builder.plan.platforms import platform_of
+from pybuild.remote.errors import RemoteError
 from pybuild.store.errors import NotFound
+from pybuild.values import frozen
 
 if TYPE_CHECKING:
     from pybuild.builder.session import Session
@@ -24,10 +26,30 @@ def stored_image(store: Store, reference: Reference, platform: Platform, *, stri
     if digest is None:
         return None
     newest = store.images.get(digest)
-    if platform_of(newest, platform).matches(platform):
+    if _is_for(newest, platform):
         return newest
-    others = (image for image in store.images.history(reference) if platform_of(image, platform).matches(platform))
+    others = (image for image in store.images.history(reference) if _is_for(image, platform))
     return next(others, None if strict else newest)
+
+
+def _is_for(image: StoredImage, platform: Platform) -> bool:
+    return platform_of(image, platform).matches(platform)
+
+
+@frozen
+class PlatformImages:
+    """The images of one build for one of its platforms, where none for another platform can serve."""
+
+    images: BaseImages
+    platform: Platform
+
+    def image(self, reference: Reference, platform: Platform | None = None) -> StoredImage:
+        """As `BaseImages.image` says; also raises NotFound if the name means an image for another platform only."""
+        found = self.images.image(reference, platform or self.platform)
+        has = platform_of(found, self.platform)
+        if platform is None and not has.matches(self.platform):
+            raise NotFound(f"{reference.familiar} has no image for {self.platform}", hint=f"it is an image for {has}")
+        return found
 
 
 class BaseImages:
@@ -70,11 +92,10 @@ class BaseImages:
             if found is not None and self._is_usable(found):
                 return found
             if options.pull is Pull.NEVER:
-                known = self._store.images.resolve(reference)
-                where = f"not in the store for {platform}" if known else "not in the store"
-                raise NotFound(
-                    f"{where}, and --pull=never", hint="pybuild import ARCHIVE NAME adds an image to the store"
-                )
+                has = self._platforms_of(reference)
+                where = f"not in the store for {platform}" if has else "not in the store"
+                adds = "pybuild import ARCHIVE NAME adds an image to the store"
+                raise NotFound(f"{where}, and --pull=never", hint=f"{has}; {adds}" if has else adds)
         if options.fetches_nothing:
             raise NotCached(f"{reference.familiar} is not in the store and would have to be fetched")
         self._store.require_writable(f"{reference.familiar} is not in the store and cannot be fetched")
@@ -83,7 +104,18 @@ class BaseImages:
         from pybuild.builder.sources.registry_access import registry_access
 
         access = registry_access(os.environ, self._store.ingest, tls_verify=self._options.tls_verify)
-        return pull(self._store, self._session.pool, reference, platform, access, self._session.observe)
+        try:
+            return pull(self._store, self._session.pool, reference, platform, access, self._session.observe)
+        except (NotFound, RemoteError) as error:
+            if not (has := self._platforms_of(reference)):
+                raise
+            raise error.hinting("; ".join(filter(None, (error.hint, has)))) from error
+
+    def _platforms_of(self, reference: Reference) -> str:
+        """For which platforms the store has an image of this name, as a hint; "" if it has none."""
+        tags = self._store.images.tags_of(reference)
+        has = ", ".join(str(self._store.images.get(tag.manifest).exact_platform) for tag in tags)
+        return f"the store has it for {has}" if has else ""
 
     def _is_usable(self, image: StoredImage) -> bool:
         return not any(str(layer.digest) in self._useless for layer in image.manifest.layers)

@@ -109,7 +109,7 @@ def _fetch(
         resolved = store.images.resolve(name)
         known = None if resolved is None else store.images.get(resolved)
     job = FetchImage(
-        access, str(name), platform.os, platform.architecture, platform.variant,
+        access, str(name), str(platform),
         "" if known is None else str(known.manifest_digest), store.ingest.new_path(), store.ingest.new_path(),
     )  # fmt: skip
     found = pool.run(job)

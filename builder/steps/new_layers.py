@@ -18,7 +18,7 @@ from pybuild.store.objects.changesets import LayerBlob
 if TYPE_CHECKING:
     from pybuild.builder.jobs.job import Output, Written
     from pybuild.builder.options import BuildOptions
-    from pybuild.builder.plan.graph import Plan
+    from pybuild.builder.plan.graph import Plan, PlannedStage
     from pybuild.builder.session import Session
 
 
@@ -30,12 +30,25 @@ def nodes_with_layers(plan: Plan, options: BuildOptions) -> frozenset[int]:
 
 
 def nodes_of_image(plan: Plan) -> frozenset[int]:
-    """The nodes whose layers the image gets: its last node and all nodes below it."""
+    """The nodes whose layers the images get: the last node of each and all nodes below it."""
     found = set()
-    node = plan.image.node
-    while node is not None:
-        found.add(node)
-        node = plan.nodes[node].parent
+    for image in plan.images:
+        node = image.node
+        while node is not None:
+            found.add(node)
+            node = plan.nodes[node].parent
+    return frozenset(found)
+
+
+def nodes_below(plan: Plan, image: PlannedStage) -> frozenset[int]:
+    """All nodes that an image is made from: those of its layers, and those that these read."""
+    found: set[int] = set()
+    pending = [image.node]
+    while pending:
+        node = pending.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            pending += [plan.nodes[node].parent, *plan.nodes[node].sources]
     return frozenset(found)
 
 

@@ -96,7 +96,7 @@ def build(
             observe.finished(image.digest)
             if cache.explain:
                 _explain(store, info)
-            files.finished(info, store, image.stored, names_of(request))
+            files.finished(info, store, image.index or image.stored, names_of(request))
     # Nothing can follow an archive on standard output.
     click.echo(str(image.digest), err=any(output.destination == STDOUT for output in request.outputs))
     return 0
@@ -124,7 +124,8 @@ def _request(
         outputs=results.outputs,
         options=BuildOptions(
             target=sources.target,
-            platform=sources.platform,
+            platform=sources.platforms[0],
+            platforms=sources.platforms if len(sources.platforms) > 1 else (),
             build_args=sources.build_args,
             pull=sources.pull,
             tls_verify=sources.tls_verify,

@@ -67,6 +67,17 @@ def platform_option(help: str, default: str = "this machine's") -> click.Option:
     )
 
 
+def platforms_option(help: str) -> click.Option:
+    """--platform of a command that makes an image for several; the command gets a tuple of different ones, or ()."""
+    return click.Option(
+        ["--platform", "platforms"],
+        multiple=True,
+        callback=lambda ctx, _, values: _platforms(values),
+        metavar="OS/ARCH[/VARIANT],...",
+        help=f"{help} [default: this machine's]",
+    )
+
+
 def tls_verify_option() -> click.Option:
     """--tls-verify of one command, which wins over the one before the verb; the command gets a bool."""
     return click.Option(
@@ -138,14 +149,21 @@ def size_option(name: str, text: str | None) -> int | None:
 
 def _platform(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Platform | None:
     """One platform; `local` is this machine's. Raises click.UsageError."""
-    texts = [text.strip() for value in values for text in value.split(",") if text.strip()]
-    if not texts:
-        return None
-    if len(set(texts)) > 1:
-        raise click.UsageError(f"--platform {','.join(texts)}: only one platform at a time; run pybuild once for each")
-    if texts[0] == "local":
-        return Platform.host()
-    try:
-        return Platform.parse(texts[0])
-    except InvalidImage as error:
-        raise click.UsageError(f"--platform {texts[0]}: {error}; {error.hint}") from None
+    found = _platforms(values)
+    if len(found) > 1:
+        shown = ",".join(map(str, found))
+        raise click.UsageError(
+            f"--platform {shown}: one platform at a time; --all-platforms, where it exists, means all"
+        )
+    return found[0] if found else None
+
+
+def _platforms(values: tuple[str, ...]) -> tuple[Platform, ...]:
+    """All platforms, each once; `local` is this machine's. Raises click.UsageError."""
+    found = []
+    for text in (text.strip() for value in values for text in value.split(",") if text.strip()):
+        try:
+            found.append(Platform.host() if text == "local" else Platform.parse(text))
+        except InvalidImage as error:
+            raise click.UsageError(f"--platform {text}: {error}; {error.hint}") from None
+    return tuple(dict.fromkeys(found))

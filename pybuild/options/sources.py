@@ -9,7 +9,7 @@ import click
 
 from pybuild.builder.options import SOURCE_DATE_EPOCH, Pull, parse_epoch
 from pybuild.builder.sources.contexts import context_name
-from pybuild.options.arguments import name_and_value, platform_option, tls_verify_option
+from pybuild.options.arguments import name_and_value, platforms_option, tls_verify_option
 from pybuild.options.buildkit_arguments import check_controls
 from pybuild.options.groups import OptionGroup
 from pybuild.store.errors import InvalidImage
@@ -24,7 +24,7 @@ class SourceOptions:
     recipe: str | None  # a path, or - for standard input; None: a recipe with a default name in the context
     contexts: Mapping[str, str]  # name -> place, as builder/sources/contexts.py reads it
     target: str | None
-    platform: Platform
+    platforms: tuple[Platform, ...]  # at least one
     build_args: Mapping[str, str]
     pull: Pull
     tls_verify: bool
@@ -36,7 +36,7 @@ def _source_options(
     recipe: str | None,
     build_context: tuple[str, ...],
     target: str | None,
-    platform: Platform | None,
+    platforms: tuple[Platform, ...],
     build_arg: tuple[str, ...],
     pull: str,
     tls_verify: bool,
@@ -47,7 +47,7 @@ def _source_options(
         recipe=recipe,
         contexts=_contexts(build_context),
         target=target,
-        platform=platform or Platform.host(),
+        platforms=platforms or (Platform.host(),),
         build_args=args,
         pull=Pull(pull),
         tls_verify=tls_verify,
@@ -114,7 +114,7 @@ SOURCES = OptionGroup(
             " or oci-layout://DIR[:TAG]. Can be repeated.",
         ),
         click.Option(["--target"], metavar="STAGE", help="Build this stage instead of the last one."),
-        platform_option("Build for this platform; RUN for another processor needs an emulator."),
+        platforms_option("Build for these platforms; RUN for another processor needs an emulator."),
         click.Option(
             ["--build-arg"],
             multiple=True,

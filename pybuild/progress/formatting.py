@@ -44,7 +44,8 @@ class BuildInfo:
 
 def step_name(step: StepRef) -> str:
     """The prefix of a line: [stage number/total]. Named contexts are not numbered."""
-    return one_line(f"[{step.stage} {step.number}/{step.total}]" if step.number else f"[{step.stage}]")
+    stage = step.shown_stage
+    return one_line(f"[{stage} {step.number}/{step.total}]" if step.number else f"[{stage}]")
 
 
 def one_line(text: str) -> str:
@@ -152,7 +153,10 @@ class Totals:
         if base:
             count = "1 layer" if len(base) == 1 else f"{len(base)} layers"
             lines.append(_size_line(sum(layer.size for layer in base), f"base image, {count}"))
-        lines += [_size_line(layer.size, one_line(layer.instruction)) for layer in layers if layer.instruction]
+        for layer in layers:
+            if layer.instruction:
+                platforms = f"[{' '.join(layer.platforms)}] " if layer.platforms else ""
+                lines.append(_size_line(layer.size, one_line(platforms + layer.instruction)))
         names = f", named {', '.join(self._built.names)}" if self._built.names else ""
         lines.append(_size_line(sum(layer.size for layer in layers), f"the image{names}"))
         if self._built.largest:

@@ -91,7 +91,12 @@ class Encoder:
                     "built",
                     manifest=manifest,
                     layers=[
-                        {"digest": layer.digest, "size": layer.size, "instruction": layer.instruction or None}
+                        {
+                            "digest": layer.digest,
+                            "size": layer.size,
+                            "instruction": layer.instruction or None,
+                            **({"platforms": list(layer.platforms)} if layer.platforms else {}),
+                        }
                         for layer in layers
                     ],
                     names=list(names),
@@ -151,6 +156,7 @@ class Encoder:
                 "number": step.number,
                 "total": step.total,
                 "instruction": step.instruction,
+                **({"platform": step.platform} if step.platform else {}),
             }
         return {**data, **fields}
 

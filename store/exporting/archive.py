@@ -6,6 +6,7 @@ docker since version 25: its manifest.json refers to the blobs of the layout.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.store.exporting.layout import LayoutContent, publish_layout, write_layout_tar
@@ -13,7 +14,7 @@ from pybuild.store.exporting.publish import nothing, replacing
 from pybuild.store.formats.docker_archive import manifest_json
 from pybuild.store.formats.oci_layout import named_entries
 from pybuild.store.formats.oci_manifest import Descriptor
-from pybuild.store.formats.platform import Platform
+from pybuild.store.objects.indexes import StoredIndex, digest_of, images_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,19 +22,17 @@ if TYPE_CHECKING:
 
     from pybuild.store.formats.reference import Reference
     from pybuild.store.objects.blobs import Blobs
-    from pybuild.store.objects.images import StoredImage
+    from pybuild.store.objects.indexes import Stored
 
 
-def write_archive(
-    blobs: Blobs, image: StoredImage, names: list[Reference], out: BinaryIO, *, docker: bool = False
-) -> None:
+def write_archive(blobs: Blobs, image: Stored, names: list[Reference], out: BinaryIO, *, docker: bool = False) -> None:
     """Write an image as a tar; every blob is verified (`Blobs.copy`). Raises DigestMismatch, OSError."""
     write_layout_tar(_content(blobs, image, names, docker=docker), out)
 
 
 def publish_archive(
     blobs: Blobs,
-    image: StoredImage,
+    image: Stored,
     names: list[Reference],
     destination: str,
     *,
@@ -52,7 +51,7 @@ def publish_archive(
 
 def publish_directory(
     blobs: Blobs,
-    image: StoredImage,
+    image: Stored,
     names: list[Reference],
     destination: str,
     *,
@@ -62,16 +61,16 @@ def publish_directory(
     publish_layout(_content(blobs, image, names), destination, ready=ready)
 
 
-def _content(blobs: Blobs, image: StoredImage, names: list[Reference], *, docker: bool = False) -> LayoutContent:
-    config = image.config
-    platform = Platform(config.os, config.architecture, config.variant)
-    size = blobs.size(image.manifest_digest) or 0
-    entry = Descriptor(image.manifest.media_type, image.manifest_digest, size, platform=platform)
-    layers = (layer.digest for layer in image.manifest.layers)
-    return LayoutContent(
-        named_entries(entry, names),
-        tuple(dict.fromkeys((image.manifest_digest, image.manifest.config.digest, *layers))),
-        blobs.open,
-        blobs.copy,
-        manifest_json(image.manifest, names) if docker else None,
-    )
+def _content(blobs: Blobs, image: Stored, names: list[Reference], *, docker: bool = False) -> LayoutContent:
+    digest, platform, saved = digest_of(image), None, None
+    if isinstance(image, StoredIndex):
+        kind = image.index.media_type
+    else:
+        kind, config = image.manifest.media_type, image.config
+        platform = replace(config.platform, architecture=config.architecture, variant=config.variant)
+        saved = manifest_json(image.manifest, names) if docker else None
+    entry = Descriptor(kind, digest, blobs.size(digest) or 0, platform=platform)
+    parts = [digest]
+    for one in images_of(image):
+        parts += [one.manifest_digest, one.manifest.config.digest, *(layer.digest for layer in one.manifest.layers)]
+    return LayoutContent(named_entries(entry, names), tuple(dict.fromkeys(parts)), blobs.open, blobs.copy, saved)

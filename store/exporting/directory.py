@@ -22,6 +22,7 @@ from pybuild.store.exporting.publish import nothing, temporary_name, unnamed_fil
 from pybuild.store.exporting.rootfs_tar import Rootfs
 from pybuild.store.formats.tar import show
 from pybuild.store.formats.toc import Entry, Kind, parent_of
+from pybuild.store.objects.indexes import StoredIndex
 from pybuild.store.system.directories import opened_directory, remove_tree
 from pybuild.store.system.disk_full import OUTPUT_HINT, no_space
 from pybuild.store.system.files import open_beneath, replace_file
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from pybuild.store.objects.images import StoredImage
+    from pybuild.store.objects.indexes import Stored
     from pybuild.store.store import Store
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -46,11 +48,10 @@ class LocalReport:
     devices: tuple[bytes, ...]  # paths of the device nodes that were left out
 
 
-def write_local(
-    store: Store, image: StoredImage, destination: str, *, ready: Callable[[], None] = nothing
-) -> LocalReport:
+def write_local(store: Store, image: Stored, destination: str, *, ready: Callable[[], None] = nothing) -> LocalReport:
     """Write the files of an image into a directory; create it if it does not exist. Raises StoreError, OSError.
 
+    Those of an index go into a directory for each platform.
     After an error, of `ready` too, which is called last, a directory that was created is gone. In one that existed before,
     what was written stays.
     """
@@ -67,22 +68,52 @@ def write_local(
         raise
 
 
-def _write_local(store: Store, image: StoredImage, destination: str) -> LocalReport:
+def _write_local(store: Store, image: Stored, destination: str) -> LocalReport:
     try:
         os.makedirs(destination, exist_ok=True)
         root = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileExistsError, NotADirectoryError):
         raise StoreError(f"{destination} is not a directory", hint="type=local writes into a directory") from None
-    writer = FileWriter(root, destination)
+    try:
+        if not isinstance(image, StoredIndex):
+            return _write_image(store, image, root, destination)
+        reports = []
+        for one in image.images:
+            name = one.exact_platform.directory
+            below = _platform_directory(root, name.encode(), destination)
+            try:
+                reports.append(_write_image(store, one, below, f"{destination}/{name}"))
+            finally:
+                os.close(below)
+        devices = tuple(device for report in reports for device in report.devices)
+        return LocalReport(sum(report.size for report in reports), sum(report.files for report in reports), devices)
+    except OSError as error:
+        raise no_space(error, destination, hint=OUTPUT_HINT) from error
+    finally:
+        os.close(root)
+
+
+def _write_image(store: Store, image: StoredImage, root: int, shown: str) -> LocalReport:
+    """Write the files of an image below a descriptor."""
+    writer = FileWriter(root, shown)
     try:
         with Rootfs(store, image) as rootfs:
             files = ((item.entry, chunks) for item, chunks in rootfs.in_order_of_layers())
             return writer.write((item.entry for item in rootfs.items), files)
-    except OSError as error:
-        raise no_space(error, destination, hint=OUTPUT_HINT) from error
     finally:
         writer.close()
-        os.close(root)
+
+
+def _platform_directory(root: int, name: bytes, shown: str) -> int:
+    """The descriptor of the directory of one platform. It is made, also in place of a link, which is never followed."""
+    writer = FileWriter(root, shown)
+    try:
+        writer.make_directory(name)
+    finally:
+        writer.close()
+    fd = os.open(name, _DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+    os.fchmod(fd, 0o755)
+    return fd
 
 
 class FileWriter:
@@ -131,6 +162,10 @@ class FileWriter:
         for entry in reversed(directories):
             self._at(entry, self._finish_directory)
         return LocalReport(size, files - len(devices), tuple(devices))
+
+    def make_directory(self, path: bytes) -> None:
+        """Make one directory, whose parent exists, as `write` does."""
+        self._at(Entry(path, Kind.DIRECTORY), self._directory)
 
     def _at(self, entry: Entry, make: Callable[..., None], *arguments: object) -> None:
         """Call `make` with the entry, the descriptor of its parent and its name. Errors contain the path."""

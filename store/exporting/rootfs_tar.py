@@ -19,6 +19,7 @@ from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.formats.tar_header import TYPES, device_numbers, entry_header
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.layers.view import ROOT, View
+from pybuild.store.objects.indexes import StoredIndex, images_of
 from pybuild.store.system.holes import chunks_of_file, create_sparse
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from pybuild.store.formats.oci_manifest import Descriptor
     from pybuild.store.objects.images import StoredImage
+    from pybuild.store.objects.indexes import Stored
     from pybuild.store.store import Store
 
 _CHUNK = 1 << 20
@@ -112,28 +114,42 @@ class Rootfs:
 
 def write_rootfs(rootfs: Rootfs, out: BinaryIO) -> None:
     """Write a root filesystem as a tar. Raises DigestMismatch, OSError."""
-    if rootfs.root._replace(mtime=0, opaque=False) != ROOT:
-        out.write(_header(rootfs.root, b"./"))
+    _write_members(rootfs, out, b"")
+    out.write(tar.END)
+
+
+def _write_members(rootfs: Rootfs, out: BinaryIO, directory: bytes) -> None:
+    """Write the members of a root filesystem, below a directory that ends in a slash, or has no name."""
+    if directory or rootfs.root._replace(mtime=0, opaque=False) != ROOT:
+        out.write(_header(rootfs.root, directory or b"./"))
     for (entry, _), chunks in rootfs.in_order_of_path():
-        out.write(_header(entry, entry.path + b"/" if entry.kind is Kind.DIRECTORY else entry.path))
+        if directory and entry.hardlink:
+            entry = entry._replace(hardlink=directory + entry.hardlink)
+        name = directory + entry.path
+        out.write(_header(entry, name + b"/" if entry.kind is Kind.DIRECTORY else name))
         for chunk in chunks:
             out.write(chunk)
         if _has_content(entry):
             out.write(bytes(-entry.size % tar.BLOCK))
-    out.write(tar.END)
 
 
-def publish_rootfs(store: Store, image: StoredImage, destination: str, *, ready: Callable[[], None] = nothing) -> int:
+def publish_rootfs(store: Store, image: Stored, destination: str, *, ready: Callable[[], None] = nothing) -> int:
     """Write the root filesystem of an image to a path, completely or not at all; return the bytes of its files.
 
-    `ready` is called when only the final name is missing; if it raises an error, the path is as before. Raises StoreError,
-    OSError.
+    That of an index has a directory for each platform. `ready` is called when only the final name is missing; if it raises
+    an error, the path is as before. Raises StoreError, OSError.
     """
-    with Rootfs(store, image) as rootfs, replacing(destination) as out:
-        write_rootfs(rootfs, out)
+    size = 0
+    with replacing(destination) as out:
+        for one in images_of(image):
+            directory = f"{one.exact_platform.directory}/" if isinstance(image, StoredIndex) else ""
+            with Rootfs(store, one) as rootfs:
+                _write_members(rootfs, out, directory.encode())
+            size += sum(entry.size for entry, _ in rootfs.items if _has_content(entry))
+        out.write(tar.END)
         out.flush()
         ready()
-    return sum(entry.size for entry, _ in rootfs.items if _has_content(entry))
+    return size
 
 
 def _header(entry: Entry, name: bytes) -> bytes:

@@ -108,7 +108,7 @@ def for_platform(
         if config is None or config.media_type not in CONFIGS:
             raise NotFound(f"{shown} has no platform: it is not the image of a root filesystem")
         image = ImageConfig.from_bytes(read_config(config))
-        own = Platform(image.os, image.architecture, image.variant).normal()
+        own = image.platform
         if not own.matches(platform):
             raise NotFound(f"{shown} is an image for {own}, not for {platform}")
     return found

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.bounded_json import Fields, Json, dump, load_object
 from pybuild.store.formats.digest import Digest
+from pybuild.store.formats.platform import Platform
 from pybuild.values import frozen
 from pybuild.values.limits import CONFIG_BYTES
 
@@ -144,6 +145,18 @@ class ImageConfig:
     diff_ids: tuple[Digest, ...]
     history: tuple[History, ...]
     extra: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def platform(self) -> Platform:
+        """The platform in its normal form, with the version and the features of a Windows."""
+        version, features = self.extra.get("os.version"), self.extra.get("os.features")
+        return Platform(
+            self.os,
+            self.architecture,
+            self.variant,
+            version if isinstance(version, str) else "",
+            tuple(one for one in features if isinstance(one, str)) if isinstance(features, list) else (),
+        ).normal()
 
     @staticmethod
     def from_bytes(data: bytes) -> ImageConfig:

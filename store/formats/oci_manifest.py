@@ -37,7 +37,10 @@ class Descriptor:
         platform = None
         if fields.data.get("platform") is not None:
             found = fields.object("platform")
-            platform = Platform(found.text("os", ""), found.text("architecture", ""), found.text("variant", ""))
+            platform = Platform(
+                found.text("os", ""), found.text("architecture", ""), found.text("variant", ""),
+                found.text("os.version", ""), found.texts("os.features"),
+            )  # fmt: skip
         return Descriptor(
             fields.text("mediaType", ""),
             Digest.parse(fields.text("digest")),
@@ -54,6 +57,10 @@ class Descriptor:
             data["annotations"] = dict(self.annotations)
         if self.platform is not None:
             platform: dict[str, Json] = {"architecture": self.platform.architecture, "os": self.platform.os}
+            if self.platform.os_version:
+                platform["os.version"] = self.platform.os_version
+            if self.platform.os_features:
+                platform["os.features"] = list(self.platform.os_features)
             if self.platform.variant:
                 platform["variant"] = self.platform.variant
             data["platform"] = platform
@@ -121,6 +128,17 @@ class Index:
     manifests: tuple[Descriptor, ...]
     media_type: str = MediaType.OCI_INDEX
     annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """The JSON; the same value always gives the same bytes."""
+        data: dict[str, Json] = {
+            "schemaVersion": 2,
+            "mediaType": self.media_type,
+            "manifests": [manifest.to_json() for manifest in self.manifests],
+        }
+        if self.annotations:
+            data["annotations"] = dict(self.annotations)
+        return dump(data)
 
     @staticmethod
     def from_bytes(data: bytes, media_type: str | None = None) -> Index:

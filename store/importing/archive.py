@@ -73,8 +73,12 @@ def import_archive(
     return [(image.manifest_digest, names) for image, names in imported]
 
 
-def import_from_layout(store: Store, path: str, tag: str | None, digest: Digest | None) -> StoredImage:
+def import_from_layout(
+    store: Store, path: str, tag: str | None, digest: Digest | None, platform: Platform
+) -> StoredImage:
     """Import one image of a layout directory without a name: the one with this tag or digest, or the only one.
+
+    Of an index it is the one for `platform`.
 
     Raises StoreError.
     """
@@ -88,10 +92,9 @@ def import_from_layout(store: Store, path: str, tag: str | None, digest: Digest 
                 images = [image for image in images if tag in (image.tag, *(name.tag for name in image.names))]
             if not images:
                 raise NotFound(f"the layout {path} has no image {digest or tag}")
-            host = Platform.host()
-            (chosen,) = choose(images, Reference.parse("context"), host)
+            (chosen,) = choose(images, Reference.parse("context"), platform)
             blobs = LayoutBlobs(members)
-            return import_image(store, blobs, manifest_of(blobs, chosen.item, host))
+            return import_image(store, blobs, manifest_of(blobs, chosen.item, platform))
     except OSError as error:
         raise no_space(error, store.root) from error
 

@@ -154,7 +154,7 @@ def import_archived(
 
 
 def _require_platform(place: ArchivePlace, config: ImageConfig, platform: Platform | None) -> None:
-    found = Platform(config.os, config.architecture, config.variant).normal()
+    found = config.platform
     if platform is not None and not found.matches(platform):
         raise NotFound(f"{place} is an image for {found}, not for {platform}")
 

@@ -121,6 +121,14 @@ class StoreChecks:
                 return f"layer {layer.digest} is missing"
         return ""
 
+    def index(self, digest: Digest) -> str:
+        """Whether an index that a name stands for can be read, and has all its images."""
+        try:
+            self._store.indexes.get(digest)
+        except (StoreError, OSError) as error:
+            return str(error)
+        return ""
+
     def _is_obtainable(self, column: str, value: str) -> bool:
         """Whether a claimed blob is in the store, or in a registry that is known."""
         query = f"SELECT 1 FROM claims WHERE {column} = ? AND {OBTAINABLE}"

@@ -135,6 +135,15 @@ def _images(store: Store, checks: StoreChecks) -> Iterator[_Checked]:
         known = store.metadata.one("SELECT 1 FROM images WHERE manifest = ?", str(tag.manifest))
         problem = f"tag {tag.name} refers to {tag.manifest}, which is not an image of the store"
         yield _Checked(problem if not known and tag in store.images.tags() else "")
+    yield from _indexes(store, checks)
+
+
+def _indexes(store: Store, checks: StoreChecks) -> Iterator[_Checked]:
+    """The indexes that names stand for."""
+    for index in {tag.part_of: None for tag in store.images.tags() if tag.part_of is not None}:
+        problem = checks.index(index)
+        still = problem and any(tag.part_of == index for tag in store.images.tags())
+        yield _Checked(f"index {index}: {problem}" if still else "")
 
 
 def _garbage(store: Store) -> Iterator[str]:

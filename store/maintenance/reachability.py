@@ -1,7 +1,8 @@
 """The graph of a store: which object reaches which. gc marks it, df counts it.
 
     image ──▶ its manifest, config and layer blobs        snapshot ──▶ the snapshot below, its changeset
-          └─▶ its topmost snapshot                        changeset ─▶ all stored blobs of its layer
+          ├─▶ the blobs of the indexes that have it       changeset ─▶ all stored blobs of its layer
+          └─▶ its topmost snapshot
     record ─▶ its snapshot                                             (its toc and its trees are part of it)
 
 The graph is in memory: a store of ten thousand records takes about ten megabytes.
@@ -135,6 +136,9 @@ class Graph:
         for tag in self._store.images.tags():
             names.setdefault(str(tag.manifest), []).append(tag.name)
         ever_named = {str(row[0]) for row in self._store.metadata.all("SELECT DISTINCT manifest FROM tag_log")}
+        indexes: dict[str, list[str]] = {}
+        for digest, manifest in self._store.metadata.all("SELECT digest, manifest FROM indexes"):
+            indexes.setdefault(str(manifest), []).append(str(digest))
         images = []
         for manifest, config, snapshot in self._store.metadata.all(
             "SELECT manifest, config, snapshot FROM images ORDER BY manifest"
@@ -144,6 +148,7 @@ class Graph:
             blobs = [str(manifest), str(config), *self._layers(image.key)]
             self._edges[image] = [StoreObject(Condemnable.BLOB, digest) for digest in blobs]
             self._edges[image] += [] if top is None else [top]
+            self._edges[image] += [StoreObject(Condemnable.BLOB, index) for index in indexes.get(image.key, ())]
             images.append(ImageRow(image, tuple(names.get(image.key, ())), image.key in ever_named, top))
         return images
 

@@ -55,6 +55,7 @@ def repair(store: Store, trees: Trees | None = None, *, deep: bool = False) -> l
             *repairs.unusable_changesets(),
             *repairs.incomplete_images(),
             *repairs.names_without_image(),
+            *repairs.names_without_index(),
         ]
         store.changesets.drop_empty_tars()
         store.seal()
@@ -141,6 +142,16 @@ class _Repairs:
             if self._store.metadata.one("SELECT 1 FROM images WHERE manifest = ?", str(tag.manifest)) is None:
                 self._store.images.untag([Reference.parse(tag.name)], tag.manifest, int(time.time()))
                 yield f"name {tag.name}: removed, because its image is gone"
+
+    def names_without_index(self) -> Iterator[str]:
+        """Names that stand for an index which is lost: they keep its images, each as one image."""
+        for index in {tag.part_of: None for tag in self._store.images.tags() if tag.part_of is not None}:
+            if problem := self._checks.index(index):
+                names = sorted({tag.name for tag in self._store.images.tags() if tag.part_of == index})
+                with self._store.metadata.transaction() as db:
+                    db.execute("UPDATE tag_log SET part_of = '' WHERE part_of = ?", (str(index),))
+                    db.execute("DELETE FROM indexes WHERE digest = ?", (str(index),))
+                yield f"index {index}: dropped; {', '.join(names)} keeps its images ({problem})"
 
     def _digests(self) -> list[Digest]:
         return [

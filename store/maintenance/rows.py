@@ -22,6 +22,7 @@ _DIGESTS = {
     "places": ("digest",),
     "tars": ("diff_id",),
     "images": ("manifest", "config"),
+    "indexes": ("digest", "manifest"),
     "tag_log": ("manifest",),
     "downloads": ("digest",),
 }

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from pybuild.store.errors import StoreBusy, StoreError
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci_config import ImageConfig, check_image
-from pybuild.store.formats.oci_manifest import Manifest
+from pybuild.store.formats.oci_manifest import Index, Manifest
 from pybuild.store.formats.reference import Reference
 from pybuild.store.objects.claimed_layers import stack_layers
 from pybuild.store.objects.database import UNREADABLE, Metadata
@@ -45,6 +45,7 @@ class OldTables:
     """What can be read of damaged tables and does no harm if it is wrong."""
 
     names: dict[str, list[str]]  # the manifests that each name was given since it was last removed, the oldest first
+    indexes: dict[str, str]  # the index that each of these names was given last, if it was one
     places: list[tuple[str, str, str, int]]  # the rows of `places`
 
 
@@ -63,7 +64,7 @@ def replace_damaged_tables(root: str) -> OldTables | None:
             return None
         if not try_lock(lock, fcntl.LOCK_EX):
             raise StoreBusy(f"the store {root} is in use by another process", hint="try again when it has ended")
-        old = OldTables(_names(path), _places(path))
+        old = OldTables(_names(path), _indexes(path), _places(path))
         for suffix in ("", "-wal", "-shm"):
             if os.path.exists(path + suffix):
                 os.replace(path + suffix, f"{root}/{_DAMAGED}{suffix}")
@@ -91,6 +92,8 @@ def restore_images(store: Store, old: OldTables) -> Iterator[str]:
         for manifest in manifests:
             if manifest in found:
                 store.images.tag([Reference.parse(name)], store.images.get(Digest.parse(manifest)), int(time.time()))
+        if name in old.indexes:
+            _restore_index(store, name, old.indexes[name])
     for tag in store.images.tags():
         yield f"name {tag.name}: refers to {tag.manifest} again"
 
@@ -140,6 +143,28 @@ def _names(path: str) -> dict[str, list[str]]:
     except UNREADABLE:
         pass  # what was read until here
     return names
+
+
+def _indexes(path: str) -> dict[str, str]:
+    """`OldTables.indexes`, as far as they can be read."""
+    indexes: dict[str, str] = {}
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            for name, index in db.execute("SELECT name, part_of FROM tag_log ORDER BY id"):
+                indexes[str(name)] = str(index)
+    except UNREADABLE:
+        pass  # what was read until here; stores of earlier versions have no indexes
+    return {name: index for name, index in indexes.items() if index}
+
+
+def _restore_index(store: Store, name: str, digest: str) -> None:
+    """Give a name to its index again, if that and all its images were found."""
+    try:
+        data = store.blobs.read(Digest.parse(digest), MANIFEST_BYTES)
+        index = store.indexes.add(Index.from_bytes(data), store.ingest.new_path(), data)
+    except StoreError:
+        return
+    store.indexes.tag([Reference.parse(name)], index, int(time.time()))
 
 
 def _places(path: str) -> list[tuple[str, str, str, int]]:

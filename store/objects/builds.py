@@ -62,6 +62,7 @@ class BuiltStep:
     args: tuple[str, ...]  # the names of the ARGs in scope
     inputs: str  # the fields that its key was made from, as JSON
     mounted: tuple[MountedFiles, ...] = ()  # the files whose digests are among the inputs, in the same order
+    platform: str = ""  # for which it was, if the build was for several platforms
 
 
 @frozen
@@ -110,7 +111,7 @@ class Builds:
             db.execute("DELETE FROM builds WHERE id = ?", (build.id,))
             db.execute("INSERT INTO builds VALUES (?, ?, ?, ?)", (build.id, build.recipe, build.target, build.manifest))
             db.executemany(
-                "INSERT INTO build_steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO build_steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(build.id, *_row(step)) for step in build.steps],
             )
             db.executemany(
@@ -129,7 +130,7 @@ class Builds:
         steps: dict[str, list[BuiltStep]] = {}
         for build, *row in self._metadata.all(
             "SELECT build, node, parent, sources, stage, number, line, instruction, outcome, fresh, key, snapshot, args,"
-            " mounted, inputs FROM build_steps JOIN step_inputs USING (key) ORDER BY build, node"
+            " mounted, platform, inputs FROM build_steps JOIN step_inputs USING (key) ORDER BY build, node"
         ):
             steps.setdefault(str(build), []).append(_step(row))
         return [
@@ -180,18 +181,19 @@ def _row(step: BuiltStep) -> Sequence[object]:
     return (
         step.node, step.parent, ",".join(map(str, step.sources)), step.stage, step.number, step.line,
         step.instruction[:TEXT_LIMIT], step.outcome.value, step.fresh, step.key, step.snapshot, ",".join(step.args),
-        json.dumps(step.mounted),
+        json.dumps(step.mounted), step.platform,
     )  # fmt: skip
 
 
 def _step(row: Sequence[object]) -> BuiltStep:
-    node, parent, sources, stage, number, line, instruction, outcome, fresh, key, snapshot, args, mounted, inputs = map(
-        _text, row
-    )
+    (
+        node, parent, sources, stage, number, line, instruction, outcome, fresh, key, snapshot, args, mounted, platform, inputs,
+    ) = map(_text, row)  # fmt: skip
     return BuiltStep(
         int(node), int(parent) if parent else None, tuple(int(one) for one in sources.split(",") if one), stage,
         int(number), int(line), instruction, Outcome(outcome), fresh == "1", key, int(snapshot) if snapshot else None,
         tuple(one for one in args.split(",") if one), inputs, tuple(MountedFiles(*files) for files in json.loads(mounted)),
+        platform,
     )  # fmt: skip
 
 

@@ -10,7 +10,6 @@ from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.oci_config import ImageConfig, check_image
 from pybuild.store.formats.oci_manifest import Manifest
-from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 from pybuild.store.objects.condemned import Condemnable, is_condemned, spare, spare_in_transaction, spare_stack
 from pybuild.store.objects.database import number
@@ -22,6 +21,7 @@ from pybuild.values.pattern import pattern
 if TYPE_CHECKING:
     import sqlite3
 
+    from pybuild.store.formats.platform import Platform
     from pybuild.store.objects.blobs import Blobs
     from pybuild.store.objects.database import Metadata
 
@@ -40,8 +40,13 @@ class StoredImage:
 
     @property
     def platform(self) -> Platform:
-        """What the config says, in the normal form."""
-        return Platform(self.config.os, self.config.architecture, self.config.variant).normal()
+        """What the config says, in the normal form, without the version of a Windows: a name has one image of each."""
+        return self.config.platform.without_version
+
+    @property
+    def exact_platform(self) -> Platform:
+        """The same, with the version and the features of a Windows: an index has one image of each."""
+        return self.config.platform
 
 
 class Images:
@@ -62,7 +67,7 @@ class Images:
             config_digest = self._blobs.put(config, scratch[0])
             digest = self._blobs.put(manifest, scratch[1])
             image = StoredImage(digest, parsed, parsed_config, snapshot, config_digest)
-            self._keep(db, image)
+            keep_image(db, image)
         return image
 
     def get(self, digest: Digest) -> StoredImage:
@@ -102,9 +107,9 @@ class Images:
         digest = self.resolve(reference)
         if digest is not None and reference.digest is None and platform is not None:
             images = [self.get(tag.manifest) for tag in self._names.of(reference)]
-            found = next((image for image in images if image.platform.matches(platform)), None)
+            found = next((image for image in images if image.exact_platform.matches(platform)), None)
             if found is None:
-                has = ", ".join(str(image.platform) for image in images)
+                has = ", ".join(str(image.exact_platform) for image in images)
                 raise NotFound(f"{reference.familiar} has no image for {platform}", hint=f"it has one for {has}")
             digest = found.manifest_digest
         if digest is None:
@@ -151,12 +156,12 @@ class Images:
         `rmi` can have removed the image since this process found or made it. It then becomes an image again: the lease
         of this process keeps its blobs and its snapshot.
         """
-        if self._metadata.obstacle is not None and all(self.resolve(name) == image.manifest_digest for name in names):
+        if self._metadata.obstacle is not None and all(self._is_meant(name, image) for name in names):
             return
         with self._metadata.durable_transaction() as db:
-            self._keep(db, image)
+            keep_image(db, image)
             for name in names:
-                if self.resolve(name) != image.manifest_digest:
+                if not self._is_meant(name, image):
                     full, platform = str(name.with_default_tag()), str(image.platform)
                     self._names.add(db, Tag(full, image.manifest_digest, now, platform, recipe))
 
@@ -182,16 +187,10 @@ class Images:
             db.executemany("DELETE FROM images WHERE manifest = ?", [(str(digest),) for digest in gone])
             return gone
 
-    @staticmethod
-    def _keep(db: sqlite3.Connection, image: StoredImage) -> None:
-        """Write the row of an image, unless it exists, and spare the image with everything that it reaches."""
-        digest, config = str(image.manifest_digest), str(image.config_digest)
-        db.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", (digest, config, image.snapshot))
-        spare_in_transaction(db, Condemnable.IMAGE, digest)
-        for blob in (digest, config, *(str(layer.digest) for layer in image.manifest.layers)):
-            spare_in_transaction(db, Condemnable.BLOB, blob)
-        (snapshot,) = db.execute("SELECT snapshot FROM images WHERE manifest = ?", (digest,)).fetchone()
-        spare_stack(db, snapshot)
+    def _is_meant(self, name: Reference, image: StoredImage) -> bool:
+        """Whether a name means this image, and not an index that has it."""
+        tags = self._names.of(name)
+        return bool(tags) and tags[0].manifest == image.manifest_digest and tags[0].part_of is None
 
     def tags(self) -> list[Tag]:
         """All current names, sorted; a name once for each platform, the newest image first."""
@@ -204,8 +203,21 @@ class Images:
         ]
 
 
+def keep_image(db: sqlite3.Connection, image: StoredImage) -> None:
+    """Write the row of an image, unless it exists, and spare the image with everything that it reaches."""
+    digest, config = str(image.manifest_digest), str(image.config_digest)
+    db.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", (digest, config, image.snapshot))
+    spare_in_transaction(db, Condemnable.IMAGE, digest)
+    for blob in (digest, config, *(str(layer.digest) for layer in image.manifest.layers)):
+        spare_in_transaction(db, Condemnable.BLOB, blob)
+    for (index,) in db.execute("SELECT digest FROM indexes WHERE manifest = ?", (digest,)):
+        spare_in_transaction(db, Condemnable.BLOB, str(index))
+    (snapshot,) = db.execute("SELECT snapshot FROM images WHERE manifest = ?", (digest,)).fetchone()
+    spare_stack(db, snapshot)
+
+
 def _require(image: StoredImage, name: str, platform: Platform | None) -> StoredImage:
     """The image, if it is for the platform. Raises NotFound."""
-    if platform is not None and not image.platform.matches(platform):
-        raise NotFound(f"{name} is an image for {image.platform}, not for {platform}")
+    if platform is not None and not image.exact_platform.matches(platform):
+        raise NotFound(f"{name} is an image for {image.exact_platform}, not for {platform}")
     return image

@@ -61,7 +61,7 @@ class Part:
 
 
 IMAGES = Part(
-    Removal.UNREACHED, "images", key="manifest", more_tables=("tag_log",), condemned_as=Condemnable.IMAGE
+    Removal.UNREACHED, "images", key="manifest", more_tables=("tag_log", "indexes"), condemned_as=Condemnable.IMAGE
 )  # the rows of tag_log stay: they are the history of the names
 SNAPSHOTS = Part(Removal.UNREACHED, "snapshots", more_tables=("chains",), condemned_as=Condemnable.SNAPSHOT)
 CHANGESETS = Part(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 12
+VERSION = 13
 
 FIRST_TABLES = """
 CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, boot TEXT) WITHOUT ROWID;
@@ -116,6 +116,14 @@ ALTER TABLE cachemounts ADD COLUMN owners_lost INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE cachemounts ADD COLUMN state TEXT NOT NULL DEFAULT '';
 ALTER TABLE cachemounts ADD COLUMN saved INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE cachemounts ADD COLUMN layer TEXT NOT NULL DEFAULT '';
+""",
+    13: """
+CREATE TABLE indexes (
+    digest TEXT NOT NULL REFERENCES blobs ON DELETE CASCADE, manifest TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+    PRIMARY KEY (digest, manifest)) WITHOUT ROWID;
+CREATE INDEX indexes_of_image ON indexes (manifest);
+ALTER TABLE tag_log ADD COLUMN part_of TEXT NOT NULL DEFAULT '';
+ALTER TABLE build_steps ADD COLUMN platform TEXT NOT NULL DEFAULT '';
 """,
 }
 

@@ -11,6 +11,7 @@ from pybuild.store.formats.digest import Digest
 from pybuild.store.formats.media_types import MediaType
 from pybuild.store.formats.oci_config import ExecConfig, ImageConfig
 from pybuild.store.formats.oci_manifest import Descriptor, Manifest
+from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 from pybuild.store.formats.toc import Entry, Kind
 from pybuild.store.layers.tree import make_tree
@@ -23,6 +24,9 @@ from pybuild.store.system.directories import opened_directory, remove_tree, tree
 
 if TYPE_CHECKING:
     from pybuild.store.store import Store
+
+
+AMD64 = Platform("linux", "amd64")
 
 
 def measure(directory: str) -> int:
@@ -67,14 +71,25 @@ def add_record(store: Store, key: str, parent: int | None, now: int, *, size: in
     return snapshot
 
 
-def add_image(store: Store, snapshot: int | None, *names: str) -> Digest:
+def add_image(
+    store: Store, snapshot: int | None, *names: str, platform: Platform = AMD64
+) -> Digest:
     """An image of a snapshot's layers, with or without names."""
     blobs = []
     for changeset in store.snapshots.changesets(snapshot)[::-1]:
         blob = store.changesets.any_blob(changeset)
         assert blob is not None
         blobs.append(blob)
-    config = ImageConfig("amd64", "linux", "", None, "", ExecConfig(), tuple(blob.diff_id for blob in blobs), ())
+    config = ImageConfig(
+        platform.architecture,
+        platform.os,
+        platform.variant,
+        None,
+        "",
+        ExecConfig(),
+        tuple(blob.diff_id for blob in blobs),
+        (),
+    )
     data = config.to_bytes()
     described = Descriptor(MediaType.OCI_CONFIG, Digest.of(data), len(data))
     layers = tuple(Descriptor(MediaType.OCI_LAYER, blob.digest, blob.size) for blob in blobs)

@@ -21,7 +21,7 @@ def test_credential_helpers_get_the_whole_environment(tmp_path: Path) -> None:
 
 def test_the_environment_is_not_shown() -> None:
     access = RegistryAccess((("AWS_SECRET_ACCESS_KEY", "secret"),), tls_verify=True)
-    assert "secret" not in repr(FetchImage(access, "a.test/b", "linux", "amd64", "", "", "/path", "/path"))
+    assert "secret" not in repr(FetchImage(access, "a.test/b", "linux/amd64", "", "/path", "/path"))
 
 
 MIB = 1 << 20

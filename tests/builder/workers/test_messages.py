@@ -70,7 +70,7 @@ def sent(message: Message) -> Message:
     [
         MAKE_TREE,
         COMMIT,
-        FetchImage(RegistryAccess((("A", "b\udcff"),), False), "a.test/b", "linux", "arm", "v7", "", "/path", "/path"),
+        FetchImage(RegistryAccess((("A", "b\udcff"),), False), "a.test/b", "linux/arm/v7", "", "/path", "/path"),
     ],
     ids=["values in values", "tuples of values", "a variable that is not UTF-8"],
 )

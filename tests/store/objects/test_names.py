@@ -28,5 +28,5 @@ GONE = (None, "")
 )
 def test_the_tags_that_count(rows: list[tuple[str | None, str]], expected: list[str]) -> None:
     """`rows` are in the order in which they were written."""
-    newest_first = [("app", manifest, at, platform, "") for at, (manifest, platform) in enumerate(rows)][::-1]
+    newest_first = [("app", manifest, at, platform, "", "") for at, (manifest, platform) in enumerate(rows)][::-1]
     assert [str(tag.manifest) for tag in current(newest_first)] == expected

@@ -54,7 +54,8 @@ def full_store(new_store: Store) -> Store:
     store = new_store
     snapshot = add_record(store, "key", None, 1)
     store.snapshots.set_chain("chain", snapshot)
-    add_image(store, snapshot, "app:1")
+    image = store.images.get(add_image(store, snapshot, "app:1"))
+    store.indexes.add(store.indexes.of([image]), store.ingest.new_path())
     digest = store.blobs.put(b"pulled", store.ingest.new_path())
     store.changesets.add_claimed(LayerBlob(digest, digest, 6, Compression.UNCOMPRESSED))
     store.places.add([digest], Reference.parse("localhost:1/app"), 1)
