@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from pybuild.builder.cache_export.travelling import TravellingCaches
     from pybuild.builder.events import Event
+    from pybuild.builder.gate.rules import ImageRules
     from pybuild.builder.host.step_cgroups import Cgroups
     from pybuild.builder.limits import StepLimits
     from pybuild.builder.options import BuildOptions
@@ -75,6 +76,7 @@ class BuildRequest:
     contexts: Mapping[str, str] = field(default_factory=dict)  # by context_name()
     tags: tuple[Reference, ...] = ()
     outputs: tuple[Output, ...] = ()
+    rules: ImageRules | None = None  # an image that breaks them gets no name and goes nowhere
     id: str = ""  # the store remembers the build under this id; "": it does not
 
 
@@ -239,6 +241,10 @@ def _make_image(
         recorder.save(planned, solver.cache)
     if request.tags or not request.outputs:
         store.seal()
+    if request.rules is not None:
+        from pybuild.builder.gate.of_build import hold_to_rules
+
+        hold_to_rules(session, image, request.rules)
     session.observe(
         Built(
             str(digest_of(image)),

@@ -148,6 +148,21 @@ class Built:
 
 
 @frozen
+class RuleBroken:
+    """The image breaks a rule that it is held to; `rule` is a name of builder.gate.rules.RULES.
+
+    What does not apply is None. The size is in bytes.
+    """
+
+    rule: str
+    text: str
+    path: str | None = None  # from the root; bytes that are not UTF-8 are surrogates
+    layer: str | None = None  # the diff_id
+    instruction: str | None = None  # that made the layer
+    size: int | None = None
+
+
+@frozen
 class Exported:
     """An output was written."""
 
@@ -199,7 +214,7 @@ class Tick:
 
 
 Event = (
-    StepStarted | StepOutput | LayerProgress | StepFinished | StepBroke | ShellOpened | Transfer | Note | CheckWarning | Built | Exported
+    StepStarted | StepOutput | LayerProgress | StepFinished | StepBroke | ShellOpened | Transfer | Note | CheckWarning | Built | RuleBroken | Exported
     | Pushed | Copied | CacheExported | Tick
 )  # fmt: skip
 

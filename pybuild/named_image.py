@@ -15,18 +15,16 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from pybuild.builder.events import ignore
+from pybuild.builder.gate.stored import readable
 from pybuild.builder.plan.history import instruction_of
 from pybuild.builder.sources.layers import LayerFetcher
-from pybuild.builder.steps.layer_forms import ensure_tocs
 from pybuild.builder.workers.pool import Pool
-from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.image import Image
 from pybuild.store.errors import InvalidImage, NotFound, StoreError
 from pybuild.store.formats.oci_config import normalise_history
 from pybuild.store.formats.reference import Reference
 from pybuild.store.importing.archived import (
     ArchiveKind,
-    ImageLayer,
     ReadableImage,
     archive_place,
     import_archived,
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pybuild.store.formats.platform import Platform
-    from pybuild.store.formats.toc import Toc
     from pybuild.store.importing.archived import ArchivePlace
     from pybuild.store.objects.images import StoredImage
 
@@ -140,19 +137,9 @@ class _Opener:
 
 
 def _stored(store: Store, image: StoredImage, *, tls_verify: bool) -> ReadableImage:
-    def tables() -> list[Toc]:
+    @contextmanager
+    def fetcher() -> Iterator[LayerFetcher]:
         with Pool() as pool:
-            run_until_complete(ensure_tocs(LayerFetcher(store, pool, ignore, tls_verify), image.snapshot))
-        return [store.changesets.toc(changeset) for changeset in store.snapshots.changesets(image.snapshot)[::-1]]
+            yield LayerFetcher(store, pool, ignore, tls_verify)
 
-    pairs = zip(image.manifest.layers, image.config.diff_ids, strict=True)
-    return ReadableImage(
-        tuple(
-            Reference.parse(tag.name).familiar for tag in store.images.tags() if tag.manifest == image.manifest_digest
-        ),
-        image.manifest_digest,
-        image.manifest,
-        image.config,
-        tuple(ImageLayer(layer.digest, diff_id, layer.size) for layer, diff_id in pairs),
-        tables,
-    )
+    return readable(store, image, fetcher)

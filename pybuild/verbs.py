@@ -30,6 +30,7 @@ VERBS = {
     "fsck": "store",
     "reset": "store",
     "doctor": "doctor",
+    "check-image": "check_image",
     "why": "why",
     "cache": "cache",
     "context": "context",
@@ -43,6 +44,6 @@ def verb(name: str) -> click.Command | None:
     module = VERBS.get(name)
     if module is None:
         return None
-    function = f"{name}_" if name in ("import", "help") else name  # Python has these names
+    function = f"{name}_" if name in ("import", "help") else name.replace("-", "_")  # Python has these names
     found: click.Command = getattr(import_module(f"pybuild.commands.{module}"), function)
     return found

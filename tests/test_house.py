@@ -44,6 +44,7 @@ ROOMS = {  # package -> its rooms, from top to bottom; those of one line do not 
         "doctor",
         "transfer",
         "output",
+        "gate",
         "solve",
         "caches",
         "steps",

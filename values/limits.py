@@ -154,6 +154,9 @@ IMAGE_LAYERS = _limit("image-layers", 10_000, Unit.COUNT, "layers of a manifest"
 JSON_ITEMS = _limit("json-items", 100_000, Unit.COUNT, "values of a JSON document")
 XZ_MEMORY = _limit("xz-memory-bytes", 256 << 20, Unit.BYTES, "memory to expand xz")
 PASSWD_BYTES = _limit("passwd-bytes", 10 << 20, Unit.BYTES, "/etc/passwd or /etc/group of an image")
+SECRET_FILE_BYTES = _limit(
+    "secret-file-bytes", 1 << 20, Unit.BYTES, "a larger file of an image is not searched for secrets"
+)
 MANIFEST_BYTES = _limit("manifest-bytes", 4 << 20, Unit.BYTES, "a manifest or an index")
 COPIED_MANIFEST_BYTES = _limit(
     "copied-manifest-bytes", 64 << 20, Unit.BYTES, "all manifests and indexes of an image that is copied"

@@ -18,6 +18,11 @@ _SECRET = pattern(r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd
 _NO_SECRET = pattern(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
 
 
+def sounds_secret(name: str) -> bool:
+    """Whether the name of a variable sounds like that of a secret."""
+    return _SECRET.search(name) is not None and _NO_SECRET.search(name) is None
+
+
 def maintainer_deprecated(buildfile: Buildfile) -> Iterator[tuple[str, Span]]:
     """A stage has a MAINTAINER."""
     for stage in buildfile.stages:
@@ -56,7 +61,7 @@ def secrets_used_in_arg_or_env(buildfile: Buildfile) -> Iterator[tuple[str, Span
                 case _:
                     continue
             for name in names:
-                if _SECRET.search(name) and not _NO_SECRET.search(name):
+                if sounds_secret(name):
                     yield (
                         f'Do not use ARG or ENV instructions for sensitive data ({instruction.keyword} "{name}")',
                         instruction.span,

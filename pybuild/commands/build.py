@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +22,7 @@ from pybuild.options.caches import refuse_overwriting, with_inline_cache
 from pybuild.options.display import DISPLAY
 from pybuild.options.groups import GroupedCommand
 from pybuild.options.results import RESULTS
+from pybuild.options.rules import RULE_OPTIONS
 from pybuild.options.sources import SOURCES
 from pybuild.options.steps import STEPS
 from pybuild.progress import progress_for
@@ -31,6 +33,7 @@ from pybuild.store.exporting.publish import STDOUT
 from pybuild.store.store import Access, Store
 
 if TYPE_CHECKING:
+    from pybuild.builder.gate.rules import ImageRules
     from pybuild.options.cache import CacheOptions
     from pybuild.options.display import DisplayOptions
     from pybuild.options.results import ResultOptions
@@ -42,7 +45,7 @@ _EXIT_NOT_CACHED = 3
 
 @click.command(
     cls=GroupedCommand,
-    groups=(SOURCES, RESULTS, CACHE, STEPS, DISPLAY),
+    groups=(SOURCES, RESULTS, RULE_OPTIONS, CACHE, STEPS, DISPLAY),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.argument("context")
@@ -52,6 +55,7 @@ def build(
     context: str,
     sources: SourceOptions,
     results: ResultOptions,
+    rules: ImageRules | None,
     cache: CacheOptions,
     steps: StepOptions,
     display: DisplayOptions,
@@ -67,7 +71,7 @@ def build(
     _refuse_conflicts(context, sources, cache)
     keep_storage = size_option("PYBUILD_KEEP_STORAGE", os.environ.get("PYBUILD_KEEP_STORAGE") or None)
     info = BuildInfo.begin(context, sources.recipe, sources.target, build_name(sources.build_args))
-    request = _request(info.id, context, sources, results, cache, steps)
+    request = replace(_request(info.id, context, sources, results, cache, steps), rules=rules)
     files = ResultFiles(results.iidfile, results.metadata_file)
     files.prepare()
     with Store(ctx.obj, Access.READ) as store:

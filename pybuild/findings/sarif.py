@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pybuild.builder.check import CheckReport
     from pybuild.parser import Source, Span
 
-_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _MISTAKE = "CannotBuild"  # the rule that all mistakes break
 
 
@@ -51,7 +51,7 @@ def check_as_sarif(found: CheckReport, base: str) -> str:
         "invocations": [{"executionSuccessful": True, "toolExecutionNotifications": notes}],
         "results": results,
     }
-    return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
+    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
 
 
 def _rule(rule: str) -> dict[str, object]:

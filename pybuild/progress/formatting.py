@@ -6,7 +6,17 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from pybuild.builder.events import Built, CacheExported, CheckWarning, Copied, Event, Exported, Pushed, StepFinished
+from pybuild.builder.events import (
+    Built,
+    CacheExported,
+    CheckWarning,
+    Copied,
+    Event,
+    Exported,
+    Pushed,
+    RuleBroken,
+    StepFinished,
+)
 from pybuild.report import printable
 from pybuild.store.exporting.publish import STDOUT
 from pybuild.values import frozen
@@ -116,6 +126,21 @@ def warning_line(warning: CheckWarning) -> str:
     """Location, rule and text of a warning."""
     place = f"{warning.source.filename}:{warning.span.line}:{warning.span.column}"
     return one_line(f"{place}: warning: {warning.rule}: {warning.text}")
+
+
+def rule_text(event: RuleBroken) -> str:
+    """What breaks a rule, and where."""
+    text = event.text if event.path is None else f"{event.path}: {event.text}"
+    if event.instruction:
+        text += f" (by `{short(event.instruction)}`)"
+    elif event.layer:
+        text += f" (layer {event.layer.partition(':')[2][:12]})"
+    return printable(text)
+
+
+def rule_line(event: RuleBroken) -> str:
+    """The line that reports a broken rule."""
+    return f"{event.rule}: {rule_text(event)}"
 
 
 class Totals:

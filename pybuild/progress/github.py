@@ -23,6 +23,7 @@ from pybuild.builder.events import (
     LayerProgress,
     Note,
     Pushed,
+    RuleBroken,
     ShellOpened,
     StepBroke,
     StepFinished,
@@ -31,7 +32,16 @@ from pybuild.builder.events import (
     Tick,
     Transfer,
 )
-from pybuild.progress.formatting import LayerLines, Totals, cache_line, exported_line, one_line, pushed_line, step_name
+from pybuild.progress.formatting import (
+    LayerLines,
+    Totals,
+    cache_line,
+    exported_line,
+    one_line,
+    pushed_line,
+    rule_text,
+    step_name,
+)
 from pybuild.progress.lines import BufferedOutput, OutputLines
 from pybuild.values.sizes import human_size
 
@@ -96,6 +106,8 @@ class GithubProgress:
                 self._command("warning", text, title=rule, **self._annotation_location(source, span))
             case Built() | Tick():
                 pass
+            case RuleBroken(rule=rule):
+                self._command("error", rule_text(event), title=rule)
             case Exported():
                 self._line(exported_line(event))
             case Pushed() | Copied():

@@ -19,6 +19,7 @@ from pybuild.builder.events import (
     LayerProgress,
     Note,
     Pushed,
+    RuleBroken,
     ShellOpened,
     StepBroke,
     StepFinished,
@@ -103,6 +104,10 @@ class Encoder:
                     largest=[
                         {"path": added.path, "size": added.size, "instruction": added.instruction} for added in largest
                     ],
+                )
+            case RuleBroken(rule=rule, text=text, path=path, layer=layer_, instruction=made_by, size=size):
+                yield self._object(
+                    "rule_broken", rule=rule, text=text, path=path, layer=layer_, instruction=made_by, size=size
                 )
             case Exported(destination=destination, manifest=manifest, size=size):
                 yield self._object("exported", destination=destination, manifest=manifest, size=size)

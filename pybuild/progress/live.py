@@ -21,6 +21,7 @@ from pybuild.builder.events import (
     LayerProgress,
     Note,
     Pushed,
+    RuleBroken,
     ShellOpened,
     StepBroke,
     StepFinished,
@@ -35,6 +36,7 @@ from pybuild.progress.formatting import (
     exported_line,
     layer_text,
     pushed_line,
+    rule_line,
     step_name,
     warning_line,
 )
@@ -139,6 +141,8 @@ class LiveView:
                 self._new_lines.append(_Line(warning_line(event)))
             case Built() | Tick() | ShellOpened():
                 pass
+            case RuleBroken():
+                self._new_lines.append(_Line(rule_line(event)))
             case Exported():
                 self._new_lines.append(_Line(exported_line(event)))
             case Pushed() | Copied():

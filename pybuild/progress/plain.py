@@ -18,6 +18,7 @@ from pybuild.builder.events import (
     LayerProgress,
     Note,
     Pushed,
+    RuleBroken,
     ShellOpened,
     StepBroke,
     StepFinished,
@@ -33,6 +34,7 @@ from pybuild.progress.formatting import (
     exported_line,
     one_line,
     pushed_line,
+    rule_line,
     step_name,
     transfer_text,
     warning_line,
@@ -104,6 +106,8 @@ class PlainProgress:
                 self.line(warning_line(event))
             case Built() | Tick():
                 pass
+            case RuleBroken():
+                self.line(rule_line(event))
             case Exported():
                 self.line(exported_line(event))
             case Pushed() | Copied():

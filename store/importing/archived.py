@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pybuild.store.errors import InvalidImage, NotFound
 from pybuild.store.formats.compression import Compression, DecompressingReader, sniff
 from pybuild.store.formats.docker_archive import MANIFEST
+from pybuild.store.formats.media_types import COMPRESSIONS
 from pybuild.store.formats.oci_config import ImageConfig, check_image
 from pybuild.store.formats.oci_layout import LAYOUT
 from pybuild.store.formats.oci_manifest import Manifest
@@ -37,6 +38,8 @@ from pybuild.values import frozen
 from pybuild.values.limits import CONFIG_BYTES, MANIFEST_BYTES
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.oci_manifest import Descriptor
     from pybuild.store.formats.reference import Reference
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from pybuild.store.importing.members import Members, PlacedMembers
     from pybuild.store.objects.images import StoredImage
     from pybuild.store.store import Store
+    from pybuild.store.system.streams import Readable
 
 
 class ArchiveKind(Enum):
@@ -85,8 +89,8 @@ class ImageLayer:
 class ReadableImage:
     """An image that can be read as long as its archive, or its store, is open. Layers stand in order, the lowest first.
 
-    An image of a docker archive has no manifest. `tables` reads the tables of contents of the layers; it raises
-    StoreError if one is damaged.
+    An image of a docker archive has no manifest. `tables` reads the tables of contents of the layers, `open_tar` the
+    tar of one layer, by its number from 0; both raise StoreError if a layer is damaged.
     """
 
     names: tuple[str, ...]
@@ -95,6 +99,7 @@ class ReadableImage:
     config: ImageConfig
     layers: tuple[ImageLayer, ...]
     tables: Callable[[], list[Toc]]
+    open_tar: Callable[[int], AbstractContextManager[Readable]]
 
 
 def archive_place(text: str) -> ArchivePlace | None:
@@ -216,8 +221,17 @@ def _of_layout(members: Members, place: ArchivePlace, platform: Platform | None)
                 below.insert(0, Toc.of(entries))
         return below[::-1]
 
+    @contextmanager
+    def open_tar(number: int) -> Iterator[Readable]:
+        layer = pairs[number][0]
+        chunks = ChunkReader(blobs.chunks(layer))
+        try:
+            yield DecompressingReader(chunks, COMPRESSIONS.get(layer.media_type), hashed=False)
+        finally:
+            chunks.close()
+
     layers = tuple(ImageLayer(layer.digest, diff_id, layer.size) for layer, diff_id in pairs)
-    return ReadableImage(_names(chosen), descriptor.digest, manifest, config, layers, tables)
+    return ReadableImage(_names(chosen), descriptor.digest, manifest, config, layers, tables, open_tar)
 
 
 def _saved(members: Members, chosen: ArchivedImage[SavedImage]) -> ReadableImage:
@@ -228,17 +242,30 @@ def _saved(members: Members, chosen: ArchivedImage[SavedImage]) -> ReadableImage
         below: list[Toc] = []
         for name, diff_id in pairs:
             with layer_errors(f"{show(name)} ({diff_id})"):
-                peeked = Peeked(ChunkReader(members.chunks(name)))
-                compression = sniff(peeked.start)
-                plain = compression is Compression.UNCOMPRESSED
-                expander = DecompressingReader(without_outer_compression(peeked) if plain else peeked, compression)
+                expander = _expanded(ChunkReader(members.chunks(name)))
                 entries = read_layer(expander, View(below))
                 check_diff_id(expander.diff_id(), diff_id)
                 below.insert(0, Toc.of(entries))
         return below[::-1]
 
+    @contextmanager
+    def open_tar(number: int) -> Iterator[Readable]:
+        chunks = ChunkReader(members.chunks(pairs[number][0]))
+        try:
+            yield _expanded(chunks)
+        finally:
+            chunks.close()
+
     layers = tuple(ImageLayer(None, diff_id, members.size(name)) for name, diff_id in pairs)
-    return ReadableImage(_names(chosen), None, None, config, layers, tables)
+    return ReadableImage(_names(chosen), None, None, config, layers, tables, open_tar)
+
+
+def _expanded(raw: ChunkReader) -> DecompressingReader:
+    """The tar of a layer of a docker archive, which can have any compression."""
+    peeked = Peeked(raw)
+    compression = sniff(peeked.start)
+    plain = compression is Compression.UNCOMPRESSED
+    return DecompressingReader(without_outer_compression(peeked) if plain else peeked, compression)
 
 
 def _chosen_saved(members: Members, place: ArchivePlace, platform: Platform | None) -> ArchivedImage[SavedImage]:

@@ -1,0 +1,62 @@
+"""The image that is judged, and findings about it."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from pybuild.builder.events import RuleBroken
+from pybuild.builder.gate.secret_patterns import tokens_in
+from pybuild.builder.plan.history import instruction_of
+from pybuild.store.formats.oci_config import normalise_history
+from pybuild.values.pattern import pattern
+from pybuild.values.redact import redact
+
+if TYPE_CHECKING:
+    from pybuild.store.formats.oci_config import ExecConfig
+    from pybuild.store.importing.archived import ImageLayer, ReadableImage
+
+_SHORT = 60  # characters of an instruction in a message
+
+
+_ARGUMENTS = pattern(r"RUN \|[0-9]+ .*?(?=\S*/(?:ba|da|a|z|k)?sh -[a-z]*c )", re.DOTALL)  # the values of ARGs
+
+
+class Subject:
+    """An image with the instruction that made each layer; "" if the history does not tell it."""
+
+    def __init__(self, image: ReadableImage) -> None:
+        self.image = image
+        self.layers: tuple[ImageLayer, ...] = image.layers
+        self.config: ExecConfig = image.config.config
+        lines = normalise_history(image.config).history
+        self.history = [instruction_of(line.created_by) for line in lines]
+        made = zip(self.history, lines, strict=True)
+        self._instructions = [_shown(text) for text, line in made if not line.empty_layer]  # the lowest layer first
+
+    def finding(self, rule: str, text: str, path: bytes | None, layer: int, size: int | None = None) -> RuleBroken:
+        """A finding in a layer, by its number from 0, the lowest. The path is relative to the root."""
+        return RuleBroken(
+            rule,
+            text,
+            None if path is None else "/" + os.fsdecode(path),
+            str(self.layers[layer].diff_id),
+            self._instructions[layer] or None,
+            size,
+        )
+
+    def named_layer(self, number: int) -> str:
+        """A layer in a message: its instruction, or its number from 1."""
+        text = self._instructions[number]
+        if not text:
+            return f"layer {number + 1}"
+        return f"`{text if len(text) <= _SHORT else text[: _SHORT - 1] + '…'}`"
+
+
+def _shown(text: str) -> str:
+    """An instruction without the values of build arguments, and without what looks like a secret."""
+    text = redact(_ARGUMENTS.sub("RUN ", text))
+    if text.startswith("RUN |") or any(tokens_in(text.encode("utf-8", "surrogateescape"))):
+        return text.partition(" ")[0] + " …"
+    return text
