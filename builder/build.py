@@ -38,7 +38,7 @@ from pybuild.builder.sources.contexts import Contexts
 from pybuild.builder.sources.images import BaseImages, PlatformImages
 from pybuild.builder.workers.pool import Pool
 from pybuild.parser import parse, parse_trigger
-from pybuild.store.exporting.publish import nothing
+from pybuild.store.exporting.publish import STDOUT, nothing
 from pybuild.store.formats.compression import Compression
 from pybuild.store.objects.indexes import digest_of
 from pybuild.store.system.disk_full import require_space
@@ -106,7 +106,7 @@ def build(
         require_space(store.root, options.require_space, "--require-space")
     with (
         _step_cgroups(options.limits) as cgroups,
-        Pool(lambda text: observe(Note(text)), options.isolation) as pool,
+        Pool(lambda text: observe(Note(text)), options.isolation, _own_paths(request)) as pool,
         BuildSecrets(options.secrets, options.agents, os.environ) as secrets,
     ):
         session = Session(store, pool, options, observe, secrets, cgroups)
@@ -141,6 +141,13 @@ def build(
                     observe(Note(f"{error}; the base images are looked up again"))
         except PybuildError as error:
             raise error.at(source=buildfile.source) from error
+
+
+def _own_paths(request: BuildRequest) -> tuple[str, ...]:
+    """What the user has here for this build: a RUN in the root of a container must not remove it. Not all of them exist."""
+    outputs = [output.destination for output in request.outputs]
+    files = [request.recipe or "", *outputs]
+    return (request.context, *request.contexts.values(), *(os.path.dirname(path) for path in files if path != STDOUT))
 
 
 def _will_ask_registries(request: BuildRequest, store: Store) -> bool:

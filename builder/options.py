@@ -29,6 +29,7 @@ class Isolation(Enum):
 
     FULL = "full"  # everything, or the step fails
     CONTAINER = "container"  # what a container that denies some of it leaves
+    IN_PLACE = "in-place"  # nothing: in pybuild's own image, whose root becomes the stage
     AUTO = "auto"  # the best of these that works here
 
 

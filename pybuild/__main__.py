@@ -17,6 +17,10 @@ def main() -> None:
     gc.set_threshold(_GC_THRESHOLD)
     if None in (sys.stdin, sys.stdout, sys.stderr):
         _open_closed_streams()
+    if "PYBUILD_CONTAINER_ROOT" in os.environ:  # set by the program that starts pybuild in its own image
+        from pybuild.builder.sandbox.container_root import entered
+
+        entered()
     try:
         from pybuild.cli import run
         from pybuild.store.system import process_end

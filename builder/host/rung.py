@@ -7,6 +7,7 @@ from pybuild.builder.sandbox.report import UNFILTERED, UNMASKED
 from pybuild.builder.sandbox.trial import HOST_NAME, PROC, SYS
 from pybuild.values import frozen
 
+SEE_SECURITY = "see docs/user/security.md"
 _GIVES_UP = {
     HOST_NAME: "steps have the host name of the container",
     PROC: "steps see its /proc, read-only: numbers, command lines and mounts of all its processes",
@@ -17,22 +18,28 @@ _GIVES_UP = {
 @frozen
 class Rung:
     """`refused` are pieces that the kernel refuses a step, with its reason. `own_ids` are the maps of the user namespace
-    that each step gets of its own, users and groups; None if it has none.
+    that each step gets of its own, users and groups; None if it has none. `in_place`: nothing keeps steps apart.
     """
 
     refused: tuple[tuple[str, str], ...]
     own_ids: tuple[str, str] | None
+    in_place: bool = False
 
     @property
     def is_full(self) -> bool:
-        return not self.refused
+        return not self.refused and not self.in_place
 
     def has_own(self, piece: str) -> bool:
         """Whether a step gets this piece of its own."""
-        return piece not in dict(self.refused)
+        return piece not in dict(self.refused) and not self.in_place
 
     def note(self) -> str:
         """One line about what is missing, for a rung that is not full."""
+        if self.in_place:
+            return (
+                "the isolation of RUN steps is `in-place`: they run in the root of this container, where they can read its"
+                f" credentials and change pybuild; {SEE_SECURITY}"
+            )
         return f"the isolation of RUN steps is `container`, not `full`: this container refuses {self.listed()}; {SEE_DOCTOR}"
 
     def listed(self) -> str:
@@ -52,4 +59,5 @@ class Rung:
         )
 
 
+IN_PLACE = Rung((), None, in_place=True)
 FULL = Rung((), None)  # without a trial: a step fails where a piece of it is refused

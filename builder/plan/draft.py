@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pybuild.builder.options import BuildOptions
     from pybuild.builder.plan.graph import PlannedStage, Step
     from pybuild.builder.plan.resolve import Resolved, ResolvedStage
-    from pybuild.parser import Span
+    from pybuild.parser import Flag, Span
     from pybuild.store.formats.digest import Digest
     from pybuild.store.formats.platform import Platform
 
@@ -56,12 +56,12 @@ class StageNodes:
 
     def add(
         self, step: Step, parent: int | None, sources: tuple[int | None, ...], span: Span, text: str, platform: Platform,
-        number: int = 0,
+        number: int = 0, flags: tuple[Flag, ...] = (),
     ) -> int:  # fmt: skip
         """Add a node. Returns its id."""
         nodes = self._draft.nodes
         id = len(nodes)
-        nodes.append(Node(id, step, parent, sources, self._name, number, span, text, platform, self._fresh))
+        nodes.append(Node(id, step, parent, sources, self._name, number, span, text, platform, self._fresh, flags))
         return id
 
     def source(self, name: str, span: Span) -> int | None:

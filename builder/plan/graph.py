@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pybuild.builder.plan.history import HistoryEntry
     from pybuild.builder.plan.stage_state import StageState
     from pybuild.builder.remote_source import RemoteSource
-    from pybuild.parser import Span
+    from pybuild.parser import Flag, Span
     from pybuild.store.formats.platform import Platform
     from pybuild.store.objects.cache_mounts import Sharing
     from pybuild.store.objects.images import StoredImage
@@ -170,6 +170,7 @@ class Node:
     platform: Platform
     fresh: bool = False
     label: str = ""  # the platform, in a plan for several
+    flags: tuple[Flag, ...] = ()  # of a RUN in the recipe itself: for errors about one of them
 
     @property
     def shown_stage(self) -> str:

@@ -224,8 +224,16 @@ class _StagePlanner:
     def _add_layer(self, planned: PlannedStep, instruction: Instruction) -> None:
         self._number += 1
         span = self._trigger_of or instruction.span
+        flags = instruction.flags if isinstance(instruction, Run) and self._trigger_of is None else ()
         self._node = self._nodes.add(
-            planned.step, self._node, planned.sources, span, redact(instruction.text), self._platform, self._number
+            planned.step,
+            self._node,
+            planned.sources,
+            span,
+            redact(instruction.text),
+            self._platform,
+            self._number,
+            flags,
         )
         self._history.append(HistoryEntry(planned.history, self._node))
 

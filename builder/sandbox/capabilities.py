@@ -129,3 +129,22 @@ def limit_bounding_set(keep: int) -> None:
             if error.errno != errno.EINVAL:
                 raise
             return
+
+
+def limit_in_container(seccomp: bytes) -> int:
+    """Give up what a step does not get, as far as this thread may: in a container it can lack the capabilities for that.
+
+    Returns the capabilities that are left to it. `seccomp` is loaded if that is allowed; the filter of the container stays.
+    """
+    own = _permitted()
+    if own >> NAMES.index("CAP_SYS_ADMIN") & 1:
+        linux.seccomp_set_mode_filter(seccomp)
+    if own >> NAMES.index("CAP_SETPCAP") & 1:
+        limit_bounding_set(DEFAULT_MASK)
+    return own & DEFAULT_MASK
+
+
+def _permitted() -> int:
+    """The permitted set of this thread; proc_pid_status(5)."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        return next(int(line.split()[1], 16) for line in file if line.startswith("CapPrm:"))

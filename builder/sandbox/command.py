@@ -56,7 +56,10 @@ def run_command(
                 raise
         doing = "read the capabilities"
         allowed = capabilities.bounding_set()
-        if not spec.insecure:
+        if spec.in_place:
+            doing = "give up what the container allows and a step does not get"
+            allowed &= capabilities.limit_in_container(seccomp)
+        elif not spec.insecure:
             doing = "load the seccomp filter"
             # This needs CAP_SYS_ADMIN, because no_new_privs stays off: sudo and other setuid programs must work.
             linux.seccomp_set_mode_filter(seccomp)

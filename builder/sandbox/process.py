@@ -54,7 +54,7 @@ class Step:
             parent = os.getpid()
             self.pid = os.fork()
             if self.pid == 0:
-                _keeper(spec, fds, status, seccomp, parent)
+                self.keep(spec, fds, status, seccomp, parent)
         except OSError:
             if status >= 0:
                 os.close(self.status_fd)
@@ -63,6 +63,10 @@ class Step:
             for fd in (*fds, status):
                 if fd >= 0:
                     os.close(fd)
+
+    def keep(self, spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, parent: int) -> NoReturn:
+        """What the keeper does, in a child of the worker."""
+        _keeper(spec, fds, status, seccomp, parent)
 
     def stop(self) -> None:
         """Kill the step and wait for its keeper."""
@@ -82,9 +86,9 @@ class Step:
         return result
 
 
-def _tie_to(parent: int) -> None:
-    """Make this process die with its parent, or at once if the parent is gone already."""
-    linux.set_pdeathsig(signal.SIGKILL)
+def tie_to(parent: int, number: int = signal.SIGKILL) -> None:
+    """Make this process get this signal when its parent dies, or die at once if the parent is gone already."""
+    linux.set_pdeathsig(number)
     if os.getppid() != parent:
         os._exit(1)
 
@@ -104,7 +108,7 @@ def _keeper(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
         signal.signal(signal.SIGTERM, kill_init)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # also for init; the command gets all defaults back
-        _tie_to(parent)
+        tie_to(parent)
         close_all_but(*fds, status)  # the others belong to the worker and to other steps
         os.setsid()
         doing = "enter the step's cgroups"
@@ -179,7 +183,7 @@ def _init(
             doing = f"mount {operation.describe()}"
             operation.execute(root)
         doing = f"enter the working directory {spec.cwd}"
-        _enter_directory(spec.cwd)
+        enter_directory(spec.cwd)
         streams = (stdin, stdout, stderr)
         if spec.terminal:
             doing = "open a terminal"
@@ -222,7 +226,7 @@ def _has_ended(pidfd: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _enter_directory(cwd: str) -> None:
+def enter_directory(cwd: str) -> None:
     """Change to the working directory, and create it if needed. Magic links, such as /proc/self/fd/3, are refused."""
     resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -33,8 +33,7 @@ from pybuild.builder.sandbox.trial import refused_pieces
 
 def main(fd: int) -> None:
     """Serve the main process at the other end of the socket `fd` until it is gone."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # three for each step; commands get limits of their own
+    raise_open_files()
     channel = Channel(socket.socket(fileno=fd))
     try:
         enter_namespaces(channel)
@@ -44,6 +43,12 @@ def main(fd: int) -> None:
         channel.send({"refused": str(error), "errno": error.errno})
         return
     Worker(channel).serve()
+
+
+def raise_open_files() -> None:
+    """Allow as many open files as possible: three for each step. Commands get limits of their own."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def enter_namespaces(channel: Channel) -> None:
@@ -67,7 +72,7 @@ class Worker:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._steps: dict[int, tuple[Step, int]] = {}  # pidfd -> step, the descriptor for its result
-        self._seccomp = seccomp.load_filter()
+        self.seccomp = seccomp.load_filter()
         self._poll = select.poll()
         self._poll.register(channel.fileno(), select.POLLIN)
 
@@ -85,7 +90,11 @@ class Worker:
         except EOFError:
             pass
         finally:
-            self._kill_all()
+            self.kill_all()
+
+    def start(self, spec: SandboxSpec, fds: tuple[int, ...]) -> Step:
+        """Start a step. Raises OSError."""
+        return Step(spec, fds, self.seccomp)
 
     def _receive(self) -> None:
         try:
@@ -96,7 +105,7 @@ class Worker:
         assert isinstance(spec, dict)
         step = None
         try:
-            step = Step(SandboxSpec.from_json(spec), (stdout, stderr, *vault), self._seccomp)
+            step = self.start(SandboxSpec.from_json(spec), (stdout, stderr, *vault))
             pidfd = os.pidfd_open(step.pid)
         except OSError as error:  # one step that cannot start does not end the others
             if step is not None:
@@ -119,21 +128,26 @@ class Worker:
         os.close(pidfd)
         os.waitpid(step.pid, 0)
         result = step.result()
-        self._reap_orphans()
+        self.reap_orphans()
         _send_result(end, result)
 
-    def _reap_orphans(self) -> None:
+    def reap_orphans(self) -> None:
         """Wait for processes of steps whose keeper was killed: the kernel makes them children of the worker."""
-        keepers = {step.pid for step, _ in self._steps.values()}
+        keepers = self.keepers()
         with suppress(ChildProcessError):
             while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 if found.si_pid in keepers:
                     return  # its own event comes next
                 os.waitpid(found.si_pid, 0)
 
-    def _kill_all(self) -> None:
-        for step, _ in self._steps.values():
-            os.kill(step.pid, signal.SIGTERM)
+    def keepers(self) -> set[int]:
+        """The processes that wait for the steps."""
+        return {step.pid for step, _ in self._steps.values()}
+
+    def kill_all(self) -> None:
+        """End all steps and wait until they have ended."""
+        for pid in self.keepers():
+            os.kill(pid, signal.SIGTERM)
         try:
             while True:
                 os.waitpid(-1, 0)

@@ -108,6 +108,7 @@ class Solver:
     def _make_all(self, waiting: list[Node]) -> None:
         if not waiting:
             return
+        self._steps.check_possible(waiting)
         self._steps.expect_runs_on(self._snapshots_below_runs(waiting))
         with Tasks[int, NodeResult](lambda: self._observe(Tick())) as tasks:
             try:

@@ -114,6 +114,10 @@ class LayerStacks:
                 self._remember(await ensure_content(self._fetcher, place))
         return tuple(self._places.get(name) or layer_place(self._store, name, self._tree_map) for name in chain)
 
+    def layer(self, changeset: str) -> LayerPlace:
+        """A layer of this build, which is here."""
+        return layer_place(self._store, changeset, self._tree_map)
+
     async def claimed(self, parent: Parent) -> tuple[LayerPlace, ...]:
         """The layers below a step that only has to know what they hold, perhaps without content, tree and blob.
 

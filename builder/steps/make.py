@@ -14,8 +14,10 @@ from pybuild.builder.errors import BuildError, PrivilegeError
 from pybuild.builder.events import Note, layer_progress
 from pybuild.builder.files.copy import CopyRequest
 from pybuild.builder.files.passwd import UserDatabase, is_numeric
+from pybuild.builder.options import Isolation
 from pybuild.builder.plan.graph import BaseStep, CopyStep, RunStep, WorkdirStep
 from pybuild.builder.plan.platforms import check_runnable
+from pybuild.builder.sandbox.container_root import entered
 from pybuild.builder.steps.image_users import ImageUsers
 from pybuild.builder.steps.layer_stack import LayerStacks, bases_of_runs
 from pybuild.builder.steps.new_layers import NewLayers, nodes_with_layers
@@ -138,6 +140,21 @@ class StepMaker:
     def identities(self, step: CopyStep) -> list[str | None]:
         """What `identify` found for each remote source; None before that."""
         return [self._contexts.remotes.identity(source) for _, source in step.remote]
+
+    def check_possible(self, nodes: Sequence[Node]) -> None:
+        """Raise PlanError if a RUN among these nodes asks for what does not exist in the only isolation that works here."""
+        wanted = self._session.options.isolation
+        if wanted is Isolation.IN_PLACE or (wanted is Isolation.AUTO and entered()):
+            runs = [node for node in nodes if isinstance(node.step, RunStep)]
+            if runs:
+                try:
+                    in_place = self._pool.rung.in_place
+                except BuildError as error:
+                    raise error.at(runs[0].span) from error
+                if in_place:
+                    from pybuild.builder.plan.in_place import refuse_in_place
+
+                    refuse_in_place(runs, self._session.options)
 
     def expect_runs_on(self, snapshots: Iterable[int]) -> None:
         """RUN steps will be made that stand on these snapshots, directly or on other steps that have to be made."""

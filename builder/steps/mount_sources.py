@@ -46,6 +46,15 @@ class RestoredMount:
     travel: TravelState
 
 
+@frozen
+class SourceFiles:
+    """A file or directory of layers, the topmost first; no part of its path is a link."""
+
+    layers: tuple[LayerPlace, ...]
+    path: str
+    is_directory: bool
+
+
 class MountRestorer(Protocol):
     """Restores cache mounts from other machines."""
 
@@ -83,15 +92,19 @@ class MountSources:
         StoreError.
         """
         files: dict[FilesMount, BoundFiles] = {}
-        keyed_mounts: list[tuple[MountKeys, PlannedCacheMount]] = []
         for number, mount in enumerate(step.mounts):
-            match mount:
-                case FilesMount():
-                    files[mount] = await self._bind(mount, sources, f"{directory}/bound{number}")
-                case PlannedCacheMount():
-                    keyed_mounts.append((await self._keys(mount, sources), mount))
-                case _:
-                    pass
+            if isinstance(mount, FilesMount):
+                files[mount] = await self._bind(mount, sources, f"{directory}/bound{number}")
+        return MountedPaths(files, await self.caches(step, sources, cache_mounts, secret=secret))
+
+    async def caches(
+        self, step: RunStep, sources: Sequence[int | None], cache_mounts: ExitStack, *, secret: bool
+    ) -> dict[PlannedCacheMount, str]:
+        """The directories of the cache mounts of a step, as `find` takes them."""
+        keyed_mounts: list[tuple[MountKeys, PlannedCacheMount]] = []
+        for mount in step.mounts:
+            if isinstance(mount, PlannedCacheMount):
+                keyed_mounts.append((await self._keys(mount, sources), mount))
         taken: dict[str, OpenCacheMount] = {}  # by key: a cache that a step mounts twice is taken once
         caches: dict[PlannedCacheMount, str] = {}
         # All steps take them in one order: two steps that lock the same two caches must not wait for each other.
@@ -106,7 +119,12 @@ class MountSources:
             for keys, mount in keyed_mounts:
                 if not mount.read_only:
                     self._store.cache_mounts.mark_secret(taken[keys.here].id)
-        return MountedPaths(files, caches)
+        return caches
+
+    async def files(self, mount: FilesMount, sources: Sequence[int | None]) -> SourceFiles:
+        """The layers that a bind mount shows a part of. Raises CopyError if it is not there."""
+        layers = await self._layers(mount, sources)
+        return SourceFiles(layers, *self._resolve(mount, layers))
 
     async def _bind(self, mount: FilesMount, sources: Sequence[int | None], directory: str) -> BoundFiles:
         layers = await self._layers(mount, sources)

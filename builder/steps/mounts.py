@@ -82,3 +82,8 @@ def _sandbox_mount(mount: StepMount, target: str, secrets: BuildSecrets, paths: 
             return sandbox.Program(target, mount.name, mount.content)
         case _:
             assert_never(mount)
+
+
+def with_home(env: tuple[str, ...], home: str) -> tuple[str, ...]:
+    """The environment with HOME from the image's passwd, unless the recipe sets it."""
+    return env if any(pair.startswith("HOME=") for pair in env) else (*env, f"HOME={home}")

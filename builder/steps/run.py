@@ -7,6 +7,7 @@ import shutil
 import time
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PrivilegeError, SandboxError, StepFailed
@@ -24,7 +25,7 @@ from pybuild.builder.sandbox.trial import HOST_NAME, PROC, SYS
 from pybuild.builder.steps.full_disk import full_disk_hint
 from pybuild.builder.steps.mount_points import scaffold_for
 from pybuild.builder.steps.mount_sources import MountSources
-from pybuild.builder.steps.mounts import mount_points, sandbox_mounts
+from pybuild.builder.steps.mounts import mount_points, sandbox_mounts, with_home
 from pybuild.builder.steps.pending_layer import PendingLayer
 from pybuild.builder.steps.workspace import Workspace
 from pybuild.builder.workers.tasks import with_background
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from pybuild.builder.steps.mount_sources import MountRestorer
     from pybuild.builder.steps.new_layers import NewLayers
     from pybuild.builder.steps.pending_layer import OnListed, Parent
+    from pybuild.builder.steps.run_in_place import InPlaceRuns
 
 _REFUSED_ID = (b"Invalid argument", b"Operation not permitted")  # what programs print if chown to an id fails
 _FULL = (b"No space left on device", b"Disk quota exceeded")
@@ -102,6 +104,8 @@ class RunMaker:
         pending and another build has recorded that step first: then this step ran on a tree that the image will not
         have.
         """
+        if self._pool.rung.in_place:
+            return await self._make_in_place(node, step, parent, sources, ref)
         with self._workspace.directory() as directory, ExitStack() as cache_mounts:
             async with _parent_written_on_failure(parent):
                 prepared = await self._prepare(step, parent, sources, directory, cache_mounts)
@@ -111,6 +115,22 @@ class RunMaker:
                     if changeset != parent.changeset:
                         return None
                 return await self._commit(node, directory, prepared, ref, on_listed)
+
+    async def _make_in_place(
+        self, node: Node, step: RunStep, parent: Parent, sources: Sequence[int | None], ref: StepRef
+    ) -> str:
+        self._note_surroundings(step)
+        if isinstance(parent, PendingLayer):
+            parent = await parent.written()
+        layers = await self._stacks.layers(parent)
+        identity = (await self._users.of(self._stacks.view(layers), layers)).identity(step.user)
+        return await self._in_place.make(node, step, layers, identity, sources, ref)
+
+    @cached_property
+    def _in_place(self) -> InPlaceRuns:
+        from pybuild.builder.steps.run_in_place import InPlaceRuns
+
+        return InPlaceRuns(self._session, self._stacks, self._layers, self._mount_sources, self._command)
 
     async def _prepare(
         self,
@@ -139,7 +159,7 @@ class RunMaker:
         await self._pool.job(PrepareStep(upper, work, root))
         spec = SandboxSpec(
             argv=step.argv,
-            env=_with_home(step.env, identity.home),
+            env=with_home(step.env, identity.home),
             cwd=step.cwd,
             uid=identity.uid,
             gid=identity.gid,
@@ -296,11 +316,6 @@ async def _parent_written_on_failure(parent: Parent) -> AsyncIterator[None]:
         if isinstance(parent, PendingLayer):
             await parent.written()
         raise
-
-
-def _with_home(env: tuple[str, ...], home: str) -> tuple[str, ...]:
-    """The environment with HOME from the image's passwd, unless the recipe sets it."""
-    return env if any(pair.startswith("HOME=") for pair in env) else (*env, f"HOME={home}")
 
 
 def _hosts(hostname: str, more: Sequence[tuple[str, str]]) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from pybuild.builder.errors import BuildError, PrivilegeError
 from pybuild.builder.options import Isolation
+from pybuild.builder.sandbox.container_root import entered
 from pybuild.builder.workers.tasks import Locks, Semaphore, Tasks, run_until_complete, wait_readable
 
 if TYPE_CHECKING:
@@ -39,13 +40,18 @@ R = TypeVar("R")
 class Pool:
     """A context manager: leaving it ends every worker and every process of every step.
 
-    `on_note` takes what workers tell the user: why they wait. `isolation` is that of the steps.
+    `on_note` takes what workers tell the user: why they wait. `isolation` is that of the steps. `keep` are paths that steps
+    leave alone if they run in the root of this container.
     """
 
     def __init__(
-        self, on_note: Callable[[str], None] = lambda text: None, isolation: Isolation = Isolation.FULL
+        self,
+        on_note: Callable[[str], None] = lambda text: None,
+        isolation: Isolation = Isolation.FULL,
+        keep: Sequence[str] = (),
     ) -> None:
         self.on_note = on_note
+        self.keep = keep
         self._isolation = isolation
         self._rung: Rung | None = None
         self._id_map: IdMap | None = None
@@ -63,7 +69,7 @@ class Pool:
             from pybuild.builder.host.id_map import choose_id_map
 
             self._id_map = choose_id_map()
-            if self._isolation is not Isolation.FULL:
+            if self._isolation in (Isolation.AUTO, Isolation.CONTAINER):
                 from pybuild.builder.host.shifted_ids import shifted
 
                 self._id_map = shifted(self._id_map)
@@ -77,13 +83,14 @@ class Pool:
     @property
     def rung(self) -> Rung:
         """What keeps steps apart here. Found out once, before the first step. Raises PrivilegeError."""
-        from pybuild.builder.host.rung import FULL, Rung
+        from pybuild.builder.host.rung import FULL, IN_PLACE, Rung
 
         if self._isolation is Isolation.FULL:
             return FULL
         if self._rung is None:
             refused = self._sandbox_worker().refused
-            self._rung = Rung(tuple(refused.items()), self.id_map.step_maps())
+            in_place = self._isolation is Isolation.IN_PLACE
+            self._rung = IN_PLACE if in_place else Rung(tuple(refused.items()), self.id_map.step_maps())
         return self._rung
 
     def start_ahead(self) -> None:
@@ -166,12 +173,20 @@ class Pool:
         if self._sandbox is None:
             from pybuild.builder.workers.sandbox_client import SandboxWorker
 
-            try:
-                attempt = self._isolation is not Isolation.FULL and self._rung is None
-                self._sandbox = SandboxWorker(self.id_map, attempt=attempt)
-            except PrivilegeError:
-                self._namespace_refused = True
-                raise
+            if self._isolation is not Isolation.IN_PLACE:
+                try:
+                    attempt = self._isolation is not Isolation.FULL and self._rung is None
+                    self._sandbox = SandboxWorker(self.id_map, attempt=attempt)
+                except PrivilegeError:
+                    if self._isolation is not Isolation.AUTO or not entered():
+                        self._namespace_refused = True
+                        raise
+                    self._isolation, self._id_map = Isolation.IN_PLACE, None  # the last rung
+            if self._sandbox is None:
+                from pybuild.builder.host.in_place import require_in_place
+
+                require_in_place()
+                self._sandbox = SandboxWorker(None)
         return self._sandbox
 
     async def _run(self, job: Job[R], on_progress: OnProgress | None = None, files: Sequence[FileIO] = ()) -> R:
@@ -224,10 +239,11 @@ class Pool:
     def _start(self, job: Job[object]) -> WorkerProcess:
         from pybuild.builder.workers.process import WorkerProcess
 
-        if not job.in_namespace:
+        sandbox = self._sandbox_worker() if job.in_namespace else None
+        if sandbox is None or self._isolation is Isolation.IN_PLACE:
             worker = WorkerProcess(_MODULE, paths=_paths())
         else:
-            namespace = os.pidfd_open(self._sandbox_worker().pid)
+            namespace = os.pidfd_open(sandbox.pid)
             try:
                 worker = WorkerProcess(_MODULE, paths=_paths(), pass_fds=(namespace,))
             finally:

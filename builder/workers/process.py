@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import BuildError
+from pybuild.builder.sandbox import container_root
 from pybuild.builder.sandbox.frames import Channel
 from pybuild.values import limits
 
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 _CODE = (
     "import signal, sys; signal.pthread_sigmask(signal.SIG_SETMASK, ()); signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "signal.signal(signal.SIGTERM, signal.SIG_DFL); signal.signal(signal.SIGCHLD, signal.SIG_DFL); "
-    "sys.path[:0] = {paths!r}; from {module} import main; main({arguments})"
+    "sys.path[:0] = {paths!r}; {enter}from {module} import main; main({arguments})"
 )
+_ENTER = "from pybuild.builder.sandbox.container_root import entered; entered(); "
 _FIRST_FREE = 3  # the caller can have closed its standard streams, and Popen opens those of the worker
 _GRACE_SECONDS = 5.0
 _MOMENT_SECONDS = 0.5  # the kernel closes the files of a process a little before it has ended
@@ -67,10 +69,11 @@ class WorkerProcess:
             for fd in (theirs.fileno(), *pass_fds):
                 numbers.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE))
                 stack.callback(os.close, numbers[-1])
-            code = _CODE.format(paths=list(paths), module=module, arguments=", ".join(map(str, numbers)))
+            enter = _ENTER if container_root.entered() else ""
+            code = _CODE.format(paths=list(paths), enter=enter, module=module, arguments=", ".join(map(str, numbers)))
             # A worker in a session of its own does not get the SIGINT of Ctrl-C: the main process ends its workers.
             self._process = subprocess.Popen(
-                [sys.executable, "-SI", "-c", code],
+                [container_root.PYTHON if enter else sys.executable, "-SI", "-c", code],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=None,

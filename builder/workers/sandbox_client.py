@@ -46,13 +46,18 @@ class SandboxWorker:
     to try them (sandbox/trial.py).
     """
 
-    def __init__(self, id_map: IdMap, *, attempt: bool = False) -> None:
-        """Start it. Raises PrivilegeError if this machine does not allow a user namespace, or not this map."""
+    def __init__(self, id_map: IdMap | None, *, attempt: bool = False) -> None:
+        """Start it. Without an id map it makes no namespaces, and its steps run in the root of the container.
+
+        Raises PrivilegeError if this machine does not allow a user namespace, or not this map.
+        """
         self.refused: dict[str, str] = {}
         self._attempt = attempt
-        self._process = WorkerProcess("pybuild.builder.sandbox.worker", paths=[packages_directory()])
+        module = "worker" if id_map is not None else "in_place"
+        self._process = WorkerProcess(f"pybuild.builder.sandbox.{module}", paths=[packages_directory()])
         try:
-            self._enter(id_map)
+            if id_map is not None:
+                self._enter(id_map)
         except BaseException:
             self._process.close()
             raise

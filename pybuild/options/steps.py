@@ -67,8 +67,6 @@ def _step_options(
 
 def parse_isolation(value: str) -> Isolation:
     """Raises click.UsageError."""
-    if value == "in-place":
-        raise click.UsageError("--isolation in-place: in-place is not available in this version")
     try:
         return Isolation(value)
     except ValueError:
@@ -163,9 +161,10 @@ STEPS = OptionGroup(
             default="full",
             show_default=True,
             envvar="PYBUILD_ISOLATION",
-            metavar="[auto|full|container]",
-            help="What keeps RUN steps apart from this machine. container is for containers that refuse a part of full; "
-            "auto takes the best that works. [PYBUILD_ISOLATION]",
+            metavar="[auto|full|container|in-place]",
+            help="What keeps RUN steps apart from this machine. container is for containers that refuse a part of full, "
+            "in-place keeps nothing apart and works in pybuild's own image only; auto takes the best that works. "
+            "[PYBUILD_ISOLATION]",
         ),
         click.Option(
             ["--allow"],

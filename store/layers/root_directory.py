@@ -105,7 +105,7 @@ def put_layers(root_fd: int, layers: Sequence[LayerSource], present: dict[bytes,
             _copy_from_tree(maker, layer.tree, entries)
         else:
             with layer.tar() as tar:
-                _read_from_tar(maker, root_fd, tar, entries)
+                read_from_tar(maker, root_fd, tar, entries)
     for entry in reversed(directories):
         maker.finish_directory(entry._replace(opaque=False))
     maker.close()
@@ -132,7 +132,7 @@ def separate_names(root_fd: int, files: dict[bytes, Fact]) -> set[bytes]:
             touched.update(others, map(parent_of, others))
             for path in others:
                 with _kept_times(root_fd, {parent_of(path)}):
-                    _replace_by_copy(sources.locate(first), directories.locate(path), path)
+                    _replace_by_copy(sources.locate(first), directories.locate(path))
         directories.close()
         sources.close()
     return touched
@@ -237,7 +237,8 @@ def _copy_from_tree(maker: TreeMaker, tree: str, entries: list[Entry]) -> None:
         directories.close()
 
 
-def _read_from_tar(maker: TreeMaker, root_fd: int, tar: Readable, entries: list[Entry]) -> None:
+def read_from_tar(maker: TreeMaker, root_fd: int, tar: Readable, entries: list[Entry]) -> None:
+    """Make files whose content is in a tar; each has the place of its content there."""
     names: dict[int, list[Entry]] = {}  # offset of the content -> the names of the file
     for entry in entries:
         if entry.size:
@@ -270,16 +271,21 @@ def _content(tar: Readable, size: int) -> Iterator[bytes]:
         yield data
 
 
-def _replace_by_copy(source: tuple[int, bytes], target: tuple[int, bytes], path: bytes) -> None:
+def _replace_by_copy(source: tuple[int, bytes], target: tuple[int, bytes]) -> None:
     """Make a name of a file (a directory and the name in it) a name of a copy of the file `source`."""
+    os.unlink(target[1], dir_fd=target[0])
+    copy_file(source, target)
+
+
+def copy_file(source: tuple[int, bytes], target: tuple[int, bytes]) -> None:
+    """Copy what is no directory, with all that the disk says of it; both are a directory and a name in it."""
     status = os.lstat(source[1], dir_fd=source[0])
     fd, name = target
-    os.unlink(name, dir_fd=fd)
     if stat.S_ISREG(status.st_mode):
         original = os.open(source[1], _READ, dir_fd=source[0])
         copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
         try:
-            copy_content(Entry(path, Kind.FILE, size=status.st_size), original, copy)
+            copy_content(Entry(name, Kind.FILE, size=status.st_size), original, copy)
             os.fchown(copy, status.st_uid, status.st_gid)
             os.fchmod(copy, stat.S_IMODE(status.st_mode))
             for key in os.listxattr(original) if _has_attributes(original) else ():
