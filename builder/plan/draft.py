@@ -61,7 +61,9 @@ class StageNodes:
         """Add a node. Returns its id."""
         nodes = self._draft.nodes
         id = len(nodes)
-        nodes.append(Node(id, step, parent, sources, self._name, number, span, text, platform, self._fresh, flags))
+        nodes.append(
+            Node(id, step, parent, sources, self._name, number, span, text, platform, self._fresh, flags=flags)
+        )
         return id
 
     def source(self, name: str, span: Span) -> int | None:
