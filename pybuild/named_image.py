@@ -4,6 +4,7 @@
     oci-archive:FILE[:NAME]           an OCI archive; NAME is a full name, or a tag alone
     docker-archive:FILE[:NAME]        an archive of `docker save` or `podman save`
     oci:DIR[:NAME]                    an OCI layout directory
+    docker://NAME                     an image of a registry, which is not pulled: a scratch store has it for the time
 
 These are the names of skopeo and podman. If no such file exists, an image of the store can have the name too.
 """
@@ -14,14 +15,17 @@ import os
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from pybuild.builder.events import ignore
+from pybuild.builder.events import Note, ignore
 from pybuild.builder.gate.stored import readable
 from pybuild.builder.plan.history import instruction_of
 from pybuild.builder.sources.layers import LayerFetcher
+from pybuild.builder.sources.pull import pull
+from pybuild.builder.sources.registry_access import registry_access
 from pybuild.builder.workers.pool import Pool
 from pybuild.image import Image
 from pybuild.store.errors import InvalidImage, NotFound, StoreError
 from pybuild.store.formats.oci_config import normalise_history
+from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
 from pybuild.store.importing.archived import (
     ArchiveKind,
@@ -34,11 +38,14 @@ from pybuild.store.objects.ingest import IngestElsewhere
 from pybuild.store.store import Access, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from pybuild.store.formats.platform import Platform
+    from pybuild.builder.events import Event
     from pybuild.store.importing.archived import ArchivePlace
     from pybuild.store.objects.images import StoredImage
+
+
+_REGISTRY = "docker://"
 
 
 def layer_instructions(image: ReadableImage) -> list[str]:
@@ -49,16 +56,22 @@ def layer_instructions(image: ReadableImage) -> list[str]:
 
 @contextmanager
 def open_images(
-    root: str, *names: str, platform: Platform | None = None, tls_verify: bool = True
+    root: str,
+    *names: str,
+    platform: Platform | None = None,
+    tls_verify: bool = True,
+    observe: Callable[[Event], None] = ignore,
+    look_further: bool = False,
 ) -> Iterator[list[ReadableImage]]:
     """The images that users name so. The store at `root` is opened if one of them is in it, or needs scratch space.
 
     Of a name with images for several platforms: the one for `platform`. Without one it is the newest of the store, and
     that of an archive for this machine. Tables of contents need all layers: those that are not in the store are fetched
-    then; `tls_verify` is for their registry. Raises NotFound, StoreError, RemoteError, OSError.
+    then; `tls_verify` is for their registry, and `observe` is told of it. With `look_further` a name that the store does
+    not have is looked for in its registry. Raises NotFound, StoreError, RemoteError, OSError.
     """
     with ExitStack() as stack:
-        opener = _Opener(root, stack, platform, tls_verify=tls_verify)
+        opener = _Opener(root, stack, platform, tls_verify=tls_verify, observe=observe, look_further=look_further)
         yield [opener.open(name) for name in names]
 
 
@@ -84,19 +97,49 @@ def image_to_export(root: str, name: str, platform: Platform | None) -> Iterator
 class _Opener:
     """Opens images; `stack` closes them, and the store."""
 
-    def __init__(self, root: str, stack: ExitStack, platform: Platform | None, *, tls_verify: bool = True) -> None:
+    def __init__(
+        self,
+        root: str,
+        stack: ExitStack,
+        platform: Platform | None,
+        *,
+        tls_verify: bool = True,
+        observe: Callable[[Event], None] = ignore,
+        look_further: bool = False,
+    ) -> None:
         self._root = root
         self._tls_verify = tls_verify
+        self._observe = observe
+        self._look_further = look_further
         self._stack = stack
         self._platform = platform
         self._store: Store | None = None
         self._elsewhere: IngestElsewhere | None = None
 
     def open(self, name: str) -> ReadableImage:
+        if name.startswith(_REGISTRY):
+            return self._remote(name.removeprefix(_REGISTRY))
         place = self.place(name)
-        if place is None:
-            return _stored(self.store(), self.find(name)[0], tls_verify=self._tls_verify)
-        return self._stack.enter_context(open_archived(place, self._scratch, self._platform))
+        if place is not None:
+            return self._stack.enter_context(open_archived(place, self._scratch, self._platform))
+        try:
+            image, _ = self.find(name)
+        except NotFound:
+            if not self._look_further or os.path.exists(name):
+                raise
+            self._observe(Note(f"the store has no image {name}: reading it from its registry"))
+            return self._remote(name)
+        return self._stored(self.store(), image)
+
+    def _remote(self, name: str) -> ReadableImage:
+        """The image of a registry. Its layers are fetched when its tables of contents are read."""
+        reference = Reference.parse(name).with_default_tag()
+        scratch = self._stack.enter_context(Store(self._scratch()))
+        access = registry_access(os.environ, scratch.ingest, tls_verify=self._tls_verify)
+        with Pool() as pool:
+            pool.on_note = lambda text: self._observe(Note(text))
+            image = pull(scratch, pool, reference, self._platform or Platform.host(), access, self._observe)
+        return self._stored(scratch, image)
 
     def place(self, name: str) -> ArchivePlace | None:
         """The archive that a name means, None if it is an image of the store."""
@@ -112,6 +155,14 @@ class _Opener:
                 raise
             kind = ArchiveKind.OCI_LAYOUT if os.path.isdir(name) else ArchiveKind.OCI_ARCHIVE
             raise type(error)(str(error), hint=f"write {kind.value}:{name} for the archive {name}") from error
+
+    def _stored(self, store: Store, image: StoredImage) -> ReadableImage:
+        @contextmanager
+        def fetcher() -> Iterator[LayerFetcher]:
+            with Pool() as pool:
+                yield LayerFetcher(store, pool, self._observe, self._tls_verify)
+
+        return readable(store, image, fetcher)
 
     def store(self) -> Store:
         if self._store is None:
@@ -134,12 +185,3 @@ class _Opener:
         except StoreError:
             return False
         return True
-
-
-def _stored(store: Store, image: StoredImage, *, tls_verify: bool) -> ReadableImage:
-    @contextmanager
-    def fetcher() -> Iterator[LayerFetcher]:
-        with Pool() as pool:
-            yield LayerFetcher(store, pool, ignore, tls_verify)
-
-    return readable(store, image, fetcher)

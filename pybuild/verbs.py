@@ -16,6 +16,7 @@ VERBS = {
     "inspect": "images",
     "history": "history",
     "diff": "diff",
+    "explore": "explore",
     "export": "images",
     "import": "images",
     "pull": "pull",

@@ -30,7 +30,7 @@ ROOMS = {  # package -> its rooms, from top to bottom; those of one line do not 
         "commands",
         "api",
         "named_image",
-        "build_log findings image options result_files",
+        "build_log findings image options pages result_files",
         "progress shell_terminal",
         "report",
         "defaults signals user_limits version",

@@ -152,6 +152,7 @@ def test_the_wheel_holds_every_module_below_one_package(wheel: Path) -> None:
         path for room in ROOMS for path in (CHECKOUT / room).rglob("*") if path.suffix in (".py", ".lark", ".json")
     ]
     modules = {f"pybuild/{path.relative_to(CHECKOUT)}" for path in files}
+    modules |= {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "pybuild/pages/static").iterdir()}
     for path in (CHECKOUT / "pybuild").rglob("*.py"):
         if not links & set(path.parents):  # newer Pythons follow links
             modules.add(str(path.relative_to(CHECKOUT)))

@@ -41,9 +41,13 @@ def differences(before: View, after: View) -> Iterator[Difference]:
     """All paths that differ, in the order of their components, including those in a removed directory."""
     root, other_root = before.lookup(b""), after.lookup(b"")
     assert root is not None and other_root is not None
-    if _compared(root) != _compared(other_root):
+    if compared(root) != compared(other_root):
         yield Difference(b"", root, other_root)
-    old, new = before.walk(b""), after.walk(b"")
+    yield from differences_in_order(before.walk(b""), after.walk(b""))
+
+
+def differences_in_order(old: Iterator[Entry], new: Iterator[Entry]) -> Iterator[Difference]:
+    """The paths that differ between two sequences of entries, both in the order of `sort_key`, each path once."""
     left, right = next(old, None), next(new, None)
     while left is not None or right is not None:
         if right is None or (left is not None and sort_key(left.path) < sort_key(right.path)):
@@ -54,7 +58,7 @@ def differences(before: View, after: View) -> Iterator[Difference]:
             yield Difference(right.path, None, right)
             right = next(new, None)
         else:
-            if _compared(left) != _compared(right):
+            if compared(left) != compared(right):
                 yield Difference(left.path, left, right)
             left, right = next(old, None), next(new, None)
 
@@ -65,7 +69,7 @@ def differences_at(
     """The differences at `paths`, in their order; each lookup returns the entry of a path, or None."""
     for path in paths:
         old, new = before(path), after(path)
-        if (old and _compared(old)) != (new and _compared(new)):
+        if (old and compared(old)) != (new and compared(new)):
             yield Difference(path, old, new)
 
 
@@ -90,7 +94,7 @@ def _entry_differences(below: View, entries: Iterable[Entry]) -> Iterator[Differ
         if entry.kind is Kind.WHITEOUT:
             if before is not None:
                 yield Difference(entry.path, before, None)
-        elif before is None or entry.kind is not Kind.DIRECTORY or _compared(entry) != _compared(before):
+        elif before is None or entry.kind is not Kind.DIRECTORY or compared(entry) != compared(before):
             yield Difference(entry.path, before, entry)
 
 
@@ -111,8 +115,8 @@ def _gone(below: View, layer: dict[bytes, Entry], opaque: Iterable[bytes]) -> It
                 pending.append(before.path)
 
 
-def _compared(entry: Entry) -> tuple[object, ...]:
-    """The fields of an entry that are compared."""
+def compared(entry: Entry) -> tuple[object, ...]:
+    """The fields of an entry that are compared: those that make a difference."""
     return (
         entry.kind, entry.mode, entry.uid, entry.gid, entry.size, entry.link, entry.rdev, entry.xattrs, entry.sha256,
     )  # fmt: skip

@@ -9,43 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybuild.store.formats.toc import Entry, Kind, Toc, parent_of, sort_key
+from pybuild.store.formats.toc import Entry, Kind, Toc, sort_key
 from pybuild.store.layers.read import read_layer
 from pybuild.store.layers.view import ROOT, LinkLoop, View
+from tests.support.layer_stacks import LAYER, members, table
 from tests.support.tars import directory, entry, symlink, tar
 
 if TYPE_CHECKING:
     pass
 
 # -- the merge, compared with a simple model: unpacking one layer after the other into a dictionary
-
-MEMBER_NAME = st.lists(st.sampled_from([b"a", b"b", b"c", b"a.b"]), min_size=1, max_size=3).map(b"/".join)
-LAYER = st.lists(
-    st.one_of(
-        st.tuples(st.just("file"), MEMBER_NAME),
-        st.tuples(st.just("directory"), MEMBER_NAME),
-        st.tuples(st.just("remove"), MEMBER_NAME),
-        st.tuples(st.just("opaque"), MEMBER_NAME),
-    ),
-    max_size=8,
-)
-
-
-def members(layer: list[tuple[str, bytes]]) -> dict[bytes, str]:
-    """The layer as path -> verb, parents included; empty if the layer contradicts itself."""
-    said: dict[bytes, str] = {}
-    for verb, path in layer:
-        above = parent_of(path)
-        while above:
-            if said.get(above) in ("file", "remove"):
-                return {}
-            said.setdefault(above, "parent")
-            above = parent_of(above)
-        if path in said:
-            return {}
-        said[path] = verb
-    return said
-
 
 def applied(tree: dict[bytes, str], said: dict[bytes, str]) -> dict[bytes, str]:
     tree = dict(tree)
@@ -79,19 +52,7 @@ def test_a_view_equals_the_result_of_unpacking_the_layers_in_order(layers: list[
     for layer in layers:
         said = members(layer)
         tree = applied(tree, said)
-        data = []
-        for path, verb in said.items():
-            match verb:
-                case "file":
-                    data.append(entry(path))
-                case "remove":
-                    above, slash, name = path.rpartition(b"/")
-                    data.append(entry(above + slash + b".wh." + name))
-                case "opaque":
-                    data.append(entry(path + b"/.wh..wh..opq"))
-                case _:
-                    data.append(directory(path + b"/"))
-        tocs.insert(0, Toc.of(read_layer(io.BytesIO(tar(*data)), View(tocs))))
+        tocs.insert(0, table(said, tocs))
     view = View(tocs)
     walked = list(view.walk(b""))
     assert {e.path: e.kind for e in walked} == {
