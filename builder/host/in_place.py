@@ -85,6 +85,15 @@ def lock_root() -> int:
     return fd
 
 
+def restore_name_service() -> None:
+    """Put back what name service needs, if a step has removed it and the engine has not mounted it. Raises OSError."""
+    for path in _NAME_SERVICE:
+        if not os.path.lexists(path) and os.path.exists(HOME + path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(HOME + path, "rb") as source, open(path, "xb") as target:
+                target.write(source.read())
+
+
 @frozen
 class HeldPaths:
     """What steps leave alone, with all that is below it: absolute paths.

@@ -45,6 +45,7 @@ def _enter(text: str) -> bool:
         return False
     for fd in (root, directory):
         os.close(fd)
+    os.environ.pop("LD_LIBRARY_PATH", None)  # it has been read, and no other program needs it
     return True
 
 

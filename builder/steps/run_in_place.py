@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pybuild.builder.errors import SandboxError
 from pybuild.builder.events import Note, layer_progress
-from pybuild.builder.host.in_place import SCRATCH, held_paths, lock_root
+from pybuild.builder.host.in_place import SCRATCH, held_paths, lock_root, restore_name_service
 from pybuild.builder.jobs.in_place import CommitInPlace, CopiedMount, PrepareInPlace, RootMemory
 from pybuild.builder.plan.graph import FilesMount, PlannedCacheMount, ScriptMount
 from pybuild.builder.sandbox.spec import SandboxSpec
@@ -81,6 +81,7 @@ class InPlaceRuns:
             if self._lock < 0:
                 self._lock = lock_root()
             memory, self._memory = self._memory, None  # the root is unknown until the step has ended well
+            restore_name_service()
             found = held_paths(self._store.root, self._pool.keep)
             held = found.paths
             _check_volumes(self._stacks.view(layers), found.volumes)
@@ -150,7 +151,9 @@ class InPlaceRuns:
             and entry.path not in left_alone.above
             and not left_alone.has(entry.path)
         ]
-        extra = [_found(path) for path in left_alone.above if view.lookup(path) is None]
+        extra = [
+            _found(path) for path in left_alone.above if view.lookup(path) is None and os.path.lexists(b"/" + path)
+        ]
         copied = [
             copied
             for mount, target in zip(mounts, scaffold.mounts, strict=True)

@@ -20,6 +20,7 @@
 
 #define HOME "/pybuild"
 #define PYTHON HOME "/usr/bin/python3"
+#define LIBRARIES HOME "/usr/lib/" MULTIARCH ":" HOME "/usr/lib" /* for modules that are imported later */
 #define GIT HOME "/usr/lib/git-core/git"
 #define MAIN "import sys; sys.path.insert(0, '" HOME "/opt/pybuild'); from pybuild.__main__ import main; main()"
 
@@ -90,6 +91,7 @@ int main(int count, char **words) {
             make_null();
         }
         enter();
+        setenv("LD_LIBRARY_PATH", LIBRARIES, 1);
         command[used++] = PYTHON;
         if (strcmp(name, "pybuild-python") != 0) {
             command[used++] = "-SIc";

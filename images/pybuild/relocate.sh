@@ -19,6 +19,8 @@ find . -xdev -type l -lname '/*' | while read -r link; do
 done
 ln -s . pybuild # a path that begins with /pybuild is the same inside
 rm -rf etc/resolv.conf etc/hosts etc/hostname
+mkdir -p store run tmp
+chmod 700 store
 mv -f usr/bin/git usr/lib/git-core/git
 for name in pybuild pybuild-python git; do
     rm -f "usr/bin/$name"
@@ -27,7 +29,7 @@ done
 
 # The container's own root before the first build: a shell for jobs, and the places where engines mount.
 cd "$image"
-mkdir -p bin dev etc proc root run sys tmp usr/bin var/lib/pybuild workspace
+mkdir -p bin dev etc proc root run sys tmp usr/bin var workspace
 chmod 700 root
 chmod 1777 tmp
 ln -s ../run var/run # what a pod mounts below /var/run lands in /run, which images leave alone

@@ -49,15 +49,22 @@ class Surroundings:
     user: int = 0
     no_new_privileges: bool = False  # allowPrivilegeEscalation: false in Kubernetes
     tmpfs: tuple[str, ...] = ()
+    home: str | None = None  # the root is that of pybuild's own image: its directory; "" for one made of this machine
+    network: bool = True  # that of the machine; else only loopback
 
 
 def runc_config(
-    surroundings: Surroundings, root: str, command: Sequence[str], environment: Mapping[str, str], volumes: Sequence[str]
+    surroundings: Surroundings,
+    root: str,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    volumes: Sequence[str],
 ) -> dict[str, Any]:
     """A config.json. The network is the machine's; `volumes` are directories of the machine at the same paths."""
     capabilities = [f"CAP_{name}" for name in surroundings.capabilities]
     effective = [] if surroundings.user else capabilities
     namespaces = ["pid", "ipc", "uts", "mount", *(["user"] if surroundings.first_id is not None else [])]
+    namespaces += [] if surroundings.network else ["network"]
     linux: dict[str, Any] = {"namespaces": [{"type": name} for name in namespaces]}
     if surroundings.masked:
         linux |= {"maskedPaths": list(_MASKED), "readonlyPaths": list(_READ_ONLY)}
@@ -80,6 +87,8 @@ def runc_config(
         },
         "mounts": [
             *_kernel_mounts(in_user_namespace=surroundings.first_id is not None),
+            # Engines mount no /tmp: here it keeps the tests of one container from those of another.
+            *([] if surroundings.home is not None else [_mount("tmpfs", "/tmp", "nosuid", "nodev", "mode=1777")]),
             *(_mount("tmpfs", place, "nosuid", "nodev", "noexec", "mode=700") for place in surroundings.tmpfs),
             *(_mount("none", place, "rbind", "rw", source=place) for place in volumes),
         ],
@@ -100,7 +109,6 @@ def _kernel_mounts(*, in_user_namespace: bool) -> list[dict[str, Any]]:
         _mount("devpts", "/dev/pts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
         _mount("mqueue", "/dev/mqueue", *quiet),
         _mount("tmpfs", "/dev/shm", *quiet, "mode=1777", "size=65536k"),
-        _mount("tmpfs", "/tmp", "nosuid", "nodev", "mode=1777"),
     ]
 
 

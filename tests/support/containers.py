@@ -6,10 +6,10 @@ import json
 import os
 import sys
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from tests.support.cli import SCRIPT
+from tests.support.cli import SCRIPT, Done, Pybuild
 from tests.support.container_config import (
     DOCKER_CAPABILITIES,
     DOCKER_PROFILE,
@@ -48,7 +48,34 @@ def make_container(name: str, **changes: object) -> Person:
     return Person(name, outside, prefix, home)
 
 
+def make_own_image(image: str = "", **changes: object) -> OwnImage:
+    """Somebody who runs pybuild in its own image, in a container that allows no namespaces and has only loopback.
+
+    `image` is the directory of the image; "": one that is made of this machine. The home is a volume in /mnt.
+    """
+    surroundings = replace(DOCKER, home=image, network=False, **changes)  # type: ignore[arg-type]
+    home = Path(tempfile.mkdtemp(prefix="pybuild-test-", dir="/mnt"))
+    home.chmod(0o755)
+    os.chown(home, surroundings.user, surroundings.user)
+    fields = {**asdict(surroundings), "profile": surroundings.profile and str(surroundings.profile)}
+    prefix = (sys.executable, _IN_CONTAINER, json.dumps(fields), str(home))
+    return OwnImage("own-image", surroundings.user, prefix, home)
+
+
+@dataclass(frozen=True)
+class OwnImage(Person):
+    """Somebody in pybuild's own image."""
+
+    def pybuild(self, **environment: str) -> Pybuild:
+        path = "/pybuild/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        own = {"PYBUILD_ISOLATION": "auto", "PATH": path, "HOME": "/root"}
+        return Pybuild(self.home / "store", {**own, **environment}, (*self.prefix, "/pybuild/bin/pybuild"))
+
+    def shell(self, text: str, **environment: str) -> Done:
+        """Run a shell script in one container; what it leaves outside of the home is gone afterwards."""
+        return replace(self.pybuild(**environment), command=(*self.prefix, "/bin/sh", "-c", text)).run()
+
+
 def in_shell(person: Person, text: str) -> tuple[str, ...]:
     """A command for a shell in the container; `pybuild` is the command."""
     return (*person.prefix, "/bin/sh", "-c", f'pybuild() {{ {SCRIPT} "$@"; }}\n{text}')
-

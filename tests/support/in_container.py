@@ -13,8 +13,10 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -51,6 +53,58 @@ def make_root(place: Path) -> Path:
     return root
 
 
+def make_own_root(place: Path, surroundings: Surroundings) -> Path:
+    """The root of pybuild's own image: an overlay of its directory, or of one in which /pybuild is made of this machine."""
+    mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", place)
+    for name in ("root", "upper", "work", "image", "home", "home-work"):
+        (place / name).mkdir(mode=0o755)
+    root, image = place / "root", surroundings.home or str(place / "image")
+    if not surroundings.home:
+        make_image(place / "image")
+    mount("-t", "overlay", "-o", f"lowerdir={image},upperdir={place}/upper,workdir={place}/work", "overlay", root)
+    if not surroundings.home:
+        home = root / "pybuild"
+        options = f"lowerdir=/,upperdir={place}/home,workdir={place}/home-work"
+        mount("-t", "overlay", "-o", options, "overlay", home)
+        fill_home(home)
+    return root
+
+
+def make_image(image: Path) -> None:
+    """What the root of the image holds besides /pybuild."""
+    for name in ("bin", "dev", "etc", "proc", "pybuild", "run", "sys", "tmp", "var", "workspace"):
+        (image / name).mkdir()
+    shutil.copy(shutil.which("busybox") or "", image / "bin" / "busybox")
+    for name in ("sh", "cat", "ls", "sleep", "kill"):
+        (image / "bin" / name).symlink_to("busybox")
+    (image / "var" / "run").symlink_to("../run")
+
+
+def fill_home(home: Path) -> None:
+    """Make the root of this machine what images/pybuild makes of a Debian."""
+    checkout = Path(__file__).resolve().parent.parent.parent
+    for path in needed():
+        inside = home / str(path)[1:]
+        inside.mkdir(parents=True, exist_ok=True)
+        mount("--rbind", path, inside)
+    (home / "pybuild").symlink_to(".")
+    packages = home / "opt" / "pybuild"
+    packages.mkdir(parents=True)
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        (packages / path.name).symlink_to(f"/pybuild{path}")
+    (packages / "pybuild").symlink_to(f"/pybuild{checkout}/pybuild")
+    programs = home / "usr" / "bin"
+    (programs / "python3").unlink(missing_ok=True)
+    (programs / "python3").symlink_to(f"/pybuild{Path(sys.executable).resolve()}")
+    source = checkout / "images" / "pybuild" / "enter.c"
+    libraries = subprocess.run(["gcc", "-print-multiarch"], capture_output=True, text=True, check=True).stdout.strip()
+    flags = ["-static", "-O1", "-Wall", "-Wextra", "-Werror", f'-DMULTIARCH="{libraries}"']
+    subprocess.run(["gcc", *flags, "-o", programs / "pybuild", source], check=True)
+    (programs / "pybuild-python").symlink_to("pybuild")
+    for name in ("store", "run", "tmp"):
+        (home / name).mkdir(exist_ok=True)
+
+
 def main() -> int:
     fields, volume, *command = sys.argv[1:]
     found = json.loads(fields)
@@ -66,15 +120,18 @@ def main() -> int:
         place, bundle = Path(directory, "place"), Path(directory, "bundle")
         for path in (place, bundle):
             path.mkdir()
-        root = make_root(place)
+        own = surroundings.home is not None
+        root = make_own_root(place, surroundings) if own else make_root(place)
         (root / volume[1:]).mkdir(parents=True, exist_ok=True)
         for extra in surroundings.tmpfs:
             (root / extra[1:]).mkdir(parents=True, exist_ok=True)
         # runc binds the volumes after it has mounted /tmp, where the checkout can be.
-        config = runc_config(surroundings, str(root), command, os.environ, [*map(str, needed()), volume])
+        config = runc_config(surroundings, str(root), command, os.environ, [*([] if own else map(str, needed())), volume])
         (bundle / "config.json").write_text(json.dumps(config))
         name = f"pybuild-test-{os.getpid()}-{os.urandom(4).hex()}"
-        done = subprocess.run(["runc", "--root", f"{directory}/state", "run", "--bundle", str(bundle), name], check=False)
+        done = subprocess.run(
+            ["runc", "--root", f"{directory}/state", "run", "--bundle", str(bundle), name], check=False
+        )
         subprocess.run(["umount", "--lazy", "--recursive", str(place)], check=False)
     return done.returncode
 
