@@ -13,13 +13,14 @@ from pybuild.store.formats.platform import Platform
 from pybuild.values import frozen
 
 HOSTNAME = "pybuild"  # of RUN steps
+HOST_GATEWAY = "host-gateway"  # stands for an address of this machine in --add-host
 SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH"  # the variable, and the name of the build argument
 
 
 class Network(Enum):
     """The network that a RUN can reach."""
 
-    DEFAULT = "default"
+    DEFAULT = "default"  # one of its own with a way out, where pasta works; else that of the machine
     NONE = "none"
     HOST = "host"
 
@@ -87,7 +88,7 @@ class BuildOptions:
     jobs: int = 16  # the most RUN steps at a time
     network: Network = Network.DEFAULT
     isolation: Isolation = Isolation.FULL
-    hosts: tuple[tuple[str, str], ...] = ()  # (name, address) for /etc/hosts of RUN steps
+    hosts: tuple[tuple[str, str], ...] = ()  # (name, address or HOST_GATEWAY) for /etc/hosts of RUN steps
     hostname: str = HOSTNAME  # of RUN steps
     limits: StepLimits = field(default_factory=StepLimits)
     on_fail: OnFail = field(default_factory=OnFail)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import socket
 
-from pybuild.builder.sandbox import linux
+from pybuild.builder.sandbox import gate, linux
 from pybuild.builder.sandbox.loopback import loopback_up
 
 TYPE_CHECKING = False
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 class OwnIds:
     """Made by init before it changes its root; `write_maps` is for init, `enter` for the command, a child of it."""
 
-    def __init__(self, maps: tuple[str, str]) -> None:
+    def __init__(self, maps: tuple[str, str], way: socket.socket | None = None) -> None:
+        """`way` is the socket of the gate to the network, if the step has one."""
         self._maps = maps
+        self._way = way
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._init, self._command = socket.socketpair()
 
@@ -45,6 +47,11 @@ class OwnIds:
             raise OSError("process 1 of the step has ended")
         if spec.new_network:
             loopback_up()
+        if self._way is not None:
+            network = os.open("self/ns/net", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+            gate.connect(self._way, network)
+            os.close(network)
+            gate.wait(self._way)
 
     def write_maps(self) -> None:
         """Write the maps, when the command has made the namespace. Raises OSError."""

@@ -21,13 +21,13 @@ import signal
 import socket
 from contextlib import suppress
 
-from pybuild.builder.sandbox import agents, linux, terminal
+from pybuild.builder.sandbox import agents, gate, linux, terminal
 from pybuild.builder.sandbox.command import close_all_but, run_command
 from pybuild.builder.sandbox.loopback import loopback_up
 from pybuild.builder.sandbox.mounts import AgentSocket
 from pybuild.builder.sandbox.operations import operations_for
 from pybuild.builder.sandbox.own_ids import OwnIds
-from pybuild.builder.sandbox.report import HOST_NAME, MAKE_NAMESPACES, hint_for, reason, report
+from pybuild.builder.sandbox.report import CONNECT, HOST_NAME, MAKE_NAMESPACES, hint_for, reason, report
 from pybuild.builder.sandbox.root import OperationRefused, Root
 from pybuild.store.system import syscalls
 
@@ -43,11 +43,15 @@ _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linu
 class Step:
     """A RUN in progress, as the worker sees it: the keeper's pid and the read end of the status pipe."""
 
-    def __init__(self, spec: SandboxSpec, fds: tuple[int, ...], seccomp: bytes) -> None:
+    def __init__(
+        self, spec: SandboxSpec, fds: tuple[int, ...], seccomp: bytes, way: socket.socket | None = None
+    ) -> None:
         """Start the step. Raises OSError if no process can be made. `fds`: its standard output and error, and the vault if there are secrets; this closes them.
 
-        In a step with a terminal both outputs are the socket over which the terminal is sent.
+        In a step with a terminal both outputs are the socket over which the terminal is sent. `way` is the socket of a gate
+        to the network, if the step has one; the caller closes it.
         """
+        self._way = way
         status = -1
         try:
             self.status_fd, status = os.pipe2(os.O_CLOEXEC)
@@ -66,7 +70,7 @@ class Step:
 
     def keep(self, spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, parent: int) -> NoReturn:
         """What the keeper does, in a child of the worker."""
-        _keeper(spec, fds, status, seccomp, parent)
+        _keeper(spec, fds, status, seccomp, parent, self._way)
 
     def stop(self) -> None:
         """Kill the step and wait for its keeper."""
@@ -93,7 +97,9 @@ def tie_to(parent: int, number: int = signal.SIGKILL) -> None:
         os._exit(1)
 
 
-def _keeper(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, parent: int) -> NoReturn:
+def _keeper(
+    spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, parent: int, way: socket.socket | None
+) -> NoReturn:
     init: list[int] = []
 
     def kill_init(*_: object) -> None:
@@ -109,7 +115,8 @@ def _keeper(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes
         signal.signal(signal.SIGTERM, kill_init)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # also for init; the command gets all defaults back
         tie_to(parent)
-        close_all_but(*fds, status)  # the others belong to the worker and to other steps
+        # The others belong to the worker and to other steps. The gate ends when this process has closed its socket.
+        close_all_but(*fds, status, *([way.fileno()] if way is not None else []))
         os.setsid()
         doing = "enter the step's cgroups"
         for directory in spec.cgroups:
@@ -128,7 +135,7 @@ def _keeper(spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes
         doing = "start process 1 of the step"
         pid = os.fork()
         if pid == 0:
-            _init(spec, fds, status, seccomp, agents_fd, keeper)
+            _init(spec, fds, status, seccomp, agents_fd, keeper, way)
         init.append(pid)
         doing = "wait for the step"
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
@@ -152,7 +159,13 @@ def _enter_cgroup(directory: str) -> None:
 
 
 def _init(
-    spec: SandboxSpec, fds: tuple[int, ...], status: int, seccomp: bytes, agents_fd: int, keeper: int
+    spec: SandboxSpec,
+    fds: tuple[int, ...],
+    status: int,
+    seccomp: bytes,
+    agents_fd: int,
+    keeper: int,
+    way: socket.socket | None,
 ) -> NoReturn:
     """Process 1 of the step: builds the root filesystem, starts the command, reaps processes, reports the end.
 
@@ -174,10 +187,15 @@ def _init(
         if spec.new_network:
             doing = "set up the loopback device"
             loopback_up()
+        if way is not None and spec.own_ids is None:  # else the command makes its network
+            doing = "ask for a way to the network"
+            network = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            gate.connect(way, network)
+            os.close(network)
         stdout, stderr, *vaults = fds
         vault = vaults[0] if vaults else -1
         doing = "prepare the step's own ids"
-        own_ids = OwnIds(spec.own_ids) if spec.own_ids else None
+        own_ids = OwnIds(spec.own_ids, way) if spec.own_ids else None
         root = Root(vault, agents_fd)
         for operation in operations_for(spec):
             doing = f"mount {operation.describe()}"
@@ -193,6 +211,9 @@ def _init(
             doing = "give the output pipes to the step's user"
             for pipe in (stdout, stderr):
                 os.fchown(pipe, spec.uid, -1)  # only its owner can open a pipe by a name such as /dev/stdout
+        if way is not None and own_ids is None:
+            doing = CONNECT
+            gate.wait(way)
         doing = "start the command"
         command = os.fork()
         if command == 0:
@@ -203,6 +224,8 @@ def _init(
         doing = "give up what only the start of the command needs"
         for fd in (stdin, *fds):
             os.close(fd)
+        if way is not None:
+            way.close()
         linux.capset(0, 0, 0)
         doing = "wait for the command"
         pid, code = 0, 0

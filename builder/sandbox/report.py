@@ -11,6 +11,7 @@ LESS = "build with --isolation=container, or auto, which do with what this machi
 UNFILTERED = "--security-opt seccomp=unconfined (podman, Docker) or seccompProfile: Unconfined (Kubernetes)"
 UNMASKED = "--security-opt unmask=ALL (podman), --security-opt systempaths=unconfined (Docker) or procMount: Unmasked (Kubernetes)"
 HOST_NAME = "set the host name"
+CONNECT = "connect the step to the network"
 _SETTING_UP = ("prepare the sandbox", "mount ", "set ")  # what can fail because of the machine, not of the recipe
 _REFUSALS = frozenset((errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENODEV, errno.EOPNOTSUPP))
 _REPORT_TEXT = 500  # characters of a text in a report
@@ -48,6 +49,8 @@ def hint_for(doing: str, error: BaseException) -> str | None:
         return "this process or the machine has its limit of open files"
     if doing == MAKE_NAMESPACES:
         return "pybuild needs them for RUN only; pybuild doctor says what this machine lacks"
+    if doing == CONNECT:
+        return "--network=host gives RUN steps the network of this machine"
     if not isinstance(error, OSError) or error.errno not in _REFUSALS:
         return None
     if doing.startswith(HOST_NAME):

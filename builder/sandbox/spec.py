@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from pybuild.builder.sandbox.uplink import Uplink
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -31,7 +33,7 @@ class SandboxSpec:
     hostname: str  # "" keeps that of the machine
     resolv_conf_target: str  # the image's path for resolv.conf, links resolved
     hosts_target: str  # the image's path for hosts, links resolved
-    new_network: bool  # a new network with only a loopback device; else the host's network
+    new_network: bool  # a network of its own; else the machine's
     mounts: tuple[MountOperation, ...] = ()  # in the order of their targets
     secrets: tuple[tuple[str, int, int], ...] = ()  # variables: name, offset and size in the vault
     insecure: bool = False  # all capabilities of the namespace, no seccomp filter
@@ -40,6 +42,7 @@ class SandboxSpec:
     cgroups: tuple[str, ...] = ()  # directories of the cgroups to enter
     own_proc: bool = True  # a new /proc; else the machine's, read-only
     own_sys: bool = True  # a new /sys with a new network; else the machine's
+    uplink: Uplink | None = None  # the way out of a new network; without one it has only a loopback device
     own_ids: tuple[str, str] | None = None  # uid_map and gid_map of a user namespace for this step alone
     in_place: bool = False  # no namespaces: the root of the container is the root filesystem
     terminal: bool = False  # the streams are a terminal; its master is sent over the descriptor for standard output
@@ -57,6 +60,7 @@ class SandboxSpec:
 
         for key in ("argv", "env", "groups", "lowers", "cgroups"):
             data[key] = tuple(data[key])
+        data["uplink"] = data["uplink"] and Uplink.from_json(data["uplink"])
         data["own_ids"] = data["own_ids"] and tuple(data["own_ids"])
         data["secrets"] = tuple(tuple(item) for item in data["secrets"])
         data["rlimits"] = tuple(tuple(limit) for limit in data["rlimits"])

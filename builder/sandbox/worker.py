@@ -10,6 +10,8 @@ it kills every step and exits.
                      with "pieces": {name: text} if it had to try what steps are refused here (trial.py)
     main -> worker   {"spec": {...}} with descriptors for stdout, stderr and the end,     start a step
                      and a fourth one, the vault, if there are secrets
+    main -> worker   {"uplink": {...}}                                                    try a way to the network;
+    worker -> main   {"uplink": text}                                                     "" if it works, else why not
     end of the step  {"exit": n} | {"signal": n} | {"error": text, "hint": text}          on its own descriptor, then EOF
 """
 
@@ -22,13 +24,18 @@ import resource
 import select
 import signal
 import socket
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
-from pybuild.builder.sandbox import linux, seccomp
+from pybuild.builder.sandbox import gate, linux, seccomp
 from pybuild.builder.sandbox.frames import Channel
 from pybuild.builder.sandbox.process import Step
 from pybuild.builder.sandbox.spec import SandboxSpec
 from pybuild.builder.sandbox.trial import refused_pieces
+from pybuild.builder.sandbox.uplink import Uplink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def main(fd: int) -> None:
@@ -72,6 +79,7 @@ class Worker:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._steps: dict[int, tuple[Step, int]] = {}  # pidfd -> step, the descriptor for its result
+        self._gate: gate.Gate | None = None  # one that has been tried, and that no step uses yet
         self.seccomp = seccomp.load_filter()
         self._poll = select.poll()
         self._poll.register(channel.fileno(), select.POLLIN)
@@ -94,18 +102,25 @@ class Worker:
 
     def start(self, spec: SandboxSpec, fds: tuple[int, ...]) -> Step:
         """Start a step. Raises OSError."""
-        return Step(spec, fds, self.seccomp)
+        with self._way(spec) as way:
+            return Step(spec, fds, self.seccomp, way)
 
     def _receive(self) -> None:
         try:
-            message, (stdout, stderr, end, *vault) = self._channel.receive()
+            message, fds = self._channel.receive()
         except OSError:  # the descriptors of this step got lost on the way; the main process sees their ends closed
             return
-        spec = message["spec"]
-        assert isinstance(spec, dict)
+        if "uplink" in message:
+            assert isinstance(message["uplink"], dict)
+            self._gate, problem = gate.prove(Uplink.from_json(message["uplink"]))
+            self._channel.send({"uplink": problem})
+            return
+        assert isinstance(message["spec"], dict)
+        spec = SandboxSpec.from_json(message["spec"])
+        stdout, stderr, end, *vault = fds
         step = None
         try:
-            step = self.start(SandboxSpec.from_json(spec), (stdout, stderr, *vault))
+            step = self.start(spec, (stdout, stderr, *vault))
             pidfd = os.pidfd_open(step.pid)
         except OSError as error:  # one step that cannot start does not end the others
             if step is not None:
@@ -121,6 +136,18 @@ class Worker:
             return
         self._steps[pidfd] = step, end
         self._poll.register(pidfd, select.POLLIN)
+
+    @contextmanager
+    def _way(self, spec: SandboxSpec) -> Iterator[socket.socket | None]:
+        """A gate to the network, if the step is to have one: that of the trial, if no step has it yet."""
+        if spec.uplink is None:
+            yield None
+            return
+        found, self._gate = self._gate or gate.Gate(spec.uplink), None
+        try:
+            yield found.socket
+        finally:
+            found.close()  # the step holds it now
 
     def _finish(self, pidfd: int) -> None:
         step, end = self._steps.pop(pidfd)
@@ -146,13 +173,15 @@ class Worker:
 
     def kill_all(self) -> None:
         """End all steps and wait until they have ended."""
+        if self._gate is not None:
+            self._gate.close()
         for pid in self.keepers():
             os.kill(pid, signal.SIGTERM)
         try:
             while True:
                 os.waitpid(-1, 0)
         except ChildProcessError:
-            pass  # every process of every step has ended
+            pass  # every process of every step has ended, and every gate
 
 
 def _send_result(end: int, result: dict[str, object]) -> None:

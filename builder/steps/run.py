@@ -15,9 +15,10 @@ from pybuild.builder.events import Note, StepOutput, layer_progress, step_broke
 from pybuild.builder.files.layer_contents import layer_place
 from pybuild.builder.host.id_map import MapKind
 from pybuild.builder.host.mountinfo import filesystem_of
+from pybuild.builder.host.network import host_gateway, read_resolv_conf, step_resolv_conf
 from pybuild.builder.host.obstacles import SEE_DOCTOR
 from pybuild.builder.jobs.step import CommitStep, FinishStep, PrepareStep
-from pybuild.builder.options import Network
+from pybuild.builder.options import HOST_GATEWAY, Network
 from pybuild.builder.plan.graph import source_mounts
 from pybuild.builder.sandbox.mounts import AgentSocket
 from pybuild.builder.sandbox.spec import SandboxSpec
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from pybuild.builder.files.passwd import Identity
     from pybuild.builder.host.rung import Rung
     from pybuild.builder.plan.graph import Node, RunStep
+    from pybuild.builder.sandbox.uplink import Uplink
     from pybuild.builder.session import Session
     from pybuild.builder.steps.image_users import ImageUsers
     from pybuild.builder.steps.layer_stack import LayerStacks
@@ -147,7 +149,7 @@ class RunMaker:
         self._check_mapped(step.user, identity)
         secrets, options = self._session.secrets, self._session.options
         mounts = secrets.available(step.mounts)
-        rung = self._note_surroundings(step)
+        rung, uplink = self._note_surroundings(step)
         layers = await self._stacks.with_trees(layers)
         secret = any(isinstance(mount, SecretMount | SshMount) for mount in mounts)
         paths = await self._mount_sources.find(step, sources, directory, cache_mounts, secret=secret)
@@ -169,12 +171,13 @@ class RunMaker:
             work=work,
             mountpoint=self._workspace.mountpoint,
             files=self._workspace.files,
-            resolv_conf=_resolv_conf(),
+            resolv_conf=read_resolv_conf() if uplink is None else step_resolv_conf(read_resolv_conf(), uplink),
             hostname=step.hostname if rung.has_own(HOST_NAME) else "",
             hosts=_hosts(step.hostname if rung.has_own(HOST_NAME) else os.uname().nodename, options.hosts),
             resolv_conf_target=scaffold.resolv_conf,
             hosts_target=scaffold.hosts,
-            new_network=step.network is Network.NONE,
+            new_network=step.network is Network.NONE or uplink is not None,
+            uplink=uplink,
             mounts=sandbox_mounts(mounts, scaffold.mounts, secrets, paths),
             secrets=secrets.variables(step.mounts),
             insecure=step.insecure,
@@ -288,7 +291,7 @@ class RunMaker:
             return None
         return f"a RUN has one user and one group here, and chown to another one fails: {ids.missing}; {SEE_DOCTOR}"
 
-    def _note_surroundings(self, step: RunStep) -> Rung:
+    def _note_surroundings(self, step: RunStep) -> tuple[Rung, Uplink | None]:
         """Find what keeps steps apart here, and tell once what they can reach. Raises PrivilegeError."""
         rung = self._pool.rung
         if rung.own_ids is not None and not self._noted and filesystem_of(self._store.root) == "tmpfs":
@@ -296,9 +299,12 @@ class RunMaker:
             self._note(f"the store {self._store.root} is in memory, where it can take {usage.total >> 20} MiB")
         if not rung.is_full:
             self._note(rung.note())
-        if step.network is Network.DEFAULT:
-            self._note("RUN steps use the network of this machine; --network=none gives them none")
-        return rung
+        if step.network is not Network.DEFAULT:
+            return rung, None
+        network = self._pool.network
+        if text := network.note():
+            self._note(text)
+        return rung, network.uplink
 
     def _note(self, text: str) -> None:
         """Tell the user something, once a build."""
@@ -321,12 +327,6 @@ async def _parent_written_on_failure(parent: Parent) -> AsyncIterator[None]:
 def _hosts(hostname: str, more: Sequence[tuple[str, str]]) -> str:
     """The step's /etc/hosts, with its own host name (sudo and Java look it up); `more` are names with addresses."""
     own = f"127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-    return own + "".join(f"{address}\t{name}\n" for name, address in more)
-
-
-def _resolv_conf() -> str:
-    try:
-        with open("/etc/resolv.conf", encoding="utf-8", errors="surrogateescape") as file:
-            return file.read(1 << 20)
-    except OSError:
-        return ""
+    return own + "".join(
+        f"{host_gateway() if address == HOST_GATEWAY else address}\t{name}\n" for name, address in more
+    )

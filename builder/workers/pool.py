@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pybuild.builder.host.id_map import IdMap
+    from pybuild.builder.host.network import StepNetwork
     from pybuild.builder.host.rung import Rung
     from pybuild.builder.jobs.job import Job
     from pybuild.builder.sandbox.frames import Message
@@ -54,6 +55,7 @@ class Pool:
         self.keep = keep
         self._isolation = isolation
         self._rung: Rung | None = None
+        self._network: StepNetwork | None = None
         self._id_map: IdMap | None = None
         self._sandbox: SandboxWorker | None = None
         self._workers: set[WorkerProcess] = set()
@@ -92,6 +94,17 @@ class Pool:
             in_place = self._isolation is Isolation.IN_PLACE
             self._rung = IN_PLACE if in_place else Rung(tuple(refused.items()), self.id_map.step_maps())
         return self._rung
+
+    @property
+    def network(self) -> StepNetwork:
+        """How a step with a network of its own reaches that of the machine. Found out once. Raises PrivilegeError."""
+        if self._network is None:
+            from pybuild.builder.host.network import StepNetwork, find_uplink
+
+            uplink = None if self.rung.in_place else find_uplink()
+            problem = "" if uplink is None else self._sandbox_worker().try_uplink(uplink)
+            self._network = StepNetwork(None if problem else uplink, problem)
+        return self._network
 
     def start_ahead(self) -> None:
         """Start the worker that will talk to a registry. It gets ready while this process does other things, such as parsing."""

@@ -7,6 +7,7 @@ import json
 import os
 import select
 import socket
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pybuild.builder.errors import PrivilegeError, SandboxError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pybuild.builder.host.id_map import IdMap
     from pybuild.builder.sandbox.frames import Message
     from pybuild.builder.sandbox.spec import SandboxSpec
+    from pybuild.builder.sandbox.uplink import Uplink
 
 _PIPE = 1 << 16
 _UNCONFINED = (
@@ -66,6 +68,14 @@ class SandboxWorker:
     def pid(self) -> int:
         """The process whose namespaces other workers enter."""
         return self._process.pid
+
+    def try_uplink(self, uplink: Uplink) -> str:
+        """Whether steps can reach the network through it: "" or why not. Call it before the first step that needs it."""
+        try:
+            self._process.channel.send({"uplink": asdict(uplink)})
+            return str(self._process.channel.receive()[0]["uplink"])
+        except EOFError:
+            raise _worker_ended() from None
 
     async def run(self, spec: SandboxSpec, on_output: Callable[[int, bytes], None], vault: int = -1) -> Status:
         """Run one command to its end; `on_output` gets (1 or 2, bytes) as they arrive. Raises SandboxError.

@@ -8,7 +8,7 @@ import click
 
 from pybuild.builder.limits import ULIMITS, UNLIMITED, StepLimits, Ulimit
 from pybuild.builder.on_failure import OnFail
-from pybuild.builder.options import AgentSource, Entitlement, Isolation, Network, SecretSource
+from pybuild.builder.options import HOST_GATEWAY, AgentSource, Entitlement, Isolation, Network, SecretSource
 from pybuild.options.arguments import size_option
 from pybuild.options.groups import OptionGroup
 from pybuild.options.on_failure import HELP as ON_FAIL_HELP
@@ -79,10 +79,8 @@ def _host(value: str) -> tuple[str, str]:
     name, separator, address = value.partition("=" if "=" in value else ":")
     if not name or not separator or any(character.isspace() or character == "#" for character in name):
         raise click.UsageError(f"--add-host {value}: expected NAME:ADDRESS")
-    if address == "host-gateway":
-        raise click.UsageError(
-            f"--add-host {value}: there is no gateway; RUN steps share the network of this machine, so use 127.0.0.1"
-        )
+    if address == HOST_GATEWAY:
+        return name, address
     import ipaddress  # a local import: few builds add hosts
 
     try:
@@ -154,7 +152,8 @@ STEPS = OptionGroup(
             type=click.Choice([kind.value for kind in Network]),
             default="default",
             show_default=True,
-            help="What RUN steps can reach.",
+            help="What RUN steps can reach: a network of their own where pasta (Debian: passt) works, else that of this "
+            "machine (default); nothing (none); the network of this machine, with what listens on its loopback (host).",
         ),
         click.Option(
             ["--isolation"],
@@ -178,7 +177,7 @@ STEPS = OptionGroup(
             ["--add-host"],
             multiple=True,
             metavar="NAME:ADDRESS",
-            help="Add a line to /etc/hosts of RUN steps. Can be repeated.",
+            help="Add a line to /etc/hosts of RUN steps. The address host-gateway is this machine. Can be repeated.",
         ),
         click.Option(["--shm-size"], metavar="SIZE", help="The size of /dev/shm in RUN steps. [default: 64m]"),
         click.Option(
