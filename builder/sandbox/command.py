@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _SHOWN_PROGRAM = 200  # characters of a program's name in messages
 _OPEN_FILES = 1 << 20
+# Not in the kernel, not switched on, too old, or forbidden in a container.
+_NO_LANDLOCK = frozenset((errno.ENOSYS, errno.EOPNOTSUPP, errno.E2BIG, errno.EPERM))
 _STACK_BYTES = 8 << 20
 
 
@@ -54,6 +56,8 @@ def run_command(
         except OSError as error:
             if error.errno not in (errno.ENOSYS, errno.EPERM):  # no keyrings in the kernel, or forbidden in a container
                 raise
+        doing = "keep the step from the machine's abstract sockets"
+        _scope_sockets()
         doing = "read the capabilities"
         allowed = capabilities.bounding_set()
         if spec.in_place:
@@ -122,6 +126,17 @@ def _set_limits() -> None:
         hard = resource.getrlimit(kind)[1]
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(kind, (soft, hard if kind == resource.RLIMIT_STACK else soft))
+
+
+def _scope_sockets() -> None:
+    """Only abstract unix sockets of the step itself can be reached, also on the machine's network. Before Linux 6.12 and
+    without Landlock a network of its own does that. Like the seccomp filter this needs CAP_SYS_ADMIN: setuid programs work.
+    """
+    try:
+        linux.landlock_scope(linux.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET)
+    except OSError as error:
+        if error.errno not in _NO_LANDLOCK:
+            raise
 
 
 def _may_set_groups() -> bool:

@@ -15,7 +15,6 @@ import os
 import select
 import signal
 import socket
-import time
 from contextlib import suppress
 
 from pybuild.builder.sandbox import linux
@@ -109,7 +108,9 @@ def _serve(uplink: Uplink, control: socket.socket, parent: int, proof: bool) -> 
         families = _prepare(uplink, links)
         if listener is not None:
             doing = "reach this machine through pasta"
-            with listener, socket.create_connection(listener.getsockname()[:2], _PROOF_SECONDS):
+            with listener, socket.socket(listener.family, socket.SOCK_STREAM) as probe:
+                probe.settimeout(_PROOF_SECONDS)
+                probe.connect(listener.getsockname())
                 control.send(_READY)
         doing = "connect the step to the network"
         _wait_for_step(control, pidfd, links, families)
@@ -125,9 +126,10 @@ def _serve(uplink: Uplink, control: socket.socket, parent: int, proof: bool) -> 
 
 def _listener(uplink: Uplink) -> socket.socket:
     """A socket that listens on the address of this machine to which packets of steps can go."""
-    return socket.create_server(
-        (uplink.ipv4 or uplink.ipv6, 0), family=socket.AF_INET if uplink.ipv4 else socket.AF_INET6, backlog=1
-    )
+    listener = socket.socket(socket.AF_INET if uplink.ipv4 else socket.AF_INET6, socket.SOCK_STREAM)
+    listener.bind((uplink.ipv4 or uplink.ipv6, 0))  # no name is looked up: modules for that cannot be imported here
+    listener.listen(1)
+    return listener
 
 
 def _fork_pasta(uplink: Uplink, pids: list[int]) -> tuple[int, int, int]:
@@ -167,9 +169,8 @@ def _wait_for_device(links: Netlink, pidfd: int, output: int) -> None:
     poll = select.poll()
     poll.register(links, select.POLLIN)
     poll.register(pidfd, select.POLLIN)
-    end = time.monotonic() + _SECONDS
     while not _exists(DEVICE):
-        ready = [fd for fd, _ in poll.poll(max(0, int(1000 * (end - time.monotonic()))))]
+        ready = [fd for fd, _ in poll.poll(int(1000 * _SECONDS))]
         if pidfd in ready:
             said = os.read(output, _TEXT).decode("utf-8", "replace")
             raise OSError(errno.ENETDOWN, "; ".join(line.strip() for line in said.splitlines() if line.strip()))

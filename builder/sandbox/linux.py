@@ -75,6 +75,7 @@ PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 KEYCTL_JOIN_SESSION_KEYRING: Final = 1
 SECCOMP_SET_MODE_FILTER: Final = 1
 BPF_MAXINSNS: Final = 4096
+LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET: Final = 0x1
 _LINUX_CAPABILITY_VERSION_3: Final = 0x20080522
 _MOUNT_DATA_MAX: Final = 4095
 
@@ -255,6 +256,21 @@ def reset_signals() -> None:
 def join_session_keyring() -> int:
     """Give this process a new, empty session keyring; return its serial number. ENOSYS: the kernel has no keyrings."""
     return call("keyctl", KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
+def landlock_scope(scopes: int) -> None:
+    """Keep this thread and its children from what is outside of them, by `LANDLOCK_SCOPE_*`. landlock(7), Linux 6.12.
+
+    E2BIG: an older kernel. ENOSYS, EOPNOTSUPP: Landlock is not built in, or not switched on. EPERM: no_new_privs is off and
+    the thread lacks CAP_SYS_ADMIN in its user namespace.
+    """
+    # struct landlock_ruleset_attr: handled_access_fs, handled_access_net, scoped
+    attributes = ctypes.create_string_buffer(struct.pack("=QQQ", 0, 0, scopes), 24)
+    ruleset = call("landlock_create_ruleset", attributes, 24, 0)
+    try:
+        call("landlock_restrict_self", ruleset, 0)
+    finally:
+        os.close(ruleset)
 
 
 def seccomp_set_mode_filter(program: bytes, flags: int = 0) -> None:

@@ -140,7 +140,10 @@ class HostProc:
 
 @dataclass(frozen=True, slots=True)
 class Sys:
-    """sysfs, read-only. A sysfs belongs to a network namespace, so a step on the host's network gets the host's."""
+    """sysfs, read-only. A sysfs belongs to a network namespace, so a step on the host's network gets the host's.
+
+    A new one has no cgroups in it: those of the host are bound there, for programs that look for their limits.
+    """
 
     new_network: bool
 
@@ -158,6 +161,8 @@ class Sys:
             linux.mount_setattr(sys, _NOSUID_NODEV_NOEXEC | linux.MOUNT_ATTR_RDONLY, 0, recursive=True)
         linux.move_mount(sys, place)
         os.close(place)
+        if self.new_network:
+            _bind_cgroups(sys)
         for name in _SYS_MASKED:
             _mask(sys, name)
         os.close(sys)
@@ -271,6 +276,20 @@ def _remount_read_only(parent: int, name: str) -> None:
     except FileNotFoundError:
         return
     tree = linux.open_tree(parent, name.encode(), linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC | linux.AT_RECURSIVE)
+    linux.mount_setattr(tree, _NOSUID_NODEV_NOEXEC | linux.MOUNT_ATTR_RDONLY, 0, recursive=True)
+    linux.move_mount(tree, place)
+    os.close(tree)
+    os.close(place)
+
+
+def _bind_cgroups(sys: int) -> None:
+    """Attach the host's cgroup file systems to a new sysfs, read-only. A kernel without cgroups has no place for them."""
+    flags = linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC | linux.AT_RECURSIVE
+    try:
+        place = os.open("fs/cgroup", _MOUNT_POINT | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=sys)
+        tree = linux.open_tree(linux.AT_FDCWD, b"/sys/fs/cgroup", flags)
+    except FileNotFoundError:
+        return
     linux.mount_setattr(tree, _NOSUID_NODEV_NOEXEC | linux.MOUNT_ATTR_RDONLY, 0, recursive=True)
     linux.move_mount(tree, place)
     os.close(tree)

@@ -52,6 +52,8 @@ _NUMBERS: Final[dict[str, tuple[int, int]]] = {
     "fsmount": (432, 432),
     "close_range": (436, 436),
     "mount_setattr": (442, 442),
+    "landlock_create_ruleset": (444, 444),
+    "landlock_restrict_self": (446, 446),
 }
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)

@@ -67,7 +67,8 @@ def test_a_pipe_gets_plain_lines(pybuild: Pybuild, context: Path) -> None:
 
 def test_the_note_about_the_network_appears_once(tmp_path: Path, pybuild: Pybuild) -> None:
     context = write_context(tmp_path / "c", BASE + "RUN true\nRUN :\n")
-    assert pybuild(context).err.count("use the network of this machine") == 1
+    without_pasta = pybuild.with_environment({"PATH": "/nonexistent"})
+    assert without_pasta(context).err.count("use the network of this machine") == 1
 
 
 @pytest.mark.parametrize("option", ["--progress=quiet", "-q", "--quiet"])
