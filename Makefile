@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test lint coverage conformance containers users attack fuzz faults bench tools clean
+.PHONY: help demo test lint coverage conformance containers image users attack fuzz faults bench tools clean
 
 help:
 	@echo "make demo         build, export and show a small image on a base image made on the spot"
@@ -18,6 +18,7 @@ help:
 	@echo "                  KINDS=\"killed crowd\" for some kinds only, PYBUILD_SEED=N for the same faults again"
 	@echo "make conformance  only the recipes with results recorded from BuildKit"
 	@echo "make containers   build a real recipe in containers of every kind: the same layers, or a clear word; a few minutes"
+	@echo "make image        build pybuild's own image with this checkout: .image/pybuild.tar"
 	@echo "make users        only what people bring from elsewhere: tests/users/cases is the list"
 	@echo "make bench        compare the speed with other tools; ROWS=\"pull ready\" for some rows only, RUNS=N [5]"
 
@@ -49,7 +50,11 @@ conformance: tools $(VENV)/ready
 	$(SUDO) $(BIN)/python -m pytest tests/conformance
 
 containers: tools $(VENV)/ready
-	$(SUDO) env PYBUILD_CONTAINERS=all $(BIN)/python -m pytest tests/containers/test_matrix.py
+	$(SUDO) env PYBUILD_CONTAINERS=all $(BIN)/python -m pytest tests/containers/test_matrix.py tests/containers/test_in_place.py \
+	    tests/containers/own_image.py
+
+image: tools $(VENV)/ready
+	$(SUDO) sh images/pybuild/make.sh $(abspath $(BIN))/python $(CURDIR)/.image
 
 users: tools $(VENV)/ready
 	$(SUDO) env PYBUILD_EVERYBODY=1 $(BIN)/python -m pytest -n auto tests/users
@@ -73,4 +78,4 @@ bench: $(VENV)/ready
 	$(BIN)/python -m bench --runs $(or $(RUNS),5) $(ROWS)
 
 clean:
-	rm -rf $(VENV) .demo .bench .fuzz build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .demo .bench .fuzz .image build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -124,7 +124,7 @@ class PrepareInPlace:
                 break
             shared += 1
         facts = _read_facts(self.memory.facts)
-        unknown = frozenset(map(os.fsencode, self.memory.unknown))
+        unknown = frozenset(os.fsencode(path.strip("/")) for path in self.memory.unknown)
         return KnownRoot(view_of(before), shared, facts.files, unknown), facts.births
 
 

@@ -20,7 +20,9 @@
 
 #define HOME "/pybuild"
 #define PYTHON HOME "/usr/bin/python3"
-#define LIBRARIES HOME "/usr/lib/" MULTIARCH ":" HOME "/usr/lib" /* for modules that are imported later */
+#ifndef LIBRARIES /* of modules that are imported later */
+#define LIBRARIES HOME "/usr/lib/" MULTIARCH ":" HOME "/usr/lib"
+#endif
 #define GIT HOME "/usr/lib/git-core/git"
 #define MAIN "import sys; sys.path.insert(0, '" HOME "/opt/pybuild'); from pybuild.__main__ import main; main()"
 

@@ -97,8 +97,10 @@ def fill_home(home: Path) -> None:
     (programs / "python3").unlink(missing_ok=True)
     (programs / "python3").symlink_to(f"/pybuild{Path(sys.executable).resolve()}")
     source = checkout / "images" / "pybuild" / "enter.c"
-    libraries = subprocess.run(["gcc", "-print-multiarch"], capture_output=True, text=True, check=True).stdout.strip()
-    flags = ["-static", "-O1", "-Wall", "-Wextra", "-Werror", f'-DMULTIARCH="{libraries}"']
+    multiarch = subprocess.run(["gcc", "-print-multiarch"], capture_output=True, text=True, check=True).stdout.strip()
+    places = (sysconfig.get_config_var("LIBDIR"), f"/usr/lib/{multiarch}", "/usr/lib")
+    libraries = ":".join(f"/pybuild{place}" for place in places)
+    flags = ["-static", "-O1", "-Wall", "-Wextra", "-Werror", f'-DLIBRARIES="{libraries}"']
     subprocess.run(["gcc", *flags, "-o", programs / "pybuild", source], check=True)
     (programs / "pybuild-python").symlink_to("pybuild")
     for name in ("store", "run", "tmp"):

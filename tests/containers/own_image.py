@@ -1,0 +1,99 @@
+"""images/pybuild itself, made by this checkout, and what it builds in a container that allows no namespaces.
+
+For `make containers` only: it takes minutes. It needs Debian's mirrors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.archive import read_archive
+from tests.support.cli import BASE, CHECKOUT, Pybuild
+from tests.support.containers import make_own_image
+from tests.support.people import forget, make_person
+
+PROGRESS = "--progress=plain"
+FOUR_ROOTS = f"""\
+FROM pybuild.test/debian AS first
+ENV SOURCE_DATE_EPOCH=1700000000
+RUN --mount=type=bind,from=pybuild.test/debs,target=/debs --mount=type=secret,id=token --mount=type=cache,target=/var/cache/apt \\
+    test "$(cat /run/secrets/token)" = hidden && echo 'deb [trusted=yes] file:/debs ./' > /etc/apt/sources.list \\
+    && apt-get update && apt-get install -y --no-install-recommends hello && hello > /greeting \\
+    && rm -rf /var/lib/apt/lists/* /var/log/* /var/cache/ldconfig/aux-cache /etc/apt/sources.list
+RUN adduser --system --group --home /srv/service service && su -s /bin/sh service -c 'id > /srv/service/id' && rm -rf /var/log/*
+COPY --chown=service:service file /srv/service/
+FROM {BASE} AS second
+RUN cat /etc/passwd > /users && rm -rf /tmp/* /var/* && echo a > /tmp/a
+RUN cp /bin/busybox /bin/new && mv /bin/new /bin/sh && echo 'x:x:7:7::/:/bin/sh' > /etc/passwd && mkdir /d && ln -s d /e
+FROM scratch AS third
+COPY --from=second /bin/busybox /sh
+RUN ["/sh", "sh", "-c", "echo nothing else > /here; test ! -e /etc/passwd"]
+FROM pybuild.test/debian
+ENV SOURCE_DATE_EPOCH=1700000000
+COPY --from=first /greeting /srv/service/ /a/
+COPY --from=second /users /tmp/a /b/
+COPY --from=third /here /c/
+RUN test "$(stat -c %u /a/file)" -ge 100 || true; test ! -e /greeting && test ! -e /here && test ! -e /users
+RUN for f in /lib/*/libc.so.6 /bin/sh /etc/passwd; do cp $f $f.new && mv $f.new $f; done; rm -rf /tmp/* /var/log /var/cache/*
+USER 33
+RUN id > /tmp/id && cat /a/greeting > /tmp/again
+"""
+
+
+def test_four_roots_in_one_recipe_give_the_layers_of_root(base_archive: Path, tmp_path: Path) -> None:
+    """In images/pybuild, which this checkout builds first: Debian, busybox, nothing, and Debian again."""
+    image = own_image(tmp_path)
+    archives = debian_archives(tmp_path)
+    built = []
+    for person in (make_person("root"), make_own_image(str(image))):
+        try:
+            for archive in (base_archive, *archives):
+                person.pybuild()("import", person.take(archive))
+            context = person.context("context", FOUR_ROOTS, file="text\n")
+            (person.home / "token").write_text("hidden")
+            output = f"type=oci,dest={person.home}/image.tar,compression=uncompressed"
+            secret = f"--secret=id=token,src={person.home}/token"
+            person.pybuild(SOURCE_DATE_EPOCH="1700000000")(PROGRESS, secret, "-o", output, context)
+            built.append([hashlib.sha256(layer).hexdigest() for layer in read_archive(person.home / "image.tar").layers])
+            person.pybuild()("fsck")
+        finally:
+            forget(person)
+    assert built[0] == built[1]
+
+
+def own_image(place: Path) -> Path:
+    """The root of images/pybuild as a directory."""
+    script = CHECKOUT / "images" / "pybuild" / "make.sh"
+    subprocess.run(["sh", script, sys.executable, place / "made"], check=True, env={**os.environ, "PYBUILD_IMAGE_BASE": "mmdebstrap"})
+    pybuild = Pybuild(place / "store")
+    pybuild("import", place / "made" / "pybuild.tar", "own")
+    pybuild("export", "own", "-o", f"type=tar,dest={place}/root.tar")
+    (place / "root").mkdir()
+    subprocess.run(["tar", "-C", place / "root", "-xpf", place / "root.tar"], check=True)
+    return place / "root"
+
+
+def debian_archives(place: Path) -> tuple[Path, Path]:
+    """A minimal Debian, and a directory of packages with an index, as archives of images."""
+    pybuild = Pybuild(place / "bases")
+    pybuild("import", place / "made" / "debian.tar", "pybuild.test/debian")
+    context = place / "debs"
+    context.mkdir()
+    subprocess.run(["apt-get", "download", "-qq", "hello"], cwd=context, check=True)
+    (context / "Packages").write_text("".join(map(index_of, sorted(context.glob("*.deb")))))
+    (context / "Buildfile").write_text("FROM scratch\nCOPY . /\n")
+    pybuild("-t", "pybuild.test/debs", context)
+    for name in ("debian", "debs"):
+        pybuild("export", f"pybuild.test/{name}", "-o", f"type=oci,dest={place}/{name}-image.tar")
+    return place / "debian-image.tar", place / "debs-image.tar"
+
+
+def index_of(package: Path) -> str:
+    """What apt reads of a package in a directory."""
+    fields = subprocess.run(["dpkg-deb", "-f", package], capture_output=True, text=True, check=True).stdout.strip()
+    data = package.read_bytes()
+    return f"{fields}\nFilename: ./{package.name}\nSize: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n\n"
