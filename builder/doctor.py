@@ -16,6 +16,7 @@ from pybuild.builder.jobs.probe import Probe, Probed
 from pybuild.builder.limits import StepLimits
 from pybuild.builder.options import Isolation
 from pybuild.builder.sandbox.report import LESS, UNMASKED
+from pybuild.builder.sandbox.uplink import TUN
 from pybuild.builder.workers.pool import Pool
 from pybuild.values import frozen
 
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pybuild.builder.host.id_map import IdMap
+    from pybuild.builder.host.network import StepNetwork
     from pybuild.builder.host.rung import Rung
     from pybuild.store.store import Store
 
 _OLDEST_KERNEL = (5, 12)  # mount_setattr(2)
 _MANY_LAYERS_KERNEL = (6, 8)  # overlay takes each lower directory by itself
 _LOW_SPACE = 512 << 20  # bytes
+_INSTALL_PASTA = "apt-get install passt (Debian, Ubuntu), dnf install passt (Fedora)"
 
 
 class State(Enum):
@@ -67,7 +70,14 @@ def examine(store: Store, pool: Pool, isolation: Isolation = Isolation.FULL) -> 
     if probed is not None:
         checks += [_overlay(probed.overlay, store.root), _proc(probed.proc, isolation)]
     checks += _isolation(_rung(), isolation)
-    checks += [*_network(), _cgroups(probed), limits, _space(store.root), _binfmt(), _git()]
+    checks += [
+        _network(pool.network if probed is not None else None),
+        _cgroups(probed),
+        limits,
+        _space(store.root),
+        _binfmt(),
+        _git(),
+    ]
     return checks
 
 
@@ -136,10 +146,17 @@ def _isolation(rung: Rung | None, wanted: Isolation) -> Iterator[Check]:
         yield Check("isolation container", State.OK, f"works: {rung.gives_up()}")
 
 
-def _network() -> Iterator[Check]:
-    found = [name for name in ("pasta", "slirp4netns") if shutil.which(name)]
-    installed = f" ({', '.join(found)} installed)" if found else ""
-    yield Check("network", State.NOTE, f"RUN uses the network of this machine, or none with --network=none{installed}")
+def _network(network: StepNetwork | None) -> Check:
+    """`network` is None if not even namespaces work."""
+    if network is not None and network.uplink is not None:
+        return Check("network", State.OK, f"each RUN has its own, with a way out through {network.uplink.program}")
+    found = "RUN uses the network of this machine, or none with --network=none"
+    if network is not None and network.problem:
+        fix = "let this user open it, as with chmod 666 /dev/net/tun" if TUN in network.problem else ""
+        return Check("network", State.NOTE, f"{found}: {network.problem}", fix)
+    if shutil.which("pasta") is None:
+        return Check("network", State.NOTE, f"{found}: pasta is not installed", _INSTALL_PASTA)
+    return Check("network", State.NOTE, f"{found}: this machine has no route to another one")
 
 
 def _cgroups(probed: Probed | None) -> Check:

@@ -21,7 +21,7 @@ from pybuild.builder.sandbox import linux
 from pybuild.builder.sandbox.loopback import loopback_up
 from pybuild.builder.sandbox.netlink import Netlink
 from pybuild.builder.sandbox.report import reason
-from pybuild.builder.sandbox.uplink import DEVICE, IPV6
+from pybuild.builder.sandbox.uplink import DEVICE, IPV6, TUN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,6 +95,9 @@ def _serve(uplink: Uplink, control: socket.socket, parent: int, proof: bool) -> 
         linux.close_range(3, fd - 1)
         if os.getppid() != parent:
             os._exit(1)
+        doing = "make a device for pasta"  # it opens this in the same namespace, and does not say why it may not
+        os.close(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
+        doing = "listen on the address of this machine"
         listener = _listener(uplink) if proof else None
         doing = "start pasta"
         go, output, pidfd = _fork_pasta(uplink, pasta)
@@ -173,7 +176,9 @@ def _wait_for_device(links: Netlink, pidfd: int, output: int) -> None:
         ready = [fd for fd, _ in poll.poll(int(1000 * _SECONDS))]
         if pidfd in ready:
             said = os.read(output, _TEXT).decode("utf-8", "replace")
-            raise OSError(errno.ENETDOWN, "; ".join(line.strip() for line in said.splitlines() if line.strip()))
+            raise OSError(
+                errno.ENETDOWN, "; ".join(line.strip() for line in said.splitlines() if line.strip()) or "it has ended"
+            )
         if not ready:
             raise OSError(errno.ETIMEDOUT, f"no device after {_SECONDS:.0f} s")
         links.discard()

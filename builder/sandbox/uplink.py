@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 DEVICE: Final = "tap0"
+TUN: Final = "/dev/net/tun"
 
 _ULA: Final = "fd70:7962:7569:6c64"
 

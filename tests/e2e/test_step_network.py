@@ -143,6 +143,24 @@ def test_every_attack_would_be_seen(person: Person, reach: bytes, tmp_path: Path
 
 
 @pytest.mark.parametrize("isolation", ["full", "container"])
+def test_an_insecure_step_reaches_no_more(person: Person, isolation: str, reach: bytes, tmp_path: Path) -> None:
+    """It has all capabilities over its own network: it makes itself a neighbour of every address."""
+    with world(tmp_path) as (here, _, listeners):
+        tries = [*listeners.words("connect", listeners.closed), *listeners.words("device", listeners.closed)]
+        frames = [*listeners.words("frame", listeners.closed), *listeners.words("direct", listeners.open)[:1]]
+        change = (
+            "ip route add 169.254.0.0/16 dev eth0; ip route del local 127.0.0.0/8 table local; ip addr add 169.254.1.1/16 dev eth0;"
+            " ip -6 addr add fe80::9/64 dev eth0; mount -t tmpfs x /home"
+        )
+        recipe = f"COPY --chmod=755 reach /\nRUN --security=insecure {change}; /reach {' '.join(tries + frames)}\n"
+        done = build(on(here, person), recipe, "--allow=security.insecure", f"--isolation={isolation}", reach=reach)
+        found = results(done)
+        assert [word for word in frames if found[word] != "reached"] == []
+        listeners.open[ELSEWHERE].wait()
+        assert [address for address, listener in listeners.closed.items() if listener.reached] == []
+
+
+@pytest.mark.parametrize("isolation", ["full", "container"])
 @pytest.mark.parametrize("person", ["root", "single"], indirect=True)
 def test_abstract_sockets_of_the_machine_are_out_of_reach_in_any_network(
     person: Person, isolation: str, reach: bytes, tmp_path: Path
