@@ -15,6 +15,8 @@ from pybuild.builder.sandbox.netlink import Netlink
 from pybuild.builder.sandbox.uplink import Uplink
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.builder.sandbox.conftest import EnterNamespaces, InChild
 
 
@@ -72,12 +74,13 @@ def test_requests_fail_with_the_error_of_the_kernel(in_child: InChild, enter_nam
         links = Netlink()
         links.add_address("lo", "10.9.0.2/32")
         codes = []
-        for request in (
+        requests: tuple[Callable[[], None], ...] = (
             lambda: links.add_address("lo", "10.9.0.2/32"),
             lambda: links.add_route("10.0.0.0/8", "lo", "10.8.0.1"),
             lambda: links.set_up("none"),
             lambda: links.make_veth("a", "b", os.open("/dev/null", os.O_RDONLY)),
-        ):
+        )
+        for request in requests:
             with pytest.raises(OSError) as caught:
                 request()
             codes.append(caught.value.errno)  # None: Python gives if_nametoindex no number
