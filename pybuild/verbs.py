@@ -35,6 +35,7 @@ VERBS = {
     "why": "why",
     "cache": "cache",
     "context": "context",
+    "completion": "completion",
     "help": "help",
     "version": "help",
 }

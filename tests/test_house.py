@@ -25,11 +25,12 @@ PACKAGES = {  # package -> the other packages that it may import
 ROOMS = {  # package -> its rooms, from top to bottom; those of one line do not import each other
     "pybuild": [
         "__main__",
+        "installation",
         "cli",
         "verbs",
         "commands",
         "api",
-        "named_image",
+        "completion_scripts named_image",
         "build_log findings image options pages result_files",
         "progress shell_terminal",
         "report",

@@ -19,6 +19,7 @@ from pybuild.options.arguments import size_option
 from pybuild.options.buildkit_arguments import build_name, step_hostname
 from pybuild.options.cache import CACHE
 from pybuild.options.caches import refuse_overwriting, with_inline_cache
+from pybuild.options.completion import complete_directories
 from pybuild.options.display import DISPLAY
 from pybuild.options.groups import GroupedCommand
 from pybuild.options.results import RESULTS
@@ -48,7 +49,7 @@ _EXIT_NOT_CACHED = 3
     groups=(SOURCES, RESULTS, RULE_OPTIONS, CACHE, STEPS, DISPLAY),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.argument("context")
+@click.argument("context", shell_complete=complete_directories)
 @click.pass_context
 def build(
     ctx: click.Context,

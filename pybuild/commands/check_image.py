@@ -8,6 +8,7 @@ import click
 
 from pybuild.named_image import open_images
 from pybuild.options.arguments import image_platform_option, tls_verify_option
+from pybuild.options.completion import complete_images
 from pybuild.options.rules import image_rules, rule_options
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _FORMATS = ("text", "json", "github", "sarif", "junit")
 
 
 @click.command("check-image", params=[*rule_options(), image_platform_option(), tls_verify_option()])
-@click.argument("name", metavar="IMAGE")
+@click.argument("name", metavar="IMAGE", shell_complete=complete_images)
 @click.option(
     "--format",
     type=click.Choice(_FORMATS),

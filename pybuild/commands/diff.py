@@ -13,6 +13,7 @@ import click
 
 from pybuild.named_image import layer_instructions, open_images
 from pybuild.options.arguments import image_platform_option, tls_verify_option
+from pybuild.options.completion import complete_images
 from pybuild.options.listing import ListingOptions, counted, listing_options, shown_path
 from pybuild.progress import human_size
 from pybuild.report import printable
@@ -41,8 +42,8 @@ _FORMATS = {
 
 
 @click.command(params=[*listing_options(), image_platform_option(), tls_verify_option()])
-@click.argument("before", metavar="A")
-@click.argument("after", metavar="B")
+@click.argument("before", metavar="A", shell_complete=complete_images)
+@click.argument("after", metavar="B", shell_complete=complete_images)
 @click.option(
     "--layers", "by_layer", is_flag=True, help="List the files of each layer of B above A, which must be its base."
 )

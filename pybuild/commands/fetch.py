@@ -12,13 +12,14 @@ from pybuild.builder.sources.layers import LayerFetcher
 from pybuild.builder.workers.pool import Pool
 from pybuild.builder.workers.tasks import run_until_complete
 from pybuild.options.arguments import image_platform_option, tls_verify_option
+from pybuild.options.completion import complete_images
 from pybuild.progress import kind_for, progress_for
 from pybuild.store.formats.platform import Platform
 from pybuild.store.store import Store
 
 
 @click.command(params=[tls_verify_option(), image_platform_option()])
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=complete_images)
 @click.option("-q", "--quiet", is_flag=True, help="Show only the digests, and errors.")
 @click.pass_context
 def fetch(ctx: click.Context, names: tuple[str, ...], platform: Platform | None, tls_verify: bool, quiet: bool) -> int:

@@ -10,6 +10,7 @@ import click
 from pybuild.builder.plan.history import instruction_of
 from pybuild.named_image import open_images
 from pybuild.options.arguments import image_platform_option, tls_verify_option
+from pybuild.options.completion import complete_images
 from pybuild.options.listing import ListingOptions, counted, listing_options, shown_path
 from pybuild.progress.formatting import one_line
 from pybuild.report import printable
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command(params=[*listing_options(), image_platform_option(), tls_verify_option()])
-@click.argument("name")
+@click.argument("name", shell_complete=complete_images)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, with all sizes in bytes.")
 @click.option(
     "--files",

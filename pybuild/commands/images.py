@@ -12,6 +12,7 @@ import click
 
 from pybuild.builder.events import Exported, Note, Pushed
 from pybuild.options.arguments import image_platform_option, platform_option, tls_verify_option
+from pybuild.options.completion import complete_files, complete_images
 from pybuild.options.outputs import output_option, parse_outputs
 from pybuild.progress import human_size
 from pybuild.progress.formatting import pushed_line
@@ -73,7 +74,7 @@ def images(root: str, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("source")
+@click.argument("source", shell_complete=complete_images)
 @click.argument("name")
 @click.pass_obj
 def tag(root: str, source: str, name: str) -> int:
@@ -89,7 +90,7 @@ def tag(root: str, source: str, name: str) -> int:
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=complete_images)
 @click.pass_obj
 def rmi(root: str, names: tuple[str, ...]) -> int:
     """Remove names of images.
@@ -124,7 +125,7 @@ def _reference(name: str) -> Reference | None:
 
 
 @click.command(params=[image_platform_option()])
-@click.argument("name")
+@click.argument("name", shell_complete=complete_images)
 @click.pass_obj
 def inspect(root: str, name: str, platform: Platform | None) -> int:
     """Show the manifest and config of an image as JSON.
@@ -146,7 +147,7 @@ def inspect(root: str, name: str, platform: Platform | None) -> int:
 
 
 @click.command("import", params=[platform_option("Which image to import if several differ only in their platform.")])
-@click.argument("archive")
+@click.argument("archive", shell_complete=complete_files)
 @click.argument("name", required=False)
 @click.pass_obj
 def import_(root: str, archive: str, name: str | None, platform: Platform | None) -> int:
@@ -173,7 +174,7 @@ def import_(root: str, archive: str, name: str | None, platform: Platform | None
 
 
 @click.command(params=[output_option(required=True), image_platform_option(), tls_verify_option()])
-@click.argument("name")
+@click.argument("name", shell_complete=complete_images)
 @click.pass_obj
 def export(root: str, name: str, output: tuple[str, ...], platform: Platform | None, tls_verify: bool) -> int:
     """Write an image to archives, directories or registries.

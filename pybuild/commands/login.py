@@ -10,11 +10,6 @@ import click
 
 from pybuild import report
 from pybuild.options.arguments import tls_verify_option
-from pybuild.remote.listener import listening
-from pybuild.remote.registry.config import Config
-from pybuild.remote.registry.credentials import Login
-from pybuild.remote.registry.login import LoginScope, check_login, login_file, store_login
-from pybuild.remote.registry.logout import remove_logins
 
 _PASSWORD_BYTES = 16 << 10
 _DEFAULT = "docker.io"
@@ -51,6 +46,12 @@ def login(
     pybuild tries the login at the registry and then stores it where docker and podman find it too. REGISTRY can be
     HOST/PATH: the login is then for the repositories below it.
     """
+    # Local imports: manual pages are made from this module where no urllib3 is installed.
+    from pybuild.remote.listener import listening
+    from pybuild.remote.registry.config import Config
+    from pybuild.remote.registry.credentials import Login
+    from pybuild.remote.registry.login import LoginScope, check_login, login_file, store_login
+
     scope = LoginScope.parse(registry)
     if password_stdin and password is not None:
         raise click.UsageError("--password and --password-stdin exclude each other.")
@@ -89,6 +90,9 @@ def logout(registry: str | None, everything: bool, authfile: str) -> int:
     """
     if everything and registry is not None:
         raise click.UsageError("--all and a registry exclude each other.")
+    from pybuild.remote.registry.login import LoginScope
+    from pybuild.remote.registry.logout import remove_logins
+
     scope = None if everything else LoginScope.parse(registry or _DEFAULT)
     done = remove_logins(scope, os.environ, file=authfile and os.path.abspath(authfile))
     for one in done.removed:

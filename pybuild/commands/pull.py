@@ -14,6 +14,7 @@ from pybuild.builder.sources.pull import pull as run_pull
 from pybuild.builder.sources.registry_access import registry_access
 from pybuild.builder.workers.pool import Pool
 from pybuild.options.arguments import platform_option, tls_verify_option
+from pybuild.options.completion import complete_images
 from pybuild.progress import Progress, kind_for, progress_for
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
@@ -21,7 +22,7 @@ from pybuild.store.store import Store
 
 
 @click.command(params=[tls_verify_option(), platform_option("Which image to fetch if NAME stands for several.")])
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=complete_images)
 @click.option("-q", "--quiet", is_flag=True, help="Show only the digests, and errors.")
 @click.pass_context
 def pull(ctx: click.Context, names: tuple[str, ...], platform: Platform | None, tls_verify: bool, quiet: bool) -> int:

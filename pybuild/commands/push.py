@@ -13,6 +13,7 @@ from pybuild.builder.output.push import push as run_push
 from pybuild.builder.sources.registry_access import registry_access
 from pybuild.builder.workers.pool import Pool
 from pybuild.options.arguments import image_platform_option, tls_verify_option
+from pybuild.options.completion import complete_images
 from pybuild.progress import kind_for, progress_for
 from pybuild.store.formats.platform import Platform
 from pybuild.store.formats.reference import Reference
@@ -20,7 +21,7 @@ from pybuild.store.store import Access, Store
 
 
 @click.command(params=[tls_verify_option(), image_platform_option()])
-@click.argument("name")
+@click.argument("name", shell_complete=complete_images)
 @click.argument("destination", required=False)
 @click.option("-q", "--quiet", is_flag=True, help="Show only the digest, and errors.")
 @click.pass_context

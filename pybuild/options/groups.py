@@ -55,10 +55,16 @@ class GroupedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options of each group under its title, then --help."""
-        for group in self._groups:
-            _write_section(group.title, group.options, ctx, formatter)
+        for title, options in self.sections(ctx):
+            _write_section(title, options, ctx, formatter)
+
+    def sections(self, ctx: click.Context) -> list[tuple[str, Sequence[click.Option]]]:
+        """The titles and options of the groups, with --help at the end."""
         help_option = self.get_help_option(ctx)
-        _write_section("Help", [help_option] if help_option else [], ctx, formatter)
+        return [
+            *((group.title, group.options) for group in self._groups),
+            ("Help", [help_option] if help_option else []),
+        ]
 
 
 def _write_section(

@@ -8,6 +8,7 @@ import click
 
 from pybuild.builder.output.export import Output
 from pybuild.options.arguments import accepted_option, checked_option, name_and_value, refused_option
+from pybuild.options.completion import complete_files
 from pybuild.options.groups import OptionGroup
 from pybuild.options.outputs import output_option, parse_outputs
 from pybuild.options.ported import ported_options
@@ -92,9 +93,17 @@ RESULTS = OptionGroup(
             metavar="KEY=VALUE",
             help="Add an annotation to the manifest. Can be repeated.",
         ),
-        click.Option(["--iidfile"], metavar="FILE", help="Write the image ID, the digest of its config, to FILE."),
         click.Option(
-            ["--metadata-file"], metavar="FILE", help="Write the digests of the image, or the error, to FILE as JSON."
+            ["--iidfile"],
+            shell_complete=complete_files,
+            metavar="FILE",
+            help="Write the image ID, the digest of its config, to FILE.",
+        ),
+        click.Option(
+            ["--metadata-file"],
+            shell_complete=complete_files,
+            metavar="FILE",
+            help="Write the digests of the image, or the error, to FILE as JSON.",
         ),
         click.Option(
             ["--push"], is_flag=True, help="Push the image to the registries of its names: short for -o type=registry."

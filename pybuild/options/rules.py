@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pybuild.options.arguments import size_option
+from pybuild.options.completion import complete_files
 from pybuild.options.groups import OptionGroup
 
 if TYPE_CHECKING:
@@ -56,7 +57,10 @@ def rule_options() -> tuple[click.Option, ...]:
     """The options that `image_rules` reads."""
     return (
         click.Option(
-            ["--rules"], metavar="FILE", help="Hold the image to the rules of FILE, in TOML; other options win."
+            ["--rules"],
+            shell_complete=complete_files,
+            metavar="FILE",
+            help="Hold the image to the rules of FILE, in TOML; other options win.",
         ),
         click.Option(
             ["--max-size"], metavar="SIZE", help="Refuse an image whose layers have more than SIZE (500m, 1g)."

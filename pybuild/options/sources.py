@@ -11,6 +11,7 @@ from pybuild.builder.options import SOURCE_DATE_EPOCH, Pull, parse_epoch
 from pybuild.builder.sources.contexts import context_name
 from pybuild.options.arguments import name_and_value, platforms_option, tls_verify_option
 from pybuild.options.buildkit_arguments import check_controls
+from pybuild.options.completion import complete_files, complete_stages
 from pybuild.options.groups import OptionGroup
 from pybuild.store.errors import InvalidImage
 from pybuild.store.formats.platform import Platform
@@ -103,6 +104,7 @@ SOURCES = OptionGroup(
     (
         click.Option(
             ["-f", "--file", "recipe"],
+            shell_complete=complete_files,
             metavar="FILE",
             help="The recipe; - is standard input. [default: Buildfile, Dockerfile or Containerfile in CONTEXT]",
         ),
@@ -113,7 +115,12 @@ SOURCES = OptionGroup(
             help="Use PLACE for FROM NAME and --from=NAME: a directory, a URL, a git repository, docker-image://REFERENCE"
             " or oci-layout://DIR[:TAG]. Can be repeated.",
         ),
-        click.Option(["--target"], metavar="STAGE", help="Build this stage instead of the last one."),
+        click.Option(
+            ["--target"],
+            metavar="STAGE",
+            shell_complete=complete_stages,
+            help="Build this stage instead of the last one.",
+        ),
         platforms_option("Build for these platforms; RUN for another processor needs an emulator."),
         click.Option(
             ["--build-arg"],
